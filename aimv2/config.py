@@ -1,0 +1,331 @@
+"""The whole description of one run: frozen dataclasses, checked on construction, and the name they give a run.
+
+Every part says which of its values are the paper's. Nothing here imports torch, so plans and studies load fast.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from aimv2.errors import UsageError, unknown
+from aimv2.prefix import PrefixLaw
+
+CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
+SIGNATURE_VERSION = 1
+NOT_IDENTITY = ("device", "loader.*", "log.*", "data.cache_dir")  # change speed or place, not results
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TransformerConfig:
+    """Width, depth and heads of a stack of pre-norm RMSNorm and SwiGLU blocks (paper section 2.2)."""
+
+    width: int = Field(gt=0)
+    depth: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ValueError(f"width={self.width} is not divisible by num_heads={self.num_heads}")
+
+    @property
+    def ffn_hidden(self) -> int:
+        """2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``): 2816 at width 1024."""
+        return -(-int(4 * self.width * 2 / 3) // 256) * 256
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ModelConfig:
+    """Encoder, decoder and the sizes of what goes in and out.
+
+    Attributes:
+        image_px: side of the square input image.
+        patch_px: side of a square patch; the paper has 224 px images and 14 px patches.
+        vocab_size: rows of the token embedding; the tokenizer may use fewer. 32,000 in the paper.
+        max_text_tokens: T, tokens of a caption after truncation and padding; 77 in the paper.
+    """
+
+    encoder: TransformerConfig
+    decoder: TransformerConfig
+    image_px: int = Field(gt=0)
+    patch_px: int = Field(gt=0)
+    vocab_size: int = Field(gt=2)
+    max_text_tokens: int = Field(gt=1)
+
+    def __post_init__(self) -> None:
+        if self.image_px % self.patch_px:
+            raise ValueError(f"image_px={self.image_px} is not a multiple of patch_px={self.patch_px}")
+        if self.num_patches < 2:
+            raise ValueError(
+                f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; two are needed to predict"
+            )
+
+    @property
+    def num_patches(self) -> int:
+        """I: 256 at 224 px with 14 px patches."""
+        return (self.image_px // self.patch_px) ** 2
+
+    @property
+    def patch_dim(self) -> int:
+        """Values in a patch: 588 at 14 px."""
+        return 3 * self.patch_px**2
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ObjectiveConfig:
+    """Total loss = text + pixel_weight x pixel (paper section 2.1).
+
+    Attributes:
+        pixel_weight: alpha; 0.4 in the paper (section 5, Table 9c).
+        supervise_eos: whether the end-of-text token is a target. Figure 1 draws it as one; the released config ignores
+            id 1, which is end-of-text and padding at once, and we follow the config.
+    """
+
+    pixel_weight: float = Field(default=0.4, ge=0)
+    supervise_eos: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DataConfig:
+    """Which pairs, and how they become samples.
+
+    Attributes:
+        sources: any of ``openmoji``, ``material``, ``fontawesome``.
+        render_px: side at which glyphs are drawn once into the cache; crops are taken from that.
+        descriptive_fraction: chance that a sample shows its descriptive caption in place of its name; 0.33 is the
+            paper's share of synthetic captions (Table 2).
+        held_out_fraction: share of the concepts that no training sample shows.
+        tokenizer: path of a ``tokenizer.json`` (the public SigLIP one, say); None trains one on the training captions.
+        cache_dir: where rendered pairs and trained tokenizers are kept.
+    """
+
+    sources: tuple[Literal["openmoji", "material", "fontawesome"], ...] = ("openmoji", "material", "fontawesome")
+    render_px: int = Field(default=48, ge=8)
+    descriptive_fraction: float = Field(default=0.33, ge=0, le=1)
+    held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
+    tokenizer: str | None = None
+    cache_dir: str = "cache"
+
+    def __post_init__(self) -> None:
+        if not self.sources or len(set(self.sources)) != len(self.sources):
+            raise ValueError(f"sources={list(self.sources)} must name at least one source, and each once")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class AugmentConfig:
+    """RandomResizedCrop, bicubic, and a horizontal flip (paper Table A1)."""
+
+    min_scale: float = Field(default=0.4, gt=0, le=1)
+    max_scale: float = Field(default=1.0, gt=0, le=1)
+    min_ratio: float = Field(default=0.75, gt=0)
+    max_ratio: float = Field(default=1.33, gt=0)
+    flip_probability: float = Field(default=0.5, ge=0, le=1)
+
+    def __post_init__(self) -> None:
+        if self.min_scale > self.max_scale or self.min_ratio > self.max_ratio:
+            raise ValueError("min_scale must not exceed max_scale, nor min_ratio max_ratio")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class OptimizerConfig:
+    """Fully decoupled AdamW with warm-up and cosine (paper Table A1; the tagged values are ml-l3m's).
+
+    Attributes:
+        peak_lr: 1e-3 for ViT-L.
+        min_lr: where the cosine ends; 1e-5.
+        start_lr: where the linear warm-up starts; 1e-6 (ml-l3m).
+        warmup_fraction: of all steps; 12,500 of 1,500,000 in the paper.
+        weight_decay: lambda; a step multiplies a decayed weight by 1 - lambda x lr / peak_lr. 1e-4.
+        clip_norm: L2 norm to which the gradient is clipped; 1.0.
+    """
+
+    peak_lr: float = Field(default=1e-3, gt=0)
+    min_lr: float = Field(default=1e-5, ge=0)
+    start_lr: float = Field(default=1e-6, ge=0)
+    warmup_fraction: float = Field(default=12_500 / 1_500_000, gt=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    eps: float = Field(default=1e-8, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class BudgetConfig:
+    """How long to train. ``samples=0`` is an untrained model, which is evaluated like any other."""
+
+    samples: int = Field(ge=0)
+    batch_size: int = Field(gt=0)
+
+    def __post_init__(self) -> None:
+        if self.samples % self.batch_size:
+            lower = self.samples // self.batch_size * self.batch_size
+            raise ValueError(
+                f"samples={self.samples} is not a multiple of batch_size={self.batch_size};"
+                f" the nearest are {lower} and {lower + self.batch_size}"
+            )
+
+    @property
+    def num_steps(self) -> int:
+        return self.samples // self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ProbeConfig:
+    """The attentive probe's grid and length (paper Table A2: 7 learning rates, 2 weight decays, 100 epochs)."""
+
+    learning_rates: tuple[float, ...] = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3)
+    weight_decays: tuple[float, ...] = (0.05, 0.1)
+    epochs: int = Field(default=100, gt=0)
+    batch_size: int = Field(default=512, gt=0)
+    head_dim: int = Field(default=128, gt=0)  # ml-aim AttentionPoolingClassifier
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EvaluationConfig:
+    """What is measured on held-out concepts.
+
+    Attributes:
+        num_pairs: held-out pairs for the losses at the end.
+        curve_pairs: held-out pairs for each point of the curve during training.
+        curve_points: points of that curve, the untrained model's included.
+        prefix_fractions: the fixed prefixes at which every arm's pixel loss is measured.
+        knn_neighbours: k.
+        num_examples: held-out images whose captions are kept for the report.
+    """
+
+    num_pairs: int = Field(default=2048, gt=0)
+    curve_pairs: int = Field(default=512, gt=0)
+    curve_points: int = Field(default=13, gt=1)
+    prefix_fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
+    probe: ProbeConfig = ProbeConfig()
+    knn_neighbours: int = Field(default=10, gt=0)
+    num_examples: int = Field(default=12, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LoaderConfig:
+    """Worker processes that prepare batches; 0 prepares them in the training process."""
+
+    num_workers: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LogConfig:
+    """How often the training metrics are read back from the device and written, in steps."""
+
+    every_steps: int = Field(default=10, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RunConfig:
+    """One run. ``scale`` names the recipe it started from and is a label, like a title.
+
+    Attributes:
+        precision: of the matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere. What it comes
+            to is in the manifest.
+        device: ``auto`` takes CUDA when there is one.
+    """
+
+    scale: str
+    model: ModelConfig
+    budget: BudgetConfig
+    seed: int = Field(default=0, ge=0)
+    prefix: PrefixLaw = PrefixLaw()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    loader: LoaderConfig = LoaderConfig()
+    log: LogConfig = LogConfig()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.data.render_px < self.model.image_px:
+            raise ValueError(
+                f"data.render_px={self.data.render_px} is smaller than model.image_px={self.model.image_px}"
+            )
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The config as nested dicts of JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """Build and check a config from nested dicts, as read from YAML or JSON.
+
+    Raises:
+        UsageError: a key that does not exist, or a value that cannot be; the message names it and what is allowed.
+    """
+    try:
+        return TypeAdapter(RunConfig).validate_python(values)
+    except ValidationError as error:
+        raise explain(error) from error
+
+
+def explain(error: ValidationError) -> UsageError:
+    """One sentence for the first thing that pydantic found wrong."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    if first["type"] == "unexpected_keyword_argument":
+        return unknown("key", ".".join(where), _sibling_keys(where))
+    message = first["msg"].removeprefix("Value error, ")
+    seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
+    return UsageError(f"{'.'.join(where) or 'config'}: {message}{seen}")
+
+
+def _sibling_keys(where: list[str]) -> list[str]:
+    owner: Any = RunConfig
+    for part in where[:-1]:
+        owner = next(field.type for field in dataclasses.fields(owner) if field.name == part)
+    return [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one level: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def signature(config: RunConfig) -> str:
+    """Name a run by what it computes: every field counts unless NOT_IDENTITY lists it.
+
+    The whole resolved config counts, so a name keeps its meaning when a default moves.
+    """
+    identity = {
+        key: value
+        for key, value in flatten(to_dict(config)).items()
+        if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY)
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"v{SIGNATURE_VERSION}-{digest[:12]}"
+
+
+def untrained(config: RunConfig) -> RunConfig:
+    """The run that evaluates this run's initial encoder: no samples, and whatever only training reads at its default.
+
+    Arms that differ in training alone share it.
+    """
+    return dataclasses.replace(
+        config,
+        budget=dataclasses.replace(config.budget, samples=0),
+        prefix=PrefixLaw(),
+        data=dataclasses.replace(config.data, descriptive_fraction=DataConfig().descriptive_fraction),
+        objective=ObjectiveConfig(supervise_eos=config.objective.supervise_eos),
+        augment=AugmentConfig(),
+        optimizer=OptimizerConfig(),
+    )

@@ -1,0 +1,31 @@
+"""Errors that are a user's to mend, said in one sentence."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message says what, where, and what is allowed.
+
+    Command lines print it without a traceback and exit with status 2.
+    """
+
+
+class RunFailedError(RuntimeError):
+    """A run started and cannot go on, for a reason in the run itself (a loss that is not finite, say).
+
+    Attributes:
+        cause: a short name to group failures by, such as ``not finite``.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
+    """The error for a name that is not among the allowed ones, with the nearest as a suggestion."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(names)}.")
