@@ -1,0 +1,1 @@
+"""The networks: prefix vision encoder, causal multimodal decoder, and the two together."""

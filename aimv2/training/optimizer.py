@@ -1,0 +1,35 @@
+"""AdamW as the paper has it: weight decay follows the schedule's shape, not the rate's size."""
+
+import torch
+from torch import nn
+
+from aimv2.config import OptimizerConfig
+
+NOT_DECAYED = ("bias", "norm", "pos_embed", "bos")  # ml-l3m ``wd_exclude``; embeddings and heads are decayed
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Fully decoupled AdamW.
+
+    The paper's step multiplies a weight by 1 - lambda x lr / peak_lr. torch's multiplies it by 1 - weight_decay x lr,
+    so torch gets lambda / peak_lr: 0.1 for ViT-L. Passing 1e-4 itself would decay a thousand times too little.
+
+    Source: paper Table A1, ml-l3m ``adamw_lh.py``.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for name, p in named if is_decayed(name)], "weight_decay": config.weight_decay / config.peak_lr},
+        {"params": [p for name, p in named if not is_decayed(name)], "weight_decay": 0.0},
+    ]
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.peak_lr, betas=betas, eps=config.eps, fused=True)
+
+
+def is_decayed(name: str) -> bool:
+    """Whether weight decay acts on the parameter of this dotted name."""
+    return not any(word in part for part in name.split(".") for word in NOT_DECAYED)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate

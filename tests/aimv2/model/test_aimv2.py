@@ -1,0 +1,59 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from aimv2.model.aimv2 import build
+
+
+def states(config, seed):
+    return build(config, seed=seed).state_dict()
+
+
+def test_a_seed_gives_the_same_weights_whatever_was_drawn_before(tiny):
+    first = states(tiny.model, 0)
+    torch.rand(7)
+    second = states(tiny.model, 0)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = states(tiny.model, 1)
+    assert not any(torch.equal(first[name], other[name]) for name in first if "norm" not in name)
+
+
+def test_another_decoder_leaves_the_encoders_weights_as_they_were(tiny):
+    wider = replace(tiny.model, decoder=replace(tiny.model.decoder, width=64, depth=2))
+    first, second = states(tiny.model, 0), states(wider, 0)
+    encoder = [name for name in first if name.startswith("encoder.")]
+    assert encoder
+    assert all(torch.equal(first[name], second[name]) for name in encoder)
+
+
+def test_every_weight_has_the_spread_that_the_released_code_gives_it(tiny):
+    """Standard deviations from the closed forms: Xavier-uniform, torch's default, normal, truncated normal."""
+    config = replace(tiny.model, encoder=replace(tiny.model.encoder, width=256), decoder=replace(tiny.model.decoder, width=192))
+    state = states(config, 0)
+    width, hidden, decoder_width, patch_dim = 256, config.encoder.ffn_hidden, 192, config.patch_dim
+
+    def xavier(fan_in, fan_out):
+        return (2 / (fan_in + fan_out)) ** 0.5
+
+    expected = {
+        "encoder.patch_embed.weight": xavier(patch_dim, width),
+        "encoder.patch_embed.bias": (3 * patch_dim) ** -0.5,
+        "encoder.pos_embed": 0.02,
+        "encoder.blocks.0.attn.qkv.weight": xavier(width, width),
+        "encoder.blocks.1.attn.out.weight": xavier(width, width),
+        "encoder.blocks.0.ffn.gate_up.weight": xavier(width, hidden),
+        "encoder.blocks.0.ffn.down.weight": xavier(width, hidden),
+        "decoder.image_proj.weight": (3 * width) ** -0.5,
+        "decoder.text_embed.weight": 0.02,
+        "decoder.bos": 0.02,
+        "decoder.text_pos_embed": 0.01,
+        "decoder.pixel_head.weight": (decoder_width * (1 + config.decoder.depth)) ** -0.5,
+        "decoder.text_head.weight": (decoder_width * (1 + config.decoder.depth)) ** -0.5,
+    }
+    for name, std in expected.items():
+        sampling_error = 4 * std / (2 * state[name].numel()) ** 0.5
+        assert float(state[name].std()) == pytest.approx(std, abs=sampling_error), name
+    norms = [name for name in state if "norm" in name]
+    assert all((state[name] == 1).all() for name in norms)
+    assert all(torch.isfinite(value).all() for value in state.values())

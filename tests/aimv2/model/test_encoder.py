@@ -1,0 +1,154 @@
+"""The encoder against two other implementations, and what its mask lets through."""
+
+import pytest
+import timm
+import torch
+from transformers import Aimv2VisionConfig, Aimv2VisionModel
+
+from aimv2.config import ModelConfig, TransformerConfig
+from aimv2.model.aimv2 import build
+from aimv2.model.encoder import Encoder
+from aimv2.objectives import patchify
+
+
+def model_config(*, width, depth, num_heads, image_px, patch_px):
+    return ModelConfig(
+        encoder=TransformerConfig(width=width, depth=depth, num_heads=num_heads),
+        decoder=TransformerConfig(width=32, depth=1, num_heads=1),
+        image_px=image_px,
+        patch_px=patch_px,
+        vocab_size=16,
+        max_text_tokens=4,
+    )
+
+
+def randomise(module):
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.data.normal_(std=0.05, generator=generator)
+        if parameter.ndim == 1:
+            parameter.data.add_(1)  # norms, away from 1 so that a missing one shows
+
+
+def transformers_state(encoder):
+    """Our weights under the names of transformers' Aimv2VisionModel."""
+    state = {
+        "embeddings.patch_embed.weight": encoder.patch_embed.weight,
+        "embeddings.patch_embed.bias": encoder.patch_embed.bias,
+        "embeddings.rms_norm.weight": encoder.patch_norm.weight,
+        "embeddings.position_embedding.weight": encoder.pos_embed[0],
+        "rms_norm.weight": encoder.norm.weight,
+    }
+    for number, block in enumerate(encoder.blocks):
+        stem = f"encoder.layers.{number}"
+        state |= {f"{stem}.rms_norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
+        for name, weight in zip("qkv", block.attn.qkv.weight.chunk(3), strict=True):
+            state[f"{stem}.attention.{name}_proj.weight"] = weight
+        state[f"{stem}.attention.out_proj.weight"] = block.attn.out.weight
+        gate, up = block.ffn.gate_up.weight.chunk(2)
+        state |= {f"{stem}.ffn.gate_proj.weight": gate, f"{stem}.ffn.up_proj.weight": up}
+        state[f"{stem}.ffn.down_proj.weight"] = block.ffn.down.weight
+    return state
+
+
+def timm_state(encoder):
+    """Our weights under the names of timm's ``aimv2_*``."""
+    state = {
+        "patch_embed.proj.weight": encoder.patch_embed.weight,
+        "patch_embed.proj.bias": encoder.patch_embed.bias,
+        "patch_embed.norm.weight": encoder.patch_norm.weight,
+        "pos_embed": encoder.pos_embed,
+        "norm.weight": encoder.norm.weight,
+    }
+    for number, block in enumerate(encoder.blocks):
+        stem = f"blocks.{number}"
+        state |= {f"{stem}.norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
+        state |= {f"{stem}.attn.qkv.weight": block.attn.qkv.weight, f"{stem}.attn.proj.weight": block.attn.out.weight}
+        gate, up = block.ffn.gate_up.weight.chunk(2)
+        state |= {f"{stem}.mlp.fc1_g.weight": gate, f"{stem}.mlp.fc1_x.weight": up}
+        state[f"{stem}.mlp.fc2.weight"] = block.ffn.down.weight
+    return state
+
+
+def assert_same(actual, expected):
+    assert (actual - expected).norm() <= 1e-4 * expected.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("width", "num_heads"), [(128, 2), (192, 1)])
+def test_features_match_transformers(width, num_heads):
+    config = model_config(width=width, depth=3, num_heads=num_heads, image_px=32, patch_px=8)
+    encoder = Encoder(config)
+    randomise(encoder)
+    other = Aimv2VisionModel(
+        Aimv2VisionConfig(
+            hidden_size=width,
+            intermediate_size=config.encoder.ffn_hidden,
+            num_hidden_layers=3,
+            num_attention_heads=num_heads,
+            image_size=32,
+            patch_size=8,
+            use_head=False,
+        )
+    ).eval()
+    other.load_state_dict(transformers_state(encoder), strict=True)
+    image = torch.randn(3, 3, 32, 32)
+    assert_same(encoder(image), other(pixel_values=image).last_hidden_state)
+
+
+@torch.no_grad()
+def test_features_match_timm_at_the_width_of_vit_l():
+    config = model_config(width=1024, depth=2, num_heads=8, image_px=56, patch_px=14)
+    encoder = Encoder(config)
+    randomise(encoder)
+    other = timm.create_model("aimv2_large_patch14_224", img_size=56, depth=2, num_classes=0).eval()
+    other.load_state_dict(timm_state(encoder), strict=True)
+    image = torch.randn(2, 3, 56, 56)
+    assert_same(encoder(image), other.forward_features(image))
+
+
+@torch.no_grad()
+def test_no_patch_outside_the_prefix_sees_a_later_one(tiny, images):
+    encoder = build(tiny.model, seed=0).encoder
+    prefix_len = torch.tensor([1, 3, 8, 12, 14, 15])
+    before = encoder(images, prefix_len)
+    for changed_patch in range(1, tiny.model.num_patches):
+        other = patchify(images, tiny.model.patch_px)
+        other[:, changed_patch] += 1
+        after = encoder(unpatchify(other, tiny.model.patch_px), prefix_len)
+        for row, length in enumerate(prefix_len.tolist()):
+            # A change inside the prefix reaches every position; one after it, only those from it on.
+            first_reached = 0 if changed_patch < length else changed_patch
+            assert torch.equal(before[row, :first_reached], after[row, :first_reached])
+            assert not torch.equal(before[row, first_reached], after[row, first_reached])
+
+
+@torch.no_grad()
+def test_without_a_prefix_length_every_patch_sees_every_other(tiny, images):
+    encoder = build(tiny.model, seed=0).encoder
+    other = patchify(images, tiny.model.patch_px)
+    other[:, -1] += 1
+    changed = (encoder(images) != encoder(unpatchify(other, tiny.model.patch_px))).any(dim=-1)
+    assert changed.all()
+
+
+def unpatchify(patch_BIP, patch_px):
+    """The inverse of patchify, as an obvious loop."""
+    grid = round(patch_BIP.shape[1] ** 0.5)
+    image = torch.empty(len(patch_BIP), 3, grid * patch_px, grid * patch_px)
+    for i in range(patch_BIP.shape[1]):
+        top, left = i // grid * patch_px, i % grid * patch_px
+        cell = patch_BIP[:, i].view(-1, patch_px, patch_px, 3)
+        image[:, :, top : top + patch_px, left : left + patch_px] = cell.permute(0, 3, 1, 2)
+    return image
+
+
+@torch.no_grad()
+def test_norms_are_computed_in_float32_under_bfloat16():
+    norm = torch.nn.RMSNorm(64, eps=1e-5)
+    x = 100 * torch.randn(8, 64)
+    expected = (x.bfloat16().double() / (x.bfloat16().double().square().mean(-1, keepdim=True) + 1e-5).sqrt()).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = norm(x.bfloat16()).bfloat16()
+    # One rounding to bfloat16 at the end, not one after every operation.
+    assert (actual != expected).float().mean() < 0.02

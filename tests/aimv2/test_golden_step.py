@@ -1,0 +1,89 @@
+"""One training step against what Apple's released training code computes (``tests/golden/README.md``)."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from aimv2.config import ModelConfig, TransformerConfig
+from aimv2.model.aimv2 import AIMv2
+from aimv2.objectives import aimv2_losses
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "aimv2_tiny.safetensors"
+END_OF_TEXT = 1
+
+
+def read_golden(dtype):
+    with safe_open(GOLDEN, framework="pt") as file:
+        sizes = json.loads(file.metadata()["config"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no dict)
+    tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
+    config = ModelConfig(
+        encoder=TransformerConfig(width=sizes["d"], depth=sizes["L"], num_heads=sizes["h"]),
+        decoder=TransformerConfig(width=sizes["dd"], depth=sizes["dL"], num_heads=sizes["dh"]),
+        image_px=sizes["img"],
+        patch_px=sizes["p"],
+        vocab_size=sizes["V"],
+        max_text_tokens=sizes["T"],
+    )
+    return config, tensors
+
+
+def fused(named):
+    """The golden file's separate projections under our names, where some are one matrix."""
+    state = {}
+    for name, value in named.items():
+        if ".attn.q." in name or ".ffn.gate." in name:
+            parts = ("q", "k", "v") if ".attn.q." in name else ("gate", "up")
+            whole = "qkv" if len(parts) == 3 else "gate_up"
+            stem, end = name.rsplit(f".{parts[0]}.", 1)
+            state[f"{stem}.{whole}.{end}"] = torch.cat([named[f"{stem}.{part}.{end}"] for part in parts])
+        elif not any(part in name for part in (".attn.k.", ".attn.v.", ".ffn.up.")):
+            state[name] = value
+    return state
+
+
+def section(tensors, prefix):
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def assert_close(actual, expected, tolerance, name):
+    error = (actual - expected).norm() / expected.norm()
+    assert error <= tolerance, f"{name}: relative error {error:.2e}"
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolerance):
+    config, golden = read_golden(dtype)
+    model = AIMv2(config).to(dtype)
+    state = fused(section(golden, "weights/"))
+    model.load_state_dict(state, strict=True)
+    image, tokens, prefix_len = (golden[f"inputs/{key}"] for key in ("image", "tokens", "prefix_len"))
+
+    features = model.decoder.image_proj(model.encoder(image, prefix_len))
+    assert_close(features, golden["outputs/projected_features_prefix"], tolerance, "prefix features")
+    assert_close(
+        model.decoder.image_proj(model.encoder(image)),
+        golden["outputs/projected_features_full"],
+        tolerance,
+        "full features",
+    )
+    image_BIE, text_BTE = model(image, tokens, prefix_len)
+    assert_close(model.decoder.pixel_head(image_BIE), golden["outputs/pixel_predictions"], tolerance, "pixels")
+    assert_close(model.decoder.text_head(text_BTE), golden["outputs/text_logits"], tolerance, "logits")
+
+    supervised = (tokens != END_OF_TEXT).flatten().nonzero().squeeze(1)
+    pixel, text = aimv2_losses(model, image, tokens, prefix_len, supervised, patch_px=config.patch_px)
+    total = text + 0.4 * pixel
+    assert_close(pixel, golden["outputs/pixel_loss"], tolerance, "pixel loss")
+    assert_close(text, golden["outputs/text_loss"], tolerance, "text loss")
+    assert_close(total, golden["outputs/total_loss"], tolerance, "total loss")
+
+    total.backward()
+    gradients = fused(section(golden, "grads/"))
+    parameters = dict(model.named_parameters())
+    assert gradients.keys() == parameters.keys()
+    for name, parameter in parameters.items():
+        assert_close(parameter.grad, gradients[name], tolerance, f"gradient of {name}")
