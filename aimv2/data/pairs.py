@@ -1,0 +1,110 @@
+"""The image-text pairs of a run: rendered once, split by concept."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.progress import Progress
+
+from aimv2.config import DataConfig, ModelConfig
+from aimv2.data import glyphs
+from aimv2.data.shards import INDEX, Shards, write_shards
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import UsageError
+
+
+class Pairs:
+    """Rows of one or more sources.
+
+    Attributes:
+        table: a row per pair: ``key``, ``sample_id`` (its random address), ``name``, ``description``, ``concept``,
+            ``category``, ``subcategory``, ``source``, ``is_variant``, and where its picture lies.
+    """
+
+    def __init__(self, table: pd.DataFrame, shards: dict[str, Shards]) -> None:
+        self.table = table.reset_index(drop=True)
+        self._shards = shards
+        self._places = list(zip(self.table["source"], self.table["row"].tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """Pictures of the given rows: uint8 [B, S, S, 3]."""
+        places = (self._places[row] for row in rows.tolist())
+        return np.stack([self._shards[source].image(row) for source, row in places])
+
+    def where(self, chosen: pd.Series | np.ndarray) -> "Pairs":
+        """The pairs for which ``chosen`` (bool, a value per row) is True."""
+        return Pairs(self.table[np.asarray(chosen)], self._shards)
+
+    def subset(self, num_pairs: int) -> "Pairs":
+        """The first ``num_pairs`` by sample id: as good as random, and the same for every run."""
+        return self.where(self.table["sample_id"].rank() <= num_pairs)
+
+
+def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
+    """All pairs of the configured sources, drawn into the cache first where they are not there yet.
+
+    Raises:
+        UsageError: a source's package is not installed, or its cache cannot be written or read.
+    """
+    shards: dict[str, Shards] = {source: Shards(_rendered(source, config, show_progress)) for source in config.sources}
+    tables = [opened.table.assign(row=np.arange(len(opened))) for opened in shards.values()]
+    table = pd.concat(tables, ignore_index=True)
+    return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id)), shards)
+
+
+def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
+    """Training and held-out pairs, no concept on both sides.
+
+    A concept's side is a hash of its name, so it is the same in every source, and adding a source moves none.
+    """
+    held_out = pairs.table["concept"].map(concept_position) < held_out_fraction
+    return pairs.where(~held_out), pairs.where(held_out)
+
+
+def concept_position(concept: str) -> float:
+    """Where a concept lies on [0, 1), by the hash of its name."""
+    return int.from_bytes(hashlib.sha256(concept.encode()).digest()[:8], "little") / 2**64
+
+
+def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> CaptionTokenizer:
+    """The configured tokenizer, or one trained on the training captions, kept in the cache.
+
+    Raises:
+        UsageError: the tokenizer has more tokens than the model has room for.
+    """
+    if config.tokenizer is not None:
+        tokenizer = CaptionTokenizer.load(Path(config.tokenizer))
+    else:
+        captions = [*train.table["name"], *train.table["description"]]
+        content = "\n".join([str(model.vocab_size), *captions])
+        path = Path(config.cache_dir) / "tokenizers" / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}")
+            CaptionTokenizer.train(captions, model.vocab_size).save(partial)
+            partial.replace(path)
+        tokenizer = CaptionTokenizer.load(path)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise UsageError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens and model.vocab_size={model.vocab_size} is less"
+        )
+    return tokenizer
+
+
+def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
+    folder = Path(config.cache_dir) / "pairs" / f"{source}-{config.render_px}px-{glyphs.version(source)}"
+    if (folder / INDEX).exists():
+        return folder
+    drawings = list(glyphs.SOURCES[source]())
+    with Progress(disable=not show_progress, transient=True) as progress:
+        tracked = progress.track(drawings, description=f"drawing {source}")
+        try:
+            write_shards(folder, ((glyph.draw(config.render_px), glyph.labels) for glyph in tracked))
+        except OSError as error:
+            raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error
+    return folder

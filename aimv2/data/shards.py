@@ -1,0 +1,112 @@
+"""Image-text pairs in WebDataset shards, indexed once and memory-mapped after.
+
+A folder holds ``000000.tar``, ``000001.tar``, … as the webdataset library writes them, each sample a ``.npy`` image
+(uint8 [side, side, 3], all of one side) and a ``.json`` of labels, and ``index.parquet``, which has the labels and says
+where in which shard a picture's bytes lie. So any sample is read without unpacking, in any order.
+"""
+
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import webdataset as wds
+
+from aimv2.errors import UsageError
+
+INDEX = "index.parquet"
+PAIRS_PER_SHARD = 4096
+
+
+class Shards:
+    """A folder of shards, opened for reading.
+
+    Attributes:
+        table: a row per sample, in the order written: its labels, and ``shard``, ``offset``, ``side``.
+
+    Raises:
+        UsageError: the folder has no index, or a shard is missing or shorter than the index says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.table = pd.read_parquet(folder / INDEX)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{folder / INDEX} cannot be read ({error}); delete {folder} to have it made again"
+            ) from error
+        ends = (self.table["offset"] + 3 * self.table["side"] ** 2).groupby(self.table["shard"]).max()
+        for shard, end in ends.items():
+            path = folder / str(shard)
+            if not path.is_file() or path.stat().st_size < end:
+                raise UsageError(f"shard {path} is missing or cut short; delete {folder} to have it made again")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def _maps(self) -> list[np.ndarray]:
+        by_name = {name: np.memmap(self.folder / name, mode="r") for name in self.table["shard"].unique()}
+        return [by_name[name] for name in self.table["shard"]]
+
+    @cached_property
+    def _places(self) -> list[tuple[int, int]]:
+        return list(zip(self.table["offset"].tolist(), self.table["side"].tolist(), strict=True))
+
+    def image(self, row: int) -> np.ndarray:
+        """The picture of a row: uint8 [side, side, 3], a view into the file."""
+        offset, side = self._places[row]
+        return self._maps[row][offset : offset + 3 * side * side].reshape(side, side, 3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Memory maps are opened again in each loader worker, not copied to it.
+        return {key: value for key, value in vars(self).items() if key not in ("_maps", "_places")}
+
+
+def write_shards(folder: Path, samples: Iterable[tuple[np.ndarray, dict[str, Any]]]) -> None:
+    """Write pictures with labels (which include a unique ``key``) as shards and an index: all of it or nothing.
+
+    Two processes may write the same folder at once; the first to finish is kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        with wds.ShardWriter(str(partial / "%06d.tar"), maxcount=PAIRS_PER_SHARD, verbose=0) as writer:
+            for image, labels in samples:
+                writer.write({"__key__": labels["key"], "npy": image, "json": labels})
+        pd.DataFrame(_read_index(partial)).to_parquet(partial / INDEX)
+        partial.chmod(0o755)
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            if not (folder / INDEX).exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_index(folder: Path) -> Iterator[dict[str, Any]]:
+    for shard in sorted(folder.glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            places: dict[str, tuple[int, int]] = {}
+            labels: dict[str, dict[str, Any]] = {}
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                stream = tar.extractfile(member)
+                assert stream is not None, f"{shard}: {member.name} is no file, though we wrote it"
+                if extension == "json":
+                    labels[key] = json.load(stream)
+                else:
+                    np.lib.format.read_magic(stream)
+                    (side, _, _), _, _ = np.lib.format.read_array_header_1_0(stream)
+                    places[key] = (member.offset_data + stream.tell(), side)
+        for key, (offset, side) in places.items():
+            yield {**labels[key], "shard": shard.name, "offset": offset, "side": side}

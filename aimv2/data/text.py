@@ -1,0 +1,19 @@
+"""Captions as the released code cleans them before tokenizing."""
+
+import html
+import re
+import string
+
+import ftfy
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def clean(caption: str) -> str:
+    """Mend broken unicode, undo HTML escapes twice, lower-case, drop punctuation, collapse white space.
+
+    Source: ml-l3m ``HFTokenizer`` (mending, unescaping, lower case, white space) and the SigLIP tokenizer of
+        transformers (punctuation). The paper mentions none of it.
+    """
+    caption = html.unescape(html.unescape(ftfy.fix_text(caption)))
+    return re.sub(r"\s+", " ", caption.lower().translate(_PUNCTUATION)).strip()

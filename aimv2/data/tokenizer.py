@@ -1,0 +1,97 @@
+"""Captions to token ids and back."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from aimv2.data.text import clean
+from aimv2.errors import UsageError
+
+END_OF_TEXT = "</s>"
+SPECIAL_TOKENS = ("<pad>", END_OF_TEXT, "<unk>")  # so that end-of-text is 1, as in SigLIP's tokenizer
+
+
+class CaptionTokenizer:
+    """A ``tokenizers`` tokenizer with the conventions of SigLIP's: no BOS, and one id that ends and pads a caption.
+
+    Attributes:
+        end_id: id of end-of-text, which is also the padding.
+        fingerprint: hash of the whole tokenizer, for a run's manifest.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.end_id = tokenizer.token_to_id(END_OF_TEXT)
+        if self.end_id is None:
+            raise UsageError(f"the tokenizer has no {END_OF_TEXT!r} token, which ends and pads captions")
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+
+    @classmethod
+    def train(cls, captions: Iterable[str], vocab_size: int) -> "CaptionTokenizer":
+        """A byte-level BPE with at most ``vocab_size`` tokens. The same captions give the same tokenizer."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator((clean(caption) for caption in captions), trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> "CaptionTokenizer":
+        """Read a ``tokenizer.json``: one that we trained, or the public SigLIP one.
+
+        Raises:
+            UsageError: no such file, or not a tokenizer.
+        """
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except UsageError:
+            raise
+        except Exception as error:  # the library raises a bare Exception
+            raise UsageError(f"data.tokenizer={str(path)!r} is no tokenizer.json that can be read ({error})") from error
+
+    def save(self, path: Path) -> None:
+        self._tokenizer.save(str(path))
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:12]
+
+    def encode(self, captions: Sequence[str], max_tokens: int) -> np.ndarray:
+        """Clean, tokenize, cut to ``max_tokens`` with end-of-text in the last place, pad: int64 [B, max_tokens]."""
+        encodings = self._tokenizer.encode_batch_fast(
+            [clean(caption) for caption in captions], add_special_tokens=False
+        )
+        token_BT = np.full((len(captions), max_tokens), self.end_id, dtype=np.int64)
+        for row, encoding in zip(token_BT, encodings, strict=True):
+            ids = encoding.ids[: max_tokens - 1]
+            row[: len(ids)] = ids
+        return token_BT
+
+    def supervised(self, token_BT: np.ndarray, *, supervise_eos: bool) -> np.ndarray:
+        """Which tokens carry a text loss: bool [B, T]; the content, and the first end-of-text if asked for."""
+        content_BT = token_BT != self.end_id
+        if not supervise_eos:
+            return content_BT
+        first_end_BT = np.arange(token_BT.shape[1]) == content_BT.sum(axis=1)[:, None]
+        return content_BT | first_end_BT
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens before the first end-of-text."""
+        ids = list(tokens)
+        if self.end_id in ids:
+            ids = ids[: ids.index(self.end_id)]
+        return str(self._tokenizer.decode(ids)).strip()

@@ -1,0 +1,124 @@
+"""Labelled images on which frozen encoders are probed."""
+
+import gzip
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aimv2 import address
+from aimv2.data.pairs import Pairs, concept_position
+from aimv2.errors import UsageError
+
+VALIDATION_SHARE = 0.2
+FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # of Debian's dataset-fashion-mnist
+FASHION_MNIST_TRAIN = 6000  # images drawn from its 60,000, so that a probe stays short
+FASHION_MNIST_TEST = 2000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with class numbers: uint8 [N, S, S, 3] and int64 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class TransferSet:
+    """A classification task with its three splits; hyper-parameters are chosen on ``validation``, never on ``test``."""
+
+    name: str
+    num_classes: int
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+
+
+def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet:
+    """Emoji by ``category`` or ``subcategory``, tested on held-out concepts.
+
+    Skin-tone variants are left out, or they would be half of everything. Classes that training concepts lack are left
+    out too.
+    """
+    known, test = (
+        pairs.where((pairs.table["source"] == "openmoji") & ~pairs.table["is_variant"]) for pairs in (train, held_out)
+    )
+    # Another hash than that of the train and held-out sides, so the two divisions are independent.
+    is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
+    fit, validation = known.where(~is_validation), known.where(is_validation)
+    classes = sorted(fit.table[label].unique())
+    parts = []
+    for pairs in (fit, validation, test):
+        usable = pairs.where(pairs.table[label].isin(classes))
+        labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
+        parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
+    return TransferSet(f"emoji_{label}", len(classes), *parts)
+
+
+def digits() -> TransferSet:
+    """scikit-learn's 1,797 scans of handwritten digits, 8 px: 60 % train, 20 % validation, 20 % test."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    order = address.generator(seed=0, purpose="digits split").permutation(len(images))
+    cuts = np.split(order, [round(0.6 * len(order)), round(0.8 * len(order))])
+    return TransferSet(
+        "digits", 10, *(Labelled(_grey(images[part]), bunch.target[part].astype(np.int64)) for part in cuts)
+    )
+
+
+def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
+    """Fashion-MNIST product photographs, 28 px, a fixed random part of them; None where its files are not installed."""
+    if not (folder / "train-images-idx3-ubyte.gz").exists():
+        return None
+    train_images, train_labels = (
+        _read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
+    )
+    test_images, test_labels = (_read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    draw = address.generator(seed=0, purpose="fashion_mnist split")
+    chosen = draw.permutation(len(train_images))[:FASHION_MNIST_TRAIN]
+    test = draw.permutation(len(test_images))[:FASHION_MNIST_TEST]
+    cut = round((1 - VALIDATION_SHARE) * len(chosen))
+    parts = [
+        (train_images, train_labels, chosen[:cut]),
+        (train_images, train_labels, chosen[cut:]),
+        (test_images, test_labels, test),
+    ]
+    return TransferSet(
+        "fashion_mnist",
+        10,
+        *(Labelled(_grey(images[rows]), labels[rows].astype(np.int64)) for images, labels, rows in parts),
+    )
+
+
+def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
+    """Every task that this machine has the data for."""
+    sets = []
+    if "openmoji" in set(train.table["source"]):
+        sets += [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category")]
+    sets.append(digits())
+    if (fashion := fashion_mnist()) is not None:
+        sets.append(fashion)
+    return sets
+
+
+def _grey(image_NSS: np.ndarray) -> np.ndarray:
+    return np.repeat(image_NSS[..., None], 3, axis=-1)
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An IDX file of unsigned bytes, gzip-compressed."""
+    content = gzip.decompress(path.read_bytes())
+    zeros, kind, num_axes = struct.unpack(">HBB", content[:4])
+    if zeros != 0 or kind != 8:
+        raise UsageError(f"{path} is no IDX file of unsigned bytes")
+    shape = struct.unpack(f">{num_axes}I", content[4 : 4 + 4 * num_axes])
+    if len(content) - 4 - 4 * num_axes != np.prod(shape):
+        raise UsageError(f"{path} says it holds {shape} values and does not")
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)

@@ -1,0 +1,125 @@
+"""Crops, flips and resizing of a whole batch at once. Letters: B images, S source side, P output side.
+
+A resize is linear in the pixels and separable, so each crop is two small matrices, one for rows and one for columns,
+and a batch of different crops is two batched products, on any device.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimv2.config import AugmentConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CENTRE_CROP = 0.875  # share of the side seen at evaluation (ml-aim and ml-l3m validation transforms)
+CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
+NUM_CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
+
+
+def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
+    """RandomResizedCrop's boxes and flips from uniform numbers.
+
+    Args:
+        uniform_BU: float64 [B, NUM_CROP_DRAWS] on [0, 1).
+        side: S, of the square source images.
+
+    Returns:
+        int64 [B, 4] (top, left, height, width) and bool [B], True to flip.
+
+    As torchvision does it: area uniform in the scale range, aspect ratio log-uniform, both rounded to pixels, up to ten
+    attempts until the box fits, else the largest centred box of an allowed ratio.
+    """
+    area_BA = side * side * _between(uniform_BU[:, :CROP_ATTEMPTS], config.min_scale, config.max_scale)
+    ratio_BA = np.exp(
+        _between(
+            uniform_BU[:, CROP_ATTEMPTS : 2 * CROP_ATTEMPTS], math.log(config.min_ratio), math.log(config.max_ratio)
+        )
+    )
+    width_BA = np.rint(np.sqrt(area_BA * ratio_BA)).astype(np.int64)
+    height_BA = np.rint(np.sqrt(area_BA / ratio_BA)).astype(np.int64)
+    fits_BA = (width_BA > 0) & (width_BA <= side) & (height_BA > 0) & (height_BA <= side)
+
+    rows = np.arange(len(uniform_BU))
+    first_B = fits_BA.argmax(axis=1)
+    fallback_height, fallback_width = _largest_box(side, config)
+    any_B = fits_BA.any(axis=1)
+    height_B = np.where(any_B, height_BA[rows, first_B], fallback_height)
+    width_B = np.where(any_B, width_BA[rows, first_B], fallback_width)
+    top_B = np.where(any_B, uniform_BU[:, -3] * (side - height_B + 1), (side - height_B) // 2).astype(np.int64)
+    left_B = np.where(any_B, uniform_BU[:, -2] * (side - width_B + 1), (side - width_B) // 2).astype(np.int64)
+    return np.stack([top_B, left_B, height_B, width_B], axis=1), uniform_BU[:, -1] < config.flip_probability
+
+
+def centre_crops(batch_size: int, side: int, share: float = CENTRE_CROP) -> np.ndarray:
+    """The same centred box for every image: int64 [B, 4]."""
+    size = round(side * share)
+    start = (side - size) // 2
+    return np.tile(np.array([start, start, size, size]), (batch_size, 1))
+
+
+def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, out_px: int) -> Tensor:
+    """Cut each image's box, resize it bicubically with antialiasing (Pillow's filter), flip, normalise.
+
+    Args:
+        image_BSSC: uint8 [B, S, S, 3].
+        box_B4: int64 [B, 4], (top, left, height, width).
+        flip_B: bool [B].
+
+    Returns:
+        float32 [B, 3, P, P], normalised with the ImageNet mean and deviation.
+    """
+    side = image_BSSC.shape[1]
+    row_BPS = resize_weights(box_B4[:, 0], box_B4[:, 2], side, out_px)
+    column_BPS = resize_weights(box_B4[:, 1], box_B4[:, 3], side, out_px)
+    column_BPS = np.where(flip_B[:, None, None], column_BPS[:, ::-1], column_BPS)
+
+    device = image_BSSC.device
+    pixels_BSX = image_BSSC.to(torch.float32).flatten(2)
+    rows_BPSC = torch.bmm(torch.from_numpy(row_BPS).to(device), pixels_BSX).unflatten(2, (side, 3))
+    # [B, S, P x C]: the columns become the contracted axis.
+    columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
+    resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).unflatten(2, (out_px, 3))
+    resized_BCPP = resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255) / 255
+    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((resized_BCPP - mean) / std).contiguous()
+
+
+def resize_weights(start_B: np.ndarray, size_B: np.ndarray, side: int, out_px: int) -> np.ndarray:
+    """Weights of the source pixels in each output pixel, along one axis: float32 [B, P, S], rows summing to 1."""
+    scale_B11 = (size_B / out_px)[:, None, None]
+    centre_BP1 = start_B[:, None, None] + (np.arange(out_px)[None, :, None] + 0.5) * scale_B11
+    source_S = np.arange(side)
+    weight_BPS = _cubic((source_S + 0.5 - centre_BP1) / np.maximum(scale_B11, 1))
+    inside_B1S = (source_S >= start_B[:, None, None]) & (source_S < (start_B + size_B)[:, None, None])
+    weight_BPS = weight_BPS * inside_B1S
+    return (weight_BPS / weight_BPS.sum(axis=2, keepdims=True)).astype(np.float32)
+
+
+def unnormalise(image: Tensor) -> np.ndarray:
+    """Network input [3, P, P] back to uint8 [P, P, 3], for pictures in reports."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = (image.cpu().float() * std + mean).clamp(0, 1) * 255
+    return pixels.round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def _between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
+    return low + uniform * (high - low)
+
+
+def _largest_box(side: int, config: AugmentConfig) -> tuple[int, int]:
+    if config.min_ratio > 1:
+        return round(side / config.min_ratio), side
+    if config.max_ratio < 1:
+        return side, round(side * config.max_ratio)
+    return side, side
+
+
+def _cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
+    """Keys' cubic kernel; a = -0.5 as in Pillow."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
