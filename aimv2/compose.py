@@ -1,0 +1,144 @@
+"""From what is typed on a command line to checked values. Hydra stays in this file.
+
+A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``); the
+others reach into the composed config (``model.encoder.width=128``).
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aimv2.config import RunConfig, flatten, from_dict, to_dict
+from aimv2.errors import UsageError, unknown
+from aimv2.scales import SCALES
+
+RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+NO_FILES = Path(__file__).parent / "model"  # a folder without YAML: everything is in the store
+
+
+def compose(
+    overrides: Sequence[str],
+    *,
+    defaults: Mapping[str, str],
+    values: Mapping[str, Any] | None = None,
+    groups: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    conf_dir: Path = NO_FILES,
+) -> dict[str, Any]:
+    """Compose a config and apply the overrides.
+
+    Args:
+        defaults: the groups and what is chosen of each unless an override says otherwise; ``scale``, whose choices are
+            the recipes, is always there.
+        values: further top-level keys with their defaults.
+        groups: choices per group, by name, for groups that are made in Python.
+        conf_dir: where the other groups' YAML files are, a folder a group.
+
+    Raises:
+        UsageError: an unknown group choice or key, or text that is not ``key=value``.
+    """
+    store = ConfigStore.instance()
+    for name, recipe in SCALES.items():
+        store.store(group="scale", name=name, node=to_dict(recipe()), package="_global_")
+    for group, choices in (groups or {}).items():
+        for name, node in choices.items():
+            store.store(group=group, name=name, node=dict(node))
+    defaults = {"scale": "demo", **defaults}
+    # "_self_" first: the groups' values come on top. A recipe repeats its own name under the key "scale".
+    root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
+    store.store(name="root", node=root)
+
+    with initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3"):
+        chosen = []
+        for text, key, value in _parsed(overrides):
+            if key in defaults:
+                allowed = _choices(store, key, conf_dir)
+                if value not in allowed:
+                    raise unknown(key, str(value), allowed)
+                chosen.append(text)
+        known = _composed(chosen)
+        for _, key, _ in _parsed(overrides):
+            if key not in defaults and not _has(known, key):
+                raise unknown("key", key, _near(known, key))
+        return _composed(list(overrides))
+
+
+def run_config(values: Mapping[str, Any]) -> RunConfig:
+    """The run's part of a composed config, checked."""
+    return from_dict({key: values[key] for key in RUN_KEYS if key in values})
+
+
+def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
+    parsed = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            raise UsageError(f"cannot read {text!r}: arguments have the form key=value") from error
+        if override.is_sweep_override() or override.is_add() or override.is_delete() or "=" not in text:
+            raise UsageError(f"cannot use {text!r}: one plain key=value for one run; arms and seeds belong to a sweep")
+        parsed.append((text, override.key_or_group, override.value()))
+    return parsed
+
+
+def _composed(overrides: list[str]) -> dict[str, Any]:
+    try:
+        composed = OmegaConf.to_container(hydra_compose(config_name="root", overrides=overrides), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(str(error).splitlines()[0]) from error
+    assert isinstance(composed, dict)
+    return {str(key): value for key, value in composed.items()}
+
+
+def _choices(store: ConfigStore, group: str, conf_dir: Path) -> list[str]:
+    stored = store.list(group) if group in store.repo else []
+    files = [path.name for path in (conf_dir / group).glob("*.yaml")]
+    return sorted({name.removesuffix(".yaml") for name in [*stored, *files]})
+
+
+def _has(config: Mapping[str, Any], key: str) -> bool:
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _near(config: Mapping[str, Any], key: str) -> list[str]:
+    """The keys beside the mistaken one, in the deepest group of it that exists."""
+    owner, _, _ = key.rpartition(".")
+    while owner and not _has(config, owner):
+        owner = owner.rpartition(".")[0]
+    value: Any = config
+    for part in owner.split(".") if owner else []:
+        value = value[part]
+    siblings = value if isinstance(value, Mapping) else {}
+    return [f"{owner}.{name}" if owner else str(name) for name in siblings] or list(flatten(config))
+
+
+def writable_folder(path: str, key: str) -> Path:
+    """The folder, made if need be, once it is shown that a file can be written there.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    folder = Path(path)
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x" * 65536)
+    except OSError as error:
+        raise UsageError(f"{key}={path!r} cannot be written: {error.strerror}") from error
+    finally:
+        probe.unlink(missing_ok=True)
+    return folder

@@ -1,0 +1,113 @@
+"""Held-out losses. Letters: B images, T caption tokens, I patches."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from aimv2.config import RunConfig
+from aimv2.data.batches import centred_images
+from aimv2.data.pairs import Pairs
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.model.aimv2 import AIMv2
+from aimv2.objectives import pixel_loss
+from aimv2.prefix import prefix_len_at
+from aimv2.training.device import autocast
+
+EVAL_BATCH = 256
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out pairs, prepared once: network inputs [N, 3, P, P], tokens [N, T], supervised [N, T], and the caption
+    bytes that the supervised tokens spell."""
+
+    image: torch.Tensor
+    token_NT: torch.Tensor
+    supervised_NT: torch.Tensor
+    num_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def prepare(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, *, caption: str) -> HeldOut:
+    """Centre crops of the pairs with one of their captions, ``name`` or ``description``."""
+    image = torch.cat([centred_images(pairs.images(rows), config.model.image_px) for rows in chunks(len(pairs))])
+    token_NT = tokenizer.encode(pairs.table[caption].tolist(), config.model.max_text_tokens)
+    supervised_NT = tokenizer.supervised(token_NT, supervise_eos=config.objective.supervise_eos)
+    return HeldOut(
+        image=image,
+        token_NT=torch.from_numpy(token_NT),
+        supervised_NT=torch.from_numpy(supervised_NT),
+        num_bytes=sum(len(tokenizer.decode(tokens).encode()) for tokens in token_NT.tolist()),
+    )
+
+
+@dataclass(frozen=True)
+class CaptionLoss:
+    """Summed cross-entropy of captions, and what it is spread over."""
+
+    nats: float
+    num_tokens: int
+    num_bytes: int
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.num_tokens
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Over the bytes of the cleaned captions, so that tokenizers can be compared."""
+        return self.nats / math.log(2) / self.num_bytes
+
+    def __add__(self, other: "CaptionLoss") -> "CaptionLoss":
+        return CaptionLoss(self.nats + other.nats, self.num_tokens + other.num_tokens, self.num_bytes + other.num_bytes)
+
+
+NO_LOSS = CaptionLoss(0.0, 0, 0)
+
+
+@torch.no_grad()
+def caption_loss(model: AIMv2, data: HeldOut, config: RunConfig) -> CaptionLoss:
+    """Cross-entropy of the supervised caption tokens, teacher-forced, with full attention in the encoder."""
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64)
+    for rows in chunks(len(data)):
+        token_BT, supervised_BT = data.token_NT[rows], data.supervised_NT[rows]
+        place_N = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
+        token_BT = token_BT.to(config.device)
+        with autocast(config):
+            _, text_BTE = model(data.image[rows].to(config.device), token_BT)
+            logits_NV = model.decoder.text_head(text_BTE[:, :-1].flatten(0, 1).index_select(0, place_N))
+        target_N = token_BT.flatten().index_select(0, place_N)
+        total += F.cross_entropy(logits_NV.float(), target_N, reduction="sum").double().cpu()
+    return CaptionLoss(float(total), int(data.supervised_NT.sum()), data.num_bytes)
+
+
+@torch.no_grad()
+def pixel_loss_at(model: AIMv2, data: HeldOut, fraction: float, config: RunConfig) -> float:
+    """The training's pixel loss with every image's prefix at one fraction, so that all arms face the same task.
+
+    At full attention there is no patch left to predict, and the loss is not defined (paper facts, trap 11).
+    """
+    model.eval()
+    prefix_len = prefix_len_at(fraction, config.model.num_patches)
+    losses, sizes = [], []
+    for rows in chunks(len(data)):
+        image = data.image[rows].to(config.device)
+        prefix_len_B = torch.full((len(image),), prefix_len, device=image.device)
+        no_text_BT = torch.empty((len(image), 0), dtype=torch.int64, device=image.device)
+        with autocast(config):
+            image_BIE, _ = model(image, no_text_BT, prefix_len_B)
+            predicted_BIP = model.decoder.pixel_head(image_BIE)
+        losses.append(float(pixel_loss(predicted_BIP.float(), image, prefix_len_B, config.model.patch_px)))
+        sizes.append(len(image))
+    return float(np.average(losses, weights=sizes))
+
+
+def chunks(num_rows: int, size: int = EVAL_BATCH) -> list[np.ndarray]:
+    """Row numbers in evaluation batches."""
+    return [np.arange(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

@@ -1,0 +1,149 @@
+"""Who may work on a run. Attempts are numbered folders; the highest number holds the run.
+
+Claiming is the creation of the next ``attempts/NNNN``, which a file system lets one process do, so of many that try,
+one gets it; no lock, no server, and nothing is ever deleted. A holder shows that it lives by touching its
+``heartbeat``. When it is gone, on this host by its process, on another by a heartbeat older than the grace time, the
+next attempt may be claimed. A holder that wakes after that finds a higher number and must not publish.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aimv2.errors import RunFailedError
+
+HEARTBEAT_SECONDS = 10.0
+GRACE_SECONDS = 90.0
+
+
+class LeaseLostError(RunFailedError):
+    """Another process took the run over; what this one has must not be published."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("lease lost", f"{folder} was taken over by a later attempt")
+
+
+class Lease:
+    """The right to work on one run, held from ``claim`` until it is released or the process dies.
+
+    Attributes:
+        folder: ``attempts/NNNN``, this attempt's own; nobody else writes there.
+        number: NNNN.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.number = int(folder.name)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.release()
+
+    def release(self) -> None:
+        """Let others claim the run."""
+        (self.folder / "released").touch()
+
+    def check(self) -> None:
+        """Raise LeaseLostError if a later attempt exists."""
+        if latest_attempt(self.folder.parent.parent) != self.folder:
+            raise LeaseLostError(self.folder)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            (self.folder / "heartbeat").touch()
+
+
+def claim(run_folder: Path) -> Lease | None:
+    """Try to get the right to work on a run; None when another process has it, or was faster."""
+    latest = latest_attempt(run_folder)
+    if latest is not None and is_held(latest):
+        return None
+    number = 1 if latest is None else int(latest.name) + 1
+    folder = run_folder / "attempts" / f"{number:04d}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return None
+    (folder / "heartbeat").touch()
+    (folder / "holder.json").write_text(json.dumps(_this_process()))
+    return Lease(folder)
+
+
+def latest_attempt(run_folder: Path) -> Path | None:
+    """The attempt of the highest number, or None."""
+    attempts = (path for path in (run_folder / "attempts").glob("*") if path.name.isdecimal())
+    return max(attempts, key=lambda path: int(path.name), default=None)
+
+
+def is_held(attempt: Path) -> bool:
+    """Whether the process that made this attempt still works on it."""
+    if (attempt / "released").exists():
+        return False
+    try:
+        holder = json.loads((attempt / "holder.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        holder = {}  # being claimed at this moment, or its maker died in between: the heartbeat decides
+    if holder.get("host") == socket.gethostname():
+        return _process_start(holder["pid"]) == holder["process_start"]
+    return _file_system_time(attempt) - _last_sign(attempt) < GRACE_SECONDS
+
+
+def _last_sign(attempt: Path) -> float:
+    path = attempt / "heartbeat"
+    return (path if path.exists() else attempt).stat().st_mtime
+
+
+def _file_system_time(folder: Path) -> float:
+    """Now, by the clock of the file system that also stamps the heartbeats; hosts' own clocks may differ."""
+    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink(missing_ok=True)
+    return now
+
+
+def _this_process() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_start": _process_start(os.getpid()),
+        "claimed": time.time(),
+    }
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process of this host started, so that a number used again is not taken for it; None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+        return _alive_without_proc(pid)
+    fields = stat.rpartition(")")[2].split()
+    state, start = fields[0], fields[19]
+    return None if state in "ZX" else start
+
+
+def _alive_without_proc(pid: int) -> str | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "alive"

@@ -1,0 +1,218 @@
+"""What a run leaves behind: written by runs, read by analysis. The layout is an interface (docs/architecture.md).
+
+runs/<signature>/
+  config.json            the whole RunConfig
+  result.json            there when the run is done: final metrics with units, cost, and the attempt that made them
+  attempts/NNNN/         one try at the run; only its own process writes here
+    holder.json heartbeat released      whose it is (aimv2/lease.py)
+    manifest.json        versions, hardware, threads, commit, data fingerprints
+    metrics.jsonl        a row per step while running
+    metrics.parquet      the same, once done
+    weights.safetensors tokenizer.json examples.json
+    failure.json         in place of a result: the cause, a sentence, the traceback
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pandas as pd
+
+from aimv2.config import RunConfig, from_dict, signature, to_dict
+from aimv2.errors import UsageError
+from aimv2.lease import Lease, LeaseLostError, claim, is_held, latest_attempt
+
+LAYOUT_VERSION = 1
+
+State = Literal["new", "running", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A final number, what it is measured in, and how it came about."""
+
+    value: float
+    unit: str
+    evaluation: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt has no result: a short cause to group by, and a sentence."""
+
+    cause: str
+    message: str
+
+
+class RunFolder:
+    """The folder of one run, for reading at any time and for claiming the right to write."""
+
+    def __init__(self, runs_dir: Path, name: str) -> None:
+        self.name = name
+        self.path = runs_dir / name
+
+    @property
+    def is_done(self) -> bool:
+        return (self.path / "result.json").exists()
+
+    def state(self) -> State:
+        if self.is_done:
+            return "done"
+        attempt = latest_attempt(self.path)
+        if attempt is None:
+            return "new"
+        if is_held(attempt):
+            return "running"
+        return "failed" if (attempt / "failure.json").exists() else "new"
+
+    @property
+    def num_attempts(self) -> int:
+        attempt = latest_attempt(self.path)
+        return 0 if attempt is None else int(attempt.name)
+
+    def claim(self, config: RunConfig) -> "Attempt | None":
+        """The right to run it, or None if it is done or another process is at it.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        assert signature(config) == self.name, f"{self.name} is not the name of this config"
+        if self.is_done:
+            return None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lease = claim(self.path)
+        except OSError as error:
+            raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
+        if lease is not None and self.is_done:  # published between the first look and the claim
+            lease.release()
+            return None
+        return None if lease is None else Attempt(self, lease, config)
+
+    def config(self) -> RunConfig:
+        return from_dict(read_json(self.path / "config.json"))
+
+    def result(self) -> dict[str, Any]:
+        """The final record; its ``metrics`` map names to value, unit and evaluation."""
+        result: dict[str, Any] = read_json(self.path / "result.json")
+        return result
+
+    def failure(self) -> Failure | None:
+        """Of the latest attempt."""
+        attempt = latest_attempt(self.path)
+        if attempt is None or not (attempt / "failure.json").exists():
+            return None
+        recorded = read_json(attempt / "failure.json")
+        return Failure(recorded["cause"], recorded["message"])
+
+    def file(self, name: str) -> Path:
+        """A file of the attempt that made the result."""
+        return self.path / "attempts" / f"{self.result()['attempt']:04d}" / name
+
+    def metrics(self) -> pd.DataFrame:
+        """A row per step: ``step``, ``samples``, ``train_flops``, ``seconds`` and whatever was measured then."""
+        return pd.read_parquet(self.file("metrics.parquet"))
+
+    def last_row(self) -> dict[str, Any]:
+        """The newest row of the attempt under way, or nothing."""
+        attempt = latest_attempt(self.path)
+        try:
+            assert attempt is not None
+            with (attempt / "metrics.jsonl").open("rb") as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
+                lines = stream.read().split(b"\n")
+            row: dict[str, Any] = json.loads(lines[-2])  # the last line ends in a newline, unless it is being written
+        except (AssertionError, FileNotFoundError, IndexError, json.JSONDecodeError):
+            return {}
+        return row
+
+
+class Attempt:
+    """One try at a run, as a context: leaving it without ``publish`` or ``fail`` hands the run back unfinished."""
+
+    def __init__(self, run: RunFolder, lease: Lease, config: RunConfig) -> None:
+        self.run = run
+        self.folder = lease.folder
+        self._lease = lease
+        self._config = config
+        self._started = time.perf_counter()
+        self._start_cpu = time.process_time()
+        self._rows: Any = None
+
+    def __enter__(self) -> Self:
+        self._lease.__enter__()
+        write_json(self.run.path / "config.json", to_dict(self._config))
+        self._rows = (self.folder / "metrics.jsonl").open("a")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rows.close()
+        self._lease.__exit__(kind, error, trace)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the attempt began."""
+        return time.perf_counter() - self._started
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        write_json(self.folder / "manifest.json", manifest)
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values."""
+        self._rows.writelines(json.dumps(row) + "\n" for row in rows)
+        self._rows.flush()
+
+    def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
+        """Make the result the run's, once and for all.
+
+        Raises:
+            LeaseLostError: another process took the run over meanwhile.
+        """
+        rows = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
+        write_json(
+            self.folder / "result.json",
+            {
+                "layout_version": LAYOUT_VERSION,
+                "signature": self.run.name,
+                "attempt": self._lease.number,
+                "metrics": {name: asdict(metric) for name, metric in metrics.items()},
+                "seconds": self.seconds,
+                "cpu_seconds": time.process_time() - self._start_cpu,
+                **more,
+            },
+        )
+        self._lease.check()
+        try:
+            os.link(self.folder / "result.json", self.run.path / "result.json")  # refuses to replace another
+        except FileExistsError as error:
+            raise LeaseLostError(self.folder) from error
+
+    def fail(self, failure: Failure, traceback_text: str) -> None:
+        write_json(self.folder / "failure.json", {**asdict(failure), "traceback": traceback_text})
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UsageError: it is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,151 @@
+"""One run, start to finish: prepare, train, evaluate, record."""
+
+import os
+import platform
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from fvcore.nn import parameter_count
+from safetensors.torch import save_file
+
+from aimv2.config import RunConfig
+from aimv2.data import glyphs
+from aimv2.data.batches import TrainBatches
+from aimv2.data.pairs import Pairs, load_pairs, load_tokenizer, split
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import RunFailedError
+from aimv2.evaluation.captions import examples
+from aimv2.evaluation.evaluate import CAPTIONS, evaluate
+from aimv2.evaluation.losses import NO_LOSS, caption_loss, prepare
+from aimv2.lease import LeaseLostError
+from aimv2.model.aimv2 import AIMv2, build
+from aimv2.record import Attempt, Failure, write_json
+from aimv2.training.loop import Row, train
+
+VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
+
+
+def execute(
+    attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None] = lambda rows: None
+) -> Failure | None:
+    """Train, evaluate and publish the run that the attempt holds, or record why that failed.
+
+    Returns:
+        None when the result is published, else the failure, which is also in the attempt's ``failure.json``.
+    """
+    with attempt:
+        try:
+            _train_and_evaluate(attempt, config, on_rows)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            failure = Failure(_cause(error), _sentence(error))
+            attempt.fail(failure, traceback.format_exc())
+            return failure
+    return None
+
+
+def _train_and_evaluate(attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None]) -> None:
+    train_pairs, held_out, tokenizer = _data(config)
+    model = build(config.model, seed=config.seed).to(config.device)
+    attempt.write_manifest(manifest(config, model, tokenizer, train_pairs, held_out))
+    shown = held_out.subset(config.evaluation.curve_pairs)
+    curve = [prepare(shown, tokenizer, config, caption=caption) for caption in CAPTIONS]
+
+    def held_out_loss(model: AIMv2) -> float:
+        return sum((caption_loss(model, data, config) for data in curve), NO_LOSS).nats_per_token
+
+    flops = train(
+        config,
+        model,
+        TrainBatches(config, train_pairs, tokenizer),
+        attempt=attempt,
+        held_out_loss=held_out_loss,
+        on_rows=on_rows,
+    )
+    train_seconds = attempt.seconds
+    metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
+    shown = held_out.subset(config.evaluation.num_examples)
+    write_json(attempt.folder / "examples.json", examples(model, shown, tokenizer, config))
+    tokenizer.save(attempt.folder / "tokenizer.json")
+    save_file({name: value.cpu() for name, value in model.state_dict().items()}, attempt.folder / "weights.safetensors")
+    attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
+
+
+def _data(config: RunConfig) -> tuple[Pairs, Pairs, CaptionTokenizer]:
+    train_pairs, held_out = split(load_pairs(config.data), config.data.held_out_fraction)
+    return train_pairs, held_out, load_tokenizer(config.data, config.model, train_pairs)
+
+
+def manifest(
+    config: RunConfig, model: AIMv2, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs
+) -> dict[str, Any]:
+    """Where, with what and on which data the run was done."""
+    parameters = parameter_count(model)
+    return {
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in VERSIONED},
+        "commit": git_commit(),
+        "command": sys.argv,
+        "host": platform.node(),
+        "hardware": hardware(config.device),
+        "threads": torch.get_num_threads(),
+        "data": {source: glyphs.version(source) for source in config.data.sources},
+        "train_pairs": len(train_pairs),
+        "held_out_pairs": len(held_out),
+        "tokenizer": tokenizer.fingerprint,
+        "parameters": {part: parameters[part] for part in ("encoder", "decoder")},
+    }
+
+
+@lru_cache
+def git_commit() -> str:
+    """The commit that the code is at, with ``+changes`` where the tree differs from it; empty outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return described.stdout.strip()
+
+
+@lru_cache
+def hardware(device: str) -> str:
+    """The device's name, as it gives it."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = (
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        )
+        model = next(names, model)
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RunFailedError):
+        return error.cause
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError):
+        return "files"
+    return "error"
+
+
+def _sentence(error: Exception) -> str:
+    kind = "" if isinstance(error, ValueError | RunFailedError) else f"{type(error).__name__}: "
+    return kind + (str(error).splitlines() or [""])[0]
