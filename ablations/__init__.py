@@ -1,0 +1,1 @@
+"""The studies, one file each: question, source in the paper, baseline, arms, seeds, and the claims they can decide."""

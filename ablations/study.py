@@ -1,0 +1,142 @@
+"""What a study is, and the runs it asks for."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aimv2.config import RunConfig, from_dict, signature, to_dict, untrained
+from aimv2.errors import UsageError, unknown
+from aimv2.record import read_json, write_json
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One condition: a name for people, and the one change it makes to the study's base run."""
+
+    label: str
+    change: Callable[[RunConfig], RunConfig]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement of the paper that a study bears on, in our words.
+
+    Attributes:
+        arms: those that the statement compares with the baseline.
+        expected: what it says of them: ``worse``, or ``not better``, which can be refuted but not shown.
+    """
+
+    id: str
+    where: str
+    statement: str
+    arms: tuple[str, ...]
+    expected: Literal["worse", "not better"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question, and the comparison that answers it.
+
+    Attributes:
+        slug: the name on the command line, ``sweep=<slug>``.
+        baseline: the arm that the others are compared with.
+        arms: by name, in the order of reports.
+        seeds: every arm runs with each; arms with one seed see the same images, order, crops and initial weights.
+        primary_metric: the metric that decides, of a run's final ones.
+        lower_is_better: the direction of the primary metric.
+        claims: what the study can decide.
+    """
+
+    slug: str
+    question: str
+    source: str
+    baseline: str
+    arms: Mapping[str, Arm]
+    seeds: tuple[int, ...]
+    primary_metric: str
+    lower_is_better: bool
+    claims: tuple[Claim, ...]
+
+    def __post_init__(self) -> None:
+        assert self.baseline in self.arms, f"{self.slug}: baseline {self.baseline!r} is no arm"
+        assert UNTRAINED not in self.arms, f"{self.slug}: {UNTRAINED!r} is added by itself"
+
+    def cells(
+        self, base: RunConfig, *, arms: Sequence[str] | None = None, seeds: Iterable[int] | None = None
+    ) -> list["Cell"]:
+        """The runs: every arm with every seed, and the untrained encoder with every seed.
+
+        Raises:
+            UsageError: an arm that the study does not have, one that cannot be built, or one that equals another.
+        """
+        names = list(self.arms) if arms is None else list(arms)
+        for name in names:
+            if name not in self.arms:
+                raise unknown("arm", name, self.arms)
+        # Seeds outside, arms inside: paired runs finish together, and a study stopped early has whole pairs.
+        found = [
+            Cell(arm=name, seed=seed, config=self._build(name, base, seed))
+            for seed in (self.seeds if seeds is None else seeds)
+            for name in names
+        ]
+        _check_distinct(found)
+        rows = {cell.seed: Cell(arm=UNTRAINED, seed=cell.seed, config=untrained(cell.config)) for cell in found}
+        return found + list(rows.values())
+
+    def _build(self, name: str, base: RunConfig, seed: int) -> RunConfig:
+        try:
+            return self.arms[name].change(dataclasses.replace(base, seed=seed))
+        except ValueError as error:
+            raise UsageError(f"arm {name!r} cannot exist: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One place in a study's table, and the run that fills it."""
+
+    arm: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """The run's signature."""
+        return signature(self.config)
+
+
+def _check_distinct(cells: list[Cell]) -> None:
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        other = first.setdefault(cell.name, cell)
+        if other is not cell:
+            raise UsageError(
+                f"arms {other.arm!r} and {cell.arm!r} are the same run at seed {cell.seed}:"
+                " an override undid the study's change"
+            )
+
+
+def write_cells(runs_dir: Path, study: Study, cells: Sequence[Cell]) -> None:
+    """Keep what a launch asked for beside the runs, so that a report can be built from the folder alone."""
+    path = _cells_file(runs_dir, study)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, [{"arm": cell.arm, "seed": cell.seed, "config": to_dict(cell.config)} for cell in cells])
+
+
+def read_cells(runs_dir: Path, study: Study) -> list[Cell]:
+    """The cells of the study's last launch.
+
+    Raises:
+        UsageError: it was never launched into this folder.
+    """
+    path = _cells_file(runs_dir, study)
+    if not path.exists():
+        raise UsageError(f"sweep {study.slug!r} was not launched into {str(runs_dir)!r} yet: {path} does not exist")
+    return [Cell(arm=row["arm"], seed=row["seed"], config=from_dict(row["config"])) for row in read_json(path)]
+
+
+def _cells_file(runs_dir: Path, study: Study) -> Path:
+    return runs_dir / "studies" / f"{study.slug}.json"

@@ -1,0 +1,95 @@
+"""What a launch shows while it runs: a live board in a terminal, now and then a line elsewhere."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
+
+from sweeps.plan import Plan
+
+LINE_SECONDS = 30.0
+
+
+class Board:
+    """Progress of a plan's runs, read from their folders; it writes nothing there."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._plan = plan
+        self._console = console
+        self._titles = {cell.name: f"{cell.arm}, seed {cell.seed}" for cell in plan.cells}
+        self._overall = Progress(
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            "samples",
+            TimeElapsedColumn(),
+            "elapsed,",
+            TimeRemainingColumn(),
+            "left",
+            console=console,
+        )
+        self._single = Progress(
+            "  {task.description}", BarColumn(bar_width=20), "{task.fields[state]}", console=console
+        )
+        budgets = [plan.configs[name].config.budget.samples for name in plan.runs]
+        self._whole = self._overall.add_task(plan.study.slug, total=sum(budgets))
+        self._tasks: dict[str, TaskID] = {}
+        self._live = Live(Group(self._overall, self._single), console=console, refresh_per_second=2, transient=True)
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def update(self) -> None:
+        """Read the folders and redraw."""
+        states = self._plan.states()
+        samples, running = 0, []
+        for name, state in states.items():
+            budget = self._plan.configs[name].config.budget.samples
+            if state == "done":
+                samples += budget
+            elif state == "running":
+                row = self._plan.runs[name].last_row()
+                samples += row.get("samples", 0)
+                running.append((name, budget, row))
+        counts = {state: list(states.values()).count(state) for state in ("done", "running", "failed", "new")}
+        summary = ", ".join(
+            f"{count} {'waiting' if state == 'new' else state}" for state, count in counts.items() if count
+        )
+        self._overall.update(self._whole, completed=samples, description=f"{self._plan.study.slug}: {summary}")
+        self._show_running(running)
+        if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            total = self._overall.tasks[0].total or 0
+            self._console.print(
+                f"{self._plan.study.slug}: {summary}; {samples:,} of {total:,.0f} samples", highlight=False
+            )
+
+    def _show_running(self, running: list[tuple[str, int, dict[str, float]]]) -> None:
+        for name in set(self._tasks) - {name for name, _, _ in running}:
+            self._single.remove_task(self._tasks.pop(name))
+        for name, budget, row in running:
+            if name not in self._tasks:
+                self._tasks[name] = self._single.add_task(self._titles[name], total=budget or 1, state="")
+            at_end = row.get("samples", 0) >= budget
+            state = "evaluating" if at_end else f"text {row['text_loss']:.3f}" if "text_loss" in row else "starting"
+            self._single.update(self._tasks[name], completed=row.get("samples", 0), state=state)
+
+
+def wait(board: Board, jobs: Sequence[Any], poll_seconds: float = 0.5) -> None:
+    """Keep the board fresh until submitit's jobs have ended."""
+    while not all(job.done() for job in jobs):
+        board.update()
+        time.sleep(poll_seconds)
+    board.update()

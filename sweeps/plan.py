@@ -1,0 +1,51 @@
+"""A study's runs, what is left to do of them, and what that costs."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ablations.study import Cell, Study
+from aimv2.cost import max_train_flops, num_parameters
+from aimv2.record import RunFolder, State
+
+BYTES_PER_PARAMETER = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a study with their runs; cells that ask for the same run share it."""
+
+    study: Study
+    cells: list[Cell]
+    runs_dir: Path
+
+    @cached_property
+    def runs(self) -> dict[str, RunFolder]:
+        """Run folders by signature, longest runs first, so that the end is not one worker with a long one."""
+        order = sorted(self.cells, key=lambda cell: -cell.config.budget.samples)
+        return {cell.name: RunFolder(self.runs_dir, cell.name) for cell in order}
+
+    @cached_property
+    def configs(self) -> dict[str, Cell]:
+        """A cell for each run, by signature."""
+        return {cell.name: cell for cell in self.cells}
+
+    def states(self) -> dict[str, State]:
+        return {name: run.state() for name, run in self.runs.items()}
+
+    def remaining(self) -> list[str]:
+        return [name for name, state in self.states().items() if state != "done"]
+
+    def flops(self, names: list[str]) -> int:
+        """Training FLOPs of these runs, at most (captions may be shorter than their room)."""
+        return sum(max_train_flops(self.configs[name].config) for name in names)
+
+    def disk_bytes(self, names: list[str]) -> int:
+        """Weights kept by these runs; the rest of a run is small beside them."""
+        return BYTES_PER_PARAMETER * sum(
+            sum(num_parameters(self.configs[name].config.model).values()) for name in names
+        )
+
+    def summary(self) -> Counter[State]:
+        return Counter(self.states().values())
