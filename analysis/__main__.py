@@ -1,0 +1,30 @@
+"""``python -m analysis SWEEP [runs_dir] [reports_dir]``: build a study's report again from its runs."""
+
+import sys
+from pathlib import Path
+
+from ablations.catalogue import STUDIES
+from aimv2.cli import guarded
+from aimv2.errors import UsageError, unknown
+from analysis.report import build
+
+USAGE = "usage: python -m analysis SWEEP [runs_dir=runs] [reports_dir=reports]"
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"{USAGE}\nsweeps: {', '.join(STUDIES)}")
+        return 0 if arguments else 2
+    folders = {"runs_dir": "runs", "reports_dir": "reports"}
+    for argument in arguments[1:]:
+        key, _, value = argument.partition("=")
+        if key not in folders or not value:
+            raise UsageError(f"cannot read {argument!r}. {USAGE}")
+        folders[key] = value
+    if arguments[0] not in STUDIES:
+        raise unknown("sweep", arguments[0], STUDIES)
+    print(build(STUDIES[arguments[0]], Path(folders["runs_dir"]), Path(folders["reports_dir"])))
+    return 0
+
+
+sys.exit(guarded(lambda: main(sys.argv[1:]), debug=False))

@@ -1,0 +1,191 @@
+"""The figures of a report, as SVG."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablations.study import UNTRAINED, Study
+from analysis.load import Evidence
+from analysis.statistics import Estimate, mean_interval
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "aimv2",
+    "font.family": "sans-serif",
+    "axes.titlelocation": "left",
+}
+
+
+def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimate], folder: Path) -> dict[str, Path]:
+    """Draw what the evidence has and return the files by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9), plt.rc_context(STYLE):
+        if len(evidence.curves):
+            drawn["learning_curves"] = _save(learning_curves(study, evidence.curves), folder / "learning_curves.svg")
+        if differences:
+            drawn["differences"] = _save(paired_differences(study, evidence, differences), folder / "differences.svg")
+        if _metrics(evidence, "pixel_loss_"):
+            drawn["pixel_loss"] = _save(pixel_losses(study, evidence), folder / "pixel_loss.svg")
+        if _metrics(evidence, "probe_"):
+            drawn["accuracy"] = _save(accuracies(study, evidence), folder / "accuracy.svg")
+    return drawn
+
+
+def palette(study: Study) -> dict[str, tuple[float, float, float]]:
+    """A colour per arm, the same in every figure; the baseline's is black."""
+    others = [arm for arm in study.arms if arm != study.baseline]
+    return {
+        study.baseline: (0.1, 0.1, 0.1),
+        **dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True)),
+    }
+
+
+def learning_curves(study: Study, curves: pd.DataFrame) -> Figure:
+    """Held-out caption loss by samples seen, mean over seeds with its 95 % interval; the second half again, closer."""
+    points = curves.dropna(subset=["held_out_caption_loss"])
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half"), strict=True):
+        shown = points[points["samples"] >= start * points["samples"].max()]
+        sns.lineplot(
+            shown,
+            x="samples",
+            y="held_out_caption_loss",
+            hue="arm",
+            hue_order=_present(study, shown["arm"]),
+            palette=palette(study),
+            errorbar=_interval,
+            err_kws={"alpha": 0.12, "linewidth": 0},
+            ax=axis,
+            legend=start == 0,
+        )
+        axis.set(title=title, xlabel="samples seen", ylabel="held-out caption loss [nats/token]" if start == 0 else "")
+    _label_arms(axes[0], study)
+    return figure
+
+
+def paired_differences(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Figure:
+    """Each arm minus the baseline in the primary metric: seeds as dots, simultaneous 95 % intervals as bars."""
+    values = evidence.values(study.primary_metric)
+    figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
+    colours = palette(study)
+    for row, (arm, difference) in enumerate(differences.items()):
+        axis.plot(
+            values[arm] - values[study.baseline],
+            np.full(len(values), row + 0.16),
+            "o",
+            ms=4,
+            alpha=0.5,
+            color=colours[arm],
+            mew=0,
+        )
+        if difference.has_interval:
+            axis.plot([difference.low, difference.high], [row, row], color=colours[arm], lw=2.5, solid_capstyle="round")
+        axis.plot(difference.mean, row, "D", ms=6, color=colours[arm])
+    axis.axvline(0, color="0.3", lw=1)
+    axis.set_yticks(range(len(differences)), [study.arms[arm].label for arm in differences])
+    axis.set_ylim(len(differences) - 0.5, -0.5)
+    unit = evidence.metrics.loc[evidence.metrics["metric"] == study.primary_metric, "unit"].iloc[0]
+    better = "left" if study.lower_is_better else "right"
+    axis.set(xlabel=f"{study.primary_metric} minus the baseline's [{unit}], better to the {better}")
+    axis.grid(False, axis="y")
+    return figure
+
+
+def pixel_losses(study: Study, evidence: Evidence) -> Figure:
+    """Pixel loss of every arm at the same fixed prefixes."""
+    chosen = evidence.metrics[evidence.metrics["metric"].isin(_metrics(evidence, "pixel_loss_"))]
+    chosen = chosen[chosen["arm"] != UNTRAINED].assign(prefix=lambda t: t["metric"].str.removeprefix("pixel_loss_"))
+    figure, axis = plt.subplots(figsize=(8.5, 4), layout="constrained")
+    sns.pointplot(
+        chosen,
+        x="prefix",
+        y="value",
+        hue="arm",
+        hue_order=_present(study, chosen["arm"]),
+        palette=palette(study),
+        errorbar=_interval,
+        dodge=0.4,
+        linestyle="none",
+        marker="D",
+        markersize=5,
+        capsize=0.04,
+        err_kws={"linewidth": 1.5},
+        ax=axis,
+    )
+    axis.set(xlabel="prefix, share of the image", ylabel="pixel loss [squared error of\nstandardised pixels]")
+    _label_arms(axis, study, outside=True)
+    return figure
+
+
+def accuracies(study: Study, evidence: Evidence) -> Figure:
+    """Attentive probe and kNN accuracy, the untrained encoder as a line."""
+    names = _metrics(evidence, "probe_") + _metrics(evidence, "knn_")
+    tasks = list(dict.fromkeys(name.partition("_")[2] for name in names))
+    figure, axes = plt.subplots(
+        2, len(tasks), figsize=(3.6 * len(tasks), 5.4), layout="constrained", squeeze=False, sharex=True
+    )
+    colours = palette(study)
+    for row, kind in enumerate(("probe", "knn")):
+        for axis, task in zip(axes[row], tasks, strict=True):
+            values = evidence.values(f"{kind}_{task}")
+            arms = _present(study, values.columns)
+            for place, arm in enumerate(arms):
+                estimate = mean_interval(values[arm].dropna().to_numpy())
+                axis.plot(np.full(len(values), place), values[arm], "o", ms=4, alpha=0.4, color=colours[arm], mew=0)
+                axis.errorbar(
+                    place,
+                    estimate.mean,
+                    [[estimate.mean - estimate.low], [estimate.high - estimate.mean]],
+                    fmt="D",
+                    ms=5,
+                    color=colours[arm],
+                )
+            if UNTRAINED in values:
+                axis.axhline(values[UNTRAINED].mean(), color="0.4", ls="--", lw=1.2, label="untrained")
+            axis.set_title(
+                f"{'attentive probe' if kind == 'probe' else 'kNN'}, {task.replace('_', ' ')}", fontsize="medium"
+            )
+            axis.set_xticks(range(len(arms)), arms, rotation=30, ha="right")
+            axis.grid(False, axis="x")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy")
+    if axes[0, 0].get_legend_handles_labels()[0]:
+        axes[0, 0].legend()
+    return figure
+
+
+def _interval(values: pd.Series) -> tuple[float, float]:
+    estimate = mean_interval(values.to_numpy())
+    return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
+
+
+def _metrics(evidence: Evidence, prefix: str) -> list[str]:
+    return [name for name in dict.fromkeys(evidence.metrics["metric"]) if name.startswith(prefix)]
+
+
+def _present(study: Study, arms: "pd.Series[str] | pd.Index[str]") -> list[str]:
+    return [arm for arm in study.arms if arm in set(arms)]
+
+
+def _label_arms(axis: Axes, study: Study, *, outside: bool = False) -> None:
+    handles, names = axis.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if outside else {}
+    axis.legend(handles, [study.arms[name].label for name in names], title=None, frameon=not outside, **place)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path

@@ -1,0 +1,97 @@
+"""Runs as tidy tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ablations.study import Cell
+from aimv2.record import RunFolder, read_json
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a study's runs left.
+
+    Attributes:
+        runs: a row per finished cell: ``arm``, ``seed``, ``run``, cost and provenance.
+        metrics: a row per finished cell and final metric: ``arm``, ``seed``, ``metric``, ``value``, ``unit``,
+            ``evaluation``.
+        curves: a row per finished cell and step.
+        missing: a row per unfinished cell: ``arm``, ``seed``, ``run``, ``reason``.
+        examples: per arm, the captions that its first finished seed wrote.
+    """
+
+    runs: pd.DataFrame
+    metrics: pd.DataFrame
+    curves: pd.DataFrame
+    missing: pd.DataFrame
+    examples: dict[str, list[dict[str, Any]]]
+
+    def values(self, metric: str) -> pd.DataFrame:
+        """One metric as a table: a row per seed, a column per arm."""
+        chosen = self.metrics[self.metrics["metric"] == metric]
+        return chosen.pivot(index="seed", columns="arm", values="value")
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """A row per finished cell with its final metrics as columns, named with their units."""
+        if self.metrics.empty:
+            return self.runs
+        named = self.metrics.assign(column=self.metrics["metric"] + " [" + self.metrics["unit"] + "]")
+        wide = named.pivot(index=["arm", "seed"], columns="column", values="value")
+        return self.runs.merge(wide[list(dict.fromkeys(named["column"]))], on=["arm", "seed"])
+
+
+def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
+    """Read every cell's run, finished or not."""
+    runs, metrics, curves, missing = [], [], [], []
+    examples: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        run = RunFolder(runs_dir, cell.name)
+        where = {"arm": cell.arm, "seed": cell.seed}
+        if not run.is_done:
+            missing.append({**where, "run": cell.name, "reason": _reason(run)})
+            continue
+        result, manifest = run.result(), read_json(run.file("manifest.json"))
+        runs.append(
+            {
+                **where,
+                "run": cell.name,
+                "samples": cell.config.budget.samples,
+                "train_flops": result["train_flops"],
+                "train_seconds": result["train_seconds"],
+                "seconds": result["seconds"],
+                "cpu_seconds": result["cpu_seconds"],
+                "precision": cell.config.precision,
+                "threads": manifest["threads"],
+                "hardware": manifest["hardware"],
+                "commit": manifest["commit"],
+                "torch": manifest["versions"]["torch"],
+                "encoder_parameters": manifest["parameters"]["encoder"],
+                "decoder_parameters": manifest["parameters"]["decoder"],
+                "train_pairs": manifest["train_pairs"],
+                "held_out_pairs": manifest["held_out_pairs"],
+            }
+        )
+        metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
+        curves.append(run.metrics().assign(arm=cell.arm, seed=cell.seed))
+        if cell.arm not in examples:
+            examples[cell.arm] = read_json(run.file("examples.json"))
+    return Evidence(
+        runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
+        metrics=pd.DataFrame(metrics, columns=["arm", "seed", "metric", "value", "unit", "evaluation"]),
+        curves=pd.concat([c for c in curves if len(c)], ignore_index=True) if any(map(len, curves)) else pd.DataFrame(),
+        missing=pd.DataFrame(missing, columns=["arm", "seed", "run", "reason"]),
+        examples=examples,
+    )
+
+
+def _reason(run: RunFolder) -> str:
+    state = run.state()
+    failure = run.failure()
+    if state == "failed" and failure is not None:
+        return f"failed, {failure.cause}: {failure.message}"
+    return {"running": "still running", "new": "not run yet"}.get(state, state)

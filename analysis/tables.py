@@ -1,0 +1,191 @@
+"""The tables of a report, as text cells; templates turn them into Markdown and HTML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ablations.study import UNTRAINED, Cell, Study
+from analysis.load import Evidence
+from analysis.statistics import Estimate, mean_interval, paired_difference, samples_to_reach
+
+METRIC_TITLES = {
+    "caption_loss": "held-out caption loss",
+    "caption_bits": "held-out caption bits",
+    "name_loss": "… on names",
+    "description_loss": "… on descriptive captions",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; a cell with several lines is a list."""
+
+    columns: list[str]
+    rows: list[list[str | list[str]]] = field(default_factory=list)
+
+
+def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
+    """What was run, where and with what."""
+    config, runs = cells[0].config, evidence.runs
+    model, budget = config.model, config.budget
+    asked = {cell.arm for cell in cells}
+
+    def seen(column: str) -> str:
+        values = dict.fromkeys(runs[column]) if column in runs else {}
+        return ", ".join(str(value) for value in values if value != "") or "not known"
+
+    def size(part: str) -> str:
+        column = f"{part}_parameters"
+        return f"{runs[column].iloc[0] / 1e6:.2f} M parameters" if column in runs else "parameters not known"
+
+    stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
+    steps = f"{budget.samples:,} samples a run in batches of {budget.batch_size}"
+    patches = f"{model.image_px} px images in {model.num_patches} patches"
+    pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held out, no concept in both"
+    rows: dict[str, str] = {
+        "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in asked),
+        "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
+        "runs": f"{len(runs)} of {len(cells)} finished",
+        "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
+        "encoder": f"{stack.format(model.encoder)}, {size('encoder')}; {patches}",
+        "decoder": f"{stack.format(model.decoder)}, {size('decoder')}, heads included; {model.vocab_size} tokens",
+        "data": f"glyphs ({', '.join(config.data.sources)}): {pairs}",
+        "hardware": f"{seen('hardware')}; threads a run: {seen('threads')}; {config.precision}",
+        "software": f"torch {seen('torch')}; commit {seen('commit')}",
+    }
+    return Table(["", ""], [[key, value] for key, value in rows.items()])
+
+
+def primary_table(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Table:
+    """The comparison that decides: values, paired differences, and how fast each arm learns."""
+    values = evidence.values(study.primary_metric)
+    table = Table(
+        [
+            "arm",
+            "mean [95 %]",
+            "difference to baseline [95 %]",
+            "[95 %, all at once]",
+            "samples to the baseline's final loss",
+        ]
+    )
+    for arm in _arms(study, values):
+        if arm == UNTRAINED:
+            continue
+        difference = paired_difference(values, arm, study.baseline) if arm != study.baseline else None
+        table.rows.append(
+            [
+                label(study, arm),
+                _show(mean_interval(values[arm].dropna().to_numpy())),
+                "baseline" if arm == study.baseline else _show(difference, signed=True),
+                "" if arm == study.baseline else _bounds(differences.get(arm), signed=True),
+                _reach(study, evidence, arm),
+            ]
+        )
+    return table
+
+
+def metrics_table(study: Study, evidence: Evidence) -> Table:
+    """Every metric of every arm, with the paired difference to the baseline."""
+    arms = _arms(study, evidence.metrics["arm"].unique())
+    table = Table(["metric", *(label(study, arm) for arm in arms)])
+    for metric in dict.fromkeys(evidence.metrics["metric"]):
+        values = evidence.values(metric)
+        cells: list[str | list[str]] = [
+            [METRIC_TITLES.get(metric, metric.replace("_", " ")), f"[{unit_of(evidence, metric)}]"]
+        ]
+        for arm in arms:
+            if arm not in values or values[arm].isna().all():
+                cells.append("not measured")
+                continue
+            lines = [_show(mean_interval(values[arm].dropna().to_numpy()))]
+            if arm != study.baseline:
+                lines.append("Δ " + _show(paired_difference(values, arm, study.baseline), signed=True))
+            cells.append(lines)
+        table.rows.append(cells)
+    return table
+
+
+def cost_table(study: Study, evidence: Evidence) -> Table:
+    """What each arm took."""
+    table = Table(["arm", "runs", "training FLOPs a run", "minutes a run", "of it training", "hours in all"])
+    if "train_flops" not in evidence.runs:
+        return table
+    for arm in _arms(study, evidence.runs["arm"].unique()):
+        runs = evidence.runs[evidence.runs["arm"] == arm]
+        table.rows.append(
+            [
+                label(study, arm),
+                str(len(runs)),
+                f"{runs['train_flops'].mean():.3g}",
+                f"{runs['seconds'].mean() / 60:.2f}",
+                f"{runs['train_seconds'].mean() / 60:.2f}",
+                f"{runs['seconds'].sum() / 3600:.3f}",
+            ]
+        )
+    total = evidence.runs
+    table.rows.append(
+        [
+            "all",
+            str(len(total)),
+            f"{total['train_flops'].sum():.3g} in all",
+            "",
+            "",
+            f"{total['seconds'].sum() / 3600:.3f}",
+        ]
+    )
+    return table
+
+
+def missing_table(evidence: Evidence) -> Table:
+    """Cells without a result, and why."""
+    rows = evidence.missing.astype(str).to_numpy().tolist()
+    return Table(["arm", "seed", "run", "reason"], rows)
+
+
+def _reach(study: Study, evidence: Evidence, arm: str) -> str:
+    """Mean samples to the final held-out loss of the baseline's run with the same seed, over the seeds that get there."""
+    found, count = [], 0
+    for seed, curve in evidence.curves[evidence.curves["arm"] == arm].groupby("seed"):
+        baseline = evidence.curves[(evidence.curves["arm"] == study.baseline) & (evidence.curves["seed"] == seed)]
+        final = baseline.dropna(subset=["held_out_caption_loss"]).sort_values("samples")["held_out_caption_loss"]
+        if len(final):
+            count += 1
+            found.append(samples_to_reach(curve, final.iloc[-1]))
+    reached = [samples for samples in found if np.isfinite(samples)]
+    if not reached:
+        return f"never, in {count} seeds" if count else "no curve"
+    return f"{np.mean(reached):,.0f} ({len(reached)} of {count} seeds)"
+
+
+def _arms(study: Study, present: "pd.DataFrame | np.ndarray") -> list[str]:
+    return [arm for arm in [*study.arms, UNTRAINED] if arm in set(present)]
+
+
+def label(study: Study, arm: str) -> str:
+    return "untrained" if arm == UNTRAINED else study.arms[arm].label
+
+
+def unit_of(evidence: Evidence, metric: str) -> str:
+    units = evidence.metrics.loc[evidence.metrics["metric"] == metric, "unit"]
+    return str(units.iloc[0]) if len(units) else ""
+
+
+def evaluation_of(evidence: Evidence, metric: str) -> str:
+    found = evidence.metrics.loc[evidence.metrics["metric"] == metric, "evaluation"]
+    return str(found.iloc[0]) if len(found) else "nothing measured yet"
+
+
+def _show(estimate: Estimate | None, *, signed: bool = False) -> str:
+    if estimate is None:
+        return "no shared seed"
+    mean = f"{estimate.mean:{'+' if signed else ''}.4f}"
+    return f"{mean} {_bounds(estimate, signed=signed)}" if estimate.has_interval else f"{mean} (one seed)"
+
+
+def _bounds(estimate: Estimate | None, *, signed: bool = False) -> str:
+    if estimate is None or not estimate.has_interval:
+        return "no interval"
+    sign = "+" if signed else ""
+    return f"[{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
