@@ -13,7 +13,9 @@ from aimv2.objectives import aimv2_losses
 from aimv2.scales import demo
 
 
-@pytest.mark.parametrize("config", [demo().model, replace(demo().model, patch_px=16, max_text_tokens=5)], ids=["demo", "other"])
+@pytest.mark.parametrize(
+    "config", [demo().model, replace(demo().model, patch_px=16, max_text_tokens=5)], ids=["demo", "other"]
+)
 def test_flops_equal_torchs_counter(config):
     model = build(config, seed=0)
     num_images, places = 3, torch.tensor([0, 2, 11])

@@ -13,7 +13,9 @@ def test_patches_are_in_raster_order_with_values_by_row_column_channel():
     patches = patchify(image, 2)
     for b in range(2):
         for i in range(9):
-            expected = [image[b, c, i // 3 * 2 + r, i % 3 * 2 + k] for r in range(2) for k in range(2) for c in range(3)]
+            expected = [
+                image[b, c, i // 3 * 2 + r, i % 3 * 2 + k] for r in range(2) for k in range(2) for c in range(3)
+            ]
             assert patches[b, i].tolist() == [float(v) for v in expected]
 
 
@@ -60,9 +62,7 @@ def test_only_supervised_tokens_carry_text_loss(tiny, images, tokens):
 def test_text_loss_gives_the_encoder_a_gradient_through_the_image_alone(tiny, images, tokens):
     """Captions are conditioned on the image: without it the encoder would learn nothing from them."""
     model = build(tiny.model, seed=0)
-    _, text = aimv2_losses(
-        model, images, tokens, torch.full((6,), 4), torch.arange(72), patch_px=tiny.model.patch_px
-    )
+    _, text = aimv2_losses(model, images, tokens, torch.full((6,), 4), torch.arange(72), patch_px=tiny.model.patch_px)
     text.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
     assert model.decoder.pixel_head.weight.grad is None

@@ -29,7 +29,9 @@ def test_another_decoder_leaves_the_encoders_weights_as_they_were(tiny):
 
 def test_every_weight_has_the_spread_that_the_released_code_gives_it(tiny):
     """Standard deviations from the closed forms: Xavier-uniform, torch's default, normal, truncated normal."""
-    config = replace(tiny.model, encoder=replace(tiny.model.encoder, width=256), decoder=replace(tiny.model.decoder, width=192))
+    config = replace(
+        tiny.model, encoder=replace(tiny.model.encoder, width=256), decoder=replace(tiny.model.decoder, width=192)
+    )
     state = states(config, 0)
     width, hidden, decoder_width, patch_dim = 256, config.encoder.ffn_hidden, 192, config.patch_dim
 

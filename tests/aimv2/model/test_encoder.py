@@ -147,7 +147,9 @@ def unpatchify(patch_BIP, patch_px):
 def test_norms_are_computed_in_float32_under_bfloat16():
     norm = torch.nn.RMSNorm(64, eps=1e-5)
     x = 100 * torch.randn(8, 64)
-    expected = (x.bfloat16().double() / (x.bfloat16().double().square().mean(-1, keepdim=True) + 1e-5).sqrt()).bfloat16()
+    expected = (
+        x.bfloat16().double() / (x.bfloat16().double().square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    ).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         actual = norm(x.bfloat16()).bfloat16()
     # One rounding to bfloat16 at the end, not one after every operation.

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aimv2.data.batches import TrainBatches, loader
+from aimv2.prefix import PrefixLaw
+
+
+def batches(config, pairs):
+    train, _, tokenizer = pairs
+    return TrainBatches(config, train, tokenizer)
+
+
+@pytest.fixture
+def longer(tiny, with_samples):
+    return with_samples(tiny, 80)
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_the_number_of_loader_workers_changes_nothing(longer, pairs, num_workers):
+    alone = list(loader(batches(longer, pairs), first_step=0, pin_memory=False))
+    config = replace(longer, loader=replace(longer.loader, num_workers=num_workers))
+    shared = list(loader(batches(config, pairs), first_step=0, pin_memory=False))
+    assert len(alone) == len(shared) == 10
+    for one, other in zip(alone, shared, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    prefixes = torch.stack([batch.prefix_len_B for batch in alone])
+    assert len(torch.unique(prefixes, dim=0)) == 10, "no two batches repeat their prefixes"
+
+
+def test_starting_in_the_middle_gives_the_rest(longer, pairs):
+    whole = list(loader(batches(longer, pairs), first_step=0, pin_memory=False))
+    rest = list(loader(batches(longer, pairs), first_step=7, pin_memory=False))
+    assert len(rest) == 3
+    for one, other in zip(whole[7:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_arms_with_one_seed_differ_in_their_prefixes_alone(longer, pairs):
+    uniform = batches(longer, pairs)[3]
+    fixed = batches(replace(longer, prefix=PrefixLaw(law="fixed", fraction=0.5)), pairs)[3]
+    assert set(fixed.prefix_len_B.tolist()) == {8}
+    for name in ("image", "token_BT", "supervised_N"):
+        assert torch.equal(getattr(uniform, name), getattr(fixed, name)), name
+
+
+def test_another_seed_shows_other_samples(longer, pairs):
+    one, other = batches(longer, pairs)[0], batches(replace(longer, seed=1), pairs)[0]
+    assert not torch.equal(one.token_BT, other.token_BT)
+    assert not torch.equal(one.image, other.image)
+
+
+@pytest.mark.parametrize(("fraction", "column"), [(0.0, "name"), (1.0, "description")])
+def test_the_caption_is_the_asked_for(longer, pairs, fraction, column):
+    train, _, tokenizer = pairs
+    config = replace(longer, data=replace(longer.data, descriptive_fraction=fraction))
+    allowed = {tuple(row) for row in tokenizer.encode(train.table[column].tolist(), 12).tolist()}
+    assert all(tuple(row) in allowed for row in batches(config, pairs)[0].token_BT.tolist())
+
+
+def test_supervised_places_are_those_that_are_not_padding(longer, pairs):
+    batch = batches(longer, pairs)[0]
+    expected = [i for i, token in enumerate(batch.token_BT.flatten().tolist()) if token != 1]
+    assert batch.supervised_N.tolist() == expected
+
+
+def test_images_are_crops_of_the_samples_pictures(longer, pairs):
+    """Without augmentation a batch holds exactly the drawn pictures, found by their captions' rows."""
+    from aimv2.data.batches import centred_images
+    from aimv2.data.order import sample_order
+    from aimv2.data.transforms import crop_and_resize
+
+    train, _, tokenizer = pairs
+    plain = replace(longer.augment, min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
+    batch = TrainBatches(replace(longer, augment=plain), train, tokenizer)[0]
+    _, rows = sample_order(seed=0, start=0, stop=8, num_rows=len(train))
+    whole = np.tile([0, 0, 24, 24], (8, 1))
+    expected = crop_and_resize(torch.from_numpy(train.images(rows)), whole, np.zeros(8, dtype=bool), 16)
+    torch.testing.assert_close(batch.image, expected)
+    assert centred_images(train.images(rows), 16).shape == (8, 3, 16, 16)

@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aimv2.data.pairs import concept_position, load_pairs, load_tokenizer, split
+from aimv2.errors import UsageError
+
+
+def test_no_concept_is_on_both_sides(pairs, tiny):
+    train, held_out, _ = pairs
+    assert not set(train.table["concept"]) & set(held_out.table["concept"])
+    num_train, num_held_out = (part.table["concept"].nunique() for part in (train, held_out))
+    share = num_held_out / (num_train + num_held_out)
+    assert share == pytest.approx(tiny.data.held_out_fraction, abs=0.03)
+
+
+def test_all_skin_tones_of_a_hand_are_together(pairs):
+    train, held_out, _ = pairs
+    sides = [part.table["name"].str.startswith("waving hand").sum() for part in (train, held_out)]
+    assert sorted(sides) == [0, 6]
+
+
+def test_a_source_more_moves_no_concept(tiny, pairs):
+    train, _, _ = pairs
+    fewer, _ = split(load_pairs(replace(tiny.data, sources=("fontawesome",))), tiny.data.held_out_fraction)
+    expected = train.table.loc[train.table["source"] == "fontawesome", "key"]
+    assert set(fewer.table["key"]) == set(expected)
+
+
+def test_pictures_follow_their_rows_through_selections(pairs):
+    train, _, _ = pairs
+    chosen = train.where(train.table["source"] == "openmoji")
+    row = 5
+    before = train.table.index[train.table["key"] == chosen.table["key"][row]][0]
+    np.testing.assert_array_equal(chosen.images(np.array([row])), train.images(np.array([before])))
+
+
+def test_subsets_are_nested_and_of_the_asked_size(pairs):
+    _, held_out, _ = pairs
+    small, large = held_out.subset(10), held_out.subset(50)
+    assert (len(small), len(large)) == (10, 50)
+    assert set(small.table["key"]) < set(large.table["key"])
+
+
+def test_positions_are_spread_evenly():
+    positions = [concept_position(f"concept {i}") for i in range(4000)]
+    assert np.histogram(positions, bins=10, range=(0, 1))[0].min() > 330
+
+
+def test_the_tokenizer_is_trained_once(tiny, pairs):
+    train, _, tokenizer = pairs
+    assert load_tokenizer(tiny.data, tiny.model, train).fingerprint == tokenizer.fingerprint
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tiny, pairs, tmp_path):
+    train, _, tokenizer = pairs
+    tokenizer.save(tmp_path / "tokenizer.json")
+    data = replace(tiny.data, tokenizer=str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(data, tiny.model, train).fingerprint == tokenizer.fingerprint
+    with pytest.raises(UsageError, match="vocab_size=300"):
+        load_tokenizer(data, replace(tiny.model, vocab_size=300), train)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UsageError, match=r"data\.cache_dir"):
+        load_pairs(replace(tiny.data, sources=("fontawesome",), cache_dir=str(blocked)))

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import UsageError
+
+CAPTIONS = ["red apple", "green apple", "grinning face", "flag Aland Islands", "apple pie"] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return CaptionTokenizer.train(CAPTIONS, vocab_size=300)
+
+
+def test_the_same_captions_give_the_same_tokenizer(tokenizer):
+    assert CaptionTokenizer.train(CAPTIONS, vocab_size=300).fingerprint == tokenizer.fingerprint
+
+
+def test_end_of_text_is_one_and_pads(tokenizer):
+    assert tokenizer.end_id == 1
+    tokens = tokenizer.encode(["apple", ""], 8)
+    assert tokens.dtype == np.int64
+    assert tokens[1].tolist() == [1] * 8
+    assert tokens[0, -1] == 1
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzåß漢 ", max_size=40))
+def test_decoding_gives_the_cleaned_caption_back(tokenizer, caption):
+    from aimv2.data.text import clean
+
+    tokens = tokenizer.encode([caption], 256)
+    assert tokenizer.decode(tokens[0].tolist()) == clean(caption)
+
+
+def test_a_long_caption_keeps_end_of_text_in_the_last_place(tokenizer):
+    tokens = tokenizer.encode(["apple pie " * 50], 6)[0]
+    assert tokens[-1] == 1
+    assert (tokens[:-1] != 1).all()
+
+
+@pytest.mark.parametrize("supervise_eos", [False, True])
+def test_padding_is_never_a_target_and_end_of_text_when_asked_for(tokenizer, supervise_eos):
+    tokens = tokenizer.encode(["apple pie", "apple pie " * 50, ""], 10)
+    supervised = tokenizer.supervised(tokens, supervise_eos=supervise_eos)
+    for row, mask in zip(tokens, supervised, strict=True):
+        content = int((row != 1).sum())
+        assert mask.tolist() == [i < content or (supervise_eos and i == content) for i in range(10)]
+
+
+def test_saving_and_loading_keeps_it(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert CaptionTokenizer.load(tmp_path / "tokenizer.json").fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("content", [None, "{}", "no json"])
+def test_what_is_no_tokenizer_is_named(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match=r"tokenizer\.json"):
+        CaptionTokenizer.load(path)

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from aimv2.config import AugmentConfig
+from aimv2.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NUM_CROP_DRAWS,
+    centre_crops,
+    crop_and_resize,
+    random_crops,
+    unnormalise,
+)
+
+SIDE = 48
+
+
+def pictures(count, side=SIDE):
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def draws(count, seed=0):
+    return np.random.default_rng(seed).random((count, NUM_CROP_DRAWS))
+
+
+def raw(normalised):
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (normalised * std + mean) * 255
+
+
+@pytest.mark.parametrize("out_px", [16, 32, 70])
+def test_crops_match_torchs_antialiased_bicubic(out_px):
+    images = pictures(12)
+    boxes, flips = random_crops(draws(12), SIDE, AugmentConfig())
+    actual = raw(crop_and_resize(torch.from_numpy(images), boxes, flips, out_px))
+    assert len({tuple(box) for box in boxes}) > 6
+    assert 0 < flips.sum() < 12
+    for row, (top, left, height, width) in enumerate(boxes):
+        crop = torch.from_numpy(images[row, top : top + height, left : left + width]).permute(2, 0, 1)[None].float()
+        expected = F.interpolate(crop, (out_px, out_px), mode="bicubic", antialias=True, align_corners=False)[0]
+        expected = expected.flip(-1) if flips[row] else expected
+        torch.testing.assert_close(actual[row], expected.clamp(0, 255), rtol=0, atol=0.02)
+
+
+def test_crops_match_pillow_to_its_rounding():
+    images = 90 + pictures(4) // 4  # far from 0 and 255, where Pillow cuts off between its two passes
+    boxes = centre_crops(4, SIDE)
+    actual = crop_and_resize(torch.from_numpy(images), boxes, np.zeros(4, dtype=bool), 32)
+    for row, (top, left, height, width) in enumerate(boxes):
+        crop = Image.fromarray(images[row]).crop((left, top, left + width, top + height))
+        expected = np.asarray(crop.resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
+        # Pillow rounds after each pass.
+        assert np.abs(unnormalise(actual[row]).astype(int) - expected).max() <= 1
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    side=st.integers(2, 300),
+    scale=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+    ratio=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted),
+)
+def test_boxes_lie_in_the_image(seed, side, scale, ratio):
+    config = AugmentConfig(min_scale=scale[0], max_scale=scale[1], min_ratio=ratio[0], max_ratio=ratio[1])
+    boxes, _ = random_crops(draws(8, seed), side, config)
+    top, left, height, width = boxes.T
+    assert (height >= 1).all()
+    assert (width >= 1).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= side).all()
+    assert (left + width <= side).all()
+
+
+def test_areas_and_ratios_follow_the_papers_ranges():
+    boxes, flips = random_crops(draws(20_000), 1000, AugmentConfig())
+    _, _, height, width = boxes.T.astype(float)
+    area, ratio = height * width / 1000**2, width / height
+    assert area.min() == pytest.approx(0.4, abs=0.01)
+    assert area.max() == pytest.approx(1.0, abs=0.01)
+    assert ratio.min() == pytest.approx(0.75, abs=0.01)
+    assert ratio.max() == pytest.approx(1.33, abs=0.01)
+    assert flips.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_no_augmentation_is_the_whole_image():
+    whole = AugmentConfig(min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
+    boxes, flips = random_crops(draws(3), SIDE, whole)
+    assert boxes.tolist() == [[0, 0, SIDE, SIDE]] * 3
+    images = pictures(3)
+    kept = crop_and_resize(torch.from_numpy(images), boxes, flips, SIDE)
+    for row in range(3):
+        np.testing.assert_array_equal(unnormalise(kept[row]), images[row])

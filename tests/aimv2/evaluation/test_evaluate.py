@@ -1,0 +1,16 @@
+import torch
+
+from aimv2.data.transfer import digits
+from aimv2.evaluation.evaluate import encode
+from aimv2.model.aimv2 import build
+
+
+def test_features_are_the_encoders_with_full_attention(tiny):
+    encoder = build(tiny.model, seed=0).encoder
+    part = digits().validation
+    features = encode(encoder, part, tiny)
+    assert features.feature_NID.shape == (len(part), 16, 32)
+    assert not features.feature_NID.requires_grad
+    assert features.label_N.tolist() == part.labels.tolist()
+    again = encode(encoder, part, tiny)
+    assert torch.equal(features.feature_NID, again.feature_NID)

@@ -1,0 +1,136 @@
+import json
+
+import pandas as pd
+import pytest
+
+from aimv2.config import signature, to_dict
+from aimv2.errors import UsageError
+from aimv2.lease import LeaseLostError
+from aimv2.record import LAYOUT_VERSION, Failure, Metric, RunFolder, write_json
+
+METRICS = {"caption_loss": Metric(1.5, "nats/token", "four pairs")}
+ROWS = [{"step": i, "samples": 8 * i, "train_flops": i, "seconds": float(i), "text_loss": 1 / i} for i in (1, 2)]
+
+
+@pytest.fixture
+def run(tmp_path, tiny):
+    return RunFolder(tmp_path, signature(tiny))
+
+
+def finish(run, config):
+    with run.claim(config) as attempt:
+        attempt.write_manifest({"host": "here"})
+        attempt.write_rows(ROWS)
+        attempt.publish(METRICS, train_flops=2)
+
+
+def test_the_layout_is_pinned(run, tiny):
+    """Analysis of stored runs rests on it. If it must change, raise LAYOUT_VERSION and read the old one too."""
+    finish(run, tiny)
+    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    attempt = {
+        "holder.json",
+        "heartbeat",
+        "released",
+        "manifest.json",
+        "metrics.jsonl",
+        "metrics.parquet",
+        "result.json",
+    }
+    assert files == {"config.json", "result.json"} | {f"attempts/0001/{name}" for name in attempt}
+    result = json.loads((run.path / "result.json").read_text())
+    assert LAYOUT_VERSION == 1
+    assert set(result) == {
+        "layout_version", "signature", "attempt", "metrics", "seconds", "cpu_seconds", "train_flops",
+    }  # fmt: skip
+    assert result["metrics"] == {"caption_loss": {"value": 1.5, "unit": "nats/token", "evaluation": "four pairs"}}
+    assert json.loads((run.path / "config.json").read_text()) == to_dict(tiny)
+
+
+def test_what_was_written_is_read(run, tiny):
+    finish(run, tiny)
+    assert run.state() == "done"
+    assert run.config() == tiny
+    pd.testing.assert_frame_equal(run.metrics(), pd.DataFrame(ROWS))
+    assert run.file("manifest.json").exists()
+
+
+def test_a_done_run_cannot_be_claimed_again(run, tiny):
+    finish(run, tiny)
+    assert run.claim(tiny) is None
+
+
+def test_states_follow_what_happens(run, tiny):
+    assert run.state() == "new"
+    with run.claim(tiny) as attempt:
+        assert run.state() == "running"
+        assert run.last_row() == {}
+        attempt.write_rows(ROWS)
+        assert run.last_row() == ROWS[-1]
+        attempt.fail(Failure("not finite", "text_loss is nan at step 3"), "Traceback …")
+        assert run.state() == "running"
+    assert run.state() == "failed"
+    assert run.failure() == Failure("not finite", "text_loss is nan at step 3")
+    with run.claim(tiny):
+        assert run.state() == "running"
+    assert run.state() == "new"
+    assert run.failure() is None
+    assert run.num_attempts == 2
+
+
+def test_one_of_two_that_believe_they_own_a_run_publishes(run, tiny):
+    """A process sleeps past its grace time, another takes over, the first wakes."""
+    sleeper = run.claim(tiny)
+    with sleeper:
+        sleeper.write_rows(ROWS)
+        (sleeper.folder / "released").touch()  # as if its heartbeat had stopped
+        finish(run, tiny)
+        before = (run.path / "result.json").read_bytes()
+        with pytest.raises(LeaseLostError):
+            sleeper.publish({"caption_loss": Metric(9.9, "nats/token", "stale")}, train_flops=0)
+    assert (run.path / "result.json").read_bytes() == before
+    assert run.result()["attempt"] == 2
+
+
+def test_the_first_published_result_stays_even_if_its_maker_was_taken_over(run, tiny):
+    """The taker must not replace a result that came while it worked."""
+    taker = None
+    with run.claim(tiny) as first:
+        first.write_rows(ROWS)
+        (first.folder / "released").touch()
+        taker = run.claim(tiny)
+        with taker:
+            taker.write_rows(ROWS)
+            # The first passed its check just before the taker claimed: its link lands now.
+            write_json(first.folder / "result.json", {"attempt": 1})
+            (run.path / "result.json").hardlink_to(first.folder / "result.json")
+            with pytest.raises(LeaseLostError):
+                taker.publish(METRICS, train_flops=0)
+    assert run.result()["attempt"] == 1
+
+
+def test_an_untrained_run_has_an_empty_table(run, tiny):
+    with run.claim(tiny) as attempt:
+        attempt.publish(METRICS, train_flops=0)
+    assert run.metrics().empty
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, tiny):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
+        RunFolder(tmp_path / "runs", signature(tiny)).claim(tiny)
+
+
+def test_a_broken_record_is_named(run, tiny):
+    finish(run, tiny)
+    (run.path / "result.json").write_text("{")
+    with pytest.raises(UsageError, match=r"result\.json cannot be read"):
+        run.result()
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"x": object()})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

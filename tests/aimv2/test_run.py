@@ -1,0 +1,95 @@
+"""A whole run: train, evaluate, record."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+
+from aimv2.config import signature, untrained
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.model.aimv2 import AIMv2
+from aimv2.record import RunFolder
+from aimv2.run import execute
+
+METRICS = {
+    "caption_loss": "nats/token",
+    "caption_bits": "bits/byte",
+    "name_loss": "nats/token",
+    "description_loss": "nats/token",
+    **{f"pixel_loss_{f}": "squared error of standardised pixels" for f in (0.25, 0.5, 0.75)},
+    **{
+        f"{kind}_{task}": "accuracy"
+        for kind in ("probe", "knn")
+        for task in ("emoji_category", "emoji_subcategory", "digits")
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    run = RunFolder(tmp_path_factory.mktemp("runs"), signature(tiny))
+    assert execute(run.claim(tiny), tiny) is None
+    return run
+
+
+def test_every_metric_is_there_with_its_unit(finished):
+    metrics = finished.result()["metrics"]
+    assert {name: metric["unit"] for name, metric in metrics.items() if "fashion" not in name} == METRICS
+    assert all(metric["evaluation"] for metric in metrics.values())
+    assert all(0 <= metric["value"] <= 1 for metric in metrics.values() if metric["unit"] == "accuracy")
+
+
+def test_a_run_leaves_a_model_that_loads(finished, tiny):
+    AIMv2(tiny.model).load_state_dict(load_file(finished.file("weights.safetensors")), strict=True)
+    assert CaptionTokenizer.load(finished.file("tokenizer.json")).end_id == 1
+
+
+def test_the_manifest_says_where_and_with_what(finished):
+    manifest = json.loads(finished.file("manifest.json").read_text())
+    assert manifest["threads"] == 1
+    assert manifest["versions"]["torch"]
+    assert set(manifest["data"]) == {"openmoji", "fontawesome"}
+    assert manifest["parameters"]["encoder"] > 0
+
+
+def test_doing_a_run_again_gives_the_same_numbers(finished, tiny, tmp_path):
+    again = RunFolder(tmp_path, signature(tiny))
+    assert execute(again.claim(tiny), tiny) is None
+    assert again.result()["metrics"] == finished.result()["metrics"]
+    one, other = load_file(again.file("weights.safetensors")), load_file(finished.file("weights.safetensors"))
+    assert all((one[name] == other[name]).all() for name in other)
+
+
+def test_an_untrained_run_is_evaluated_like_any_other(finished, tiny, tmp_path):
+    config = untrained(tiny)
+    run = RunFolder(tmp_path, signature(config))
+    assert execute(run.claim(config), config) is None
+    assert run.result()["metrics"].keys() == finished.result()["metrics"].keys()
+    assert run.result()["train_flops"] == 0
+    assert run.result()["metrics"]["caption_loss"] != finished.result()["metrics"]["caption_loss"]
+
+
+def test_a_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_path, with_samples):
+    config = with_samples(tiny, 80)
+    config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30, warmup_fraction=0.01))
+    run = RunFolder(tmp_path, signature(config))
+    failure = execute(run.claim(config), config)
+    assert failure.cause == "not finite"
+    assert "at step" in failure.message
+    assert run.state() == "failed"
+    assert run.failure() == failure
+    assert not run.is_done
+    assert "Traceback" in json.loads((run.path / "attempts/0001/failure.json").read_text())["traceback"]
+
+
+def test_a_full_disk_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aimv2.run.save_file", full)
+    run = RunFolder(tmp_path, signature(tiny))
+    failure = execute(run.claim(tiny), tiny)
+    assert failure.cause == "files"
+    assert "No space left on device" in failure.message
+    assert not run.is_done

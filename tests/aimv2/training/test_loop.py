@@ -1,0 +1,145 @@
+"""The golden run, and what the loop records."""
+
+import json
+import math
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+from aimv2.config import LogConfig
+from aimv2.cost import train_flops
+from aimv2.data import glyphs
+from aimv2.data.batches import TrainBatches
+from aimv2.data.pairs import load_pairs, load_tokenizer, split
+from aimv2.errors import RunFailedError
+from aimv2.model.aimv2 import build
+from aimv2.scales import demo
+from aimv2.training.device import resolve
+from aimv2.training.loop import train
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "demo_losses.json"
+GOLDEN_STEPS = 12
+LOSSES = ("pixel_loss", "text_loss", "gradient_norm")
+
+
+class Rows:
+    """Stands where an attempt's record would: keeps the rows, with a clock that moves at every look."""
+
+    def __init__(self):
+        self.rows = []
+        self._seconds = 0.0
+
+    @property
+    def seconds(self):
+        self._seconds += 1.0
+        return self._seconds
+
+    def write_rows(self, rows):
+        self.rows += rows
+
+
+def run(config, pairs, *, held_out_loss=lambda model: 1.5):
+    train_pairs, _, tokenizer = pairs
+    model, record = build(config.model, seed=config.seed), Rows()
+    batches = TrainBatches(config, train_pairs, tokenizer)
+    flops = train(config, model, batches, attempt=record, held_out_loss=held_out_loss, on_rows=lambda rows: None)
+    return model, record.rows, flops
+
+
+def golden_rows(cache_dir):
+    config = resolve(demo())
+    config = replace(
+        config,
+        budget=replace(config.budget, samples=GOLDEN_STEPS * config.budget.batch_size),
+        data=replace(config.data, cache_dir=cache_dir),
+        device="cpu",
+        precision="float32",
+    )
+    train_pairs, held_out = split(load_pairs(config.data), config.data.held_out_fraction)
+    pairs = (train_pairs, held_out, load_tokenizer(config.data, config.model, train_pairs))
+    return [{name: row[name] for name in ("step", *LOSSES)} for row in run(config, pairs)[1] if "text_loss" in row]
+
+
+def test_the_golden_run_reproduces(cache_dir):
+    golden = json.loads(GOLDEN.read_text())
+    actual = golden_rows(cache_dir)
+    assert len(actual) == GOLDEN_STEPS
+    for row, expected in zip(actual, golden["rows"], strict=True):
+        for name in LOSSES:
+            # Other processors add in another order; what is computed stays the same.
+            assert row[name] == pytest.approx(expected[name], rel=1e-4), (
+                f"{name} at step {row['step']}; {golden['made_with']}"
+            )
+
+
+def test_two_runs_on_one_machine_are_bitwise_equal(tiny, pairs, with_samples):
+    config = with_samples(tiny, 40)
+    (one, rows, _), (other, again, _) = run(config, pairs), run(config, pairs)
+    strip = [{name: row.get(name) for name in LOSSES} for row in rows]
+    assert strip == [{name: row.get(name) for name in LOSSES} for row in again]
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_reading_back_less_often_records_the_same_steps(tiny, pairs, with_samples):
+    config = with_samples(tiny, 40)
+    every = run(config, pairs)[1]
+    seldom = run(replace(config, log=LogConfig(every_steps=4)), pairs)[1]
+    assert [row["step"] for row in every] == [row["step"] for row in seldom] == [0, 1, 2, 3, 4, 5]
+    for one, other in zip(every[1:], seldom[1:], strict=True):
+        assert all(one[name] == other[name] for name in (*LOSSES, "learning_rate", "train_flops", "samples"))
+        assert other["images_per_second"] > 0
+
+
+def test_rows_say_what_was_spent(tiny, pairs):
+    _, rows, flops = run(tiny, pairs)
+    batches = TrainBatches(tiny, pairs[0], pairs[2])
+    supervised = sum(len(batches[step].supervised_N) for step in range(2))
+    assert rows[-1]["samples"] == 16
+    assert rows[-1]["train_flops"] == flops == train_flops(tiny.model, 16, supervised)
+
+
+def test_the_curve_has_its_points_first_and_last_included(tiny, pairs, with_samples):
+    config = with_samples(tiny, 80)
+    config = replace(config, evaluation=replace(config.evaluation, curve_points=6))
+    _, rows, _ = run(config, pairs)
+    assert [row["step"] for row in rows if "held_out_caption_loss" in row] == [0, 2, 4, 6, 8, 10]
+
+
+def test_the_weights_learn_to_tell_a_small_set_by_heart(tiny, pairs, with_samples):
+    train_pairs, held_out, tokenizer = pairs
+    few = train_pairs.subset(8)
+    config = with_samples(tiny, 8 * 120)
+    config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e-2, warmup_fraction=0.1))
+    _, rows, _ = run(config, (few, held_out, tokenizer))
+    assert rows[-1]["text_loss"] < 0.5 * rows[1]["text_loss"]
+    assert rows[-1]["pixel_loss"] < rows[1]["pixel_loss"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs, with_samples):
+    config = with_samples(tiny, 80)
+    config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30, warmup_fraction=0.01))
+    with pytest.raises(
+        RunFailedError, match=r"_loss is (nan|inf) at step \d+|gradient_norm is (nan|inf) at step \d+"
+    ) as caught:
+        run(config, pairs)
+    assert caught.value.cause == "not finite"
+
+
+def test_an_untrained_run_takes_no_step(tiny, pairs, with_samples):
+    model, rows, flops = run(with_samples(tiny, 0), pairs)
+    start = build(tiny.model, seed=tiny.seed).state_dict()
+    assert (rows, flops) == ([], 0)
+    assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    packages = [name for names in glyphs.PACKAGES.values() for name in names]
+    versions = {name: metadata.version(name) for name in dict.fromkeys(["torch", "tokenizers", *packages])}
+    rows = golden_rows("cache")
+    assert all(math.isfinite(row[name]) for row in rows for name in LOSSES)
+    GOLDEN.write_text(json.dumps({"made_with": versions, "rows": rows}, indent=1) + "\n")
+    print(f"wrote {GOLDEN}")

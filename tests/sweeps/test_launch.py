@@ -1,0 +1,214 @@
+"""The launcher as it is typed, and what it leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.catalogue import STUDIES
+
+LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
+SMALL = (
+    "budget.samples=128",
+    "data.sources=[fontawesome,openmoji]",
+    "evaluation.num_pairs=32",
+    "evaluation.curve_pairs=16",
+    "evaluation.curve_points=2",
+    "evaluation.probe.epochs=1",
+    "evaluation.num_examples=2",
+)
+
+
+@pytest.fixture
+def command(tmp_path, cache_dir):
+    """The command line of a small sweep, to which more can be added."""
+
+    def build(*more, sweep="prefix_ratio"):
+        return [sys.executable, str(LAUNCH), f"sweep={sweep}", f"data.cache_dir={cache_dir}", *SMALL, *more]
+
+    return build
+
+
+@pytest.fixture
+def typed(command, tmp_path):
+    def run(*more, **options):
+        return subprocess.run(command(*more, **options), cwd=tmp_path, capture_output=True, text=True, timeout=540)
+
+    return run
+
+
+def results(folder):
+    return sorted(Path(folder).glob("runs/*/result.json"))
+
+
+def attempts(folder):
+    return sorted(Path(folder).glob("runs/*/attempts/*"))
+
+
+def test_a_dry_run_prints_the_plan_and_its_price_and_writes_no_run(typed, tmp_path):
+    shown = typed("dry_run=true")
+    assert shown.returncode == 0, shown.stderr
+    assert "causal" in shown.stdout
+    assert "24 runs, 24 to do" in shown.stdout
+    assert "training FLOPs" in shown.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_the_sweeps_with_their_questions(tmp_path):
+    shown = subprocess.run([sys.executable, str(LAUNCH), "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert shown.returncode == 0
+    for study in STUDIES.values():
+        assert study.slug in shown.stdout
+        assert study.question in shown.stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_once_and_leaves_a_report(typed, tmp_path):
+    asked = ("sweep.arms=[uniform,causal]", "sweep.seeds=2")
+    first = typed(*asked)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "6 runs done" in first.stdout
+    assert "busy" in first.stdout
+    assert len(results(tmp_path)) == len(attempts(tmp_path)) == 6
+    report = tmp_path / "reports" / "prefix_ratio"
+    for name in ("report.md", "report.html", "results.csv", "figures/learning_curves.svg"):
+        assert (report / name).stat().st_size > 0, name
+
+    second = typed(*asked)
+    assert second.returncode == 0
+    assert "0 to do" in second.stdout
+    assert len(attempts(tmp_path)) == 6
+
+    more = typed("sweep.arms=[uniform,causal,fixed_50]", "sweep.seeds=2")
+    assert more.returncode == 0
+    assert "2 runs done" in more.stdout
+    assert len(attempts(tmp_path)) == 8
+
+
+@pytest.mark.slow
+def test_one_arm_runs_in_process(typed, tmp_path):
+    done = typed("executor=debug", "scale=demo", "sweep.arms=[uniform]", "sweep.seeds=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(results(tmp_path)) == 2
+    assert "Nothing can be concluded" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
+
+
+@pytest.mark.slow
+def test_two_launches_at_once_never_run_one_run_twice(command, tmp_path):
+    asked = command("sweep.arms=[uniform,causal]", "sweep.seeds=2")
+    both = [
+        subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=540)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
+    assert len(results(tmp_path)) == 6
+    for run in (tmp_path / "runs").glob("v1-*"):
+        metrics = [path for path in run.glob("attempts/*/metrics.jsonl") if path.stat().st_size]
+        assert len(list(run.glob("attempts/*"))) == 1, f"{run.name} was tried twice"
+        assert len(metrics) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_sweep_goes_on_with_what_is_missing(command, typed, tmp_path, end):
+    asked = ("sweep.arms=[uniform,causal]", "sweep.seeds=2", "budget.samples=1024")
+    process = subprocess.Popen(
+        command(*asked),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not results(tmp_path):
+        assert time.monotonic() < deadline, "no run finished"
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    if end == signal.SIGINT:
+        process.send_signal(signal.SIGINT)  # the launcher alone, as a process manager would
+    else:
+        os.killpg(process.pid, signal.SIGKILL)  # everything at once, without a word
+    output = process.communicate(timeout=60)[0]
+    if end == signal.SIGINT:
+        assert process.returncode == 130, output
+        assert "goes on from here" in output
+        assert "Traceback" not in output
+    before = {path: path.stat().st_mtime_ns for path in results(tmp_path)}
+    assert 1 <= len(before) < 6
+
+    again = typed(*asked)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"{6 - len(before)} to do" in again.stdout
+    assert len(results(tmp_path)) == 6
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in before.items())
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(typed, tmp_path):
+    broken = ("sweep.arms=[uniform]", "sweep.seeds=1", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    for launch in (1, 2):
+        failed = typed(*broken)
+        assert failed.returncode == 1, failed.stdout + failed.stderr
+        assert "failed, not finite:" in failed.stdout
+        assert "Traceback" not in failed.stdout + failed.stderr
+        tried = [path for path in attempts(tmp_path) if (path / "failure.json").exists()]
+        assert len(tried) == launch
+    assert "failed, not finite" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("sweep.arms=[casual]",), "unknown arm 'casual'. Did you mean 'causal'?"),
+        (("sweep.seeds=[]",), "at least one each"),
+        (("sweep.seeds=few",), "sweep.seeds: "),
+        (("model.encoder.num_heads=5",), "width=96 is not divisible by num_heads=5"),
+        (("budget.sample=64",), "Did you mean 'budget.samples'?"),
+        (("seed=1",), "seed=1 changes nothing: sweep.seeds names the seeds"),
+        (("prefix.law=fixed", "prefix.fraction=0.3"), "changes nothing: every arm of the sweep sets its own"),
+        (("prefix.law=fixed", "prefix.fraction=0"), "must be above 0 and below 1"),
+        (("executor=slrum",), "unknown executor 'slrum'"),
+        (("executor.workers=1000",), "workers=1000 must be 'auto' or 1 to"),
+        (("runs_dir=/proc/nowhere",), "runs_dir='/proc/nowhere' cannot be written"),
+        (("reports_dir=/proc/nowhere",), "reports_dir='/proc/nowhere' cannot be written"),
+        (("dry_run=perhaps",), "dry_run: "),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_runs_nothing(typed, tmp_path, more, message):
+    refused = typed(*more)
+    assert refused.returncode == 2, refused.stdout
+    assert message in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not attempts(tmp_path)
+
+
+def test_an_unknown_sweep_is_named(tmp_path):
+    for arguments, message in (
+        (["sweep=prefix"], "unknown sweep 'prefix'. Did you mean 'prefix_ratio'?"),
+        (["seed=1"], "which sweep?"),
+    ):
+        refused = subprocess.run(
+            [sys.executable, str(LAUNCH), *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert refused.returncode == 2
+        assert message in refused.stderr
+
+
+def test_a_missing_data_package_stops_the_launch_before_any_run(tmp_path):
+    """The package is hidden from the launcher by a module of its name that cannot be imported."""
+    (tmp_path / "fonticon_mdi7.py").write_text("raise ImportError('hidden')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    refused = subprocess.run(
+        [sys.executable, str(LAUNCH), "sweep=prefix_ratio", *SMALL, "data.sources=[material]"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "data source 'material' needs the package 'fonticon_mdi7'" in refused.stderr
+    assert "pip install 'aimv2-ablations[glyphs]'" in refused.stderr
+    assert not attempts(tmp_path)
