@@ -4,6 +4,7 @@ A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a
 others reach into the composed config (``model.encoder.width=128``).
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -140,5 +141,6 @@ def writable_folder(path: str, key: str) -> Path:
     except OSError as error:
         raise UsageError(f"{key}={path!r} cannot be written: {error.strerror}") from error
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink()
     return folder

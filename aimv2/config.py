@@ -185,6 +185,10 @@ class ProbeConfig:
     batch_size: int = Field(default=512, gt=0)
     head_dim: int = Field(default=128, gt=0)  # ml-aim AttentionPoolingClassifier
 
+    def __post_init__(self) -> None:
+        if not self.learning_rates or not self.weight_decays or min(self.learning_rates) <= 0:
+            raise ValueError("learning_rates and weight_decays need a value each, and rates must be above 0")
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaluationConfig:
@@ -206,6 +210,10 @@ class EvaluationConfig:
     probe: ProbeConfig = ProbeConfig()
     knn_neighbours: int = Field(default=10, gt=0)
     num_examples: int = Field(default=12, ge=0)
+
+    def __post_init__(self) -> None:
+        if not all(0 < fraction < 1 for fraction in self.prefix_fractions):
+            raise ValueError(f"prefix_fractions={list(self.prefix_fractions)} must all be above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ablations.study import Claim, Study
-from analysis.statistics import Direction, Estimate, direction
+from analysis.load import Evidence
+from analysis.statistics import Direction, Estimate, direction, paired_difference, simultaneous_level
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,23 @@ def verdicts(study: Study, differences: Mapping[str, Estimate]) -> list[Verdict]
             if arm in differences and differences[arm].has_interval
         }
         found.append(Verdict(claim, *_judge(study, claim, directions)))
+    return found
+
+
+def findings(study: Study, evidence: Evidence) -> list[str]:
+    """Sentences for the differences to the baseline that stay when all metrics and arms are held to 95 % at once."""
+    arms = [arm for arm in study.arms if arm != study.baseline]
+    metrics = list(dict.fromkeys(evidence.metrics["metric"]))
+    level = simultaneous_level(len(arms) * len(metrics))
+    found = []
+    for metric in metrics:
+        values, unit = evidence.values(metric), evidence.unit(metric)
+        for arm in arms:
+            difference = paired_difference(values, arm, study.baseline, level)
+            if difference is not None and difference.excludes_zero:
+                side = "above" if difference.mean > 0 else "below"
+                amount = f"{abs(difference.mean):.3f} {unit} {_bounds(difference)}"
+                found.append(f"{metric}: {study.arms[arm].label} is {side} the baseline by {amount}")
     return found
 
 

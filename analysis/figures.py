@@ -96,7 +96,7 @@ def paired_differences(study: Study, evidence: Evidence, differences: Mapping[st
     axis.axvline(0, color="0.3", lw=1)
     axis.set_yticks(range(len(differences)), [study.arms[arm].label for arm in differences])
     axis.set_ylim(len(differences) - 0.5, -0.5)
-    unit = evidence.metrics.loc[evidence.metrics["metric"] == study.primary_metric, "unit"].iloc[0]
+    unit = evidence.unit(study.primary_metric)
     better = "left" if study.lower_is_better else "right"
     axis.set(xlabel=f"{study.primary_metric} minus the baseline's [{unit}], better to the {better}")
     axis.grid(False, axis="y")
@@ -116,7 +116,7 @@ def pixel_losses(study: Study, evidence: Evidence) -> Figure:
         hue_order=_present(study, chosen["arm"]),
         palette=palette(study),
         errorbar=_interval,
-        dodge=0.4,
+        dodge=0.4 if chosen["arm"].nunique() > 1 else False,
         linestyle="none",
         marker="D",
         markersize=5,

@@ -35,6 +35,16 @@ class Evidence:
         chosen = self.metrics[self.metrics["metric"] == metric]
         return chosen.pivot(index="seed", columns="arm", values="value")
 
+    def unit(self, metric: str) -> str:
+        """What the metric is measured in; empty when nothing measured it."""
+        units = self.metrics.loc[self.metrics["metric"] == metric, "unit"]
+        return str(units.iloc[0]) if len(units) else ""
+
+    def evaluation(self, metric: str) -> str:
+        """How the metric came about."""
+        found = self.metrics.loc[self.metrics["metric"] == metric, "evaluation"]
+        return str(found.iloc[0]) if len(found) else "nothing measured yet"
+
     @property
     def results(self) -> pd.DataFrame:
         """A row per finished cell with its final metrics as columns, named with their units."""

@@ -11,19 +11,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from ablations.study import Cell, Study, read_cells
 from aimv2.errors import UsageError
-from analysis.conclude import conclusion, verdicts
+from analysis.conclude import conclusion, findings, verdicts
 from analysis.figures import draw_all
 from analysis.load import Evidence, load
 from analysis.statistics import Estimate, paired_difference, simultaneous_level
 from analysis.tables import (
     METRIC_TITLES,
     cost_table,
-    evaluation_of,
     metrics_table,
     missing_table,
     primary_table,
     setup_table,
-    unit_of,
 )
 
 
@@ -58,7 +56,7 @@ def _write(study: Study, cells: list[Cell], evidence: Evidence, folder: Path) ->
     differences = primary_differences(study, evidence)
     figures = draw_all(study, evidence, differences, folder / "figures")
     examples = _write_examples(study, evidence, folder / "figures")
-    unit = unit_of(evidence, study.primary_metric)
+    unit = evidence.unit(study.primary_metric)
     context = {
         "study": study,
         "conclusion": conclusion(study, differences, unit),
@@ -66,13 +64,14 @@ def _write(study: Study, cells: list[Cell], evidence: Evidence, folder: Path) ->
         "setup": setup_table(study, cells, evidence),
         "primary": primary_table(study, evidence, differences),
         "metrics": metrics_table(study, evidence),
+        "findings": findings(study, evidence),
         "cost": cost_table(study, evidence),
         "missing": missing_table(evidence),
         "example_arms": [study.arms[arm].label for arm in study.arms if arm in evidence.examples],
         "examples": examples,
         "primary_title": METRIC_TITLES.get(study.primary_metric, study.primary_metric),
         "unit": unit,
-        "evaluation": evaluation_of(evidence, study.primary_metric),
+        "evaluation": evidence.evaluation(study.primary_metric),
         "figures": figures,
         "level": f"{100 * simultaneous_level(len(study.arms) - 1):.2f}",
     }

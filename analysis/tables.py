@@ -93,15 +93,15 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
         cells: list[str | list[str]] = [
-            [METRIC_TITLES.get(metric, metric.replace("_", " ")), f"[{unit_of(evidence, metric)}]"]
+            [METRIC_TITLES.get(metric, metric.replace("_", " ")), f"[{evidence.unit(metric)}]"]
         ]
         for arm in arms:
             if arm not in values or values[arm].isna().all():
                 cells.append("not measured")
                 continue
-            lines = [_show(mean_interval(values[arm].dropna().to_numpy()))]
+            lines = [_show(mean_interval(values[arm].dropna().to_numpy()), digits=3)]
             if arm != study.baseline:
-                lines.append("Δ " + _show(paired_difference(values, arm, study.baseline), signed=True))
+                lines.append("Δ " + _show(paired_difference(values, arm, study.baseline), signed=True, digits=3))
             cells.append(lines)
         table.rows.append(cells)
     return table
@@ -145,7 +145,7 @@ def missing_table(evidence: Evidence) -> Table:
 
 
 def _reach(study: Study, evidence: Evidence, arm: str) -> str:
-    """Mean samples to the final held-out loss of the baseline's run with the same seed, over the seeds that get there."""
+    """Mean samples to the final held-out loss of the baseline with the same seed, over the seeds that get there."""
     found, count = [], 0
     for seed, curve in evidence.curves[evidence.curves["arm"] == arm].groupby("seed"):
         baseline = evidence.curves[(evidence.curves["arm"] == study.baseline) & (evidence.curves["seed"] == seed)]
@@ -167,25 +167,17 @@ def label(study: Study, arm: str) -> str:
     return "untrained" if arm == UNTRAINED else study.arms[arm].label
 
 
-def unit_of(evidence: Evidence, metric: str) -> str:
-    units = evidence.metrics.loc[evidence.metrics["metric"] == metric, "unit"]
-    return str(units.iloc[0]) if len(units) else ""
-
-
-def evaluation_of(evidence: Evidence, metric: str) -> str:
-    found = evidence.metrics.loc[evidence.metrics["metric"] == metric, "evaluation"]
-    return str(found.iloc[0]) if len(found) else "nothing measured yet"
-
-
-def _show(estimate: Estimate | None, *, signed: bool = False) -> str:
+def _show(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -> str:
     if estimate is None:
         return "no shared seed"
-    mean = f"{estimate.mean:{'+' if signed else ''}.4f}"
-    return f"{mean} {_bounds(estimate, signed=signed)}" if estimate.has_interval else f"{mean} (one seed)"
+    mean = f"{estimate.mean:{'+' if signed else ''}.{digits}f}"
+    if not estimate.has_interval:
+        return f"{mean} (one seed)"
+    return f"{mean} {_bounds(estimate, signed=signed, digits=digits)}"
 
 
-def _bounds(estimate: Estimate | None, *, signed: bool = False) -> str:
+def _bounds(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -> str:
     if estimate is None or not estimate.has_interval:
         return "no interval"
-    sign = "+" if signed else ""
-    return f"[{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+    form = f"{'+' if signed else ''}.{digits}f"
+    return f"[{estimate.low:{form}}, {estimate.high:{form}}]"

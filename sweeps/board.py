@@ -1,4 +1,4 @@
-"""What a launch shows while it runs: a live board in a terminal, now and then a line elsewhere."""
+"""What a launch shows: the plan and its price, a live board (or now and then a line), and what failed."""
 
 import time
 from collections.abc import Sequence
@@ -8,7 +8,11 @@ from typing import Any, Self
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
+from ablations.study import UNTRAINED
+from sweeps.calibrate import images_per_second
+from sweeps.executors import ExecutorConfig
 from sweeps.plan import Plan
 
 LINE_SECONDS = 30.0
@@ -35,7 +39,7 @@ class Board:
         self._single = Progress(
             "  {task.description}", BarColumn(bar_width=20), "{task.fields[state]}", console=console
         )
-        budgets = [plan.configs[name].config.budget.samples for name in plan.runs]
+        budgets = [plan.cell_of[name].config.budget.samples for name in plan.runs]
         self._whole = self._overall.add_task(plan.study.slug, total=sum(budgets))
         self._tasks: dict[str, TaskID] = {}
         self._live = Live(Group(self._overall, self._single), console=console, refresh_per_second=2, transient=True)
@@ -56,7 +60,7 @@ class Board:
         states = self._plan.states()
         samples, running = 0, []
         for name, state in states.items():
-            budget = self._plan.configs[name].config.budget.samples
+            budget = self._plan.cell_of[name].config.budget.samples
             if state == "done":
                 samples += budget
             elif state == "running":
@@ -93,3 +97,49 @@ def wait(board: Board, jobs: Sequence[Any], poll_seconds: float = 0.5) -> None:
         board.update()
         time.sleep(poll_seconds)
     board.update()
+
+
+def print_plan(console: Console, plan: Plan, executor: ExecutorConfig, remaining: list[str]) -> None:
+    """The study, its arms, what of it is done, and what the rest costs."""
+    study = plan.study
+    seeds = sorted({cell.seed for cell in plan.cells})
+    console.print(f"[bold]{study.slug}[/bold]: {study.question}")
+    table = Table("arm", "", "runs", "done", "samples a run")
+    for arm in dict.fromkeys(cell.arm for cell in plan.cells):
+        cells = [cell for cell in plan.cells if cell.arm == arm]
+        label = "its encoder before training" if arm == UNTRAINED else study.arms[arm].label
+        is_baseline = " (baseline)" if arm == study.baseline else ""
+        done = sum(cell.name not in remaining for cell in cells)
+        table.add_row(arm + is_baseline, label, str(len(cells)), str(done), f"{cells[0].config.budget.samples:,}")
+    console.print(table)
+    todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
+    console.print(f"scale {plan.cells[0].config.scale}, seeds {', '.join(map(str, seeds))}: {todo}", soft_wrap=True)
+    if remaining:
+        speed = images_per_second(plan.cells[0].config, executor.threads_per_worker)
+        samples = sum(plan.cell_of[name].config.budget.samples for name in remaining)
+        workers = min(executor.num_workers, len(remaining))
+        time_needed = f"{duration(samples / speed / workers)} of training on {workers} worker{'s' * (workers > 1)}"
+        console.print(
+            f"price: at most {plan.flops(remaining):.2e} training FLOPs, {plan.disk_bytes(remaining) / 1e6:.0f} MB;"
+            f" {time_needed} at {speed:.0f} images/s each, and evaluation",
+            soft_wrap=True,
+        )
+
+
+def print_failures(console: Console, plan: Plan) -> bool:
+    """Name each run that failed, and why."""
+    has_failed = False
+    for cell in plan.cells:
+        failure = None if plan.runs[cell.name].is_done else plan.runs[cell.name].failure()
+        if failure is not None:
+            has_failed = True
+            sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"
+            console.print(sentence, style="red", soft_wrap=True, markup=False)
+    return has_failed
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,7 +1,9 @@
 """Workers through submitit: in this process (debug) or as processes of this machine (local)."""
 
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,7 @@ from aimv2.config import CHECKED
 from sweeps.slots import num_cores
 from sweeps.worker import Task, work
 
+STOP_SECONDS = 30
 MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes unless told otherwise
 
 
@@ -50,11 +53,31 @@ def start_workers(config: ExecutorConfig, tasks: list[Task], runs_dir: Path) -> 
     """
     executor = submitit.AutoExecutor(folder=runs_dir / "workers" / "%j", cluster=config.cluster)
     executor.update_parameters(timeout_min=MINUTES)
-    with _threads(config.threads_per_worker):
+    with _threads(config.threads_per_worker), _deaf_to_interrupts():
         return [
             executor.submit(work, tasks, runs_dir, config.max_workers, config.threads_per_worker)
             for _ in range(min(config.num_workers, len(tasks)))
         ]
+
+
+def stop_workers(jobs: Sequence["submitit.Job[Any]"]) -> None:
+    """Ask local workers to hand back what they are doing, and wait until they have."""
+    for job in jobs:
+        if not job.done():
+            os.kill(int(job.job_id), signal.SIGTERM)  # a local job's id is its process; it passes the signal on
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline and not all(job.done() for job in jobs):
+        time.sleep(0.1)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started here ignore SIGINT, so that a Ctrl-C in their terminal reaches the launcher alone."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

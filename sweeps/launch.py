@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from ablations.catalogue import STUDIES
 from ablations.study import UNTRAINED, Cell, write_cells
@@ -19,11 +18,11 @@ from aimv2.cli import guarded
 from aimv2.compose import compose, run_config, writable_folder
 from aimv2.config import RunConfig, explain, flatten, to_dict
 from aimv2.errors import UsageError
-from sweeps.board import Board, wait
-from sweeps.executors import ExecutorConfig, start_workers
+from sweeps.board import Board, duration, print_failures, print_plan, wait
+from sweeps.executors import ExecutorConfig, start_workers, stop_workers
 from sweeps.plan import Plan
 from sweeps.slots import num_cores
-from sweeps.worker import Task, WorkerReport
+from sweeps.worker import Task, WorkerReport, interrupt
 
 CONF_DIR = Path(__file__).parent / "conf"
 DEFAULTS = {"executor": "local"}
@@ -46,7 +45,7 @@ sweeps:
   debug=true                   show the traceback of an error
 """
 
-console = Console()
+console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(USAGE.format(sweeps=_described_sweeps()), end="")
         return 0 if arguments else 2
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     return guarded(partial(launch, arguments), debug="debug=true" in arguments)
 
 
@@ -78,18 +77,18 @@ def launch(arguments: Sequence[str]) -> int:
         writable_folder(str(asked.reports_dir), "reports_dir")
         writable_folder(str(asked.cache_dir), "data.cache_dir")
     remaining = plan.remaining()
-    print_plan(asked, remaining)
+    print_plan(console, plan, asked.executor, remaining)
     if asked.is_dry:
         return 0
     if remaining:
         _prepare_data(plan)
     write_cells(asked.runs_dir, plan.study, plan.cells)
     do_runs(asked)
-    has_failed = print_failures(plan)
+    has_failed = print_failures(console, plan)
 
     from analysis.report import build
 
-    console.print(f"report: {build(plan.study, asked.runs_dir, asked.reports_dir)}", highlight=False, soft_wrap=True)
+    console.print(f"report: {build(plan.study, asked.runs_dir, asked.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
 
 
@@ -132,43 +131,10 @@ def read(arguments: Sequence[str]) -> Launch:
     )
 
 
-def print_plan(asked: Launch, remaining: list[str]) -> None:
-    """The study, its arms, what of it is done, and what the rest costs."""
-    plan, executor = asked.plan, asked.executor
-    study = plan.study
-    seeds = sorted({cell.seed for cell in plan.cells})
-    console.print(f"[bold]{study.slug}[/bold]: {study.question}")
-    table = Table("arm", "", "runs", "done", "samples a run")
-    for arm in dict.fromkeys(cell.arm for cell in plan.cells):
-        cells = [cell for cell in plan.cells if cell.arm == arm]
-        label = "its encoder before training" if arm == UNTRAINED else study.arms[arm].label
-        is_baseline = " (baseline)" if arm == study.baseline else ""
-        done = sum(cell.name not in remaining for cell in cells)
-        table.add_row(arm + is_baseline, label, str(len(cells)), str(done), f"{cells[0].config.budget.samples:,}")
-    console.print(table)
-    console.print(
-        f"scale {plan.cells[0].config.scale}, seeds {', '.join(map(str, seeds))}: {len(plan.runs)} runs, {len(remaining)} to do",
-        highlight=False,
-    )
-    if remaining:
-        from sweeps.calibrate import images_per_second
-
-        speed = images_per_second(plan.cells[0].config, executor.threads_per_worker)
-        samples = sum(plan.configs[name].config.budget.samples for name in remaining)
-        workers = min(executor.num_workers, len(remaining))
-        console.print(
-            f"price: at most {plan.flops(remaining):.2e} training FLOPs, {plan.disk_bytes(remaining) / 1e6:.0f} MB;"
-            f" {_duration(samples / speed / workers)} of training on {workers} worker{'s' * (workers > 1)}"
-            f" at {speed:.0f} images/s each, and evaluation",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
 def do_runs(asked: Launch) -> None:
     """Start workers and watch until every run is done or has failed, whoever does it."""
     plan = asked.plan
-    tasks = [Task(name, plan.configs[name].config, plan.runs[name].num_attempts) for name in plan.remaining()]
+    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_attempts) for name in plan.remaining()]
     started = time.perf_counter()
     reports: list[WorkerReport] = []
     with Board(plan, console) as board:
@@ -183,35 +149,19 @@ def do_runs(asked: Launch) -> None:
                     wait(board, jobs)
                 reports += [_report(job) for job in jobs]
             except BaseException:
-                for job in jobs:
-                    job.cancel(check=False)
+                if asked.executor.cluster != "debug":
+                    stop_workers(jobs)
                 raise
+            if any(report.was_interrupted for report in reports):
+                raise KeyboardInterrupt
     if done := sum(len(report.done) for report in reports):
         wall = time.perf_counter() - started
         cores = min(num_cores(), asked.executor.num_workers * asked.executor.threads_per_worker)
-        busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
+        busy = f"busy {sum(report.cpu_seconds for report in reports) / (cores * wall):.0%} of it"
+        were = "cores were" if cores > 1 else "core was"
         console.print(
-            f"{done} runs done in {_duration(wall)}; the {cores} core{'s' * (cores > 1)} were busy {busy:.0%} of it"
-            " (CPU seconds / cores / wall)",
-            highlight=False,
+            f"{done} runs done in {duration(wall)}; {cores} {were} {busy} (CPU seconds / cores / wall)", soft_wrap=True
         )
-
-
-def print_failures(plan: Plan) -> bool:
-    """Name each run that failed, and why."""
-    has_failed = False
-    for cell in plan.cells:
-        failure = None if plan.runs[cell.name].is_done else plan.runs[cell.name].failure()
-        if failure is not None:
-            has_failed = True
-            console.print(
-                f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}",
-                style="red",
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
-    return has_failed
 
 
 def _report(job: Any) -> WorkerReport:
@@ -233,7 +183,7 @@ def _check_effect(arguments: Sequence[str], base: RunConfig, cells: list[Cell]) 
     """An override that every arm or seed replaces by its own value would be lost without a word."""
     wanted, found = flatten(to_dict(base)), [flatten(to_dict(cell.config)) for cell in cells if cell.arm != UNTRAINED]
     for key in (argument.partition("=")[0] for argument in arguments):
-        if key in wanted and found and all(cell[key] != wanted[key] for cell in found):
+        if key == "seed" or (key in wanted and found and all(cell[key] != wanted[key] for cell in found)):
             own = "sweep.seeds names the seeds" if key == "seed" else "every arm of the sweep sets its own"
             raise UsageError(f"{key}={wanted[key]} changes nothing: {own}")
 
@@ -248,20 +198,6 @@ def _checked(key: str, kind: Any, value: Any) -> Any:
 
 def _described_sweeps() -> str:
     return "\n".join(f"  {slug:<28} {study.question}" for slug, study in STUDIES.items())
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.1f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

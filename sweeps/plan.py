@@ -1,6 +1,5 @@
 """A study's runs, what is left to do of them, and what that costs."""
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +26,8 @@ class Plan:
         return {cell.name: RunFolder(self.runs_dir, cell.name) for cell in order}
 
     @cached_property
-    def configs(self) -> dict[str, Cell]:
-        """A cell for each run, by signature."""
+    def cell_of(self) -> dict[str, Cell]:
+        """A cell that asks for each run, by signature."""
         return {cell.name: cell for cell in self.cells}
 
     def states(self) -> dict[str, State]:
@@ -39,13 +38,9 @@ class Plan:
 
     def flops(self, names: list[str]) -> int:
         """Training FLOPs of these runs, at most (captions may be shorter than their room)."""
-        return sum(max_train_flops(self.configs[name].config) for name in names)
+        return sum(max_train_flops(self.cell_of[name].config) for name in names)
 
     def disk_bytes(self, names: list[str]) -> int:
         """Weights kept by these runs; the rest of a run is small beside them."""
-        return BYTES_PER_PARAMETER * sum(
-            sum(num_parameters(self.configs[name].config.model).values()) for name in names
-        )
-
-    def summary(self) -> Counter[State]:
-        return Counter(self.states().values())
+        models = (self.cell_of[name].config.model for name in names)
+        return BYTES_PER_PARAMETER * sum(sum(num_parameters(model).values()) for model in models)

@@ -147,7 +147,7 @@ def emoji_concept(name: str) -> str:
     """The emoji without its skin tones, hair, gender or direction: ``woman running: dark skin tone`` is ``running``."""
     name = re.sub(r",? ?(light|medium-light|medium|medium-dark|dark) skin tone", "", name.lower())
     name = re.sub(r"[:,] (no )?(red |curly |white )?(hair|bald|beard)$", "", name)
-    name = re.sub(r" facing right$", "", name)
+    name = name.rstrip(" :,").removesuffix(" facing right")
     name = re.sub(r"\b(man|men|woman|women|person|people|mr|mrs)\b[.,]?", "", name)
     words = name.removeprefix(" and ").strip(" :,").split()
     return " ".join(words) or "person"

@@ -111,9 +111,9 @@ def _between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _largest_box(side: int, config: AugmentConfig) -> tuple[int, int]:
     if config.min_ratio > 1:
-        return round(side / config.min_ratio), side
+        return max(1, round(side / config.min_ratio)), side
     if config.max_ratio < 1:
-        return side, round(side * config.max_ratio)
+        return side, max(1, round(side * config.max_ratio))
     return side, side
 
 

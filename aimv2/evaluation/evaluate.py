@@ -1,5 +1,7 @@
 """Everything that is measured at the end of a run."""
 
+import math
+
 import torch
 
 from aimv2.config import RunConfig
@@ -7,6 +9,7 @@ from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
+from aimv2.errors import RunFailedError
 from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.losses import caption_loss, chunks, pixel_loss_at, prepare
 from aimv2.evaluation.probe import Features, attentive_probe
@@ -21,7 +24,11 @@ CAPTIONS = ("name", "description")
 def evaluate(
     model: AIMv2, train: Pairs, held_out: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
 ) -> dict[str, Metric]:
-    """Losses on held-out pairs, and probes of the frozen encoder, each with its unit."""
+    """Losses on held-out pairs, and probes of the frozen encoder, each with its unit.
+
+    Raises:
+        RunFailedError: a metric is not finite.
+    """
     chosen = held_out.subset(config.evaluation.num_pairs)
     data = {caption: prepare(chosen, tokenizer, config, caption=caption) for caption in CAPTIONS}
     losses = {caption: caption_loss(model, data[caption], config) for caption in CAPTIONS}
@@ -44,6 +51,9 @@ def evaluate(
         )
     for task in transfer_sets(train, held_out):
         metrics |= probe(model.encoder, task, config)
+    for name, metric in metrics.items():
+        if not math.isfinite(metric.value):
+            raise RunFailedError("not finite", f"{name} is {metric.value} after training")
     return metrics
 
 
@@ -72,4 +82,4 @@ def encode(encoder: Encoder, part: Labelled, config: RunConfig) -> Features:
         image = centred_images(part.images[rows], config.model.image_px).to(config.device)
         with autocast(config):
             features.append(encoder(image).float())
-    return Features(torch.cat(features), torch.from_numpy(part.labels).to(config.device))
+    return Features(torch.cat(features), torch.tensor(part.labels, device=config.device))
