@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from ablations.study import Arm, Claim, Study
+from ablations.study import Arm, Claim, Expectation, Study
 from aimv2.config import RunConfig
 from aimv2.prefix import PrefixLaw
 
@@ -32,15 +32,37 @@ STUDY = Study(
             id="uniform-prefix-length",
             where="section 2.2",
             statement="Prefix lengths drawn uniformly on {1..I-1}, per image, are a good choice (never ablated).",
-            arms=("fixed_25", "fixed_50", "fixed_75", "causal"),
-            expected="not better",
+            expectations=tuple(
+                Expectation(
+                    arm=arm,
+                    metric="caption_loss",
+                    relation="not better",
+                    than_arm="uniform",
+                    than_metric="caption_loss",
+                )
+                for arm in ("fixed_25", "fixed_50", "fixed_75", "causal")
+            ),
         ),
         Claim(
             id="prefix-beats-causal",
             where="AIM v1 Table 3d and section 5.2, inherited by AIMv2 section 2.2",
             statement="After prefix training the mask can be dropped for inference; after causal training it cannot.",
-            arms=("causal",),
-            expected="worse",
+            expectations=(
+                Expectation(
+                    arm="causal",
+                    metric="caption_loss",
+                    relation="worse",
+                    than_arm="causal",
+                    than_metric="causal_caption_loss",
+                ),
+                Expectation(
+                    arm="uniform",
+                    metric="caption_loss",
+                    relation="not worse",
+                    than_arm="uniform",
+                    than_metric="causal_caption_loss",
+                ),
+            ),
         ),
     ),
 )

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from aimv2.config import RunConfig, from_dict, signature, to_dict, untrained
+from pydantic import ValidationError
+
+from aimv2.config import RunConfig, explain, from_dict, signature, to_dict, untrained
 from aimv2.errors import UsageError, unknown
 from aimv2.record import read_json, write_json
 
@@ -23,18 +25,29 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A statement of the paper that a study bears on, in our words.
-
-    Attributes:
-        arms: those that the statement compares with the baseline.
-        expected: what it says of them: ``worse``, or ``not better``, which can be refuted but not shown.
-    """
+    """A statement of the paper that a study can decide, in our words, and what must be seen if it holds."""
 
     id: str
     where: str
     statement: str
-    arms: tuple[str, ...]
-    expected: Literal["worse", "not better"]
+    expectations: tuple["Expectation", ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """How one arm's metric should compare with another's (or the arm's own under another metric), seed by seed.
+
+    Attributes:
+        relation: ``better`` and ``worse`` can be shown; ``not better`` and ``not worse`` can only be refuted.
+        lower_is_better: of both metrics.
+    """
+
+    arm: str
+    metric: str
+    relation: Literal["better", "worse", "not better", "not worse"]
+    than_arm: str
+    than_metric: str
+    lower_is_better: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +87,29 @@ class Study:
             UsageError: an arm that the study does not have, one that cannot be built, or one that equals another.
         """
         names = list(self.arms) if arms is None else list(arms)
+        chosen_seeds = list(self.seeds if seeds is None else seeds)
         for name in names:
             if name not in self.arms:
                 raise unknown("arm", name, self.arms)
+        for kind, chosen in (("arms", names), ("seeds", chosen_seeds)):
+            if not chosen or len(set(chosen)) < len(chosen):
+                raise UsageError(f"{kind}={chosen} must name at least one, and each once")
         # Seeds outside, arms inside: paired runs finish together, and a study stopped early has whole pairs.
         found = [
-            Cell(arm=name, seed=seed, config=self._build(name, base, seed))
-            for seed in (self.seeds if seeds is None else seeds)
-            for name in names
+            Cell(arm=name, seed=seed, config=self._build(name, base, seed)) for seed in chosen_seeds for name in names
         ]
         _check_distinct(found)
-        rows = {cell.seed: Cell(arm=UNTRAINED, seed=cell.seed, config=untrained(cell.config)) for cell in found}
-        return found + list(rows.values())
+        starts = [
+            Cell(arm=UNTRAINED, seed=seed, config=untrained(self._build(self.baseline, base, seed)))
+            for seed in chosen_seeds
+        ]
+        return found + starts
 
     def _build(self, name: str, base: RunConfig, seed: int) -> RunConfig:
         try:
             return self.arms[name].change(dataclasses.replace(base, seed=seed))
-        except ValueError as error:
-            raise UsageError(f"arm {name!r} cannot exist: {error}") from error
+        except ValidationError as error:
+            raise UsageError(f"arm {name!r} cannot exist: {explain(error)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from aimv2.compose import compose, run_config, writable_folder
+from aimv2.checks import checked, writable_folder
+from aimv2.compose import compose, run_config
 from aimv2.config import RunConfig, signature, untrained
-from aimv2.errors import UsageError
+from aimv2.errors import RunFailedError, UsageError
 from aimv2.record import RunFolder
 
 USAGE = """usage: python -m aimv2 train [key=value ...]
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 when the run is done, 1 when it failed, 2 when it was not possible."""
     from aimv2.scales import SCALES
 
-    if not arguments or arguments[0] in ("-h", "--help", "help") or set(arguments[1:]) & {"-h", "--help"}:
+    if not arguments or set(arguments) & {"-h", "--help"}:
         print(USAGE.format(scales=", ".join(SCALES)), end="")
-        return 0
+        return 0 if arguments else 2
     if arguments[0] != "train":
         return say_error(UsageError(f"unknown command {arguments[0]!r}. Allowed: train."))
     return guarded(partial(train_command, arguments[1:]), debug="debug=true" in arguments)
@@ -55,25 +56,31 @@ def guarded(command: Callable[[], int], *, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         return say_error(error)
+    except (OSError, RunFailedError) as error:
+        if debug:
+            traceback.print_exc()
+        return say_error(error, status=1)
 
 
-def say_error(error: Exception) -> int:
+def say_error(error: Exception, *, status: int = 2) -> int:
+    """Print one sentence and hand back the exit status."""
     Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-    return 2
+    return status
 
 
 def train_command(overrides: Sequence[str]) -> int:
     """Train the composed run and its untrained counterpart, whichever is not done yet, and print both results."""
     values = compose(overrides, defaults={}, values={"runs_dir": "runs", "debug": False})
     config = run_config(values)
-    runs_dir = writable_folder(values["runs_dir"], "runs_dir")
+    checked("debug", bool, values["debug"])
+    runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir")
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
-    from aimv2.data.pairs import load_pairs
-    from aimv2.training.device import resolve
+    from aimv2.data.pairs import prepare
+    from aimv2.resolve import resolve
 
-    load_pairs(config.data, show_progress=True)
     config = resolve(config)
+    prepare(config.data, config.model, show_progress=True)
     runs = {"trained": config, "untrained": untrained(config)}
     if not all(_complete(runs_dir, title, part) for title, part in runs.items()):
         return 1

@@ -4,15 +4,14 @@ A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a
 others reach into the composed config (``model.encoder.width=128``).
 """
 
-import contextlib
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+from hydra import initialize, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -24,7 +23,6 @@ from aimv2.errors import UsageError, unknown
 from aimv2.scales import SCALES
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
-NO_FILES = Path(__file__).parent / "model"  # a folder without YAML: everything is in the store
 
 
 def compose(
@@ -33,7 +31,7 @@ def compose(
     defaults: Mapping[str, str],
     values: Mapping[str, Any] | None = None,
     groups: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
-    conf_dir: Path = NO_FILES,
+    conf_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Compose a config and apply the overrides.
 
@@ -42,7 +40,7 @@ def compose(
             the recipes, is always there.
         values: further top-level keys with their defaults.
         groups: choices per group, by name, for groups that are made in Python.
-        conf_dir: where the other groups' YAML files are, a folder a group.
+        conf_dir: where the other groups' YAML files are, a folder a group; None if there are none.
 
     Raises:
         UsageError: an unknown group choice or key, or text that is not ``key=value``.
@@ -58,7 +56,7 @@ def compose(
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
     store.store(name="root", node=root)
 
-    with initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3"):
+    with _hydra(conf_dir):
         chosen = []
         for text, key, value in _parsed(overrides):
             if key in defaults:
@@ -71,6 +69,12 @@ def compose(
             if key not in defaults and not _has(known, key):
                 raise unknown("key", key, _near(known, key))
         return _composed(list(overrides))
+
+
+def _hydra(conf_dir: Path | None) -> AbstractContextManager[None]:
+    if conf_dir is None:
+        return initialize(config_path=None, version_base="1.3")
+    return initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3")
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -100,9 +104,9 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in composed.items()}
 
 
-def _choices(store: ConfigStore, group: str, conf_dir: Path) -> list[str]:
+def _choices(store: ConfigStore, group: str, conf_dir: Path | None) -> list[str]:
     stored = store.list(group) if group in store.repo else []
-    files = [path.name for path in (conf_dir / group).glob("*.yaml")]
+    files = [] if conf_dir is None else [path.name for path in (conf_dir / group).glob("*.yaml")]
     return sorted({name.removesuffix(".yaml") for name in [*stored, *files]})
 
 
@@ -125,22 +129,3 @@ def _near(config: Mapping[str, Any], key: str) -> list[str]:
         value = value[part]
     siblings = value if isinstance(value, Mapping) else {}
     return [f"{owner}.{name}" if owner else str(name) for name in siblings] or list(flatten(config))
-
-
-def writable_folder(path: str, key: str) -> Path:
-    """The folder, made if need be, once it is shown that a file can be written there.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    folder = Path(path)
-    probe = folder / f".writable-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x" * 65536)
-    except OSError as error:
-        raise UsageError(f"{key}={path!r} cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    return folder

@@ -18,7 +18,8 @@ from aimv2.prefix import PrefixLaw
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 SIGNATURE_VERSION = 1
-NOT_IDENTITY = ("device", "loader.*", "log.*", "data.cache_dir")  # change speed or place, not results
+# A label, or speed and place: they change no result. The tokenizer counts by its content, in data.fingerprint.
+NOT_IDENTITY = ("scale", "device", "loader.*", "log.*", "data.cache_dir", "data.tokenizer")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -82,11 +83,17 @@ class ObjectiveConfig:
 
     Attributes:
         pixel_weight: alpha; 0.4 in the paper (section 5, Table 9c).
+        pixel_values: whether a patch's squared error is the mean over its values, as the released code takes it and
+            for which alpha = 0.4 is meant, or their sum, as the paper's formula is printed.
+        pixel_patches: ``batch`` is the mean over all scored patches of the batch, as the released code takes it;
+            ``image`` is each image's sum over I, averaged over images, as the paper's formula is printed.
         supervise_eos: whether the end-of-text token is a target. Figure 1 draws it as one; the released config ignores
             id 1, which is end-of-text and padding at once, and we follow the config.
     """
 
     pixel_weight: float = Field(default=0.4, ge=0)
+    pixel_values: Literal["mean", "sum"] = "mean"
+    pixel_patches: Literal["batch", "image"] = "batch"
     supervise_eos: bool = False
 
 
@@ -102,6 +109,8 @@ class DataConfig:
         held_out_fraction: share of the concepts that no training sample shows.
         tokenizer: path of a ``tokenizer.json`` (the public SigLIP one, say); None trains one on the training captions.
         cache_dir: where rendered pairs and trained tokenizers are kept.
+        fingerprint: what pictures, captions and a given tokenizer are made of, so that another version of a package
+            names another run; ``aimv2.resolve`` fills it in.
     """
 
     sources: tuple[Literal["openmoji", "material", "fontawesome"], ...] = ("openmoji", "material", "fontawesome")
@@ -110,6 +119,7 @@ class DataConfig:
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
     tokenizer: str | None = None
     cache_dir: str = "cache"
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if not self.sources or len(set(self.sources)) != len(self.sources):
@@ -232,12 +242,13 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RunConfig:
-    """One run. ``scale`` names the recipe it started from and is a label, like a title.
+    """One run.
 
     Attributes:
-        precision: of the matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere. What it comes
-            to is in the manifest.
+        scale: names the recipe it started from; a label, like a title.
+        precision: of the matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
         device: ``auto`` takes CUDA when there is one.
+        threads: on the CPU. It counts in the name: with another number sums are taken in another order.
     """
 
     scale: str
@@ -254,11 +265,18 @@ class RunConfig:
     log: LogConfig = LogConfig()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, gt=0)
 
     def __post_init__(self) -> None:
         if self.data.render_px < self.model.image_px:
             raise ValueError(
                 f"data.render_px={self.data.render_px} is smaller than model.image_px={self.model.image_px}"
+            )
+        width, head_dim = self.model.encoder.width, self.evaluation.probe.head_dim
+        if width > head_dim and width % head_dim:
+            raise ValueError(
+                f"model.encoder.width={width} is not divisible by evaluation.probe.head_dim={head_dim},"
+                " the width of the attentive probe's heads"
             )
 
 
@@ -288,7 +306,8 @@ def explain(error: ValidationError) -> UsageError:
         return unknown("key", ".".join(where), _sibling_keys(where))
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
-    return UsageError(f"{'.'.join(where) or 'config'}: {message}{seen}")
+    place = f"{'.'.join(where)}: " if where else ""
+    return UsageError(f"{place}{message}{seen}")
 
 
 def _sibling_keys(where: list[str]) -> list[str]:
@@ -309,17 +328,21 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def signature(config: RunConfig) -> str:
-    """Name a run by what it computes: every field counts unless NOT_IDENTITY lists it.
-
-    The whole resolved config counts, so a name keeps its meaning when a default moves.
-    """
-    identity = {
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What a run computes: every field, by its path, unless NOT_IDENTITY lists it."""
+    return {
         key: value
         for key, value in flatten(to_dict(config)).items()
         if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY)
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def signature(config: RunConfig) -> str:
+    """Name a run by what it computes.
+
+    The whole resolved config counts, so a name keeps its meaning when a default moves.
+    """
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
 
 
@@ -330,10 +353,15 @@ def untrained(config: RunConfig) -> RunConfig:
     """
     return dataclasses.replace(
         config,
-        budget=dataclasses.replace(config.budget, samples=0),
+        budget=BudgetConfig(samples=0, batch_size=1),
         prefix=PrefixLaw(),
         data=dataclasses.replace(config.data, descriptive_fraction=DataConfig().descriptive_fraction),
         objective=ObjectiveConfig(supervise_eos=config.objective.supervise_eos),
         augment=AugmentConfig(),
         optimizer=OptimizerConfig(),
+        evaluation=dataclasses.replace(
+            config.evaluation,
+            curve_pairs=EvaluationConfig().curve_pairs,
+            curve_points=EvaluationConfig().curve_points,
+        ),
     )

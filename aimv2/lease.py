@@ -6,11 +6,13 @@ one gets it; no lock, no server, and nothing is ever deleted. A holder shows tha
 next attempt may be claimed. A holder that wakes after that finds a higher number and must not publish.
 """
 
+import contextlib
 import json
 import os
 import socket
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,7 +66,8 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            (self.folder / "heartbeat").touch()
+            with contextlib.suppress(OSError):  # a full or absent disk may be back at the next beat
+                (self.folder / "heartbeat").touch()
 
 
 def claim(run_folder: Path) -> Lease | None:
@@ -98,7 +101,7 @@ def is_held(attempt: Path) -> bool:
         holder = json.loads((attempt / "holder.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         holder = {}  # being claimed at this moment, or its maker died in between: the heartbeat decides
-    if holder.get("host") == socket.gethostname():
+    if holder.get("host") == _host():
         return _process_start(holder["pid"]) == holder["process_start"]
     return _file_system_time(attempt) - _last_sign(attempt) < GRACE_SECONDS
 
@@ -119,11 +122,21 @@ def _file_system_time(folder: Path) -> float:
 
 def _this_process() -> dict[str, Any]:
     return {
-        "host": socket.gethostname(),
+        "host": _host(),
         "pid": os.getpid(),
         "process_start": _process_start(os.getpid()),
         "claimed": time.time(),
     }
+
+
+@lru_cache
+def _host() -> str:
+    """Where process numbers mean the same: this boot of this machine, and this container of it."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        name += "/" + Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        name += "/" + os.readlink("/proc/self/ns/pid")
+    return name
 
 
 def _process_start(pid: int) -> str | None:

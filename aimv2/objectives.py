@@ -3,10 +3,13 @@
 Letters: B images, I patches, P values in a patch, T caption tokens, N supervised tokens of the batch, E width.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aimv2.config import ObjectiveConfig
 from aimv2.model.aimv2 import AIMv2
 
 PIXEL_EPS = 1e-6  # added to the patch variance (MAE; ml-l3m ``mae_loss.py``)
@@ -27,25 +30,36 @@ def standardise(patch_BIP: Tensor) -> Tensor:
     return (patch_BIP - mean) / (variance + PIXEL_EPS).sqrt()
 
 
-def pixel_loss(predicted_BIP: Tensor, image: Tensor, prefix_len_B: Tensor, patch_px: int) -> Tensor:
-    """Mean squared error of the next patch, over its values and over the batch's patches outside the prefixes.
+def pixel_loss(
+    predicted_BIP: Tensor,
+    image: Tensor,
+    prefix_len_B: Tensor,
+    patch_px: int,
+    *,
+    values: Literal["mean", "sum"] = "mean",
+    patches: Literal["batch", "image"] = "batch",
+) -> Tensor:
+    """Squared error of the next patch, for the patches outside the prefixes.
 
     Args:
         predicted_BIP: pixel head at every image position; position i (from 0) is scored against patch i+1.
         image: the network input [B, 3, S, S]; its standardised patches are the targets.
         prefix_len_B: int64 [B], M; patches M..I-1 (from 0) are scored.
+        values, patches: how errors are combined within a patch and over patches (``ObjectiveConfig``). With ``batch``
+            an image with a short prefix has more targets and so weighs more.
 
     Returns:
-        scalar, float32 or wider. An image with a short prefix has more targets and so weighs more.
+        scalar, float32 or wider.
 
-    Source: paper section 2.1 and 2.2, ml-l3m ``RasterPixelLoss``. The paper's formula sums over the values and divides
-        by I; the released code takes the means above, for which alpha = 0.4 is meant, and we follow it.
+    Source: paper sections 2.1 and 2.2, ml-l3m ``RasterPixelLoss``; the defaults are the code's.
     """
     target_BIP = standardise(patchify(image, patch_px))[:, 1:]
-    error_BI = (predicted_BIP[:, :-1].to(target_BIP.dtype) - target_BIP).square().mean(dim=-1)
+    error_BIP = (predicted_BIP[:, :-1].to(target_BIP.dtype) - target_BIP).square()
+    error_BI = error_BIP.mean(dim=-1) if values == "mean" else error_BIP.sum(dim=-1)
     pos_I = torch.arange(1, target_BIP.shape[1] + 1, device=image.device)
     scored_BI = (pos_I >= prefix_len_B[:, None]).to(error_BI.dtype)
-    return (error_BI * scored_BI).sum() / scored_BI.sum()
+    count = scored_BI.sum() if patches == "batch" else predicted_BIP.shape[0] * predicted_BIP.shape[1]
+    return (error_BI * scored_BI).sum() / count
 
 
 def text_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
@@ -54,7 +68,14 @@ def text_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
 
 
 def aimv2_losses(
-    model: AIMv2, image: Tensor, token_BT: Tensor, prefix_len_B: Tensor, supervised_N: Tensor, *, patch_px: int
+    model: AIMv2,
+    image: Tensor,
+    token_BT: Tensor,
+    prefix_len_B: Tensor,
+    supervised_N: Tensor,
+    *,
+    config: ObjectiveConfig,
+    patch_px: int,
 ) -> tuple[Tensor, Tensor]:
     """Pixel and text loss of a batch.
 
@@ -66,7 +87,14 @@ def aimv2_losses(
         pixel loss (standardised pixels squared) and text loss (nats per token), scalars.
     """
     image_BIE, text_BTE = model(image, token_BT, prefix_len_B)
-    pixel = pixel_loss(model.decoder.pixel_head(image_BIE), image, prefix_len_B, patch_px)
+    pixel = pixel_loss(
+        model.decoder.pixel_head(image_BIE),
+        image,
+        prefix_len_B,
+        patch_px,
+        values=config.pixel_values,
+        patches=config.pixel_patches,
+    )
     # Text position t predicts token t; the last position predicts nothing.
     hidden_NE = text_BTE[:, :-1].flatten(0, 1).index_select(0, supervised_N)
     text = text_loss(model.decoder.text_head(hidden_NE), token_BT.flatten().index_select(0, supervised_N))

@@ -17,15 +17,15 @@ class PrefixLaw:
     """The distribution of M, drawn for every image by itself.
 
     Attributes:
-        law: ``uniform`` on {1..I-1} (the paper's); ``fixed``, M = fraction x I; ``causal``, M = 1, which is a plain
-            causal mask, for the first patch sees only itself either way.
+        law: ``uniform`` on {1..I-1} (the paper's); ``uniform_figure1`` on {0..I-1}, as its pseudo-code draws, where 0
+            is the same as 1: the first patch sees only itself either way and is never predicted; ``fixed``,
+            M = fraction x I; ``causal``, M = 1, a plain causal mask.
         fraction: of the image's patches, in (0, 1); for ``fixed`` only.
 
-    Source: AIMv2 section 2.2 and ml-l3m ``prefix_range: [1, 255]``; the pseudo-code of Figure 1 draws 0..I-1, and we
-        follow the text.
+    Source: AIMv2 section 2.2 and ml-l3m ``prefix_range: [1, 255]``, which the default follows against Figure 1.
     """
 
-    law: Literal["uniform", "fixed", "causal"] = "uniform"
+    law: Literal["uniform", "uniform_figure1", "fixed", "causal"] = "uniform"
     fraction: float | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +49,9 @@ class PrefixLaw:
         pmf = np.zeros(num_patches - 1)
         if self.law == "uniform":
             pmf[:] = 1 / (num_patches - 1)
+        elif self.law == "uniform_figure1":
+            pmf[:] = 1 / num_patches
+            pmf[0] = 2 / num_patches
         elif self.law == "causal":
             pmf[0] = 1
         else:

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 
 import pandas as pd
 
-from aimv2.config import RunConfig, from_dict, signature, to_dict
+from aimv2.config import RunConfig, signature, to_dict
 from aimv2.errors import UsageError
 from aimv2.lease import Lease, LeaseLostError, claim, is_held, latest_attempt
 
@@ -94,9 +94,6 @@ class RunFolder:
             return None
         return None if lease is None else Attempt(self, lease, config)
 
-    def config(self) -> RunConfig:
-        return from_dict(read_json(self.path / "config.json"))
-
     def result(self) -> dict[str, Any]:
         """The final record; its ``metrics`` map names to value, unit and evaluation."""
         result: dict[str, Any] = read_json(self.path / "result.json")
@@ -166,6 +163,7 @@ class Attempt:
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values."""
+        self._lease.check()  # who lost the run stops here, not after hours
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
         self._rows.flush()
 
@@ -201,9 +199,18 @@ class Attempt:
 
 def write_json(path: Path, values: Any) -> None:
     """Write JSON whole or not at all."""
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:

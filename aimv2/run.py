@@ -1,5 +1,6 @@
 """One run, start to finish: prepare, train, evaluate, record."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -18,15 +19,15 @@ from safetensors.torch import save_file
 from aimv2.config import RunConfig
 from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import Pairs, load_pairs, load_tokenizer, split
+from aimv2.data.pairs import Pairs, prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import CAPTIONS, evaluate
-from aimv2.evaluation.losses import NO_LOSS, caption_loss, prepare
+from aimv2.evaluation.losses import NO_LOSS, caption_loss, prepare_pairs
 from aimv2.lease import LeaseLostError
 from aimv2.model.aimv2 import AIMv2, build
-from aimv2.record import Attempt, Failure, write_json
+from aimv2.record import Attempt, Failure, write_json, write_text
 from aimv2.training.loop import Row, train
 
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
@@ -47,17 +48,19 @@ def execute(
             raise
         except Exception as error:
             failure = Failure(_cause(error), _sentence(error))
-            attempt.fail(failure, traceback.format_exc())
+            with contextlib.suppress(OSError):  # where the disk is the failure, it cannot be recorded there
+                attempt.fail(failure, traceback.format_exc())
             return failure
     return None
 
 
 def _train_and_evaluate(attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None]) -> None:
-    train_pairs, held_out, tokenizer = _data(config)
+    torch.set_num_threads(config.threads)
+    train_pairs, held_out, tokenizer = prepare(config.data, config.model)
     model = build(config.model, seed=config.seed).to(config.device)
     attempt.write_manifest(manifest(config, model, tokenizer, train_pairs, held_out))
     shown = held_out.subset(config.evaluation.curve_pairs)
-    curve = [prepare(shown, tokenizer, config, caption=caption) for caption in CAPTIONS]
+    curve = [prepare_pairs(shown, tokenizer, config, caption=caption) for caption in CAPTIONS]
 
     def held_out_loss(model: AIMv2) -> float:
         return sum((caption_loss(model, data, config) for data in curve), NO_LOSS).nats_per_token
@@ -74,14 +77,9 @@ def _train_and_evaluate(attempt: Attempt, config: RunConfig, on_rows: Callable[[
     metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
     shown = held_out.subset(config.evaluation.num_examples)
     write_json(attempt.folder / "examples.json", examples(model, shown, tokenizer, config))
-    tokenizer.save(attempt.folder / "tokenizer.json")
+    write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
     save_file({name: value.cpu() for name, value in model.state_dict().items()}, attempt.folder / "weights.safetensors")
     attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
-
-
-def _data(config: RunConfig) -> tuple[Pairs, Pairs, CaptionTokenizer]:
-    train_pairs, held_out = split(load_pairs(config.data), config.data.held_out_fraction)
-    return train_pairs, held_out, load_tokenizer(config.data, config.model, train_pairs)
 
 
 def manifest(

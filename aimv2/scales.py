@@ -29,7 +29,7 @@ def demo() -> RunConfig:
             vocab_size=2048,
             max_text_tokens=16,
         ),
-        budget=BudgetConfig(samples=24_576, batch_size=32),
+        budget=BudgetConfig(samples=20_480, batch_size=32),
         optimizer=OptimizerConfig(peak_lr=2e-3, warmup_fraction=0.1, weight_decay=5e-4),
         evaluation=EvaluationConfig(
             num_pairs=1024,

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from ablations.catalogue import STUDIES
+from ablations.study import read_cells
 from aimv2.cli import guarded
 from aimv2.errors import UsageError, unknown
 from analysis.report import build
@@ -23,7 +24,8 @@ def main(arguments: list[str]) -> int:
         folders[key] = value
     if arguments[0] not in STUDIES:
         raise unknown("sweep", arguments[0], STUDIES)
-    print(build(STUDIES[arguments[0]], Path(folders["runs_dir"]), Path(folders["reports_dir"])))
+    study, runs_dir = STUDIES[arguments[0]], Path(folders["runs_dir"])
+    print(build(study, read_cells(runs_dir, study), runs_dir, Path(folders["reports_dir"])))
     return 0
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ablations.study import Claim, Study
+import pandas as pd
+
+from ablations.study import Claim, Expectation, Study
 from analysis.load import Evidence
-from analysis.statistics import Direction, Estimate, direction, paired_difference, simultaneous_level
+from analysis.statistics import Estimate, direction, paired_difference, simultaneous_level
 
 
 @dataclass(frozen=True)
@@ -17,51 +19,49 @@ class Verdict:
     why: str
 
 
-def conclusion(study: Study, differences: Mapping[str, Estimate], unit: str) -> str:
+def conclusion(study: Study, differences: Mapping[str, Estimate | None], unit: str) -> str:
     """One sentence on the primary metric.
 
     Args:
-        differences: each arm minus the baseline, with intervals that hold all at once.
+        differences: each arm that was asked for, minus the baseline, with intervals that hold all at once; None or
+            an estimate without an interval where there are too few seeds.
     """
     baseline = study.arms[study.baseline].label
-    if not differences:
-        return "Nothing can be concluded: no arm has a seed in common with the baseline."
-    if not all(difference.has_interval for difference in differences.values()):
-        return "Nothing can be concluded: a single seed gives no interval."
-    found = {arm: direction(d, lower_is_better=study.lower_is_better) for arm, d in differences.items()}
+    decided = {arm: d for arm, d in differences.items() if d is not None and d.has_interval}
+    if not decided:
+        return "Nothing can be concluded: no arm has two seeds in common with the baseline."
+    words = {arm: direction(d, lower_is_better=study.lower_is_better) for arm, d in decided.items()}
     clear = [
-        f"{study.arms[arm].label} is {word} by {abs(differences[arm].mean):.3f} {unit} {_bounds(differences[arm])}"
-        for arm, word in found.items()
+        f"{study.arms[arm].label} is {word} by {abs(decided[arm].mean):.3f} {unit} {_bounds(decided[arm])}"
+        for arm, word in words.items()
         if word != "unclear"
     ]
-    unclear = [study.arms[arm].label for arm, word in found.items() if word == "unclear"]
-    n = min(difference.n for difference in differences.values())
-    if not clear:
-        return (
-            f"No difference to the baseline ({baseline}) could be shown in {study.primary_metric} with {n} seeds:"
-            " every interval contains 0."
+    counts = sorted({difference.n for difference in decided.values()})
+    seeds = f"{' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds"
+    if clear:
+        unclear = [study.arms[arm].label for arm, word in words.items() if word == "unclear"]
+        rest = f"; for {', '.join(unclear)}, no difference could be shown" if unclear else ""
+        sentence = (
+            f"Against the baseline ({baseline}), in {study.primary_metric} over {seeds}, {'; '.join(clear)}{rest}"
         )
-    rest = f"; for {', '.join(unclear)}, no difference could be shown" if unclear else ""
-    return f"Against the baseline ({baseline}), in {study.primary_metric} over {n} seeds, {'; '.join(clear)}{rest}."
+    else:
+        sentence = (
+            f"No difference to the baseline ({baseline}) could be shown in {study.primary_metric} over {seeds}:"
+            " every interval contains 0"
+        )
+    left_out = [study.arms[arm].label for arm in differences if arm not in decided]
+    return f"{sentence}; too few seeds to decide {', '.join(left_out)}." if left_out else f"{sentence}."
 
 
-def verdicts(study: Study, differences: Mapping[str, Estimate]) -> list[Verdict]:
-    """What the arms that a claim speaks of say of it."""
-    found: list[Verdict] = []
-    for claim in study.claims:
-        directions: dict[str, Direction] = {
-            arm: direction(differences[arm], lower_is_better=study.lower_is_better)
-            for arm in claim.arms
-            if arm in differences and differences[arm].has_interval
-        }
-        found.append(Verdict(claim, *_judge(study, claim, directions)))
-    return found
+def verdicts(study: Study, evidence: Evidence) -> list[Verdict]:
+    """What the runs say of each claim: its expectations, held to 95 % all at once."""
+    return [Verdict(claim, *_judge(study, claim, evidence)) for claim in study.claims]
 
 
 def findings(study: Study, evidence: Evidence) -> list[str]:
-    """Sentences for the differences to the baseline that stay when all metrics and arms are held to 95 % at once."""
+    """Sentences for differences in other than the primary metric that stay when all are held to 95 % at once."""
     arms = [arm for arm in study.arms if arm != study.baseline]
-    metrics = list(dict.fromkeys(evidence.metrics["metric"]))
+    metrics = [name for name in dict.fromkeys(evidence.metrics["metric"]) if name != study.primary_metric]
     level = simultaneous_level(len(arms) * len(metrics))
     found = []
     for metric in metrics:
@@ -75,18 +75,39 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
     return found
 
 
-def _judge(study: Study, claim: Claim, directions: Mapping[str, Direction]) -> tuple[str, str]:
-    if len(directions) < len(claim.arms):
-        return "undecided", "not every arm that the claim speaks of has two seeds in common with the baseline"
-    better = [study.arms[arm].label for arm, word in directions.items() if word == "better"]
-    worse = [study.arms[arm].label for arm, word in directions.items() if word == "worse"]
-    if better:
-        return "refuted here", f"{', '.join(better)} did better than the baseline in {study.primary_metric}"
-    if claim.expected == "worse":
-        if len(worse) == len(claim.arms):
-            return "supported here", f"{', '.join(worse)} did worse than the baseline in {study.primary_metric}"
-        return "undecided", "the interval of the difference contains 0"
-    return "not refuted here", f"no arm was shown to be better than the baseline in {study.primary_metric}"
+def _judge(study: Study, claim: Claim, evidence: Evidence) -> tuple[str, str]:
+    level = simultaneous_level(len(claim.expectations))
+    outcomes = [_meet(study, expectation, evidence, level) for expectation in claim.expectations]
+    words = [word for word, _ in outcomes]
+    why = "; ".join(sentence for _, sentence in outcomes)
+    if "refuted" in words:
+        return "refuted here", "; ".join(sentence for word, sentence in outcomes if word == "refuted")
+    if "undecided" in words:
+        return "undecided", why
+    return ("supported here" if "supported" in words else "not refuted here"), why
+
+
+def _meet(study: Study, expected: Expectation, evidence: Evidence, level: float) -> tuple[str, str]:
+    """Whether one expectation is supported, refuted, not refuted or undecided, and the sentence that says why."""
+    pair = pd.DataFrame(
+        {
+            "one": evidence.values(expected.metric).get(expected.arm, pd.Series(dtype=float)),
+            "other": evidence.values(expected.than_metric).get(expected.than_arm, pd.Series(dtype=float)),
+        }
+    )
+    difference = paired_difference(pair, "one", "other", level)
+    one = f"{study.arms[expected.arm].label} in {expected.metric}"
+    other = f"{study.arms[expected.than_arm].label} in {expected.than_metric}"
+    if difference is None or not difference.has_interval:
+        return "undecided", f"too few seeds to compare {one} with {other}"
+    found = direction(difference, lower_is_better=expected.lower_is_better)
+    said = "not shown to differ from" if found == "unclear" else f"{found} than"
+    sentence = f"{one} is {said} {other} by {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    if expected.relation.startswith("not "):
+        return ("refuted" if found == expected.relation.removeprefix("not ") else "not refuted"), sentence
+    if found == "unclear":
+        return "undecided", sentence
+    return ("supported" if found == expected.relation else "refuted"), sentence
 
 
 def _bounds(difference: Estimate) -> str:

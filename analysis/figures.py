@@ -27,15 +27,18 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimate], folder: Path) -> dict[str, Path]:
+def draw_all(
+    study: Study, evidence: Evidence, differences: Mapping[str, Estimate | None], folder: Path
+) -> dict[str, Path]:
     """Draw what the evidence has and return the files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9), plt.rc_context(STYLE):
         if len(evidence.curves):
             drawn["learning_curves"] = _save(learning_curves(study, evidence.curves), folder / "learning_curves.svg")
-        if differences:
-            drawn["differences"] = _save(paired_differences(study, evidence, differences), folder / "differences.svg")
+        known = {arm: difference for arm, difference in differences.items() if difference is not None}
+        if known:
+            drawn["differences"] = _save(paired_differences(study, evidence, known), folder / "differences.svg")
         if _metrics(evidence, "pixel_loss_"):
             drawn["pixel_loss"] = _save(pixel_losses(study, evidence), folder / "pixel_loss.svg")
         if _metrics(evidence, "probe_"):

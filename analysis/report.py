@@ -1,6 +1,8 @@
 """A study's report: one set of tables and figures, written as Markdown and as a self-contained HTML page."""
 
 import base64
+import contextlib
+import errno
 import re
 import shutil
 import tempfile
@@ -9,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ablations.study import Cell, Study, read_cells
+from ablations.study import Cell, Study
 from aimv2.errors import UsageError
 from analysis.conclude import conclusion, findings, verdicts
 from analysis.figures import draw_all
@@ -25,42 +27,41 @@ from analysis.tables import (
 )
 
 
-def build(study: Study, runs_dir: Path, reports_dir: Path) -> Path:
-    """Write ``reports_dir/<slug>/`` from the runs of the study's last launch: all of it or nothing.
+def build(study: Study, cells: list[Cell], runs_dir: Path, reports_dir: Path) -> Path:
+    """Write ``reports_dir/<slug>/`` from the runs of these cells: all of it or nothing.
 
     Returns:
         the path of ``report.md``.
 
     Raises:
-        UsageError: the study was never launched, or the folder cannot be written.
+        UsageError: the folder cannot be written.
     """
-    cells = read_cells(runs_dir, study)
     evidence = load(cells, runs_dir)
     target = reports_dir / study.slug
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{study.slug}-", dir=reports_dir))
+        workspace = Path(tempfile.mkdtemp(prefix=f".{study.slug}-", dir=reports_dir))
         try:
-            _write(study, cells, evidence, partial)
-            partial.chmod(0o755)
-            _replace(target, partial)
+            _write(study, cells, evidence, workspace / "new")
+            _replace(target, workspace)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(workspace, ignore_errors=True)
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
 
 
 def _write(study: Study, cells: list[Cell], evidence: Evidence, folder: Path) -> None:
+    folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
-    differences = primary_differences(study, evidence)
+    differences = primary_differences(study, cells, evidence)
     figures = draw_all(study, evidence, differences, folder / "figures")
     examples = _write_examples(study, evidence, folder / "figures")
     unit = evidence.unit(study.primary_metric)
     context = {
         "study": study,
         "conclusion": conclusion(study, differences, unit),
-        "verdicts": verdicts(study, differences),
+        "verdicts": verdicts(study, evidence),
         "setup": setup_table(study, cells, evidence),
         "primary": primary_table(study, evidence, differences),
         "metrics": metrics_table(study, evidence),
@@ -73,7 +74,8 @@ def _write(study: Study, cells: list[Cell], evidence: Evidence, folder: Path) ->
         "unit": unit,
         "evaluation": evidence.evaluation(study.primary_metric),
         "figures": figures,
-        "level": f"{100 * simultaneous_level(len(study.arms) - 1):.2f}",
+        "supervises_eos": cells[0].config.objective.supervise_eos,
+        "level": f"{100 * simultaneous_level(len(differences)):.2f}",
     }
     environment = Environment(
         loader=PackageLoader("analysis"),
@@ -87,12 +89,13 @@ def _write(study: Study, cells: list[Cell], evidence: Evidence, folder: Path) ->
         (folder / name).write_text(environment.get_template(f"{name}.j2").render(context, root=folder))
 
 
-def primary_differences(study: Study, evidence: Evidence) -> dict[str, Estimate]:
-    """Each arm minus the baseline in the primary metric, with intervals that hold all at once."""
+def primary_differences(study: Study, cells: list[Cell], evidence: Evidence) -> dict[str, Estimate | None]:
+    """Each arm that was asked for minus the baseline in the primary metric, with intervals that hold all at once."""
     values = evidence.values(study.primary_metric)
-    others = [arm for arm in study.arms if arm != study.baseline]
-    found = {arm: paired_difference(values, arm, study.baseline, simultaneous_level(len(others))) for arm in others}
-    return {arm: difference for arm, difference in found.items() if difference is not None}
+    asked = {cell.arm for cell in cells}
+    others = [arm for arm in study.arms if arm in asked and arm != study.baseline]
+    level = simultaneous_level(len(others))
+    return {arm: paired_difference(values, arm, study.baseline, level) for arm in others}
 
 
 def _write_examples(study: Study, evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
@@ -112,13 +115,18 @@ def _write_examples(study: Study, evidence: Evidence, folder: Path) -> list[dict
     return rows
 
 
-def _replace(target: Path, source: Path) -> None:
-    """Put a finished folder in the place of the old one."""
-    old = source.with_name(source.name + ".old")
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+def _replace(target: Path, workspace: Path, attempts: int = 20) -> None:
+    """Put the finished folder in the place of the old one, whoever else does the same at this moment."""
+    for number in range(attempts):
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(workspace / f"old-{number}")
+            (workspace / "new").rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or number == attempts - 1:
+                raise
+        else:
+            return
 
 
 def _inline_svg(path: Path) -> str:

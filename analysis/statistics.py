@@ -14,7 +14,7 @@ Direction = Literal["better", "worse", "unclear"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its interval; the bounds are NaN when one seed gives none."""
+    """A mean over seeds with its interval; the bounds are NaN when there is none: one seed, or no spread at all."""
 
     mean: float
     low: float
@@ -34,11 +34,9 @@ def mean_interval(values: np.ndarray, level: float = LEVEL) -> Estimate:
     """Mean and Student's t interval."""
     values = np.asarray(values, dtype=float)
     mean, n = float(np.mean(values)), len(values)
-    if n < 2:
+    error = float(stats.sem(values)) if n > 1 else 0.0
+    if error == 0:  # equal counts of few images happen; they are no proof of certainty
         return Estimate(mean, float("nan"), float("nan"), n)
-    error = float(stats.sem(values))
-    if error == 0:
-        return Estimate(mean, mean, mean, n)
     low, high = stats.t.interval(level, n - 1, loc=mean, scale=error)
     return Estimate(mean, float(low), float(high), n)
 

@@ -13,6 +13,7 @@ from analysis.statistics import Estimate, mean_interval, paired_difference, samp
 METRIC_TITLES = {
     "caption_loss": "held-out caption loss",
     "caption_bits": "held-out caption bits",
+    "causal_caption_loss": "… with causal attention",
     "name_loss": "… on names",
     "description_loss": "… on descriptive captions",
 }
@@ -28,7 +29,8 @@ class Table:
 
 def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     """What was run, where and with what."""
-    config, runs = cells[0].config, evidence.runs
+    config = next((cell.config for cell in cells if cell.arm == study.baseline), cells[0].config)
+    runs = evidence.runs
     model, budget = config.model, config.budget
     asked = {cell.arm for cell in cells}
 
@@ -58,7 +60,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     return Table(["", ""], [[key, value] for key, value in rows.items()])
 
 
-def primary_table(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Table:
+def primary_table(study: Study, evidence: Evidence, differences: Mapping[str, Estimate | None]) -> Table:
     """The comparison that decides: values, paired differences, and how fast each arm learns."""
     values = evidence.values(study.primary_metric)
     table = Table(
@@ -172,7 +174,7 @@ def _show(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -
         return "no shared seed"
     mean = f"{estimate.mean:{'+' if signed else ''}.{digits}f}"
     if not estimate.has_interval:
-        return f"{mean} (one seed)"
+        return f"{mean} (no interval)"
     return f"{mean} {_bounds(estimate, signed=signed, digits=digits)}"
 
 

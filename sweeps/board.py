@@ -1,29 +1,31 @@
 """What a launch shows: the plan and its price, a live board (or now and then a line), and what failed."""
 
 import time
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ablations.study import UNTRAINED
+from ablations.study import UNTRAINED, Study
+from aimv2.record import Failure
 from sweeps.calibrate import images_per_second
 from sweeps.executors import ExecutorConfig
 from sweeps.plan import Plan
 
 LINE_SECONDS = 30.0
+DIED = Failure("worker died", "it ended without a word; killed, or out of memory?")
 
 
 class Board:
-    """Progress of a plan's runs, read from their folders; it writes nothing there."""
+    """Progress of a plan's runs, read from their folders."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: Plan, console: Console, *, is_live: bool) -> None:
         self._plan = plan
         self._console = console
+        self._is_live = is_live and console.is_terminal
         self._titles = {cell.name: f"{cell.arm}, seed {cell.seed}" for cell in plan.cells}
         self._overall = Progress(
             "{task.description}",
@@ -40,13 +42,13 @@ class Board:
             "  {task.description}", BarColumn(bar_width=20), "{task.fields[state]}", console=console
         )
         budgets = [plan.cell_of[name].config.budget.samples for name in plan.runs]
-        self._whole = self._overall.add_task(plan.study.slug, total=sum(budgets))
+        self._whole = self._overall.add_task(plan.title, total=sum(budgets))
         self._tasks: dict[str, TaskID] = {}
         self._live = Live(Group(self._overall, self._single), console=console, refresh_per_second=2, transient=True)
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._is_live:
             self._live.start()
         return self
 
@@ -71,14 +73,12 @@ class Board:
         summary = ", ".join(
             f"{count} {'waiting' if state == 'new' else state}" for state, count in counts.items() if count
         )
-        self._overall.update(self._whole, completed=samples, description=f"{self._plan.study.slug}: {summary}")
+        self._overall.update(self._whole, completed=samples, description=f"{self._plan.title}: {summary}")
         self._show_running(running)
-        if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
+        if not self._is_live and time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             total = self._overall.tasks[0].total or 0
-            self._console.print(
-                f"{self._plan.study.slug}: {summary}; {samples:,} of {total:,.0f} samples", highlight=False
-            )
+            self._console.print(f"{self._plan.title}: {summary}; {samples:,} of {total:,.0f} samples", highlight=False)
 
     def _show_running(self, running: list[tuple[str, int, dict[str, float]]]) -> None:
         for name in set(self._tasks) - {name for name, _, _ in running}:
@@ -91,17 +91,10 @@ class Board:
             self._single.update(self._tasks[name], completed=row.get("samples", 0), state=state)
 
 
-def wait(board: Board, jobs: Sequence[Any], poll_seconds: float = 0.5) -> None:
-    """Keep the board fresh until submitit's jobs have ended."""
-    while not all(job.done() for job in jobs):
-        board.update()
-        time.sleep(poll_seconds)
-    board.update()
-
-
-def print_plan(console: Console, plan: Plan, executor: ExecutorConfig, remaining: list[str]) -> None:
+def print_plan(
+    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], *, is_dry: bool
+) -> None:
     """The study, its arms, what of it is done, and what the rest costs."""
-    study = plan.study
     seeds = sorted({cell.seed for cell in plan.cells})
     console.print(f"[bold]{study.slug}[/bold]: {study.question}")
     table = Table("arm", "", "runs", "done", "samples a run")
@@ -115,9 +108,9 @@ def print_plan(console: Console, plan: Plan, executor: ExecutorConfig, remaining
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
     console.print(f"scale {plan.cells[0].config.scale}, seeds {', '.join(map(str, seeds))}: {todo}", soft_wrap=True)
     if remaining:
-        speed = images_per_second(plan.cells[0].config, executor.threads_per_worker)
+        speed = images_per_second(plan.cells[0].config, keep=not is_dry)
         samples = sum(plan.cell_of[name].config.budget.samples for name in remaining)
-        workers = min(executor.num_workers, len(remaining))
+        workers = min(executor.num_workers(plan.cells[0].config.threads), len(remaining))
         time_needed = f"{duration(samples / speed / workers)} of training on {workers} worker{'s' * (workers > 1)}"
         console.print(
             f"price: at most {plan.flops(remaining):.2e} training FLOPs, {plan.disk_bytes(remaining) / 1e6:.0f} MB;"
@@ -130,9 +123,10 @@ def print_failures(console: Console, plan: Plan) -> bool:
     """Name each run that failed, and why."""
     has_failed = False
     for cell in plan.cells:
-        failure = None if plan.runs[cell.name].is_done else plan.runs[cell.name].failure()
-        if failure is not None:
+        run = plan.runs[cell.name]
+        if not run.is_done:
             has_failed = True
+            failure = run.failure() or DIED
             sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"
             console.print(sentence, style="red", soft_wrap=True, markup=False)
     return has_failed

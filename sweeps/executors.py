@@ -1,9 +1,11 @@
 """Workers through submitit: in this process (debug) or as processes of this machine (local)."""
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -13,61 +15,83 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config import CHECKED
+from aimv2.errors import UsageError
 from sweeps.slots import num_cores
 from sweeps.worker import Task, work
 
+CONF_DIR = Path(__file__).parent / "conf"
 STOP_SECONDS = 30
 MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes unless told otherwise
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ExecutorConfig:
-    """Attributes:
-    workers: ``auto`` is one per ``threads_per_worker`` cores.
+    """Where workers run.
+
+    Attributes:
+        workers: how many; None is as many as the machine has cores for.
     """
 
     cluster: Literal["debug", "local"]
-    workers: Literal["auto"] | int = "auto"
-    threads_per_worker: int = Field(default=1, gt=0)
+    workers: int | None = Field(default=None, gt=0)
 
-    def __post_init__(self) -> None:
-        if self.workers != "auto" and not 1 <= self.workers <= self.max_workers:
-            raise ValueError(
-                f"workers={self.workers} must be 'auto' or 1 to {self.max_workers}, what this machine's"
-                f" {num_cores()} cores allow at threads_per_worker={self.threads_per_worker}"
+    def num_workers(self, threads: int) -> int:
+        """Workers for runs of so many threads.
+
+        Raises:
+            UsageError: the machine has too few cores for that.
+        """
+        room = num_cores() // threads
+        if room == 0:
+            raise UsageError(f"threads={threads} is more than this machine's {num_cores()} cores")
+        wanted = room if self.workers is None else self.workers
+        if wanted > room:
+            raise UsageError(
+                f"executor.workers={wanted} is more than the {room} that this machine's {num_cores()} cores have room"
+                f" for at threads={threads}"
             )
-
-    @property
-    def max_workers(self) -> int:
-        return max(1, num_cores() // self.threads_per_worker)
-
-    @property
-    def num_workers(self) -> int:
-        return self.max_workers if self.workers == "auto" else int(self.workers)
+        return 1 if self.cluster == "debug" else wanted
 
 
-def start_workers(config: ExecutorConfig, tasks: list[Task], runs_dir: Path) -> list["submitit.Job[Any]"]:
-    """Start as many workers as the configuration has, but no more than there are tasks.
+def start_workers(
+    config: ExecutorConfig,
+    tasks: list[Task],
+    runs_dir: Path,
+    on_rows: Callable[[list[dict[str, Any]]], None],
+    jobs: "list[submitit.Job[Any]]",
+) -> None:
+    """Start workers, no more than there are tasks, and append them to ``jobs`` as they start.
 
-    A worker runs many runs, since submitit starts all it is given at once.
+    A worker does many runs, since submitit starts all it is given at once.
     """
-    executor = submitit.AutoExecutor(folder=runs_dir / "workers" / "%j", cluster=config.cluster)
+    run = tasks[0].config
+    # A folder of its own: submitit names local jobs by their process, and numbers come back.
+    folder = runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j"
+    executor = submitit.AutoExecutor(folder=folder, cluster=config.cluster)
     executor.update_parameters(timeout_min=MINUTES)
-    with _threads(config.threads_per_worker), _deaf_to_interrupts():
-        return [
-            executor.submit(work, tasks, runs_dir, config.max_workers, config.threads_per_worker)
-            for _ in range(min(config.num_workers, len(tasks)))
-        ]
+    if run.device == "cuda":
+        import torch
+
+        executor.update_parameters(gpus_per_node=torch.cuda.device_count())  # or submitit hides them all
+    with _threads(run.threads), _deaf_to_interrupts():
+        for _ in range(min(config.num_workers(run.threads), len(tasks))):
+            arguments = (tasks, runs_dir) if config.cluster == "local" else (tasks, runs_dir, on_rows)
+            jobs.append(executor.submit(work, *arguments))
 
 
-def stop_workers(jobs: Sequence["submitit.Job[Any]"]) -> None:
-    """Ask local workers to hand back what they are doing, and wait until they have."""
-    for job in jobs:
-        if not job.done():
-            os.kill(int(job.job_id), signal.SIGTERM)  # a local job's id is its process; it passes the signal on
+def stop_workers(jobs: Sequence["submitit.Job[Any]"]) -> bool:
+    """Ask local workers to hand back what they are doing and wait for it; whether all have ended."""
     deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline and not all(job.done() for job in jobs):
-        time.sleep(0.1)
+    while running := [job for job in jobs if not job.done()]:
+        if time.monotonic() > deadline:
+            return False
+        for job in running:
+            with contextlib.suppress(ProcessLookupError):
+                # A local job's id is its process, which passes the signal on. It is sent again and again, for a
+                # worker that is just starting does not hear it.
+                os.kill(int(job.job_id), signal.SIGTERM)
+        time.sleep(0.5)
+    return True
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""A study's runs, what is left to do of them, and what that costs."""
+"""Runs to do, what is left of them, and what that costs."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ablations.study import Cell, Study
+from ablations.study import Cell
 from aimv2.cost import max_train_flops, num_parameters
 from aimv2.record import RunFolder, State
 
@@ -13,9 +13,9 @@ BYTES_PER_PARAMETER = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a study with their runs; cells that ask for the same run share it."""
+    """Cells with their runs; cells that ask for the same run share it."""
 
-    study: Study
+    title: str
     cells: list[Cell]
     runs_dir: Path
 

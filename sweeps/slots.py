@@ -1,30 +1,35 @@
-"""Seats on this machine: however many launches there are, no more workers compute at once than it has room for."""
+"""Seats on this machine: however many launches there are, no more threads compute at once than it has cores."""
 
 import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def seat(num_seats: int) -> Iterator[bool]:
-    """Try to sit down for the length of the context; gives False when every seat is taken.
+def seats(num_threads: int) -> Iterator[bool]:
+    """Try to take a seat a thread for the length of the context; gives False when too few are free.
 
     A seat is a lock that the kernel holds for this process and takes back when it ends, however it ends.
     """
     folder = Path(tempfile.gettempdir()) / f"aimv2-seats-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    for number in range(num_seats):
-        with (folder / str(number)).open("w") as file:
+    with ExitStack() as taken:
+        count = 0
+        for number in range(num_cores()):
+            file = taken.enter_context((folder / str(number)).open("w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            yield True
-            return
-    yield False
+            count += 1
+            if count == num_threads:
+                break
+        if count < num_threads:
+            taken.close()  # not enough: leave them to others
+        yield count == num_threads
 
 
 def num_cores() -> int:

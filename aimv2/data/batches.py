@@ -85,7 +85,6 @@ def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataL
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
     )
 
 

@@ -1,7 +1,6 @@
 """The image-text pairs of a run: rendered once, split by concept."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from aimv2.data import glyphs
 from aimv2.data.shards import INDEX, Shards, write_shards
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
+from aimv2.record import write_text
 
 
 class Pairs:
@@ -43,6 +43,21 @@ class Pairs:
     def subset(self, num_pairs: int) -> "Pairs":
         """The first ``num_pairs`` by sample id: as good as random, and the same for every run."""
         return self.where(self.table["sample_id"].rank() <= num_pairs)
+
+
+def prepare(
+    config: DataConfig, model: ModelConfig, *, show_progress: bool = False
+) -> tuple[Pairs, Pairs, CaptionTokenizer]:
+    """Training pairs, held-out pairs and tokenizer; drawn and trained first where the cache lacks them.
+
+    Raises:
+        UsageError: a package or a tokenizer is missing, too large, or the cache cannot be written or read.
+    """
+    train, held_out = split(load_pairs(config, show_progress=show_progress), config.held_out_fraction)
+    try:
+        return train, held_out, load_tokenizer(config, model, train)
+    except OSError as error:
+        raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error
 
 
 def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
@@ -85,9 +100,8 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> Capt
         path = Path(config.cache_dir) / "tokenizers" / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}")
-            CaptionTokenizer.train(captions, model.vocab_size).save(partial)
-            partial.replace(path)
+            trained = CaptionTokenizer.train(captions, model.vocab_size)
+            write_text(path, trained.to_json())
         tokenizer = CaptionTokenizer.load(path)
     if tokenizer.vocab_size > model.vocab_size:
         raise UsageError(

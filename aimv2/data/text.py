@@ -3,12 +3,14 @@
 import html
 import re
 import string
+from functools import lru_cache
 
 import ftfy
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+@lru_cache(maxsize=2**16)  # captions come back every epoch
 def clean(caption: str) -> str:
     """Mend broken unicode, undo HTML escapes twice, lower-case, drop punctuation, collapse white space.
 

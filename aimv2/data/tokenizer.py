@@ -59,8 +59,9 @@ class CaptionTokenizer:
         except Exception as error:  # the library raises a bare Exception
             raise UsageError(f"data.tokenizer={str(path)!r} is no tokenizer.json that can be read ({error})") from error
 
-    def save(self, path: Path) -> None:
-        self._tokenizer.save(str(path))
+    def to_json(self) -> str:
+        """The content of a ``tokenizer.json``."""
+        return str(self._tokenizer.to_str(pretty=True))
 
     @property
     def vocab_size(self) -> int:
@@ -68,7 +69,7 @@ class CaptionTokenizer:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:12]
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def encode(self, captions: Sequence[str], max_tokens: int) -> np.ndarray:
         """Clean, tokenize, cut to ``max_tokens`` with end-of-text in the last place, pad: int64 [B, max_tokens]."""
@@ -80,6 +81,17 @@ class CaptionTokenizer:
             ids = encoding.ids[: max_tokens - 1]
             row[: len(ids)] = ids
         return token_BT
+
+    def num_bytes(self, captions: Sequence[str], max_tokens: int) -> int:
+        """Bytes of the cleaned captions that the tokens kept by ``encode`` spell."""
+        cleaned = [clean(caption) for caption in captions]
+        total = 0
+        encodings = self._tokenizer.encode_batch(cleaned, add_special_tokens=False)
+        for caption, encoding in zip(cleaned, encodings, strict=True):
+            is_whole = len(encoding.ids) < max_tokens
+            end = len(caption) if is_whole else encoding.offsets[max_tokens - 2][1]
+            total += len(caption[:end].encode())
+        return total
 
     def supervised(self, token_BT: np.ndarray, *, supervise_eos: bool) -> np.ndarray:
         """Which tokens carry a text loss: bool [B, T]; the content, and the first end-of-text if asked for."""

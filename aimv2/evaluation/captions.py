@@ -12,7 +12,7 @@ from aimv2.data.pairs import Pairs
 from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
-from aimv2.evaluation.losses import prepare
+from aimv2.evaluation.losses import prepare_pairs
 from aimv2.model.aimv2 import AIMv2
 
 
@@ -37,7 +37,7 @@ def examples(model: AIMv2, pairs: Pairs, tokenizer: CaptionTokenizer, config: Ru
     """
     if not len(pairs):
         return []
-    data = prepare(pairs, tokenizer, config, caption="name")
+    data = prepare_pairs(pairs, tokenizer, config, caption="name")
     written_NT = greedy(model, data.image.to(config.device), config.model.max_text_tokens - 1).cpu()
     stops = not config.objective.supervise_eos
     found = []

@@ -11,7 +11,7 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.knn import knn_accuracy
-from aimv2.evaluation.losses import caption_loss, chunks, pixel_loss_at, prepare
+from aimv2.evaluation.losses import NO_LOSS, caption_loss, chunks, pixel_loss_at, prepare_pairs
 from aimv2.evaluation.probe import Features, attentive_probe
 from aimv2.model.aimv2 import AIMv2
 from aimv2.model.encoder import Encoder
@@ -30,9 +30,10 @@ def evaluate(
         RunFailedError: a metric is not finite.
     """
     chosen = held_out.subset(config.evaluation.num_pairs)
-    data = {caption: prepare(chosen, tokenizer, config, caption=caption) for caption in CAPTIONS}
+    data = {caption: prepare_pairs(chosen, tokenizer, config, caption=caption) for caption in CAPTIONS}
     losses = {caption: caption_loss(model, data[caption], config) for caption in CAPTIONS}
     both = losses["name"] + losses["description"]
+    causal = sum((caption_loss(model, data[caption], config, is_causal=True) for caption in CAPTIONS), NO_LOSS)
     pairs = f"{len(chosen)} held-out pairs"
     how = f"{pairs}, full attention"
     metrics = {
@@ -43,6 +44,9 @@ def evaluate(
             losses["description"].nats_per_token, "nats/token", f"descriptive captions of {how}"
         ),
     }
+    metrics["causal_caption_loss"] = Metric(
+        causal.nats_per_token, "nats/token", f"both captions of {pairs}, causal attention in the encoder"
+    )
     for fraction in config.evaluation.prefix_fractions:
         metrics[f"pixel_loss_{fraction:g}"] = Metric(
             pixel_loss_at(model, data["name"], fraction, config),

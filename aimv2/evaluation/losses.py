@@ -33,16 +33,17 @@ class HeldOut:
         return len(self.image)
 
 
-def prepare(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, *, caption: str) -> HeldOut:
+def prepare_pairs(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, *, caption: str) -> HeldOut:
     """Centre crops of the pairs with one of their captions, ``name`` or ``description``."""
     image = torch.cat([centred_images(pairs.images(rows), config.model.image_px) for rows in chunks(len(pairs))])
-    token_NT = tokenizer.encode(pairs.table[caption].tolist(), config.model.max_text_tokens)
+    captions = pairs.table[caption].tolist()
+    token_NT = tokenizer.encode(captions, config.model.max_text_tokens)
     supervised_NT = tokenizer.supervised(token_NT, supervise_eos=config.objective.supervise_eos)
     return HeldOut(
         image=image,
         token_NT=torch.from_numpy(token_NT),
         supervised_NT=torch.from_numpy(supervised_NT),
-        num_bytes=sum(len(tokenizer.decode(tokens).encode()) for tokens in token_NT.tolist()),
+        num_bytes=tokenizer.num_bytes(captions, config.model.max_text_tokens),
     )
 
 
@@ -71,16 +72,21 @@ NO_LOSS = CaptionLoss(0.0, 0, 0)
 
 
 @torch.no_grad()
-def caption_loss(model: AIMv2, data: HeldOut, config: RunConfig) -> CaptionLoss:
-    """Cross-entropy of the supervised caption tokens, teacher-forced, with full attention in the encoder."""
+def caption_loss(model: AIMv2, data: HeldOut, config: RunConfig, *, is_causal: bool = False) -> CaptionLoss:
+    """Cross-entropy of the supervised caption tokens, teacher-forced.
+
+    Args:
+        is_causal: the encoder's attention is causal (a prefix of one patch) instead of full.
+    """
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
     for rows in chunks(len(data)):
         token_BT, supervised_BT = data.token_NT[rows], data.supervised_NT[rows]
         place_N = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
         token_BT = token_BT.to(config.device)
+        prefix_len_B = torch.ones(len(rows), dtype=torch.int64, device=config.device) if is_causal else None
         with autocast(config):
-            _, text_BTE = model(data.image[rows].to(config.device), token_BT)
+            _, text_BTE = model(data.image[rows].to(config.device), token_BT, prefix_len_B)
             logits_NV = model.decoder.text_head(text_BTE[:, :-1].flatten(0, 1).index_select(0, place_N))
         target_N = token_BT.flatten().index_select(0, place_N)
         total += F.cross_entropy(logits_NV.float(), target_N, reduction="sum").double().cpu()
@@ -103,7 +109,7 @@ def pixel_loss_at(model: AIMv2, data: HeldOut, fraction: float, config: RunConfi
         with autocast(config):
             image_BIE, _ = model(image, no_text_BT, prefix_len_B)
             predicted_BIP = model.decoder.pixel_head(image_BIE)
-        losses.append(float(pixel_loss(predicted_BIP.float(), image, prefix_len_B, config.model.patch_px)))
+        losses.append(float(pixel_loss(predicted_BIP, image, prefix_len_B, config.model.patch_px)))
         sizes.append(len(image))
     return float(np.average(losses, weights=sizes))
 

@@ -49,7 +49,8 @@ class Decoder(nn.Module):
         image_BIE = self.image_proj(features_BID)
         text_BTE = torch.cat([self.bos.expand(B, -1, -1), self.text_embed(token_BT)], dim=1)
         text_BTE = text_BTE + self.text_pos_embed[: 1 + T]
-        x_BLE = torch.cat([image_BIE, text_BTE.to(image_BIE.dtype)], dim=1)
+        # Under autocast the projection comes out in bfloat16; the residual stream stays in the weights' precision.
+        x_BLE = torch.cat([image_BIE.to(text_BTE.dtype), text_BTE], dim=1)
         for block in self.blocks:
             x_BLE = block(x_BLE, is_causal=True)
         x_BLE = self.norm(x_BLE)

@@ -1,5 +1,6 @@
 """The training loop, top to bottom: one for every arm of every study."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from aimv2.training.optimizer import build_optimizer, set_learning_rate
 from aimv2.training.schedule import learning_rate
 
 Row = dict[str, Any]
+MEASURED = ("pixel_loss", "text_loss", "gradient_norm")
 
 
 def train(
@@ -62,7 +64,7 @@ def train(
         step_rate = rate(step / num_steps)
         set_learning_rate(optimizer, step_rate)
         with autocast(config):
-            pixel, text = aimv2_losses(model, *batch, patch_px=config.model.patch_px)
+            pixel, text = aimv2_losses(model, *batch, config=config.objective, patch_px=config.model.patch_px)
         (text + config.objective.pixel_weight * pixel).backward()
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
         optimizer.step()
@@ -83,6 +85,7 @@ def train(
             for row in rows:
                 row |= {"seconds": attempt.seconds, "images_per_second": len(rows) * batch_size / seconds}
             pending.clear()
+            _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
                 rows[-1]["held_out_caption_loss"] = held_out_loss(model)
                 model.train()
@@ -93,13 +96,15 @@ def train(
 
 
 def _read_back(pending: list[tuple[Row, torch.Tensor]]) -> list[Row]:
-    """Fetch the steps' values in one copy, and stop the run at the first that is not finite."""
+    """Fetch the steps' values in one copy."""
     values = torch.stack([value for _, value in pending]).tolist()
-    rows = []
-    for (row, _), (pixel, text, norm) in zip(pending, values, strict=True):
-        row |= {"pixel_loss": pixel, "text_loss": text, "gradient_norm": norm}
-        for name in ("pixel_loss", "text_loss", "gradient_norm"):
-            if not abs(row[name]) < float("inf"):
+    return [row | dict(zip(MEASURED, value, strict=True)) for (row, _), value in zip(pending, values, strict=True)]
+
+
+def _stop_if_not_finite(rows: list[Row], attempt: Attempt) -> None:
+    """End the run at the first step with a value that is not finite; the steps before it are kept."""
+    for number, row in enumerate(rows):
+        for name in MEASURED:
+            if not math.isfinite(row[name]):
+                attempt.write_rows(rows[:number])
                 raise RunFailedError("not finite", f"{name} is {row[name]} at step {row['step']}")
-        rows.append(row)
-    return rows

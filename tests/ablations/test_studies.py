@@ -45,7 +45,9 @@ def test_an_arm_sees_what_the_baseline_sees(study, arm, tiny, pairs):
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_every_claim_speaks_of_arms_that_exist(study):
     assert study.question.endswith("?")
-    assert all(set(claim.arms) <= set(study.arms) - {study.baseline} for claim in study.claims)
+    expected = [expectation for claim in study.claims for expectation in claim.expectations]
+    assert {e.arm for e in expected} | {e.than_arm for e in expected} <= set(study.arms)
+    assert all(claim.expectations for claim in study.claims)
     assert len({claim.id for claim in study.claims}) == len(study.claims)
 
 
@@ -74,6 +76,24 @@ def test_two_studies_that_ask_for_the_same_run_share_it(study, tiny):
         claims=(),
     )
     assert other.cells(tiny)[0].name == study.cells(tiny, arms=["uniform"], seeds=[0])[0].name
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds"), [(["causal", "causal"], [0]), (["causal"], [0, 0]), ([], [0]), (["causal"], [])]
+)
+def test_arms_and_seeds_are_named_once_and_not_none(study, tiny, arms, seeds):
+    with pytest.raises(UsageError, match="must name at least one, and each once"):
+        study.cells(tiny, arms=arms, seeds=seeds)
+
+
+def test_the_untrained_encoder_is_the_baselines(study, tiny):
+    deeper = Arm(
+        label="deeper",
+        change=lambda run: replace(run, model=replace(run.model, encoder=replace(run.model.encoder, depth=3))),
+    )
+    other = replace(study, arms={**study.arms, "deeper": deeper})
+    start = other.cells(tiny, arms=["uniform", "deeper"], seeds=[0])[-1]
+    assert start.config.model == tiny.model
 
 
 def test_an_arm_that_does_not_exist_is_named(study, tiny):

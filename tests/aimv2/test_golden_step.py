@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from aimv2.config import ModelConfig, TransformerConfig
+from aimv2.config import ModelConfig, ObjectiveConfig, TransformerConfig
 from aimv2.model.aimv2 import AIMv2
 from aimv2.objectives import aimv2_losses
 
@@ -75,7 +75,9 @@ def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolera
     assert_close(model.decoder.text_head(text_BTE), golden["outputs/text_logits"], tolerance, "logits")
 
     supervised = (tokens != END_OF_TEXT).flatten().nonzero().squeeze(1)
-    pixel, text = aimv2_losses(model, image, tokens, prefix_len, supervised, patch_px=config.patch_px)
+    pixel, text = aimv2_losses(
+        model, image, tokens, prefix_len, supervised, config=ObjectiveConfig(), patch_px=config.patch_px
+    )
     total = text + 0.4 * pixel
     assert_close(pixel, golden["outputs/pixel_loss"], tolerance, "pixel loss")
     assert_close(text, golden["outputs/text_loss"], tolerance, "text loss")

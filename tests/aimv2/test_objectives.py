@@ -29,27 +29,38 @@ def test_a_flat_patch_is_zero_and_not_infinite():
     assert standardise(torch.full((1, 1, 12), 0.3)).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("patches", ["batch", "image"])
+@pytest.mark.parametrize("values", ["mean", "sum"])
 @pytest.mark.parametrize("prefix_len", [[1, 1, 1], [1, 8, 15], [15, 15, 15]])
-def test_pixel_loss_is_the_obvious_loop(prefix_len):
+def test_pixel_loss_is_the_obvious_loop(prefix_len, values, patches):
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(3, 3, 16, 16, generator=generator, dtype=torch.float64)
     predicted = torch.randn(3, 16, 48, generator=generator, dtype=torch.float64)
-    patches = patchify(image, 4)
-    errors = []
+    target = patchify(image, 4)
+    errors = []  # per image, of the patches after its prefix, each predicted from the one before
     for b, length in enumerate(prefix_len):
-        for target in range(length, 16):  # patches after the prefix, each predicted from the one before
-            patch = patches[b, target]
+        errors.append([])
+        for i in range(length, 16):
+            patch = target[b, i]
             wanted = (patch - patch.mean()) / math.sqrt(patch.var() + 1e-6)
-            errors.append(((predicted[b, target - 1] - wanted) ** 2).mean())
-    actual = pixel_loss(predicted, image, torch.tensor(prefix_len), 4)
-    torch.testing.assert_close(actual, torch.stack(errors).mean())
+            squares = [float(d) ** 2 for d in predicted[b, i - 1] - wanted]
+            errors[b].append(sum(squares) / (48 if values == "mean" else 1))
+    if patches == "batch":
+        scored = [error for of_image in errors for error in of_image]
+        expected = sum(scored) / len(scored)
+    else:
+        expected = sum(sum(of_image) / 16 for of_image in errors) / 3
+    actual = pixel_loss(predicted, image, torch.tensor(prefix_len), 4, values=values, patches=patches)
+    assert float(actual) == pytest.approx(expected)
 
 
 def test_only_supervised_tokens_carry_text_loss(tiny, images, tokens):
     model = build(tiny.model, seed=0)
     prefix_len = torch.full((6,), 4)
     supervised = torch.tensor([3, 17, 40, 71])  # places in the flattened [6 x 12]
-    _, text = aimv2_losses(model, images, tokens, prefix_len, supervised, patch_px=tiny.model.patch_px)
+    _, text = aimv2_losses(
+        model, images, tokens, prefix_len, supervised, config=tiny.objective, patch_px=tiny.model.patch_px
+    )
     _, hidden = model(images, tokens, prefix_len)
     terms = []
     for place in supervised.tolist():
@@ -62,7 +73,15 @@ def test_only_supervised_tokens_carry_text_loss(tiny, images, tokens):
 def test_text_loss_gives_the_encoder_a_gradient_through_the_image_alone(tiny, images, tokens):
     """Captions are conditioned on the image: without it the encoder would learn nothing from them."""
     model = build(tiny.model, seed=0)
-    _, text = aimv2_losses(model, images, tokens, torch.full((6,), 4), torch.arange(72), patch_px=tiny.model.patch_px)
+    _, text = aimv2_losses(
+        model,
+        images,
+        tokens,
+        torch.full((6,), 4),
+        torch.arange(72),
+        config=tiny.objective,
+        patch_px=tiny.model.patch_px,
+    )
     text.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
     assert model.decoder.pixel_head.weight.grad is None

@@ -8,9 +8,16 @@ from aimv2.prefix import PrefixLaw, prefix_len_at
 
 LAWS = [
     PrefixLaw(),
+    PrefixLaw(law="uniform_figure1"),
     PrefixLaw(law="causal"),
     *(PrefixLaw(law="fixed", fraction=f) for f in (0.01, 0.25, 0.5, 0.75, 0.99)),
 ]
+
+
+def test_figure_1s_zero_acts_as_one():
+    counts = np.bincount(draw(PrefixLaw(law="uniform_figure1"), 20_000, 16), minlength=16)
+    expected = 20_000 * np.array([2, *[1] * 14]) / 16
+    assert stats.chisquare(counts[1:], expected).pvalue > 1e-3
 
 
 def draw(law, num_images, num_patches, *, seed=0, epoch=0):
@@ -70,7 +77,7 @@ def test_a_causal_law_shows_the_first_patch_alone():
         ({"law": "fixed", "fraction": 1}, "above 0 and below 1"),
         ({"law": "fixed"}, "needs a fraction"),
         ({"law": "uniform", "fraction": 0.5}, "others take none"),
-        ({"law": "gaussian"}, "'uniform', 'fixed' or 'causal'"),
+        ({"law": "gaussian"}, "'uniform', 'uniform_figure1', 'fixed' or 'causal'"),
     ],
 )
 def test_laws_that_cannot_exist_say_why(values, message):

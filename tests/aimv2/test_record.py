@@ -1,4 +1,5 @@
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -50,7 +51,6 @@ def test_the_layout_is_pinned(run, tiny):
 def test_what_was_written_is_read(run, tiny):
     finish(run, tiny)
     assert run.state() == "done"
-    assert run.config() == tiny
     pd.testing.assert_frame_equal(run.metrics(), pd.DataFrame(ROWS))
     assert run.file("manifest.json").exists()
 
@@ -130,7 +130,17 @@ def test_a_broken_record_is_named(run, tiny):
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     write_json(tmp_path / "a.json", {"x": 1})
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "a.json", {"x": object()})
+    partial = tmp_path / f".a.json.{os.getpid()}"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_json(tmp_path / "a.json", {"x": "y" * 100_000})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_holder_that_lost_its_run_stops_at_the_next_rows(run, tiny):
+    with run.claim(tiny) as sleeper:
+        (sleeper.folder / "released").touch()
+        finish(run, tiny)
+        with pytest.raises(LeaseLostError):
+            sleeper.write_rows(ROWS)

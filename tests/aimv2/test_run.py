@@ -15,6 +15,7 @@ from aimv2.run import execute
 METRICS = {
     "caption_loss": "nats/token",
     "caption_bits": "bits/byte",
+    "causal_caption_loss": "nats/token",
     "name_loss": "nats/token",
     "description_loss": "nats/token",
     **{f"pixel_loss_{f}": "squared error of standardised pixels" for f in (0.25, 0.5, 0.75)},
@@ -93,3 +94,14 @@ def test_a_full_disk_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch):
     assert failure.cause == "files"
     assert "No space left on device" in failure.message
     assert not run.is_done
+
+
+def test_a_disk_that_is_full_for_the_failure_too_still_names_it(tiny, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aimv2.run.save_file", full)
+    monkeypatch.setattr("aimv2.record.Attempt.fail", full)
+    run = RunFolder(tmp_path, signature(tiny))
+    assert execute(run.claim(tiny), tiny).cause == "files"
+    assert run.state() == "new", "it can be claimed again"

@@ -1,5 +1,6 @@
 """Reports from runs whose numbers are known."""
 
+import multiprocessing
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 EFFECT = {"uniform": 0.0, "fixed_25": 0.0, "fixed_50": 0.0, "fixed_75": 0.5, "causal": -0.4, UNTRAINED: 4.0}
 
 
-def finish(cell, runs_dir, value, *, caption="red apple"):
+def finish(cell, runs_dir, value, *, caption="red apple", causal=0.0):
     """A run folder as a run leaves it, with a chosen result."""
     config = cell.config
     with RunFolder(runs_dir, cell.name).claim(config) as attempt:
@@ -42,6 +43,7 @@ def finish(cell, runs_dir, value, *, caption="red apple"):
         )
         metrics = {
             "caption_loss": Metric(value, "nats/token", "some pairs"),
+            "causal_caption_loss": Metric(value + causal, "nats/token", "some pairs"),
             "pixel_loss_0.5": Metric(value / 10, "squared error", "some pairs"),
             "probe_digits": Metric(0.5, "accuracy", "some digits"),
             "knn_digits": Metric(0.4, "accuracy", "some digits"),
@@ -71,7 +73,13 @@ def evidence(cells, runs_dir):
 
 def test_the_tables_hold_what_the_runs_recorded(evidence, cells):
     assert len(evidence.runs) == len(cells) == 24
-    assert set(evidence.metrics["metric"]) == {"caption_loss", "pixel_loss_0.5", "probe_digits", "knn_digits"}
+    assert set(evidence.metrics["metric"]) == {
+        "caption_loss",
+        "causal_caption_loss",
+        "pixel_loss_0.5",
+        "probe_digits",
+        "knn_digits",
+    }
     assert evidence.values("caption_loss").shape == (4, 6)
     assert evidence.missing.empty
     assert evidence.unit("caption_loss") == "nats/token"
@@ -79,8 +87,8 @@ def test_the_tables_hold_what_the_runs_recorded(evidence, cells):
     assert "caption_loss [nats/token]" in evidence.results
 
 
-def test_pairing_finds_effects_that_the_seeds_would_hide(evidence):
-    differences = primary_differences(STUDY, evidence)
+def test_pairing_finds_effects_that_the_seeds_would_hide(cells, evidence):
+    differences = primary_differences(STUDY, cells, evidence)
     assert differences.keys() == {"fixed_25", "fixed_50", "fixed_75", "causal"}
     assert differences["fixed_75"].excludes_zero
     assert differences["fixed_75"].mean == pytest.approx(0.5, abs=0.02)
@@ -89,8 +97,8 @@ def test_pairing_finds_effects_that_the_seeds_would_hide(evidence):
     assert unpaired.min() > 0.5, "the seeds differ by more than any arm"
 
 
-def test_the_conclusion_says_what_the_intervals_show(evidence):
-    sentence = conclusion(STUDY, primary_differences(STUDY, evidence), "nats/token")
+def test_the_conclusion_says_what_the_intervals_show(cells, evidence):
+    sentence = conclusion(STUDY, primary_differences(STUDY, cells, evidence), "nats/token")
     assert "fixed at 75 % is worse by 0." in sentence
     assert "causal, M = 1 is better by 0." in sentence
     assert "for fixed at 25 %, fixed at 50 %, no difference could be shown" in sentence
@@ -98,36 +106,64 @@ def test_the_conclusion_says_what_the_intervals_show(evidence):
     assert sentence.endswith(".")
 
 
-def test_nothing_is_concluded_from_nothing(evidence):
-    assert "no arm has a seed in common" in conclusion(STUDY, {}, "nats/token")
-    few = {
-        arm: replace(d, low=float("nan"), high=float("nan"), n=1)
-        for arm, d in primary_differences(STUDY, evidence).items()
-    }
-    assert "single seed gives no interval" in conclusion(STUDY, few, "nats/token")
-    flat = {arm: replace(d, low=-1.0, high=1.0) for arm, d in few.items()}
-    assert conclusion(STUDY, flat, "nats/token").startswith("No difference to the baseline (uniform on 1..I-1)")
+def test_nothing_is_concluded_from_nothing(cells, evidence):
+    differences = primary_differences(STUDY, cells, evidence)
+    assert "no arm has two seeds in common" in conclusion(STUDY, {}, "nats/token")
+    few = {arm: replace(d, low=float("nan"), high=float("nan"), n=1) for arm, d in differences.items()}
+    assert "no arm has two seeds in common" in conclusion(STUDY, few, "nats/token")
+    flat = {arm: replace(d, low=-1.0, high=1.0, n=3) for arm, d in few.items()}
+    sentence = conclusion(STUDY, flat, "nats/token")
+    assert sentence.startswith(
+        "No difference to the baseline (uniform on 1..I-1) could be shown in caption_loss over 3"
+    )
 
 
-def test_verdicts_follow_the_arms_of_the_claim(evidence):
-    differences = primary_differences(STUDY, evidence)
-    words = {verdict.claim.id: verdict.word for verdict in verdicts(STUDY, differences)}
-    assert words == {"uniform-prefix-length": "refuted here", "prefix-beats-causal": "refuted here"}
-    worse = differences | {"causal": differences["fixed_75"]}
-    words = {verdict.claim.id: verdict.word for verdict in verdicts(STUDY, worse)}
-    assert words == {"uniform-prefix-length": "not refuted here", "prefix-beats-causal": "supported here"}
-    without = {arm: d for arm, d in differences.items() if arm != "causal"}
-    assert {verdict.word for verdict in verdicts(STUDY, without)} == {"undecided"}
+def test_arms_with_too_few_seeds_do_not_silence_the_others(cells, evidence):
+    differences = primary_differences(STUDY, cells, evidence)
+    some = differences | {"causal": None, "fixed_25": replace(differences["fixed_25"], low=float("nan"), n=1)}
+    sentence = conclusion(STUDY, some, "nats/token")
+    assert "fixed at 75 % is worse by 0." in sentence
+    assert sentence.endswith("too few seeds to decide fixed at 25 %, causal, M = 1.")
+
+
+@pytest.mark.parametrize(
+    ("gap", "uniform", "prefix"),
+    [
+        # What dropping the causal mask does to the causal arm: worse by 0.5, better by 0.5, nothing.
+        (-0.5, "refuted here", "supported here"),
+        (0.5, "refuted here", "refuted here"),
+        (0.0, "refuted here", "undecided"),
+    ],
+)
+def test_verdicts_follow_the_claims_expectations(cells, tmp_path, gap, uniform, prefix):
+    rng = np.random.default_rng(1)
+    for cell in cells:
+        causal = gap * (cell.arm == "causal") + rng.normal(0, 0.01)
+        finish(cell, tmp_path, 3 + EFFECT[cell.arm] + rng.normal(0, 0.01), causal=causal)
+    words = {verdict.claim.id: verdict.word for verdict in verdicts(STUDY, load(cells, tmp_path))}
+    assert words == {"uniform-prefix-length": uniform, "prefix-beats-causal": prefix}
+
+
+def test_a_claim_that_no_arm_contradicts_is_not_refuted_and_one_without_runs_undecided(cells, tmp_path):
+    nothing = verdicts(STUDY, load(cells, tmp_path))
+    assert {verdict.word for verdict in nothing} == {"undecided"}
+    assert all("too few seeds" in verdict.why for verdict in nothing)
+    rng = np.random.default_rng(1)
+    for cell in cells:
+        finish(cell, tmp_path, 3 + abs(EFFECT[cell.arm]) + rng.normal(0, 0.01), causal=rng.normal(0, 0.01))
+    words = {verdict.claim.id: verdict.word for verdict in verdicts(STUDY, load(cells, tmp_path))}
+    assert words["uniform-prefix-length"] == "not refuted here"
 
 
 def test_findings_name_metric_arm_and_side(evidence):
     found = findings(STUDY, evidence)
     assert any(f.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for f in found)
     assert not any("probe" in f or "25 %" in f for f in found)
+    assert not any(f.startswith("caption_loss") for f in found), "the primary metric was asked for beforehand"
 
 
-def test_the_primary_table_gives_mean_difference_and_speed(evidence):
-    table = primary_table(STUDY, evidence, primary_differences(STUDY, evidence))
+def test_the_primary_table_gives_mean_difference_and_speed(cells, evidence):
+    table = primary_table(STUDY, evidence, primary_differences(STUDY, cells, evidence))
     rows = {row[0]: row for row in table.rows}
     assert rows["uniform on 1..I-1"][2] == "baseline"
     assert float(rows["fixed at 75 %"][2].split()[0]) == pytest.approx(0.5, abs=0.02)
@@ -141,7 +177,7 @@ def test_the_primary_table_gives_mean_difference_and_speed(evidence):
 def test_the_table_of_metrics_has_the_untrained_encoder(evidence):
     table = metrics_table(STUDY, evidence)
     assert table.columns[-1] == "untrained"
-    assert len(table.rows) == 4
+    assert len(table.rows) == 5
     assert cost_table(STUDY, evidence).rows[-1][1] == "24"
 
 
@@ -164,8 +200,8 @@ class Balanced(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_the_report_is_whole_and_the_page_needs_no_other_file(runs_dir, tmp_path):
-    path = build(STUDY, runs_dir, tmp_path / "reports")
+def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, tmp_path):
+    path = build(STUDY, cells, runs_dir, tmp_path / "reports")
     folder = path.parent
     text = path.read_text()
     for file in re.findall(r"\]\((\S+)\)", text):
@@ -185,16 +221,28 @@ def test_the_report_is_whole_and_the_page_needs_no_other_file(runs_dir, tmp_path
     assert [f.suffix for f in folder.glob("figures/*.svg")] == [".svg"] * 4
 
 
-def test_a_second_report_replaces_the_first_whole(runs_dir, tmp_path):
-    folder = build(STUDY, runs_dir, tmp_path / "reports").parent
+def test_a_second_report_replaces_the_first_whole(cells, runs_dir, tmp_path):
+    folder = build(STUDY, cells, runs_dir, tmp_path / "reports").parent
     (folder / "stale.txt").write_text("of the old one")
-    build(STUDY, runs_dir, tmp_path / "reports")
+    build(STUDY, cells, runs_dir, tmp_path / "reports")
     assert not (folder / "stale.txt").exists()
     assert [p.name for p in (tmp_path / "reports").iterdir()] == ["prefix_ratio"]
 
 
-def test_the_same_runs_give_the_same_report(runs_dir, tmp_path):
-    one, other = (build(STUDY, runs_dir, tmp_path / name).parent for name in ("a", "b"))
+def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
+    start = multiprocessing.get_context("fork")
+    reports = [start.Process(target=build, args=(STUDY, cells, runs_dir, tmp_path / "reports")) for _ in range(4)]
+    for process in reports:
+        process.start()
+    for process in reports:
+        process.join()
+    assert [process.exitcode for process in reports] == [0] * 4
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["prefix_ratio"]
+    assert (tmp_path / "reports/prefix_ratio/report.html").stat().st_size > 0
+
+
+def test_the_same_runs_give_the_same_report(cells, runs_dir, tmp_path):
+    one, other = (build(STUDY, cells, runs_dir, tmp_path / name).parent for name in ("a", "b"))
     for file in one.rglob("*.*"):
         assert file.read_bytes() == (other / file.relative_to(one)).read_bytes(), file.name
 
@@ -207,7 +255,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
         elif cell.seed < 2:
             finish(cell, tmp_path, 3.0 + EFFECT[cell.arm])
     write_cells(tmp_path, STUDY, cells)
-    path = build(STUDY, tmp_path, tmp_path / "reports")
+    path = build(STUDY, cells, tmp_path, tmp_path / "reports")
     text, page = path.read_text(), (path.parent / "report.html").read_text()
     assert "not run yet" in text
     assert r"text\_loss is nan at step 7 \| \<script\>" in text
@@ -217,7 +265,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
 
 def test_a_report_without_any_run_says_so(cells, tmp_path):
     write_cells(tmp_path, STUDY, cells)
-    text = build(STUDY, tmp_path, tmp_path / "reports").read_text()
+    text = build(STUDY, cells, tmp_path, tmp_path / "reports").read_text()
     assert "Nothing can be concluded" in text
     assert text.count("not run yet") == len(cells)
 
@@ -226,12 +274,12 @@ def test_captions_from_models_cannot_become_markup(cells, tmp_path):
     for cell in cells:
         finish(cell, tmp_path, 3.0, caption="<img src=x onerror=alert(1)> | [a](b)")
     write_cells(tmp_path, STUDY, cells)
-    path = build(STUDY, tmp_path, tmp_path / "reports")
+    path = build(STUDY, cells, tmp_path, tmp_path / "reports")
     assert "<img src=x" not in (path.parent / "report.html").read_text()
     assert r"\<img src=x onerror=alert(1)\> \| \[a\](b)" in path.read_text()
 
 
-def test_a_folder_that_cannot_be_written_is_named(runs_dir, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(cells, runs_dir, tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(UsageError, match=r"the report folder .* cannot be written"):
-        build(STUDY, runs_dir, tmp_path / "blocked")
+        build(STUDY, cells, runs_dir, tmp_path / "blocked")

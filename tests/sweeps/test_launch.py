@@ -1,5 +1,6 @@
 """The launcher as it is typed, and what it leaves."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,13 @@ SMALL = (
     "evaluation.probe.epochs=1",
     "evaluation.num_examples=2",
 )
+
+
+@pytest.fixture(autouse=True)
+def seats_of_its_own(tmp_path, monkeypatch):
+    """Workers of a test wait for none that something else on this machine has."""
+    (tmp_path / ".seats").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ".seats"))
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def test_a_dry_run_prints_the_plan_and_its_price_and_writes_no_run(typed, tmp_pa
     assert "causal" in shown.stdout
     assert "24 runs, 24 to do" in shown.stdout
     assert "training FLOPs" in shown.stdout
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".seats"]
 
 
 def test_help_lists_the_sweeps_with_their_questions(tmp_path):
@@ -150,6 +158,24 @@ def test_an_interrupted_sweep_goes_on_with_what_is_missing(command, typed, tmp_p
 
 
 @pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing(command, tmp_path):
+    """The other worker, or a new one, does its run; the launch ends well."""
+    asked = command("sweep.arms=[uniform,causal]", "sweep.seeds=2", "budget.samples=1024")
+    process = subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 300
+    while not (holders := list(tmp_path.glob("runs/*/attempts/*/holder.json"))):
+        assert time.monotonic() < deadline, "no run started"
+        time.sleep(0.1)
+    time.sleep(1)
+    os.kill(json.loads(holders[0].read_text())["pid"], signal.SIGKILL)
+    output = process.communicate(timeout=540)[0]
+    assert process.returncode == 0, output
+    assert "a worker ended early" in output
+    assert len(results(tmp_path)) == 6
+    assert len(attempts(tmp_path)) == 7
+
+
+@pytest.mark.slow
 def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(typed, tmp_path):
     broken = ("sweep.arms=[uniform]", "sweep.seeds=1", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
     for launch in (1, 2):
@@ -166,15 +192,20 @@ def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(typ
     ("more", "message"),
     [
         (("sweep.arms=[casual]",), "unknown arm 'casual'. Did you mean 'causal'?"),
-        (("sweep.seeds=[]",), "at least one each"),
+        (("sweep.seeds=[]",), "must name at least one, and each once"),
+        (("sweep.seeds=[0,0]",), "must name at least one, and each once"),
         (("sweep.seeds=few",), "sweep.seeds: "),
         (("model.encoder.num_heads=5",), "width=96 is not divisible by num_heads=5"),
         (("budget.sample=64",), "Did you mean 'budget.samples'?"),
         (("seed=1",), "seed=1 changes nothing: sweep.seeds names the seeds"),
-        (("prefix.law=fixed", "prefix.fraction=0.3"), "changes nothing: every arm of the sweep sets its own"),
+        (("prefix.law=fixed", "prefix.fraction=0.3"), "changes nothing: every arm of the sweep sets its own prefix"),
+        (("prefix={law:causal}",), "changes nothing: every arm of the sweep sets its own prefix"),
+        (("data.tokenizer=nowhere.json",), "data.tokenizer='nowhere.json' is no tokenizer.json"),
+        (("model.vocab_size=100",), "model.vocab_size=100 is less"),
+        (("threads=1000",), "threads=1000 is more than this machine's"),
         (("prefix.law=fixed", "prefix.fraction=0"), "must be above 0 and below 1"),
         (("executor=slrum",), "unknown executor 'slrum'"),
-        (("executor.workers=1000",), "workers=1000 must be 'auto' or 1 to"),
+        (("executor.workers=1000",), "executor.workers=1000 is more than the"),
         (("runs_dir=/proc/nowhere",), "runs_dir='/proc/nowhere' cannot be written"),
         (("reports_dir=/proc/nowhere",), "reports_dir='/proc/nowhere' cannot be written"),
         (("dry_run=perhaps",), "dry_run: "),

@@ -8,8 +8,9 @@ from sweeps import slots
 SIT = """
 import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
-from sweeps.slots import seat
-with seat(2) as seated:
+from sweeps import slots
+slots.num_cores = lambda: 3
+with slots.seats(int(sys.argv[2])) as seated:
     print(seated, flush=True)
     time.sleep(60)
 """
@@ -17,11 +18,14 @@ with seat(2) as seated:
 
 @pytest.fixture
 def room(tmp_path, monkeypatch):
+    """A machine of three cores, and a way to seat processes there."""
     monkeypatch.setattr(slots.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(slots, "num_cores", lambda: 3)
     started = []
 
-    def sit_down():
-        process = subprocess.Popen([sys.executable, "-c", SIT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    def sit_down(threads):
+        command = [sys.executable, "-c", SIT, str(tmp_path), str(threads)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started.append(process)
         return process, process.stdout.readline().strip() == "True"
 
@@ -32,20 +36,20 @@ def room(tmp_path, monkeypatch):
         process.stdout.close()
 
 
-def test_no_more_processes_sit_than_there_are_seats(room):
-    first, seated = room()
+def test_no_more_threads_sit_than_there_are_cores(room):
+    first, seated = room(2)
     assert seated
-    assert room()[1]
-    assert not room()[1]
-    with slots.seat(2) as mine:
+    assert not room(2)[1]
+    assert room(1)[1], "the one that found too few left them to others"
+    with slots.seats(1) as mine:
         assert not mine
-    first.kill()  # however it ends, its seat is free
+    first.kill()  # however it ends, its seats are free
     first.wait()
-    with slots.seat(2) as mine:
+    with slots.seats(2) as mine:
         assert mine
 
 
-def test_a_seat_is_free_again_after_its_context(room):
+def test_seats_are_free_again_after_their_context(room):
     for _ in range(3):
-        with slots.seat(1) as mine:
+        with slots.seats(3) as mine:
             assert mine

@@ -1,9 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aimv2.data.pairs import concept_position, load_pairs, load_tokenizer, split
+from aimv2.data.pairs import concept_position, load_pairs, load_tokenizer, prepare, split
 from aimv2.errors import UsageError
 
 
@@ -55,11 +56,20 @@ def test_the_tokenizer_is_trained_once(tiny, pairs):
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tiny, pairs, tmp_path):
     train, _, tokenizer = pairs
-    tokenizer.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
     data = replace(tiny.data, tokenizer=str(tmp_path / "tokenizer.json"))
     assert load_tokenizer(data, tiny.model, train).fingerprint == tokenizer.fingerprint
     with pytest.raises(UsageError, match="vocab_size=300"):
         load_tokenizer(data, replace(tiny.model, vocab_size=300), train)
+
+
+def test_a_tokenizer_that_cannot_be_kept_is_named(tiny, tmp_path):
+    (tmp_path / "tokenizers").write_text("in the way")
+    pairs_of_tiny = (Path(tiny.data.cache_dir) / "pairs").resolve()
+    (tmp_path / "pairs").symlink_to(pairs_of_tiny)
+    load_pairs(tiny.data)
+    with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
+        prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model)
 
 
 def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):

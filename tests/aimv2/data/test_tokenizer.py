@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
@@ -50,8 +51,42 @@ def test_padding_is_never_a_target_and_end_of_text_when_asked_for(tokenizer, sup
 
 
 def test_saving_and_loading_keeps_it(tokenizer, tmp_path):
-    tokenizer.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
     assert CaptionTokenizer.load(tmp_path / "tokenizer.json").fingerprint == tokenizer.fingerprint
+
+
+@pytest.fixture
+def sentencepiece(tmp_path):
+    """A file like SigLIP's public tokenizer: pieces with scores, an unknown piece, end-of-text as id 1."""
+    pieces = ["<pad>", "</s>", "<unk>", "▁", "▁red", "▁apple", "▁pie", "s", *"aeilpr"]
+    vocabulary = [(piece, -float(number)) for number, piece in enumerate(pieces)]
+    library = Tokenizer(models.Unigram(vocabulary, unk_id=2))
+    library.pre_tokenizer = pre_tokenizers.Metaspace()
+    library.decoder = decoders.Metaspace()
+    library.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    library.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    library.save(str(tmp_path / "siglip.json"))
+    return CaptionTokenizer.load(tmp_path / "siglip.json")
+
+
+def test_a_sentencepiece_tokenizer_loads_with_the_same_conventions(sentencepiece):
+    tokens = sentencepiece.encode(["Red apples!", "red apple pie " * 9], 6)
+    assert tokens[0].tolist() == [4, 5, 7, 1, 1, 1], "no second end-of-text, though the file would add one"
+    assert tokens[1, -1] == 1
+    assert (tokens[1, :-1] != 1).all()
+    assert sentencepiece.decode(tokens[0].tolist()) == "red apples"
+
+
+def test_unknown_pieces_count_by_their_bytes(sentencepiece):
+    assert sentencepiece.num_bytes(["red 漢"], 16) == len("red 漢".encode())
+    assert sentencepiece.num_bytes(["red apple pie"], 3) == len("red apple")
+
+
+def test_bytes_of_a_cut_caption_are_those_of_the_kept_tokens(tokenizer):
+    caption = "apple pie " * 20
+    kept = tokenizer.decode(tokenizer.encode([caption], 6)[0].tolist())
+    assert tokenizer.num_bytes([caption], 6) == len(kept.encode())
+    assert tokenizer.num_bytes([caption], 500) == len(caption.strip())
 
 
 @pytest.mark.parametrize("content", [None, "{}", "no json"])

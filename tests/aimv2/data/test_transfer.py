@@ -6,6 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from aimv2.data import transfer
+from aimv2.data.pairs import concept_position
 from aimv2.errors import UsageError
 
 
@@ -16,7 +17,9 @@ def test_emoji_are_tested_on_held_out_concepts(pairs, label):
     emoji = held_out.table[(held_out.table["source"] == "openmoji") & ~held_out.table["is_variant"]]
     known = train.table[(train.table["source"] == "openmoji") & ~train.table["is_variant"]]
     assert len(task.train) + len(task.validation) <= len(known)
-    assert len(task.test) == emoji[label].isin(set(known[label])).sum() or len(task.test) < len(emoji)
+    seen = set(known.loc[known["concept"].map(lambda c: concept_position(f"probe {c}")) >= 0.2, label])
+    assert task.num_classes == len(seen)
+    assert len(task.test) == emoji[label].isin(seen).sum()
     assert set(task.train.labels) == set(range(task.num_classes))
     assert set(task.test.labels) <= set(task.train.labels)
     assert 0.1 < len(task.validation) / (len(task.train) + len(task.validation)) < 0.3

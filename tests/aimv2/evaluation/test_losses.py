@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from aimv2.data.text import clean
 from aimv2.evaluation import losses
 from aimv2.evaluation.captions import examples, greedy
-from aimv2.evaluation.losses import caption_loss, chunks, pixel_loss_at, prepare
+from aimv2.evaluation.losses import caption_loss, chunks, pixel_loss_at, prepare_pairs
 from aimv2.model.aimv2 import build
 from aimv2.objectives import patchify, standardise
 
@@ -23,40 +23,44 @@ def held_out(pairs):
     return pairs[1].subset(21)
 
 
+@pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("supervise_eos", [False, True])
-def test_caption_loss_is_the_obvious_loop(tiny, pairs, model, held_out, supervise_eos, monkeypatch):
+def test_caption_loss_is_the_obvious_loop(tiny, pairs, held_out, supervise_eos, is_causal, monkeypatch):
     monkeypatch.setattr(losses, "chunks", lambda n: chunks(n, 8))  # a ragged last batch
     config = replace(tiny, objective=replace(tiny.objective, supervise_eos=supervise_eos))
-    tokenizer = pairs[2]
-    data = prepare(held_out, tokenizer, config, caption="name")
+    config = replace(config, model=replace(config.model, max_text_tokens=40))
+    tokenizer, model = pairs[2], build(config.model, seed=0)
+    data = prepare_pairs(held_out, tokenizer, config, caption="name")
     nats, count = 0.0, 0
     for row in range(21):
-        _, hidden = model(data.image[row : row + 1], data.token_NT[row : row + 1])
+        prefix_len = torch.ones(1, dtype=torch.int64) if is_causal else None
+        _, hidden = model(data.image[row : row + 1], data.token_NT[row : row + 1], prefix_len)
         logp = F.log_softmax(model.decoder.text_head(hidden)[0].double(), dim=-1)
         content = [token for token in data.token_NT[row].tolist() if token != 1]
         targets = content + [1] * supervise_eos
         nats -= sum(float(logp[t, token]) for t, token in enumerate(targets))
         count += len(targets)
-    loss = caption_loss(model, data, config)
+    loss = caption_loss(model, data, config, is_causal=is_causal)
     assert loss.num_tokens == count
     assert loss.nats_per_token == pytest.approx(nats / count, rel=1e-5)
-    num_bytes = sum(len(tokenizer.decode(tokens).encode()) for tokens in data.token_NT.tolist())
+    num_bytes = sum(len(clean(name).encode()) for name in held_out.table["name"])
     assert loss.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
 
 
 def test_bytes_are_those_of_the_cleaned_captions_that_fit(tiny, pairs, held_out):
-    data = prepare(held_out, pairs[2], tiny, caption="name")
-    short = [not (row != 1).all() and int((row != 1).sum()) < 11 for row in data.token_NT]
-    expected = sum(len(clean(n).encode()) for n, fits in zip(held_out.table["name"], short, strict=True) if fits)
-    cut = sum(
-        len(pairs[2].decode(r.tolist()).encode()) for r, fits in zip(data.token_NT, short, strict=True) if not fits
-    )
-    assert data.num_bytes == expected + cut
+    data = prepare_pairs(held_out, pairs[2], tiny, caption="description")
+    expected = 0
+    for caption, tokens in zip(held_out.table["description"], data.token_NT.tolist(), strict=True):
+        spelled = pairs[2].decode(tokens)
+        assert clean(caption).startswith(spelled)
+        expected += len(spelled.encode())
+    assert data.num_bytes == expected
+    assert any((row[:-1] != 1).all() for row in data.token_NT), "some captions are cut"
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75])
 def test_pixel_loss_is_scored_after_the_prefix_alone(tiny, pairs, model, held_out, fraction):
-    data = prepare(held_out, pairs[2], tiny, caption="name")
+    data = prepare_pairs(held_out, pairs[2], tiny, caption="name")
     length = round(16 * fraction)
     image_part, _ = model(data.image, data.token_NT, torch.full((21,), length))
     predicted = model.decoder.pixel_head(image_part)
@@ -86,7 +90,7 @@ def test_examples_show_the_caption_and_the_models_own(tiny, pairs, model, held_o
 
 def test_evaluation_leaves_the_weights_alone(tiny, pairs, model, held_out):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    data = prepare(held_out, pairs[2], tiny, caption="description")
+    data = prepare_pairs(held_out, pairs[2], tiny, caption="description")
     caption_loss(model, data, tiny)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

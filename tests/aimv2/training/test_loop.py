@@ -13,11 +13,11 @@ from aimv2.config import LogConfig
 from aimv2.cost import train_flops
 from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import load_pairs, load_tokenizer, split
+from aimv2.data.pairs import prepare
 from aimv2.errors import RunFailedError
 from aimv2.model.aimv2 import build
+from aimv2.resolve import resolve
 from aimv2.scales import demo
-from aimv2.training.device import resolve
 from aimv2.training.loop import train
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "demo_losses.json"
@@ -41,9 +41,9 @@ class Rows:
         self.rows += rows
 
 
-def run(config, pairs, *, held_out_loss=lambda model: 1.5):
+def run(config, pairs, *, held_out_loss=lambda model: 1.5, record=None):
     train_pairs, _, tokenizer = pairs
-    model, record = build(config.model, seed=config.seed), Rows()
+    model, record = build(config.model, seed=config.seed), record or Rows()
     batches = TrainBatches(config, train_pairs, tokenizer)
     flops = train(config, model, batches, attempt=record, held_out_loss=held_out_loss, on_rows=lambda rows: None)
     return model, record.rows, flops
@@ -58,8 +58,7 @@ def golden_rows(cache_dir):
         device="cpu",
         precision="float32",
     )
-    train_pairs, held_out = split(load_pairs(config.data), config.data.held_out_fraction)
-    pairs = (train_pairs, held_out, load_tokenizer(config.data, config.model, train_pairs))
+    pairs = prepare(config.data, config.model)
     return [{name: row[name] for name in ("step", *LOSSES)} for row in run(config, pairs)[1] if "text_loss" in row]
 
 
@@ -121,11 +120,14 @@ def test_the_weights_learn_to_tell_a_small_set_by_heart(tiny, pairs, with_sample
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs, with_samples):
     config = with_samples(tiny, 80)
     config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30, warmup_fraction=0.01))
+    record = Rows()
     with pytest.raises(
-        RunFailedError, match=r"_loss is (nan|inf) at step \d+|gradient_norm is (nan|inf) at step \d+"
+        RunFailedError, match=r"^(pixel_loss|text_loss|gradient_norm) is (nan|inf) at step \d+$"
     ) as caught:
-        run(config, pairs)
+        run(config, pairs, record=record)
     assert caught.value.cause == "not finite"
+    named = int(str(caught.value).split()[-1])
+    assert [row["step"] for row in record.rows] == list(range(named)), "the steps before it are kept"
 
 
 def test_an_untrained_run_takes_no_step(tiny, pairs, with_samples):

@@ -1,0 +1,38 @@
+"""From a config as it is written to what this machine will compute."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from aimv2.config import RunConfig
+from aimv2.data import glyphs
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import UsageError
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Replace ``auto`` by what the machine has and fill in what the data is made of, so that the name says all.
+
+    Raises:
+        UsageError: ``device=cuda`` without a CUDA device, a data package or a tokenizer that is not there.
+    """
+    import torch
+
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto")
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if device == "cuda" else "float32"
+    data = dataclasses.replace(config.data, fingerprint=data_fingerprint(config))
+    return dataclasses.replace(config, device=device, precision=precision, data=data)
+
+
+def data_fingerprint(config: RunConfig) -> str:
+    """A hash of the packages that pictures and captions come from, and of a given tokenizer's content."""
+    parts = [glyphs.version(source) for source in config.data.sources]
+    if config.data.tokenizer is not None:
+        parts.append(CaptionTokenizer.load(Path(config.data.tokenizer)).fingerprint)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

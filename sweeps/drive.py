@@ -1,0 +1,83 @@
+"""Do a plan's runs with local workers and watch until they are over, whoever does them."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+
+from sweeps.board import Board, duration
+from sweeps.executors import ExecutorConfig, start_workers, stop_workers
+from sweeps.plan import Plan
+from sweeps.slots import num_cores
+from sweeps.worker import Task, WorkerReport
+
+POLL_SECONDS = 1.0
+
+
+def prepare_data(plan: Plan) -> None:
+    """Draw pictures and train tokenizers before workers start, so that no run waits for that or fails on it."""
+    from aimv2.data.pairs import prepare
+
+    for data, model in {(cell.config.data, cell.config.model) for cell in plan.cells}:
+        prepare(data, model, show_progress=True)
+
+
+def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
+    """Return when every run is done, has failed once more, or has twice lost its worker.
+
+    Raises:
+        KeyboardInterrupt: after the workers have handed back what they were doing.
+    """
+    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_attempts) for name in plan.remaining()]
+    started = time.perf_counter()
+    reports: list[WorkerReport] = []
+    with Board(plan, console, is_live=executor.cluster != "debug") as board:
+        while still_open := [task for task in tasks if task.is_open(plan.runs_dir)]:
+            if all(plan.runs[task.name].state() == "running" for task in still_open):
+                board.update()  # another launch has them all
+                time.sleep(POLL_SECONDS)
+                continue
+            reports += _work(still_open, plan, executor, board, console)
+    if done := sum(len(report.done) for report in reports):
+        wall = time.perf_counter() - started
+        threads = tasks[0].config.threads
+        cores = min(num_cores(), threads * min(executor.num_workers(threads), len(tasks)))
+        busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
+        console.print(
+            f"{done} runs done in {duration(wall)}; {cores} {'cores were' if cores > 1 else 'core was'} busy"
+            f" {busy:.0%} of it (CPU seconds / cores / wall)",
+            soft_wrap=True,
+        )
+
+
+def _work(
+    tasks: list[Task], plan: Plan, executor: ExecutorConfig, board: Board, console: Console
+) -> list[WorkerReport]:
+    jobs: list[Any] = []
+    is_local = executor.cluster == "local"
+    try:
+        start_workers(executor, tasks, plan.runs_dir, lambda rows: board.update(), jobs)
+        while is_local and not all(job.done() for job in jobs):
+            board.update()
+            time.sleep(POLL_SECONDS)
+        reports = [_report(job, console, is_local=is_local) for job in jobs]
+        board.update()
+    except BaseException:
+        if is_local and not stop_workers(jobs):
+            console.print("some workers have not ended yet; they stop after the step they are in", style="yellow")
+        raise
+    if any(report.was_interrupted for report in reports):
+        raise KeyboardInterrupt
+    return reports
+
+
+def _report(job: Any, console: Console, *, is_local: bool) -> WorkerReport:
+    """What the worker says it did; nothing, if it died without a word."""
+    error = job.exception()
+    if error is None:
+        report: WorkerReport = job.result()
+        return report
+    if not is_local:
+        raise error
+    console.print(f"a worker ended early; its log is {job.paths.stderr}", style="red", soft_wrap=True)
+    return WorkerReport()

@@ -1,0 +1,37 @@
+import os
+
+import pytest
+
+from aimv2.checks import checked, writable_folder
+from aimv2.errors import UsageError
+
+
+def test_a_value_is_given_back_as_its_type():
+    assert checked("seeds", list[int], ["1", 2]) == [1, 2]
+
+
+@pytest.mark.parametrize(("kind", "value"), [(bool, "maybe"), (list[int], "few"), (str, 2024)])
+def test_a_value_of_another_type_is_named_with_its_key(kind, value):
+    with pytest.raises(UsageError, match=r"^the_key: Input should be a valid ") as caught:
+        checked("the_key", kind, value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_made_and_left_clean(tmp_path):
+    assert writable_folder(str(tmp_path / "a" / "b"), "runs_dir") == tmp_path / "a" / "b"
+    assert not os.listdir(tmp_path / "a" / "b")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"runs_dir='.*file/x' cannot be written: Not a directory"):
+        writable_folder(str(tmp_path / "file" / "x"), "runs_dir")
+
+
+def test_a_full_disk_is_named_before_anything_runs(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    probe = tmp_path / f".writable-{os.getpid()}"
+    probe.symlink_to("/dev/full")
+    with pytest.raises(UsageError, match="No space left on device"):
+        writable_folder(str(tmp_path), "runs_dir")
