@@ -1,0 +1,198 @@
+"""python sweeps/search.py search=optimizer: find good values for a recipe with Optuna, ask and tell.
+
+A trial is a run like any other: named by what it computes, done once, kept with the sweeps' runs. Optuna's journal only
+remembers which values were asked for, so a search that was interrupted goes on, with its unfinished trials first.
+
+Trials are compared on the held-out pairs, as studies compare arms. So a search chooses what all arms of a study share,
+with a seed that the study does not use, and is no comparison itself.
+"""
+
+import hashlib
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from rich.console import Console
+from rich.table import Table
+
+from ablations.study import Cell
+from aimv2.checks import checked, writable_folder
+from aimv2.cli import guarded
+from aimv2.compose import compose, run_config
+from aimv2.config import CHECKED, RunConfig, from_dict, identity, to_dict
+from aimv2.errors import UsageError
+from aimv2.record import RunFolder
+from sweeps.drive import do_runs, prepare_data
+from sweeps.executors import CONF_DIR, ExecutorConfig
+from sweeps.plan import Plan
+from sweeps.worker import interrupt
+
+SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
+USAGE = f"""usage: python sweeps/search.py search=NAME [key=value ...]
+
+Search for good values of a recipe. Trials are runs, done once and kept; searching again goes on from there.
+
+  search=NAME                  {", ".join(SEARCHES)}
+  search.trials=12             how many in all
+  scale=demo                   the recipe
+  budget.samples=4096          any value of it, by its path
+  executor=local|debug runs_dir=runs
+"""
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Parameter:
+    """A value of the run to vary, by its path, between two bounds, on a logarithmic scale or not."""
+
+    path: str
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"{self.path}: low={self.low} must be below high={self.high}, and above 0 if log")
+
+    @property
+    def distribution(self) -> FloatDistribution:
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SearchConfig:
+    """What is searched: parameters, the final metric that decides, and how many trials there are in all."""
+
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    trials: int = Field(gt=0)
+    parameters: tuple[Parameter, ...]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Search; the exit status is 0 when every trial is done, 1 when some failed, 2 when it was not possible."""
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    signal.signal(signal.SIGTERM, interrupt)
+    return guarded(partial(search, arguments), debug="debug=true" in arguments)
+
+
+def search(arguments: Sequence[str]) -> int:
+    values = compose(
+        arguments,
+        defaults={"executor": "local", "search": SEARCHES[0]},
+        values={"runs_dir": "runs", "debug": False},
+        conf_dir=CONF_DIR,
+    )
+    from aimv2.resolve import resolve
+
+    config = checked("search", SearchConfig, values["search"])
+    executor = checked("executor", ExecutorConfig, values["executor"])
+    base = resolve(run_config(values))
+    for parameter in config.parameters:  # both ends must be runs that can exist
+        with_values(base, {parameter.path: parameter.low})
+        with_values(base, {parameter.path: parameter.high})
+    runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir")
+    writable_folder(base.data.cache_dir, "data.cache_dir")
+
+    study = open_study(config, base, runs_dir)
+    while pending := ask(study, config, executor.num_workers(base.threads)):
+        plan = Plan("search", [_cell(trial, base) for trial in pending], runs_dir)
+        prepare_data(plan)
+        do_runs(plan, executor, console)
+        for trial in pending:
+            tell(study, trial, plan.runs[_cell(trial, base).name], config.metric)
+    return print_trials(study, config)
+
+
+def with_values(base: RunConfig, values: dict[str, float]) -> RunConfig:
+    """The run with some of its values replaced, by path.
+
+    Raises:
+        UsageError: a path that does not exist, or a value that cannot be.
+    """
+    nested = to_dict(base)
+    for path, value in values.items():
+        *groups, name = path.split(".")
+        owner: Any = nested
+        for group in groups:
+            owner = owner.get(group) if isinstance(owner, dict) else None
+        if not isinstance(owner, dict) or name not in owner:
+            raise UsageError(f"search.parameters: {path!r} is no value of a run")
+        owner[name] = value
+    return from_dict(nested)
+
+
+def open_study(config: SearchConfig, base: RunConfig, runs_dir: Path) -> optuna.Study:
+    """The journal of this very search: the same recipe and parameters, whatever the number of trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = [parameter.__dict__ for parameter in config.parameters]
+    asked = json.dumps([identity(base), space, config.metric, config.direction], sort_keys=True)
+    name = hashlib.sha256(asked.encode()).hexdigest()[:12]
+    path = runs_dir / "searches" / f"{name}.journal"
+    path.parent.mkdir(exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.create_study(study_name=name, storage=storage, direction=config.direction, load_if_exists=True)
+    # A sampler starts its numbers anew in each process; the trials so far keep it from asking for the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+    return study
+
+
+def ask(study: optuna.Study, config: SearchConfig, num_workers: int) -> list[FrozenTrial]:
+    """The next trials to run, one a worker: those an earlier launch left unfinished, then new ones."""
+    distributions: dict[str, BaseDistribution] = {p.path: p.distribution for p in config.parameters}
+    trials = study.get_trials(deepcopy=False)
+    num_new = min(num_workers - sum(trial.state == TrialState.RUNNING for trial in trials), config.trials - len(trials))
+    for _ in range(num_new):
+        study.ask(distributions)
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+def tell(study: optuna.Study, trial: FrozenTrial, run: RunFolder, metric: str) -> None:
+    """Give Optuna the run's metric, or that it failed."""
+    if not run.is_done:
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        return
+    metrics = run.result()["metrics"]
+    if metric not in metrics:
+        raise UsageError(f"search.metric={metric!r} is not measured. Allowed: {', '.join(metrics)}.")
+    study.tell(trial.number, metrics[metric]["value"], skip_if_finished=True)
+
+
+def print_trials(study: optuna.Study, config: SearchConfig) -> int:
+    """All trials, best first, and the best as overrides."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    done.sort(key=lambda trial: trial.values[0], reverse=config.direction == "maximize")
+    table = Table("trial", *(parameter.path for parameter in config.parameters), config.metric)
+    for trial in done:
+        found = [f"{trial.params[parameter.path]:.3g}" for parameter in config.parameters]
+        table.add_row(str(trial.number), *found, f"{trial.values[0]:.4f}")
+    console.print(table)
+    num_failed = len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,)))
+    if done:
+        overrides = " ".join(f"{path}={value!r}" for path, value in done[0].params.items())
+        console.print(f"best of {len(done)}: {overrides}", soft_wrap=True)
+    if num_failed:
+        console.print(f"{num_failed} trials failed; their runs say why", style="red")
+    return 1 if num_failed else 0
+
+
+def _cell(trial: FrozenTrial, base: RunConfig) -> Cell:
+    return Cell(arm=f"trial {trial.number}", seed=base.seed, config=with_values(base, trial.params))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
