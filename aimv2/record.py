@@ -142,9 +142,13 @@ class Attempt:
         self._rows: Any = None
 
     def __enter__(self) -> Self:
+        try:
+            write_json(self.run.path / "config.json", to_dict(self._config))
+            self._rows = (self.folder / "metrics.jsonl").open("a")
+        except OSError:
+            self._lease.release()
+            raise
         self._lease.__enter__()
-        write_json(self.run.path / "config.json", to_dict(self._config))
-        self._rows = (self.folder / "metrics.jsonl").open("a")
         return self
 
     def __exit__(

@@ -1,6 +1,5 @@
 """One run, start to finish: prepare, train, evaluate, record."""
 
-import contextlib
 import os
 import platform
 import subprocess
@@ -39,18 +38,21 @@ def execute(
     """Train, evaluate and publish the run that the attempt holds, or record why that failed.
 
     Returns:
-        None when the result is published, else the failure, which is also in the attempt's ``failure.json``.
+        None when the result is published, else the failure, which is also in the attempt's ``failure.json`` if that
+        could be written.
     """
-    with attempt:
-        try:
-            _train_and_evaluate(attempt, config, on_rows)
-        except LeaseLostError:
-            raise
-        except Exception as error:
-            failure = Failure(_cause(error), _sentence(error))
-            with contextlib.suppress(OSError):  # where the disk is the failure, it cannot be recorded there
+    try:
+        with attempt:
+            try:
+                _train_and_evaluate(attempt, config, on_rows)
+            except LeaseLostError:
+                raise
+            except Exception as error:
+                failure = Failure(_cause(error), _sentence(error))
                 attempt.fail(failure, traceback.format_exc())
-            return failure
+                return failure
+    except OSError as error:  # the folder itself: nothing can be recorded there
+        return Failure(_cause(error), _sentence(error))
     return None
 
 

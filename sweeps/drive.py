@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from aimv2.errors import UsageError
 from sweeps.board import Board, duration
 from sweeps.executors import ExecutorConfig, start_workers, stop_workers
 from sweeps.plan import Plan
@@ -12,6 +13,7 @@ from sweeps.slots import num_cores
 from sweeps.worker import Task, WorkerReport
 
 POLL_SECONDS = 1.0
+MAX_IDLE = 3  # rounds of workers that tried nothing
 
 
 def prepare_data(plan: Plan) -> None:
@@ -27,17 +29,24 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
 
     Raises:
         KeyboardInterrupt: after the workers have handed back what they were doing.
+        UsageError: no worker can work here; the message says why.
     """
     tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_attempts) for name in plan.remaining()]
     started = time.perf_counter()
     reports: list[WorkerReport] = []
+    num_idle = 0
     with Board(plan, console, is_live=executor.cluster != "debug") as board:
         while still_open := [task for task in tasks if task.is_open(plan.runs_dir)]:
             if all(plan.runs[task.name].state() == "running" for task in still_open):
                 board.update()  # another launch has them all
                 time.sleep(POLL_SECONDS)
                 continue
+            before = plan.num_attempts()
             reports += _work(still_open, plan, executor, board, console)
+            # Once may be chance: another launch held the runs and has just handed them back.
+            num_idle = num_idle + 1 if plan.num_attempts() == before else 0
+            if num_idle == MAX_IDLE:
+                raise UsageError(f"workers end before they try a run; their logs are in {plan.runs_dir / 'workers'}")
     if done := sum(len(report.done) for report in reports):
         wall = time.perf_counter() - started
         threads = tasks[0].config.threads
@@ -68,6 +77,8 @@ def _work(
         raise
     if any(report.was_interrupted for report in reports):
         raise KeyboardInterrupt
+    if problems := [report.problem for report in reports if report.problem]:
+        raise UsageError(problems[0])
     return reports
 
 

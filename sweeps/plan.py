@@ -36,6 +36,10 @@ class Plan:
     def remaining(self) -> list[str]:
         return [name for name, state in self.states().items() if state != "done"]
 
+    def num_attempts(self) -> int:
+        """How often runs of the plan were tried so far."""
+        return sum(run.num_attempts for run in self.runs.values())
+
     def flops(self, names: list[str]) -> int:
         """Training FLOPs of these runs, at most (captions may be shorter than their room)."""
         return sum(max_train_flops(self.cell_of[name].config) for name in names)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.config import RunConfig
+from aimv2.errors import UsageError
 from aimv2.lease import LeaseLostError
 from aimv2.record import RunFolder
 from sweeps.slots import seats
@@ -41,12 +42,17 @@ class Task:
 
 @dataclass
 class WorkerReport:
-    """What a worker did, and the CPU seconds that it and its loader processes took."""
+    """What a worker did, and the CPU seconds that it and its loader processes took.
+
+    Attributes:
+        problem: why it could not go on, if that is nothing of a single run (the runs' folder cannot be written, say).
+    """
 
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     was_interrupted: bool = False
+    problem: str = ""
 
 
 def work(
@@ -72,6 +78,8 @@ def work(
             time.sleep(SEAT_POLL_SECONDS)
     except KeyboardInterrupt:
         report.was_interrupted = True
+    except (UsageError, OSError) as error:
+        report.problem = str(error)
     report.cpu_seconds = _cpu_seconds() - before
     return report
 

@@ -101,7 +101,15 @@ def test_a_disk_that_is_full_for_the_failure_too_still_names_it(tiny, tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("aimv2.run.save_file", full)
-    monkeypatch.setattr("aimv2.record.Attempt.fail", full)
+    monkeypatch.setattr("aimv2.record.Attempt.fail", full)  # the same disk
     run = RunFolder(tmp_path, signature(tiny))
     assert execute(run.claim(tiny), tiny).cause == "files"
     assert run.state() == "new", "it can be claimed again"
+
+
+def test_a_folder_that_fills_up_before_the_first_step_is_handed_back(tiny, tmp_path, monkeypatch):
+    run = RunFolder(tmp_path, signature(tiny))
+    attempt = run.claim(tiny)
+    (attempt.folder / "metrics.jsonl").mkdir()  # cannot be opened for writing
+    assert execute(attempt, tiny).cause == "files"
+    assert run.state() == "new"

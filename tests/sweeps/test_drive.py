@@ -1,0 +1,56 @@
+"""Runs that cannot be done, and workers that cannot work."""
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from ablations.study import Cell
+from aimv2.errors import UsageError
+from aimv2.record import RunFolder
+from sweeps import drive
+from sweeps.drive import do_runs
+from sweeps.executors import ExecutorConfig
+from sweeps.plan import Plan
+from sweeps.worker import Task
+
+DEBUG = ExecutorConfig(cluster="debug")
+
+
+@pytest.fixture
+def plan(tiny, tmp_path):
+    return Plan("a test", [Cell(arm="one", seed=seed, config=replace(tiny, seed=seed)) for seed in (0, 1)], tmp_path)
+
+
+def test_every_run_is_done_and_a_second_time_none(plan):
+    do_runs(plan, DEBUG, Console())
+    assert plan.remaining() == []
+    assert plan.num_attempts() == 2
+    do_runs(plan, DEBUG, Console())
+    assert plan.num_attempts() == 2
+
+
+def test_a_runs_folder_that_cannot_be_written_ends_the_launch_in_one_sentence(plan, tmp_path):
+    (tmp_path / plan.cells[0].name).write_text("in the way")
+    with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
+        do_runs(plan, DEBUG, Console())
+
+
+@pytest.mark.slow
+def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise SystemExit(3)")  # what a broken installation does to a worker
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(drive, "MAX_IDLE", 1)  # submitit takes a quarter of a minute to believe that a job is dead
+    with pytest.raises(UsageError, match="workers end before they try a run"):
+        do_runs(plan, ExecutorConfig(cluster="local", workers=1), Console())
+
+
+def test_a_run_that_kills_its_worker_is_tried_twice(tiny, tmp_path, plan):
+    cell = plan.cells[0]
+    run, task = RunFolder(tmp_path, cell.name), Task(cell.name, cell.config, attempts=0)
+    for _ in range(2):
+        assert task.is_open(tmp_path)
+        with run.claim(cell.config):
+            assert task.is_open(tmp_path), "it is being done"
+    assert not task.is_open(tmp_path)
+    assert Task(cell.name, cell.config, attempts=2).is_open(tmp_path), "another launch tries again"
