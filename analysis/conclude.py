@@ -96,18 +96,26 @@ def _meet(study: Study, expected: Expectation, evidence: Evidence, level: float)
         }
     )
     difference = paired_difference(pair, "one", "other", level)
-    one = f"{study.arms[expected.arm].label} in {expected.metric}"
-    other = f"{study.arms[expected.than_arm].label} in {expected.than_metric}"
+    compared = _compared(study, expected)
     if difference is None or not difference.has_interval:
-        return "undecided", f"too few seeds to compare {one} with {other}"
+        return "undecided", f"{compared}: too few seeds"
     found = direction(difference, lower_is_better=expected.lower_is_better)
-    said = "not shown to differ from" if found == "unclear" else f"{found} than"
-    sentence = f"{one} is {said} {other} by {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    said = "no difference shown" if found == "unclear" else found
+    sentence = f"{compared}: {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}], {said}"
     if expected.relation.startswith("not "):
         return ("refuted" if found == expected.relation.removeprefix("not ") else "not refuted"), sentence
     if found == "unclear":
         return "undecided", sentence
     return ("supported" if found == expected.relation else "refuted"), sentence
+
+
+def _compared(study: Study, expected: Expectation) -> str:
+    one, other = study.arms[expected.arm].label, study.arms[expected.than_arm].label
+    if expected.metric == expected.than_metric:
+        return f"{expected.metric}, {one} minus {other}"
+    if one == other:
+        return f"{one}, {expected.metric} minus {expected.than_metric}"
+    return f"{one} in {expected.metric} minus {other} in {expected.than_metric}"
 
 
 def _bounds(difference: Estimate) -> str:
