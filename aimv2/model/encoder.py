@@ -36,7 +36,8 @@ class Encoder(nn.Module):
             [B, I, D], after the final norm.
         """
         x_BID = self.patch_embed(image).flatten(2).transpose(1, 2)
-        x_BID = self.patch_norm(x_BID) + self.pos_embed
+        # Under autocast the product comes out in bfloat16; the residual stream is in the weights' precision.
+        x_BID = self.patch_norm(x_BID.to(self.pos_embed.dtype)) + self.pos_embed
         mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, self.num_patches)
         for block in self.blocks:
             x_BID = block(x_BID, mask)

@@ -159,11 +159,5 @@ def test_under_bfloat16_norms_and_the_residual_stream_stay_float32(tiny, images,
             module.register_forward_hook(note(name))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model(images, tokens)
-    low = {name for name, dtype in seen.items() if dtype != torch.float32}
-    assert low == {"encoder.patch_norm"}, "the patch product alone comes out in bfloat16 and is normalised at once"
-    norm = model.encoder.patch_norm
-    x = 100 * torch.randn(8, 32).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual = norm(x)
-    exact = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    assert (actual.double() - exact).norm() < 2**-8 * exact.norm(), "at most one rounding to bfloat16"
+    assert set(seen.values()) == {torch.float32}
+    assert len(seen) == 2 * (tiny.model.encoder.depth + tiny.model.decoder.depth) + 3
