@@ -93,7 +93,7 @@ class Study:
                 raise unknown("arm", name, self.arms)
         for kind, chosen in (("arms", names), ("seeds", chosen_seeds)):
             if not chosen or len(set(chosen)) < len(chosen):
-                raise UsageError(f"{kind}={chosen} must name at least one, and each once")
+                raise UsageError(f"sweep.{kind}={chosen} must name at least one, and each once")
         # Seeds outside, arms inside: paired runs finish together, and a study stopped early has whole pairs.
         found = [
             Cell(arm=name, seed=seed, config=self._build(name, base, seed)) for seed in chosen_seeds for name in names
@@ -137,24 +137,38 @@ def _check_distinct(cells: list[Cell]) -> None:
             )
 
 
-def write_cells(runs_dir: Path, study: Study, cells: Sequence[Cell]) -> None:
-    """Keep what a launch asked for beside the runs, so that a report can be built from the folder alone."""
-    path = _cells_file(runs_dir, study)
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """What a launch asked for: its cells, and the arguments as they were typed."""
+
+    cells: list[Cell]
+    arguments: tuple[str, ...]
+
+
+def write_launched(runs_dir: Path, study: Study, launched: Launched) -> None:
+    """Keep what a launch asked for beside the runs, so that its report can be built again from the folder alone."""
+    path = _file(runs_dir, study)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, [{"arm": cell.arm, "seed": cell.seed, "config": to_dict(cell.config)} for cell in cells])
+    cells = [{"arm": cell.arm, "seed": cell.seed, "config": to_dict(cell.config)} for cell in launched.cells]
+    write_json(path, {"arguments": launched.arguments, "cells": cells})
 
 
-def read_cells(runs_dir: Path, study: Study) -> list[Cell]:
-    """The cells of the study's last launch.
+def read_launched(runs_dir: Path, study: Study) -> Launched:
+    """The study's last launch into this folder.
 
     Raises:
-        UsageError: it was never launched into this folder.
+        UsageError: there was none, or its file is broken.
     """
-    path = _cells_file(runs_dir, study)
+    path = _file(runs_dir, study)
     if not path.exists():
         raise UsageError(f"sweep {study.slug!r} was not launched into {str(runs_dir)!r} yet: {path} does not exist")
-    return [Cell(arm=row["arm"], seed=row["seed"], config=from_dict(row["config"])) for row in read_json(path)]
+    try:
+        recorded = read_json(path)
+        cells = [Cell(arm=c["arm"], seed=c["seed"], config=from_dict(c["config"])) for c in recorded["cells"]]
+        return Launched(cells=cells, arguments=tuple(recorded["arguments"]))
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path} does not say what was launched; launch the sweep again") from error
 
 
-def _cells_file(runs_dir: Path, study: Study) -> Path:
+def _file(runs_dir: Path, study: Study) -> Path:
     return runs_dir / "studies" / f"{study.slug}.json"

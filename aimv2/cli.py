@@ -30,6 +30,8 @@ Every value and its meaning: aimv2/config.py
 
 STATE = "{samples:,} samples  text {text_loss:.3f}  pixel {pixel_loss:.3f}  {images_per_second:.0f} images/s"
 
+WIDE = 140  # columns in which the metrics' evaluations can be read too
+
 console = Console()
 
 
@@ -50,7 +52,7 @@ def guarded(command: Callable[[], int], *, debug: bool) -> int:
     try:
         return command()
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here", style="yellow")
+        console.print("interrupted; the same command does what is missing", style="yellow")
         return 130
     except UsageError as error:
         if debug:
@@ -93,6 +95,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
 
     run = RunFolder(runs_dir, signature(config))
     if run.is_done:
+        console.print(f"{title}: run {run.name} is done already", highlight=False)
         return True
     attempt = run.claim(config)
     if attempt is None:
@@ -113,10 +116,11 @@ def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
 
 
 def _print_results(runs: dict[str, RunFolder]) -> None:
-    table = Table("metric", *runs, "unit", "evaluation", title=f"run {runs['trained'].name}")
+    is_wide = console.width >= WIDE
+    table = Table("metric", *runs, "unit", *(["evaluation"] if is_wide else []), title=f"run {runs['trained'].name}")
     results = {title: run.result()["metrics"] for title, run in runs.items()}
     for name, metric in results["trained"].items():
         cells = [f"{result[name]['value']:.4f}" if name in result else "not measured" for result in results.values()]
-        table.add_row(name, *cells, metric["unit"], metric["evaluation"])
+        table.add_row(name, *cells, metric["unit"], *([metric["evaluation"]] if is_wide else []))
     console.print(table)
     console.print(f"everything else about it: {runs['trained'].path}")

@@ -96,7 +96,10 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """The final record; its ``metrics`` map names to value, unit and evaluation."""
-        result: dict[str, Any] = read_json(self.path / "result.json")
+        path = self.path / "result.json"
+        result = read_json(path)
+        if not isinstance(result, dict) or not {"attempt", "metrics"} <= result.keys():
+            raise UsageError(f"{path} is no result of a run; delete {self.path} to have the run done again")
         return result
 
     def failure(self) -> Failure | None:
@@ -113,7 +116,11 @@ class RunFolder:
 
     def metrics(self) -> pd.DataFrame:
         """A row per step: ``step``, ``samples``, ``train_flops``, ``seconds`` and whatever was measured then."""
-        return pd.read_parquet(self.file("metrics.parquet"))
+        path = self.file("metrics.parquet")
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read; delete {self.path} to have the run done again") from error
 
     def last_row(self) -> dict[str, Any]:
         """The newest row of the attempt under way, or nothing."""
@@ -226,4 +233,4 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"{path} cannot be read ({error}); delete what is broken to have it made again") from error

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from ablations.catalogue import STUDIES
-from ablations.study import read_cells
+from ablations.study import read_launched
 from aimv2.cli import guarded
 from aimv2.errors import UsageError, unknown
 from analysis.report import build
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     if arguments[0] not in STUDIES:
         raise unknown("sweep", arguments[0], STUDIES)
     study, runs_dir = STUDIES[arguments[0]], Path(folders["runs_dir"])
-    print(build(study, read_cells(runs_dir, study), runs_dir, Path(folders["reports_dir"])))
+    print(build(study, read_launched(runs_dir, study), runs_dir, Path(folders["reports_dir"])))
     return 0
 
 

@@ -1,6 +1,6 @@
 """From intervals to sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,14 +19,17 @@ class Verdict:
     why: str
 
 
-def conclusion(study: Study, differences: Mapping[str, Estimate | None], unit: str) -> str:
+def conclusion(study: Study, asked: Collection[str], differences: Mapping[str, Estimate | None], unit: str) -> str:
     """One sentence on the primary metric.
 
     Args:
+        asked: the arms that were asked for.
         differences: each arm that was asked for, minus the baseline, with intervals that hold all at once; None or
             an estimate without an interval where there are too few seeds.
     """
     baseline = study.arms[study.baseline].label
+    if study.baseline not in asked:
+        return f"Nothing can be concluded: the baseline ({baseline}) is not among the arms that were asked for."
     decided = {arm: d for arm, d in differences.items() if d is not None and d.has_interval}
     if not decided:
         return "Nothing can be concluded: no arm has two seeds in common with the baseline."

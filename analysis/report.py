@@ -4,6 +4,7 @@ import base64
 import contextlib
 import errno
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ablations.study import Cell, Study
+from ablations.study import Cell, Launched, Study
 from aimv2.errors import UsageError
 from analysis.conclude import conclusion, findings, verdicts
 from analysis.figures import draw_all
@@ -27,8 +28,8 @@ from analysis.tables import (
 )
 
 
-def build(study: Study, cells: list[Cell], runs_dir: Path, reports_dir: Path) -> Path:
-    """Write ``reports_dir/<slug>/`` from the runs of these cells: all of it or nothing.
+def build(study: Study, launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
+    """Write ``reports_dir/<slug>/`` from the runs that were asked for: all of it or nothing.
 
     Returns:
         the path of ``report.md``.
@@ -36,13 +37,13 @@ def build(study: Study, cells: list[Cell], runs_dir: Path, reports_dir: Path) ->
     Raises:
         UsageError: the folder cannot be written.
     """
-    evidence = load(cells, runs_dir)
+    evidence = load(launched.cells, runs_dir)
     target = reports_dir / study.slug
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
         workspace = Path(tempfile.mkdtemp(prefix=f".{study.slug}-", dir=reports_dir))
         try:
-            _write(study, cells, evidence, workspace / "new")
+            _write(study, launched, evidence, workspace / "new")
             _replace(target, workspace)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
@@ -51,7 +52,8 @@ def build(study: Study, cells: list[Cell], runs_dir: Path, reports_dir: Path) ->
     return target / "report.md"
 
 
-def _write(study: Study, cells: list[Cell], evidence: Evidence, folder: Path) -> None:
+def _write(study: Study, launched: Launched, evidence: Evidence, folder: Path) -> None:
+    cells = launched.cells
     folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
     differences = primary_differences(study, cells, evidence)
@@ -60,7 +62,8 @@ def _write(study: Study, cells: list[Cell], evidence: Evidence, folder: Path) ->
     unit = evidence.unit(study.primary_metric)
     context = {
         "study": study,
-        "conclusion": conclusion(study, differences, unit),
+        "command": shlex.join(["python", "sweeps/launch.py", *launched.arguments]),
+        "conclusion": conclusion(study, {cell.arm for cell in cells}, differences, unit),
         "verdicts": verdicts(study, evidence),
         "setup": setup_table(study, cells, evidence),
         "primary": primary_table(study, evidence, differences),

@@ -1,5 +1,6 @@
 """How fast this machine trains a model, from a few real steps."""
 
+import contextlib
 import hashlib
 import json
 import time
@@ -30,7 +31,7 @@ def images_per_second(config: RunConfig, *, keep: bool) -> float:
     ]
     name = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
     path = Path(config.data.cache_dir) / "speed" / f"{name}.json"
-    if path.exists():
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not measured yet, or nothing to rely on
         return float(json.loads(path.read_text())["images_per_second"])
     speed = _measure(config)
     if keep:

@@ -52,11 +52,9 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
         threads = tasks[0].config.threads
         cores = min(num_cores(), threads * min(executor.num_workers(threads), len(tasks)))
         busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
-        console.print(
-            f"{done} runs done in {duration(wall)}; {cores} {'cores were' if cores > 1 else 'core was'} busy"
-            f" {busy:.0%} of it (CPU seconds / cores / wall)",
-            soft_wrap=True,
-        )
+        what = f"{done} run{'s' * (done != 1)} done in {duration(wall)}"
+        who = f"{cores} core{'s were' if cores > 1 else ' was'} busy {busy:.0%} of it"
+        console.print(f"{what}; {who} (CPU seconds / cores / wall)", soft_wrap=True)
 
 
 def _work(

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.study import Cell, Study, write_cells
+from ablations.study import Cell, Launched, Study, write_launched
 from aimv2.checks import checked, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
@@ -80,13 +80,14 @@ def launch(arguments: Sequence[str]) -> int:
         return 0
     if remaining:
         prepare_data(plan)
-    write_cells(asked.runs_dir, study, plan.cells)
+    launched = Launched(cells=plan.cells, arguments=tuple(arguments))
+    write_launched(asked.runs_dir, study, launched)
     do_runs(plan, asked.executor, console)
     has_failed = print_failures(console, plan)
 
     from analysis.report import build
 
-    console.print(f"report: {build(study, plan.cells, asked.runs_dir, asked.reports_dir)}", soft_wrap=True)
+    console.print(f"report: {build(study, launched, asked.runs_dir, asked.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
 
 
@@ -96,7 +97,7 @@ def read(arguments: Sequence[str]) -> Launch:
     Raises:
         UsageError: it names something that does not exist, asks for a run that cannot be, or has no effect.
     """
-    if not any(argument.startswith("sweep=") for argument in arguments):
+    if not any(argument.lstrip("-").startswith("sweep=") for argument in arguments):
         raise UsageError(f"which sweep? Say sweep=NAME. Allowed: {', '.join(STUDIES)}.")
     values = _composed(arguments)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
@@ -137,6 +138,8 @@ def _cells(values: Mapping[str, Any]) -> tuple[RunConfig, list[Cell]]:
     if sweep["slug"] not in STUDIES:
         raise unknown("sweep", str(sweep["slug"]), STUDIES)
     seeds = sweep["seeds"]
+    if isinstance(seeds, int) and seeds < 1:
+        raise UsageError(f"sweep.seeds={seeds} must be at least 1, or a list of seeds")
     seeds = list(range(seeds)) if isinstance(seeds, int) else checked("sweep.seeds", list[int], seeds)
     base = resolve(run_config(values))
     arms = checked("sweep.arms", list[str], sweep["arms"])

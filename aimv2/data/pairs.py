@@ -102,7 +102,10 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> Capt
             path.parent.mkdir(parents=True, exist_ok=True)
             trained = CaptionTokenizer.train(captions, model.vocab_size)
             write_text(path, trained.to_json())
-        tokenizer = CaptionTokenizer.load(path)
+        try:
+            tokenizer = CaptionTokenizer.load(path)
+        except UsageError as error:
+            raise UsageError(f"{path} cannot be read; delete it to have it made again") from error
     if tokenizer.vocab_size > model.vocab_size:
         raise UsageError(
             f"the tokenizer has {tokenizer.vocab_size} tokens and model.vocab_size={model.vocab_size} is less"

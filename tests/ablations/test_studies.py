@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ablations.catalogue import STUDIES
-from ablations.study import UNTRAINED, Arm, Study, read_cells, write_cells
+from ablations.study import UNTRAINED, Arm, Launched, Study, read_launched, write_launched
 from aimv2.data.batches import TrainBatches
 from aimv2.errors import UsageError
 from aimv2.record import RunFolder
@@ -118,6 +118,10 @@ def test_arms_that_are_the_same_run_are_an_error(study, tiny):
 def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
     cells = study.cells(tiny, seeds=[0, 1])
     with pytest.raises(UsageError, match="'prefix_ratio' was not launched"):
-        read_cells(tmp_path, study)
-    write_cells(tmp_path, study, cells)
-    assert read_cells(tmp_path, study) == cells
+        read_launched(tmp_path, study)
+    launched = Launched(cells=cells, arguments=("sweep=prefix_ratio", "sweep.seeds=2"))
+    write_launched(tmp_path, study, launched)
+    assert read_launched(tmp_path, study) == launched
+    next(tmp_path.rglob("prefix_ratio.json")).write_text("[]")
+    with pytest.raises(UsageError, match="does not say what was launched"):
+        read_launched(tmp_path, study)

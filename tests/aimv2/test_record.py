@@ -102,7 +102,7 @@ def test_the_first_published_result_stays_even_if_its_maker_was_taken_over(run, 
         with taker:
             taker.write_rows(ROWS)
             # The first passed its check just before the taker claimed: its link lands now.
-            write_json(first.folder / "result.json", {"attempt": 1})
+            write_json(first.folder / "result.json", {"attempt": 1, "metrics": {}})
             (run.path / "result.json").hardlink_to(first.folder / "result.json")
             with pytest.raises(LeaseLostError):
                 taker.publish(METRICS, train_flops=0)
@@ -123,9 +123,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, tiny):
 
 def test_a_broken_record_is_named(run, tiny):
     finish(run, tiny)
-    (run.path / "result.json").write_text("{")
-    with pytest.raises(UsageError, match=r"result\.json cannot be read"):
-        run.result()
+    run.file("metrics.parquet").write_text("no parquet")
+    with pytest.raises(UsageError, match=r"metrics\.parquet cannot be read; delete .* done again"):
+        run.metrics()
+    for content, message in (("{", "cannot be read"), ("{}", "no result of a run"), ("null", "no result of a run")):
+        (run.path / "result.json").write_text(content)
+        with pytest.raises(UsageError, match=rf"result\.json .*{message}|result\.json {message}"):
+            run.result()
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

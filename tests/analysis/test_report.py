@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ablations.prefix_ratio import STUDY
-from ablations.study import UNTRAINED, write_cells
+from ablations.study import UNTRAINED, Launched
 from aimv2.errors import UsageError
 from aimv2.record import Failure, Metric, RunFolder, write_json
 from analysis.conclude import conclusion, findings, verdicts
@@ -20,6 +20,10 @@ from analysis.tables import cost_table, metrics_table, primary_table
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 EFFECT = {"uniform": 0.0, "fixed_25": 0.0, "fixed_50": 0.0, "fixed_75": 0.5, "causal": -0.4, UNTRAINED: 4.0}
+
+
+def launched(cells):
+    return Launched(cells=cells, arguments=("sweep=prefix_ratio", "sweep.arms=[uniform,causal]"))
 
 
 def finish(cell, runs_dir, value, *, caption="red apple", causal=0.0):
@@ -62,7 +66,6 @@ def runs_dir(cells, tmp_path):
     shared = (-1.5, -0.5, 0.5, 1.5)  # what a seed does to every arm: pairing must remove it
     for cell in cells:
         finish(cell, tmp_path, 3 + shared[cell.seed] + EFFECT[cell.arm] + rng.normal(0, 0.01))
-    write_cells(tmp_path, STUDY, cells)
     return tmp_path
 
 
@@ -98,7 +101,7 @@ def test_pairing_finds_effects_that_the_seeds_would_hide(cells, evidence):
 
 
 def test_the_conclusion_says_what_the_intervals_show(cells, evidence):
-    sentence = conclusion(STUDY, primary_differences(STUDY, cells, evidence), "nats/token")
+    sentence = conclusion(STUDY, STUDY.arms, primary_differences(STUDY, cells, evidence), "nats/token")
     assert "fixed at 75 % is worse by 0." in sentence
     assert "causal, M = 1 is better by 0." in sentence
     assert "for fixed at 25 %, fixed at 50 %, no difference could be shown" in sentence
@@ -108,11 +111,12 @@ def test_the_conclusion_says_what_the_intervals_show(cells, evidence):
 
 def test_nothing_is_concluded_from_nothing(cells, evidence):
     differences = primary_differences(STUDY, cells, evidence)
-    assert "no arm has two seeds in common" in conclusion(STUDY, {}, "nats/token")
+    assert "no arm has two seeds in common" in conclusion(STUDY, STUDY.arms, {}, "nats/token")
+    assert "the baseline (uniform on 1..I-1) is not among" in conclusion(STUDY, ["causal"], {}, "nats/token")
     few = {arm: replace(d, low=float("nan"), high=float("nan"), n=1) for arm, d in differences.items()}
-    assert "no arm has two seeds in common" in conclusion(STUDY, few, "nats/token")
+    assert "no arm has two seeds in common" in conclusion(STUDY, STUDY.arms, few, "nats/token")
     flat = {arm: replace(d, low=-1.0, high=1.0, n=3) for arm, d in few.items()}
-    sentence = conclusion(STUDY, flat, "nats/token")
+    sentence = conclusion(STUDY, STUDY.arms, flat, "nats/token")
     assert sentence.startswith(
         "No difference to the baseline (uniform on 1..I-1) could be shown in caption_loss over 3"
     )
@@ -121,7 +125,7 @@ def test_nothing_is_concluded_from_nothing(cells, evidence):
 def test_arms_with_too_few_seeds_do_not_silence_the_others(cells, evidence):
     differences = primary_differences(STUDY, cells, evidence)
     some = differences | {"causal": None, "fixed_25": replace(differences["fixed_25"], low=float("nan"), n=1)}
-    sentence = conclusion(STUDY, some, "nats/token")
+    sentence = conclusion(STUDY, STUDY.arms, some, "nats/token")
     assert "fixed at 75 % is worse by 0." in sentence
     assert sentence.endswith("too few seeds to decide fixed at 25 %, causal, M = 1.")
 
@@ -201,12 +205,13 @@ class Balanced(HTMLParser):
 
 
 def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, tmp_path):
-    path = build(STUDY, cells, runs_dir, tmp_path / "reports")
+    path = build(STUDY, launched(cells), runs_dir, tmp_path / "reports")
     folder = path.parent
     text = path.read_text()
     for file in re.findall(r"\]\((\S+)\)", text):
         assert (folder / file).exists(), file
     assert "a test" in text
+    assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in text
     assert "Nothing: every cell has its run." in text
     table = pd.read_csv(folder / "results.csv")
     assert len(table) == 24
@@ -222,16 +227,18 @@ def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, t
 
 
 def test_a_second_report_replaces_the_first_whole(cells, runs_dir, tmp_path):
-    folder = build(STUDY, cells, runs_dir, tmp_path / "reports").parent
+    folder = build(STUDY, launched(cells), runs_dir, tmp_path / "reports").parent
     (folder / "stale.txt").write_text("of the old one")
-    build(STUDY, cells, runs_dir, tmp_path / "reports")
+    build(STUDY, launched(cells), runs_dir, tmp_path / "reports")
     assert not (folder / "stale.txt").exists()
     assert [p.name for p in (tmp_path / "reports").iterdir()] == ["prefix_ratio"]
 
 
 def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
     start = multiprocessing.get_context("fork")
-    reports = [start.Process(target=build, args=(STUDY, cells, runs_dir, tmp_path / "reports")) for _ in range(4)]
+    reports = [
+        start.Process(target=build, args=(STUDY, launched(cells), runs_dir, tmp_path / "reports")) for _ in range(4)
+    ]
     for process in reports:
         process.start()
     for process in reports:
@@ -242,7 +249,7 @@ def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
 
 
 def test_the_same_runs_give_the_same_report(cells, runs_dir, tmp_path):
-    one, other = (build(STUDY, cells, runs_dir, tmp_path / name).parent for name in ("a", "b"))
+    one, other = (build(STUDY, launched(cells), runs_dir, tmp_path / name).parent for name in ("a", "b"))
     for file in one.rglob("*.*"):
         assert file.read_bytes() == (other / file.relative_to(one)).read_bytes(), file.name
 
@@ -254,8 +261,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
                 attempt.fail(Failure("not finite", "text_loss is nan at step 7 | <script>"), "")
         elif cell.seed < 2:
             finish(cell, tmp_path, 3.0 + EFFECT[cell.arm])
-    write_cells(tmp_path, STUDY, cells)
-    path = build(STUDY, cells, tmp_path, tmp_path / "reports")
+    path = build(STUDY, launched(cells), tmp_path, tmp_path / "reports")
     text, page = path.read_text(), (path.parent / "report.html").read_text()
     assert "not run yet" in text
     assert r"text\_loss is nan at step 7 \| \<script\>" in text
@@ -264,8 +270,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
 
 
 def test_a_report_without_any_run_says_so(cells, tmp_path):
-    write_cells(tmp_path, STUDY, cells)
-    text = build(STUDY, cells, tmp_path, tmp_path / "reports").read_text()
+    text = build(STUDY, launched(cells), tmp_path, tmp_path / "reports").read_text()
     assert "Nothing can be concluded" in text
     assert text.count("not run yet") == len(cells)
 
@@ -273,8 +278,7 @@ def test_a_report_without_any_run_says_so(cells, tmp_path):
 def test_captions_from_models_cannot_become_markup(cells, tmp_path):
     for cell in cells:
         finish(cell, tmp_path, 3.0, caption="<img src=x onerror=alert(1)> | [a](b)")
-    write_cells(tmp_path, STUDY, cells)
-    path = build(STUDY, cells, tmp_path, tmp_path / "reports")
+    path = build(STUDY, launched(cells), tmp_path, tmp_path / "reports")
     assert "<img src=x" not in (path.parent / "report.html").read_text()
     assert r"\<img src=x onerror=alert(1)\> \| \[a\](b)" in path.read_text()
 
@@ -282,4 +286,4 @@ def test_captions_from_models_cannot_become_markup(cells, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(cells, runs_dir, tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(UsageError, match=r"the report folder .* cannot be written"):
-        build(STUDY, cells, runs_dir, tmp_path / "blocked")
+        build(STUDY, launched(cells), runs_dir, tmp_path / "blocked")
