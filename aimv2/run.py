@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from fvcore.nn import parameter_count
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from aimv2.config import RunConfig
@@ -80,8 +81,18 @@ def _train_and_evaluate(attempt: Attempt, config: RunConfig, on_rows: Callable[[
     shown = held_out.subset(config.evaluation.num_examples)
     write_json(attempt.folder / "examples.json", examples(model, shown, tokenizer, config))
     write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
-    save_file({name: value.cpu() for name, value in model.state_dict().items()}, attempt.folder / "weights.safetensors")
+    _save_weights(model, attempt.folder / "weights.safetensors")
     attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
+
+
+def _save_weights(model: AIMv2, path: Path) -> None:
+    """Write the model's state whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        save_file({name: value.cpu() for name, value in model.state_dict().items()}, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def manifest(
@@ -141,7 +152,7 @@ def _cause(error: Exception) -> str:
         return error.cause
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out of memory"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | SafetensorError):
         return "files"
     return "error"
 

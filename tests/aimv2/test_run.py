@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from aimv2.config import signature, untrained
@@ -94,6 +95,17 @@ def test_a_full_disk_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch):
     assert failure.cause == "files"
     assert "No space left on device" in failure.message
     assert not run.is_done
+
+
+def test_weights_that_do_not_fit_leave_no_half_of_them(tiny, tmp_path, monkeypatch):
+    def half(state, path):
+        path.write_bytes(b"half of it")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("aimv2.run.save_file", half)
+    run = RunFolder(tmp_path, signature(tiny))
+    assert execute(run.claim(tiny), tiny).cause == "files"
+    assert not list(run.path.rglob("*weights*"))
 
 
 def test_a_disk_that_is_full_for_the_failure_too_still_names_it(tiny, tmp_path, monkeypatch):
