@@ -148,7 +148,7 @@ def _cells(values: Mapping[str, Any]) -> tuple[RunConfig, list[Cell]]:
 
 def _check_effect(arguments: Sequence[str], base: RunConfig, cells: list[Cell]) -> None:
     """Refuse overrides that every arm replaces by its own value; they would be lost without a word."""
-    for part in {argument.split("=")[0].split(".")[0] for argument in arguments} & set(RUN_KEYS):
+    for part in sorted({argument.split("=")[0].split(".")[0] for argument in arguments} & set(RUN_KEYS)):
         these = [argument for argument in arguments if argument.split("=")[0].split(".")[0] == part]
         if part == "seed":
             raise UsageError(f"{these[0]} changes nothing: sweep.seeds names the seeds")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from aimv2.config import ModelConfig, ObjectiveConfig, TransformerConfig
 from aimv2.model.aimv2 import AIMv2
@@ -18,8 +19,8 @@ END_OF_TEXT = 1
 def read_golden(dtype):
     with safe_open(GOLDEN, framework="pt") as file:
         sizes = json.loads(file.metadata()["config"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no dict)
-    tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
+    read = load_file(GOLDEN)
+    tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in read.items()}
     config = ModelConfig(
         encoder=TransformerConfig(width=sizes["d"], depth=sizes["L"], num_heads=sizes["h"]),
         decoder=TransformerConfig(width=sizes["dd"], depth=sizes["dL"], num_heads=sizes["dh"]),
