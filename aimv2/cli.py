@@ -1,10 +1,13 @@
-"""The command line of a single run."""
+"""python -m aimv2: single runs, what they cost, whether they work, their weights and their speed."""
 
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -12,24 +15,32 @@ from rich.table import Table
 from aimv2.checks import checked, writable_folder
 from aimv2.compose import compose, run_config
 from aimv2.config import RunConfig, signature, untrained
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import RunFailedError, UsageError, unknown
+from aimv2.objectives import REGISTRY
 from aimv2.record import RunFolder
+from aimv2.scales import SCALES
 
-USAGE = """usage: python -m aimv2 train [key=value ...]
+USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
-Train one run and evaluate it, beside its untrained encoder. A run is named by what it computes and done once: asking
-again prints its result.
+  train                        train one run and evaluate it, beside its untrained encoder; a run is named by what it
+                               computes and done once: asking again prints its result
+  cost                         parameters, FLOPs and activation memory of a run, part by part; trains nothing
+  verify [run=runs/NAME]       does a finished run do what it should? PASS or FAIL lines, and pictures in
+  reports/verify/ weights import|export        public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
+  bench encoder                the encoder's speed beside timm's and transformers'
 
+train and cost take
   scale=demo                   the recipe to start from ({scales})
+  objective.name=aimv2         what is optimised ({objectives})
   budget.samples=4096          any value of the recipe, by its path
+and train
   runs_dir=runs                where runs are kept
-  debug=true                   show the traceback of an error
+  debug=true                   (every command) show the traceback of an error
 
 Every value and its meaning: aimv2/config.py
 """
 
-STATE = "{samples:,} samples  text {text_loss:.3f}  pixel {pixel_loss:.3f}  {images_per_second:.0f} images/s"
-
+BYTES = 4  # of a float32
 WIDE = 140  # columns in which the metrics' evaluations can be read too
 
 console = Console()
@@ -37,14 +48,16 @@ console = Console()
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 when the run is done, 1 when it failed, 2 when it was not possible."""
-    from aimv2.scales import SCALES
-
     if not arguments or set(arguments) & {"-h", "--help"}:
-        print(USAGE.format(scales=", ".join(SCALES)), end="")
+        print(USAGE.format(scales=", ".join(SCALES), objectives=", ".join(REGISTRY)), end="")
         return 0 if arguments else 2
-    if arguments[0] != "train":
-        return say_error(UsageError(f"unknown command {arguments[0]!r}. Allowed: train."))
-    return guarded(partial(train_command, arguments[1:]), debug="debug=true" in arguments)
+    name, rest = arguments[0], list(arguments[1:])
+    if name not in COMMANDS:
+        return say_error(unknown("command", name, COMMANDS))
+    is_debug = "debug=true" in rest
+    if name != "train":  # which composes a config, debug in it
+        rest = [argument for argument in rest if not argument.startswith("debug=")]
+    return guarded(partial(COMMANDS[name], rest), debug=is_debug)
 
 
 def guarded(command: Callable[[], int], *, debug: bool) -> int:
@@ -90,6 +103,97 @@ def train_command(overrides: Sequence[str]) -> int:
     return 0
 
 
+def cost_command(overrides: Sequence[str]) -> int:
+    """Print what the composed run costs, part by part."""
+    config = run_config(compose(overrides, defaults={}))
+
+    from aimv2.cost import train_flops
+    from aimv2.model.network import parameters_by_module
+    from aimv2.objectives import objective
+    from aimv2.resolve import with_attention
+
+    config = with_attention(config)
+    goal = objective(config.objective.name)
+    goal.check(config)
+    parts, model = goal.cost(config), config.model
+    parameters = parameters_by_module(config, [part.module for part in parts])
+    tokens = model.max_text_tokens
+    table = Table("", "parameters", "products", "attention", "useful", "training", "kept", show_footer=True, box=SIMPLE)
+    rows = [
+        (
+            parameters[part.module],
+            part.products + tokens * part.per_token,
+            part.attention,
+            part.useful_attention,
+            train_flops([part], 1, tokens),
+            BYTES * (part.kept + tokens * part.kept_per_token),
+        )
+        for part in parts
+    ]
+    for part, row in zip(parts, rows, strict=True):
+        table.add_row(part.name, *map(_in_thousands, row))
+    for column, footer in zip(
+        table.columns, ["all", *(sum(column) for column in zip(*rows, strict=True))], strict=True
+    ):
+        column.footer = footer if isinstance(footer, str) else _in_thousands(footer)
+        column.justify = "left" if isinstance(footer, str) else "right"
+    console.print(
+        f"scale {config.scale}, objective {config.objective.name}: {model.image_px} px images in {model.num_patches}"
+        f" patches, captions of {tokens} tokens",
+        soft_wrap=True,
+    )
+    console.print(table)
+    samples = config.budget.samples
+    console.print(
+        "FLOPs per image, 2 for a multiply and an add; norms, activations and softmax are left out. Products and"
+        " attention are those of a forward pass, training is forward and backward. Attention is computed for every pair of"
+        " positions; useful is what the mask lets through. Kept: bytes per image held for the backward pass in float32.",
+        soft_wrap=True,
+    )
+    console.print(
+        f"A run of {samples:,} samples: {train_flops(parts, samples, samples * tokens):.3g} training FLOPs, if every"
+        " caption fills its tokens.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _in_thousands(value: float) -> str:
+    """Four digits and a prefix: 309197824 is 309.2 M."""
+    if not value:
+        return "–"
+    power = min(int(math.log10(value)) // 3, 5) if value >= 1000 else 0
+    return f"{value / 1000**power:.4g} {' kMGTP'[power]}".rstrip()
+
+
+def verify_command(arguments: Sequence[str]) -> int:
+    from aimv2.verify import command
+
+    return command.verify_command(arguments)
+
+
+def weights_command(arguments: Sequence[str]) -> int:
+    from aimv2 import weights
+
+    return weights.weights_command(arguments)
+
+
+def bench_command(arguments: Sequence[str]) -> int:
+    from aimv2 import bench
+
+    return bench.bench_command(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train_command,
+    "cost": cost_command,
+    "verify": verify_command,
+    "weights": weights_command,
+    "bench": bench_command,
+}
+
+
 def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
     from aimv2.run import execute
 
@@ -106,7 +210,9 @@ def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
 
         def show(rows: list[dict[str, float]]) -> None:
             last = rows[-1]
-            progress.update(task, completed=last["samples"], state=STATE.format(**last))
+            losses = "  ".join(f"{name.removesuffix('_loss')} {last[name]:.3f}" for name in last if _is_loss(name))
+            state = f"{last['samples']:,} samples  {losses}  {last['images_per_second']:.0f} images/s"
+            progress.update(task, completed=last["samples"], state=state)
 
         failure = execute(attempt, config, show)
     if failure is not None:
@@ -115,12 +221,22 @@ def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
     return failure is None
 
 
+def _is_loss(name: str) -> bool:
+    return name.endswith("_loss") and not name.startswith("held_out")
+
+
+def _show(metric: dict[str, Any] | None) -> str:
+    if metric is None:
+        return "not measured"
+    return "not applicable" if metric["value"] is None else f"{metric['value']:.4f}"
+
+
 def _print_results(runs: dict[str, RunFolder]) -> None:
     is_wide = console.width >= WIDE
     table = Table("metric", *runs, "unit", *(["evaluation"] if is_wide else []), title=f"run {runs['trained'].name}")
     results = {title: run.result()["metrics"] for title, run in runs.items()}
     for name, metric in results["trained"].items():
-        cells = [f"{result[name]['value']:.4f}" if name in result else "not measured" for result in results.values()]
+        cells = [_show(result.get(name)) for result in results.values()]
         table.add_row(name, *cells, metric["unit"], *([metric["evaluation"]] if is_wide else []))
     console.print(table)
     console.print(f"everything else about it: {runs['trained'].path}")

@@ -8,27 +8,62 @@ import hashlib
 import json
 from collections.abc import Mapping
 from fnmatch import fnmatch
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.errors import UsageError, unknown
+from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixLaw
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 SIGNATURE_VERSION = 1
 # A label, or speed and place: they change no result. The tokenizer counts by its content, in data.fingerprint.
 NOT_IDENTITY = ("scale", "device", "loader.*", "log.*", "data.cache_dir", "data.tokenizer")
+# Fields younger than the first stored runs, with what those runs did; left out of the name while they hold it.
+ADDED = {
+    "model.encoder.norm": "rms",
+    "model.encoder.ffn": "swiglu",
+    "model.encoder.attention": "prefix",
+    "model.encoder.positions": "learned",
+    "model.decoder.norm": "rms",
+    "model.decoder.ffn": "swiglu",
+    "model.decoder.sharing": "joint",
+    "model.decoder.order": "image_first",
+    "model.decoder.image_positions": False,
+    "model.text_tower.width": None,
+    "model.text_tower.depth": None,
+    "model.text_tower.num_heads": None,
+    "model.text_tower.embed_dim": None,
+    "model.patch_order": "raster",
+    "prefix.alpha": None,
+    "prefix.beta": None,
+    "prefix.low": None,
+    "prefix.high": None,
+    "prefix.full_attention": 0.0,
+    "prefix.per": "image",
+    "objective.name": "aimv2",
+    "objective.pixel_targets": "standardised",
+    "objective.parallel_fraction": 0.75,
+    "objective.temperature": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TransformerConfig:
-    """Width, depth and heads of a stack of pre-norm RMSNorm and SwiGLU blocks (paper section 2.2)."""
+    """Width, depth and heads of a stack of pre-norm blocks without biases in their products (paper section 2.2).
+
+    Attributes:
+        norm: ``rms`` is the paper's; ``layer`` is LayerNorm with its gain and shift, as in AIM v1.
+        ffn: ``swiglu`` is the paper's; ``gelu`` is AIM v1's two-layer MLP.
+    """
 
     width: int = Field(gt=0)
     depth: int = Field(gt=0)
     num_heads: int = Field(gt=0)
+    norm: Literal["rms", "layer"] = "rms"
+    ffn: Literal["swiglu", "gelu"] = "swiglu"
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
@@ -36,27 +71,89 @@ class TransformerConfig:
 
     @property
     def ffn_hidden(self) -> int:
-        """2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``): 2816 at width 1024."""
+        """SwiGLU: 2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``), 2816 at width 1024. GELU:
+        4 x width (AIM v1), which has as many weights but for the rounding."""
+        if self.ffn == "gelu":
+            return 4 * self.width
         return -(-int(4 * self.width * 2 / 3) // 256) * 256
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EncoderConfig(TransformerConfig):
+    """The vision encoder.
+
+    Attributes:
+        attention: in training; every later use has full attention. ``prefix`` shows the first M patches to all and is
+            causal after them (the paper's); ``causal``; ``bidirectional`` hides nothing, so that a pixel loss beside it
+            scores patches which the features have seen. ``auto`` is the objective's own: prefix, but bidirectional for
+            cappa, clip and siglip.
+        positions: ``learned``, a vector per patch, as all fixed-resolution models have it; ``sincos``, a function of
+            row and column, as AIM v1 and the native-resolution AIMv2-L, which takes any size of image.
+    """
+
+    attention: Literal["auto", "prefix", "causal", "bidirectional"] = "auto"
+    positions: Literal["learned", "sincos"] = "learned"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.positions == "sincos" and self.width % 4:
+            raise ValueError(f"width={self.width} is not a multiple of 4, which positions='sincos' needs")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DecoderConfig(TransformerConfig):
+    """The decoder over image features and caption tokens.
+
+    Attributes:
+        sharing: ``joint`` is one decoder for both (the paper's); ``separate`` is two of the same size, one that
+            predicts patches from the image features, and one that predicts tokens from the image features and the
+            caption. The paper compares them in Table 9d without saying how the two are built.
+        order: which part comes first. ``image_first`` is the paper's, never ablated; with ``text_first`` captions are
+            predicted without the image and patches with the caption.
+        image_positions: whether image features get a learned position here too; the released code gives them none.
+    """
+
+    sharing: Literal["joint", "separate"] = "joint"
+    order: Literal["image_first", "text_first"] = "image_first"
+    image_positions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TextTowerConfig:
+    """The text encoder of contrastive objectives: causal, pooled at end-of-text (ml-aim's LiT tower).
+
+    Attributes:
+        width, depth, num_heads: None is the decoder's, so that objectives compare at like size. 768, 12 and 6 in LiT.
+        embed_dim: of the space in which images and texts meet; None is the tower's width, as in LiT.
+    """
+
+    width: int | None = Field(default=None, gt=0)
+    depth: int | None = Field(default=None, gt=0)
+    num_heads: int | None = Field(default=None, gt=0)
+    embed_dim: int | None = Field(default=None, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ModelConfig:
-    """Encoder, decoder and the sizes of what goes in and out.
+    """The parts and the sizes of what goes in and out. Which parts a run has, its objective says.
 
     Attributes:
         image_px: side of the square input image.
         patch_px: side of a square patch; the paper has 224 px images and 14 px patches.
         vocab_size: rows of the token embedding; the tokenizer may use fewer. 32,000 in the paper.
         max_text_tokens: T, tokens of a caption after truncation and padding; 77 in the paper.
+        patch_order: in which patches are read and predicted. ``raster``, row by row, is the paper's; ``spiral`` runs
+            outwards from the centre; ``random`` is one permutation for all images and runs (AIM v1 Table 3b).
     """
 
-    encoder: TransformerConfig
-    decoder: TransformerConfig
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+    text_tower: TextTowerConfig = TextTowerConfig()
     image_px: int = Field(gt=0)
     patch_px: int = Field(gt=0)
     vocab_size: int = Field(gt=2)
     max_text_tokens: int = Field(gt=1)
+    patch_order: Literal["raster", "spiral", "random"] = "raster"
 
     def __post_init__(self) -> None:
         if self.image_px % self.patch_px:
@@ -65,36 +162,77 @@ class ModelConfig:
             raise ValueError(
                 f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; two are needed to predict"
             )
+        if self.tower.width % self.tower.num_heads:
+            raise ValueError(
+                f"text_tower: width={self.tower.width} is not divisible by num_heads={self.tower.num_heads}"
+                " (None is the decoder's)"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side: 16 at 224 px with 14 px patches."""
+        return self.image_px // self.patch_px
 
     @property
     def num_patches(self) -> int:
         """I: 256 at 224 px with 14 px patches."""
-        return (self.image_px // self.patch_px) ** 2
+        return self.grid**2
 
     @property
     def patch_dim(self) -> int:
         """Values in a patch: 588 at 14 px."""
         return 3 * self.patch_px**2
 
+    @property
+    def tower(self) -> "Tower":
+        """The text tower with the decoder's sizes filled in."""
+        own, decoder = self.text_tower, self.decoder
+        width = own.width or decoder.width
+        return Tower(width, own.depth or decoder.depth, own.num_heads or decoder.num_heads, own.embed_dim or width)
+
+
+class Tower(NamedTuple):
+    """The sizes of a text tower, and of the space it shares with images."""
+
+    width: int
+    depth: int
+    num_heads: int
+    embed_dim: int
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ObjectiveConfig:
-    """Total loss = text + pixel_weight x pixel (paper section 2.1).
+    """What is optimised.
 
     Attributes:
-        pixel_weight: alpha; 0.4 in the paper (section 5, Table 9c).
+        name: one of ``aimv2.objectives.REGISTRY``. ``aimv2``: captions and pixels; ``caption``; ``image_only``: pixels,
+            AIM v1's objective on this decoder; ``cappa``; ``clip``; ``siglip``.
+        pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
         pixel_values: whether a patch's squared error is the mean over its values, as the released code takes it and
             for which alpha = 0.4 is meant, or their sum, as the paper's formula is printed.
         pixel_patches: ``batch`` is the mean over all scored patches of the batch, as the released code takes it;
             ``image`` is each image's sum over I, averaged over images, as the paper's formula is printed.
+        pixel_targets: ``standardised``, each patch by its own mean and deviation (the paper's, after MAE), or ``raw``,
+            the network's input as it is.
         supervise_eos: whether the end-of-text token is a target. Figure 1 draws it as one; the released config ignores
             id 1, which is end-of-text and padding at once, and we follow the config.
+        parallel_fraction: of a batch, predicted in parallel; cappa only. 0.75 in its paper (arXiv 2306.07915).
+        temperature: at the start of training; clip and siglip. None is the objective's own: 0.07 for clip (ml-l3m), 0.1
+            for siglip (arXiv 2303.15343).
     """
 
+    name: str = "aimv2"
     pixel_weight: float = Field(default=0.4, ge=0)
     pixel_values: Literal["mean", "sum"] = "mean"
     pixel_patches: Literal["batch", "image"] = "batch"
+    pixel_targets: Literal["standardised", "raw"] = "standardised"
     supervise_eos: bool = False
+    parallel_fraction: float = Field(default=0.75, ge=0, le=1)
+    temperature: float | None = Field(default=None, gt=0)
+
+    def __post_init__(self) -> None:
+        if self.name not in REGISTRY:
+            raise unknown("objective.name", self.name, REGISTRY)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -329,11 +467,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What a run computes: every field, by its path, unless NOT_IDENTITY lists it."""
+    """What a run computes: every field, by its path, unless NOT_IDENTITY lists it or it holds its value in ADDED."""
     return {
         key: value
         for key, value in flatten(to_dict(config)).items()
-        if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY)
+        if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY) and not (key in ADDED and value == ADDED[key])
     }
 
 
@@ -356,7 +494,7 @@ def untrained(config: RunConfig) -> RunConfig:
         budget=BudgetConfig(samples=0, batch_size=1),
         prefix=PrefixLaw(),
         data=dataclasses.replace(config.data, descriptive_fraction=DataConfig().descriptive_fraction),
-        objective=ObjectiveConfig(supervise_eos=config.objective.supervise_eos),
+        objective=ObjectiveConfig(name=config.objective.name, supervise_eos=config.objective.supervise_eos),
         augment=AugmentConfig(),
         optimizer=OptimizerConfig(),
         evaluation=dataclasses.replace(

@@ -1,67 +1,209 @@
 """What a run costs, in closed form. A multiply and an add are 2 FLOPs; norms, activations and softmax are left out.
 
-Letters: D encoder width, E decoder width, P values in a patch.
+Letters: I patches, T caption tokens, D encoder width, E decoder or text width, F FFN hidden, P values in a patch, S
+width of a shared space, B images in a batch, L positions.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aimv2.config import ModelConfig, RunConfig, TransformerConfig
+import numpy as np
+
+from aimv2.config import RunConfig, TransformerConfig
 
 BACKWARD_PER_FORWARD = 2  # a gradient for the weights and one for the inputs
 
 
-@dataclass(frozen=True)
-class ForwardFlops:
-    """FLOPs of one forward pass, dense attention (a mask saves nothing here)."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """FLOPs of one part in a forward pass, and what it keeps for the backward pass.
 
-    encoder_per_image: int
-    decoder_per_image: int
-    pixel_head_per_image: int
-    text_head_per_token: int
+    Attributes:
+        module: dotted name of the part in the run's network; its weights are those that no part within it has.
+        products: with weights (and of similarities), per image.
+        attention: scores and mixing as they are computed, every query with every key, per image.
+        useful_attention: of these, what the mask lets through, in the mean over prefix lengths.
+        per_token: for each supervised token (only those meet the vocabulary).
+        of_input: products with the run's input, which needs no gradient, per image; part of ``products``.
+        kept: float32 values kept for the backward pass per image, as torch's CPU kernels keep them. Fused kernels and
+            lower precision keep less.
+        kept_per_token: the same for each supervised token.
+    """
 
-    def total(self, num_images: int, num_supervised_tokens: int) -> int:
-        per_image = self.encoder_per_image + self.decoder_per_image + self.pixel_head_per_image
-        return num_images * per_image + num_supervised_tokens * self.text_head_per_token
+    name: str
+    module: str
+    products: float
+    attention: float = 0
+    useful_attention: float = 0
+    per_token: float = 0
+    of_input: float = 0
+    kept: float = 0
+    kept_per_token: float = 0
+
+    def forward(self, num_images: float, num_tokens: float) -> float:
+        """FLOPs of a forward pass with this many supervised tokens in all."""
+        return num_images * (self.products + self.attention) + num_tokens * self.per_token
+
+    def train(self, num_images: float, num_tokens: float) -> float:
+        """FLOPs of a forward and a backward pass."""
+        passes = 1 + BACKWARD_PER_FORWARD
+        return passes * self.forward(num_images, num_tokens) - num_images * self.of_input
 
 
-def forward_flops(model: ModelConfig) -> ForwardFlops:
-    """The parts of a pre-training forward pass. Only supervised tokens meet the vocabulary."""
-    patches, D, E = model.num_patches, model.encoder.width, model.decoder.width
-    patch_embed = 2 * patches * model.patch_dim * D
-    image_proj = 2 * patches * D * E
-    return ForwardFlops(
-        encoder_per_image=patch_embed + _blocks(model.encoder, patches),
-        decoder_per_image=image_proj + _blocks(model.decoder, patches + 1 + model.max_text_tokens),
-        pixel_head_per_image=2 * patches * E * model.patch_dim,
-        text_head_per_token=2 * E * model.vocab_size,
+def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
+    """FLOPs of a forward pass with this many supervised tokens in all."""
+    return round(sum(part.forward(num_images, num_tokens) for part in parts))
+
+
+def train_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
+    """Forward and backward."""
+    return round(sum(part.train(num_images, num_tokens) for part in parts))
+
+
+def encoder_cost(config: RunConfig) -> Part:
+    """Patch embedding and blocks."""
+    model, encoder = config.model, config.model.encoder
+    embed = 2 * model.num_patches * model.patch_dim * encoder.width
+    # Kept besides the blocks': the image, and what the norms of patches and of features keep.
+    kept = 3 * model.image_px**2 + 2 * model.num_patches * _kept_by_norm(encoder)
+    return _stack(
+        "encoder",
+        "encoder",
+        encoder,
+        model.num_patches,
+        useful_share=visible_share(config),
+        products=embed,
+        of_input=embed,
+        kept=kept,
+        has_mask=encoder.attention in ("prefix", "causal"),
     )
 
 
-def train_flops(model: ModelConfig, num_images: int, num_supervised_tokens: int) -> int:
-    """Forward and backward."""
-    return (1 + BACKWARD_PER_FORWARD) * forward_flops(model).total(num_images, num_supervised_tokens)
+def decoder_cost(
+    config: RunConfig, name: str, module: str, *, reads_text: bool, parallel_fraction: float = 0.0
+) -> Part:
+    """Projection of the image features and blocks over them and, if it reads text, BOS and T tokens.
+
+    Args:
+        parallel_fraction: share of the captions whose positions see each other both ways.
+    """
+    model = config.model
+    patches, D, E = model.num_patches, model.encoder.width, model.decoder.width
+    length = patches + (1 + model.max_text_tokens if reads_text else 0)
+    causal = length * (length + 1) / 2
+    text = length - patches
+    seen = causal + parallel_fraction * text * (text - 1) / 2
+    return _stack(
+        name,
+        module,
+        model.decoder,
+        length,
+        useful_share=seen / length**2,
+        products=2 * patches * D * E,
+        kept=length * _kept_by_norm(model.decoder),
+        has_mask=parallel_fraction > 0 or (reads_text and model.decoder.order == "text_first"),
+    )
 
 
-def max_train_flops(config: RunConfig) -> int:
-    """Training FLOPs of a run if every caption filled its T tokens: what can be said before the captions are read."""
-    samples = config.budget.samples
-    return train_flops(config.model, samples, samples * config.model.max_text_tokens)
+def pixel_head_cost(config: RunConfig, module: str) -> Part:
+    model = config.model
+    patches, E, P = model.num_patches, model.decoder.width, model.patch_dim
+    # Kept: the differences between predictions and targets; the states are kept by the norm.
+    return Part(name="pixel head", module=module, products=2 * patches * E * P, kept=patches * P)
 
 
-def num_parameters(model: ModelConfig) -> dict[str, int]:
-    """Parameters of the encoder and of the decoder with its heads."""
-    D, E, P = model.encoder.width, model.decoder.width, model.patch_dim
-    encoder = P * D + D + D + model.num_patches * D + _block_parameters(model.encoder) + D
-    text = model.vocab_size * E + E + (1 + model.max_text_tokens) * E
-    heads = E * P + E * model.vocab_size
-    return {"encoder": encoder, "decoder": D * E + E + text + _block_parameters(model.decoder) + E + heads}
+def text_head_cost(config: RunConfig, module: str) -> Part:
+    model = config.model
+    E, V = model.decoder.width, model.vocab_size
+    return Part(name="text head", module=module, products=0, per_token=2 * E * V, kept_per_token=E + V)
 
 
-def _blocks(config: TransformerConfig, length: int) -> int:
-    projections = 4 * config.width**2 + 3 * config.width * config.ffn_hidden
-    attention = 2 * length * config.width  # scores and mixing, per position
-    return 2 * config.depth * length * (projections + attention)
+def image_head_cost(config: RunConfig) -> Part:
+    """Attention pooling with one query, and the projection into the shared space."""
+    model = config.model
+    patches, D, S = model.num_patches, model.encoder.width, model.tower.embed_dim
+    attention = 4 * patches * D
+    return Part(
+        name="image head",
+        module="image_head",
+        products=2 * (2 * patches * D * D + D * D + D * S),
+        attention=attention,
+        useful_attention=attention,
+        kept=2 * patches * D + 2 * D + 2 * S,
+    )
 
 
-def _block_parameters(config: TransformerConfig) -> int:
-    return config.depth * (4 * config.width**2 + 3 * config.width * config.ffn_hidden + 2 * config.width)
+def text_tower_cost(config: RunConfig) -> Part:
+    model, tower = config.model, config.model.tower
+    length = model.max_text_tokens
+    stack = TransformerConfig(
+        width=tower.width,
+        depth=tower.depth,
+        num_heads=tower.num_heads,
+        norm=model.decoder.norm,
+        ffn=model.decoder.ffn,
+    )
+    projection = 2 * tower.width * tower.embed_dim
+    share = (length + 1) / (2 * length)
+    kept = 2 * tower.width + 2 * tower.embed_dim
+    return _stack(
+        "text tower", "text_tower", stack, length, useful_share=share, products=projection, kept=kept, has_mask=False
+    )
+
+
+def similarity_cost(config: RunConfig) -> Part:
+    """Every image of a batch with every text."""
+    B, S = config.budget.batch_size, config.model.tower.embed_dim
+    return Part(name="similarity", module="similarity", products=2 * B * S, kept=2 * B)
+
+
+def visible_share(config: RunConfig) -> float:
+    """Share of the encoder's query-key pairs that training's mask lets through, in the mean over prefix lengths."""
+    patches = config.model.num_patches
+    attention = config.model.encoder.attention
+    assert attention != "auto", "resolve it first: the objective says what it is"
+    if attention == "bidirectional":
+        return 1.0
+    if attention == "causal":
+        return (patches + 1) / (2 * patches)
+    prefix_I = np.arange(1, patches + 1)
+    seen_I = prefix_I**2 + (patches * (patches + 1) - prefix_I * (prefix_I + 1)) / 2
+    return float(config.prefix.pmf(patches) @ seen_I) / patches**2
+
+
+def _stack(
+    name: str,
+    module: str,
+    config: TransformerConfig,
+    length: int,
+    *,
+    useful_share: float,
+    products: float,
+    kept: float,
+    has_mask: bool,
+    of_input: float = 0,
+) -> Part:
+    """A stack of blocks, and what is given besides."""
+    D, F = config.width, config.ffn_hidden
+    is_gated = config.ffn == "swiglu"
+    weights = 4 * D**2 + (3 if is_gated else 2) * D * F
+    attention = config.depth * 4 * length**2 * D
+    # Per position: norms; q, k and v, the mixed values and each head's normaliser; then what the FFN's chain rule
+    # needs: gate and up, silu of the gate, and what goes down, or GELU's input and output.
+    by_block = length * (2 * _kept_by_norm(config) + 4 * D + config.num_heads + (4 if is_gated else 2) * F)
+    if has_mask:
+        by_block += length**2
+    return Part(
+        name=name,
+        module=module,
+        products=products + config.depth * 2 * length * weights,
+        attention=attention,
+        useful_attention=attention * useful_share,
+        of_input=of_input,
+        kept=kept + config.depth * by_block,
+    )
+
+
+def _kept_by_norm(config: TransformerConfig) -> int:
+    """Values per position: input, statistics and output; of RMSNorm, not fused on the CPU, the scaled input too."""
+    return (3 * config.width + 1) if config.norm == "rms" else (2 * config.width + 2)

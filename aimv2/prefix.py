@@ -1,76 +1,121 @@
 """Prefix laws: how many of an image's first patches attend to each other in both directions.
 
-Letters: I patches per image, M prefix length in patches, M in 1..I-1.
+Letters: I patches per image, M prefix length in patches, M in 1..I; M = I is full attention, with no patch left to
+predict.
 """
 
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from scipy.special import betainc
 
 from aimv2 import address
 
+PARAMETERS = {
+    "uniform": (),
+    "uniform_figure1": (),
+    "fixed": ("fraction",),
+    "beta": ("alpha", "beta"),
+    "truncated": ("low", "high"),
+    "causal": (),
+}
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class PrefixLaw:
-    """The distribution of M, drawn for every image by itself.
+    """The distribution of M.
 
     Attributes:
         law: ``uniform`` on {1..I-1} (the paper's); ``uniform_figure1`` on {0..I-1}, as its pseudo-code draws, where 0
             is the same as 1: the first patch sees only itself either way and is never predicted; ``fixed``,
-            M = fraction x I; ``causal``, M = 1, a plain causal mask.
+            M = fraction x I; ``beta``, a Beta distribution cut into I-1 equal bins, skewed to short prefixes if
+            alpha < beta and to long ones if alpha > beta; ``truncated``, uniform from low x I to high x I; ``causal``,
+            M = 1, a plain causal mask.
         fraction: of the image's patches, in (0, 1); for ``fixed`` only.
+        alpha, beta: above 0; for ``beta`` only.
+        low, high: fractions of the image's patches, 0 <= low <= high <= 1; for ``truncated`` only.
+        full_attention: chance of M = I instead, an image with full attention and no pixel loss.
+        per: ``image``, M is drawn for every image by itself (the paper's); ``batch``, once for all images of a step.
 
-    Source: AIMv2 section 2.2 and ml-l3m ``prefix_range: [1, 255]``, which the default follows against Figure 1.
+    Source: AIMv2 section 2.2 and ml-l3m ``prefix_range: [1, 255]``, which the default follows against Figure 1. The
+    paper ablates none of this.
     """
 
-    law: Literal["uniform", "uniform_figure1", "fixed", "causal"] = "uniform"
+    law: Literal["uniform", "uniform_figure1", "fixed", "beta", "truncated", "causal"] = "uniform"
     fraction: float | None = None
+    alpha: float | None = Field(default=None, gt=0)
+    beta: float | None = Field(default=None, gt=0)
+    low: float | None = Field(default=None, ge=0, le=1)
+    high: float | None = Field(default=None, ge=0, le=1)
+    full_attention: float = Field(default=0.0, ge=0, lt=1)
+    per: Literal["image", "batch"] = "image"
 
     def __post_init__(self) -> None:
-        if (self.law == "fixed") != (self.fraction is not None):
-            raise ValueError(
-                f"fraction={self.fraction} with law={self.law!r}: 'fixed' needs a fraction in (0, 1), others take none"
-            )
+        for name in ("fraction", "alpha", "beta", "low", "high"):
+            value, is_needed = getattr(self, name), name in PARAMETERS[self.law]
+            if (value is not None) != is_needed:
+                needs = " and ".join(PARAMETERS[self.law]) or "no parameter"
+                raise ValueError(f"{name}={value} with law={self.law!r}, which takes {needs}")
         if self.fraction is not None and not 0 < self.fraction < 1:
             raise ValueError(
                 f"fraction={self.fraction} must be above 0 and below 1: a prefix needs one patch and leaves one"
             )
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low={self.low} must not exceed high={self.high}")
 
     def pmf(self, num_patches: int) -> np.ndarray:
-        """Probability of each prefix length 1..I-1: float64 [I-1], entry m-1 for M = m.
+        """Probability of each prefix length 1..I: float64 [I], entry m-1 for M = m.
 
         Raises:
             ValueError: fewer than 2 patches, which would leave none to predict.
         """
         if num_patches < 2:
             raise ValueError(f"num_patches={num_patches} must be at least 2 to leave a patch to predict")
-        pmf = np.zeros(num_patches - 1)
+        pmf = np.zeros(num_patches)
+        below_full = pmf[:-1]
         if self.law == "uniform":
-            pmf[:] = 1 / (num_patches - 1)
+            below_full[:] = 1 / (num_patches - 1)
         elif self.law == "uniform_figure1":
-            pmf[:] = 1 / num_patches
-            pmf[0] = 2 / num_patches
+            below_full[:] = 1 / num_patches
+            below_full[0] = 2 / num_patches
         elif self.law == "causal":
-            pmf[0] = 1
-        else:
-            assert self.fraction is not None, "checked on construction"
-            pmf[prefix_len_at(self.fraction, num_patches) - 1] = 1
+            below_full[0] = 1
+        elif self.fraction is not None:
+            below_full[prefix_len_at(self.fraction, num_patches) - 1] = 1
+        elif self.alpha is not None and self.beta is not None:
+            below_full[:] = np.diff(betainc(self.alpha, self.beta, np.linspace(0, 1, num_patches)))
+        elif self.low is not None and self.high is not None:
+            first, last = (prefix_len_at(fraction, num_patches) for fraction in (self.low, self.high))
+            below_full[first - 1 : last] = 1 / (last - first + 1)
+        if self.full_attention:
+            below_full *= 1 - self.full_attention
+            pmf[-1] = self.full_attention
         return pmf
 
-    def draw(self, *, seed: int, epoch_B: np.ndarray, sample_id_B: np.ndarray, num_patches: int) -> np.ndarray:
-        """Prefix lengths of a batch: int64 [B], each in 1..I-1.
+    def draw(
+        self, *, seed: int, epoch_B: np.ndarray, sample_id_B: np.ndarray, step: int, num_patches: int
+    ) -> np.ndarray:
+        """Prefix lengths of a batch: int64 [B], each in 1..I.
 
-        Each image inverts the law's distribution function at one uniform number from its own address, so arms with
-        different laws share that number and stay paired.
+        The law's distribution function is inverted at one uniform number: from each sample's own address, or from the
+        step's. So arms with different laws share these numbers and stay paired.
+
+        Args:
+            step: number of the batch; read by ``per='batch'`` only.
         """
-        cdf = np.cumsum(self.pmf(num_patches))
-        uniform_B = address.uniforms(
-            seed=seed, purpose="prefix", epoch_B=epoch_B, sample_id_B=sample_id_B, num_draws=1
-        )[:, 0]
-        # The last entry of the sum may round to just under 1; the minimum keeps M <= I-1 there.
-        return np.minimum(np.searchsorted(cdf, uniform_B, side="right") + 1, num_patches - 1)
+        if self.per == "batch":
+            uniform = address.generator(seed=seed, purpose="prefix of a batch", sample_id=step).random()
+            uniform_B = np.full(len(sample_id_B), uniform)
+        else:
+            uniform_B = address.uniforms(
+                seed=seed, purpose="prefix", epoch_B=epoch_B, sample_id_B=sample_id_B, num_draws=1
+            )[:, 0]
+        pmf = self.pmf(num_patches)
+        longest = np.flatnonzero(pmf)[-1] + 1
+        # The last entry of the sum may round to just under 1; the minimum keeps M within the law there.
+        return np.minimum(np.searchsorted(np.cumsum(pmf), uniform_B, side="right") + 1, longest)
 
 
 def prefix_len_at(fraction: float, num_patches: int) -> int:

@@ -34,9 +34,9 @@ State = Literal["new", "running", "failed", "done"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A final number, what it is measured in, and how it came about."""
+    """A final number, what it is measured in, and how it came about; None where the run can have no such number."""
 
-    value: float
+    value: float | None
     unit: str
     evaluation: str
 

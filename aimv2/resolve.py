@@ -8,16 +8,21 @@ from aimv2.config import RunConfig
 from aimv2.data import glyphs
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
+from aimv2.objectives import objective
 
 
 def resolve(config: RunConfig) -> RunConfig:
-    """Replace ``auto`` by what the machine has and fill in what the data is made of, so that the name says all.
+    """Replace ``auto`` by what the machine has and the objective wants, and fill in what the data is made of, so that
+    the name says all.
 
     Raises:
-        UsageError: ``device=cuda`` without a CUDA device, a data package or a tokenizer that is not there.
+        UsageError: ``device=cuda`` without a CUDA device, a data package or a tokenizer that is not there, or a value
+            that the objective cannot have.
     """
     import torch
 
+    config = with_attention(config)
+    objective(config.objective.name).check(config)
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,6 +33,15 @@ def resolve(config: RunConfig) -> RunConfig:
         precision = "bfloat16" if device == "cuda" else "float32"
     data = dataclasses.replace(config.data, fingerprint=data_fingerprint(config))
     return dataclasses.replace(config, device=device, precision=precision, data=data)
+
+
+def with_attention(config: RunConfig) -> RunConfig:
+    """The encoder's training attention, as the objective has it where the config leaves it open."""
+    if config.model.encoder.attention != "auto":
+        return config
+    attention = objective(config.objective.name).attention
+    encoder = dataclasses.replace(config.model.encoder, attention=attention)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder))
 
 
 def data_fingerprint(config: RunConfig) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fvcore.nn import parameter_count
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -23,10 +22,10 @@ from aimv2.data.pairs import Pairs, prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
-from aimv2.evaluation.evaluate import CAPTIONS, evaluate
-from aimv2.evaluation.losses import NO_LOSS, caption_loss, prepare_pairs
+from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.lease import LeaseLostError
-from aimv2.model.aimv2 import AIMv2, build
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import Network, build, num_parameters
 from aimv2.record import Attempt, Failure, write_json, write_text
 from aimv2.training.loop import Row, train
 
@@ -60,32 +59,27 @@ def execute(
 def _train_and_evaluate(attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None]) -> None:
     torch.set_num_threads(config.threads)
     train_pairs, held_out, tokenizer = prepare(config.data, config.model)
-    model = build(config.model, seed=config.seed).to(config.device)
-    attempt.write_manifest(manifest(config, model, tokenizer, train_pairs, held_out))
-    shown = held_out.subset(config.evaluation.curve_pairs)
-    curve = [prepare_pairs(shown, tokenizer, config, caption=caption) for caption in CAPTIONS]
-
-    def held_out_loss(model: AIMv2) -> float:
-        return sum((caption_loss(model, data, config) for data in curve), NO_LOSS).nats_per_token
-
+    model = build(config).to(config.device)
+    attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out))
     flops = train(
         config,
         model,
         TrainBatches(config, train_pairs, tokenizer),
         attempt=attempt,
-        held_out_loss=held_out_loss,
+        held_out=held_out_curve(held_out, tokenizer, config),
         on_rows=on_rows,
     )
     train_seconds = attempt.seconds
     metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
     shown = held_out.subset(config.evaluation.num_examples)
-    write_json(attempt.folder / "examples.json", examples(model, shown, tokenizer, config))
+    written = examples(model, shown, tokenizer, config) if isinstance(model, EncoderDecoder) else []
+    write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
     _save_weights(model, attempt.folder / "weights.safetensors")
     attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
 
 
-def _save_weights(model: AIMv2, path: Path) -> None:
+def _save_weights(model: Network, path: Path) -> None:
     """Write the model's state whole or not at all."""
     partial = path.with_name(f".{path.name}")
     try:
@@ -95,11 +89,8 @@ def _save_weights(model: AIMv2, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def manifest(
-    config: RunConfig, model: AIMv2, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs
-) -> dict[str, Any]:
+def manifest(config: RunConfig, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs) -> dict[str, Any]:
     """Where, with what and on which data the run was done."""
-    parameters = parameter_count(model)
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},
@@ -112,7 +103,7 @@ def manifest(
         "train_pairs": len(train_pairs),
         "held_out_pairs": len(held_out),
         "tokenizer": tokenizer.fingerprint,
-        "parameters": {part: parameters[part] for part in ("encoder", "decoder")},
+        "parameters": num_parameters(config),
     }
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 from ablations.study import Cell
 from aimv2.record import RunFolder, read_json
 
+METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation"]
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -19,6 +21,7 @@ class Evidence:
         runs: a row per finished cell: ``arm``, ``seed``, ``run``, cost and provenance.
         metrics: a row per finished cell and final metric: ``arm``, ``seed``, ``metric``, ``value``, ``unit``,
             ``evaluation``.
+        not_applicable: the same for metrics that a cell's objective cannot have; ``value`` is empty.
         curves: a row per finished cell and step.
         missing: a row per unfinished cell: ``arm``, ``seed``, ``run``, ``reason``.
         examples: per arm, the captions that its first finished seed wrote.
@@ -26,6 +29,7 @@ class Evidence:
 
     runs: pd.DataFrame
     metrics: pd.DataFrame
+    not_applicable: pd.DataFrame
     curves: pd.DataFrame
     missing: pd.DataFrame
     examples: dict[str, list[dict[str, Any]]]
@@ -57,7 +61,9 @@ class Evidence:
 
 def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     """Read every cell's run, finished or not."""
-    runs, metrics, curves, missing = [], [], [], []
+    runs, curves, missing = [], [], []
+    metrics: list[dict[str, Any]] = []
+    not_applicable: list[dict[str, Any]] = []
     examples: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         run = RunFolder(runs_dir, cell.name)
@@ -81,18 +87,20 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
                 "commit": manifest["commit"],
                 "torch": manifest["versions"]["torch"],
                 "encoder_parameters": manifest["parameters"]["encoder"],
-                "decoder_parameters": manifest["parameters"]["decoder"],
+                "other_parameters": sum(manifest["parameters"].values()) - manifest["parameters"]["encoder"],
                 "train_pairs": manifest["train_pairs"],
                 "held_out_pairs": manifest["held_out_pairs"],
             }
         )
-        metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
+        for name, metric in result["metrics"].items():
+            (metrics if metric["value"] is not None else not_applicable).append({**where, "metric": name, **metric})
         curves.append(run.metrics().assign(arm=cell.arm, seed=cell.seed))
         if cell.arm not in examples:
             examples[cell.arm] = read_json(run.file("examples.json"))
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
-        metrics=pd.DataFrame(metrics, columns=["arm", "seed", "metric", "value", "unit", "evaluation"]),
+        metrics=pd.DataFrame(metrics, columns=METRIC_COLUMNS),
+        not_applicable=pd.DataFrame(not_applicable, columns=METRIC_COLUMNS),
         curves=pd.concat([c for c in curves if len(c)], ignore_index=True) if any(map(len, curves)) else pd.DataFrame(),
         missing=pd.DataFrame(missing, columns=["arm", "seed", "run", "reason"]),
         examples=examples,

@@ -52,7 +52,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
         "runs": f"{len(runs)} of {len(cells)} finished",
         "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
         "encoder": f"{stack.format(model.encoder)}, {size('encoder')}; {patches}",
-        "decoder": f"{stack.format(model.decoder)}, {size('decoder')}, heads included; {model.vocab_size} tokens",
+        "decoder": f"{stack.format(model.decoder)}, {size('other')}, heads included; {model.vocab_size} tokens",
         "data": f"glyphs ({', '.join(config.data.sources)}): {pairs}",
         "hardware": f"{seen('hardware')}; threads a run: {seen('threads')}; {config.precision}",
         "software": f"torch {seen('torch')}; commit {seen('commit')}",
@@ -99,7 +99,7 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
         ]
         for arm in arms:
             if arm not in values or values[arm].isna().all():
-                cells.append("not measured")
+                cells.append(_absent(evidence, arm, metric))
                 continue
             lines = [_show(mean_interval(values[arm].dropna().to_numpy()), digits=3)]
             if arm != study.baseline:
@@ -107,6 +107,13 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
             cells.append(lines)
         table.rows.append(cells)
     return table
+
+
+def _absent(evidence: Evidence, arm: str, metric: str) -> str:
+    """Why an arm lacks a metric: its objective has no such number, or nothing measured it yet."""
+    table = evidence.not_applicable
+    is_known = ((table["arm"] == arm) & (table["metric"] == metric)).any()
+    return "not applicable" if is_known else "not measured"
 
 
 def cost_table(study: Study, evidence: Evidence) -> Table:

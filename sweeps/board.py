@@ -16,6 +16,7 @@ from sweeps.executors import ExecutorConfig
 from sweeps.plan import Plan
 
 LINE_SECONDS = 30.0
+LOSSES = ("text_loss", "pixel_loss", "contrastive_loss")
 DIED = Failure("worker died", "it ended without a word; killed, or out of memory?")
 
 
@@ -87,7 +88,8 @@ class Board:
             if name not in self._tasks:
                 self._tasks[name] = self._single.add_task(self._titles[name], total=budget or 1, state="")
             at_end = row.get("samples", 0) >= budget
-            state = "evaluating" if at_end else f"text {row['text_loss']:.3f}" if "text_loss" in row else "starting"
+            losses = [f"{name.removesuffix('_loss')} {row[name]:.3f}" for name in LOSSES if name in row]
+            state = "evaluating" if at_end else ", ".join(losses) or "starting"
             self._single.update(self._tasks[name], completed=row.get("samples", 0), state=state)
 
 

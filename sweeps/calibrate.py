@@ -23,6 +23,7 @@ def images_per_second(config: RunConfig, *, keep: bool) -> float:
 
     shape = [
         asdict(config.model),
+        config.objective.name,
         config.budget.batch_size,
         config.precision,
         hardware(config.device),
@@ -43,8 +44,9 @@ def images_per_second(config: RunConfig, *, keep: bool) -> float:
 def _measure(config: RunConfig) -> float:
     import torch
 
-    from aimv2.model.aimv2 import build
-    from aimv2.objectives import aimv2_losses
+    from aimv2.data.batches import Batch
+    from aimv2.model.network import build
+    from aimv2.objectives import objective
     from aimv2.training.device import autocast
     from aimv2.training.optimizer import build_optimizer
 
@@ -52,22 +54,30 @@ def _measure(config: RunConfig) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        model = build(model_config, seed=0).to(config.device)
+        model = build(config).to(config.device)
+        goal = objective(config.objective.name)
         optimizer = build_optimizer(model, config.optimizer)
         generator = torch.Generator().manual_seed(0)
         image = torch.randn(size, 3, model_config.image_px, model_config.image_px, generator=generator)
         token_BT = torch.randint(2, model_config.vocab_size, (size, model_config.max_text_tokens), generator=generator)
         prefix_len_B = torch.randint(1, model_config.num_patches, (size,), generator=generator)
-        batch = [t.to(config.device) for t in (image, token_BT, prefix_len_B, torch.arange(0, token_BT.numel(), 2))]
+        batch = Batch(
+            image=image,
+            token_BT=token_BT,
+            prefix_len_B=prefix_len_B,
+            supervised_N=torch.arange(0, token_BT.numel(), 2),
+            text_len_B=torch.full((size,), model_config.max_text_tokens),
+            num_scored=int((model_config.num_patches - prefix_len_B).sum()),
+        ).to(torch.device(config.device))
         seconds = []
         for _ in range(STEPS):
             start = time.perf_counter()
             with autocast(config):
-                pixel, text = aimv2_losses(model, *batch, config=config.objective, patch_px=model_config.patch_px)
-            (text + pixel).backward()
+                loss = goal.losses(model, batch, config).total
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            pixel.item()  # waits for the device
+            loss.item()  # waits for the device
             seconds.append(time.perf_counter() - start)
         return size / min(seconds)  # the first steps warm up, and others may be disturbed
     finally:

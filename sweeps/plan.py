@@ -5,7 +5,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ablations.study import Cell
-from aimv2.cost import max_train_flops, num_parameters
+from aimv2.config import RunConfig
+from aimv2.cost import train_flops
+from aimv2.model.network import num_parameters
+from aimv2.objectives import objective
 from aimv2.record import RunFolder, State
 
 BYTES_PER_PARAMETER = 4
@@ -46,5 +49,14 @@ class Plan:
 
     def disk_bytes(self, names: list[str]) -> int:
         """Weights kept by these runs; the rest of a run is small beside them."""
-        models = (self.cell_of[name].config.model for name in names)
-        return BYTES_PER_PARAMETER * sum(sum(num_parameters(model).values()) for model in models)
+        configs = [self.cell_of[name].config for name in names]
+        distinct = {(config.model, config.objective): config for config in configs}
+        sizes = {key: num_parameters(config) for key, config in distinct.items()}
+        return BYTES_PER_PARAMETER * sum(sum(sizes[config.model, config.objective].values()) for config in configs)
+
+
+def max_train_flops(config: RunConfig) -> int:
+    """Training FLOPs of a run if every caption filled its T tokens: what can be said before the captions are read."""
+    samples = config.budget.samples
+    parts = objective(config.objective.name).cost(config)
+    return train_flops(parts, samples, samples * config.model.max_text_tokens)

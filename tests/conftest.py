@@ -8,14 +8,18 @@ import torch
 from aimv2.config import (
     BudgetConfig,
     DataConfig,
+    DecoderConfig,
+    EncoderConfig,
     EvaluationConfig,
     LogConfig,
     ModelConfig,
     ProbeConfig,
     RunConfig,
-    TransformerConfig,
 )
+from aimv2.data.batches import Batch
 from aimv2.data.pairs import load_pairs, load_tokenizer, split
+
+END_ID = 1  # end-of-text and padding
 
 torch.set_num_threads(1)  # per-step losses are pinned, and threads change the order of sums
 
@@ -32,8 +36,8 @@ def tiny(cache_dir) -> RunConfig:
     return RunConfig(
         scale="test",
         model=ModelConfig(
-            encoder=TransformerConfig(width=32, depth=2, num_heads=2),
-            decoder=TransformerConfig(width=32, depth=1, num_heads=2),
+            encoder=EncoderConfig(width=32, depth=2, num_heads=2, attention="prefix"),
+            decoder=DecoderConfig(width=32, depth=1, num_heads=2),
             image_px=16,
             patch_px=4,
             vocab_size=512,
@@ -72,6 +76,22 @@ def tokens(tiny):
     """Random captions for the tiny model: int64 [6, 12]."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(3, tiny.model.vocab_size, (6, tiny.model.max_text_tokens), generator=generator)
+
+
+@pytest.fixture
+def batch(tiny, images, tokens):
+    """A training batch of these for the tiny model; captions of lengths 1 to 6, the rest padding."""
+    text_len_B = torch.arange(1, 7)
+    token_BT = torch.where(torch.arange(tokens.shape[1]) < text_len_B[:, None] - 1, tokens, END_ID)
+    prefix_len_B = torch.tensor([1, 3, 8, 12, 14, 15])
+    return Batch(
+        image=images,
+        token_BT=token_BT,
+        prefix_len_B=prefix_len_B,
+        supervised_N=(token_BT != END_ID).flatten().nonzero().squeeze(1),
+        text_len_B=text_len_B,
+        num_scored=int((tiny.model.num_patches - prefix_len_B).sum()),
+    )
 
 
 @pytest.fixture(scope="session")

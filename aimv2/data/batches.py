@@ -23,15 +23,22 @@ class Batch(NamedTuple):
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
         supervised_N: int64 [N], the supervised tokens' places in the flattened [B x T].
+        text_len_B: int64 [B], tokens up to and including end-of-text.
+        num_scored: patches outside the prefixes, in all; known here, so that nobody asks the device.
     """
 
     image: Tensor
     token_BT: Tensor
     prefix_len_B: Tensor
     supervised_N: Tensor
+    text_len_B: Tensor
+    num_scored: int
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in self._asdict().items() if name != "num_scored"
+        }
+        return self._replace(**moved)
 
 
 class TrainBatches(Dataset[Batch]):
@@ -63,7 +70,11 @@ class TrainBatches(Dataset[Batch]):
         captions = self._captions[row_B, use_description_B.astype(int)].tolist()
         box_B4, flip_B = random_crops(draws("crop", NUM_CROP_DRAWS), config.data.render_px, config.augment)
         prefix_len_B = config.prefix.draw(
-            seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B, num_patches=config.model.num_patches
+            seed=config.seed,
+            epoch_B=epoch_B,
+            sample_id_B=sample_id_B,
+            step=step,
+            num_patches=config.model.num_patches,
         )
         image = torch.from_numpy(self.pairs.images(row_B))
         token_BT = self.tokenizer.encode(captions, config.model.max_text_tokens)
@@ -73,6 +84,8 @@ class TrainBatches(Dataset[Batch]):
             token_BT=torch.from_numpy(token_BT),
             prefix_len_B=torch.from_numpy(prefix_len_B),
             supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT)),
+            text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
+            num_scored=int((config.model.num_patches - prefix_len_B).sum()),
         )
 
 

@@ -93,6 +93,10 @@ class CaptionTokenizer:
             total += len(caption[:end].encode())
         return total
 
+    def lengths(self, token_BT: np.ndarray) -> np.ndarray:
+        """Tokens up to and including the first end-of-text: int64 [B], 1..T."""
+        return (token_BT == self.end_id).argmax(axis=1) + 1
+
     def supervised(self, token_BT: np.ndarray, *, supervise_eos: bool) -> np.ndarray:
         """Which tokens carry a text loss: bool [B, T]; the content, and the first end-of-text if asked for."""
         content_BT = token_BT != self.end_id

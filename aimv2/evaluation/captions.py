@@ -1,41 +1,128 @@
-"""Captions that the model writes for held-out images."""
+"""Captions that the model writes for held-out images.
+
+Letters: B images, K beams, N captions, V vocabulary, E decoder width. All writing keeps what it has read
+(``Decoder.begin``, ``Decoder.extend``), so a token costs one position.
+"""
 
 import base64
 import io
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from aimv2 import address
 from aimv2.config import RunConfig
 from aimv2.data.pairs import Pairs
 from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.losses import prepare_pairs
-from aimv2.model.aimv2 import AIMv2
+from aimv2.model.encoder_decoder import EncoderDecoder
+
+
+def greedy(model: EncoderDecoder, image: Tensor, num_tokens: int) -> Tensor:
+    """The likeliest next token, again and again: int64 [B, num_tokens]. Full attention in the encoder."""
+    return _write(model, image, num_tokens, lambda log_prob_BV, step: log_prob_BV.argmax(dim=-1))
+
+
+def nucleus(model: EncoderDecoder, image: Tensor, num_tokens: int, *, top_p: float, seed: int) -> Tensor:
+    """Sampled from the fewest tokens that together have probability ``top_p``: int64 [B, num_tokens].
+
+    A draw is a function of the seed, the row and the place in the caption.
+
+    Source: arXiv 1904.09751.
+    """
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p} must be above 0 and at most 1")
+
+    def choose(log_prob_BV: Tensor, step: int) -> Tensor:
+        uniform_B = address.uniforms(
+            seed=seed,
+            purpose="nucleus",
+            epoch_B=np.full(len(log_prob_BV), step),
+            sample_id_B=np.arange(len(log_prob_BV)),
+            num_draws=1,
+        )
+        prob_BV, token_BV = log_prob_BV.double().exp().sort(dim=-1, descending=True)
+        before_BV = prob_BV.cumsum(dim=-1) - prob_BV
+        kept_BV = torch.where(before_BV < top_p, prob_BV, 0)
+        reached_BV = kept_BV.cumsum(dim=-1)
+        wanted_B1 = torch.from_numpy(uniform_B).to(prob_BV.device) * reached_BV[:, -1:]
+        # The first place whose sum exceeds the draw; rounding may put the draw at the very end.
+        place_B1 = (reached_BV <= wanted_B1).sum(dim=-1, keepdim=True)
+        last_B1 = (kept_BV > 0).sum(dim=-1, keepdim=True) - 1
+        return token_BV.gather(1, torch.minimum(place_B1, last_B1)).squeeze(1)
+
+    return _write(model, image, num_tokens, choose)
 
 
 @torch.no_grad()
-def greedy(model: AIMv2, image: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    """The likeliest next token, again and again: int64 [B, num_tokens]. Full attention in the encoder."""
+def beam(
+    model: EncoderDecoder, image: Tensor, num_tokens: int, *, num_beams: int, end_id: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The likeliest captions that a search with K beams finds, best first.
+
+    Args:
+        end_id: token after which a caption is finished and keeps its probability; None lets all run to ``num_tokens``.
+
+    Returns:
+        int64 [B, K, num_tokens], padded with ``end_id`` after it, and their log-probabilities [B, K].
+    """
+    if num_beams < 1:
+        raise ValueError(f"num_beams={num_beams} must be at least 1")
     model.eval()
-    features_BID = model.encoder(image)
-    token_BT = torch.empty((len(image), 0), dtype=torch.int64, device=image.device)
-    for _ in range(num_tokens):
-        _, text_BTE = model.decoder(features_BID, token_BT)
-        next_B1 = model.decoder.text_head(text_BTE[:, -1:]).argmax(dim=-1)
-        token_BT = torch.cat([token_BT, next_B1], dim=1)
-    return token_BT
+    B, K = len(image), num_beams
+    # All beams of an image are its copies at first; only one of them may be continued.
+    hidden_NE, cache = model.decoder.begin(model.encoder(image).repeat_interleave(K, dim=0))
+    score_BK = torch.full((B, K), -torch.inf, device=image.device)
+    score_BK[:, 0] = 0
+    token_BKT = torch.empty((B, K, 0), dtype=torch.int64, device=image.device)
+    is_done_BK = torch.zeros((B, K), dtype=torch.bool, device=image.device)
+    for step in range(num_tokens):
+        log_prob_BKV = model.decoder.text_head(hidden_NE).float().log_softmax(dim=-1).view(B, K, -1)
+        V = log_prob_BKV.shape[-1]
+        if end_id is not None:
+            stay_V = torch.full((V,), -torch.inf, device=image.device)
+            stay_V[end_id] = 0
+            log_prob_BKV = torch.where(is_done_BK[..., None], stay_V, log_prob_BKV)
+        score_BK, place_BK = (score_BK[..., None] + log_prob_BKV).flatten(1).topk(K, dim=1)
+        from_BK, next_BK = place_BK // V, place_BK % V
+        token_BKT = torch.cat([token_BKT.gather(1, from_BK[..., None].expand(-1, -1, step)), next_BK[..., None]], dim=2)
+        if end_id is not None:
+            is_done_BK = is_done_BK.gather(1, from_BK) | (next_BK == end_id)
+        if step + 1 < num_tokens:
+            cache.select((torch.arange(B, device=image.device)[:, None] * K + from_BK).flatten())
+            hidden_NE = model.decoder.extend(next_BK.flatten(), cache)
+    return token_BKT, score_BK
 
 
-def examples(model: AIMv2, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> list[dict[str, Any]]:
-    """Images (PNG, base64), their captions and the model's.
+@torch.no_grad()
+def _write(model: EncoderDecoder, image: Tensor, num_tokens: int, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Tokens [B, num_tokens], each chosen from the log-probabilities [B, V] and its place."""
+    model.eval()
+    hidden_BE, cache = model.decoder.begin(model.encoder(image))
+    chosen = []
+    for step in range(num_tokens):
+        token_B = choose(model.decoder.text_head(hidden_BE).float().log_softmax(dim=-1), step)
+        chosen.append(token_B)
+        if step + 1 < num_tokens:
+            hidden_BE = model.decoder.extend(token_B, cache)
+    return torch.stack(chosen, dim=1)
+
+
+def examples(
+    model: EncoderDecoder, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
+) -> list[dict[str, Any]]:
+    """Images (PNG, base64), their captions and the model's; none from a model that writes no captions.
 
     With end-of-text unsupervised, as in the released config, the model never learned to stop, so its caption is cut at
     the reference's number of tokens.
     """
-    if not len(pairs):
+    if not len(pairs) or not hasattr(model.decoder, "text_head"):
         return []
     data = prepare_pairs(pairs, tokenizer, config, caption="name")
     written_NT = greedy(model, data.image.to(config.device), config.model.max_text_tokens - 1).cpu()
@@ -48,13 +135,14 @@ def examples(model: AIMv2, pairs: Pairs, tokenizer: CaptionTokenizer, config: Ru
                 "key": pairs.table["key"][row],
                 "reference": clean(name),
                 "written": tokenizer.decode(written_NT[row, :length].tolist()),
-                "png": _png(data.image[row]),
+                "png": png_base64(data.image[row]),
             }
         )
     return found
 
 
-def _png(image: torch.Tensor) -> str:
+def png_base64(image: Tensor) -> str:
+    """A network input [3, P, P] as a PNG, in base64."""
     stream = io.BytesIO()
     Image.fromarray(unnormalise(image)).save(stream, "png")
     return base64.b64encode(stream.getvalue()).decode()

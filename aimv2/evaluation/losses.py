@@ -11,8 +11,9 @@ from aimv2.config import RunConfig
 from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.model.aimv2 import AIMv2
-from aimv2.objectives import pixel_loss
+from aimv2.losses import pixel_loss
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.objectives.multimodal import pixel_targets
 from aimv2.prefix import prefix_len_at
 from aimv2.training.device import autocast
 
@@ -21,12 +22,13 @@ EVAL_BATCH = 256
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out pairs, prepared once: network inputs [N, 3, P, P], tokens [N, T], supervised [N, T], and the caption
-    bytes that the supervised tokens spell."""
+    """Held-out pairs, prepared once: network inputs [N, 3, P, P], tokens [N, T], supervised [N, T], tokens up to and
+    including end-of-text [N], and the caption bytes that the supervised tokens spell."""
 
     image: torch.Tensor
     token_NT: torch.Tensor
     supervised_NT: torch.Tensor
+    text_len_N: torch.Tensor
     num_bytes: int
 
     def __len__(self) -> int:
@@ -43,6 +45,7 @@ def prepare_pairs(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, 
         image=image,
         token_NT=torch.from_numpy(token_NT),
         supervised_NT=torch.from_numpy(supervised_NT),
+        text_len_N=torch.from_numpy(tokenizer.lengths(token_NT)),
         num_bytes=tokenizer.num_bytes(captions, config.model.max_text_tokens),
     )
 
@@ -72,7 +75,7 @@ NO_LOSS = CaptionLoss(0.0, 0, 0)
 
 
 @torch.no_grad()
-def caption_loss(model: AIMv2, data: HeldOut, config: RunConfig, *, is_causal: bool = False) -> CaptionLoss:
+def caption_loss(model: EncoderDecoder, data: HeldOut, config: RunConfig, *, is_causal: bool = False) -> CaptionLoss:
     """Cross-entropy of the supervised caption tokens, teacher-forced.
 
     Args:
@@ -86,7 +89,8 @@ def caption_loss(model: AIMv2, data: HeldOut, config: RunConfig, *, is_causal: b
         token_BT = token_BT.to(config.device)
         prefix_len_B = torch.ones(len(rows), dtype=torch.int64, device=config.device) if is_causal else None
         with autocast(config):
-            _, text_BTE = model(data.image[rows].to(config.device), token_BT, prefix_len_B)
+            text_len_B = data.text_len_N[rows].to(config.device)
+            _, text_BTE = model(data.image[rows].to(config.device), token_BT, prefix_len_B, text_len_B)
             logits_NV = model.decoder.text_head(text_BTE[:, :-1].flatten(0, 1).index_select(0, place_N))
         target_N = token_BT.flatten().index_select(0, place_N)
         total += F.cross_entropy(logits_NV.float(), target_N, reduction="sum").double().cpu()
@@ -94,8 +98,9 @@ def caption_loss(model: AIMv2, data: HeldOut, config: RunConfig, *, is_causal: b
 
 
 @torch.no_grad()
-def pixel_loss_at(model: AIMv2, data: HeldOut, fraction: float, config: RunConfig) -> float:
-    """The training's pixel loss with every image's prefix at one fraction, so that all arms face the same task.
+def pixel_loss_at(model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig) -> float:
+    """Mean squared error of the training's pixel targets with every image's prefix at one fraction, so that all arms
+    face the same task. Patches that come after the caption are predicted with it.
 
     At full attention there is no patch left to predict, and the loss is not defined (paper facts, trap 11).
     """
@@ -105,11 +110,13 @@ def pixel_loss_at(model: AIMv2, data: HeldOut, fraction: float, config: RunConfi
     for rows in chunks(len(data)):
         image = data.image[rows].to(config.device)
         prefix_len_B = torch.full((len(image),), prefix_len, device=image.device)
-        no_text_BT = torch.empty((len(image), 0), dtype=torch.int64, device=image.device)
+        token_BT, text_len_B = data.token_NT[rows].to(image.device), data.text_len_N[rows].to(image.device)
+        if config.model.decoder.order == "image_first":
+            token_BT = token_BT[:, :0]  # no patch sees them
         with autocast(config):
-            image_BIE, _ = model(image, no_text_BT, prefix_len_B)
+            image_BIE, _ = model(image, token_BT, prefix_len_B, text_len_B)
             predicted_BIP = model.decoder.pixel_head(image_BIE)
-        losses.append(float(pixel_loss(predicted_BIP, image, prefix_len_B, config.model.patch_px)))
+        losses.append(float(pixel_loss(predicted_BIP, pixel_targets(image, config), prefix_len_B)))
         sizes.append(len(image))
     return float(np.average(losses, weights=sizes))
 

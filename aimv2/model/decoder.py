@@ -1,73 +1,192 @@
-"""The multimodal decoder: one causal transformer over image positions, then text positions."""
+"""Decoders: a causal transformer over image positions and text positions, from which heads predict.
+
+Letters: B images, I patches in reading order, T caption tokens, E decoder width, V vocabulary, P values in a patch.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from aimv2.config import ModelConfig
-from aimv2.model.layers import NORM_EPS, Block, init_block_
+from aimv2.model.layers import KeyValues, Stack, build_norm
+from aimv2.model.masks import padded_text_mask, parallel_text_mask
 
 TRUNCATED_STD = 0.87962566103423978  # deviation that a standard normal keeps when cut at -2 and 2
 
+Target = Literal["pixels", "tokens"]
+
+
+@dataclass
+class Cache:
+    """What a decoder has read while it writes captions: keys and values by layer, and the tokens among it."""
+
+    layers: list[KeyValues]
+    num_tokens: int = field(default=0)
+
+    def select(self, row_B: Tensor) -> None:
+        """Keep these rows of the batch, in this order."""
+        for layer in self.layers:
+            layer.select(row_B)
+
 
 class Decoder(nn.Module):
-    """Image features and caption tokens to hidden states, from which two separate heads predict.
+    """Image features and caption tokens to hidden states, and a head for each thing to predict.
 
-    Letters: B images, I patches, T caption tokens, E decoder width, V vocabulary.
+    Image positions get no position embedding here unless asked for; text positions, BOS first, get a learned one. BOS
+    is a learned vector and no entry of the vocabulary. The heads have no bias and share nothing with the token
+    embedding. A decoder that predicts no tokens reads none.
 
-    Image positions get no position embedding here; text positions, BOS first, get a learned one. BOS is a learned
-    vector and no entry of the vocabulary. The heads have no bias and share nothing with the token embedding.
+    Args:
+        predicts: pixels, tokens, or both.
+        is_parallel: whether it can also predict all tokens of a caption at once, from a learned mask vector.
 
     Source: paper section 2.2, ml-l3m ``001_aimv2_hfdata.yaml``. Table 1 prints d_dec=12 and L_dec=1024 with the headers
     swapped; Tables 9e and 9f settle it.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, predicts: tuple[Target, ...], *, is_parallel: bool = False) -> None:
         super().__init__()
         width = config.decoder.width
         self.num_patches = config.num_patches
+        self.is_text_first = config.decoder.order == "text_first"
+        self.reads_text = "tokens" in predicts
         self.image_proj = nn.Linear(config.encoder.width, width)
-        self.text_embed = nn.Embedding(config.vocab_size, width)
-        self.bos = nn.Parameter(torch.empty(1, 1, width))
-        self.text_pos_embed = nn.Parameter(torch.empty(1 + config.max_text_tokens, width))
-        self.blocks = nn.ModuleList(Block(config.decoder) for _ in range(config.decoder.depth))
-        self.norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.pixel_head = nn.Linear(width, config.patch_dim, bias=False)
-        self.text_head = nn.Linear(width, config.vocab_size, bias=False)
+        self.image_pos_embed: nn.Parameter | None = None
+        if config.decoder.image_positions:
+            self.image_pos_embed = nn.Parameter(torch.empty(config.num_patches, width))
+        if self.reads_text:
+            self.text_embed = nn.Embedding(config.vocab_size, width)
+            self.bos = nn.Parameter(torch.empty(1, 1, width))
+            self.text_pos_embed = nn.Parameter(torch.empty(1 + config.max_text_tokens, width))
+        self.mask_token: nn.Parameter | None = nn.Parameter(torch.empty(1, 1, width)) if is_parallel else None
+        self.blocks = Stack(config.decoder)
+        self.norm = build_norm(config.decoder)
+        if "pixels" in predicts:
+            self.pixel_head = nn.Linear(width, config.patch_dim, bias=False)
+        if self.reads_text:
+            self.text_head = nn.Linear(width, config.vocab_size, bias=False)
 
-    def forward(self, features_BID: Tensor, token_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        features_BID: Tensor,
+        token_BT: Tensor,
+        text_len_B: Tensor | None = None,
+        *,
+        is_parallel_B: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Hidden states after the final norm.
 
         Args:
             features_BID: encoder output [B, I, D].
             token_BT: int64 [B, T], any T up to ``max_text_tokens``.
+            text_len_B: int64 [B], tokens up to and including end-of-text. Only text-first decoders need it, to hide
+                padding from the patches; behind the patches nothing reads it.
+            is_parallel_B: bool [B], captions whose tokens are all hidden and predicted at once.
 
         Returns:
             image part [B, I, E], whose position i predicts patch i+1 (the last predicts nothing); text part
-            [B, 1+T, E], whose position t predicts token t (the last predicts nothing).
+            [B, 1+T, E], whose position t predicts token t (the last predicts nothing), or [B, 0, E] if it reads none.
         """
-        B, T = token_BT.shape
-        image_BIE = self.image_proj(features_BID)
-        text_BTE = torch.cat([self.bos.expand(B, -1, -1), self.text_embed(token_BT)], dim=1)
-        text_BTE = text_BTE + self.text_pos_embed[: 1 + T]
-        # Under autocast the projection comes out in bfloat16; the residual stream stays in the weights' precision.
-        x_BLE = torch.cat([image_BIE.to(text_BTE.dtype), text_BTE], dim=1)
-        for block in self.blocks:
-            x_BLE = block(x_BLE, is_causal=True)
-        x_BLE = self.norm(x_BLE)
+        image_BIE = self._image(features_BID)
+        if not self.reads_text:
+            x_BLE = self.norm(self.blocks(image_BIE, is_causal=True))
+            return x_BLE, x_BLE[:, :0]
+        text_BSE = self._text(token_BT, is_parallel_B)
+        mask = None
+        if self.is_text_first:
+            if token_BT.shape[1]:
+                assert text_len_B is not None, "a text-first decoder needs text_len_B"
+                mask = padded_text_mask(text_len_B, token_BT.shape[1], self.num_patches)
+        elif is_parallel_B is not None:
+            mask = parallel_text_mask(is_parallel_B, token_BT.shape[1], self.num_patches)
+        parts = [text_BSE, image_BIE] if self.is_text_first else [image_BIE, text_BSE]
+        x_BLE = self.norm(self.blocks(torch.cat(parts, dim=1), mask, is_causal=mask is None))
+        if self.is_text_first:
+            return x_BLE[:, -self.num_patches :], x_BLE[:, : -self.num_patches]
         return x_BLE[:, : self.num_patches], x_BLE[:, self.num_patches :]
+
+    def begin(self, features_BID: Tensor) -> tuple[Tensor, Cache]:
+        """Read all that comes before the first caption token: the state [B, E] that predicts it, and what was read."""
+        no_token_B0 = torch.empty((len(features_BID), 0), dtype=torch.int64, device=features_BID.device)
+        bos_B1E = self._text(no_token_B0)
+        start = bos_B1E if self.is_text_first else torch.cat([self._image(features_BID), bos_B1E], dim=1)
+        cache = Cache([KeyValues() for _ in self.blocks])
+        return self.norm(self.blocks(start, is_causal=True, caches=cache.layers)[:, -1]), cache
+
+    def extend(self, token_B: Tensor, cache: Cache) -> Tensor:
+        """Read one more token per caption: the hidden state [B, E] that predicts the next."""
+        cache.num_tokens += 1
+        x_B1E = self.text_embed(token_B[:, None]) + self.text_pos_embed[cache.num_tokens]
+        return self.norm(self.blocks(x_B1E, is_causal=True, caches=cache.layers)[:, -1])
+
+    def _image(self, features_BID: Tensor) -> Tensor:
+        # Under autocast the projection comes out in bfloat16; the residual stream stays in the weights' precision.
+        image_BIE = self.image_proj(features_BID).to(self.image_proj.weight.dtype)
+        return image_BIE if self.image_pos_embed is None else image_BIE + self.image_pos_embed
+
+    def _text(self, token_BT: Tensor, is_parallel_B: Tensor | None = None) -> Tensor:
+        """BOS and tokens with their positions: [B, 1+T, E]."""
+        text_BSE = torch.cat([self.bos.expand(len(token_BT), -1, -1), self.text_embed(token_BT)], dim=1)
+        if is_parallel_B is not None:
+            assert self.mask_token is not None, "this decoder was built to predict one token after the other"
+            text_BSE = torch.where(is_parallel_B[:, None, None], self.mask_token, text_BSE)
+        return text_BSE + self.text_pos_embed[: text_BSE.shape[1]]
 
     def init_weights_(self, generator: torch.Generator) -> None:
         """Source: ml-l3m. ``image_proj`` is torch's default for linear layers; the heads are truncated normal with
-        the fan-in variance divided by 1 + depth."""
+        the fan-in variance divided by 1 + depth. What ml-l3m lacks (positions of image features, the mask vector) is
+        drawn as its counterpart among the texts."""
         bound = self.image_proj.in_features**-0.5
         nn.init.uniform_(self.image_proj.weight, -bound, bound, generator=generator)
         nn.init.uniform_(self.image_proj.bias, -bound, bound, generator=generator)
-        nn.init.normal_(self.text_embed.weight, std=0.02, generator=generator)
-        nn.init.normal_(self.bos, std=0.02, generator=generator)
-        nn.init.normal_(self.text_pos_embed, std=0.01, generator=generator)
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            init_block_(block, generator)
-        for head in (self.pixel_head, self.text_head):
-            std = (head.in_features * (1 + len(self.blocks))) ** -0.5 / TRUNCATED_STD
-            nn.init.trunc_normal_(head.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+        if self.reads_text:
+            nn.init.normal_(self.text_embed.weight, std=0.02, generator=generator)
+            nn.init.normal_(self.bos, std=0.02, generator=generator)
+            nn.init.normal_(self.text_pos_embed, std=0.01, generator=generator)
+        self.blocks.init_weights_(generator)
+        for name in ("pixel_head", "text_head"):
+            if isinstance(head := getattr(self, name, None), nn.Linear):
+                std = (head.in_features * (1 + len(self.blocks))) ** -0.5 / TRUNCATED_STD
+                nn.init.trunc_normal_(head.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+        if self.image_pos_embed is not None:
+            nn.init.normal_(self.image_pos_embed, std=0.01, generator=generator)
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=0.02, generator=generator)
+
+
+class SeparateDecoders(nn.Module):
+    """Two decoders of one size: one predicts pixels from image features, the other tokens from features and caption.
+
+    Each has its own projection of the features. It is used like a joint one.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pixels = Decoder(config, ("pixels",))
+        self.tokens = Decoder(config, ("tokens",))
+
+    @property
+    def pixel_head(self) -> nn.Linear:
+        return self.pixels.pixel_head
+
+    @property
+    def text_head(self) -> nn.Linear:
+        return self.tokens.text_head
+
+    def forward(
+        self, features_BID: Tensor, token_BT: Tensor, text_len_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As ``Decoder.forward``."""
+        return self.pixels(features_BID, token_BT)[0], self.tokens(features_BID, token_BT)[1]
+
+    def begin(self, features_BID: Tensor) -> tuple[Tensor, Cache]:
+        return self.tokens.begin(features_BID)
+
+    def extend(self, token_B: Tensor, cache: Cache) -> Tensor:
+        return self.tokens.extend(token_B, cache)
+
+    def init_weights_(self, generator: torch.Generator) -> None:
+        self.pixels.init_weights_(generator)
+        self.tokens.init_weights_(generator)

@@ -1,47 +1,55 @@
-"""The vision encoder: a pre-norm ViT whose attention is prefix-masked in training and full in use."""
+"""The vision encoder: a pre-norm ViT whose attention may be masked in training and is full in use."""
 
 import torch
 from torch import Tensor, nn
 
 from aimv2.config import ModelConfig
-from aimv2.model.layers import NORM_EPS, Block, init_block_
+from aimv2.model.layers import Stack, build_norm
 from aimv2.model.masks import prefix_mask
+from aimv2.model.positions import in_reading_order, sincos
 
 
 class Encoder(nn.Module):
     """Patches to features. No CLS token, no registers, no pooling (paper section 2.2, ml-aim).
 
-    Letters: B images, I patches in raster order, D width.
+    Letters: B images, I patches in reading order, D width.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.encoder.width
-        self.num_patches = config.num_patches
+        self.grid = config.grid
+        self.patch_order = config.patch_order
         self.patch_embed = nn.Conv2d(3, width, kernel_size=config.patch_px, stride=config.patch_px)
-        self.patch_norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.pos_embed = nn.Parameter(torch.empty(1, config.num_patches, width))
-        self.blocks = nn.ModuleList(Block(config.encoder) for _ in range(config.encoder.depth))
-        self.norm = nn.RMSNorm(width, eps=NORM_EPS)
+        self.patch_norm = build_norm(config.encoder)
+        self.pos_embed: nn.Parameter | None = None
+        if config.encoder.positions == "learned":
+            self.pos_embed = nn.Parameter(torch.empty(1, config.num_patches, width))
+        self.blocks = Stack(config.encoder)
+        self.norm = build_norm(config.encoder)
 
     def forward(self, image: Tensor, prefix_len_B: Tensor | None = None) -> Tensor:
         """Encode images.
 
         Args:
-            image: [B, 3, image_px, image_px], normalised with the ImageNet statistics.
+            image: [B, 3, image_px, image_px], normalised with the ImageNet statistics; with sin-cos positions and
+                raster order any height and width that patches divide.
             prefix_len_B: int64 [B], the prefix lengths of training; None is full attention, as for any later use of
                 the encoder (section 2.2).
 
         Returns:
             [B, I, D], after the final norm.
         """
-        x_BID = self.patch_embed(image).flatten(2).transpose(1, 2)
+        x_BDHW = self.patch_embed(image)
+        num_rows, num_columns = x_BDHW.shape[-2:]
+        pos_embed: Tensor | None = self.pos_embed
+        if pos_embed is None:
+            pos_embed = sincos(num_rows, num_columns, x_BDHW.shape[1], x_BDHW.device).to(self.patch_norm.weight.dtype)
         # Under autocast the product comes out in bfloat16; the residual stream is in the weights' precision.
-        x_BID = self.patch_norm(x_BID.to(self.pos_embed.dtype)) + self.pos_embed
-        mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, self.num_patches)
-        for block in self.blocks:
-            x_BID = block(x_BID, mask)
-        return self.norm(x_BID)
+        x_BID = self.patch_norm(x_BDHW.flatten(2).transpose(1, 2).to(pos_embed.dtype)) + pos_embed
+        x_BID = in_reading_order(x_BID, self.patch_order, self.grid)
+        mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, x_BID.shape[1])
+        return self.norm(self.blocks(x_BID, mask))
 
     def init_weights_(self, generator: torch.Generator) -> None:
         """Source: ml-l3m. The patch kernel is Xavier-uniform on its flattened form, as in MAE; its bias is torch's."""
@@ -50,7 +58,6 @@ class Encoder(nn.Module):
         assert self.patch_embed.bias is not None
         bound = kernel[0].numel() ** -0.5
         nn.init.uniform_(self.patch_embed.bias, -bound, bound, generator=generator)
-        nn.init.normal_(self.pos_embed, std=0.02, generator=generator)
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            init_block_(block, generator)
+        if self.pos_embed is not None:
+            nn.init.normal_(self.pos_embed, std=0.02, generator=generator)
+        self.blocks.init_weights_(generator)

@@ -1,4 +1,7 @@
-"""Blocks shared by encoder and decoder. Letters: B batch, L positions, D width, H heads, F FFN hidden."""
+"""Blocks shared by all stacks.
+
+Letters: B batch, L positions, S positions read before, D width, H heads, d head width, F FFN hidden.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +9,32 @@ from torch import Tensor, nn
 
 from aimv2.config import TransformerConfig
 
-NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models
+NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
+
+
+def build_norm(config: TransformerConfig) -> nn.RMSNorm | nn.LayerNorm:
+    """The stack's kind of norm, over its width."""
+    return (nn.RMSNorm if config.norm == "rms" else nn.LayerNorm)(config.width, eps=NORM_EPS)
+
+
+class KeyValues:
+    """Keys and values of the positions that one layer has read: [B, H, S, d] each."""
+
+    def __init__(self) -> None:
+        self.key: Tensor | None = None
+        self.value: Tensor | None = None
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the new positions; all of them come back."""
+        if self.key is not None and self.value is not None:
+            key, value = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
+        self.key, self.value = key, value
+        return key, value
+
+    def select(self, row_B: Tensor) -> None:
+        """Keep these rows of the batch, in this order."""
+        self.key = None if self.key is None else self.key[row_B]
+        self.value = None if self.value is None else self.value[row_B]
 
 
 class SelfAttention(nn.Module):
@@ -18,18 +46,25 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
+    def forward(
+        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
+    ) -> Tensor:
         """Attend.
 
         Args:
             x_BLD: [B, L, D].
             mask: bool [B or 1, 1, L, L], indexed [image, head, query, key], True where a query may attend; None lets
                 every position see every other, or the earlier ones if ``is_causal``.
+            cache: what was read before, which the new positions see too; they are added to it.
         """
         B, L, D = x_BLD.shape
         q_BHLd, k_BHLd, v_BHLd = (
             self.qkv(x_BLD).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
         )
+        if cache is not None:
+            assert cache.key is None or L == 1, "after the first call positions come one by one"
+            is_causal = is_causal and L > 1  # a single new position sees all before it
+            k_BHLd, v_BHLd = cache.extend(k_BHLd, v_BHLd)
         mixed_BHLd = F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask, is_causal=is_causal)
         return self.out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
 
@@ -47,29 +82,58 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate_BLF) * up_BLF)
 
 
+class MLP(nn.Module):
+    """down(gelu(up x)) without biases (AIM v1)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_BLD)))
+
+
 class Block(nn.Module):
-    """Pre-norm residual block: RMSNorm and attention, RMSNorm and SwiGLU."""
+    """Pre-norm residual block: norm and attention, norm and FFN."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.norm1 = nn.RMSNorm(config.width, eps=NORM_EPS)
+        self.norm1 = build_norm(config)
         self.attn = SelfAttention(config.width, config.num_heads)
-        self.norm2 = nn.RMSNorm(config.width, eps=NORM_EPS)
-        self.ffn = SwiGLU(config.width, config.ffn_hidden)
+        self.norm2 = build_norm(config)
+        self.ffn = (SwiGLU if config.ffn == "swiglu" else MLP)(config.width, config.ffn_hidden)
 
-    def forward(self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
-        x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal)
+    def forward(
+        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
+    ) -> Tensor:
+        x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal, cache=cache)
         return x_BLD + self.ffn(self.norm2(x_BLD))
 
 
-def init_block_(block: Block, generator: torch.Generator) -> None:
-    """Xavier-uniform for each projection by itself, the fused ones in their parts (ml-l3m keeps them apart)."""
-    width, hidden = block.norm1.weight.shape[0], block.ffn.down.in_features
-    parts = [
-        *block.attn.qkv.weight.split(width),
-        block.attn.out.weight,
-        *block.ffn.gate_up.weight.split(hidden),
-        block.ffn.down.weight,
-    ]
-    for weight in parts:
-        nn.init.xavier_uniform_(weight, generator=generator)
+class Stack(nn.ModuleList):
+    """Blocks one after the other."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(Block(config) for _ in range(config.depth))
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        mask: Tensor | None = None,
+        *,
+        is_causal: bool = False,
+        caches: list[KeyValues] | None = None,
+    ) -> Tensor:
+        for number, block in enumerate(self):
+            x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=caches[number] if caches else None)
+        return x_BLD
+
+    def init_weights_(self, generator: torch.Generator) -> None:
+        """Xavier-uniform for each projection by itself, the fused ones in their parts (ml-l3m keeps them apart)."""
+        for block in self:
+            assert isinstance(block, Block)
+            qkv, ffn = block.attn.qkv.weight, block.ffn
+            first = ffn.gate_up.weight.chunk(2) if isinstance(ffn, SwiGLU) else [ffn.up.weight]
+            for weight in (*qkv.chunk(3), block.attn.out.weight, *first, ffn.down.weight):
+                nn.init.xavier_uniform_(weight, generator=generator)

@@ -1,4 +1,7 @@
-"""Attention masks. Letters: B images, I patches. True = may attend, as SDPA reads it."""
+"""Attention masks. Letters: B images, I patches, T caption tokens, L positions. True = may attend, as SDPA reads it.
+
+All are bool [B, 1, L, L], indexed [image, head, query, key].
+"""
 
 import torch
 from torch import Tensor
@@ -8,16 +11,43 @@ def prefix_mask(prefix_len_B: Tensor, num_patches: int) -> Tensor:
     """Show the first M patches to every query; keep the rest causal.
 
     Args:
-        prefix_len_B: int64 [B], M in patches, each in 1..I-1. Not checked here, for a check would stall the GPU;
-            ``PrefixLaw.draw`` keeps the range.
+        prefix_len_B: int64 [B], M in patches, each in 1..I; I is full attention. Not checked here, for a check would
+            stall the GPU; ``PrefixLaw.draw`` keeps the range.
         num_patches: I.
-
-    Returns:
-        bool [B, 1, I, I], indexed [image, head, query, key].
 
     Source: AIMv2 section 2.2; ml-l3m ``mask_builders.py``.
     """
     pos_I = torch.arange(num_patches, device=prefix_len_B.device)
-    causal_II = pos_I[:, None] >= pos_I[None, :]
     in_prefix_BI = pos_I[None, :] < prefix_len_B[:, None]
-    return (causal_II | in_prefix_BI[:, None, :])[:, None]
+    return (_causal(num_patches, pos_I.device) | in_prefix_BI[:, None, :])[:, None]
+
+
+def padded_text_mask(text_len_B: Tensor, num_tokens: int, num_patches: int) -> Tensor:
+    """Causal over BOS, T tokens, then I patches, but what follows a caption's end is seen by no patch.
+
+    Args:
+        text_len_B: int64 [B], caption tokens up to and including end-of-text.
+    """
+    length = 1 + num_tokens + num_patches
+    pos_L = torch.arange(length, device=text_len_B.device)
+    is_padding_BL = (pos_L > text_len_B[:, None]) & (pos_L <= num_tokens)  # position 0 is BOS, token t is at 1 + t
+    is_patch_L = pos_L > num_tokens
+    hidden_BLL = is_patch_L[:, None] & is_padding_BL[:, None, :]
+    return (_causal(length, pos_L.device) & ~hidden_BLL)[:, None]
+
+
+def parallel_text_mask(is_parallel_B: Tensor, num_tokens: int, num_patches: int) -> Tensor:
+    """Causal over I patches, BOS, then T tokens, but in some images every text position sees every other.
+
+    Args:
+        is_parallel_B: bool [B].
+    """
+    pos_L = torch.arange(num_patches + 1 + num_tokens, device=is_parallel_B.device)
+    is_text_L = pos_L >= num_patches
+    both_text_LL = is_text_L[:, None] & is_text_L[None, :]
+    return (_causal(len(pos_L), pos_L.device) | (is_parallel_B[:, None, None] & both_text_LL))[:, None]
+
+
+def _causal(length: int, device: torch.device) -> Tensor:
+    pos_L = torch.arange(length, device=device)
+    return pos_L[:, None] >= pos_L[None, :]

@@ -5,36 +5,36 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from aimv2.config import RunConfig
 from aimv2.cost import train_flops
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.errors import RunFailedError
-from aimv2.model.aimv2 import AIMv2
-from aimv2.objectives import aimv2_losses
+from aimv2.model.network import Network
+from aimv2.objectives import objective
 from aimv2.record import Attempt
 from aimv2.training.device import autocast
 from aimv2.training.optimizer import build_optimizer, set_learning_rate
 from aimv2.training.schedule import learning_rate
 
 Row = dict[str, Any]
-MEASURED = ("pixel_loss", "text_loss", "gradient_norm")
 
 
 def train(
     config: RunConfig,
-    model: AIMv2,
+    model: Network,
     batches: TrainBatches,
     *,
     attempt: Attempt,
-    held_out_loss: Callable[[AIMv2], float],
+    held_out: Callable[[Network], Row],
     on_rows: Callable[[list[Row]], None],
 ) -> int:
     """Train the model in place for the whole budget.
 
     Args:
         attempt: receives a metric row per step.
-        held_out_loss: caption loss of the model now, nats per token; asked at ``evaluation.curve_points`` places.
+        held_out: values of the model now for the held-out curve, by name; asked at ``evaluation.curve_points`` places.
         on_rows: called with each group of new rows, for a progress display.
 
     Returns:
@@ -44,18 +44,20 @@ def train(
         RunFailedError: a loss or gradient is not finite; the message names the step.
     """
     device = torch.device(config.device)
+    goal = objective(config.objective.name)
+    parts = goal.cost(config)
     optimizer = build_optimizer(model, config.optimizer)
     rate = learning_rate(config.optimizer)
     num_steps, batch_size = config.budget.num_steps, config.budget.batch_size
     points = config.evaluation.curve_points
     curve_steps = {round(i * num_steps / (points - 1)) for i in range(points)}
-    pending: list[tuple[Row, torch.Tensor]] = []
+    pending: list[tuple[Row, dict[str, Tensor]]] = []
     num_supervised = 0
 
     if num_steps == 0:
         return 0
     first = {"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds}
-    attempt.write_rows([first | {"held_out_caption_loss": held_out_loss(model)}])
+    attempt.write_rows([first | held_out(model)])
     model.train()
     read_at = attempt.seconds
     for step, batch in enumerate(loader(batches, first_step=0, pin_memory=device.type == "cuda")):
@@ -64,8 +66,11 @@ def train(
         step_rate = rate(step / num_steps)
         set_learning_rate(optimizer, step_rate)
         with autocast(config):
-            pixel, text = aimv2_losses(model, *batch, config=config.objective, patch_px=config.model.patch_px)
-        (text + config.objective.pixel_weight * pixel).backward()
+            losses = goal.losses(model, batch, config)
+        measured = dict(losses.terms)
+        if step + 1 in curve_steps or step == 0:
+            measured |= gradient_balance(losses.terms, goal.shared_parameters(model))
+        losses.total.backward()
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -74,11 +79,11 @@ def train(
         row = {
             "step": done,
             "samples": done * batch_size,
-            "train_flops": train_flops(config.model, done * batch_size, num_supervised),
+            "train_flops": train_flops(parts, done * batch_size, num_supervised),
             "learning_rate": step_rate,
         }
         # The values stay on the device until the next read-back, so that no step waits for it.
-        pending.append((row, torch.stack([pixel.detach(), text.detach(), gradient_norm])))
+        pending.append((row, measured | {"gradient_norm": gradient_norm}))
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps:
             rows = _read_back(pending)
             seconds = attempt.seconds - read_at
@@ -87,24 +92,40 @@ def train(
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
-                rows[-1]["held_out_caption_loss"] = held_out_loss(model)
+                rows[-1] |= held_out(model)
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)
             read_at = attempt.seconds
-    return train_flops(config.model, config.budget.samples, num_supervised)
+    return train_flops(parts, config.budget.samples, num_supervised)
 
 
-def _read_back(pending: list[tuple[Row, torch.Tensor]]) -> list[Row]:
+def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter]) -> dict[str, Tensor]:
+    """How the two terms of a loss pull at the parameters they share: the norm of each one's gradient, and the cosine
+    between them. Nothing where there are not two terms or nothing is shared."""
+    if len(terms) != 2 or not shared:
+        return {}
+    gradients = {
+        name: torch.cat([part.flatten() for part in torch.autograd.grad(term, shared, retain_graph=True)])
+        for name, term in terms.items()
+    }
+    one, other = gradients.values()
+    norms = {f"{name}_gradient": gradient.norm() for name, gradient in gradients.items()}
+    return norms | {"gradient_cosine": torch.cosine_similarity(one, other, dim=0)}
+
+
+def _read_back(pending: list[tuple[Row, dict[str, Tensor]]]) -> list[Row]:
     """Fetch the steps' values in one copy."""
-    values = torch.stack([value for _, value in pending]).tolist()
-    return [row | dict(zip(MEASURED, value, strict=True)) for (row, _), value in zip(pending, values, strict=True)]
+    values = iter(
+        torch.stack([value.detach().float() for _, measured in pending for value in measured.values()]).tolist()
+    )
+    return [row | {name: next(values) for name in measured} for row, measured in pending]
 
 
 def _stop_if_not_finite(rows: list[Row], attempt: Attempt) -> None:
     """End the run at the first step with a value that is not finite; the steps before it are kept."""
     for number, row in enumerate(rows):
-        for name in MEASURED:
-            if not math.isfinite(row[name]):
+        for name in row:
+            if name.endswith(("_loss", "gradient_norm")) and not math.isfinite(row[name]):
                 attempt.write_rows(rows[:number])
                 raise RunFailedError("not finite", f"{name} is {row[name]} at step {row['step']}")

@@ -5,7 +5,8 @@ from torch import nn
 
 from aimv2.config import OptimizerConfig
 
-NOT_DECAYED = ("bias", "norm", "pos_embed", "bos")  # ml-l3m ``wd_exclude``; embeddings and heads are decayed
+# ml-l3m ``wd_exclude``: biases, norms, positions, BOS and CLS vectors, logit scale; embeddings and heads are decayed.
+NOT_DECAYED = ("bias", "norm", "pos_embed", "bos", "mask_token", "query", "logit_scale")
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

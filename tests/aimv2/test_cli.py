@@ -58,7 +58,7 @@ def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "unknown command 'fly'. Allowed: train."),
+        (["fly"], "unknown command 'fly'. Allowed: bench, cost, train, verify, weights."),
         (["train", "scale=huge"], "unknown scale 'huge'"),
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "must be above 0"),
@@ -79,5 +79,5 @@ def test_bad_input_gets_one_sentence_and_a_status(tmp_path, arguments, message, 
 def test_help_needs_nothing(tmp_path):
     shown = typed("--help", cwd=tmp_path)
     assert shown.returncode == 0
-    assert "python -m aimv2 train" in shown.stdout
+    assert "python -m aimv2 COMMAND" in shown.stdout
     assert not list(Path(tmp_path).iterdir())

@@ -1,6 +1,7 @@
 """One training step against what Apple's released training code computes (``tests/golden/README.md``)."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from aimv2.config import ModelConfig, ObjectiveConfig, TransformerConfig
-from aimv2.model.aimv2 import AIMv2
-from aimv2.objectives import aimv2_losses
+from aimv2.config import DecoderConfig, EncoderConfig, ModelConfig
+from aimv2.data.batches import Batch
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.objectives import objective
+from aimv2.scales import demo
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "aimv2_tiny.safetensors"
 END_OF_TEXT = 1
@@ -22,8 +25,8 @@ def read_golden(dtype):
     read = load_file(GOLDEN)
     tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in read.items()}
     config = ModelConfig(
-        encoder=TransformerConfig(width=sizes["d"], depth=sizes["L"], num_heads=sizes["h"]),
-        decoder=TransformerConfig(width=sizes["dd"], depth=sizes["dL"], num_heads=sizes["dh"]),
+        encoder=EncoderConfig(width=sizes["d"], depth=sizes["L"], num_heads=sizes["h"], attention="prefix"),
+        decoder=DecoderConfig(width=sizes["dd"], depth=sizes["dL"], num_heads=sizes["dh"]),
         image_px=sizes["img"],
         patch_px=sizes["p"],
         vocab_size=sizes["V"],
@@ -58,7 +61,7 @@ def assert_close(actual, expected, tolerance, name):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
 def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolerance):
     config, golden = read_golden(dtype)
-    model = AIMv2(config).to(dtype)
+    model = EncoderDecoder(config).to(dtype)
     state = fused(section(golden, "weights/"))
     model.load_state_dict(state, strict=True)
     image, tokens, prefix_len = (golden[f"inputs/{key}"] for key in ("image", "tokens", "prefix_len"))
@@ -76,12 +79,17 @@ def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolera
     assert_close(model.decoder.text_head(text_BTE), golden["outputs/text_logits"], tolerance, "logits")
 
     supervised = (tokens != END_OF_TEXT).flatten().nonzero().squeeze(1)
-    pixel, text = aimv2_losses(
-        model, image, tokens, prefix_len, supervised, config=ObjectiveConfig(), patch_px=config.patch_px
+    batch = Batch(
+        image=image,
+        token_BT=tokens,
+        prefix_len_B=prefix_len,
+        supervised_N=supervised,
+        text_len_B=(tokens == END_OF_TEXT).int().argmax(dim=1) + 1,
+        num_scored=int((config.num_patches - prefix_len).sum()),
     )
-    total = text + 0.4 * pixel
-    assert_close(pixel, golden["outputs/pixel_loss"], tolerance, "pixel loss")
-    assert_close(text, golden["outputs/text_loss"], tolerance, "text loss")
+    total, terms = objective("aimv2").losses(model, batch, replace(demo(), model=config))
+    assert_close(terms["pixel_loss"], golden["outputs/pixel_loss"], tolerance, "pixel loss")
+    assert_close(terms["text_loss"], golden["outputs/text_loss"], tolerance, "text loss")
     assert_close(total, golden["outputs/total_loss"], tolerance, "total loss")
 
     total.backward()

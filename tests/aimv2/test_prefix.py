@@ -11,6 +11,13 @@ LAWS = [
     PrefixLaw(law="uniform_figure1"),
     PrefixLaw(law="causal"),
     *(PrefixLaw(law="fixed", fraction=f) for f in (0.01, 0.25, 0.5, 0.75, 0.99)),
+    PrefixLaw(law="beta", alpha=1, beta=3),
+    PrefixLaw(law="beta", alpha=0.3, beta=0.2),
+    PrefixLaw(law="truncated", low=0.25, high=0.75),
+    PrefixLaw(law="truncated", low=0, high=1),
+    PrefixLaw(full_attention=0.3),
+    PrefixLaw(law="fixed", fraction=0.5, full_attention=0.9),
+    PrefixLaw(law="beta", alpha=3, beta=1, full_attention=0.1, per="batch"),
 ]
 
 
@@ -22,7 +29,8 @@ def test_figure_1s_zero_acts_as_one():
 
 def draw(law, num_images, num_patches, *, seed=0, epoch=0):
     ids = np.arange(num_images)
-    return law.draw(seed=seed, epoch_B=np.full(num_images, epoch), sample_id_B=ids, num_patches=num_patches)
+    epochs = np.full(num_images, epoch)
+    return law.draw(seed=seed, epoch_B=epochs, sample_id_B=ids, step=0, num_patches=num_patches)
 
 
 @pytest.mark.parametrize("num_patches", [2, 16, 256])
@@ -42,20 +50,69 @@ def test_consecutive_epochs_and_seeds_draw_independently():
         assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("law", [law for law in LAWS if law.per == "image"], ids=str)
+@pytest.mark.parametrize("num_patches", [4, 16, 100])
+def test_samples_follow_the_probabilities(law, num_patches):
+    counts = np.bincount(draw(law, 20_000, num_patches), minlength=num_patches + 1)[1:]
+    expected = 20_000 * law.pmf(num_patches)
+    assert not counts[expected == 0].any()
+    order = np.argsort(expected)  # bins that are seldom hit are counted together
+    group = np.minimum(np.cumsum(expected[order]) // 10, 30).astype(int)
+    observed, wanted = (np.bincount(group, values[order]) for values in (counts, expected))
+    kept = wanted > 0
+    if kept.sum() > 1:
+        assert stats.chisquare(observed[kept], wanted[kept]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (1, 3), (3, 1), (2, 5)])
+def test_the_beta_law_is_the_distribution_cut_into_bins(alpha, beta):
+    """Oracle: a fine Riemann sum over each bin of scipy's density."""
+    fine = (np.arange(15 * 4000) + 0.5) / (15 * 4000)
+    expected = stats.beta(alpha, beta).pdf(fine).reshape(15, 4000).mean(axis=1) / 15
+    np.testing.assert_allclose(PrefixLaw(law="beta", alpha=alpha, beta=beta).pmf(16)[:-1], expected, rtol=1e-4)
+
+
+def test_the_beta_law_with_ones_is_uniform():
+    np.testing.assert_allclose(PrefixLaw(law="beta", alpha=1, beta=1).pmf(16), PrefixLaw().pmf(16))
+
+
+def test_a_truncated_law_is_uniform_between_its_ends():
+    pmf = PrefixLaw(law="truncated", low=0.25, high=0.75).pmf(16)
+    np.testing.assert_allclose(pmf, [0] * 3 + [1 / 9] * 9 + [0] * 4)
+
+
+def test_full_attention_mixes_with_any_law():
+    law = PrefixLaw(law="truncated", low=0.25, high=0.75, full_attention=0.2)
+    plain = PrefixLaw(law="truncated", low=0.25, high=0.75)
+    np.testing.assert_allclose(law.pmf(16), 0.8 * plain.pmf(16) + 0.2 * np.eye(16)[15])
+
+
+def test_a_law_per_batch_draws_once_for_all_images_and_anew_for_each_step():
+    law = PrefixLaw(per="batch")
+    ids, epochs = np.arange(8), np.zeros(8, dtype=int)
+    lengths = []
+    for step in range(2000):
+        drawn = law.draw(seed=0, epoch_B=epochs, sample_id_B=ids, step=step, num_patches=16)
+        assert len(set(drawn)) == 1
+        lengths.append(drawn[0])
+    assert stats.chisquare(np.bincount(lengths, minlength=16)[1:]).pvalue > 1e-3
+
+
 @pytest.mark.parametrize("law", LAWS, ids=str)
 @given(num_patches=st.integers(2, 300), first_id=st.integers(0, 2**60))
-def test_a_prefix_has_a_patch_and_leaves_one(law, num_patches, first_id):
+def test_a_prefix_has_a_patch_and_leaves_one_unless_attention_is_full(law, num_patches, first_id):
     ids = first_id + np.arange(20)
-    lengths = law.draw(seed=0, epoch_B=np.zeros(20, dtype=int), sample_id_B=ids, num_patches=num_patches)
+    lengths = law.draw(seed=0, epoch_B=np.zeros(20, dtype=int), sample_id_B=ids, step=3, num_patches=num_patches)
     assert lengths.min() >= 1
-    assert lengths.max() <= num_patches - 1
+    assert lengths.max() <= num_patches - (not law.full_attention)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=str)
 @given(num_patches=st.integers(2, 300))
 def test_probabilities_sum_to_one(law, num_patches):
     pmf = law.pmf(num_patches)
-    assert pmf.shape == (num_patches - 1,)
+    assert pmf.shape == (num_patches,)
+    assert pmf[-1] == law.full_attention
     assert pmf.min() >= 0
     assert pmf.sum() == pytest.approx(1)
 
@@ -75,9 +132,15 @@ def test_a_causal_law_shows_the_first_patch_alone():
     [
         ({"law": "fixed", "fraction": 0}, "above 0 and below 1"),
         ({"law": "fixed", "fraction": 1}, "above 0 and below 1"),
-        ({"law": "fixed"}, "needs a fraction"),
-        ({"law": "uniform", "fraction": 0.5}, "others take none"),
-        ({"law": "gaussian"}, "'uniform', 'uniform_figure1', 'fixed' or 'causal'"),
+        ({"law": "fixed"}, "fraction=None with law='fixed', which takes fraction"),
+        ({"law": "uniform", "fraction": 0.5}, "fraction=0.5 with law='uniform', which takes no parameter"),
+        ({"law": "beta", "alpha": 1}, "beta=None with law='beta', which takes alpha and beta"),
+        ({"law": "beta", "alpha": 0, "beta": 1}, "alpha\n.*greater than 0"),
+        ({"law": "truncated", "low": 0.5, "high": 0.25}, "low=0.5 must not exceed high=0.25"),
+        ({"law": "truncated", "low": 0.5, "high": 1.5}, "high\n.*less than or equal to 1"),
+        ({"full_attention": 1}, "full_attention\n.*less than 1"),
+        ({"per": "epoch"}, "'image' or 'batch'"),
+        ({"law": "gaussian"}, "'uniform', 'uniform_figure1', 'fixed', 'beta', 'truncated' or 'causal'"),
     ],
 )
 def test_laws_that_cannot_exist_say_why(values, message):

@@ -13,6 +13,12 @@ def batches(config, pairs):
     return TrainBatches(config, train, tokenizer)
 
 
+def assert_same(one, other):
+    assert one.num_scored == other.num_scored
+    tensors = [name for name in one._fields if name != "num_scored"]
+    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
+
+
 @pytest.fixture
 def longer(tiny, with_samples):
     return with_samples(tiny, 80)
@@ -25,7 +31,7 @@ def test_the_number_of_loader_workers_changes_nothing(longer, pairs, num_workers
     shared = list(loader(batches(config, pairs), first_step=0, pin_memory=False))
     assert len(alone) == len(shared) == 10
     for one, other in zip(alone, shared, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert_same(one, other)
     prefixes = torch.stack([batch.prefix_len_B for batch in alone])
     assert len(torch.unique(prefixes, dim=0)) == 10, "no two batches repeat their prefixes"
 
@@ -35,7 +41,7 @@ def test_starting_in_the_middle_gives_the_rest(longer, pairs):
     rest = list(loader(batches(longer, pairs), first_step=7, pin_memory=False))
     assert len(rest) == 3
     for one, other in zip(whole[7:], rest, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert_same(one, other)
 
 
 def test_arms_with_one_seed_differ_in_their_prefixes_alone(longer, pairs):
@@ -64,6 +70,14 @@ def test_supervised_places_are_those_that_are_not_padding(longer, pairs):
     batch = batches(longer, pairs)[0]
     expected = [i for i, token in enumerate(batch.token_BT.flatten().tolist()) if token != 1]
     assert batch.supervised_N.tolist() == expected
+
+
+def test_a_batch_knows_its_lengths(longer, pairs):
+    batch = batches(replace(longer, prefix=PrefixLaw(full_attention=0.5)), pairs)[0]
+    ends = [row.index(1) + 1 for row in batch.token_BT.tolist()]
+    assert batch.text_len_B.tolist() == ends
+    assert batch.num_scored == sum(16 - length for length in batch.prefix_len_B.tolist())
+    assert 16 in batch.prefix_len_B
 
 
 def test_images_are_crops_of_the_samples_pictures(longer, pairs):

@@ -3,11 +3,11 @@ import torch
 from aimv2.data.batches import centred_images
 from aimv2.data.transfer import digits
 from aimv2.evaluation.evaluate import encode
-from aimv2.model.aimv2 import build
+from aimv2.model.network import build
 
 
 def test_features_are_the_encoders_with_full_attention(tiny):
-    encoder = build(tiny.model, seed=0).encoder
+    encoder = build(tiny).encoder
     part = digits().validation
     features = encode(encoder, part, tiny)
     assert features.feature_NID.shape == (len(part), 16, 32)

@@ -9,13 +9,13 @@ from aimv2.data.text import clean
 from aimv2.evaluation import losses
 from aimv2.evaluation.captions import examples, greedy
 from aimv2.evaluation.losses import caption_loss, chunks, pixel_loss_at, prepare_pairs
-from aimv2.model.aimv2 import build
-from aimv2.objectives import patchify, standardise
+from aimv2.losses import patchify, standardise
+from aimv2.model.network import build
 
 
 @pytest.fixture
 def model(tiny):
-    return build(tiny.model, seed=0)
+    return build(tiny)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_caption_loss_is_the_obvious_loop(tiny, pairs, held_out, supervise_eos, 
     monkeypatch.setattr(losses, "chunks", lambda n: chunks(n, 8))  # a ragged last batch
     config = replace(tiny, objective=replace(tiny.objective, supervise_eos=supervise_eos))
     config = replace(config, model=replace(config.model, max_text_tokens=40))
-    tokenizer, model = pairs[2], build(config.model, seed=0)
+    tokenizer, model = pairs[2], build(config)
     data = prepare_pairs(held_out, tokenizer, config, caption="name")
     nats, count = 0.0, 0
     for row in range(21):

@@ -1,11 +1,11 @@
 import torch
 
-from aimv2.model.aimv2 import build
+from aimv2.model.network import build
 
 
 @torch.no_grad()
 def test_no_position_sees_a_later_patch_or_token(tiny, images, tokens):
-    model = build(tiny.model, seed=0)
+    model = build(tiny)
     features = model.encoder(images)
     image_before, text_before = model.decoder(features, tokens)
     for patch in range(tiny.model.num_patches):
@@ -28,7 +28,7 @@ def test_no_position_sees_a_later_patch_or_token(tiny, images, tokens):
 @torch.no_grad()
 def test_image_positions_have_no_embedding_of_their_own(tiny, images, tokens):
     """Equal features give equal outputs at every image position, whatever came before."""
-    model = build(tiny.model, seed=0)
+    model = build(tiny)
     features = model.encoder(images)[:, :1].expand(-1, tiny.model.num_patches, -1)
     image, _ = model.decoder(features, tokens)
     torch.testing.assert_close(image, image[:, :1].expand_as(image))
@@ -36,7 +36,7 @@ def test_image_positions_have_no_embedding_of_their_own(tiny, images, tokens):
 
 @torch.no_grad()
 def test_short_captions_give_the_outputs_of_long_ones(tiny, images, tokens):
-    model = build(tiny.model, seed=0)
+    model = build(tiny)
     features = model.encoder(images)
     _, long = model.decoder(features, tokens)
     _, short = model.decoder(features, tokens[:, :3])

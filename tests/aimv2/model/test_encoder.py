@@ -5,16 +5,16 @@ import timm
 import torch
 from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.config import ModelConfig, TransformerConfig
-from aimv2.model.aimv2 import build
+from aimv2.config import DecoderConfig, EncoderConfig, ModelConfig
+from aimv2.losses import patchify
 from aimv2.model.encoder import Encoder
-from aimv2.objectives import patchify
+from aimv2.model.network import build
 
 
 def model_config(*, width, depth, num_heads, image_px, patch_px):
     return ModelConfig(
-        encoder=TransformerConfig(width=width, depth=depth, num_heads=num_heads),
-        decoder=TransformerConfig(width=32, depth=1, num_heads=1),
+        encoder=EncoderConfig(width=width, depth=depth, num_heads=num_heads),
+        decoder=DecoderConfig(width=32, depth=1, num_heads=1),
         image_px=image_px,
         patch_px=patch_px,
         vocab_size=16,
@@ -109,7 +109,7 @@ def test_features_match_timm_at_the_width_of_vit_l():
 
 @torch.no_grad()
 def test_no_patch_outside_the_prefix_sees_a_later_one(tiny, images):
-    encoder = build(tiny.model, seed=0).encoder
+    encoder = build(tiny).encoder
     prefix_len = torch.tensor([1, 3, 8, 12, 14, 15])
     before = encoder(images, prefix_len)
     for changed_patch in range(1, tiny.model.num_patches):
@@ -125,7 +125,7 @@ def test_no_patch_outside_the_prefix_sees_a_later_one(tiny, images):
 
 @torch.no_grad()
 def test_without_a_prefix_length_every_patch_sees_every_other(tiny, images):
-    encoder = build(tiny.model, seed=0).encoder
+    encoder = build(tiny).encoder
     other = patchify(images, tiny.model.patch_px)
     other[:, -1] += 1
     changed = (encoder(images) != encoder(unpatchify(other, tiny.model.patch_px))).any(dim=-1)
@@ -145,7 +145,7 @@ def unpatchify(patch_BIP, patch_px):
 
 @torch.no_grad()
 def test_under_bfloat16_norms_and_the_residual_stream_stay_float32(tiny, images, tokens):
-    model = build(tiny.model, seed=0)
+    model = build(tiny)
     seen = {}
 
     def note(name):

@@ -15,7 +15,8 @@ from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import prepare
 from aimv2.errors import RunFailedError
-from aimv2.model.aimv2 import build
+from aimv2.model.network import build
+from aimv2.objectives import objective
 from aimv2.resolve import resolve
 from aimv2.scales import demo
 from aimv2.training.loop import train
@@ -41,11 +42,11 @@ class Rows:
         self.rows += rows
 
 
-def run(config, pairs, *, held_out_loss=lambda model: 1.5, record=None):
+def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None):
     train_pairs, _, tokenizer = pairs
-    model, record = build(config.model, seed=config.seed), record or Rows()
+    model, record = build(config), record or Rows()
     batches = TrainBatches(config, train_pairs, tokenizer)
-    flops = train(config, model, batches, attempt=record, held_out_loss=held_out_loss, on_rows=lambda rows: None)
+    flops = train(config, model, batches, attempt=record, held_out=held_out, on_rows=lambda rows: None)
     return model, record.rows, flops
 
 
@@ -97,7 +98,7 @@ def test_rows_say_what_was_spent(tiny, pairs):
     batches = TrainBatches(tiny, pairs[0], pairs[2])
     supervised = sum(len(batches[step].supervised_N) for step in range(2))
     assert rows[-1]["samples"] == 16
-    assert rows[-1]["train_flops"] == flops == train_flops(tiny.model, 16, supervised)
+    assert rows[-1]["train_flops"] == flops == train_flops(objective("aimv2").cost(tiny), 16, supervised)
 
 
 def test_the_curve_has_its_points_first_and_last_included(tiny, pairs, with_samples):
@@ -132,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs,
 
 def test_an_untrained_run_takes_no_step(tiny, pairs, with_samples):
     model, rows, flops = run(with_samples(tiny, 0), pairs)
-    start = build(tiny.model, seed=tiny.seed).state_dict()
+    start = build(tiny).state_dict()
     assert (rows, flops) == ([], 0)
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aimv2.config import OptimizerConfig
-from aimv2.model.aimv2 import AIMv2
+from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.scales import demo
 from aimv2.training.optimizer import build_optimizer, is_decayed, set_learning_rate
 from aimv2.training.schedule import learning_rate
@@ -38,7 +38,7 @@ def test_the_schedule_matches_the_released_one():
 
 
 def test_biases_norms_positions_and_bos_are_not_decayed():
-    not_decayed = {name for name, _ in AIMv2(demo().model).named_parameters() if not is_decayed(name)}
+    not_decayed = {name for name, _ in EncoderDecoder(demo().model).named_parameters() if not is_decayed(name)}
     blocks = [f"encoder.blocks.{i}" for i in range(4)] + [f"decoder.blocks.{i}" for i in range(2)]
     assert not_decayed == {f"{block}.norm{i}.weight" for block in blocks for i in (1, 2)} | {
         "encoder.norm.weight",

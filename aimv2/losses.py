@@ -1,16 +1,15 @@
-"""The losses, and how an objective combines them.
+"""The losses, as functions of tensors.
 
-Letters: B images, I patches, P values in a patch, T caption tokens, N supervised tokens of the batch, E width.
+Letters: B images, I patches in reading order, P values in a patch, N supervised tokens of the batch, V vocabulary, S
+width of a shared space, C texts.
 """
 
 from typing import Literal
 
 import torch
+import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor
-
-from aimv2.config import ObjectiveConfig
-from aimv2.model.aimv2 import AIMv2
 
 PIXEL_EPS = 1e-6  # added to the patch variance (MAE; ml-l3m ``mae_loss.py``)
 
@@ -32,9 +31,8 @@ def standardise(patch_BIP: Tensor) -> Tensor:
 
 def pixel_loss(
     predicted_BIP: Tensor,
-    image: Tensor,
+    target_BIP: Tensor,
     prefix_len_B: Tensor,
-    patch_px: int,
     *,
     values: Literal["mean", "sum"] = "mean",
     patches: Literal["batch", "image"] = "batch",
@@ -43,8 +41,8 @@ def pixel_loss(
 
     Args:
         predicted_BIP: pixel head at every image position; position i (from 0) is scored against patch i+1.
-        image: the network input [B, 3, S, S]; its standardised patches are the targets.
-        prefix_len_B: int64 [B], M; patches M..I-1 (from 0) are scored.
+        target_BIP: the patches' values.
+        prefix_len_B: int64 [B], M; patches M..I-1 (from 0) are scored. Some image must have M < I.
         values, patches: how errors are combined within a patch and over patches (``ObjectiveConfig``). With ``batch``
             an image with a short prefix has more targets and so weighs more.
 
@@ -53,12 +51,12 @@ def pixel_loss(
 
     Source: paper sections 2.1 and 2.2, ml-l3m ``RasterPixelLoss``; the defaults are the code's.
     """
-    target_BIP = standardise(patchify(image, patch_px))[:, 1:]
-    error_BIP = (predicted_BIP[:, :-1].to(target_BIP.dtype) - target_BIP).square()
+    next_BIP = target_BIP[:, 1:]
+    error_BIP = (predicted_BIP[:, :-1].to(next_BIP.dtype) - next_BIP).square()
     error_BI = error_BIP.mean(dim=-1) if values == "mean" else error_BIP.sum(dim=-1)
-    pos_I = torch.arange(1, target_BIP.shape[1] + 1, device=image.device)
+    pos_I = torch.arange(1, target_BIP.shape[1], device=target_BIP.device)
     scored_BI = (pos_I >= prefix_len_B[:, None]).to(error_BI.dtype)
-    count = scored_BI.sum() if patches == "batch" else predicted_BIP.shape[0] * predicted_BIP.shape[1]
+    count = scored_BI.sum() if patches == "batch" else target_BIP.shape[0] * target_BIP.shape[1]
     return (error_BI * scored_BI).sum() / count
 
 
@@ -67,35 +65,38 @@ def text_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
     return F.cross_entropy(logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), target_N)
 
 
-def aimv2_losses(
-    model: AIMv2,
-    image: Tensor,
-    token_BT: Tensor,
-    prefix_len_B: Tensor,
-    supervised_N: Tensor,
-    *,
-    config: ObjectiveConfig,
-    patch_px: int,
-) -> tuple[Tensor, Tensor]:
-    """Pixel and text loss of a batch.
+def softmax_contrast(logits_BB: Tensor) -> Tensor:
+    """Mean cross-entropy of finding each image's text and each text's image among all of the batch (CLIP).
 
     Args:
-        supervised_N: int64 [N], the supervised tokens' places in the flattened [B x T] batch. The caller knows them on
-            the CPU, so nothing here waits for the device, and only they meet the vocabulary.
+        logits_BB: [image, text], pairs on the diagonal.
 
-    Returns:
-        pixel loss (standardised pixels squared) and text loss (nats per token), scalars.
+    Source: arXiv 2103.00020, Figure 3.
     """
-    image_BIE, text_BTE = model(image, token_BT, prefix_len_B)
-    pixel = pixel_loss(
-        model.decoder.pixel_head(image_BIE),
-        image,
-        prefix_len_B,
-        patch_px,
-        values=config.pixel_values,
-        patches=config.pixel_patches,
-    )
-    # Text position t predicts token t; the last position predicts nothing.
-    hidden_NE = text_BTE[:, :-1].flatten(0, 1).index_select(0, supervised_N)
-    text = text_loss(model.decoder.text_head(hidden_NE), token_BT.flatten().index_select(0, supervised_N))
-    return pixel, text
+    pair_B = torch.arange(len(logits_BB), device=logits_BB.device)
+    return (F.cross_entropy(logits_BB, pair_B) + F.cross_entropy(logits_BB.T, pair_B)) / 2
+
+
+def sigmoid_contrast(logits_BC: Tensor, first: int = 0) -> Tensor:
+    """Binary cross-entropy of every image with every text, summed over texts, mean over images (SigLIP).
+
+    Args:
+        logits_BC: [image, text]; image b's own text is ``first`` + b.
+
+    Source: arXiv 2303.15343, Algorithm 1.
+    """
+    B, C = logits_BC.shape
+    is_pair_BC = torch.arange(C, device=logits_BC.device) == torch.arange(B, device=logits_BC.device)[:, None] + first
+    return -F.logsigmoid(torch.where(is_pair_BC, logits_BC, -logits_BC)).sum() / B
+
+
+def gathered(local_BS: Tensor) -> tuple[Tensor, int]:
+    """The vectors of all processes, with gradients to each, and the place of this process's first among them.
+
+    Outside torch.distributed they are the process's own.
+    """
+    if not torch.distributed.is_initialized():
+        return local_BS, 0
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(local_BS)), torch.distributed.get_rank() * len(local_BS)

@@ -3,25 +3,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.model.aimv2 import build
+from aimv2.model.network import build
 
 
 def states(config, seed):
-    return build(config, seed=seed).state_dict()
+    return build(replace(config, seed=seed)).state_dict()
 
 
 def test_a_seed_gives_the_same_weights_whatever_was_drawn_before(tiny):
-    first = states(tiny.model, 0)
+    first = states(tiny, 0)
     torch.rand(7)
-    second = states(tiny.model, 0)
+    second = states(tiny, 0)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = states(tiny.model, 1)
+    other = states(tiny, 1)
     assert not any(torch.equal(first[name], other[name]) for name in first if "norm" not in name)
 
 
 def test_another_decoder_leaves_the_encoders_weights_as_they_were(tiny):
-    wider = replace(tiny.model, decoder=replace(tiny.model.decoder, width=64, depth=2))
-    first, second = states(tiny.model, 0), states(wider, 0)
+    wider = replace(tiny, model=replace(tiny.model, decoder=replace(tiny.model.decoder, width=64, depth=2)))
+    first, second = states(tiny, 0), states(wider, 0)
     encoder = [name for name in first if name.startswith("encoder.")]
     assert encoder
     assert all(torch.equal(first[name], second[name]) for name in encoder)
@@ -29,11 +29,11 @@ def test_another_decoder_leaves_the_encoders_weights_as_they_were(tiny):
 
 def test_every_weight_has_the_spread_that_the_released_code_gives_it(tiny):
     """Standard deviations from the closed forms: Xavier-uniform, torch's default, normal, truncated normal."""
-    config = replace(
+    model = replace(
         tiny.model, encoder=replace(tiny.model.encoder, width=256), decoder=replace(tiny.model.decoder, width=192)
     )
-    state = states(config, 0)
-    width, hidden, decoder_width, patch_dim = 256, config.encoder.ffn_hidden, 192, config.patch_dim
+    state = states(replace(tiny, model=model), 0)
+    width, hidden, decoder_width, patch_dim = 256, model.encoder.ffn_hidden, 192, model.patch_dim
 
     def xavier(fan_in, fan_out):
         return (2 / (fan_in + fan_out)) ** 0.5
@@ -50,8 +50,8 @@ def test_every_weight_has_the_spread_that_the_released_code_gives_it(tiny):
         "decoder.text_embed.weight": 0.02,
         "decoder.bos": 0.02,
         "decoder.text_pos_embed": 0.01,
-        "decoder.pixel_head.weight": (decoder_width * (1 + config.decoder.depth)) ** -0.5,
-        "decoder.text_head.weight": (decoder_width * (1 + config.decoder.depth)) ** -0.5,
+        "decoder.pixel_head.weight": (decoder_width * (1 + model.decoder.depth)) ** -0.5,
+        "decoder.text_head.weight": (decoder_width * (1 + model.decoder.depth)) ** -0.5,
     }
     for name, std in expected.items():
         sampling_error = 4 * std / (2 * state[name].numel()) ** 0.5

@@ -1,0 +1,35 @@
+"""Finding each held-out image's caption among all, and each caption's image. Letters: N pairs, S width of the space."""
+
+import torch
+from torch import Tensor
+
+from aimv2.config import RunConfig
+from aimv2.evaluation.losses import HeldOut, chunks
+from aimv2.model.dual_encoder import DualEncoder
+from aimv2.training.device import autocast
+
+
+@torch.no_grad()
+def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """Unit vectors of images and captions, [N, S] each; full attention in the encoder."""
+    model.eval()
+    images, texts = [], []
+    for rows in chunks(len(data)):
+        with autocast(config):
+            images.append(model.embed_images(data.image[rows].to(config.device)))
+            texts.append(
+                model.embed_texts(data.token_NT[rows].to(config.device), data.text_len_N[rows].to(config.device))
+            )
+    return torch.cat(images), torch.cat(texts)
+
+
+def recall(query_NS: Tensor, key_NS: Tensor, label_N: Tensor, k: int) -> float:
+    """Share of queries with a key of their own label among the k nearest; pairs with one caption have one label."""
+    nearest_Nk = (query_NS @ key_NS.T).topk(k, dim=1).indices
+    return float((label_N[nearest_Nk] == label_N[:, None]).any(dim=1).double().mean())
+
+
+def caption_labels(token_NT: Tensor) -> Tensor:
+    """The same number for equal captions: int64 [N]."""
+    labels: Tensor = torch.unique(token_NT, dim=0, return_inverse=True)[1]
+    return labels

@@ -1,0 +1,146 @@
+"""An image encoder and a text encoder that meet in one space.
+
+Letters: B images or texts, I patches, T caption tokens, D encoder width, E text width, H heads, S width of the space.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aimv2.config import ModelConfig, TransformerConfig
+from aimv2.model.encoder import Encoder
+from aimv2.model.layers import Stack, build_norm
+from aimv2.model.network import Network
+
+MAX_SCALE = 100.0  # ml-aim LiT and CLIP
+
+
+class ImageHead(nn.Module):
+    """Attention pooling with one learned query, then a projection without bias.
+
+    The query is used as it is; keys and values are projected without bias, the pooled vector with one (ml-aim's LiT
+    head; the encoder has no CLS token that could be taken instead, unlike ml-l3m's CLIP).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.encoder.width
+        self.num_heads = config.encoder.num_heads
+        self.query = nn.Parameter(torch.empty(1, 1, width))
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.proj = nn.Linear(width, config.tower.embed_dim, bias=False)
+
+    def pool(self, features_BID: Tensor) -> Tensor:
+        """[B, I, D] to [B, D]."""
+        B, num_patches, D = features_BID.shape
+        k_BHId, v_BHId = (
+            self.key_value(features_BID)
+            .view(B, num_patches, 2, self.num_heads, D // self.num_heads)
+            .permute(2, 0, 3, 1, 4)
+        )
+        q_BH1d = self.query.to(k_BHId.dtype).view(1, self.num_heads, 1, -1).expand(B, -1, -1, -1)
+        return self.out(F.scaled_dot_product_attention(q_BH1d, k_BHId, v_BHId).reshape(B, D))
+
+    def forward(self, features_BID: Tensor) -> Tensor:
+        """[B, I, D] to [B, S], not normalised."""
+        return self.proj(self.pool(features_BID))
+
+    def init_weights_(self, generator: torch.Generator) -> None:
+        nn.init.normal_(self.query, std=0.02, generator=generator)
+        for weight in (*self.key_value.weight.chunk(2), self.out.weight):
+            nn.init.xavier_uniform_(weight, generator=generator)
+        nn.init.zeros_(self.out.bias)
+        nn.init.normal_(self.proj.weight, std=self.proj.in_features**-0.5, generator=generator)
+
+
+class TextTower(nn.Module):
+    """Causal text encoder, pooled at end-of-text, then a projection without bias (ml-aim's LiT text tower)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        sizes = config.tower
+        stack = TransformerConfig(
+            width=sizes.width,
+            depth=sizes.depth,
+            num_heads=sizes.num_heads,
+            norm=config.decoder.norm,
+            ffn=config.decoder.ffn,
+        )
+        self.text_embed = nn.Embedding(config.vocab_size, sizes.width)
+        self.text_pos_embed = nn.Parameter(torch.empty(config.max_text_tokens, sizes.width))
+        self.blocks = Stack(stack)
+        self.norm = build_norm(stack)
+        self.proj = nn.Linear(sizes.width, sizes.embed_dim, bias=False)
+
+    def pool(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
+        """The state at end-of-text, after the final norm: [B, E].
+
+        Args:
+            text_len_B: int64 [B], tokens up to and including end-of-text, 1..T.
+        """
+        x_BTE = self.text_embed(token_BT) + self.text_pos_embed[: token_BT.shape[1]]
+        x_BTE = self.blocks(x_BTE, is_causal=True)
+        return self.norm(x_BTE[torch.arange(len(token_BT), device=token_BT.device), text_len_B - 1])
+
+    def forward(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
+        """[B, T] to [B, S], not normalised."""
+        return self.proj(self.pool(token_BT, text_len_B))
+
+    def init_weights_(self, generator: torch.Generator) -> None:
+        """As the decoder's; the projection as CLIP's."""
+        nn.init.normal_(self.text_embed.weight, std=0.02, generator=generator)
+        nn.init.normal_(self.text_pos_embed, std=0.01, generator=generator)
+        self.blocks.init_weights_(generator)
+        nn.init.normal_(self.proj.weight, std=self.proj.in_features**-0.5, generator=generator)
+
+
+class Similarity(nn.Module):
+    """Cosine times a learned scale (the inverse temperature, at most 100), plus a learned bias if one is given.
+
+    Args:
+        temperature: at the start.
+        bias: at the start; None has none.
+    """
+
+    def __init__(self, temperature: float, bias: float | None) -> None:
+        super().__init__()
+        self._start = (math.log(1 / temperature), bias)
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        self.logit_bias = None if bias is None else nn.Parameter(torch.empty(()))
+
+    @property
+    def scale(self) -> Tensor:
+        return self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
+
+    def forward(self, image_BS: Tensor, text_CS: Tensor) -> Tensor:
+        """Logits [B, C] of unit vectors."""
+        logits_BC = self.scale * (image_BS @ text_CS.T)
+        return logits_BC if self.logit_bias is None else logits_BC + self.logit_bias
+
+    def init_weights_(self, generator: torch.Generator) -> None:
+        scale, bias = self._start
+        nn.init.constant_(self.logit_scale, scale)
+        if self.logit_bias is not None and bias is not None:
+            nn.init.constant_(self.logit_bias, bias)
+
+
+class DualEncoder(Network):
+    """Image encoder, text encoder, and how alike their outputs are."""
+
+    def __init__(self, config: ModelConfig, *, temperature: float, bias: float | None = None) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.image_head = ImageHead(config)
+        self.text_tower = TextTower(config)
+        self.similarity = Similarity(temperature, bias)
+
+    def embed_images(self, image: Tensor, prefix_len_B: Tensor | None = None) -> Tensor:
+        """Unit vectors [B, S], float32."""
+        return F.normalize(self.image_head(self.encoder(image, prefix_len_B)).float(), dim=-1)
+
+    def embed_texts(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
+        """Unit vectors [B, S], float32."""
+        return F.normalize(self.text_tower(token_BT, text_len_B).float(), dim=-1)

@@ -1,0 +1,53 @@
+"""What every network of this project has in common: an encoder, and weights that are a function of the seed."""
+
+import torch
+from fvcore.nn import parameter_count
+from torch import nn
+
+from aimv2 import address
+from aimv2.config import RunConfig
+from aimv2.model.encoder import Encoder
+from aimv2.objectives import objective
+
+
+class Network(nn.Module):
+    """An encoder and what an objective trains it with. Each child has ``init_weights_(generator)``."""
+
+    encoder: Encoder
+
+
+def num_parameters(config: RunConfig) -> dict[str, int]:
+    """Parameters of each part of the run's network, without making it."""
+    with torch.device("meta"):
+        model = objective(config.objective.name).network(config)
+    counted = parameter_count(model)
+    return {part: counted[part] for part, _ in model.named_children()}
+
+
+def parameters_by_module(config: RunConfig, modules: list[str]) -> dict[str, int]:
+    """Parameters of each of these modules (dotted names), without those of the others that lie within it."""
+    with torch.device("meta"):
+        model = objective(config.objective.name).network(config)
+    counted = parameter_count(model)
+    return {
+        module: counted[module] - sum(counted[inner] for inner in modules if inner.startswith(f"{module}."))
+        for module in modules
+    }
+
+
+def build(config: RunConfig) -> Network:
+    """The run's network, with weights that depend on the seed and their part's shapes alone.
+
+    Parts draw from addresses of their own, so arms that change one keep the weights of the others.
+    """
+    with torch.device("meta"):
+        model = objective(config.objective.name).network(config)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, part in model.named_children():
+            generator = torch.Generator().manual_seed(address.integer(seed=config.seed, purpose=f"weights/{name}"))
+            for module in part.modules():
+                if isinstance(module, nn.RMSNorm | nn.LayerNorm):
+                    module.reset_parameters()
+            part.init_weights_(generator)  # type: ignore[operator]
+    return model

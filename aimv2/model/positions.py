@@ -1,0 +1,82 @@
+"""Where patches lie, and in which order they are read. Letters: I patches, D width."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimv2 import address
+
+BASE = 10_000.0  # ml-aim ``SinCosPosEmbed``
+
+
+@lru_cache(maxsize=64)
+def sincos(num_rows: int, num_columns: int, width: int, device: torch.device) -> Tensor:
+    """Fixed 2-D positions of a grid in raster order: float32 [I, D].
+
+    The first half of the channels encodes the column, the second the row; in each half the sines come first, then the
+    cosines, of frequencies 10000^(-4j/D). Column first is what the native AIMv2-L was trained with.
+
+    Source: ml-aim ``SinCosPosEmbed``.
+    """
+    frequency = BASE ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    row, column = torch.meshgrid(
+        torch.arange(num_rows, dtype=torch.float64), torch.arange(num_columns, dtype=torch.float64), indexing="ij"
+    )
+    halves = [torch.outer(place.flatten(), frequency) for place in (column, row)]
+    return torch.cat([part for angle in halves for part in (angle.sin(), angle.cos())], dim=1).float().to(device)
+
+
+@lru_cache(maxsize=64)
+def reading_order(order: str, grid: int) -> tuple[int, ...] | None:
+    """Raster places of a square grid's patches in the order in which they are read; None for raster order itself.
+
+    ``spiral`` starts at the centre (of an even grid, left and up of it) and runs right, down, left, up; ``random`` is
+    one permutation for all images, runs and seeds, so that it is part of the design and no source of spread.
+
+    Source: AIM v1 Table 3b compares raster, spiral, checkerboard and random without drawing them.
+    """
+    if order == "raster":
+        return None
+    if order == "random":
+        permutation = address.generator(seed=0, purpose="patch order", sample_id=grid).permutation(grid * grid)
+        return tuple(permutation.tolist())
+    assert order == "spiral", f"no such patch order: {order}"
+    row = column = (grid - 1) // 2
+    found = [row * grid + column]
+    for turn in range(2 * grid):
+        down, right = ((0, 1), (1, 0), (0, -1), (-1, 0))[turn % 4]
+        for _ in range(turn // 2 + 1):
+            row, column = row + down, column + right
+            if 0 <= row < grid and 0 <= column < grid:
+                found.append(row * grid + column)
+    return tuple(found)
+
+
+def in_reading_order(patch_BIX: Tensor, order: str, grid: int) -> Tensor:
+    """Patches [B, I, ...] from raster order to the order in which they are read."""
+    places = reading_order(order, grid)
+    return patch_BIX if places is None else patch_BIX[:, torch.tensor(places, device=patch_BIX.device)]
+
+
+def resample(pos_embed: Tensor, num_rows: int, num_columns: int) -> Tensor:
+    """A learned position table [1, I, D] of a square grid, for another grid: [1, I', D].
+
+    Bicubic with antialiasing over the grid of positions, in float32, which keeps the table as it is when the grid is
+    the same. The paper does not say how its 336 px and 448 px models began (section 2.4); this is timm's way.
+    """
+    grid = round(pos_embed.shape[1] ** 0.5)
+    assert grid * grid == pos_embed.shape[1], "the table's grid is not square"
+    if (num_rows, num_columns) == (grid, grid):
+        return pos_embed
+    table_1DHW = pos_embed.float().unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+    table_1DHW = torch.nn.functional.interpolate(
+        table_1DHW, size=(num_rows, num_columns), mode="bicubic", antialias=True
+    )
+    return table_1DHW.flatten(2).transpose(1, 2).to(pos_embed.dtype)
+
+
+def inverse(places: tuple[int, ...]) -> np.ndarray:
+    """From reading order back to raster order: int64 [I]."""
+    return np.argsort(np.array(places))

@@ -1,0 +1,44 @@
+"""Captions, most of them predicted in parallel: CapPa (arXiv 2306.07915)."""
+
+import torch
+from torch import nn
+
+from aimv2.config import RunConfig
+from aimv2.cost import Part
+from aimv2.data.batches import Batch
+from aimv2.model.decoder import Decoder
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.objectives.multimodal import cost_parts, require_one_decoder_and_image_first, text_term
+from aimv2.objectives.base import Losses, Objective, visible_prefix
+
+
+class CapPa(Objective):
+    """In a fixed share of each batch all caption tokens are hidden and predicted at once, every text position seeing
+    every other and all of the image; the rest is predicted token by token.
+
+    CapPa's own decoder attends to the image by cross-attention; AIMv2 re-trained it on its own architecture (section
+    5), so here image features come first in the sequence as ever, and stay causal among themselves.
+    """
+
+    attention = "bidirectional"
+    reports = ("captions",)
+
+    def check(self, config: RunConfig) -> None:
+        require_one_decoder_and_image_first(config, "which predicts captions from images")
+
+    def network(self, config: RunConfig) -> EncoderDecoder:
+        return EncoderDecoder(config.model, ("tokens",), is_parallel=True)
+
+    def losses(self, model: nn.Module, batch: Batch, config: RunConfig) -> Losses:
+        assert isinstance(model, EncoderDecoder)
+        assert isinstance(model.decoder, Decoder)
+        features_BID = model.encoder(batch.image, visible_prefix(config.model, batch.prefix_len_B))
+        # The order of samples is random, so the first of a batch are as good as any.
+        size = len(batch.image)
+        is_parallel_B = torch.arange(size, device=batch.image.device) < round(config.objective.parallel_fraction * size)
+        _, text_BSE = model.decoder(features_BID, batch.token_BT, is_parallel_B=is_parallel_B)
+        text = text_term(model.decoder, text_BSE, batch)
+        return Losses(text, {"text_loss": text})
+
+    def cost(self, config: RunConfig) -> list[Part]:
+        return cost_parts(config, ("tokens",), parallel_fraction=config.objective.parallel_fraction)

@@ -1,0 +1,20 @@
+"""Contrastive pre-training with a softmax over the batch: CLIP (arXiv 2103.00020)."""
+
+from torch import Tensor
+
+from aimv2.losses import gathered, softmax_contrast
+from aimv2.model.dual_encoder import Similarity
+from aimv2.objectives.contrastive import Contrastive
+
+
+class CLIP(Contrastive):
+    """Symmetric InfoNCE over the images and texts of all processes, with a learned temperature.
+
+    Every process computes the whole loss; averaging gradients over processes, as DDP does, gives the gradient of one.
+    """
+
+    temperature = 0.07  # CLIP, ml-l3m
+    bias = None
+
+    def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
+        return softmax_contrast(similarity(gathered(image_BS)[0], gathered(text_BS)[0]))

@@ -1,0 +1,173 @@
+"""Every choice of the model, the objective, the loss and the prefix takes real steps."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from aimv2.config import from_dict, to_dict
+from aimv2.data.batches import TrainBatches
+from aimv2.errors import UsageError
+from aimv2.model.network import build
+from aimv2.objectives import REGISTRY, objective
+from aimv2.resolve import resolve, with_attention
+from aimv2.training.loop import train
+from tests.aimv2.training.test_loop import Rows
+
+VARIANTS = [
+    *({"objective.name": name} for name in REGISTRY),
+    *({"model.encoder.attention": value} for value in ("prefix", "causal", "bidirectional")),
+    {"objective.name": "caption", "model.encoder.attention": "bidirectional"},
+    {"objective.name": "clip", "model.encoder.attention": "prefix"},
+    {"model.encoder.norm": "layer", "model.decoder.norm": "layer"},
+    {"model.encoder.ffn": "gelu", "model.decoder.ffn": "gelu"},
+    {"objective.name": "siglip", "model.decoder.norm": "layer", "model.decoder.ffn": "gelu"},
+    {"model.encoder.positions": "sincos"},
+    {"model.patch_px": 8},
+    {"model.patch_order": "spiral"},
+    {"model.patch_order": "random"},
+    {"model.decoder.width": 48, "model.decoder.depth": 2, "model.decoder.num_heads": 3},
+    {"model.decoder.sharing": "separate"},
+    {"model.decoder.order": "text_first"},
+    {"model.decoder.image_positions": True},
+    {"model.decoder.order": "text_first", "model.decoder.image_positions": True, "model.patch_order": "spiral"},
+    {"model.text_tower.width": 48, "model.text_tower.num_heads": 3, "model.text_tower.embed_dim": 16}
+    | {"objective.name": "clip", "model.text_tower.depth": 2},
+    {"objective.supervise_eos": True},
+    {"objective.pixel_weight": 0.0},
+    {"objective.pixel_values": "sum"},
+    {"objective.pixel_patches": "image"},
+    {"objective.pixel_targets": "raw"},
+    {"objective.name": "cappa", "objective.parallel_fraction": 1.0},
+    {"objective.name": "cappa", "objective.parallel_fraction": 0.0},
+    {"objective.name": "clip", "objective.temperature": 0.5},
+    {"prefix.law": "uniform_figure1"},
+    {"prefix.law": "fixed", "prefix.fraction": 0.5},
+    {"prefix.law": "beta", "prefix.alpha": 1, "prefix.beta": 3},
+    {"prefix.law": "truncated", "prefix.low": 0.25, "prefix.high": 0.75},
+    {"prefix.law": "causal"},
+    {"prefix.full_attention": 0.5},
+    {"prefix.full_attention": 0.999, "prefix.per": "batch"},
+    {"prefix.per": "batch"},
+]
+
+
+def changed(config, changes):
+    values = to_dict(config)
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        owner = values
+        for group in groups:
+            owner = owner[group]
+        owner[name] = value
+    if "model.encoder.attention" not in changes:
+        values["model"]["encoder"]["attention"] = "auto"
+    return with_attention(from_dict(values))
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
+def test_it_takes_two_steps_on_real_pairs(tiny, pairs, changes):
+    config = changed(tiny, changes)
+    objective(config.objective.name).check(config)
+    model, record = build(config), Rows()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    train(
+        config,
+        model,
+        TrainBatches(config, pairs[0], pairs[2]),
+        attempt=record,
+        held_out=lambda model: {},
+        on_rows=lambda rows: None,
+    )
+    losses = [[value for name, value in row.items() if name.endswith("_loss")] for row in record.rows[1:]]
+    assert len(losses) == 2
+    assert all(values and all(map(math.isfinite, values)) for values in losses)
+    assert [row["train_flops"] > 0 for row in record.rows[1:]] == [True, True]
+    still = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
+    assert still == expected_to_stay(changes), "every weight learns, but for those that nothing reads"
+
+
+def expected_to_stay(changes):
+    """Weights that this variant gives no gradient."""
+    if changes.get("objective.name") == "cappa":
+        # With all tokens hidden their embeddings are not read either, but still decay.
+        return {{0.0: "decoder.mask_token", 1.0: "decoder.bos"}.get(changes.get("objective.parallel_fraction"))} - {
+            None
+        }
+    if changes.get("prefix.full_attention") == 0.999:  # both steps have full attention, and so no pixel loss
+        return {"decoder.pixel_head.weight"}
+    return set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective.name": "dino"}, "unknown objective.name 'dino'. Allowed: aimv2, cappa, caption, clip"),
+        ({"model.encoder.attention": "local"}, "model.encoder.attention: .*'auto', 'prefix', 'causal' or 'bidirec"),
+        ({"model.encoder.norm": "batch"}, "model.encoder.norm: .*'rms' or 'layer'"),
+        ({"model.decoder.ffn": "relu"}, "model.decoder.ffn: .*'swiglu' or 'gelu'"),
+        ({"model.encoder.positions": "rotary"}, "model.encoder.positions: .*'learned' or 'sincos'"),
+        ({"model.encoder.positions": "sincos", "model.encoder.width": 34}, "width=34 is not a multiple of 4"),
+        ({"model.patch_order": "hilbert"}, "model.patch_order: .*'raster', 'spiral' or 'random'"),
+        ({"model.patch_px": 5}, "model: image_px=16 is not a multiple of patch_px=5"),
+        ({"model.decoder.sharing": "none"}, "model.decoder.sharing: .*'joint' or 'separate'"),
+        ({"model.decoder.order": "mixed"}, "model.decoder.order: .*'image_first' or 'text_first'"),
+        ({"model.decoder.image_positions": "some"}, "model.decoder.image_positions: .*boolean"),
+        ({"model.text_tower.width": 33}, "text_tower: width=33 is not divisible by num_heads=2"),
+        ({"objective.pixel_weight": -1}, "objective.pixel_weight: .*greater than or equal to 0"),
+        ({"objective.pixel_values": "max"}, "objective.pixel_values: .*'mean' or 'sum'"),
+        ({"objective.pixel_patches": "all"}, "objective.pixel_patches: .*'batch' or 'image'"),
+        ({"objective.pixel_targets": "tokens"}, "objective.pixel_targets: .*'standardised' or 'raw'"),
+        ({"objective.supervise_eos": "at times"}, "objective.supervise_eos: .*boolean"),
+        ({"objective.parallel_fraction": 1.5}, "objective.parallel_fraction: .*less than or equal to 1"),
+        ({"objective.temperature": 0}, "objective.temperature: .*greater than 0"),
+        ({"prefix.law": "beta", "prefix.alpha": 1}, "prefix: beta=None with law='beta', which takes alpha and beta"),
+        ({"prefix.full_attention": 1}, "prefix.full_attention: .*less than 1"),
+        ({"prefix.per": "epoch"}, "prefix.per: .*'image' or 'batch'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_value_that_cannot_be_has_its_error(tiny, changes, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        changed(tiny, changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.decoder.sharing": "separate", "model.decoder.order": "text_first"}, "neither decoder would read"),
+        ({"objective.name": "caption", "model.decoder.sharing": "separate"}, "'caption', which .*: only 'joint'"),
+        ({"objective.name": "caption", "model.decoder.order": "text_first"}, "'caption', which .*: only 'image_first'"),
+        ({"objective.name": "cappa", "model.decoder.sharing": "separate"}, "'cappa', which .*: only 'joint'"),
+        (
+            {"objective.name": "image_only", "model.decoder.order": "text_first"},
+            "'image_only', which reads no captions",
+        ),
+        ({"objective.name": "image_only", "prefix.full_attention": 0.5}, "an image with full attention has nothing"),
+        ({"objective.name": "image_only", "model.decoder.sharing": "separate"}, "only 'joint'"),
+    ],
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
+)
+def test_what_an_objective_cannot_have_is_refused_before_anything_runs(tiny, changes, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        resolve(changed(tiny, changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_objective_brings_its_own_attention_unless_one_is_named(tiny):
+    brought = {name: changed(tiny, {"objective.name": name}).model.encoder.attention for name in REGISTRY}
+    assert brought == dict.fromkeys(("aimv2", "caption", "image_only"), "prefix") | dict.fromkeys(
+        ("cappa", "clip", "siglip"), "bidirectional"
+    )
+    named = changed(tiny, {"objective.name": "clip", "model.encoder.attention": "causal"})
+    assert named.model.encoder.attention == "causal"
+
+
+def test_a_batch_without_a_patch_to_predict_has_the_text_loss_alone(tiny, batch):
+    config = replace(tiny, prefix=replace(tiny.prefix, full_attention=0.5))
+    full = batch._replace(prefix_len_B=torch.full((6,), 16), num_scored=0)
+    total, terms = objective("aimv2").losses(build(config), full, config)
+    assert set(terms) == {"text_loss"}
+    assert total is terms["text_loss"]
