@@ -51,6 +51,8 @@ def finish(cell, runs_dir, value, *, caption="red apple", causal=0.0):
             "pixel_loss_0.5": Metric(value / 10, "squared error", "some pairs"),
             "probe_digits": Metric(0.5, "accuracy", "some digits"),
             "knn_digits": Metric(0.4, "accuracy", "some digits"),
+            "recall": Metric(None, "accuracy", "not applicable to anything"),
+            "bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
         }
         attempt.publish(metrics, train_flops=100, train_seconds=1.0)
 
@@ -82,12 +84,23 @@ def test_the_tables_hold_what_the_runs_recorded(evidence, cells):
         "pixel_loss_0.5",
         "probe_digits",
         "knn_digits",
+        "bits",
     }
     assert evidence.values("caption_loss").shape == (4, 6)
     assert evidence.missing.empty
     assert evidence.unit("caption_loss") == "nats/token"
     assert len(evidence.results) == 24
     assert "caption_loss [nats/token]" in evidence.results
+
+
+def test_what_an_arm_cannot_have_is_not_applicable_and_never_a_number(evidence):
+    table = metrics_table(STUDY, evidence)
+    row = next(row for row in table.rows if row[0][0] == "bits")
+    shown = dict(zip(table.columns, row, strict=True))
+    assert shown["causal, M = 1"] == "not applicable"
+    assert shown["uniform on 1..I-1"] == ["1.500 (no interval)"]
+    assert not any("recall" in row[0][0] for row in table.rows), "what no arm can have is no row"
+    assert "causal" not in evidence.values("bits")
 
 
 def test_pairing_finds_effects_that_the_seeds_would_hide(cells, evidence):
@@ -181,7 +194,7 @@ def test_the_primary_table_gives_mean_difference_and_speed(cells, evidence):
 def test_the_table_of_metrics_has_the_untrained_encoder(evidence):
     table = metrics_table(STUDY, evidence)
     assert table.columns[-1] == "untrained"
-    assert len(table.rows) == 5
+    assert len(table.rows) == 6
     assert cost_table(STUDY, evidence).rows[-1][1] == "24"
 
 

@@ -1,9 +1,23 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
 from aimv2.data.batches import centred_images
 from aimv2.data.transfer import digits
-from aimv2.evaluation.evaluate import encode
+from aimv2.evaluation import evaluate as evaluation
+from aimv2.evaluation.evaluate import encode, evaluate, held_out_curve
 from aimv2.model.network import build
+
+CAPTIONS = {"caption_loss", "caption_bits", "causal_caption_loss", "name_loss", "description_loss"}
+PIXELS = {f"pixel_loss_{fraction}" for fraction in (0.25, 0.5, 0.75)}
+RAW_PIXELS = {f"raw_{name}" for name in PIXELS}
+RETRIEVAL = {f"{way}_recall_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5)}
+
+
+def variant(config, name="aimv2", order="image_first", **objective):
+    model = replace(config.model, decoder=replace(config.model.decoder, order=order))
+    return replace(config, model=model, objective=replace(config.objective, name=name, **objective))
 
 
 def test_features_are_the_encoders_with_full_attention(tiny):
@@ -16,3 +30,43 @@ def test_features_are_the_encoders_with_full_attention(tiny):
     with torch.no_grad():
         one = encoder(centred_images(part.images[7:8], 16))
     torch.testing.assert_close(features.feature_NID[7:8], one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "applicable"),
+    [
+        ({}, CAPTIONS | PIXELS),
+        ({"pixel_targets": "raw"}, CAPTIONS | RAW_PIXELS),
+        ({"order": "text_first"}, CAPTIONS | PIXELS),
+        ({"name": "caption"}, CAPTIONS),
+        ({"name": "cappa"}, CAPTIONS),
+        ({"name": "image_only"}, PIXELS),
+        ({"name": "clip"}, RETRIEVAL),
+        ({"name": "siglip"}, RETRIEVAL),
+    ],
+    ids=str,
+)
+def test_what_an_objective_cannot_report_has_no_value_and_a_reason(tiny, pairs, changes, applicable, monkeypatch):
+    monkeypatch.setattr(evaluation, "transfer_sets", lambda train, held_out: [])  # the encoder's, the same for all
+    config = variant(tiny, **changes)
+    metrics = evaluate(build(config), *pairs, config)
+    assert set(metrics) == CAPTIONS | PIXELS | RAW_PIXELS | RETRIEVAL
+    assert {name for name, metric in metrics.items() if metric.value is not None} == applicable
+    absent = [metric for name, metric in metrics.items() if name not in applicable]
+    assert all(metric.evaluation.startswith("not applicable to objective") and metric.unit for metric in absent)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("aimv2", "held_out_caption_loss"),
+        ("cappa", "held_out_caption_loss"),
+        ("image_only", "held_out_pixel_loss"),
+        ("siglip", "held_out_recall"),
+    ],
+)
+def test_the_curve_has_the_first_thing_that_an_objective_reports(tiny, pairs, name, column):
+    config = variant(tiny, name)
+    measured = held_out_curve(pairs[1], pairs[2], config)(build(config))
+    assert list(measured) == [column]
+    assert 0 <= measured[column] < 20

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from aimv2.model.network import build
@@ -41,3 +43,96 @@ def test_short_captions_give_the_outputs_of_long_ones(tiny, images, tokens):
     _, long = model.decoder(features, tokens)
     _, short = model.decoder(features, tokens[:, :3])
     torch.testing.assert_close(short, long[:, :4])
+
+
+def with_decoder(config, objective="aimv2", **changes):
+    model = replace(config.model, decoder=replace(config.model.decoder, **changes))
+    return replace(config, model=model, objective=replace(config.objective, name=objective))
+
+
+@torch.no_grad()
+def test_with_text_first_captions_see_no_patch_and_patches_see_the_caption_but_no_padding(tiny, images, batch):
+    model = build(with_decoder(tiny, order="text_first"))
+    features, tokens, lengths = model.encoder(images), batch.token_BT, batch.text_len_B
+    image_before, text_before = model.decoder(features, tokens, lengths)
+    assert image_before.shape == (6, 16, 32)
+    assert text_before.shape == (6, 13, 32)
+    for patch in range(16):
+        changed = features.clone()
+        changed[:, patch] += 1
+        image_after, text_after = model.decoder(changed, tokens, lengths)
+        assert torch.equal(text_before, text_after)
+        assert torch.equal(image_before[:, :patch], image_after[:, :patch])
+        assert (image_before[:, patch] != image_after[:, patch]).any(dim=-1).all()
+    for position in range(12):
+        changed = tokens.clone()
+        changed[:, position] = 7
+        image_after, text_after = model.decoder(features, changed, lengths)
+        assert torch.equal(text_before[:, : position + 1], text_after[:, : position + 1])
+        for row, length in enumerate(lengths.tolist()):
+            reached = (image_before[row] != image_after[row]).any(dim=-1)
+            assert reached.all() if position < length and changed[row, position] != tokens[row, position] else True
+            assert not reached.any() if position >= length else True
+
+
+@torch.no_grad()
+def test_with_text_first_the_room_for_captions_does_not_show(tiny, images, batch):
+    model = build(with_decoder(tiny, order="text_first"))
+    features = model.encoder(images)
+    long, _ = model.decoder(features, batch.token_BT, batch.text_len_B)
+    short, _ = model.decoder(features, batch.token_BT[:, :6], batch.text_len_B)
+    torch.testing.assert_close(long, short)
+
+
+@torch.no_grad()
+def test_image_positions_tell_equal_features_apart(tiny, images, tokens):
+    model = build(with_decoder(tiny, image_positions=True))
+    features = model.encoder(images)[:, :1].expand(-1, 16, -1)
+    image, _ = model.decoder(features, tokens)
+    assert not torch.allclose(image, image[:, :1].expand_as(image), atol=1e-3)
+    # Subtracted from the projection, the positions leave what the plain decoder has.
+    plain = build(tiny)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "image_pos" not in k})
+    model.decoder.image_pos_embed.zero_()
+    torch.testing.assert_close(model.decoder(features, tokens), plain.decoder(features, tokens))
+
+
+@torch.no_grad()
+def test_separate_decoders_are_two_of_the_joint_ones_size(tiny, images, tokens):
+    model, joint = build(with_decoder(tiny, sharing="separate")), build(tiny)
+    pixels, text = model.decoder.pixels, model.decoder.tokens
+    assert not pixels.reads_text
+    size = [sum(p.numel() for p in decoder.blocks.parameters()) for decoder in (pixels, text, joint.decoder)]
+    assert size[0] == size[1] == size[2]
+    features = model.encoder(images)
+    image_BIE, text_BSE = model.decoder(features, tokens)
+    # With one's weights in its place, the joint decoder says what each says.
+    common = joint.decoder.state_dict()
+    for part in (pixels, text):
+        joint.decoder.load_state_dict(common | part.state_dict())
+        expected = joint.decoder(features, tokens)[part is text]
+        torch.testing.assert_close(text_BSE if part is text else image_BIE, expected)
+
+
+@torch.no_grad()
+def test_a_parallel_caption_is_predicted_from_the_image_alone(tiny, images, tokens):
+    model = build(with_decoder(tiny, "cappa"))
+    features = model.encoder(images)
+    is_parallel = torch.tensor([True, False] * 3)
+    _, one = model.decoder(features, tokens, is_parallel_B=is_parallel)
+    _, other = model.decoder(features, (tokens + 1) % 512, is_parallel_B=is_parallel)
+    assert torch.equal(one[is_parallel], other[is_parallel])
+    assert not torch.equal(one[~is_parallel], other[~is_parallel])
+    _, written = model.decoder(features, tokens)
+    torch.testing.assert_close(one[~is_parallel], written[~is_parallel])
+    _, elsewhere = model.decoder(model.encoder(images.flip(0)), tokens, is_parallel_B=is_parallel)
+    assert not torch.allclose(one[is_parallel], elsewhere[is_parallel])
+
+
+@torch.no_grad()
+def test_a_decoder_without_text_reads_none(tiny, images, tokens):
+    model = build(with_decoder(tiny, "image_only"))
+    image, text = model.decoder(model.encoder(images), tokens)
+    assert text.shape == (6, 0, 32)
+    assert image.shape == (6, 16, 32)
+    assert not any("text" in name or "bos" in name for name, _ in model.named_parameters())

@@ -1,5 +1,8 @@
 """The encoder against two other implementations, and what its mask lets through."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -9,11 +12,12 @@ from aimv2.config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.losses import patchify
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import build
+from aimv2.model.positions import reading_order
 
 
-def model_config(*, width, depth, num_heads, image_px, patch_px):
+def model_config(*, width, depth, num_heads, image_px, patch_px, **changes):
     return ModelConfig(
-        encoder=EncoderConfig(width=width, depth=depth, num_heads=num_heads),
+        encoder=EncoderConfig(width=width, depth=depth, num_heads=num_heads, **changes),
         decoder=DecoderConfig(width=32, depth=1, num_heads=1),
         image_px=image_px,
         patch_px=patch_px,
@@ -161,3 +165,66 @@ def test_under_bfloat16_norms_and_the_residual_stream_stay_float32(tiny, images,
         model(images, tokens)
     assert set(seen.values()) == {torch.float32}
     assert len(seen) == 2 * (tiny.model.encoder.depth + tiny.model.decoder.depth) + 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("order", ["spiral", "random"])
+def test_another_reading_order_moves_patches_and_their_positions_together(tiny, images, order):
+    """With full attention the features are those of raster order, elsewhere in the sequence."""
+    raster = build(tiny).encoder
+    other = build(replace(tiny, model=replace(tiny.model, patch_order=order))).encoder
+    places = list(reading_order(order, 4))
+    torch.testing.assert_close(other(images), raster(images)[:, places])
+
+
+@torch.no_grad()
+def test_in_another_order_the_prefix_is_what_is_read_first(tiny, images):
+    encoder = build(replace(tiny, model=replace(tiny.model, patch_order="spiral"))).encoder
+    places = reading_order("spiral", 4)
+    prefix_len = torch.full((6,), 5)
+    before = encoder(images, prefix_len)
+    for step, place in enumerate(places[5:], start=5):
+        other = patchify(images, tiny.model.patch_px)
+        other[:, place] += 1
+        after = encoder(unpatchify(other, tiny.model.patch_px), prefix_len)
+        assert torch.equal(before[:, :step], after[:, :step])
+        assert not torch.equal(before[:, step], after[:, step])
+
+
+@torch.no_grad()
+def test_layer_norm_and_gelu_match_timm():
+    """timm's plain ViT without biases, CLS token or pooling."""
+    config = model_config(width=64, depth=3, num_heads=4, image_px=32, patch_px=8, norm="layer", ffn="gelu")
+    encoder = Encoder(config)
+    randomise(encoder)
+    other = timm.models.vision_transformer.VisionTransformer(
+        img_size=32,
+        patch_size=8,
+        embed_dim=64,
+        depth=3,
+        num_heads=4,
+        class_token=False,
+        global_pool="",
+        num_classes=0,
+        qkv_bias=False,
+        proj_bias=False,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-5),
+        embed_norm_layer=partial(torch.nn.LayerNorm, eps=1e-5),
+    ).eval()
+    state = {
+        "patch_embed.proj.weight": encoder.patch_embed.weight,
+        "patch_embed.proj.bias": encoder.patch_embed.bias,
+        "pos_embed": encoder.pos_embed,
+    }
+    norms = {"patch_embed.norm": encoder.patch_norm, "norm": encoder.norm}
+    for number, block in enumerate(encoder.blocks):
+        stem = f"blocks.{number}"
+        norms |= {f"{stem}.norm1": block.norm1, f"{stem}.norm2": block.norm2}
+        state |= {f"{stem}.attn.qkv.weight": block.attn.qkv.weight, f"{stem}.attn.proj.weight": block.attn.out.weight}
+        state |= {f"{stem}.mlp.fc1.weight": block.ffn.up.weight, f"{stem}.mlp.fc2.weight": block.ffn.down.weight}
+    state |= {f"{name}.{part}": getattr(norm, part) for name, norm in norms.items() for part in ("weight", "bias")}
+    # The FFN of timm keeps its biases; without them it is ours.
+    zeros = {name: torch.zeros_like(value) for name, value in other.state_dict().items() if ".mlp." in name}
+    other.load_state_dict({name: value for name, value in zeros.items() if name.endswith("bias")} | state, strict=True)
+    image = torch.randn(2, 3, 32, 32)
+    assert_same(encoder(image), other.forward_features(image))

@@ -19,7 +19,7 @@ from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.resolve import resolve
 from aimv2.scales import demo
-from aimv2.training.loop import train
+from aimv2.training.loop import gradient_balance, train
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "demo_losses.json"
 GOLDEN_STEPS = 12
@@ -116,6 +116,35 @@ def test_the_weights_learn_to_tell_a_small_set_by_heart(tiny, pairs, with_sample
     _, rows, _ = run(config, (few, held_out, tokenizer))
     assert rows[-1]["text_loss"] < 0.5 * rows[1]["text_loss"]
     assert rows[-1]["pixel_loss"] < rows[1]["pixel_loss"]
+
+
+def test_the_pull_of_each_loss_at_the_shared_weights_is_recorded(tiny, batch):
+    """Oracle: each loss's own backward pass."""
+    goal, model = objective("aimv2"), build(tiny)
+    shared = goal.shared_parameters(model)
+    terms = goal.losses(model, batch, tiny).terms
+    balance = gradient_balance(terms, shared)
+    gradients = {}
+    for name in terms:
+        model.zero_grad()
+        goal.losses(model, batch, tiny).terms[name].backward()
+        gradients[name] = torch.cat([weight.grad.flatten() for weight in model.decoder.blocks.parameters()])
+        torch.testing.assert_close(balance[f"{name}_gradient"], gradients[name].norm())
+    one, other = gradients.values()
+    torch.testing.assert_close(balance["gradient_cosine"], (one @ other) / one.norm() / other.norm())
+    assert gradient_balance({"text_loss": terms["text_loss"]}, shared) == {}
+
+
+def test_the_balance_of_the_losses_is_measured_at_the_curve_and_changes_nothing(tiny, pairs, with_samples, monkeypatch):
+    config = with_samples(tiny, 40)
+    config = replace(config, evaluation=replace(config.evaluation, curve_points=3))
+    rows = run(config, pairs)[1]
+    assert [row["step"] for row in rows if "gradient_cosine" in row] == [1, 2, 5]
+    monkeypatch.setattr("aimv2.training.loop.gradient_balance", lambda terms, shared: {})
+    without = run(config, pairs)[1]
+    assert [[row.get(name) for name in LOSSES] for row in rows] == [
+        [row.get(name) for name in LOSSES] for row in without
+    ]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs, with_samples):
