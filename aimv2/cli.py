@@ -25,8 +25,8 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   train                        train one run and evaluate it, beside its untrained encoder; a run is named by what it
                                computes and done once: asking again prints its result
   cost                         parameters, FLOPs and activation memory of a run, part by part; trains nothing
-  verify [run=runs/NAME]       does a finished run do what it should? PASS or FAIL lines, and pictures in
-  reports/verify/ weights import|export        public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
+  verify [run=runs/NAME]       does a finished run do what it should? PASS or FAIL, with pictures in reports/verify/
+  weights import|export        public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
   bench encoder                the encoder's speed beside timm's and transformers'
 
 train and cost take

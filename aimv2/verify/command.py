@@ -1,0 +1,104 @@
+"""``python -m aimv2 verify``: the first experiments on a finished run, as lines and as a report."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from aimv2.checks import writable_folder
+from aimv2.errors import UsageError, unknown
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.verify.balance import balance
+from aimv2.verify.captions import captions
+from aimv2.verify.line import Line
+from aimv2.verify.masks import masks
+from aimv2.verify.pixels import paint, pixels
+from aimv2.verify.prefix import prefix_lengths
+from aimv2.verify.report import Findings, write_report
+from aimv2.verify.subject import Subject, find, load
+
+DEFAULTS = {"run": None, "runs_dir": "runs", "out": "reports/verify"}
+NUM_SHOWN = 8
+STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow", "SHOWN": "cyan"}
+
+console = Console()
+
+
+def verify_command(arguments: Sequence[str]) -> int:
+    """Look at one finished run; print a line per check and write the report.
+
+    Args:
+        arguments: what follows ``verify``: ``run=`` (a run's folder, or its name in ``runs_dir``; first, it may stand
+            without its key), ``runs_dir=`` (whose newest finished trained run is taken without ``run=``) and ``out=``.
+
+    Returns:
+        0 if nothing fails, else 1.
+
+    Raises:
+        UsageError: a key is unknown, or there is no such run, or it is not finished, broken or untrained.
+    """
+    values = _parsed(arguments)
+    run = find(values["run"], Path(str(values["runs_dir"])))
+    subject = load(run)
+    out = writable_folder(str(values["out"]), "out")
+    torch.set_num_threads(subject.config.threads)
+    console.print(f"run {run.name} in {run.path.parent}", highlight=False, markup=False, soft_wrap=True)
+    findings = look_at(subject)
+    report = write_report(subject, findings, arguments, out)
+    console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+    return int(any(line.verdict == "FAIL" for line in findings.lines))
+
+
+def look_at(subject: Subject) -> Findings:
+    """Do all experiments; each prints its lines as soon as it has them."""
+    lengths = prefix_lengths(subject)
+    _say([lengths.line])
+    mask_lines = masks(subject)
+    _say(mask_lines)
+    balanced = balance(subject)
+    _say(balanced.lines)
+    predicted = pixels(subject)
+    _say([predicted.line])
+    rows = _shown_rows(subject)
+    written = captions(subject, rows)
+    _say(written.lines)
+    paintings = paint(subject, rows) if isinstance(subject.model, EncoderDecoder) and predicted.errors else []
+    return Findings(lengths, mask_lines, balanced, predicted, paintings, written)
+
+
+def _shown_rows(subject: Subject) -> np.ndarray:
+    """The held-out pairs that are shown: the first by sample id, which is a hash, so nobody chose them."""
+    rank = subject.held_out.table["sample_id"].rank()
+    return np.flatnonzero(rank <= NUM_SHOWN)
+
+
+def _say(lines: list[Line]) -> None:
+    for line in lines:
+        style = STYLES[line.verdict]
+        console.print(str(line), style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _parsed(arguments: Sequence[str]) -> dict[str, str | None]:
+    given: dict[str, str | None] = {}
+    for key, value in _pairs(arguments):
+        if key not in DEFAULTS:
+            raise unknown("key", key, DEFAULTS)
+        if key in given:
+            raise UsageError(f"{key}= is given twice; once")
+        if not value:
+            raise UsageError(f"{key}= has no value")
+        given[key] = value
+    return {**DEFAULTS, **given}
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for place, text in enumerate(arguments):
+        key, separator, value = text.partition("=")
+        if separator:
+            yield key, value
+        elif place == 0:
+            yield "run", text
+        else:
+            raise UsageError(f"cannot read {text!r}: arguments have the form key=value")
