@@ -103,6 +103,7 @@ def read(arguments: Sequence[str]) -> Launch:
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     base, cells = _cells(values)
     _check_effect(arguments, base, cells)
+    _check_metric(STUDIES[values["sweep"]["slug"]], base)
     checked("debug", bool, values["debug"])
     executor = checked("executor", ExecutorConfig, values["executor"])
     executor.num_workers(base.threads)  # refuses what this machine has no room for
@@ -155,6 +156,16 @@ def _check_effect(arguments: Sequence[str], base: RunConfig, cells: list[Cell]) 
         without, others = _cells(_composed([argument for argument in arguments if argument not in these]))
         if without != base and others == cells:
             raise UsageError(f"{' '.join(these)} changes nothing: every arm of the sweep sets its own {part}")
+
+
+def _check_metric(study: Study, base: RunConfig) -> None:
+    """Refuse a base run that cannot report what the study compares."""
+    from aimv2.evaluation.evaluate import not_applicable
+
+    absent = not_applicable(base)
+    if study.primary_metric in absent:
+        reason = absent[study.primary_metric].evaluation
+        raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")
 
 
 def _described_sweeps() -> str:

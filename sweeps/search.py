@@ -167,8 +167,9 @@ def tell(study: optuna.Study, trial: FrozenTrial, run: RunFolder, metric: str) -
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return
     metrics = run.result()["metrics"]
-    if metric not in metrics:
-        raise UsageError(f"search.metric={metric!r} is not measured. Allowed: {', '.join(metrics)}.")
+    if metric not in metrics or metrics[metric]["value"] is None:
+        measured = ", ".join(name for name, found in metrics.items() if found["value"] is not None)
+        raise UsageError(f"search.metric={metric!r} is not measured. Allowed: {measured}.")
     study.tell(trial.number, metrics[metric]["value"], skip_if_finished=True)
 
 

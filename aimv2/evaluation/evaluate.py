@@ -20,11 +20,21 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.objectives import objective
+from aimv2.objectives.base import Report
 from aimv2.record import Metric
 from aimv2.training.device import autocast
 
 CAPTIONS = ("name", "description")
 RECALL_AT = (1, 5)
+
+CAPTION_UNITS = {
+    "caption_loss": "nats/token",
+    "caption_bits": "bits/byte",
+    "name_loss": "nats/token",
+    "description_loss": "nats/token",
+    "causal_caption_loss": "nats/token",
+}
+RETRIEVAL_UNITS = {f"{way}_recall_{k}": "accuracy" for way in ("image_to_text", "text_to_image") for k in RECALL_AT}
 
 Data = dict[str, HeldOut]
 
@@ -41,18 +51,31 @@ def evaluate(
     """
     chosen = held_out.subset(config.evaluation.num_pairs)
     data = {caption: prepare_pairs(chosen, tokenizer, config, caption=caption) for caption in CAPTIONS}
-    reports = objective(config.objective.name).reports
-    metrics = (
-        _captions(model if "captions" in reports else None, data, config)
-        | _pixels(model if "pixels" in reports else None, data, config)
-        | _retrieval(model if "retrieval" in reports else None, data, config)
-    )
+    metrics: dict[str, Metric] = {}
+    for report in objective(config.objective.name).reports:
+        metrics |= MEASURES[report](model, data, config)
     for task in transfer_sets(train, held_out):
         metrics |= probe(model.encoder, task, config)
     for name, metric in metrics.items():
-        if metric.value is not None and not math.isfinite(metric.value):
+        if metric.value is None or not math.isfinite(metric.value):
             raise RunFailedError("not finite", f"{name} is {metric.value} after training")
-    return metrics
+    return metrics | not_applicable(config)
+
+
+def not_applicable(config: RunConfig) -> dict[str, Metric]:
+    """The metrics that other runs have and this one cannot, with the reason in place of a value."""
+    name, targets = config.objective.name, config.objective.pixel_targets
+    reports = objective(name).reports
+    units: dict[str, str] = {}
+    if "captions" not in reports:
+        units |= CAPTION_UNITS
+    for other in ("standardised", "raw"):
+        if "pixels" not in reports or other != targets:
+            units |= _pixel_units(other, config)
+    if "retrieval" not in reports:
+        units |= RETRIEVAL_UNITS
+    why = f"not applicable to objective {name}" + (f" with {targets} targets" if "pixels" in reports else "")
+    return {metric: Metric(None, unit, why) for metric, unit in units.items()}
 
 
 def held_out_curve(
@@ -75,61 +98,47 @@ def held_out_curve(
     return measure
 
 
-def _captions(model: Network | None, data: Data, config: RunConfig) -> dict[str, Metric]:
-    units = {
-        "caption_loss": "nats/token",
-        "caption_bits": "bits/byte",
-        "name_loss": "nats/token",
-        "description_loss": "nats/token",
-        "causal_caption_loss": "nats/token",
-    }
-    if model is None:
-        return _not_applicable(units, config)
+def _captions(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
     assert isinstance(model, EncoderDecoder)
     losses = {caption: caption_loss(model, data[caption], config) for caption in CAPTIONS}
     both = losses["name"] + losses["description"]
     causal = sum((caption_loss(model, data[caption], config, is_causal=True) for caption in CAPTIONS), NO_LOSS)
     pairs = f"{len(data['name'])} held-out pairs"
     how = f"{pairs}, full attention"
-    return {
-        "caption_loss": Metric(both.nats_per_token, "nats/token", f"both captions of {how}"),
-        "caption_bits": Metric(both.bits_per_byte, "bits/byte", f"both captions of {how}"),
-        "name_loss": Metric(losses["name"].nats_per_token, "nats/token", f"names of {how}"),
-        "description_loss": Metric(
-            losses["description"].nats_per_token, "nats/token", f"descriptive captions of {how}"
-        ),
-        "causal_caption_loss": Metric(
-            causal.nats_per_token, "nats/token", f"both captions of {pairs}, causal attention in the encoder"
+    found = {
+        "caption_loss": (both.nats_per_token, f"both captions of {how}"),
+        "caption_bits": (both.bits_per_byte, f"both captions of {how}"),
+        "name_loss": (losses["name"].nats_per_token, f"names of {how}"),
+        "description_loss": (losses["description"].nats_per_token, f"descriptive captions of {how}"),
+        "causal_caption_loss": (
+            causal.nats_per_token,
+            f"both captions of {pairs}, causal attention in the encoder",
         ),
     }
+    return {name: Metric(found[name][0], unit, found[name][1]) for name, unit in CAPTION_UNITS.items()}
 
 
-def _pixels(model: Network | None, data: Data, config: RunConfig) -> dict[str, Metric]:
-    """Losses of raw and of standardised pixels have names of their own, for they cannot be compared."""
-    fractions = config.evaluation.prefix_fractions
-    targets = {"": "standardised", "raw_": "raw"}
-    units = {
-        f"{start}pixel_loss_{fraction:g}": f"squared error of {target} pixels"
-        for start, target in targets.items()
-        for fraction in fractions
-    }
-    metrics = _not_applicable(units, config)
-    if model is None:
-        return metrics
+def _pixels(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
     assert isinstance(model, EncoderDecoder)
-    start = "raw_" if config.objective.pixel_targets == "raw" else ""
-    for fraction in fractions:
-        name = f"{start}pixel_loss_{fraction:g}"
-        value = pixel_loss_at(model, data["name"], fraction, config)
-        how = f"{len(data['name'])} held-out pairs, prefix {fraction:g} of the image"
-        metrics[name] = Metric(value, units[name], how)
-    return metrics
+    units = _pixel_units(config.objective.pixel_targets, config)
+    return {
+        name: Metric(
+            pixel_loss_at(model, data["name"], fraction, config),
+            unit,
+            f"{len(data['name'])} held-out pairs, prefix {fraction:g} of the image",
+        )
+        for (name, unit), fraction in zip(units.items(), config.evaluation.prefix_fractions, strict=True)
+    }
 
 
-def _retrieval(model: Network | None, data: Data, config: RunConfig) -> dict[str, Metric]:
-    units = {f"{way}_recall_{k}": "accuracy" for way in ("image_to_text", "text_to_image") for k in RECALL_AT}
-    if model is None:
-        return _not_applicable(units, config)
+def _pixel_units(targets: str, config: RunConfig) -> dict[str, str]:
+    """Losses of raw and of standardised pixels have names of their own, for they cannot be compared."""
+    start = "raw_" if targets == "raw" else ""
+    fractions = config.evaluation.prefix_fractions
+    return {f"{start}pixel_loss_{fraction:g}": f"squared error of {targets} pixels" for fraction in fractions}
+
+
+def _retrieval(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
     assert isinstance(model, DualEncoder)
     image_NS, text_NS = embeddings(model, data["name"], config)
     label_N = caption_labels(data["name"].token_NT).to(image_NS.device)
@@ -137,12 +146,14 @@ def _retrieval(model: Network | None, data: Data, config: RunConfig) -> dict[str
         recall(query, key, label_N, k) for query, key in ((image_NS, text_NS), (text_NS, image_NS)) for k in RECALL_AT
     ]
     how = f"{len(label_N)} held-out pairs, {len(label_N.unique())} different names, full attention"
-    return {name: Metric(value, unit, how) for (name, unit), value in zip(units.items(), values, strict=True)}
+    return {name: Metric(value, unit, how) for (name, unit), value in zip(RETRIEVAL_UNITS.items(), values, strict=True)}
 
 
-def _not_applicable(units: dict[str, str], config: RunConfig) -> dict[str, Metric]:
-    why = f"not applicable to objective {config.objective.name} with {config.objective.pixel_targets} targets"
-    return {name: Metric(None, unit, why) for name, unit in units.items()}
+MEASURES: dict[Report, Callable[[Network, Data, RunConfig], dict[str, Metric]]] = {
+    "captions": _captions,
+    "pixels": _pixels,
+    "retrieval": _retrieval,
+}
 
 
 def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> dict[str, Metric]:
