@@ -20,12 +20,17 @@ def sincos(num_rows: int, num_columns: int, width: int, device: torch.device) ->
 
     Source: ml-aim ``SinCosPosEmbed``.
     """
+    with torch.inference_mode(False):  # a tensor made there could not be used in training later
+        return _sincos(num_rows, num_columns, width).to(device)
+
+
+def _sincos(num_rows: int, num_columns: int, width: int) -> Tensor:
     frequency = BASE ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     row, column = torch.meshgrid(
         torch.arange(num_rows, dtype=torch.float64), torch.arange(num_columns, dtype=torch.float64), indexing="ij"
     )
     halves = [torch.outer(place.flatten(), frequency) for place in (column, row)]
-    return torch.cat([part for angle in halves for part in (angle.sin(), angle.cos())], dim=1).float().to(device)
+    return torch.cat([part for angle in halves for part in (angle.sin(), angle.cos())], dim=1).float()
 
 
 @lru_cache(maxsize=64)
@@ -57,7 +62,13 @@ def reading_order(order: str, grid: int) -> tuple[int, ...] | None:
 def in_reading_order(patch_BIX: Tensor, order: str, grid: int) -> Tensor:
     """Patches [B, I, ...] from raster order to the order in which they are read."""
     places = reading_order(order, grid)
-    return patch_BIX if places is None else patch_BIX[:, torch.tensor(places, device=patch_BIX.device)]
+    return patch_BIX if places is None else patch_BIX[:, _on_device(places, patch_BIX.device)]
+
+
+@lru_cache(maxsize=64)
+def _on_device(places: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # a tensor made there could not be used in training later
+        return torch.tensor(places, device=device)
 
 
 def resample(pos_embed: Tensor, num_rows: int, num_columns: int) -> Tensor:

@@ -10,6 +10,7 @@ from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.losses import patchify
+from aimv2.model import positions
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import build
 from aimv2.model.positions import reading_order
@@ -228,3 +229,15 @@ def test_layer_norm_and_gelu_match_timm():
     other.load_state_dict({name: value for name, value in zeros.items() if name.endswith("bias")} | state, strict=True)
     image = torch.randn(2, 3, 32, 32)
     assert_same(encoder(image), other.forward_features(image))
+
+
+@pytest.mark.parametrize("changes", [{"patch_order": "spiral"}, {"positions": "sincos"}], ids=str)
+def test_what_inference_left_in_a_cache_serves_training(tiny, images, changes):
+    encoder = replace(tiny.model.encoder, positions=changes.get("positions", "learned"))
+    order = changes.get("patch_order", "raster")
+    network = build(replace(tiny, model=replace(tiny.model, encoder=encoder, patch_order=order)))
+    positions.sincos.cache_clear()
+    positions._on_device.cache_clear()
+    with torch.inference_mode():
+        network.encoder(images)
+    network.encoder(images).sum().backward()
