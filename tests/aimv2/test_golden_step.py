@@ -58,6 +58,18 @@ def assert_close(actual, expected, tolerance, name):
     assert error <= tolerance, f"{name}: relative error {error:.2e}"
 
 
+def golden_batch(golden, config):
+    tokens, prefix_len = golden["inputs/tokens"], golden["inputs/prefix_len"]
+    return Batch(
+        image=golden["inputs/image"],
+        token_BT=tokens,
+        prefix_len_B=prefix_len,
+        supervised_N=(tokens != END_OF_TEXT).flatten().nonzero().squeeze(1),
+        text_len_B=(tokens == END_OF_TEXT).int().argmax(dim=1) + 1,
+        num_scored=int((config.num_patches - prefix_len).sum()),
+    )
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
 def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolerance):
     config, golden = read_golden(dtype)
@@ -78,16 +90,7 @@ def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolera
     assert_close(model.decoder.pixel_head(image_BIE), golden["outputs/pixel_predictions"], tolerance, "pixels")
     assert_close(model.decoder.text_head(text_BTE), golden["outputs/text_logits"], tolerance, "logits")
 
-    supervised = (tokens != END_OF_TEXT).flatten().nonzero().squeeze(1)
-    batch = Batch(
-        image=image,
-        token_BT=tokens,
-        prefix_len_B=prefix_len,
-        supervised_N=supervised,
-        text_len_B=(tokens == END_OF_TEXT).int().argmax(dim=1) + 1,
-        num_scored=int((config.num_patches - prefix_len).sum()),
-    )
-    total, terms = objective("aimv2").losses(model, batch, replace(demo(), model=config))
+    total, terms = objective("aimv2").losses(model, golden_batch(golden, config), replace(demo(), model=config))
     assert_close(terms["pixel_loss"], golden["outputs/pixel_loss"], tolerance, "pixel loss")
     assert_close(terms["text_loss"], golden["outputs/text_loss"], tolerance, "text loss")
     assert_close(total, golden["outputs/total_loss"], tolerance, "total loss")
@@ -98,3 +101,41 @@ def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolera
     assert gradients.keys() == parameters.keys()
     for name, parameter in parameters.items():
         assert_close(parameter.grad, gradients[name], tolerance, f"gradient of {name}")
+
+
+def test_captions_alone_and_pixels_alone_are_the_released_codes_two_terms():
+    """Their losses are the golden terms, and their gradients with the golden weighting are the golden gradients."""
+    config, golden = read_golden(torch.float64)
+    state, run = fused(section(golden, "weights/")), replace(demo(), model=config)
+    gradients = {}
+    for name, term, weight in (("caption", "text_loss", 1.0), ("image_only", "pixel_loss", 0.4)):
+        goal = objective(name)
+        model = goal.network(run).double()
+        own = model.state_dict().keys()
+        model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=True)
+        total, terms = goal.losses(model, golden_batch(golden, config), run)
+        assert terms.keys() == {term}
+        assert_close(total, golden[f"outputs/{term}"], 1e-6, name)
+        total.backward()
+        for key, parameter in model.named_parameters():
+            gradients[key] = gradients.get(key, 0) + weight * parameter.grad
+    expected = fused(section(golden, "grads/"))
+    assert gradients.keys() == expected.keys()
+    for key, gradient in gradients.items():
+        assert_close(gradient, expected[key], 1e-6, f"gradient of {key}")
+
+
+def test_two_decoders_with_the_joint_ones_weights_have_the_released_codes_losses():
+    config, golden = read_golden(torch.float64)
+    config = replace(config, decoder=replace(config.decoder, sharing="separate"))
+    run = replace(demo(), model=config)
+    model = objective("aimv2").network(run).double()
+    state = fused(section(golden, "weights/"))
+    split = {}
+    for key in model.state_dict():
+        split[key] = state[key.replace("decoder.pixels.", "decoder.").replace("decoder.tokens.", "decoder.")]
+    model.load_state_dict(split, strict=True)
+    total, terms = objective("aimv2").losses(model, golden_batch(golden, config), run)
+    assert_close(terms["pixel_loss"], golden["outputs/pixel_loss"], 1e-6, "pixel loss")
+    assert_close(terms["text_loss"], golden["outputs/text_loss"], 1e-6, "text loss")
+    assert_close(total, golden["outputs/total_loss"], 1e-6, "total loss")
