@@ -10,7 +10,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from aimv2.checks import checked, writable_folder
 from aimv2.compose import compose, run_config
@@ -118,7 +118,18 @@ def cost_command(overrides: Sequence[str]) -> int:
     parts, model = goal.cost(config), config.model
     parameters = parameters_by_module(config, [part.module for part in parts])
     tokens = model.max_text_tokens
-    table = Table("", "parameters", "products", "attention", "useful", "training", "kept", show_footer=True, box=SIMPLE)
+    table = Table(
+        "",
+        "parameters",
+        "products",
+        "attention",
+        "useful",
+        "training",
+        "kept",
+        show_footer=True,
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
     rows = [
         (
             parameters[part.module],
@@ -233,7 +244,13 @@ def _show(metric: dict[str, Any] | None) -> str:
 
 def _print_results(runs: dict[str, RunFolder]) -> None:
     is_wide = console.width >= WIDE
-    table = Table("metric", *runs, "unit", *(["evaluation"] if is_wide else []), title=f"run {runs['trained'].name}")
+    table = Table(
+        Column("metric", no_wrap=True),
+        *runs,
+        "unit",
+        *(["evaluation"] if is_wide else []),
+        title=f"run {runs['trained'].name}",
+    )
     results = {title: run.result()["metrics"] for title, run in runs.items()}
     for name, metric in results["trained"].items():
         cells = [_show(result.get(name)) for result in results.values()]

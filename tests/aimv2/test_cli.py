@@ -64,6 +64,15 @@ def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "must be above 0"),
         (["train", "runs_dir=/proc/nowhere"], "runs_dir='/proc/nowhere' cannot be written"),
         (["train", "device=cuda", "runs_dir=runs"], "sees no CUDA device"),
+        (["train", "objective.name=clop"], "unknown objective.name 'clop'. Did you mean 'clip'?"),
+        (["cost", "model.decoder.sharing=separate", "objective.name=cappa"], "only 'joint'"),
+        (["cost", "runs_dir=runs"], "unknown key 'runs_dir'"),
+        (
+            ["verify", "runs_dir=none"],
+            "runs_dir='none' has no finished trained run; make one with: python -m aimv2 train",
+        ),
+        (["weights", "import", "to=x"], "from="),
+        (["bench", "decoder"], "encoder"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_a_status(tmp_path, arguments, message, cache_dir):
@@ -74,6 +83,26 @@ def test_bad_input_gets_one_sentence_and_a_status(tmp_path, arguments, message, 
     assert message in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("attempts"))
+
+
+def test_cost_adds_up_and_names_what_is_in_the_network(tmp_path):
+    shown = typed("cost", "scale=vit_l", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "encoder        309.2 M" in shown.stdout
+    assert "1.03e+22 training FLOPs" in shown.stdout
+    clip = typed("cost", "scale=vit_l", "objective.name=clip", cwd=tmp_path)
+    assert "text tower" in clip.stdout
+    assert "decoder" not in clip.stdout
+    assert not list(Path(tmp_path).iterdir())
+
+
+@pytest.mark.slow
+def test_what_a_rival_cannot_report_is_not_applicable(tmp_path, cache_dir):
+    shown = typed("train", f"data.cache_dir={cache_dir}", *SMALL, "objective.name=siglip", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    rows = {line.split("│")[1].strip(): line for line in shown.stdout.splitlines() if line.count("│") > 3}
+    assert rows["caption_loss"].count("not applicable") == 2
+    assert "not applicable" not in rows["image_to_text_recall_1"]
 
 
 def test_help_needs_nothing(tmp_path):
