@@ -157,8 +157,8 @@ def cost_command(overrides: Sequence[str]) -> int:
     samples = config.budget.samples
     console.print(
         "FLOPs per image, 2 for a multiply and an add; norms, activations and softmax are left out. Products and"
-        " attention are those of a forward pass, training is forward and backward. Attention is computed for every pair of"
-        " positions; useful is what the mask lets through. Kept: bytes per image held for the backward pass in float32.",
+        " attention are those of a forward pass, training is forward and backward. Attention is computed for every pair"
+        " of positions; useful is what the mask lets through. Kept: bytes per image for the backward pass, in float32.",
         soft_wrap=True,
     )
     console.print(
@@ -185,9 +185,9 @@ def verify_command(arguments: Sequence[str]) -> int:
 
 
 def weights_command(arguments: Sequence[str]) -> int:
-    from aimv2 import weights
+    from aimv2.weights import command
 
-    return weights.weights_command(arguments)
+    return command.weights_command(arguments)
 
 
 def bench_command(arguments: Sequence[str]) -> int:

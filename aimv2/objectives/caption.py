@@ -6,8 +6,8 @@ from aimv2.config import RunConfig
 from aimv2.cost import Part
 from aimv2.data.batches import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.objectives.multimodal import cost_parts, require_one_decoder_and_image_first, text_term
 from aimv2.objectives.base import Losses, Objective, visible_prefix
+from aimv2.objectives.multimodal import cost_parts, require_one_decoder_and_image_first, text_term
 
 
 class Caption(Objective):
