@@ -51,6 +51,11 @@ class Subject:
         """The held-out images with their names as captions."""
         return prepare_pairs(self.held_out, self.tokenizer, self.config, caption="name")
 
+    @cached_property
+    def descriptions(self) -> HeldOut:
+        """The held-out images with their descriptive captions."""
+        return prepare_pairs(self.held_out, self.tokenizer, self.config, caption="description")
+
     @property
     def concept_N(self) -> np.ndarray:
         """The concept of every held-out pair."""

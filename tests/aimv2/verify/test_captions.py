@@ -60,22 +60,23 @@ def test_a_network_that_ignores_images_fails(subject, monkeypatch):
 
 
 def test_nats_sum_to_the_evaluations_loss(small):
-    nats_N = caption_nats(small, small.model, small.names.image)
+    nats_N = caption_nats(small, small.model, small.names)
     expected = caption_loss(small.model, small.names, small.config)
     assert nats_N.sum() == pytest.approx(expected.nats, rel=1e-6)
     one = replace(small, held_out=small.held_out.subset(1))
     row = int(small.held_out.table["sample_id"].argmin())
-    assert caption_nats(one, one.model, one.names.image)[0] == pytest.approx(nats_N[row], rel=1e-4)
+    assert caption_nats(one, one.model, one.names)[0] == pytest.approx(nats_N[row], rel=1e-4)
 
 
-def test_the_unigram_counts_tokens_of_training_names(small):
+@pytest.mark.parametrize("kind", ["name", "description"])
+def test_the_unigram_counts_tokens_of_training_captions(small, kind):
     count = Counter()
-    for name in small.train.table["name"]:
+    for name in small.train.table[kind]:
         tokens = small.tokenizer.encode([name], 12)[0].tolist()
         count.update(token for token in tokens if token != small.tokenizer.end_id)
     total = sum(count.values()) + small.tokenizer.vocab_size
     expected = [math.log((count[token] + 1) / total) for token in range(small.tokenizer.vocab_size)]
-    found = unigram(small.train, small.tokenizer, max_tokens=12, supervise_eos=False)
+    found = unigram(small.train, kind, small.tokenizer, max_tokens=12, supervise_eos=False)
     assert found == pytest.approx(np.array(expected))
     assert np.exp(found).sum() == pytest.approx(1)
 
@@ -141,7 +142,7 @@ def test_a_writer_that_does_not_take_the_likeliest_token_fails(small, monkeypatc
 
 
 def test_shown_captions_are_as_long_as_the_reference(small):
-    nats_N = caption_nats(small, small.model, small.names.image)
+    nats_N = caption_nats(small, small.model, small.names)
     for caption in captions(small, ROWS).shown:
         count = int(small.names.supervised_NT[caption.row].sum())
         written = greedy(small.model, small.names.image[ROWS], 11)[caption.row, :count]
