@@ -41,6 +41,7 @@ Every value and its meaning: aimv2/config.py
 """
 
 BYTES = 4  # of a float32
+HELP = ("-h", "--help")
 WIDE = 140  # columns in which the metrics' evaluations can be read too
 
 console = Console()
@@ -48,7 +49,7 @@ console = Console()
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 when the run is done, 1 when it failed, 2 when it was not possible."""
-    if not arguments or set(arguments) & {"-h", "--help"}:
+    if not arguments or arguments[0] in HELP or (arguments[-1] in HELP and arguments[0] != "weights"):
         print(USAGE.format(scales=", ".join(SCALES), objectives=", ".join(REGISTRY)), end="")
         return 0 if arguments else 2
     name, rest = arguments[0], list(arguments[1:])

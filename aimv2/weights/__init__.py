@@ -1,0 +1,25 @@
+"""Weights in the layouts in which AIMv2 is published, to ours and back.
+
+``transformers`` is ``Aimv2VisionModel``, or ``Aimv2Model`` for LiT's pair of encoders; ``timm`` is its ``aimv2_*``;
+``ml-aim`` has Apple's names. Ours is a folder with ``weights.safetensors``, float32 under the names of ``DualEncoder``
+(``encoder.*`` alone if there is no text tower), and ``config.json``, a ``WeightsConfig``. Files are read as if a
+stranger had made them: no code in them is run, and whatever differs from what is expected is an error. How pixels are
+to be normalised stands in none of these files and is not carried along; the ports disagree: ml-aim takes the ImageNet
+statistics, as we do, timm CLIP's.
+"""
+
+from aimv2.weights.contents import Weights, WeightsConfig, resampled
+from aimv2.weights.own import load_dual_encoder, load_encoder, read_weights, write_weights
+from aimv2.weights.published import read_published, write_published
+
+__all__ = [
+    "Weights",
+    "WeightsConfig",
+    "load_dual_encoder",
+    "load_encoder",
+    "read_published",
+    "read_weights",
+    "resampled",
+    "write_published",
+    "write_weights",
+]

@@ -1,0 +1,105 @@
+"""``python -m aimv2 weights``: published weights to ours and back."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aimv2.checks import checked
+from aimv2.errors import UsageError, unknown
+from aimv2.weights.contents import Weights, resampled
+from aimv2.weights.files import check_new
+from aimv2.weights.own import read_weights, write_weights
+from aimv2.weights.published import LAYOUTS, read_published, write_published
+
+USAGE = """usage: python -m aimv2 weights import from=PATH to=FOLDER [layout=auto] [image_px=336]
+       python -m aimv2 weights export from=FOLDER to=FOLDER [layout=transformers]
+
+import reads published weights, a file or a folder, and writes them under our names. export reads such a folder, or the
+folder of a finished run, and writes what others load.
+
+  layout=auto                  transformers, timm or ml-aim; import finds out which by the names of the tensors
+  image_px=336                 resample learned positions for images of another size
+  debug=true                   show the traceback of an error
+"""
+
+
+def weights_command(arguments: Sequence[str]) -> int:
+    """Import or export weights as the arguments after ``weights`` say, and print what they are.
+
+    Raises:
+        UsageError: what was asked for cannot be done.
+    """
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    action, *rest = arguments
+    if action not in ("import", "export"):
+        raise unknown("weights command", action, ("import", "export"))
+    is_import = action == "import"
+    given = _parsed(rest, ("from", "to", "layout", "image_px") if is_import else ("from", "to", "layout"))
+    if missing := [f"{key}=PATH" for key in ("from", "to") if not given.get(key)]:
+        raise UsageError(f"weights {action} needs {' and '.join(missing)}")
+    source, target = Path(given["from"]), Path(given["to"])
+    layouts = ("auto", *LAYOUTS) if is_import else LAYOUTS
+    layout = given.get("layout", layouts[0])
+    if layout not in layouts:
+        raise unknown("layout", layout, layouts)
+    image_px = checked("image_px", int, given["image_px"]) if "image_px" in given else None
+    check_new(target)  # before minutes of reading
+    if is_import:
+        weights = read_published(source, layout)
+        if image_px is not None:
+            weights = resampled(weights, image_px)
+        write_weights(weights, target)
+    else:
+        weights = write_published(read_weights(source), target, layout)
+    Console().print(_summary(weights, source, target, to_layout="ours" if is_import else layout))
+    return 0
+
+
+def _parsed(arguments: Sequence[str], allowed: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for text in arguments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"cannot read {text!r}: arguments have the form key=value")
+        if key not in allowed:
+            raise unknown("key", key, allowed)
+        if key in given:
+            raise UsageError(f"{key} is given twice: {given[key]!r} and {value!r}")
+        given[key] = value
+    return given
+
+
+def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Table:
+    config, encoder, tower = weights.config, weights.config.encoder, weights.config.text_tower
+    origin = config.source
+    rows = {
+        "read": str(source),
+        "origin": f"{origin.layout}: {origin.file}, {' and '.join(origin.dtypes)}",
+        "encoder": f"width {encoder.width}, depth {encoder.depth}, {encoder.num_heads} heads, FFN {encoder.ffn_hidden}",
+        "images": f"{config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
+    }
+    if origin.resampled_from_px is not None:
+        before, after = (px // config.patch_px for px in (origin.resampled_from_px, config.image_px))
+        rows["resampled"] = f"positions, from {before} x {before} to {after} x {after}, bicubic with antialiasing"
+    if tower is not None:
+        rows["text tower"] = (
+            f"width {tower.width}, depth {tower.depth}, {tower.num_heads} heads, {tower.vocab_size} tokens,"
+            f" texts of {tower.max_text_tokens}, meets images in {tower.embed_dim} dimensions"
+        )
+    counts: Counter[str] = Counter()
+    for name, value in weights.tensors.items():
+        counts[name.partition(".")[0]] += value.numel()
+    rows["parameters"] = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in counts.items() if count > 1)
+    if weights.left_behind:
+        rows["left behind"] = weights.left_behind
+    rows["wrote"] = f"{target} ({to_layout}, float32)"
+    table = Table.grid(padding=(0, 2))
+    for name, text in rows.items():
+        table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
+    return table

@@ -1,0 +1,165 @@
+"""Files that a stranger made, read without trusting them, and folders written whole or not at all."""
+
+import json
+import os
+import reprlib
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from aimv2.checks import writable_folder
+from aimv2.errors import UsageError
+from aimv2.record import write_json
+
+FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors", "pytorch_model.bin")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+SHOWN = 3  # of a list, in an error
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 100
+short = _repr.repr  # a stranger's value, escaped and cut to what a sentence can hold
+
+
+def some(texts: Sequence[str]) -> str:
+    """The first few of a list."""
+    return ", ".join(texts[:SHOWN]) + (", …" if len(texts) > SHOWN else "")
+
+
+def find(path: Path) -> Path:
+    """The file of weights that a path is, or that is in the folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UsageError(f"from={str(path)!r}: there is no such file or folder")
+    found = next((path / name for name in FILES if (path / name).is_file()), None)
+    if found is None:
+        raise UsageError(f"{path} has no weights: none of {', '.join(FILES)}")
+    return found
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no JSON that can be read") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold a JSON object, not {short(values)}")
+    return values
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read tensors by name: of the kinds in DTYPES, on the CPU, and none of them empty.
+
+    Args:
+        file: .safetensors, the index of several of them, or what ``torch.save`` makes of a ``state_dict()``.
+
+    Raises:
+        UsageError: it is none of these, not whole, or holds anything else.
+    """
+    if file.name.endswith(".safetensors.index.json"):
+        tensors = _read_shards(file)
+    elif file.suffix == ".safetensors":
+        tensors = _read_safetensors(file)
+    elif file.suffix in (".pth", ".pt", ".bin"):
+        tensors = _read_checkpoint(file)
+    else:
+        raise UsageError(f"{file} must be a .safetensors, .safetensors.index.json, .pth, .pt or .bin file")
+    for name, value in tensors.items():
+        if value.dtype not in DTYPES:
+            raise UsageError(f"{file}: {short(name)} is {value.dtype}; weights are float32, float16 or bfloat16")
+        if not value.numel():
+            raise UsageError(f"{file}: {short(name)} of shape {list(value.shape)} holds no values")
+    return tensors
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except Exception as error:  # on foreign bytes a parser may fail in any way
+        raise UsageError(f"{file} is no whole safetensors file: {short(str(error))}") from error
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    file_of = read_object(index).get("weight_map")
+    if not isinstance(file_of, dict) or not all(isinstance(shard, str) for shard in file_of.values()):
+        raise UsageError(f"{index} must have a weight_map from tensors to files")
+    shards = sorted(set(file_of.values()))
+    for shard in shards:
+        # The name is a stranger's: it must not lead out of the folder.
+        if Path(shard).name != shard or not os.path.isfile(index.parent / shard):
+            raise UsageError(f"{index} names {short(shard)}, which is no file beside it")
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        read = _read_safetensors(index.parent / shard)
+        if differing := read.keys() ^ {name for name, other in file_of.items() if other == shard}:
+            names = some([short(name) for name in sorted(differing)])
+            raise UsageError(f"{index.parent / shard} does not hold the tensors that the index says: {names}")
+        tensors |= read
+    return tensors
+
+
+def _read_checkpoint(file: Path) -> dict[str, Tensor]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+        size = file.stat().st_size
+        # torch.save compresses nothing; what unpacks to more than the file is made to fill the memory.
+        if sum(entry.file_size for entry in entries) > size:
+            raise UsageError(f"{file} unpacks to more than it holds, which no checkpoint of torch.save does")
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except UsageError:
+        raise
+    except Exception as error:  # on foreign bytes a parser may fail in any way
+        raise UsageError(f"{file} is no checkpoint of torch.save 1.6 or later without code in it") from error
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise UsageError(f"{file} must be what torch.save makes of a state_dict(): names and tensors")
+    for name, value in state.items():
+        if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided or value.device.type != "cpu":
+            raise UsageError(f"{file}: {short(name)} is no plain tensor")
+    # A view with strides of 0 may have more values than there are.
+    if sum(value.numel() * value.element_size() for value in state.values()) > size:
+        raise UsageError(f"{file} has tensors of more values than the file can hold")
+    return {name: value.detach().clone() for name, value in state.items()}  # two names may be views of one storage
+
+
+def check_new(folder: Path) -> None:
+    """Refuse to write where something is already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"to={str(folder)!r} exists and is not an empty folder")
+
+
+def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write the tensors and a ``config.json``, both or neither.
+
+    Raises:
+        UsageError: the folder is not empty, or cannot be written.
+    """
+    check_new(folder)
+    writable_folder(str(folder), "to")
+    partial = folder / f".partial-{os.getpid()}"
+    try:
+        partial.mkdir()
+        save_file(dict(tensors), partial / file, metadata={"format": "pt"})  # older transformers ask for it
+        write_json(partial / "config.json", config)
+        for name in (file, "config.json"):
+            (partial / name).replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,21 @@
+"""Apple's own layout: ml-aim's names, and a ``config.json`` with the keys of transformers."""
+
+from typing import Any
+
+from aimv2.weights.contents import WeightsConfig
+from aimv2.weights.names import ML_AIM
+from aimv2.weights.transformers import VisionModel
+
+
+class MlAim(VisionModel):
+    """ml-aim's ``AIMv2`` encoder; its config.json need not say everything, or be there at all."""
+
+    name = "ml-aim"
+    names = ML_AIM
+    file = "weights.safetensors"
+
+    def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        return description
+
+    def description(self, config: WeightsConfig) -> dict[str, Any]:
+        return self.sizes(config)

@@ -1,0 +1,136 @@
+"""Weights as we keep them: folders that ``weights import`` wrote, and finished runs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aimv2.config import ModelConfig, flatten, from_dict
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import UsageError
+from aimv2.model.dual_encoder import DualEncoder
+from aimv2.model.encoder import Encoder
+from aimv2.model.network import Network
+from aimv2.record import RunFolder
+from aimv2.weights.contents import Weights, WeightsConfig, dtypes, empty_network, split_off_encoder, weights_config
+from aimv2.weights.files import read_object, read_tensors, write_folder
+from aimv2.weights.names import OURS
+from aimv2.weights.tensors import check_agrees, measured, to_ours
+
+FILE = "weights.safetensors"
+
+
+def load_encoder(folder: str | Path) -> Encoder:
+    """The encoder in a folder that ``weights import`` wrote, or of a finished run.
+
+    Raises:
+        UsageError: it is neither, or not whole.
+    """
+    return _network(read_weights(folder)).encoder
+
+
+def load_dual_encoder(folder: str | Path) -> DualEncoder:
+    """The image and text encoders in a folder that ``weights import`` wrote, or of a finished run of objective clip.
+
+    Its texts are read causally, as in ml-aim. transformers does so only when it is given an attention mask, and with
+    SDPA (5.24) only if the mask hides something.
+
+    Raises:
+        UsageError: it is neither, not whole, or without a text tower.
+    """
+    weights = read_weights(folder)
+    network = _network(weights)
+    if not isinstance(network, DualEncoder):
+        why = f" ({weights.left_behind})" if weights.left_behind else ""
+        raise UsageError(f"{folder} holds an encoder of images and no text tower{why}")
+    return network
+
+
+def _network(weights: Weights) -> Network:
+    network = empty_network(weights.config)
+    copies = {name: value.clone() for name, value in weights.tensors.items()}  # the file may change, a network may not
+    network.load_state_dict(copies, strict=True, assign=True)
+    return network.eval()
+
+
+def write_weights(weights: Weights, folder: str | Path) -> None:
+    """Write weights under our names.
+
+    Raises:
+        UsageError: the folder is not empty, or cannot be written.
+    """
+    write_folder(Path(folder), FILE, weights.tensors, asdict(weights.config))
+
+
+def read_weights(folder: str | Path) -> Weights:
+    """Read a folder that ``weights import`` wrote, or of a finished run, of which the encoder or the pair is taken.
+
+    Raises:
+        UsageError: it is neither, or not whole.
+    """
+    folder = Path(folder).resolve()  # a run is named by its folder
+    where = folder / "config.json"
+    if not where.exists():
+        raise UsageError(f"{folder} has no config.json: it is neither a folder of weights nor that of a run")
+    values = read_object(where)
+    if "budget" in values:
+        return _read_run(folder, values)
+    if "layout_version" not in values:
+        raise UsageError(f"{where} describes neither our weights nor a run; weights import reads published ones")
+    return _checked(where, weights_config(where, values), folder / FILE, read_tensors(folder / FILE))
+
+
+def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
+    where = folder / "config.json"
+    try:
+        model = from_dict(values).model
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    run = RunFolder(folder.parent, folder.name)
+    if not run.is_done:
+        raise UsageError(f"run {run.name} is not done, and only a finished run has weights")
+    file = run.file(FILE)
+    tensors = read_tensors(file)
+    kept, left_behind = split_off_encoder(tensors)
+    tower = None
+    if "similarity.logit_scale" in tensors:
+        if why := _why_no_pair(model, tensors):
+            left_behind += f": no layout has {why}"
+        else:
+            kept, left_behind = tensors, ""
+            tower = {
+                **model.tower._asdict(),
+                "vocab_size": model.vocab_size,
+                "max_text_tokens": model.max_text_tokens,
+                "end_id": CaptionTokenizer.load(run.file("tokenizer.json")).end_id,
+            }
+    config = weights_config(
+        where,
+        {
+            "source": {"layout": "run", "file": run.name, "dtypes": dtypes(tensors)},
+            "image_px": model.image_px,
+            "patch_px": model.patch_px,
+            "patch_order": model.patch_order,
+            "encoder": asdict(model.encoder),
+            "text_tower": tower,
+        },
+    )
+    return _checked(where, config, file, kept)._replace(left_behind=left_behind)
+
+
+def _why_no_pair(model: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
+    """What keeps the image and text encoders of a run from being a ``DualEncoder`` as it is published."""
+    if "similarity.logit_bias" in tensors:
+        return "a bias of the similarity"
+    if (model.decoder.norm, model.decoder.ffn) != ("rms", "swiglu"):
+        return "a text tower with the decoder's norm and ffn"
+    return ""
+
+
+def _checked(where: Path, config: WeightsConfig, file: Path, tensors: Mapping[str, Tensor]) -> Weights:
+    """The tensors with their config, once they are shown to be what it says."""
+    seen = measured(file, tensors, OURS, has_text_tower=config.text_tower is not None)
+    check_agrees(where, flatten(asdict(config)), flatten(seen))
+    return Weights(config, to_ours(file, tensors, OURS, config))

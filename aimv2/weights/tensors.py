@@ -1,0 +1,140 @@
+"""Tensors under foreign names: the sizes they show, and to our names and back, if they are our network's."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aimv2.errors import UsageError
+from aimv2.weights.contents import WeightsConfig, empty_network
+from aimv2.weights.files import short, some
+from aimv2.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
+
+MAX_DEPTH = 1000  # so that no file of many tiny tensors makes us build as many blocks
+
+
+def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_text_tower: bool) -> dict[str, Any]:
+    """The values of a WeightsConfig that shapes show; ``image_px`` is among them if there is a table of positions.
+
+    Nothing is made of these sizes, so that no file can claim what it does not hold.
+
+    Raises:
+        UsageError: a tensor that shows a size is missing, or none of ours could have its shape.
+    """
+    width, num_channels, num_rows, num_columns = _shape(file, tensors, names, PATCHES, num_dims=4)
+    if num_channels != 3 or num_rows != num_columns:
+        raise UsageError(
+            f"{file}: patches are {num_rows} x {num_columns} with {num_channels} channels, not square with 3"
+        )
+    encoder = {"width": width, "depth": _depth(file, tensors, names, "encoder"), "positions": "sincos"}
+    seen: dict[str, Any] = {"patch_px": num_rows, "encoder": encoder, "text_tower": None}
+    table = tensors.get(their_names(names, POSITIONS)[0])
+    if table is not None:
+        num_positions = table.shape[-2] if table.ndim > 1 else 0
+        grid = math.isqrt(num_positions)
+        if grid < 2 or grid**2 != num_positions:
+            raise UsageError(f"{file}: positions {list(table.shape)} are of no square grid of 2 x 2 or more patches")
+        encoder["positions"] = "learned"
+        seen["image_px"] = grid * num_rows
+    if has_text_tower:
+        vocab_size, text_width = _shape(file, tensors, names, "text_tower.text_embed.weight", num_dims=2)
+        seen["text_tower"] = {
+            "width": text_width,
+            "depth": _depth(file, tensors, names, "text_tower"),
+            "embed_dim": _shape(file, tensors, names, "text_tower.proj.weight", num_dims=2)[0],
+            "vocab_size": vocab_size,
+            "max_text_tokens": _shape(file, tensors, names, "text_tower.text_pos_embed", num_dims=2)[0],
+        }
+    return seen
+
+
+def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, num_dims: int) -> torch.Size:
+    name = their_names(names, ours)[0]
+    if name not in tensors:
+        raise _mismatch(file, missing=[name])
+    shape = tensors[name].shape
+    if len(shape) != num_dims:
+        raise _mismatch(file, misshapen=[f"{short(name)} {list(shape)}, expected {num_dims} dimensions"])
+    return shape
+
+
+def _depth(file: Path, tensors: Mapping[str, Tensor], names: Names, stack: str) -> int:
+    """How many blocks there are, but 1 if there are none, so that the first one's tensors are reported as missing."""
+    stem = their_names(names, f"{stack}.blocks.0.norm1.weight")[0].partition(".0.")[0]
+    block = re.compile(re.escape(stem) + r"\.(\d+)\.")
+    depth = len({found[1] for name in tensors if (found := block.match(name))})
+    if depth > MAX_DEPTH:
+        raise UsageError(f"{file}: {depth} blocks are more than the {MAX_DEPTH} that can be read")
+    return max(1, depth)
+
+
+def check_agrees(where: Path | str, said: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a config.json with other values than the tensors bear out; what it leaves out is not missed.
+
+    Raises:
+        UsageError: naming the first such key, its value and the one expected.
+    """
+    for key, value in expected.items():
+        # A number of another type is refused too: True is no 1, nor is 128.0 a size.
+        if key in said and (said[key] != value or type(said[key]) is not type(value)):
+            raise UsageError(f"{where}: {key}={short(said[key])}, but with these tensors it must be {value!r}")
+
+
+def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: WeightsConfig) -> dict[str, Tensor]:
+    """The tensors under our names, float32.
+
+    Raises:
+        UsageError: one is missing, unexpected, of the wrong shape, or not finite.
+    """
+    shapes = {ours: list(value.shape) for ours, value in empty_network(config).state_dict().items()}
+    parts = {ours: their_names(names, ours) for ours in shapes}
+    expected: dict[str, list[int]] = {}
+    for ours, theirs in parts.items():
+        shape = shapes[ours]
+        if len(theirs) > 1:
+            shape = [shape[0] // len(theirs), *shape[1:]]
+        expected |= {name: shape[1:] if name in FLAT_TABLES else shape for name in theirs}
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    misshapen = [
+        f"{short(name)} {list(tensors[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in tensors and list(tensors[name].shape) != shape
+    ]
+    if missing or unexpected or misshapen:
+        raise _mismatch(file, missing=missing, unexpected=unexpected, misshapen=misshapen)
+    if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
+        raise UsageError(f"{file}: {len(broken)} tensors have values that are not finite ({some(broken)})")
+    whole = {}
+    for ours, theirs in parts.items():
+        values = [tensors[name].float().contiguous() for name in theirs]
+        whole[ours] = (torch.cat(values) if len(values) > 1 else values[0]).view(shapes[ours])
+    return whole
+
+
+def to_theirs(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+    """The inverse of ``to_ours``."""
+    renamed = {}
+    for ours, whole in tensors.items():
+        theirs = their_names(names, ours)
+        parts = whole.chunk(len(theirs)) if len(theirs) > 1 else [whole]
+        for name, value in zip(theirs, parts, strict=True):
+            renamed[name] = value[0] if name in FLAT_TABLES else value
+    return renamed
+
+
+def _mismatch(
+    file: Path, *, missing: Sequence[str] = (), unexpected: Sequence[str] = (), misshapen: Sequence[str] = ()
+) -> UsageError:
+    """The error for tensors that are not those expected: how many of each kind there are, and the first of them."""
+    kinds = {
+        "missing": [short(name) for name in missing],
+        "unexpected": [short(name) for name in unexpected],
+        "of another shape": misshapen,
+    }
+    found = ", ".join(f"{len(texts)} {kind} ({some(texts)})" for kind, texts in kinds.items() if texts)
+    return UsageError(f"{file}: the tensors are not those of an AIMv2 encoder: {found}")

@@ -1,0 +1,34 @@
+"""Apple's layout, whose files come with or without a config.json."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aimv2.weights import load_encoder, read_published, write_weights
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("suffix", ["pth", "pt", "bin"])
+def test_a_file_alone_is_read_when_heads_are_128_wide(suffix, make, tmp_path):
+    foreign = make["ml-aim"](tmp_path / "foreign", 256, 2, 1)
+    path = tmp_path / f"aimv2.{suffix}"
+    torch.save(load_file(tmp_path / "foreign/model.safetensors"), path)
+    write_weights(read_published(path), tmp_path / "ours")
+    image = torch.randn(1, 3, 56, 56)
+    torch.testing.assert_close(load_encoder(tmp_path / "ours")(image), foreign(image), rtol=1e-4, atol=1e-4)
+
+
+def test_heads_of_another_width_need_a_config(make, refusal, tmp_path):
+    make["ml-aim"](tmp_path / "foreign", 32, 4, 1)
+    assert "multiple of 128" in refusal(read_published, tmp_path / "foreign")
+    (tmp_path / "foreign/config.json").write_text('{"num_attention_heads": 4}')
+    assert read_published(tmp_path / "foreign").config.encoder.num_heads == 4
+
+
+@pytest.mark.parametrize(("key", "value"), [("hidden_size", 1024), ("rms_norm_eps", 1e-6), ("is_native", True)])
+def test_what_a_config_says_has_to_agree(key, value, make, refusal, tmp_path):
+    make["ml-aim"](tmp_path / "foreign", 128, 1, 1)
+    (tmp_path / "foreign/config.json").write_text(json.dumps({key: value}))
+    assert key in refusal(read_published, tmp_path / "foreign")

@@ -1,0 +1,91 @@
+"""Tensors that are not those of an AIMv2, each refused with what is wrong."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aimv2.weights import read_published
+
+GATE, TABLE = "encoder.layers.0.ffn.gate_proj.weight", "embeddings.position_embedding.weight"
+PATCHES = "embeddings.patch_embed.weight"
+
+
+def change(folder, edit):
+    path = folder / "model.safetensors"
+    state = {name: value.clone() for name, value in load_file(path).items()}
+    edit(state)
+    save_file(state, path)
+
+
+def without(*parts):
+    def edit(state):
+        for name in [name for name in state if any(part in name for part in parts)]:
+            del state[name]
+
+    return edit
+
+
+def with_one(name, value):
+    return lambda state: state.update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (without(GATE), f"1 missing ('{GATE}')"),
+        (without(PATCHES.replace("weight", "bias")), "1 missing"),
+        (without("layers.0"), "9 missing"),
+        (without(TABLE), "no table of positions"),
+        (without(""), "holds no tensors"),
+        (with_one("head.cls_token", torch.zeros(1, 1, 128)), "1 unexpected ('head.cls_token')"),
+        (with_one("encoder.layers.0.ffn.gate_proj.bias", torch.zeros(512)), "1 unexpected"),
+        (with_one("encoder.layers.0.attention.q_proj.bias", torch.zeros(128)), "1 unexpected"),
+        (
+            with_one("encoder.layers.99999999999.rms_norm1.weight", torch.zeros(128)),
+            "num_hidden_layers=1, but with these tensors it must be 2",
+        ),
+        (
+            lambda state: state.update({f"encoder.layers.{i}.rms_norm1.weight": torch.zeros(1) for i in range(2000)}),
+            "2000 blocks are more than the 1000",
+        ),
+        (with_one("encoder.layers.0.rms_norm1.weight", torch.zeros(129)), "[129], expected [128]"),
+        (with_one("encoder.layers.0.attention.k_proj.weight", torch.zeros(128, 64)), "1 of another shape"),
+        (with_one(GATE, torch.zeros(640, 128)), "[640, 128], expected [512, 128]"),
+        (with_one(TABLE, torch.zeros(15, 128)), "square grid"),
+        (with_one(TABLE, torch.zeros(1, 128)), "square grid"),
+        (with_one(TABLE, torch.zeros(16)), "square grid"),
+        (with_one(TABLE, torch.zeros(25, 128)), "image_size=56, but with these tensors it must be 70"),
+        (with_one(PATCHES, torch.zeros(128, 1, 14, 14)), "1 channels"),
+        (with_one(PATCHES, torch.zeros(128, 3, 14, 7)), "14 x 7"),
+        (with_one(PATCHES, torch.zeros(128, 588)), "expected 4 dimensions"),
+        (with_one(PATCHES, torch.zeros(256, 3, 14, 14)), "hidden_size=128, but with these tensors it must be 256"),
+        (with_one("rms_norm.weight", torch.full((128,), torch.nan)), "1 tensors have values that are not finite"),
+        (with_one(GATE, torch.full((512, 128), torch.inf)), "not finite"),
+        (with_one("rms_norm.weight", torch.tensor([1.0] * 127 + [-torch.inf])), "not finite ('rms_norm.weight')"),
+    ],
+)
+def test_tensors_that_are_not_an_encoders_are_refused(edit, message, foreign, refusal):
+    change(foreign, edit)
+    assert message in refusal(read_published, foreign)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (without("token_embedding"), "1 missing ('text_model.embeddings.token_embedding.weight')"),
+        (without("text_projection"), "1 missing ('text_projection.weight')"),
+        (without("text_model.encoder"), "num_hidden_layers=2, but with these tensors it must be 1"),
+        (without("logit_scale"), "1 missing ('logit_scale')"),
+        (with_one("text_projection.weight", torch.zeros(24)), "expected 2 dimensions"),
+        (with_one("logit_scale", torch.zeros(1)), "[1], expected []"),
+        (with_one("logit_bias", torch.zeros(())), "1 unexpected ('logit_bias')"),
+    ],
+)
+def test_tensors_that_are_not_a_pairs_are_refused(edit, message, pair, refusal):
+    change(pair, edit)
+    assert message in refusal(read_published, pair)
+
+
+def test_a_long_list_is_cut_short_with_its_count(foreign, refusal):
+    change(foreign, lambda state: state.update({f"more.{i}." + "x" * 300: torch.zeros(1) for i in range(200)}))
+    assert "200 unexpected (" in refusal(read_published, foreign)

@@ -1,0 +1,83 @@
+"""timm's config.json: that it has to agree with the tensors, and that ours describes what timm has registered."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from aimv2.config import EncoderConfig
+from aimv2.weights import WeightsConfig, read_published
+from aimv2.weights.contents import Source
+from aimv2.weights.timm import WIDTHS, Timm
+
+
+@pytest.fixture
+def foreign(make, tmp_path):
+    make["timm"](tmp_path / "foreign", 128, 1, 1)
+    return tmp_path / "foreign"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "vit_large_patch14_224"}, "architecture='vit_large_patch14_224'"),
+        ({"architecture": None}, "architecture=None"),
+        ({"model_args.act_layer": "gelu"}, "act_layer"),
+        ({"model_args.depth": 2}, "depth=2"),
+        ({"model_args.img_size": [56, 70]}, "img_size=[56, 70]"),
+        ({"model_args.img_size": [[56], [56]]}, "img_size=[56]"),
+        ({"model_args.in_chans": 1}, "in_chans=1"),
+        ({"model_args.mlp_ratio": 2.75}, "mlp_ratio=2.75, but with these tensors it must be 512 / 128"),
+        ({"model_args.mlp_ratio": 10**400}, "mlp_ratio"),
+        ({"model_args.mlp_ratio": float("nan")}, "mlp_ratio"),
+        ({"model_args.mlp_ratio": None}, "mlp_ratio"),
+        ({"model_args.num_heads": 3}, "num_heads=3"),
+        ({"model_args": [1]}, "model_args=[1]"),
+        ({"model_args": {}}, "img_size=224"),
+        ({"model_args": {"img_size": 56}}, "embed_dim=1024"),
+    ],
+)
+def test_a_config_that_does_not_agree_is_refused(changes, message, foreign, edit_json, refusal):
+    edit_json(foreign, changes)
+    assert message in refusal(read_published, foreign)
+
+
+def test_a_size_of_image_may_be_a_list_and_the_ratio_left_out(foreign, edit_json):
+    sizes = {"embed_dim": 128, "depth": 1, "num_heads": 1}
+    edit_json(foreign, {"model_args": {**sizes, "img_size": [56, 56]}})
+    assert read_published(foreign).config.image_px == 56
+
+
+def test_without_a_table_of_positions_it_is_refused(foreign, refusal):
+    state = load_file(foreign / "model.safetensors")
+    del state["pos_embed"]
+    save_file(state, foreign / "model.safetensors")
+    assert "lack 'pos_embed'" in refusal(read_published, foreign)
+
+
+def published(width, depth=1, image_px=448):
+    encoder = EncoderConfig(width=width, depth=depth, num_heads=width // 128)
+    source = Source(layout="timm", file="x", dtypes=())
+    return WeightsConfig(source=source, image_px=image_px, patch_px=14, encoder=encoder)
+
+
+def test_the_ratio_rounds_down_to_the_width_inside_the_ffn():
+    for width in range(128, 128 * 50, 128):
+        config = published(width)
+        ratio = Timm().description(config)["model_args"]["mlp_ratio"]
+        assert int(width * ratio) == config.encoder.ffn_hidden  # as timm computes it
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_a_published_encoder_is_described_as_timm_has_registered_it(size):
+    config = published(WIDTHS[size], depth=24)
+    description = Timm().description(config)
+    assert description["architecture"] == f"aimv2_{size}_patch14_224"
+    with torch.device("meta"):
+        registered = timm.create_model(f"aimv2_{size}_patch14_448", num_classes=0)
+        ours = timm.create_model(description["architecture"], **description["model_args"])
+    assert ours.blocks[0].attn.num_heads == registered.blocks[0].attn.num_heads
+    expected = {name: value.shape for name, value in registered.state_dict().items()}
+    assert {name: value.shape for name, value in ours.state_dict().items()} == expected
+    bare = Timm().said("config.json", {"architecture": f"aimv2_{size}_patch14_448"})
+    Timm().check("config.json", bare, config)

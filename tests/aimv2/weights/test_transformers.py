@@ -1,0 +1,103 @@
+"""transformers' config.json: what it leaves out, and that it has to agree with the tensors."""
+
+import json
+
+import pytest
+from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig
+
+from aimv2.weights import read_published
+from aimv2.weights.transformers import PAIR_DEFAULTS, TEXT_DEFAULTS, VISION_DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", 10**12),
+        ("hidden_size", -128),
+        ("hidden_size", "128"),
+        ("hidden_size", 128.0),
+        ("hidden_size", float("inf")),
+        ("hidden_size", None),
+        ("num_hidden_layers", 2),
+        ("num_hidden_layers", True),
+        ("intermediate_size", 640),
+        ("patch_size", 16),
+        ("patch_size", [14, 14]),
+        ("num_channels", 1),
+        ("num_attention_heads", 3),
+        ("num_attention_heads", 0),
+        ("num_attention_heads", -1),
+        ("num_attention_heads", 10**30),
+        ("num_attention_heads", None),
+        ("num_attention_heads", "1"),
+        ("image_size", 224),
+        ("image_size", "56"),
+        ("is_native", True),
+        ("is_native", "no"),
+        ("hidden_act", "gelu"),
+        ("rms_norm_eps", 1e-6),
+        ("qkv_bias", True),
+        ("mlp_bias", True),
+        ("use_bias", True),
+    ],
+)
+def test_a_config_that_does_not_agree_is_refused(key, value, foreign, edit_json, refusal):
+    edit_json(foreign, {key: value})
+    message = refusal(read_published, foreign)
+    assert "config.json" in message
+    assert ("num_heads" if key == "num_attention_heads" and value != "1" else key) in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("projection_dim", 32, "projection_dim=32"),
+        ("max_logit_scale", 50.0, "max_logit_scale=50.0"),
+        ("text_config", [1], "text_config"),
+        ("text_config.eos_token_id", 50, "eos_token_id=50"),
+        ("text_config.eos_token_id", [7, 8], "eos_token_id=[7, 8]"),
+        ("text_config.eos_token_id", None, "eos_token_id=None"),
+        ("text_config.vocab_size", 51, "vocab_size=51"),
+        ("text_config.max_position_embeddings", 77, "max_position_embeddings=77"),
+        ("text_config.num_attention_heads", 5, "num_heads=5"),
+        ("text_config.hidden_act", "gelu", "hidden_act='gelu'"),
+        ("vision_config.hidden_size", 1024, "vision_config: hidden_size=1024"),
+    ],
+)
+def test_a_pairs_config_that_does_not_agree_is_refused(key, value, message, pair, edit_json, refusal):
+    edit_json(pair, {key: value})
+    assert message in refusal(read_published, pair)
+
+
+def test_what_a_config_leaves_out_is_what_transformers_takes(foreign, pair, refusal):
+    assert VISION_DEFAULTS.items() <= Aimv2VisionConfig().to_dict().items()
+    assert TEXT_DEFAULTS.items() <= Aimv2TextConfig().to_dict().items()
+    assert PAIR_DEFAULTS.items() <= Aimv2Config().to_dict().items()
+    values = json.loads((foreign / "config.json").read_text())
+    del values["num_attention_heads"]
+    (foreign / "config.json").write_text(json.dumps(values))
+    assert read_published(foreign).config.encoder.num_heads == 8
+    (foreign / "config.json").write_text("{}")
+    assert "hidden_size=1024" in refusal(read_published, foreign)
+    values = json.loads((pair / "config.json").read_text())
+    del values["text_config"]["eos_token_id"]
+    (pair / "config.json").write_text(json.dumps(values))
+    assert "eos_token_id=49407" in refusal(read_published, pair)
+
+
+@pytest.mark.parametrize(("image_size", "image_px"), [(84, 84), (97, 84), (10**9, 224), ("any", 224), (None, 224)])
+def test_a_native_models_size_of_image_is_no_more_than_a_name(image_size, image_px, make, edit_json, tmp_path):
+    make["transformers"](tmp_path / "native", 32, 1, 1, is_native=True)
+    edit_json(tmp_path / "native", {"image_size": image_size})
+    config = read_published(tmp_path / "native").config
+    assert (config.image_px, config.encoder.positions) == (image_px, "sincos")
+
+
+def test_a_pair_without_its_config_is_refused(pair, refusal):
+    (pair / "config.json").unlink()
+    assert "needs a config.json" in refusal(read_published, pair)
+
+
+def test_a_pair_that_would_score_otherwise_here_is_refused(make_pair, refusal, tmp_path):
+    make_pair(tmp_path / "pair", log_scale=-1.0)
+    assert "logit_scale=-1 is below 0" in refusal(read_published, tmp_path / "pair")
