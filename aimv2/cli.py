@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -17,8 +17,11 @@ from aimv2.compose import compose, run_config
 from aimv2.config import RunConfig, signature, untrained
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.objectives import REGISTRY
-from aimv2.record import RunFolder
+from aimv2.record import RunFolder, losses_of
 from aimv2.scales import SCALES
+
+if TYPE_CHECKING:
+    from aimv2.cost import Part
 
 USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         return say_error(unknown("command", name, COMMANDS))
     is_debug = "debug=true" in rest
     if name != "train":  # which composes a config, debug in it
-        rest = [argument for argument in rest if not argument.startswith("debug=")]
+        rest = [argument for argument in rest if argument not in ("debug=true", "debug=false")]
     return guarded(partial(COMMANDS[name], rest), debug=is_debug)
 
 
@@ -109,57 +112,24 @@ def cost_command(overrides: Sequence[str]) -> int:
     config = run_config(compose(overrides, defaults={}))
 
     from aimv2.cost import train_flops
-    from aimv2.model.network import parameters_by_module
     from aimv2.objectives import objective
     from aimv2.resolve import with_attention
 
     config = with_attention(config)
     goal = objective(config.objective.name)
     goal.check(config)
-    parts, model = goal.cost(config), config.model
-    parameters = parameters_by_module(config, [part.module for part in parts])
+    parts, model, samples = goal.cost(config), config.model, config.budget.samples
     tokens = model.max_text_tokens
-    table = Table(
-        "",
-        "parameters",
-        "products",
-        "attention",
-        "useful",
-        "training",
-        "kept",
-        show_footer=True,
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
-    rows = [
-        (
-            parameters[part.module],
-            part.products + tokens * part.per_token,
-            part.attention,
-            part.useful_attention,
-            train_flops([part], 1, tokens),
-            BYTES * (part.kept + tokens * part.kept_per_token),
-        )
-        for part in parts
-    ]
-    for part, row in zip(parts, rows, strict=True):
-        table.add_row(part.name, *map(_in_thousands, row))
-    for column, footer in zip(
-        table.columns, ["all", *(sum(column) for column in zip(*rows, strict=True))], strict=True
-    ):
-        column.footer = footer if isinstance(footer, str) else _in_thousands(footer)
-        column.justify = "left" if isinstance(footer, str) else "right"
     console.print(
         f"scale {config.scale}, objective {config.objective.name}: {model.image_px} px images in {model.num_patches}"
         f" patches, captions of {tokens} tokens",
         soft_wrap=True,
     )
-    console.print(table)
-    samples = config.budget.samples
+    console.print(_cost_table(config, parts))
     console.print(
-        "FLOPs per image, 2 for a multiply and an add; norms, activations and softmax are left out. Products and"
-        " attention are those of a forward pass, training is forward and backward. Attention is computed for every pair"
-        " of positions; useful is what the mask lets through. Kept: bytes per image for the backward pass, in float32.",
+        "FLOPs per image, 2 for a multiply and an add; norms, activations and softmax are left out. Forward is what a"
+        " forward pass computes: attention for every pair of positions, of which useful is what the mask lets through."
+        " Training is forward and backward. Kept: bytes per image for the backward pass, in float32.",
         soft_wrap=True,
     )
     console.print(
@@ -169,6 +139,33 @@ def cost_command(overrides: Sequence[str]) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _cost_table(config: RunConfig, parts: "list[Part]") -> Table:
+    from aimv2.cost import forward_flops, train_flops
+    from aimv2.model.network import parameters_by_module
+
+    parameters, tokens = parameters_by_module(config, [part.module for part in parts]), config.model.max_text_tokens
+    rows = [
+        (
+            parameters[part.module],
+            forward_flops([part], 1, tokens),
+            part.attention,
+            part.useful_attention,
+            train_flops([part], 1, tokens),
+            BYTES * (part.kept + tokens * part.kept_per_token),
+        )
+        for part in parts
+    ]
+    all_parts = [sum(column) for column in zip(*rows, strict=True)]
+    titles = ("parameters", "forward", "attention", "useful", "training", "kept")
+    columns = [
+        Column(title, _in_thousands(total), justify="right") for title, total in zip(titles, all_parts, strict=True)
+    ]
+    table = Table(Column("", "all"), *columns, show_footer=True, box=SIMPLE, padding=(0, 1, 0, 0))
+    for part, row in zip(parts, rows, strict=True):
+        table.add_row(part.name, *map(_in_thousands, row))
+    return table
 
 
 def _in_thousands(value: float) -> str:
@@ -222,8 +219,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
 
         def show(rows: list[dict[str, float]]) -> None:
             last = rows[-1]
-            losses = "  ".join(f"{name.removesuffix('_loss')} {last[name]:.3f}" for name in last if _is_loss(name))
-            state = f"{last['samples']:,} samples  {losses}  {last['images_per_second']:.0f} images/s"
+            state = f"{last['samples']:,} samples  {losses_of(last)}  {last['images_per_second']:.0f} images/s"
             progress.update(task, completed=last["samples"], state=state)
 
         failure = execute(attempt, config, show)
@@ -231,10 +227,6 @@ def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
         say_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
         console.print(f"traceback: {attempt.folder / 'failure.json'}")
     return failure is None
-
-
-def _is_loss(name: str) -> bool:
-    return name.endswith("_loss") and not name.startswith("held_out")
 
 
 def _show(metric: dict[str, Any] | None) -> str:

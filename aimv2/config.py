@@ -84,9 +84,10 @@ class EncoderConfig(TransformerConfig):
 
     Attributes:
         attention: in training; every later use has full attention. ``prefix`` shows the first M patches to all and is
-            causal after them (the paper's); ``causal``; ``bidirectional`` hides nothing, so that a pixel loss beside it
-            scores patches which the features have seen. ``auto`` is the objective's own: prefix, but bidirectional for
-            cappa, clip and siglip.
+            causal after them (the paper's); ``causal`` and ``bidirectional`` are the same for every M, which then only
+            says which patches a pixel loss scores: those after it, which under ``bidirectional`` the features have
+            seen. (``prefix.law=causal`` is a causal mask with all patches scored.) ``auto`` is the objective's own:
+            prefix, but bidirectional for cappa, clip and siglip.
         positions: ``learned``, a vector per patch, as all fixed-resolution models have it; ``sincos``, a function of
             row and column, as AIM v1 and the native-resolution AIMv2-L, which takes any size of image.
     """
@@ -162,10 +163,12 @@ class ModelConfig:
             raise ValueError(
                 f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; two are needed to predict"
             )
-        if self.tower.width % self.tower.num_heads:
+        width, num_heads = (
+            getattr(self.text_tower, name) or getattr(self.decoder, name) for name in ("width", "num_heads")
+        )
+        if width % num_heads:
             raise ValueError(
-                f"text_tower: width={self.tower.width} is not divisible by num_heads={self.tower.num_heads}"
-                " (None is the decoder's)"
+                f"text_tower: width={width} is not divisible by num_heads={num_heads} (None is the decoder's)"
             )
 
     @property
@@ -185,18 +188,22 @@ class ModelConfig:
 
     @property
     def tower(self) -> "Tower":
-        """The text tower with the decoder's sizes filled in."""
+        """The text tower: its own sizes or else the decoder's, and the decoder's kind of norm and FFN."""
         own, decoder = self.text_tower, self.decoder
-        width = own.width or decoder.width
-        return Tower(width, own.depth or decoder.depth, own.num_heads or decoder.num_heads, own.embed_dim or width)
+        stack = TransformerConfig(
+            width=own.width or decoder.width,
+            depth=own.depth or decoder.depth,
+            num_heads=own.num_heads or decoder.num_heads,
+            norm=decoder.norm,
+            ffn=decoder.ffn,
+        )
+        return Tower(stack, own.embed_dim or stack.width)
 
 
 class Tower(NamedTuple):
-    """The sizes of a text tower, and of the space it shares with images."""
+    """The blocks of a text tower, and the width of the space it shares with images."""
 
-    width: int
-    depth: int
-    num_heads: int
+    stack: TransformerConfig
     embed_dim: int
 
 
@@ -211,24 +218,25 @@ class ObjectiveConfig:
         pixel_values: whether a patch's squared error is the mean over its values, as the released code takes it and
             for which alpha = 0.4 is meant, or their sum, as the paper's formula is printed.
         pixel_patches: ``batch`` is the mean over all scored patches of the batch, as the released code takes it;
-            ``image`` is each image's sum over I, averaged over images, as the paper's formula is printed.
+            ``image`` is each image's sum over I, averaged over images, as the paper's formula is printed, so that long
+            prefixes weigh less; ``image_mean`` is each image's mean over its own scored patches, averaged over images.
         pixel_targets: ``standardised``, each patch by its own mean and deviation (the paper's, after MAE), or ``raw``,
             the network's input as it is.
         supervise_eos: whether the end-of-text token is a target. Figure 1 draws it as one; the released config ignores
             id 1, which is end-of-text and padding at once, and we follow the config.
         parallel_fraction: of a batch, predicted in parallel; cappa only. 0.75 in its paper (arXiv 2306.07915).
-        temperature: at the start of training; clip and siglip. None is the objective's own: 0.07 for clip (ml-l3m), 0.1
-            for siglip (arXiv 2303.15343).
+        temperature: at the start of training, at least 0.01; clip and siglip. None is the objective's own: 0.07 for
+            clip (ml-l3m), 0.1 for siglip (arXiv 2303.15343).
     """
 
     name: str = "aimv2"
     pixel_weight: float = Field(default=0.4, ge=0)
     pixel_values: Literal["mean", "sum"] = "mean"
-    pixel_patches: Literal["batch", "image"] = "batch"
+    pixel_patches: Literal["batch", "image", "image_mean"] = "batch"
     pixel_targets: Literal["standardised", "raw"] = "standardised"
     supervise_eos: bool = False
     parallel_fraction: float = Field(default=0.75, ge=0, le=1)
-    temperature: float | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, ge=0.01)
 
     def __post_init__(self) -> None:
         if self.name not in REGISTRY:
@@ -489,12 +497,18 @@ def untrained(config: RunConfig) -> RunConfig:
 
     Arms that differ in training alone share it.
     """
+    encoder = dataclasses.replace(config.model.encoder, attention="prefix")
     return dataclasses.replace(
         config,
+        model=dataclasses.replace(config.model, encoder=encoder),
         budget=BudgetConfig(samples=0, batch_size=1),
         prefix=PrefixLaw(),
         data=dataclasses.replace(config.data, descriptive_fraction=DataConfig().descriptive_fraction),
-        objective=ObjectiveConfig(name=config.objective.name, supervise_eos=config.objective.supervise_eos),
+        objective=ObjectiveConfig(
+            name=config.objective.name,
+            pixel_targets=config.objective.pixel_targets,
+            supervise_eos=config.objective.supervise_eos,
+        ),
         augment=AugmentConfig(),
         optimizer=OptimizerConfig(),
         evaluation=dataclasses.replace(

@@ -134,20 +134,17 @@ def image_head_cost(config: RunConfig) -> Part:
 
 
 def text_tower_cost(config: RunConfig) -> Part:
-    model, tower = config.model, config.model.tower
-    length = model.max_text_tokens
-    stack = TransformerConfig(
-        width=tower.width,
-        depth=tower.depth,
-        num_heads=tower.num_heads,
-        norm=model.decoder.norm,
-        ffn=model.decoder.ffn,
-    )
-    projection = 2 * tower.width * tower.embed_dim
-    share = (length + 1) / (2 * length)
-    kept = 2 * tower.width + 2 * tower.embed_dim
+    stack, embed_dim = config.model.tower
+    length = config.model.max_text_tokens
     return _stack(
-        "text tower", "text_tower", stack, length, useful_share=share, products=projection, kept=kept, has_mask=False
+        "text tower",
+        "text_tower",
+        stack,
+        length,
+        useful_share=(length + 1) / (2 * length),
+        products=2 * stack.width * embed_dim,
+        kept=2 * stack.width + 2 * embed_dim,
+        has_mask=False,
     )
 
 

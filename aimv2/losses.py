@@ -35,7 +35,7 @@ def pixel_loss(
     prefix_len_B: Tensor,
     *,
     values: Literal["mean", "sum"] = "mean",
-    patches: Literal["batch", "image"] = "batch",
+    patches: Literal["batch", "image", "image_mean"] = "batch",
 ) -> Tensor:
     """Squared error of the next patch, for the patches outside the prefixes.
 
@@ -56,6 +56,10 @@ def pixel_loss(
     error_BI = error_BIP.mean(dim=-1) if values == "mean" else error_BIP.sum(dim=-1)
     pos_I = torch.arange(1, target_BIP.shape[1], device=target_BIP.device)
     scored_BI = (pos_I >= prefix_len_B[:, None]).to(error_BI.dtype)
+    if patches == "image_mean":
+        num_scored_B = scored_BI.sum(dim=1)
+        by_image_B = (error_BI * scored_BI).sum(dim=1) / num_scored_B.clamp(min=1)
+        return by_image_B.sum() / (num_scored_B > 0).sum()  # an image without a scored patch has no mean
     count = scored_BI.sum() if patches == "batch" else target_BIP.shape[0] * target_BIP.shape[1]
     return (error_BI * scored_BI).sum() / count
 

@@ -49,6 +49,12 @@ class Failure:
     message: str
 
 
+def losses_of(row: Mapping[str, Any]) -> str:
+    """The training losses of a metric row, whatever the objective calls them, for a display."""
+    names = [name for name in row if name.endswith("_loss") and not name.startswith("held_out_")]
+    return "  ".join(f"{name.removesuffix('_loss')} {row[name]:.3f}" for name in names)
+
+
 class RunFolder:
     """The folder of one run, for reading at any time and for claiming the right to write."""
 

@@ -26,6 +26,12 @@ STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
 }
 
+CURVE_TITLES = {
+    "held_out_caption_loss": "held-out caption loss [nats/token]",
+    "held_out_pixel_loss": "held-out pixel loss, half the image as prefix",
+    "held_out_recall": "held-out recall of captions",
+}
+
 
 def draw_all(
     study: Study, evidence: Evidence, differences: Mapping[str, Estimate | None], folder: Path
@@ -34,8 +40,9 @@ def draw_all(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9), plt.rc_context(STYLE):
-        if len(evidence.curves):
-            drawn["learning_curves"] = _save(learning_curves(study, evidence.curves), folder / "learning_curves.svg")
+        if evidence.curve:
+            curves = learning_curves(study, evidence.curves, evidence.curve)
+            drawn["learning_curves"] = _save(curves, folder / "learning_curves.svg")
         known = {arm: difference for arm, difference in differences.items() if difference is not None}
         if known:
             drawn["differences"] = _save(paired_differences(study, evidence, known), folder / "differences.svg")
@@ -55,16 +62,17 @@ def palette(study: Study) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def learning_curves(study: Study, curves: pd.DataFrame) -> Figure:
-    """Held-out caption loss by samples seen, mean over seeds with its 95 % interval; the second half again, closer."""
-    points = curves.dropna(subset=["held_out_caption_loss"])
+def learning_curves(study: Study, curves: pd.DataFrame, column: str) -> Figure:
+    """A held-out value by samples seen, mean over seeds with its 95 % interval; the second half again, closer. Arms
+    that have no such value are left out."""
+    points = curves.dropna(subset=[column])
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half"), strict=True):
         shown = points[points["samples"] >= start * points["samples"].max()]
         sns.lineplot(
             shown,
             x="samples",
-            y="held_out_caption_loss",
+            y=column,
             hue="arm",
             hue_order=_present(study, shown["arm"]),
             palette=palette(study),
@@ -73,7 +81,7 @@ def learning_curves(study: Study, curves: pd.DataFrame) -> Figure:
             ax=axis,
             legend=start == 0,
         )
-        axis.set(title=title, xlabel="samples seen", ylabel="held-out caption loss [nats/token]" if start == 0 else "")
+        axis.set(title=title, xlabel="samples seen", ylabel=CURVE_TITLES[column] if start == 0 else "")
     _label_arms(axes[0], study)
     return figure
 

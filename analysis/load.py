@@ -34,6 +34,13 @@ class Evidence:
     missing: pd.DataFrame
     examples: dict[str, list[dict[str, Any]]]
 
+    @property
+    def curve(self) -> str:
+        """The held-out column that most points of the curves have, for objectives without captions have another one;
+        empty if there is none."""
+        columns = [name for name in self.curves.columns if name.startswith("held_out_")]
+        return max(columns, key=lambda name: self.curves[name].count(), default="")
+
     def values(self, metric: str) -> pd.DataFrame:
         """One metric as a table: a row per seed, a column per arm."""
         chosen = self.metrics[self.metrics["metric"] == metric]

@@ -65,11 +65,11 @@ def direction(difference: Estimate, *, lower_is_better: bool) -> Direction:
     return "better" if (difference.mean < 0) == lower_is_better else "worse"
 
 
-def samples_to_reach(curve: pd.DataFrame, loss: float, column: str = "held_out_caption_loss") -> float:
+def samples_to_reach(curve: pd.DataFrame, loss: float, column: str) -> float:
     """Samples at which a curve first comes down to a loss, linear between its points; NaN if it never does.
 
     Args:
-        curve: one run's rows, with ``samples`` and the loss; rows without the loss are skipped.
+        curve: one run's rows, with ``samples`` and the loss in ``column``; rows without it are skipped.
     """
     points = curve.dropna(subset=[column]).sort_values("samples")
     samples, losses = points["samples"].to_numpy(dtype=float), points[column].to_numpy(dtype=float)

@@ -155,13 +155,15 @@ def missing_table(evidence: Evidence) -> Table:
 
 def _reach(study: Study, evidence: Evidence, arm: str) -> str:
     """Mean samples to the final held-out loss of the baseline with the same seed, over the seeds that get there."""
-    found, count = [], 0
+    found, count, column = [], 0, evidence.curve
+    if not column.endswith("_loss"):
+        return "no curve of a loss"
     for seed, curve in evidence.curves[evidence.curves["arm"] == arm].groupby("seed"):
         baseline = evidence.curves[(evidence.curves["arm"] == study.baseline) & (evidence.curves["seed"] == seed)]
-        final = baseline.dropna(subset=["held_out_caption_loss"]).sort_values("samples")["held_out_caption_loss"]
+        final = baseline.dropna(subset=[column]).sort_values("samples")[column]
         if len(final):
             count += 1
-            found.append(samples_to_reach(curve, final.iloc[-1]))
+            found.append(samples_to_reach(curve, final.iloc[-1], column))
     reached = [samples for samples in found if np.isfinite(samples)]
     if not reached:
         return f"never, in {count} seeds" if count else "no curve"

@@ -10,13 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeE
 from rich.table import Table
 
 from ablations.study import UNTRAINED, Study
-from aimv2.record import Failure
+from aimv2.record import Failure, losses_of
 from sweeps.calibrate import images_per_second
 from sweeps.executors import ExecutorConfig
 from sweeps.plan import Plan
 
 LINE_SECONDS = 30.0
-LOSSES = ("text_loss", "pixel_loss", "contrastive_loss")
 DIED = Failure("worker died", "it ended without a word; killed, or out of memory?")
 
 
@@ -88,8 +87,7 @@ class Board:
             if name not in self._tasks:
                 self._tasks[name] = self._single.add_task(self._titles[name], total=budget or 1, state="")
             at_end = row.get("samples", 0) >= budget
-            losses = [f"{name.removesuffix('_loss')} {row[name]:.3f}" for name in LOSSES if name in row]
-            state = "evaluating" if at_end else ", ".join(losses) or "starting"
+            state = "evaluating" if at_end else losses_of(row) or "starting"
             self._single.update(self._tasks[name], completed=row.get("samples", 0), state=state)
 
 

@@ -133,6 +133,7 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _cells(values: Mapping[str, Any]) -> tuple[RunConfig, list[Cell]]:
     """The run that every arm starts from, and the study's cells."""
+    from aimv2.objectives import objective
     from aimv2.resolve import resolve
 
     sweep = values["sweep"]
@@ -144,7 +145,10 @@ def _cells(values: Mapping[str, Any]) -> tuple[RunConfig, list[Cell]]:
     seeds = list(range(seeds)) if isinstance(seeds, int) else checked("sweep.seeds", list[int], seeds)
     base = resolve(run_config(values))
     arms = checked("sweep.arms", list[str], sweep["arms"])
-    return base, STUDIES[sweep["slug"]].cells(base, arms=arms, seeds=seeds)
+    cells = STUDIES[sweep["slug"]].cells(base, arms=arms, seeds=seeds)
+    for cell in cells:
+        objective(cell.config.objective.name).check(cell.config)
+    return base, cells
 
 
 def _check_effect(arguments: Sequence[str], base: RunConfig, cells: list[Cell]) -> None:

@@ -66,16 +66,18 @@ def not_applicable(config: RunConfig) -> dict[str, Metric]:
     """The metrics that other runs have and this one cannot, with the reason in place of a value."""
     name, targets = config.objective.name, config.objective.pixel_targets
     reports = objective(name).reports
-    units: dict[str, str] = {}
+    why = f"not applicable to objective {name}"
+    units: dict[tuple[str, str], str] = {}
     if "captions" not in reports:
-        units |= CAPTION_UNITS
+        units |= dict.fromkeys(CAPTION_UNITS.items(), why)
     for other in ("standardised", "raw"):
-        if "pixels" not in reports or other != targets:
-            units |= _pixel_units(other, config)
+        if "pixels" not in reports:
+            units |= dict.fromkeys(_pixel_units(other, config).items(), why)
+        elif other != targets:
+            units |= dict.fromkeys(_pixel_units(other, config).items(), f"{why} with {targets} targets")
     if "retrieval" not in reports:
-        units |= RETRIEVAL_UNITS
-    why = f"not applicable to objective {name}" + (f" with {targets} targets" if "pixels" in reports else "")
-    return {metric: Metric(None, unit, why) for metric, unit in units.items()}
+        units |= dict.fromkeys(RETRIEVAL_UNITS.items(), why)
+    return {metric: Metric(None, unit, reason) for (metric, unit), reason in units.items()}
 
 
 def held_out_curve(

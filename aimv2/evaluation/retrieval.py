@@ -25,7 +25,7 @@ def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Te
 
 def recall(query_NS: Tensor, key_NS: Tensor, label_N: Tensor, k: int) -> float:
     """Share of queries with a key of their own label among the k nearest; pairs with one caption have one label."""
-    nearest_Nk = (query_NS @ key_NS.T).topk(k, dim=1).indices
+    nearest_Nk = (query_NS @ key_NS.T).topk(min(k, len(key_NS)), dim=1).indices
     return float((label_N[nearest_Nk] == label_N[:, None]).any(dim=1).double().mean())
 
 

@@ -3,18 +3,19 @@
 Letters: B images or texts, I patches, T caption tokens, D encoder width, E text width, H heads, S width of the space.
 """
 
+import contextlib
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aimv2.config import ModelConfig, TransformerConfig
+from aimv2.config import ModelConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Stack, build_norm
 from aimv2.model.network import Network
 
-MAX_SCALE = 100.0  # ml-aim LiT and CLIP
+MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
 
 
 class ImageHead(nn.Module):
@@ -61,19 +62,12 @@ class TextTower(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        sizes = config.tower
-        stack = TransformerConfig(
-            width=sizes.width,
-            depth=sizes.depth,
-            num_heads=sizes.num_heads,
-            norm=config.decoder.norm,
-            ffn=config.decoder.ffn,
-        )
-        self.text_embed = nn.Embedding(config.vocab_size, sizes.width)
-        self.text_pos_embed = nn.Parameter(torch.empty(config.max_text_tokens, sizes.width))
+        stack, embed_dim = config.tower
+        self.text_embed = nn.Embedding(config.vocab_size, stack.width)
+        self.text_pos_embed = nn.Parameter(torch.empty(config.max_text_tokens, stack.width))
         self.blocks = Stack(stack)
         self.norm = build_norm(stack)
-        self.proj = nn.Linear(sizes.width, sizes.embed_dim, bias=False)
+        self.proj = nn.Linear(stack.width, embed_dim, bias=False)
 
     def pool(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
         """The state at end-of-text, after the final norm: [B, E].
@@ -98,27 +92,32 @@ class TextTower(nn.Module):
 
 
 class Similarity(nn.Module):
-    """Cosine times a learned scale (the inverse temperature, at most 100), plus a learned bias if one is given.
+    """Cosine times a learned scale (the inverse temperature), plus a learned bias if one is given.
 
     Args:
         temperature: at the start.
         bias: at the start; None has none.
+        max_scale: the scale goes no higher.
     """
 
-    def __init__(self, temperature: float, bias: float | None) -> None:
+    def __init__(self, temperature: float, bias: float | None, max_scale: float = math.inf) -> None:
         super().__init__()
         self._start = (math.log(1 / temperature), bias)
+        self._max_logit_scale = math.log(max_scale)
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.logit_bias = None if bias is None else nn.Parameter(torch.empty(()))
 
     @property
     def scale(self) -> Tensor:
-        return self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        # Beyond the cap the value is the cap's and the gradient is kept, or the scale could never come down again.
+        beyond = (self.logit_scale - self._max_logit_scale).clamp(min=0).detach()
+        return (self.logit_scale - beyond).exp()
 
     def forward(self, image_BS: Tensor, text_CS: Tensor) -> Tensor:
-        """Logits [B, C] of unit vectors."""
-        logits_BC = self.scale * (image_BS @ text_CS.T)
-        return logits_BC if self.logit_bias is None else logits_BC + self.logit_bias
+        """Logits [B, C] of unit vectors, float32 or wider whatever the precision of the run."""
+        with contextlib.nullcontext() if image_BS.is_meta else torch.autocast(image_BS.device.type, enabled=False):
+            logits_BC = self.scale * (image_BS @ text_CS.T)
+            return logits_BC if self.logit_bias is None else logits_BC + self.logit_bias
 
     def init_weights_(self, generator: torch.Generator) -> None:
         scale, bias = self._start
@@ -130,12 +129,14 @@ class Similarity(nn.Module):
 class DualEncoder(Network):
     """Image encoder, text encoder, and how alike their outputs are."""
 
-    def __init__(self, config: ModelConfig, *, temperature: float, bias: float | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, *, temperature: float, bias: float | None = None, max_scale: float = math.inf
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(config)
         self.image_head = ImageHead(config)
         self.text_tower = TextTower(config)
-        self.similarity = Similarity(temperature, bias)
+        self.similarity = Similarity(temperature, bias, max_scale)
 
     def embed_images(self, image: Tensor, prefix_len_B: Tensor | None = None) -> Tensor:
         """Unit vectors [B, S], float32."""

@@ -70,7 +70,7 @@ class SelfAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x) without biases; gate and up are one product."""
+    """down(silu(gate x) * up x) without biases; gate and up are one matrix."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -78,7 +78,12 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
+        if x_BLD.dtype == torch.bfloat16 and x_BLD.device.type == "cpu":
+            # torch 2.13's elementwise CPU kernels are slow on the strided halves of one bfloat16 product: two products
+            # there, one elsewhere. ``python -m aimv2 bench encoder`` shows whether that is still so.
+            gate_BLF, up_BLF = (F.linear(x_BLD, weight) for weight in self.gate_up.weight.chunk(2))
+        else:
+            gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
         return self.down(F.silu(gate_BLF) * up_BLF)
 
 

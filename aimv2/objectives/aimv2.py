@@ -17,8 +17,10 @@ class AIMv2(Objective):
 
     attention = "prefix"
     reports = ("captions", "pixels")
+    reads = ("pixel_weight", "pixel_values", "pixel_patches", "pixel_targets", "supervise_eos")
 
     def check(self, config: RunConfig) -> None:
+        super().check(config)
         decoder = config.model.decoder
         if decoder.sharing == "separate" and decoder.order == "text_first":
             raise UsageError(

@@ -1,14 +1,17 @@
 """What an objective says of itself; everything else (data, loop, evaluation, cost, report) asks this."""
 
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from aimv2.config import ModelConfig, RunConfig
+from aimv2.config import ModelConfig, ObjectiveConfig, RunConfig
 from aimv2.cost import Part
 from aimv2.data.batches import Batch
+from aimv2.errors import UsageError
 from aimv2.model.network import Network
+from aimv2.prefix import PrefixLaw
 
 Report = Literal["captions", "pixels", "retrieval"]
 
@@ -27,10 +30,12 @@ class Objective(ABC):
         attention: the encoder's in training, unless the config names one.
         reports: what its network can be evaluated on besides the encoder's features; the first of them is the held-out
             curve. The others are reported as not applicable.
+        reads: the fields of ``ObjectiveConfig`` that it reads.
     """
 
     attention: ClassVar[Literal["prefix", "bidirectional"]]
     reports: ClassVar[tuple[Report, ...]]
+    reads: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def network(self, config: RunConfig) -> Network:
@@ -48,12 +53,25 @@ class Objective(ABC):
         """The parameters at which all terms of the loss pull; none if there is one term."""
         return []
 
-    def check(self, config: RunConfig) -> None:  # noqa: B027 - most objectives have nothing to refuse
-        """Refuse a config that this objective cannot or would not read.
+    def check(self, config: RunConfig) -> None:
+        """Refuse values that this objective cannot have, or would not read: two runs must not differ in name alone.
 
         Raises:
             UsageError: naming the value and what is allowed.
         """
+        for field in fields(ObjectiveConfig):
+            value, default = getattr(config.objective, field.name), getattr(ObjectiveConfig(), field.name)
+            if field.name not in ("name", *self.reads) and value != default:
+                raise UsageError(
+                    f"objective.{field.name}={value!r} with objective.name={config.objective.name!r}, which does not"
+                    f" read it: only {default!r}"
+                )
+        attention = config.model.encoder.attention
+        if attention != "prefix" and "pixels" not in self.reports and config.prefix != PrefixLaw():
+            raise UsageError(
+                f"prefix.law={config.prefix.law!r} with attention={attention!r} in the encoder and no pixel loss, where"
+                " nothing reads prefix lengths: leave prefix as it is"
+            )
 
 
 def visible_prefix(config: ModelConfig, prefix_len_B: Tensor) -> Tensor | None:

@@ -22,8 +22,10 @@ class CapPa(Objective):
 
     attention = "bidirectional"
     reports = ("captions",)
+    reads = ("supervise_eos", "parallel_fraction")
 
     def check(self, config: RunConfig) -> None:
+        super().check(config)
         require_one_decoder_and_image_first(config, "which predicts captions from images")
 
     def network(self, config: RunConfig) -> EncoderDecoder:

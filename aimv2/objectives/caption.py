@@ -15,8 +15,10 @@ class Caption(Objective):
 
     attention = "prefix"
     reports = ("captions",)
+    reads = ("supervise_eos",)
 
     def check(self, config: RunConfig) -> None:
+        super().check(config)
         require_one_decoder_and_image_first(config, "which predicts captions from images")
 
     def network(self, config: RunConfig) -> EncoderDecoder:

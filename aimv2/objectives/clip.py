@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from aimv2.losses import gathered, softmax_contrast
-from aimv2.model.dual_encoder import Similarity
+from aimv2.model.dual_encoder import MAX_SCALE, Similarity
 from aimv2.objectives.contrastive import Contrastive
 
 
@@ -15,6 +15,7 @@ class CLIP(Contrastive):
 
     temperature = 0.07  # CLIP, ml-l3m
     bias = None
+    max_scale = MAX_SCALE
 
     def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
         return softmax_contrast(similarity(gathered(image_BS)[0], gathered(text_BS)[0]))

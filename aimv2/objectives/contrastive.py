@@ -17,15 +17,19 @@ class Contrastive(Objective):
 
     Attributes:
         temperature, bias: at the start, unless the config says otherwise.
+        max_scale: of the inverse temperature.
     """
 
     attention = "bidirectional"
     reports = ("retrieval",)
+    reads = ("temperature",)
     temperature: ClassVar[float]
     bias: ClassVar[float | None]
+    max_scale: ClassVar[float]
 
     def network(self, config: RunConfig) -> DualEncoder:
-        return DualEncoder(config.model, temperature=config.objective.temperature or self.temperature, bias=self.bias)
+        temperature = config.objective.temperature or self.temperature
+        return DualEncoder(config.model, temperature=temperature, bias=self.bias, max_scale=self.max_scale)
 
     def losses(self, model: nn.Module, batch: Batch, config: RunConfig) -> Losses:
         assert isinstance(model, DualEncoder)

@@ -17,8 +17,10 @@ class ImageOnly(Objective):
 
     attention = "prefix"
     reports = ("pixels",)
+    reads = ("pixel_values", "pixel_patches", "pixel_targets")
 
     def check(self, config: RunConfig) -> None:
+        super().check(config)
         require_one_decoder_and_image_first(config, "which reads no captions")
         if config.prefix.full_attention:
             raise UsageError(

@@ -1,5 +1,7 @@
 """Contrastive pre-training with a sigmoid per pair: SigLIP (arXiv 2303.15343)."""
 
+import math
+
 from torch import Tensor
 
 from aimv2.losses import gathered, sigmoid_contrast
@@ -16,6 +18,7 @@ class SigLIP(Contrastive):
 
     temperature = 0.1  # arXiv 2303.15343, section 3.2: t' = log 10, b = -10
     bias = -10.0
+    max_scale = math.inf
 
     def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
         texts_CS, first = gathered(text_BS)

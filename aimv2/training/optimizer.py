@@ -6,6 +6,7 @@ from torch import nn
 from aimv2.config import OptimizerConfig
 
 # ml-l3m ``wd_exclude``: biases, norms, positions, BOS and CLS vectors, logit scale; embeddings and heads are decayed.
+# The mask vector and the pooling query, which ml-l3m lacks, are learned vectors like BOS and CLS.
 NOT_DECAYED = ("bias", "norm", "pos_embed", "bos", "mask_token", "query", "logit_scale")
 
 

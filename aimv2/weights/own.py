@@ -101,7 +101,10 @@ def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
         else:
             kept, left_behind = tensors, ""
             tower = {
-                **model.tower._asdict(),
+                "width": model.tower.stack.width,
+                "depth": model.tower.stack.depth,
+                "num_heads": model.tower.stack.num_heads,
+                "embed_dim": model.tower.embed_dim,
                 "vocab_size": model.vocab_size,
                 "max_text_tokens": model.max_text_tokens,
                 "end_id": CaptionTokenizer.load(run.file("tokenizer.json")).end_id,

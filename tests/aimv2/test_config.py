@@ -181,12 +181,15 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
     one = demo()
     other = replace(
         one,
+        model=replace(one.model, encoder=replace(one.model.encoder, attention="causal")),
         prefix=PrefixLaw(law="causal"),
-        objective=replace(one.objective, pixel_weight=2.0),
+        objective=replace(one.objective, pixel_weight=2.0, pixel_patches="image"),
         optimizer=replace(one.optimizer, peak_lr=1e-4),
         budget=replace(one.budget, samples=64),
     )
     assert signature(untrained(one)) == signature(untrained(other)) != signature(one)
     assert signature(untrained(replace(one, seed=1))) != signature(untrained(one))
+    raw = replace(one, objective=replace(one.objective, pixel_targets="raw"))
+    assert signature(untrained(raw)) != signature(untrained(one)), "evaluation reads the targets"
     deeper = replace(one, model=replace(one.model, encoder=replace(one.model.encoder, depth=5)))
     assert signature(untrained(deeper)) != signature(untrained(one))

@@ -33,7 +33,7 @@ def test_the_papers_recipes_have_its_values(scale, peak_lr, width, depth, heads,
 def test_a_recipe_is_called_by_its_name_and_says_what_it_is(name):
     recipe = SCALES[name]
     assert recipe().scale == name == recipe.__name__
-    assert "Source:" in recipe.__doc__
+    assert all(f"{part}:" in recipe.__doc__ for part in ("Source", "Command", "Number to expect"))
 
 
 @pytest.mark.parametrize("name", LADDERS)

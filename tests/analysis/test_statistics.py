@@ -108,12 +108,12 @@ def curve(losses, step=100):
     [([4, 2, 1], 3, 50), ([4, 2, 1], 2, 100), ([4, 2, 1], 4, 0), ([4, 2, 3, 1], 2.5, 75), ([4, 3], 1, math.nan)],
 )
 def test_samples_to_reach_a_loss_are_read_off_the_line(losses, target, expected):
-    assert samples_to_reach(curve(losses), target) == pytest.approx(expected, nan_ok=True)
+    assert samples_to_reach(curve(losses), target, "held_out_caption_loss") == pytest.approx(expected, nan_ok=True)
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=10), st.floats(0.1, 10))
 def test_the_loss_there_is_the_loss_asked_for(losses, target):
-    samples = samples_to_reach(curve(losses), target)
+    samples = samples_to_reach(curve(losses), target, "held_out_caption_loss")
     if math.isnan(samples):
         assert min(losses) > target
     elif samples > 0:

@@ -54,6 +54,8 @@ def test_what_an_objective_cannot_report_has_no_value_and_a_reason(tiny, pairs, 
     assert {name for name, metric in metrics.items() if metric.value is not None} == applicable
     absent = [metric for name, metric in metrics.items() if name not in applicable]
     assert all(metric.evaluation.startswith("not applicable to objective") and metric.unit for metric in absent)
+    by_targets = {name for name, metric in metrics.items() if metric.value is None and "targets" in metric.evaluation}
+    assert by_targets <= PIXELS | RAW_PIXELS
 
 
 @pytest.mark.parametrize(

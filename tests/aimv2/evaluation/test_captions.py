@@ -1,0 +1,212 @@
+"""Written captions, each kind against an obvious way to get the same: full passes, enumeration, closed forms."""
+
+import itertools
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from aimv2.evaluation.captions import beam, greedy, nucleus
+from aimv2.model.network import build
+
+END_ID = 1
+VARIANTS = {
+    "joint": {},
+    "separate": {"sharing": "separate"},
+    "text_first": {"order": "text_first"},
+    "image_positions": {"image_positions": True},
+    "layer_norm": {"norm": "layer"},
+    "gelu": {"ffn": "gelu"},
+    "deeper": {"depth": 3, "width": 48, "num_heads": 3},
+    "cappa": {},
+}
+
+
+def opinionated(config):
+    """The run's network with weights large enough that captions differ and no two tokens are close."""
+    model = build(config)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.normal_(mean=float(parameter.ndim == 1), std=0.3, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def model(request, tiny):
+    config = replace(tiny, model=replace(tiny.model, decoder=replace(tiny.model.decoder, **VARIANTS[request.param])))
+    if request.param == "cappa":
+        config = replace(config, objective=replace(config.objective, name="cappa"))
+    return opinionated(config)
+
+
+@pytest.fixture(scope="module")
+def small(tiny):
+    """A model of five tokens and captions of three, few enough to enumerate."""
+    config = replace(tiny, model=replace(tiny.model, vocab_size=5, max_text_tokens=3))
+    model = opinionated(config)
+    model.decoder.text_head.weight.data.mul_(0.3)  # so that every caption has a chance
+    return model
+
+
+@torch.no_grad()
+def next_logits(model, image, token_BT):
+    """What the decoder says of the token after these, [B, V], read all at once and without a cache."""
+    text_len_B = torch.full((len(image),), token_BT.shape[1])
+    _, text_BSE = model(image, token_BT, None, text_len_B)
+    return model.decoder.text_head(text_BSE[:, -1])
+
+
+def caption_log_probs(model, image, *, end_id=None):
+    """Every caption of three tokens out of five, padded after ``end_id``, and its log-probability, for one image."""
+    found = {}
+    for caption in itertools.product(range(5), repeat=3):
+        log_prob = 0.0
+        for place, token in enumerate(caption):
+            if end_id in caption[:place]:
+                caption = (*caption[:place], *[end_id] * (3 - place))
+                break
+            read = torch.tensor([caption[:place]], dtype=torch.int64)
+            log_prob += float(next_logits(model, image[None], read)[0].double().log_softmax(dim=0)[token])
+        found[caption] = log_prob
+    return found
+
+
+def test_greedy_takes_the_likeliest_token_of_a_full_pass_each_time(model, images):
+    tokens = torch.empty((len(images), 0), dtype=torch.int64)
+    for _ in range(12):
+        tokens = torch.cat([tokens, next_logits(model, images, tokens).argmax(dim=-1, keepdim=True)], dim=1)
+    written = greedy(model, images, 12)
+    assert written.dtype == torch.int64
+    assert torch.equal(written, tokens)
+    assert torch.equal(greedy(model, images, 4), tokens[:, :4])
+    assert len(tokens.unique()) > 3, "captions of one token would show nothing"
+
+
+@torch.no_grad()
+def test_with_a_cache_the_logits_are_those_of_a_full_pass(model, images, tokens):
+    model, images = deepcopy(model).double(), images.double()
+    hidden, cache = model.decoder.begin(model.encoder(images))
+    for place in range(tokens.shape[1] + 1):
+        expected = next_logits(model, images, tokens[:, :place])
+        torch.testing.assert_close(model.decoder.text_head(hidden), expected)
+        if place < tokens.shape[1]:
+            hidden = model.decoder.extend(tokens[:, place], cache)
+
+
+@torch.no_grad()
+def test_a_cache_whose_rows_were_chosen_goes_on_with_them(model, images, tokens):
+    model, images = deepcopy(model).double(), images.double()
+    hidden, cache = model.decoder.begin(model.encoder(images))
+    model.decoder.extend(tokens[:, 0], cache)
+    rows = torch.tensor([4, 0, 0, 5])
+    cache.select(rows)
+    hidden = model.decoder.extend(tokens[:4, 1], cache)
+    read = torch.stack([tokens[rows, 0], tokens[:4, 1]], dim=1)
+    expected = next_logits(model, images[rows], read)
+    torch.testing.assert_close(model.decoder.text_head(hidden), expected)
+
+
+def test_one_beam_is_greedy(model, images):
+    written, score = beam(model, images, 6, num_beams=1)
+    assert torch.equal(written[:, 0], greedy(model, images, 6))
+    for row in range(len(images)):
+        expected = 0.0
+        for place, token in enumerate(written[row, 0].tolist()):
+            logits = next_logits(model, images[row : row + 1], written[row, :, :place])
+            expected += float(logits[0].log_softmax(dim=0)[token])
+        assert float(score[row, 0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_with_beams_for_every_caption_the_search_is_exhaustive(small, images):
+    written, score = beam(small, images[:2], 3, num_beams=125)
+    for row in range(2):
+        expected = caption_log_probs(small, images[row])
+        ranked = sorted(expected, key=expected.get, reverse=True)
+        assert [tuple(caption) for caption in written[row].tolist()] == ranked
+        np.testing.assert_allclose(score[row].numpy(), [expected[caption] for caption in ranked], atol=1e-5)
+
+
+def test_beams_for_every_beginning_find_the_best_captions(small, images):
+    """25 beams hold all captions of two tokens, so the 25 best of three are found."""
+    expected = caption_log_probs(small, images[0])
+    ranked = sorted(expected, key=expected.get, reverse=True)
+    written, _ = beam(small, images[:1], 3, num_beams=25)
+    assert [tuple(caption) for caption in written[0].tolist()] == ranked[:25]
+
+
+def test_a_finished_caption_keeps_its_probability(small, images):
+    written, score = beam(small, images[:2], 3, num_beams=125, end_id=END_ID)
+    for row in range(2):
+        expected = caption_log_probs(small, images[row], end_id=END_ID)
+        assert len(expected) == 1 + 4 + 16 + 64
+        ranked = sorted(expected, key=expected.get, reverse=True)
+        assert [tuple(caption) for caption in written[row, : len(ranked)].tolist()] == ranked
+        np.testing.assert_allclose(score[row, :85].numpy(), [expected[caption] for caption in ranked], atol=1e-5)
+        assert (score[row, 85:] == -torch.inf).all(), "there are no more captions"
+        assert float(score[row].exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_few_beams_report_the_probability_of_what_they_found(small, images):
+    written, score = beam(small, images[:1], 3, num_beams=3, end_id=END_ID)
+    expected = caption_log_probs(small, images[0], end_id=END_ID)
+    captions = [tuple(caption) for caption in written[0].tolist()]
+    assert len(set(captions)) == 3
+    np.testing.assert_allclose(score[0].numpy(), [expected[caption] for caption in captions], atol=1e-5)
+    assert score[0].tolist() == sorted(score[0].tolist(), reverse=True)
+
+
+def test_the_smallest_nucleus_is_greedy(model, images):
+    assert torch.equal(nucleus(model, images, 8, top_p=1e-9, seed=0), greedy(model, images, 8))
+
+
+def kept(prob_V, top_p):
+    """The distribution over the fewest tokens that together have ``top_p``, as an obvious loop."""
+    order = sorted(range(len(prob_V)), key=lambda token: -prob_V[token])
+    chosen = []
+    while len(chosen) < len(order) and sum(prob_V[token] for token in chosen) < top_p:
+        chosen.append(order[len(chosen)])
+    total = sum(prob_V[token] for token in chosen)
+    return [prob_V[token] / total if token in chosen else 0.0 for token in range(len(prob_V))]
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8, 0.5])
+def test_nucleus_samples_follow_the_renormalised_probabilities(small, images, top_p):
+    """Both tokens of two, jointly, for one image many times."""
+    draws = 4000
+    expected = np.zeros((5, 5))
+    nothing = torch.empty((1, 0), dtype=torch.int64)
+    first_V = kept(next_logits(small, images[:1], nothing)[0].softmax(dim=0).tolist(), top_p)
+    for token in range(5):
+        second_V = next_logits(small, images[:1], torch.tensor([[token]]))[0].softmax(dim=0).tolist()
+        expected[token] = np.multiply(first_V[token], kept(second_V, top_p))
+    written = nucleus(small, images[:1].expand(draws, -1, -1, -1), 2, top_p=top_p, seed=3)
+    observed = np.zeros((5, 5))
+    np.add.at(observed, tuple(written.numpy().T), 1)
+    possible = expected > 0
+    assert possible.all() == (top_p == 1)
+    assert observed[~possible].sum() == 0
+    assert chisquare(observed[possible], draws * expected[possible] / expected[possible].sum()).pvalue > 1e-3
+
+
+def test_a_draw_depends_on_the_seed_and_the_row_alone(small, images):
+    same = images[:1].expand(40, -1, -1, -1)
+    written = nucleus(small, same, 3, top_p=1, seed=5)
+    torch.rand(7)
+    assert torch.equal(nucleus(small, same[:11], 3, top_p=1, seed=5), written[:11])
+    assert not torch.equal(nucleus(small, same, 3, top_p=1, seed=6), written)
+    assert len(written.unique(dim=0)) > 5, "rows draw for themselves"
+    assert len({tuple(column) for column in written.T.tolist()}) == 3, "and so do places"
+
+
+@pytest.mark.parametrize("top_p", [0, -0.1, 1.01])
+def test_a_nucleus_of_no_or_too_much_probability_is_refused(small, images, top_p):
+    with pytest.raises(ValueError, match=rf"top_p={top_p} must be above 0 and at most 1"):
+        nucleus(small, images, 2, top_p=top_p, seed=0)
+
+
+def test_a_search_without_beams_is_refused(small, images):
+    with pytest.raises(ValueError, match="num_beams=0 must be at least 1"):
+        beam(small, images, 2, num_beams=0)

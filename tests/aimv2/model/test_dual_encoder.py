@@ -1,0 +1,172 @@
+"""The heads of the dual encoder against transformers' AIMv2 (the LiT model), and what its outputs depend on."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import Aimv2TextConfig, Aimv2TextModel, Aimv2VisionConfig
+from transformers.models.aimv2.modeling_aimv2 import Aimv2AttentionPoolingHead
+
+from aimv2.config import TextTowerConfig
+from aimv2.model.dual_encoder import DualEncoder, ImageHead, Similarity, TextTower
+
+END_ID = 1
+
+
+def randomise(module):
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.data.normal_(mean=float(parameter.ndim == 1), std=0.2, generator=generator)
+    return module
+
+
+@pytest.fixture
+def config(tiny):
+    """Sizes that all differ, so that none can stand in for another."""
+    return replace(
+        tiny.model,
+        encoder=replace(tiny.model.encoder, width=48, num_heads=3),
+        text_tower=TextTowerConfig(width=40, depth=2, num_heads=4, embed_dim=24),
+    )
+
+
+def transformers_text_state(tower):
+    """Our weights under the names of transformers' Aimv2TextModel."""
+    state = {
+        "embeddings.token_embedding.weight": tower.text_embed.weight,
+        "embeddings.position_embedding.weight": tower.text_pos_embed,
+        "rms_norm.weight": tower.norm.weight,
+    }
+    for number, block in enumerate(tower.blocks):
+        stem = f"encoder.layers.{number}"
+        state |= {f"{stem}.rms_norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
+        for name, weight in zip("qkv", block.attn.qkv.weight.chunk(3), strict=True):
+            state[f"{stem}.attention.{name}_proj.weight"] = weight
+        state[f"{stem}.attention.out_proj.weight"] = block.attn.out.weight
+        gate, up = block.ffn.gate_up.weight.chunk(2)
+        state |= {f"{stem}.ffn.gate_proj.weight": gate, f"{stem}.ffn.up_proj.weight": up}
+        state[f"{stem}.ffn.down_proj.weight"] = block.ffn.down.weight
+    return state
+
+
+@torch.no_grad()
+def test_pooled_images_match_transformers(config):
+    head = randomise(ImageHead(config))
+    other = Aimv2AttentionPoolingHead(Aimv2VisionConfig(hidden_size=48, num_attention_heads=3))
+    key, value = head.key_value.weight.chunk(2)
+    state = {"cls_token": head.query, "k_proj.weight": key, "v_proj.weight": value}
+    other.load_state_dict(state | {"output_proj.weight": head.out.weight, "output_proj.bias": head.out.bias})
+    features = torch.randn(3, 16, 48)
+    torch.testing.assert_close(head.pool(features), other(features))
+    torch.testing.assert_close(head(features), other(features) @ head.proj.weight.T)
+
+
+@torch.no_grad()
+def test_pooled_texts_match_transformers(config, batch):
+    tower = randomise(TextTower(config))
+    other = Aimv2TextModel(
+        Aimv2TextConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=40,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=config.max_text_tokens,
+            eos_token_id=END_ID,
+            attn_implementation="eager",
+        )
+    ).eval()
+    other.load_state_dict(transformers_text_state(tower), strict=True)
+    # It is causal only if it is given a mask.
+    expected = other(batch.token_BT, attention_mask=torch.ones_like(batch.token_BT)).pooler_output
+    actual = tower.pool(batch.token_BT, batch.text_len_B)
+    assert (actual - expected).norm() <= 1e-5 * expected.norm()
+    torch.testing.assert_close(tower(batch.token_BT, batch.text_len_B), actual @ tower.proj.weight.T)
+
+
+@torch.no_grad()
+def test_what_follows_end_of_text_changes_nothing_and_what_comes_before_does(config, batch, tokens):
+    tower = randomise(TextTower(config))
+    before = tower(batch.token_BT, batch.text_len_B)
+    place_T = torch.arange(batch.token_BT.shape[1])
+    follows_BT = place_T >= batch.text_len_B[:, None]
+    assert follows_BT.any(dim=1).all()
+    assert torch.equal(tower(torch.where(follows_BT, tokens, batch.token_BT), batch.text_len_B), before)
+    torch.testing.assert_close(tower(batch.token_BT[:, :6], batch.text_len_B), before)  # nor does the padding's length
+    for place in range(6):
+        changed = batch.token_BT.clone()
+        changed[:, place] += 1
+        is_other = (tower(changed, batch.text_len_B) != before).any(dim=1)
+        assert is_other.tolist() == (place < batch.text_len_B).tolist()
+
+
+@torch.no_grad()
+def test_embeddings_are_the_heads_outputs_as_unit_vectors(config, batch):
+    model = randomise(DualEncoder(config, temperature=0.07))
+    image, text = model.embed_images(batch.image), model.embed_texts(batch.token_BT, batch.text_len_B)
+    assert image.shape == text.shape == (6, 24)
+    for vectors in (image, text):
+        torch.testing.assert_close(vectors.square().sum(dim=1), torch.ones(6))
+    pooled = model.image_head.proj(model.image_head.pool(model.encoder(batch.image)))
+    torch.testing.assert_close(image, pooled / pooled.square().sum(dim=1, keepdim=True).sqrt())
+    hidden = model.embed_images(batch.image, torch.ones(6, dtype=torch.int64))
+    assert (hidden != image).any(dim=1).all(), "the encoder can be masked"
+
+
+@torch.no_grad()
+def test_under_bfloat16_embeddings_are_float32_unit_vectors(config, batch):
+    model = randomise(DualEncoder(config, temperature=0.07))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image, text = model.embed_images(batch.image), model.embed_texts(batch.token_BT, batch.text_len_B)
+    for vectors in (image, text):
+        assert vectors.dtype == torch.float32
+        torch.testing.assert_close(vectors.square().sum(dim=1), torch.ones(6))
+
+
+@pytest.mark.parametrize("bias", [None, -10.0])
+def test_similarity_is_the_scaled_cosine_and_the_bias(bias):
+    similarity = Similarity(0.5, bias)
+    similarity.init_weights_(torch.Generator())
+    image, text = F.normalize(torch.randn(3, 4), dim=1), F.normalize(torch.randn(5, 4), dim=1)
+    logits = similarity(image, text)
+    for i in range(3):
+        for t in range(5):
+            cosine = sum(float(a * b) for a, b in zip(image[i], text[t], strict=True))
+            assert float(logits[i, t].detach()) == pytest.approx(2 * cosine + (bias or 0), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("logit_scale", "scale"), [(math.log(99), 99), (math.log(101), 100), (9.0, 100), (-2.0, 0.1353)]
+)
+def test_the_scale_is_at_most_its_cap_and_can_come_down_again(logit_scale, scale):
+    similarity = Similarity(0.07, None, max_scale=100)
+    similarity.logit_scale.data.fill_(logit_scale)
+    assert float(similarity.scale.detach()) == pytest.approx(scale, rel=1e-3)
+    similarity.scale.backward()
+    assert float(similarity.logit_scale.grad) == pytest.approx(scale, rel=1e-3), "d exp(s) / ds, at the cap too"
+
+
+def test_without_a_cap_the_scale_is_free():
+    similarity = Similarity(0.07, -10.0)
+    similarity.logit_scale.data.fill_(6.0)
+    assert float(similarity.scale.detach()) == pytest.approx(math.exp(6))
+
+
+def test_under_bfloat16_similarities_stay_float32():
+    """Logits of two unit vectors times 50: bfloat16 would round them by up to 0.2."""
+    similarity = Similarity(0.02, -10.0)
+    similarity.init_weights_(torch.Generator())
+    image, text = F.normalize(torch.randn(8, 64), dim=1), F.normalize(torch.randn(8, 64), dim=1)
+    expected = similarity(image, text)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(similarity(image, text), expected)
+
+
+def test_the_tower_is_as_large_as_the_config_says(config, tiny):
+    tower = TextTower(config)
+    assert (len(tower.blocks), tower.norm.weight.shape, tower.proj.weight.shape) == (2, (40,), (24, 40))
+    default = TextTower(tiny.model)
+    decoder = tiny.model.decoder
+    assert (len(default.blocks), default.proj.weight.shape) == (decoder.depth, (decoder.width, decoder.width))

@@ -1,0 +1,126 @@
+"""Positions and reading orders against two other implementations, drawings and obvious loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from timm.layers import resample_abs_pos_embed
+from transformers import Aimv2VisionConfig
+from transformers.models.aimv2.modeling_aimv2 import Aimv2VisionEmbeddings
+
+from aimv2.model.positions import in_reading_order, inverse, reading_order, resample, sincos
+
+CPU = torch.device("cpu")
+SPIRALS = {
+    2: """
+        0 1
+        3 2
+    """,
+    3: """
+        6 7 8
+        5 0 1
+        4 3 2
+    """,
+    4: """
+         6  7  8  9
+         5  0  1 10
+         4  3  2 11
+        15 14 13 12
+    """,
+}
+
+
+@pytest.mark.parametrize(("num_rows", "num_columns", "width"), [(2, 2, 4), (3, 5, 8), (16, 16, 1024)])
+def test_sincos_is_transformers_native_table(num_rows, num_columns, width):
+    config = Aimv2VisionConfig(hidden_size=width, num_attention_heads=1, patch_size=2, is_native=True)
+    other = Aimv2VisionEmbeddings(config)
+    torch.nn.init.zeros_(other.patch_embed.weight)
+    torch.nn.init.zeros_(other.patch_embed.bias)  # patches of nothing, so that positions are left
+    with torch.no_grad():
+        expected = other(torch.zeros(1, 3, 2 * num_rows, 2 * num_columns))[0]
+    actual = sincos(num_rows, num_columns, width, CPU)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected)
+
+
+def test_sincos_is_the_obvious_loop():
+    table = sincos(3, 2, 12, CPU)
+    for row in range(3):
+        for column in range(2):
+            expected = []
+            for place in (column, row):
+                angles = [place / 10_000 ** (j / 3) for j in range(3)]
+                expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+            assert table[2 * row + column].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@given(order=st.sampled_from(["spiral", "random"]), grid=st.integers(1, 40))
+def test_every_order_reads_each_patch_once(order, grid):
+    assert sorted(reading_order(order, grid)) == list(range(grid * grid))
+
+
+def test_raster_order_is_left_as_it_is():
+    assert reading_order("raster", 4) is None
+    patches = torch.randn(2, 16, 3)
+    assert in_reading_order(patches, "raster", 4) is patches
+
+
+@pytest.mark.parametrize("grid", SPIRALS)
+def test_the_spiral_runs_from_the_centre_right_down_left_and_up(grid):
+    turn_of_place = [int(turn) for turn in SPIRALS[grid].split()]
+    expected = sorted(range(grid * grid), key=turn_of_place.__getitem__)
+    assert list(reading_order("spiral", grid)) == expected
+
+
+@given(grid=st.integers(2, 40))
+def test_each_step_of_a_spiral_goes_to_a_neighbour(grid):
+    places = np.array(reading_order("spiral", grid))
+    rows, columns = places // grid, places % grid
+    assert (abs(np.diff(rows)) + abs(np.diff(columns)) == 1).all()
+
+
+def test_the_random_order_is_the_same_for_everyone():
+    # Stored runs read patches in this order; it must not change.
+    assert reading_order("random", 3) == (6, 8, 0, 2, 5, 4, 3, 7, 1)
+    before = reading_order("random", 16)
+    reading_order.cache_clear()
+    assert reading_order("random", 16) == before
+
+
+@pytest.mark.parametrize("order", ["raster", "spiral", "random"])
+def test_patches_come_in_the_order_in_which_they_are_read(order):
+    patches = torch.randn(2, 9, 5)
+    places = reading_order(order, 3) or range(9)
+    read = in_reading_order(patches, order, 3)
+    for turn, place in enumerate(places):
+        assert torch.equal(read[:, turn], patches[:, place])
+    assert torch.equal(read[:, inverse(tuple(places))], patches)
+
+
+@pytest.mark.parametrize(("num_rows", "num_columns"), [(6, 6), (3, 3), (8, 5), (4, 7), (2, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_resampling_is_timms(num_rows, num_columns, dtype):
+    table = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = resample_abs_pos_embed(table, [num_rows, num_columns], num_prefix_tokens=0)
+    actual = resample(table, num_rows, num_columns)
+    assert actual.dtype == dtype
+    assert actual.shape == (1, num_rows * num_columns, 8)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_resampling_to_the_same_grid_changes_nothing():
+    table = torch.randn(1, 16, 8)
+    assert resample(table, 4, 4) is table
+
+
+def test_resampling_keeps_what_is_the_same_everywhere():
+    table = torch.randn(1, 1, 8).expand(1, 16, 8)
+    torch.testing.assert_close(resample(table, 7, 3), table[:, :1].expand(1, 21, 8))
+
+
+def test_a_table_that_is_not_square_is_not_resampled():
+    with pytest.raises(AssertionError, match="not square"):
+        resample(torch.randn(1, 15, 8), 4, 4)

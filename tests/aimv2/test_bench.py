@@ -1,0 +1,237 @@
+"""The benchmark: its arithmetic with a clock that we set, and the three encoders at a size that tests can afford."""
+
+import math
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from aimv2.bench import (
+    PRODUCT,
+    Options,
+    bench_command,
+    encoder_config,
+    implementations,
+    interleaved,
+    ratio,
+    read_options,
+    require_same,
+    table,
+)
+from aimv2.errors import RunFailedError, UsageError
+from aimv2.model.encoder import Encoder
+
+
+class Clock:
+    """Stands still but for the work that is done."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.done = []
+        self.pending = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def work(self, name, seconds):
+        """A call that takes so long; ``seconds`` may depend on the time."""
+
+        def call():
+            self.done.append(name)
+            self.now += seconds(self.now) if callable(seconds) else seconds
+
+        return call
+
+    def launch(self, seconds):
+        """A call that returns at once and leaves the work to a device."""
+
+        def call():
+            self.pending += seconds
+
+        return call
+
+    def wait(self):
+        self.now += self.pending
+        self.pending = 0.0
+
+
+def test_every_call_is_timed_once_a_repeat_and_each_time_another_is_first():
+    clock = Clock()
+    calls = {name: clock.work(name, seconds) for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 4.0))}
+    seconds = interleaved(calls, 4, clock=clock)
+    assert {name: timings.tolist() for name, timings in seconds.items()} == {"a": [1] * 4, "b": [2] * 4, "c": [4] * 4}
+    warm_up, timed = clock.done[:-12], clock.done[-12:]
+    assert set(warm_up) == {"a", "b", "c"}
+    assert ["".join(timed[start : start + 3]) for start in range(0, 12, 3)] == ["abc", "bca", "cab", "abc"]
+
+
+def test_short_calls_are_repeated_until_the_clock_can_tell_them():
+    clock = Clock()
+    calls = {"short": clock.work("short", 0.004), "long": clock.work("long", 0.5)}
+    seconds = interleaved(calls, 3, clock=clock, stretch_s=0.05)
+    assert seconds["short"] == pytest.approx(0.004)
+    assert seconds["long"] == pytest.approx(0.5)
+    assert "".join(name[0] for name in clock.done[-42:]) == "s" * 13 + "ll" + "s" * 13 + "s" * 13 + "l"
+
+
+def test_a_machine_that_slows_down_does_so_for_all_alike():
+    clock = Clock()
+    calls = {
+        "ours": clock.work("ours", lambda now: now / 100),
+        "theirs": clock.work("theirs", lambda now: 1.5 * now / 100),
+    }
+    seconds = interleaved(calls, 40, clock=clock)
+    assert seconds["ours"][-1] > 2 * seconds["ours"][0]
+    assert ratio(seconds["theirs"], seconds["ours"]).median == pytest.approx(1.5, rel=0.02)
+
+
+def test_work_on_a_device_is_waited_for_and_charged_to_whom_it_belongs():
+    clock = Clock()
+    calls = {"a": clock.launch(1.0), "b": clock.launch(3.0)}
+    seconds = interleaved(calls, 3, clock=clock, synchronise=clock.wait)
+    assert seconds["a"].tolist() == [1] * 3
+    assert seconds["b"].tolist() == [3] * 3
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=25))
+def test_ratios_are_the_obvious_loop(timings):
+    theirs, ours = np.array(timings).T
+    ratios = sorted(t / o for t, o in timings)
+    count = len(ratios)
+    middle = (ratios[(count - 1) // 2] + ratios[count // 2]) / 2
+    # The k-th smallest and k-th largest hold the median between them unless fewer than k fall on one side of it.
+    low = high = math.nan
+    for k in range(1, count // 2 + 1):
+        if sum(math.comb(count, below) for below in range(k)) / 2**count <= 0.025:
+            low, high = ratios[k - 1], ratios[count - k]
+    assert ratio(theirs, ours) == pytest.approx((middle, low, high), nan_ok=True)
+
+
+@pytest.fixture
+def config():
+    return encoder_config(Options(scale="demo", depth=2))
+
+
+@pytest.fixture
+def encoder(config):
+    """With norms away from 1 and biases away from 0, so that a missing or misplaced one shows."""
+    encoder = Encoder(config.model).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in encoder.parameters():
+        parameter.data.normal_(mean=float(parameter.ndim == 1), std=0.1, generator=generator)
+    return encoder
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)])
+def test_the_three_encoders_agree(config, encoder, dtype, tolerance):
+    encoder.to(dtype)
+    image = torch.randn(2, 3, 32, 32, dtype=dtype)
+    encoders = implementations(encoder, config.model)
+    features = {name: encode(image) for name, encode in encoders.items()}
+    assert list(features) == ["ours", "timm", "transformers"]
+    for first, second in pairwise(features.values()):
+        assert first.dtype == second.dtype == dtype
+        assert (first - second).norm() <= tolerance * second.norm()
+    require_same(encoders, image, tolerance)
+
+
+@torch.no_grad()
+def test_encoders_that_differ_are_not_compared(config, encoder):
+    image = torch.randn(2, 3, 32, 32)
+    encoders = implementations(encoder, config.model)
+    theirs = encoders["timm"]
+    encoders["timm"] = lambda image: 1.001 * theirs(image)
+    with pytest.raises(RunFailedError, match=r"features of timm differ from ours by 0.001 of their norm"):
+        require_same(encoders, image, 1e-4)
+    encoders["timm"] = lambda image: theirs(image) * torch.nan
+    with pytest.raises(RunFailedError, match="features of timm differ"):
+        require_same(encoders, image, 1e-4)
+
+
+@torch.no_grad()
+def test_the_table_says_what_the_timings_say(config, encoder):
+    seconds = {
+        "ours": np.array([0.010, 0.012, 0.011, 0.010, 0.010, 0.010]),
+        "timm": np.array([0.020, 0.012, 0.022, 0.020, 0.020, 0.020]),
+        PRODUCT: np.array([0.001] * 6),
+    }
+    columns = {str(column.header): list(column.cells) for column in table(seconds, config, 4, "").columns}
+    image = torch.randn(4, 3, 32, 32)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder(image)
+    product = 2 * 64 * 96 * 512 / 0.001  # 4 images of 16 patches by the gate and up weights of 256 each
+    rates = [counter.get_total_flops() / 0.010, counter.get_total_flops() / 0.020, product]
+    assert columns["encoder"] == ["ours", "timm", "torch.mm"]
+    assert columns["ms / image"] == ["2.50", "5.00", ""]
+    assert columns["theirs / ours"] == ["", "2.000", ""]
+    assert columns["95 %"] == ["", "1.000 – 2.000", ""]
+    assert columns["GFLOP/s"] == [f"{rate / 1e9:,.0f}" for rate in rates]
+    assert columns["of mm"] == [f"{rate / product:.0%}" for rate in rates]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "unknown benchmark ''. Allowed: encoder."),
+        (["decoder"], "unknown benchmark 'decoder'. Did you mean 'encoder'? Allowed: encoder."),
+        (["encoder", "scale=dem"], "unknown scale 'dem'. Did you mean 'demo'?"),
+        (["encoder", "depth"], "cannot read 'depth': arguments have the form key=value"),
+        (["encoder", "dept=2"], "unknown key 'dept'. Did you mean 'depth'?"),
+        (["encoder", "depth=1", "depth=2"], "depth is given twice, the second time as '2'; once is allowed"),
+        (["encoder", "depth=0"], "depth: Input should be greater than 0 (got '0')"),
+        (["encoder", "batch_size=-1"], "batch_size: Input should be greater than 0"),
+        (["encoder", "repeats=1"], "repeats: Input should be greater than or equal to 2"),
+        (["encoder", "threads=all"], "threads: Input should be a valid integer"),
+        (["encoder", "device=tpu"], "device: Input should be 'auto', 'cpu' or 'cuda' (got 'tpu')"),
+    ],
+)
+def test_misuse_gets_one_sentence(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        bench_command(arguments)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="sees no CUDA device"):
+        bench_command(["encoder", "scale=demo", "device=cuda"])
+
+
+@pytest.mark.parametrize("missing", ["timm", "transformers"])
+def test_a_missing_package_is_named_with_what_to_install(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UsageError, match=rf"{missing}.* pip install 'aimv2-ablations\[dev\]'"):
+        bench_command(["encoder", "scale=demo"])
+
+
+def test_options_are_read_as_their_types():
+    given = ["scale=demo", "batch_size=3", "repeats=4", "threads=1", "device=cpu", "depth=1"]
+    assert read_options(given) == Options(scale="demo", batch_size=3, repeats=4, threads=1, device="cpu", depth=1)
+    assert read_options([]) == Options()
+
+
+def test_the_depth_is_the_recipes_unless_given():
+    recipes = encoder_config(Options(scale="demo"))
+    given = encoder_config(Options(scale="demo", depth=1))
+    assert (recipes.model.encoder.depth, given.model.encoder.depth) == (4, 1)
+
+
+def test_the_command_prints_both_precisions_and_what_they_were_measured_on(capsys):
+    assert bench_command(["encoder", "scale=demo", "depth=1", "repeats=2", "device=cpu", "threads=2"]) == 0
+    printed = capsys.readouterr().out
+    words = " ".join(printed.split())
+    assert [words.count(f"encoder of demo, {precision}") for precision in ("float32", "bfloat16")] == [1, 1]
+    for name in ("ours", "timm", "transformers", "torch.mm"):
+        assert printed.count(f"│ {name} ") == 2
+    assert f"2 threads, torch {torch.__version__}, timm " in words
+    assert "depth 1, width 96, 3 heads, called on 1 x 3 x 32 x 32 in patches of 8 px" in words
+    assert "[16 x 96] x [96 x 512]" in words
+    assert torch.get_num_threads() == 1, "the number of threads is given back"

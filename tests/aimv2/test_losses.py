@@ -1,0 +1,197 @@
+"""The losses as functions of tensors, against obvious loops and another implementation."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from open_clip.loss import ClipLoss, SigLipLoss
+
+from aimv2.losses import (
+    gathered,
+    patchify,
+    pixel_loss,
+    sigmoid_contrast,
+    softmax_contrast,
+    standardise,
+    text_loss,
+)
+from aimv2.model.network import build
+from aimv2.objectives import objective
+
+
+def test_patches_are_in_raster_order_with_values_by_row_column_channel():
+    image = torch.arange(2 * 3 * 6 * 6, dtype=torch.float32).view(2, 3, 6, 6)
+    patches = patchify(image, 2)
+    for b in range(2):
+        for i in range(9):
+            expected = [
+                image[b, c, i // 3 * 2 + r, i % 3 * 2 + k] for r in range(2) for k in range(2) for c in range(3)
+            ]
+            assert patches[b, i].tolist() == [float(v) for v in expected]
+
+
+def test_standardised_patches_have_mean_zero_and_unbiased_variance_one():
+    patches = standardise(5 + 3 * torch.randn(4, 7, 48, dtype=torch.float64))
+    torch.testing.assert_close(patches.mean(-1), torch.zeros(4, 7, dtype=torch.float64))
+    torch.testing.assert_close(patches.var(-1), torch.ones(4, 7, dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+def test_a_flat_patch_is_zero_and_not_infinite():
+    assert standardise(torch.full((1, 1, 12), 0.3)).abs().max() < 1e-3
+
+
+def test_standardising_is_the_released_codes_formula():
+    patch = torch.tensor([0.001, 0.002, 0.004, 0.001], dtype=torch.float64)  # so little spread that 1e-6 counts
+    mean = 0.002
+    variance = sum((value - mean) ** 2 for value in patch.tolist()) / 3
+    expected = [(value - mean) / math.sqrt(variance + 1e-6) for value in patch.tolist()]
+    assert standardise(patch[None, None])[0, 0].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("patches", ["batch", "image", "image_mean"])
+@pytest.mark.parametrize("values", ["mean", "sum"])
+@pytest.mark.parametrize("prefix_len", [[1, 1, 1], [1, 8, 15], [15, 15, 15], [16, 3, 16]])
+def test_pixel_loss_is_the_obvious_loop(prefix_len, values, patches):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(3, 16, 48, generator=generator, dtype=torch.float64)
+    predicted = torch.randn(3, 16, 48, generator=generator, dtype=torch.float64)
+    errors = []  # per image, of the patches after its prefix, each predicted from the one before
+    for b, length in enumerate(prefix_len):
+        errors.append([])
+        for i in range(length, 16):
+            squares = [float(d) ** 2 for d in predicted[b, i - 1] - target[b, i]]
+            errors[b].append(sum(squares) / (48 if values == "mean" else 1))
+    if patches == "batch":
+        scored = [error for of_image in errors for error in of_image]
+        expected = sum(scored) / len(scored)
+    elif patches == "image":
+        expected = sum(sum(of_image) / 16 for of_image in errors) / 3
+    else:
+        means = [sum(of_image) / len(of_image) for of_image in errors if of_image]
+        expected = sum(means) / len(means)
+    actual = pixel_loss(predicted, target, torch.tensor(prefix_len), values=values, patches=patches)
+    assert float(actual) == pytest.approx(expected)
+
+
+def test_pixel_loss_reaches_the_scored_predictions_alone():
+    predicted = torch.randn(2, 6, 4, requires_grad=True)
+    pixel_loss(predicted, torch.randn(2, 6, 4), torch.tensor([2, 5])).backward()
+    # Position i predicts patch i+1, so a prefix of 2 is followed by targets 2 to 5, from positions 1 to 4.
+    assert [row.nonzero().flatten().tolist() for row in predicted.grad.abs().sum(dim=-1)] == [[1, 2, 3, 4], [4]]
+
+
+def test_pixel_loss_of_bfloat16_predictions_is_float32():
+    predicted = torch.randn(2, 6, 4, dtype=torch.bfloat16)
+    target = torch.randn(2, 6, 4)
+    loss = pixel_loss(predicted, target, torch.tensor([2, 5]))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, pixel_loss(predicted.float(), target, torch.tensor([2, 5])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_text_loss_is_the_mean_surprise_in_nats(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 7, generator=generator, dtype=torch.float64).to(dtype)
+    target = torch.tensor([0, 6, 3, 3, 1])
+    surprises = []
+    for row, token in zip(logits.double().tolist(), target.tolist(), strict=True):
+        surprises.append(math.log(sum(math.exp(value) for value in row)) - row[token])
+    loss = text_loss(logits, target)
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert float(loss) == pytest.approx(sum(surprises) / 5, rel=1e-5)
+
+
+def test_only_supervised_tokens_carry_text_loss(tiny, batch):
+    model = build(tiny)
+    some = batch._replace(supervised_N=torch.tensor([3, 17, 40, 71]))  # places in the flattened [6 x 12]
+    text = objective("aimv2").losses(model, some, tiny).terms["text_loss"]
+    _, hidden = model(batch.image, batch.token_BT, batch.prefix_len_B)
+    terms = []
+    for place in some.supervised_N.tolist():
+        b, t = divmod(place, 12)
+        logits = model.decoder.text_head(hidden[b, t])
+        terms.append(-F.log_softmax(logits, dim=-1)[batch.token_BT[b, t]])
+    torch.testing.assert_close(text, torch.stack(terms).mean())
+
+
+def test_text_loss_gives_the_encoder_a_gradient_through_the_image_alone(tiny, batch):
+    """Captions are conditioned on the image: without it the encoder would learn nothing from them."""
+    model = build(tiny)
+    objective("aimv2").losses(model, batch, tiny).terms["text_loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
+    assert model.decoder.pixel_head.weight.grad is None
+
+
+@pytest.mark.parametrize("pixel_weight", [0.0, 0.4, 2.0])
+def test_the_total_is_text_and_weighted_pixels(tiny, batch, pixel_weight):
+    config = replace(tiny, objective=replace(tiny.objective, pixel_weight=pixel_weight))
+    total, terms = objective("aimv2").losses(build(tiny), batch, config)
+    torch.testing.assert_close(total, terms["text_loss"] + pixel_weight * terms["pixel_loss"])
+
+
+@pytest.fixture
+def pairs_of_vectors():
+    """Unit vectors of five images and their texts, a scale and a bias, all of which learn."""
+    generator = torch.Generator().manual_seed(0)
+    image, text = (torch.randn(5, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+    scale, bias = torch.tensor(7.0, dtype=torch.float64), torch.tensor(-3.0, dtype=torch.float64)
+    return [value.requires_grad_() for value in (F.normalize(image, dim=1), F.normalize(text, dim=1), scale, bias)]
+
+
+def test_softmax_contrast_matches_open_clip(pairs_of_vectors):
+    image, text, scale, _ = pairs_of_vectors
+    ours = softmax_contrast(scale * image @ text.T)
+    theirs = ClipLoss()(image, text, scale)
+    torch.testing.assert_close(ours, theirs)
+    gradients = (torch.autograd.grad(loss, [image, text, scale]) for loss in (ours, theirs))
+    for mine, other in zip(*gradients, strict=True):
+        assert mine.abs().sum() > 0
+        torch.testing.assert_close(mine, other)
+
+
+def test_sigmoid_contrast_matches_open_clip(pairs_of_vectors):
+    image, text, scale, bias = pairs_of_vectors
+    ours = sigmoid_contrast(scale * image @ text.T + bias)
+    theirs = SigLipLoss()(image, text, scale, bias)
+    torch.testing.assert_close(ours, theirs)
+    gradients = (torch.autograd.grad(loss, pairs_of_vectors) for loss in (ours, theirs))
+    for mine, other in zip(*gradients, strict=True):
+        assert mine.abs().sum() > 0
+        torch.testing.assert_close(mine, other)
+
+
+def test_softmax_contrast_is_the_obvious_loop():
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
+    surprises = []
+    for pair in range(4):
+        by_image = sum(math.exp(logits[pair][text]) for text in range(4))
+        by_text = sum(math.exp(logits[image][pair]) for image in range(4))
+        surprises += [math.log(by_image) - logits[pair][pair], math.log(by_text) - logits[pair][pair]]
+    assert float(softmax_contrast(torch.tensor(logits, dtype=torch.float64))) == pytest.approx(sum(surprises) / 8)
+
+
+@pytest.mark.parametrize(("images", "texts", "first"), [(3, 3, 0), (2, 6, 0), (2, 6, 4), (1, 1, 0)])
+def test_sigmoid_contrast_is_the_obvious_loop(images, texts, first):
+    logits = torch.randn(images, texts, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    total = 0.0
+    for image in range(images):
+        for text in range(texts):
+            sign = 1 if text == first + image else -1
+            total += math.log(1 + math.exp(-sign * float(logits[image, text])))
+    assert float(sigmoid_contrast(logits, first)) == pytest.approx(total / images)
+
+
+def test_contrasts_of_sure_and_right_pairs_vanish_and_of_sure_and_wrong_ones_stay_finite():
+    right = 1e4 * (2 * torch.eye(3) - 1)
+    for contrast in (softmax_contrast, sigmoid_contrast):
+        assert float(contrast(right)) == pytest.approx(0)
+        assert torch.isfinite(contrast(-right))
+
+
+def test_without_other_processes_vectors_are_ones_own():
+    vectors = torch.randn(3, 2)
+    everyones, first = gathered(vectors)
+    assert everyones is vectors
+    assert first == 0
