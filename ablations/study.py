@@ -8,9 +8,10 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from aimv2.config import RunConfig, explain, from_dict, signature, to_dict, untrained
+from aimv2.config import RunConfig, explain, from_dict, to_dict
 from aimv2.errors import UsageError, unknown
 from aimv2.record import read_json, write_json
+from aimv2.signature import signature, untrained
 
 UNTRAINED = "untrained"
 

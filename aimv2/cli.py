@@ -14,11 +14,12 @@ from rich.table import Column, Table
 
 from aimv2.checks import checked, writable_folder
 from aimv2.compose import compose, run_config
-from aimv2.config import RunConfig, signature, untrained
+from aimv2.config import RunConfig
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.objectives import REGISTRY
 from aimv2.record import RunFolder, losses_of
 from aimv2.scales import SCALES
+from aimv2.signature import signature, untrained
 
 if TYPE_CHECKING:
     from aimv2.cost import Part

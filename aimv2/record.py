@@ -23,9 +23,10 @@ from typing import Any, Literal, Self
 
 import pandas as pd
 
-from aimv2.config import RunConfig, signature, to_dict
+from aimv2.config import RunConfig, to_dict
 from aimv2.errors import UsageError
 from aimv2.lease import Lease, LeaseLostError, claim, is_held, latest_attempt
+from aimv2.signature import signature
 
 LAYOUT_VERSION = 1
 

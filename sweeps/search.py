@@ -30,9 +30,10 @@ from ablations.study import Cell
 from aimv2.checks import checked, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import compose, run_config
-from aimv2.config import CHECKED, RunConfig, from_dict, identity, to_dict
+from aimv2.config import CHECKED, RunConfig, from_dict, to_dict
 from aimv2.errors import UsageError
 from aimv2.record import RunFolder
+from aimv2.signature import identity
 from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, ExecutorConfig
 from sweeps.plan import Plan

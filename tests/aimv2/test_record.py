@@ -4,10 +4,11 @@ import os
 import pandas as pd
 import pytest
 
-from aimv2.config import signature, to_dict
+from aimv2.config import to_dict
 from aimv2.errors import UsageError
 from aimv2.lease import LeaseLostError
 from aimv2.record import LAYOUT_VERSION, Failure, Metric, RunFolder, write_json
+from aimv2.signature import signature
 
 METRICS = {"caption_loss": Metric(1.5, "nats/token", "four pairs")}
 ROWS = [{"step": i, "samples": 8 * i, "train_flops": i, "seconds": float(i), "text_loss": 1 / i} for i in (1, 2)]

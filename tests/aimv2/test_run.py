@@ -7,11 +7,11 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from aimv2.config import signature, untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.record import RunFolder
 from aimv2.run import execute
+from aimv2.signature import signature, untrained
 
 METRICS = {
     "caption_loss": "nats/token",
