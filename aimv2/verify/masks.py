@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aimv2 import address
 from aimv2.data.batches import Batch
+from aimv2.model.decoder import Decoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import reading_order
 from aimv2.objectives.base import visible_prefix
@@ -23,6 +24,15 @@ IMAGES_PER_STEP = 4
 MOST_PLACES = 64  # positions perturbed in every image, evenly spread where there are more
 ENCODER_TITLE = "the encoder's mask leaks nothing"
 DECODER_TITLE = "the decoder's mask leaks nothing"
+
+
+class Images(NamedTuple):
+    """What is read of a few images of a batch, as in ``Batch``."""
+
+    image: Tensor
+    token_BT: Tensor
+    prefix_len_B: Tensor
+    text_len_B: Tensor
 
 
 class Reach(NamedTuple):
@@ -63,14 +73,11 @@ def masks(subject: Subject) -> list[Line]:
     return [_encoder_line(subject, parts), _decoder_line(subject, parts)]
 
 
-def _first_images(batch: Batch, device: str) -> Batch:
-    few = [values[:IMAGES_PER_STEP] for values in batch[:3]]
-    return batch._replace(
-        image=few[0], token_BT=few[1], prefix_len_B=few[2], text_len_B=batch.text_len_B[:IMAGES_PER_STEP]
-    ).to(torch.device(device))
+def _first_images(batch: Batch, device: str) -> Images:
+    return Images(**{name: getattr(batch, name)[:IMAGES_PER_STEP].to(device) for name in Images._fields})
 
 
-def _encoder_line(subject: Subject, parts: list[Batch]) -> Line:
+def _encoder_line(subject: Subject, parts: list[Images]) -> Line:
     """Passes if no output before a perturbed patch outside the prefix changes at all, and all outputs that may see the
     patch do change: every one if it lies in the prefix, those from it on otherwise."""
     if subject.config.model.encoder.attention == "bidirectional":
@@ -81,17 +88,18 @@ def _encoder_line(subject: Subject, parts: list[Batch]) -> Line:
     return judged("1b", ENCODER_TITLE, reach.is_sound, found, "leak 0, and every output that may see the patch changes")
 
 
-def _decoder_line(subject: Subject, parts: list[Batch]) -> Line:
+def _decoder_line(subject: Subject, parts: list[Images]) -> Line:
     """Passes if perturbing an image feature or a caption token changes nothing before it in the sequence, and does
-    change its own position. So with images first no caption token reaches a patch, with texts first no patch a caption;
-    there the padding behind a caption must not reach patches either. In a parallel caption no token reaches anything.
+    change its own position and all after it. So with images first no caption token reaches a patch, with texts first no
+    patch a caption; there the padding behind a caption must not reach patches either. In a parallel caption no token
+    reaches anything, and features reach what they do in others.
     """
     if not isinstance(subject.model, EncoderDecoder):
         return not_applicable("1b", DECODER_TITLE, f"objective {subject.config.objective.name} has no decoder")
     reach = sum((decoder_reach(subject, subject.model, part) for part in parts), NOTHING)
     order = subject.config.model.decoder.order.replace("_", " ")
     found = f"{_found(reach, 'image, position')}; {order}"
-    return judged("1b", DECODER_TITLE, reach.is_sound, found, "leak 0, and each position sees itself")
+    return judged("1b", DECODER_TITLE, reach.is_sound, found, "leak 0, and every position that may see it changes")
 
 
 def _found(reach: Reach, what: str) -> str:
@@ -102,7 +110,7 @@ def _found(reach: Reach, what: str) -> str:
 
 
 @torch.no_grad()
-def encoder_reach(subject: Subject, batch: Batch) -> Reach:
+def encoder_reach(subject: Subject, batch: Images) -> Reach:
     """Perturb patches of the images under training's mask."""
     config, encoder = subject.config.model, subject.model.encoder
     prefix_len_B = visible_prefix(config, batch.prefix_len_B)
@@ -115,14 +123,14 @@ def encoder_reach(subject: Subject, batch: Batch) -> Reach:
         image = _perturbed_patch(batch.image, raster[place], config.patch_px)
         change_BI = (encoder(image, prefix_len_B) - before_BID).abs().amax(dim=-1)
         may_see_BI = (pos_I >= place) | (place < prefix_len_B)[:, None]
-        reach += _compared(change_BI, hidden_BL=~may_see_BI, reached_BL=may_see_BI)
+        reach += _compared(change_BI, hidden_BL=~may_see_BI)
     return reach
 
 
 @torch.no_grad()
-def decoder_reach(subject: Subject, model: EncoderDecoder, batch: Batch) -> Reach:
+def decoder_reach(subject: Subject, model: EncoderDecoder, batch: Images) -> Reach:
     """Perturb encoder features and caption tokens one after the other."""
-    config, objective = subject.config.model, subject.config.objective
+    config = subject.config.model
     features_BID = model.encoder(batch.image, visible_prefix(config, batch.prefix_len_B))
     is_text_first = config.decoder.order == "text_first"
 
@@ -136,34 +144,35 @@ def decoder_reach(subject: Subject, model: EncoderDecoder, batch: Batch) -> Reac
     pos_L = torch.arange(before_BLE.shape[1], device=before_BLE.device)
     num_text = before_BLE.shape[1] - config.num_patches  # BOS and the tokens
     first_patch, bos = (num_text, 0) if is_text_first else (0, config.num_patches)
+    befores: list[tuple[Tensor, dict[str, Tensor]]] = [(before_BLE, {})]
+    if isinstance(model.decoder, Decoder) and model.decoder.mask_token is not None:
+        parallel = {"is_parallel_B": torch.ones(len(token_BT), dtype=torch.bool, device=token_BT.device)}
+        befores.append((run(features_BID, token_BT, **parallel), parallel))
     reach = NOTHING
     for place in _places(config.num_patches):
         features = features_BID.clone()
         features[:, place] += _noise(features_BID[:, place], place)
-        change_BL = (run(features, token_BT) - before_BLE).abs().amax(dim=-1)
-        at = first_patch + place
-        reach += _compared(change_BL, hidden_BL=(pos_L < at).expand_as(change_BL), reached_BL=pos_L == at)
+        for unperturbed_BLE, options in befores:
+            change_BL = (run(features, token_BT, **options) - unperturbed_BLE).abs().amax(dim=-1)
+            reach += _compared(change_BL, hidden_BL=(pos_L < first_patch + place).expand_as(change_BL))
     for place in _places(token_BT.shape[1]):
         token = token_BT.clone()
         token[:, place] = (token[:, place] + 1) % config.vocab_size
-        change_BL = (run(features_BID, token) - before_BLE).abs().amax(dim=-1)
-        at = bos + 1 + place
-        hidden_BL = (pos_L < at).expand_as(change_BL)
-        if is_text_first:
-            hidden_BL = hidden_BL | ((place >= batch.text_len_B)[:, None] & (pos_L >= first_patch))
-        reach += _compared(change_BL, hidden_BL=hidden_BL, reached_BL=pos_L == at)
-        if objective.name == "cappa":
-            is_parallel_B = torch.ones(len(token), dtype=torch.bool, device=token.device)
-            one, other = (run(features_BID, tokens, is_parallel_B=is_parallel_B) for tokens in (token_BT, token))
-            change_BL = (one - other).abs().amax(dim=-1)
-            everywhere = torch.ones_like(pos_L, dtype=torch.bool)
-            reach += _compared(change_BL, hidden_BL=everywhere.expand_as(change_BL), reached_BL=~everywhere)
+        for unperturbed_BLE, options in befores:
+            change_BL = (run(features_BID, token, **options) - unperturbed_BLE).abs().amax(dim=-1)
+            hidden_BL = (pos_L < bos + 1 + place).expand_as(change_BL)
+            if is_text_first:
+                hidden_BL = hidden_BL | ((place >= batch.text_len_B)[:, None] & (pos_L >= first_patch))
+            if options:  # the mask vector stands in for every token
+                hidden_BL = torch.ones_like(hidden_BL)
+            reach += _compared(change_BL, hidden_BL=hidden_BL)
     return reach
 
 
-def _compared(change_BL: Tensor, *, hidden_BL: Tensor, reached_BL: Tensor) -> Reach:
+def _compared(change_BL: Tensor, *, hidden_BL: Tensor) -> Reach:
+    """Changes against where there must be none; everywhere else there must be one."""
     leak = float(torch.where(hidden_BL, change_BL, 0).max())
-    return Reach(len(change_BL), leak, int((reached_BL & ~(change_BL > 0)).sum()))
+    return Reach(len(change_BL), leak, int((~hidden_BL & ~(change_BL > 0)).sum()))
 
 
 def _places(num_positions: int) -> list[int]:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from aimv2.data.order import sample_order
+from aimv2.objectives import objective
 from aimv2.verify.line import Line, judged, not_applicable
 from aimv2.verify.subject import Subject
 
@@ -17,7 +18,8 @@ TITLE = "prefix lengths follow their law"
 
 
 class PrefixLengths(NamedTuple):
-    """The line, how often each prefix length 1..I was drawn [I], and the law [I]."""
+    """The line, how often each prefix length 1..I was drawn [I], and the law [I]; no draws are counted where training
+    reads none."""
 
     line: Line
     count_I: np.ndarray
@@ -29,10 +31,14 @@ def prefix_lengths(subject: Subject) -> PrefixLengths:
 
     Passes if the batches as built carry the lengths that are tested, no length occurs that the law excludes,
     and p >= 0.001 (with a law of one length: every draw is that length). With ``per='batch'`` the images of a step must
-    agree, and a step is one draw.
+    agree, and a step is one draw. Not applicable where neither the encoder's mask nor a pixel loss reads the lengths.
     """
     config = subject.config
     pmf_I = config.prefix.pmf(config.model.num_patches)
+    attention = config.model.encoder.attention
+    if attention != "prefix" and "pixels" not in objective(config.objective.name).reports:
+        why = f"nothing reads prefix lengths with {attention} attention in the encoder and no pixel loss"
+        return PrefixLengths(not_applicable("1a", TITLE, why), np.zeros(len(pmf_I), dtype=int), pmf_I)
     drawn = _drawn(subject)
     is_per_batch = config.prefix.per == "batch"
     length_N = np.concatenate([step_B[:1] if is_per_batch else step_B for step_B in drawn])

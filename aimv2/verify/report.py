@@ -79,7 +79,8 @@ def _swap_in(workspace: Path, out: Path) -> None:
 
 def _draw(subject: Subject, findings: Findings, folder: Path) -> None:
     unit = "steps" if subject.config.prefix.per == "batch" else "samples"
-    draw_prefix_lengths(findings.prefix_lengths, unit, folder / "prefix_lengths.svg")
+    if findings.prefix_lengths.count_I.any():
+        draw_prefix_lengths(findings.prefix_lengths, unit, folder / "prefix_lengths.svg")
     if not (findings.balance.recorded.empty and findings.balance.at_end.empty):
         draw_balance(findings.balance, subject.config.objective.pixel_weight, folder / "balance.svg")
     if findings.pixels.errors:
@@ -119,12 +120,18 @@ def _text(subject: Subject, findings: Findings, arguments: Sequence[str]) -> str
 
 
 def _prefix_section(found: PrefixLengths) -> list[str]:
+    parts = ["## 1 Prefix lengths and masks"]
+    if found.count_I.any():
+        parts += [
+            "![Prefix lengths drawn in training, and their law](prefix_lengths.svg)",
+            f"Bars: how often each prefix length was drawn in {found.count_I.sum():,} draws. Marks: the law."
+            " Neighbouring lengths are joined for the test until each bin expects 5 draws. A sound law fails it at one"
+            " seed in a thousand.",
+        ]
+    else:
+        parts.append(f"Prefix lengths are not applicable: {found.line.found}.")
     return [
-        "## 1 Prefix lengths and masks",
-        "![Prefix lengths drawn in training, and their law](prefix_lengths.svg)",
-        f"Bars: how often each prefix length was drawn in {found.count_I.sum():,} draws. Marks: the law. Neighbouring"
-        " lengths are joined for the test until each bin expects 5 draws. A sound law fails it at one seed in a"
-        " thousand.",
+        *parts,
         "For the masks, one patch, feature or token at a time is perturbed on images of the first training batches,"
         " under training's mask and with the trained weights. Whatever must not see it has to stay the same bit by"
         " bit.",

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from aimv2.config import SIGNATURE_VERSION, RunConfig, from_dict
+from aimv2.config import RunConfig, from_dict
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import Pairs, prepare
 from aimv2.data.tokenizer import CaptionTokenizer
@@ -19,6 +19,7 @@ from aimv2.evaluation.losses import HeldOut, prepare_pairs
 from aimv2.model.network import Network, build
 from aimv2.record import RunFolder, read_json
 from aimv2.resolve import data_fingerprint, with_attention
+from aimv2.signature import SIGNATURE_VERSION
 
 MOST_PAIRS = 1024  # held-out pairs; more would only make intervals narrower
 

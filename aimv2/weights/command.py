@@ -14,6 +14,7 @@ from aimv2.weights.contents import Weights, resampled
 from aimv2.weights.files import check_new
 from aimv2.weights.own import read_weights, write_weights
 from aimv2.weights.published import LAYOUTS, read_published, write_published
+from aimv2.weights.tensors import MismatchError
 
 USAGE = """usage: python -m aimv2 weights import from=PATH to=FOLDER [layout=auto] [image_px=336]
        python -m aimv2 weights export from=FOLDER to=FOLDER [layout=transformers]
@@ -29,6 +30,8 @@ folder of a finished run, and writes what others load.
 
 def weights_command(arguments: Sequence[str]) -> int:
     """Import or export weights as the arguments after ``weights`` say, and print what they are.
+
+    Of tensors that are not those expected, all names are printed to stderr before the error is raised.
 
     Raises:
         UsageError: what was asked for cannot be done.
@@ -50,15 +53,26 @@ def weights_command(arguments: Sequence[str]) -> int:
         raise unknown("layout", layout, layouts)
     image_px = checked("image_px", int, given["image_px"]) if "image_px" in given else None
     check_new(target)  # before minutes of reading
+    try:
+        weights = read_published(source, layout) if is_import else read_weights(source)
+    except MismatchError as error:
+        _print_names(error)
+        raise
     if is_import:
-        weights = read_published(source, layout)
         if image_px is not None:
             weights = resampled(weights, image_px)
         write_weights(weights, target)
     else:
-        weights = write_published(read_weights(source), target, layout)
+        weights = write_published(weights, target, layout)
     Console().print(_summary(weights, source, target, to_layout="ours" if is_import else layout))
     return 0
+
+
+def _print_names(error: MismatchError) -> None:
+    console = Console(stderr=True)
+    for kind, texts in error.names.items():
+        for line in (f"{kind}:", *(f"  {text}" for text in texts)):
+            console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _parsed(arguments: Sequence[str], allowed: Sequence[str]) -> dict[str, str]:

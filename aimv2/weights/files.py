@@ -157,8 +157,12 @@ def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config:
         partial.mkdir()
         save_file(dict(tensors), partial / file, metadata={"format": "pt"})  # older transformers ask for it
         write_json(partial / "config.json", config)
-        for name in (file, "config.json"):
-            (partial / name).replace(folder / name)
+        (partial / file).replace(folder / file)
+        try:
+            (partial / "config.json").replace(folder / "config.json")
+        except BaseException:  # an interruption too
+            (folder / file).replace(partial / file)
+            raise
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{folder} cannot be written: {error}") from error
     finally:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,6 +16,19 @@ from aimv2.weights.files import short, some
 from aimv2.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
 
 MAX_DEPTH = 1000  # so that no file of many tiny tensors makes us build as many blocks
+
+
+class MismatchError(UsageError):
+    """Tensors are not those expected. The message counts them and names the first.
+
+    Attributes:
+        names: all of them by kind (``missing``, ``unexpected``, ``of another shape``), a line's worth of text each,
+            escaped and not cut.
+    """
+
+    def __init__(self, message: str, names: dict[str, list[str]]) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_text_tower: bool) -> dict[str, Any]:
@@ -58,7 +72,7 @@ def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, n
         raise _mismatch(file, missing=[name])
     shape = tensors[name].shape
     if len(shape) != num_dims:
-        raise _mismatch(file, misshapen=[f"{short(name)} {list(shape)}, expected {num_dims} dimensions"])
+        raise _mismatch(file, misshapen={name: f"{list(shape)}, expected {num_dims} dimensions"})
     return shape
 
 
@@ -100,11 +114,11 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
         expected |= {name: shape[1:] if name in FLAT_TABLES else shape for name in theirs}
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
-    misshapen = [
-        f"{short(name)} {list(tensors[name].shape)}, expected {shape}"
+    misshapen = {
+        name: f"{list(tensors[name].shape)}, expected {shape}"
         for name, shape in expected.items()
         if name in tensors and list(tensors[name].shape) != shape
-    ]
+    }
     if missing or unexpected or misshapen:
         raise _mismatch(file, missing=missing, unexpected=unexpected, misshapen=misshapen)
     if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
@@ -128,13 +142,28 @@ def to_theirs(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
 
 
 def _mismatch(
-    file: Path, *, missing: Sequence[str] = (), unexpected: Sequence[str] = (), misshapen: Sequence[str] = ()
-) -> UsageError:
-    """The error for tensors that are not those expected: how many of each kind there are, and the first of them."""
-    kinds = {
-        "missing": [short(name) for name in missing],
-        "unexpected": [short(name) for name in unexpected],
-        "of another shape": misshapen,
+    file: Path,
+    *,
+    missing: Sequence[str] = (),
+    unexpected: Sequence[str] = (),
+    misshapen: Mapping[str, str] = MappingProxyType({}),
+) -> MismatchError:
+    """The error for tensors that are not those expected: how many of each kind there are, and the first of them.
+
+    Args:
+        misshapen: what is wrong with the shape, by name.
+    """
+    texts_of = {
+        "missing": dict.fromkeys(missing, ""),
+        "unexpected": dict.fromkeys(unexpected, ""),
+        "of another shape": {name: f" {what}" for name, what in misshapen.items()},
     }
-    found = ", ".join(f"{len(texts)} {kind} ({some(texts)})" for kind, texts in kinds.items() if texts)
-    return UsageError(f"{file}: the tensors are not those of an AIMv2 encoder: {found}")
+    found = {kind: texts for kind, texts in texts_of.items() if texts}
+    counts = ", ".join(
+        f"{len(texts)} {kind} ({some([short(name) + text for name, text in texts.items()])})"
+        for kind, texts in found.items()
+    )
+    return MismatchError(
+        f"{file}: the tensors are not those of an AIMv2 encoder: {counts}",
+        {kind: [repr(name) + text for name, text in texts.items()] for kind, texts in found.items()},
+    )

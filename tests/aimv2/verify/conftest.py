@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config import RunConfig, signature
+from aimv2.config import RunConfig
 from aimv2.model.network import build
 from aimv2.record import RunFolder
 from aimv2.resolve import with_attention
 from aimv2.run import execute
+from aimv2.signature import signature
 from aimv2.verify.subject import load
 
 

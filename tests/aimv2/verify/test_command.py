@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from aimv2.config import to_dict, untrained
+from aimv2.config import to_dict
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
 from aimv2.model.network import build
+from aimv2.signature import untrained
 from aimv2.verify.command import look_at, verify_command
 from aimv2.verify.report import write_report
 from aimv2.verify.subject import find
@@ -186,7 +187,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_done(finishe
 
 KINDS = {
     "image_only": ({"objective": {"name": "image_only"}}, 6),
-    "clip": ({"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, 9),
+    "clip": ({"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, 10),
     "caption": ({"objective": {"name": "caption"}}, 3),
     "separate": ({"decoder": {"sharing": "separate"}}, 2),
     "text first": ({"decoder": {"order": "text_first"}}, 1),

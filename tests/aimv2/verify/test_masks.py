@@ -1,12 +1,16 @@
 """1b: trained and untrained masks hold; broken ones are caught."""
 
+from collections import namedtuple
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from aimv2.model import masks as model_masks
 from aimv2.model.decoder import Decoder
-from aimv2.verify.masks import masks
+from aimv2.model.layers import SelfAttention
+from aimv2.verify.masks import _first_images, masks
 
 
 def verdicts(subject):
@@ -93,6 +97,48 @@ def test_a_decoder_that_is_not_causal_fails(small, monkeypatch):
     assert verdicts(small) == ["PASS", "FAIL"]
 
 
+def test_positions_that_see_only_themselves_fail(small, monkeypatch):
+    def own_value(attention, x_BLD, mask=None, *, is_causal=False, cache=None):
+        return attention.out(attention.qkv(x_BLD).chunk(3, dim=-1)[2])
+
+    monkeypatch.setattr(SelfAttention, "forward", own_value)
+    encoder, decoder = masks(small)
+    assert encoder.verdict == decoder.verdict == "FAIL"
+    assert "largest leak 0, " in decoder.found
+
+
+def test_captions_that_patches_do_not_see_fail_with_texts_first(variant, monkeypatch):
+    def hides_all_text(text_len_B, num_tokens, num_patches):
+        return model_masks.padded_text_mask(torch.zeros_like(text_len_B), num_tokens, num_patches)
+
+    subject = variant(decoder={"order": "text_first"})
+    monkeypatch.setattr("aimv2.model.decoder.padded_text_mask", hides_all_text)
+    decoder = masks(subject)[1]
+    assert decoder.verdict == "FAIL"
+    assert "largest leak 0, " in decoder.found
+
+
+def test_parallel_captions_that_do_not_see_the_image_fail(variant, monkeypatch):
+    def text_alone(is_parallel_B, num_tokens, num_patches):
+        mask = model_masks.parallel_text_mask(is_parallel_B, num_tokens, num_patches).clone()
+        mask[:, :, num_patches:, :num_patches] = False
+        return mask
+
+    subject = variant(objective={"name": "cappa"}, encoder={"attention": "auto"})
+    monkeypatch.setattr("aimv2.model.decoder.parallel_text_mask", text_alone)
+    decoder = masks(subject)[1]
+    assert decoder.verdict == "FAIL"
+    assert "largest leak 0, " in decoder.found
+
+
+def test_only_what_is_read_of_a_batch_is_kept_and_it_is_found_by_name(batch):
+    values = batch._asdict()
+    backwards = namedtuple("Backwards", list(values)[::-1])(**values)
+    few = _first_images(backwards, "cpu")._asdict()
+    assert few.keys() == {"image", "token_BT", "prefix_len_B", "text_len_B"}
+    assert all(torch.equal(value, values[name][:4]) for name, value in few.items())
+
+
 def test_padding_that_reaches_patches_fails(variant, monkeypatch):
     def plain(text_len_B, num_tokens, num_patches):
         length = 1 + num_tokens + num_patches
@@ -105,6 +151,8 @@ def test_padding_that_reaches_patches_fails(variant, monkeypatch):
 
 def test_a_parallel_caption_that_shows_its_tokens_fails(variant, monkeypatch):
     subject = variant(objective={"name": "cappa"}, encoder={"attention": "auto"})
+    other_name = replace(subject.config.objective, name="caption")  # what matters is what the network can do
+    subject = replace(subject, config=replace(subject.config, objective=other_name))
     read = Decoder._text
     monkeypatch.setattr(Decoder, "_text", lambda decoder, token_BT, is_parallel_B=None: read(decoder, token_BT))
     assert verdicts(subject)[1] == "FAIL"

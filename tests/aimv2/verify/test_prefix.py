@@ -34,6 +34,32 @@ def test_a_law_of_one_length_passes_without_a_test(variant, law, length):
     assert f"all draws are {length} of 16" in line.found
 
 
+UNREAD = {
+    "clip": {"objective": {"name": "clip"}, "encoder": {"attention": "auto"}},
+    "cappa": {"objective": {"name": "cappa"}, "encoder": {"attention": "auto"}},
+    "caption, causal": {"objective": {"name": "caption"}, "encoder": {"attention": "causal"}},
+}
+READ = {
+    "caption, prefix": {"objective": {"name": "caption"}},
+    "clip, prefix": {"objective": {"name": "clip"}},
+    "pixels, causal": {"encoder": {"attention": "causal"}},
+    "pixels, bidirectional": {"encoder": {"attention": "bidirectional"}},
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD.values(), ids=UNREAD)
+def test_lengths_that_nothing_reads_are_not_applicable(variant, kind):
+    found = prefix_lengths(variant(**kind))
+    assert found.line.verdict == "NOT APPLICABLE"
+    assert "nothing reads prefix lengths" in found.line.found
+    assert not found.count_I.any()
+
+
+@pytest.mark.parametrize("kind", READ.values(), ids=READ)
+def test_lengths_that_a_mask_or_a_loss_reads_are_tested(variant, kind):
+    assert prefix_lengths(variant(**kind)).line.verdict == "PASS"
+
+
 def test_the_counts_are_those_of_the_batches(variant):
     subject = variant(budget=replace(variant().config.budget, samples=5 * 32))
     built = np.concatenate([subject.batches[step].prefix_len_B.numpy() for step in range(5)])

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from aimv2.cli import main
 from aimv2.weights import read_weights
@@ -61,6 +62,42 @@ def test_what_is_there_already_is_refused_before_anything_is_read(refusal, tmp_p
     arguments = ["import", "from=/nowhere", f"to={tmp_path}"]
     (tmp_path / "mine.txt").write_text("mine")
     assert "not an empty folder" in refusal(weights_command, arguments)
+
+
+@pytest.mark.parametrize("action", ["import", "export"])
+def test_every_name_that_does_not_match_is_printed(action, foreign, refusal, tmp_path, capsys):
+    folder, file, norm = foreign, "model.safetensors", "encoder.layers.0.rms_norm1.weight"
+    if action == "export":
+        assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'ours'}"]) == 0
+        folder, file, norm = tmp_path / "ours", "weights.safetensors", "encoder.blocks.0.norm1.weight"
+    state = {name: value.clone() for name, value in load_file(folder / file).items()}
+    missing = [name for name in state if "ffn" in name or "atten" in name or "norm2" in name or ".attn." in name]
+    assert len(missing) > 3
+    unexpected = [f"more.{i}.[red]:smile:\x1b[31m\n" + "x" * 300 for i in range(5)]
+    for name in missing:
+        del state[name]
+    state |= {name: torch.zeros(1) for name in unexpected}
+    state[norm] = torch.zeros(129)
+    save_file(state, folder / file)
+    capsys.readouterr()
+
+    message = refusal(weights_command, [action, f"from={folder}", f"to={tmp_path / 'new'}"])
+    assert f"{len(missing)} missing (" in message
+    assert "5 unexpected (" in message
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    kinds, kind = {}, None
+    for line in printed.err.splitlines():
+        if line.startswith("  "):
+            kinds[kind].append(line[2:])
+        else:
+            kind = line
+            kinds[kind] = []
+    assert list(kinds) == ["missing:", "unexpected:", "of another shape:"]
+    assert sorted(kinds["missing:"]) == sorted(f"'{name}'" for name in missing)
+    escaped = [name.replace("\x1b", r"\x1b").replace("\n", r"\n") for name in unexpected]
+    assert sorted(kinds["unexpected:"]) == [f"'{name}'" for name in escaped]
+    assert kinds["of another shape:"] == [f"'{norm}' [129], expected [128]"]
 
 
 def test_usage_is_printed_when_asked_for(capsys):

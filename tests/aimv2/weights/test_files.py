@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -247,6 +248,19 @@ def test_nothing_is_written_over(tensors, refusal, tmp_path):
     with safe_open(tmp_path / "empty/x.safetensors", framework="pt") as written:
         assert set(written.keys()) == tensors.keys()
         assert written.metadata() == {"format": "pt"}  # which older versions of transformers ask for
+
+
+def test_weights_do_not_stay_without_their_config(tensors, refusal, tmp_path, monkeypatch):
+    replace = Path.replace
+
+    def replace_but_the_config(path, target):
+        if path.name == "config.json" and target.parent == tmp_path / "new":
+            raise OSError(5, "Input/output error")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_but_the_config)
+    assert "Input/output error" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
+    assert not any((tmp_path / "new").iterdir())
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
