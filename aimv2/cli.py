@@ -31,7 +31,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   cost                         parameters, FLOPs and activation memory of a run, part by part; trains nothing
   verify [run=runs/NAME]       does a finished run do what it should? PASS or FAIL, with pictures in reports/verify/
   weights import|export        public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
-  bench encoder                the encoder's speed beside timm's and transformers'
+  bench encoder [scale=vit_l]  the encoder's speed beside timm's and transformers'
 
 train and cost take
   scale=demo                   the recipe to start from ({scales})

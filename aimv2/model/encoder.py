@@ -1,6 +1,7 @@
 """The vision encoder: a pre-norm ViT whose attention may be masked in training and is full in use."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aimv2.config import ModelConfig
@@ -40,16 +41,22 @@ class Encoder(nn.Module):
         Returns:
             [B, I, D], after the final norm.
         """
-        x_BDHW = self.patch_embed(image)
-        num_rows, num_columns = x_BDHW.shape[-2:]
+        num_rows, num_columns = (side // self.patch_embed.kernel_size[0] for side in image.shape[-2:])
+        x_BID = self._embed(image, num_rows, num_columns)
         pos_embed: Tensor | None = self.pos_embed
         if pos_embed is None:
-            pos_embed = sincos(num_rows, num_columns, x_BDHW.shape[1], x_BDHW.device).to(self.patch_norm.weight.dtype)
+            pos_embed = sincos(num_rows, num_columns, x_BID.shape[-1], x_BID.device).to(self.patch_norm.weight.dtype)
         # Under autocast the product comes out in bfloat16; the residual stream is in the weights' precision.
-        x_BID = self.patch_norm(x_BDHW.flatten(2).transpose(1, 2).to(pos_embed.dtype)) + pos_embed
+        x_BID = self.patch_norm(x_BID.to(pos_embed.dtype)) + pos_embed
         x_BID = in_reading_order(x_BID, self.patch_order, self.grid)
         mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, x_BID.shape[1])
         return self.norm(self.blocks(x_BID, mask))
+
+    def _embed(self, image: Tensor, num_rows: int, num_columns: int) -> Tensor:
+        """The patch convolution, whose patches do not overlap, as one product: faster than conv2d on the CPU."""
+        cells = image.unflatten(2, (num_rows, -1)).unflatten(4, (num_columns, -1))  # [B, 3, rows, p, columns, p]
+        patch_BIP = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return F.linear(patch_BIP, self.patch_embed.weight.flatten(1), self.patch_embed.bias)
 
     def init_weights_(self, generator: torch.Generator) -> None:
         """Source: ml-l3m. The patch kernel is Xavier-uniform on its flattened form, as in MAE; its bias is torch's."""
