@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aimv2.config import CHECKED, DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
 from aimv2.errors import UsageError
-from aimv2.model.dual_encoder import DualEncoder
+from aimv2.model.dual_encoder import MAX_SCALE, DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.model.positions import resample
@@ -134,7 +134,7 @@ def empty_network(config: WeightsConfig) -> Network:
     """The network whose ``state_dict()`` the tensors are, without memory for them (on torch's meta device)."""
     with torch.device("meta"):
         if config.text_tower is not None:
-            return DualEncoder(config.model, temperature=1.0)
+            return DualEncoder(config.model, temperature=1.0, max_scale=MAX_SCALE)
         network = Network()
         network.encoder = Encoder(config.model)
         return network
