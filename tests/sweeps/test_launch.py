@@ -186,7 +186,7 @@ def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(typ
     [
         (("sweep.arms=[casual]",), "unknown arm 'casual'. Did you mean 'causal'?"),
         (("objective.name=image_only",), "compares caption_loss, which is not applicable to objective image_only"),
-        (("objective.name=clip",), "prefix.law='fixed' with attention='bidirectional' in the encoder and no pixel loss"),
+        (("objective.name=clip",), "prefix.law='fixed' with attention='bidirectional' in the encoder"),
         (("objective.name=caption", "model.decoder.order=text_first"), "which predicts captions from images: only"),
         (("sweep.seeds=[]",), "must name at least one, and each once"),
         (("sweep.seeds=[0,0]",), "must name at least one, and each once"),
