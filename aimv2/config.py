@@ -6,11 +6,12 @@ Every part says which of its values are the paper's. Nothing here imports torch,
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from aimv2.data.order import BLOCK, quotas
 from aimv2.errors import UsageError, unknown
 from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixLaw
@@ -217,6 +218,10 @@ class DataConfig:
 
     Attributes:
         sources: any of ``openmoji``, ``material``, ``fontawesome``.
+        weights: share of the training samples that comes from each of the sources, in their order; they are divided by
+            their sum, and exact over every 1000 samples. None shows every pair once an epoch. With 0 training never
+            shows the source, but evaluation has its held-out pairs and the tokenizer its captions, so that all
+            mixtures are measured alike. (Table 2 has 30, 30, 9, 28 and 3 % of its five.)
         render_px: side at which glyphs are drawn once into the cache; crops are taken from that.
         descriptive_fraction: chance that a sample shows its descriptive caption in place of its name; 0.33 is the
             paper's share of synthetic captions (Table 2).
@@ -228,6 +233,7 @@ class DataConfig:
     """
 
     sources: tuple[Literal["openmoji", "material", "fontawesome"], ...] = ("openmoji", "material", "fontawesome")
+    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     render_px: int = Field(default=48, ge=8)
     descriptive_fraction: float = Field(default=0.33, ge=0, le=1)
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
@@ -238,6 +244,19 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources or len(set(self.sources)) != len(self.sources):
             raise ValueError(f"sources={list(self.sources)} must name at least one source, and each once")
+        if self.weights is not None:
+            self._check_weights(self.weights)
+
+    def _check_weights(self, weights: tuple[float, ...]) -> None:
+        if len(weights) != len(self.sources):
+            raise ValueError(f"weights={list(weights)} must be one for each of sources={list(self.sources)}")
+        if not any(weights):
+            raise ValueError(f"weights={list(weights)} must not all be 0")
+        for source, weight, quota in zip(self.sources, weights, quotas(weights), strict=True):
+            if weight and not quota:
+                raise ValueError(
+                    f"weights={list(weights)} give {source!r} none of {BLOCK} samples; its weight must be 0, or larger"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -48,6 +48,7 @@ ADDED = {
     "objective.pixel_targets": "standardised",
     "objective.parallel_fraction": 0.75,
     "objective.temperature": None,
+    "data.weights": None,
 }
 
 
@@ -80,7 +81,7 @@ def untrained(config: RunConfig) -> RunConfig:
         model=dataclasses.replace(config.model, encoder=encoder),
         budget=BudgetConfig(samples=0, batch_size=1),
         prefix=PrefixLaw(),
-        data=dataclasses.replace(config.data, descriptive_fraction=DataConfig().descriptive_fraction),
+        data=dataclasses.replace(config.data, weights=None, descriptive_fraction=DataConfig().descriptive_fraction),
         objective=ObjectiveConfig(
             name=config.objective.name,
             pixel_targets=config.objective.pixel_targets,

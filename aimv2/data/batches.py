@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from aimv2 import address
 from aimv2.config import RunConfig
 from aimv2.data.order import sample_order
-from aimv2.data.pairs import Pairs
+from aimv2.data.pairs import Pairs, mixture
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import NUM_CROP_DRAWS, centre_crops, crop_and_resize, random_crops
 
@@ -48,6 +48,7 @@ class TrainBatches(Dataset[Batch]):
         self.config = config
         self.pairs = pairs
         self.tokenizer = tokenizer
+        self._mixture = mixture(config.data, pairs)
         self._sample_ids = pairs.table["sample_id"].to_numpy()
         self._captions = pairs.table[["name", "description"]].to_numpy()
 
@@ -57,7 +58,11 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         config, size = self.config, self.config.budget.batch_size
         epoch_B, row_B = sample_order(
-            seed=config.seed, start=step * size, stop=(step + 1) * size, num_rows=len(self.pairs)
+            seed=config.seed,
+            start=step * size,
+            stop=(step + 1) * size,
+            num_rows=len(self.pairs),
+            mixture=self._mixture,
         )
         sample_id_B = self._sample_ids[row_B]
 

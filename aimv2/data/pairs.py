@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from aimv2.config import DataConfig, ModelConfig
 from aimv2.data import glyphs
+from aimv2.data.order import Mixture, quotas
 from aimv2.data.shards import INDEX, Shards, write_shards
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
@@ -84,6 +85,24 @@ def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
 def concept_position(concept: str) -> float:
     """Where a concept lies on [0, 1), by the hash of its name."""
     return int.from_bytes(hashlib.sha256(concept.encode()).digest()[:8], "little") / 2**64
+
+
+def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
+    """How often training shows each source; None if the config gives no weights.
+
+    Raises:
+        UsageError: a source that has a weight has no training pair.
+    """
+    if config.weights is None:
+        return None
+    source_N = train.table["source"].to_numpy()
+    mixed = Mixture(
+        config.sources, quotas(config.weights), tuple(np.flatnonzero(source_N == name) for name in config.sources)
+    )
+    for name, quota, rows in zip(*mixed, strict=True):
+        if quota and not len(rows):
+            raise UsageError(f"data.weights={list(config.weights)}: {name!r} has no training pair; only 0")
+    return mixed
 
 
 def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> CaptionTokenizer:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from aimv2.data.order import sample_order
+from aimv2.data.pairs import mixture
 from aimv2.objectives import objective
 from aimv2.verify.line import Line, judged, not_applicable
 from aimv2.verify.subject import Subject
@@ -72,10 +73,15 @@ def _drawn(subject: Subject) -> list[np.ndarray]:
     """Prefix lengths of the first steps [B] each, from the addresses that ``TrainBatches`` draws from."""
     config, size = subject.config, subject.config.budget.batch_size
     sample_ids = subject.train.table["sample_id"].to_numpy()
+    mixed = mixture(config.data, subject.train)
     drawn = []
     for step in range(min(config.budget.num_steps, -(-MOST_DRAWS // size))):
         epoch_B, row_B = sample_order(
-            seed=config.seed, start=step * size, stop=(step + 1) * size, num_rows=len(sample_ids)
+            seed=config.seed,
+            start=step * size,
+            stop=(step + 1) * size,
+            num_rows=len(sample_ids),
+            mixture=mixed,
         )
         drawn.append(
             config.prefix.draw(

@@ -16,12 +16,18 @@ def test_without_overrides_it_is_the_recipe():
 def test_overrides_reach_every_part():
     config = run_config(
         composed(
-            "model.encoder.width=192", "prefix.law=fixed", "prefix.fraction=0.5", "data.sources=[material]", "seed=7"
+            "model.encoder.width=192",
+            "prefix.law=fixed",
+            "prefix.fraction=0.5",
+            "data.sources=[material]",
+            "data.weights=[2]",
+            "seed=7",
         )
     )
     assert config.model.encoder.width == 192
     assert config.prefix.fraction == 0.5
     assert config.data.sources == ("material",)
+    assert config.data.weights == (2.0,)
     assert config.seed == 7
     assert composed("runs_dir=/elsewhere")["runs_dir"] == "/elsewhere"
 

@@ -52,6 +52,8 @@ VARIANTS = [
     {"prefix.full_attention": 0.5},
     {"prefix.full_attention": 0.999, "prefix.per": "batch"},
     {"prefix.per": "batch"},
+    {"data.weights": [3, 1]},
+    {"data.weights": [0, 1]},
 ]
 
 
@@ -127,6 +129,12 @@ def expected_to_stay(changes):
         ({"prefix.law": "beta", "prefix.alpha": 1}, "prefix: beta=None with law='beta', which takes alpha and beta"),
         ({"prefix.full_attention": 1}, "prefix.full_attention: .*less than 1"),
         ({"prefix.per": "epoch"}, "prefix.per: .*'image' or 'batch'"),
+        ({"data.weights": [1]}, r"data: weights=\[1.0\] must be one for each of sources=\['openmoji', 'fontawesome'\]"),
+        ({"data.weights": [0, 0]}, r"data: weights=\[0.0, 0.0\] must not all be 0"),
+        ({"data.weights": [1, -1]}, "data.weights.1: .*greater than or equal to 0"),
+        ({"data.weights": [1, math.inf]}, "data.weights.1: .*finite"),
+        ({"data.weights": [1, 1e-4]}, "give 'fontawesome' none of 1000 samples; its weight must be 0, or larger"),
+        ({"data.weights": "equal"}, "data.weights: .*tuple"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )

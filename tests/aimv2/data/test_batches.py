@@ -5,12 +5,18 @@ import pytest
 import torch
 
 from aimv2.data.batches import TrainBatches, loader
+from aimv2.data.pairs import load_pairs, load_tokenizer, split
+from aimv2.errors import UsageError
 from aimv2.prefix import PrefixLaw
 
 
 def batches(config, pairs):
     train, _, tokenizer = pairs
     return TrainBatches(config, train, tokenizer)
+
+
+def loader_of(config, pairs):
+    return loader(batches(config, pairs), first_step=0, pin_memory=False)
 
 
 def assert_same(one, other):
@@ -25,10 +31,12 @@ def longer(tiny, with_samples):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_the_number_of_loader_workers_changes_nothing(longer, pairs, num_workers):
-    alone = list(loader(batches(longer, pairs), first_step=0, pin_memory=False))
+@pytest.mark.parametrize("changes", [{}, {"weights": (1, 3)}], ids=["as ever", "mixed"])
+def test_the_number_of_loader_workers_changes_nothing(longer, pairs, num_workers, changes):
+    longer = replace(longer, data=replace(longer.data, **changes))
+    alone = list(loader_of(longer, pairs))
     config = replace(longer, loader=replace(longer.loader, num_workers=num_workers))
-    shared = list(loader(batches(config, pairs), first_step=0, pin_memory=False))
+    shared = list(loader_of(config, pairs))
     assert len(alone) == len(shared) == 10
     for one, other in zip(alone, shared, strict=True):
         assert_same(one, other)
@@ -78,6 +86,27 @@ def test_a_batch_knows_its_lengths(longer, pairs):
     assert batch.text_len_B.tolist() == ends
     assert batch.num_scored == sum(16 - length for length in batch.prefix_len_B.tolist())
     assert 16 in batch.prefix_len_B
+
+
+def test_a_source_without_weight_is_never_shown_and_the_tokenizer_still_knows_it(longer, pairs):
+    config = replace(longer, data=replace(longer.data, weights=(0, 1), descriptive_fraction=0))
+    train, held_out = split(load_pairs(config.data), config.data.held_out_fraction)
+    tokenizer = load_tokenizer(config.data, config.model, train)
+    assert tokenizer.fingerprint == pairs[2].fingerprint
+    assert set(held_out.table["source"]) == {"openmoji", "fontawesome"}
+    names = {source: train.table.loc[train.table["source"] == source, "name"] for source in config.data.sources}
+    icons, emoji = ({tuple(row) for row in tokenizer.encode(names[s].tolist(), 12).tolist()} for s in reversed(names))
+    shown = {tuple(row) for batch in loader_of(config, pairs) for row in batch.token_BT.tolist()}
+    assert shown <= icons
+    assert not shown <= emoji
+
+
+def test_a_weight_without_a_pair_is_refused(longer, pairs):
+    train, _, tokenizer = pairs
+    icons = train.where(train.table["source"] == "fontawesome")
+    config = replace(longer, data=replace(longer.data, weights=(1, 3)))
+    with pytest.raises(UsageError, match=r"data.weights=\[1.0, 3.0\]: 'openmoji' has no training pair; only 0"):
+        TrainBatches(config, icons, tokenizer)
 
 
 def test_images_are_crops_of_the_samples_pictures(longer, pairs):

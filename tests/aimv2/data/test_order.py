@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.data.order import sample_order
+from aimv2 import address
+from aimv2.data.order import Mixture, quotas, sample_order
 
 
 @given(num_rows=st.integers(1, 60), seed=st.integers(0, 1000), epoch=st.integers(0, 5))
@@ -27,3 +29,125 @@ def test_epochs_and_seeds_have_orders_of_their_own():
         for epoch in range(3)
     }
     assert len(orders) == 9
+
+
+SOURCES = ("emoji", "icons", "logos")
+
+
+def mixture_of(weights, sizes):
+    """A mixture whose sources' rows are shuffled together, as no table has them but could."""
+    rows = np.random.default_rng(0).permutation(sum(sizes))
+    return Mixture(SOURCES[: len(sizes)], quotas(weights), tuple(np.split(rows, np.cumsum(sizes)[:-1])))
+
+
+def mixed(weights, sizes, stop, *, start=0, seed=0, purpose="order"):
+    return sample_order(
+        seed=seed, start=start, stop=stop, num_rows=sum(sizes), mixture=mixture_of(weights, sizes), purpose=purpose
+    )
+
+
+def source_at(mixture, row_B):
+    return [next(s for s, rows in enumerate(mixture.rows) if row in rows) for row in row_B]
+
+
+weights_and_sizes = st.integers(1, 3).flatmap(
+    lambda num_sources: st.tuples(
+        st.lists(st.integers(0, 9), min_size=num_sources, max_size=num_sources).filter(any),
+        st.lists(st.integers(1, 300), min_size=num_sources, max_size=num_sources),
+    )
+)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(any))
+def test_quotas_are_the_shares_by_largest_remainder(weights):
+    """Oracle: whole numbers. Places are given one by one to whoever lacks most of its share."""
+    found, total = quotas(weights), sum(weights)
+    given_out = [1000 * weight // total for weight in weights]
+    lacking = [1000 * weight % total for weight in weights]
+    while sum(given_out) < 1000:
+        source = lacking.index(max(lacking))
+        given_out[source] += 1
+        lacking[source] = 0
+    assert found == tuple(given_out)
+    assert found == quotas([weight / 4 for weight in weights]), "only the shares count"
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ((0.3, 0.3, 0.09, 0.28, 0.03), (300, 300, 90, 280, 30)),  # Table 2
+        ((1, 1, 1), (334, 333, 333)),
+        ((1, 0), (1000, 0)),
+        ((1e308, 1e308), (500, 500)),
+        ((1, 1e-9), (1000, 0)),
+    ],
+)
+def test_quotas_of_a_thousand(weights, expected):
+    assert quotas(weights) == expected
+
+
+@given(case=weights_and_sizes, seed=st.integers(0, 1000), block=st.integers(0, 3))
+def test_every_block_of_a_mixture_has_its_quotas(case, seed, block):
+    weights, sizes = case
+    mixture = mixture_of(weights, sizes)
+    _, rows = mixed(weights, sizes, 1000 * (block + 1), start=1000 * block, seed=seed)
+    assert tuple(np.isin(rows, own).sum() for own in mixture.rows) == quotas(weights)
+
+
+@given(case=weights_and_sizes, seed=st.integers(0, 1000))
+def test_every_epoch_of_a_source_shows_each_of_its_rows_once(case, seed):
+    weights, sizes = case
+    epochs, rows = mixed(weights, sizes, 2300, seed=seed)
+    for own in mixture_of(weights, sizes).rows:
+        own_epochs, own_rows = (values[np.isin(rows, own)] for values in (epochs, rows))
+        assert (np.diff(own_epochs) >= 0).all()
+        for epoch in range(own_epochs.max(initial=-1) + 1):
+            shown = own_rows[own_epochs == epoch].tolist()
+            assert len(set(shown)) == len(shown)
+            assert set(shown) == set(own) or epoch == own_epochs.max(), "only the last epoch is not over"
+
+
+@given(case=weights_and_sizes, start=st.integers(0, 2200), batch=st.integers(1, 1200))
+def test_any_part_of_a_mixture_is_what_the_whole_has_there(case, start, batch):
+    whole, part = mixed(*case, start + batch), mixed(*case, start + batch, start=start)
+    for all_of_it, some in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(all_of_it[start:], some)
+
+
+def test_a_mixture_is_the_obvious_loop():
+    """Oracle: place after place, counting."""
+    weights, sizes, seed = (2, 0, 1), (70, 5, 40), 4
+    mixture, seen, expected = mixture_of(weights, sizes), [0, 0, 0], []
+    for place in range(2500):
+        block, offset = divmod(place, 1000)
+        dealt = address.generator(seed=seed, purpose="order of sources", epoch=block).permutation(1000)
+        source = 0 if dealt[offset] < 667 else 2
+        epoch, nth = divmod(seen[source], sizes[source])
+        own = address.generator(seed=seed, purpose=f"order in {SOURCES[source]}", epoch=epoch).permutation(
+            sizes[source]
+        )
+        expected.append((epoch, mixture.rows[source][own[nth]]))
+        seen[source] += 1
+    assert list(zip(*mixed(weights, sizes, 2500, seed=seed), strict=True)) == expected
+
+
+def test_seeds_blocks_and_purposes_mix_in_orders_of_their_own():
+    mixture = mixture_of((1, 1), (50, 50))
+    orders = {
+        tuple(source_at(mixture, mixed((1, 1), (50, 50), start + 1000, start=start, seed=seed, purpose=purpose)[1]))
+        for seed in range(2)
+        for start in (0, 1000)
+        for purpose in ("order", "another")
+    }
+    assert len(orders) == 8
+
+
+def test_mixtures_of_other_shares_show_a_source_in_the_same_order():
+    sizes = (60, 90)
+    own = mixture_of((1, 1), sizes).rows[1]
+    shown = []
+    for weights in ((1, 1), (1, 9), (0, 1)):
+        epochs, rows = mixed(weights, sizes, 3000, seed=2)
+        shown.append([pair for pair in zip(epochs, rows, strict=True) if pair[1] in own])
+    assert [len(pairs) for pairs in shown] == [1500, 2700, 3000]
+    assert shown[0] == shown[1][:1500] == shown[2][:1500]

@@ -27,6 +27,11 @@ def test_every_law_passes_on_its_own_draws(variant, law):
     assert found.count_I.sum() == (300 if law.get("per") == "batch" else 9600)
 
 
+def test_the_lengths_of_a_mixture_are_found_where_its_samples_are(variant):
+    found = prefix_lengths(variant(data=replace(variant().config.data, weights=(1, 3))))
+    assert found.line.verdict == "PASS", found.line
+
+
 @pytest.mark.parametrize(("law", "length"), [({"law": "fixed", "fraction": 0.5}, 8), ({"law": "causal"}, 1)])
 def test_a_law_of_one_length_passes_without_a_test(variant, law, length):
     line = prefix_lengths(variant(prefix=law)).line
