@@ -223,6 +223,10 @@ class DataConfig:
             shows the source, but evaluation has its held-out pairs and the tokenizer its captions, so that all
             mixtures are measured alike. (Table 2 has 30, 30, 9, 28 and 3 % of its five.)
         render_px: side at which glyphs are drawn once into the cache; crops are taken from that.
+        captions: ``own``, or ``shuffled``: a training sample shows another training pair's caption, drawn anew every
+            epoch, so that images and captions are independent and each is shown as often as ever; a positive control
+            for studies of what captions teach. By chance, one sample an epoch or so meets its own. Held-out pairs keep
+            theirs.
         descriptive_fraction: chance that a sample shows its descriptive caption in place of its name; 0.33 is the
             paper's share of synthetic captions (Table 2).
         held_out_fraction: share of the concepts that no training sample shows.
@@ -235,6 +239,7 @@ class DataConfig:
     sources: tuple[Literal["openmoji", "material", "fontawesome"], ...] = ("openmoji", "material", "fontawesome")
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     render_px: int = Field(default=48, ge=8)
+    captions: Literal["own", "shuffled"] = "own"
     descriptive_fraction: float = Field(default=0.33, ge=0, le=1)
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
     tokenizer: str | None = None

@@ -49,6 +49,7 @@ ADDED = {
     "objective.parallel_fraction": 0.75,
     "objective.temperature": None,
     "data.weights": None,
+    "data.captions": "own",
 }
 
 
@@ -81,7 +82,12 @@ def untrained(config: RunConfig) -> RunConfig:
         model=dataclasses.replace(config.model, encoder=encoder),
         budget=BudgetConfig(samples=0, batch_size=1),
         prefix=PrefixLaw(),
-        data=dataclasses.replace(config.data, weights=None, descriptive_fraction=DataConfig().descriptive_fraction),
+        data=dataclasses.replace(
+            config.data,
+            weights=None,
+            captions="own",
+            descriptive_fraction=DataConfig().descriptive_fraction,
+        ),
         objective=ObjectiveConfig(
             name=config.objective.name,
             pixel_targets=config.objective.pixel_targets,

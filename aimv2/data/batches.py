@@ -1,5 +1,6 @@
 """Batches, each a pure function of (config, its number): nothing depends on who prepares it, or when."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -57,13 +58,17 @@ class TrainBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         config, size = self.config, self.config.budget.batch_size
-        epoch_B, row_B = sample_order(
+        order = partial(
+            sample_order,
             seed=config.seed,
             start=step * size,
             stop=(step + 1) * size,
             num_rows=len(self.pairs),
             mixture=self._mixture,
         )
+        epoch_B, row_B = order()
+        # A second, independent order: each caption once an epoch too, and in a mixture as often as its source is shown.
+        caption_row_B = row_B if config.data.captions == "own" else order(purpose="order of shuffled captions")[1]
         sample_id_B = self._sample_ids[row_B]
 
         def draws(purpose: str, num_draws: int) -> np.ndarray:
@@ -72,7 +77,7 @@ class TrainBatches(Dataset[Batch]):
             )
 
         use_description_B = draws("caption", 1)[:, 0] < config.data.descriptive_fraction
-        captions = self._captions[row_B, use_description_B.astype(int)].tolist()
+        captions = self._captions[caption_row_B, use_description_B.astype(int)].tolist()
         box_B4, flip_B = random_crops(draws("crop", NUM_CROP_DRAWS), config.data.render_px, config.augment)
         prefix_len_B = config.prefix.draw(
             seed=config.seed,

@@ -28,6 +28,12 @@ class ImageOnly(Objective):
                 " with full attention has nothing to learn from; only 0"
             )
 
+        if config.data.captions != "own":
+            raise UsageError(
+                f"data.captions={config.data.captions!r} with objective.name='image_only', which reads no captions:"
+                " only 'own'"
+            )
+
     def network(self, config: RunConfig) -> EncoderDecoder:
         return EncoderDecoder(config.model, ("pixels",))
 

@@ -78,6 +78,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "prefix.per": "batch",
         "prefix.full_attention": 0.5,
         "data.weights": [1, 2, 0],
+        "data.captions": "shuffled",
     }
     values = to_dict(demo())
     now = flatten(values)[key]
@@ -119,7 +120,7 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
         objective=replace(one.objective, pixel_weight=2.0, pixel_patches="image"),
         optimizer=replace(one.optimizer, peak_lr=1e-4),
         budget=replace(one.budget, samples=64),
-        data=replace(one.data, weights=(1, 1, 0)),
+        data=replace(one.data, weights=(1, 1, 0), captions="shuffled", descriptive_fraction=0.5),
     )
     assert signature(untrained(one)) == signature(untrained(other)) != signature(one)
     assert signature(untrained(replace(one, seed=1))) != signature(untrained(one))

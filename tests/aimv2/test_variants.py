@@ -54,6 +54,8 @@ VARIANTS = [
     {"prefix.per": "batch"},
     {"data.weights": [3, 1]},
     {"data.weights": [0, 1]},
+    {"data.captions": "shuffled"},
+    {"objective.name": "clip", "data.captions": "shuffled", "data.weights": [1, 1]},
 ]
 
 
@@ -135,6 +137,7 @@ def expected_to_stay(changes):
         ({"data.weights": [1, math.inf]}, "data.weights.1: .*finite"),
         ({"data.weights": [1, 1e-4]}, "give 'fontawesome' none of 1000 samples; its weight must be 0, or larger"),
         ({"data.weights": "equal"}, "data.weights: .*tuple"),
+        ({"data.captions": "none"}, "data.captions: .*'own' or 'shuffled'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -157,6 +160,10 @@ def test_a_value_that_cannot_be_has_its_error(tiny, changes, message):
         ),
         ({"objective.name": "image_only", "prefix.full_attention": 0.5}, "an image with full attention has nothing"),
         ({"objective.name": "image_only", "model.decoder.sharing": "separate"}, "only 'joint'"),
+        (
+            {"objective.name": "image_only", "data.captions": "shuffled"},
+            "data.captions='shuffled' .*'image_only', which reads no captions: only 'own'",
+        ),
         (
             {"objective.name": "caption", "objective.pixel_weight": 0.1},
             "objective.pixel_weight=0.1 .*'caption', which doe",

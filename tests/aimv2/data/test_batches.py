@@ -31,7 +31,11 @@ def longer(tiny, with_samples):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-@pytest.mark.parametrize("changes", [{}, {"weights": (1, 3)}], ids=["as ever", "mixed"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"weights": (1, 3)}, {"captions": "shuffled"}, {"captions": "shuffled", "weights": (1, 3)}],
+    ids=["as ever", "mixed", "shuffled", "mixed and shuffled"],
+)
 def test_the_number_of_loader_workers_changes_nothing(longer, pairs, num_workers, changes):
     longer = replace(longer, data=replace(longer.data, **changes))
     alone = list(loader_of(longer, pairs))
@@ -99,6 +103,53 @@ def test_a_source_without_weight_is_never_shown_and_the_tokenizer_still_knows_it
     shown = {tuple(row) for batch in loader_of(config, pairs) for row in batch.token_BT.tolist()}
     assert shown <= icons
     assert not shown <= emoji
+
+
+@pytest.fixture
+def few(pairs):
+    """Forty training pairs, of which no two names have the same tokens; batches of 8, so an epoch is 5."""
+    train, held_out, tokenizer = pairs
+    token_NT = tokenizer.encode(train.table["name"].tolist(), 12)
+    _, first_N = np.unique(token_NT, axis=0, return_index=True)
+    return train.where(np.isin(np.arange(len(train)), first_N)).subset(40), held_out, tokenizer
+
+
+def shown_names(config, pairs):
+    """The row whose name each sample shows, epoch by epoch: int64 [epochs, 40]."""
+    train, _, tokenizer = pairs
+    row_of = {tuple(row): n for n, row in enumerate(tokenizer.encode(train.table["name"].tolist(), 12).tolist())}
+    shown = [row_of[tuple(row)] for batch in loader_of(config, pairs) for row in batch.token_BT.tolist()]
+    return np.array(shown).reshape(-1, 40)
+
+
+def test_shuffled_captions_are_each_shown_once_an_epoch_with_another_image(longer, few, with_samples):
+    config = with_samples(longer, 160)
+    own = replace(config, data=replace(config.data, descriptive_fraction=0))
+    shuffled = replace(own, data=replace(own.data, captions="shuffled"))
+    image_of, caption_of = shown_names(own, few), shown_names(shuffled, few)
+    assert all(sorted(epoch) == list(range(40)) for epoch in caption_of.tolist())
+    assert (image_of == caption_of).sum() <= 10, "one an epoch is expected, and there are four"
+    pairings = {tuple(caption[np.argsort(image)]) for image, caption in zip(image_of, caption_of, strict=True)}
+    assert len(pairings) == 4, "every epoch has a permutation of its own"
+    assert not np.array_equal(caption_of, shown_names(replace(shuffled, seed=1), few))
+
+
+def test_shuffled_captions_change_nothing_else(longer, pairs):
+    shuffled = replace(longer, data=replace(longer.data, captions="shuffled"))
+    for one, other in zip(loader_of(longer, pairs), loader_of(shuffled, pairs), strict=True):
+        assert torch.equal(one.image, other.image)
+        assert torch.equal(one.prefix_len_B, other.prefix_len_B)
+        assert not torch.equal(one.token_BT, other.token_BT)
+
+
+def test_shuffled_captions_keep_a_mixtures_shares(longer, few, with_samples):
+    config = with_samples(longer, 2000)
+    data = replace(config.data, weights=(1, 3), captions="shuffled", descriptive_fraction=0)
+    is_icon = (few[0].table["source"] == "fontawesome").to_numpy()
+    assert is_icon.any()
+    assert is_icon[shown_names(replace(config, data=data), few)].sum() == 1500
+    data = replace(data, weights=(0, 1))
+    assert is_icon[shown_names(replace(config, data=data), few)].all(), "a source without weight lends no caption"
 
 
 def test_a_weight_without_a_pair_is_refused(longer, pairs):

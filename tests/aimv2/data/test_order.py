@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chi2_contingency
 
 from aimv2 import address
 from aimv2.data.order import Mixture, quotas, sample_order
@@ -140,6 +141,18 @@ def test_seeds_blocks_and_purposes_mix_in_orders_of_their_own():
         for purpose in ("order", "another")
     }
     assert len(orders) == 8
+
+
+@pytest.mark.parametrize("mixture", [None, mixture_of((3, 1), (2, 3))], ids=["natural", "mixed"])
+def test_orders_of_two_purposes_are_independent(mixture):
+    """As shuffled captions need it: every row meets every other in proportion to how often each is shown."""
+    at = {"start": 0, "stop": 20_000, "num_rows": 5, "mixture": mixture}
+    met = np.zeros((5, 5))
+    for seed in range(2):
+        _, one = sample_order(seed=seed, **at)
+        _, other = sample_order(seed=seed, purpose="another", **at)
+        np.add.at(met, (one, other), 1)
+    assert chi2_contingency(met).pvalue > 1e-3
 
 
 def test_mixtures_of_other_shares_show_a_source_in_the_same_order():
