@@ -3,35 +3,29 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from functools import cached_property
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+import pydantic
+from pydantic import BeforeValidator, Field, ValidationError
 
-from aimv2.config import RunConfig, explain, from_dict, to_dict
+from ablations.budget import Equal, matched
+from ablations.design import Arm, Design, setting, unchanged
+from aimv2.config import CHECKED, RunConfig, explain
 from aimv2.errors import UsageError, unknown
-from aimv2.record import read_json, write_json
+from aimv2.record import lower_is_better
 from aimv2.signature import signature, untrained
 
 UNTRAINED = "untrained"
+PROBE = "probe_emoji_subcategory"  # stands in for the paper's ImageNet-1k probe
+NULL_SEED = 1000  # what the null arm's seeds are ahead of the baseline's
 
+Control = Literal["null_control", "positive_control"]
 
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One condition: a name for people, and the one change it makes to the study's base run."""
-
-    label: str
-    change: Callable[[RunConfig], RunConfig]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A statement of the paper that a study can decide, in our words, and what must be seen if it holds."""
-
-    id: str
-    where: str
-    statement: str
-    expectations: tuple["Expectation", ...]
+CONTROLS: Mapping[str, Arm] = {
+    "null_control": Arm(label="the baseline with other seeds", change=unchanged),
+    "positive_control": Arm(label="captions of other images", change=setting({"data.captions": "shuffled"})),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +34,6 @@ class Expectation:
 
     Attributes:
         relation: ``better`` and ``worse`` can be shown; ``not better`` and ``not worse`` can only be refuted.
-        lower_is_better: of both metrics.
     """
 
     arm: str
@@ -48,41 +41,99 @@ class Expectation:
     relation: Literal["better", "worse", "not better", "not worse"]
     than_arm: str
     than_metric: str
-    lower_is_better: bool = True
+
+
+def expect(
+    arms: str | Sequence[str], relation: Literal["better", "worse", "not better", "not worse"], than: str, metric: str
+) -> tuple[Expectation, ...]:
+    """The same expectation of several arms, against one arm, in one metric."""
+    names = [arms] if isinstance(arms, str) else arms
+    return tuple(
+        Expectation(arm=arm, metric=metric, relation=relation, than_arm=than, than_metric=metric) for arm in names
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question, and the comparison that answers it.
+    """A question, and the comparison that answers it, written before its runs.
 
     Attributes:
         slug: the name on the command line, ``sweep=<slug>``.
+        source: where in the paper the question comes from.
+        design: the arms and how they came about.
         baseline: the arm that the others are compared with.
-        arms: by name, in the order of reports.
-        seeds: every arm runs with each; arms with one seed see the same images, order, crops and initial weights.
         primary_metric: the metric that decides, of a run's final ones.
-        lower_is_better: the direction of the primary metric.
-        claims: what the study can decide.
+        smallest_difference: of the primary metric, in its unit, that would matter to somebody.
+        expected: how arms should compare with the baseline in the primary metric; nothing is expected of the others.
+        claims: what the study can decide, by the claim's id (``ablations/claims.py``): what must be seen if it holds.
+        seeds: every arm runs with each.
+        pairing: ``seed``, arms with one seed see the same images, order, crops and initial weights, so that differences
+            are taken seed by seed; ``none``, every arm has seeds of its own.
+        equal: what arms have in common with the baseline: ``samples``, training ``flops``, or training ``seconds`` on
+            the launching machine; other arms' samples are changed to match.
+        controls: arms that every study carries. ``null_control`` is the baseline again with other seeds, which must
+            not come out different; ``positive_control`` is the baseline with captions of other images, which must.
     """
 
     slug: str
     question: str
     source: str
+    design: Design
     baseline: str
-    arms: Mapping[str, Arm]
-    seeds: tuple[int, ...]
     primary_metric: str
-    lower_is_better: bool
-    claims: tuple[Claim, ...]
+    smallest_difference: float
+    expected: Mapping[str, Literal["better", "worse", "equal"]] = dataclasses.field(default_factory=dict)
+    claims: Mapping[str, tuple[Expectation, ...]] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    pairing: Literal["seed", "none"] = "seed"
+    equal: Equal = "samples"
+    controls: tuple[Control, ...] = ("null_control", "positive_control")
 
     def __post_init__(self) -> None:
-        assert self.baseline in self.arms, f"{self.slug}: baseline {self.baseline!r} is no arm"
-        assert UNTRAINED not in self.arms, f"{self.slug}: {UNTRAINED!r} is added by itself"
+        reserved = {UNTRAINED, *CONTROLS} & set(self.design.arms)
+        assert not reserved, f"{self.slug}: arms {reserved} are added by themselves"
+        if self.baseline not in self.design.arms:
+            raise unknown("sweep.baseline", self.baseline, self.design.arms)
+        assert set(self.expected) <= set(self.design.arms) - {self.baseline}, f"{self.slug}: expected of no arm"
+
+    @property
+    def arms(self) -> Mapping[str, Arm]:
+        """The arms that are compared, in the order of reports; controls are apart."""
+        return self.design.arms
+
+    @property
+    def conditions(self) -> list[str]:
+        """Arms and controls, in the order of reports."""
+        return [*self.arms, *self.controls]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of the primary metric."""
+        return lower_is_better(self.primary_metric)
+
+    @property
+    def folder(self) -> str:
+        """The name of its report and of what is kept beside the runs."""
+        return self.slug if self.equal == "samples" else f"{self.slug}_equal_{self.equal}"
+
+    def label(self, arm: str) -> str:
+        """What people call an arm, a control, or the untrained encoder."""
+        if arm == UNTRAINED:
+            return "untrained"
+        return self._arm(arm).label
 
     def cells(
-        self, base: RunConfig, *, arms: Sequence[str] | None = None, seeds: Iterable[int] | None = None
+        self,
+        base: RunConfig,
+        *,
+        arms: Sequence[str] | None = None,
+        seeds: Iterable[int] | None = None,
+        images_per_second: Callable[[RunConfig], float | None] | None = None,
     ) -> list["Cell"]:
-        """The runs: every arm with every seed, and the untrained encoder with every seed.
+        """The runs: every arm and control with every seed, and the untrained encoder with every seed.
+
+        Args:
+            images_per_second: training speed of a run here; needed for equal seconds.
 
         Raises:
             UsageError: an arm that the study does not have, one that cannot be built, or one that equals another.
@@ -92,25 +143,37 @@ class Study:
         for name in names:
             if name not in self.arms:
                 raise unknown("arm", name, self.arms)
-        for kind, chosen in (("arms", names), ("seeds", chosen_seeds)):
-            if not chosen or len(set(chosen)) < len(chosen):
+        for kind, chosen in (("arms", names), ("seeds", chosen_seeds), ("controls", list(self.controls))):
+            if (not chosen and kind != "controls") or len(set(chosen)) < len(chosen):
                 raise UsageError(f"sweep.{kind}={chosen} must name at least one, and each once")
+        baseline = self._changed(self.baseline, base)
+        runs = {name: matched(self._changed(name, base), baseline, self.equal, images_per_second) for name in names} | {
+            name: self._changed(name, baseline) for name in self.controls
+        }
+        ahead = {name: number * NULL_SEED for number, name in enumerate(names)} if self.pairing == "none" else {}
+        ahead["null_control"] = NULL_SEED * (1 + len(ahead))
         # Seeds outside, arms inside: paired runs finish together, and a study stopped early has whole pairs.
         found = [
-            Cell(arm=name, seed=seed, config=self._build(name, base, seed)) for seed in chosen_seeds for name in names
+            Cell(arm=name, seed=seed, config=dataclasses.replace(run, seed=seed + ahead.get(name, 0)))
+            for seed in chosen_seeds
+            for name, run in runs.items()
         ]
         _check_distinct(found)
-        starts = [
-            Cell(arm=UNTRAINED, seed=seed, config=untrained(self._build(self.baseline, base, seed)))
-            for seed in chosen_seeds
+        start = untrained(baseline)
+        return found + [
+            Cell(arm=UNTRAINED, seed=seed, config=dataclasses.replace(start, seed=seed)) for seed in chosen_seeds
         ]
-        return found + starts
 
-    def _build(self, name: str, base: RunConfig, seed: int) -> RunConfig:
+    def _arm(self, name: str) -> Arm:
+        return self.arms[name] if name in self.arms else CONTROLS[name]
+
+    def _changed(self, name: str, run: RunConfig) -> RunConfig:
         try:
-            return self.arms[name].change(dataclasses.replace(base, seed=seed))
+            return self._arm(name).change(run)
         except ValidationError as error:
             raise UsageError(f"arm {name!r} cannot exist: {explain(error)}") from error
+        except UsageError as error:
+            raise UsageError(f"arm {name!r} cannot exist: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +184,7 @@ class Cell:
     seed: int
     config: RunConfig
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The run's signature."""
         return signature(self.config)
@@ -138,38 +201,51 @@ def _check_distinct(cells: list[Cell]) -> None:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launched:
-    """What a launch asked for: its cells, and the arguments as they were typed."""
-
-    cells: list[Cell]
-    arguments: tuple[str, ...]
-
-
-def write_launched(runs_dir: Path, study: Study, launched: Launched) -> None:
-    """Keep what a launch asked for beside the runs, so that its report can be built again from the folder alone."""
-    path = _file(runs_dir, study)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cells = [{"arm": cell.arm, "seed": cell.seed, "config": to_dict(cell.config)} for cell in launched.cells]
-    write_json(path, {"arguments": launched.arguments, "cells": cells})
+def _seeds(value: object) -> object:
+    """A number of seeds as the seeds from 0 on."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"{value} must be at least 1, or a list of seeds")
+        return tuple(range(value))
+    return value
 
 
-def read_launched(runs_dir: Path, study: Study) -> Launched:
-    """The study's last launch into this folder.
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Asked:
+    """What a launch may say of a study, ``sweep.<field>`` on the command line; the fields are the study's own."""
 
-    Raises:
-        UsageError: there was none, or its file is broken.
-    """
-    path = _file(runs_dir, study)
-    if not path.exists():
-        raise UsageError(f"sweep {study.slug!r} was not launched into {str(runs_dir)!r} yet: {path} does not exist")
-    try:
-        recorded = read_json(path)
-        cells = [Cell(arm=c["arm"], seed=c["seed"], config=from_dict(c["config"])) for c in recorded["cells"]]
-        return Launched(cells=cells, arguments=tuple(recorded["arguments"]))
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path} does not say what was launched; launch the sweep again") from error
+    slug: str
+    arms: tuple[str, ...]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)]
+    baseline: str
+    primary_metric: str
+    smallest_difference: float = Field(ge=0)
+    pairing: Literal["seed", "none"]
+    equal: Equal
+    controls: tuple[Control, ...]
+
+    def of(self, study: Study) -> Study:
+        """The study as it is asked for; which arms and seeds run, its cells say.
+
+        Raises:
+            UsageError: the baseline is no arm.
+        """
+        own = [field.name for field in dataclasses.fields(self) if field.name not in ("slug", "arms", "seeds")]
+        changes = {name: getattr(self, name) for name in own}
+        expected = {arm: word for arm, word in study.expected.items() if arm != self.baseline}
+        return dataclasses.replace(study, **changes, expected=expected if self.baseline == study.baseline else {})
 
 
-def _file(runs_dir: Path, study: Study) -> Path:
-    return runs_dir / "studies" / f"{study.slug}.json"
+def asked(study: Study) -> Asked:
+    """What a study asks for by itself."""
+    return Asked(
+        slug=study.slug,
+        arms=tuple(study.arms),
+        seeds=study.seeds,
+        baseline=study.baseline,
+        primary_metric=study.primary_metric,
+        smallest_difference=study.smallest_difference,
+        pairing=study.pairing,
+        equal=study.equal,
+        controls=study.controls,
+    )

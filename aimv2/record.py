@@ -42,6 +42,11 @@ class Metric:
     evaluation: str
 
 
+def lower_is_better(metric: str) -> bool:
+    """Which way a final metric improves: losses and bits fall, accuracies and recalls rise."""
+    return "_loss" in metric or metric.endswith("_bits")
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why an attempt has no result: a short cause to group by, and a sentence."""

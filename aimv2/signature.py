@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from fnmatch import fnmatch
+from functools import cache
 from typing import Any
 
 from aimv2.config import (
@@ -58,8 +59,13 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(to_dict(config)).items()
-        if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY) and not (key in ADDED and value == ADDED[key])
+        if _counts(key) and not (key in ADDED and value == ADDED[key])
     }
+
+
+@cache
+def _counts(key: str) -> bool:
+    return not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY)
 
 
 def signature(config: RunConfig) -> str:

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from ablations.catalogue import STUDIES
-from ablations.study import read_launched
+from ablations.launched import read_launched
 from aimv2.cli import guarded
-from aimv2.errors import UsageError, unknown
+from aimv2.errors import UsageError
 from analysis.report import build
 
 USAGE = "usage: python -m analysis SWEEP [runs_dir=runs] [reports_dir=reports]"
@@ -22,10 +22,8 @@ def main(arguments: list[str]) -> int:
         if key not in folders or not value:
             raise UsageError(f"cannot read {argument!r}. {USAGE}")
         folders[key] = value
-    if arguments[0] not in STUDIES:
-        raise unknown("sweep", arguments[0], STUDIES)
-    study, runs_dir = STUDIES[arguments[0]], Path(folders["runs_dir"])
-    print(build(study, read_launched(runs_dir, study), runs_dir, Path(folders["reports_dir"])))
+    runs_dir = Path(folders["runs_dir"])
+    print(build(read_launched(runs_dir, arguments[0], STUDIES), runs_dir, Path(folders["reports_dir"])))
     return 0
 
 

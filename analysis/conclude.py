@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ablations.study import Claim, Expectation, Study
+from ablations.claims import CLAIMS, Claim
+from ablations.study import Control, Expectation, Study
+from aimv2.record import lower_is_better
 from analysis.load import Evidence
 from analysis.statistics import Estimate, direction, paired_difference, simultaneous_level
 
@@ -15,6 +17,15 @@ class Verdict:
     """What a study says of one claim, at its scale."""
 
     claim: Claim
+    word: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ControlOutcome:
+    """What became of a control: ``as it must be``, ``failed`` or ``undecided``, and why."""
+
+    control: Control
     word: str
     why: str
 
@@ -58,7 +69,38 @@ def conclusion(study: Study, asked: Collection[str], differences: Mapping[str, E
 
 def verdicts(study: Study, evidence: Evidence) -> list[Verdict]:
     """What the runs say of each claim: its expectations, held to 95 % all at once."""
-    return [Verdict(claim, *_judge(study, claim, evidence)) for claim in study.claims]
+    return [
+        Verdict(CLAIMS[name], *_judge(study, expectations, evidence)) for name, expectations in study.claims.items()
+    ]
+
+
+def checked_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
+    """Whether the study's controls came out as they must, each at 95 %."""
+    values = evidence.values(study.primary_metric)
+    return [_control(study, name, paired_difference(values, name, study.baseline)) for name in study.controls]
+
+
+def _control(study: Study, name: Control, difference: Estimate | None) -> ControlOutcome:
+    if difference is None or not difference.has_interval:
+        return ControlOutcome(name, "undecided", "too few seeds")
+    found = direction(difference, lower_is_better=study.lower_is_better)
+    seen = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    if name == "null_control":
+        return (
+            ControlOutcome(name, "as it must be", f"{seen}: other seeds make no difference that can be shown")
+            if found == "unclear"
+            else ControlOutcome(
+                name, "failed", f"{seen}: other seeds alone make a difference, so those of arms are not to be trusted"
+            )
+        )
+    if found == "worse":
+        return ControlOutcome(name, "as it must be", f"{seen}: captions of other images do harm, and the study sees it")
+    return ControlOutcome(
+        name,
+        "failed",
+        f"{seen}: the study cannot even see that captions of other images do harm; no difference between"
+        " arms means nothing",
+    )
 
 
 def findings(study: Study, evidence: Evidence) -> list[str]:
@@ -78,9 +120,9 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
     return found
 
 
-def _judge(study: Study, claim: Claim, evidence: Evidence) -> tuple[str, str]:
-    level = simultaneous_level(len(claim.expectations))
-    outcomes = [_meet(study, expectation, evidence, level) for expectation in claim.expectations]
+def _judge(study: Study, expectations: tuple[Expectation, ...], evidence: Evidence) -> tuple[str, str]:
+    level = simultaneous_level(len(expectations))
+    outcomes = [_meet(study, expectation, evidence, level) for expectation in expectations]
     words = [word for word, _ in outcomes]
     why = "; ".join(sentence for _, sentence in outcomes)
     if "refuted" in words:
@@ -102,7 +144,7 @@ def _meet(study: Study, expected: Expectation, evidence: Evidence, level: float)
     compared = _compared(study, expected)
     if difference is None or not difference.has_interval:
         return "undecided", f"{compared}: too few seeds"
-    found = direction(difference, lower_is_better=expected.lower_is_better)
+    found = direction(difference, lower_is_better=lower_is_better(expected.metric))
     said = "no difference shown" if found == "unclear" else found
     sentence = f"{compared}: {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}], {said}"
     if expected.relation.startswith("not "):

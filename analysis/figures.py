@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ablations.study import UNTRAINED, Study
 from analysis.load import Evidence
-from analysis.statistics import Estimate, mean_interval
+from analysis.statistics import Estimate, mean_interval, paired_difference
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -25,6 +25,8 @@ STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "axes.titlelocation": "left",
 }
+
+NUM_DISTINCT = 10  # colours of the "colorblind" palette before they repeat
 
 CURVE_TITLES = {
     "held_out_caption_loss": "held-out caption loss [nats/token]",
@@ -54,11 +56,13 @@ def draw_all(
 
 
 def palette(study: Study) -> dict[str, tuple[float, float, float]]:
-    """A colour per arm, the same in every figure; the baseline's is black."""
+    """A colour per arm, the same in every figure; the baseline's is black, the controls' grey."""
     others = [arm for arm in study.arms if arm != study.baseline]
+    name = "colorblind" if len(others) <= NUM_DISTINCT else "husl"
     return {
         study.baseline: (0.1, 0.1, 0.1),
-        **dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True)),
+        **dict.fromkeys(study.controls, (0.55, 0.55, 0.55)),
+        **dict(zip(others, sns.color_palette(name, len(others)), strict=True)),
     }
 
 
@@ -87,8 +91,11 @@ def learning_curves(study: Study, curves: pd.DataFrame, column: str) -> Figure:
 
 
 def paired_differences(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Figure:
-    """Each arm minus the baseline in the primary metric: seeds as dots, simultaneous 95 % intervals as bars."""
+    """Each arm minus the baseline in the primary metric: seeds as dots, simultaneous 95 % intervals as bars. Below, the
+    null control with its own interval; in grey, what is too small to matter. The positive control is off the scale."""
     values = evidence.values(study.primary_metric)
+    null = paired_difference(values, "null_control", study.baseline)
+    differences = {**differences, **({"null_control": null} if null is not None else {})}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
     colours = palette(study)
     for row, (arm, difference) in enumerate(differences.items()):
@@ -105,7 +112,8 @@ def paired_differences(study: Study, evidence: Evidence, differences: Mapping[st
             axis.plot([difference.low, difference.high], [row, row], color=colours[arm], lw=2.5, solid_capstyle="round")
         axis.plot(difference.mean, row, "D", ms=6, color=colours[arm])
     axis.axvline(0, color="0.3", lw=1)
-    axis.set_yticks(range(len(differences)), [study.arms[arm].label for arm in differences])
+    axis.axvspan(-study.smallest_difference, study.smallest_difference, color="0.5", alpha=0.12, lw=0)
+    axis.set_yticks(range(len(differences)), [study.label(arm) for arm in differences])
     axis.set_ylim(len(differences) - 0.5, -0.5)
     unit = evidence.unit(study.primary_metric)
     better = "left" if study.lower_is_better else "right"

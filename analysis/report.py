@@ -12,9 +12,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ablations.study import Cell, Launched, Study
+from ablations.launched import Launched
+from ablations.study import Cell, Study
 from aimv2.errors import UsageError
-from analysis.conclude import conclusion, findings, verdicts
+from analysis.conclude import checked_controls, conclusion, findings, verdicts
 from analysis.figures import draw_all
 from analysis.load import Evidence, load
 from analysis.statistics import Estimate, paired_difference, simultaneous_level
@@ -28,8 +29,8 @@ from analysis.tables import (
 )
 
 
-def build(study: Study, launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
-    """Write ``reports_dir/<slug>/`` from the runs that were asked for: all of it or nothing.
+def build(launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
+    """Write ``reports_dir/<study>/`` from the runs that were asked for: all of it or nothing.
 
     Returns:
         the path of ``report.md``.
@@ -38,12 +39,12 @@ def build(study: Study, launched: Launched, runs_dir: Path, reports_dir: Path) -
         UsageError: the folder cannot be written.
     """
     evidence = load(launched.cells, runs_dir)
-    target = reports_dir / study.slug
+    target = reports_dir / launched.study.folder
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
-        workspace = Path(tempfile.mkdtemp(prefix=f".{study.slug}-", dir=reports_dir))
+        workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=reports_dir))
         try:
-            _write(study, launched, evidence, workspace / "new")
+            _write(launched, evidence, workspace / "new")
             _replace(target, workspace)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
@@ -52,8 +53,8 @@ def build(study: Study, launched: Launched, runs_dir: Path, reports_dir: Path) -
     return target / "report.md"
 
 
-def _write(study: Study, launched: Launched, evidence: Evidence, folder: Path) -> None:
-    cells = launched.cells
+def _write(launched: Launched, evidence: Evidence, folder: Path) -> None:
+    study, cells = launched.study, launched.cells
     folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
     differences = primary_differences(study, cells, evidence)
@@ -64,6 +65,7 @@ def _write(study: Study, launched: Launched, evidence: Evidence, folder: Path) -
         "study": study,
         "command": shlex.join(["python", "sweeps/launch.py", *launched.arguments]),
         "conclusion": conclusion(study, {cell.arm for cell in cells}, differences, unit),
+        "controls": checked_controls(study, evidence),
         "verdicts": verdicts(study, evidence),
         "setup": setup_table(study, cells, evidence),
         "primary": primary_table(study, evidence, differences),

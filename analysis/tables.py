@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from ablations.budget import UNEQUAL
 from ablations.study import UNTRAINED, Cell, Study
 from analysis.load import Evidence
 from analysis.statistics import Estimate, mean_interval, paired_difference, samples_to_reach
@@ -17,6 +18,13 @@ METRIC_TITLES = {
     "name_loss": "… on names",
     "description_loss": "… on descriptive captions",
 }
+
+
+PAIRING = {
+    "seed": "arms with one seed see the same images, order, crops and initial weights",
+    "none": "every arm has seeds of its own",
+}
+EXPECTED_OF_CONTROLS = {"null_control": "equal", "positive_control": "worse"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held out, no concept in both"
     rows: dict[str, str] = {
         "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in asked),
+        "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",
+        "pairing": PAIRING[study.pairing],
         "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
         "runs": f"{len(runs)} of {len(cells)} finished",
         "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
@@ -66,6 +76,7 @@ def primary_table(study: Study, evidence: Evidence, differences: Mapping[str, Es
     table = Table(
         [
             "arm",
+            "expected",
             "mean [95 %]",
             "difference to baseline [95 %]",
             "[95 %, all at once]",
@@ -78,10 +89,11 @@ def primary_table(study: Study, evidence: Evidence, differences: Mapping[str, Es
         difference = paired_difference(values, arm, study.baseline) if arm != study.baseline else None
         table.rows.append(
             [
-                label(study, arm),
+                study.label(arm),
+                _expected(study, arm),
                 _show(mean_interval(values[arm].dropna().to_numpy())),
                 "baseline" if arm == study.baseline else _show(difference, signed=True),
-                "" if arm == study.baseline else _bounds(differences.get(arm), signed=True),
+                _bounds(differences[arm], signed=True) if arm in differences else "",
                 _reach(study, evidence, arm),
             ]
         )
@@ -91,7 +103,7 @@ def primary_table(study: Study, evidence: Evidence, differences: Mapping[str, Es
 def metrics_table(study: Study, evidence: Evidence) -> Table:
     """Every metric of every arm, with the paired difference to the baseline."""
     arms = _arms(study, evidence.metrics["arm"].unique())
-    table = Table(["metric", *(label(study, arm) for arm in arms)])
+    table = Table(["metric", *(study.label(arm) for arm in arms)])
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
         cells: list[str | list[str]] = [
@@ -118,16 +130,30 @@ def _absent(evidence: Evidence, arm: str, metric: str) -> str:
 
 def cost_table(study: Study, evidence: Evidence) -> Table:
     """What each arm took."""
-    table = Table(["arm", "runs", "training FLOPs a run", "minutes a run", "of it training", "hours in all"])
+    table = Table(
+        [
+            "arm",
+            "runs",
+            "samples a run",
+            "training FLOPs a run",
+            "against the baseline",
+            "minutes a run",
+            "of it training",
+            "hours in all",
+        ]
+    )
     if "train_flops" not in evidence.runs:
         return table
+    baseline = evidence.runs.loc[evidence.runs["arm"] == study.baseline, "train_flops"].mean()
     for arm in _arms(study, evidence.runs["arm"].unique()):
         runs = evidence.runs[evidence.runs["arm"] == arm]
         table.rows.append(
             [
-                label(study, arm),
+                study.label(arm),
                 str(len(runs)),
+                f"{runs['samples'].mean():,.0f}",
                 f"{runs['train_flops'].mean():.3g}",
+                _against(runs["train_flops"].mean(), baseline),
                 f"{runs['seconds'].mean() / 60:.2f}",
                 f"{runs['train_seconds'].mean() / 60:.2f}",
                 f"{runs['seconds'].sum() / 3600:.3f}",
@@ -138,7 +164,9 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
         [
             "all",
             str(len(total)),
+            "",
             f"{total['train_flops'].sum():.3g} in all",
+            "",
             "",
             "",
             f"{total['seconds'].sum() / 3600:.3f}",
@@ -147,10 +175,25 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
     return table
 
 
+def _against(flops: float, baseline: float) -> str:
+    """How many times the baseline's training FLOPs, marked where that is not the same."""
+    if not flops or not baseline > 0:
+        return ""
+    ratio = flops / baseline
+    return "1 x" if abs(ratio - 1) < UNEQUAL else f"{ratio:.2f} x, unequal"
+
+
 def missing_table(evidence: Evidence) -> Table:
     """Cells without a result, and why."""
     rows = evidence.missing.astype(str).to_numpy().tolist()
     return Table(["arm", "seed", "run", "reason"], rows)
+
+
+def _expected(study: Study, arm: str) -> str:
+    """How an arm should compare with the baseline, as it was written before the runs."""
+    if arm == study.baseline:
+        return ""
+    return EXPECTED_OF_CONTROLS[arm] if arm in study.controls else study.expected.get(arm, "open")
 
 
 def _reach(study: Study, evidence: Evidence, arm: str) -> str:
@@ -171,11 +214,7 @@ def _reach(study: Study, evidence: Evidence, arm: str) -> str:
 
 
 def _arms(study: Study, present: "pd.DataFrame | np.ndarray") -> list[str]:
-    return [arm for arm in [*study.arms, UNTRAINED] if arm in set(present)]
-
-
-def label(study: Study, arm: str) -> str:
-    return "untrained" if arm == UNTRAINED else study.arms[arm].label
+    return [arm for arm in [*study.conditions, UNTRAINED] if arm in set(present)]
 
 
 def _show(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -> str:

@@ -1,21 +1,32 @@
 """What a launch shows: the plan and its price, a live board (or now and then a line), and what failed."""
 
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-from ablations.study import UNTRAINED, Study
+from ablations.budget import UNEQUAL
+from ablations.study import UNTRAINED, Cell, Study
+from aimv2.config import RunConfig
+from aimv2.errors import UsageError
+from aimv2.paths import differences
 from aimv2.record import Failure, losses_of
-from sweeps.calibrate import images_per_second
+from aimv2.scales import SCALES
+from sweeps.calibrate import known_images_per_second
 from sweeps.executors import ExecutorConfig
 from sweeps.plan import Plan
+from sweeps.price import Price, Speed, price
 
 LINE_SECONDS = 30.0
+MAX_SHOWN_SEEDS = 12
+MAX_SHOWN_VALUES = 4
 DIED = Failure("worker died", "it ended without a word; killed, or out of memory?")
 
 
@@ -91,32 +102,97 @@ class Board:
             self._single.update(self._tasks[name], completed=row.get("samples", 0), state=state)
 
 
+def described_sweeps(studies: Iterable[Study]) -> str:
+    """Each study's question, and its price at the demo's scale; with the time, where that was measured here before."""
+    from aimv2.resolve import resolve
+
+    base = resolve(SCALES["demo"]())
+    lines = []
+    for study in studies:
+        configs = [cell.config for cell in study.cells(base)]
+        cost = price(configs, known_images_per_second)
+        takes = "" if cost.seconds is None else f", {duration(cost.seconds)} of training by one worker"
+        lines += [
+            f"  {study.slug}",
+            f"    {study.question}",
+            f"    {len(configs)} runs, {cost.flops:.1e} training FLOPs{takes}",
+        ]
+    return "\n".join(lines)
+
+
 def print_plan(
-    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], *, is_dry: bool
+    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], speed: Speed
 ) -> None:
-    """The study, its arms, what of it is done, and what the rest costs."""
-    seeds = sorted({cell.seed for cell in plan.cells})
-    console.print(f"[bold]{study.slug}[/bold]: {study.question}")
-    table = Table("arm", "", "runs", "done", "samples a run")
-    for arm in dict.fromkeys(cell.arm for cell in plan.cells):
-        cells = [cell for cell in plan.cells if cell.arm == arm]
-        label = "its encoder before training" if arm == UNTRAINED else study.arms[arm].label
-        is_baseline = " (baseline)" if arm == study.baseline else ""
-        done = sum(cell.name not in remaining for cell in cells)
-        table.add_row(arm + is_baseline, label, str(len(cells)), str(done), f"{cells[0].config.budget.samples:,}")
-    console.print(table)
+    """The study, what each arm changes and costs, what is done and will be skipped, and the price of the rest."""
+    console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
+    by_arm: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        by_arm.setdefault(cell.arm, []).append(cell)
+    baseline = by_arm.get(study.baseline, plan.cells)[0].config
+    for arm, cells in by_arm.items():
+        what = _what_changes(study, arm, cells[0].config, baseline)
+        console.print(f"  {arm}: {what}", soft_wrap=True, markup=False)
+    console.print(_arms_table(by_arm, baseline, set(remaining), speed))
+    seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
+    which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
-    console.print(f"scale {plan.cells[0].config.scale}, seeds {', '.join(map(str, seeds))}: {todo}", soft_wrap=True)
+    console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     if remaining:
-        speed = images_per_second(plan.cells[0].config, keep=not is_dry)
-        samples = sum(plan.cell_of[name].config.budget.samples for name in remaining)
-        workers = min(executor.num_workers(plan.cells[0].config.threads), len(remaining))
-        time_needed = f"{duration(samples / speed / workers)} of training on {workers} worker{'s' * (workers > 1)}"
+        configs = plan.configs(remaining)
+        cost = price(configs, speed)
         console.print(
-            f"price: at most {plan.flops(remaining):.2e} training FLOPs, {plan.disk_bytes(remaining) / 1e6:.0f} MB;"
-            f" {time_needed} at {speed:.0f} images/s each, and evaluation",
+            f"price: at most {cost.flops:.2e} training FLOPs, {cost.disk_bytes / 1e6:,.0f} MB;"
+            f" {_time_needed(cost, executor, configs)}",
             soft_wrap=True,
         )
+
+
+def _time_needed(cost: Price, executor: ExecutorConfig, configs: list[RunConfig]) -> str:
+    try:
+        workers = min(executor.num_workers(configs), len(configs))
+    except UsageError as error:
+        return str(error)
+    who = f"{workers} worker{'s' * (workers > 1)}"
+    if cost.seconds is None:
+        return f"this machine cannot train these models to say how long {who} would take"
+    return f"{duration(cost.seconds / workers)} of training on {who}, and evaluation"
+
+
+def _arms_table(by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], speed: Speed) -> Table:
+    """A row an arm: how many runs, the seeds that are done and will be skipped, and what a run costs."""
+    numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
+    table = Table("arm", *(Column(name, justify="right") for name in numbers), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    whole = price([baseline], speed).flops
+    for arm, cells in by_arm.items():
+        config, cost = cells[0].config, price([cells[0].config], speed)
+        is_unequal = arm != UNTRAINED and abs(cost.flops / whole - 1) >= UNEQUAL
+        table.add_row(
+            arm,
+            str(len(cells)),
+            _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells)),
+            f"{config.budget.samples:,}",
+            f"{cost.flops:.2e}" + f", {cost.flops / whole:.2f} x" * is_unequal,
+            "unknown" if cost.seconds is None else duration(cost.seconds),
+            f"{cost.disk_bytes / 1e6:,.1f}",
+        )
+    return table
+
+
+def _what_changes(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> str:
+    """The values that an arm has otherwise than the baseline, or what people call it where there are none, or many."""
+    if arm == UNTRAINED:
+        return "the baseline's encoder before training"
+    changed = differences(replace(config, seed=baseline.seed), baseline)
+    values = " ".join(f"{path}={value}" for path, value in changed.items() if value is not None)
+    return values if 0 < len(changed) <= MAX_SHOWN_VALUES else study.label(arm)
+
+
+def _shown_seeds(skipped: list[int], num_cells: int) -> str:
+    if not skipped:
+        return "none"
+    if len(skipped) == num_cells:
+        return "all"
+    return f"seed{'s' * (len(skipped) > 1)} {', '.join(map(str, skipped))}"
 
 
 def print_failures(console: Console, plan: Plan) -> bool:

@@ -9,7 +9,7 @@ from aimv2.errors import UsageError
 from sweeps.board import Board, duration
 from sweeps.executors import ExecutorConfig, start_workers, stop_workers
 from sweeps.plan import Plan
-from sweeps.slots import num_cores
+from sweeps.room import num_cores
 from sweeps.worker import Task, WorkerReport
 
 POLL_SECONDS = 1.0
@@ -50,7 +50,8 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
     if done := sum(len(report.done) for report in reports):
         wall = time.perf_counter() - started
         threads = tasks[0].config.threads
-        cores = min(num_cores(), threads * min(executor.num_workers(threads), len(tasks)))
+        workers = min(executor.num_workers([task.config for task in tasks]), len(tasks))
+        cores = min(num_cores(), threads * workers)
         busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
         what = f"{done} run{'s' * (done != 1)} done in {duration(wall)}"
         who = f"{cores} core{'s were' if cores > 1 else ' was'} busy {busy:.0%} of it"

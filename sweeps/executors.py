@@ -14,9 +14,9 @@ import submitit
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.config import CHECKED
+from aimv2.config import CHECKED, RunConfig
 from aimv2.errors import UsageError
-from sweeps.slots import num_cores
+from sweeps.room import room
 from sweeps.worker import Task, work
 
 CONF_DIR = Path(__file__).parent / "conf"
@@ -29,28 +29,26 @@ class ExecutorConfig:
     """Where workers run.
 
     Attributes:
-        workers: how many; None is as many as the machine has cores for.
+        workers: how many; None is as many as the machine has room for (cores, memory, GPUs).
     """
 
     cluster: Literal["debug", "local"]
     workers: int | None = Field(default=None, gt=0)
 
-    def num_workers(self, threads: int) -> int:
-        """Workers for runs of so many threads.
+    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+        """Workers for these runs.
 
         Raises:
-            UsageError: the machine has too few cores for that.
+            UsageError: the machine has no room for one, or not for as many as were asked for.
         """
-        room = num_cores() // threads
-        if room == 0:
-            raise UsageError(f"threads={threads} is more than this machine's {num_cores()} cores")
-        wanted = room if self.workers is None else self.workers
-        if wanted > room:
+        here = room(runs)
+        if here.workers == 0:
+            raise UsageError(f"no run fits this machine: its {here.limit}")
+        if self.workers is not None and self.workers > here.workers:
             raise UsageError(
-                f"executor.workers={wanted} is more than the {room} that this machine's {num_cores()} cores have room"
-                f" for at threads={threads}"
+                f"executor.workers={self.workers} is more than the {here.workers} that this machine's {here.limit}"
             )
-        return 1 if self.cluster == "debug" else wanted
+        return 1 if self.cluster == "debug" else self.workers or here.workers
 
 
 def start_workers(
@@ -74,7 +72,7 @@ def start_workers(
 
         executor.update_parameters(gpus_per_node=torch.cuda.device_count())  # or submitit hides them all
     with _threads(run.threads), _deaf_to_interrupts():
-        for _ in range(min(config.num_workers(run.threads), len(tasks))):
+        for _ in range(min(config.num_workers([task.config for task in tasks]), len(tasks))):
             arguments = (tasks, runs_dir) if config.cluster == "local" else (tasks, runs_dir, on_rows)
             jobs.append(executor.submit(work, *arguments))
 

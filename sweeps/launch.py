@@ -1,8 +1,9 @@
 """python sweeps/launch.py sweep=prefix_ratio: run a study, each of its runs once, and write its report."""
 
+import dataclasses
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,21 @@ from typing import Any
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.study import Cell, Launched, Study, write_launched
+from ablations.launched import Launched, write_launched
+from ablations.study import Asked, Cell, Study, asked
 from aimv2.checks import checked, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError, unknown
-from sweeps.board import print_failures, print_plan
+from aimv2.paths import value_at
+from aimv2.scales import SCALES
+from sweeps.board import described_sweeps, print_failures, print_plan
+from sweeps.calibrate import images_per_second
 from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, ExecutorConfig
 from sweeps.plan import Plan
+from sweeps.price import Limit, Speed, check_limits, price, read_limits
 from sweeps.worker import interrupt
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
@@ -28,13 +34,17 @@ USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 Run a study and write its report. A run is named by what it computes and done once: launching again, or somewhere else
 at the same time, does what is missing.
 
-sweeps:
+sweeps, with their price at scale=demo:
 {sweeps}
 
   sweep.arms=[a,b]             some of the arms
   sweep.seeds=5                seeds 0..4, or a list
+  sweep.equal=flops|seconds    what arms have in common with the baseline, instead of samples
+  sweep.controls=[]            without the null and the positive control
+  sweep.baseline= sweep.primary_metric= sweep.smallest_difference= sweep.pairing=
   scale=demo                   the recipe that every arm starts from
   budget.samples=4096          any value of that recipe, by its path
+  budget=2h                    refuse a plan above it; s, min, h, d on the wall, FLOPs to EFLOPs, MB to TB
   executor=local|debug         worker processes, or all in this process
   executor.workers=1           how many
   dry_run=true                 print the plan and its price, run nothing
@@ -47,12 +57,13 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Launch:
-    """What was asked for, checked."""
+    """What was typed, checked."""
 
-    study: Study
+    launched: Launched
     plan: Plan
     executor: ExecutorConfig
-    runs_dir: Path
+    limits: list[Limit]
+    speed: Speed
     reports_dir: Path
     cache_dir: Path
     is_dry: bool
@@ -61,33 +72,37 @@ class Launch:
 def main(arguments: Sequence[str]) -> int:
     """Launch; the exit status is 0 when every run is done, 1 when some failed, 2 when it was not possible."""
     if not arguments or set(arguments) & {"-h", "--help"}:
-        print(USAGE.format(sweeps=_described_sweeps()), end="")
+        print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
         return 0 if arguments else 2
     signal.signal(signal.SIGTERM, interrupt)
     return guarded(partial(launch, arguments), debug="debug=true" in arguments)
 
 
 def launch(arguments: Sequence[str]) -> int:
-    asked = read(arguments)
-    study, plan = asked.study, asked.plan
-    if not asked.is_dry:
-        writable_folder(str(asked.runs_dir), "runs_dir")
-        writable_folder(str(asked.reports_dir), "reports_dir")
-        writable_folder(str(asked.cache_dir), "data.cache_dir")
+    """Read, price, run, report."""
+    read_launch = read(arguments)
+    plan, runs_dir = read_launch.plan, read_launch.plan.runs_dir
+    if not read_launch.is_dry:
+        writable_folder(str(runs_dir), "runs_dir")
+        writable_folder(str(read_launch.reports_dir), "reports_dir")
+        writable_folder(str(read_launch.cache_dir), "data.cache_dir")
     remaining = plan.remaining()
-    print_plan(console, study, plan, asked.executor, remaining, is_dry=asked.is_dry)
-    if asked.is_dry:
+    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.speed)
+    if read_launch.limits and remaining:
+        configs = plan.configs(remaining)
+        num_workers = min(read_launch.executor.num_workers(configs), len(remaining))
+        check_limits(read_launch.limits, price(configs, read_launch.speed), num_workers)
+    if read_launch.is_dry:
         return 0
     if remaining:
         prepare_data(plan)
-    launched = Launched(cells=plan.cells, arguments=tuple(arguments))
-    write_launched(asked.runs_dir, study, launched)
-    do_runs(plan, asked.executor, console)
+    write_launched(runs_dir, read_launch.launched)
+    do_runs(plan, read_launch.executor, console)
     has_failed = print_failures(console, plan)
 
     from analysis.report import build
 
-    console.print(f"report: {build(study, launched, asked.runs_dir, asked.reports_dir)}", soft_wrap=True)
+    console.print(f"report: {build(read_launch.launched, runs_dir, read_launch.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
 
 
@@ -97,68 +112,114 @@ def read(arguments: Sequence[str]) -> Launch:
     Raises:
         UsageError: it names something that does not exist, asks for a run that cannot be, or has no effect.
     """
-    if not any(argument.lstrip("-").startswith("sweep=") for argument in arguments):
+    from aimv2.resolve import resolve
+
+    limits = [limit for text in _texts(arguments, "budget") for limit in read_limits(text)]
+    typed = [argument for argument in arguments if not argument.startswith("budget=")]
+    if not _texts(typed, "sweep"):
         raise UsageError(f"which sweep? Say sweep=NAME. Allowed: {', '.join(STUDIES)}.")
-    values = _composed(arguments)
-    runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
-    base, cells = _cells(values)
-    _check_effect(arguments, base, cells)
-    _check_metric(STUDIES[values["sweep"]["slug"]], base)
+    values = _composed(typed)
+    run, wanted = run_config(values), _asked(values["sweep"])
+    recipe = SCALES[run.scale]()
+    _check_change(typed, run, wanted, recipe)
     checked("debug", bool, values["debug"])
+    is_dry = checked("dry_run", bool, values["dry_run"])
+    speed = partial(images_per_second, keep=not is_dry)
+    study, base = wanted.of(STUDIES[wanted.slug]), resolve(run)
+    cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
+    launched = Launched(
+        study=study,
+        cells=cells_of(base),
+        arguments=tuple(arguments),
+    )
+    _check_runs(launched)
+    _check_effect(typed, launched, run, recipe, cells_of)
+    _check_metric(study, base)
     executor = checked("executor", ExecutorConfig, values["executor"])
-    executor.num_workers(base.threads)  # refuses what this machine has no room for
+    runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
+    plan = Plan(study.folder, launched.cells, runs_dir)
+    if not is_dry:
+        executor.num_workers([cell.config for cell in plan.cells])  # refuses what this machine has no room for
     return Launch(
-        study=STUDIES[values["sweep"]["slug"]],
-        plan=Plan(values["sweep"]["slug"], cells, runs_dir),
+        launched=launched,
+        plan=plan,
         executor=executor,
-        runs_dir=runs_dir,
+        limits=limits,
+        speed=speed,
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
         cache_dir=Path(base.data.cache_dir),
-        is_dry=checked("dry_run", bool, values["dry_run"]),
+        is_dry=is_dry,
     )
 
 
+def _texts(arguments: Sequence[str], key: str) -> list[str]:
+    return [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{key}=")]
+
+
 def _composed(arguments: Sequence[str]) -> dict[str, Any]:
-    choices = {
-        slug: {"slug": slug, "arms": list(study.arms), "seeds": list(study.seeds)} for slug, study in STUDIES.items()
-    }
     return compose(
         arguments,
         defaults={"executor": "local", "sweep": next(iter(STUDIES))},
         values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports", "debug": False},
-        groups={"sweep": choices},
+        groups={"sweep": {slug: dataclasses.asdict(asked(study)) for slug, study in STUDIES.items()}},
         conf_dir=CONF_DIR,
     )
 
 
-def _cells(values: Mapping[str, Any]) -> tuple[RunConfig, list[Cell]]:
-    """The run that every arm starts from, and the study's cells."""
+def _asked(values: Mapping[str, Any]) -> Asked:
+    if values["slug"] not in STUDIES:
+        raise unknown("sweep", str(values["slug"]), STUDIES)
+    wanted: Asked = checked("sweep", Asked, values)
+    return wanted
+
+
+def _check_change(typed: Sequence[str], run: RunConfig, wanted: Asked, recipe: RunConfig) -> None:
+    """Refuse values that the recipe or the study has anyway: whoever types one believes that it does something.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    own = asked(STUDIES[wanted.slug])
+    for argument in typed:
+        key = argument.partition("=")[0]
+        part, _, name = key.partition(".")
+        if key == "seed":
+            raise UsageError(f"{argument} changes nothing: sweep.seeds names the seeds")
+        if part in RUN_KEYS and key != "scale" and value_at(run, key) == value_at(recipe, key):
+            raise UsageError(f"{argument} changes nothing: scale={run.scale} has that already")
+        if part == "sweep" and name and getattr(wanted, name) == getattr(own, name):
+            raise UsageError(f"{argument} changes nothing: sweep {wanted.slug} has that already")
+
+
+def _check_runs(launched: Launched) -> None:
+    """Refuse arms that their objective cannot have."""
     from aimv2.objectives import objective
+
+    arms = {cell.arm: cell.config for cell in launched.cells}
+    for arm, config in arms.items():
+        try:
+            objective(config.objective.name).check(config)
+        except UsageError as error:
+            raise UsageError(f"arm {arm!r} cannot exist: {error}") from error
+
+
+def _check_effect(
+    typed: Sequence[str],
+    launched: Launched,
+    run: RunConfig,
+    recipe: RunConfig,
+    cells_of: Callable[[RunConfig], list[Cell]],
+) -> None:
+    """Refuse overrides that every arm replaces by its own value; they would be lost without a word."""
     from aimv2.resolve import resolve
 
-    sweep = values["sweep"]
-    if sweep["slug"] not in STUDIES:
-        raise unknown("sweep", str(sweep["slug"]), STUDIES)
-    seeds = sweep["seeds"]
-    if isinstance(seeds, int) and seeds < 1:
-        raise UsageError(f"sweep.seeds={seeds} must be at least 1, or a list of seeds")
-    seeds = list(range(seeds)) if isinstance(seeds, int) else checked("sweep.seeds", list[int], seeds)
-    base = resolve(run_config(values))
-    arms = checked("sweep.arms", list[str], sweep["arms"])
-    cells = STUDIES[sweep["slug"]].cells(base, arms=arms, seeds=seeds)
-    for cell in cells:
-        objective(cell.config.objective.name).check(cell.config)
-    return base, cells
-
-
-def _check_effect(arguments: Sequence[str], base: RunConfig, cells: list[Cell]) -> None:
-    """Refuse overrides that every arm replaces by its own value; they would be lost without a word."""
-    for part in sorted({argument.split("=")[0].split(".")[0] for argument in arguments} & set(RUN_KEYS)):
-        these = [argument for argument in arguments if argument.split("=")[0].split(".")[0] == part]
-        if part == "seed":
-            raise UsageError(f"{these[0]} changes nothing: sweep.seeds names the seeds")
-        without, others = _cells(_composed([argument for argument in arguments if argument not in these]))
-        if without != base and others == cells:
+    for part in sorted({argument.partition("=")[0].split(".")[0] for argument in typed} & set(RUN_KEYS) - {"scale"}):
+        these = [argument for argument in typed if argument.partition("=")[0].split(".")[0] == part]
+        try:
+            cells = cells_of(resolve(dataclasses.replace(run, **{part: getattr(recipe, part)})))
+        except ValueError:
+            continue  # without them the run or an arm could not be, so they matter
+        if cells == launched.cells:
             raise UsageError(f"{' '.join(these)} changes nothing: every arm of the sweep sets its own {part}")
 
 
@@ -170,10 +231,6 @@ def _check_metric(study: Study, base: RunConfig) -> None:
     if study.primary_metric in absent:
         reason = absent[study.primary_metric].evaluation
         raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")
-
-
-def _described_sweeps() -> str:
-    return "\n".join(f"  {slug:<28} {study.question}" for slug, study in STUDIES.items())
 
 
 if __name__ == "__main__":

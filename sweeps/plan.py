@@ -1,4 +1,4 @@
-"""Runs to do, what is left of them, and what that costs."""
+"""Runs to do, and what is left of them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,12 +6,7 @@ from pathlib import Path
 
 from ablations.study import Cell
 from aimv2.config import RunConfig
-from aimv2.cost import train_flops
-from aimv2.model.network import num_parameters
-from aimv2.objectives import objective
 from aimv2.record import RunFolder, State
-
-BYTES_PER_PARAMETER = 4
 
 
 @dataclass(frozen=True)
@@ -39,24 +34,9 @@ class Plan:
     def remaining(self) -> list[str]:
         return [name for name, state in self.states().items() if state != "done"]
 
+    def configs(self, names: list[str]) -> list[RunConfig]:
+        return [self.cell_of[name].config for name in names]
+
     def num_attempts(self) -> int:
         """How often runs of the plan were tried so far."""
         return sum(run.num_attempts for run in self.runs.values())
-
-    def flops(self, names: list[str]) -> int:
-        """Training FLOPs of these runs, at most (captions may be shorter than their room)."""
-        return sum(max_train_flops(self.cell_of[name].config) for name in names)
-
-    def disk_bytes(self, names: list[str]) -> int:
-        """Weights kept by these runs; the rest of a run is small beside them."""
-        configs = [self.cell_of[name].config for name in names]
-        distinct = {(config.model, config.objective): config for config in configs}
-        sizes = {key: num_parameters(config) for key, config in distinct.items()}
-        return BYTES_PER_PARAMETER * sum(sum(sizes[config.model, config.objective].values()) for config in configs)
-
-
-def max_train_flops(config: RunConfig) -> int:
-    """Training FLOPs of a run if every caption filled its T tokens: what can be said before the captions are read."""
-    samples = config.budget.samples
-    parts = objective(config.objective.name).cost(config)
-    return train_flops(parts, samples, samples * config.model.max_text_tokens)

@@ -110,7 +110,7 @@ def search(arguments: Sequence[str]) -> int:
     writable_folder(base.data.cache_dir, "data.cache_dir")
 
     study = open_study(config, base, runs_dir)
-    while pending := ask(study, config, executor.num_workers(base.threads)):
+    while pending := ask(study, config, executor.num_workers([base])):
         plan = Plan("search", [_cell(trial, base) for trial in pending], runs_dir)
         prepare_data(plan)
         do_runs(plan, executor, console)

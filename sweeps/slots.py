@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from sweeps.room import num_cores
+
 
 @contextmanager
 def seats(num_threads: int) -> Iterator[bool]:
@@ -30,8 +32,3 @@ def seats(num_threads: int) -> Iterator[bool]:
         if count < num_threads:
             taken.close()  # not enough: leave them to others
         yield count == num_threads
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aimv2.config import ModelConfig
-from aimv2.model.layers import KeyValues, Stack, build_norm
+from aimv2.model.layers import KeyValues, Stack, build_norm, embedding
 from aimv2.model.masks import padded_text_mask, parallel_text_mask
 
 TRUNCATED_STD = 0.87962566103423978  # deviation that a standard normal keeps when cut at -2 and 2
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
         if config.decoder.image_positions:
             self.image_pos_embed = nn.Parameter(torch.empty(config.num_patches, width))
         if self.reads_text:
-            self.text_embed = nn.Embedding(config.vocab_size, width)
+            self.text_embed = embedding(config.vocab_size, width)
             self.bos = nn.Parameter(torch.empty(1, 1, width))
             self.text_pos_embed = nn.Parameter(torch.empty(1 + config.max_text_tokens, width))
         self.mask_token: nn.Parameter | None = nn.Parameter(torch.empty(1, 1, width)) if is_parallel else None

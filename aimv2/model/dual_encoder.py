@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from aimv2.config import ModelConfig
 from aimv2.model.encoder import Encoder
-from aimv2.model.layers import Stack, build_norm
+from aimv2.model.layers import Stack, build_norm, embedding
 from aimv2.model.network import Network
 
 MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
@@ -63,7 +63,7 @@ class TextTower(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         stack, embed_dim = config.tower
-        self.text_embed = nn.Embedding(config.vocab_size, stack.width)
+        self.text_embed = embedding(config.vocab_size, stack.width)
         self.text_pos_embed = nn.Parameter(torch.empty(config.max_text_tokens, stack.width))
         self.blocks = Stack(stack)
         self.norm = build_norm(stack)

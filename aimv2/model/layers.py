@@ -17,6 +17,12 @@ def build_norm(config: TransformerConfig) -> nn.RMSNorm | nn.LayerNorm:
     return (nn.RMSNorm if config.norm == "rms" else nn.LayerNorm)(config.width, eps=NORM_EPS)
 
 
+def embedding(num_rows: int, width: int) -> nn.Embedding:
+    """A table of learned vectors, with weights that are still to be set; torch's own first draw on the meta device,
+    where networks are made, loads torch's compiler, which takes longer than everything else in a plan."""
+    return nn.Embedding.from_pretrained(torch.empty(num_rows, width), freeze=False)
+
+
 class KeyValues:
     """Keys and values of the positions that one layer has read: [B, H, S, d] each."""
 

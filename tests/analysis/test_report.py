@@ -9,21 +9,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablations.launched import Launched
 from ablations.prefix_ratio import STUDY
-from ablations.study import UNTRAINED, Launched
+from ablations.study import UNTRAINED
 from aimv2.errors import UsageError
 from aimv2.record import Failure, Metric, RunFolder, write_json
-from analysis.conclude import conclusion, findings, verdicts
+from analysis.conclude import checked_controls, conclusion, findings, verdicts
 from analysis.load import load
 from analysis.report import build, primary_differences
 from analysis.tables import cost_table, metrics_table, primary_table
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 EFFECT = {"uniform": 0.0, "fixed_25": 0.0, "fixed_50": 0.0, "fixed_75": 0.5, "causal": -0.4, UNTRAINED: 4.0}
+EFFECT |= {"null_control": 0.0, "positive_control": 1.0}
 
 
 def launched(cells):
-    return Launched(cells=cells, arguments=("sweep=prefix_ratio", "sweep.arms=[uniform,causal]"))
+    return Launched(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio", "sweep.arms=[uniform,causal]"))
 
 
 def finish(cell, runs_dir, value, *, caption="red apple", causal=0.0):
@@ -77,7 +79,7 @@ def evidence(cells, runs_dir):
 
 
 def test_the_tables_hold_what_the_runs_recorded(evidence, cells):
-    assert len(evidence.runs) == len(cells) == 24
+    assert len(evidence.runs) == len(cells) == 32
     assert set(evidence.metrics["metric"]) == {
         "caption_loss",
         "causal_caption_loss",
@@ -86,10 +88,10 @@ def test_the_tables_hold_what_the_runs_recorded(evidence, cells):
         "knn_digits",
         "bits",
     }
-    assert evidence.values("caption_loss").shape == (4, 6)
+    assert evidence.values("caption_loss").shape == (4, 8)
     assert evidence.missing.empty
     assert evidence.unit("caption_loss") == "nats/token"
-    assert len(evidence.results) == 24
+    assert len(evidence.results) == 32
     assert "caption_loss [nats/token]" in evidence.results
 
 
@@ -172,6 +174,26 @@ def test_a_claim_that_no_arm_contradicts_is_not_refuted_and_one_without_runs_und
     assert words["uniform-prefix-length"] == "not refuted here"
 
 
+@pytest.mark.parametrize(
+    ("null", "positive", "words"),
+    [
+        (0.0, 1.0, {"null_control": "as it must be", "positive_control": "as it must be"}),
+        (0.3, 0.0, {"null_control": "failed", "positive_control": "failed"}),
+        (0.0, -1.0, {"null_control": "as it must be", "positive_control": "failed"}),
+    ],
+)
+def test_controls_are_held_to_what_they_must_show(cells, tmp_path, null, positive, words):
+    rng = np.random.default_rng(2)
+    effect = {**EFFECT, "null_control": null, "positive_control": positive}
+    for cell in cells:
+        finish(cell, tmp_path, 3 + effect[cell.arm] + rng.normal(0, 0.01))
+    assert {one.control: one.word for one in checked_controls(STUDY, load(cells, tmp_path))} == words
+
+
+def test_controls_without_runs_are_undecided(cells, tmp_path):
+    assert {one.word for one in checked_controls(STUDY, load(cells, tmp_path))} == {"undecided"}
+
+
 def test_findings_name_metric_arm_and_side(evidence):
     found = findings(STUDY, evidence)
     assert any(f.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for f in found)
@@ -182,11 +204,12 @@ def test_findings_name_metric_arm_and_side(evidence):
 def test_the_primary_table_gives_mean_difference_and_speed(cells, evidence):
     table = primary_table(STUDY, evidence, primary_differences(STUDY, cells, evidence))
     rows = {row[0]: row for row in table.rows}
-    assert rows["uniform on 1..I-1"][2] == "baseline"
-    assert float(rows["fixed at 75 %"][2].split()[0]) == pytest.approx(0.5, abs=0.02)
-    assert rows["fixed at 75 %"][4] == "never, in 4 seeds"
+    assert rows["uniform on 1..I-1"][3] == "baseline"
+    assert [rows[name][1] for name in ("uniform on 1..I-1", "fixed at 75 %", "causal, M = 1")] == ["", "open", "worse"]
+    assert float(rows["fixed at 75 %"][3].split()[0]) == pytest.approx(0.5, abs=0.02)
+    assert rows["fixed at 75 %"][5] == "never, in 4 seeds"
     # Better by 0.4 of the 2 that its curve falls over 16 samples: there after 80 % of them.
-    reached = re.match(r"([\d.]+) \(4 of 4 seeds\)", rows["causal, M = 1"][4])
+    reached = re.match(r"([\d.]+) \(4 of 4 seeds\)", rows["causal, M = 1"][5])
     assert float(reached[1]) == pytest.approx(0.8 * 16, abs=0.6)
     assert "untrained" not in rows
 
@@ -195,7 +218,7 @@ def test_the_table_of_metrics_has_the_untrained_encoder(evidence):
     table = metrics_table(STUDY, evidence)
     assert table.columns[-1] == "untrained"
     assert len(table.rows) == 6
-    assert cost_table(STUDY, evidence).rows[-1][1] == "24"
+    assert cost_table(STUDY, evidence).rows[-1][1] == "32"
 
 
 class Balanced(HTMLParser):
@@ -218,7 +241,7 @@ class Balanced(HTMLParser):
 
 
 def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, tmp_path):
-    path = build(STUDY, launched(cells), runs_dir, tmp_path / "reports")
+    path = build(launched(cells), runs_dir, tmp_path / "reports")
     folder = path.parent
     text = path.read_text()
     for file in re.findall(r"\]\((\S+)\)", text):
@@ -227,7 +250,7 @@ def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, t
     assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in text
     assert "Nothing: every cell has its run." in text
     table = pd.read_csv(folder / "results.csv")
-    assert len(table) == 24
+    assert len(table) == 32
     assert set(table["arm"]) == set(EFFECT)
     page = (folder / "report.html").read_text()
     parser = Balanced()
@@ -240,18 +263,16 @@ def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, t
 
 
 def test_a_second_report_replaces_the_first_whole(cells, runs_dir, tmp_path):
-    folder = build(STUDY, launched(cells), runs_dir, tmp_path / "reports").parent
+    folder = build(launched(cells), runs_dir, tmp_path / "reports").parent
     (folder / "stale.txt").write_text("of the old one")
-    build(STUDY, launched(cells), runs_dir, tmp_path / "reports")
+    build(launched(cells), runs_dir, tmp_path / "reports")
     assert not (folder / "stale.txt").exists()
     assert [p.name for p in (tmp_path / "reports").iterdir()] == ["prefix_ratio"]
 
 
 def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
     start = multiprocessing.get_context("fork")
-    reports = [
-        start.Process(target=build, args=(STUDY, launched(cells), runs_dir, tmp_path / "reports")) for _ in range(4)
-    ]
+    reports = [start.Process(target=build, args=(launched(cells), runs_dir, tmp_path / "reports")) for _ in range(4)]
     for process in reports:
         process.start()
     for process in reports:
@@ -262,7 +283,7 @@ def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
 
 
 def test_the_same_runs_give_the_same_report(cells, runs_dir, tmp_path):
-    one, other = (build(STUDY, launched(cells), runs_dir, tmp_path / name).parent for name in ("a", "b"))
+    one, other = (build(launched(cells), runs_dir, tmp_path / name).parent for name in ("a", "b"))
     for file in one.rglob("*.*"):
         assert file.read_bytes() == (other / file.relative_to(one)).read_bytes(), file.name
 
@@ -274,7 +295,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
                 attempt.fail(Failure("not finite", "text_loss is nan at step 7 | <script>"), "")
         elif cell.seed < 2:
             finish(cell, tmp_path, 3.0 + EFFECT[cell.arm])
-    path = build(STUDY, launched(cells), tmp_path, tmp_path / "reports")
+    path = build(launched(cells), tmp_path, tmp_path / "reports")
     text, page = path.read_text(), (path.parent / "report.html").read_text()
     assert "not run yet" in text
     assert r"text\_loss is nan at step 7 \| \<script\>" in text
@@ -283,7 +304,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
 
 
 def test_a_report_without_any_run_says_so(cells, tmp_path):
-    text = build(STUDY, launched(cells), tmp_path, tmp_path / "reports").read_text()
+    text = build(launched(cells), tmp_path, tmp_path / "reports").read_text()
     assert "Nothing can be concluded" in text
     assert text.count("not run yet") == len(cells)
 
@@ -291,7 +312,7 @@ def test_a_report_without_any_run_says_so(cells, tmp_path):
 def test_captions_from_models_cannot_become_markup(cells, tmp_path):
     for cell in cells:
         finish(cell, tmp_path, 3.0, caption="<img src=x onerror=alert(1)> | [a](b)")
-    path = build(STUDY, launched(cells), tmp_path, tmp_path / "reports")
+    path = build(launched(cells), tmp_path, tmp_path / "reports")
     assert "<img src=x" not in (path.parent / "report.html").read_text()
     assert r"\<img src=x onerror=alert(1)\> \| \[a\](b)" in path.read_text()
 
@@ -299,4 +320,4 @@ def test_captions_from_models_cannot_become_markup(cells, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(cells, runs_dir, tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(UsageError, match=r"the report folder .* cannot be written"):
-        build(STUDY, launched(cells), runs_dir, tmp_path / "blocked")
+        build(launched(cells), runs_dir, tmp_path / "blocked")

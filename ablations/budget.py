@@ -1,0 +1,50 @@
+"""What arms have in common: samples, training FLOPs or training seconds."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+from aimv2.config import RunConfig
+from aimv2.errors import UsageError
+
+Equal = Literal["samples", "flops", "seconds"]
+
+UNEQUAL = 0.02  # from this relative difference in FLOPs on, an arm is marked as having had more or less
+
+
+def matched(
+    run: RunConfig, baseline: RunConfig, equal: Equal, images_per_second: Callable[[RunConfig], float | None] | None
+) -> RunConfig:
+    """The run with as many samples as give it what the baseline has, to the nearest whole batch and at least one.
+
+    With equal samples a run keeps its own, so that an arm that changes them is seen for what it is.
+
+    Raises:
+        UsageError: equal seconds, and the machine cannot train these models.
+    """
+    if equal == "samples" or run == baseline:
+        return run
+    if equal == "flops":
+        ratio = flops_per_sample(baseline) / flops_per_sample(run)
+    else:
+        assert images_per_second is not None, "equal seconds need the machine's speed"
+        speed, baseline_speed = images_per_second(run), images_per_second(baseline)
+        if speed is None or baseline_speed is None:
+            raise UsageError("sweep.equal=seconds needs a machine that can train these models to measure their speed")
+        ratio = speed / baseline_speed
+    batch_size = run.budget.batch_size
+    num_batches = max(round(baseline.budget.samples * ratio / batch_size), 1)
+    return dataclasses.replace(run, budget=dataclasses.replace(run.budget, samples=num_batches * batch_size))
+
+
+def flops_per_sample(run: RunConfig) -> float:
+    """Training FLOPs of a sample whose caption fills its tokens."""
+    return max_train_flops(run, run.budget.batch_size) / run.budget.batch_size
+
+
+def max_train_flops(run: RunConfig, samples: int) -> int:
+    """Training FLOPs of so many samples if every caption filled its T tokens: what can be said before they are read."""
+    from aimv2.cost import train_flops
+    from aimv2.objectives import objective  # which loads torch
+
+    return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)

@@ -1,0 +1,95 @@
+"""What a launch asked for, kept beside the runs: enough to build its report or to launch it again."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ablations.study import Asked, Cell, Study, asked
+from aimv2.config import from_dict, to_dict
+from aimv2.errors import UsageError
+from aimv2.record import read_json, write_json
+
+FOLDER = "studies"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A launch.
+
+    Attributes:
+        study: as it was asked for.
+        cells: the runs it wants.
+        arguments: as they were typed.
+    """
+
+    study: Study
+    cells: list[Cell]
+    arguments: tuple[str, ...]
+
+
+def write_launched(runs_dir: Path, launched: Launched) -> None:
+    """Keep it as its study's last launch into this folder."""
+    path = _file(runs_dir, launched.study.folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The runs of an arm differ by their seed alone, so a config an arm says it all.
+    configs = {cell.arm: to_dict(cell.config) for cell in reversed(launched.cells)}
+    values = {
+        "arguments": launched.arguments,
+        "sweep": dataclasses.asdict(asked(launched.study)),
+        "configs": configs,
+        "cells": [
+            {"arm": cell.arm, "seed": cell.seed, "run": cell.name, "run_seed": cell.config.seed}
+            for cell in launched.cells
+        ],
+    }
+    write_json(path, values)
+
+
+def read_launched(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Launched:
+    """A study's last launch into this folder.
+
+    Args:
+        name: the study's folder name, which is its slug unless arms were made equal in something else than samples.
+
+    Raises:
+        UsageError: there was none, or its file is broken or from a version that knew other studies.
+    """
+    path = _file(runs_dir, name)
+    if not path.exists():
+        there = ", ".join(launched_names(runs_dir)) or "none"
+        raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
+    recorded = read_json(path)
+    try:
+        asked_for = TypeAdapter(Asked).validate_python(recorded["sweep"])
+        return Launched(
+            study=asked_for.of(studies[asked_for.slug]),
+            cells=_cells(recorded),
+            arguments=tuple(recorded["arguments"]),
+        )
+    except (KeyError, TypeError, ValidationError, UsageError) as error:
+        raise UsageError(f"{path} does not say what was launched; launch the sweep again") from error
+
+
+def launched_names(runs_dir: Path) -> list[str]:
+    """Of every study that was launched into this folder."""
+    return sorted(path.stem for path in (runs_dir / FOLDER).glob("*.json"))
+
+
+def _cells(recorded: Mapping[str, Any]) -> list[Cell]:
+    configs = {arm: from_dict(values) for arm, values in recorded["configs"].items()}
+    return [
+        Cell(
+            arm=cell["arm"],
+            seed=cell["seed"],
+            config=dataclasses.replace(configs[cell["arm"]], seed=cell["run_seed"]),
+        )
+        for cell in recorded["cells"]
+    ]
+
+
+def _file(runs_dir: Path, name: str) -> Path:
+    return runs_dir / FOLDER / f"{name}.json"

@@ -1,0 +1,48 @@
+"""Arms made equal, against the cost in closed form."""
+
+from dataclasses import replace
+
+import pytest
+
+from ablations.budget import flops_per_sample, matched, max_train_flops
+from ablations.catalogue import STUDIES
+from ablations.study import UNTRAINED
+from aimv2.cost import train_flops
+from aimv2.errors import UsageError
+from aimv2.objectives import objective
+from aimv2.paths import replaced
+from aimv2.resolve import with_attention
+from aimv2.scales import demo
+
+
+@pytest.fixture
+def base():
+    return with_attention(demo())
+
+
+def test_flops_of_a_run_are_those_of_its_parts_with_full_captions(base):
+    parts = objective("aimv2").cost(base)
+    assert max_train_flops(base, 320) == train_flops(parts, 320, 320 * 16) == 320 * flops_per_sample(base)
+
+
+@pytest.mark.parametrize("slug", ["objective", "resolution", "decoder_width", "decoder_sharing"])
+def test_at_equal_flops_every_arm_takes_the_baselines_to_within_a_batch(base, slug):
+    study = replace(STUDIES[slug], equal="flops")
+    cells = [cell for cell in study.cells(base, seeds=[0]) if cell.arm != UNTRAINED]
+    flops = {cell.arm: max_train_flops(cell.config, cell.config.budget.samples) for cell in cells}
+    for cell in cells:
+        batch = max_train_flops(cell.config, cell.config.budget.batch_size)
+        assert abs(flops[cell.arm] - flops[study.baseline]) <= batch / 2
+
+
+def test_at_equal_samples_an_arm_keeps_its_own(base):
+    larger = replaced(base, {"budget.samples": 40_960})
+    assert matched(larger, base, "samples", None) == larger
+
+
+def test_at_equal_seconds_an_arm_half_as_fast_has_half_the_samples(base):
+    wide = replaced(base, {"model.decoder.width": 192})
+    speed = {base: 100.0, wide: 50.0}
+    assert matched(wide, base, "seconds", speed.get).budget.samples == base.budget.samples // 2
+    with pytest.raises(UsageError, match="a machine that can train these models"):
+        matched(wide, base, "seconds", {base: 100.0}.get)

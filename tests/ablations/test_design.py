@@ -1,0 +1,88 @@
+"""Designs against what their definitions say."""
+
+from collections import Counter
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ablations.design import Arm, Range, factorial, fractional, latin_hypercube, one_factor, scaled, setting, unchanged
+from aimv2.paths import differences
+from aimv2.scales import demo
+
+
+def factor(path, *values):
+    """Levels named by the path's last letter and their number."""
+    letter = path[-1]
+    return {f"{letter}{n}": Arm(label=f"{path} {v}", change=setting({path: v})) for n, v in enumerate(values)}
+
+
+WIDTH = factor("model.decoder.depth", 1, 2, 3)
+ALPHA = factor("objective.pixel_weight", 0.4, 0.8)
+SEED = factor("seed", 0, 1)
+EPS = factor("optimizer.eps", 1e-8, 1e-6)
+
+
+def values(design):
+    return {name: differences(arm.change(demo()), demo()) for name, arm in design.arms.items()}
+
+
+def test_one_factor_changes_one_thing_an_arm():
+    assert values(one_factor(WIDTH, ALPHA)) == {
+        "h0": {"model.decoder.depth": 1},
+        "h1": {},
+        "h2": {"model.decoder.depth": 3},
+        "t0": {},
+        "t1": {"objective.pixel_weight": 0.8},
+    }
+
+
+def test_a_factorial_has_every_combination_but_the_excluded_and_lets_others_follow():
+    tie = scaled(2, "budget.samples")
+    design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1", tie=tie)
+    assert list(design.arms) == ["h0_t0", "h0_t1", "h1_t0", "h1_t1", "h2_t0"]
+    assert values(design)["h0_t1"] == {
+        "model.decoder.depth": 1,
+        "objective.pixel_weight": 0.8,
+        "budget.samples": 40_960,
+    }
+    assert design.arms["h0_t1"].label == "model.decoder.depth 1, objective.pixel_weight 0.8"
+
+
+@pytest.mark.parametrize("factors", [[ALPHA, SEED, EPS], [ALPHA, SEED, EPS, factor("augment.flip_probability", 0, 1)]])
+def test_in_a_fraction_every_two_levels_of_two_factors_meet_equally_often(factors):
+    names = [name.split("_") for name in fractional(*factors).arms]
+    assert len(names) == 2 ** len(factors) / 2
+    assert [next(iter(levels)) for levels in factors] in names, "the base run is one of them"
+    for one, other in combinations(range(len(factors)), 2):
+        met = Counter((name[one], name[other]) for name in names)
+        assert len(met) == 4
+        assert len(set(met.values())) == 1
+
+
+@settings(deadline=None)  # the first call loads scipy.stats
+@given(num_points=st.integers(2, 12), seed=st.integers(0, 5))
+def test_a_latin_hypercube_has_a_point_in_every_stratum_of_every_range(num_points, seed):
+    rate, decay = (
+        Range(path="optimizer.peak_lr", low=1e-4, high=1e-2, log=True),
+        Range(path="optimizer.weight_decay", low=0.0, high=1.0),
+    )
+    design = latin_hypercube(
+        {"base": Arm(label="base", change=unchanged)}, rate, decay, num_points=num_points, seed=seed
+    )
+    runs = [arm.change(demo()) for name, arm in design.arms.items() if name != "base"]
+    strata = sorted(int(run.optimizer.weight_decay * num_points) for run in runs)
+    assert strata == list(range(num_points))
+    assert all(1e-4 <= run.optimizer.peak_lr <= 1e-2 for run in runs)
+    bounds = [1e-4 * 100 ** (i / num_points) for i in range(num_points + 1)]
+    for low, high in pairwise(bounds):
+        assert sum(low <= run.optimizer.peak_lr < high for run in runs) == 1
+
+
+@given(ratio=st.floats(0.01, 4), multiple=st.integers(1, 7))
+def test_scaled_values_are_the_nearest_multiple_and_at_least_one(ratio, multiple):
+    depth = scaled(ratio, "model.encoder.depth", multiple=multiple)(demo()).model.encoder.depth
+    assert depth % multiple == 0
+    assert depth >= multiple
+    assert depth == multiple or abs(depth - 4 * ratio) <= multiple / 2 + 1e-9
