@@ -2,8 +2,8 @@
 
 Claiming is the creation of the next ``attempts/NNNN``, which a file system lets one process do, so of many that try,
 one gets it; no lock, no server, and nothing is ever deleted. A holder shows that it lives by touching its
-``heartbeat``. When it is gone, on this host by its process, on another by a heartbeat older than the grace time, the
-next attempt may be claimed. A holder that wakes after that finds a higher number and must not publish.
+``heartbeat``. When that is older than the grace time, or on this host when its process is gone, the next attempt may be
+claimed. A holder that wakes after that finds a higher number and must not publish.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -30,17 +31,17 @@ class LeaseLostError(RunFailedError):
         super().__init__("lease lost", f"{folder} was taken over by a later attempt")
 
 
-class Lease:
-    """The right to work on one run, held from ``claim`` until it is released or the process dies.
+class Presence:
+    """That this process is at work on something, told by files in a folder of its own: ``holder.json`` says who,
+    ``heartbeat`` that it lives, ``released`` that it has ended in good order.
 
-    Attributes:
-        folder: ``attempts/NNNN``, this attempt's own; nobody else writes there.
-        number: NNNN.
+    As a context it beats until it is left.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.number = int(folder.name)
+        (folder / "heartbeat").touch()
+        (folder / "holder.json").write_text(json.dumps(_this_process()))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -56,13 +57,8 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Let others claim the run."""
+        """Say that it has ended."""
         (self.folder / "released").touch()
-
-    def check(self) -> None:
-        """Raise LeaseLostError if a later attempt exists."""
-        if latest_attempt(self.folder.parent.parent) != self.folder:
-            raise LeaseLostError(self.folder)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -70,10 +66,28 @@ class Lease:
                 (self.folder / "heartbeat").touch()
 
 
+class Lease(Presence):
+    """The right to work on one run, held from ``claim`` until it is released or the process dies.
+
+    Attributes:
+        folder: ``attempts/NNNN``, this attempt's own; nobody else writes there.
+        number: NNNN.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.number = int(folder.name)
+
+    def check(self) -> None:
+        """Raise LeaseLostError if a later attempt exists."""
+        if latest_attempt(self.folder.parent.parent) != self.folder:
+            raise LeaseLostError(self.folder)
+
+
 def claim(run_folder: Path) -> Lease | None:
     """Try to get the right to work on a run; None when another process has it, or was faster."""
     latest = latest_attempt(run_folder)
-    if latest is not None and is_held(latest):
+    if latest is not None and is_held(latest, clock=_file_system_time):
         return None
     number = 1 if latest is None else int(latest.name) + 1
     folder = run_folder / "attempts" / f"{number:04d}"
@@ -82,8 +96,6 @@ def claim(run_folder: Path) -> Lease | None:
         folder.mkdir()
     except FileExistsError:
         return None
-    (folder / "heartbeat").touch()
-    (folder / "holder.json").write_text(json.dumps(_this_process()))
     return Lease(folder)
 
 
@@ -93,22 +105,36 @@ def latest_attempt(run_folder: Path) -> Path | None:
     return max(attempts, key=lambda path: int(path.name), default=None)
 
 
-def is_held(attempt: Path) -> bool:
-    """Whether the process that made this attempt still works on it."""
-    if (attempt / "released").exists():
+def is_held(folder: Path, clock: Callable[[Path], float] = lambda folder: time.time()) -> bool:
+    """Whether the process that works in this folder is still there.
+
+    Args:
+        clock: what time it is where the folder's heartbeats are stamped. By default this host's, which needs nothing to
+            be written; who takes a run over asks the file system.
+    """
+    if (folder / "released").exists():
         return False
+    who = holder(folder)
+    is_here = who.get("host") == _host()
+    if is_here and _process_start(who.get("pid", 0)) != who.get("process_start"):
+        return False
+    return clock(folder) - last_sign(folder) < GRACE_SECONDS
+
+
+def holder(folder: Path) -> dict[str, Any]:
+    """Who works there: ``host``, ``pid``, ``process_start``, ``claimed``. Nothing while that is being written, or where
+    it is broken: then the heartbeat alone decides."""
     try:
-        holder = json.loads((attempt / "holder.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        holder = {}  # being claimed at this moment, or its maker died in between: the heartbeat decides
-    if holder.get("host") == _host():
-        return _process_start(holder["pid"]) == holder["process_start"]
-    return _file_system_time(attempt) - _last_sign(attempt) < GRACE_SECONDS
+        found = json.loads((folder / "holder.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _last_sign(attempt: Path) -> float:
-    path = attempt / "heartbeat"
-    return (path if path.exists() else attempt).stat().st_mtime
+def last_sign(folder: Path) -> float:
+    """When the process that works there last showed that it lives, by the file system's clock."""
+    path = folder / "heartbeat"
+    return (path if path.exists() else folder).stat().st_mtime
 
 
 def _file_system_time(folder: Path) -> float:

@@ -110,8 +110,13 @@ class RunFolder:
         """The final record; its ``metrics`` map names to value, unit and evaluation."""
         path = self.path / "result.json"
         result = read_json(path)
-        if not isinstance(result, dict) or not {"attempt", "metrics"} <= result.keys():
+        if not isinstance(result, dict) or not {"attempt", "metrics", "layout_version"} <= result.keys():
             raise UsageError(f"{path} is no result of a run; delete {self.path} to have the run done again")
+        if result["layout_version"] != LAYOUT_VERSION:
+            raise UsageError(
+                f"{self.path} has layout {result['layout_version']} and this version reads layout {LAYOUT_VERSION}; use"
+                " the version that made it, or another runs_dir"
+            )
         return result
 
     def failure(self) -> Failure | None:

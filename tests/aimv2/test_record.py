@@ -103,7 +103,7 @@ def test_the_first_published_result_stays_even_if_its_maker_was_taken_over(run, 
         with taker:
             taker.write_rows(ROWS)
             # The first passed its check just before the taker claimed: its link lands now.
-            write_json(first.folder / "result.json", {"attempt": 1, "metrics": {}})
+            write_json(first.folder / "result.json", {"layout_version": LAYOUT_VERSION, "attempt": 1, "metrics": {}})
             (run.path / "result.json").hardlink_to(first.folder / "result.json")
             with pytest.raises(LeaseLostError):
                 taker.publish(METRICS, train_flops=0)
@@ -149,3 +149,29 @@ def test_a_holder_that_lost_its_run_stops_at_the_next_rows(run, tiny):
         finish(run, tiny)
         with pytest.raises(LeaseLostError):
             sleeper.write_rows(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layout_version": 0, "attempt": 1, "metrics": {}}, "has layout 0 and this version reads layout 1"),
+        ({"attempt": 1, "metrics": {}}, "is no result of a run"),
+        ([], "is no result of a run"),
+    ],
+)
+def test_a_result_of_another_layout_or_of_nothing_is_named(run, values, message):
+    run.path.mkdir(parents=True)
+    write_json(run.path / "result.json", values)
+    with pytest.raises(UsageError, match=message):
+        run.result()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"host": 3}'])
+def test_a_broken_holder_leaves_the_heartbeat_to_decide(run, tiny, content):
+    attempt = run.claim(tiny)
+    (attempt.folder / "holder.json").write_text(content)
+    assert run.state() == "running"
+    assert run.claim(tiny) is None
+    os.utime(attempt.folder / "heartbeat", (0, 0))
+    assert run.state() == "new"
+    assert run.claim(tiny) is not None
