@@ -30,10 +30,13 @@ class ExecutorConfig:
 
     Attributes:
         workers: how many; None is as many as the machine has cores for.
+        minutes: a worker's time; None is no limit. When it is nearly up the worker keeps a checkpoint, hands its run
+            back and ends, and another is started while there are runs to do.
     """
 
     cluster: Literal["debug", "local"]
     workers: int | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
 
     def num_workers(self, threads: int) -> int:
         """Workers for runs of so many threads.
@@ -75,8 +78,8 @@ def start_workers(
         executor.update_parameters(gpus_per_node=torch.cuda.device_count())  # or submitit hides them all
     with _threads(run.threads), _deaf_to_interrupts():
         for _ in range(min(config.num_workers(run.threads), len(tasks))):
-            arguments = (tasks, runs_dir) if config.cluster == "local" else (tasks, runs_dir, on_rows)
-            jobs.append(executor.submit(work, *arguments))
+            shown = None if config.cluster == "local" else on_rows  # another process cannot call it
+            jobs.append(executor.submit(work, tasks, runs_dir, shown, config.minutes))
 
 
 def stop_workers(jobs: Sequence["submitit.Job[Any]"]) -> bool:

@@ -1,6 +1,5 @@
 """python sweeps/launch.py sweep=prefix_ratio: run a study, each of its runs once, and write its report."""
 
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError, unknown
+from aimv2.interrupt import Interrupts
 from sweeps.board import print_failures, print_plan
 from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, ExecutorConfig
 from sweeps.plan import Plan
-from sweeps.worker import interrupt
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -37,6 +36,7 @@ sweeps:
   budget.samples=4096          any value of that recipe, by its path
   executor=local|debug         worker processes, or all in this process
   executor.workers=1           how many
+  executor.minutes=60          a worker's time, after which the next goes on from its checkpoint
   dry_run=true                 print the plan and its price, run nothing
   runs_dir=runs reports_dir=reports
   debug=true                   show the traceback of an error
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(USAGE.format(sweeps=_described_sweeps()), end="")
         return 0 if arguments else 2
-    signal.signal(signal.SIGTERM, interrupt)
-    return guarded(partial(launch, arguments), debug="debug=true" in arguments)
+    with Interrupts().listening():
+        return guarded(partial(launch, arguments), debug="debug=true" in arguments)
 
 
 def launch(arguments: Sequence[str]) -> int:
