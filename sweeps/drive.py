@@ -29,7 +29,7 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
 
     Raises:
         KeyboardInterrupt: after the workers have handed back what they were doing.
-        UsageError: no worker can work here; the message says why.
+        UsageError: no worker can work here, or the code that they would run was changed; the message says why.
     """
     tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in plan.remaining()]
     started = time.perf_counter()
