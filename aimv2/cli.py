@@ -16,6 +16,7 @@ from aimv2.checks import checked, writable_folder
 from aimv2.compose import compose, run_config
 from aimv2.config import RunConfig
 from aimv2.errors import RunFailedError, UsageError, unknown
+from aimv2.interrupt import Interrupts
 from aimv2.objectives import REGISTRY
 from aimv2.record import RunFolder, losses_of
 from aimv2.scales import SCALES
@@ -70,7 +71,7 @@ def guarded(command: Callable[[], int], *, debug: bool) -> int:
     try:
         return command()
     except KeyboardInterrupt:
-        console.print("interrupted; the same command does what is missing", style="yellow")
+        console.print("interrupted; the same command does what is missing, from the last checkpoint on", style="yellow")
         return 130
     except UsageError as error:
         if debug:
@@ -102,8 +103,9 @@ def train_command(overrides: Sequence[str]) -> int:
     config = resolve(config)
     prepare(config.data, config.model, show_progress=True)
     runs = {"trained": config, "untrained": untrained(config)}
-    if not all(_complete(runs_dir, title, part) for title, part in runs.items()):
-        return 1
+    with Interrupts().listening() as interrupts:
+        if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
+            return 1
     _print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
     return 0
 
@@ -204,7 +206,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
-def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
+def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
     from aimv2.run import execute
 
     run = RunFolder(runs_dir, signature(config))
@@ -223,7 +225,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig) -> bool:
             state = f"{last['samples']:,} samples  {losses_of(last)}  {last['images_per_second']:.0f} images/s"
             progress.update(task, completed=last["samples"], state=state)
 
-        failure = execute(attempt, config, show)
+        failure = execute(attempt, config, show, interrupts)
     if failure is not None:
         say_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
         console.print(f"traceback: {attempt.folder / 'failure.json'}")

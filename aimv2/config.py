@@ -379,6 +379,13 @@ class LogConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class CheckpointConfig:
+    """How often a run keeps what it needs to go on after a kill, in seconds."""
+
+    every_seconds: float = Field(default=60.0, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RunConfig:
     """One run.
 
@@ -401,6 +408,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     loader: LoaderConfig = LoaderConfig()
     log: LogConfig = LogConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)

@@ -5,13 +5,16 @@ runs/<signature>/
   result.json            there when the run is done: final metrics with units, cost, and the attempt that made them
   attempts/NNNN/         one try at the run; only its own process writes here
     holder.json heartbeat released      whose it is (aimv2/lease.py)
-    manifest.json        versions, hardware, threads, commit, data fingerprints
+    manifest.json        versions, hardware, threads, code, commit, data fingerprints, where it went on from
     metrics.jsonl        a row per step while running
+    checkpoint.safetensors              until the run is done: what it takes to go on (aimv2/training/checkpoint.py)
     metrics.parquet      the same, once done
     weights.safetensors tokenizer.json examples.json
     failure.json         in place of a result: the cause, a sentence, the traceback
+    interrupted          in place of both: it was asked to stop, and did so in good order
 """
 
+import contextlib
 import json
 import os
 import time
@@ -87,6 +90,11 @@ class RunFolder:
         attempt = latest_attempt(self.path)
         return 0 if attempt is None else int(attempt.name)
 
+    @property
+    def num_tries(self) -> int:
+        """Attempts but those that were asked to stop, which say nothing against the run."""
+        return self.num_attempts - len(list(self.path.glob("attempts/*/interrupted")))
+
     def claim(self, config: RunConfig) -> "Attempt | None":
         """The right to run it, or None if it is done or another process is at it.
 
@@ -154,7 +162,12 @@ class RunFolder:
 
 
 class Attempt:
-    """One try at a run, as a context: leaving it without ``publish`` or ``fail`` hands the run back unfinished."""
+    """One try at a run, as a context: leaving it without ``publish`` or ``fail`` hands the run back unfinished.
+
+    Attributes:
+        seconds: wall time of the attempt, and what the attempt that it went on from had taken up to there.
+        cpu_seconds: the same of the CPU.
+    """
 
     def __init__(self, run: RunFolder, lease: Lease, config: RunConfig) -> None:
         self.run = run
@@ -162,7 +175,7 @@ class Attempt:
         self._lease = lease
         self._config = config
         self._started = time.perf_counter()
-        self._start_cpu = time.process_time()
+        self._started_cpu = time.process_time()
         self._rows: Any = None
 
     def __enter__(self) -> Self:
@@ -179,12 +192,30 @@ class Attempt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._rows.close()
+        if kind is KeyboardInterrupt:
+            with contextlib.suppress(OSError):  # a full disk; then this counts as a try
+                (self.folder / "interrupted").touch()
         self._lease.__exit__(kind, error, trace)
 
     @property
     def seconds(self) -> float:
-        """Wall time since the attempt began."""
         return time.perf_counter() - self._started
+
+    @property
+    def cpu_seconds(self) -> float:
+        return time.process_time() - self._started_cpu
+
+    def earlier(self) -> list[Path]:
+        """Folders of the run's earlier attempts, newest first."""
+        numbers = (int(path.name) for path in self.folder.parent.glob("*") if path.name.isdecimal())
+        earlier = sorted((number for number in numbers if number < self._lease.number), reverse=True)
+        return [self.folder.with_name(f"{number:04d}") for number in earlier]
+
+    def go_on(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
+        """Begin with the rows that an earlier attempt measured, and with the time that they took."""
+        self.write_rows(rows)
+        self._started -= seconds
+        self._started_cpu -= cpu_seconds
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         write_json(self.folder / "manifest.json", manifest)
@@ -195,13 +226,22 @@ class Attempt:
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
         self._rows.flush()
 
+    def sync_rows(self) -> None:
+        """Wait until the rows so far are on the disk.
+
+        Raises:
+            LeaseLostError: another process took the run over meanwhile.
+        """
+        self._lease.check()
+        os.fsync(self._rows.fileno())
+
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
         """Make the result the run's, once and for all.
 
         Raises:
             LeaseLostError: another process took the run over meanwhile.
         """
-        rows = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        rows = read_rows(self.folder)
         pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
         write_json(
             self.folder / "result.json",
@@ -211,7 +251,7 @@ class Attempt:
                 "attempt": self._lease.number,
                 "metrics": {name: asdict(metric) for name, metric in metrics.items()},
                 "seconds": self.seconds,
-                "cpu_seconds": time.process_time() - self._start_cpu,
+                "cpu_seconds": self.cpu_seconds,
                 **more,
             },
         )
@@ -223,6 +263,12 @@ class Attempt:
 
     def fail(self, failure: Failure, traceback_text: str) -> None:
         write_json(self.folder / "failure.json", {**asdict(failure), "traceback": traceback_text})
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """An attempt's metric rows; a last line that a kill cut off is left out."""
+    whole, _, _ = (folder / "metrics.jsonl").read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -1,8 +1,8 @@
 """One run, start to finish: prepare, train, evaluate, record."""
 
+import contextlib
 import os
 import platform
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from aimv2.code import digest, git_commit
 from aimv2.config import RunConfig
 from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
@@ -23,28 +24,40 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network, build, num_parameters
 from aimv2.record import Attempt, Failure, write_json, write_text
+from aimv2.training import checkpoint
+from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.loop import Row, train
 
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
 def execute(
-    attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None] = lambda rows: None
+    attempt: Attempt,
+    config: RunConfig,
+    on_rows: Callable[[list[Row]], None] = lambda rows: None,
+    interrupts: Interrupts | None = None,
 ) -> Failure | None:
     """Train, evaluate and publish the run that the attempt holds, or record why that failed.
+
+    It goes on from the newest checkpoint of the run's earlier attempts.
 
     Returns:
         None when the result is published, else the failure, which is also in the attempt's ``failure.json`` if that
         could be written.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop, and handed the run back.
+        LeaseLostError: another process took the run over.
     """
     try:
         with attempt:
             try:
-                _train_and_evaluate(attempt, config, on_rows)
+                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts())
             except LeaseLostError:
                 raise
             except Exception as error:
@@ -56,19 +69,25 @@ def execute(
     return None
 
 
-def _train_and_evaluate(attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None]) -> None:
+def _train_and_evaluate(
+    attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None], interrupts: Interrupts
+) -> None:
     torch.set_num_threads(config.threads)
     train_pairs, held_out, tokenizer = prepare(config.data, config.model)
     model = build(config).to(config.device)
-    attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out))
-    flops = train(
-        config,
-        model,
-        TrainBatches(config, train_pairs, tokenizer),
-        attempt=attempt,
-        held_out=held_out_curve(held_out, tokenizer, config),
-        on_rows=on_rows,
-    )
+    start = _earlier_progress(attempt)
+    attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))
+    with interrupts.deferred():
+        flops = train(
+            config,
+            model,
+            TrainBatches(config, train_pairs, tokenizer),
+            attempt=attempt,
+            held_out=held_out_curve(held_out, tokenizer, config),
+            on_rows=on_rows,
+            start=start,
+            interrupts=interrupts,
+        )
     train_seconds = attempt.seconds
     metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
     shown = held_out.subset(config.evaluation.num_examples)
@@ -77,6 +96,17 @@ def _train_and_evaluate(attempt: Attempt, config: RunConfig, on_rows: Callable[[
     write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
     _save_weights(model, attempt.folder / "weights.safetensors")
     attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
+    with contextlib.suppress(OSError):  # the run is done, whatever lies about
+        for folder in (attempt.folder, *attempt.earlier()):
+            checkpoint.remove(folder)
+
+
+def _earlier_progress(attempt: Attempt) -> Checkpoint | None:
+    """What the run's earlier attempts leave to go on from; its rows are then this attempt's too."""
+    start = checkpoint.find(attempt.earlier())
+    if start is not None:
+        attempt.go_on(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+    return start
 
 
 def _save_weights(model: Network, path: Path) -> None:
@@ -89,11 +119,14 @@ def _save_weights(model: Network, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def manifest(config: RunConfig, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs) -> dict[str, Any]:
-    """Where, with what and on which data the run was done."""
+def manifest(
+    config: RunConfig, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs, start: Checkpoint | None
+) -> dict[str, Any]:
+    """Where, with what and on which data the run was done, and which attempt's checkpoint it went on from."""
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},
+        "code": digest(),
         "commit": git_commit(),
         "command": sys.argv,
         "host": platform.node(),
@@ -104,23 +137,8 @@ def manifest(config: RunConfig, tokenizer: CaptionTokenizer, train_pairs: Pairs,
         "held_out_pairs": len(held_out),
         "tokenizer": tokenizer.fingerprint,
         "parameters": num_parameters(config),
+        "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }
-
-
-@lru_cache
-def git_commit() -> str:
-    """The commit that the code is at, with ``+changes`` where the tree differs from it; empty outside a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return described.stdout.strip()
 
 
 @lru_cache

@@ -22,7 +22,7 @@ from aimv2.prefix import PrefixLaw
 
 SIGNATURE_VERSION = 1
 # A label, or speed and place: they change no result. The tokenizer counts by its content, in data.fingerprint.
-NOT_IDENTITY = ("scale", "device", "loader.*", "log.*", "data.cache_dir", "data.tokenizer")
+NOT_IDENTITY = ("scale", "device", "loader.*", "log.*", "checkpoint.*", "data.cache_dir", "data.tokenizer")
 # Fields younger than the first stored runs, with what those runs did; left out of the name while they hold it.
 ADDED = {
     "model.encoder.norm": "rms",

@@ -29,9 +29,9 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
 
     Raises:
         KeyboardInterrupt: after the workers have handed back what they were doing.
-        UsageError: no worker can work here; the message says why.
+        UsageError: no worker can work here, or the code that they would run was changed; the message says why.
     """
-    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_attempts) for name in plan.remaining()]
+    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in plan.remaining()]
     started = time.perf_counter()
     reports: list[WorkerReport] = []
     num_idle = 0
@@ -42,9 +42,12 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
                 time.sleep(POLL_SECONDS)
                 continue
             before = plan.num_attempts()
-            reports += _work(still_open, plan, executor, board, console)
-            # Once may be chance: another launch held the runs and has just handed them back.
-            num_idle = num_idle + 1 if plan.num_attempts() == before else 0
+            ended = _work(still_open, plan, executor, board, console)
+            reports += ended
+            # Once may be chance: another launch held the runs and has just handed them back. And who is out of time
+            # without a try has waited for a seat.
+            is_idle = plan.num_attempts() == before and not any(report.was_out_of_time for report in ended)
+            num_idle = num_idle + 1 if is_idle else 0
             if num_idle == MAX_IDLE:
                 raise UsageError(f"workers end before they try a run; their logs are in {plan.runs_dir / 'workers'}")
     if done := sum(len(report.done) for report in reports):

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config import CHECKED, RunConfig
 from aimv2.errors import UsageError
+from sweeps.freeze import freeze
 from sweeps.room import room
 from sweeps.worker import Task, work
 
@@ -30,10 +31,13 @@ class ExecutorConfig:
 
     Attributes:
         workers: how many; None is as many as the machine has room for (cores, memory, GPUs).
+        minutes: a worker's time; None is no limit. When it is nearly up the worker keeps a checkpoint, hands its run
+            back and ends, and another is started while there are runs to do.
     """
 
     cluster: Literal["debug", "local"]
     workers: int | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
 
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
         """Workers for these runs.
@@ -60,7 +64,11 @@ def start_workers(
 ) -> None:
     """Start workers, no more than there are tasks, and append them to ``jobs`` as they start.
 
-    A worker does many runs, since submitit starts all it is given at once.
+    A worker does many runs, since submitit starts all it is given at once. Processes import the code as it was at
+    launch; in this process (debug) it is what it is.
+
+    Raises:
+        UsageError: the copy of the code in the runs' folder was changed.
     """
     run = tasks[0].config
     # A folder of its own: submitit names local jobs by their process, and numbers come back.
@@ -71,10 +79,11 @@ def start_workers(
         import torch
 
         executor.update_parameters(gpus_per_node=torch.cuda.device_count())  # or submitit hides them all
-    with _threads(run.threads), _deaf_to_interrupts():
+    wanted = _threads(run.threads) | (_imports(freeze(runs_dir)) if config.cluster == "local" else {})
+    with _environment(wanted), _deaf_to_interrupts():
         for _ in range(min(config.num_workers([task.config for task in tasks]), len(tasks))):
-            arguments = (tasks, runs_dir) if config.cluster == "local" else (tasks, runs_dir, on_rows)
-            jobs.append(executor.submit(work, *arguments))
+            shown = None if config.cluster == "local" else on_rows  # another process cannot call it
+            jobs.append(executor.submit(work, tasks, runs_dir, shown, config.minutes))
 
 
 def stop_workers(jobs: Sequence["submitit.Job[Any]"]) -> bool:
@@ -102,11 +111,23 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _threads(number: int) -> dict[str, str]:
+    """As many threads as said in every library, and no tokenizer pool beside them."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return dict.fromkeys(names, str(number)) | {"TOKENIZERS_PARALLELISM": "false"}
+
+
+def _imports(code: Path) -> dict[str, str]:
+    """Our packages from that folder, before all others. submitit names ``work`` and does not send it along, so this
+    decides what a worker runs."""
+    others = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(code), *([others] if others else [])])
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}  # safe: without the folder that the launcher stands in
+
+
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Environment of the workers: as many threads as said in every library, and no tokenizer pool beside them."""
-    wanted = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(number))
-    wanted["TOKENIZERS_PARALLELISM"] = "false"
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    """These variables, for processes started here."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -1,7 +1,6 @@
 """python sweeps/launch.py sweep=prefix_ratio: run a study, each of its runs once, and write its report."""
 
 import dataclasses
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError, unknown
+from aimv2.interrupt import Interrupts
 from aimv2.paths import value_at
 from aimv2.scales import SCALES
 from sweeps.board import described_sweeps, print_failures, print_plan
@@ -27,7 +27,6 @@ from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, ExecutorConfig
 from sweeps.plan import Plan
 from sweeps.price import Limit, Speed, check_limits, price, read_limits
-from sweeps.worker import interrupt
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -47,6 +46,7 @@ sweeps, with their price at scale=demo:
   budget=2h                    refuse a plan above it; s, min, h, d on the wall, FLOPs to EFLOPs, MB to TB
   executor=local|debug         worker processes, or all in this process
   executor.workers=1           how many
+  executor.minutes=60          a worker's time, after which the next goes on from its checkpoint
   dry_run=true                 print the plan and its price, run nothing
   runs_dir=runs reports_dir=reports
   debug=true                   show the traceback of an error
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
         return 0 if arguments else 2
-    signal.signal(signal.SIGTERM, interrupt)
-    return guarded(partial(launch, arguments), debug="debug=true" in arguments)
+    with Interrupts().listening():
+        return guarded(partial(launch, arguments), debug="debug=true" in arguments)
 
 
 def launch(arguments: Sequence[str]) -> int:

@@ -9,7 +9,6 @@ with a seed that the study does not use, and is no comparison itself.
 
 import hashlib
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -32,12 +31,12 @@ from aimv2.cli import guarded
 from aimv2.compose import compose, run_config
 from aimv2.config import CHECKED, RunConfig, from_dict, to_dict
 from aimv2.errors import UsageError
+from aimv2.interrupt import Interrupts
 from aimv2.record import RunFolder
 from aimv2.signature import identity
 from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, ExecutorConfig
 from sweeps.plan import Plan
-from sweeps.worker import interrupt
 
 SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
 USAGE = f"""usage: python sweeps/search.py search=NAME [key=value ...]
@@ -87,8 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(USAGE, end="")
         return 0 if arguments else 2
-    signal.signal(signal.SIGTERM, interrupt)
-    return guarded(partial(search, arguments), debug="debug=true" in arguments)
+    with Interrupts().listening():
+        return guarded(partial(search, arguments), debug="debug=true" in arguments)
 
 
 def search(arguments: Sequence[str]) -> int:

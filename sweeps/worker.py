@@ -1,7 +1,6 @@
 """A worker: claim a run, do it, and go on to the next, until none is left to claim."""
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,11 +9,13 @@ from typing import Any
 
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError
+from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError
 from aimv2.record import RunFolder
 from sweeps.slots import seats
 
 SEAT_POLL_SECONDS = 0.5
+RESERVE_SECONDS = 60.0  # of a worker's time, for the step under way and a checkpoint; no more than a tenth of it
 TRIES = 2  # of a run whose worker dies without a word: once more, for it may not have been the run's fault
 
 
@@ -23,12 +24,12 @@ class Task:
     """A run to do.
 
     Attributes:
-        attempts: how many there had been at launch: a launch tries a failed run once more, not again and again.
+        tries: how many there had been at launch: a launch tries a failed run once more, not again and again.
     """
 
     name: str
     config: RunConfig
-    attempts: int
+    tries: int
 
     def is_open(self, runs_dir: Path) -> bool:
         """Whether it is still to be done by this launch, or being done."""
@@ -36,7 +37,7 @@ class Task:
         state = run.state()
         if state in ("done", "running"):
             return state == "running"
-        tried = run.num_attempts - self.attempts
+        tried = run.num_tries - self.tries
         return tried < (1 if state == "failed" else TRIES)
 
 
@@ -45,6 +46,8 @@ class WorkerReport:
     """What a worker did, and the CPU seconds that it and its loader processes took.
 
     Attributes:
+        was_interrupted: by a signal.
+        was_out_of_time: it ended because its time was nearly up.
         problem: why it could not go on, if that is nothing of a single run (the runs' folder cannot be written, say).
     """
 
@@ -52,45 +55,65 @@ class WorkerReport:
     failed: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     was_interrupted: bool = False
+    was_out_of_time: bool = False
     problem: str = ""
 
 
 def work(
-    tasks: list[Task], runs_dir: Path, on_rows: Callable[[list[dict[str, Any]]], None] | None = None
+    tasks: list[Task],
+    runs_dir: Path,
+    on_rows: Callable[[list[dict[str, Any]]], None] | None = None,
+    minutes: float | None = None,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
 
-    An interrupt (SIGINT or SIGTERM) hands the run under way back and ends the worker in good order.
+    A signal (SIGINT, SIGTERM, SIGUSR2) or the end of its time makes it keep a checkpoint, hand the run under way back
+    and end in good order. A run that is being evaluated is finished when the time ends, but not after a signal.
 
     Args:
         on_rows: called with each group of new metric rows, for a display in the same process.
+        minutes: the worker's time; None is no limit.
     """
-    # First of all: until then submitit swallows SIGTERM.
-    signal.signal(signal.SIGTERM, interrupt)
     before = _cpu_seconds()
-    report = WorkerReport()
+    report, interrupts = WorkerReport(), Interrupts()
+    if minutes is not None:
+        interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
     try:
-        while any(task.is_open(runs_dir) for task in tasks):
-            with seats(tasks[0].config.threads) as seated:
-                if seated:
-                    _work_seated(tasks, runs_dir, report, on_rows or (lambda rows: None))
-                    break
-            time.sleep(SEAT_POLL_SECONDS)
+        with interrupts.listening():  # until then submitit swallows SIGTERM and SIGUSR2
+            _work_once_seated(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts)
     except KeyboardInterrupt:
-        report.was_interrupted = True
+        pass
     except (UsageError, OSError) as error:
         report.problem = str(error)
+    report.was_interrupted = interrupts.was_signalled
+    report.was_out_of_time = interrupts.is_out_of_time
     report.cpu_seconds = _cpu_seconds() - before
     return report
 
 
-def interrupt(signum: int, frame: object) -> None:
-    """A signal handler that does what Ctrl-C does."""
-    raise KeyboardInterrupt
+def _work_once_seated(
+    tasks: list[Task],
+    runs_dir: Path,
+    report: WorkerReport,
+    on_rows: Callable[[list[dict[str, Any]]], None],
+    interrupts: Interrupts,
+) -> None:
+    while any(task.is_open(runs_dir) for task in tasks):
+        with seats(tasks[0].config.threads) as seated:
+            if seated:
+                _work_seated(tasks, runs_dir, report, on_rows, interrupts)
+                return
+        if interrupts.is_requested:
+            return
+        time.sleep(SEAT_POLL_SECONDS)
 
 
 def _work_seated(
-    tasks: list[Task], runs_dir: Path, report: WorkerReport, on_rows: Callable[[list[dict[str, Any]]], None]
+    tasks: list[Task],
+    runs_dir: Path,
+    report: WorkerReport,
+    on_rows: Callable[[list[dict[str, Any]]], None],
+    interrupts: Interrupts,
 ) -> None:
     from aimv2.run import execute
 
@@ -101,10 +124,14 @@ def _work_seated(
         if attempt is None:
             continue
         try:
-            failure = execute(attempt, task.config, on_rows)
+            failure = execute(attempt, task.config, on_rows, interrupts)
         except LeaseLostError:
-            continue
-        (report.done if failure is None else report.failed).append(task.name)
+            pass
+        else:
+            (report.done if failure is None else report.failed).append(task.name)
+        # Asked after a run and not before: however short its time is, a seated worker takes a run one step further.
+        if interrupts.is_requested:
+            return
 
 
 def _cpu_seconds() -> float:

@@ -1,6 +1,7 @@
 """The training loop, top to bottom: one for every arm of every study."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,11 @@ from aimv2.config import RunConfig
 from aimv2.cost import train_flops
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.errors import RunFailedError
+from aimv2.interrupt import Interrupts
 from aimv2.model.network import Network
 from aimv2.objectives import objective
 from aimv2.record import Attempt
+from aimv2.training.checkpoint import Checkpoint, Progress, keep
 from aimv2.training.device import autocast
 from aimv2.training.optimizer import build_optimizer, set_learning_rate
 from aimv2.training.schedule import learning_rate
@@ -29,19 +32,25 @@ def train(
     attempt: Attempt,
     held_out: Callable[[Network], Row],
     on_rows: Callable[[list[Row]], None],
+    start: Checkpoint | None = None,
+    interrupts: Interrupts | None = None,
 ) -> int:
     """Train the model in place for the whole budget.
 
     Args:
-        attempt: receives a metric row per step.
+        attempt: receives a metric row per step, and checkpoints by the clock.
         held_out: values of the model now for the held-out curve, by name; asked at ``evaluation.curve_points`` places.
         on_rows: called with each group of new rows, for a progress display.
+        start: what to go on from; None starts anew. Its rows are not written again.
+        interrupts: asked after each step whether to stop there.
 
     Returns:
         training FLOPs, forward and backward.
 
     Raises:
         RunFailedError: a loss or gradient is not finite; the message names the step.
+        KeyboardInterrupt: it was asked to stop, and has kept a checkpoint.
+        OSError: a checkpoint or a row could not be written.
     """
     device = torch.device(config.device)
     goal = objective(config.objective.name)
@@ -52,15 +61,26 @@ def train(
     points = config.evaluation.curve_points
     curve_steps = {round(i * num_steps / (points - 1)) for i in range(points)}
     pending: list[tuple[Row, dict[str, Tensor]]] = []
-    num_supervised = 0
+    asked = interrupts or Interrupts()
+    progress = Progress() if start is None else start.progress
+    first_step, num_supervised = progress.step, progress.num_supervised
 
     if num_steps == 0:
         return 0
-    first = {"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds}
-    attempt.write_rows([first | held_out(model)])
+    if start is None:
+        first = {"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds}
+        attempt.write_rows([first | held_out(model)])
+    else:
+        start.restore(model, optimizer)
     model.train()
+    kept_at = time.monotonic()
+
+    def is_due() -> bool:
+        return asked.is_requested or time.monotonic() - kept_at >= config.checkpoint.every_seconds
+
     read_at = attempt.seconds
-    for step, batch in enumerate(loader(batches, first_step=0, pin_memory=device.type == "cuda")):
+    remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
+    for step, batch in enumerate(remaining, start=first_step):
         num_supervised += len(batch.supervised_N)
         batch = batch.to(device)
         step_rate = rate(step / num_steps)
@@ -84,7 +104,7 @@ def train(
         }
         # The values stay on the device until the next read-back, so that no step waits for it.
         pending.append((row, measured | {"gradient_norm": gradient_norm}))
-        if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps:
+        if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
             rows = _read_back(pending)
             seconds = attempt.seconds - read_at
             for row in rows:
@@ -97,6 +117,12 @@ def train(
             attempt.write_rows(rows)
             on_rows(rows)
             read_at = attempt.seconds
+        if not pending and is_due():
+            attempt.sync_rows()
+            keep(attempt.folder, model, optimizer, Progress(done, num_supervised, attempt.seconds, attempt.cpu_seconds))
+            kept_at = time.monotonic()
+            if asked.is_requested:
+                raise KeyboardInterrupt
     return train_flops(parts, config.budget.samples, num_supervised)
 
 

@@ -49,7 +49,15 @@ def test_a_later_field_counts_once_it_differs(key):
 
 @given(st.sampled_from(sorted(flatten(to_dict(demo())))))
 def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key):
-    place = ("scale", "device", "loader.num_workers", "log.every_steps", "data.cache_dir", "data.tokenizer")
+    place = (
+        "scale",
+        "device",
+        "loader.num_workers",
+        "log.every_steps",
+        "checkpoint.every_seconds",
+        "data.cache_dir",
+        "data.tokenizer",
+    )
     other = {
         "device": "cpu",
         "data.cache_dir": "elsewhere",

@@ -47,10 +47,18 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan, t
 
 def test_a_run_that_kills_its_worker_is_tried_twice(tiny, tmp_path, plan):
     cell = plan.cells[0]
-    run, task = RunFolder(tmp_path, cell.name), Task(cell.name, cell.config, attempts=0)
+    run, task = RunFolder(tmp_path, cell.name), Task(cell.name, cell.config, tries=0)
     for _ in range(2):
         assert task.is_open(tmp_path)
         with run.claim(cell.config):
             assert task.is_open(tmp_path), "it is being done"
     assert not task.is_open(tmp_path)
-    assert Task(cell.name, cell.config, attempts=2).is_open(tmp_path), "another launch tries again"
+    assert Task(cell.name, cell.config, tries=2).is_open(tmp_path), "another launch tries again"
+
+
+def test_workers_that_run_out_of_time_are_followed_by_others_until_all_is_done(plan):
+    do_runs(plan, ExecutorConfig(cluster="debug", minutes=1e-6), Console())
+    assert plan.remaining() == []
+    assert plan.num_attempts() == 6, "a step an attempt, and one to evaluate"
+    for run in plan.runs.values():
+        assert list(run.metrics()["step"]) == [0, 1, 2]

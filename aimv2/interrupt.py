@@ -1,0 +1,71 @@
+"""Being asked to stop: by a signal, or because the time is nearly up."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+
+class Interrupts:
+    """Whether this process was asked to stop.
+
+    A signal raises KeyboardInterrupt at once, but for the training loop (``deferred``), which asks after each step and
+    keeps a checkpoint first. Whoever asks to stop may ask again and again; only a second Ctrl-C is taken as impatience.
+
+    Attributes:
+        was_signalled: one of SIGNALS has come.
+    """
+
+    def __init__(self) -> None:
+        self.was_signalled = False
+        self._is_deferring = False
+        self._deadline = math.inf
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the deadline has passed. No clock rings: a loop that can stop has to ask."""
+        return time.monotonic() >= self._deadline
+
+    @property
+    def is_requested(self) -> bool:
+        return self.was_signalled or self.is_out_of_time
+
+    def until(self, deadline: float) -> None:
+        """Count as requested from then on, in seconds of ``time.monotonic``."""
+        self._deadline = deadline
+
+    @contextmanager
+    def listening(self) -> Iterator[Self]:
+        """Handle the signals within the context. A process that ignores SIGINT, as workers do, goes on ignoring it."""
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in heard}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within the context a signal is only remembered.
+
+        Raises:
+            KeyboardInterrupt: at the end, for a signal that came and that nobody asked about.
+        """
+        self._is_deferring = True
+        try:
+            yield
+        finally:
+            self._is_deferring = False
+        if self.was_signalled:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: object) -> None:
+        is_first, self.was_signalled = not self.was_signalled, True
+        # A repeated SIGTERM must not tear up the clean-up that the first has begun.
+        if not self._is_deferring if is_first else number == signal.SIGINT:
+            raise KeyboardInterrupt

@@ -1,0 +1,59 @@
+"""Workers that are asked to stop."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+
+from aimv2.record import RunFolder
+from aimv2.signature import signature
+from sweeps.worker import Task, work
+
+
+@pytest.fixture
+def tasks(tiny):
+    configs = [replace(tiny, seed=seed) for seed in (0, 1)]
+    return [Task(signature(config), config, tries=0) for config in configs]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_signal_makes_it_keep_a_checkpoint_and_hand_its_run_back(tasks, tmp_path, number):
+    def stop(rows):
+        if rows[-1]["step"] == 1:
+            os.kill(os.getpid(), number)
+
+    report = work(tasks, tmp_path, stop)
+    assert report.was_interrupted
+    assert (report.done, report.failed, report.problem) == ([], [], "")
+    stopped, untried = (RunFolder(tmp_path, task.name) for task in tasks)
+    assert stopped.state() == "new"
+    assert (stopped.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert untried.num_attempts == 0
+
+    again = work(tasks, tmp_path)
+    assert not again.was_interrupted
+    assert again.done == [task.name for task in tasks]
+    assert list(stopped.metrics()["step"]) == [0, 1, 2]
+
+
+def test_it_ends_in_good_order_before_its_time_does(tasks, tmp_path):
+    minutes, started = 0.05, time.monotonic()
+
+    def slow(rows):
+        if rows[-1]["step"] == 1:
+            time.sleep(max(0, started + 60 * minutes * 0.9 - time.monotonic()))
+
+    report = work(tasks, tmp_path, slow, minutes)
+    assert report.was_out_of_time
+    assert not report.was_interrupted
+    assert time.monotonic() - started < 60 * minutes
+    assert report.done == []
+    run = RunFolder(tmp_path, tasks[0].name)
+    assert (run.state(), run.num_attempts, run.num_tries) == ("new", 1, 0)
+    assert tasks[0].is_open(tmp_path), "running out of time is no failed try"
+
+
+def test_without_a_limit_its_time_never_ends(tasks, tmp_path):
+    assert not work(tasks[:1], tmp_path).was_out_of_time
