@@ -67,5 +67,6 @@ class Interrupts:
     def _handle(self, number: int, frame: object) -> None:
         is_first, self.was_signalled = not self.was_signalled, True
         # A repeated SIGTERM must not tear up the clean-up that the first has begun.
-        if not self._is_deferring if is_first else number == signal.SIGINT:
+        acts_at_once = not self._is_deferring if is_first else number == signal.SIGINT
+        if acts_at_once:
             raise KeyboardInterrupt

@@ -157,23 +157,26 @@ def test_a_whole_run_that_was_stopped_reports_the_same(long, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_a_killed_process_goes_on_bitwise(tmp_path, cache_dir):
-    """kill -9 in the middle of the training, as it is typed."""
+def test_a_process_that_is_stopped_and_then_killed_goes_on_bitwise(tmp_path, cache_dir):
+    """SIGTERM, then kill -9, each in the middle of the training, as it is typed."""
     command = [
         *(sys.executable, "-m", "aimv2", "train", f"data.cache_dir={cache_dir}", "data.sources=[fontawesome,openmoji]"),
-        *("budget.samples=1600", "budget.batch_size=8", "model.image_px=16", "data.render_px=24", "model.patch_px=4"),
+        *("budget.samples=3200", "budget.batch_size=8", "model.image_px=16", "data.render_px=24", "model.patch_px=4"),
         *("model.encoder.depth=1", "model.decoder.depth=1", "evaluation.num_pairs=32", "evaluation.curve_pairs=16"),
         *("evaluation.curve_points=2", "evaluation.probe.epochs=1", "checkpoint.every_seconds=0.2"),
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 120
-    while not (kept := list(tmp_path.glob("runs/*/attempts/0001/checkpoint.safetensors"))):
-        assert time.monotonic() < deadline, "no checkpoint"
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    for attempt, (number, status) in enumerate([(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)], start=1):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 120
+        while not (kept := list(tmp_path.glob(f"runs/*/attempts/{attempt:04d}/checkpoint.safetensors"))):
+            assert time.monotonic() < deadline, "no checkpoint"
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(number)
+        output = process.communicate()[0]
+        assert process.returncode == status, output
+        assert (b"from the last checkpoint on" in output) == (number == signal.SIGTERM)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stdout + again.stderr
 
@@ -181,6 +184,9 @@ def test_a_killed_process_goes_on_bitwise(tmp_path, cache_dir):
     parted, config = RunFolder(tmp_path / "runs", name), from_dict(read_json(kept[0].parents[2] / "config.json"))
     step = read_json(parted.file("manifest.json"))["resumed"]["step"]
     assert 0 < step < config.budget.num_steps
+    stopped_at = read_json(kept[0].parent / "manifest.json")["resumed"]["step"]
+    first_rows = read_rows(kept[0].parents[1] / "0001")
+    assert first_rows[-1]["step"] == stopped_at < step, "SIGTERM loses nothing"
     whole = RunFolder(tmp_path / "untouched", name)
     assert execute(whole.claim(config), config) is None
     assert same(load_file(parted.file("weights.safetensors")), load_file(whole.file("weights.safetensors")))
