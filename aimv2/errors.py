@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
+
+Cause = Literal["out of memory", "not finite", "node", "time", "data", "bug", "lease lost"]
 
 
 class UsageError(ValueError):
@@ -18,7 +21,7 @@ class RunFailedError(RuntimeError):
         cause: a short name to group failures by, such as ``not finite``.
     """
 
-    def __init__(self, cause: str, message: str) -> None:
+    def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(message)
         self.cause = cause
 

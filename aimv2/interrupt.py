@@ -1,11 +1,13 @@
-"""Being asked to stop: by a signal, or because the time is nearly up."""
+"""Being asked to stop: by a signal, by somebody who says so in a file, or because the time is nearly up."""
 
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
+
+ASK_SECONDS = 2.0  # between two looks at what lies on a disk
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -24,6 +26,9 @@ class Interrupts:
         self.was_signalled = False
         self._is_deferring = False
         self._deadline = math.inf
+        self._is_told: Callable[[], bool] = lambda: False
+        self._asked_at = -math.inf
+        self._was_told = False
 
     @property
     def is_out_of_time(self) -> bool:
@@ -32,7 +37,16 @@ class Interrupts:
 
     @property
     def is_requested(self) -> bool:
-        return self.was_signalled or self.is_out_of_time
+        return self.was_signalled or self.is_out_of_time or self._ask()
+
+    def when(self, is_told: Callable[[], bool]) -> None:
+        """Count as requested from when this is true; it is asked every ASK_SECONDS at most."""
+        self._is_told, self._asked_at, self._was_told = is_told, -math.inf, False
+
+    def _ask(self) -> bool:
+        if not self._was_told and time.monotonic() - self._asked_at >= ASK_SECONDS:
+            self._asked_at, self._was_told = time.monotonic(), self._is_told()
+        return self._was_told
 
     def until(self, deadline: float) -> None:
         """Count as requested from then on, in seconds of ``time.monotonic``."""

@@ -18,7 +18,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from typing import Any, Literal, Self
 import pandas as pd
 
 from aimv2.config import RunConfig, to_dict
-from aimv2.errors import UsageError
+from aimv2.errors import Cause, UsageError
 from aimv2.lease import Lease, LeaseLostError, claim, is_held, latest_attempt
 from aimv2.signature import signature
 
@@ -52,9 +52,15 @@ def lower_is_better(metric: str) -> bool:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt has no result: a short cause to group by, and a sentence."""
+    """Why an attempt has no result: a short cause to group by, and a sentence.
 
-    cause: str
+    Attributes:
+        cause: ``out of memory``; ``not finite``; ``node``, the disk or the host, or the process died without a word;
+            ``time``, it was asked to stop and goes on from its checkpoint; ``data``, something read is missing or
+            broken; ``bug``, anything else; ``lease lost``, which is recorded nowhere, for then another has the run.
+    """
+
+    cause: Cause
     message: str
 
 
@@ -128,12 +134,16 @@ class RunFolder:
         return result
 
     def failure(self) -> Failure | None:
-        """Of the latest attempt."""
+        """Why the latest attempt, which is over, has no result; None if there was none."""
         attempt = latest_attempt(self.path)
-        if attempt is None or not (attempt / "failure.json").exists():
+        if attempt is None:
             return None
-        recorded = read_json(attempt / "failure.json")
-        return Failure(recorded["cause"], recorded["message"])
+        if (attempt / "failure.json").exists():
+            recorded = read_json(attempt / "failure.json")
+            return Failure(recorded["cause"], recorded["message"])
+        if (attempt / "interrupted").exists():
+            return Failure("time", "it was asked to stop, or its time was up; it goes on from its checkpoint")
+        return Failure("node", "it ended without a word: killed, or out of memory?")
 
     def file(self, name: str) -> Path:
         """A file of the attempt that made the result."""
@@ -167,6 +177,7 @@ class Attempt:
     Attributes:
         seconds: wall time of the attempt, and what the attempt that it went on from had taken up to there.
         cpu_seconds: the same of the CPU.
+        working_seconds: wall time of this attempt in training and evaluation.
     """
 
     def __init__(self, run: RunFolder, lease: Lease, config: RunConfig) -> None:
@@ -176,6 +187,7 @@ class Attempt:
         self._config = config
         self._started = time.perf_counter()
         self._started_cpu = time.process_time()
+        self.working_seconds = 0.0
         self._rows: Any = None
 
     def __enter__(self) -> Self:
@@ -204,6 +216,15 @@ class Attempt:
     @property
     def cpu_seconds(self) -> float:
         return time.process_time() - self._started_cpu
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Count the context as training or evaluation."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.working_seconds += time.perf_counter() - started
 
     def earlier(self) -> list[Path]:
         """Folders of the run's earlier attempts, newest first."""

@@ -21,7 +21,7 @@ from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import Pairs, prepare
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.errors import RunFailedError
+from aimv2.errors import Cause, RunFailedError, UsageError
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.interrupt import Interrupts
@@ -77,7 +77,7 @@ def _train_and_evaluate(
     model = build(config).to(config.device)
     start = _earlier_progress(attempt)
     attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))
-    with interrupts.deferred():
+    with attempt.working(), interrupts.deferred():
         flops = train(
             config,
             model,
@@ -89,9 +89,10 @@ def _train_and_evaluate(
             interrupts=interrupts,
         )
     train_seconds = attempt.seconds
-    metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
-    shown = held_out.subset(config.evaluation.num_examples)
-    written = examples(model, shown, tokenizer, config) if isinstance(model, EncoderDecoder) else []
+    with attempt.working():
+        metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
+        shown = held_out.subset(config.evaluation.num_examples)
+        written = examples(model, shown, tokenizer, config) if isinstance(model, EncoderDecoder) else []
     write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
     _save_weights(model, attempt.folder / "weights.safetensors")
@@ -156,14 +157,14 @@ def hardware(device: str) -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception) -> Cause:
     if isinstance(error, RunFailedError):
         return error.cause
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out of memory"
     if isinstance(error, OSError | SafetensorError):
-        return "files"
-    return "error"
+        return "node"
+    return "data" if isinstance(error, UsageError) else "bug"
 
 
 def _sentence(error: Exception) -> str:

@@ -69,7 +69,7 @@ def palette(study: Study) -> dict[str, tuple[float, float, float]]:
 def learning_curves(study: Study, curves: pd.DataFrame, column: str) -> Figure:
     """A held-out value by samples seen, mean over seeds with its 95 % interval; the second half again, closer. Arms
     that have no such value are left out."""
-    points = curves.dropna(subset=[column])
+    points = curves[curves["arm"].isin(list(study.arms))].dropna(subset=[column])
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half"), strict=True):
         shown = points[points["samples"] >= start * points["samples"].max()]
@@ -125,7 +125,9 @@ def paired_differences(study: Study, evidence: Evidence, differences: Mapping[st
 def pixel_losses(study: Study, evidence: Evidence) -> Figure:
     """Pixel loss of every arm at the same fixed prefixes."""
     chosen = evidence.metrics[evidence.metrics["metric"].isin(_metrics(evidence, "pixel_loss_"))]
-    chosen = chosen[chosen["arm"] != UNTRAINED].assign(prefix=lambda t: t["metric"].str.removeprefix("pixel_loss_"))
+    chosen = chosen[chosen["arm"].isin(list(study.arms))].assign(
+        prefix=lambda t: t["metric"].str.removeprefix("pixel_loss_")
+    )
     figure, axis = plt.subplots(figsize=(8.5, 4), layout="constrained")
     sns.pointplot(
         chosen,

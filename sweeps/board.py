@@ -26,8 +26,8 @@ from sweeps.price import Price, Speed, price
 
 LINE_SECONDS = 30.0
 MAX_SHOWN_SEEDS = 12
+NEVER_TRIED = Failure("node", "no worker tried it")
 MAX_SHOWN_VALUES = 4
-DIED = Failure("worker died", "it ended without a word; killed, or out of memory?")
 
 
 class Board:
@@ -202,7 +202,7 @@ def print_failures(console: Console, plan: Plan) -> bool:
         run = plan.runs[cell.name]
         if not run.is_done:
             has_failed = True
-            failure = run.failure() or DIED
+            failure = run.failure() or NEVER_TRIED
             sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"
             console.print(sentence, style="red", soft_wrap=True, markup=False)
     return has_failed

@@ -1,6 +1,7 @@
 """Do a plan's runs with local workers and watch until they are over, whoever does them."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.console import Console
 from aimv2.errors import UsageError
 from sweeps.board import Board, duration
 from sweeps.executors import ExecutorConfig, start_workers, stop_workers
+from sweeps.launches import at_work
 from sweeps.plan import Plan
 from sweeps.room import num_cores
 from sweeps.worker import Task, WorkerReport
@@ -35,14 +37,17 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
     started = time.perf_counter()
     reports: list[WorkerReport] = []
     num_idle = 0
-    with Board(plan, console, is_live=executor.cluster != "debug") as board:
+    with (
+        at_work(plan.runs_dir, plan.title, [task.name for task in tasks]) as launch,
+        Board(plan, console, is_live=executor.cluster != "debug") as board,
+    ):
         while still_open := [task for task in tasks if task.is_open(plan.runs_dir)]:
             if all(plan.runs[task.name].state() == "running" for task in still_open):
                 board.update()  # another launch has them all
                 time.sleep(POLL_SECONDS)
                 continue
             before = plan.num_attempts()
-            ended = _work(still_open, plan, executor, board, console)
+            ended = _work(still_open, plan, executor, board, console, launch)
             reports += ended
             # Once may be chance: another launch held the runs and has just handed them back. And who is out of time
             # without a try has waited for a seat.
@@ -50,24 +55,34 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
             num_idle = num_idle + 1 if is_idle else 0
             if num_idle == MAX_IDLE:
                 raise UsageError(f"workers end before they try a run; their logs are in {plan.runs_dir / 'workers'}")
-    if done := sum(len(report.done) for report in reports):
-        wall = time.perf_counter() - started
-        threads = tasks[0].config.threads
-        workers = min(executor.num_workers([task.config for task in tasks]), len(tasks))
-        cores = min(num_cores(), threads * workers)
-        busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
-        what = f"{done} run{'s' * (done != 1)} done in {duration(wall)}"
-        who = f"{cores} core{'s were' if cores > 1 else ' was'} busy {busy:.0%} of it"
-        console.print(f"{what}; {who} (CPU seconds / cores / wall)", soft_wrap=True)
+    if any(report.done for report in reports):
+        _print_summary(tasks, executor, reports, time.perf_counter() - started, console)
+
+
+def _print_summary(
+    tasks: list[Task], executor: ExecutorConfig, reports: list[WorkerReport], wall: float, console: Console
+) -> None:
+    """How long it took, how busy the cores were, and what share of the workers' time was work."""
+    done = sum(len(report.done) for report in reports)
+    workers = min(executor.num_workers([task.config for task in tasks]), len(tasks))
+    cores = min(num_cores(), tasks[0].config.threads * workers)
+    busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
+    work = sum(report.working_seconds for report in reports) / sum(report.seconds for report in reports)
+    console.print(
+        f"{done} run{'s' * (done != 1)} done in {duration(wall)}; {work:.0%} of the workers' wall time was training or"
+        f" evaluation; {cores} core{'s were' if cores > 1 else ' was'} busy {busy:.0%} of it (CPU seconds / cores /"
+        " wall)",
+        soft_wrap=True,
+    )
 
 
 def _work(
-    tasks: list[Task], plan: Plan, executor: ExecutorConfig, board: Board, console: Console
+    tasks: list[Task], plan: Plan, executor: ExecutorConfig, board: Board, console: Console, launch: Path
 ) -> list[WorkerReport]:
     jobs: list[Any] = []
     is_local = executor.cluster == "local"
     try:
-        start_workers(executor, tasks, plan.runs_dir, lambda rows: board.update(), jobs)
+        start_workers(executor, tasks, plan.runs_dir, lambda rows: board.update(), jobs, launch)
         while is_local and not all(job.done() for job in jobs):
             board.update()
             time.sleep(POLL_SECONDS)
@@ -77,7 +92,7 @@ def _work(
         if is_local and not stop_workers(jobs):
             console.print("some workers have not ended yet; they stop after the step they are in", style="yellow")
         raise
-    if any(report.was_interrupted for report in reports):
+    if any(report.was_interrupted or report.was_cancelled for report in reports):
         raise KeyboardInterrupt
     if problems := [report.problem for report in reports if report.problem]:
         raise UsageError(problems[0])

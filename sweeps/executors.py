@@ -61,6 +61,7 @@ def start_workers(
     runs_dir: Path,
     on_rows: Callable[[list[dict[str, Any]]], None],
     jobs: "list[submitit.Job[Any]]",
+    launch: Path,
 ) -> None:
     """Start workers, no more than there are tasks, and append them to ``jobs`` as they start.
 
@@ -83,7 +84,7 @@ def start_workers(
     with _environment(wanted), _deaf_to_interrupts():
         for _ in range(min(config.num_workers([task.config for task in tasks]), len(tasks))):
             shown = None if config.cluster == "local" else on_rows  # another process cannot call it
-            jobs.append(executor.submit(work, tasks, runs_dir, shown, config.minutes))
+            jobs.append(executor.submit(work, tasks, runs_dir, shown, config.minutes, launch, time.time()))
 
 
 def stop_workers(jobs: Sequence["submitit.Job[Any]"]) -> bool:

@@ -11,7 +11,8 @@ from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError
-from aimv2.record import RunFolder
+from aimv2.record import Attempt, RunFolder
+from sweeps.launches import cancelled
 from sweeps.slots import seats
 
 SEAT_POLL_SECONDS = 0.5
@@ -48,6 +49,9 @@ class WorkerReport:
     Attributes:
         was_interrupted: by a signal.
         was_out_of_time: it ended because its time was nearly up.
+        was_cancelled: its launch was.
+        seconds: wall time from when the worker was asked for.
+        working_seconds: of that, in training and evaluation.
         problem: why it could not go on, if that is nothing of a single run (the runs' folder cannot be written, say).
     """
 
@@ -56,6 +60,9 @@ class WorkerReport:
     cpu_seconds: float = 0.0
     was_interrupted: bool = False
     was_out_of_time: bool = False
+    was_cancelled: bool = False
+    seconds: float = 0.0
+    working_seconds: float = 0.0
     problem: str = ""
 
 
@@ -64,6 +71,8 @@ def work(
     runs_dir: Path,
     on_rows: Callable[[list[dict[str, Any]]], None] | None = None,
     minutes: float | None = None,
+    launch: Path | None = None,
+    asked_for: float | None = None,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
 
@@ -73,65 +82,80 @@ def work(
     Args:
         on_rows: called with each group of new metric rows, for a display in the same process.
         minutes: the worker's time; None is no limit.
+        launch: the launch's folder, in which it may be cancelled.
+        asked_for: when the worker was, by ``time.time``; its wall time counts from there, or from now.
     """
-    before = _cpu_seconds()
+    before, asked_for = _cpu_seconds(), asked_for or time.time()
     report, interrupts = WorkerReport(), Interrupts()
     if minutes is not None:
         interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
     try:
         with interrupts.listening():  # until then submitit swallows SIGTERM and SIGUSR2
-            _work_once_seated(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts)
+            _Work(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts, launch).until_done()
     except KeyboardInterrupt:
         pass
     except (UsageError, OSError) as error:
         report.problem = str(error)
     report.was_interrupted = interrupts.was_signalled
     report.was_out_of_time = interrupts.is_out_of_time
+    report.was_cancelled = launch is not None and cancelled(launch) is not None
     report.cpu_seconds = _cpu_seconds() - before
+    report.seconds = time.time() - asked_for
     return report
 
 
-def _work_once_seated(
-    tasks: list[Task],
-    runs_dir: Path,
-    report: WorkerReport,
-    on_rows: Callable[[list[dict[str, Any]]], None],
-    interrupts: Interrupts,
-) -> None:
-    while any(task.is_open(runs_dir) for task in tasks):
-        with seats(tasks[0].config.threads) as seated:
-            if seated:
-                _work_seated(tasks, runs_dir, report, on_rows, interrupts)
-                return
-        if interrupts.is_requested:
-            return
-        time.sleep(SEAT_POLL_SECONDS)
+@dataclass
+class _Work:
+    """What a worker has before it."""
 
+    tasks: list[Task]
+    runs_dir: Path
+    report: WorkerReport
+    on_rows: Callable[[list[dict[str, Any]]], None]
+    interrupts: Interrupts
+    launch: Path | None
 
-def _work_seated(
-    tasks: list[Task],
-    runs_dir: Path,
-    report: WorkerReport,
-    on_rows: Callable[[list[dict[str, Any]]], None],
-    interrupts: Interrupts,
-) -> None:
-    from aimv2.run import execute
+    def until_done(self) -> None:
+        """Wait for seats, then do every task that is free."""
+        while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
+            with seats(self.tasks[0].config.threads) as seated:
+                if seated:
+                    self._do_all()
+                    return
+            time.sleep(SEAT_POLL_SECONDS)
 
-    for task in tasks:
-        if not task.is_open(runs_dir):
-            continue
-        attempt = RunFolder(runs_dir, task.name).claim(task.config)
-        if attempt is None:
-            continue
+    @property
+    def is_wanted(self) -> bool:
+        """Whether nobody has asked it to stop."""
+        return not self.interrupts.is_requested and (self.launch is None or cancelled(self.launch) is None)
+
+    def _do_all(self) -> None:
+        for task in self.tasks:
+            if task.is_open(self.runs_dir):
+                attempt = RunFolder(self.runs_dir, task.name).claim(task.config)
+                if attempt is not None:
+                    self._do(task, attempt)
+                    # Asked after a run and not before: however short its time is, a seated worker takes a run one
+                    # step further.
+                    if not self.is_wanted:
+                        return
+
+    def _do(self, task: Task, attempt: Attempt) -> None:
+        from aimv2.run import execute
+
+        def is_cancelled() -> bool:
+            runs = None if self.launch is None else cancelled(self.launch)
+            return runs is not None and task.name in runs
+
+        self.interrupts.when(is_cancelled)
         try:
-            failure = execute(attempt, task.config, on_rows, interrupts)
+            failure = execute(attempt, task.config, self.on_rows, self.interrupts)
         except LeaseLostError:
             pass
         else:
-            (report.done if failure is None else report.failed).append(task.name)
-        # Asked after a run and not before: however short its time is, a seated worker takes a run one step further.
-        if interrupts.is_requested:
-            return
+            (self.report.done if failure is None else self.report.failed).append(task.name)
+        finally:
+            self.report.working_seconds += attempt.working_seconds
 
 
 def _cpu_seconds() -> float:

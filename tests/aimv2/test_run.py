@@ -99,7 +99,7 @@ def test_a_full_disk_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("aimv2.run.save_file", full)
     run = RunFolder(tmp_path, signature(tiny))
     failure = execute(run.claim(tiny), tiny)
-    assert failure.cause == "files"
+    assert failure.cause == "node"
     assert "No space left on device" in failure.message
     assert not run.is_done
 
@@ -111,7 +111,7 @@ def test_weights_that_do_not_fit_leave_no_half_of_them(tiny, tmp_path, monkeypat
 
     monkeypatch.setattr("aimv2.run.save_file", half)
     run = RunFolder(tmp_path, signature(tiny))
-    assert execute(run.claim(tiny), tiny).cause == "files"
+    assert execute(run.claim(tiny), tiny).cause == "node"
     assert not list(run.path.rglob("*weights*"))
 
 
@@ -122,7 +122,7 @@ def test_a_disk_that_is_full_for_the_failure_too_still_names_it(tiny, tmp_path, 
     monkeypatch.setattr("aimv2.run.save_file", full)
     monkeypatch.setattr("aimv2.record.Attempt.fail", full)  # the same disk
     run = RunFolder(tmp_path, signature(tiny))
-    assert execute(run.claim(tiny), tiny).cause == "files"
+    assert execute(run.claim(tiny), tiny).cause == "node"
     assert run.state() == "new", "it can be claimed again"
 
 
@@ -130,5 +130,5 @@ def test_a_folder_that_fills_up_before_the_first_step_is_handed_back(tiny, tmp_p
     run = RunFolder(tmp_path, signature(tiny))
     attempt = run.claim(tiny)
     (attempt.folder / "metrics.jsonl").mkdir()  # cannot be opened for writing
-    assert execute(attempt, tiny).cause == "files"
+    assert execute(attempt, tiny).cause == "node"
     assert run.state() == "new"

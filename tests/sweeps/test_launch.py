@@ -21,6 +21,7 @@ SMALL = (
     "evaluation.curve_points=2",
     "evaluation.probe.epochs=1",
     "evaluation.num_examples=2",
+    "sweep.controls=[]",
 )
 
 
