@@ -264,7 +264,7 @@ def require_same(encoders: Mapping[str, Callable[[Tensor], Tensor]], image: Tens
         error = float((theirs - ours).norm() / ours.norm())
         if not error <= tolerance:
             raise RunFailedError(
-                "features differ",
+                "bug",
                 f"features of {name} differ from ours by {error:.2g} of their norm, more than rounding's {tolerance:g}",
             )
 

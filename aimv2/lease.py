@@ -38,10 +38,10 @@ class Presence:
     As a context it beats until it is left.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, log: str = "") -> None:
         self.folder = folder
         (folder / "heartbeat").touch()
-        (folder / "holder.json").write_text(json.dumps(_this_process()))
+        (folder / "holder.json").write_text(json.dumps(_this_process() | {"log": log}))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -74,8 +74,8 @@ class Lease(Presence):
         number: NNNN.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, log: str = "") -> None:
+        super().__init__(folder, log=log)
         self.number = int(folder.name)
 
     def check(self) -> None:
@@ -84,8 +84,12 @@ class Lease(Presence):
             raise LeaseLostError(self.folder)
 
 
-def claim(run_folder: Path) -> Lease | None:
-    """Try to get the right to work on a run; None when another process has it, or was faster."""
+def claim(run_folder: Path, *, log: str = "") -> Lease | None:
+    """Try to get the right to work on a run; None when another process has it, or was faster.
+
+    Args:
+        log: where what this process prints can be read.
+    """
     latest = latest_attempt(run_folder)
     if latest is not None and is_held(latest, clock=_file_system_time):
         return None
@@ -96,7 +100,7 @@ def claim(run_folder: Path) -> Lease | None:
         folder.mkdir()
     except FileExistsError:
         return None
-    return Lease(folder)
+    return Lease(folder, log=log)
 
 
 def latest_attempt(run_folder: Path) -> Path | None:
@@ -122,8 +126,8 @@ def is_held(folder: Path, clock: Callable[[Path], float] = lambda folder: time.t
 
 
 def holder(folder: Path) -> dict[str, Any]:
-    """Who works there: ``host``, ``pid``, ``process_start``, ``claimed``. Nothing while that is being written, or where
-    it is broken: then the heartbeat alone decides."""
+    """Who works there: ``host``, ``pid``, ``process_start``, ``claimed``, ``log``. Nothing while that is being written,
+    or where it is broken: then the heartbeat alone decides."""
     try:
         found = json.loads((folder / "holder.json").read_text())
     except (OSError, ValueError):

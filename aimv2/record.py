@@ -33,6 +33,9 @@ from aimv2.signature import signature
 
 LAYOUT_VERSION = 1
 
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, since safetensors gives what it writes names of its own
+
 State = Literal["new", "running", "failed", "done"]
 
 
@@ -62,6 +65,11 @@ class Failure:
 
     cause: Cause
     message: str
+
+
+def loss_of(row: Mapping[str, Any]) -> float | None:
+    """The first training loss of a metric row, None where there is none: what runs of one kind are compared by."""
+    return next((row[name] for name in row if name.endswith("_loss") and not name.startswith("held_out_")), None)
 
 
 def losses_of(row: Mapping[str, Any]) -> str:
@@ -101,8 +109,11 @@ class RunFolder:
         """Attempts but those that were asked to stop, which say nothing against the run."""
         return self.num_attempts - len(list(self.path.glob("attempts/*/interrupted")))
 
-    def claim(self, config: RunConfig) -> "Attempt | None":
+    def claim(self, config: RunConfig, *, log: str = "") -> "Attempt | None":
         """The right to run it, or None if it is done or another process is at it.
+
+        Args:
+            log: where what this process prints can be read, for those who look after it.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -112,7 +123,7 @@ class RunFolder:
             return None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lease = claim(self.path)
+            lease = claim(self.path, log=log)
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
         if lease is not None and self.is_done:  # published between the first look and the claim
@@ -156,6 +167,14 @@ class RunFolder:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read; delete {self.path} to have the run done again") from error
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What the attempt that made the result measured, or else the latest one so far."""
+        attempt = self.file("") if self.is_done else latest_attempt(self.path)
+        try:
+            return [] if attempt is None else read_rows(attempt)
+        except (FileNotFoundError, ValueError):
+            return []
 
     def last_row(self) -> dict[str, Any]:
         """The newest row of the attempt under way, or nothing."""

@@ -17,12 +17,13 @@ from ablations.study import UNTRAINED, Cell, Study
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.paths import differences
-from aimv2.record import Failure, losses_of
+from aimv2.record import Failure, State, losses_of
 from aimv2.scales import SCALES
 from sweeps.calibrate import known_images_per_second
 from sweeps.executors import ExecutorConfig
 from sweeps.plan import Plan
 from sweeps.price import Price, Speed, price
+from sweeps.status import loss_against_siblings
 
 LINE_SECONDS = 30.0
 MAX_SHOWN_SEEDS = 12
@@ -57,6 +58,7 @@ class Board:
         self._tasks: dict[str, TaskID] = {}
         self._live = Live(Group(self._overall, self._single), console=console, refresh_per_second=2, transient=True)
         self._last_line = time.monotonic()
+        self._failed = {name for name, state in plan.states().items() if state == "failed"}  # which were before
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -85,11 +87,26 @@ class Board:
             f"{count} {'waiting' if state == 'new' else state}" for state, count in counts.items() if count
         )
         self._overall.update(self._whole, completed=samples, description=f"{self._plan.title}: {summary}")
+        self._show_failures(states)
         self._show_running(running)
         if not self._is_live and time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             total = self._overall.tasks[0].total or 0
             self._console.print(f"{self._plan.title}: {summary}; {samples:,} of {total:,.0f} samples", highlight=False)
+
+    def _losses(self, name: str, row: dict[str, float]) -> str:
+        """The losses, and how the first of them compares with other seeds of the arm at that step."""
+        against = loss_against_siblings(self._plan.cell_of[name], self._plan.cells, self._plan.runs_dir, row)
+        return losses_of(row) + (f" ({against:+.3f} against other seeds)" if against is not None else "")
+
+    def _show_failures(self, states: Mapping[str, State]) -> None:
+        """Say of each run that failed since the last look why it did, once."""
+        for name, state in states.items():
+            if state == "failed" and name not in self._failed:
+                failure = self._plan.runs[name].failure() or NEVER_TRIED
+                sentence = f"{self._titles[name]} failed, {failure.cause}: {failure.message}"
+                self._console.print(sentence, style="red", soft_wrap=True, markup=False)
+        self._failed = {name for name, state in states.items() if state == "failed"}
 
     def _show_running(self, running: list[tuple[str, int, dict[str, float]]]) -> None:
         for name in set(self._tasks) - {name for name, _, _ in running}:
@@ -98,7 +115,7 @@ class Board:
             if name not in self._tasks:
                 self._tasks[name] = self._single.add_task(self._titles[name], total=budget or 1, state="")
             at_end = row.get("samples", 0) >= budget
-            state = "evaluating" if at_end else losses_of(row) or "starting"
+            state = "evaluating" if at_end else self._losses(name, row) or "starting"
             self._single.update(self._tasks[name], completed=row.get("samples", 0), state=state)
 
 

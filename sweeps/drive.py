@@ -1,6 +1,7 @@
 """Do a plan's runs with local workers and watch until they are over, whoever does them."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ def prepare_data(plan: Plan) -> None:
         prepare(data, model, show_progress=True)
 
 
-def do_runs(plan: Plan, executor: ExecutorConfig, console: Console) -> None:
-    """Return when every run is done, has failed once more, or has twice lost its worker.
+def do_runs(plan: Plan, executor: ExecutorConfig, console: Console, names: Sequence[str]) -> None:
+    """Do these runs of the plan. Return when every run is done, has failed once more, or has twice lost its worker.
 
     Raises:
         KeyboardInterrupt: after the workers have handed back what they were doing.
         UsageError: no worker can work here, or the code that they would run was changed; the message says why.
     """
-    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in plan.remaining()]
+    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
     started = time.perf_counter()
     reports: list[WorkerReport] = []
     num_idle = 0

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,18 +75,22 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
         return 0 if arguments else 2
     with Interrupts().listening():
-        return guarded(partial(launch, arguments), debug="debug=true" in arguments)
+        return guarded(partial(carry_out, arguments), debug="debug=true" in arguments)
 
 
-def launch(arguments: Sequence[str]) -> int:
-    """Read, price, run, report."""
+def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) -> int:
+    """Read, price, run, report.
+
+    Args:
+        only: names of the runs to do, of those that the arguments ask for; None does whatever is missing.
+    """
     read_launch = read(arguments)
     plan, runs_dir = read_launch.plan, read_launch.plan.runs_dir
     if not read_launch.is_dry:
         writable_folder(str(runs_dir), "runs_dir")
         writable_folder(str(read_launch.reports_dir), "reports_dir")
         writable_folder(str(read_launch.cache_dir), "data.cache_dir")
-    remaining = plan.remaining()
+    remaining = [name for name in plan.remaining() if only is None or name in only]
     print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.speed)
     if read_launch.limits and remaining:
         configs = plan.configs(remaining)
@@ -97,7 +101,7 @@ def launch(arguments: Sequence[str]) -> int:
     if remaining:
         prepare_data(plan)
     write_launched(runs_dir, read_launch.launched)
-    do_runs(plan, read_launch.executor, console)
+    do_runs(plan, read_launch.executor, console, remaining)
     has_failed = print_failures(console, plan)
 
     from analysis.report import build

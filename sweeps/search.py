@@ -112,7 +112,7 @@ def search(arguments: Sequence[str]) -> int:
     while pending := ask(study, config, executor.num_workers([base])):
         plan = Plan("search", [_cell(trial, base) for trial in pending], runs_dir)
         prepare_data(plan)
-        do_runs(plan, executor, console)
+        do_runs(plan, executor, console, plan.remaining())
         for trial in pending:
             tell(study, trial, plan.runs[_cell(trial, base).name], config.metric)
     return print_trials(study, config)

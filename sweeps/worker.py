@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import submitit
+
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.interrupt import Interrupts
@@ -132,7 +134,7 @@ class _Work:
     def _do_all(self) -> None:
         for task in self.tasks:
             if task.is_open(self.runs_dir):
-                attempt = RunFolder(self.runs_dir, task.name).claim(task.config)
+                attempt = RunFolder(self.runs_dir, task.name).claim(task.config, log=_log())
                 if attempt is not None:
                     self._do(task, attempt)
                     # Asked after a run and not before: however short its time is, a seated worker takes a run one
@@ -156,6 +158,14 @@ class _Work:
             (self.report.done if failure is None else self.report.failed).append(task.name)
         finally:
             self.report.working_seconds += attempt.working_seconds
+
+
+def _log() -> str:
+    """Where submitit puts what this process prints; nowhere when it is no worker process."""
+    try:
+        return str(submitit.JobEnvironment().paths.stderr.resolve())
+    except RuntimeError:
+        return ""
 
 
 def _cpu_seconds() -> float:

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aimv2.code import digest
+from aimv2.record import CHECKPOINT as FILE
+from aimv2.record import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.record import read_rows
 
-FILE = "checkpoint.safetensors"
-PARTIAL = ".checkpoint"  # a folder, since safetensors gives what it writes names of its own
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 

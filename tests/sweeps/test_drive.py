@@ -23,17 +23,17 @@ def plan(tiny, tmp_path):
 
 
 def test_every_run_is_done_and_a_second_time_none(plan):
-    do_runs(plan, DEBUG, Console())
+    do_runs(plan, DEBUG, Console(), plan.remaining())
     assert plan.remaining() == []
     assert plan.num_attempts() == 2
-    do_runs(plan, DEBUG, Console())
+    do_runs(plan, DEBUG, Console(), plan.remaining())
     assert plan.num_attempts() == 2
 
 
 def test_a_runs_folder_that_cannot_be_written_ends_the_launch_in_one_sentence(plan, tmp_path):
     (tmp_path / plan.cells[0].name).write_text("in the way")
     with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
-        do_runs(plan, DEBUG, Console())
+        do_runs(plan, DEBUG, Console(), plan.remaining())
 
 
 @pytest.mark.slow
@@ -42,7 +42,7 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan, t
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(drive, "MAX_IDLE", 1)  # submitit takes a quarter of a minute to believe that a job is dead
     with pytest.raises(UsageError, match="workers end before they try a run"):
-        do_runs(plan, ExecutorConfig(cluster="local", workers=1), Console())
+        do_runs(plan, ExecutorConfig(cluster="local", workers=1), Console(), plan.remaining())
 
 
 def test_a_run_that_kills_its_worker_is_tried_twice(tiny, tmp_path, plan):
@@ -57,7 +57,7 @@ def test_a_run_that_kills_its_worker_is_tried_twice(tiny, tmp_path, plan):
 
 
 def test_workers_that_run_out_of_time_are_followed_by_others_until_all_is_done(plan):
-    do_runs(plan, ExecutorConfig(cluster="debug", minutes=1e-6), Console())
+    do_runs(plan, ExecutorConfig(cluster="debug", minutes=1e-6), Console(), plan.remaining())
     assert plan.remaining() == []
     assert plan.num_attempts() == 6, "a step an attempt, and one to evaluate"
     for run in plan.runs.values():

@@ -1,0 +1,173 @@
+"""Where a sweep stands, read from its folders: nothing is written, and no scheduler is asked."""
+
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ablations.launched import Launched
+from ablations.study import Cell
+from aimv2.errors import Cause
+from aimv2.lease import HEARTBEAT_SECONDS, holder, last_sign, latest_attempt
+from aimv2.record import RunFolder, loss_of
+from sweeps.launches import launches
+
+MAX_SIBLINGS = 4
+SLOW = 0.5  # a run that is slower than this share of its siblings' speed is a straggler
+SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
+
+State = Literal["done", "running", "failed", "waiting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """A run of a sweep.
+
+    Attributes:
+        state: ``failed`` was tried and is nobody's at present; ``waiting`` was not tried, or was asked to stop.
+        samples: trained on so far, of ``budget``.
+        images_per_second: at the last reading, or over the whole training of a run that is done.
+        seconds_left: of training.
+        loss: the training loss at the last reading.
+        loss_against_siblings: minus the median of other seeds of the same arm at that step.
+        host: who has it.
+        cause: of a failure.
+        note: what it waits for, why it failed, or what looks wrong.
+    """
+
+    run: str
+    arm: str
+    seed: int
+    state: State
+    samples: int
+    budget: int
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    loss: float | None = None
+    loss_against_siblings: float | None = None
+    host: str = ""
+    cause: Cause | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStatus:
+    """A sweep: its runs in the order of its cells, and how many launches are at work on it."""
+
+    name: str
+    question: str
+    num_launches: int
+    runs: list[RunStatus]
+
+    def count(self, state: State) -> int:
+        return sum(run.state == state for run in self.runs)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all is trained, if the runs under way keep their speed and others follow them; None if none is."""
+        speed = sum(run.images_per_second or 0.0 for run in self.runs if run.state == "running")
+        left = sum(run.budget - run.samples for run in self.runs if run.state != "done")
+        return left / speed if speed else None
+
+
+def sweep_status(launched: Launched, runs_dir: Path) -> SweepStatus:
+    """Read every run's folder; a run that several cells ask for stands in the first of them."""
+    cells: dict[str, Cell] = {}
+    for cell in launched.cells:
+        cells.setdefault(cell.name, cell)
+    name = launched.study.folder
+    num_launches = sum(launching.study == name for launching in launches(runs_dir))
+    return SweepStatus(
+        name=name,
+        question=launched.study.question,
+        num_launches=num_launches,
+        runs=[_run_status(cell, cells.values(), runs_dir, is_at_work=num_launches > 0) for cell in cells.values()],
+    )
+
+
+def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, *, is_at_work: bool) -> RunStatus:
+    run, budget = RunFolder(runs_dir, cell.name), cell.config.budget.samples
+    state = run.state()
+    if state == "done":
+        return RunStatus(run=cell.name, arm=cell.arm, seed=cell.seed, state="done", samples=budget, budget=budget)
+    row = run.last_row()
+    samples = row.get("samples", 0)
+    if state == "running":
+        return _running(cell, cells, runs_dir, row)
+    failure = run.failure()
+    if failure is not None and failure.cause != "time":
+        return RunStatus(
+            run=cell.name, arm=cell.arm, seed=cell.seed, state="failed", samples=samples, budget=budget,
+            cause=failure.cause, note=failure.message,
+        )  # fmt: skip
+    reasons = ["waits for a worker" if is_at_work else "no launch of this sweep is at work"]
+    if failure is not None:
+        reasons.insert(0, f"stopped after {samples:,} samples and goes on from its checkpoint")
+    return RunStatus(
+        run=cell.name, arm=cell.arm, seed=cell.seed, state="waiting", samples=samples, budget=budget,
+        note="; ".join(reasons),
+    )  # fmt: skip
+
+
+def _running(cell: Cell, cells: Iterable[Cell], runs_dir: Path, row: dict[str, float]) -> RunStatus:
+    samples, budget = int(row.get("samples", 0)), cell.config.budget.samples
+    speed, loss = row.get("images_per_second"), loss_of(row)
+    attempt = latest_attempt(runs_dir / cell.name)
+    assert attempt is not None
+    siblings = _siblings(cell, cells, runs_dir)
+    notes = []
+    if (silent := time.time() - last_sign(attempt)) > SILENT_SECONDS:
+        notes.append(f"no sign of life for {silent:.0f} s")
+    if speed and (usual := _usual_speed(siblings)) and speed < SLOW * usual:
+        notes.append(f"a straggler: {speed:.0f} images/s, its siblings {usual:.0f}")
+    if not row:
+        notes.append("starting")
+    elif samples >= budget:
+        notes.append("evaluating")
+    return RunStatus(
+        run=cell.name,
+        arm=cell.arm,
+        seed=cell.seed,
+        state="running",
+        samples=samples,
+        budget=budget,
+        images_per_second=speed,
+        seconds_left=(budget - samples) / speed if speed else None,
+        loss=loss,
+        loss_against_siblings=_against(siblings, row),
+        host=str(holder(attempt).get("host", "")).partition("/")[0],
+        note="; ".join(notes),
+    )
+
+
+def _siblings(cell: Cell, cells: Iterable[Cell], runs_dir: Path) -> list[list[dict[str, float]]]:
+    """Metric rows of other seeds of the arm that have any."""
+    found: list[list[dict[str, float]]] = []
+    for other in cells:
+        if other.arm == cell.arm and other.name != cell.name and len(found) < MAX_SIBLINGS:
+            rows = RunFolder(runs_dir, other.name).rows()
+            if rows:
+                found.append(rows)
+    return found
+
+
+def loss_against_siblings(cell: Cell, cells: Iterable[Cell], runs_dir: Path, row: dict[str, float]) -> float | None:
+    """A run's training loss at a row, minus the median of other seeds of its arm at that step; None without any."""
+    return _against(_siblings(cell, cells, runs_dir), row)
+
+
+def _against(siblings: list[list[dict[str, float]]], row: dict[str, float]) -> float | None:
+    losses = [loss_of(other) for rows in siblings for other in rows if other.get("step") == row.get("step")]
+    known, own = [loss for loss in losses if loss is not None], loss_of(row)
+    return own - statistics.median(known) if known and own is not None else None
+
+
+def _usual_speed(siblings: list[list[dict[str, float]]]) -> float | None:
+    speeds = [
+        statistics.median(known)
+        for rows in siblings
+        if (known := [row["images_per_second"] for row in rows if "images_per_second" in row])
+    ]
+    return statistics.median(speeds) if speeds else None
