@@ -16,6 +16,12 @@ from aimv2.errors import UsageError, unknown
 from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixLaw
 
+# Far beyond any model of this kind: a slip of the finger is refused before it takes all the memory there is.
+MAX_WIDTH = 2**16
+MAX_DEPTH = 2**10
+MAX_PX = 2**13
+MAX_VOCAB = 2**24
+
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -28,9 +34,9 @@ class TransformerConfig:
         ffn: ``swiglu`` is the paper's; ``gelu`` is AIM v1's two-layer MLP.
     """
 
-    width: int = Field(gt=0)
-    depth: int = Field(gt=0)
-    num_heads: int = Field(gt=0)
+    width: int = Field(gt=0, le=MAX_WIDTH)
+    depth: int = Field(gt=0, le=MAX_DEPTH)
+    num_heads: int = Field(gt=0, le=MAX_WIDTH)
     norm: Literal["rms", "layer"] = "rms"
     ffn: Literal["swiglu", "gelu"] = "swiglu"
 
@@ -97,10 +103,10 @@ class TextTowerConfig:
         embed_dim: of the space in which images and texts meet; None is the tower's width, as in LiT.
     """
 
-    width: int | None = Field(default=None, gt=0)
-    depth: int | None = Field(default=None, gt=0)
-    num_heads: int | None = Field(default=None, gt=0)
-    embed_dim: int | None = Field(default=None, gt=0)
+    width: int | None = Field(default=None, gt=0, le=MAX_WIDTH)
+    depth: int | None = Field(default=None, gt=0, le=MAX_DEPTH)
+    num_heads: int | None = Field(default=None, gt=0, le=MAX_WIDTH)
+    embed_dim: int | None = Field(default=None, gt=0, le=MAX_WIDTH)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -119,10 +125,10 @@ class ModelConfig:
     encoder: EncoderConfig
     decoder: DecoderConfig
     text_tower: TextTowerConfig = TextTowerConfig()
-    image_px: int = Field(gt=0)
+    image_px: int = Field(gt=0, le=MAX_PX)
     patch_px: int = Field(gt=0)
-    vocab_size: int = Field(gt=2)
-    max_text_tokens: int = Field(gt=1)
+    vocab_size: int = Field(gt=2, le=MAX_VOCAB)
+    max_text_tokens: int = Field(gt=1, le=MAX_PX)
     patch_order: Literal["raster", "spiral", "random"] = "raster"
 
     def __post_init__(self) -> None:
@@ -238,7 +244,7 @@ class DataConfig:
 
     sources: tuple[Literal["openmoji", "material", "fontawesome"], ...] = ("openmoji", "material", "fontawesome")
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    render_px: int = Field(default=48, ge=8)
+    render_px: int = Field(default=48, ge=8, le=MAX_PX)
     captions: Literal["own", "shuffled"] = "own"
     descriptive_fraction: float = Field(default=0.33, ge=0, le=1)
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)

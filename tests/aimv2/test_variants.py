@@ -117,6 +117,7 @@ def expected_to_stay(changes):
         ({"model.encoder.positions": "sincos", "model.encoder.width": 34}, "width=34 is not a multiple of 4"),
         ({"model.patch_order": "hilbert"}, "model.patch_order: .*'raster', 'spiral' or 'random'"),
         ({"model.patch_px": 5}, "model: image_px=16 is not a multiple of patch_px=5"),
+        ({"model.encoder.depth": 10**9}, "model.encoder.depth: .*less than or equal to 1024"),
         ({"model.decoder.sharing": "none"}, "model.decoder.sharing: .*'joint' or 'separate'"),
         ({"model.decoder.order": "mixed"}, "model.decoder.order: .*'image_first' or 'text_first'"),
         ({"model.decoder.image_positions": "some"}, "model.decoder.image_positions: .*boolean"),

@@ -1,0 +1,57 @@
+"""Launches that are at work, and what becomes of one that is cancelled."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from aimv2 import interrupt
+from aimv2.record import RunFolder
+from aimv2.signature import signature
+from sweeps.launches import at_work, cancel, cancelled, ended, launches
+from sweeps.worker import Task, work
+
+
+def test_a_launch_is_known_while_it_is_at_work(tmp_path):
+    assert launches(tmp_path) == []
+    with at_work(tmp_path, "one", ["b", "a"]) as folder:
+        (found,) = launches(tmp_path)
+        assert (found.folder, found.study, found.runs) == (folder, "one", {"a", "b"})
+    assert launches(tmp_path) == ended(tmp_path) == []
+    assert not folder.exists()
+
+
+def test_a_launch_that_died_is_not_at_work(tmp_path):
+    with at_work(tmp_path, "one", ["a"]) as folder:
+        os.utime(folder / "heartbeat", (0, 0))
+        assert launches(tmp_path) == []
+        assert ended(tmp_path) == [folder]
+
+
+def test_cancelling_names_the_runs_to_hand_back(tmp_path):
+    with at_work(tmp_path, "one", ["a", "b"]) as folder:
+        assert cancelled(folder) is None
+        cancel(launches(tmp_path)[0], ["a"])
+        assert cancelled(folder) == {"a"}
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tiny, tmp_path, monkeypatch, is_shared):
+    monkeypatch.setattr(interrupt, "ASK_SECONDS", 0)
+    configs = [replace(tiny, seed=seed) for seed in (0, 1)]
+    tasks = [Task(signature(config), config, tries=0) for config in configs]
+
+    with at_work(tmp_path, "one", [task.name for task in tasks]) as folder:
+
+        def stop(rows):
+            if rows[-1]["step"] == 1:
+                cancel(launches(tmp_path)[0], [tasks[1].name] if is_shared else [task.name for task in tasks])
+
+        report = work(tasks, tmp_path, stop, launch=folder)
+    assert report.was_cancelled
+    assert not report.was_interrupted
+    first, second = (RunFolder(tmp_path, task.name) for task in tasks)
+    assert second.num_attempts == 0, "no further run was started"
+    assert first.is_done == is_shared
+    assert report.done == ([first.name] if is_shared else [])
+    assert (first.path / "attempts/0001/checkpoint.safetensors").exists() != is_shared

@@ -1,0 +1,180 @@
+"""Looking after sweeps, as it is typed."""
+
+import json
+import os
+
+import pytest
+
+from ablations.launched import Launched, write_launched
+from ablations.prefix_ratio import STUDY
+from aimv2.lease import Presence
+from aimv2.record import Failure, RunFolder
+from sweeps import launch, manage
+from sweeps.launches import at_work, cancelled
+from sweeps.prune import prune
+from tests.sweeps.test_launch import SMALL
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def launched(folder, cache_dir):
+    """A sweep of two arms and two seeds, and their untrained encoders, done in this process."""
+    asked = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *SMALL, "sweep.seeds=1"]
+    asked = [one for one in asked if not one.startswith("budget.")] + ["budget.samples=64", "sweep.arms=[uniform]"]
+    assert launch.main(asked) == 0
+    return sorted(path.name for path in (folder / "runs").glob("v1-*"))
+
+
+def typed(capsys, *arguments):
+    capsys.readouterr()
+    status = manage.main(arguments)
+    shown = capsys.readouterr()
+    return status, " ".join((shown.out + shown.err).split())
+
+
+@pytest.mark.slow
+def test_status_logs_replay_extend_and_retry_of_a_sweep(launched, folder, capsys):
+    """One sweep, looked at from all sides: making one takes the time."""
+    status, shown = typed(capsys, "status")
+    assert status == 0
+    assert "prefix_ratio: Does the prefix law matter" in shown
+    assert "2 runs, 0 launches at work" in shown
+
+    assert manage.main(["status", "prefix_ratio", "--json"]) == 0
+    (sweep,) = json.loads(capsys.readouterr().out)
+    assert {run["run"] for run in sweep["runs"]} == set(launched)
+    assert {run["state"] for run in sweep["runs"]} == {"done"}
+
+    status, shown = typed(capsys, "logs", launched[0])
+    assert status == 0
+    assert "attempt 0001:" in shown
+    assert "finished" in shown
+
+    status, shown = typed(capsys, "replay", launched[0][:8])
+    assert status == 0
+    assert shown.endswith("equal to the last bit")
+
+    assert typed(capsys, "retry", "prefix_ratio") == (0, "no run of prefix_ratio has failed")
+
+    status, shown = typed(capsys, "extend", "prefix_ratio", "seeds=2")
+    assert status == 0
+    assert "4 runs, 2 to do" in shown
+    assert "2 runs done" in shown
+    assert len(list(folder.glob("runs/*/result.json"))) == 4
+
+    result = next(path for path in folder.glob("runs/v1-*/result.json"))
+    broken = json.loads(result.read_text())
+    broken["metrics"]["probe_digits"]["value"] += 0.5
+    result.write_text(json.dumps(broken))
+    status, shown = typed(capsys, "replay", result.parent.name)
+    assert status == 1
+    assert "largest difference: probe_digits was" in shown
+    assert shown.endswith("not equal")
+
+
+@pytest.mark.slow
+def test_only_what_failed_is_tried_again(folder, capsys, cache_dir):
+    asked = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *SMALL, "sweep.seeds=1"]
+    asked += ["sweep.arms=[uniform]", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01"]
+    assert launch.main(asked) == 1
+    status, shown = typed(capsys, "retry", "prefix_ratio")
+    assert status == 1
+    assert "not finite" in shown
+    assert "a lower optimizer.peak_lr" in shown
+    assert "1 to do" in shown
+    attempts = sorted(path.parent.parent.name for path in folder.glob("runs/v1-*/attempts/*"))
+    assert len(attempts) == 3, "one run twice, the untrained encoder once"
+    assert "traceback" not in typed(capsys, "status", "prefix_ratio")[1].lower()
+    failed = next(path.parent.parent.parent for path in folder.glob("runs/*/attempts/0002/failure.json"))
+    assert "RunFailedError" in typed(capsys, "logs", failed.name)[1]
+
+
+def prepared(folder, tiny):
+    """A launch's record and nothing else, as after a launch on another host."""
+    runs_dir = folder / "runs"
+    cells = STUDY.cells(tiny, seeds=[0])
+    write_launched(runs_dir, Launched(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio",)))
+    return runs_dir, cells
+
+
+def test_cancelling_spares_what_another_sweep_wants(folder, tiny, capsys):
+    runs_dir, cells = prepared(folder, tiny)
+    assert typed(capsys, "cancel", "prefix_ratio") == (0, "no launch of prefix_ratio is at work")
+    names = [cell.name for cell in cells]
+    with at_work(runs_dir, "prefix_ratio", names) as ours, at_work(runs_dir, "other", names[:1]) as other:
+        with RunFolder(runs_dir, names[0]).claim(cells[0].config):
+            status, shown = typed(capsys, "cancel", "prefix_ratio")
+            assert status == 2
+            assert "There is no terminal to ask; say --yes" in shown
+            assert cancelled(ours) is None
+            status, shown = typed(capsys, "cancel", "prefix_ratio", "--yes")
+        assert status == 0
+        assert "1 under way are wanted by another sweep and stay" in shown
+        assert cancelled(ours) == set(names[1:])
+        assert cancelled(other) is None
+
+
+def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, capsys):
+    runs_dir, cells = prepared(folder, tiny)
+    done, stopped, held = (RunFolder(runs_dir, cell.name) for cell in cells[:3])
+
+    def attempt(run, cell, *, end):
+        taken = run.claim(cell.config)
+        with taken:
+            (taken.folder / "checkpoint.safetensors").write_bytes(b"x" * 1000)
+            end(taken)
+        return taken.folder / "checkpoint.safetensors"
+
+    first = attempt(stopped, cells[1], end=lambda taken: None)
+    second = attempt(stopped, cells[1], end=lambda taken: None)
+    finished = attempt(done, cells[0], end=lambda taken: taken.publish({}, train_flops=0))
+    failed = attempt(held, cells[2], end=lambda taken: taken.fail(Failure("bug", "x"), ""))
+    died = runs_dir / "launches" / "died"
+    died.mkdir(parents=True)
+    Presence(died)
+    os.utime(died / "heartbeat", (0, 0))
+    with held.claim(cells[2].config):
+        assert typed(capsys, "prune") == (0, "0.0 MB of checkpoints deleted; results are untouched")
+    assert [path.exists() for path in (first, second, finished, failed)] == [False, True, False, True]
+    assert done.is_done
+    assert not died.exists()
+    assert prune(runs_dir) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stats"], "unknown command 'stats'. Did you mean 'status'?"),
+        (["status", "nothing"], "sweep 'nothing' was not launched into 'runs' yet; launched there: prefix_ratio"),
+        (["status", "--jason"], "unknown flag of status '--jason'. Did you mean '--json'?"),
+        (["status", "runs_dri=runs"], "unknown key of status 'runs_dri'. Did you mean 'runs_dir'?"),
+        (["status", "runs_dir=nowhere"], "runs_dir='nowhere' is no folder"),
+        (["logs"], "which run? Say one."),
+        (["logs", "v1-x"], "0 runs in 'runs' begin with 'v1-x'; one is needed"),
+        (["retry"], "which sweep? Say one. Launched into 'runs': prefix_ratio."),
+        (["extend", "prefix_ratio"], "extend by what? Say seeds=8 or samples=40960."),
+        (["extend", "prefix_ratio", "arms=2"], "unknown key of extend 'arms'"),
+        (["cancel", "prefix_ratio", "--json"], "unknown flag of cancel '--json'"),
+    ],
+)
+def test_bad_input_gets_one_sentence(folder, tiny, capsys, arguments, message):
+    prepared(folder, tiny)
+    capsys.readouterr()
+    assert manage.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_lists_the_commands(capsys):
+    assert manage.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {command} " in shown for command in manage.COMMANDS)
+
+
+def test_an_empty_folder_has_nothing_to_show(folder, capsys):
+    (folder / "runs").mkdir()
+    assert typed(capsys, "status") == (0, "nothing was launched into this folder yet")

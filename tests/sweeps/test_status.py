@@ -1,0 +1,104 @@
+"""Where a sweep stands, from folders whose history is known."""
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from ablations.launched import Launched
+from ablations.prefix_ratio import STUDY
+from aimv2.record import Failure, Metric, RunFolder
+from sweeps.launches import at_work
+from sweeps.status import sweep_status
+
+METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
+
+
+@pytest.fixture
+def launched(tiny):
+    study = replace(STUDY, controls=())
+    base = replace(tiny, budget=replace(tiny.budget, samples=80))
+    return Launched(study=study, cells=study.cells(base, arms=["uniform", "causal"], seeds=range(3)), arguments=())
+
+
+def rows(losses, speed):
+    return [
+        {"step": n, "samples": 8 * n, "text_loss": loss, "images_per_second": speed} for n, loss in enumerate(losses)
+    ]
+
+
+@pytest.fixture
+def attempts(launched, tmp_path):
+    """A run in each state: two done, one under way, one failed, one stopped, one whose worker died, the rest new."""
+    cells = {(cell.arm, cell.seed): cell for cell in launched.cells}
+
+    def claim(arm, seed):
+        cell = cells[arm, seed]
+        return RunFolder(tmp_path, cell.name).claim(cell.config)
+
+    for seed, losses in ((0, [5, 4, 3.0]), (1, [5, 4, 3.5])):
+        with claim("uniform", seed) as attempt:
+            attempt.write_rows(rows(losses, 100))
+            attempt.publish(METRICS, train_flops=1, train_seconds=1.0)
+    with claim("causal", 0) as attempt:
+        attempt.fail(Failure("not finite", "text_loss is nan at step 3"), "")
+    with claim("causal", 1) as attempt:
+        attempt.write_rows(rows([5, 4], 100))
+        (attempt.folder / "interrupted").touch()
+    with claim("causal", 2):
+        pass  # ended without a word
+    with claim("uniform", 2) as attempt:
+        attempt.write_rows(rows([5, 4, 3.75], 40))
+        yield attempt
+
+
+def test_every_run_is_in_its_state(launched, tmp_path, attempts):
+    found = {(run.arm, run.seed): run for run in sweep_status(launched, tmp_path).runs}
+    assert {key: run.state for key, run in found.items()} == {
+        ("uniform", 0): "done",
+        ("uniform", 1): "done",
+        ("uniform", 2): "running",
+        ("causal", 0): "failed",
+        ("causal", 1): "waiting",
+        ("causal", 2): "failed",
+        **{("untrained", seed): "waiting" for seed in range(3)},
+    }
+    running = found["uniform", 2]
+    assert (running.samples, running.budget, running.loss) == (16, 80, 3.75)
+    assert running.loss_against_siblings == pytest.approx(3.75 - 3.25)
+    assert running.seconds_left == pytest.approx(64 / 40)
+    assert running.note == "a straggler: 40 images/s, its siblings 100"
+    assert (found["causal", 0].cause, found["causal", 2].cause) == ("not finite", "node")
+    assert found["causal", 1].note.startswith("stopped after 8 samples and goes on from its checkpoint; no launch")
+    assert found["untrained", 0].note == "no launch of this sweep is at work"
+
+
+def test_time_left_is_that_of_all_samples_at_the_present_speed(launched, tmp_path, attempts):
+    found = sweep_status(launched, tmp_path)
+    assert found.seconds_left == pytest.approx((80 * 4 - 16 - 8) / 40)
+    assert (found.count("done"), found.count("failed")) == (2, 2)
+
+
+def test_a_silent_holder_is_named_and_a_launch_at_work_is_waited_for(launched, tmp_path, attempts):
+    silent = time.time() - 60
+    os.utime(attempts.folder / "heartbeat", (silent, silent))
+    with at_work(tmp_path, "prefix_ratio", []):
+        found = {(run.arm, run.seed): run for run in sweep_status(launched, tmp_path).runs}
+    assert "no sign of life for 6" in found["uniform", 2].note
+    assert found["untrained", 0].note == "waits for a worker"
+
+
+def test_looking_writes_nothing(launched, tmp_path, attempts):
+    def everything():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "heartbeat"}
+
+    before = everything()
+    sweep_status(launched, tmp_path)
+    assert everything() == before
+
+
+def test_of_a_sweep_that_nobody_tried_all_runs_wait(launched, tmp_path):
+    found = sweep_status(launched, tmp_path)
+    assert found.count("waiting") == len(found.runs) == 9
+    assert found.seconds_left is None
