@@ -203,11 +203,11 @@ def _check_distinct(cells: list[Cell]) -> None:
 
 def _seeds(value: object) -> object:
     """A number of seeds as the seeds from 0 on."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 1:
-            raise ValueError(f"{value} must be at least 1, or a list of seeds")
-        return tuple(range(value))
-    return value
+    if isinstance(value, list | tuple):
+        return value
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value} must be a number of seeds, at least 1, or a list of seeds")
+    return tuple(range(value))
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)

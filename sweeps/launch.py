@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
@@ -16,7 +17,7 @@ from ablations.study import Asked, Cell, Study, asked
 from aimv2.checks import checked, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
-from aimv2.config import RunConfig
+from aimv2.config import RunConfig, explain
 from aimv2.errors import UsageError, unknown
 from aimv2.interrupt import Interrupts
 from aimv2.paths import value_at
@@ -173,8 +174,10 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
 def _asked(values: Mapping[str, Any]) -> Asked:
     if values["slug"] not in STUDIES:
         raise unknown("sweep", str(values["slug"]), STUDIES)
-    wanted: Asked = checked("sweep", Asked, values)
-    return wanted
+    try:
+        return TypeAdapter(Asked).validate_python(values)
+    except ValidationError as error:
+        raise UsageError(f"sweep.{explain(error)}") from error
 
 
 def _check_change(typed: Sequence[str], run: RunConfig, wanted: Asked, recipe: RunConfig) -> None:
@@ -229,8 +232,10 @@ def _check_effect(
 
 def _check_metric(study: Study, base: RunConfig) -> None:
     """Refuse a base run that cannot report what the study compares."""
-    from aimv2.evaluation.evaluate import not_applicable
+    from aimv2.evaluation.evaluate import metric_names, not_applicable
 
+    if study.primary_metric not in (known := metric_names(base)):
+        raise unknown("sweep.primary_metric", study.primary_metric, known)
     absent = not_applicable(base)
     if study.primary_metric in absent:
         reason = absent[study.primary_metric].evaluation

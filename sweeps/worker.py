@@ -132,6 +132,8 @@ class _Work:
         return not self.interrupts.is_requested and (self.launch is None or cancelled(self.launch) is None)
 
     def _do_all(self) -> None:
+        import aimv2.run  # noqa: F401  # before a run is claimed, for a broken installation is no run's fault
+
         for task in self.tasks:
             if task.is_open(self.runs_dir):
                 attempt = RunFolder(self.runs_dir, task.name).claim(task.config, log=_log())

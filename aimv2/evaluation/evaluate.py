@@ -9,7 +9,7 @@ from aimv2.config import RunConfig
 from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
+from aimv2.data.transfer import TASKS, Labelled, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.losses import NO_LOSS, HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
@@ -60,6 +60,13 @@ def evaluate(
         if metric.value is None or not math.isfinite(metric.value):
             raise RunFailedError("not finite", f"{name} is {metric.value} after training")
     return metrics | not_applicable(config)
+
+
+def metric_names(config: RunConfig) -> list[str]:
+    """Of all final metrics that a run can have, whatever its objective, and whatever data there is."""
+    pixels = [name for targets in ("standardised", "raw") for name in _pixel_units(targets, config)]
+    probes = [f"{kind}_{task}" for kind in ("probe", "knn") for task in TASKS]
+    return [*CAPTION_UNITS, *pixels, *RETRIEVAL_UNITS, *probes]
 
 
 def not_applicable(config: RunConfig) -> dict[str, Metric]:
