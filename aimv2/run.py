@@ -69,11 +69,14 @@ def execute(
     return None
 
 
+_prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs go round a few arms, and read the same pairs
+
+
 def _train_and_evaluate(
     attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None], interrupts: Interrupts
 ) -> None:
     torch.set_num_threads(config.threads)
-    train_pairs, held_out, tokenizer = prepare(config.data, config.model)
+    train_pairs, held_out, tokenizer = _prepared(config.data, config.model)
     model = build(config).to(config.device)
     start = _earlier_progress(attempt)
     attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from fnmatch import fnmatch
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from aimv2.config import (
@@ -56,16 +56,16 @@ ADDED = {
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """What a run computes: every field, by its path, unless NOT_IDENTITY lists it or it holds its value in ADDED."""
+    return _unseeded(dataclasses.replace(config, seed=0)) | {"seed": config.seed}
+
+
+@lru_cache(maxsize=256)  # a sweep asks for the same run with one seed after the other
+def _unseeded(config: RunConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(to_dict(config)).items()
-        if _counts(key) and not (key in ADDED and value == ADDED[key])
+        if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY) and not (key in ADDED and value == ADDED[key])
     }
-
-
-@cache
-def _counts(key: str) -> bool:
-    return not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY)
 
 
 def signature(config: RunConfig) -> str:

@@ -129,7 +129,7 @@ def read(arguments: Sequence[str]) -> Launch:
     _check_change(typed, run, wanted, recipe)
     checked("debug", bool, values["debug"])
     is_dry = checked("dry_run", bool, values["dry_run"])
-    speed = partial(images_per_second, keep=not is_dry)
+    speed = partial(images_per_second, keep=not is_dry or Path(run.data.cache_dir).is_dir())
     study, base = wanted.of(STUDIES[wanted.slug]), resolve(run)
     cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     launched = Launched(

@@ -304,25 +304,32 @@ def _arms(sweep: SweepStatus) -> Table:
     return table
 
 
-def _running(running: list[RunStatus]) -> Table:
-    numbers = ("samples", "images/s", "left", "loss", "against siblings")
-    table = Table("running", "run", *(Column(name, justify="right") for name in numbers), "", box=SIMPLE_HEAD)
+def _running(running: list[RunStatus]) -> Group:
+    numbers = ("done", "images/s", "left", "loss", "± seeds")
+    columns = [Column(name, justify="right", no_wrap=True) for name in numbers]
+    named = [Column(name, no_wrap=True) for name in ("running", "run")]
+    table = Table(*named, *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for run in running[:SHOWN_RUNNING]:
         table.add_row(
-            f"{run.arm}, seed {run.seed}",
+            f"{run.arm}, {run.seed}",
             run.run,
             f"{run.samples / run.budget:.0%}" if run.budget else "",
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
             duration(run.seconds_left) if run.seconds_left is not None else "",
             f"{run.loss:.3f}" if run.loss is not None else "",
             f"{run.loss_against_siblings:+.3f}" if run.loss_against_siblings is not None else "",
-            escape("; ".join(filter(None, (run.host, run.note)))),
         )
-    return table
+    more = [Text(f"and {len(running) - SHOWN_RUNNING} more")] if len(running) > SHOWN_RUNNING else []
+    notes = [
+        Text(f"{run.arm}, {run.seed} on {run.host or 'an unknown host'}: {run.note}")
+        for run in running[:SHOWN_RUNNING]
+        if run.note
+    ]
+    return Group(table, *more, *notes)
 
 
 def _failures(failed: list[RunStatus]) -> Table:
-    table = Table("failed", "runs", "the first says", "what helps", box=SIMPLE_HEAD)
+    table = Table("failed", "runs", "the first says", "what helps", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for cause in dict.fromkeys(run.cause for run in failed):
         runs = [run for run in failed if run.cause == cause]
         advice = ADVICE.get(cause, "") if cause else ""
