@@ -15,7 +15,7 @@ from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError
 from aimv2.record import Attempt, RunFolder
 from sweeps.launches import cancelled
-from sweeps.slots import seats
+from sweeps.slots import seated
 
 SEAT_POLL_SECONDS = 0.5
 RESERVE_SECONDS = 60.0  # of a worker's time, for the step under way and a checkpoint; no more than a tenth of it
@@ -120,8 +120,8 @@ class _Work:
     def until_done(self) -> None:
         """Wait for seats, then do every task that is free."""
         while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with seats(self.tasks[0].config.threads) as seated:
-                if seated:
+            with seated(self.tasks[0].config) as is_seated:
+                if is_seated:
                     self._do_all()
                     return
             time.sleep(SEAT_POLL_SECONDS)
