@@ -71,12 +71,12 @@ def test_help_lists_the_sweeps_with_their_questions(tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_runs_once_and_leaves_a_report(typed, tmp_path):
-    asked = ("sweep.arms=[uniform,causal]", "sweep.seeds=2")
+    asked = ("sweep.arms=[uniform,causal]", "sweep.seeds=1")
     first = typed(*asked)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "6 runs done" in first.stdout
+    assert "3 runs done" in first.stdout
     assert "busy" in first.stdout
-    assert len(results(tmp_path)) == len(attempts(tmp_path)) == 6
+    assert len(results(tmp_path)) == len(attempts(tmp_path)) == 3
     report = tmp_path / "reports" / "prefix_ratio"
     for name in ("report.md", "report.html", "results.csv", "figures/learning_curves.svg"):
         assert (report / name).stat().st_size > 0, name
@@ -84,18 +84,18 @@ def test_a_sweep_runs_once_and_leaves_a_report(typed, tmp_path):
     second = typed(*asked)
     assert second.returncode == 0
     assert "0 to do" in second.stdout
-    assert len(attempts(tmp_path)) == 6
+    assert len(attempts(tmp_path)) == 3
 
-    more = typed("sweep.arms=[uniform,causal,fixed_50]", "sweep.seeds=2")
+    more = typed("sweep.arms=[uniform,causal,fixed_50]", "sweep.seeds=1")
     assert more.returncode == 0
-    assert "2 runs done" in more.stdout
-    assert len(attempts(tmp_path)) == 8
+    assert "1 run done" in more.stdout
+    assert len(attempts(tmp_path)) == 4
 
 
 @pytest.mark.slow
-def test_one_arm_runs_in_process(typed, tmp_path):
-    done = typed("executor=debug", "scale=demo", "sweep.arms=[uniform]", "sweep.seeds=1")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_one_arm_runs_in_process(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch.main(command("executor=debug", "scale=demo", "sweep.arms=[uniform]", "sweep.seeds=1")[2:]) == 0
     assert len(results(tmp_path)) == 2
     assert "Nothing can be concluded" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
 
@@ -171,13 +171,14 @@ def test_a_worker_that_is_killed_loses_nothing(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(typed, tmp_path):
+def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     broken = ("sweep.arms=[uniform]", "sweep.seeds=1", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
     for number in (1, 2):
-        failed = typed(*broken)
-        assert failed.returncode == 1, failed.stdout + failed.stderr
-        assert "failed, not finite:" in failed.stdout
-        assert "Traceback" not in failed.stdout + failed.stderr
+        assert launch.main(command("executor=debug", *broken)[2:]) == 1
+        shown = capsys.readouterr()
+        assert "failed, not finite:" in shown.out
+        assert "Traceback" not in shown.out + shown.err
         tried = [path for path in attempts(tmp_path) if (path / "failure.json").exists()]
         assert len(tried) == number
     assert "failed, not finite" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
