@@ -321,3 +321,20 @@ def test_a_folder_that_cannot_be_written_is_named(cells, runs_dir, tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(UsageError, match=r"the report folder .* cannot be written"):
         build(launched(cells), runs_dir, tmp_path / "blocked")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"layout_version": 0, "attempt": 1, "metrics": {}}', "has layout 0 and this version reads layout 1"),
+        ("{", "result.json cannot be read"),
+        ("[]", "is no result of a run; delete"),
+    ],
+)
+def test_a_broken_or_older_result_is_named_and_the_old_report_stays(cells, runs_dir, tmp_path, content, message):
+    report = build(launched(cells), runs_dir, tmp_path / "reports")
+    before = report.read_text()
+    (runs_dir / cells[0].name / "result.json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        build(launched(cells), runs_dir, tmp_path / "reports")
+    assert report.read_text() == before
