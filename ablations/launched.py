@@ -35,18 +35,7 @@ def write_launched(runs_dir: Path, launched: Launched) -> None:
     """Keep it as its study's last launch into this folder."""
     path = _file(runs_dir, launched.study.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The runs of an arm differ by their seed alone, so a config an arm says it all.
-    configs = {cell.arm: to_dict(cell.config) for cell in reversed(launched.cells)}
-    values = {
-        "arguments": launched.arguments,
-        "sweep": dataclasses.asdict(asked(launched.study)),
-        "configs": configs,
-        "cells": [
-            {"arm": cell.arm, "seed": cell.seed, "run": cell.name, "run_seed": cell.config.seed}
-            for cell in launched.cells
-        ],
-    }
-    write_json(path, values)
+    save_launched(path, launched)
 
 
 def read_launched(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Launched:
@@ -62,6 +51,31 @@ def read_launched(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> La
     if not path.exists():
         there = ", ".join(launched_names(runs_dir)) or "none"
         raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
+    return load_launched(path, studies)
+
+
+def save_launched(path: Path, launched: Launched) -> None:
+    """Write a launch to a file."""
+    # The runs of an arm differ by their seed alone, so a config an arm says it all.
+    configs = {cell.arm: to_dict(cell.config) for cell in reversed(launched.cells)}
+    values = {
+        "arguments": launched.arguments,
+        "sweep": dataclasses.asdict(asked(launched.study)),
+        "configs": configs,
+        "cells": [
+            {"arm": cell.arm, "seed": cell.seed, "run": cell.name, "run_seed": cell.config.seed}
+            for cell in launched.cells
+        ],
+    }
+    write_json(path, values)
+
+
+def load_launched(path: Path, studies: Mapping[str, Study]) -> Launched:
+    """Read it back.
+
+    Raises:
+        UsageError: the file is broken or from a version that knew other studies.
+    """
     recorded = read_json(path)
     try:
         asked_for = TypeAdapter(Asked).validate_python(recorded["sweep"])

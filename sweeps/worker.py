@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class WorkerReport:
     """What a worker did, and the CPU seconds that it and its loader processes took.
 
     Attributes:
-        was_interrupted: by a signal.
+        signal: that interrupted it, or None.
         was_out_of_time: it ended because its time was nearly up.
         was_cancelled: its launch was.
         seconds: wall time from when the worker was asked for.
@@ -60,7 +61,7 @@ class WorkerReport:
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
-    was_interrupted: bool = False
+    signal: int | None = None
     was_out_of_time: bool = False
     was_cancelled: bool = False
     seconds: float = 0.0
@@ -75,6 +76,8 @@ def work(
     minutes: float | None = None,
     launch: Path | None = None,
     asked_for: float | None = None,
+    *,
+    takes_seats: bool = True,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
 
@@ -86,6 +89,7 @@ def work(
         minutes: the worker's time; None is no limit.
         launch: the launch's folder, in which it may be cancelled.
         asked_for: when the worker was, by ``time.time``; its wall time counts from there, or from now.
+        takes_seats: share the machine's cores and GPUs with other launches; not where a scheduler gives them out.
     """
     before, asked_for = _cpu_seconds(), asked_for or time.time()
     report, interrupts = WorkerReport(), Interrupts()
@@ -93,12 +97,13 @@ def work(
         interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
     try:
         with interrupts.listening():  # until then submitit swallows SIGTERM and SIGUSR2
-            _Work(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts, launch).until_done()
+            worker = _Work(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts, launch)
+            worker.until_done(takes_seats=takes_seats)
     except KeyboardInterrupt:
         pass
     except (UsageError, OSError) as error:
         report.problem = str(error)
-    report.was_interrupted = interrupts.was_signalled
+    report.signal = interrupts.signal
     report.was_out_of_time = interrupts.is_out_of_time
     report.was_cancelled = launch is not None and cancelled(launch) is not None
     report.cpu_seconds = _cpu_seconds() - before
@@ -117,10 +122,10 @@ class _Work:
     interrupts: Interrupts
     launch: Path | None
 
-    def until_done(self) -> None:
+    def until_done(self, *, takes_seats: bool) -> None:
         """Wait for seats, then do every task that is free."""
         while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with seated(self.tasks[0].config) as is_seated:
+            with seated(self.tasks[0].config) if takes_seats else nullcontext(True) as is_seated:
                 if is_seated:
                     self._do_all()
                     return

@@ -106,7 +106,8 @@ def test_cancelling_spares_what_another_sweep_wants(folder, tiny, capsys):
     runs_dir, cells = prepared(folder, tiny)
     assert typed(capsys, "cancel", "prefix_ratio") == (0, "no launch of prefix_ratio is at work")
     names = [cell.name for cell in cells]
-    with at_work(runs_dir, "prefix_ratio", names) as ours, at_work(runs_dir, "other", names[:1]) as other:
+    tries = dict.fromkeys(names, 0)
+    with at_work(runs_dir, "prefix_ratio", tries) as ours, at_work(runs_dir, "other", {names[0]: 0}) as other:
         with RunFolder(runs_dir, names[0]).claim(cells[0].config):
             status, shown = typed(capsys, "cancel", "prefix_ratio")
             assert status == 2
