@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aimv2.checks import writable_folder
 from aimv2.errors import UsageError
 from aimv2.record import write_json
+from aimv2.tensor_file import save_tensors
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors", "pytorch_model.bin")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -155,7 +156,7 @@ def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config:
     partial = folder / f".partial-{os.getpid()}"
     try:
         partial.mkdir()
-        save_file(dict(tensors), partial / file, metadata={"format": "pt"})  # older transformers ask for it
+        save_tensors(dict(tensors), partial / file, metadata={"format": "pt"})  # older transformers ask for it
         write_json(partial / "config.json", config)
         (partial / file).replace(folder / file)
         try:

@@ -265,10 +265,10 @@ def test_weights_do_not_stay_without_their_config(tensors, refusal, tmp_path, mo
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
 def test_a_full_disk_leaves_nothing_half_written(error, tensors, refusal, tmp_path, monkeypatch):
-    def full(tensors, path, **options):
+    def full(tensors, path, metadata):
         path.write_bytes(b"half of it")
         raise error
 
-    monkeypatch.setattr("aimv2.weights.files.save_file", full)
+    monkeypatch.setattr("aimv2.tensor_file.save_file", full)
     assert "No space left" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
     assert not any((tmp_path / "new").iterdir())

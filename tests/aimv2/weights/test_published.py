@@ -96,6 +96,11 @@ def test_timm_loads_an_exported_folder_by_its_path(foreign, tmp_path):
     assert model.num_classes == 0
 
 
+def test_whoever_the_umask_lets_reads_what_is_written(foreign, assert_shared, tmp_path):
+    to_others(to_ours(foreign, tmp_path / "new/ours"), tmp_path / "new/there")
+    assert_shared(tmp_path / "new")
+
+
 def test_transformers_own_shards_are_read_as_one(foreign, tmp_path):
     Aimv2VisionModel.from_pretrained(foreign).save_pretrained(tmp_path / "shards", max_shard_size="500KB")
     assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
