@@ -14,6 +14,7 @@ from aimv2.errors import UsageError
 from aimv2.record import read_json, write_json
 
 FOLDER = "studies"
+DEFAULT_SCALE = "demo"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,16 @@ class Launched:
     cells: list[Cell]
     arguments: tuple[str, ...]
 
+    @property
+    def folder(self) -> str:
+        """The name of its report and of what is kept beside the runs: another for each scale."""
+        scales = dict.fromkeys(cell.config.scale for cell in self.cells)
+        return "_".join([self.study.folder, *(scale for scale in scales if scale != DEFAULT_SCALE)])
+
 
 def write_launched(runs_dir: Path, launched: Launched) -> None:
     """Keep it as its study's last launch into this folder."""
-    path = _file(runs_dir, launched.study.folder)
+    path = _file(runs_dir, launched.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_launched(path, launched)
 
@@ -42,7 +49,7 @@ def read_launched(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> La
     """A study's last launch into this folder.
 
     Args:
-        name: the study's folder name, which is its slug unless arms were made equal in something else than samples.
+        name: the launch's folder name, which is the study's slug, and what is not the default: scale, equal in what.
 
     Raises:
         UsageError: there was none, or its file is broken or from a version that knew other studies.

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from aimv2.checks import checked, writable_folder
+from aimv2.checks import checked, share, writable_folder
 from aimv2.compose import compose, run_config
 from aimv2.config import RunConfig
 from aimv2.errors import RunFailedError, UsageError, unknown
@@ -95,6 +95,7 @@ def train_command(overrides: Sequence[str]) -> int:
     config = run_config(values)
     checked("debug", bool, values["debug"])
     runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir")
+    share(runs_dir)
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
     from aimv2.data.pairs import prepare

@@ -1,6 +1,5 @@
 """A launch on SLURM: an array of workers, and behind it a job that sees to what they leave and writes the report."""
 
-import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ from submitit.helpers import DelayedSubmission
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, load_launched, save_launched
 from aimv2.errors import UsageError
+from aimv2.lease import file_system_time
 from sweeps import slurm
 from sweeps.board import print_failures
 from sweeps.freeze import freeze
-from sweeps.launches import Jobs, cancelled, launches, new_launch, tries_at_launch, write_jobs
+from sweeps.launches import Jobs, cancelled, end, launches, new_launch, tries_at_launch, write_jobs
 from sweeps.plan import Plan
 from sweeps.slurm import SlurmConfig
 from sweeps.worker import Task, WorkerReport, work
@@ -80,9 +80,9 @@ class Settling:
             return
         console = Console(highlight=False)
         launched, tasks = _launched(self.launch), _tasks(self.launch)
-        plan = Plan(launched.study.folder, launched.cells, _runs_dir(self.launch))
+        plan = Plan(launched.folder, launched.cells, _runs_dir(self.launch))
         # Held by another launch, or by a worker that outlived its node, or not given up yet after its holder's death.
-        while any(plan.runs[task.name].state() == "running" for task in tasks):
+        while any(plan.runs[task.name].state(file_system_time) == "running" for task in tasks):
             time.sleep(POLL_SECONDS)
         left = [task for task in tasks if task.is_open(plan.runs_dir)]
         if left and cancelled(self.launch) is None:
@@ -93,7 +93,7 @@ class Settling:
             console.print("workers end before they try a run; their logs lie beside this one")
         print_failures(console, plan)
         console.print(f"report: {build(launched, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
-        shutil.rmtree(self.launch, ignore_errors=True)
+        end(self.launch)
 
     def checkpoint(self) -> DelayedSubmission:
         """The same again: nothing is lost by beginning anew."""
@@ -123,7 +123,7 @@ def launch_array(
         save_launched(launch / LAUNCHED, launched)
         jobs = submit(launch, tasks, config, reports_dir.resolve(), plan)
     except BaseException:
-        shutil.rmtree(launch, ignore_errors=True)
+        end(launch)
         raise
     console.print(
         f"submitted: {jobs.elements} worker{'s' * (jobs.elements != 1)} as array {jobs.array}, then job {jobs.settling}"

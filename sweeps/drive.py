@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from aimv2.errors import UsageError
+from aimv2.lease import file_system_time
 from sweeps.board import Board, duration
 from sweeps.executors import LocalConfig, start_workers, stop_workers
 from sweeps.launches import at_work
@@ -43,7 +44,7 @@ def do_runs(plan: Plan, executor: LocalConfig, console: Console, names: Sequence
         Board(plan, console, is_live=executor.cluster != "debug") as board,
     ):
         while still_open := [task for task in tasks if task.is_open(plan.runs_dir)]:
-            if all(plan.runs[task.name].state() == "running" for task in still_open):
+            if all(plan.runs[task.name].state(file_system_time) == "running" for task in still_open):
                 board.update()  # another launch has them all
                 time.sleep(POLL_SECONDS)
                 continue
@@ -93,7 +94,8 @@ def _work(
         if is_local and not stop_workers(jobs):
             console.print("some workers have not ended yet; they stop after the step they are in", style="yellow")
         raise
-    if any(report.signal is not None or report.was_cancelled for report in reports):
+    # A local worker that somebody else has stopped is no matter: another goes on. One in this process is us.
+    if any(report.was_cancelled or (report.signal is not None and not is_local) for report in reports):
         raise KeyboardInterrupt
     if problems := [report.problem for report in reports if report.problem]:
         raise UsageError(problems[0])

@@ -14,7 +14,7 @@ from rich.console import Console
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, write_launched
 from ablations.study import Asked, Cell, Study, asked
-from aimv2.checks import checked, writable_folder
+from aimv2.checks import checked, share, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig, explain
@@ -27,6 +27,7 @@ from sweeps.calibrate import images_per_second, unknown_speed
 from sweeps.cluster import launch_array
 from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, LocalConfig
+from sweeps.freeze import freeze
 from sweeps.plan import Plan
 from sweeps.price import Limit, Speed, check_limits, price, read_limits
 from sweeps.slurm import SlurmConfig
@@ -93,6 +94,8 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         writable_folder(str(runs_dir), "runs_dir")
         writable_folder(str(read_launch.reports_dir), "reports_dir")
         writable_folder(str(read_launch.cache_dir), "data.cache_dir")
+        share(runs_dir)
+        freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing
     remaining = [name for name in plan.remaining() if only is None or name in only]
     print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.speed)
     if read_launch.limits and remaining:
@@ -154,7 +157,7 @@ def read(arguments: Sequence[str]) -> Launch:
     _check_effect(typed, launched, run, recipe, lambda changed: cells_of(resolved(changed)))
     _check_metric(study, base)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
-    plan = Plan(study.folder, launched.cells, runs_dir)
+    plan = Plan(launched.folder, launched.cells, runs_dir)
     if not is_dry:
         executor.num_workers([cell.config for cell in plan.cells])  # refuses what this machine has no room for
     return Launch(
