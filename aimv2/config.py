@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.data.order import BLOCK, quotas
-from aimv2.errors import UsageError, unknown
+from aimv2.errors import UsageError, did_you_mean, unknown
 from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixLaw
 
@@ -451,15 +451,20 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def explain(error: ValidationError) -> UsageError:
-    """One sentence for the first thing that pydantic found wrong."""
+    """One sentence for the first thing that pydantic found wrong, with the nearest name as a suggestion."""
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
         return unknown("key", ".".join(where), _sibling_keys(where))
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
-    place = f"{'.'.join(where)}: " if where else ""
-    return UsageError(f"{place}{message}{seen}")
+    hint = ""
+    if first["type"] == "literal_error":
+        hint = did_you_mean(str(first["input"]), first["ctx"]["expected"].split("'")[1::2])
+    place = ".".join(where)
+    if not place or f"{place}." in message:  # the message says where
+        return UsageError(message + seen)
+    return UsageError(f"{place}: {message}{seen}{hint and f'.{hint}'}")
 
 
 def _sibling_keys(where: list[str]) -> list[str]:
