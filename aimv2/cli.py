@@ -281,7 +281,8 @@ def _print_results(runs: dict[str, RunFolder]) -> None:
         if metric["value"] is None:
             continue
         cells = [_show(result.get(name)) for result in results.values()]
-        table.add_row(name, *cells, metric["unit"], *([metric["evaluation"]] if is_wide else []))
+        unit = metric["unit"].partition(" of ")[0]  # what it is a squared error of, the metric's name says
+        table.add_row(name, *cells, unit, *([metric["evaluation"]] if is_wide else []))
     console.print(table)
     if absent := [name for name, metric in metrics.items() if metric["value"] is None]:
         console.print(f"not applicable to this run: {', '.join(absent)}", highlight=False, soft_wrap=True)

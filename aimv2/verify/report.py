@@ -63,9 +63,9 @@ def summary(subject: Subject, findings: Findings) -> list[str]:
     recipe = SCALES.get(config.scale, demo)()
     if failed and config.budget.samples < recipe.budget.samples:
         sentences.append(
-            f"The run is short: {config.budget.samples:,} samples, and scale={recipe.scale} has"
-            f" {recipe.budget.samples:,}. Before looking for a fault, train that: python -m aimv2 train"
-            f" scale={recipe.scale} objective.name={name}."
+            f"The run is short: it has seen {config.budget.samples:,} samples. Before looking for a fault, look at that"
+            f" of `python -m aimv2 train scale={recipe.scale} objective.name={name}`, which sees"
+            f" {recipe.budget.samples:,}."
         )
     return sentences
 

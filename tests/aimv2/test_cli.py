@@ -30,6 +30,8 @@ def test_train_prints_both_encoders_and_a_second_time_trains_nothing(tmp_path, c
     assert first.returncode == 0, first.stderr
     assert "untrained" in first.stdout
     assert "caption_loss" in first.stdout
+    (pixels,) = [line for line in first.stdout.splitlines() if "│ pixel_loss_0.5 " in line]
+    assert pixels.split("│")[-2].strip() == "squared error"
     runs = sorted((tmp_path / "runs").iterdir())
     assert len(runs) == 2
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}

@@ -55,6 +55,7 @@ def test_every_recipe_survives_the_way_to_text_and_back(recipe):
         ("optimizer.peak_lr", float("nan"), "optimizer.peak_lr: Input should be a finite number"),
         ("optimizer.peak_lr", 0, "optimizer.peak_lr: Input should be greater than 0"),
         ("evaluation.probe.epochs", 0, "evaluation.probe.epochs: Input should be greater than 0"),
+        ("evaluation.knn_neighbours", 1001, "evaluation.knn_neighbours: Input should be less than or equal to 1000"),
         ("evaluation.prefix_fractions", [0.5, 1.0], "evaluation: prefix_fractions"),
         ("evaluation.probe.learning_rates", [], "evaluation.probe"),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),

@@ -68,8 +68,8 @@ def test_random_weights_fail_and_the_report_says_so(copied, trained, tmp_path, c
     assert verify_command([f"run={copied}", f"out={tmp_path / 'out'}"]) == 1
     printed = capsys.readouterr().out
     assert re.findall(r"^FAIL  (\d\w)", printed, flags=re.M) == ["3a", "3b", "3b"]
-    assert "\n9 lines: 6 PASS, 3 FAIL.\nThe run is short: 9,600 samples, and scale=demo has 20,480." in printed
-    assert "train that: python -m aimv2 train scale=demo objective.name=aimv2." in printed
+    assert "\n9 lines: 6 PASS, 3 FAIL.\nThe run is short: it has seen 9,600 samples." in printed
+    assert "`python -m aimv2 train scale=demo objective.name=aimv2`, which sees 20,480." in printed
     assert (tmp_path / "out" / "report.md").read_text().count("**FAIL**") == 3
 
 
