@@ -362,7 +362,7 @@ class EvaluationConfig:
     curve_points: int = Field(default=13, gt=1)
     prefix_fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
     probe: ProbeConfig = ProbeConfig()
-    knn_neighbours: int = Field(default=10, gt=0, le=1000)  # a task has 1,078 training images or more
+    knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
 
     def __post_init__(self) -> None:
@@ -458,13 +458,13 @@ def explain(error: ValidationError) -> UsageError:
         return unknown("key", ".".join(where), _sibling_keys(where))
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
-    hint = ""
     if first["type"] == "literal_error":
-        hint = did_you_mean(str(first["input"]), first["ctx"]["expected"].split("'")[1::2])
+        allowed = first["ctx"]["expected"].split("'")[1::2]  # from "'rms' or 'layer'"
+        if hint := did_you_mean(str(first["input"]), allowed):
+            seen += f".{hint}"
     place = ".".join(where)
-    if not place or f"{place}." in message:  # the message says where
-        return UsageError(message + seen)
-    return UsageError(f"{place}: {message}{seen}{hint and f'.{hint}'}")
+    says_where = not place or f"{place}." in message
+    return UsageError(message + seen if says_where else f"{place}: {message}{seen}")
 
 
 def _sibling_keys(where: list[str]) -> list[str]:
