@@ -1,9 +1,11 @@
 import json
 import os
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from aimv2 import record
 from aimv2.config import to_dict
 from aimv2.errors import UsageError
 from aimv2.lease import LeaseLostError
