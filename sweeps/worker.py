@@ -96,11 +96,11 @@ def work(
     if runs_dir.exists():
         share(runs_dir)
     report, interrupts = WorkerReport(), Interrupts()
-    if minutes is not None:
-        interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
     try:
         # Until it listens submitit swallows SIGTERM and SIGUSR2.
         with interrupts.listening(), worker_of(launch) as folder:
+            if minutes is not None:
+                interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
             worker = _Work(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts, launch, folder)
             worker.until_done(takes_seats=takes_seats)
     except KeyboardInterrupt:
