@@ -113,7 +113,7 @@ class Study:
 
     @property
     def folder(self) -> str:
-        """The name of its report and of what is kept beside the runs."""
+        """The name of its report, at the default scale."""
         return self.slug if self.equal == "samples" else f"{self.slug}_equal_{self.equal}"
 
     def label(self, arm: str) -> str:

@@ -39,7 +39,7 @@ def build(launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
         UsageError: the folder cannot be written.
     """
     evidence = load(launched.cells, runs_dir)
-    target = reports_dir / launched.study.folder
+    target = reports_dir / launched.folder
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
         workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=reports_dir))
@@ -63,6 +63,7 @@ def _write(launched: Launched, evidence: Evidence, folder: Path) -> None:
     unit = evidence.unit(study.primary_metric)
     context = {
         "study": study,
+        "title": launched.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *launched.arguments]),
         "conclusion": conclusion(study, {cell.arm for cell in cells}, differences, unit),
         "controls": checked_controls(study, evidence),

@@ -20,9 +20,10 @@ from aimv2.paths import differences
 from aimv2.record import Failure, State, losses_of
 from aimv2.scales import SCALES
 from sweeps.calibrate import known_images_per_second
-from sweeps.executors import ExecutorConfig
+from sweeps.executors import LocalConfig
 from sweeps.plan import Plan
 from sweeps.price import Price, Speed, price
+from sweeps.slurm import SlurmConfig
 from sweeps.status import loss_against_siblings
 
 LINE_SECONDS = 30.0
@@ -138,7 +139,7 @@ def described_sweeps(studies: Iterable[Study]) -> str:
 
 
 def print_plan(
-    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], speed: Speed
+    console: Console, study: Study, plan: Plan, executor: LocalConfig | SlurmConfig, remaining: list[str], speed: Speed
 ) -> None:
     """The study, what each arm changes and costs, what is done and will be skipped, and the price of the rest."""
     console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
@@ -164,12 +165,14 @@ def print_plan(
         )
 
 
-def _time_needed(cost: Price, executor: ExecutorConfig, configs: list[RunConfig]) -> str:
+def _time_needed(cost: Price, executor: LocalConfig | SlurmConfig, configs: list[RunConfig]) -> str:
     try:
         workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
         return str(error)
     who = f"{workers} worker{'s' * (workers > 1)}"
+    if isinstance(executor, SlurmConfig):
+        return f"{who} of a SLURM array, whose nodes' speed is not known here"
     if cost.seconds is None:
         return f"this machine cannot train these models to say how long {who} would take"
     return f"{duration(cost.seconds / workers)} of training on {who}, and evaluation"

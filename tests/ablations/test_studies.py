@@ -212,22 +212,22 @@ def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
         read_launched(tmp_path, "prefix_ratio", STUDIES)
     launched = Launched(study=study, cells=cells, arguments=("sweep=prefix_ratio", "sweep.seeds=2"))
     write_launched(tmp_path, launched)
-    assert launched_names(tmp_path) == ["prefix_ratio_equal_flops"]
-    assert read_launched(tmp_path, "prefix_ratio_equal_flops", STUDIES) == launched
+    assert launched_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
+    assert read_launched(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == launched
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])
 def test_a_broken_record_of_a_launch_is_named(study, tiny, tmp_path, broken):
     write_launched(tmp_path, Launched(study=study, cells=study.cells(tiny), arguments=()))
-    (path,) = tmp_path.rglob("prefix_ratio.json")
+    (path,) = tmp_path.rglob("prefix_ratio_test.json")
     path.write_text(broken)
-    with pytest.raises(UsageError, match=r"prefix_ratio\.json (does not say what was launched|cannot be read)"):
-        read_launched(tmp_path, "prefix_ratio", STUDIES)
+    with pytest.raises(UsageError, match=r"prefix_ratio_test\.json (does not say what was launched|cannot be read)"):
+        read_launched(tmp_path, "prefix_ratio_test", STUDIES)
 
 
 def test_a_record_of_a_study_that_is_no_more_is_named(study, tiny, tmp_path):
     write_launched(tmp_path, Launched(study=study, cells=study.cells(tiny), arguments=()))
-    (path,) = tmp_path.rglob("prefix_ratio.json")
+    (path,) = tmp_path.rglob("prefix_ratio_test.json")
     assert json.loads(path.read_text())["sweep"]["slug"] == "prefix_ratio"
     with pytest.raises(UsageError, match="does not say what was launched"):
-        read_launched(tmp_path, "prefix_ratio", {})
+        read_launched(tmp_path, "prefix_ratio_test", {})
