@@ -96,7 +96,7 @@ def test_the_job_behind_waits_for_the_array_and_asks_for_no_gpu(made):
     [
         (
             "sbatch: error: invalid partition specified: nope\\nallocation failure: Invalid partition name specified",
-            r"SLURM's sbatch says: Invalid partition name specified \(executor.partition\). Allowed: main, urgent;",
+            r"SLURM's sbatch says: invalid partition specified: nope \(executor.partition\). Allowed: main, urgent;",
         ),
         (
             "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
@@ -126,7 +126,8 @@ def test_a_missing_command_is_one_sentence(made, monkeypatch):
 
 
 def test_what_is_in_the_queue_is_read(bin_dir):
-    bin_dir("squeue", "printf '7_0|RUNNING|None\\n7_1|PENDING|Resources\\n7_2|PENDING|Resources\\n8|PENDING|Dependency\\n'")
+    lines = ["7_0|RUNNING|None", "7_1|PENDING|Resources", "7_2|PENDING|Resources", "8|PENDING|Dependency"]
+    bin_dir("squeue", f"printf '%s\\n' {' '.join(map(repr, lines))}")
     assert slurm.queue("sweep-1")[1] == Queued("7_1", "PENDING", "Resources")
     assert in_queue("sweep-1", Jobs("7", 3, "8")) == "array 7 of 3: 1 RUNNING, 2 PENDING (Resources)"
     bin_dir("squeue", "true")
@@ -197,9 +198,12 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(launched, 
     found, plan = launched
     folder = on_slurm(found, plan)
     submitted = []
-    monkeypatch.setattr(
-        cluster, "submit", lambda launch, tasks, *more: submitted.append([task.name for task in tasks]) or Jobs("9", 1, "10")
-    )
+
+    def submit(launch, tasks, *more):
+        submitted.append([task.name for task in tasks])
+        return Jobs("9", 1, "10")
+
+    monkeypatch.setattr(cluster, "submit", submit)
     first = next(iter(plan.runs.values()))
     with first.claim(plan.cell_of[first.name].config):
         pass  # a worker died over it
