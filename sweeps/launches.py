@@ -66,8 +66,10 @@ def new_launch(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Path:
         tries: by the names of the runs that it wants done, how often each had been tried before.
     """
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
-    folder.mkdir(parents=True)
-    write_json(folder / ABOUT, {"study": study, "runs": dict(tries), "started": time.time()})
+    unnamed = folder.with_name(f".{folder.name}")
+    unnamed.mkdir(parents=True)
+    write_json(unnamed / ABOUT, {"study": study, "runs": dict(tries), "started": time.time()})
+    unnamed.rename(folder)
     return folder
 
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from aimv2.checks import checked, key_values, writable_folder
+from aimv2.checks import checked, key_values, share, writable_folder
 from aimv2.errors import UsageError
 
 
@@ -52,3 +52,15 @@ def test_arguments_of_another_form_are_refused(arguments, message):
     with pytest.raises(UsageError) as caught:
         key_values(arguments, ["run"])
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o2775, 0o660), (0o755, 0o600)])
+def test_what_is_made_in_a_groups_folder_is_the_groups(tmp_path, mode, expected):
+    tmp_path.chmod(mode)
+    before = os.umask(0o077)
+    try:
+        share(tmp_path)
+        (tmp_path / "a").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == expected

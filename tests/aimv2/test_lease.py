@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -139,3 +140,14 @@ def test_at_most_one_living_holder_whatever_happens(tmp_path_factory, events):
                 holders[-1].check()
     assert [holder.number for holder in holders] == list(range(1, len(holders) + 1))
     assert latest_attempt(folder) == (holders[-1].folder if holders else None)
+
+
+def test_a_holder_that_proc_hides_is_not_taken_for_dead(tmp_path, monkeypatch):
+    """As with hidepid, where another user's process has no /proc/PID."""
+    held = claim(tmp_path)
+    monkeypatch.setattr("aimv2.lease._process_start", lambda pid: None)
+    assert is_held(held.folder)
+    monkeypatch.setattr(os, "kill", Mock(side_effect=PermissionError))
+    assert is_held(held.folder)
+    monkeypatch.setattr(os, "kill", Mock(side_effect=ProcessLookupError))
+    assert not is_held(held.folder)

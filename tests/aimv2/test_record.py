@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from types import SimpleNamespace
 
 import pandas as pd
@@ -178,3 +179,29 @@ def test_a_broken_holder_leaves_the_heartbeat_to_decide(run, tiny, content):
     os.utime(attempt.folder / "heartbeat", (0, 0))
     assert run.state() == "new"
     assert run.claim(tiny) is not None
+
+
+def test_a_full_disk_ends_the_lease_all_the_same(run, tiny):
+    beating = threading.active_count()
+    attempt = run.claim(tiny)
+    (attempt.folder / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"), attempt:
+        attempt.write_rows(ROWS)
+    assert threading.active_count() == beating
+    assert run.state() == "new"
+
+
+@pytest.mark.parametrize("broken", [b"{}", b"[]", b"", b"\xff\xfe", b'{"cause": "x", "message": ""}'])
+def test_a_broken_failure_is_said_and_stops_nobody(run, tiny, broken):
+    with run.claim(tiny) as attempt:
+        (attempt.folder / "failure.json").write_bytes(broken)
+    assert run.state() == "failed"
+    assert "the file is broken" in run.failure().message
+
+
+@pytest.mark.parametrize("broken", [b"[1]\n", b"\xff\n", b"{\n"])
+def test_broken_rows_are_none(run, tiny, broken):
+    with run.claim(tiny) as attempt:
+        (attempt.folder / "metrics.jsonl").write_bytes(broken)
+        assert run.last_row() == {}
+        assert run.rows() == []

@@ -1,14 +1,18 @@
 """Launches that are at work, and what becomes of one that is cancelled."""
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from aimv2 import interrupt
+from aimv2.errors import UsageError
 from aimv2.record import RunFolder
 from aimv2.signature import signature
-from sweeps.launches import at_work, cancel, cancelled, ended, launches
+from sweeps.launches import at_work, cancel, cancelled, ended, launches, new_launch, worker_of
 from sweeps.worker import Task, work
 
 
@@ -55,3 +59,43 @@ def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tin
     assert first.is_done == is_shared
     assert report.done == ([first.name] if is_shared else [])
     assert (first.path / "attempts/0001/checkpoint.safetensors").exists() != is_shared
+
+
+def test_a_launch_whose_launcher_was_killed_is_at_work_as_long_as_a_worker_is(tmp_path):
+    folder = new_launch(tmp_path, "one", {"a": 0})
+    (folder / "heartbeat").touch()
+    os.utime(folder / "heartbeat", (0, 0))
+    assert launches(tmp_path) == []
+    with worker_of(folder):
+        (found,) = launches(tmp_path)
+        assert ended(tmp_path) == []
+        cancel(found, ["a"])
+        assert cancelled(folder) == {"a"}
+    assert ended(tmp_path) == [folder]
+
+
+def test_looking_while_launches_end_is_never_an_error(tmp_path):
+    stop = threading.Event()
+
+    def launch():
+        while not stop.is_set():
+            with at_work(tmp_path, "one", {"a": 0}) as folder, worker_of(folder):
+                pass
+
+    with ThreadPoolExecutor() as pool:
+        busy = pool.submit(launch)
+        deadline = time.monotonic() + 1.0
+        try:
+            while time.monotonic() < deadline:
+                launches(tmp_path)
+                ended(tmp_path)
+        finally:
+            stop.set()
+        busy.result()
+
+
+def test_a_broken_record_of_a_launch_is_named(tmp_path):
+    with at_work(tmp_path, "one", {"a": 0}) as folder:
+        (folder / "launch.json").write_text("{}")
+        with pytest.raises(UsageError, match="is no record of a launch"):
+            launches(tmp_path)
