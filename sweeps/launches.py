@@ -133,7 +133,7 @@ def ended(runs_dir: Path) -> list[Path]:
 
 def num_seatless(launching: Launching) -> int:
     """Workers of a launch that wait for a free core or GPU."""
-    return sum((worker / SEATLESS).exists() and is_held(worker) for worker in launching.folder.glob(f"{WORKERS}/*"))
+    return sum((worker / SEATLESS).exists() and is_held(worker) for worker in _workers(launching.folder))
 
 
 def cancel(launching: Launching, runs: Collection[str]) -> None:
@@ -154,7 +154,14 @@ def _folders(runs_dir: Path) -> list[Path]:
 
 
 def _is_at_work(folder: Path) -> bool:
-    return is_held(folder) or any(map(is_held, folder.glob(f"{WORKERS}/*")))
+    return is_held(folder) or any(map(is_held, _workers(folder)))
+
+
+def _workers(folder: Path) -> list[Path]:
+    try:
+        return list(folder.glob(f"{WORKERS}/*"))
+    except FileNotFoundError:  # deleted at this moment
+        return []
 
 
 def _launching(folder: Path) -> Launching | None:
