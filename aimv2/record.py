@@ -305,6 +305,17 @@ class Attempt:
         write_json(self.folder / "failure.json", {**asdict(failure), "traceback": traceback_text})
 
 
+class Unrecorded:
+    """What ranks other than the first have in an attempt's place: the run's record is rank 0's."""
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter()
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        pass
+
+
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """An attempt's metric rows; a last line that a kill cut off is left out."""
     whole, _, _ = (folder / "metrics.jsonl").read_text().rpartition("\n")
