@@ -4,7 +4,7 @@ Letters: B images, I patches in reading order, P values in a patch, N supervised
 width of a shared space, C texts.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed
@@ -113,6 +113,22 @@ def gathered(local_BS: Tensor) -> tuple[Tensor, int]:
     """
     if not torch.distributed.is_initialized():
         return local_BS, 0
-    from torch.distributed.nn.functional import all_gather
+    everyones_CS: Tensor = _Gathered.apply(local_BS)
+    return everyones_CS, torch.distributed.get_rank() * len(local_BS)
 
-    return torch.cat(all_gather(local_BS)), torch.distributed.get_rank() * len(local_BS)
+
+class _Gathered(torch.autograd.Function):
+    # torch.distributed.nn.functional.all_gather does this too, but is deprecated for a function that is private, and by
+    # default takes the first group of the process, which a second run no longer has (torch 2.13).
+    @staticmethod
+    def forward(ctx: Any, local_BS: Tensor) -> Tensor:
+        parts = [torch.empty_like(local_BS) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, local_BS.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_CS: Tensor) -> Tensor:
+        """Every process has a loss that this one's vectors are in."""
+        total_CS = gradient_CS.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total_CS)
+        return total_CS.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]

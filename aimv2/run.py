@@ -86,10 +86,8 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
     """
     rank = place(config)
     for call in calls():
-        try:
+        with contextlib.suppress(RunFailedError):  # the same on all ranks, and recorded by rank 0
             _train_beside(call, rank, interrupts or Interrupts())
-        except RunFailedError as error:  # as on every rank
-            print(f"rank {rank}: {error}", file=sys.stderr)
 
 
 def _train_beside(call: Call, rank: int, interrupts: Interrupts) -> None:
