@@ -47,7 +47,7 @@ def pixel_loss(
         values, patches: how errors are combined within a patch and over patches (``ObjectiveConfig``). With ``batch``
             an image with a short prefix has more targets and so weighs more.
         count: what to divide by in place of the number of scored patches, or with ``image_mean`` of images that have
-            one, where these images are a rank's share of a batch (``Share.each``). ``image`` needs none.
+            one, where these images are a rank's share of a batch (``Batch.each``). ``image`` needs none.
 
     Returns:
         scalar, float32 or wider.
@@ -73,7 +73,7 @@ def text_loss(logits_NV: Tensor, target_N: Tensor, count: float | None = None) -
     """Cross-entropy in nats, mean over the batch's supervised tokens, float32 or wider (ml-l3m).
 
     Args:
-        count: what to divide by in place of N, where these tokens are a rank's share of a batch (``Share.each``).
+        count: what to divide by in place of N, where these tokens are a rank's share of a batch (``Batch.each``).
     """
     logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     if count is None:

@@ -31,11 +31,6 @@ class Share(NamedTuple):
     num_supervised: int
     num_scored_images: int
 
-    def each(self, number: int) -> float:
-        """A number of the whole batch over the ranks. A rank divides its sum by it, and the mean of the ranks' losses
-        is the loss of the batch, however the tokens and patches are spread over them."""
-        return number / self.ranks
-
 
 class Batch(NamedTuple):
     """What a step reads. Letters: B images, T caption tokens, N supervised tokens.
@@ -62,6 +57,11 @@ class Batch(NamedTuple):
     def num_supervised(self) -> int:
         """Of the whole batch."""
         return len(self.supervised_N) if self.share is None else self.share.num_supervised
+
+    def each(self, number: int) -> float:
+        """A number of the whole batch over the ranks. A rank divides its sum by it, and the mean of the ranks' losses
+        is the loss of the batch, however tokens and patches are spread over them."""
+        return number if self.share is None else number / self.share.ranks
 
     def to(self, device: torch.device) -> "Batch":
         moved: dict[str, Any] = {

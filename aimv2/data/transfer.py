@@ -39,8 +39,8 @@ class TransferSet:
     test: Labelled
 
 
-def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet:
-    """Emoji by ``category`` or ``subcategory``, tested on held-out concepts.
+def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
+    """Emoji by ``category`` or ``subcategory``, tested on held-out concepts; None where a split would be empty.
 
     Skin-tone variants are left out, or they would be half of everything. Classes that training concepts lack are left
     out too.
@@ -55,6 +55,8 @@ def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet:
     parts = []
     for pairs in (fit, validation, test):
         usable = pairs.where(pairs.table[label].isin(classes))
+        if not len(usable):
+            return None
         labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
         parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
     return TransferSet(f"emoji_{label}", len(classes), *parts)
@@ -102,13 +104,8 @@ TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # wh
 
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
     """Every task that this machine has the data for."""
-    sets = []
-    if "openmoji" in set(train.table["source"]):
-        sets += [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category")]
-    sets.append(digits())
-    if (fashion := fashion_mnist()) is not None:
-        sets.append(fashion)
-    return sets
+    sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]
+    return [task for task in sets if task is not None]
 
 
 def _grey(image_NSS: np.ndarray) -> np.ndarray:

@@ -17,8 +17,7 @@ def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batc
     # Text position t predicts token t; the last position predicts nothing.
     hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
     target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
-    share = batch.share
-    count = None if share is None else share.each(share.num_supervised)
+    count = None if batch.share is None else batch.each(batch.num_supervised)
     return losses.text_loss(decoder.text_head(hidden_NE), target_N, count)
 
 
@@ -27,7 +26,7 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
     share, patches = batch.share, config.objective.pixel_patches
     count = None
     if share is not None:
-        count = share.each(batch.num_scored if patches == "batch" else share.num_scored_images)
+        count = batch.each(batch.num_scored if patches == "batch" else share.num_scored_images)
     return pixel_loss(
         decoder.pixel_head(image_BIE),
         pixel_targets(batch.image, config),
@@ -78,8 +77,10 @@ def require_one_decoder_and_image_first(config: RunConfig, why: str) -> None:
     """
     decoder, name = config.model.decoder, config.objective.name
     if decoder.sharing != "joint":
-        raise UsageError(f"model.decoder.sharing={decoder.sharing!r} with objective.name={name!r}, {why}: only 'joint'")
+        raise UsageError(
+            f"model.decoder.sharing={decoder.sharing!r} with objective.name={name!r}, {why}: only 'joint' is possible"
+        )
     if decoder.order != "image_first":
         raise UsageError(
-            f"model.decoder.order={decoder.order!r} with objective.name={name!r}, {why}: only 'image_first'"
+            f"model.decoder.order={decoder.order!r} with objective.name={name!r}, {why}: only 'image_first' is possible"
         )
