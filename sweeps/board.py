@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from ablations.budget import UNEQUAL
+from ablations.budget import UNEQUAL, Equal
 from ablations.study import UNTRAINED, Cell, Study
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError
@@ -20,9 +20,10 @@ from aimv2.paths import differences
 from aimv2.record import Failure, State, losses_of
 from aimv2.scales import SCALES
 from sweeps.calibrate import known_images_per_second
-from sweeps.executors import ExecutorConfig
+from sweeps.executors import LocalConfig
 from sweeps.plan import Plan
 from sweeps.price import Price, Speed, price
+from sweeps.slurm import SlurmConfig
 from sweeps.status import loss_against_siblings
 
 LINE_SECONDS = 30.0
@@ -138,7 +139,7 @@ def described_sweeps(studies: Iterable[Study]) -> str:
 
 
 def print_plan(
-    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], speed: Speed
+    console: Console, study: Study, plan: Plan, executor: LocalConfig | SlurmConfig, remaining: list[str], speed: Speed
 ) -> None:
     """The study, what each arm changes and costs, what is done and will be skipped, and the price of the rest."""
     console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
@@ -146,10 +147,13 @@ def print_plan(
     for cell in plan.cells:
         by_arm.setdefault(cell.arm, []).append(cell)
     baseline = by_arm.get(study.baseline, plan.cells)[0].config
+    came_to = study.off_levels(plan.cells)
     for arm, cells in by_arm.items():
         what = _what_changes(study, arm, cells[0].config, baseline)
+        if arm in came_to:
+            what += f" ({study.label(arm)}; here {came_to[arm]})"
         console.print(f"  {arm}: {what}", soft_wrap=True, markup=False)
-    console.print(_arms_table(by_arm, baseline, set(remaining), speed))
+    console.print(_arms_table(study, by_arm, baseline, set(remaining), speed))
     seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
     which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
@@ -164,35 +168,52 @@ def print_plan(
         )
 
 
-def _time_needed(cost: Price, executor: ExecutorConfig, configs: list[RunConfig]) -> str:
+def _time_needed(cost: Price, executor: LocalConfig | SlurmConfig, configs: list[RunConfig]) -> str:
     try:
         workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
         return str(error)
     who = f"{workers} worker{'s' * (workers > 1)}"
+    if isinstance(executor, SlurmConfig):
+        return f"{who} of a SLURM array, whose nodes' speed is not known here"
     if cost.seconds is None:
         return f"this machine cannot train these models to say how long {who} would take"
     return f"{duration(cost.seconds / workers)} of training on {who}, and evaluation"
 
 
-def _arms_table(by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], speed: Speed) -> Table:
-    """A row an arm: how many runs, the seeds that are done and will be skipped, and what a run costs."""
+def _arms_table(
+    study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], speed: Speed
+) -> Table:
+    """A row an arm: how many runs, the seeds that are done and will be skipped, and what a run costs; marked where that
+    is not the baseline's and the study holds it equal."""
     numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
     table = Table("arm", *(Column(name, justify="right") for name in numbers), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    whole = price([baseline], speed).flops
+    whole = _costs(baseline, price([baseline], speed))
     for arm, cells in by_arm.items():
         config, cost = cells[0].config, price([cells[0].config], speed)
-        is_unequal = arm != UNTRAINED and abs(cost.flops / whole - 1) >= UNEQUAL
+        mark = "" if arm == UNTRAINED else _unequal(_costs(config, cost)[study.equal], whole[study.equal])
+        marks: dict[Equal, str] = {study.equal: mark}
         table.add_row(
             arm,
             str(len(cells)),
             _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells)),
-            f"{config.budget.samples:,}",
-            f"{cost.flops:.2e}" + f", {cost.flops / whole:.2f} x" * is_unequal,
-            "unknown" if cost.seconds is None else duration(cost.seconds),
+            f"{config.budget.samples:,}" + marks.get("samples", ""),
+            f"{cost.flops:.2e}" + marks.get("flops", ""),
+            ("unknown" if cost.seconds is None else duration(cost.seconds)) + marks.get("seconds", ""),
             f"{cost.disk_bytes / 1e6:,.1f}",
         )
     return table
+
+
+def _costs(config: RunConfig, cost: Price) -> dict[Equal, float | None]:
+    return {"samples": config.budget.samples, "flops": cost.flops, "seconds": cost.seconds}
+
+
+def _unequal(cost: float | None, baseline: float | None) -> str:
+    """How many times the baseline's, where that is known and not the same."""
+    if cost is None or not baseline or abs(cost / baseline - 1) < UNEQUAL:
+        return ""
+    return f", {cost / baseline:.2f} x"
 
 
 def _what_changes(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> str:

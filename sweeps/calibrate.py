@@ -40,6 +40,10 @@ def images_per_second(config: RunConfig, *, keep: bool) -> float | None:
     return _measured[name]
 
 
+def unknown_speed(config: RunConfig) -> None:
+    """The training speed of machines that are not this one."""
+
+
 def _measured_now(config: RunConfig, *, keep: bool) -> float | None:
     size = _measured_batch(config)
     part = replace(config, budget=BudgetConfig(samples=size, batch_size=size))

@@ -14,7 +14,7 @@ from rich.console import Console
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, write_launched
 from ablations.study import Asked, Cell, Study, asked
-from aimv2.checks import HELP, checked, writable_folder
+from aimv2.checks import HELP, checked, share, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig, explain
@@ -23,11 +23,14 @@ from aimv2.interrupt import Interrupts
 from aimv2.paths import value_at
 from aimv2.scales import SCALES
 from sweeps.board import described_sweeps, print_failures, print_plan
-from sweeps.calibrate import images_per_second
+from sweeps.calibrate import images_per_second, unknown_speed
+from sweeps.cluster import launch_array
 from sweeps.drive import do_runs, prepare_data
-from sweeps.executors import CONF_DIR, ExecutorConfig
+from sweeps.executors import CONF_DIR, LocalConfig
+from sweeps.freeze import freeze
 from sweeps.plan import Plan
 from sweeps.price import Limit, Speed, check_limits, price, read_limits
+from sweeps.slurm import SlurmConfig
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -45,7 +48,7 @@ sweeps, with their price at scale=demo:
   scale=demo                   the recipe that every arm starts from
   budget.samples=4096          any value of that recipe, by its path
   budget=2h                    refuse a plan above it; s, min, h, d on the wall, FLOPs to EFLOPs, MB to TB
-  executor=local|debug         worker processes, or all in this process
+  executor=local|debug|slurm   worker processes, all in this process, or a SLURM array (sweeps/conf/executor/slurm.yaml)
   executor.workers=1           how many
   executor.minutes=60          a worker's time, after which the next goes on from its checkpoint
   dry_run=true                 print the plan and its price, run nothing
@@ -62,7 +65,7 @@ class Launch:
 
     launched: Launched
     plan: Plan
-    executor: ExecutorConfig
+    executor: LocalConfig | SlurmConfig
     limits: list[Limit]
     speed: Speed
     reports_dir: Path
@@ -91,6 +94,8 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         writable_folder(str(runs_dir), "runs_dir")
         writable_folder(str(read_launch.reports_dir), "reports_dir")
         writable_folder(str(read_launch.cache_dir), "data.cache_dir")
+        share(runs_dir)
+        freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing
     remaining = [name for name in plan.remaining() if only is None or name in only]
     print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.speed)
     if read_launch.limits and remaining:
@@ -101,8 +106,13 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         return 0
     if remaining:
         prepare_data(plan)
+    if isinstance(read_launch.executor, SlurmConfig) and remaining:
+        launch_array(read_launch.launched, plan, remaining, read_launch.executor, read_launch.reports_dir, console)
+        write_launched(runs_dir, read_launch.launched)
+        return 0
     write_launched(runs_dir, read_launch.launched)
-    do_runs(plan, read_launch.executor, console, remaining)
+    if isinstance(read_launch.executor, LocalConfig):
+        do_runs(plan, read_launch.executor, console, remaining)
     has_failed = print_failures(console, plan)
 
     from analysis.report import build
@@ -128,8 +138,14 @@ def read(arguments: Sequence[str]) -> Launch:
     recipe = SCALES[run.scale]()
     _check_change(typed, run, wanted, recipe)
     is_dry = checked("dry_run", bool, values["dry_run"])
-    speed = partial(images_per_second, keep=not is_dry or Path(run.data.cache_dir).is_dir())
-    study, base = wanted.of(STUDIES[wanted.slug]), resolve(run)
+    executor = _executor(values["executor"])
+    resolved: Callable[[RunConfig], RunConfig] = resolve
+    speed: Speed = partial(images_per_second, keep=not is_dry or Path(run.data.cache_dir).is_dir())
+    if isinstance(executor, SlurmConfig):
+        if wanted.equal == "seconds":
+            raise UsageError("sweep.equal=seconds is timed on the launching machine, and SLURM's nodes are others")
+        resolved, speed = partial(resolve, available=executor.device), unknown_speed
+    study, base = wanted.of(STUDIES[wanted.slug]), resolved(run)
     cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     launched = Launched(
         study=study,
@@ -137,11 +153,10 @@ def read(arguments: Sequence[str]) -> Launch:
         arguments=tuple(arguments),
     )
     _check_runs(launched)
-    _check_effect(typed, launched, run, recipe, cells_of)
+    _check_effect(typed, launched, run, recipe, lambda changed: cells_of(resolved(changed)))
     _check_metric(study, base)
-    executor = checked("executor", ExecutorConfig, values["executor"])
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
-    plan = Plan(study.folder, launched.cells, runs_dir)
+    plan = Plan(launched.folder, launched.cells, runs_dir)
     if not is_dry:
         executor.num_workers([cell.config for cell in plan.cells])  # refuses what this machine has no room for
     return Launch(
@@ -154,6 +169,13 @@ def read(arguments: Sequence[str]) -> Launch:
         cache_dir=Path(base.data.cache_dir),
         is_dry=is_dry,
     )
+
+
+def _executor(values: Mapping[str, Any]) -> LocalConfig | SlurmConfig:
+    found: LocalConfig | SlurmConfig = checked(
+        "executor", SlurmConfig if values["cluster"] == "slurm" else LocalConfig, values
+    )
+    return found
 
 
 def _texts(arguments: Sequence[str], key: str) -> list[str]:
@@ -217,12 +239,10 @@ def _check_effect(
     cells_of: Callable[[RunConfig], list[Cell]],
 ) -> None:
     """Refuse overrides that every arm replaces by its own value; they would be lost without a word."""
-    from aimv2.resolve import resolve
-
     for part in sorted({argument.partition("=")[0].split(".")[0] for argument in typed} & set(RUN_KEYS) - {"scale"}):
         these = [argument for argument in typed if argument.partition("=")[0].split(".")[0] == part]
         try:
-            cells = cells_of(resolve(dataclasses.replace(run, **{part: getattr(recipe, part)})))
+            cells = cells_of(dataclasses.replace(run, **{part: getattr(recipe, part)}))
         except ValueError:
             continue  # without them the run or an arm could not be, so they matter
         if cells == launched.cells:

@@ -23,6 +23,7 @@ from aimv2.errors import Cause, UsageError, unknown
 from aimv2.interrupt import Interrupts
 from aimv2.lease import holder, is_held
 from aimv2.record import RunFolder, read_json
+from sweeps import slurm
 from sweeps.board import duration
 from sweeps.launches import cancel, launches
 from sweeps.prune import prune
@@ -172,8 +173,9 @@ def cancel_command(asked: Asked) -> int:
         console.print(f"no launch of {name} is at work")
         return 0
     others = frozenset().union(*(launching.runs for launching in at_work if launching.study != name))
+    wanted = frozenset().union(*(launching.runs for launching in ours)) - others
     found = sweep_status(launched, asked.runs_dir)
-    stopped = [run.run for run in found.runs if run.state != "done" and run.run not in others]
+    stopped = [run.run for run in found.runs if run.state != "done" and run.run in wanted]
     running = sum(run.state == "running" and run.run in stopped for run in found.runs)
     shared = sum(run.state == "running" and run.run in others for run in found.runs)
     what = f"{running} runs are handed back with a checkpoint, {found.count('waiting')} are not started"
@@ -183,7 +185,9 @@ def cancel_command(asked: Asked) -> int:
         console.print("nothing was cancelled")
         return 0
     for launching in ours:
-        cancel(launching, stopped)
+        cancel(launching, wanted)
+        if launching.jobs is not None and slurm.queue(launching.folder.name):
+            slurm.command("scancel", "--state=PENDING", launching.jobs.array)
     console.print("cancelled; workers stop within seconds, and the same launch goes on from there")
     return 0
 
@@ -278,6 +282,7 @@ def _sweep_parts(sweep: SweepStatus) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text.from_markup(f"[bold]{sweep.name}[/bold]: {escape(sweep.question)}"),
         Text(f"{len(sweep.runs)} runs, {at_work}{time_left}"),
+        *map(Text, sweep.queue),
         _arms(sweep),
     ]
     running = [run for run in sweep.runs if run.state == "running"]

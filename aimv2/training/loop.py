@@ -124,7 +124,8 @@ def train(
             attempt.write_rows(rows)
             on_rows(rows)
             read_at = attempt.seconds
-        if not pending and is_due():
+        # After the last step too: evaluating may be stopped, or die, and then nothing is trained again.
+        if not pending and (is_due() or done == num_steps):
             if isinstance(attempt, Attempt):
                 attempt.sync_rows()
                 reached = Progress(done, num_supervised, attempt.seconds, attempt.cpu_seconds)

@@ -8,7 +8,7 @@ from aimv2.errors import UsageError
 from aimv2.resolve import with_attention
 from aimv2.scales import demo
 from sweeps import room as room_module
-from sweeps.executors import ExecutorConfig
+from sweeps.executors import LocalConfig
 from sweeps.room import available_memory, memory_bytes, room
 
 
@@ -39,15 +39,15 @@ def test_cores_memory_or_gpus_decide(base, machine):
 
 def test_more_workers_than_there_is_room_for_are_refused(base, machine):
     machine(cores=2)
-    assert ExecutorConfig(cluster="local").num_workers([base]) == 2
-    assert ExecutorConfig(cluster="debug").num_workers([base]) == 1
+    assert LocalConfig(cluster="local").num_workers([base]) == 2
+    assert LocalConfig(cluster="debug").num_workers([base]) == 1
     with pytest.raises(UsageError, match=r"executor.workers=3 is more than the 2 that this machine's 2 cores"):
-        ExecutorConfig(cluster="local", workers=3).num_workers([base])
+        LocalConfig(cluster="local", workers=3).num_workers([base])
     with pytest.raises(UsageError, match="no run fits this machine: its 2 cores have room for at threads=5"):
-        ExecutorConfig(cluster="local").num_workers([replace(base, threads=5)])
+        LocalConfig(cluster="local").num_workers([replace(base, threads=5)])
     machine(memory=1e8)
     with pytest.raises(UsageError, match=r"its 0.1 GB of free memory have room for, .* GB each"):
-        ExecutorConfig(cluster="local").num_workers([base])
+        LocalConfig(cluster="local").num_workers([base])
 
 
 def test_this_machine_says_how_much_memory_is_free():
