@@ -119,15 +119,24 @@ def train_command(overrides: Sequence[str]) -> int:
 
     from aimv2.data.pairs import prepare
     from aimv2.resolve import resolve
+    from aimv2.run import follow
+    from aimv2.training.distributed import dismiss, place
 
     config = resolve(config)
-    prepare(config.data, config.model, show_progress=True)
     runs = {"trained": config, "untrained": untrained(config)}
     if not config.budget.samples:
         del runs["trained"]
     with Interrupts().listening() as interrupts:
-        if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
-            return 1
+        if place(config):
+            follow(config, interrupts)
+            return 0
+        try:
+            prepare(config.data, config.model, show_progress=True)
+            if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
+                return 1
+        finally:
+            if config.ranks > 1:
+                dismiss()
     _print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
     return 0
 

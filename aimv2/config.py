@@ -399,7 +399,10 @@ class RunConfig:
         scale: names the recipe it started from; a label, like a title.
         precision: of the matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
         device: ``auto`` takes CUDA when there is one.
-        threads: on the CPU. It counts in the name: with another number sums are taken in another order.
+        threads: on the CPU, of each rank. It counts in the name: with another number sums are taken in another order.
+        ranks: processes that train the run together, each on an equal share of every batch; above 1 a launcher starts
+            them (torchrun, submitit). Losses and gradients are those of the whole batch. It counts in the name as
+            ``threads`` does.
     """
 
     scale: str
@@ -418,8 +421,14 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
+    ranks: int = Field(default=1, gt=0)
 
     def __post_init__(self) -> None:
+        if self.budget.batch_size % self.ranks:
+            raise ValueError(
+                f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}, each of which has"
+                " an equal share of every batch"
+            )
         if self.data.render_px < self.model.image_px:
             raise ValueError(
                 f"data.render_px={self.data.render_px} is smaller than model.image_px={self.model.image_px}"

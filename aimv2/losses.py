@@ -4,7 +4,7 @@ Letters: B images, I patches in reading order, P values in a patch, N supervised
 width of a shared space, C texts.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed
@@ -36,6 +36,7 @@ def pixel_loss(
     *,
     values: Literal["mean", "sum"] = "mean",
     patches: Literal["batch", "image", "image_mean"] = "batch",
+    count: float | None = None,
 ) -> Tensor:
     """Squared error of the next patch, for the patches outside the prefixes.
 
@@ -45,6 +46,8 @@ def pixel_loss(
         prefix_len_B: int64 [B], M; patches M..I-1 (from 0) are scored. Some image must have M < I.
         values, patches: how errors are combined within a patch and over patches (``ObjectiveConfig``). With ``batch``
             an image with a short prefix has more targets and so weighs more.
+        count: what to divide by in place of the number of scored patches, or with ``image_mean`` of images that have
+            one, where these images are a rank's share of a batch (``Batch.each``). ``image`` needs none.
 
     Returns:
         scalar, float32 or wider.
@@ -59,14 +62,23 @@ def pixel_loss(
     if patches == "image_mean":
         num_scored_B = scored_BI.sum(dim=1)
         by_image_B = (error_BI * scored_BI).sum(dim=1) / num_scored_B.clamp(min=1)
-        return by_image_B.sum() / (num_scored_B > 0).sum()  # an image without a scored patch has no mean
-    count = scored_BI.sum() if patches == "batch" else target_BIP.shape[0] * target_BIP.shape[1]
-    return (error_BI * scored_BI).sum() / count
+        # An image without a scored patch has no mean.
+        return by_image_B.sum() / ((num_scored_B > 0).sum() if count is None else count)
+    if patches == "image":
+        return (error_BI * scored_BI).sum() / (target_BIP.shape[0] * target_BIP.shape[1])
+    return (error_BI * scored_BI).sum() / (scored_BI.sum() if count is None else count)
 
 
-def text_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
-    """Cross-entropy in nats, mean over the batch's supervised tokens, float32 or wider (ml-l3m)."""
-    return F.cross_entropy(logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), target_N)
+def text_loss(logits_NV: Tensor, target_N: Tensor, count: float | None = None) -> Tensor:
+    """Cross-entropy in nats, mean over the batch's supervised tokens, float32 or wider (ml-l3m).
+
+    Args:
+        count: what to divide by in place of N, where these tokens are a rank's share of a batch (``Batch.each``).
+    """
+    logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+    if count is None:
+        return F.cross_entropy(logits_NV, target_N)
+    return F.cross_entropy(logits_NV, target_N, reduction="sum") / count
 
 
 def softmax_contrast(logits_BB: Tensor) -> Tensor:
@@ -101,6 +113,22 @@ def gathered(local_BS: Tensor) -> tuple[Tensor, int]:
     """
     if not torch.distributed.is_initialized():
         return local_BS, 0
-    from torch.distributed.nn.functional import all_gather
+    everyones_CS: Tensor = _Gathered.apply(local_BS)
+    return everyones_CS, torch.distributed.get_rank() * len(local_BS)
 
-    return torch.cat(all_gather(local_BS)), torch.distributed.get_rank() * len(local_BS)
+
+class _Gathered(torch.autograd.Function):
+    # torch.distributed.nn.functional.all_gather does this too, but is deprecated for a function that is private, and by
+    # default takes the first group of the process, which a second run no longer has (torch 2.13).
+    @staticmethod
+    def forward(ctx: Any, local_BS: Tensor) -> Tensor:
+        parts = [torch.empty_like(local_BS) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, local_BS.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_CS: Tensor) -> Tensor:
+        """Every process has a loss that this one's vectors are in."""
+        total_CS = gradient_CS.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total_CS)
+        return total_CS.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]

@@ -317,6 +317,17 @@ class Attempt:
         write_json(self.folder / "failure.json", {**asdict(failure), "traceback": traceback_text})
 
 
+class Unrecorded:
+    """What ranks other than the first have in an attempt's place: the run's record is rank 0's."""
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter()
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        pass
+
+
 def _failure(path: Path) -> Failure:
     """A recorded failure, or that the record of one is broken."""
     with contextlib.suppress(UsageError, KeyError, TypeError):

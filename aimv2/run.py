@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from aimv2.code import digest, git_commit
 from aimv2.config import RunConfig
@@ -20,17 +19,19 @@ from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import Pairs, prepare
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.errors import Cause, RunFailedError, UsageError
+from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.failure import cause_of, sentence_of
 from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network, build, num_parameters
-from aimv2.record import Attempt, Failure, write_json, write_text
+from aimv2.record import Attempt, Failure, Unrecorded, write_json, write_text
 from aimv2.tensor_file import save_tensors
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
+from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, train
 
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
@@ -44,7 +45,8 @@ def execute(
 ) -> Failure | None:
     """Train, evaluate and publish the run that the attempt holds, or record why that failed.
 
-    It goes on from the newest checkpoint of the run's earlier attempts.
+    It goes on from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0, and the
+    others ``follow``.
 
     Returns:
         None when the result is published, else the failure, which is also in the attempt's ``failure.json`` if that
@@ -61,12 +63,49 @@ def execute(
             except LeaseLostError:
                 raise
             except Exception as error:
-                failure = Failure(_cause(error), _sentence(error))
+                failure = Failure(cause_of(error), sentence_of(error))
                 attempt.fail(failure, traceback.format_exc())
                 return failure
     except OSError as error:  # the folder itself: nothing can be recorded there
-        return Failure(_cause(error), _sentence(error))
+        return Failure(cause_of(error), sentence_of(error))
     return None
+
+
+def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
+    """Train beside rank 0 in every run that it executes, until it dismisses the other ranks or is gone.
+
+    Nothing is recorded here and nothing evaluated. What this rank cannot go on for, rank 0 records, and the process
+    ends.
+
+    Args:
+        config: any run of as many ranks.
+
+    Raises:
+        UsageError: the launcher started another number of processes.
+        KeyboardInterrupt: it was asked to stop while there was nothing to do.
+    """
+    rank = place(config)
+    for call in calls():
+        with contextlib.suppress(RunFailedError):  # the same on all ranks, and recorded by rank 0
+            _train_beside(call, rank, interrupts or Interrupts())
+
+
+def _train_beside(call: Call, rank: int, interrupts: Interrupts) -> None:
+    config = call.config
+    torch.set_num_threads(config.threads)
+    with interrupts.deferred(), joined(call.number, config, rank) as world:
+        train_pairs, _, tokenizer = _prepared(config.data, config.model)
+        train(
+            config,
+            build(config).to(config.device),
+            TrainBatches(config, train_pairs, tokenizer, rank),
+            attempt=Unrecorded(),
+            held_out=lambda model: {},
+            on_rows=lambda rows: None,
+            start=None if call.start is None else checkpoint.read(Path(call.start)),
+            interrupts=interrupts,
+            world=world,
+        )
 
 
 _prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs go round a few arms, and read the same pairs
@@ -76,20 +115,25 @@ def _train_and_evaluate(
     attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None], interrupts: Interrupts
 ) -> None:
     torch.set_num_threads(config.threads)
+    if config.ranks > 1:
+        rank = place(config)
+        assert rank == 0, "the other ranks follow"
     train_pairs, held_out, tokenizer = _prepared(config.data, config.model)
     model = build(config).to(config.device)
     start = _earlier_progress(attempt)
     attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))
-    with attempt.working(), interrupts.deferred():
+    started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
+    with attempt.working(), interrupts.deferred(), leading(config, started) as world:
         flops = train(
             config,
             model,
-            TrainBatches(config, train_pairs, tokenizer),
+            TrainBatches(config, train_pairs, tokenizer, rank=0 if config.ranks > 1 else None),
             attempt=attempt,
             held_out=held_out_curve(held_out, tokenizer, config),
             on_rows=on_rows,
             start=start,
             interrupts=interrupts,
+            world=world,
         )
     train_seconds = attempt.seconds
     with attempt.working():
@@ -158,18 +202,3 @@ def hardware(device: str) -> str:
         )
         model = next(names, model)
     return f"{model}, {os.cpu_count()} cores"
-
-
-def _cause(error: Exception) -> Cause:
-    if isinstance(error, RunFailedError):
-        return error.cause
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "out of memory"
-    if isinstance(error, OSError | SafetensorError):
-        return "node"
-    return "data" if isinstance(error, UsageError) else "bug"
-
-
-def _sentence(error: Exception) -> str:
-    kind = "" if isinstance(error, ValueError | RunFailedError) else f"{type(error).__name__}: "
-    return kind + (str(error).splitlines() or [""])[0]

@@ -51,6 +51,7 @@ ADDED = {
     "objective.temperature": None,
     "data.weights": None,
     "data.captions": "own",
+    "ranks": 1,
 }
 
 
@@ -106,4 +107,5 @@ def untrained(config: RunConfig) -> RunConfig:
             curve_pairs=EvaluationConfig().curve_pairs,
             curve_points=EvaluationConfig().curve_points,
         ),
+        ranks=1,
     )

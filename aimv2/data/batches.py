@@ -1,7 +1,7 @@
 """Batches, each a pure function of (config, its number): nothing depends on who prepares it, or when."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,22 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import NUM_CROP_DRAWS, centre_crops, crop_and_resize, random_crops
 
 
+class Share(NamedTuple):
+    """Which part of a batch a rank has, and numbers of the whole batch; known on the CPU, so that no rank asks another.
+
+    Attributes:
+        first: the place of the part's first image in the batch.
+        ranks: as many equal parts the batch has.
+        num_supervised: supervised tokens of the batch.
+        num_scored_images: images of the batch whose prefix leaves a patch to predict.
+    """
+
+    first: int
+    ranks: int
+    num_supervised: int
+    num_scored_images: int
+
+
 class Batch(NamedTuple):
     """What a step reads. Letters: B images, T caption tokens, N supervised tokens.
 
@@ -25,7 +41,8 @@ class Batch(NamedTuple):
         prefix_len_B: int64 [B], in patches.
         supervised_N: int64 [N], the supervised tokens' places in the flattened [B x T].
         text_len_B: int64 [B], tokens up to and including end-of-text.
-        num_scored: patches outside the prefixes, in all; known here, so that nobody asks the device.
+        num_scored: patches outside the prefixes, of the whole batch; known here, so that nobody asks the device.
+        share: None if this is the whole batch, else which part of it.
     """
 
     image: Tensor
@@ -34,19 +51,37 @@ class Batch(NamedTuple):
     supervised_N: Tensor
     text_len_B: Tensor
     num_scored: int
+    share: Share | None = None
+
+    @property
+    def num_supervised(self) -> int:
+        """Of the whole batch."""
+        return len(self.supervised_N) if self.share is None else self.share.num_supervised
+
+    def each(self, number: int) -> float:
+        """A number of the whole batch over the ranks. A rank divides its sum by it, and the mean of the ranks' losses
+        is the loss of the batch, however tokens and patches are spread over them."""
+        return number if self.share is None else number / self.share.ranks
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {
-            name: value.to(device, non_blocking=True) for name, value in self._asdict().items() if name != "num_scored"
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in self._asdict().items()
+            if isinstance(value, Tensor)
         }
         return self._replace(**moved)
 
 
 class TrainBatches(Dataset[Batch]):
-    """Training batches by number: order, caption choice, crop, flip and prefix length all from random addresses."""
+    """Training batches by number: order, caption choice, crop, flip and prefix length all from random addresses.
 
-    def __init__(self, config: RunConfig, pairs: Pairs, tokenizer: CaptionTokenizer) -> None:
+    Args:
+        rank: whose share of each batch; None gives whole batches.
+    """
+
+    def __init__(self, config: RunConfig, pairs: Pairs, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
         self.config = config
+        self.rank = rank
         self.pairs = pairs
         self.tokenizer = tokenizer
         self._mixture = mixture(config.data, pairs)
@@ -71,14 +106,17 @@ class TrainBatches(Dataset[Batch]):
         caption_row_B = row_B if config.data.captions == "own" else order(purpose="order of shuffled captions")[1]
         sample_id_B = self._sample_ids[row_B]
 
-        def draws(purpose: str, num_draws: int) -> np.ndarray:
+        def draws(purpose: str, num_draws: int, own: slice = slice(None)) -> np.ndarray:
             return address.uniforms(
-                seed=config.seed, purpose=purpose, epoch_B=epoch_B, sample_id_B=sample_id_B, num_draws=num_draws
+                seed=config.seed,
+                purpose=purpose,
+                epoch_B=epoch_B[own],
+                sample_id_B=sample_id_B[own],
+                num_draws=num_draws,
             )
 
         use_description_B = draws("caption", 1)[:, 0] < config.data.descriptive_fraction
         captions = self._captions[caption_row_B, use_description_B.astype(int)].tolist()
-        box_B4, flip_B = random_crops(draws("crop", NUM_CROP_DRAWS), config.data.render_px, config.augment)
         prefix_len_B = config.prefix.draw(
             seed=config.seed,
             epoch_B=epoch_B,
@@ -86,16 +124,25 @@ class TrainBatches(Dataset[Batch]):
             step=step,
             num_patches=config.model.num_patches,
         )
-        image = torch.from_numpy(self.pairs.images(row_B))
         token_BT = self.tokenizer.encode(captions, config.model.max_text_tokens)
         supervised_BT = self.tokenizer.supervised(token_BT, supervise_eos=config.objective.supervise_eos)
+        num_scored_B = config.model.num_patches - prefix_len_B
+        # Up to here all is of the whole batch, which every rank has to count; drawing and cropping are its own part's.
+        own, share = slice(None), None
+        if self.rank is not None:
+            each = size // config.ranks
+            own = slice(self.rank * each, (self.rank + 1) * each)
+            share = Share(own.start, config.ranks, int(supervised_BT.sum()), int((num_scored_B > 0).sum()))
+        box_B4, flip_B = random_crops(draws("crop", NUM_CROP_DRAWS, own), config.data.render_px, config.augment)
+        image = torch.from_numpy(self.pairs.images(row_B[own]))
         return Batch(
             image=crop_and_resize(image, box_B4, flip_B, config.model.image_px),
-            token_BT=torch.from_numpy(token_BT),
-            prefix_len_B=torch.from_numpy(prefix_len_B),
-            supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT)),
-            text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
-            num_scored=int((config.model.num_patches - prefix_len_B).sum()),
+            token_BT=torch.from_numpy(token_BT[own]),
+            prefix_len_B=torch.from_numpy(prefix_len_B[own]),
+            supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT[own])),
+            text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT[own])),
+            num_scored=int(num_scored_B.sum()),
+            share=share,
         )
 
 

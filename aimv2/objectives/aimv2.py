@@ -38,7 +38,7 @@ class AIMv2(Objective):
         text = text_term(model.decoder, text_BSE, batch)
         if not batch.num_scored:
             return Losses(text, {"text_loss": text})
-        pixel = pixel_term(model.decoder, image_BIE, batch.image, batch.prefix_len_B, config)
+        pixel = pixel_term(model.decoder, image_BIE, batch, config)
         return Losses(text + config.objective.pixel_weight * pixel, {"pixel_loss": pixel, "text_loss": text})
 
     def shared_parameters(self, model: nn.Module) -> list[nn.Parameter]:

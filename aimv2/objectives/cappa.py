@@ -36,8 +36,10 @@ class CapPa(Objective):
         assert isinstance(model.decoder, Decoder)
         features_BID = model.encoder(batch.image, visible_prefix(config.model, batch.prefix_len_B))
         # The order of samples is random, so the first of a batch are as good as any.
-        size = len(batch.image)
-        is_parallel_B = torch.arange(size, device=batch.image.device) < round(config.objective.parallel_fraction * size)
+        first, ranks = (0, 1) if batch.share is None else (batch.share.first, batch.share.ranks)
+        num_parallel = round(config.objective.parallel_fraction * (ranks * len(batch.image)))
+        place_B = torch.arange(first, first + len(batch.image), device=batch.image.device)
+        is_parallel_B = place_B < num_parallel
         _, text_BSE = model.decoder(features_BID, batch.token_BT, is_parallel_B=is_parallel_B)
         text = text_term(model.decoder, text_BSE, batch)
         return Losses(text, {"text_loss": text})

@@ -40,7 +40,7 @@ class ImageOnly(Objective):
         assert isinstance(model, EncoderDecoder)
         prefix_len_B = visible_prefix(config.model, batch.prefix_len_B)
         image_BIE, _ = model(batch.image, batch.token_BT[:, :0], prefix_len_B)
-        pixel = pixel_term(model.decoder, image_BIE, batch.image, batch.prefix_len_B, config)
+        pixel = pixel_term(model.decoder, image_BIE, batch, config)
         return Losses(pixel, {"pixel_loss": pixel})
 
     def cost(self, config: RunConfig) -> list[Part]:

@@ -16,19 +16,24 @@ def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batc
     """Cross-entropy of the batch's supervised tokens, nats per token; only they meet the vocabulary."""
     # Text position t predicts token t; the last position predicts nothing.
     hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
-    return losses.text_loss(decoder.text_head(hidden_NE), batch.token_BT.flatten().index_select(0, batch.supervised_N))
+    target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
+    count = None if batch.share is None else batch.each(batch.num_supervised)
+    return losses.text_loss(decoder.text_head(hidden_NE), target_N, count)
 
 
-def pixel_term(
-    decoder: Decoder | SeparateDecoders, image_BIE: Tensor, image: Tensor, prefix_len_B: Tensor, config: RunConfig
-) -> Tensor:
+def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
     """Squared error of the patches outside the prefixes, as the config has it."""
+    share, patches = batch.share, config.objective.pixel_patches
+    count = None
+    if share is not None:
+        count = batch.each(batch.num_scored if patches == "batch" else share.num_scored_images)
     return pixel_loss(
         decoder.pixel_head(image_BIE),
-        pixel_targets(image, config),
-        prefix_len_B,
+        pixel_targets(batch.image, config),
+        batch.prefix_len_B,
         values=config.objective.pixel_values,
-        patches=config.objective.pixel_patches,
+        patches=patches,
+        count=count,
     )
 
 

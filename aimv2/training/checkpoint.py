@@ -95,7 +95,7 @@ def find(folders: Iterable[Path]) -> Checkpoint | None:
         if not (folder / FILE).exists():
             continue
         try:
-            return _read(folder)
+            return read(folder)
         except (OSError, SafetensorError, ValueError) as error:
             print(f"{folder / FILE} is not used: {error}", file=sys.stderr)
     return None
@@ -107,8 +107,9 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
-def _read(folder: Path) -> Checkpoint:
-    """Raises ValueError, OSError or SafetensorError if it is broken, or was kept by another run or by other code."""
+def read(folder: Path) -> Checkpoint:
+    """An attempt's checkpoint. Raises ValueError, OSError or SafetensorError if it is broken, or was kept by another
+    run or by other code."""
     with safe_open(folder / FILE, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -15,9 +15,10 @@ from aimv2.errors import RunFailedError
 from aimv2.interrupt import Interrupts
 from aimv2.model.network import Network
 from aimv2.objectives import objective
-from aimv2.record import Attempt
+from aimv2.record import Attempt, Unrecorded
 from aimv2.training.checkpoint import Checkpoint, Progress, keep
 from aimv2.training.device import autocast
+from aimv2.training.distributed import ALONE, World
 from aimv2.training.optimizer import build_optimizer, set_learning_rate
 from aimv2.training.schedule import learning_rate
 
@@ -29,20 +30,24 @@ def train(
     model: Network,
     batches: TrainBatches,
     *,
-    attempt: Attempt,
+    attempt: Attempt | Unrecorded,
     held_out: Callable[[Network], Row],
     on_rows: Callable[[list[Row]], None],
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
+    world: World = ALONE,
 ) -> int:
     """Train the model in place for the whole budget.
 
     Args:
-        attempt: receives a metric row per step, and checkpoints by the clock.
+        batches: whole ones, or this rank's shares of them.
+        attempt: receives a metric row per step, and checkpoints by the clock; of several ranks the first has it.
         held_out: values of the model now for the held-out curve, by name; asked at ``evaluation.curve_points`` places.
         on_rows: called with each group of new rows, for a progress display.
         start: what to go on from; None starts anew. Its rows are not written again.
         interrupts: asked after each step whether to stop there.
+        world: the ranks that train together. What is recorded is of the whole batch, and if one is asked to stop, all
+            do, after the same step.
 
     Returns:
         training FLOPs, forward and backward.
@@ -72,16 +77,17 @@ def train(
         attempt.write_rows([first | held_out(model)])
     else:
         start.restore(model, optimizer)
+    average_gradients = world.replicate(model)
     model.train()
     kept_at = time.monotonic()
 
     def is_due() -> bool:
-        return asked.is_requested or time.monotonic() - kept_at >= config.checkpoint.every_seconds
+        return world.any(asked.is_requested or time.monotonic() - kept_at >= config.checkpoint.every_seconds)
 
     read_at = attempt.seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
     for step, batch in enumerate(remaining, start=first_step):
-        num_supervised += len(batch.supervised_N)
+        num_supervised += batch.num_supervised
         batch = batch.to(device)
         step_rate = rate(step / num_steps)
         set_learning_rate(optimizer, step_rate)
@@ -89,8 +95,9 @@ def train(
             losses = goal.losses(model, batch, config)
         measured = dict(losses.terms)
         if step + 1 in curve_steps or step == 0:
-            measured |= gradient_balance(losses.terms, goal.shared_parameters(model))
+            measured |= gradient_balance(losses.terms, goal.shared_parameters(model), world)
         losses.total.backward()
+        average_gradients()
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -105,7 +112,7 @@ def train(
         # The values stay on the device until the next read-back, so that no step waits for it.
         pending.append((row, measured | {"gradient_norm": gradient_norm}))
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
-            rows = _read_back(pending)
+            rows = _read_back(pending, world)
             seconds = attempt.seconds - read_at
             for row in rows:
                 row |= {"seconds": attempt.seconds, "images_per_second": len(rows) * batch_size / seconds}
@@ -119,21 +126,23 @@ def train(
             read_at = attempt.seconds
         # After the last step too: evaluating may be stopped, or die, and then nothing is trained again.
         if not pending and (is_due() or done == num_steps):
-            attempt.sync_rows()
-            keep(attempt.folder, model, optimizer, Progress(done, num_supervised, attempt.seconds, attempt.cpu_seconds))
+            if isinstance(attempt, Attempt):
+                attempt.sync_rows()
+                reached = Progress(done, num_supervised, attempt.seconds, attempt.cpu_seconds)
+                keep(attempt.folder, model, optimizer, reached)
             kept_at = time.monotonic()
-            if asked.is_requested:
+            if world.any(asked.is_requested):
                 raise KeyboardInterrupt
     return train_flops(parts, config.budget.samples, num_supervised)
 
 
-def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter]) -> dict[str, Tensor]:
+def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter], world: World = ALONE) -> dict[str, Tensor]:
     """How the two terms of a loss pull at the parameters they share: the norm of each one's gradient, and the cosine
     between them. Nothing where there are not two terms or nothing is shared."""
     if len(terms) != 2 or not shared:
         return {}
     gradients = {
-        name: torch.cat([part.flatten() for part in torch.autograd.grad(term, shared, retain_graph=True)])
+        name: world.mean(torch.cat([part.flatten() for part in torch.autograd.grad(term, shared, retain_graph=True)]))
         for name, term in terms.items()
     }
     one, other = gradients.values()
@@ -141,15 +150,14 @@ def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter]) -> di
     return norms | {"gradient_cosine": torch.cosine_similarity(one, other, dim=0)}
 
 
-def _read_back(pending: list[tuple[Row, dict[str, Tensor]]]) -> list[Row]:
-    """Fetch the steps' values in one copy."""
-    values = iter(
-        torch.stack([value.detach().float() for _, measured in pending for value in measured.values()]).tolist()
-    )
+def _read_back(pending: list[tuple[Row, dict[str, Tensor]]], world: World) -> list[Row]:
+    """Fetch the steps' values in one copy: the whole batch's, which are the ranks' means."""
+    here = torch.stack([value.detach().float() for _, measured in pending for value in measured.values()])
+    values = iter(world.mean(here.cpu()).tolist())
     return [row | {name: next(values) for name in measured} for row, measured in pending]
 
 
-def _stop_if_not_finite(rows: list[Row], attempt: Attempt) -> None:
+def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
     """End the run at the first step with a value that is not finite; the steps before it are kept."""
     for number, row in enumerate(rows):
         for name in row:

@@ -129,6 +129,7 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
         optimizer=replace(one.optimizer, peak_lr=1e-4),
         budget=replace(one.budget, samples=64),
         data=replace(one.data, weights=(1, 1, 0), captions="shuffled", descriptive_fraction=0.5),
+        ranks=2,
     )
     assert signature(untrained(one)) == signature(untrained(other)) != signature(one)
     assert signature(untrained(replace(one, seed=1))) != signature(untrained(one))

@@ -147,7 +147,7 @@ def test_the_balance_of_the_losses_is_measured_at_the_curve_and_changes_nothing(
     config = replace(config, evaluation=replace(config.evaluation, curve_points=3))
     rows = run(config, pairs)[1]
     assert [row["step"] for row in rows if "gradient_cosine" in row] == [1, 2, 5]
-    monkeypatch.setattr("aimv2.training.loop.gradient_balance", lambda terms, shared: {})
+    monkeypatch.setattr("aimv2.training.loop.gradient_balance", lambda terms, shared, world: {})
     without = run(config, pairs)[1]
     assert [[row.get(name) for name in LOSSES] for row in rows] == [
         [row.get(name) for name in LOSSES] for row in without

@@ -1,0 +1,315 @@
+"""Two ranks against one process, and what becomes of a run when a rank is stopped, fails or dies.
+
+This process is rank 0, and another follows.
+"""
+
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aimv2.cli import main as command_line
+from aimv2.data.batches import TrainBatches
+from aimv2.errors import UsageError
+from aimv2.interrupt import Interrupts
+from aimv2.lease import LeaseLostError
+from aimv2.model.network import build
+from aimv2.objectives import REGISTRY
+from aimv2.record import Metric, RunFolder, read_json, read_rows
+from aimv2.run import execute, follow
+from aimv2.signature import signature
+from aimv2.training import distributed
+from aimv2.training.distributed import dismiss, leading, place
+from aimv2.training.loop import train
+from tests.aimv2.test_variants import changed
+from tests.aimv2.training.test_loop import Rows
+from tests.aimv2.training.test_loop import run as on_one
+
+NUM_STEPS = 6
+VARIANTS = [
+    *({"objective.name": name} for name in REGISTRY),
+    {"objective.pixel_patches": "image"},
+    {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
+    {"prefix.full_attention": 0.8},  # of some batches one rank has no patch to predict, of some none has
+    {"prefix.full_attention": 0.999, "prefix.per": "batch"},
+    {"prefix.per": "batch", "objective.pixel_values": "sum"},
+    {"model.decoder.sharing": "separate", "data.weights": [3, 1]},
+    {"model.decoder.order": "text_first", "data.captions": "shuffled", "objective.supervise_eos": True},
+]
+
+
+class Follower:
+    """Rank 1, and what makes this process rank 0 beside it (``led``).
+
+    Args:
+        function, arguments: what it does.
+    """
+
+    def __init__(self, function, *arguments):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        self.store = functools.lru_cache(distributed._store.__wrapped__)
+        self.number = itertools.count()
+        self.output = Path(tempfile.mkdtemp()) / "stderr"
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload([__name__])  # so that torch is imported once for all of them
+        self.process = server.Process(
+            target=as_rank_1, args=(self.given, self.output, function, arguments), daemon=True
+        )
+        self.process.start()
+
+    @contextmanager
+    def led(self):
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in {**self.given, "RANK": "0"}.items():
+                patched.setenv(name, value)
+            patched.setattr(distributed, "_store", self.store)
+            patched.setattr(distributed, "_number", self.number)
+            patched.setattr(distributed, "TIMEOUT", timedelta(seconds=60))
+            patched.setattr(distributed, "ENDING_SECONDS", 1.0)
+            yield
+
+    def ended(self):
+        """Its status and what it said."""
+        self.process.join(timeout=30)
+        said = self.output.read_text()
+        shutil.rmtree(self.output.parent)
+        return self.process.exitcode, said
+
+
+def as_rank_1(given, output, function, arguments):
+    os.environ.update(given, RANK="1")
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 2)
+    sys.exit(function(*arguments))
+
+
+def following(config, **does):
+    return Follower(follow_until, config, does)
+
+
+def follow_until(config, does):
+    """Follow, but for something that befalls this rank in a step."""
+    original = TrainBatches.__getitem__
+
+    def befallen(batches, step):
+        if step == does.get("signalled_in"):
+            os.kill(os.getpid(), signal.SIGUSR2)
+        if step == does.get("killed_in"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == does.get("fails_in"):
+            raise MemoryError("no room for the batch")
+        return original(batches, step)
+
+    TrainBatches.__getitem__ = befallen
+    with Interrupts().listening() as interrupts:
+        follow(config, interrupts)
+
+
+@pytest.fixture(autouse=True)
+def unevaluated(monkeypatch):
+    """What rank 0 does by itself afterwards is tested elsewhere and takes most of a small run's time."""
+    monkeypatch.setattr("aimv2.run.evaluate", lambda *arguments: {"caption_loss": Metric(1.0, "nats/token", "a test")})
+
+
+@pytest.fixture(scope="module")
+def longer(tiny, with_samples):
+    """A run of a few steps on two ranks, with something changed."""
+
+    def change(changes, **more):
+        config = with_samples(changed(tiny, changes), NUM_STEPS * tiny.budget.batch_size)
+        # AdamW divides by |gradient| + eps, and with a small eps makes a step of the noise where a gradient vanishes.
+        optimizer = replace(config.optimizer, eps=1e-4, peak_lr=1e-2, warmup_fraction=0.2)
+        evaluation = replace(config.evaluation, curve_points=3)
+        return replace(config, optimizer=optimizer, evaluation=evaluation, ranks=2, **more)
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def follower(longer):
+    """A rank 1 that does nothing but follow, run after run."""
+    follower = following(longer({}))
+    yield follower
+    with follower.led():
+        dismiss()
+    assert follower.ended() == (0, "")
+
+
+def on_two(follower, config, pairs, record):
+    """As ``on_one``."""
+    model = build(config)
+    with follower.led():
+        assert place(config) == 0
+        with leading(config, None) as world:
+            flops = train(
+                config,
+                model,
+                TrainBatches(config, pairs[0], pairs[2], rank=0),
+                attempt=record,
+                held_out=lambda model: {"held_out_caption_loss": 1.5},
+                on_rows=lambda rows: None,
+                world=world,
+            )
+    return model, record.rows, flops
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
+def test_two_ranks_have_the_losses_and_weights_of_one(longer, follower, pairs, changes):
+    config = longer(changes)
+    model, rows, flops = on_two(follower, config, pairs, Rows())
+    alone, expected, expected_flops = on_one(replace(config, ranks=1), pairs)
+    assert flops == expected_flops
+    assert [row.keys() for row in rows] == [row.keys() for row in expected]
+    clock = ("seconds", "images_per_second")
+    for row, one in zip(rows, expected, strict=True):
+        assert {k: v for k, v in row.items() if k not in clock} == pytest.approx(
+            {k: v for k, v in one.items() if k not in clock}, rel=1e-5, abs=1e-6
+        )
+    start = build(config).state_dict()
+    for name, weight in alone.state_dict().items():
+        torch.testing.assert_close(
+            model.state_dict()[name], weight, rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
+        )
+        assert torch.equal(model.state_dict()[name], start[name]) == torch.equal(weight, start[name]), name
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_the_ranks_shares_are_the_batch(longer, pairs, ranks):
+    config = replace(longer({"prefix.full_attention": 0.5, "data.captions": "shuffled"}), ranks=ranks)
+    whole = TrainBatches(config, pairs[0], pairs[2])[3]
+    parts = [TrainBatches(config, pairs[0], pairs[2], rank)[3] for rank in range(ranks)]
+    for name in ("image", "token_BT", "prefix_len_B", "text_len_B"):
+        torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
+    places = [part.supervised_N + part.share.first * config.model.max_text_tokens for part in parts]
+    assert torch.equal(torch.cat(places), whole.supervised_N)
+    for part in parts:
+        assert part.num_supervised == whole.num_supervised == len(whole.supervised_N)
+        assert part.num_scored == whole.num_scored
+        assert part.share.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
+
+
+def test_a_run_that_was_stopped_on_the_other_rank_goes_on_bitwise(longer, follower, tmp_path):
+    config = longer({})
+    whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
+    stopped, resumed = following(config, signalled_in=2), following(config)
+    with follower.led():
+        assert execute(whole.claim(config), config) is None
+    with stopped.led(), pytest.raises(KeyboardInterrupt):
+        execute(parted.claim(config), config)
+    assert stopped.ended() == (0, "")
+    assert parted.state() == "new"
+    assert [row["step"] for row in read_rows(parted.path / "attempts/0001")] == [0, 1, 2, 3], "after the same step"
+    with resumed.led():
+        assert execute(parted.claim(config), config) is None
+        dismiss()
+    assert resumed.ended() == (0, "")
+    assert read_json(parted.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 3}
+    weights, expected = (load_file(run.file("weights.safetensors")) for run in (parted, whole))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    rows = [run.metrics().drop(columns=["seconds", "images_per_second"]).to_dict("records") for run in (parted, whole)]
+    assert json.dumps(rows[0]) == json.dumps(rows[1])  # as text, in which nan equals nan
+    assert parted.result()["train_flops"] == whole.result()["train_flops"]
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_the_ranks_go_on(longer, follower, pairs, tmp_path):
+    config = longer({})
+    wild = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30))
+    run = RunFolder(tmp_path, signature(wild))
+    with follower.led():
+        assert execute(run.claim(wild), wild).cause == "not finite"
+    assert len(on_two(follower, config, pairs, Rows())[1]) == NUM_STEPS + 1
+
+
+@pytest.mark.parametrize(
+    ("does", "cause", "message"),
+    [
+        ({"fails_in": 2}, "out of memory", r"rank 1: MemoryError: no room for the batch"),
+        ({"killed_in": 2}, "node", r"another rank is gone without a word: .*"),
+    ],
+)
+def test_what_befalls_another_rank_is_recorded_at_once(longer, tmp_path, does, cause, message):
+    config = longer({})
+    follower, run = following(config, **does), RunFolder(tmp_path, signature(config))
+    with follower.led():
+        failure = execute(run.claim(config), config)
+        assert failure.cause == cause
+        assert re.fullmatch(message, failure.message)
+        assert run.failure() == failure
+        again = replace(config, seed=1)
+        if "fails_in" in does:  # it left word
+            refused = execute(RunFolder(tmp_path, signature(again)).claim(again), again)
+            assert refused.message == "the other ranks ended with an earlier run; start them anew"
+    status, said = follower.ended()
+    assert (status, "Traceback" in said) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
+
+
+def test_who_loses_the_run_ends_the_other_rank(longer, tmp_path):
+    config = longer({})
+    follower, run = following(config), RunFolder(tmp_path, signature(config))
+
+    def take_over(rows):
+        if rows[-1]["step"] == 2:
+            (run.path / "attempts/0001/released").touch()
+            assert run.claim(config) is not None
+
+    with follower.led(), pytest.raises(LeaseLostError):
+        execute(run.claim(config), config, take_over)
+    assert follower.ended() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("started", "ranks", "message"),
+    [
+        ({}, 2, r"ranks=2 and the number of processes that were started \(WORLD_SIZE\), 1, differ; it takes: torchrun"),
+        ({"WORLD_SIZE": "4"}, 2, "ranks=2 and the number .*, 4, differ"),
+        ({"WORLD_SIZE": "2"}, 1, "ranks=1 and the number .*, 2, differ"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, 2, "ranks=2 and the launcher has not set MASTER_ADDR and MASTER_PORT for"),
+    ],
+)
+def test_another_number_of_processes_is_refused(longer, monkeypatch, started, ranks, message):
+    for name in distributed.GIVEN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=message) as caught:
+        place(replace(longer({}), ranks=ranks))
+    assert "\n" not in str(caught.value)
+
+
+def test_shares_that_are_not_equal_are_refused(tiny):
+    with pytest.raises(UsageError, match=r"budget\.batch_size=8 is not divisible by ranks=3") as caught:
+        changed(tiny, {"ranks": 3})
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_trains_with_all_ranks_and_evaluates_with_one(tmp_path, cache_dir, capsys):
+    arguments = [
+        *("train", "ranks=2", f"data.cache_dir={cache_dir}", f"runs_dir={tmp_path}", "budget.samples=32"),
+        *("budget.batch_size=8", "data.sources=[fontawesome,openmoji]", "model.image_px=16", "data.render_px=24"),
+        *("model.patch_px=4", "model.encoder.depth=1", "model.decoder.depth=1", "evaluation.num_pairs=32"),
+        *("evaluation.curve_pairs=16", "evaluation.curve_points=2", "evaluation.probe.epochs=1"),
+    ]  # fmt: skip
+    follower = Follower(command_line, arguments)
+    with follower.led():
+        assert command_line(arguments) == 0
+    assert follower.ended() == (0, "")
+    assert "everything else about it" in capsys.readouterr().out
+    results = [read_json(path) for path in tmp_path.glob("*/result.json")]
+    assert sorted(result["train_flops"] > 0 for result in results) == [False, True], "and the untrained encoder"
