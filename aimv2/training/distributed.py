@@ -27,7 +27,7 @@ from typing import NamedTuple, NoReturn
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore, Store, _abort_process_group
 from torch.distributed.rendezvous import rendezvous
 
 from aimv2.config import RunConfig, from_dict, to_dict
@@ -233,7 +233,7 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
     )
     # What ranks agree on between steps goes from host to host: the GPU is not waited for, and waiting does not spin.
     host = dist.new_group(backend="gloo", timeout=TIMEOUT) if is_cuda else None
-    is_left = threading.Event()
+    leave, is_left = dist.destroy_process_group, threading.Event()
     if rank:
         threading.Thread(target=_end_when_another_does, args=(store, is_left), daemon=True).start()
     try:
@@ -246,6 +246,8 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
                 traceback.print_exc()
             _first_to_end(store, rank, error)
             _end_process()
+        if is_cuda:
+            leave = _abort_process_group  # nccl would wait for what the others do not answer any more; never run yet
         first = _first_to_end(store, rank, error)
         _see_them_end()
         if first is error:
@@ -253,7 +255,7 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
         raise first from error
     finally:
         is_left.set()
-        dist.destroy_process_group()
+        leave()
 
 
 def _first_to_end(store: Store, rank: int, error: BaseException) -> BaseException:
