@@ -19,11 +19,11 @@ from aimv2.errors import UsageError
 from aimv2.paths import differences
 from aimv2.record import Failure, State, losses_of
 from aimv2.scales import SCALES
-from sweeps.calibrate import known_images_per_second
 from sweeps.executors import ExecutorConfig
 from sweeps.plan import Plan
-from sweeps.price import Price, Speed, price
+from sweeps.price import Price, RunSeconds, price
 from sweeps.status import loss_against_siblings
+from sweeps.timing import known_run_seconds
 
 LINE_SECONDS = 30.0
 MAX_SHOWN_SEEDS = 12
@@ -127,8 +127,8 @@ def described_sweeps(studies: Iterable[Study]) -> str:
     lines = []
     for study in studies:
         configs = [cell.config for cell in study.cells(base)]
-        cost = price(configs, known_images_per_second)
-        takes = "" if cost.seconds is None else f", {duration(cost.seconds)} of training by one worker"
+        cost = price(configs, known_run_seconds)
+        takes = "" if cost.seconds is None else f", {duration(cost.seconds)} by one worker"
         lines += [
             f"  {study.slug}",
             f"    {study.question}",
@@ -138,7 +138,7 @@ def described_sweeps(studies: Iterable[Study]) -> str:
 
 
 def print_plan(
-    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], speed: Speed
+    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], run_seconds: RunSeconds
 ) -> None:
     """The study, what each arm changes and costs, what is done and will be skipped, and the price of the rest."""
     console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
@@ -149,39 +149,51 @@ def print_plan(
     for arm, cells in by_arm.items():
         what = _what_changes(study, arm, cells[0].config, baseline)
         console.print(f"  {arm}: {what}", soft_wrap=True, markup=False)
-    console.print(_arms_table(by_arm, baseline, set(remaining), speed))
+    console.print(_arms_table(by_arm, baseline, set(remaining), run_seconds))
     seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
     which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     if remaining:
         configs = plan.configs(remaining)
-        cost = price(configs, speed)
-        console.print(
-            f"price: at most {cost.flops:.2e} training FLOPs, {cost.disk_bytes / 1e6:,.0f} MB;"
-            f" {_time_needed(cost, executor, configs)}",
-            soft_wrap=True,
-        )
+        console.print(_priced(price(configs, run_seconds), executor, configs), soft_wrap=True)
 
 
-def _time_needed(cost: Price, executor: ExecutorConfig, configs: list[RunConfig]) -> str:
+def _priced(cost: Price, executor: ExecutorConfig, configs: list[RunConfig]) -> str:
+    flops, weights = f"price: at most {cost.flops:.2e} training FLOPs", f"{_megabytes(cost.weights_bytes)} of weights"
     try:
         workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
-        return str(error)
+        return f"{flops}; {weights}; {error}"
+    checkpoints = cost.disk_bytes(workers) - cost.weights_bytes
+    disk = weights + (f" and, under way, {_megabytes(checkpoints)} of checkpoints" if checkpoints else "")
+    return f"{flops}; {disk}; {_time_needed(cost, workers)}"
+
+
+def _time_needed(cost: Price, workers: int) -> str:
     who = f"{workers} worker{'s' * (workers > 1)}"
-    if cost.seconds is None:
+    wall = cost.wall_seconds(workers)
+    if wall is None:
         return f"this machine cannot train these models to say how long {who} would take"
-    return f"{duration(cost.seconds / workers)} of training on {who}, and evaluation"
+    longest = ", as long as the longest run" if wall == cost.longest_seconds and workers > 1 else ""
+    return f"{duration(wall)} of training and evaluation on {who}{longest}"
 
 
-def _arms_table(by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], speed: Speed) -> Table:
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
+
+
+def _arms_table(
+    by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], run_seconds: RunSeconds
+) -> Table:
     """A row an arm: how many runs, the seeds that are done and will be skipped, and what a run costs."""
     numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
-    table = Table("arm", *(Column(name, justify="right") for name in numbers), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    whole = price([baseline], speed).flops
+    columns = (Column(name, justify="right") for name in numbers)
+    caption = "time: of a run's training and evaluation; MB: of its weights, which are kept"
+    table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+    whole = price([baseline], run_seconds).flops
     for arm, cells in by_arm.items():
-        config, cost = cells[0].config, price([cells[0].config], speed)
+        config, cost = cells[0].config, price([cells[0].config], run_seconds)
         is_unequal = arm != UNTRAINED and abs(cost.flops / whole - 1) >= UNEQUAL
         table.add_row(
             arm,
@@ -190,7 +202,7 @@ def _arms_table(by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining
             f"{config.budget.samples:,}",
             f"{cost.flops:.2e}" + f", {cost.flops / whole:.2f} x" * is_unequal,
             "unknown" if cost.seconds is None else duration(cost.seconds),
-            f"{cost.disk_bytes / 1e6:,.1f}",
+            f"{cost.weights_bytes / 1e6:,.1f}",
         )
     return table
 

@@ -27,7 +27,8 @@ from sweeps.calibrate import images_per_second
 from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, ExecutorConfig
 from sweeps.plan import Plan
-from sweeps.price import Limit, Speed, check_limits, price, read_limits
+from sweeps.price import Limit, RunSeconds, check_limits, price, read_limits
+from sweeps.timing import run_seconds
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -64,7 +65,7 @@ class Launch:
     plan: Plan
     executor: ExecutorConfig
     limits: list[Limit]
-    speed: Speed
+    run_seconds: RunSeconds
     reports_dir: Path
     cache_dir: Path
     is_dry: bool
@@ -92,11 +93,11 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         writable_folder(str(read_launch.reports_dir), "reports_dir")
         writable_folder(str(read_launch.cache_dir), "data.cache_dir")
     remaining = [name for name in plan.remaining() if only is None or name in only]
-    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.speed)
+    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.run_seconds)
     if read_launch.limits and remaining:
         configs = plan.configs(remaining)
         num_workers = min(read_launch.executor.num_workers(configs), len(remaining))
-        check_limits(read_launch.limits, price(configs, read_launch.speed), num_workers)
+        check_limits(read_launch.limits, price(configs, read_launch.run_seconds), num_workers)
     if read_launch.is_dry:
         return 0
     if remaining:
@@ -129,8 +130,9 @@ def read(arguments: Sequence[str]) -> Launch:
     _check_change(typed, run, wanted, recipe)
     checked("debug", bool, values["debug"])
     is_dry = checked("dry_run", bool, values["dry_run"])
-    speed = partial(images_per_second, keep=not is_dry or Path(run.data.cache_dir).is_dir())
+    keep = not is_dry or Path(run.data.cache_dir).is_dir()
     study, base = wanted.of(STUDIES[wanted.slug]), resolve(run)
+    speed = partial(images_per_second, keep=keep)
     cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     launched = Launched(
         study=study,
@@ -150,7 +152,7 @@ def read(arguments: Sequence[str]) -> Launch:
         plan=plan,
         executor=executor,
         limits=limits,
-        speed=speed,
+        run_seconds=partial(run_seconds, keep=keep),
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
         cache_dir=Path(base.data.cache_dir),
         is_dry=is_dry,
