@@ -20,7 +20,7 @@ from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig, explain
 from aimv2.errors import UsageError, unknown
 from aimv2.interrupt import Interrupts
-from aimv2.paths import value_at
+from aimv2.paths import replaced, value_at
 from aimv2.scales import SCALES
 from sweeps.board import described_sweeps, print_failures, print_plan
 from sweeps.calibrate import images_per_second
@@ -42,7 +42,10 @@ sweeps, with their price at scale=demo:
   sweep.seeds=5                seeds 0..4, or a list
   sweep.equal=flops|seconds    what arms have in common with the baseline, instead of samples
   sweep.controls=[]            without the null and the positive control
-  sweep.baseline= sweep.primary_metric= sweep.smallest_difference= sweep.pairing=
+  sweep.baseline= sweep.primary_metric= sweep.smallest_difference= sweep.pairing= sweep.question= sweep.source=
+  sweep.expected.ARM=better    what is expected of an arm in the primary metric: better, worse, equal, or null
+  sweep.claims.CLAIM=[]        without one of the paper's claims; or a list of what must be seen if it holds
+                               (arms and their levels are Python: ablations/NAME.py)
   scale=demo                   the recipe that every arm starts from
   budget.samples=4096          any value of that recipe, by its path
   budget=2h                    refuse a plan above it; s, min, h, d on the wall, FLOPs to EFLOPs, MB to TB
@@ -53,6 +56,9 @@ sweeps, with their price at scale=demo:
   runs_dir=runs reports_dir=reports
   debug=true                   show the traceback of an error
 """
+
+# What a study has and a command line cannot say.
+PYTHON_KEYS = ("sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
 console = Console(highlight=False)
 
@@ -140,7 +146,7 @@ def read(arguments: Sequence[str]) -> Launch:
         arguments=tuple(arguments),
     )
     _check_runs(launched)
-    _check_effect(typed, launched, run, recipe, cells_of)
+    _check_effect(typed, run, recipe, lambda changed: cells_of(resolve(changed), seeds=wanted.seeds[:1]))
     _check_metric(study, base)
     executor = checked("executor", ExecutorConfig, values["executor"])
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
@@ -164,6 +170,11 @@ def _texts(arguments: Sequence[str], key: str) -> list[str]:
 
 
 def _composed(arguments: Sequence[str]) -> dict[str, Any]:
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        if key.startswith(PYTHON_KEYS):
+            slugs = [slug for slug in _texts(arguments, "sweep") if slug in STUDIES] or ["NAME"]
+            raise UsageError(f"{key} is not set on a command line: arms are Python, in ablations/{slugs[0]}.py")
     return compose(
         arguments,
         defaults={"executor": "local", "sweep": next(iter(STUDIES))},
@@ -196,8 +207,15 @@ def _check_change(typed: Sequence[str], run: RunConfig, wanted: Asked, recipe: R
             raise UsageError(f"{argument} changes nothing: sweep.seeds names the seeds")
         if part in RUN_KEYS and key != "scale" and value_at(run, key) == value_at(recipe, key):
             raise UsageError(f"{argument} changes nothing: scale={run.scale} has that already")
-        if part == "sweep" and name and getattr(wanted, name) == getattr(own, name):
+        if part == "sweep" and name and _at(wanted, name) == _at(own, name):
             raise UsageError(f"{argument} changes nothing: sweep {wanted.slug} has that already")
+
+
+def _at(asked_for: Asked, path: str) -> Any:
+    """The value that ``sweep.<path>`` names."""
+    name, *rest = path.split(".", 1)
+    value = getattr(asked_for, name)
+    return value[rest[0]] if rest else value
 
 
 def _check_runs(launched: Launched) -> None:
@@ -213,23 +231,27 @@ def _check_runs(launched: Launched) -> None:
 
 
 def _check_effect(
-    typed: Sequence[str],
-    launched: Launched,
-    run: RunConfig,
-    recipe: RunConfig,
-    cells_of: Callable[[RunConfig], list[Cell]],
+    typed: Sequence[str], run: RunConfig, recipe: RunConfig, cells_of: Callable[[RunConfig], list[Cell]]
 ) -> None:
-    """Refuse overrides that every arm replaces by its own value; they would be lost without a word."""
-    from aimv2.resolve import resolve
+    """Refuse overrides that every arm replaces by its own value; they would be lost without a word.
 
-    for part in sorted({argument.partition("=")[0].split(".")[0] for argument in typed} & set(RUN_KEYS) - {"scale"}):
-        these = [argument for argument in typed if argument.partition("=")[0].split(".")[0] == part]
+    Each is left out by itself, and all of a part together, for one alone may be what another needs.
+
+    Args:
+        cells_of: the study's runs from its base run.
+    """
+    said = {key: text for text in typed if (key := text.partition("=")[0]).split(".")[0] in RUN_KEYS}
+    said.pop("scale", None)
+    parts = [[key for key in said if key.split(".")[0] == part] for part in {key.split(".")[0]: None for key in said}]
+    cells = cells_of(run)
+    for keys in [[key] for key in said] + [part for part in parts if len(part) > 1]:
         try:
-            cells = cells_of(resolve(dataclasses.replace(run, **{part: getattr(recipe, part)})))
+            others = cells_of(replaced(run, {key: value_at(recipe, key) for key in keys}))
         except ValueError:
             continue  # without them the run or an arm could not be, so they matter
-        if cells == launched.cells:
-            raise UsageError(f"{' '.join(these)} changes nothing: every arm of the sweep sets its own {part}")
+        if others == cells:
+            what, own = " ".join(said[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].split(".")[0]
+            raise UsageError(f"{what} changes nothing: every arm of the sweep sets its own {own}")
 
 
 def _check_metric(study: Study, base: RunConfig) -> None:
@@ -238,6 +260,10 @@ def _check_metric(study: Study, base: RunConfig) -> None:
 
     if study.primary_metric not in (known := metric_names(base)):
         raise unknown("sweep.primary_metric", study.primary_metric, known)
+    for claim, seen in study.claims.items():
+        for metric in (name for one in seen for name in (one.metric, one.than_metric)):
+            if metric not in known:
+                raise unknown(f"metric of sweep.claims.{claim}", metric, known)
     absent = not_applicable(base)
     if study.primary_metric in absent:
         reason = absent[study.primary_metric].evaluation
