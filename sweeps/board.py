@@ -1,7 +1,7 @@
 """What a launch shows: the plan and its price, a live board (or now and then a line), and what failed."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -224,12 +224,12 @@ def _shown_seeds(skipped: list[int], num_cells: int) -> str:
     return f"seed{'s' * (len(skipped) > 1)} {', '.join(map(str, skipped))}"
 
 
-def print_failures(console: Console, plan: Plan) -> bool:
-    """Name each run that failed, and why."""
+def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
+    """Name each of these runs that failed, and why."""
     has_failed = False
     for cell in plan.cells:
         run = plan.runs[cell.name]
-        if not run.is_done:
+        if cell.name in names and not run.is_done:
             has_failed = True
             failure = run.failure() or NEVER_TRIED
             sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"

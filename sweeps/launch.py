@@ -78,7 +78,8 @@ class Launch:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Launch; the exit status is 0 when every run is done, 1 when some failed, 2 when it was not possible."""
+    """Launch; the exit status is 0 when every run is done, 1 when some failed, 2 when it was not possible, 130 when it
+    was interrupted."""
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
         return 0 if arguments else 2
@@ -90,7 +91,8 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
     """Read, price, run, report.
 
     Args:
-        only: names of the runs to do, of those that the arguments ask for; None does whatever is missing.
+        only: names of the runs to do, of those that the arguments ask for; None does whatever is missing. The exit
+            status speaks of these.
     """
     read_launch = read(arguments)
     plan, runs_dir = read_launch.plan, read_launch.plan.runs_dir
@@ -110,7 +112,9 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         prepare_data(plan)
     write_launched(runs_dir, read_launch.launched)
     do_runs(plan, read_launch.executor, console, remaining)
-    has_failed = print_failures(console, plan)
+    has_failed = print_failures(console, plan, remaining)
+    if waiting := set(plan.remaining()) - set(remaining):
+        console.print(f"{len(waiting)} still wait{'s' * (len(waiting) == 1)}; launch the sweep again to have them done")
 
     from analysis.report import build
 

@@ -35,7 +35,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   logs RUN                     what became of a run: its attempts, the end of its metrics and log, its traceback
   retry SWEEP                  failed runs once more, with their causes and what to change
   cancel SWEEP                 hand back what is under way and start no more; asks first, unless --yes
-  extend SWEEP seeds=8         the last launch again with more seeds, or with samples=40960
+  extend SWEEP seeds=8         the last launch again with more seeds, which include those that it had; samples=40960
+                               makes new runs of every arm and seed, since a run is named by what it computes
   replay RUN                   do a finished run again and compare it with its record, step by step
   prune                        delete checkpoints that nobody will go on from; results stay
 
@@ -86,7 +87,12 @@ class Asked:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; the exit status is 0 when it did what was asked, 1 when runs failed, 2 when that cannot be."""
+    """Run a command.
+
+    The exit status is 0 when it did what was asked, 2 when that cannot be, 130 when it was interrupted. 1 is for
+    ``retry`` and ``extend`` when runs failed (again), and for ``replay`` when it differs from the record; ``status``
+    and ``logs`` say what failed and give 0, for they have looked as they were asked to.
+    """
     if not arguments or set(arguments) & {"-h", "--help"}:
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -198,9 +204,18 @@ def extend_command(asked: Asked) -> int:
     if not more:
         raise UsageError("extend by what? Say seeds=8 or samples=40960.")
 
-    from sweeps.launch import carry_out
+    from sweeps.launch import carry_out, read
 
-    return carry_out(_again(asked, launched, more))
+    again = _again(asked, launched, more)
+    if "samples" in asked.values:
+        console.print("samples= makes new runs; those that there are stay, and are not in this sweep's report any more")
+    had, has = ({cell.seed for cell in one.cells} for one in (launched, read(again).launched))
+    if lost := sorted(had - has):
+        raise UsageError(
+            f"extend {launched.study.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"
+            f" seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of {', '.join(map(str, sorted(had)))}"
+        )
+    return carry_out(again)
 
 
 def replay_command(asked: Asked) -> int:

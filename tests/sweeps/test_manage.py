@@ -8,7 +8,7 @@ import pytest
 from ablations.launched import Launched, write_launched
 from ablations.prefix_ratio import STUDY
 from aimv2.lease import Presence
-from aimv2.record import Failure, RunFolder
+from aimv2.record import Failure, Metric, RunFolder
 from sweeps import launch, manage
 from sweeps.launches import at_work, cancelled
 from sweeps.prune import prune
@@ -100,6 +100,71 @@ def prepared(folder, tiny):
     cells = STUDY.cells(tiny, seeds=[0])
     write_launched(runs_dir, Launched(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio",)))
     return runs_dir, cells
+
+
+def launched_without_running(cache_dir, runs_dir, *more):
+    """A launch's record as the launcher writes it; its runs were all left for others to do."""
+    small = [one for one in SMALL if not one.startswith("budget.")] + ["budget.samples=64"]
+    arguments = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *small, *more]
+    found = launch.read(arguments)
+    write_launched(runs_dir, found.launched)
+    return found.launched.cells
+
+
+def test_retry_speaks_of_what_it_retried(folder, cache_dir, capsys, monkeypatch):
+    """One run failed and is done now; another waits, which is no failure."""
+    cells = launched_without_running(cache_dir, folder / "runs", "sweep.arms=[uniform]", "sweep.seeds=2")
+    failed = RunFolder(folder / "runs", cells[0].name)
+    with failed.claim(cells[0].config) as attempt:
+        attempt.fail(Failure("node", "the disk was full"), "")
+
+    def do_runs(plan, executor, console, names):
+        assert list(names) == [cells[0].name]
+        with failed.claim(cells[0].config) as attempt:
+            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")}, train_flops=0, train_seconds=1.0)
+
+    monkeypatch.setattr(launch, "do_runs", do_runs)
+    monkeypatch.setattr(launch, "prepare_data", lambda plan: None)
+    monkeypatch.setattr("analysis.report.build", lambda *args: "nowhere")
+    status, shown = typed(capsys, "retry", "prefix_ratio")
+    assert status == 0, shown
+    assert "3 still wait; launch the sweep again to have them done" in shown
+    assert "no worker tried it" not in shown
+
+    monkeypatch.setattr(launch, "do_runs", lambda *args: None)
+    with RunFolder(folder / "runs", cells[1].name).claim(cells[1].config) as attempt:
+        attempt.fail(Failure("node", "the disk was full"), "")
+    status, shown = typed(capsys, "retry", "prefix_ratio")
+    assert status == 1, shown
+    assert "2 still wait" in shown
+
+
+@pytest.mark.parametrize(
+    ("had", "asked", "lost"),
+    [
+        ("sweep.seeds=8", "seeds=2", "seeds=2 would leave out what there is: seeds 2, 3, 4, 5, 6, 7 of 0, 1, 2,"),
+        ("sweep.seeds=[3,4,5]", "seeds=5", "seeds=5 would leave out what there is: seed 5 of 3, 4, 5"),
+        ("sweep.seeds=2", "seeds=[1,2,3]", "seeds=[1,2,3] would leave out what there is: seed 0 of 0, 1"),
+        ("sweep.seeds=2", "seeds=some", "some must be a number of seeds"),
+        ("sweep.seeds=[3,5]", "seeds=8", None),
+        ("sweep.seeds=[3,5]", "seeds=[3,4,5]", None),
+        ("sweep.seeds=2", "samples=128", None),
+    ],
+)
+def test_extending_never_drops_a_seed(folder, cache_dir, capsys, monkeypatch, had, asked, lost):
+    launched_without_running(cache_dir, folder / "runs", "sweep.arms=[uniform]", had)
+    record = folder / "runs" / "studies" / "prefix_ratio.json"
+    before = record.read_bytes()
+    launches = []
+    monkeypatch.setattr(launch, "carry_out", lambda arguments: launches.append(arguments) or 0)
+    status, shown = typed(capsys, "extend", "prefix_ratio", asked)
+    assert record.read_bytes() == before
+    if lost is None:
+        assert (status, len(launches)) == (0, 1)
+        assert ("samples= makes new runs" in shown) == asked.startswith("samples")
+    else:
+        assert (status, launches) == (2, [])
+        assert lost in shown
 
 
 def test_cancelling_spares_what_another_sweep_wants(folder, tiny, capsys):
