@@ -33,6 +33,17 @@ from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.loop import Row, train
 
+# What torch's and the system's messages say: of memory (a loader process is killed by the system when there is none
+# left, and gets a bus error when it is shared memory that is missing), and of a loader process that ended otherwise.
+NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "Cannot allocate memory",
+    "is killed by signal: Killed",
+    "is killed by signal: Bus error",
+)
+NO_LOADER = ("DataLoader worker (pid",)
+
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
@@ -61,11 +72,11 @@ def execute(
             except LeaseLostError:
                 raise
             except Exception as error:
-                failure = Failure(_cause(error), _sentence(error))
+                failure = Failure(cause_of(error, attempt.run.path), _sentence(error))
                 attempt.fail(failure, traceback.format_exc())
                 return failure
     except OSError as error:  # the folder itself: nothing can be recorded there
-        return Failure(_cause(error), _sentence(error))
+        return Failure(cause_of(error, attempt.run.path), _sentence(error))
     return None
 
 
@@ -145,14 +156,35 @@ def manifest(
     }
 
 
-def _cause(error: Exception) -> Cause:
+def cause_of(error: Exception, run: Path) -> Cause:
+    """What to group a failure under (``aimv2.record.Failure``).
+
+    Args:
+        run: the run's folder: a file that is missing there is the disk's doing, another one is data.
+    """
     if isinstance(error, RunFailedError):
         return error.cause
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _says(error, NO_MEMORY):
         return "out of memory"
-    if isinstance(error, OSError | SafetensorError):
+    if isinstance(error, FileNotFoundError) and not _lies_in(error.filename, run):
+        return "data"
+    if isinstance(error, OSError | SafetensorError) or _says(error, NO_LOADER):
         return "node"
     return "data" if isinstance(error, UsageError) else "bug"
+
+
+def _says(error: Exception, what: tuple[str, ...]) -> bool:
+    """Whether a RuntimeError, which torch raises for nearly everything, or the system's own error is one of these.
+
+    Of a loader process that was killed torch says by what in the error's cause.
+    """
+    said = f"{error} {error.__cause__}"
+    return isinstance(error, RuntimeError | OSError) and any(part in said for part in what)
+
+
+def _lies_in(filename: object, folder: Path) -> bool:
+    """An error that comes from a loader process has lost the name of its file; loaders read nothing but data."""
+    return isinstance(filename, str | Path) and Path(filename).absolute().is_relative_to(folder.absolute())
 
 
 def _sentence(error: Exception) -> str:
