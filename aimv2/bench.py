@@ -21,7 +21,7 @@ from rich.table import Table
 from scipy.stats import quantile_test
 from torch import Tensor
 
-from aimv2.checks import checked
+from aimv2.checks import HELP, checked, key_values
 from aimv2.config import ModelConfig, RunConfig
 from aimv2.cost import encoder_cost
 from aimv2.errors import RunFailedError, UsageError, unknown
@@ -35,6 +35,25 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of featur
 STRETCH_S = 0.05  # a timing lasts at least this long, so that the clock's own cost does not count
 CUDA_BATCH = 32
 PRODUCT = "torch.mm"
+WIDE = 0.1  # an interval wider than this share of its ratio settles nothing
+
+FOOTNOTE = (
+    "theirs / ours: repeat by repeat, the two timings that stand next to each other; the median of these ratios, and"
+    " its 95 % interval by order statistics."
+)
+USAGE = f"""usage: python -m aimv2 bench encoder [key=value ...]
+
+Time the encoder beside timm's and transformers' with the same weights, interleaved in one run, once their features
+agree.
+
+  scale=vit_l                  whose encoder ({", ".join(SCALES)})
+  depth=24                     blocks, for a quick look; the recipe's unless given
+  repeats=10                   timings of each; from 6 on there is an interval
+  batch_size=1                 images per call; 1 on the CPU and {CUDA_BATCH} on CUDA unless given
+  threads=2                    on the CPU; all cores unless given
+  device=auto                  auto, cpu or cuda
+  debug=true                   show the traceback of an error
+"""
 
 Call = Callable[[], object]
 
@@ -66,6 +85,11 @@ class Ratio(NamedTuple):
     low: float
     high: float
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the interval is wider than a tenth of the ratio, or not known."""
+        return not self.high - self.low <= WIDE * self.median
+
 
 def bench_command(arguments: Sequence[str]) -> int:
     """Run ``bench encoder [key=value ...]`` and print what was measured.
@@ -74,6 +98,9 @@ def bench_command(arguments: Sequence[str]) -> int:
         UsageError: the arguments cannot be read, or a package to compare with is missing.
         RunFailedError: the implementations do not compute the same features, so that there is nothing to compare.
     """
+    if HELP & set(arguments):
+        print(USAGE, end="")
+        return 0
     if not arguments or arguments[0] != "encoder":
         raise unknown("benchmark", arguments[0] if arguments else "", ["encoder"])
     options = read_options(arguments[1:])
@@ -88,6 +115,9 @@ def bench_command(arguments: Sequence[str]) -> int:
         for precision in PRECISIONS:
             seconds = measure(config, precision, batch_size=batch_size, repeats=options.repeats, device=device)
             console.print(table(seconds, config, batch_size, title=f"encoder of {config.scale}, {precision}"))
+            for warning in warnings(seconds):
+                console.print(warning, style="yellow", highlight=False, soft_wrap=True)
+        console.print(FOOTNOTE, highlight=False)
         console.print(_sentence(config, batch_size, options.repeats, device), highlight=False)
     finally:
         torch.set_num_threads(before)
@@ -102,16 +132,8 @@ def read_options(arguments: Sequence[str]) -> Options:
             cannot be.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Options)}
-    values: dict[str, Any] = {}
-    for text in arguments:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise UsageError(f"cannot read {text!r}: arguments have the form key=value")
-        if key not in kinds:
-            raise unknown("key", key, kinds)
-        if key in values:
-            raise UsageError(f"{key} is given twice, the second time as {value!r}; once is allowed")
-        values[key] = checked(key, kinds[key], value)
+    given = key_values(arguments, kinds)
+    values: dict[str, Any] = {key: checked(key, kinds[key], value) for key, value in given.items()}
     return Options(**values)
 
 
@@ -327,12 +349,27 @@ def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int,
     for name, seconds_R in seconds.items():
         speed = "" if name == PRODUCT else f"{1000 * np.median(seconds_R) / batch_size:.2f}"
         than_ours, interval = "", ""
-        if name not in ("ours", PRODUCT):
+        if name in _others(seconds):
             median, low, high = ratio(seconds_R, seconds["ours"])
             than_ours, interval = f"{median:.3f}", "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"
         rate, share = f"{rates[name] / 1e9:,.0f}", f"{rates[name] / rates[PRODUCT]:.0%}"
         shown.add_row(name, speed, than_ours, interval, rate, share)
     return shown
+
+
+def warnings(seconds: Mapping[str, np.ndarray]) -> list[str]:
+    """A sentence for each comparison that these timings do not settle."""
+    repeats = len(seconds["ours"])
+    return [
+        f"warning: {name} / ours is not settled: its interval is wider than {WIDE:.0%} of the ratio, or unknown, after"
+        f" {repeats} repeats; leave the machine alone, or take more (repeats={max(20, 2 * repeats)})"
+        for name in _others(seconds)
+        if ratio(seconds[name], seconds["ours"]).is_wide
+    ]
+
+
+def _others(seconds: Mapping[str, np.ndarray]) -> list[str]:
+    return [name for name in seconds if name not in ("ours", PRODUCT)]
 
 
 def _sentence(config: RunConfig, batch_size: int, repeats: int, device: str) -> str:

@@ -3,7 +3,6 @@
 import math
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from aimv2.checks import checked, writable_folder
+from aimv2.checks import HELP, checked, key_values, writable_folder
 from aimv2.compose import compose, run_config
 from aimv2.config import RunConfig
 from aimv2.errors import RunFailedError, UsageError, unknown
@@ -27,26 +26,38 @@ if TYPE_CHECKING:
 
 USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
-  train                        train one run and evaluate it, beside its untrained encoder; a run is named by what it
-                               computes and done once: asking again prints its result
+  train                        train one run and evaluate it, beside its untrained encoder
   cost                         parameters, FLOPs and activation memory of a run, part by part; trains nothing
-  verify [run=runs/NAME]       does a finished run do what it should? PASS or FAIL, with pictures in reports/verify/
+  verify                       does a finished run do what it should? PASS or FAIL, with pictures in reports/verify/
   weights import|export        public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
-  bench encoder [scale=vit_l]  the encoder's speed beside timm's and transformers'
+  bench encoder                the encoder's speed beside timm's and transformers'
 
-train and cost take
-  scale=demo                   the recipe to start from ({scales})
-  objective.name=aimv2         what is optimised ({objectives})
-  budget.samples=4096          any value of the recipe, by its path
-and train
-  runs_dir=runs                where runs are kept
+  COMMAND --help               what the command takes
   debug=true                   (every command) show the traceback of an error
+"""
 
-Every value and its meaning: aimv2/config.py
+RUN_VALUES = """  scale=demo                   the recipe to start from ({scales})
+  objective.name=aimv2         what is optimised ({objectives})
+  budget.samples=4096          any value of the recipe, by its path; all of them and their meaning: aimv2/config.py
+"""
+
+TRAIN_USAGE = f"""usage: python -m aimv2 train [key=value ...]
+
+Train one run and evaluate it, beside its untrained encoder. A run is named by what it computes and done once: asking
+again prints its result. budget.samples=0 is the untrained encoder alone.
+
+{RUN_VALUES}  runs_dir=runs                where runs are kept
+  debug=true                   show the traceback of an error
+"""
+
+COST_USAGE = f"""usage: python -m aimv2 cost [key=value ...]
+
+Print parameters, FLOPs and activation memory of a run, part by part. Nothing is trained.
+
+{RUN_VALUES}  debug=true                   show the traceback of an error
 """
 
 BYTES = 4  # of a float32
-HELP = ("-h", "--help")
 WIDE = 140  # columns in which the metrics' evaluations can be read too
 
 console = Console()
@@ -54,22 +65,26 @@ console = Console()
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0 when the run is done, 1 when it failed, 2 when it was not possible."""
-    if not arguments or arguments[0] in HELP or (arguments[-1] in HELP and arguments[0] != "weights"):
-        print(USAGE.format(scales=", ".join(SCALES), objectives=", ".join(REGISTRY)), end="")
+    if not arguments or arguments[0] in HELP:
+        print(USAGE, end="")
         return 0 if arguments else 2
-    name, rest = arguments[0], list(arguments[1:])
+    name, *rest = arguments
     if name not in COMMANDS:
         return say_error(unknown("command", name, COMMANDS))
-    is_debug = "debug=true" in rest
-    if name != "train":  # which composes a config, debug in it
-        rest = [argument for argument in rest if argument not in ("debug=true", "debug=false")]
-    return guarded(partial(COMMANDS[name], rest), debug=is_debug)
+    return guarded(COMMANDS[name], rest)
 
 
-def guarded(command: Callable[[], int], *, debug: bool) -> int:
-    """Run a command; turn the errors that are a user's to mend into one sentence and a status."""
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command; turn the errors that are a user's to mend into one sentence and a status.
+
+    ``debug=true``, which every command takes and none sees, shows their tracebacks too.
+    """
+    debugs = [argument for argument in arguments if argument.startswith("debug=")]
+    debug = False
     try:
-        return command()
+        if debugs:
+            debug = checked("debug", bool, key_values(debugs, ["debug"])["debug"])
+        return command([argument for argument in arguments if argument not in debugs])
     except KeyboardInterrupt:
         console.print("interrupted; the same command does what is missing, from the last checkpoint on", style="yellow")
         return 130
@@ -90,10 +105,14 @@ def say_error(error: Exception, *, status: int = 2) -> int:
 
 
 def train_command(overrides: Sequence[str]) -> int:
-    """Train the composed run and its untrained counterpart, whichever is not done yet, and print both results."""
-    values = compose(overrides, defaults={}, values={"runs_dir": "runs", "debug": False})
+    """Train the composed run and its untrained counterpart, whichever is not done yet, and print both results.
+
+    A run without samples is the untrained one, and alone.
+    """
+    if HELP & set(overrides):
+        return _print_usage(TRAIN_USAGE)
+    values = compose(overrides, defaults={}, values={"runs_dir": "runs"})
     config = run_config(values)
-    checked("debug", bool, values["debug"])
     runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir")
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
@@ -103,6 +122,8 @@ def train_command(overrides: Sequence[str]) -> int:
     config = resolve(config)
     prepare(config.data, config.model, show_progress=True)
     runs = {"trained": config, "untrained": untrained(config)}
+    if not config.budget.samples:
+        del runs["trained"]
     with Interrupts().listening() as interrupts:
         if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
             return 1
@@ -112,6 +133,8 @@ def train_command(overrides: Sequence[str]) -> int:
 
 def cost_command(overrides: Sequence[str]) -> int:
     """Print what the composed run costs, part by part."""
+    if HELP & set(overrides):
+        return _print_usage(COST_USAGE)
     config = run_config(compose(overrides, defaults={}))
 
     from aimv2.cost import train_flops
@@ -141,6 +164,11 @@ def cost_command(overrides: Sequence[str]) -> int:
         highlight=False,
         soft_wrap=True,
     )
+    return 0
+
+
+def _print_usage(usage: str) -> int:
+    print(usage.format(scales=", ".join(SCALES), objectives=", ".join(REGISTRY)), end="")
     return 0
 
 
@@ -233,23 +261,29 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
 
 
 def _show(metric: dict[str, Any] | None) -> str:
-    if metric is None:
-        return "not measured"
-    return "not applicable" if metric["value"] is None else f"{metric['value']:.4f}"
+    return "not measured" if metric is None else f"{metric['value']:.4f}"
 
 
 def _print_results(runs: dict[str, RunFolder]) -> None:
+    """A column of metrics for each run; the first names the table, and says which metrics do not apply to it."""
     is_wide = console.width >= WIDE
+    run, *_ = runs.values()
     table = Table(
         Column("metric", no_wrap=True),
         *runs,
         "unit",
         *(["evaluation"] if is_wide else []),
-        title=f"run {runs['trained'].name}",
+        title=f"run {run.name}",
     )
     results = {title: run.result()["metrics"] for title, run in runs.items()}
-    for name, metric in results["trained"].items():
+    metrics = results[next(iter(runs))]
+    for name, metric in metrics.items():
+        if metric["value"] is None:
+            continue
         cells = [_show(result.get(name)) for result in results.values()]
-        table.add_row(name, *cells, metric["unit"], *([metric["evaluation"]] if is_wide else []))
+        unit = metric["unit"].partition(" of ")[0]  # what it is a squared error of, the metric's name says
+        table.add_row(name, *cells, unit, *([metric["evaluation"]] if is_wide else []))
     console.print(table)
-    console.print(f"everything else about it: {runs['trained'].path}")
+    if absent := [name for name, metric in metrics.items() if metric["value"] is None]:
+        console.print(f"not applicable to this run: {', '.join(absent)}", highlight=False, soft_wrap=True)
+    console.print(f"everything else about it: {run.path}", soft_wrap=True)

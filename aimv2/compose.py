@@ -1,7 +1,8 @@
 """From what is typed on a command line to checked values. Hydra stays in this file.
 
 A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``); the
-others reach into the composed config (``model.encoder.width=128``).
+others reach into the composed config (``model.encoder.width=128``). A value is taken as it stands: nothing in it is
+looked up or evaluated.
 """
 
 import dataclasses
@@ -19,10 +20,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.config import RunConfig, flatten, from_dict, to_dict
-from aimv2.errors import UsageError, unknown
+from aimv2.errors import UsageError, given_twice, unknown
 from aimv2.scales import SCALES
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+# What a part is called by: whoever writes objective=clip means objective.name=clip.
+NAMED_BY = {"objective": "name", "prefix": "law"}
 
 
 def compose(
@@ -43,7 +46,8 @@ def compose(
         conf_dir: where the other groups' YAML files are, a folder a group; None if there are none.
 
     Raises:
-        UsageError: an unknown group choice or key, or text that is not ``key=value``.
+        UsageError: an unknown group choice or key, a key that is there twice or names a whole part, or text that is
+            not a plain ``key=value``.
     """
     store = ConfigStore.instance()
     for name, recipe in SCALES.items():
@@ -57,17 +61,21 @@ def compose(
     store.store(name="root", node=root)
 
     with _hydra(conf_dir):
-        chosen = []
-        for text, key, value in _parsed(overrides):
+        chosen, parsed = [], _parsed(overrides)
+        for text, key, value in parsed:
             if key in defaults:
                 allowed = _choices(store, key, conf_dir)
                 if value not in allowed:
                     raise unknown(key, str(value), allowed)
                 chosen.append(text)
         known = _composed(chosen)
-        for _, key, _ in _parsed(overrides):
-            if key not in defaults and not _has(known, key):
+        for text, key, value in parsed:
+            if key in defaults:
+                continue
+            if not _has(known, key):
                 raise unknown("key", key, _near(known, key))
+            if isinstance(part := _at(known, key), Mapping):
+                raise _whole_part(text, key, value, part)
         return _composed(list(overrides))
 
 
@@ -83,8 +91,10 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
 
 
 def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
-    parsed = []
+    parsed: dict[str, tuple[str, str, Any]] = {}
     for text in overrides:
+        if "${" in text:
+            raise UsageError(f"cannot use {text!r}: a value is taken as it stands, and ${{...}} is not looked up")
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
@@ -92,8 +102,23 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
         is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
         if override.is_sweep_override() or not is_plain or "=" not in text:
             raise UsageError(f"cannot use {text!r}: one plain key=value for one run; arms and seeds belong to a sweep")
-        parsed.append((text, override.key_or_group, override.value()))
-    return parsed
+        key = override.key_or_group
+        if key in parsed:
+            raise given_twice(key)
+        parsed[key] = (text, key, override.value())
+    return list(parsed.values())
+
+
+def _whole_part(text: str, key: str, value: Any, part: Mapping[str, Any]) -> UsageError:
+    """The error for an override of a part of the config, which has values of its own."""
+    if key in NAMED_BY and isinstance(value, str):
+        return UsageError(
+            f"cannot use {text!r}: {key} is a part with values of its own; say {key}.{NAMED_BY[key]}={value}"
+        )
+    paths = [f"{key}.{name}" + ".…" * isinstance(value, Mapping) for name, value in part.items()]
+    return UsageError(
+        f"cannot use {text!r}: {key} is a part with values of its own, each set by its path: {', '.join(paths)}"
+    )
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
@@ -120,13 +145,19 @@ def _has(config: Mapping[str, Any], key: str) -> bool:
     return True
 
 
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a key that exists."""
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
 def _near(config: Mapping[str, Any], key: str) -> list[str]:
     """The keys beside the mistaken one, in the deepest group of it that exists."""
     owner, _, _ = key.rpartition(".")
     while owner and not _has(config, owner):
         owner = owner.rpartition(".")[0]
-    value: Any = config
-    for part in owner.split(".") if owner else []:
-        value = value[part]
+    value = _at(config, owner) if owner else config
     siblings = value if isinstance(value, Mapping) else {}
     return [f"{owner}.{name}" if owner else str(name) for name in siblings] or list(flatten(config))

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.data.order import BLOCK, quotas
-from aimv2.errors import UsageError, unknown
+from aimv2.errors import UsageError, did_you_mean, unknown
 from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixLaw
 
@@ -235,7 +235,7 @@ class DataConfig:
             theirs.
         descriptive_fraction: chance that a sample shows its descriptive caption in place of its name; 0.33 is the
             paper's share of synthetic captions (Table 2).
-        held_out_fraction: share of the concepts that no training sample shows.
+        held_out_fraction: share of the concepts that no training sample shows; each side needs a pair.
         tokenizer: path of a ``tokenizer.json`` (the public SigLIP one, say); None trains one on the training captions.
         cache_dir: where rendered pairs and trained tokenizers are kept.
         fingerprint: what pictures, captions and a given tokenizer are made of, so that another version of a package
@@ -353,7 +353,7 @@ class EvaluationConfig:
         curve_pairs: held-out pairs for each point of the curve during training.
         curve_points: points of that curve, the untrained model's included.
         prefix_fractions: the fixed prefixes at which every arm's pixel loss is measured.
-        knn_neighbours: k.
+        knn_neighbours: k; all training images of a task that has fewer.
         num_examples: held-out images whose captions are kept for the report.
     """
 
@@ -362,7 +362,7 @@ class EvaluationConfig:
     curve_points: int = Field(default=13, gt=1)
     prefix_fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
     probe: ProbeConfig = ProbeConfig()
-    knn_neighbours: int = Field(default=10, gt=0)
+    knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
 
     def __post_init__(self) -> None:
@@ -451,15 +451,20 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def explain(error: ValidationError) -> UsageError:
-    """One sentence for the first thing that pydantic found wrong."""
+    """One sentence for the first thing that pydantic found wrong, with the nearest name as a suggestion."""
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
         return unknown("key", ".".join(where), _sibling_keys(where))
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
-    place = f"{'.'.join(where)}: " if where else ""
-    return UsageError(f"{place}{message}{seen}")
+    if first["type"] == "literal_error":
+        allowed = first["ctx"]["expected"].split("'")[1::2]  # from "'rms' or 'layer'"
+        if hint := did_you_mean(str(first["input"]), allowed):
+            seen += f".{hint}"
+    place = ".".join(where)
+    says_where = not place or f"{place}." in message
+    return UsageError(message + seen if says_where else f"{place}: {message}{seen}")
 
 
 def _sibling_keys(where: list[str]) -> list[str]:

@@ -29,6 +29,15 @@ class RunFailedError(RuntimeError):
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
     """The error for a name that is not among the allowed ones, with the nearest as a suggestion."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(names)}.")
+    return UsageError(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Allowed: {', '.join(names)}.")
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """The nearest of the allowed names as a question, with a space before it; nothing if none is near."""
+    near = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def given_twice(key: str) -> UsageError:
+    """The error for a key that a command line has twice: nobody can know which of its values is meant."""
+    return UsageError(f"{key}= is given twice; once is allowed")

@@ -53,11 +53,13 @@ class PrefixLaw:
     per: Literal["image", "batch"] = "image"
 
     def __post_init__(self) -> None:
-        for name in ("fraction", "alpha", "beta", "low", "high"):
-            value, is_needed = getattr(self, name), name in PARAMETERS[self.law]
-            if (value is not None) != is_needed:
-                needs = " and ".join(PARAMETERS[self.law]) or "no parameter"
-                raise ValueError(f"{name}={value} with law={self.law!r}, which takes {needs}")
+        needed = PARAMETERS[self.law]
+        if missing := [f"prefix.{name}" for name in needed if getattr(self, name) is None]:
+            raise ValueError(f"prefix.law={self.law} needs {' and '.join(missing)}")
+        for law, names in PARAMETERS.items():
+            for name in names:
+                if name not in needed and getattr(self, name) is not None:
+                    raise ValueError(f"prefix.law={self.law} has no {name}; prefix.{name} belongs to prefix.law={law}")
         if self.fraction is not None and not 0 < self.fraction < 1:
             raise ValueError(
                 f"fraction={self.fraction} must be above 0 and below 1: a prefix needs one patch and leaves one"

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from aimv2.code import digest, git_commit
 from aimv2.config import RunConfig
@@ -29,6 +28,7 @@ from aimv2.lease import LeaseLostError
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network, build, num_parameters
 from aimv2.record import Attempt, Failure, write_json, write_text
+from aimv2.tensor_file import save_tensors
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.loop import Row, train
@@ -128,7 +128,7 @@ def _save_weights(model: Network, path: Path) -> None:
     """Write the model's state whole or not at all."""
     partial = path.with_name(f".{path.name}")
     try:
-        save_file({name: value.cpu() for name, value in model.state_dict().items()}, partial)
+        save_tensors({name: value.cpu() for name, value in model.state_dict().items()}, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

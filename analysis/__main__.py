@@ -27,4 +27,4 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-sys.exit(guarded(lambda: main(sys.argv[1:]), debug=False))
+sys.exit(guarded(main, sys.argv[1:]))

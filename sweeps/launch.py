@@ -14,7 +14,7 @@ from rich.console import Console
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, write_launched
 from ablations.study import Asked, Cell, Study, asked
-from aimv2.checks import checked, writable_folder
+from aimv2.checks import HELP, checked, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig, explain
@@ -80,11 +80,11 @@ class Launch:
 def main(arguments: Sequence[str]) -> int:
     """Launch; the exit status is 0 when every run is done, 1 when some failed, 2 when it was not possible, 130 when it
     was interrupted."""
-    if not arguments or set(arguments) & {"-h", "--help"}:
+    if not arguments or HELP & set(arguments):
         print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
         return 0 if arguments else 2
     with Interrupts().listening():
-        return guarded(partial(carry_out, arguments), debug="debug=true" in arguments)
+        return guarded(carry_out, arguments)
 
 
 def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) -> int:
@@ -138,7 +138,6 @@ def read(arguments: Sequence[str]) -> Launch:
     run, wanted = run_config(values), _asked(values["sweep"])
     recipe = SCALES[run.scale]()
     _check_change(typed, run, wanted, recipe)
-    checked("debug", bool, values["debug"])
     is_dry = checked("dry_run", bool, values["dry_run"])
     keep = not is_dry or Path(run.data.cache_dir).is_dir()
     study, base = wanted.of(STUDIES[wanted.slug]), resolve(run)
@@ -182,7 +181,7 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     return compose(
         arguments,
         defaults={"executor": "local", "sweep": next(iter(STUDIES))},
-        values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports", "debug": False},
+        values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports"},
         groups={"sweep": {slug: dataclasses.asdict(asked(study)) for slug, study in STUDIES.items()}},
         conf_dir=CONF_DIR,
     )

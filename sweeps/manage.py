@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, launched_names, read_launched
+from aimv2.checks import HELP, key_values
 from aimv2.cli import guarded
 from aimv2.errors import Cause, UsageError, unknown
 from aimv2.interrupt import Interrupts
@@ -93,26 +93,23 @@ def main(arguments: Sequence[str]) -> int:
     ``retry`` and ``extend`` when runs failed (again), and for ``replay`` when it differs from the record; ``status``
     and ``logs`` say what failed and give 0, for they have looked as they were asked to.
     """
-    if not arguments or set(arguments) & {"-h", "--help"}:
+    if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
-    is_debug = "debug=true" in arguments
     with Interrupts().listening():
-        return guarded(partial(manage, [one for one in arguments if one != "debug=true"]), debug=is_debug)
+        return guarded(manage, arguments)
 
 
 def manage(arguments: Sequence[str]) -> int:
-    command = arguments[0]
+    command = arguments[0] if arguments else ""
     if command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
     run, flags, keys = COMMANDS[command]
     rest = arguments[1:]
-    values = dict(one.split("=", 1) for one in rest if "=" in one)
+    values = key_values([one for one in rest if "=" in one], {"runs_dir", *keys}, f"key of {command}")
     given = frozenset(one for one in rest if one.startswith("-"))
-    for kind, seen, allowed in (("flag", given, flags), ("key", values, {"runs_dir", *keys})):
-        for one in seen:
-            if one not in allowed:
-                raise unknown(f"{kind} of {command}", one, allowed)
+    if wrong := sorted(given - flags):
+        raise unknown(f"flag of {command}", wrong[0], flags)
     names = [one for one in rest if "=" not in one and not one.startswith("-")]
     asked = Asked(names, given, values)
     if not asked.runs_dir.is_dir():
@@ -251,7 +248,9 @@ COMMANDS: dict[str, tuple[Callable[[Asked], int], set[str], set[str]]] = {
 def _again(asked: Asked, launched: Launched, more: dict[str, str] | None = None) -> list[str]:
     """The arguments of a launch, with some of them said anew, into this runs' folder."""
     changed = {"runs_dir": str(asked.runs_dir), **(more or {})}
-    kept = [argument for argument in launched.arguments if argument.partition("=")[0] not in (*changed, "dry_run")]
+    kept = [
+        argument for argument in launched.arguments if argument.partition("=")[0] not in (*changed, "dry_run", "debug")
+    ]
     return kept + [f"{key}={value}" for key, value in changed.items()]
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablations.study import Cell
-from aimv2.checks import checked, writable_folder
+from aimv2.checks import HELP, checked, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import compose, run_config
 from aimv2.config import CHECKED, RunConfig, from_dict, to_dict
@@ -48,6 +47,7 @@ Search for good values of a recipe. Trials are runs, done once and kept; searchi
   scale=demo                   the recipe
   budget.samples=4096          any value of it, by its path
   executor=local|debug runs_dir=runs
+  debug=true                   show the traceback of an error
 """
 
 console = Console(highlight=False)
@@ -83,18 +83,18 @@ class SearchConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """Search; the exit status is 0 when every trial is done, 1 when some failed, 2 when it was not possible."""
-    if not arguments or set(arguments) & {"-h", "--help"}:
+    if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
     with Interrupts().listening():
-        return guarded(partial(search, arguments), debug="debug=true" in arguments)
+        return guarded(search, arguments)
 
 
 def search(arguments: Sequence[str]) -> int:
     values = compose(
         arguments,
         defaults={"executor": "local", "search": SEARCHES[0]},
-        values={"runs_dir": "runs", "debug": False},
+        values={"runs_dir": "runs"},
         conf_dir=CONF_DIR,
     )
     from aimv2.resolve import resolve

@@ -1,5 +1,7 @@
 """A run small enough for tests, on real pairs that are drawn once per test session."""
 
+import os
+import stat
 from dataclasses import replace
 
 import pytest
@@ -92,6 +94,21 @@ def batch(tiny, images, tokens):
         text_len_B=text_len_B,
         num_scored=int((tiny.model.num_patches - prefix_len_B).sum()),
     )
+
+
+@pytest.fixture(params=[(0o022, 0o644), (0o002, 0o664)], ids=["umask 022", "umask 002"])
+def assert_shared(request):
+    """Under two umasks: every file in a folder has the permissions that the umask leaves a new one."""
+    umask, expected = request.param
+
+    def check(folder):
+        modes = {path: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+        assert modes
+        assert {str(path): oct(mode) for path, mode in modes.items() if mode != expected} == {}
+
+    before = os.umask(umask)
+    yield check
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

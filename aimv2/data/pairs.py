@@ -88,8 +88,16 @@ def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
     """Training and held-out pairs, no concept on both sides.
 
     A concept's side is a hash of its name, so it is the same in every source, and adding a source moves none.
+
+    Raises:
+        UsageError: one side has no pair.
     """
     held_out = pairs.table["concept"].map(concept_position) < held_out_fraction
+    for side, has_none, change in (("training", held_out.all(), "lower"), ("held-out", not held_out.any(), "raise")):
+        if has_none:
+            raise UsageError(
+                f"data.held_out_fraction={held_out_fraction} leaves no {side} pair of {len(pairs):,}; {change} it"
+            )
     return pairs.where(~held_out), pairs.where(held_out)
 
 

@@ -51,13 +51,15 @@ class TaskSize(NamedTuple):
     test: int
 
 
-def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet:
-    """Emoji by ``category`` or ``subcategory``, tested on held-out concepts.
+def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
+    """Emoji by ``category`` or ``subcategory``, tested on held-out concepts; None where a split would be empty.
 
     Skin-tone variants are left out, or they would be half of everything. Classes that training concepts lack are left
     out too.
     """
     classes, splits = _emoji_splits(train, held_out, label)
+    if not all(map(len, splits)):
+        return None
     parts = []
     for usable in splits:
         labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
@@ -120,21 +122,16 @@ TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # wh
 
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
     """Every task that this machine has the data for."""
-    sets = []
-    if "openmoji" in set(train.table["source"]):
-        sets += [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category")]
-    sets.append(digits())
-    if (fashion := fashion_mnist()) is not None:
-        sets.append(fashion)
-    return sets
+    sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]
+    return [task for task in sets if task is not None]
 
 
 def task_sizes(train: Pairs, held_out: Pairs) -> list[TaskSize]:
     """Of ``transfer_sets``, from the pairs' labels alone: no picture is read."""
     sizes = []
-    if "openmoji" in set(train.table["source"]):
-        for label in ("subcategory", "category"):
-            classes, splits = _emoji_splits(train, held_out, label)
+    for label in ("subcategory", "category"):
+        classes, splits = _emoji_splits(train, held_out, label)
+        if all(map(len, splits)):
             sizes.append(TaskSize(len(classes), *map(len, splits)))
     first, second = DIGIT_CUTS
     sizes.append(TaskSize(10, first, second - first, NUM_DIGITS - second))

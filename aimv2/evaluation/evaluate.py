@@ -171,7 +171,7 @@ def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> dict[str, M
     """Attentive probe and kNN accuracy of the frozen encoder on one task."""
     train, validation, test = (encode(encoder, part, config) for part in (task.train, task.validation, task.test))
     probed = attentive_probe(train, validation, test, task.num_classes, config.evaluation.probe, seed=config.seed)
-    neighbours = config.evaluation.knn_neighbours
+    neighbours = min(config.evaluation.knn_neighbours, len(task.train))
     images = f"{len(task.test)} test images, {task.num_classes} classes"
     setting = f"lr {probed.learning_rate:g} and weight decay {probed.weight_decay:g}"
     chosen = f"{setting} chosen on {len(task.validation)} validation images"

@@ -11,6 +11,7 @@ from aimv2.cost import Part
 from aimv2.data.batches import Batch
 from aimv2.errors import UsageError
 from aimv2.model.network import Network
+from aimv2.objectives import REGISTRY, objective
 from aimv2.prefix import PrefixLaw
 
 Report = Literal["captions", "pixels", "retrieval"]
@@ -62,9 +63,10 @@ class Objective(ABC):
         for field in fields(ObjectiveConfig):
             value, default = getattr(config.objective, field.name), getattr(ObjectiveConfig(), field.name)
             if field.name not in ("name", *self.reads) and value != default:
+                readers = [name for name in REGISTRY if field.name in objective(name).reads]
                 raise UsageError(
-                    f"objective.{field.name}={value!r} with objective.name={config.objective.name!r}, which does not"
-                    f" read it: only {default!r}"
+                    f"objective.name={config.objective.name} has no {field.name};"
+                    f" objective.{field.name} belongs to objective.name={' or '.join(readers)}"
                 )
         attention = config.model.encoder.attention
         if attention != "prefix" and "pixels" not in self.reports and config.prefix != PrefixLaw():

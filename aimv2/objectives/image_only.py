@@ -25,13 +25,12 @@ class ImageOnly(Objective):
         if config.prefix.full_attention:
             raise UsageError(
                 f"prefix.full_attention={config.prefix.full_attention:g} with objective.name='image_only': an image"
-                " with full attention has nothing to learn from; only 0"
+                " with full attention has nothing to learn from; only 0 is possible"
             )
-
         if config.data.captions != "own":
             raise UsageError(
                 f"data.captions={config.data.captions!r} with objective.name='image_only', which reads no captions:"
-                " only 'own'"
+                " only 'own' is possible"
             )
 
     def network(self, config: RunConfig) -> EncoderDecoder:

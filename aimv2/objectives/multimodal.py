@@ -72,8 +72,10 @@ def require_one_decoder_and_image_first(config: RunConfig, why: str) -> None:
     """
     decoder, name = config.model.decoder, config.objective.name
     if decoder.sharing != "joint":
-        raise UsageError(f"model.decoder.sharing={decoder.sharing!r} with objective.name={name!r}, {why}: only 'joint'")
+        raise UsageError(
+            f"model.decoder.sharing={decoder.sharing!r} with objective.name={name!r}, {why}: only 'joint' is possible"
+        )
     if decoder.order != "image_first":
         raise UsageError(
-            f"model.decoder.order={decoder.order!r} with objective.name={name!r}, {why}: only 'image_first'"
+            f"model.decoder.order={decoder.order!r} with objective.name={name!r}, {why}: only 'image_first' is possible"
         )

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aimv2.code import digest
 from aimv2.record import CHECKPOINT as FILE
 from aimv2.record import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.record import read_rows
+from aimv2.tensor_file import save_tensors
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
@@ -80,7 +80,7 @@ def keep(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     partial = folder / PARTIAL / FILE
     try:
         partial.parent.mkdir(exist_ok=True)
-        save_file(tensors, partial, {"about": about, "checksum": _checksum(about, tensors)})
+        save_tensors(tensors, partial, {"about": about, "checksum": _checksum(about, tensors)})
         _sync(partial)
         partial.replace(folder / FILE)
     except SafetensorError as error:  # how safetensors says that a disk is full

@@ -1,14 +1,13 @@
 """``python -m aimv2 verify``: the first experiments on a finished run, as lines and as a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 
-from aimv2.checks import writable_folder
-from aimv2.errors import UsageError, unknown
+from aimv2.checks import HELP, key_values, writable_folder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.verify.balance import balance
 from aimv2.verify.captions import captions
@@ -16,10 +15,22 @@ from aimv2.verify.line import Line
 from aimv2.verify.masks import masks
 from aimv2.verify.pixels import paint, pixels
 from aimv2.verify.prefix import prefix_lengths
-from aimv2.verify.report import Findings, write_report
+from aimv2.verify.report import Findings, summary, write_report
 from aimv2.verify.subject import Subject, find, load
 
-DEFAULTS = {"run": None, "runs_dir": "runs", "out": "reports/verify"}
+USAGE = """usage: python -m aimv2 verify [run=RUN] [key=value ...]
+
+Look at a finished run as the first experiments of a re-implementation would: prefix lengths and masks, the balance of
+the two losses, predicted pixels, captions. Prints a PASS or FAIL line for each and writes a report. The exit status is
+0 when nothing fails, 1 when a line fails.
+
+  run=runs/NAME                a run's folder, or its name in runs_dir; first, run= may be left out; without it, the
+                               newest finished trained run of runs_dir
+  runs_dir=runs                where runs are kept
+  out=reports/verify           where report.md and its pictures go; other files there are left alone
+  debug=true                   show the traceback of an error
+"""
+DEFAULTS = {"runs_dir": "runs", "out": "reports/verify"}
 NUM_SHOWN = 8
 STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow", "SHOWN": "cyan"}
 
@@ -39,13 +50,20 @@ def verify_command(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: a key is unknown, or there is no such run, or it is not finished, broken or untrained.
     """
-    values = _parsed(arguments)
-    run = find(values["run"], Path(str(values["runs_dir"])))
+    if HELP & set(arguments):
+        print(USAGE, end="")
+        return 0
+    first, rest = arguments[:1], arguments[1:]
+    named = [text if "=" in text else f"run={text}" for text in first]
+    values = DEFAULTS | key_values([*named, *rest], ("run", *DEFAULTS))
+    run = find(values.get("run"), Path(values["runs_dir"]))
     subject = load(run)
-    out = writable_folder(str(values["out"]), "out")
+    out = writable_folder(values["out"], "out")
     torch.set_num_threads(subject.config.threads)
     console.print(f"run {run.name} in {run.path.parent}", highlight=False, markup=False, soft_wrap=True)
     findings = look_at(subject)
+    for sentence in summary(subject, findings):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     report = write_report(subject, findings, arguments, out)
     console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
     return int(any(line.verdict == "FAIL" for line in findings.lines))
@@ -78,27 +96,3 @@ def _say(lines: list[Line]) -> None:
     for line in lines:
         style = STYLES[line.verdict]
         console.print(str(line), style=style, highlight=False, markup=False, soft_wrap=True)
-
-
-def _parsed(arguments: Sequence[str]) -> dict[str, str | None]:
-    given: dict[str, str | None] = {}
-    for key, value in _pairs(arguments):
-        if key not in DEFAULTS:
-            raise unknown("key", key, DEFAULTS)
-        if key in given:
-            raise UsageError(f"{key}= is given twice; once")
-        if not value:
-            raise UsageError(f"{key}= has no value")
-        given[key] = value
-    return {**DEFAULTS, **given}
-
-
-def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for place, text in enumerate(arguments):
-        key, separator, value = text.partition("=")
-        if separator:
-            yield key, value
-        elif place == 0:
-            yield "run", text
-        else:
-            raise UsageError(f"cannot read {text!r}: arguments have the form key=value")

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from aimv2.config import to_dict
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
+from aimv2.objectives import objective
+from aimv2.scales import SCALES, demo
 from aimv2.verify.balance import ALPHAS, Balance, share
 from aimv2.verify.captions import NUM_BEAMS, TOP_P, Captions
 from aimv2.verify.line import Line
@@ -42,6 +44,30 @@ class Findings(NamedTuple):
             self.pixels.line,
             *self.captions.lines,
         ]
+
+
+def summary(subject: Subject, findings: Findings) -> list[str]:
+    """How many lines passed and failed, and what else has to be known to read them: a sentence each."""
+    config = subject.config
+    verdicts = [line.verdict for line in findings.lines]
+    passed, failed, absent = (verdicts.count(verdict) for verdict in ("PASS", "FAIL", "NOT APPLICABLE"))
+    applies_not = f", {absent} NOT APPLICABLE" if absent else ""
+    sentences = [f"{passed + failed + absent} lines: {passed} PASS, {failed} FAIL{applies_not}."]
+    name = config.objective.name
+    if not {"captions", "pixels"} & set(objective(name).reports):
+        judged = [line.title for line in findings.lines if line.verdict in ("PASS", "FAIL")]
+        sentences.append(
+            f"Objective {name} predicts neither pixels nor captions, so their lines do not apply;"
+            f" verified: {', '.join(judged) or 'nothing'}. What it has instead, retrieval, is in the run's result."
+        )
+    recipe = SCALES.get(config.scale, demo)()
+    if failed and config.budget.samples < recipe.budget.samples:
+        sentences.append(
+            f"The run is short: it has seen {config.budget.samples:,} samples. Before looking for a fault, look at that"
+            f" of `python -m aimv2 train scale={recipe.scale} objective.name={name}`, which sees"
+            f" {recipe.budget.samples:,}."
+        )
+    return sentences
 
 
 def write_report(subject: Subject, findings: Findings, arguments: Sequence[str], out: Path) -> Path:
@@ -91,14 +117,12 @@ def _draw(subject: Subject, findings: Findings, folder: Path) -> None:
 
 def _text(subject: Subject, findings: Findings, arguments: Sequence[str]) -> str:
     config = subject.config
-    verdicts = [line.verdict for line in findings.lines]
-    counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts))
     command = shlex.join(["python", "-m", "aimv2", "verify", *arguments])
     parts = [
         f"# Verification of run {subject.run.name}",
-        f"{counts}. Made by `{command}` from `{subject.run.path}`: objective {config.objective.name}, scale"
-        f" {config.scale}, {config.budget.samples:,} samples, seed {config.seed}; computed here on {config.device} in"
-        " float32.",
+        f"{' '.join(summary(subject, findings))} Made by `{command}` from `{subject.run.path}`: objective"
+        f" {config.objective.name}, scale {config.scale}, {config.budget.samples:,} samples, seed"
+        f" {config.seed}; computed here on {config.device} in float32.",
         _table(
             ["", "what", "verdict", "found", "asked"],
             [

@@ -11,7 +11,7 @@ from rich.text import Text
 from aimv2.checks import checked
 from aimv2.errors import UsageError, unknown
 from aimv2.weights.contents import Weights, resampled
-from aimv2.weights.files import check_new
+from aimv2.weights.files import check_new, count
 from aimv2.weights.own import read_weights, write_weights
 from aimv2.weights.published import LAYOUTS, read_published, write_published
 from aimv2.weights.tensors import MismatchError
@@ -95,7 +95,10 @@ def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Ta
     rows = {
         "read": str(source),
         "origin": f"{origin.layout}: {origin.file}, {' and '.join(origin.dtypes)}",
-        "encoder": f"width {encoder.width}, depth {encoder.depth}, {encoder.num_heads} heads, FFN {encoder.ffn_hidden}",
+        "encoder": (
+            f"width {encoder.width}, depth {encoder.depth}, {count(encoder.num_heads, 'head')},"
+            f" FFN {encoder.ffn_hidden}"
+        ),
         "images": f"{config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
     }
     if origin.resampled_from_px is not None:
@@ -103,7 +106,7 @@ def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Ta
         rows["resampled"] = f"positions, from {before} x {before} to {after} x {after}, bicubic with antialiasing"
     if tower is not None:
         rows["text tower"] = (
-            f"width {tower.width}, depth {tower.depth}, {tower.num_heads} heads, {tower.vocab_size} tokens,"
+            f"width {tower.width}, depth {tower.depth}, {count(tower.num_heads, 'head')}, {tower.vocab_size} tokens,"
             f" texts of {tower.max_text_tokens}, meets images in {tower.embed_dim} dimensions"
         )
     counts: Counter[str] = Counter()

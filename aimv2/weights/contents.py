@@ -127,7 +127,8 @@ def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfi
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{where}: {f'{short(place)}: ' if place else ''}{message}") from error
+        seen = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
+        raise UsageError(f"{where}: {f'{short(place)}: ' if place else ''}{message}{seen}") from error
 
 
 def empty_network(config: WeightsConfig) -> Network:

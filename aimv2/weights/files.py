@@ -11,15 +11,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aimv2.checks import writable_folder
 from aimv2.errors import UsageError
+from aimv2.lease import latest_attempt
 from aimv2.record import write_json
+from aimv2.tensor_file import save_tensors
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors", "pytorch_model.bin")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+NESTED = ("state_dict", "model")  # where training checkpoints of torch.save keep the weights
 SHOWN = 3  # of a list, in an error
 
 _repr = reprlib.Repr()
@@ -30,6 +33,11 @@ short = _repr.repr  # a stranger's value, escaped and cut to what a sentence can
 def some(texts: Sequence[str]) -> str:
     """The first few of a list."""
     return ", ".join(texts[:SHOWN]) + (", …" if len(texts) > SHOWN else "")
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: ``1 tensor``, ``2 tensors``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def find(path: Path) -> Path:
@@ -43,9 +51,11 @@ def find(path: Path) -> Path:
     if not path.is_dir():
         raise UsageError(f"from={str(path)!r}: there is no such file or folder")
     found = next((path / name for name in FILES if (path / name).is_file()), None)
-    if found is None:
-        raise UsageError(f"{path} has no weights: none of {', '.join(FILES)}")
-    return found
+    if found is not None:
+        return found
+    if latest_attempt(path) is not None:
+        raise UsageError(f"{path} is the folder of a run, which weights export reads")
+    raise UsageError(f"{path} has no weights: none of {', '.join(FILES)}")
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -67,7 +77,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """Read tensors by name: of the kinds in DTYPES, on the CPU, and none of them empty.
 
     Args:
-        file: .safetensors, the index of several of them, or what ``torch.save`` makes of a ``state_dict()``.
+        file: .safetensors, the index of several of them, or what ``torch.save`` makes of a ``state_dict()``, which may
+            stand under one of NESTED.
 
     Raises:
         UsageError: it is none of these, not whole, or holds anything else.
@@ -127,6 +138,8 @@ def _read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # on foreign bytes a parser may fail in any way
         raise UsageError(f"{file} is no checkpoint of torch.save 1.6 or later without code in it") from error
+    if isinstance(state, Mapping):
+        state = next((state[key] for key in NESTED if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise UsageError(f"{file} must be what torch.save makes of a state_dict(): names and tensors")
     for name, value in state.items():
@@ -155,7 +168,7 @@ def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config:
     partial = folder / f".partial-{os.getpid()}"
     try:
         partial.mkdir()
-        save_file(dict(tensors), partial / file, metadata={"format": "pt"})  # older transformers ask for it
+        save_tensors(dict(tensors), partial / file, metadata={"format": "pt"})  # older transformers ask for it
         write_json(partial / "config.json", config)
         (partial / file).replace(folder / file)
         try:

@@ -15,12 +15,14 @@ class Layout(ABC):
 
     Attributes:
         name: what ``layout=`` takes.
+        head: tensors of a head that may be there; they are not read.
         file: what a file of weights is called.
         has_text_tower: whether it is a pair of encoders.
     """
 
     name: ClassVar[str]
     names: ClassVar[Names]
+    head: ClassVar[tuple[str, ...]] = ()
     file: ClassVar[str] = "model.safetensors"
     has_text_tower: ClassVar[bool] = False
 

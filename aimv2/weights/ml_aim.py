@@ -4,7 +4,7 @@ from typing import Any
 
 from aimv2.weights.contents import WeightsConfig
 from aimv2.weights.names import ML_AIM
-from aimv2.weights.transformers import VisionModel
+from aimv2.weights.transformers import VisionModel, check_model_type
 
 
 class MlAim(VisionModel):
@@ -12,9 +12,11 @@ class MlAim(VisionModel):
 
     name = "ml-aim"
     names = ML_AIM
+    head = ()
     file = "weights.safetensors"
 
     def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        check_model_type(where, description, "aimv2", "aimv2_vision_model")  # its own, and what transformers made of it
         return description
 
     def description(self, config: WeightsConfig) -> dict[str, Any]:

@@ -67,7 +67,14 @@ ML_AIM: Names = {
     "encoder.norm.weight": "trunk.post_trunk_norm.weight",
 }
 
+# What may stand behind the encoder in their models and not in ours.
+TRANSFORMERS_HEAD = tuple(
+    f"head.{name}" for name in ("cls_token", "k_proj.weight", "v_proj.weight", "output_proj.weight", "output_proj.bias")
+)
+TIMM_HEAD = ("head.weight", "head.bias")
+
 PATCHES, POSITIONS = "encoder.patch_embed.weight", "encoder.pos_embed"
+FFN = "encoder.blocks.0.ffn.gate_up.weight"
 FLAT_TABLES = {TRANSFORMERS[POSITIONS], TRANSFORMERS_PAIR[POSITIONS]}  # [I, D]; ours and the others' are [1, I, D]
 
 

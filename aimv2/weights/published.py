@@ -11,7 +11,7 @@ from aimv2.weights.contents import Weights, WeightsConfig, dtypes, split_off_enc
 from aimv2.weights.files import find, read_object, read_tensors, short, some, write_folder
 from aimv2.weights.layout import Layout
 from aimv2.weights.ml_aim import MlAim
-from aimv2.weights.names import PATCHES, their_names
+from aimv2.weights.names import FFN, PATCHES, their_names
 from aimv2.weights.tensors import measured, to_ours, to_theirs
 from aimv2.weights.timm import Timm
 from aimv2.weights.transformers import PairModel, VisionModel
@@ -24,7 +24,7 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     """Read weights as others publish them, under our names.
 
     Sizes are those of the tensors; a ``config.json`` beside them has to agree. It alone says how many heads there are;
-    where it does not, heads are 128 wide, as in all published models.
+    where it does not, heads are 128 wide, as in all published models. A head of transformers or timm is left behind.
 
     Args:
         path: a .safetensors file or the index of several, a checkpoint of ``torch.save``, or a folder with one of them.
@@ -45,7 +45,10 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     source = {"layout": found.name, "file": file.name, "dtypes": dtypes(tensors)}
     config = weights_config(where, {**found.values(where, said, seen), "source": source})
     found.check(where, said, config)
-    weights = Weights(config, to_ours(file, tensors, found.names, config))
+    encoder = {name: value for name, value in tensors.items() if name not in found.head}
+    head = ", ".join(sorted(tensors.keys() - encoder.keys()))
+    left_behind = f"{head}: our encoder has no attention-pooling or classifier head" if head else ""
+    weights = Weights(config, to_ours(file, encoder, found.names, config), left_behind)
     _check_scale(file, weights)
     return weights
 
@@ -76,15 +79,17 @@ def write_published(weights: Weights, folder: str | Path, layout: str = "transfo
 
 
 def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
-    """The layout, or that of them all, whose name the patch embedding has."""
+    """The layout, or that of them all, whose name the patch embedding has, or else, for it may be missing, an FFN."""
     if PATCHES in tensors:
-        raise UsageError(f"{file} has our own names already; weights export reads its folder")
-    candidates = {their_names(each.names, PATCHES)[0]: each for each in PUBLISHED if layout in ("auto", each.name)}
-    for name, candidate in candidates.items():
-        if name in tensors:
-            return candidate
+        raise UsageError(f"{file} has our own names already; weights export reads its folder, or its run's")
+    candidates = [each for each in PUBLISHED if layout in ("auto", each.name)]
+    for ours in (PATCHES, FFN):
+        for candidate in candidates:
+            if their_names(candidate.names, ours)[0] in tensors:
+                return candidate
+    patches = " or ".join(candidate.names[PATCHES] for candidate in candidates)
     seen = f"the names are {some([short(name) for name in tensors])}" if tensors else "it holds no tensors"
-    raise UsageError(f"{file} is no AIMv2 in layout={layout}, which has {' or '.join(candidates)}; {seen}")
+    raise UsageError(f"{file} is no AIMv2 in layout={layout}, which has {patches}; {seen}")
 
 
 def _check_expressible(config: WeightsConfig, layout: str) -> None:

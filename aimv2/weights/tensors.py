@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aimv2.errors import UsageError
 from aimv2.weights.contents import WeightsConfig, empty_network
-from aimv2.weights.files import short, some
+from aimv2.weights.files import count, short, some
 from aimv2.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
 
 MAX_DEPTH = 1000  # so that no file of many tiny tensors makes us build as many blocks
@@ -42,18 +42,14 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_tex
     width, num_channels, num_rows, num_columns = _shape(file, tensors, names, PATCHES, num_dims=4)
     if num_channels != 3 or num_rows != num_columns:
         raise UsageError(
-            f"{file}: patches are {num_rows} x {num_columns} with {num_channels} channels, not square with 3"
+            f"{file}: patches are {num_rows} x {num_columns} with {count(num_channels, 'channel')}, not square with 3"
         )
     encoder = {"width": width, "depth": _depth(file, tensors, names, "encoder"), "positions": "sincos"}
     seen: dict[str, Any] = {"patch_px": num_rows, "encoder": encoder, "text_tower": None}
-    table = tensors.get(their_names(names, POSITIONS)[0])
-    if table is not None:
-        num_positions = table.shape[-2] if table.ndim > 1 else 0
-        grid = math.isqrt(num_positions)
-        if grid < 2 or grid**2 != num_positions:
-            raise UsageError(f"{file}: positions {list(table.shape)} are of no square grid of 2 x 2 or more patches")
+    table = their_names(names, POSITIONS)[0]
+    if table in tensors:
         encoder["positions"] = "learned"
-        seen["image_px"] = grid * num_rows
+        seen["image_px"] = num_rows * _grid(file, table, list(tensors[table].shape), width)
     if has_text_tower:
         vocab_size, text_width = _shape(file, tensors, names, "text_tower.text_embed.weight", num_dims=2)
         seen["text_tower"] = {
@@ -76,13 +72,28 @@ def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, n
     return shape
 
 
+def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
+    """How many patches there are along a side, by the shape of the table of positions."""
+    num_positions = shape[-2] if len(shape) > 1 else 0
+    grid = math.isqrt(num_positions)
+    if grid < 2 or grid**2 != num_positions:
+        expected = f"[{'' if table in FLAT_TABLES else '1, '}N, {width}] with N = 4, 9, 16, … patches"
+        raise _mismatch(file, misshapen={table: f"{shape}, expected {expected}"})
+    return grid
+
+
 def _depth(file: Path, tensors: Mapping[str, Tensor], names: Names, stack: str) -> int:
     """How many blocks there are, but 1 if there are none, so that the first one's tensors are reported as missing."""
     stem = their_names(names, f"{stack}.blocks.0.norm1.weight")[0].partition(".0.")[0]
-    block = re.compile(re.escape(stem) + r"\.(\d+)\.")
-    depth = len({found[1] for name in tensors if (found := block.match(name))})
+    block = re.compile(re.escape(stem) + r"\.([0-9]+)\.")
+    numbers = {found[1] for name in tensors if (found := block.match(name))}
+    depth = len(numbers)
     if depth > MAX_DEPTH:
         raise UsageError(f"{file}: {depth} blocks are more than the {MAX_DEPTH} that can be read")
+    # Compared as text: a name may say 1000000000, or a number of thousands of digits.
+    if absent := [number for number in map(str, range(depth)) if number not in numbers]:
+        stray = min(numbers.difference(map(str, range(depth))))
+        raise UsageError(f"{file}: '{stem}.{absent[0]}' is missing, but there is {short(f'{stem}.{stray}')}")
     return max(1, depth)
 
 
@@ -122,7 +133,7 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     if missing or unexpected or misshapen:
         raise _mismatch(file, missing=missing, unexpected=unexpected, misshapen=misshapen)
     if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
-        raise UsageError(f"{file}: {len(broken)} tensors have values that are not finite ({some(broken)})")
+        raise UsageError(f"{file}: values that are not finite in {count(len(broken), 'tensor')} ({some(broken)})")
     whole = {}
     for ours, theirs in parts.items():
         values = [tensors[name].float().contiguous() for name in theirs]

@@ -9,7 +9,7 @@ from aimv2.errors import UsageError
 from aimv2.weights.contents import WeightsConfig
 from aimv2.weights.files import short
 from aimv2.weights.layout import HEAD_DIM, Layout, num_heads
-from aimv2.weights.names import POSITIONS, TIMM
+from aimv2.weights.names import POSITIONS, TIMM, TIMM_HEAD
 from aimv2.weights.tensors import check_agrees
 
 WIDTHS = {"large": 1024, "huge": 1536, "1b": 2048, "3b": 3072}
@@ -22,6 +22,7 @@ class Timm(Layout):
 
     name = "timm"
     names = TIMM
+    head = TIMM_HEAD
 
     def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
         """The arguments, with the architecture's own for what was not changed."""
@@ -51,7 +52,9 @@ class Timm(Layout):
         width, hidden = config.encoder.width, config.encoder.ffn_hidden
         ratio = said.get("mlp_ratio", _mlp_ratio(config.encoder))
         if type(ratio) not in (int, float) or not hidden <= width * ratio < hidden + 1:  # timm rounds down
-            raise UsageError(f"{where}: mlp_ratio={short(ratio)}, but with these tensors it must be {hidden} / {width}")
+            raise UsageError(
+                f"{where}: mlp_ratio={short(ratio)}, but with embed_dim={width} it must be {hidden} / {width}"
+            )
 
     def sizes(self, config: WeightsConfig) -> dict[str, Any]:
         """What has to be the same on both sides."""

@@ -9,11 +9,12 @@ from aimv2.model.layers import NORM_EPS
 from aimv2.weights.contents import MAX_GRID, WeightsConfig
 from aimv2.weights.files import short
 from aimv2.weights.layout import Layout, num_heads
-from aimv2.weights.names import TRANSFORMERS, TRANSFORMERS_PAIR
+from aimv2.weights.names import POSITIONS, TRANSFORMERS, TRANSFORMERS_HEAD, TRANSFORMERS_PAIR
 from aimv2.weights.tensors import check_agrees
 
 # What transformers takes where its config.json is silent (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
 VISION_DEFAULTS = {
+    "model_type": "aimv2_vision_model",
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "intermediate_size": 2816,
@@ -24,6 +25,7 @@ VISION_DEFAULTS = {
     "is_native": False,
 }
 TEXT_DEFAULTS = {
+    "model_type": "aimv2_text_model",
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "intermediate_size": 2048,
@@ -32,17 +34,18 @@ TEXT_DEFAULTS = {
     "num_attention_heads": 6,
     "eos_token_id": 49407,
 }
-PAIR_DEFAULTS = {"projection_dim": 512, "max_logit_scale": 100.0}
+PAIR_DEFAULTS = {"model_type": "aimv2", "projection_dim": 512, "max_logit_scale": 100.0}
 
 
 class VisionModel(Layout):
-    """``Aimv2VisionModel`` without its head."""
+    """``Aimv2VisionModel``."""
 
     name = "transformers"
     names = TRANSFORMERS
+    head = TRANSFORMERS_HEAD
 
     def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        return {**VISION_DEFAULTS, **description}
+        return _filled(where, description, VISION_DEFAULTS)
 
     def values(self, where: str, said: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
         encoder, patch_px = seen["encoder"], seen["patch_px"]
@@ -59,10 +62,11 @@ class VisionModel(Layout):
         expected = self.sizes(config)
         is_native = expected["is_native"]
         if said.get("is_native", is_native) is not is_native:
-            has = f"{'no' if is_native else 'a'} table of positions"
-            raise UsageError(f"{where}: is_native={short(said['is_native'])}, but the tensors have {has}")
+            has = f"{'lack' if is_native else 'have'} the table of positions, {self.names[POSITIONS]!r}"
+            raise UsageError(f"{where}: is_native={short(said['is_native'])}, but the tensors {has}")
         if is_native:
             del expected["image_size"]  # positions are computed, for images of any size
+        _check_ffn(where, said, expected)
         check_agrees(where, said, expected)
 
     def sizes(self, config: WeightsConfig) -> dict[str, Any]:
@@ -80,21 +84,25 @@ class VisionModel(Layout):
         return {**header, "use_head": False, **self.sizes(config)}
 
 
+class _VisionOfPair(VisionModel):
+    names = TRANSFORMERS_PAIR
+
+
 class PairModel(Layout):
     """``Aimv2Model``."""
 
     name = "transformers"
     names = TRANSFORMERS_PAIR
     has_text_tower = True
-    vision = VisionModel()
+    vision = _VisionOfPair()
 
     def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        said = {**PAIR_DEFAULTS, **description}
+        said = _filled(where, description, PAIR_DEFAULTS)
         for key, defaults in (("vision_config", VISION_DEFAULTS), ("text_config", TEXT_DEFAULTS)):
             section = description.get(key) or {}
             if not isinstance(section, dict):
                 raise UsageError(f"{where}: {key} must be an object, not {short(section)}")
-            said[key] = {**defaults, **section}
+            said[key] = _filled(f"{where}: {key}", section, defaults)
         return said
 
     def values(self, where: str, said: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +119,9 @@ class PairModel(Layout):
 
     def check(self, where: str, said: dict[str, Any], config: WeightsConfig) -> None:
         sizes = self.sizes(config)
-        check_agrees(f"{where}: text_config", said["text_config"], sizes.pop("text_config"))
+        text = sizes.pop("text_config")
+        _check_ffn(f"{where}: text_config", said["text_config"], text)
+        check_agrees(f"{where}: text_config", said["text_config"], text)
         check_agrees(where, said, sizes)
         self.vision.check(f"{where}: vision_config", said["vision_config"], config)
 
@@ -133,6 +143,33 @@ class PairModel(Layout):
         vision = {"model_type": "aimv2_vision_model", "use_head": True, **self.vision.sizes(config)}
         header = {"architectures": ["Aimv2Model"], "model_type": "aimv2", "dtype": "float32"}
         return {**header, **sizes, "vision_config": vision, "text_config": text}
+
+
+def check_model_type(where: str, said: dict[str, Any], *allowed: str) -> None:
+    """Refuse a config.json that says it is of another kind of model; it need not say.
+
+    Raises:
+        UsageError: naming the kinds that are allowed.
+    """
+    model_type = said.get("model_type", allowed[0])
+    if model_type not in allowed:
+        raise UsageError(f"{where}: model_type={short(model_type)} must be {' or '.join(map(repr, allowed))}")
+
+
+def _filled(where: str, description: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """What a config.json says, with what transformers takes for what it leaves out."""
+    check_model_type(where, description, defaults["model_type"])
+    return {**defaults, **description}
+
+
+def _check_ffn(where: str, said: dict[str, Any], sizes: dict[str, Any]) -> None:
+    """Refuse an FFN of another width inside: in AIMv2 it follows from the width of the model."""
+    width, hidden = sizes["hidden_size"], sizes["intermediate_size"]
+    if said.get("hidden_size", width) == width and said.get("intermediate_size", hidden) != hidden:
+        raise UsageError(
+            f"{where}: intermediate_size={short(said['intermediate_size'])}, but with hidden_size={width} AIMv2 has"
+            f" {hidden}: 8/3 of it, rounded up to a multiple of 256"
+        )
 
 
 def _stack(config: TransformerConfig) -> dict[str, Any]:

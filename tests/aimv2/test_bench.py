@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aimv2.bench import (
     PRODUCT,
     Options,
+    Ratio,
     bench_command,
     encoder_config,
     implementations,
@@ -23,6 +24,7 @@ from aimv2.bench import (
     read_options,
     require_same,
     table,
+    warnings,
 )
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.model.encoder import Encoder
@@ -176,6 +178,23 @@ def test_the_table_says_what_the_timings_say(config, encoder):
     assert columns["of mm"] == [f"{rate / product:.0%}" for rate in rates]
 
 
+def test_a_comparison_that_is_not_settled_is_named():
+    ours = np.linspace(1, 1.1, 20)
+    noisy = ours * np.linspace(0.8, 1.2, 20)
+    assert warnings({"ours": ours, "timm": 1.2 * ours, PRODUCT: noisy}) == []
+    (warning,) = warnings({"ours": ours, "timm": ours, "transformers": noisy})
+    assert warning.startswith("warning: transformers / ours is not settled")
+    assert "after 20 repeats" in warning
+    assert "repeats=40" in warning
+    (warning,) = warnings({"ours": ours[:5], "timm": ours[:5]})
+    assert "timm" in warning, "five repeats have no interval"
+
+
+@pytest.mark.parametrize(("high", "is_wide"), [(2.09, False), (2.11, True), (math.nan, True)])
+def test_an_interval_is_wide_above_a_tenth_of_the_ratio(high, is_wide):
+    assert Ratio(2.0, 1.9, high).is_wide == is_wide
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -184,7 +203,7 @@ def test_the_table_says_what_the_timings_say(config, encoder):
         (["encoder", "scale=dem"], "unknown scale 'dem'. Did you mean 'demo'?"),
         (["encoder", "depth"], "cannot read 'depth': arguments have the form key=value"),
         (["encoder", "dept=2"], "unknown key 'dept'. Did you mean 'depth'?"),
-        (["encoder", "depth=1", "depth=2"], "depth is given twice, the second time as '2'; once is allowed"),
+        (["encoder", "depth=1", "depth=2"], "depth= is given twice; once is allowed"),
         (["encoder", "depth=0"], "depth: Input should be greater than 0 (got '0')"),
         (["encoder", "batch_size=-1"], "batch_size: Input should be greater than 0"),
         (["encoder", "repeats=1"], "repeats: Input should be greater than or equal to 2"),
@@ -234,4 +253,6 @@ def test_the_command_prints_both_precisions_and_what_they_were_measured_on(capsy
     assert f"2 threads, torch {torch.__version__}, timm " in words
     assert "depth 1, width 96, 3 heads, called on 1 x 3 x 32 x 32 in patches of 8 px" in words
     assert "[16 x 96] x [96 x 512]" in words
+    assert words.count("theirs / ours: repeat by repeat") == 1
+    assert words.count("warning: ") == 4, "two repeats have no interval"
     assert torch.get_num_threads() == 1, "the number of threads is given back"

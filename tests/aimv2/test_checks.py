@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from aimv2.checks import checked, writable_folder
+from aimv2.checks import checked, key_values, writable_folder
 from aimv2.errors import UsageError
 
 
@@ -33,3 +33,22 @@ def test_a_full_disk_is_named_before_anything_runs(tmp_path):
     probe.symlink_to("/dev/full")
     with pytest.raises(UsageError, match="No space left on device"):
         writable_folder(str(tmp_path), "runs_dir")
+
+
+def test_arguments_are_read_by_their_keys():
+    assert key_values(["out=a=b", "run=x"], ["run", "out"]) == {"out": "a=b", "run": "x"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "cannot read 'run': arguments have the form key=value"),
+        (["rum=x"], "unknown key 'rum'. Did you mean 'run'? Allowed: run."),
+        (["run="], "run= has no value"),
+        (["run=x", "run=x"], "run= is given twice; once is allowed"),
+    ],
+)
+def test_arguments_of_another_form_are_refused(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        key_values(arguments, ["run"])
+    assert str(caught.value) == message

@@ -45,10 +45,31 @@ def test_overrides_reach_every_part():
         ("+new=1", "one plain key=value"),
         ("~seed", "one plain key=value"),
         ("seed=[1", "cannot read"),
-        ("model=3", "model"),
+        (
+            "model=3",
+            "cannot use 'model=3': model is a part .*: model.encoder.…, model.decoder.…, .*, model.patch_order",
+        ),
+        ("model={}", "model is a part with values of its own"),
+        ("prefix=null", "each set by its path: prefix.law, prefix.fraction"),
+        ("model.encoder={width:192}", "model.encoder is a part with .*: model.encoder.width"),
+        ("objective=clip", "objective is a part with values of its own; say objective.name=clip$"),
+        ("prefix=fixed", "say prefix.law=fixed$"),
+        ("seed=${threads}", "is not looked up"),
+        (
+            "data.cache_dir=${oc.env:HOME}",
+            r"cannot use 'data.cache_dir=\$\{oc.env:HOME\}': a value is taken as it stands",
+        ),
+        (r'data.cache_dir="\${oc.env:HOME}"', "is not looked up"),
     ],
 )
 def test_what_cannot_be_meant_is_said_in_one_sentence(override, message):
     with pytest.raises(UsageError, match=message) as caught:
         run_config(composed(override))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("twice", [("seed=1", "seed=2"), ("seed=1", "seed=1"), ("scale=demo", "scale=tiny")])
+def test_a_key_that_is_given_twice_is_named(twice):
+    key = twice[0].partition("=")[0]
+    with pytest.raises(UsageError, match=f"^{key}= is given twice; once is allowed$"):
+        composed(*twice)

@@ -132,9 +132,13 @@ def test_a_causal_law_shows_the_first_patch_alone():
     [
         ({"law": "fixed", "fraction": 0}, "above 0 and below 1"),
         ({"law": "fixed", "fraction": 1}, "above 0 and below 1"),
-        ({"law": "fixed"}, "fraction=None with law='fixed', which takes fraction"),
-        ({"law": "uniform", "fraction": 0.5}, "fraction=0.5 with law='uniform', which takes no parameter"),
-        ({"law": "beta", "alpha": 1}, "beta=None with law='beta', which takes alpha and beta"),
+        ({"law": "fixed"}, "prefix.law=fixed needs prefix.fraction"),
+        (
+            {"law": "uniform", "fraction": 0.5},
+            "prefix.law=uniform has no fraction; prefix.fraction belongs to prefix.law=fixed",
+        ),
+        ({"law": "beta", "alpha": 1}, "prefix.law=beta needs prefix.beta"),
+        ({"law": "truncated"}, "prefix.law=truncated needs prefix.low and prefix.high"),
         ({"law": "beta", "alpha": 0, "beta": 1}, "alpha\n.*greater than 0"),
         ({"law": "truncated", "low": 0.5, "high": 0.25}, "low=0.5 must not exceed high=0.25"),
         ({"law": "truncated", "low": 0.5, "high": 1.5}, "high\n.*less than or equal to 1"),

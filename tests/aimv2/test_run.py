@@ -76,6 +76,14 @@ def test_doing_a_run_again_gives_the_same_numbers(finished, tiny, tmp_path):
     assert all((one[name] == other[name]).all() for name in other)
 
 
+def test_whoever_the_umask_lets_reads_all_of_a_run(tiny, assert_shared, tmp_path):
+    config = untrained(tiny)
+    run = RunFolder(tmp_path, signature(config))
+    assert execute(run.claim(config), config) is None
+    assert run.file("weights.safetensors").exists()
+    assert_shared(tmp_path)
+
+
 def test_an_untrained_run_is_evaluated_like_any_other(finished, tiny, tmp_path):
     config = untrained(tiny)
     run = RunFolder(tmp_path, signature(config))
@@ -102,7 +110,7 @@ def test_a_full_disk_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aimv2.run.save_file", full)
+    monkeypatch.setattr("aimv2.tensor_file.save_file", full)
     run = RunFolder(tmp_path, signature(tiny))
     failure = execute(run.claim(tiny), tiny)
     assert failure.cause == "node"
@@ -111,11 +119,11 @@ def test_a_full_disk_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch):
 
 
 def test_weights_that_do_not_fit_leave_no_half_of_them(tiny, tmp_path, monkeypatch):
-    def half(state, path):
+    def half(state, path, metadata):
         path.write_bytes(b"half of it")
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("aimv2.run.save_file", half)
+    monkeypatch.setattr("aimv2.tensor_file.save_file", half)
     run = RunFolder(tmp_path, signature(tiny))
     assert execute(run.claim(tiny), tiny).cause == "node"
     assert not list(run.path.rglob("*weights*"))
@@ -125,7 +133,7 @@ def test_a_disk_that_is_full_for_the_failure_too_still_names_it(tiny, tmp_path, 
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aimv2.run.save_file", full)
+    monkeypatch.setattr("aimv2.tensor_file.save_file", full)
     monkeypatch.setattr("aimv2.record.Attempt.fail", full)  # the same disk
     run = RunFolder(tmp_path, signature(tiny))
     assert execute(run.claim(tiny), tiny).cause == "node"

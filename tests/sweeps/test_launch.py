@@ -33,7 +33,9 @@ def command(tmp_path, cache_dir):
     """The command line of a small sweep, to which more can be added."""
 
     def build(*more, sweep="prefix_ratio"):
-        return [sys.executable, str(LAUNCH), f"sweep={sweep}", f"data.cache_dir={cache_dir}", *SMALL, *more]
+        said_anew = {argument.partition("=")[0] for argument in more}
+        small = [argument for argument in SMALL if argument.partition("=")[0] not in said_anew]
+        return [sys.executable, str(LAUNCH), f"sweep={sweep}", f"data.cache_dir={cache_dir}", *small, *more]
 
     return build
 
@@ -234,7 +236,9 @@ def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(com
         (("budget=1MB",), "times budget=1MB; nothing was started"),
         (("budget=soon",), "budget=soon: cannot read 'soon'; a number and one of s, min"),
         (("prefix.law=fixed", "prefix.fraction=0.3"), "changes nothing: every arm of the sweep sets its own prefix"),
-        (("prefix={law:causal}",), "changes nothing: every arm of the sweep sets its own prefix"),
+        (("prefix={law:causal}",), "cannot use 'prefix={law:causal}': prefix is a part with values of its own"),
+        (("executor.workers=1", "executor.workers=2"), "executor.workers= is given twice"),
+        (("debug=perhaps",), "debug: Input should be a valid boolean"),
         (("data.tokenizer=nowhere.json",), "data.tokenizer='nowhere.json' is no tokenizer.json"),
         (("model.vocab_size=100",), "model.vocab_size=100 is less"),
         (("threads=1000",), "cores have room for at threads=1000"),

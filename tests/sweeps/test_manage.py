@@ -224,6 +224,8 @@ def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, 
         (["retry"], "which sweep? Say one. Launched into 'runs': prefix_ratio."),
         (["extend", "prefix_ratio"], "extend by what? Say seeds=8 or samples=40960."),
         (["extend", "prefix_ratio", "arms=2"], "unknown key of extend 'arms'"),
+        (["extend", "prefix_ratio", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
+        (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
         (["cancel", "prefix_ratio", "--json"], "unknown flag of cancel '--json'"),
     ],
 )

@@ -25,7 +25,8 @@ SMALL = (
 @pytest.fixture
 def typed(tmp_path, cache_dir):
     def run(*more):
-        command = [sys.executable, str(SEARCH), "search=optimizer", f"data.cache_dir={cache_dir}", *SMALL, *more]
+        name = [] if more[0].startswith("search=") else ["search=optimizer"]
+        command = [sys.executable, str(SEARCH), *name, f"data.cache_dir={cache_dir}", *SMALL, *more]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=540)
 
     return run

@@ -77,3 +77,10 @@ def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
     blocked.write_text("")
     with pytest.raises(UsageError, match=r"data\.cache_dir"):
         load_pairs(replace(tiny.data, sources=("fontawesome",), cache_dir=str(blocked)))
+
+
+@pytest.mark.parametrize(("fraction", "message"), [(1 - 1e-9, "no training pair of"), (1e-9, "no held-out pair of")])
+def test_a_split_with_an_empty_side_is_refused(tiny, fraction, message):
+    with pytest.raises(UsageError, match=f"^data.held_out_fraction={fraction} leaves {message}") as caught:
+        prepare(replace(tiny.data, held_out_fraction=fraction), tiny.model)
+    assert "\n" not in str(caught.value)

@@ -25,6 +25,17 @@ def test_emoji_are_tested_on_held_out_concepts(pairs, label):
     assert 0.1 < len(task.validation) / (len(task.train) + len(task.validation)) < 0.3
 
 
+def test_there_is_no_emoji_task_without_emoji_in_every_split(pairs):
+    train, held_out, _ = pairs
+    icons = (train.where(train.table["source"] != "openmoji"), held_out.where(held_out.table["source"] != "openmoji"))
+    assert transfer.emoji(*icons, "category") is None
+    few = held_out.where(held_out.table["is_variant"])
+    assert transfer.emoji(train, few, "category") is None
+    names = [task.name for task in transfer.transfer_sets(*icons)]
+    assert "digits" in names
+    assert not [name for name in names if name.startswith("emoji")]
+
+
 def test_digits_are_all_used_once_in_grey():
     task = transfer.digits()
     images = np.concatenate([task.train.images, task.validation.images, task.test.images])

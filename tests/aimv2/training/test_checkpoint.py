@@ -297,6 +297,14 @@ def test_a_disk_without_room_leaves_the_older_checkpoint_and_says_so(stopped):
     assert not (folder / checkpoint.PARTIAL).exists()
 
 
+def test_whoever_the_umask_lets_reads_a_checkpoint(tiny, assert_shared, tmp_path):
+    model = build(tiny)
+    for step in (1, 2):  # the second is written in place of the first
+        checkpoint.keep(tmp_path, model, build_optimizer(model, tiny.optimizer), checkpoint.Progress(step=step))
+    assert (tmp_path / checkpoint.FILE).exists()
+    assert_shared(tmp_path)
+
+
 def test_who_lost_the_run_keeps_no_checkpoint(long, pairs, tmp_path):
     config = long(checkpoint=CheckpointConfig(every_seconds=1e-9))
     run = RunFolder(tmp_path, signature(config))

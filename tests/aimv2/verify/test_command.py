@@ -18,7 +18,7 @@ from aimv2.errors import UsageError
 from aimv2.model.network import build
 from aimv2.signature import untrained
 from aimv2.verify.command import look_at, verify_command
-from aimv2.verify.report import write_report
+from aimv2.verify.report import summary, write_report
 from aimv2.verify.subject import find
 
 PICTURES = {"prefix_lengths.svg", "balance.svg", "pixels.png", *(f"example_{n:02d}.png" for n in range(1, 9))}
@@ -40,7 +40,9 @@ def test_a_good_run_passes_and_its_report_is_whole(finished, tmp_path, capsys):
     printed = capsys.readouterr().out
     numbers = re.findall(r"^(?:PASS|SHOWN)  (\d[a-d]?) ", printed, flags=re.M)
     assert numbers == ["1a", "1b", "1b", "2", "2", "3a", "3b", "3b", "3c", "3d"]
-    assert "FAIL" not in printed
+    assert not re.search(r"^FAIL", printed, flags=re.M)
+    assert "\n9 lines: 9 PASS, 0 FAIL.\n" in printed
+    assert "short" not in printed
     assert f"report: {out / 'report.md'}" in printed
 
     text = (out / "report.md").read_text()
@@ -64,8 +66,10 @@ def test_a_good_run_passes_and_its_report_is_whole(finished, tmp_path, capsys):
 def test_random_weights_fail_and_the_report_says_so(copied, trained, tmp_path, capsys):
     save_file(build(trained).state_dict(), newest_attempt(copied) / "weights.safetensors")
     assert verify_command([f"run={copied}", f"out={tmp_path / 'out'}"]) == 1
-    failed = re.findall(r"^FAIL  (\d\w)", capsys.readouterr().out, flags=re.M)
-    assert failed == ["3a", "3b", "3b"]
+    printed = capsys.readouterr().out
+    assert re.findall(r"^FAIL  (\d\w)", printed, flags=re.M) == ["3a", "3b", "3b"]
+    assert "\n9 lines: 6 PASS, 3 FAIL.\nThe run is short: it has seen 9,600 samples." in printed
+    assert "`python -m aimv2 train scale=demo objective.name=aimv2`, which sees 20,480." in printed
     assert (tmp_path / "out" / "report.md").read_text().count("**FAIL**") == 3
 
 
@@ -161,7 +165,7 @@ def test_what_is_broken_is_one_sentence(copied, tmp_path, change, message):
         ([], "runs_dir='runs' has no finished trained run; make one with: python -m aimv2 train"),
         (["runs_dir=mine"], "python -m aimv2 train runs_dir=mine"),
         (["rum=x"], "unknown key 'rum'. Did you mean 'run'? Allowed: out, run, runs_dir."),
-        (["x", "run=y"], "run= is given twice"),
+        (["x", "run=y"], "run= is given twice; once is allowed"),
         (["run="], "run= has no value"),
         (["out=x", "y"], "cannot read 'y': arguments have the form key=value"),
     ],
@@ -204,6 +208,8 @@ def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, num_not_applica
     assert len(findings.lines) == 10
     assert [line.verdict for line in findings.lines].count("NOT APPLICABLE") == num_not_applicable
     text = write_report(subject, findings, [], tmp_path / "out").read_text()
+    absent = f", {num_not_applicable} NOT APPLICABLE" if num_not_applicable else ""
+    assert re.search(rf"^\d+ lines: \d PASS, \d FAIL{absent}\.", text, flags=re.M)
     shown = set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", text))
     assert shown == {path.name for path in (tmp_path / "out").iterdir()} - {"report.md"}
     never_stops = bool(findings.captions.shown) and not subject.config.objective.supervise_eos
@@ -252,3 +258,30 @@ def test_the_shown_pairs_are_the_first_by_hash(variant):
     ids = subject.held_out.table["sample_id"].to_numpy()
     rows = [caption.row for caption in look_at(subject).captions.shown]
     assert sorted(ids[rows]) == np.sort(ids)[:8].tolist()
+
+
+@pytest.mark.parametrize(
+    ("attention", "verified"),
+    [
+        ("bidirectional", "nothing"),
+        ("prefix", "prefix lengths follow their law, the encoder's mask leaks nothing"),
+    ],
+)
+def test_a_contrastive_run_says_what_is_verified(variant, attention, verified):
+    subject = variant(objective={"name": "siglip"}, encoder={"attention": attention})
+    counts, objective, *rest = summary(subject, look_at(subject))
+    num_verified = verified.count(",") + (verified != "nothing")
+    assert counts == f"10 lines: {num_verified} PASS, 0 FAIL, {10 - num_verified} NOT APPLICABLE."
+    assert objective.startswith("Objective siglip predicts neither pixels nor captions")
+    assert f"; verified: {verified}. " in objective
+    assert not rest
+
+
+def test_a_run_as_long_as_its_recipe_is_not_called_short(small):
+    failing = look_at(small)
+    line = replace(failing.pixels.line, verdict="FAIL")
+    failing = failing._replace(pixels=failing.pixels._replace(line=line))
+    assert len(summary(small, failing)) == 2
+    budget = replace(small.config.budget, samples=20_480)
+    long = replace(small, config=replace(small.config, scale="demo", budget=budget))
+    assert len(summary(long, failing)) == 1

@@ -41,14 +41,16 @@ def make_transformers(folder, width, num_heads, depth, **more):
     return lambda image: model(pixel_values=image).last_hidden_state
 
 
-def timm_model(width, num_heads, depth):
+def timm_model(width, num_heads, depth, **more):
     sizes = {"embed_dim": width, "num_heads": num_heads, "depth": depth}
     sizes["mlp_ratio"] = (FFN_HIDDEN[width] + 0.5) / width  # timm rounds down
-    return randomise(timm.create_model("aimv2_large_patch14_224", img_size=IMAGE_PX, num_classes=0, **sizes))
+    return randomise(
+        timm.create_model("aimv2_large_patch14_224", img_size=IMAGE_PX, **({"num_classes": 0} | sizes | more))
+    )
 
 
-def make_timm(folder, width, num_heads, depth):
-    model = timm_model(width, num_heads, depth)
+def make_timm(folder, width, num_heads, depth, **more):
+    model = timm_model(width, num_heads, depth, **more)
     save_for_hf(model, folder, safe_serialization=True)
     return model.forward_features
 

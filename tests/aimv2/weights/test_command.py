@@ -16,7 +16,11 @@ def test_import_and_export_say_what_was_read_and_done(foreign, tmp_path, capsys)
     arguments = [f"from={foreign}", f"to={tmp_path / 'ours'}", "image_px=28"]
     assert main(["weights", "import", *arguments]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for said in ("transformers: model.safetensors, float32", "width 128, depth 1, 1 heads", "from 4 x 4 to 2 x 2"):
+    for said in (
+        "transformers: model.safetensors, float32",
+        "width 128, depth 1, 1 head, FFN 512",
+        "from 4 x 4 to 2 x 2",
+    ):
         assert said in printed
     assert "encoder 0.3 M" in printed
     assert read_weights(tmp_path / "ours").config.image_px == 28
@@ -35,6 +39,14 @@ def test_what_is_left_behind_is_said(pair, finished_run, tiny, tmp_path, capsys)
     run, _ = finished_run(tmp_path / "runs", tiny)
     assert weights_command(["export", f"from={run}", f"to={tmp_path / 'encoder'}"]) == 0
     assert "left behind decoder" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_head_is_named_and_why_it_is_left_behind(make, tmp_path, capsys):
+    make["transformers"](tmp_path / "foreign", 128, 1, 1, use_head=True)
+    assert weights_command(["import", f"from={tmp_path / 'foreign'}", f"to={tmp_path / 'ours'}", "image_px=28"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    names = "head.cls_token, head.k_proj.weight, head.output_proj.bias, head.output_proj.weight, head.v_proj.weight"
+    assert f"left behind {names}: our encoder has no attention-pooling or classifier head" in printed
 
 
 @pytest.mark.parametrize(

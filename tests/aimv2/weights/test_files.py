@@ -57,6 +57,15 @@ def test_views_of_one_storage_become_tensors_of_their_own(tmp_path):
     assert torch.equal(load_file(tmp_path / "new/x.safetensors")["b"], whole[1:])
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_the_weights_of_a_training_checkpoint_are_read(key, tensors, tmp_path):
+    optimizer = {"state": {0: {"step": torch.tensor(3)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"epoch": 3, key: tensors, "optimizer": optimizer}, tmp_path / "aimv2.pth")
+    read = read_tensors(tmp_path / "aimv2.pth")
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
 def test_shards_are_read_as_one(shards, tensors):
     read = read_tensors(write_index(*shards))
     assert read.keys() == tensors.keys()
@@ -172,7 +181,10 @@ def half_of_a_checkpoint(path):
         (half_of_a_checkpoint, "no checkpoint"),
         (lambda path: torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False), "no checkpoint"),
         (lambda path: torch.save([torch.zeros(3)], path), "names and tensors"),
-        (lambda path: torch.save({"model": {"a": torch.zeros(3)}}, path), "no plain tensor"),
+        (lambda path: torch.save({"weights": {"a": torch.zeros(3)}}, path), "'weights' is no plain tensor"),
+        (lambda path: torch.save({"model": {"model": {"a": torch.zeros(3)}}}, path), "'model' is no plain tensor"),
+        (lambda path: torch.save({"model": {1: torch.zeros(3)}}, path), "names and tensors"),
+        (lambda path: torch.save({"model": {"a": Trap(path.parent / "trapped")}}, path), "no checkpoint"),
         (lambda path: torch.save({1: torch.zeros(3)}, path), "names and tensors"),
         (lambda path: torch.save({"a": torch.zeros(3).to_sparse()}, path), "no plain tensor"),
         (lambda path: torch.save({"a": torch.zeros(3, device="meta")}, path), "no plain tensor"),
@@ -265,10 +277,10 @@ def test_weights_do_not_stay_without_their_config(tensors, refusal, tmp_path, mo
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
 def test_a_full_disk_leaves_nothing_half_written(error, tensors, refusal, tmp_path, monkeypatch):
-    def full(tensors, path, **options):
+    def full(tensors, path, metadata):
         path.write_bytes(b"half of it")
         raise error
 
-    monkeypatch.setattr("aimv2.weights.files.save_file", full)
+    monkeypatch.setattr("aimv2.tensor_file.save_file", full)
     assert "No space left" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
     assert not any((tmp_path / "new").iterdir())

@@ -27,6 +27,16 @@ def test_heads_of_another_width_need_a_config(make, refusal, tmp_path):
     assert read_published(tmp_path / "foreign").config.encoder.num_heads == 4
 
 
+@pytest.mark.parametrize("model_type", ["aimv2", "aimv2_vision_model"])
+def test_a_config_may_be_apples_own_or_of_transformers(model_type, make, refusal, tmp_path):
+    make["ml-aim"](tmp_path / "foreign", 128, 1, 1)
+    config = tmp_path / "foreign/config.json"
+    config.write_text(json.dumps({"model_type": model_type}))
+    assert read_published(tmp_path / "foreign").config.encoder.width == 128
+    config.write_text('{"model_type": "vit"}')
+    assert "model_type='vit' must be 'aimv2' or 'aimv2_vision_model'" in refusal(read_published, tmp_path / "foreign")
+
+
 @pytest.mark.parametrize(("key", "value"), [("hidden_size", 1024), ("rms_norm_eps", 1e-6), ("is_native", True)])
 def test_what_a_config_says_has_to_agree(key, value, make, refusal, tmp_path):
     make["ml-aim"](tmp_path / "foreign", 128, 1, 1)

@@ -60,9 +60,12 @@ def test_the_configs_layout_is_pinned(ours):
     ("key", "value", "message"),
     [
         ("layout_version", 2, "layout_version"),
-        ("image_px", 10**12 * 14, "image_px=14000000000000, but with these tensors it must be 56"),
-        ("encoder.width", 10**12, "encoder.width=1000000000000"),
-        ("encoder.depth", 10**9, "encoder.depth=1000000000"),
+        ("image_px", 70, "image_px=70, but with these tensors it must be 56"),
+        ("image_px", 10**12 * 14, "'image_px': Input should be less than or equal to 8192 (got 14000000000000)"),
+        ("encoder.width", 256, "encoder.width=256, but with these tensors it must be 128"),
+        ("encoder.width", 10**12, "'encoder.width': Input should be less than or equal to 65536 (got 1000000000000)"),
+        ("encoder.depth", 2, "encoder.depth=2, but with these tensors it must be 1"),
+        ("encoder.depth", 10**9, "'encoder.depth': Input should be less than or equal to 1024 (got 1000000000)"),
         ("encoder.positions", "sincos", "encoder.positions='sincos', but with these tensors it must be 'learned'"),
         ("encoder.norm", "layer", "missing ('encoder.patch_norm.bias'"),
         ("encoder.ffn", "gelu", "missing"),
@@ -76,6 +79,13 @@ def test_our_own_folder_is_not_trusted_either(key, value, message, ours, edit_js
 def test_what_is_no_folder_of_ours_is_refused(foreign, refusal, tmp_path):
     assert "weights import" in refusal(read_weights, foreign)
     assert "no config.json" in refusal(read_weights, tmp_path)
+
+
+def test_to_import_what_is_a_runs_is_to_export_it(finished_run, tiny, refusal, tmp_path):
+    folder, _ = finished_run(tmp_path / "runs", tiny)
+    assert "is the folder of a run, which weights export reads" in refusal(read_published, folder)
+    for weights in (folder / "attempts/0001", folder / "attempts/0001/weights.safetensors"):
+        assert "weights export reads its folder, or its run's" in refusal(read_published, weights)
 
 
 def test_a_loaded_encoder_is_for_use_and_can_be_trained_on(ours):

@@ -72,6 +72,30 @@ def test_the_other_layouts_give_the_same_features_here_and_back_there(layout, ma
 
 
 @torch.no_grad()
+def test_transformers_head_is_left_behind(make, tmp_path):
+    theirs = make["transformers"](tmp_path / "foreign", 256, 2, 1, use_head=True)
+    weights = read_published(tmp_path / "foreign")
+    head = [name for name in load_file(tmp_path / "foreign/model.safetensors") if name.startswith("head.")]
+    assert weights.left_behind.partition(":")[0].split(", ") == sorted(head)
+    image = torch.randn(2, 3, 56, 56)
+    assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
+
+
+@torch.no_grad()
+def test_timms_classifier_is_left_behind(make, tmp_path):
+    theirs = make["timm"](tmp_path / "foreign", 256, 2, 1, num_classes=10)
+    weights = read_published(tmp_path / "foreign")
+    assert weights.left_behind == "head.bias, head.weight: our encoder has no attention-pooling or classifier head"
+    image = torch.randn(2, 3, 56, 56)
+    assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
+
+
+def test_a_head_that_timm_pools_attention_with_is_refused(make, refusal, tmp_path):
+    make["timm"](tmp_path / "foreign", 256, 2, 1, num_classes=10, global_pool="map")
+    assert "unexpected ('attn_pool." in refusal(read_published, tmp_path / "foreign")
+
+
+@torch.no_grad()
 def test_a_tour_of_all_layouts_ends_where_it_began(make, load, tmp_path):
     expected = make["transformers"](tmp_path / "transformers", 32, 4, 12)  # twelve blocks: 10 sorts before 2 as text
     at = tmp_path / "transformers"
@@ -94,6 +118,11 @@ def test_timm_loads_an_exported_folder_by_its_path(foreign, tmp_path):
     image = torch.randn(1, 3, 56, 56)
     assert_same(model.forward_features(image), load_encoder(ours)(image))
     assert model.num_classes == 0
+
+
+def test_whoever_the_umask_lets_reads_what_is_written(foreign, assert_shared, tmp_path):
+    to_others(to_ours(foreign, tmp_path / "new/ours"), tmp_path / "new/there")
+    assert_shared(tmp_path / "new")
 
 
 def test_transformers_own_shards_are_read_as_one(foreign, tmp_path):

@@ -27,7 +27,7 @@ def foreign(make, tmp_path):
         ({"model_args.img_size": [56, 70]}, "img_size=[56, 70]"),
         ({"model_args.img_size": [[56], [56]]}, "img_size=[56]"),
         ({"model_args.in_chans": 1}, "in_chans=1"),
-        ({"model_args.mlp_ratio": 2.75}, "mlp_ratio=2.75, but with these tensors it must be 512 / 128"),
+        ({"model_args.mlp_ratio": 2.75}, "mlp_ratio=2.75, but with embed_dim=128 it must be 512 / 128"),
         ({"model_args.mlp_ratio": 10**400}, "mlp_ratio"),
         ({"model_args.mlp_ratio": float("nan")}, "mlp_ratio"),
         ({"model_args.mlp_ratio": None}, "mlp_ratio"),

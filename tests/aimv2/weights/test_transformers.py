@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig
+from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.weights import read_published
 from aimv2.weights.transformers import PAIR_DEFAULTS, TEXT_DEFAULTS, VISION_DEFAULTS
@@ -48,9 +48,32 @@ def test_a_config_that_does_not_agree_is_refused(key, value, foreign, edit_json,
     assert ("num_heads" if key == "num_attention_heads" and value != "1" else key) in message
 
 
+@pytest.mark.parametrize("num_heads", [1, 3])
+@pytest.mark.parametrize("model_type", ["clip_vision_model", "aimv2", None, ["aimv2_vision_model"]])
+def test_a_config_of_another_kind_of_model_is_refused_as_that(model_type, num_heads, foreign, edit_json, refusal):
+    edit_json(foreign, {"model_type": model_type, "num_attention_heads": num_heads})
+    message = refusal(read_published, foreign)
+    assert f"config.json: model_type={model_type!r} must be 'aimv2_vision_model'" in message
+
+
+def test_an_ffn_of_another_width_is_no_aimv2(foreign, edit_json, refusal, tmp_path):
+    rule = "intermediate_size=128, but with hidden_size=128 AIMv2 has 512: 8/3 of it, rounded up to a multiple of 256"
+    edit_json(foreign, {"intermediate_size": 128})
+    assert rule in refusal(read_published, foreign)
+    narrow = Aimv2VisionConfig.from_pretrained(foreign)  # its tensors agree with its config
+    Aimv2VisionModel(narrow).save_pretrained(tmp_path / "narrow")
+    assert rule in refusal(read_published, tmp_path / "narrow")
+    (tmp_path / "narrow/config.json").unlink()
+    assert "[128, 128], expected [512, 128]" in refusal(read_published, tmp_path / "narrow")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("model_type", "clip", "model_type='clip' must be 'aimv2'"),
+        ("text_config.model_type", "x", "text_config: model_type='x' must be 'aimv2_text_model'"),
+        ("vision_config.model_type", "x", "vision_config: model_type='x' must be 'aimv2_vision_model'"),
+        ("text_config.intermediate_size", 128, "text_config: intermediate_size=128, but with hidden_size=32 AIMv2 has"),
         ("projection_dim", 32, "projection_dim=32"),
         ("max_logit_scale", 50.0, "max_logit_scale=50.0"),
         ("text_config", [1], "text_config"),
