@@ -28,6 +28,7 @@ from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, ExecutorConfig
 from sweeps.plan import Plan
 from sweeps.price import Limit, RunSeconds, check_limits, price, read_limits
+from sweeps.room import shortage
 from sweeps.timing import run_seconds
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
@@ -111,6 +112,8 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
     if remaining:
         prepare_data(plan)
     write_launched(runs_dir, read_launch.launched)
+    if remaining and (what := shortage(plan.configs(remaining))):
+        console.print(what, soft_wrap=True)
     do_runs(plan, read_launch.executor, console, remaining)
     has_failed = print_failures(console, plan, remaining)
     if waiting := set(plan.remaining()) - set(remaining):

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError
 from aimv2.record import Attempt, RunFolder
 from sweeps.launches import cancelled
+from sweeps.room import largest_bytes
 from sweeps.slots import seated
 
 SEAT_POLL_SECONDS = 0.5
@@ -120,11 +122,15 @@ class _Work:
     def until_done(self) -> None:
         """Wait for seats, then do every task that is free."""
         while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with seated(self.tasks[0].config) as is_seated:
+            with seated(self.tasks[0].config, lambda: self._memory_needed) as is_seated:
                 if is_seated:
                     self._do_all()
                     return
             time.sleep(SEAT_POLL_SECONDS)
+
+    @cached_property
+    def _memory_needed(self) -> int:
+        return largest_bytes(task.config for task in self.tasks)
 
     @property
     def is_wanted(self) -> bool:

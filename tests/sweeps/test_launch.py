@@ -312,7 +312,7 @@ def test_an_unknown_sweep_is_named(tmp_path):
 def test_a_missing_data_package_stops_the_launch_before_any_run(tmp_path):
     """The package is hidden from the launcher by a module of its name that cannot be imported."""
     (tmp_path / "fonticon_mdi7.py").write_text("raise ImportError('hidden')")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(LAUNCH.parents[1])])}
     refused = subprocess.run(
         [sys.executable, str(LAUNCH), "sweep=prefix_ratio", *SMALL, "data.sources=[material]"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
