@@ -38,7 +38,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   extend SWEEP seeds=8         the last launch again with more seeds, which include those that it had; samples=40960
                                makes new runs of every arm and seed, since a run is named by what it computes
   replay RUN                   do a finished run again and compare it with its record, step by step
-  prune                        delete checkpoints that nobody will go on from; results stay
+  prune                        delete checkpoints that nobody will go on from and, when no launch is at work, copies
+                               of the code that no checkpoint is of and workers' logs older than a week; results stay
 
   runs_dir=runs                where runs are kept
   debug=true                   show the traceback of an error
@@ -229,7 +230,10 @@ def replay_command(asked: Asked) -> int:
 
 
 def prune_command(asked: Asked) -> int:
-    console.print(f"{prune(asked.runs_dir) / 1e6:,.1f} MB of checkpoints deleted; results are untouched")
+    freed = prune(asked.runs_dir)
+    parts = {"checkpoints": freed.checkpoints, "code": freed.code, "logs": freed.logs}
+    listed = ", ".join(f"{size / 1e6:,.1f} MB of {what}" for what, size in parts.items())
+    console.print(f"{listed} deleted; results are untouched")
     return 0
 
 

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
