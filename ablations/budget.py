@@ -9,7 +9,7 @@ from aimv2.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]
 
-UNEQUAL = 0.02  # from this relative difference in FLOPs on, an arm is marked as having had more or less
+UNEQUAL = 0.02  # from this relative difference on, in what arms are to have in common, one is marked as unequal
 
 
 def matched(

@@ -1,6 +1,6 @@
 """How deep should the decoder be?"""
 
-from ablations.design import Arm, ladder, scaled
+from ablations.design import ladder, level
 from ablations.study import PROBE, Study, expect
 
 DEPTH = "model.decoder.depth"
@@ -11,9 +11,9 @@ STUDY = Study(
     source="AIMv2 Table 9f: 8, 12 and 16 blocks, two thirds, one and four thirds",
     design=ladder(
         {
-            "depth_067": Arm(label="2/3 as deep", change=scaled(2 / 3, DEPTH)),
-            "depth_100": Arm(label="1 x as deep", change=scaled(1, DEPTH)),
-            "depth_133": Arm(label="4/3 as deep", change=scaled(4 / 3, DEPTH)),
+            "depth_067": level("2/3 as deep", 2 / 3, DEPTH),
+            "depth_100": level("1 x as deep", 1, DEPTH),
+            "depth_133": level("4/3 as deep", 4 / 3, DEPTH),
         }
     ),
     baseline="depth_100",
@@ -22,6 +22,7 @@ STUDY = Study(
     expected={"depth_067": "worse", "depth_133": "equal"},
     claims={
         "decoder-depth-optimum": expect("depth_067", "worse", than="depth_100", metric=PROBE)
-        + expect("depth_133", "not better", than="depth_100", metric=PROBE),
+        + expect("depth_133", "not better", than="depth_100", metric=PROBE)
+        + expect("depth_133", "not better", than="depth_100", metric="caption_loss"),
     },
 )

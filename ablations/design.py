@@ -6,7 +6,7 @@ functions: ``exclude`` leaves some out, ``tie`` lets another value follow (the l
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aimv2.config import RunConfig
@@ -17,10 +17,16 @@ Change = Callable[[RunConfig], RunConfig]
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One condition: a name for people, and the change it makes to the study's base run."""
+    """One condition: a name for people, and the change it makes to the study's base run.
+
+    Attributes:
+        ratios: values by path (properties such as ``model.decoder.ffn_hidden`` too), and how many times the base run's
+            each should be. Whole layers and heads do not allow every ratio; ``Study.as_run`` says where they did not.
+    """
 
     label: str
     change: Change
+    ratios: Mapping[str, float] = field(default_factory=dict)
 
 
 Factor = Mapping[str, Arm]
@@ -47,7 +53,7 @@ def setting(values: Mapping[str, Any]) -> Change:
 def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
     """The change that multiplies integers of the run, by path, each rounded to a multiple and at least that.
 
-    So a study has the paper's levels at the paper's scale, and the same proportions below it.
+    So a study has the paper's levels at the paper's scale, and the same proportions below it as nearly as can be.
     """
 
     def change(run: RunConfig) -> RunConfig:
@@ -55,6 +61,30 @@ def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
         return replaced(run, values)
 
     return change
+
+
+def level(label: str, ratio: float, path: str) -> Arm:
+    """An arm that has so many times the base run's value."""
+    return Arm(label=label, change=scaled(ratio, path), ratios={path: ratio})
+
+
+def widened(ratio: float, stack: str) -> Arm:
+    """An arm in which the blocks at a path are so many times as wide, with heads in proportion as nearly as they divide
+    the width; of two numbers of heads equally near, the larger.
+
+    The hidden width of SwiGLU follows, to a multiple of 256 (``TransformerConfig.ffn_hidden``).
+    """
+
+    def change(run: RunConfig) -> RunConfig:
+        part = value_at(run, stack)
+        width = max(round(part.width * ratio), 1)
+        heads = [number for number in range(1, width + 1) if width % number == 0]
+        nearest = min(heads, key=lambda number: (abs(number - part.num_heads * ratio), -number))
+        return replaced(run, {f"{stack}.width": width, f"{stack}.num_heads": nearest})
+
+    sizes = ("width", "num_heads", "ffn_hidden")
+    ratios = {f"{stack}.{size}": ratio for size in sizes}
+    return Arm(label=f"{ratio:g} x as wide", change=change, ratios=ratios)
 
 
 def switch_objective(name: str, **values: Any) -> Change:
@@ -155,7 +185,11 @@ def _combined(combinations: Iterable[Iterable[tuple[str, Arm]]], tie: Change | N
     for levels in combinations:
         names, parts = zip(*levels, strict=True)
         changes = [part.change for part in parts] + ([tie] if tie else [])
-        arms["_".join(names)] = Arm(label=", ".join(part.label for part in parts), change=_in_order(changes))
+        arms["_".join(names)] = Arm(
+            label=", ".join(part.label for part in parts),
+            change=_in_order(changes),
+            ratios={path: ratio for part in parts for path, ratio in part.ratios.items()},
+        )
     return arms
 
 

@@ -14,6 +14,7 @@ from aimv2.errors import UsageError
 from aimv2.record import read_json, write_json
 
 FOLDER = "studies"
+DEFAULT_SCALE = "demo"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,38 @@ class Launched:
     cells: list[Cell]
     arguments: tuple[str, ...]
 
+    @property
+    def folder(self) -> str:
+        """The name of its report and of what is kept beside the runs: another for each scale."""
+        scales = dict.fromkeys(cell.config.scale for cell in self.cells)
+        return "_".join([self.study.folder, *(scale for scale in scales if scale != DEFAULT_SCALE)])
+
 
 def write_launched(runs_dir: Path, launched: Launched) -> None:
     """Keep it as its study's last launch into this folder."""
-    path = _file(runs_dir, launched.study.folder)
+    path = _file(runs_dir, launched.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
+    save_launched(path, launched)
+
+
+def read_launched(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Launched:
+    """A study's last launch into this folder.
+
+    Args:
+        name: the launch's folder name, which is the study's slug, and what is not the default: scale, equal in what.
+
+    Raises:
+        UsageError: there was none, or its file is broken or from a version that knew other studies.
+    """
+    path = _file(runs_dir, name)
+    if not path.exists():
+        there = ", ".join(launched_names(runs_dir)) or "none"
+        raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
+    return load_launched(path, studies)
+
+
+def save_launched(path: Path, launched: Launched) -> None:
+    """Write a launch to a file."""
     # The runs of an arm differ by their seed alone, so a config an arm says it all.
     configs = {cell.arm: to_dict(cell.config) for cell in reversed(launched.cells)}
     values = {
@@ -49,19 +77,12 @@ def write_launched(runs_dir: Path, launched: Launched) -> None:
     write_json(path, values)
 
 
-def read_launched(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Launched:
-    """A study's last launch into this folder.
-
-    Args:
-        name: the study's folder name, which is its slug unless arms were made equal in something else than samples.
+def load_launched(path: Path, studies: Mapping[str, Study]) -> Launched:
+    """Read it back.
 
     Raises:
-        UsageError: there was none, or its file is broken or from a version that knew other studies.
+        UsageError: the file is broken or from a version that knew other studies.
     """
-    path = _file(runs_dir, name)
-    if not path.exists():
-        there = ", ".join(launched_names(runs_dir)) or "none"
-        raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
     recorded = read_json(path)
     try:
         asked_for = TypeAdapter(Asked).validate_python(recorded["sweep"])

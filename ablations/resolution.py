@@ -1,6 +1,6 @@
 """Larger images or smaller patches?"""
 
-from ablations.design import Arm, one_factor, scaled, unchanged
+from ablations.design import Arm, level, one_factor, scaled, unchanged
 from ablations.study import PROBE, Study, expect
 from aimv2.config import RunConfig
 
@@ -12,7 +12,7 @@ def image(ratio: float) -> Arm:
         drawn = scaled(ratio, "data.render_px")(run)  # first: no image is larger than it was drawn
         return scaled(ratio, "model.image_px", multiple=run.model.patch_px)(drawn)
 
-    return Arm(label=f"images {ratio:g} x as large", change=change)
+    return Arm(label=f"images {ratio:g} x as large", change=change, ratios={"model.image_px": ratio})
 
 
 STUDY = Study(
@@ -26,8 +26,8 @@ STUDY = Study(
             "base": Arm(label="images and patches as they are", change=unchanged),
             "image_150": image(1.5),
             "image_200": image(2),
-            "patch_050": Arm(label="patches 0.5 x as large", change=scaled(0.5, "model.patch_px")),
-            "patch_200": Arm(label="patches 2 x as large", change=scaled(2, "model.patch_px")),
+            "patch_050": level("patches 0.5 x as large", 0.5, "model.patch_px"),
+            "patch_200": level("patches 2 x as large", 2, "model.patch_px"),
         }
     ),
     baseline="base",

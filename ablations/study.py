@@ -13,12 +13,15 @@ from ablations.budget import Equal, matched
 from ablations.design import Arm, Design, setting, unchanged
 from aimv2.config import CHECKED, RunConfig, explain
 from aimv2.errors import UsageError, unknown
-from aimv2.record import lower_is_better
+from aimv2.paths import value_at
+from aimv2.record import lower_is_better as final_metric_falls
 from aimv2.signature import signature, untrained
 
 UNTRAINED = "untrained"
 PROBE = "probe_emoji_subcategory"  # stands in for the paper's ImageNet-1k probe
-NULL_SEED = 1000  # what the null arm's seeds are ahead of the baseline's
+STEP_TIME = "train_ms_per_sample"  # measured too, but no final metric: it is of the run's record
+NULL_SEED = 1000  # what the null arm's seeds are ahead of the baseline's, or the next multiple beyond every seed
+OFF_LEVEL = 0.05  # from this relative distance to the ratio that was meant on, a label says what an arm came to
 
 Control = Literal["null_control", "positive_control"]
 
@@ -28,29 +31,49 @@ CONTROLS: Mapping[str, Arm] = {
 }
 
 
+Relation = Literal["better", "worse", "far worse", "not better", "not worse", "equal"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """How one arm's metric should compare with another's (or the arm's own under another metric), seed by seed.
+    """How one arm's metric should compare with another's (or the arm's own under another metric).
+
+    What the runs show decides; what they merely fail to show decides nothing. A difference matters from
+    ``Study.smallest`` on.
 
     Attributes:
-        relation: ``better`` and ``worse`` can be shown; ``not better`` and ``not worse`` can only be refuted.
+        relation: ``better`` and ``worse`` are supported by that difference, and refuted by the opposite one or where
+            none that matters is left; ``far worse`` is the same for a difference that matters; ``not better`` and ``not
+            worse`` are refuted by any such difference, and supported where none that matters is left on that side;
+            ``equal`` is both.
     """
 
     arm: str
     metric: str
-    relation: Literal["better", "worse", "not better", "not worse"]
+    relation: Relation
     than_arm: str
     than_metric: str
 
 
-def expect(
-    arms: str | Sequence[str], relation: Literal["better", "worse", "not better", "not worse"], than: str, metric: str
-) -> tuple[Expectation, ...]:
+def expect(arms: str | Sequence[str], relation: Relation, than: str, metric: str) -> tuple[Expectation, ...]:
     """The same expectation of several arms, against one arm, in one metric."""
     names = [arms] if isinstance(arms, str) else arms
     return tuple(
         Expectation(arm=arm, metric=metric, relation=relation, than_arm=than, than_metric=metric) for arm in names
     )
+
+
+def lower_is_better(metric: str) -> bool:
+    """Which way a metric improves, the time that a sample takes included."""
+    return metric == STEP_TIME or final_metric_falls(metric)
+
+
+def smallest_that_matters(metric: str) -> float:
+    """The smallest difference that would matter in a metric of which a study says nothing itself, in its unit: 0.02 of
+    losses and bits, 0.01 of accuracies and recalls, and any of the time that a sample takes."""
+    if metric == STEP_TIME:
+        return 0.0
+    return 0.02 if lower_is_better(metric) else 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +88,11 @@ class Study:
         primary_metric: the metric that decides, of a run's final ones.
         smallest_difference: of the primary metric, in its unit, that would matter to somebody.
         expected: how arms should compare with the baseline in the primary metric; nothing is expected of the others.
+            ``equal`` is met where a difference that would matter is ruled out, not where none could be shown.
         claims: what the study can decide, by the claim's id (``ablations/claims.py``): what must be seen if it holds.
         seeds: every arm runs with each.
         pairing: ``seed``, arms with one seed see the same images, order, crops and initial weights, so that differences
-            are taken seed by seed; ``none``, every arm has seeds of its own.
+            are taken seed by seed; ``none``, every arm has seeds of its own, and differences are between means.
         equal: what arms have in common with the baseline: ``samples``, training ``flops``, or training ``seconds`` on
             the launching machine; other arms' samples are changed to match.
         controls: arms that every study carries. ``null_control`` is the baseline again with other seeds, which must
@@ -111,9 +135,13 @@ class Study:
         """Of the primary metric."""
         return lower_is_better(self.primary_metric)
 
+    def smallest(self, metric: str) -> float:
+        """The smallest difference in a metric that would matter, in its unit."""
+        return self.smallest_difference if metric == self.primary_metric else smallest_that_matters(metric)
+
     @property
     def folder(self) -> str:
-        """The name of its report and of what is kept beside the runs."""
+        """The name of its report, at the default scale."""
         return self.slug if self.equal == "samples" else f"{self.slug}_equal_{self.equal}"
 
     def label(self, arm: str) -> str:
@@ -121,6 +149,38 @@ class Study:
         if arm == UNTRAINED:
             return "untrained"
         return self._arm(arm).label
+
+    def as_run(self, cells: Iterable["Cell"]) -> "Study":
+        """The study with labels that say what arms came to where whole layers and heads allow no level as meant."""
+        came_to = self.off_levels(cells)
+        arms = {
+            name: dataclasses.replace(arm, label=f"{arm.label} (here {came_to[name]})") if name in came_to else arm
+            for name, arm in self.arms.items()
+        }
+        return dataclasses.replace(self, design=dataclasses.replace(self.design, arms=arms))
+
+    def off_levels(self, cells: Iterable["Cell"]) -> dict[str, str]:
+        """What arms came to, in words, whose ratio to the baseline is not the one that was meant."""
+        configs = {cell.arm: cell.config for cell in cells}
+        if self.baseline not in configs:
+            return {}
+        came_to = {}
+        for name in self.arms.keys() & configs.keys() - {self.baseline}:
+            values = self._off_level(name, configs[name], configs[self.baseline])
+            if values:
+                came_to[name] = "; ".join(values)
+        return came_to
+
+    def _off_level(self, name: str, run: RunConfig, baseline: RunConfig) -> list[str]:
+        found = []
+        for path, ratio in self.arms[name].ratios.items():
+            if path == "budget.samples" and self.equal != "samples":
+                continue  # they are matched then
+            meant = ratio / self.arms[self.baseline].ratios.get(path, 1)
+            value, other = value_at(run, path), value_at(baseline, path)
+            if abs(value / other / meant - 1) > OFF_LEVEL:
+                found.append(f"{path.rpartition('.')[2]} {value} for {other}, {value / other:.3g} x")
+        return found
 
     def cells(
         self,
@@ -136,7 +196,8 @@ class Study:
             images_per_second: training speed of a run here; needed for equal seconds.
 
         Raises:
-            UsageError: an arm that the study does not have, one that cannot be built, or one that equals another.
+            UsageError: an arm that the study does not have, one that cannot be built, or one that equals another; or no
+                baseline among them.
         """
         names = list(self.arms) if arms is None else list(arms)
         chosen_seeds = list(self.seeds if seeds is None else seeds)
@@ -146,23 +207,58 @@ class Study:
         for kind, chosen in (("arms", names), ("seeds", chosen_seeds), ("controls", list(self.controls))):
             if (not chosen and kind != "controls") or len(set(chosen)) < len(chosen):
                 raise UsageError(f"sweep.{kind}={chosen} must name at least one, and each once")
+        if self.baseline not in names:
+            raise UsageError(
+                f"sweep.arms={names} leaves out the baseline {self.baseline!r}, with which arms are compared; add it,"
+                " or name one of them with sweep.baseline="
+            )
         baseline = self._changed(self.baseline, base)
-        runs = {name: matched(self._changed(name, base), baseline, self.equal, images_per_second) for name in names} | {
+        changed = {name: self._changed(name, base) for name in names} | {
             name: self._changed(name, baseline) for name in self.controls
         }
-        ahead = {name: number * NULL_SEED for number, name in enumerate(names)} if self.pairing == "none" else {}
-        ahead["null_control"] = NULL_SEED * (1 + len(ahead))
+        self._check_distinct(changed, "")
+        runs = {
+            name: run if name in self.controls else matched(run, baseline, self.equal, images_per_second)
+            for name, run in changed.items()
+        }
+        self._check_distinct(runs, f" once sweep.equal={self.equal} has changed their samples")
+        ahead = self._ahead(names, chosen_seeds)
+        runs[UNTRAINED] = untrained(baseline)
         # Seeds outside, arms inside: paired runs finish together, and a study stopped early has whole pairs.
         found = [
-            Cell(arm=name, seed=seed, config=dataclasses.replace(run, seed=seed + ahead.get(name, 0)))
+            Cell(arm=name, seed=seed, config=dataclasses.replace(run, seed=seed + ahead[name]))
             for seed in chosen_seeds
             for name, run in runs.items()
         ]
-        _check_distinct(found)
-        start = untrained(baseline)
-        return found + [
-            Cell(arm=UNTRAINED, seed=seed, config=dataclasses.replace(start, seed=seed)) for seed in chosen_seeds
-        ]
+        trained = [cell for cell in found if cell.arm != UNTRAINED]
+        assert len({cell.name for cell in trained}) == len(trained), f"{self.slug}: two cells are one run"
+        return trained + [cell for cell in found if cell.arm == UNTRAINED]
+
+    def _ahead(self, names: Sequence[str], seeds: Sequence[int]) -> dict[str, int]:
+        """How far the seeds of each arm's runs, a control's or the untrained encoder's are ahead of those asked for.
+
+        The step is beyond every seed, so seeds of different arms never meet. The positive control and the untrained
+        encoder have the baseline's seeds.
+        """
+        step = NULL_SEED * (max(seeds) // NULL_SEED + 1)
+        ahead = {name: number * step if self.pairing == "none" else 0 for number, name in enumerate(names)}
+        num_blocks = len(names) if self.pairing == "none" else 0
+        same = dict.fromkeys(("positive_control", UNTRAINED), ahead[self.baseline])
+        return {**ahead, **same, "null_control": step * (1 + num_blocks)}
+
+    def _check_distinct(self, runs: Mapping[str, RunConfig], when: str) -> None:
+        """Refuse arms that are one run. The null control is the baseline, but for its seeds."""
+        first: dict[str, str] = {}
+        for name, run in runs.items():
+            if (
+                name != "null_control"
+                and (other := first.setdefault(signature(dataclasses.replace(run, seed=0)), name)) != name
+            ):
+                why = when or (
+                    ": the base run is too small for a step between their levels, or an override gives it what one of"
+                    " them changes"
+                )
+                raise UsageError(f"arms {other!r} and {name!r} are the same run{why}")
 
     def _arm(self, name: str) -> Arm:
         return self.arms[name] if name in self.arms else CONTROLS[name]
@@ -188,17 +284,6 @@ class Cell:
     def name(self) -> str:
         """The run's signature."""
         return signature(self.config)
-
-
-def _check_distinct(cells: list[Cell]) -> None:
-    first: dict[str, Cell] = {}
-    for cell in cells:
-        other = first.setdefault(cell.name, cell)
-        if other is not cell:
-            raise UsageError(
-                f"arms {other.arm!r} and {cell.arm!r} are the same run at seed {cell.seed}:"
-                " an override undid the study's change"
-            )
 
 
 def _seeds(value: object) -> object:
@@ -237,7 +322,8 @@ class Asked:
         if self.baseline not in study.arms:
             raise unknown("sweep.baseline", self.baseline, study.arms)
         expected = {arm: word for arm, word in self.expected.items() if word is not None}
-        if self.baseline != study.baseline:  # what the study itself expects was said of its own baseline
+        if (self.baseline, self.primary_metric) != (study.baseline, study.primary_metric):
+            # What the study itself expects was said of its own.
             expected = {arm: word for arm, word in expected.items() if word != study.expected.get(arm)}
         if self.baseline in expected:
             raise UsageError(f"sweep.expected.{self.baseline}: it is the baseline, with which the others are compared")
@@ -248,6 +334,8 @@ class Asked:
                     raise unknown(f"arm of sweep.claims.{claim}", arm, possible)
         own = {field.name for field in dataclasses.fields(self)} - {"slug", "arms", "seeds", "expected", "claims"}
         changes = {name: getattr(self, name) for name in own}
+        if self.primary_metric != study.primary_metric and self.smallest_difference == study.smallest_difference:
+            changes["smallest_difference"] = smallest_that_matters(self.primary_metric)  # the study's has another unit
         return dataclasses.replace(study, **changes, expected=expected, claims=claims)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def checked(key: str, kind: Any, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise UsageError(f"{key}: {explain(error)}") from error
+
+
+def share(folder: Path) -> None:
+    """If the folder is a group's to write, so is what this process makes from now on, whatever its umask was."""
+    if folder.stat().st_mode & stat.S_IWGRP:
+        os.umask(os.umask(0) & ~stat.S_IRWXG)
 
 
 def writable_folder(path: str, key: str) -> Path:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from aimv2.checks import HELP, checked, key_values, writable_folder
+from aimv2.checks import HELP, checked, key_values, share, writable_folder
 from aimv2.compose import compose, run_config
 from aimv2.config import RunConfig
 from aimv2.errors import RunFailedError, UsageError, unknown
@@ -114,6 +114,7 @@ def train_command(overrides: Sequence[str]) -> int:
     values = compose(overrides, defaults={}, values={"runs_dir": "runs"})
     config = run_config(values)
     runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir")
+    share(runs_dir)
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
     from aimv2.data.pairs import prepare

@@ -19,16 +19,20 @@ class Interrupts:
     keeps a checkpoint first. Whoever asks to stop may ask again and again; only a second Ctrl-C is taken as impatience.
 
     Attributes:
-        was_signalled: one of SIGNALS has come.
+        signal: the first of SIGNALS that has come, or None.
     """
 
     def __init__(self) -> None:
-        self.was_signalled = False
+        self.signal: int | None = None
         self._is_deferring = False
         self._deadline = math.inf
         self._is_told: Callable[[], bool] = lambda: False
         self._asked_at = -math.inf
         self._was_told = False
+
+    @property
+    def was_signalled(self) -> bool:
+        return self.signal is not None
 
     @property
     def is_out_of_time(self) -> bool:
@@ -79,7 +83,9 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: object) -> None:
-        is_first, self.was_signalled = not self.was_signalled, True
+        is_first = not self.was_signalled
+        if is_first:
+            self.signal = number
         # A repeated SIGTERM must not tear up the clean-up that the first has begun.
         acts_at_once = not self._is_deferring if is_first else number == signal.SIGINT
         if acts_at_once:

@@ -57,8 +57,9 @@ class Presence:
         self.release()
 
     def release(self) -> None:
-        """Say that it has ended."""
-        (self.folder / "released").touch()
+        """Say that it has ended. Where that cannot be written, silence says it after the grace time."""
+        with contextlib.suppress(OSError):
+            (self.folder / "released").touch()
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -91,7 +92,7 @@ def claim(run_folder: Path, *, log: str = "") -> Lease | None:
         log: where what this process prints can be read.
     """
     latest = latest_attempt(run_folder)
-    if latest is not None and is_held(latest, clock=_file_system_time):
+    if latest is not None and is_held(latest, clock=file_system_time):
         return None
     number = 1 if latest is None else int(latest.name) + 1
     folder = run_folder / "attempts" / f"{number:04d}"
@@ -109,20 +110,38 @@ def latest_attempt(run_folder: Path) -> Path | None:
     return max(attempts, key=lambda path: int(path.name), default=None)
 
 
-def is_held(folder: Path, clock: Callable[[Path], float] = lambda folder: time.time()) -> bool:
+Clock = Callable[[Path], float]
+
+
+def host_time(folder: Path) -> float:
+    """Now, by this host's clock."""
+    return time.time()
+
+
+def file_system_time(folder: Path) -> float:
+    """Now, by the clock of the file system that also stamps the heartbeats; hosts' own clocks may differ."""
+    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink(missing_ok=True)
+    return now
+
+
+def is_held(folder: Path, clock: Clock = host_time) -> bool:
     """Whether the process that works in this folder is still there.
 
     Args:
-        clock: what time it is where the folder's heartbeats are stamped. By default this host's, which needs nothing to
-            be written; who takes a run over asks the file system.
+        clock: this host's needs nothing to be written, and is good enough to look; who acts on it asks the file system.
     """
     if (folder / "released").exists():
         return False
     who = holder(folder)
-    is_here = who.get("host") == _host()
-    if is_here and _process_start(who.get("pid", 0)) != who.get("process_start"):
+    if who.get("host") == _host() and _is_gone(who):
         return False
-    return clock(folder) - last_sign(folder) < GRACE_SECONDS
+    try:
+        return clock(folder) - last_sign(folder) < GRACE_SECONDS
+    except FileNotFoundError:  # the folder itself was deleted meanwhile
+        return False
 
 
 def holder(folder: Path) -> dict[str, Any]:
@@ -139,15 +158,6 @@ def last_sign(folder: Path) -> float:
     """When the process that works there last showed that it lives, by the file system's clock."""
     path = folder / "heartbeat"
     return (path if path.exists() else folder).stat().st_mtime
-
-
-def _file_system_time(folder: Path) -> float:
-    """Now, by the clock of the file system that also stamps the heartbeats; hosts' own clocks may differ."""
-    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink(missing_ok=True)
-    return now
 
 
 def _this_process() -> dict[str, Any]:
@@ -169,24 +179,27 @@ def _host() -> str:
     return name
 
 
-def _process_start(pid: int) -> str | None:
-    """When a process of this host started, so that a number used again is not taken for it; None if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-        return _alive_without_proc(pid)
-    fields = stat.rpartition(")")[2].split()
-    state, start = fields[0], fields[19]
-    return None if state in "ZX" else start
-
-
-def _alive_without_proc(pid: int) -> str | None:
+def _is_gone(who: dict[str, Any]) -> bool:
+    """Whether a process of this host has ended; its number may be another's by now."""
+    pid = who.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return False  # the heartbeat decides
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
+        return True
     except PermissionError:
-        pass
-    return "alive"
+        pass  # another user's, whom /proc may hide
+    started = _process_start(pid)
+    return started is not None and started != who.get("process_start")
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process of this host started; ``ended`` for one that nobody has taken leave of, None if that cannot be
+    seen."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, start = fields[0], fields[19]
+    return "ended" if state in "ZX" else start

@@ -18,17 +18,18 @@ import contextlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import pandas as pd
 
 from aimv2.config import RunConfig, to_dict
 from aimv2.errors import Cause, UsageError
-from aimv2.lease import Lease, LeaseLostError, claim, is_held, latest_attempt
+from aimv2.lease import Clock, Lease, LeaseLostError, claim, host_time, is_held, latest_attempt
 from aimv2.signature import signature
 
 LAYOUT_VERSION = 1
@@ -89,13 +90,18 @@ class RunFolder:
     def is_done(self) -> bool:
         return (self.path / "result.json").exists()
 
-    def state(self) -> State:
+    def state(self, clock: Clock = host_time) -> State:
+        """What has become of it.
+
+        Args:
+            clock: as in ``aimv2.lease.is_held``.
+        """
         if self.is_done:
             return "done"
         attempt = latest_attempt(self.path)
         if attempt is None:
             return "new"
-        if is_held(attempt):
+        if is_held(attempt, clock):
             return "running"
         return "failed" if (attempt / "failure.json").exists() else "new"
 
@@ -150,8 +156,7 @@ class RunFolder:
         if attempt is None:
             return None
         if (attempt / "failure.json").exists():
-            recorded = read_json(attempt / "failure.json")
-            return Failure(recorded["cause"], recorded["message"])
+            return _failure(attempt / "failure.json")
         if (attempt / "interrupted").exists():
             return Failure("time", "it was asked to stop, or its time was up; it goes on from its checkpoint")
         return Failure("node", "it ended without a word: killed, or out of memory?")
@@ -184,10 +189,10 @@ class RunFolder:
             with (attempt / "metrics.jsonl").open("rb") as stream:
                 stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
                 lines = stream.read().split(b"\n")
-            row: dict[str, Any] = json.loads(lines[-2])  # the last line ends in a newline, unless it is being written
-        except (AssertionError, FileNotFoundError, IndexError, json.JSONDecodeError):
+            row = json.loads(lines[-2])  # the last line ends in a newline, unless it is being written
+        except (AssertionError, FileNotFoundError, IndexError, ValueError):
             return {}
-        return row
+        return row if isinstance(row, dict) else {}
 
 
 class Attempt:
@@ -222,11 +227,13 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows.close()
-        if kind is KeyboardInterrupt:
-            with contextlib.suppress(OSError):  # a full disk; then this counts as a try
-                (self.folder / "interrupted").touch()
-        self._lease.__exit__(kind, error, trace)
+        try:
+            if kind is KeyboardInterrupt:
+                with contextlib.suppress(OSError):  # a full disk; then this counts as a try
+                    (self.folder / "interrupted").touch()
+            self._rows.close()  # which tries once more to write what a full disk refused
+        finally:
+            self._lease.__exit__(kind, error, trace)
 
     @property
     def seconds(self) -> float:
@@ -295,20 +302,41 @@ class Attempt:
                 **more,
             },
         )
+        for path in self.folder.iterdir():
+            if path.is_file():
+                sync(path)
+        sync(self.folder)
         self._lease.check()
         try:
             os.link(self.folder / "result.json", self.run.path / "result.json")  # refuses to replace another
         except FileExistsError as error:
             raise LeaseLostError(self.folder) from error
+        sync(self.run.path)
 
     def fail(self, failure: Failure, traceback_text: str) -> None:
         write_json(self.folder / "failure.json", {**asdict(failure), "traceback": traceback_text})
 
 
+def _failure(path: Path) -> Failure:
+    """A recorded failure, or that the record of one is broken."""
+    with contextlib.suppress(UsageError, KeyError, TypeError):
+        recorded = read_json(path)
+        if recorded["cause"] in get_args(Cause):
+            return Failure(recorded["cause"], str(recorded["message"]))
+    return Failure("node", f"it failed, and {path} does not say why: the file is broken")
+
+
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """An attempt's metric rows; a last line that a kill cut off is left out."""
+    """An attempt's metric rows; a last line that a kill cut off is left out.
+
+    Raises:
+        ValueError: a line is broken.
+    """
     whole, _, _ = (folder / "metrics.jsonl").read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    rows = [json.loads(line) for line in whole.splitlines()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{folder / 'metrics.jsonl'} has a line that is no row of metrics")
+    return rows
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -318,13 +346,22 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # hosts that share the folder have processes alike
     try:
         partial.write_text(text)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until the file, or the folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> Any:
@@ -335,5 +372,5 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); delete what is broken to have it made again") from error

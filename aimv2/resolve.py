@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from aimv2.config import RunConfig
 from aimv2.data import glyphs
@@ -11,9 +12,12 @@ from aimv2.errors import UsageError
 from aimv2.objectives import objective
 
 
-def resolve(config: RunConfig) -> RunConfig:
+def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:
     """Replace ``auto`` by what the machine has and the objective wants, and fill in what the data is made of, so that
     the name says all.
+
+    Args:
+        available: the device of the machine that will do the run; None is this one.
 
     Raises:
         UsageError: ``device=cuda`` without a CUDA device, a data package or a tokenizer that is not there, or a value
@@ -21,12 +25,13 @@ def resolve(config: RunConfig) -> RunConfig:
     """
     import torch
 
+    available = available or ("cuda" if torch.cuda.is_available() else "cpu")
     config = with_attention(config)
     objective(config.objective.name).check(config)
     device = config.device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+        device = available
+    if device == "cuda" and available != "cuda":
         raise UsageError("device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto")
     precision = config.precision
     if precision == "auto":

@@ -1,15 +1,27 @@
 """From intervals to sentences."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, Claim
-from ablations.study import Control, Expectation, Study
-from aimv2.record import lower_is_better
+from ablations.study import Control, Expectation, Relation, Study, lower_is_better
+from analysis.compare import Comparison, against_baseline, are_paired, known_differences
 from analysis.load import Evidence
-from analysis.statistics import Estimate, direction, paired_difference, simultaneous_level
+from analysis.statistics import (
+    POWER,
+    Estimate,
+    Found,
+    detectable_difference,
+    difference,
+    direction,
+    judge,
+    simultaneous_level,
+)
+
+NULL_LEVEL = 0.99  # of the null control's interval: at 95 %, more than half of all studies would have a false alarm
 
 
 @dataclass(frozen=True)
@@ -30,77 +42,146 @@ class ControlOutcome:
     why: str
 
 
-def conclusion(study: Study, asked: Collection[str], differences: Mapping[str, Estimate | None], unit: str) -> str:
+def conclusion(
+    study: Study,
+    asked: Collection[str],
+    comparisons: Mapping[str, Comparison],
+    unit: str,
+    failed: Sequence[Control] = (),
+) -> str:
     """One sentence on the primary metric.
 
     Args:
         asked: the arms that were asked for.
-        differences: each arm that was asked for, minus the baseline, with intervals that hold all at once; None or
-            an estimate without an interval where there are too few seeds.
+        comparisons: of each of them but the baseline, held to 95 % all at once.
+        failed: controls that did not come out as they must, after which nothing is concluded.
     """
     baseline = study.arms[study.baseline].label
     if study.baseline not in asked:
         return f"Nothing can be concluded: the baseline ({baseline}) is not among the arms that were asked for."
-    decided = {arm: d for arm, d in differences.items() if d is not None and d.has_interval}
-    if not decided:
-        return "Nothing can be concluded: no arm has two seeds in common with the baseline."
-    words = {arm: direction(d, lower_is_better=study.lower_is_better) for arm, d in decided.items()}
-    clear = [
-        f"{study.arms[arm].label} is {word} by {abs(decided[arm].mean):.3f} {unit} {_bounds(decided[arm])}"
-        for arm, word in words.items()
-        if word != "unclear"
-    ]
-    counts = sorted({difference.n for difference in decided.values()})
+    known = {arm: d for arm, d in known_differences(comparisons).items() if d.has_interval}
+    if not known:
+        common = " in common with the baseline" if study.pairing == "seed" else ", or the baseline has not"
+        return f"Nothing can be concluded: no arm has two seeds{common}."
+    if failed:
+        return f"{_undecided(failed).capitalize()}, so no difference between arms is to be trusted, nor its absence."
+    decided = {arm: comparisons[arm] for arm in known}
+    counts = sorted({difference.n for difference in known.values()})
     seeds = f"{' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds"
-    if clear:
-        unclear = [study.arms[arm].label for arm, word in words.items() if word == "unclear"]
-        rest = f"; for {', '.join(unclear)}, no difference could be shown" if unclear else ""
-        sentence = (
-            f"Against the baseline ({baseline}), in {study.primary_metric} over {seeds}, {'; '.join(clear)}{rest}"
-        )
+    band = f"±{study.smallest_difference:g} {unit}"
+    parts = [
+        f"{study.arms[arm].label} is {one.found.direction} by {abs(known[arm].mean):.3f} {unit} {_bounds(known[arm])}"
+        + ", which is less than matters" * one.found.is_small
+        for arm, one in decided.items()
+        if one.found.direction != "unclear"
+    ]
+    if equivalent := [study.arms[arm].label for arm, one in decided.items() if one.found.word == "equivalent"]:
+        parts.append(f"{', '.join(equivalent)} made no difference that matters (within {band})")
+    undecided = [study.arms[arm].label for arm, one in decided.items() if one.found.word == "undecided"]
+    if parts:
+        if undecided:
+            parts.append(f"for {', '.join(undecided)}, neither a difference nor that none matters could be shown")
+        sentence = f"Against the baseline ({baseline}), in {study.primary_metric} over {seeds}, {'; '.join(parts)}"
     else:
         sentence = (
-            f"No difference to the baseline ({baseline}) could be shown in {study.primary_metric} over {seeds}:"
-            " every interval contains 0"
+            f"Undecided: in {study.primary_metric} over {seeds}, no difference to the baseline ({baseline}) could be"
+            f" shown, nor that an arm makes none that matters (within {band})"
         )
-    left_out = [study.arms[arm].label for arm in differences if arm not in decided]
+    left_out = [study.arms[arm].label for arm in comparisons if arm not in decided]
     return f"{sentence}; too few seeds to decide {', '.join(left_out)}." if left_out else f"{sentence}."
 
 
-def verdicts(study: Study, evidence: Evidence) -> list[Verdict]:
-    """What the runs say of each claim: its expectations, held to 95 % all at once."""
-    return [
-        Verdict(CLAIMS[name], *_judge(study, expectations, evidence)) for name, expectations in study.claims.items()
-    ]
+def _undecided(failed: Sequence[Control]) -> str:
+    names = ", ".join(name.replace("_", " ") for name in failed)
+    return f"undecided: a control failed ({names})"
+
+
+def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
+    """A sentence on the differences that the study could have shown, for whoever reads that none was; empty where there
+    are too few seeds to say."""
+    detectable = [detectable_difference(one) for one in known_differences(comparisons).values() if one.has_interval]
+    if not detectable:
+        return ""
+    low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
+    amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, by the arm,"
+    is_enough = max(detectable) <= study.smallest_difference
+    rest = (
+        "the study is large enough"
+        if is_enough
+        else "one that matters can have been missed, and more seeds would show it"
+    )
+    return (
+        f"Power: with these seeds and the spread that was seen, a true difference of {amount} is shown in"
+        f" {100 * POWER:.0f} % of all cases, and {study.smallest_difference:g} would matter: {rest}."
+    )
+
+
+def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> list[Verdict]:
+    """What the runs say of each claim: its expectations, held to 95 % all at once; after a failed control, nothing."""
+    found = []
+    for name, expectations in study.claims.items():
+        word, why = _judge(study, CLAIMS[name], expectations, evidence)
+        found.append(Verdict(CLAIMS[name], _undecided(failed) if failed else word, why))
+    return found
 
 
 def checked_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
-    """Whether the study's controls came out as they must, each at 95 %."""
+    """Whether the study's controls came out as they must: the null at 99 %, unpaired, the positive one at 95 %, as the
+    arms are paired."""
     values = evidence.values(study.primary_metric)
-    return [_control(study, name, paired_difference(values, name, study.baseline)) for name in study.controls]
+    outcomes = []
+    for name in study.controls:
+        if name == "null_control":
+            outcomes.append(_null(study, against_baseline(study, values, name, NULL_LEVEL)))
+        else:
+            outcomes.append(_positive(study, against_baseline(study, values, name)))
+    return outcomes
 
 
-def _control(study: Study, name: Control, difference: Estimate | None) -> ControlOutcome:
-    if difference is None or not difference.has_interval:
-        return ControlOutcome(name, "undecided", "too few seeds")
-    found = direction(difference, lower_is_better=study.lower_is_better)
-    seen = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-    if name == "null_control":
-        return (
-            ControlOutcome(name, "as it must be", f"{seen}: other seeds make no difference that can be shown")
-            if found == "unclear"
-            else ControlOutcome(
-                name, "failed", f"{seen}: other seeds alone make a difference, so those of arms are not to be trusted"
-            )
+def failed_controls(outcomes: Sequence[ControlOutcome]) -> list[Control]:
+    return [outcome.control for outcome in outcomes if outcome.word == "failed"]
+
+
+def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evidence) -> str:
+    """What the null control can tell and what not."""
+    sentences = [
+        f"The null control's seeds are others than the baseline's, so the two means are compared unpaired (Welch), at"
+        f" {100 * NULL_LEVEL:.0f} %: one in {1 / (1 - NULL_LEVEL):.0f} fails by chance, and with all {len(STUDIES)}"
+        f" studies the chance that one or more do is up to {100 * (1 - NULL_LEVEL ** len(STUDIES)):.0f} %."
+    ]
+    null = against_baseline(study, evidence.values(study.primary_metric), "null_control")
+    paired = sorted(one.error for one in known_differences(comparisons).values() if one.has_interval)
+    if study.pairing == "seed":
+        sentences.append(
+            "It shows whether seeds alone pass for a difference; whether pairing by seed does what it is meant to, it"
+            " cannot show."
         )
-    if found == "worse":
-        return ControlOutcome(name, "as it must be", f"{seen}: captions of other images do harm, and the study sees it")
-    return ControlOutcome(
-        name,
-        "failed",
-        f"{seen}: the study cannot even see that captions of other images do harm; no difference between"
-        " arms means nothing",
-    )
+        if null is not None and null.has_interval and paired:
+            sentences.append(
+                f"The paired differences of arms have a standard error of {paired[0]:.2g} to {paired[-1]:.2g}, this"
+                f" unpaired one {null.error:.2g}: what pairing gained, or did not."
+            )
+    return " ".join(sentences)
+
+
+def _null(study: Study, estimate: Estimate | None) -> ControlOutcome:
+    if estimate is None or not estimate.has_interval:
+        return ControlOutcome("null_control", "undecided", "too few seeds")
+    if estimate.excludes_zero:
+        why = "other seeds alone make a difference, so those of arms are not to be trusted"
+        return ControlOutcome("null_control", "failed", f"{_seen(estimate)}: {why}")
+    why = "other seeds make no difference that can be shown"
+    return ControlOutcome("null_control", "as it must be", f"{_seen(estimate)}: {why}")
+
+
+def _positive(study: Study, estimate: Estimate | None) -> ControlOutcome:
+    if estimate is None or not estimate.has_interval:
+        return ControlOutcome("positive_control", "undecided", "too few seeds")
+    if direction(estimate, lower_is_better=study.lower_is_better) == "worse":
+        why = "captions of other images do harm, and the study sees it"
+        return ControlOutcome("positive_control", "as it must be", f"{_seen(estimate)}: {why}")
+    why = "the study cannot even see that captions of other images do harm; no difference between arms means nothing"
+    return ControlOutcome("positive_control", "failed", f"{_seen(estimate)}: {why}")
 
 
 def findings(study: Study, evidence: Evidence) -> list[str]:
@@ -112,50 +193,86 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
     for metric in metrics:
         values, unit = evidence.values(metric), evidence.unit(metric)
         for arm in arms:
-            difference = paired_difference(values, arm, study.baseline, level)
-            if difference is not None and difference.excludes_zero:
-                side = "above" if difference.mean > 0 else "below"
-                amount = f"{abs(difference.mean):.3f} {unit} {_bounds(difference)}"
+            estimate = against_baseline(study, values, arm, level)
+            if estimate is not None and estimate.excludes_zero:
+                side = "above" if estimate.mean > 0 else "below"
+                amount = f"{abs(estimate.mean):.3f} {unit} {_bounds(estimate)}"
                 found.append(f"{metric}: {study.arms[arm].label} is {side} the baseline by {amount}")
     return found
 
 
-def _judge(study: Study, expectations: tuple[Expectation, ...], evidence: Evidence) -> tuple[str, str]:
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of an expectation: ``supported``, ``refuted`` or ``undecided``, whether that rests on a difference
+    smaller than matters, and the sentence that says why."""
+
+    word: str
+    is_small: bool
+    why: str
+
+
+def _judge(study: Study, claim: Claim, expectations: tuple[Expectation, ...], evidence: Evidence) -> tuple[str, str]:
     level = simultaneous_level(len(expectations))
     outcomes = [_meet(study, expectation, evidence, level) for expectation in expectations]
-    words = [word for word, _ in outcomes]
-    why = "; ".join(sentence for _, sentence in outcomes)
-    if "refuted" in words:
-        return "refuted here", "; ".join(sentence for word, sentence in outcomes if word == "refuted")
-    if "undecided" in words:
-        return "undecided", why
-    return ("supported here" if "supported" in words else "not refuted here"), why
+    refuting = [outcome for outcome in outcomes if outcome.word == "refuted"]
+    if len(refuting) == len(outcomes) or (refuting and claim.refuted_by == "any"):
+        word, deciding = "refuted here", refuting
+    elif all(outcome.word == "supported" for outcome in outcomes):
+        word, deciding = "supported here", outcomes
+    else:
+        word, deciding = "undecided", outcomes
+    is_small = word != "undecided" and all(outcome.is_small for outcome in deciding)
+    return word + ", by less than matters" * is_small, "; ".join(outcome.why for outcome in deciding)
 
 
-def _meet(study: Study, expected: Expectation, evidence: Evidence, level: float) -> tuple[str, str]:
-    """Whether one expectation is supported, refuted, not refuted or undecided, and the sentence that says why."""
+def _meet(study: Study, expected: Expectation, evidence: Evidence, level: float) -> _Outcome:
     pair = pd.DataFrame(
         {
             "one": evidence.values(expected.metric).get(expected.arm, pd.Series(dtype=float)),
             "other": evidence.values(expected.than_metric).get(expected.than_arm, pd.Series(dtype=float)),
         }
     )
-    difference = paired_difference(pair, "one", "other", level)
+    is_paired = are_paired(study, expected.arm, expected.than_arm)
+    estimate = difference(pair, "one", "other", is_paired=is_paired, level=level)
     compared = _compared(study, expected)
-    if difference is None or not difference.has_interval:
-        return "undecided", f"{compared}: too few seeds"
-    found = direction(difference, lower_is_better=lower_is_better(expected.metric))
-    said = "no difference shown" if found == "unclear" else found
-    sentence = f"{compared}: {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}], {said}"
-    if expected.relation.startswith("not "):
-        return ("refuted" if found == expected.relation.removeprefix("not ") else "not refuted"), sentence
-    if found == "unclear":
-        return "undecided", sentence
-    return ("supported" if found == expected.relation else "refuted"), sentence
+    if estimate is None or not estimate.has_interval:
+        return _Outcome("undecided", False, f"{compared}: too few seeds")
+    found = judge(estimate, study.smallest(expected.metric), lower_is_better=lower_is_better(expected.metric))
+    word = _held_to(expected.relation, found)
+    # A small difference refutes "far worse" by being small; anywhere else a verdict that rests on one says so.
+    rests_on_difference = expected.relation in ("better", "worse") or (
+        word == "refuted" and expected.relation != "far worse"
+    )
+    is_small = rests_on_difference and found.direction != "unclear" and found.is_small
+    return _Outcome(word, is_small, f"{compared}: {_seen(estimate)}, {_shown(found)}")
+
+
+def _held_to(relation: Relation, found: Found) -> str:
+    """What a finding makes of an expectation, as ``Expectation.relation`` has it."""
+    if relation in ("better", "worse"):
+        if found.direction == "unclear":
+            return "refuted" if found.is_small else "undecided"
+        return "supported" if found.direction == relation else "refuted"
+    if relation == "far worse":
+        if found.direction == "better" or found.is_small:
+            return "refuted"
+        return "supported" if found.direction == "worse" and found.is_large else "undecided"
+    excluded = {"not better": ("better",), "not worse": ("worse",), "equal": ("better", "worse")}[relation]
+    if found.direction in excluded:
+        return "refuted"
+    shown = {"not better": found.is_not_better, "not worse": found.is_not_worse, "equal": found.is_small}[relation]
+    return "supported" if shown else "undecided"
+
+
+def _shown(found: Found) -> str:
+    """A finding in words; where nothing is clear on both sides, what is on one."""
+    if found.word == "undecided" and found.is_not_better != found.is_not_worse:
+        return f"undecided, but not {'better' if found.is_not_better else 'worse'} by as much as matters"
+    return found.word
 
 
 def _compared(study: Study, expected: Expectation) -> str:
-    one, other = study.arms[expected.arm].label, study.arms[expected.than_arm].label
+    one, other = study.label(expected.arm), study.label(expected.than_arm)
     if expected.metric == expected.than_metric:
         return f"{expected.metric}, {one} minus {other}"
     if one == other:
@@ -163,6 +280,10 @@ def _compared(study: Study, expected: Expectation) -> str:
     return f"{one} in {expected.metric} minus {other} in {expected.than_metric}"
 
 
-def _bounds(difference: Estimate) -> str:
-    low, high = sorted((abs(difference.low), abs(difference.high)))
+def _seen(estimate: Estimate) -> str:
+    return f"{estimate.mean:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+
+
+def _bounds(estimate: Estimate) -> str:
+    low, high = sorted((abs(estimate.low), abs(estimate.high)))
     return f"(95 % simultaneous interval {low:.3f} to {high:.3f})"

@@ -16,8 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.study import UNTRAINED, Study
+from analysis.compare import against_baseline, are_paired
+from analysis.conclude import NULL_LEVEL
 from analysis.load import Evidence
-from analysis.statistics import Estimate, mean_interval, paired_difference
+from analysis.statistics import Estimate, mean_interval
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -35,9 +37,7 @@ CURVE_TITLES = {
 }
 
 
-def draw_all(
-    study: Study, evidence: Evidence, differences: Mapping[str, Estimate | None], folder: Path
-) -> dict[str, Path]:
+def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimate], folder: Path) -> dict[str, Path]:
     """Draw what the evidence has and return the files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
@@ -45,9 +45,10 @@ def draw_all(
         if evidence.curve:
             curves = learning_curves(study, evidence.curves, evidence.curve)
             drawn["learning_curves"] = _save(curves, folder / "learning_curves.svg")
-        known = {arm: difference for arm, difference in differences.items() if difference is not None}
-        if known:
-            drawn["differences"] = _save(paired_differences(study, evidence, known), folder / "differences.svg")
+        if differences:
+            drawn["differences"] = _save(
+                differences_to_baseline(study, evidence, differences), folder / "differences.svg"
+            )
         if _metrics(evidence, "pixel_loss_"):
             drawn["pixel_loss"] = _save(pixel_losses(study, evidence), folder / "pixel_loss.svg")
         if _metrics(evidence, "probe_"):
@@ -90,17 +91,19 @@ def learning_curves(study: Study, curves: pd.DataFrame, column: str) -> Figure:
     return figure
 
 
-def paired_differences(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Figure:
-    """Each arm minus the baseline in the primary metric: seeds as dots, simultaneous 95 % intervals as bars. Below, the
-    null control with its own interval; in grey, what is too small to matter. The positive control is off the scale."""
+def differences_to_baseline(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Figure:
+    """Each arm minus the baseline in the primary metric: seeds as dots (against the baseline's mean where seeds are not
+    paired), simultaneous 95 % intervals as bars. Below, the null control with its own interval; in grey, what is too
+    small to matter. The positive control is off the scale."""
     values = evidence.values(study.primary_metric)
-    null = paired_difference(values, "null_control", study.baseline)
+    null = against_baseline(study, values, "null_control", NULL_LEVEL)
     differences = {**differences, **({"null_control": null} if null is not None else {})}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
     colours = palette(study)
     for row, (arm, difference) in enumerate(differences.items()):
+        baseline = values[study.baseline]
         axis.plot(
-            values[arm] - values[study.baseline],
+            values[arm] - (baseline if are_paired(study, arm, study.baseline) else baseline.mean()),
             np.full(len(values), row + 0.16),
             "o",
             ms=4,

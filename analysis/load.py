@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.study import Cell
+from ablations.study import STEP_TIME, Cell
 from aimv2.record import RunFolder, read_json
 
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation"]
@@ -42,9 +42,18 @@ class Evidence:
         return max(columns, key=lambda name: self.curves[name].count(), default="")
 
     def values(self, metric: str) -> pd.DataFrame:
-        """One metric as a table: a row per seed, a column per arm."""
+        """One metric, or the training time of a sample, as a table: a row per seed, a column per arm."""
+        if metric == STEP_TIME:
+            return self._step_times()
         chosen = self.metrics[self.metrics["metric"] == metric]
         return chosen.pivot(index="seed", columns="arm", values="value")
+
+    def _step_times(self) -> pd.DataFrame:
+        if "samples" not in self.runs:
+            return pd.DataFrame()
+        trained = self.runs[self.runs["samples"] > 0]
+        times = trained.assign(value=1000 * trained["train_seconds"] / trained["samples"])
+        return times.pivot(index="seed", columns="arm", values="value")
 
     def unit(self, metric: str) -> str:
         """What the metric is measured in; empty when nothing measured it."""

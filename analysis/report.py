@@ -13,12 +13,22 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from ablations.launched import Launched
-from ablations.study import Cell, Study
+from ablations.study import Study
 from aimv2.errors import UsageError
-from analysis.conclude import checked_controls, conclusion, findings, verdicts
+from analysis.compare import known_differences, primary_comparisons
+from analysis.conclude import (
+    NULL_LEVEL,
+    checked_controls,
+    conclusion,
+    failed_controls,
+    findings,
+    null_note,
+    power,
+    verdicts,
+)
 from analysis.figures import draw_all
 from analysis.load import Evidence, load
-from analysis.statistics import Estimate, paired_difference, simultaneous_level
+from analysis.statistics import simultaneous_level
 from analysis.tables import (
     METRIC_TITLES,
     cost_table,
@@ -39,7 +49,7 @@ def build(launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
         UsageError: the folder cannot be written.
     """
     evidence = load(launched.cells, runs_dir)
-    target = reports_dir / launched.study.folder
+    target = reports_dir / launched.folder
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
         workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=reports_dir))
@@ -54,21 +64,28 @@ def build(launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
 
 
 def _write(launched: Launched, evidence: Evidence, folder: Path) -> None:
-    study, cells = launched.study, launched.cells
+    study, cells = launched.study.as_run(launched.cells), launched.cells
     folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
-    differences = primary_differences(study, cells, evidence)
-    figures = draw_all(study, evidence, differences, folder / "figures")
+    comparisons = primary_comparisons(study, cells, evidence)
+    controls = checked_controls(study, evidence)
+    failed = failed_controls(controls)
+    figures = draw_all(study, evidence, known_differences(comparisons), folder / "figures")
     examples = _write_examples(study, evidence, folder / "figures")
     unit = evidence.unit(study.primary_metric)
     context = {
         "study": study,
+        "title": launched.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *launched.arguments]),
-        "conclusion": conclusion(study, {cell.arm for cell in cells}, differences, unit),
-        "controls": checked_controls(study, evidence),
-        "verdicts": verdicts(study, evidence),
+        "conclusion": conclusion(study, {cell.arm for cell in cells}, comparisons, unit, failed),
+        "controls": controls,
+        "has_failed": bool(failed),
+        "null_level": f"{100 * NULL_LEVEL:.0f}",
+        "null_note": null_note(study, comparisons, evidence),
+        "power": power(study, comparisons, unit),
+        "verdicts": verdicts(study, evidence, failed),
         "setup": setup_table(study, cells, evidence),
-        "primary": primary_table(study, evidence, differences),
+        "primary": primary_table(study, evidence, comparisons, controls),
         "metrics": metrics_table(study, evidence),
         "findings": findings(study, evidence),
         "cost": cost_table(study, evidence),
@@ -80,7 +97,7 @@ def _write(launched: Launched, evidence: Evidence, folder: Path) -> None:
         "evaluation": evidence.evaluation(study.primary_metric),
         "figures": figures,
         "supervises_eos": cells[0].config.objective.supervise_eos,
-        "level": f"{100 * simultaneous_level(len(differences)):.2f}",
+        "level": f"{100 * simultaneous_level(len(comparisons)):.2f}",
     }
     environment = Environment(
         loader=PackageLoader("analysis"),
@@ -92,15 +109,6 @@ def _write(launched: Launched, evidence: Evidence, folder: Path) -> None:
     environment.filters |= {"svg": _inline_svg, "png": _inline_png, "md": _escape_markdown}
     for name in ("report.md", "report.html"):
         (folder / name).write_text(environment.get_template(f"{name}.j2").render(context, root=folder))
-
-
-def primary_differences(study: Study, cells: list[Cell], evidence: Evidence) -> dict[str, Estimate | None]:
-    """Each arm that was asked for minus the baseline in the primary metric, with intervals that hold all at once."""
-    values = evidence.values(study.primary_metric)
-    asked = {cell.arm for cell in cells}
-    others = [arm for arm in study.arms if arm in asked and arm != study.baseline]
-    level = simultaneous_level(len(others))
-    return {arm: paired_difference(values, arm, study.baseline, level) for arm in others}
 
 
 def _write_examples(study: Study, evidence: Evidence, folder: Path) -> list[dict[str, Any]]:

@@ -1,15 +1,17 @@
 """The tables of a report, as text cells; templates turn them into Markdown and HTML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from ablations.budget import UNEQUAL
+from ablations.budget import UNEQUAL, Equal
 from ablations.study import UNTRAINED, Cell, Study
+from analysis.compare import Comparison, against_baseline, are_paired
+from analysis.conclude import ControlOutcome
 from analysis.load import Evidence
-from analysis.statistics import Estimate, mean_interval, paired_difference, samples_to_reach
+from analysis.statistics import Estimate, detectable_difference, mean_interval, samples_to_reach
 
 METRIC_TITLES = {
     "caption_loss": "held-out caption loss",
@@ -20,11 +22,16 @@ METRIC_TITLES = {
 }
 
 
+COSTS: Mapping[Equal, tuple[str, str]] = {
+    "samples": ("samples", "samples"),
+    "flops": ("FLOPs", "train_flops"),
+    "seconds": ("training time", "train_seconds"),
+}
 PAIRING = {
     "seed": "arms with one seed see the same images, order, crops and initial weights",
     "none": "every arm has seeds of its own",
 }
-EXPECTED_OF_CONTROLS = {"null_control": "equal", "positive_control": "worse"}
+EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
 
 @dataclass(frozen=True)
@@ -70,38 +77,59 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     return Table(["", ""], [[key, value] for key, value in rows.items()])
 
 
-def primary_table(study: Study, evidence: Evidence, differences: Mapping[str, Estimate | None]) -> Table:
-    """The comparison that decides: values, paired differences, and how fast each arm learns."""
+def primary_table(
+    study: Study, evidence: Evidence, comparisons: Mapping[str, Comparison], controls: Sequence[ControlOutcome]
+) -> Table:
+    """The comparison that decides: what was expected and found, values, differences, and how fast each arm learns."""
     values = evidence.values(study.primary_metric)
+    outcomes: dict[str, str] = {outcome.control: outcome.word for outcome in controls}
+    has_failed = "failed" in outcomes.values()
     table = Table(
         [
             "arm",
             "expected",
+            "found",
             "mean [95 %]",
             "difference to baseline [95 %]",
             "[95 %, all at once]",
+            "would be shown, 4 times in 5",
             "samples to the baseline's final loss",
         ]
     )
     for arm in _arms(study, values):
         if arm == UNTRAINED:
             continue
-        difference = paired_difference(values, arm, study.baseline) if arm != study.baseline else None
+        difference = against_baseline(study, values, arm) if arm != study.baseline else None
+        compared = comparisons.get(arm)
         table.rows.append(
             [
                 study.label(arm),
                 _expected(study, arm),
+                _found(compared, has_failed=has_failed) if compared else outcomes.get(arm, ""),
                 _show(mean_interval(values[arm].dropna().to_numpy())),
                 "baseline" if arm == study.baseline else _show(difference, signed=True),
-                _bounds(differences[arm], signed=True) if arm in differences else "",
+                _bounds(compared.difference, signed=True) if compared else "",
+                _detectable(compared.difference) if compared else "",
                 _reach(study, evidence, arm),
             ]
         )
     return table
 
 
+def _found(compared: Comparison, *, has_failed: bool) -> str | list[str]:
+    """What an arm shows, and whether that was expected; nothing was met or missed when a control failed."""
+    met = "undecided: a control failed" if compared.met and has_failed else compared.met
+    return [compared.found.word, met] if met and met != compared.found.word else compared.found.word
+
+
+def _detectable(difference: Estimate | None) -> str:
+    if difference is None or not difference.has_interval:
+        return ""
+    return f"± {detectable_difference(difference):.4f}"
+
+
 def metrics_table(study: Study, evidence: Evidence) -> Table:
-    """Every metric of every arm, with the paired difference to the baseline."""
+    """Every metric of every arm, with the difference to the baseline."""
     arms = _arms(study, evidence.metrics["arm"].unique())
     table = Table(["metric", *(study.label(arm) for arm in arms)])
     for metric in dict.fromkeys(evidence.metrics["metric"]):
@@ -115,7 +143,7 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
                 continue
             lines = [_show(mean_interval(values[arm].dropna().to_numpy()), digits=3)]
             if arm != study.baseline:
-                lines.append("Δ " + _show(paired_difference(values, arm, study.baseline), signed=True, digits=3))
+                lines.append("Δ " + _show(against_baseline(study, values, arm), signed=True, digits=3))
             cells.append(lines)
         table.rows.append(cells)
     return table
@@ -129,22 +157,23 @@ def _absent(evidence: Evidence, arm: str, metric: str) -> str:
 
 
 def cost_table(study: Study, evidence: Evidence) -> Table:
-    """What each arm took."""
+    """What each arm took, against the baseline; an arm that had more or less than it of what the study holds equal is
+    marked."""
     table = Table(
         [
             "arm",
             "runs",
             "samples a run",
             "training FLOPs a run",
-            "against the baseline",
             "minutes a run",
             "of it training",
             "hours in all",
+            *(f"{title} against the baseline" for title, _ in COSTS.values()),
         ]
     )
     if "train_flops" not in evidence.runs:
         return table
-    baseline = evidence.runs.loc[evidence.runs["arm"] == study.baseline, "train_flops"].mean()
+    means = evidence.runs.groupby("arm")[[column for _, column in COSTS.values()]].mean()
     for arm in _arms(study, evidence.runs["arm"].unique()):
         runs = evidence.runs[evidence.runs["arm"] == arm]
         table.rows.append(
@@ -153,10 +182,13 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
                 str(len(runs)),
                 f"{runs['samples'].mean():,.0f}",
                 f"{runs['train_flops'].mean():.3g}",
-                _against(runs["train_flops"].mean(), baseline),
                 f"{runs['seconds'].mean() / 60:.2f}",
                 f"{runs['train_seconds'].mean() / 60:.2f}",
                 f"{runs['seconds'].sum() / 3600:.3f}",
+                *(
+                    _against(means[column].get(arm), means[column].get(study.baseline), is_equal=unit == study.equal)
+                    for unit, (_, column) in COSTS.items()
+                ),
             ]
         )
     total = evidence.runs
@@ -168,19 +200,19 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
             f"{total['train_flops'].sum():.3g} in all",
             "",
             "",
-            "",
             f"{total['seconds'].sum() / 3600:.3f}",
+            *("" for _ in COSTS),
         ]
     )
     return table
 
 
-def _against(flops: float, baseline: float) -> str:
-    """How many times the baseline's training FLOPs, marked where that is not the same."""
-    if not flops or not baseline > 0:
+def _against(cost: float | None, baseline: float | None, *, is_equal: bool) -> str:
+    """How many times the baseline's, marked where that was to be equal and is not."""
+    if not cost or not baseline:
         return ""
-    ratio = flops / baseline
-    return "1 x" if abs(ratio - 1) < UNEQUAL else f"{ratio:.2f} x, unequal"
+    ratio = cost / baseline
+    return f"{ratio:.2f} x, unequal" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"
 
 
 def missing_table(evidence: Evidence) -> Table:
@@ -197,20 +229,24 @@ def _expected(study: Study, arm: str) -> str:
 
 
 def _reach(study: Study, evidence: Evidence, arm: str) -> str:
-    """Mean samples to the final held-out loss of the baseline with the same seed, over the seeds that get there."""
-    found, count, column = [], 0, evidence.curve
+    """Mean samples to the final held-out loss of the baseline with the same seed, or of its mean where arms are not
+    paired, over the seeds that get there."""
+    column = evidence.curve
     if not column.endswith("_loss"):
         return "no curve of a loss"
-    for seed, curve in evidence.curves[evidence.curves["arm"] == arm].groupby("seed"):
-        baseline = evidence.curves[(evidence.curves["arm"] == study.baseline) & (evidence.curves["seed"] == seed)]
-        final = baseline.dropna(subset=[column]).sort_values("samples")[column]
-        if len(final):
-            count += 1
-            found.append(samples_to_reach(curve, final.iloc[-1], column))
+    curves = evidence.curves.dropna(subset=[column]).sort_values("samples")
+    finals = curves[curves["arm"] == study.baseline].groupby("seed")[column].last()
+    if not are_paired(study, arm, study.baseline):
+        finals = pd.Series(finals.mean(), index=curves["seed"].unique()) if len(finals) else finals
+    found = [
+        samples_to_reach(curve, finals[seed], column)
+        for seed, curve in curves[curves["arm"] == arm].groupby("seed")
+        if seed in finals
+    ]
     reached = [samples for samples in found if np.isfinite(samples)]
     if not reached:
-        return f"never, in {count} seeds" if count else "no curve"
-    return f"{np.mean(reached):,.0f} ({len(reached)} of {count} seeds)"
+        return f"never, in {len(found)} seeds" if found else "no curve"
+    return f"{np.mean(reached):,.0f} ({len(reached)} of {len(found)} seeds)"
 
 
 def _arms(study: Study, present: "pd.DataFrame | np.ndarray") -> list[str]:

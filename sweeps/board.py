@@ -12,16 +12,17 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from ablations.budget import UNEQUAL
+from ablations.budget import UNEQUAL, Equal
 from ablations.study import UNTRAINED, Cell, Study
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.paths import differences
 from aimv2.record import Failure, State, losses_of
 from aimv2.scales import SCALES
-from sweeps.executors import ExecutorConfig
+from sweeps.executors import LocalConfig
 from sweeps.plan import Plan
-from sweeps.price import Price, RunSeconds, price
+from sweeps.price import Clock, Price, price
+from sweeps.slurm import SlurmConfig
 from sweeps.status import loss_against_siblings
 from sweeps.timing import known_run_seconds
 
@@ -138,7 +139,12 @@ def described_sweeps(studies: Iterable[Study]) -> str:
 
 
 def print_plan(
-    console: Console, study: Study, plan: Plan, executor: ExecutorConfig, remaining: list[str], run_seconds: RunSeconds
+    console: Console,
+    study: Study,
+    plan: Plan,
+    executor: LocalConfig | SlurmConfig,
+    remaining: list[str],
+    clock: Clock,
 ) -> None:
     """The study, what each arm changes and costs, what is done and will be skipped, and the price of the rest."""
     console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
@@ -146,20 +152,23 @@ def print_plan(
     for cell in plan.cells:
         by_arm.setdefault(cell.arm, []).append(cell)
     baseline = by_arm.get(study.baseline, plan.cells)[0].config
+    came_to = study.off_levels(plan.cells)
     for arm, cells in by_arm.items():
         what = _what_changes(study, arm, cells[0].config, baseline)
+        if arm in came_to:
+            what += f" ({study.label(arm)}; here {came_to[arm]})"
         console.print(f"  {arm}: {what}", soft_wrap=True, markup=False)
-    console.print(_arms_table(by_arm, baseline, set(remaining), run_seconds))
+    console.print(_arms_table(study, by_arm, baseline, set(remaining), clock))
     seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
     which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     if remaining:
         configs = plan.configs(remaining)
-        console.print(_priced(price(configs, run_seconds), executor, configs), soft_wrap=True)
+        console.print(_priced(price(configs, clock), executor, configs), soft_wrap=True)
 
 
-def _priced(cost: Price, executor: ExecutorConfig, configs: list[RunConfig]) -> str:
+def _priced(cost: Price, executor: LocalConfig | SlurmConfig, configs: list[RunConfig]) -> str:
     flops, weights = f"price: at most {cost.flops:.2e} training FLOPs", f"{_megabytes(cost.weights_bytes)} of weights"
     try:
         workers = min(executor.num_workers(configs), len(configs))
@@ -167,11 +176,13 @@ def _priced(cost: Price, executor: ExecutorConfig, configs: list[RunConfig]) -> 
         return f"{flops}; {weights}; {error}"
     checkpoints = cost.disk_bytes(workers) - cost.weights_bytes
     disk = weights + (f" and, under way, {_megabytes(checkpoints)} of checkpoints" if checkpoints else "")
-    return f"{flops}; {disk}; {_time_needed(cost, workers)}"
+    return f"{flops}; {disk}; {_time_needed(cost, executor, workers)}"
 
 
-def _time_needed(cost: Price, workers: int) -> str:
+def _time_needed(cost: Price, executor: LocalConfig | SlurmConfig, workers: int) -> str:
     who = f"{workers} worker{'s' * (workers > 1)}"
+    if isinstance(executor, SlurmConfig):
+        return f"{who} of a SLURM array, whose nodes' speed is not known here"
     wall = cost.wall_seconds(workers)
     if wall is None:
         return f"this machine cannot train these models to say how long {who} would take"
@@ -184,27 +195,40 @@ def _megabytes(size: int) -> str:
 
 
 def _arms_table(
-    by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], run_seconds: RunSeconds
+    study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], clock: Clock
 ) -> Table:
-    """A row an arm: how many runs, the seeds that are done and will be skipped, and what a run costs."""
+    """A row an arm: how many runs, the seeds that are done and will be skipped, and what a run costs; marked where that
+    is not the baseline's and the study holds it equal."""
     numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
     columns = (Column(name, justify="right") for name in numbers)
     caption = "time: of a run's training and evaluation; MB: of its weights, which are kept"
     table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
-    whole = price([baseline], run_seconds).flops
+    whole = _costs(baseline, price([baseline], clock))
     for arm, cells in by_arm.items():
-        config, cost = cells[0].config, price([cells[0].config], run_seconds)
-        is_unequal = arm != UNTRAINED and abs(cost.flops / whole - 1) >= UNEQUAL
+        config, cost = cells[0].config, price([cells[0].config], clock)
+        mark = "" if arm == UNTRAINED else _unequal(_costs(config, cost)[study.equal], whole[study.equal])
+        marks: dict[Equal, str] = {study.equal: mark}
         table.add_row(
             arm,
             str(len(cells)),
             _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells)),
-            f"{config.budget.samples:,}",
-            f"{cost.flops:.2e}" + f", {cost.flops / whole:.2f} x" * is_unequal,
-            "unknown" if cost.seconds is None else duration(cost.seconds),
+            f"{config.budget.samples:,}" + marks.get("samples", ""),
+            f"{cost.flops:.2e}" + marks.get("flops", ""),
+            ("unknown" if cost.seconds is None else duration(cost.seconds)) + marks.get("seconds", ""),
             f"{cost.weights_bytes / 1e6:,.1f}",
         )
     return table
+
+
+def _costs(config: RunConfig, cost: Price) -> dict[Equal, float | None]:
+    return {"samples": config.budget.samples, "flops": cost.flops, "seconds": cost.training_seconds}
+
+
+def _unequal(cost: float | None, baseline: float | None) -> str:
+    """How many times the baseline's, where that is known and not the same."""
+    if cost is None or not baseline or abs(cost / baseline - 1) < UNEQUAL:
+        return ""
+    return f", {cost / baseline:.2f} x"
 
 
 def _what_changes(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> str:

@@ -36,6 +36,10 @@ def images_per_second(config: RunConfig, *, keep: bool) -> float | None:
     return None if speed is None else float(speed["images_per_second"])
 
 
+def unknown_speed(config: RunConfig) -> None:
+    """What machines that are not this one take for a run, or how fast they train."""
+
+
 def once(path: Path, measure: Callable[[], dict[str, Any] | None], *, keep: bool) -> dict[str, Any] | None:
     """What was measured by this process or an earlier one, or is now."""
     if path not in _measured:

@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from aimv2.errors import UsageError
+from aimv2.lease import file_system_time
 from sweeps.board import Board, duration
-from sweeps.executors import ExecutorConfig, start_workers, stop_workers
+from sweeps.executors import LocalConfig, start_workers, stop_workers
 from sweeps.launches import at_work
 from sweeps.plan import Plan
 from sweeps.room import num_cores
@@ -27,7 +28,7 @@ def prepare_data(plan: Plan) -> None:
         prepare(data, model, show_progress=True)
 
 
-def do_runs(plan: Plan, executor: ExecutorConfig, console: Console, names: Sequence[str]) -> None:
+def do_runs(plan: Plan, executor: LocalConfig, console: Console, names: Sequence[str]) -> None:
     """Do these runs of the plan. Return when every run is done, has failed once more, or has twice lost its worker.
 
     Raises:
@@ -39,11 +40,11 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console, names: Seque
     reports: list[WorkerReport] = []
     num_idle = 0
     with (
-        at_work(plan.runs_dir, plan.title, [task.name for task in tasks]) as launch,
+        at_work(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}) as launch,
         Board(plan, console, is_live=executor.cluster != "debug") as board,
     ):
         while still_open := [task for task in tasks if task.is_open(plan.runs_dir)]:
-            if all(plan.runs[task.name].state() == "running" for task in still_open):
+            if all(plan.runs[task.name].state(file_system_time) == "running" for task in still_open):
                 board.update()  # another launch has them all
                 time.sleep(POLL_SECONDS)
                 continue
@@ -61,7 +62,7 @@ def do_runs(plan: Plan, executor: ExecutorConfig, console: Console, names: Seque
 
 
 def _print_summary(
-    tasks: list[Task], executor: ExecutorConfig, reports: list[WorkerReport], wall: float, console: Console
+    tasks: list[Task], executor: LocalConfig, reports: list[WorkerReport], wall: float, console: Console
 ) -> None:
     """How long it took, how busy the cores were, and what share of the workers' time was work."""
     done = sum(len(report.done) for report in reports)
@@ -78,7 +79,7 @@ def _print_summary(
 
 
 def _work(
-    tasks: list[Task], plan: Plan, executor: ExecutorConfig, board: Board, console: Console, launch: Path
+    tasks: list[Task], plan: Plan, executor: LocalConfig, board: Board, console: Console, launch: Path
 ) -> list[WorkerReport]:
     jobs: list[Any] = []
     is_local = executor.cluster == "local"
@@ -95,7 +96,8 @@ def _work(
         if is_local and not stop_workers(jobs):
             console.print("some workers have not ended yet; they stop after the step they are in", style="yellow")
         raise
-    if any(report.was_interrupted or report.was_cancelled for report in reports):
+    # A local worker that somebody else has stopped is no matter: another goes on. One in this process is us.
+    if any(report.was_cancelled or (report.signal is not None and not is_local) for report in reports):
         raise KeyboardInterrupt
     if problems := [report.problem for report in reports if report.problem]:
         raise UsageError(problems[0])

@@ -26,7 +26,7 @@ MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes unless t
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ExecutorConfig:
+class LocalConfig:
     """Where workers run.
 
     Attributes:
@@ -56,7 +56,7 @@ class ExecutorConfig:
 
 
 def start_workers(
-    config: ExecutorConfig,
+    config: LocalConfig,
     tasks: list[Task],
     runs_dir: Path,
     on_rows: Callable[[list[dict[str, Any]]], None],

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, write_launched
-from ablations.study import Asked, Cell, Study, asked
-from aimv2.checks import HELP, checked, writable_folder
+from ablations.study import STEP_TIME, Asked, Cell, Study, asked
+from aimv2.checks import HELP, checked, share, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig, explain
@@ -23,12 +23,15 @@ from aimv2.interrupt import Interrupts
 from aimv2.paths import replaced, value_at
 from aimv2.scales import SCALES
 from sweeps.board import described_sweeps, print_failures, print_plan
-from sweeps.calibrate import images_per_second
+from sweeps.calibrate import images_per_second, unknown_speed
+from sweeps.cluster import launch_array
 from sweeps.drive import do_runs, prepare_data
-from sweeps.executors import CONF_DIR, ExecutorConfig
+from sweeps.executors import CONF_DIR, LocalConfig
+from sweeps.freeze import freeze
 from sweeps.plan import Plan
-from sweeps.price import Limit, RunSeconds, check_limits, price, read_limits
+from sweeps.price import Clock, Limit, check_limits, price, read_limits
 from sweeps.room import shortage
+from sweeps.slurm import SlurmConfig
 from sweeps.timing import run_seconds
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
@@ -50,7 +53,7 @@ sweeps, with their price at scale=demo:
   scale=demo                   the recipe that every arm starts from
   budget.samples=4096          any value of that recipe, by its path
   budget=2h                    refuse a plan above it; s, min, h, d on the wall, FLOPs to EFLOPs, MB to TB
-  executor=local|debug         worker processes, or all in this process
+  executor=local|debug|slurm   worker processes, all in this process, or a SLURM array (sweeps/conf/executor/slurm.yaml)
   executor.workers=1           how many
   executor.minutes=60          a worker's time, after which the next goes on from its checkpoint
   dry_run=true                 print the plan and its price, run nothing
@@ -70,9 +73,9 @@ class Launch:
 
     launched: Launched
     plan: Plan
-    executor: ExecutorConfig
+    executor: LocalConfig | SlurmConfig
     limits: list[Limit]
-    run_seconds: RunSeconds
+    clock: Clock
     reports_dir: Path
     cache_dir: Path
     is_dry: bool
@@ -101,20 +104,27 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         writable_folder(str(runs_dir), "runs_dir")
         writable_folder(str(read_launch.reports_dir), "reports_dir")
         writable_folder(str(read_launch.cache_dir), "data.cache_dir")
+        share(runs_dir)
+        freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing
     remaining = [name for name in plan.remaining() if only is None or name in only]
-    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.run_seconds)
+    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.clock)
     if read_launch.limits and remaining:
         configs = plan.configs(remaining)
         num_workers = min(read_launch.executor.num_workers(configs), len(remaining))
-        check_limits(read_launch.limits, price(configs, read_launch.run_seconds), num_workers)
+        check_limits(read_launch.limits, price(configs, read_launch.clock), num_workers)
     if read_launch.is_dry:
         return 0
     if remaining:
         prepare_data(plan)
+    if isinstance(read_launch.executor, SlurmConfig) and remaining:
+        launch_array(read_launch.launched, plan, remaining, read_launch.executor, read_launch.reports_dir, console)
+        write_launched(runs_dir, read_launch.launched)
+        return 0
     write_launched(runs_dir, read_launch.launched)
-    if remaining and (what := shortage(plan.configs(remaining))):
-        console.print(what, soft_wrap=True)
-    do_runs(plan, read_launch.executor, console, remaining)
+    if isinstance(read_launch.executor, LocalConfig):
+        if remaining and (what := shortage(plan.configs(remaining))):
+            console.print(what, soft_wrap=True)
+        do_runs(plan, read_launch.executor, console, remaining)
     has_failed = print_failures(console, plan, remaining)
     if waiting := set(plan.remaining()) - set(remaining):
         console.print(f"{len(waiting)} still wait{'s' * (len(waiting) == 1)}; launch the sweep again to have them done")
@@ -143,8 +153,16 @@ def read(arguments: Sequence[str]) -> Launch:
     _check_change(typed, run, wanted, recipe)
     is_dry = checked("dry_run", bool, values["dry_run"])
     keep = not is_dry or Path(run.data.cache_dir).is_dir()
-    study, base = wanted.of(STUDIES[wanted.slug]), resolve(run)
-    speed = partial(images_per_second, keep=keep)
+    executor = _executor(values["executor"])
+    resolved: Callable[[RunConfig], RunConfig] = resolve
+    speed: Callable[[RunConfig], float | None] = partial(images_per_second, keep=keep)
+    clock: Clock = partial(run_seconds, keep=keep)
+    if isinstance(executor, SlurmConfig):
+        if wanted.equal == "seconds":
+            raise UsageError("sweep.equal=seconds is timed on the launching machine, and SLURM's nodes are others")
+        resolved = partial(resolve, available=executor.device)
+        speed = clock = unknown_speed
+    study, base = wanted.of(STUDIES[wanted.slug]), resolved(run)
     cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     launched = Launched(
         study=study,
@@ -152,11 +170,10 @@ def read(arguments: Sequence[str]) -> Launch:
         arguments=tuple(arguments),
     )
     _check_runs(launched)
-    _check_effect(typed, run, recipe, lambda changed: cells_of(resolve(changed), seeds=wanted.seeds[:1]))
+    _check_effect(typed, run, recipe, lambda changed: cells_of(resolved(changed), seeds=wanted.seeds[:1]))
     _check_metric(study, base)
-    executor = checked("executor", ExecutorConfig, values["executor"])
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
-    plan = Plan(study.folder, launched.cells, runs_dir)
+    plan = Plan(launched.folder, launched.cells, runs_dir)
     if not is_dry:
         executor.num_workers([cell.config for cell in plan.cells])  # refuses what this machine has no room for
     return Launch(
@@ -164,11 +181,18 @@ def read(arguments: Sequence[str]) -> Launch:
         plan=plan,
         executor=executor,
         limits=limits,
-        run_seconds=partial(run_seconds, keep=keep),
+        clock=clock,
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
         cache_dir=Path(base.data.cache_dir),
         is_dry=is_dry,
     )
+
+
+def _executor(values: Mapping[str, Any]) -> LocalConfig | SlurmConfig:
+    found: LocalConfig | SlurmConfig = checked(
+        "executor", SlurmConfig if values["cluster"] == "slurm" else LocalConfig, values
+    )
+    return found
 
 
 def _texts(arguments: Sequence[str], key: str) -> list[str]:
@@ -268,8 +292,8 @@ def _check_metric(study: Study, base: RunConfig) -> None:
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, seen in study.claims.items():
         for metric in (name for one in seen for name in (one.metric, one.than_metric)):
-            if metric not in known:
-                raise unknown(f"metric of sweep.claims.{claim}", metric, known)
+            if metric not in (possible := [*known, STEP_TIME]):
+                raise unknown(f"metric of sweep.claims.{claim}", metric, possible)
     absent = not_applicable(base)
     if study.primary_metric in absent:
         reason = absent[study.primary_metric].evaluation

@@ -1,21 +1,45 @@
-"""Launches at work: a folder each, with a heartbeat like a run's, so that others know of them, from any host.
+"""Launches at work: a folder each, so that others know of them, from any host. One that watches its workers has a
+heartbeat there like a run's; one that left its workers to SLURM has the names of their jobs.
 
 Cancelling is a file in that folder; the launch's workers look for it between runs and while they train.
 """
 
+import contextlib
+import dataclasses
+import json
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aimv2.errors import UsageError
 from aimv2.lease import Presence, is_held
 from aimv2.record import read_json, write_json
 
 FOLDER = "launches"
+ABOUT = "launch.json"
 CANCELLED = "cancelled.json"
+JOBS = "jobs.json"
+WORKERS = "workers"
+SEATLESS = "seatless"
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """A launch's jobs on SLURM; all of them have the name of its folder.
+
+    Attributes:
+        array: id of the array of workers.
+        elements: how many they are.
+        settling: id of the job behind it, which sees to what is left and writes the report; empty if it was refused.
+    """
+
+    array: str
+    elements: int
+    settling: str
 
 
 @dataclass(frozen=True)
@@ -26,39 +50,88 @@ class Launching:
         folder: its own.
         study: the folder name of its study.
         runs: names of the runs that it wants done.
+        jobs: on SLURM; None if its workers are processes of its own.
     """
 
     folder: Path
     study: str
     runs: frozenset[str]
+    jobs: Jobs | None = None
+
+
+def new_launch(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Path:
+    """Make a launch's folder.
+
+    Args:
+        tries: by the names of the runs that it wants done, how often each had been tried before.
+    """
+    folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True)
+    write_json(folder / ABOUT, {"study": study, "runs": dict(tries), "started": time.time()})
+    return folder
+
+
+def tries_at_launch(folder: Path) -> dict[str, int]:
+    """The runs of a launch, and how often each had been tried before."""
+    return {name: int(tries) for name, tries in read_json(folder / ABOUT)["runs"].items()}
+
+
+def write_jobs(folder: Path, jobs: Jobs) -> None:
+    """Make a launch's jobs known."""
+    write_json(folder / JOBS, dataclasses.asdict(jobs))
 
 
 @contextmanager
-def at_work(runs_dir: Path, study: str, runs: Collection[str]) -> Iterator[Path]:
+def at_work(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Iterator[Path]:
     """Make a launch known for the length of the context; gives its folder."""
-    folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
-    folder.mkdir(parents=True)
+    folder = new_launch(runs_dir, study, tries)
     try:
         with Presence(folder):
-            write_json(folder / "launch.json", {"study": study, "runs": sorted(runs), "started": time.time()})
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        end(folder)
+
+
+@contextmanager
+def worker_of(folder: Path | None) -> Iterator[Path | None]:
+    """Make a worker of a launch known for the length of the context; gives the worker's folder.
+
+    So a launch whose launcher was killed is at work as long as its workers are.
+    """
+    if folder is None:
+        yield None
+        return
+    own = folder / WORKERS / uuid.uuid4().hex[:12]
+    own.mkdir(parents=True)
+    with Presence(own):
+        yield own
+
+
+def end(folder: Path) -> None:
+    """Delete a launch's folder; for others it is gone at once, or not yet."""
+    gone = folder.with_name(f".{folder.name}")
+    with contextlib.suppress(OSError):
+        folder.rename(gone)
+        shutil.rmtree(gone)
 
 
 def launches(runs_dir: Path) -> list[Launching]:
-    """Those at work now."""
-    found = []
-    for folder in sorted((runs_dir / FOLDER).glob("*")):
-        if (folder / "launch.json").exists() and is_held(folder):
-            about = read_json(folder / "launch.json")
-            found.append(Launching(folder, about["study"], frozenset(about["runs"])))
-    return found
+    """Those at work now, as far as their folders say; whether jobs are still in SLURM's queue, SLURM knows.
+
+    Raises:
+        UsageError: a launch's file is broken.
+    """
+    return [found for folder in _folders(runs_dir) if (found := _launching(folder)) is not None]
 
 
 def ended(runs_dir: Path) -> list[Path]:
     """Folders of launches that died without a word."""
-    return [folder for folder in sorted((runs_dir / FOLDER).glob("*")) if not is_held(folder)]
+    return [folder for folder in _folders(runs_dir) if not (folder / JOBS).exists() and not _is_at_work(folder)]
+
+
+def num_seatless(launching: Launching) -> int:
+    """Workers of a launch that wait for a free core or GPU."""
+    return sum((worker / SEATLESS).exists() and is_held(worker) for worker in launching.folder.glob(f"{WORKERS}/*"))
 
 
 def cancel(launching: Launching, runs: Collection[str]) -> None:
@@ -68,5 +141,29 @@ def cancel(launching: Launching, runs: Collection[str]) -> None:
 
 def cancelled(folder: Path) -> frozenset[str] | None:
     """The runs that a launch must hand back; None if it was not cancelled."""
-    path = folder / CANCELLED
-    return frozenset(read_json(path)) if path.exists() else None
+    try:
+        return frozenset(json.loads((folder / CANCELLED).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _folders(runs_dir: Path) -> list[Path]:
+    return sorted(path for path in (runs_dir / FOLDER).glob("*") if not path.name.startswith("."))
+
+
+def _is_at_work(folder: Path) -> bool:
+    return is_held(folder) or any(map(is_held, folder.glob(f"{WORKERS}/*")))
+
+
+def _launching(folder: Path) -> Launching | None:
+    """A launch by its folder; None if it is not at work, or its folder was deleted at this moment."""
+    try:
+        jobs = Jobs(**read_json(folder / JOBS)) if (folder / JOBS).exists() else None
+        if jobs is None and not _is_at_work(folder):
+            return None
+        about = read_json(folder / ABOUT)
+        return Launching(folder, about["study"], frozenset(about["runs"]), jobs)
+    except (UsageError, KeyError, TypeError) as error:
+        if not folder.exists():
+            return None
+        raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error

@@ -23,6 +23,7 @@ from aimv2.errors import Cause, UsageError, unknown
 from aimv2.interrupt import Interrupts
 from aimv2.lease import holder, is_held
 from aimv2.record import RunFolder, read_json
+from sweeps import slurm
 from sweeps.board import duration
 from sweeps.launches import cancel, launches
 from sweeps.prune import prune
@@ -39,7 +40,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
                                makes new runs of every arm and seed, since a run is named by what it computes
   replay RUN                   do a finished run again and compare it with its record, step by step
   prune                        delete checkpoints that nobody will go on from and, when no launch is at work, copies
-                               of the code that no checkpoint is of and workers' logs older than a week; results stay
+                               of the code that no checkpoint is of and no launch took for a day, and workers' logs
+                               older than a week; results stay
 
   runs_dir=runs                where runs are kept
   debug=true                   show the traceback of an error
@@ -179,8 +181,9 @@ def cancel_command(asked: Asked) -> int:
         console.print(f"no launch of {name} is at work")
         return 0
     others = frozenset().union(*(launching.runs for launching in at_work if launching.study != name))
+    wanted = frozenset().union(*(launching.runs for launching in ours)) - others
     found = sweep_status(launched, asked.runs_dir)
-    stopped = [run.run for run in found.runs if run.state != "done" and run.run not in others]
+    stopped = [run.run for run in found.runs if run.state != "done" and run.run in wanted]
     running = sum(run.state == "running" and run.run in stopped for run in found.runs)
     shared = sum(run.state == "running" and run.run in others for run in found.runs)
     what = f"{running} runs are handed back with a checkpoint, {found.count('waiting')} are not started"
@@ -190,7 +193,9 @@ def cancel_command(asked: Asked) -> int:
         console.print("nothing was cancelled")
         return 0
     for launching in ours:
-        cancel(launching, stopped)
+        cancel(launching, wanted)
+        if launching.jobs is not None and slurm.queue(launching.folder.name):
+            slurm.command("scancel", "--state=PENDING", launching.jobs.array)
     console.print("cancelled; workers stop within seconds, and the same launch goes on from there")
     return 0
 
@@ -210,7 +215,7 @@ def extend_command(asked: Asked) -> int:
     had, has = ({cell.seed for cell in one.cells} for one in (launched, read(again).launched))
     if lost := sorted(had - has):
         raise UsageError(
-            f"extend {launched.study.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"
+            f"extend {launched.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"
             f" seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of {', '.join(map(str, sorted(had)))}"
         )
     return carry_out(again)
@@ -297,6 +302,7 @@ def _sweep_parts(sweep: SweepStatus) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text.from_markup(f"[bold]{sweep.name}[/bold]: {escape(sweep.question)}"),
         Text(f"{len(sweep.runs)} runs, {at_work}{time_left}"),
+        *map(Text, sweep.queue),
         _arms(sweep),
     ]
     running = [run for run in sweep.runs if run.state == "running"]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ablations.budget import max_train_flops
 from aimv2.config import RunConfig
@@ -17,7 +17,16 @@ WEIGHTS_PER_CHECKPOINT = 3  # the weights and AdamW's two moments
 CHECKPOINTS = 2  # of a run at once: a new one is whole before it replaces the last
 
 What = Literal["flops", "seconds", "disk_bytes"]
-RunSeconds = Callable[[RunConfig], float | None]
+
+
+class RunSeconds(NamedTuple):
+    """What a run takes one worker: the steps of its training, and all that is measured on the way and at the end."""
+
+    training: float
+    evaluation: float
+
+
+Clock = Callable[[RunConfig], RunSeconds | None]
 
 # Of a limit, by the unit as it is typed: what it limits, and how much one of it is.
 UNITS: dict[str, tuple[What, float]] = {
@@ -42,14 +51,15 @@ class Price:
 
     Attributes:
         flops: of training, at most, for captions may be shorter than their room.
-        seconds: of training and evaluation, one run after the other; None where this machine cannot train the model to
-            measure it.
-        longest_seconds: of the longest run.
+        training_seconds: one run after the other; None where this machine cannot train the model to measure it.
+        seconds: the same, with evaluation.
+        longest_seconds: of the longest run, with evaluation.
         weights_bytes: what stays on the disk when all is done: the rest of a run is small beside its weights.
         checkpoint_bytes: of the largest run while it trains, at most.
     """
 
     flops: int
+    training_seconds: float | None
     seconds: float | None
     longest_seconds: float | None
     weights_bytes: int
@@ -66,30 +76,41 @@ class Price:
         return self.weights_bytes + num_workers * self.checkpoint_bytes
 
 
-def price(runs: Iterable[RunConfig], run_seconds: RunSeconds) -> Price:
+def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
     """What these runs cost together.
 
     Args:
-        run_seconds: what a run takes here; None where that cannot be known.
+        clock: what a run takes here; None where that cannot be known.
     """
-    prices = [_price(replace(run, seed=0), run_seconds) for run in runs]
-    known = [one.seconds for one in prices if one.seconds is not None]
-    is_known = len(known) == len(prices)
+    prices = [_price(replace(run, seed=0), clock) for run in runs]
     return Price(
         flops=sum(one.flops for one in prices),
-        seconds=sum(known) if is_known else None,
-        longest_seconds=max(known, default=0.0) if is_known else None,
+        training_seconds=_together(sum, (one.training_seconds for one in prices)),
+        seconds=_together(sum, (one.seconds for one in prices)),
+        longest_seconds=_together(max, (one.longest_seconds for one in prices)),
         weights_bytes=sum(one.weights_bytes for one in prices),
         checkpoint_bytes=max((one.checkpoint_bytes for one in prices), default=0),
     )
 
 
+def _together(add: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    """None if one of them is."""
+    known: list[float] = []
+    for value in values:
+        if value is None:
+            return None
+        known.append(value)
+    return add(known) if known else 0.0
+
+
 @cache
-def _price(run: RunConfig, run_seconds: RunSeconds) -> Price:
-    samples, seconds = run.budget.samples, run_seconds(run)
+def _price(run: RunConfig, clock: Clock) -> Price:
+    samples, takes = run.budget.samples, clock(run)
+    seconds = None if takes is None else sum(takes)
     weights = BYTES_PER_PARAMETER * sum(num_parameters(run).values())
     return Price(
         flops=max_train_flops(run, samples) if samples else 0,
+        training_seconds=None if takes is None else takes.training,
         seconds=seconds,
         longest_seconds=seconds,
         weights_bytes=weights,

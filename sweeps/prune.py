@@ -12,6 +12,7 @@ from aimv2.record import CHECKPOINT, CHECKPOINT_PARTIAL, RunFolder
 from sweeps.launches import ended, launches
 
 LOG_DAYS = 7
+CODE_DAYS = 1  # since a launch took it: one that is drawing its data is not at work yet
 
 
 @dataclass
@@ -29,8 +30,8 @@ class Freed:
 
 def prune(runs_dir: Path) -> Freed:
     """Delete checkpoints of runs that are done, and of the others those that their next attempt would not use; what
-    kills left of unfinished ones; the folders of launches that died; copies of the code that no checkpoint is of, and
-    workers' logs older than a week. Results stay always.
+    kills left of unfinished ones; the folders of launches that died; copies of the code that no checkpoint is of and no
+    launch took for a day, and workers' logs older than a week. Results stay always.
 
     Left alone is what a launch at work may want: its runs' checkpoints, and then all code and logs. So are the
     checkpoints of a run of which this code can use none: they may be of code that comes back.
@@ -67,7 +68,8 @@ def _prune_run(run: RunFolder, attempts: list[Path]) -> int:
 
 def _prune_code(runs_dir: Path) -> int:
     """Copies that no checkpoint was made with, and what kills left of unfinished ones."""
-    copies = [path for path in (runs_dir / "code").glob("*") if path.is_dir()]
+    oldest = time.time() - 86400 * CODE_DAYS
+    copies = [path for path in (runs_dir / "code").glob("*") if path.is_dir() and path.stat().st_mtime < oldest]
     needed = _codes(runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}")) if copies else set()
     return sum(_delete(copy) for copy in copies if copy.name.startswith(".") or digest_of(copy / "aimv2") not in needed)
 

@@ -34,7 +34,7 @@ from aimv2.interrupt import Interrupts
 from aimv2.record import RunFolder
 from aimv2.signature import identity
 from sweeps.drive import do_runs, prepare_data
-from sweeps.executors import CONF_DIR, ExecutorConfig
+from sweeps.executors import CONF_DIR, LocalConfig
 from sweeps.plan import Plan
 
 SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
@@ -100,7 +100,9 @@ def search(arguments: Sequence[str]) -> int:
     from aimv2.resolve import resolve
 
     config = checked("search", SearchConfig, values["search"])
-    executor = checked("executor", ExecutorConfig, values["executor"])
+    if values["executor"]["cluster"] == "slurm":
+        raise UsageError("executor=slurm cannot be: a search waits for its trials. Allowed: local, debug.")
+    executor = checked("executor", LocalConfig, values["executor"])
     base = resolve(run_config(values))
     for parameter in config.parameters:  # both ends must be runs that can exist
         with_values(base, {parameter.path: parameter.low})

@@ -1,8 +1,9 @@
-"""Where a sweep stands, read from its folders: nothing is written, and no scheduler is asked."""
+"""Where a sweep stands, read from its folders and, for a launch on SLURM, from the queue: nothing is written."""
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,8 @@ from ablations.study import Cell
 from aimv2.errors import Cause
 from aimv2.lease import HEARTBEAT_SECONDS, holder, last_sign, latest_attempt
 from aimv2.record import RunFolder, loss_of
-from sweeps.launches import launches
+from sweeps.launches import Jobs, Launching, launches, num_seatless
+from sweeps.slurm import queue
 
 MAX_SIBLINGS = 4
 SLOW = 0.5  # a run that is slower than this share of its siblings' speed is a straggler
@@ -54,11 +56,13 @@ class RunStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStatus:
-    """A sweep: its runs in the order of its cells, and how many launches are at work on it."""
+    """A sweep: its runs in the order of its cells, how many launches are at work on it, and what SLURM says of each
+    that is there."""
 
     name: str
     question: str
     num_launches: int
+    queue: list[str]
     runs: list[RunStatus]
 
     def count(self, state: State) -> int:
@@ -77,17 +81,43 @@ def sweep_status(launched: Launched, runs_dir: Path) -> SweepStatus:
     cells: dict[str, Cell] = {}
     for cell in launched.cells:
         cells.setdefault(cell.name, cell)
-    name = launched.study.folder
-    num_launches = sum(launching.study == name for launching in launches(runs_dir))
+    name = launched.folder
+    ours = [launching for launching in launches(runs_dir) if launching.study == name]
+    waits = _why_waiting(ours)
     return SweepStatus(
         name=name,
         question=launched.study.question,
-        num_launches=num_launches,
-        runs=[_run_status(cell, cells.values(), runs_dir, is_at_work=num_launches > 0) for cell in cells.values()],
+        num_launches=len(ours),
+        queue=[in_queue(launching.folder.name, launching.jobs) for launching in ours if launching.jobs is not None],
+        runs=[_run_status(cell, cells.values(), runs_dir, waits) for cell in cells.values()],
     )
 
 
-def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, *, is_at_work: bool) -> RunStatus:
+def in_queue(name: str, jobs: Jobs) -> str:
+    """How many of a launch's jobs are in which state, and why they are."""
+    found = queue(name)
+    who = f"array {jobs.array} of {jobs.elements}"
+    if found is None:
+        return f"{who}: UNKNOWN, for squeue cannot be asked from here"
+    if not found:
+        return f"{who}: no job of it is in SLURM's queue any more; launch the sweep again"
+    counts = Counter(
+        f"{job.state} ({job.reason})" if job.reason not in ("None", "") else job.state
+        for job in found
+        if job.job.partition("_")[0] == jobs.array
+    )
+    return f"{who}: {', '.join(f'{count} {state}' for state, count in counts.items()) or 'ended, its report is due'}"
+
+
+def _why_waiting(ours: Sequence[Launching]) -> str:
+    if not ours:
+        return "no launch of this sweep is at work"
+    seatless = sum(map(num_seatless, ours))
+    more = f"; workers that wait for a free core or GPU: {seatless}" if seatless else ""
+    return f"waits for a worker{more}"
+
+
+def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, waits: str) -> RunStatus:
     run, budget = RunFolder(runs_dir, cell.name), cell.config.budget.samples
     state = run.state()
     if state == "done":
@@ -102,7 +132,7 @@ def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, *, is_at_work
             run=cell.name, arm=cell.arm, seed=cell.seed, state="failed", samples=samples, budget=budget,
             cause=failure.cause, note=failure.message,
         )  # fmt: skip
-    reasons = ["waits for a worker" if is_at_work else "no launch of this sweep is at work"]
+    reasons = [waits]
     if failure is not None:
         reasons.insert(0, f"stopped after {samples:,} samples and goes on from its checkpoint")
     return RunStatus(

@@ -19,13 +19,14 @@ from sweeps.calibrate import (
     speed_file,
     threads,
 )
+from sweeps.price import RunSeconds
 
 MAX_IMAGES = 256  # of a measurement
 PROBE_STEPS = 3
 REPEATS = 2  # of which the faster counts: the first warms up
 
 
-def run_seconds(config: RunConfig, *, keep: bool) -> float | None:
+def run_seconds(config: RunConfig, *, keep: bool) -> RunSeconds | None:
     """What a run takes one worker: training, the held-out curve on the way, and evaluation; an untrained one the last.
 
     Measured once per machine and shape; None if the model is too large to train here.
@@ -38,20 +39,20 @@ def run_seconds(config: RunConfig, *, keep: bool) -> float | None:
     return None if speed is None or evaluation is None else _seconds(config, speed, evaluation)
 
 
-def known_run_seconds(config: RunConfig) -> float | None:
+def known_run_seconds(config: RunConfig) -> RunSeconds | None:
     """The same, if all of it was measured on this machine before."""
     speed = recorded(speed_file(config)) if config.budget.samples else {"images_per_second": 1.0}
     evaluation = recorded(_file(config))
     return None if speed is None or evaluation is None else _seconds(config, speed["images_per_second"], evaluation)
 
 
-def _seconds(config: RunConfig, images_per_second: float, evaluation: Mapping[str, Any]) -> float:
-    at_end = float(evaluation["seconds"])
-    if not config.budget.samples:
-        return at_end
+def _seconds(config: RunConfig, images_per_second: float, evaluation: Mapping[str, Any]) -> RunSeconds:
+    at_end, samples = float(evaluation["seconds"]), config.budget.samples
+    if not samples:
+        return RunSeconds(0.0, at_end)
     on_the_way = config.evaluation.curve_points * min(config.evaluation.curve_pairs, evaluation["held_out_pairs"])
     curve = on_the_way * float(evaluation["curve_seconds_per_pair"])
-    return config.budget.samples / images_per_second + curve + at_end
+    return RunSeconds(samples / images_per_second, curve + at_end)
 
 
 def _file(config: RunConfig) -> Path:

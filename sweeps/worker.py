@@ -1,8 +1,10 @@
 """A worker: claim a run, do it, and go on to the next, until none is left to claim."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import Any
 
 import submitit
 
+from aimv2.checks import share
 from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.interrupt import Interrupts
-from aimv2.lease import LeaseLostError
+from aimv2.lease import LeaseLostError, file_system_time
 from aimv2.record import Attempt, RunFolder
-from sweeps.launches import cancelled
+from sweeps.launches import SEATLESS, cancelled, worker_of
 from sweeps.room import largest_bytes
 from sweeps.slots import seated
 
@@ -39,7 +42,7 @@ class Task:
     def is_open(self, runs_dir: Path) -> bool:
         """Whether it is still to be done by this launch, or being done."""
         run = RunFolder(runs_dir, self.name)
-        state = run.state()
+        state = run.state(file_system_time)
         if state in ("done", "running"):
             return state == "running"
         tried = run.num_tries - self.tries
@@ -51,7 +54,7 @@ class WorkerReport:
     """What a worker did, and the CPU seconds that it and its loader processes took.
 
     Attributes:
-        was_interrupted: by a signal.
+        signal: that interrupted it, or None.
         was_out_of_time: it ended because its time was nearly up.
         was_cancelled: its launch was.
         seconds: wall time from when the worker was asked for.
@@ -62,7 +65,7 @@ class WorkerReport:
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
-    was_interrupted: bool = False
+    signal: int | None = None
     was_out_of_time: bool = False
     was_cancelled: bool = False
     seconds: float = 0.0
@@ -77,6 +80,8 @@ def work(
     minutes: float | None = None,
     launch: Path | None = None,
     asked_for: float | None = None,
+    *,
+    takes_seats: bool = True,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
 
@@ -88,19 +93,24 @@ def work(
         minutes: the worker's time; None is no limit.
         launch: the launch's folder, in which it may be cancelled.
         asked_for: when the worker was, by ``time.time``; its wall time counts from there, or from now.
+        takes_seats: share the machine's cores and GPUs with other launches; not where a scheduler gives them out.
     """
     before, asked_for = _cpu_seconds(), asked_for or time.time()
+    if runs_dir.exists():
+        share(runs_dir)
     report, interrupts = WorkerReport(), Interrupts()
-    if minutes is not None:
-        interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
     try:
-        with interrupts.listening():  # until then submitit swallows SIGTERM and SIGUSR2
-            _Work(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts, launch).until_done()
+        # Until it listens submitit swallows SIGTERM and SIGUSR2.
+        with interrupts.listening(), worker_of(launch) as folder:
+            if minutes is not None:
+                interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
+            worker = _Work(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts, launch, folder)
+            worker.until_done(takes_seats=takes_seats)
     except KeyboardInterrupt:
         pass
     except (UsageError, OSError) as error:
         report.problem = str(error)
-    report.was_interrupted = interrupts.was_signalled
+    report.signal = interrupts.signal
     report.was_out_of_time = interrupts.is_out_of_time
     report.was_cancelled = launch is not None and cancelled(launch) is not None
     report.cpu_seconds = _cpu_seconds() - before
@@ -118,19 +128,36 @@ class _Work:
     on_rows: Callable[[list[dict[str, Any]]], None]
     interrupts: Interrupts
     launch: Path | None
+    folder: Path | None
 
-    def until_done(self) -> None:
+    def until_done(self, *, takes_seats: bool) -> None:
         """Wait for seats, then do every task that is free."""
         while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with seated(self.tasks[0].config, lambda: self._memory_needed) as is_seated:
+            with self._seated(takes_seats) as is_seated:
+                self._say_seatless(not is_seated)
                 if is_seated:
                     self._do_all()
                     return
             time.sleep(SEAT_POLL_SECONDS)
 
+    def _seated(self, takes_seats: bool) -> AbstractContextManager[bool]:
+        if not takes_seats:
+            return contextlib.nullcontext(True)
+        return seated(self.tasks[0].config, lambda: self._memory_needed)
+
     @cached_property
     def _memory_needed(self) -> int:
         return largest_bytes(task.config for task in self.tasks)
+
+    def _say_seatless(self, is_seatless: bool) -> None:
+        """So that others can tell why it does nothing."""
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk
+            if is_seatless:
+                (self.folder / SEATLESS).touch()
+            else:
+                (self.folder / SEATLESS).unlink(missing_ok=True)
 
     @property
     def is_wanted(self) -> bool:

@@ -5,7 +5,6 @@ moments and the number of steps are the whole state.
 """
 
 import json
-import os
 import shutil
 import sys
 import zlib
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from aimv2.code import digest
 from aimv2.record import CHECKPOINT as FILE
 from aimv2.record import CHECKPOINT_PARTIAL as PARTIAL
-from aimv2.record import read_rows
+from aimv2.record import read_rows, sync
 from aimv2.tensor_file import save_tensors
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
@@ -81,13 +80,13 @@ def keep(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     try:
         partial.parent.mkdir(exist_ok=True)
         save_tensors(tensors, partial, {"about": about, "checksum": _checksum(about, tensors)})
-        _sync(partial)
+        sync(partial)
         partial.replace(folder / FILE)
     except SafetensorError as error:  # how safetensors says that a disk is full
         raise OSError(f"{folder / FILE} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
-    _sync(folder)
+    sync(folder)
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:
@@ -156,12 +155,3 @@ def _checksum(about: str, tensors: Mapping[str, Tensor]) -> str:
         value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
         value = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
-
-
-def _sync(path: Path) -> None:
-    """Wait until the file, or the folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

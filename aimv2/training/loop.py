@@ -117,7 +117,8 @@ def train(
             attempt.write_rows(rows)
             on_rows(rows)
             read_at = attempt.seconds
-        if not pending and is_due():
+        # After the last step too: evaluating may be stopped, or die, and then nothing is trained again.
+        if not pending and (is_due() or done == num_steps):
             attempt.sync_rows()
             keep(attempt.folder, model, optimizer, Progress(done, num_supervised, attempt.seconds, attempt.cpu_seconds))
             kept_at = time.monotonic()

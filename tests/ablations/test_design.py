@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.design import Arm, Range, factorial, fractional, latin_hypercube, one_factor, scaled, setting, unchanged
-from aimv2.paths import differences
+from ablations.design import (
+    Arm,
+    Range,
+    factorial,
+    fractional,
+    latin_hypercube,
+    one_factor,
+    scaled,
+    setting,
+    unchanged,
+    widened,
+)
+from aimv2.paths import differences, replaced
 from aimv2.scales import demo
 
 
@@ -78,6 +89,24 @@ def test_a_latin_hypercube_has_a_point_in_every_stratum_of_every_range(num_point
     bounds = [1e-4 * 100 ** (i / num_points) for i in range(num_points + 1)]
     for low, high in pairwise(bounds):
         assert sum(low <= run.optimizer.peak_lr < high for run in runs) == 1
+
+
+@given(
+    ratio=st.sampled_from([0.25, 1 / 3, 0.5, 2 / 3, 1, 1.5, 2, 3]),
+    head_dim=st.integers(1, 64),
+    num_heads=st.integers(1, 12),
+)
+def test_widened_blocks_have_the_width_and_the_nearest_whole_heads(ratio, head_dim, num_heads):
+    run = replaced(demo(), {"model.decoder.width": head_dim * num_heads, "model.decoder.num_heads": num_heads})
+    arm = widened(ratio, "model.decoder")
+    decoder = arm.change(run).model.decoder
+    assert decoder.width == max(round(head_dim * num_heads * ratio), 1)
+    assert decoder.width % decoder.num_heads == 0
+    if float(num_heads * ratio).is_integer() and decoder.width == head_dim * num_heads * ratio:
+        assert decoder.num_heads == num_heads * ratio, "whole heads stay as wide as they were"
+    possible = [heads for heads in range(1, decoder.width + 1) if decoder.width % heads == 0]
+    assert not any(abs(heads - num_heads * ratio) < abs(decoder.num_heads - num_heads * ratio) for heads in possible)
+    assert differences(arm.change(run), run).keys() <= {"model.decoder.width", "model.decoder.num_heads"}
 
 
 @given(ratio=st.floats(0.01, 4), multiple=st.integers(1, 7))

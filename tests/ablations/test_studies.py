@@ -6,12 +6,14 @@ from functools import cache
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.design import Arm, one_factor, unchanged
 from ablations.launched import Launched, launched_names, read_launched, write_launched
-from ablations.study import CONTROLS, NULL_SEED, UNTRAINED, Study, asked
+from ablations.study import CONTROLS, NULL_SEED, PROBE, STEP_TIME, UNTRAINED, Study, asked
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import prepare
 from aimv2.errors import UsageError
@@ -22,7 +24,7 @@ from aimv2.paths import differences, replaced, value_at
 from aimv2.record import RunFolder
 from aimv2.resolve import with_attention
 from aimv2.run import execute
-from aimv2.scales import vit_l_2b
+from aimv2.scales import SCALES, demo, vit_l_2b
 from aimv2.training.loop import train
 from tests.aimv2.training.test_loop import Rows
 
@@ -109,6 +111,19 @@ def test_every_claim_is_decided_by_some_study():
     assert set(CLAIMS) == {name for study in STUDIES.values() for name in study.claims}
 
 
+def test_a_mixture_is_not_judged_by_losses_of_captions_that_an_arm_never_saw():
+    """Arms that train on other kinds of captions than the baseline need a metric that has none."""
+    for slug in ("data_mix", "synthetic_fraction"):
+        study = STUDIES[slug]
+        run = with_attention(demo())
+        kinds = {arm: study.arms[arm].change(run).data.descriptive_fraction for arm in study.arms}
+        others = {arm for arm in kinds if kinds[arm] != kinds[study.baseline]}
+        assert others
+        assert study.primary_metric == PROBE
+        by_loss = {e.arm for seen in study.claims.values() for e in seen if "loss" in e.metric}
+        assert not by_loss & others
+
+
 PAPER = {
     ("decoder_width", "model.decoder.width"): [512, 1024, 1536],
     ("decoder_depth", "model.decoder.depth"): [8, 12, 16],
@@ -129,6 +144,42 @@ def test_at_the_papers_scale_levels_are_the_papers(slug, path):
     assert sorted(levels) == pytest.approx(PAPER[slug, path])
 
 
+LEVELS = {
+    # What whole layers, whole heads and multiples of 256 leave of the levels: written down from the recipes' sizes.
+    ("demo", "decoder_depth"): {"depth_067": "depth 1 for 2, 0.5 x", "depth_133": "depth 3 for 2, 1.5 x"},
+    ("demo", "decoder_width"): {
+        "width_050": "num_heads 2 for 3, 0.667 x; ffn_hidden 256 for 256, 1 x",
+        "width_150": "num_heads 4 for 3, 1.33 x; ffn_hidden 512 for 256, 2 x",
+    },
+    ("demo", "scaling"): {
+        f"size_150_{samples}": "width 128 for 96, 1.33 x; ffn_hidden 512 for 256, 2 x"
+        for samples in ("samples_025", "samples_050", "samples_100", "samples_200")
+    },
+    ("demo", "resolution"): {},
+    ("tiny", "decoder_depth"): {},
+    ("small", "decoder_depth"): {"depth_067": "depth 5 for 8, 0.625 x"},
+    ("vit_l_2b", "decoder_depth"): {},
+    ("vit_l_2b", "decoder_width"): {"width_050": "ffn_hidden 1536 for 2816, 0.545 x"},
+    ("vit_l_2b", "scaling"): {},
+}
+
+
+@pytest.mark.parametrize(("scale", "slug"), LEVELS)
+def test_a_level_that_cannot_be_as_meant_is_said(scale, slug):
+    cells = STUDIES[slug].cells(with_attention(SCALES[scale]()), seeds=[0])
+    assert STUDIES[slug].off_levels(cells) == LEVELS[scale, slug]
+    labels = {name: arm.label for name, arm in STUDIES[slug].as_run(cells).arms.items()}
+    for name, arm in STUDIES[slug].arms.items():
+        here = LEVELS[scale, slug].get(name)
+        assert labels[name] == (f"{arm.label} (here {here})" if here else arm.label)
+
+
+def test_samples_that_are_matched_are_no_level(tiny):
+    study = replace(STUDIES["scaling"], equal="flops")
+    cells = study.cells(tiny, arms=["size_100_samples_100", "size_200_samples_050"], seeds=[0])
+    assert not any("samples" in words for words in study.off_levels(cells).values())
+
+
 def test_cells_are_conditions_by_seeds_and_an_untrained_encoder_a_seed(study, tiny):
     cells = study.cells(tiny, seeds=[0, 5])
     assert [(cell.arm, cell.seed) for cell in cells if cell.arm != UNTRAINED] == [
@@ -141,10 +192,33 @@ def test_cells_are_conditions_by_seeds_and_an_untrained_encoder_a_seed(study, ti
     assert study.cells(tiny) == study.cells(tiny, arms=list(study.arms), seeds=study.seeds)
 
 
-def test_arms_without_pairing_have_seeds_of_their_own(study, tiny):
-    cells = replace(study, pairing="none").cells(tiny, seeds=[0, 1])
-    seeds = [cell.config.seed for cell in cells if cell.arm in {*study.arms, "null_control"}]
-    assert len(set(seeds)) == len(seeds)
+@pytest.mark.parametrize("baseline", ["uniform", "causal"])
+@pytest.mark.parametrize("seeds", [[0, 1], [0, 1000], [999, 1000, 1001], [12_345, 0]])
+def test_without_pairing_arms_have_seeds_of_their_own_and_the_positive_control_the_baselines(
+    study, tiny, seeds, baseline
+):
+    cells = replace(study, pairing="none", baseline=baseline, expected={}).cells(tiny, seeds=seeds)
+    of_arm = {
+        arm: {cell.config.seed for cell in cells if cell.arm == arm} for arm in (*study.arms, *CONTROLS, UNTRAINED)
+    }
+    separate = [of_arm[arm] for arm in (*study.arms, "null_control")]
+    assert len(set.union(*separate)) == sum(map(len, separate))
+    assert of_arm["positive_control"] == of_arm[UNTRAINED] == of_arm[baseline]
+
+
+@pytest.mark.parametrize("pairing", ["seed", "none"])
+@given(seeds=st.sets(st.integers(0, 5000), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_seeds_no_two_cells_are_one_run(study, tiny, pairing, seeds):
+    cells = [cell for cell in replace(study, pairing=pairing).cells(tiny, seeds=seeds) if cell.arm != UNTRAINED]
+    assert len({cell.name for cell in cells}) == len(cells)
+    baseline = {cell.config.seed for cell in cells if cell.arm == study.baseline}
+    assert not baseline & {cell.config.seed for cell in cells if cell.arm == "null_control"}
+
+
+def test_twelve_hundred_seeds_leave_the_null_control_its_own(study, tiny):
+    cells = study.cells(tiny, arms=["uniform"], seeds=range(1200))
+    assert {cell.config.seed for cell in cells if cell.arm == "null_control"} == set(range(2000, 3200))
 
 
 def test_two_studies_that_ask_for_the_same_run_share_it(study, tiny):
@@ -198,10 +272,40 @@ def test_an_arm_that_cannot_be_built_is_named(study, tiny):
         STUDIES["data_mix"].cells(tiny)
 
 
-def test_arms_that_are_the_same_run_are_an_error(study, tiny):
+def test_arms_that_are_the_same_run_are_refused_with_the_cause(study, tiny):
     twice = with_arms(study, {"again": study.arms["causal"]})
-    with pytest.raises(UsageError, match="arms 'causal' and 'again' are the same run at seed 0"):
+    with pytest.raises(UsageError, match="arms 'causal' and 'again' are the same run: the base run is too small"):
         twice.cells(tiny)
+    with pytest.raises(UsageError, match="arms 'depth_067' and 'depth_100' are the same run: the base run is too sma"):
+        STUDIES["decoder_depth"].cells(tiny)  # which has one block
+    raw = replaced(tiny, {"objective.pixel_targets": "raw"})
+    with pytest.raises(UsageError, match=r"'released' and 'raw' are the same run: .* or an override gives it what one"):
+        STUDIES["loss_form"].cells(raw)
+
+
+def test_arms_that_differ_in_what_is_made_equal_are_refused_with_the_cause():
+    scaling = replace(STUDIES["scaling"], equal="flops")
+    with pytest.raises(
+        UsageError, match=r"'size_100_samples_050' are the same run once sweep\.equal=flops has changed"
+    ):
+        scaling.cells(with_attention(demo()))
+
+
+def test_a_launch_without_the_baseline_is_refused(study, tiny):
+    with pytest.raises(UsageError, match=r"sweep\.arms=\['causal'\] leaves out the baseline 'uniform'"):
+        study.cells(tiny, arms=["causal"])
+    cells = replace(study, baseline="causal", expected={}).cells(tiny, arms=["causal"], seeds=[0])
+    assert [cell.arm for cell in cells] == ["causal", *CONTROLS, UNTRAINED]
+
+
+def test_another_metric_has_no_expectations_and_what_matters_in_its_own_unit(study):
+    wanted = asked(study)
+    assert wanted.of(study) == study
+    other = replace(wanted, primary_metric=PROBE).of(study)
+    assert (other.expected, other.smallest_difference) == ({}, 0.01)
+    assert replace(wanted, primary_metric=PROBE, smallest_difference=0.05).of(study).smallest_difference == 0.05
+    assert asked(other).of(study) == other, "as a launch's record is read"
+    assert [study.smallest(metric) for metric in ("caption_loss", PROBE, STEP_TIME)] == [0.02, 0.01, 0.0]
 
 
 def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
@@ -212,22 +316,22 @@ def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
         read_launched(tmp_path, "prefix_ratio", STUDIES)
     launched = Launched(study=study, cells=cells, arguments=("sweep=prefix_ratio", "sweep.seeds=2"))
     write_launched(tmp_path, launched)
-    assert launched_names(tmp_path) == ["prefix_ratio_equal_flops"]
-    assert read_launched(tmp_path, "prefix_ratio_equal_flops", STUDIES) == launched
+    assert launched_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
+    assert read_launched(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == launched
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])
 def test_a_broken_record_of_a_launch_is_named(study, tiny, tmp_path, broken):
     write_launched(tmp_path, Launched(study=study, cells=study.cells(tiny), arguments=()))
-    (path,) = tmp_path.rglob("prefix_ratio.json")
+    (path,) = tmp_path.rglob("prefix_ratio_test.json")
     path.write_text(broken)
-    with pytest.raises(UsageError, match=r"prefix_ratio\.json (does not say what was launched|cannot be read)"):
-        read_launched(tmp_path, "prefix_ratio", STUDIES)
+    with pytest.raises(UsageError, match=r"prefix_ratio_test\.json (does not say what was launched|cannot be read)"):
+        read_launched(tmp_path, "prefix_ratio_test", STUDIES)
 
 
 def test_a_record_of_a_study_that_is_no_more_is_named(study, tiny, tmp_path):
     write_launched(tmp_path, Launched(study=study, cells=study.cells(tiny), arguments=()))
-    (path,) = tmp_path.rglob("prefix_ratio.json")
+    (path,) = tmp_path.rglob("prefix_ratio_test.json")
     assert json.loads(path.read_text())["sweep"]["slug"] == "prefix_ratio"
     with pytest.raises(UsageError, match="does not say what was launched"):
-        read_launched(tmp_path, "prefix_ratio", {})
+        read_launched(tmp_path, "prefix_ratio_test", {})

@@ -34,7 +34,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_loop():
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
-        interrupts.was_signalled = False  # else the end of the context raises too
+        interrupts.signal = None  # else the end of the context raises too
 
 
 def test_a_repeated_sigterm_disturbs_no_clean_up():

@@ -8,15 +8,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from ablations.launched import Launched
 from ablations.prefix_ratio import STUDY
 from ablations.study import UNTRAINED
 from aimv2.errors import UsageError
 from aimv2.record import Failure, Metric, RunFolder, write_json
-from analysis.conclude import checked_controls, conclusion, findings, verdicts
+from analysis.compare import Comparison, primary_comparisons
+from analysis.conclude import checked_controls, conclusion, failed_controls, findings, null_note, power, verdicts
 from analysis.load import load
-from analysis.report import build, primary_differences
+from analysis.report import build
+from analysis.statistics import NOTHING_FOUND, Estimate, judge
 from analysis.tables import cost_table, metrics_table, primary_table
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -106,72 +109,100 @@ def test_what_an_arm_cannot_have_is_not_applicable_and_never_a_number(evidence):
 
 
 def test_pairing_finds_effects_that_the_seeds_would_hide(cells, evidence):
-    differences = primary_differences(STUDY, cells, evidence)
-    assert differences.keys() == {"fixed_25", "fixed_50", "fixed_75", "causal"}
-    assert differences["fixed_75"].excludes_zero
-    assert differences["fixed_75"].mean == pytest.approx(0.5, abs=0.02)
-    assert not differences["fixed_25"].excludes_zero
+    comparisons = primary_comparisons(STUDY, cells, evidence)
+    assert comparisons.keys() == {"fixed_25", "fixed_50", "fixed_75", "causal"}
+    assert comparisons["fixed_75"].difference.excludes_zero
+    assert comparisons["fixed_75"].difference.mean == pytest.approx(0.5, abs=0.02)
+    assert not comparisons["fixed_25"].difference.excludes_zero
     unpaired = evidence.values("caption_loss").std()
     assert unpaired.min() > 0.5, "the seeds differ by more than any arm"
 
 
+def test_without_pairing_the_same_numbers_are_compared_by_their_means(cells, evidence):
+    study = replace(STUDY, pairing="none")
+    values = evidence.values("caption_loss")
+    for arm, one in primary_comparisons(study, cells, evidence).items():
+        expected = stats.ttest_ind(values[arm], values["uniform"], equal_var=False).confidence_interval(0.9875)
+        assert (one.difference.low, one.difference.high) == pytest.approx((expected.low, expected.high))
+        assert one.found.word == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "expected", "word", "met"),
+    [
+        # What 0.02 and the standard error make of a difference in a loss, with so many seeds that t is the normal's.
+        (0.100, 0.0100, "worse", "different: worse", "as expected"),
+        (0.100, 0.0100, "better", "different: worse", "not as expected"),
+        (0.100, 0.0100, "equal", "different: worse", "not as expected"),
+        (0.100, 0.0100, "open", "different: worse", ""),
+        (0.005, 0.0010, "equal", "smaller than matters: worse", "as expected"),
+        (0.005, 0.0010, "worse", "smaller than matters: worse", "not as expected"),
+        (0.001, 0.0050, "equal", "equivalent", "as expected"),
+        (0.001, 0.0050, "worse", "equivalent", "not as expected"),
+        (0.001, 0.0500, "equal", "undecided", "undecided"),
+        (0.050, 0.0500, "worse", "undecided", "undecided"),
+        (0.050, 0.0000, "equal", "undecided", "undecided"),
+    ],
+)
+def test_what_was_expected_is_held_to_what_was_shown(mean, error, expected, word, met):
+    estimate = Estimate(mean, error, 1e6, 10**6)
+    compared = Comparison(estimate, judge(estimate, 0.02, lower_is_better=True), expected)
+    assert (compared.found.word, compared.met) == (word, met)
+
+
 def test_the_conclusion_says_what_the_intervals_show(cells, evidence):
-    sentence = conclusion(STUDY, STUDY.arms, primary_differences(STUDY, cells, evidence), "nats/token")
+    sentence = conclusion(STUDY, STUDY.arms, primary_comparisons(STUDY, cells, evidence), "nats/token")
     assert "fixed at 75 % is worse by 0." in sentence
     assert "causal, M = 1 is better by 0." in sentence
-    assert "for fixed at 25 %, fixed at 50 %, no difference could be shown" in sentence
+    assert "for fixed at 25 %, fixed at 50 %, neither a difference nor that none matters could be shown" in sentence
     assert sentence.count(". ") == 0
     assert sentence.endswith(".")
 
 
-def test_nothing_is_concluded_from_nothing(cells, evidence):
-    differences = primary_differences(STUDY, cells, evidence)
+def shown(mean, error, *, n=4, df=30):
+    estimate = Estimate(mean, error, df, n)
+    return Comparison(estimate, judge(estimate, STUDY.smallest_difference, lower_is_better=True), "open")
+
+
+def test_nothing_is_concluded_from_nothing():
     assert "no arm has two seeds in common" in conclusion(STUDY, STUDY.arms, {}, "nats/token")
     assert "the baseline (uniform on 1..I-1) is not among" in conclusion(STUDY, ["causal"], {}, "nats/token")
-    few = {arm: replace(d, low=float("nan"), high=float("nan"), n=1) for arm, d in differences.items()}
-    assert "no arm has two seeds in common" in conclusion(STUDY, STUDY.arms, few, "nats/token")
-    flat = {arm: replace(d, low=-1.0, high=1.0, n=3) for arm, d in few.items()}
-    sentence = conclusion(STUDY, STUDY.arms, flat, "nats/token")
+    assert "no arm has two seeds in common" in conclusion(STUDY, STUDY.arms, {"causal": shown(1, 0, n=1)}, "nats/token")
+
+
+def test_a_difference_that_could_not_be_shown_is_no_equality():
+    wide, narrow = {"causal": shown(0.001, 0.1)}, {"causal": shown(0.001, 0.001)}
+    sentence = conclusion(STUDY, STUDY.arms, wide, "nats/token")
     assert sentence.startswith(
-        "No difference to the baseline (uniform on 1..I-1) could be shown in caption_loss over 3"
+        "Undecided: in caption_loss over 4 seeds, no difference to the baseline (uniform on 1..I-1) could be shown, nor"
     )
+    assert "causal, M = 1 made no difference that matters (within ±0.02 nats/token)." in conclusion(
+        STUDY, STUDY.arms, narrow, "nats/token"
+    )
+    small = conclusion(STUDY, STUDY.arms, {"causal": shown(0.005, 0.001)}, "nats/token")
+    assert "causal, M = 1 is worse by 0.005" in small
+    assert small.endswith("which is less than matters.")
 
 
 def test_arms_with_too_few_seeds_do_not_silence_the_others(cells, evidence):
-    differences = primary_differences(STUDY, cells, evidence)
-    some = differences | {"causal": None, "fixed_25": replace(differences["fixed_25"], low=float("nan"), n=1)}
+    some = primary_comparisons(STUDY, cells, evidence) | {
+        "causal": Comparison(None, NOTHING_FOUND, "worse"),
+        "fixed_25": shown(0.1, 0, n=1),
+    }
     sentence = conclusion(STUDY, STUDY.arms, some, "nats/token")
     assert "fixed at 75 % is worse by 0." in sentence
     assert sentence.endswith("too few seeds to decide fixed at 25 %, causal, M = 1.")
 
 
-@pytest.mark.parametrize(
-    ("gap", "uniform", "prefix"),
-    [
-        # What dropping the causal mask does to the causal arm: worse by 0.5, better by 0.5, nothing.
-        (-0.5, "refuted here", "supported here"),
-        (0.5, "refuted here", "refuted here"),
-        (0.0, "refuted here", "undecided"),
-    ],
-)
-def test_verdicts_follow_the_claims_expectations(cells, tmp_path, gap, uniform, prefix):
-    rng = np.random.default_rng(1)
-    for cell in cells:
-        causal = gap * (cell.arm == "causal") + rng.normal(0, 0.01)
-        finish(cell, tmp_path, 3 + EFFECT[cell.arm] + rng.normal(0, 0.01), causal=causal)
-    words = {verdict.claim.id: verdict.word for verdict in verdicts(STUDY, load(cells, tmp_path))}
-    assert words == {"uniform-prefix-length": uniform, "prefix-beats-causal": prefix}
-
-
-def test_a_claim_that_no_arm_contradicts_is_not_refuted_and_one_without_runs_undecided(cells, tmp_path):
-    nothing = verdicts(STUDY, load(cells, tmp_path))
-    assert {verdict.word for verdict in nothing} == {"undecided"}
-    assert all("too few seeds" in verdict.why for verdict in nothing)
-    rng = np.random.default_rng(1)
-    for cell in cells:
-        finish(cell, tmp_path, 3 + abs(EFFECT[cell.arm]) + rng.normal(0, 0.01), causal=rng.normal(0, 0.01))
-    words = {verdict.claim.id: verdict.word for verdict in verdicts(STUDY, load(cells, tmp_path))}
-    assert words["uniform-prefix-length"] == "not refuted here"
+def test_the_power_is_that_of_the_widest_and_the_narrowest_arm():
+    many = {"fixed_25": shown(0, 0.01, df=1e6), "causal": shown(0, 0.02, df=1e6), "fixed_75": shown(0, 0, n=1)}
+    sentence = power(STUDY, many, "nats/token")
+    assert "a true difference of 0.028 to 0.056 nats/token, by the arm, is shown in 80 % of all cases" in sentence
+    assert "0.02 would matter: one that matters can have been missed" in sentence
+    assert power(STUDY, {"causal": shown(0, 0.005, df=1e6)}, "nats/token").endswith(
+        "0.02 would matter: the study is large enough."
+    )
+    assert power(STUDY, {"fixed_75": shown(0, 0, n=1)}, "nats/token") == ""
 
 
 @pytest.mark.parametrize(
@@ -194,6 +225,44 @@ def test_controls_without_runs_are_undecided(cells, tmp_path):
     assert {one.word for one in checked_controls(STUDY, load(cells, tmp_path))} == {"undecided"}
 
 
+def test_the_null_control_is_not_paired_with_seeds_that_are_not_its_own(evidence):
+    values = evidence.values("caption_loss")
+    expected = stats.ttest_ind(values["null_control"], values["uniform"], equal_var=False).confidence_interval(0.99)
+    null = next(one for one in checked_controls(STUDY, evidence) if one.control == "null_control")
+    assert f"[{expected.low:+.3f}, {expected.high:+.3f}]" in null.why
+    assert expected.high - expected.low > 4, "the seeds are far apart, and that does not cancel"
+
+
+def test_the_rate_of_false_alarms_is_said(cells, evidence):
+    comparisons = primary_comparisons(STUDY, cells, evidence)
+    note = null_note(STUDY, comparisons, evidence)
+    assert "one in 100 fails by chance, and with all 17 studies the chance that one or more do is up to 16 %" in note
+    errors = [one.difference.error for one in comparisons.values()]
+    assert f"a standard error of {min(errors):.2g} to {max(errors):.2g}, this unpaired one 0." in note
+    assert "paired" not in null_note(replace(STUDY, pairing="none"), comparisons, evidence).replace("unpaired", "")
+
+
+def test_after_a_failed_control_nothing_is_decided(cells, tmp_path):
+    rng = np.random.default_rng(2)
+    effect = {**EFFECT, "positive_control": 0.0}
+    for cell in cells:
+        finish(cell, tmp_path, 3 + effect[cell.arm] + rng.normal(0, 0.01))
+    evidence = load(cells, tmp_path)
+    comparisons, controls = primary_comparisons(STUDY, cells, evidence), checked_controls(STUDY, evidence)
+    failed = failed_controls(controls)
+    assert failed == ["positive_control"]
+    sentence = conclusion(STUDY, STUDY.arms, comparisons, "nats/token", failed)
+    assert sentence.startswith("Undecided: a control failed (positive control), so no difference")
+    assert {one.word for one in verdicts(STUDY, evidence, failed)} == {"undecided: a control failed (positive control)"}
+    rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls).rows}
+    assert rows["causal, M = 1"][1:3] == ["worse", ["different: better", "undecided: a control failed"]]
+    assert rows["captions of other images"][1:3] == ["worse", "failed"]
+    text = build(launched(cells), tmp_path, tmp_path / "reports").read_text()
+    assert "Undecided: a control failed" in text
+    assert "supported here" not in text
+    assert "refuted here" not in text
+
+
 def test_findings_name_metric_arm_and_side(evidence):
     found = findings(STUDY, evidence)
     assert any(f.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for f in found)
@@ -201,15 +270,23 @@ def test_findings_name_metric_arm_and_side(evidence):
     assert not any(f.startswith("caption_loss") for f in found), "the primary metric was asked for beforehand"
 
 
-def test_the_primary_table_gives_mean_difference_and_speed(cells, evidence):
-    table = primary_table(STUDY, evidence, primary_differences(STUDY, cells, evidence))
+def test_the_primary_table_gives_expectation_finding_difference_power_and_speed(cells, evidence):
+    comparisons, controls = primary_comparisons(STUDY, cells, evidence), checked_controls(STUDY, evidence)
+    table = primary_table(STUDY, evidence, comparisons, controls)
     rows = {row[0]: row for row in table.rows}
-    assert rows["uniform on 1..I-1"][3] == "baseline"
-    assert [rows[name][1] for name in ("uniform on 1..I-1", "fixed at 75 %", "causal, M = 1")] == ["", "open", "worse"]
-    assert float(rows["fixed at 75 %"][3].split()[0]) == pytest.approx(0.5, abs=0.02)
-    assert rows["fixed at 75 %"][5] == "never, in 4 seeds"
+    assert rows["uniform on 1..I-1"][1:3] == ["", ""]
+    assert rows["uniform on 1..I-1"][4] == "baseline"
+    assert rows["fixed at 75 %"][1:3] == ["open", "different: worse"]
+    assert rows["fixed at 25 %"][1:3] == ["open", "undecided"]
+    assert rows["causal, M = 1"][1:3] == ["worse", ["different: better", "not as expected"]]
+    assert rows["the baseline with other seeds"][1:3] == ["no difference", "as it must be"]
+    assert float(rows["fixed at 75 %"][4].split()[0]) == pytest.approx(0.5, abs=0.02)
+    # Cohen's noncentrality for 80 % power with 3 degrees of freedom at 98.75 % is 6.895 standard errors.
+    detectable = float(rows["fixed at 75 %"][6].removeprefix("± "))
+    assert detectable == pytest.approx(6.895 * comparisons["fixed_75"].difference.error, rel=0.01)
+    assert rows["fixed at 75 %"][7] == "never, in 4 seeds"
     # Better by 0.4 of the 2 that its curve falls over 16 samples: there after 80 % of them.
-    reached = re.match(r"([\d.]+) \(4 of 4 seeds\)", rows["causal, M = 1"][5])
+    reached = re.match(r"([\d.]+) \(4 of 4 seeds\)", rows["causal, M = 1"][7])
     assert float(reached[1]) == pytest.approx(0.8 * 16, abs=0.6)
     assert "untrained" not in rows
 
@@ -219,6 +296,21 @@ def test_the_table_of_metrics_has_the_untrained_encoder(evidence):
     assert table.columns[-1] == "untrained"
     assert len(table.rows) == 6
     assert cost_table(STUDY, evidence).rows[-1][1] == "32"
+
+
+@pytest.mark.parametrize(
+    ("equal", "marked"),
+    [("samples", []), ("flops", ["causal, M = 1"]), ("seconds", ["fixed at 25 %"])],
+)
+def test_an_arm_is_marked_as_unequal_in_what_the_study_holds_equal(evidence, equal, marked):
+    """The causal arm has half more FLOPs, another half more seconds; all have their samples."""
+    runs = evidence.runs.copy()
+    runs.loc[runs["arm"] == "causal", "train_flops"] *= 1.5
+    runs.loc[runs["arm"] == "fixed_25", "train_seconds"] *= 1.5
+    table = cost_table(replace(STUDY, equal=equal), replace(evidence, runs=runs))
+    assert [row[0] for row in table.rows if any("unequal" in cell for cell in row)] == marked
+    flops = table.columns.index("FLOPs against the baseline")
+    assert {row[0]: row[flops] for row in table.rows}["causal, M = 1"].startswith("1.50 x")
 
 
 class Balanced(HTMLParser):

@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.statistics import (
+    NOTHING_FOUND,
     Estimate,
+    detectable_difference,
     direction,
+    judge,
     mean_interval,
     paired_difference,
     samples_to_reach,
     simultaneous_level,
+    unpaired_difference,
 )
 
 numbers = st.floats(-1e3, 1e3)
@@ -39,6 +43,28 @@ def test_the_paired_difference_is_that_of_the_paired_t_test():
     assert (actual.low, actual.high) == pytest.approx((interval.low, interval.high))
     assert actual.n == 5
     assert actual.excludes_zero == (expected.pvalue < 0.02)
+
+
+@pytest.mark.parametrize("spread", [1, 5])
+def test_the_unpaired_difference_is_that_of_welchs_test(spread):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"a": rng.normal(0, spread, 7), "base": rng.normal(1, 1, 7)})
+    table.loc[[0, 4], "a"] = np.nan  # seeds of one arm say nothing of the other's
+    expected = stats.ttest_ind(table["a"].dropna(), table["base"], equal_var=False)
+    actual = unpaired_difference(table, "a", "base", 0.99)
+    interval = expected.confidence_interval(0.99)
+    assert (actual.low, actual.high) == pytest.approx((interval.low, interval.high))
+    assert (actual.n, actual.df) == (5, pytest.approx(expected.df))
+
+
+def test_an_unpaired_difference_needs_two_seeds_an_arm():
+    table = pd.DataFrame({"a": [1.0, np.nan], "base": [2.0, 3.0], "none": [np.nan, np.nan], "same": [1.0, 1.0]})
+    one = unpaired_difference(table, "a", "base")
+    assert (one.mean, one.n, one.has_interval) == (-1.5, 1, False)
+    assert unpaired_difference(table, "none", "base") is None
+    assert unpaired_difference(table, "absent", "base") is None
+    assert not unpaired_difference(table, "same", "same").has_interval, "no spread at all proves nothing"
+    assert unpaired_difference(table, "same", "base").df == pytest.approx(1), "all of the spread is the baseline's"
 
 
 def test_intervals_hold_as_often_as_they_say():
@@ -84,18 +110,81 @@ def test_what_all_seeds_have_in_common_cancels(values, shift):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "lower_is_better", "word"),
+    ("mean", "error", "lower_is_better", "word"),
     [
-        (-2, -1, True, "better"),
-        (-2, -1, False, "worse"),
-        (1, 2, True, "worse"),
-        (-1, 1, True, "unclear"),
-        (math.nan, math.nan, True, "unclear"),
+        (-1.5, 0.1, True, "better"),
+        (-1.5, 0.1, False, "worse"),
+        (1.5, 0.1, True, "worse"),
+        (0.0, 0.5, True, "unclear"),
+        (1.5, 0.0, True, "unclear"),  # without an interval
     ],
 )
-def test_a_direction_is_named_only_when_the_interval_leaves_zero_out(low, high, lower_is_better, word):
-    estimate = Estimate((low + high) / 2, low, high, 3)
+def test_a_direction_is_named_only_when_the_interval_leaves_zero_out(mean, error, lower_is_better, word):
+    estimate = Estimate(mean, error, 30, 31)
     assert direction(estimate, lower_is_better=lower_is_better) == word
+
+
+@given(
+    shift=st.floats(-0.1, 0.1),
+    spread=st.floats(0.001, 0.1),
+    seed=st.integers(0, 99),
+    lower_is_better=st.booleans(),
+    level=st.sampled_from([0.95, 0.9875]),
+)
+def test_a_finding_is_what_three_t_tests_say(shift, spread, seed, lower_is_better, level):
+    values = np.random.default_rng(seed).normal(shift, spread, 5)
+    alpha, matters = 1 - level, 0.02
+    is_different = stats.ttest_1samp(values, 0).pvalue < alpha
+    is_below = stats.ttest_1samp(values, matters, alternative="less").pvalue < alpha
+    is_above = stats.ttest_1samp(values, -matters, alternative="greater").pvalue < alpha
+    found = judge(mean_interval(values, level), matters, lower_is_better=lower_is_better)
+    side = "better" if (values.mean() < 0) == lower_is_better else "worse"
+    assert found.direction == (side if is_different else "unclear")
+    assert (found.is_not_worse if lower_is_better else found.is_not_better) == is_below
+    assert (found.is_not_better if lower_is_better else found.is_not_worse) == is_above
+    is_beyond = abs(values.mean()) > matters
+    edge = math.copysign(matters, values.mean())
+    assert found.is_large == (is_beyond and stats.ttest_1samp(values, edge).pvalue < alpha)
+    words = {
+        (False, False): "undecided",
+        (False, True): "equivalent",
+        (True, False): f"different: {side}",
+        (True, True): f"smaller than matters: {side}",
+    }
+    assert found.word == words[is_different, is_below and is_above]
+
+
+def test_equivalence_is_shown_falsely_as_seldom_as_it_says():
+    """With a true difference that just matters, in at most 5 % of studies."""
+    draws = np.random.default_rng(5).normal(0.02, 0.01, (4000, 6))
+    shown = [judge(mean_interval(draw), 0.02, lower_is_better=True).is_small for draw in draws]
+    assert np.mean(shown) == pytest.approx(0.05, abs=0.01)
+
+
+def test_nothing_is_found_without_an_interval_or_when_everything_matters():
+    assert judge(None, 0.02, lower_is_better=True) == NOTHING_FOUND
+    assert judge(mean_interval(np.array([1.0])), 2, lower_is_better=True) == NOTHING_FOUND
+    assert judge(Estimate(0.0, 1e-9, 3, 4), 0, lower_is_better=True).word == "undecided"
+
+
+@pytest.mark.parametrize(("effect", "num_seeds"), [(0.8, 15), (0.5, 34), (0.2, 199)])
+def test_the_detectable_difference_is_that_of_the_tables(effect, num_seeds):
+    """Pairs that a two-sided t test at 5 % needs for 80 % power, as G*Power has them (Faul et al. 2007)."""
+    enough, too_few = (Estimate(0, 1 / math.sqrt(n), n - 1, n) for n in (num_seeds, num_seeds - 1))
+    assert detectable_difference(enough) <= effect < detectable_difference(too_few)
+
+
+@pytest.mark.parametrize(("df", "level"), [(1, 0.95), (3, 0.9875), (5.4, 0.99)])
+def test_a_detectable_difference_is_shown_four_times_in_five(df, level):
+    rng = np.random.default_rng(6)
+    true = detectable_difference(Estimate(0, 1, df, 4, level))
+    t = (true + rng.normal(size=100_000)) / np.sqrt(rng.chisquare(df, 100_000) / df)
+    assert np.mean(t > stats.t.ppf((1 + level) / 2, df)) == pytest.approx(0.8, abs=0.01)
+
+
+def test_with_many_seeds_the_detectable_difference_is_the_normal_distributions():
+    assert detectable_difference(Estimate(0, 0.5, 1e6, 10**6)) == pytest.approx(0.5 * (1.95996 + 0.84162), abs=1e-4)
+    assert math.isnan(detectable_difference(Estimate(0, 0, 0, 1)))
 
 
 def curve(losses, step=100):

@@ -11,11 +11,11 @@ from aimv2.errors import UsageError
 from aimv2.record import Metric, RunFolder
 from sweeps import drive
 from sweeps.drive import do_runs
-from sweeps.executors import ExecutorConfig
+from sweeps.executors import LocalConfig
 from sweeps.plan import Plan
 from sweeps.worker import Task, WorkerReport
 
-DEBUG = ExecutorConfig(cluster="debug")
+DEBUG = LocalConfig(cluster="debug")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan, t
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(drive, "MAX_IDLE", 1)  # submitit takes a quarter of a minute to believe that a job is dead
     with pytest.raises(UsageError, match="workers end before they try a run"):
-        do_runs(plan, ExecutorConfig(cluster="local", workers=1), Console(), plan.remaining())
+        do_runs(plan, LocalConfig(cluster="local", workers=1), Console(), plan.remaining())
 
 
 def test_a_run_that_kills_its_worker_is_tried_twice(tiny, tmp_path, plan):
@@ -58,7 +58,7 @@ def test_a_run_that_kills_its_worker_is_tried_twice(tiny, tmp_path, plan):
 
 
 def test_workers_that_run_out_of_time_are_followed_by_others_until_all_is_done(plan):
-    do_runs(plan, ExecutorConfig(cluster="debug", minutes=1e-6), Console(), plan.remaining())
+    do_runs(plan, LocalConfig(cluster="debug", minutes=1e-6), Console(), plan.remaining())
     assert plan.remaining() == []
     assert plan.num_attempts() == 6, "a step an attempt, and one to evaluate"
     for run in plan.runs.values():
@@ -117,7 +117,7 @@ def test_the_share_of_work_is_that_of_all_workers_time(plan, monkeypatch, ends, 
     monkeypatch.setattr(drive, "time", clock)
     monkeypatch.setattr(drive, "start_workers", start_workers)
     console = Console(record=True, width=200)
-    do_runs(plan, ExecutorConfig(cluster="local", workers=1), console, plan.remaining())
+    do_runs(plan, LocalConfig(cluster="local", workers=1), console, plan.remaining())
     shown = console.export_text()
     assert f"2 runs done in 1.7 min; {share} of the workers' wall time was training or evaluation" in shown
     assert ("a worker ended early; its log is its.log" in shown) == (None in ends.values())

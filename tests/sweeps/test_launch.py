@@ -314,7 +314,7 @@ def test_a_missing_data_package_stops_the_launch_before_any_run(tmp_path):
     (tmp_path / "fonticon_mdi7.py").write_text("raise ImportError('hidden')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(LAUNCH.parents[1])])}
     refused = subprocess.run(
-        [sys.executable, str(LAUNCH), "sweep=prefix_ratio", *SMALL, "data.sources=[material]"],
+        [sys.executable, str(LAUNCH), "sweep=prefix_ratio", "data.sources=[material]"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert refused.returncode == 2

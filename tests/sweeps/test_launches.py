@@ -14,7 +14,7 @@ from sweeps.worker import Task, work
 
 def test_a_launch_is_known_while_it_is_at_work(tmp_path):
     assert launches(tmp_path) == []
-    with at_work(tmp_path, "one", ["b", "a"]) as folder:
+    with at_work(tmp_path, "one", {"b": 0, "a": 0}) as folder:
         (found,) = launches(tmp_path)
         assert (found.folder, found.study, found.runs) == (folder, "one", {"a", "b"})
     assert launches(tmp_path) == ended(tmp_path) == []
@@ -22,14 +22,14 @@ def test_a_launch_is_known_while_it_is_at_work(tmp_path):
 
 
 def test_a_launch_that_died_is_not_at_work(tmp_path):
-    with at_work(tmp_path, "one", ["a"]) as folder:
+    with at_work(tmp_path, "one", {"a": 0}) as folder:
         os.utime(folder / "heartbeat", (0, 0))
         assert launches(tmp_path) == []
         assert ended(tmp_path) == [folder]
 
 
 def test_cancelling_names_the_runs_to_hand_back(tmp_path):
-    with at_work(tmp_path, "one", ["a", "b"]) as folder:
+    with at_work(tmp_path, "one", {"a": 0, "b": 0}) as folder:
         assert cancelled(folder) is None
         cancel(launches(tmp_path)[0], ["a"])
         assert cancelled(folder) == {"a"}
@@ -41,7 +41,7 @@ def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tin
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
     tasks = [Task(signature(config), config, tries=0) for config in configs]
 
-    with at_work(tmp_path, "one", [task.name for task in tasks]) as folder:
+    with at_work(tmp_path, "one", {task.name: 0 for task in tasks}) as folder:
 
         def stop(rows):
             if rows[-1]["step"] == 1:
@@ -49,7 +49,7 @@ def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tin
 
         report = work(tasks, tmp_path, stop, launch=folder)
     assert report.was_cancelled
-    assert not report.was_interrupted
+    assert report.signal is None
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)
     assert second.num_attempts == 0, "no further run was started"
     assert first.is_done == is_shared

@@ -175,15 +175,16 @@ def test_extending_never_drops_a_seed(folder, cache_dir, capsys, monkeypatch, ha
 
 def test_cancelling_spares_what_another_sweep_wants(folder, tiny, capsys):
     runs_dir, cells = prepared(folder, tiny)
-    assert typed(capsys, "cancel", "prefix_ratio") == (0, "no launch of prefix_ratio is at work")
+    assert typed(capsys, "cancel", "prefix_ratio_test") == (0, "no launch of prefix_ratio_test is at work")
     names = [cell.name for cell in cells]
-    with at_work(runs_dir, "prefix_ratio", names) as ours, at_work(runs_dir, "other", names[:1]) as other:
+    tries = dict.fromkeys(names, 0)
+    with at_work(runs_dir, "prefix_ratio_test", tries) as ours, at_work(runs_dir, "other", {names[0]: 0}) as other:
         with RunFolder(runs_dir, names[0]).claim(cells[0].config):
-            status, shown = typed(capsys, "cancel", "prefix_ratio")
+            status, shown = typed(capsys, "cancel", "prefix_ratio_test")
             assert status == 2
             assert "There is no terminal to ask; say --yes" in shown
             assert cancelled(ours) is None
-            status, shown = typed(capsys, "cancel", "prefix_ratio", "--yes")
+            status, shown = typed(capsys, "cancel", "prefix_ratio_test", "--yes")
         assert status == 0
         assert "1 under way are wanted by another sweep and stay" in shown
         assert cancelled(ours) == set(names[1:])
@@ -224,7 +225,7 @@ def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, 
     Presence(died)
     os.utime(died / "heartbeat", (0, 0))
     freed = (first.stat().st_size + finished.stat().st_size) / 1e6
-    with held.claim(cells[2].config), at_work(runs_dir, "other", [wanted.name]):
+    with held.claim(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
         status, shown = typed(capsys, "prune")
     assert status == 0
     assert shown.endswith("deleted; results are untouched")
@@ -277,6 +278,9 @@ def test_pruning_deletes_code_and_logs_that_nobody_needs(folder, tiny, attempt, 
         return path
 
     needed, unneeded, unfinished = copy("needed"), copy("unneeded"), copy(".partial")
+    for path in (needed, unneeded, unfinished):
+        os.utime(path, (0, 0))
+    fresh = copy("fresh")
     with monkeypatch.context() as other:
         other.setattr(checkpoint, "digest", lambda: digest_of(needed / "aimv2"))
         attempt(RunFolder(runs_dir, cells[1].name), cells[1].config)
@@ -291,11 +295,11 @@ def test_pruning_deletes_code_and_logs_that_nobody_needs(folder, tiny, attempt, 
         return path.parent
 
     young, old = log("young", 6), log("old", 8)
-    with at_work(runs_dir, "other", []):
+    with at_work(runs_dir, "other", {}):
         assert prune(runs_dir).total == 0, "a launch at work may have workers with that code, and their logs"
     freed = prune(runs_dir)
     assert (freed.checkpoints, freed.code, freed.logs) == (0, len("unneeded") + len(".partial"), 1000)
-    assert [path.exists() for path in (needed, unneeded, unfinished)] == [True, False, False]
+    assert [path.exists() for path in (needed, unneeded, unfinished, fresh)] == [True, False, False, True]
     assert [path.exists() for path in (young, old)] == [True, False]
 
 
@@ -303,16 +307,16 @@ def test_pruning_deletes_code_and_logs_that_nobody_needs(folder, tiny, attempt, 
     ("arguments", "message"),
     [
         (["stats"], "unknown command 'stats'. Did you mean 'status'?"),
-        (["status", "nothing"], "sweep 'nothing' was not launched into 'runs' yet; launched there: prefix_ratio"),
+        (["status", "nothing"], "sweep 'nothing' was not launched into 'runs' yet; launched there: prefix_ratio_test"),
         (["status", "--jason"], "unknown flag of status '--jason'. Did you mean '--json'?"),
         (["status", "runs_dri=runs"], "unknown key of status 'runs_dri'. Did you mean 'runs_dir'?"),
         (["status", "runs_dir=nowhere"], "runs_dir='nowhere' is no folder"),
         (["logs"], "which run? Say one."),
         (["logs", "v1-x"], "0 runs in 'runs' begin with 'v1-x'; one is needed"),
-        (["retry"], "which sweep? Say one. Launched into 'runs': prefix_ratio."),
-        (["extend", "prefix_ratio"], "extend by what? Say seeds=8 or samples=40960."),
-        (["extend", "prefix_ratio", "arms=2"], "unknown key of extend 'arms'"),
-        (["extend", "prefix_ratio", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
+        (["retry"], "which sweep? Say one. Launched into 'runs': prefix_ratio_test."),
+        (["extend", "prefix_ratio_test"], "extend by what? Say seeds=8 or samples=40960."),
+        (["extend", "prefix_ratio_test", "arms=2"], "unknown key of extend 'arms'"),
+        (["extend", "prefix_ratio_test", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
         (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
         (["cancel", "prefix_ratio", "--json"], "unknown flag of cancel '--json'"),
     ],

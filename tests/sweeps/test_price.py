@@ -13,7 +13,7 @@ from aimv2.scales import demo
 from aimv2.signature import untrained
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
-from sweeps.price import Price, check_limits, price, read_limits
+from sweeps.price import Price, RunSeconds, check_limits, price, read_limits
 
 
 @pytest.fixture
@@ -21,19 +21,19 @@ def base():
     return with_attention(demo())
 
 
-def seconds(run):
-    return 100.0 if run.budget.samples else 10.0
+def clock(run):
+    return RunSeconds(90.0, 10.0) if run.budget.samples else RunSeconds(0.0, 10.0)
 
 
 def test_runs_cost_what_their_parts_cost_together(base):
     runs = [base, replace(base, seed=1), untrained(base)]
-    cost = price(runs, seconds)
+    cost = price(runs, clock)
     weights = 4 * sum(num_parameters(base).values())
     assert cost.flops == 2 * max_train_flops(base, base.budget.samples)
-    assert (cost.seconds, cost.longest_seconds) == (210.0, 100.0)
+    assert (cost.training_seconds, cost.seconds, cost.longest_seconds) == (180.0, 210.0, 100.0)
     assert cost.weights_bytes == 3 * weights
     assert cost.disk_bytes(num_workers=2) == 3 * weights + 2 * 6 * weights
-    assert price([untrained(base)], seconds).disk_bytes(num_workers=1) == weights, "it keeps no checkpoint"
+    assert price([untrained(base)], clock).disk_bytes(num_workers=1) == weights, "it keeps no checkpoint"
 
 
 def test_a_checkpoint_is_as_large_as_it_is_priced(tiny, tmp_path):
@@ -44,18 +44,18 @@ def test_a_checkpoint_is_as_large_as_it_is_priced(tiny, tmp_path):
     folder = tmp_path / "v1-x" / "attempts" / "0001"
     folder.mkdir(parents=True)
     checkpoint.keep(folder, model, optimizer, checkpoint.Progress())
-    priced = price([tiny], seconds).checkpoint_bytes / 2  # of the two that there are for a moment
+    priced = price([tiny], clock).checkpoint_bytes / 2  # of the two that there are for a moment
     assert priced < (folder / CHECKPOINT).stat().st_size < 1.1 * priced
 
 
 @pytest.mark.parametrize(("num_workers", "wall"), [(1, 210.0), (2, 105.0), (3, 100.0), (100, 100.0)])
 def test_the_wall_clock_waits_for_the_longest_run(base, num_workers, wall):
-    assert price([base, replace(base, seed=1), untrained(base)], seconds).wall_seconds(num_workers) == wall
+    assert price([base, replace(base, seed=1), untrained(base)], clock).wall_seconds(num_workers) == wall
 
 
 def test_a_time_that_is_not_known_is_none(base):
-    cost = price([untrained(base), base], lambda run: 1.0 if not run.budget.samples else None)
-    assert (cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None, None, None)
+    cost = price([untrained(base), base], lambda run: None if run.budget.samples else RunSeconds(0.0, 1.0))
+    assert (cost.training_seconds, cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None,) * 4
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,14 @@ def test_a_limit_that_nothing_or_everything_keeps_is_refused(text, part):
 
 
 def test_a_plan_above_a_limit_is_refused_and_one_below_is_not():
-    cost = Price(flops=10**15, seconds=7200, longest_seconds=3000, weights_bytes=8 * 10**8, checkpoint_bytes=10**8)
+    cost = Price(
+        flops=10**15,
+        training_seconds=6000,
+        seconds=7200,
+        longest_seconds=3000,
+        weights_bytes=8 * 10**8,
+        checkpoint_bytes=10**8,
+    )
     check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
     for limit, times in (("30min", "2"), ("500MB", "2"), ("1e14FLOPs", "10")):
         with pytest.raises(UsageError, match=f"costs {times} times budget={limit}; nothing was started"):

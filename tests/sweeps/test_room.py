@@ -10,7 +10,7 @@ from aimv2.resolve import with_attention
 from aimv2.scales import demo
 from sweeps import cgroup
 from sweeps import room as room_module
-from sweeps.executors import ExecutorConfig
+from sweeps.executors import LocalConfig
 from sweeps.room import available_memory, memory_bytes, num_cores, room, shortage, total_memory
 
 
@@ -42,21 +42,21 @@ def test_cores_memory_or_gpus_decide(base, machine):
 
 def test_more_workers_than_there_is_room_for_are_refused(base, machine):
     machine(cores=2)
-    assert ExecutorConfig(cluster="local").num_workers([base]) == 2
-    assert ExecutorConfig(cluster="debug").num_workers([base]) == 1
+    assert LocalConfig(cluster="local").num_workers([base]) == 2
+    assert LocalConfig(cluster="debug").num_workers([base]) == 1
     with pytest.raises(UsageError, match=r"executor.workers=3 is more than the 2 that this machine's 2 cores"):
-        ExecutorConfig(cluster="local", workers=3).num_workers([base])
+        LocalConfig(cluster="local", workers=3).num_workers([base])
     with pytest.raises(UsageError, match="no run fits this machine: its 2 cores have room for at threads=5"):
-        ExecutorConfig(cluster="local").num_workers([replace(base, threads=5)])
+        LocalConfig(cluster="local").num_workers([replace(base, threads=5)])
     machine(memory=1e8)
     with pytest.raises(UsageError, match=r"its 0.1 GB of memory have room for, .* GB each"):
-        ExecutorConfig(cluster="local").num_workers([base])
+        LocalConfig(cluster="local").num_workers([base])
 
 
 def test_memory_that_others_have_is_waited_for(base, machine):
     needed = memory_bytes(base)
     machine(memory=3.5 * needed, free=0.5 * needed)
-    assert ExecutorConfig(cluster="local").num_workers([base]) == 3, "nothing is refused: it will be free again"
+    assert LocalConfig(cluster="local").num_workers([base]) == 3, "nothing is refused: it will be free again"
     assert "are free: workers wait for more" in shortage([base])
     machine(memory=3.5 * needed, free=needed)
     assert shortage([base]) == ""

@@ -83,7 +83,7 @@ def test_time_left_is_that_of_all_samples_at_the_present_speed(launched, tmp_pat
 def test_a_silent_holder_is_named_and_a_launch_at_work_is_waited_for(launched, tmp_path, attempts):
     silent = time.time() - 60
     os.utime(attempts.folder / "heartbeat", (silent, silent))
-    with at_work(tmp_path, "prefix_ratio", []):
+    with at_work(tmp_path, launched.folder, {}):
         found = {(run.arm, run.seed): run for run in sweep_status(launched, tmp_path).runs}
     assert "no sign of life for 6" in found["uniform", 2].note
     assert found["untrained", 0].note == "waits for a worker"

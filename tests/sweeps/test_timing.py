@@ -35,25 +35,29 @@ def test_a_run_takes_its_training_its_curve_and_its_evaluation(base, monkeypatch
     monkeypatch.setattr(calibrate, "_measured_speed", lambda run: {"images_per_second": 512.0})
     monkeypatch.setattr(timing, "_measured_evaluation", lambda run: EVALUATION)
     points = base.evaluation.curve_points
-    assert run_seconds(base, keep=False) == pytest.approx(20_480 / 512 + points * 100 * 0.001 + 6.0)
+    assert run_seconds(base, keep=False) == pytest.approx((20_480 / 512, points * 100 * 0.001 + 6.0))
     few = replace(base, evaluation=replace(base.evaluation, curve_pairs=10))
-    assert run_seconds(few, keep=False) == pytest.approx(20_480 / 512 + points * 10 * 0.001 + 6.0)
-    assert run_seconds(untrained(base), keep=False) == 6.0
+    assert run_seconds(few, keep=False) == pytest.approx((20_480 / 512, points * 10 * 0.001 + 6.0))
+    assert run_seconds(untrained(base), keep=False) == (0.0, 6.0)
 
 
 def test_what_was_measured_is_measured_once_a_machine_and_shape(tiny, tmp_path, monkeypatch):
     tiny = replace(tiny, data=replace(tiny.data, cache_dir=str(tmp_path)))
     assert known_run_seconds(tiny) is None
     took = run_seconds(tiny, keep=True)
-    assert took > 0
+    assert min(took) > 0
     another_process(monkeypatch)
     other_seed = replace(tiny, seed=5)
     assert run_seconds(other_seed, keep=True) == known_run_seconds(other_seed) == took
-    assert 0 < run_seconds(untrained(tiny), keep=True) < took, "it shares its trained run's evaluation"
+    assert 0 < run_seconds(untrained(tiny), keep=True).evaluation < took.evaluation, (
+        "it shares its trained run's evaluation"
+    )
 
 
 def test_a_dry_run_without_a_cache_keeps_nothing(tiny, tmp_path):
-    assert run_seconds(replace(tiny, data=replace(tiny.data, cache_dir=str(tmp_path / "cache"))), keep=False) > 0
+    assert (
+        run_seconds(replace(tiny, data=replace(tiny.data, cache_dir=str(tmp_path / "cache"))), keep=False) is not None
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -63,7 +67,7 @@ def test_every_kind_of_network_can_be_timed(tiny, tmp_path, name):
         with_attention(replace(tiny, objective=replace(tiny.objective, name=name))),
         data=replace(tiny.data, cache_dir=str(tmp_path)),
     )
-    assert run_seconds(run, keep=False) > 0
+    assert min(run_seconds(run, keep=False)) > 0
 
 
 def test_work_is_counted_as_an_evaluation_does_it(tiny, tmp_path, pairs, monkeypatch):

@@ -1,0 +1,245 @@
+"""SLURM's commands: what is asked of sbatch, squeue and scancel, and what they answer.
+
+Accounting (sacct) is never asked, for clusters without it; what became of a run stands in its folder.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import submitit
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from aimv2.config import CHECKED, RunConfig
+from aimv2.errors import UsageError
+
+TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own give up before
+MAX_REQUEUES = 10**6  # submitit counts a job's ends by time; a run that makes progress may go on for ever
+REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
+KEY_OF = {  # what an answer of sbatch is about, by a word in it
+    "partition": "executor.partition",
+    "account": "executor.account",
+    "qos": "executor.qos",
+    "feature": "executor.constraint",
+    "gres": "executor.gres or executor.gpus_per_node",
+    "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
+    "time limit": "executor.minutes",
+    "array": "executor.workers",
+}
+PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
+
+Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SlurmConfig:
+    """Workers as elements of a job array. What is null is the cluster's to choose.
+
+    Attributes:
+        workers: how many elements; None is one a run.
+        minutes: a job's time limit.
+        signal_seconds: how long before that a worker is told to keep a checkpoint.
+        array_parallelism: elements at work at once, at most.
+        partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node, mem: sbatch's.
+        cpus_per_task: None is a core for each of a run's threads and loader processes.
+        more: any other key of sbatch, by its long name.
+        setup: lines of shell before Python starts.
+    """
+
+    cluster: Literal["slurm"]
+    workers: int | None = Field(default=None, gt=0)
+    minutes: int = Field(gt=0)
+    signal_seconds: int = Field(gt=0)
+    array_parallelism: int = Field(gt=0)
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodelist: str | None = None
+    exclude: str | None = None
+    gres: str | None = None
+    gpus_per_node: int | None = Field(default=None, gt=0)
+    mem: str | None = None
+    cpus_per_task: int | None = Field(default=None, gt=0)
+    more: dict[Key, str | int | bool] = Field(default_factory=dict)
+    setup: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> Literal["cuda", "cpu"]:
+        """What ``device=auto`` comes to on the nodes that are asked for."""
+        asks = self.gpus_per_node is not None or "gpu" in (self.gres or "") or any("gpu" in key for key in self.more)
+        return "cuda" if asks else "cpu"
+
+    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+        """Workers for these runs, if each is to have one."""
+        return self.workers or len(runs)
+
+
+@dataclass(frozen=True)
+class Queued:
+    """An element of an array that is in the queue.
+
+    Attributes:
+        state: SLURM's word, such as ``PENDING``.
+        reason: why it is not at work, such as ``Resources``.
+    """
+
+    job: str
+    state: str
+    reason: str
+
+
+def executor(
+    config: SlurmConfig, run: RunConfig, *, folder: Path, name: str, code: Path, after: str | None = None
+) -> submitit.SlurmExecutor:
+    """submitit's executor for workers that do runs like this one.
+
+    Args:
+        folder: of what submitit writes.
+        name: of the jobs.
+        code: where workers import our packages from.
+        after: an array behind which, however it ends, one job of one core is to run; None is for the array itself.
+    """
+    try:
+        made = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
+    except RuntimeError as error:
+        raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
+    exports = {name: str(run.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    exports |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
+    setup = [*config.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
+    setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    values: dict[str, Any] = {
+        "job_name": name,
+        "time": config.minutes,
+        "cpus_per_task": config.cpus_per_task or run.threads + run.loader.num_workers,
+        "signal_delay_s": config.signal_seconds,
+        "array_parallelism": config.array_parallelism,
+        "setup": setup,
+        "additional_parameters": {"requeue": True} | dict(config.more),
+    }
+    values |= {key: getattr(config, key) for key in PLAIN_KEYS if getattr(config, key) is not None}
+    if after is not None:
+        values |= {"dependency": f"afterany:{after}", "cpus_per_task": 1, "use_srun": False}
+        for key in ("gres", "gpus_per_node", "mem"):
+            values.pop(key, None)
+    made.update_parameters(**values)
+    return made
+
+
+def check(made: submitit.SlurmExecutor) -> None:
+    """Ask SLURM whether it would take such a job; nothing is submitted.
+
+    Raises:
+        UsageError: it would not, and says why.
+    """
+    folder = made.folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "test-only.sh"
+    script.write_text(made._make_submission_file_text("true", "test-only"))
+    try:
+        command("sbatch", "--test-only", str(script))
+    finally:
+        script.unlink()
+
+
+def submit(made: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
+    """Submit one job, or several as one array; gives its id.
+
+    A submission that SLURM has accepted and not answered is withdrawn, and made once more.
+
+    Raises:
+        UsageError: SLURM refuses it, or cannot be reached.
+    """
+    name = made.parameters["job_name"]
+    before = {queued.job for queued in queue(name) or []}
+    for is_last in (False, True):
+        try:
+            # submitit prints what sbatch complains of; we say it in a sentence
+            with _outside_a_job(), contextlib.redirect_stderr(io.StringIO()), made.batch():
+                submitted = [made.submit(job) for job in jobs]
+            return str(submitted[0].job_id).partition("_")[0]
+        except (FailedJobError, FailedSubmissionError) as error:
+            accepted = {queued.job.partition("_")[0] for queued in queue(name) or [] if queued.job not in before}
+            for job in accepted:
+                command("scancel", job)
+            if is_last or not accepted:
+                raise UsageError(_sentence("sbatch", str(error))) from error
+    raise AssertionError("unreachable")
+
+
+def queue(name: str) -> list[Queued] | None:
+    """What is in the queue under a job's name, an entry an element; None if squeue cannot be asked from here."""
+    try:
+        answer = command("squeue", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%r")
+    except UsageError:
+        return None
+    return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]
+
+
+def max_array_size() -> int | None:
+    """Elements that an array may have, if SLURM says."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", command("scontrol", "show", "config"), re.MULTILINE)
+    return int(found[1]) - 1 if found else None  # the largest index is below it
+
+
+def partitions() -> list[str]:
+    """Names of the cluster's."""
+    return command("sinfo", "--noheader", "--format=%R").split()
+
+
+def command(*words: str) -> str:
+    """Run one of SLURM's commands; gives what it prints.
+
+    Raises:
+        UsageError: it is not there, refuses, or does not answer.
+    """
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {words[0]} on this machine; is it a login node of a SLURM cluster?") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"{words[0]} did not answer within {TIMEOUT_SECONDS:.0f} s; try again later") from error
+    except subprocess.CalledProcessError as error:
+        raise UsageError(_sentence(words[0], error.stderr)) from error
+    return done.stdout
+
+
+def _sentence(who: str, answer: str) -> str:
+    """The last thing that a command complains of, and which key it is about."""
+    lines = [found[1] for line in answer.strip().splitlines() if (found := REFUSALS.match(line.strip()))]
+    said = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
+    keys = [key for word, key in KEY_OF.items() if word in said.lower()]
+    hint = f" ({' or '.join(keys)})" if keys else ""
+    if "executor.partition" in keys:
+        hint += _allowed_partitions()
+    return f"SLURM's {who} says: {said}{hint}; nothing was submitted"
+
+
+def _allowed_partitions() -> str:
+    try:
+        return f". Allowed: {', '.join(partitions())}"
+    except UsageError:
+        return ""
+
+
+@contextmanager
+def _outside_a_job() -> Iterator[None]:
+    """Without the variables of a job that this process may be: sbatch would hand them on."""
+    inside = {
+        key: os.environ.pop(key)
+        for key in list(os.environ)
+        if key.startswith(("SLURM_", "SUBMITIT_")) and key != "SLURM_CONF"
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(inside)
