@@ -25,9 +25,9 @@ from aimv2.checks import HELP, checked, key_values
 from aimv2.config import ModelConfig, RunConfig
 from aimv2.cost import encoder_cost
 from aimv2.errors import RunFailedError, UsageError, unknown
+from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder
 from aimv2.resolve import with_attention
-from aimv2.run import hardware
 from aimv2.scales import SCALES
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -99,7 +99,8 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
             raise UsageError(f"cannot read {text!r}: arguments have the form key=value") from error
-        if override.is_sweep_override() or override.is_add() or override.is_delete() or "=" not in text:
+        is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+        if override.is_sweep_override() or not is_plain or "=" not in text:
             raise UsageError(f"cannot use {text!r}: one plain key=value for one run; arms and seeds belong to a sweep")
         key = override.key_or_group
         if key in parsed:

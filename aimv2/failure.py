@@ -1,20 +1,41 @@
 """From an exception to what a run failed of: a cause to group by, and a sentence."""
 
+from pathlib import Path
+
 import torch
 import torch.distributed
 from safetensors import SafetensorError
 
 from aimv2.errors import Cause, RunFailedError, UsageError
 
+# What torch's and the system's messages say: of memory (a loader process is killed by the system when there is none
+# left, and gets a bus error when it is shared memory that is missing), and of a loader process that ended otherwise.
+NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "Cannot allocate memory",
+    "is killed by signal: Killed",
+    "is killed by signal: Bus error",
+)
+NO_LOADER = ("DataLoader worker (pid",)
 
-def cause_of(error: BaseException) -> Cause:
+
+def cause_of(error: BaseException, run: Path | None = None) -> Cause:
+    """What to group a failure under (``aimv2.record.Failure``).
+
+    Args:
+        run: the run's folder, where this process has one: a file that is missing there is the disk's doing, another
+            one is data.
+    """
     if isinstance(error, RunFailedError):
         return error.cause
     if isinstance(error, KeyboardInterrupt):
         return "time"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _says(error, NO_MEMORY):
         return "out of memory"
-    if isinstance(error, OSError | SafetensorError | torch.distributed.DistError):
+    if isinstance(error, FileNotFoundError) and not (run is not None and _lies_in(error.filename, run)):
+        return "data"
+    if isinstance(error, OSError | SafetensorError | torch.distributed.DistError) or _says(error, NO_LOADER):
         return "node"
     return "data" if isinstance(error, UsageError) else "bug"
 
@@ -22,3 +43,17 @@ def cause_of(error: BaseException) -> Cause:
 def sentence_of(error: BaseException) -> str:
     kind = "" if isinstance(error, ValueError | RunFailedError) else f"{type(error).__name__}: "
     return kind + (str(error).splitlines() or [""])[0]
+
+
+def _says(error: BaseException, what: tuple[str, ...]) -> bool:
+    """Whether a RuntimeError, which torch raises for nearly everything, or the system's own error is one of these.
+
+    Of a loader process that was killed torch says by what in the error's cause.
+    """
+    said = f"{error} {error.__cause__}"
+    return isinstance(error, RuntimeError | OSError) and any(part in said for part in what)
+
+
+def _lies_in(filename: object, folder: Path) -> bool:
+    """An error that comes from a loader process has lost the name of its file; loaders read nothing but data."""
+    return isinstance(filename, str | Path) and Path(filename).absolute().is_relative_to(folder.absolute())

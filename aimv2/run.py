@@ -1,7 +1,6 @@
 """One run, start to finish: prepare, train, evaluate, record."""
 
 import contextlib
-import os
 import platform
 import sys
 import traceback
@@ -23,6 +22,7 @@ from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.failure import cause_of, sentence_of
+from aimv2.hardware import hardware
 from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError
 from aimv2.model.encoder_decoder import EncoderDecoder
@@ -63,11 +63,11 @@ def execute(
             except LeaseLostError:
                 raise
             except Exception as error:
-                failure = Failure(cause_of(error), sentence_of(error))
+                failure = Failure(cause_of(error, attempt.run.path), sentence_of(error))
                 attempt.fail(failure, traceback.format_exc())
                 return failure
     except OSError as error:  # the folder itself: nothing can be recorded there
-        return Failure(cause_of(error), sentence_of(error))
+        return Failure(cause_of(error, attempt.run.path), sentence_of(error))
     return None
 
 
@@ -187,18 +187,3 @@ def manifest(
         "parameters": num_parameters(config),
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }
-
-
-@lru_cache
-def hardware(device: str) -> str:
-    """The device's name, as it gives it."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = (
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        )
-        model = next(names, model)
-    return f"{model}, {os.cpu_count()} cores"

@@ -1,7 +1,7 @@
 """What a launch shows: the plan and its price, a live board (or now and then a line), and what failed."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -19,12 +19,12 @@ from aimv2.errors import UsageError
 from aimv2.paths import differences
 from aimv2.record import Failure, State, losses_of
 from aimv2.scales import SCALES
-from sweeps.calibrate import known_images_per_second
 from sweeps.executors import LocalConfig
 from sweeps.plan import Plan
-from sweeps.price import Price, Speed, price
+from sweeps.price import Clock, Price, price
 from sweeps.slurm import SlurmConfig
 from sweeps.status import loss_against_siblings
+from sweeps.timing import known_run_seconds
 
 LINE_SECONDS = 30.0
 MAX_SHOWN_SEEDS = 12
@@ -128,8 +128,8 @@ def described_sweeps(studies: Iterable[Study]) -> str:
     lines = []
     for study in studies:
         configs = [cell.config for cell in study.cells(base)]
-        cost = price(configs, known_images_per_second)
-        takes = "" if cost.seconds is None else f", {duration(cost.seconds)} of training by one worker"
+        cost = price(configs, known_run_seconds)
+        takes = "" if cost.seconds is None else f", {duration(cost.seconds)} by one worker"
         lines += [
             f"  {study.slug}",
             f"    {study.question}",
@@ -139,7 +139,12 @@ def described_sweeps(studies: Iterable[Study]) -> str:
 
 
 def print_plan(
-    console: Console, study: Study, plan: Plan, executor: LocalConfig | SlurmConfig, remaining: list[str], speed: Speed
+    console: Console,
+    study: Study,
+    plan: Plan,
+    executor: LocalConfig | SlurmConfig,
+    remaining: list[str],
+    clock: Clock,
 ) -> None:
     """The study, what each arm changes and costs, what is done and will be skipped, and the price of the rest."""
     console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
@@ -153,44 +158,54 @@ def print_plan(
         if arm in came_to:
             what += f" ({study.label(arm)}; here {came_to[arm]})"
         console.print(f"  {arm}: {what}", soft_wrap=True, markup=False)
-    console.print(_arms_table(study, by_arm, baseline, set(remaining), speed))
+    console.print(_arms_table(study, by_arm, baseline, set(remaining), clock))
     seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
     which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     if remaining:
         configs = plan.configs(remaining)
-        cost = price(configs, speed)
-        console.print(
-            f"price: at most {cost.flops:.2e} training FLOPs, {cost.disk_bytes / 1e6:,.0f} MB;"
-            f" {_time_needed(cost, executor, configs)}",
-            soft_wrap=True,
-        )
+        console.print(_priced(price(configs, clock), executor, configs), soft_wrap=True)
 
 
-def _time_needed(cost: Price, executor: LocalConfig | SlurmConfig, configs: list[RunConfig]) -> str:
+def _priced(cost: Price, executor: LocalConfig | SlurmConfig, configs: list[RunConfig]) -> str:
+    flops, weights = f"price: at most {cost.flops:.2e} training FLOPs", f"{_megabytes(cost.weights_bytes)} of weights"
     try:
         workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
-        return str(error)
+        return f"{flops}; {weights}; {error}"
+    checkpoints = cost.disk_bytes(workers) - cost.weights_bytes
+    disk = weights + (f" and, under way, {_megabytes(checkpoints)} of checkpoints" if checkpoints else "")
+    return f"{flops}; {disk}; {_time_needed(cost, executor, workers)}"
+
+
+def _time_needed(cost: Price, executor: LocalConfig | SlurmConfig, workers: int) -> str:
     who = f"{workers} worker{'s' * (workers > 1)}"
     if isinstance(executor, SlurmConfig):
         return f"{who} of a SLURM array, whose nodes' speed is not known here"
-    if cost.seconds is None:
+    wall = cost.wall_seconds(workers)
+    if wall is None:
         return f"this machine cannot train these models to say how long {who} would take"
-    return f"{duration(cost.seconds / workers)} of training on {who}, and evaluation"
+    longest = ", as long as the longest run" if wall == cost.longest_seconds and workers > 1 else ""
+    return f"{duration(wall)} of training and evaluation on {who}{longest}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
 
 
 def _arms_table(
-    study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], speed: Speed
+    study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], clock: Clock
 ) -> Table:
     """A row an arm: how many runs, the seeds that are done and will be skipped, and what a run costs; marked where that
     is not the baseline's and the study holds it equal."""
     numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
-    table = Table("arm", *(Column(name, justify="right") for name in numbers), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    whole = _costs(baseline, price([baseline], speed))
+    columns = (Column(name, justify="right") for name in numbers)
+    caption = "time: of a run's training and evaluation; MB: of its weights, which are kept"
+    table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+    whole = _costs(baseline, price([baseline], clock))
     for arm, cells in by_arm.items():
-        config, cost = cells[0].config, price([cells[0].config], speed)
+        config, cost = cells[0].config, price([cells[0].config], clock)
         mark = "" if arm == UNTRAINED else _unequal(_costs(config, cost)[study.equal], whole[study.equal])
         marks: dict[Equal, str] = {study.equal: mark}
         table.add_row(
@@ -200,13 +215,13 @@ def _arms_table(
             f"{config.budget.samples:,}" + marks.get("samples", ""),
             f"{cost.flops:.2e}" + marks.get("flops", ""),
             ("unknown" if cost.seconds is None else duration(cost.seconds)) + marks.get("seconds", ""),
-            f"{cost.disk_bytes / 1e6:,.1f}",
+            f"{cost.weights_bytes / 1e6:,.1f}",
         )
     return table
 
 
 def _costs(config: RunConfig, cost: Price) -> dict[Equal, float | None]:
-    return {"samples": config.budget.samples, "flops": cost.flops, "seconds": cost.seconds}
+    return {"samples": config.budget.samples, "flops": cost.flops, "seconds": cost.training_seconds}
 
 
 def _unequal(cost: float | None, baseline: float | None) -> str:
@@ -233,12 +248,12 @@ def _shown_seeds(skipped: list[int], num_cells: int) -> str:
     return f"seed{'s' * (len(skipped) > 1)} {', '.join(map(str, skipped))}"
 
 
-def print_failures(console: Console, plan: Plan) -> bool:
-    """Name each run that failed, and why."""
+def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
+    """Name each of these runs that failed, and why."""
     has_failed = False
     for cell in plan.cells:
         run = plan.runs[cell.name]
-        if not run.is_done:
+        if cell.name in names and not run.is_done:
             has_failed = True
             failure = run.failure() or NEVER_TRIED
             sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"

@@ -91,7 +91,7 @@ class Settling:
                 console.print(f"{len(left)} runs lost their workers and are submitted again, as array {jobs.array}")
                 return
             console.print("workers end before they try a run; their logs lie beside this one")
-        print_failures(console, plan)
+        print_failures(console, plan, {task.name for task in tasks})
         console.print(f"report: {build(launched, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
         end(self.launch)
 

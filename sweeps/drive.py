@@ -83,12 +83,14 @@ def _work(
 ) -> list[WorkerReport]:
     jobs: list[Any] = []
     is_local = executor.cluster == "local"
+    asked_for = time.time()
     try:
         start_workers(executor, tasks, plan.runs_dir, lambda rows: board.update(), jobs, launch)
         while is_local and not all(job.done() for job in jobs):
             board.update()
             time.sleep(POLL_SECONDS)
-        reports = [_report(job, console, is_local=is_local) for job in jobs]
+        wall = time.time() - asked_for
+        reports = [_report(job, console, wall, is_local=is_local) for job in jobs]
         board.update()
     except BaseException:
         if is_local and not stop_workers(jobs):
@@ -102,8 +104,9 @@ def _work(
     return reports
 
 
-def _report(job: Any, console: Console, *, is_local: bool) -> WorkerReport:
-    """What the worker says it did; nothing, if it died without a word."""
+def _report(job: Any, console: Console, wall: float, *, is_local: bool) -> WorkerReport:
+    """What the worker says it did. If it died without a word, that is nothing, in all the time until the others ended:
+    nobody took its place so long."""
     error = job.exception()
     if error is None:
         report: WorkerReport = job.result()
@@ -111,4 +114,4 @@ def _report(job: Any, console: Console, *, is_local: bool) -> WorkerReport:
     if not is_local:
         raise error
     console.print(f"a worker ended early; its log is {job.paths.stderr}", style="red", soft_wrap=True)
-    return WorkerReport()
+    return WorkerReport(seconds=wall)

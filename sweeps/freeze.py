@@ -1,6 +1,7 @@
 """The code that workers run: a copy, made at launch, so that editing while runs wait changes nothing."""
 
 import json
+import os
 import shutil
 import uuid
 from functools import lru_cache
@@ -36,6 +37,7 @@ def freeze(runs_dir: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"{frozen}, the code that workers run, was changed; delete it to have it made again")
+    os.utime(frozen)  # for prune, which leaves alone what was used lately
     return frozen.resolve()
 
 

@@ -13,14 +13,14 @@ from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, write_launched
-from ablations.study import Asked, Cell, Study, asked
+from ablations.study import STEP_TIME, Asked, Cell, Study, asked
 from aimv2.checks import HELP, checked, share, writable_folder
 from aimv2.cli import guarded
 from aimv2.compose import RUN_KEYS, compose, run_config
 from aimv2.config import RunConfig, explain
 from aimv2.errors import UsageError, unknown
 from aimv2.interrupt import Interrupts
-from aimv2.paths import value_at
+from aimv2.paths import replaced, value_at
 from aimv2.scales import SCALES
 from sweeps.board import described_sweeps, print_failures, print_plan
 from sweeps.calibrate import images_per_second, unknown_speed
@@ -29,8 +29,10 @@ from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, LocalConfig
 from sweeps.freeze import freeze
 from sweeps.plan import Plan
-from sweeps.price import Limit, Speed, check_limits, price, read_limits
+from sweeps.price import Clock, Limit, check_limits, price, read_limits
+from sweeps.room import shortage
 from sweeps.slurm import SlurmConfig
+from sweeps.timing import run_seconds
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -44,7 +46,10 @@ sweeps, with their price at scale=demo:
   sweep.seeds=5                seeds 0..4, or a list
   sweep.equal=flops|seconds    what arms have in common with the baseline, instead of samples
   sweep.controls=[]            without the null and the positive control
-  sweep.baseline= sweep.primary_metric= sweep.smallest_difference= sweep.pairing=
+  sweep.baseline= sweep.primary_metric= sweep.smallest_difference= sweep.pairing= sweep.question= sweep.source=
+  sweep.expected.ARM=better    what is expected of an arm in the primary metric: better, worse, equal, or null
+  sweep.claims.CLAIM=[]        without one of the paper's claims; or a list of what must be seen if it holds
+                               (arms and their levels are Python: ablations/NAME.py)
   scale=demo                   the recipe that every arm starts from
   budget.samples=4096          any value of that recipe, by its path
   budget=2h                    refuse a plan above it; s, min, h, d on the wall, FLOPs to EFLOPs, MB to TB
@@ -55,6 +60,9 @@ sweeps, with their price at scale=demo:
   runs_dir=runs reports_dir=reports
   debug=true                   show the traceback of an error
 """
+
+# What a study has and a command line cannot say.
+PYTHON_KEYS = ("sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
 console = Console(highlight=False)
 
@@ -67,14 +75,15 @@ class Launch:
     plan: Plan
     executor: LocalConfig | SlurmConfig
     limits: list[Limit]
-    speed: Speed
+    clock: Clock
     reports_dir: Path
     cache_dir: Path
     is_dry: bool
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Launch; the exit status is 0 when every run is done, 1 when some failed, 2 when it was not possible."""
+    """Launch; the exit status is 0 when every run is done, 1 when some failed, 2 when it was not possible, 130 when it
+    was interrupted."""
     if not arguments or HELP & set(arguments):
         print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
         return 0 if arguments else 2
@@ -86,7 +95,8 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
     """Read, price, run, report.
 
     Args:
-        only: names of the runs to do, of those that the arguments ask for; None does whatever is missing.
+        only: names of the runs to do, of those that the arguments ask for; None does whatever is missing. The exit
+            status speaks of these.
     """
     read_launch = read(arguments)
     plan, runs_dir = read_launch.plan, read_launch.plan.runs_dir
@@ -97,11 +107,11 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         share(runs_dir)
         freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing
     remaining = [name for name in plan.remaining() if only is None or name in only]
-    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.speed)
+    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.clock)
     if read_launch.limits and remaining:
         configs = plan.configs(remaining)
         num_workers = min(read_launch.executor.num_workers(configs), len(remaining))
-        check_limits(read_launch.limits, price(configs, read_launch.speed), num_workers)
+        check_limits(read_launch.limits, price(configs, read_launch.clock), num_workers)
     if read_launch.is_dry:
         return 0
     if remaining:
@@ -112,8 +122,12 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         return 0
     write_launched(runs_dir, read_launch.launched)
     if isinstance(read_launch.executor, LocalConfig):
+        if remaining and (what := shortage(plan.configs(remaining))):
+            console.print(what, soft_wrap=True)
         do_runs(plan, read_launch.executor, console, remaining)
-    has_failed = print_failures(console, plan)
+    has_failed = print_failures(console, plan, remaining)
+    if waiting := set(plan.remaining()) - set(remaining):
+        console.print(f"{len(waiting)} still wait{'s' * (len(waiting) == 1)}; launch the sweep again to have them done")
 
     from analysis.report import build
 
@@ -138,13 +152,16 @@ def read(arguments: Sequence[str]) -> Launch:
     recipe = SCALES[run.scale]()
     _check_change(typed, run, wanted, recipe)
     is_dry = checked("dry_run", bool, values["dry_run"])
+    keep = not is_dry or Path(run.data.cache_dir).is_dir()
     executor = _executor(values["executor"])
     resolved: Callable[[RunConfig], RunConfig] = resolve
-    speed: Speed = partial(images_per_second, keep=not is_dry or Path(run.data.cache_dir).is_dir())
+    speed: Callable[[RunConfig], float | None] = partial(images_per_second, keep=keep)
+    clock: Clock = partial(run_seconds, keep=keep)
     if isinstance(executor, SlurmConfig):
         if wanted.equal == "seconds":
             raise UsageError("sweep.equal=seconds is timed on the launching machine, and SLURM's nodes are others")
-        resolved, speed = partial(resolve, available=executor.device), unknown_speed
+        resolved = partial(resolve, available=executor.device)
+        speed = clock = unknown_speed
     study, base = wanted.of(STUDIES[wanted.slug]), resolved(run)
     cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     launched = Launched(
@@ -153,7 +170,7 @@ def read(arguments: Sequence[str]) -> Launch:
         arguments=tuple(arguments),
     )
     _check_runs(launched)
-    _check_effect(typed, launched, run, recipe, lambda changed: cells_of(resolved(changed)))
+    _check_effect(typed, run, recipe, lambda changed: cells_of(resolved(changed), seeds=wanted.seeds[:1]))
     _check_metric(study, base)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     plan = Plan(launched.folder, launched.cells, runs_dir)
@@ -164,7 +181,7 @@ def read(arguments: Sequence[str]) -> Launch:
         plan=plan,
         executor=executor,
         limits=limits,
-        speed=speed,
+        clock=clock,
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
         cache_dir=Path(base.data.cache_dir),
         is_dry=is_dry,
@@ -183,6 +200,11 @@ def _texts(arguments: Sequence[str], key: str) -> list[str]:
 
 
 def _composed(arguments: Sequence[str]) -> dict[str, Any]:
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        if key.startswith(PYTHON_KEYS):
+            slugs = [slug for slug in _texts(arguments, "sweep") if slug in STUDIES] or ["NAME"]
+            raise UsageError(f"{key} is not set on a command line: arms are Python, in ablations/{slugs[0]}.py")
     return compose(
         arguments,
         defaults={"executor": "local", "sweep": next(iter(STUDIES))},
@@ -215,8 +237,15 @@ def _check_change(typed: Sequence[str], run: RunConfig, wanted: Asked, recipe: R
             raise UsageError(f"{argument} changes nothing: sweep.seeds names the seeds")
         if part in RUN_KEYS and key != "scale" and value_at(run, key) == value_at(recipe, key):
             raise UsageError(f"{argument} changes nothing: scale={run.scale} has that already")
-        if part == "sweep" and name and getattr(wanted, name) == getattr(own, name):
+        if part == "sweep" and name and _at(wanted, name) == _at(own, name):
             raise UsageError(f"{argument} changes nothing: sweep {wanted.slug} has that already")
+
+
+def _at(asked_for: Asked, path: str) -> Any:
+    """The value that ``sweep.<path>`` names."""
+    name, *rest = path.split(".", 1)
+    value = getattr(asked_for, name)
+    return value[rest[0]] if rest else value
 
 
 def _check_runs(launched: Launched) -> None:
@@ -232,21 +261,27 @@ def _check_runs(launched: Launched) -> None:
 
 
 def _check_effect(
-    typed: Sequence[str],
-    launched: Launched,
-    run: RunConfig,
-    recipe: RunConfig,
-    cells_of: Callable[[RunConfig], list[Cell]],
+    typed: Sequence[str], run: RunConfig, recipe: RunConfig, cells_of: Callable[[RunConfig], list[Cell]]
 ) -> None:
-    """Refuse overrides that every arm replaces by its own value; they would be lost without a word."""
-    for part in sorted({argument.partition("=")[0].split(".")[0] for argument in typed} & set(RUN_KEYS) - {"scale"}):
-        these = [argument for argument in typed if argument.partition("=")[0].split(".")[0] == part]
+    """Refuse overrides that every arm replaces by its own value; they would be lost without a word.
+
+    Each is left out by itself, and all of a part together, for one alone may be what another needs.
+
+    Args:
+        cells_of: the study's runs from its base run.
+    """
+    said = {key: text for text in typed if (key := text.partition("=")[0]).split(".")[0] in RUN_KEYS}
+    said.pop("scale", None)
+    parts = [[key for key in said if key.split(".")[0] == part] for part in {key.split(".")[0]: None for key in said}]
+    cells = cells_of(run)
+    for keys in [[key] for key in said] + [part for part in parts if len(part) > 1]:
         try:
-            cells = cells_of(dataclasses.replace(run, **{part: getattr(recipe, part)}))
+            others = cells_of(replaced(run, {key: value_at(recipe, key) for key in keys}))
         except ValueError:
             continue  # without them the run or an arm could not be, so they matter
-        if cells == launched.cells:
-            raise UsageError(f"{' '.join(these)} changes nothing: every arm of the sweep sets its own {part}")
+        if others == cells:
+            what, own = " ".join(said[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].split(".")[0]
+            raise UsageError(f"{what} changes nothing: every arm of the sweep sets its own {own}")
 
 
 def _check_metric(study: Study, base: RunConfig) -> None:
@@ -255,6 +290,10 @@ def _check_metric(study: Study, base: RunConfig) -> None:
 
     if study.primary_metric not in (known := metric_names(base)):
         raise unknown("sweep.primary_metric", study.primary_metric, known)
+    for claim, seen in study.claims.items():
+        for metric in (name for one in seen for name in (one.metric, one.than_metric)):
+            if metric not in (possible := [*known, STEP_TIME]):
+                raise unknown(f"metric of sweep.claims.{claim}", metric, possible)
     absent = not_applicable(base)
     if study.primary_metric in absent:
         reason = absent[study.primary_metric].evaluation

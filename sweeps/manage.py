@@ -36,9 +36,12 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   logs RUN                     what became of a run: its attempts, the end of its metrics and log, its traceback
   retry SWEEP                  failed runs once more, with their causes and what to change
   cancel SWEEP                 hand back what is under way and start no more; asks first, unless --yes
-  extend SWEEP seeds=8         the last launch again with more seeds, or with samples=40960
+  extend SWEEP seeds=8         the last launch again with more seeds, which include those that it had; samples=40960
+                               makes new runs of every arm and seed, since a run is named by what it computes
   replay RUN                   do a finished run again and compare it with its record, step by step
-  prune                        delete checkpoints that nobody will go on from; results stay
+  prune                        delete checkpoints that nobody will go on from and, when no launch is at work, copies
+                               of the code that no checkpoint is of and no launch took for a day, and workers' logs
+                               older than a week; results stay
 
   runs_dir=runs                where runs are kept
   debug=true                   show the traceback of an error
@@ -87,7 +90,12 @@ class Asked:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; the exit status is 0 when it did what was asked, 1 when runs failed, 2 when that cannot be."""
+    """Run a command.
+
+    The exit status is 0 when it did what was asked, 2 when that cannot be, 130 when it was interrupted. 1 is for
+    ``retry`` and ``extend`` when runs failed (again), and for ``replay`` when it differs from the record; ``status``
+    and ``logs`` say what failed and give 0, for they have looked as they were asked to.
+    """
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -199,9 +207,18 @@ def extend_command(asked: Asked) -> int:
     if not more:
         raise UsageError("extend by what? Say seeds=8 or samples=40960.")
 
-    from sweeps.launch import carry_out
+    from sweeps.launch import carry_out, read
 
-    return carry_out(_again(asked, launched, more))
+    again = _again(asked, launched, more)
+    if "samples" in asked.values:
+        console.print("samples= makes new runs; those that there are stay, and are not in this sweep's report any more")
+    had, has = ({cell.seed for cell in one.cells} for one in (launched, read(again).launched))
+    if lost := sorted(had - has):
+        raise UsageError(
+            f"extend {launched.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"
+            f" seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of {', '.join(map(str, sorted(had)))}"
+        )
+    return carry_out(again)
 
 
 def replay_command(asked: Asked) -> int:
@@ -218,7 +235,10 @@ def replay_command(asked: Asked) -> int:
 
 
 def prune_command(asked: Asked) -> int:
-    console.print(f"{prune(asked.runs_dir) / 1e6:,.1f} MB of checkpoints deleted; results are untouched")
+    freed = prune(asked.runs_dir)
+    parts = {"checkpoints": freed.checkpoints, "code": freed.code, "logs": freed.logs}
+    listed = ", ".join(f"{size / 1e6:,.1f} MB of {what}" for what, size in parts.items())
+    console.print(f"{listed} deleted; results are untouched")
     return 0
 
 

@@ -1,4 +1,8 @@
-"""How many runs this machine has room for at once: cores, memory, GPUs."""
+"""How many runs this machine has room for at once: cores, memory, GPUs, of what this process may use of them.
+
+Room is what there is, whoever uses it at present: workers wait for memory that others have as they wait for cores
+(``sweeps/slots.py``), and only what would never fit is refused.
+"""
 
 import os
 from collections.abc import Iterable
@@ -6,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aimv2.config import RunConfig
+from sweeps import cgroup
 
 BYTES_PER_PARAMETER = 16  # a weight, its gradient and AdamW's two moments, in float32
 PROCESS_BYTES = 600_000_000  # of a worker with torch, before it has a model
@@ -27,14 +32,27 @@ def room(runs: Iterable[RunConfig]) -> Room:
     if any(run.device == "cuda" for run in shapes):
         found.append(Room(num_gpus(), f"{num_gpus()} GPUs have room for"))
     else:
-        needed = max(map(memory_bytes, shapes))
-        memory = available_memory()
+        needed, memory = largest_bytes(shapes), total_memory()
         found.append(
-            Room(
-                int(memory // needed), f"{memory / 1e9:.1f} GB of free memory have room for, {needed / 1e9:.1f} GB each"
-            )
+            Room(int(memory // needed), f"{memory / 1e9:.1f} GB of memory have room for, {needed / 1e9:.1f} GB each")
         )
     return min(found, key=lambda one: one.workers)
+
+
+def shortage(runs: Iterable[RunConfig]) -> str:
+    """What workers will have to wait for, as a sentence; empty if there is memory for one of them now."""
+    runs = list(runs)
+    if any(run.device == "cuda" for run in runs):
+        return ""
+    needed, free = largest_bytes(runs), available_memory()
+    if free >= needed:
+        return ""
+    return f"a run needs {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: workers wait for more"
+
+
+def largest_bytes(runs: Iterable[RunConfig]) -> int:
+    """Memory that the largest of these runs takes."""
+    return max(memory_bytes(run) for run in {replace(run, seed=0): None for run in runs})
 
 
 def memory_bytes(run: RunConfig) -> int:
@@ -51,17 +69,32 @@ def memory_bytes(run: RunConfig) -> int:
     )
 
 
+def total_memory() -> int:
+    """Bytes that this process and others of its control group may take in all."""
+    there = _meminfo("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = cgroup.memory_limit()
+    return there if limit is None else min(there, limit)
+
+
 def available_memory() -> int:
-    """Bytes that programs can still take."""
-    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
-        if line.startswith("MemAvailable:"):
+    """Bytes that programs can still take; all there is where the system does not say what is free (macOS)."""
+    free, left = _meminfo("MemAvailable") or total_memory(), cgroup.memory_left()
+    return free if left is None else min(free, left)
+
+
+def _meminfo(name: str) -> int | None:
+    path = Path("/proc/meminfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # macOS does not say what is free
+    return None
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, at least one."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = cgroup.cores()
+    return there if limit is None else max(min(there, int(limit)), 1)
 
 
 def num_gpus() -> int:

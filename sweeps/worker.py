@@ -4,7 +4,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError, file_system_time
 from aimv2.record import Attempt, RunFolder
 from sweeps.launches import SEATLESS, cancelled, worker_of
+from sweeps.room import largest_bytes
 from sweeps.slots import seated
 
 SEAT_POLL_SECONDS = 0.5
@@ -130,12 +133,21 @@ class _Work:
     def until_done(self, *, takes_seats: bool) -> None:
         """Wait for seats, then do every task that is free."""
         while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with seated(self.tasks[0].config) if takes_seats else contextlib.nullcontext(True) as is_seated:
+            with self._seated(takes_seats) as is_seated:
                 self._say_seatless(not is_seated)
                 if is_seated:
                     self._do_all()
                     return
             time.sleep(SEAT_POLL_SECONDS)
+
+    def _seated(self, takes_seats: bool) -> AbstractContextManager[bool]:
+        if not takes_seats:
+            return contextlib.nullcontext(True)
+        return seated(self.tasks[0].config, lambda: self._memory_needed)
+
+    @cached_property
+    def _memory_needed(self) -> int:
+        return largest_bytes(task.config for task in self.tasks)
 
     def _say_seatless(self, is_seatless: bool) -> None:
         """So that others can tell why it does nothing."""

@@ -73,6 +73,17 @@ def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
     return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id)), shards)
 
 
+def labels_alone(config: DataConfig) -> Pairs:
+    """All pairs of the configured sources without their pictures: nothing is drawn, and no cache is read.
+
+    Raises:
+        UsageError: a source's package is not installed.
+    """
+    glyph_labels = [glyph.labels for source in config.sources for glyph in glyphs.SOURCES[source]()]
+    table = pd.DataFrame(glyph_labels)
+    return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id), row=0), {})
+
+
 def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
     """Training and held-out pairs, no concept on both sides.
 

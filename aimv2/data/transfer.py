@@ -4,6 +4,7 @@ import gzip
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,8 @@ VALIDATION_SHARE = 0.2
 FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # of Debian's dataset-fashion-mnist
 FASHION_MNIST_TRAIN = 6000  # images drawn from its 60,000, so that a probe stays short
 FASHION_MNIST_TEST = 2000
+NUM_DIGITS = 1797
+DIGIT_CUTS = (round(0.6 * NUM_DIGITS), round(0.8 * NUM_DIGITS))
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,33 @@ class TransferSet:
     test: Labelled
 
 
+class TaskSize(NamedTuple):
+    """How large a task is: its classes, and the images of each split."""
+
+    num_classes: int
+    train: int
+    validation: int
+    test: int
+
+
 def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
     """Emoji by ``category`` or ``subcategory``, tested on held-out concepts; None where a split would be empty.
 
     Skin-tone variants are left out, or they would be half of everything. Classes that training concepts lack are left
     out too.
     """
+    classes, splits = _emoji_splits(train, held_out, label)
+    if not all(map(len, splits)):
+        return None
+    parts = []
+    for usable in splits:
+        labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
+        parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
+    return TransferSet(f"emoji_{label}", len(classes), *parts)
+
+
+def _emoji_splits(train: Pairs, held_out: Pairs, label: str) -> tuple[list[str], list[Pairs]]:
+    """The classes, and the pairs of the three splits."""
     known, test = (
         pairs.where((pairs.table["source"] == "openmoji") & ~pairs.table["is_variant"]) for pairs in (train, held_out)
     )
@@ -52,14 +76,7 @@ def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
     is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
     fit, validation = known.where(~is_validation), known.where(is_validation)
     classes = sorted(fit.table[label].unique())
-    parts = []
-    for pairs in (fit, validation, test):
-        usable = pairs.where(pairs.table[label].isin(classes))
-        if not len(usable):
-            return None
-        labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
-        parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
-    return TransferSet(f"emoji_{label}", len(classes), *parts)
+    return classes, [pairs.where(pairs.table[label].isin(classes)) for pairs in (fit, validation, test)]
 
 
 def digits() -> TransferSet:
@@ -68,8 +85,9 @@ def digits() -> TransferSet:
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    order = address.generator(seed=0, purpose="digits split").permutation(len(images))
-    cuts = np.split(order, [round(0.6 * len(order)), round(0.8 * len(order))])
+    assert len(images) == NUM_DIGITS, "scikit-learn has other digits now"
+    order = address.generator(seed=0, purpose="digits split").permutation(NUM_DIGITS)
+    cuts = np.split(order, DIGIT_CUTS)
     return TransferSet(
         "digits", 10, *(Labelled(_grey(images[part]), bunch.target[part].astype(np.int64)) for part in cuts)
     )
@@ -77,7 +95,7 @@ def digits() -> TransferSet:
 
 def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     """Fashion-MNIST product photographs, 28 px, a fixed random part of them; None where its files are not installed."""
-    if not (folder / "train-images-idx3-ubyte.gz").exists():
+    if not _has_fashion_mnist(folder):
         return None
     train_images, train_labels = (
         _read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
@@ -106,6 +124,25 @@ def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
     """Every task that this machine has the data for."""
     sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]
     return [task for task in sets if task is not None]
+
+
+def task_sizes(train: Pairs, held_out: Pairs) -> list[TaskSize]:
+    """Of ``transfer_sets``, from the pairs' labels alone: no picture is read."""
+    sizes = []
+    for label in ("subcategory", "category"):
+        classes, splits = _emoji_splits(train, held_out, label)
+        if all(map(len, splits)):
+            sizes.append(TaskSize(len(classes), *map(len, splits)))
+    first, second = DIGIT_CUTS
+    sizes.append(TaskSize(10, first, second - first, NUM_DIGITS - second))
+    if _has_fashion_mnist(FASHION_MNIST_DIR):
+        cut = round((1 - VALIDATION_SHARE) * FASHION_MNIST_TRAIN)
+        sizes.append(TaskSize(10, cut, FASHION_MNIST_TRAIN - cut, FASHION_MNIST_TEST))
+    return sizes
+
+
+def _has_fashion_mnist(folder: Path) -> bool:
+    return (folder / "train-images-idx3-ubyte.gz").exists()
 
 
 def _grey(image_NSS: np.ndarray) -> np.ndarray:

@@ -94,17 +94,19 @@ def held_out_curve(
     shown = held_out.subset(config.evaluation.curve_pairs)
     data = {caption: prepare_pairs(shown, tokenizer, config, caption=caption) for caption in CAPTIONS}
 
-    def measure(model: Network) -> dict[str, float]:
-        if isinstance(model, DualEncoder):
-            image_NS, text_NS = embeddings(model, data["name"], config)
-            return {"held_out_recall": recall(image_NS, text_NS, caption_labels(data["name"].token_NT), k=1)}
-        assert isinstance(model, EncoderDecoder)
-        if objective(config.objective.name).reports[0] == "pixels":
-            return {"held_out_pixel_loss": pixel_loss_at(model, data["name"], 0.5, config)}
-        total = sum((caption_loss(model, part, config) for part in data.values()), NO_LOSS)
-        return {"held_out_caption_loss": total.nats_per_token}
+    return lambda model: curve_value(model, data, config)
 
-    return measure
+
+def curve_value(model: Network, data: Data, config: RunConfig) -> dict[str, float]:
+    """One point of the held-out curve."""
+    if isinstance(model, DualEncoder):
+        image_NS, text_NS = embeddings(model, data["name"], config)
+        return {"held_out_recall": recall(image_NS, text_NS, caption_labels(data["name"].token_NT), k=1)}
+    assert isinstance(model, EncoderDecoder)
+    if objective(config.objective.name).reports[0] == "pixels":
+        return {"held_out_pixel_loss": pixel_loss_at(model, data["name"], 0.5, config)}
+    total = sum((caption_loss(model, part, config) for part in data.values()), NO_LOSS)
+    return {"held_out_caption_loss": total.nats_per_token}
 
 
 def _captions(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:

@@ -101,6 +101,15 @@ def find(folders: Iterable[Path]) -> Checkpoint | None:
     return None
 
 
+def code_of(folder: Path) -> str:
+    """The digest of the code that the attempt's checkpoint was made with; empty if that cannot be read."""
+    try:
+        with safe_open(folder / FILE, "pt") as file:
+            return str(json.loads((file.metadata() or {})["about"])["code"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def remove(folder: Path) -> None:
     """Delete the attempt's checkpoint, if it has one, and what a kill may have left of another."""
     (folder / FILE).unlink(missing_ok=True)

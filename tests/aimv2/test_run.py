@@ -1,13 +1,20 @@
 """A whole run: train, evaluate, record."""
 
 import json
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader, Dataset
 
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.failure import cause_of
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.record import RunFolder
 from aimv2.run import execute
@@ -140,3 +147,70 @@ def test_a_folder_that_fills_up_before_the_first_step_is_handed_back(tiny, tmp_p
     (attempt.folder / "metrics.jsonl").mkdir()  # cannot be opened for writing
     assert execute(attempt, tiny).cause == "node"
     assert run.state() == "new"
+
+
+class Item(Dataset):
+    """A data set whose only item is what a function gives."""
+
+    def __init__(self, give):
+        self.give = give
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, number):
+        return self.give()
+
+
+def too_much():
+    return torch.empty(2**50)
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def left():
+    os._exit(1)
+
+
+def wrong():
+    raise RuntimeError("our own mistake")
+
+
+def missing():
+    return np.memmap("nowhere.tar", mode="r")
+
+
+def loaded(give):
+    """Do it in a loader process, as training reads its batches."""
+    return lambda: next(iter(DataLoader(Item(give), batch_size=None, num_workers=1)))
+
+
+@pytest.mark.parametrize(
+    ("work", "cause"),
+    [
+        (too_much, "out of memory"),
+        (loaded(too_much), "out of memory"),
+        (loaded(killed), "out of memory"),
+        (loaded(left), "node"),
+        (missing, "data"),
+        (loaded(missing), "data"),
+        (loaded(wrong), "bug"),
+        (wrong, "bug"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_what_really_goes_wrong_has_its_cause(tmp_path, monkeypatch, work, cause):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        work()
+    assert cause_of(caught.value, tmp_path / "v1-x") == cause
+
+
+def test_what_is_missing_from_the_runs_own_folder_is_the_disks_doing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        (tmp_path / "v1-x" / "attempts" / "metrics.jsonl").read_text()
+    assert cause_of(caught.value, Path("v1-x")) == "node"
+    assert cause_of(caught.value, Path("v1-y")) == "data"

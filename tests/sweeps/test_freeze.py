@@ -50,9 +50,9 @@ def test_the_copy_has_every_file_but_caches(source, tmp_path):
 def test_code_that_is_the_same_is_copied_once_and_a_launch_keeps_its_own(source, tmp_path):
     runs_dir = tmp_path / "runs"
     first = frozen(runs_dir)
-    made = first.stat().st_ctime_ns
+    made = (first / "aimv2").stat().st_ctime_ns
     assert frozen(runs_dir) == first
-    assert first.stat().st_ctime_ns == made
+    assert (first / "aimv2").stat().st_ctime_ns == made
     (source / "sweeps/worker.py").write_text("raise ImportError\n")
     assert freeze(runs_dir) == first, "the launch goes on with what it began with"
     assert frozen(runs_dir) != first

@@ -1,5 +1,6 @@
 """The launcher as it is typed, and what it leaves."""
 
+import importlib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ SMALL = (
     "evaluation.num_examples=2",
     "sweep.controls=[]",
 )
+SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_metric:caption_loss}"
 
 
 @pytest.fixture
@@ -210,7 +212,27 @@ def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(com
             "unknown sweep.primary_metric 'recall'. Allowed: caption_bits, ",
         ),
         (("sweep.arm=[uniform]",), "unknown key 'sweep.arm'. Did you mean 'sweep.arms'?"),
+        (("sweep.design=ladder",), "sweep.design is not set on a command line: arms are Python, in ablations/prefix_r"),
+        (("sweep.arms.causal=fixed",), "sweep.arms.causal is not set on a command line: arms are Python"),
+        (("sweep.expected.uniform=better",), "sweep.expected.uniform: it is the baseline, with which the others are"),
+        (("sweep.expected.causal=good",), "sweep.expected.causal: Input should be 'better', 'worse' or 'equal'"),
+        (("sweep.claims.prefix=[]",), "unknown key 'sweep.claims.prefix'. Did you mean 'sweep.claims.prefix-beats"),
+        (
+            (f"sweep.claims.prefix-beats-causal=[{SEEN.replace('causal', 'casual')}]",),
+            "unknown arm of sweep.claims.prefix-beats-causal 'casual'. Did you mean 'causal'?",
+        ),
+        (
+            (f"sweep.claims.prefix-beats-causal=[{SEEN.replace('caption_loss', 'recall')}]",),
+            "unknown metric of sweep.claims.prefix-beats-causal 'recall'",
+        ),
+        (("++model.decoder.width=96",), "cannot use '++model.decoder.width=96': one plain key=value"),
+        (("+model.decoder.width=96",), "cannot use '+model.decoder.width=96': one plain key=value"),
+        (
+            ("prefix.law=fixed", "prefix.fraction=0.3", "objective.supervise_eos=true"),
+            "prefix.law=fixed prefix.fraction=0.3 changes nothing: every arm of the sweep sets its own prefix",
+        ),
         (("budget=1s",), "times budget=1s; nothing was started"),
+        (("budget=0s",), "budget=0s: '0s' must be above 0"),
         (("budget=1MB",), "times budget=1MB; nothing was started"),
         (("budget=soon",), "budget=soon: cannot read 'soon'; a number and one of s, min"),
         (("prefix.law=fixed", "prefix.fraction=0.3"), "changes nothing: every arm of the sweep sets its own prefix"),
@@ -237,6 +259,44 @@ def test_bad_input_gets_one_sentence_and_runs_nothing(command, tmp_path, monkeyp
     assert not attempts(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("more", "useless"),
+    [
+        (("objective.pixel_weight=0.1", "objective.supervise_eos=true"), "objective.pixel_weight=0.1"),
+        (("objective.supervise_eos=true", "objective.pixel_weight=0.1"), "objective.pixel_weight=0.1"),
+        (("objective.supervise_eos=true", "model.encoder.width=96"), "model.encoder.width=96"),
+        (("objective.supervise_eos=true",), None),
+    ],
+)
+def test_each_override_must_change_something_by_itself(command, tmp_path, monkeypatch, capsys, more, useless):
+    monkeypatch.chdir(tmp_path)
+    status = launch.main([*command(*more, sweep="loss_weight")[2:], "dry_run=true"])
+    error = capsys.readouterr().err
+    assert status == (0 if useless is None else 2), error
+    if useless is not None:
+        assert f"{useless} changes nothing" in error
+
+
+def test_overrides_reach_what_a_study_says_of_itself(command):
+    said = (
+        "sweep.question='Which?'",
+        "sweep.source=ours",
+        "sweep.expected.causal=better",
+        f"sweep.claims.prefix-beats-causal=[{SEEN}]",
+        "sweep.claims.uniform-prefix-length=[]",
+    )
+    study = launch.read([*command(*said)[2:], "dry_run=true"]).launched.study
+    assert (study.question, study.source, study.expected["causal"]) == ("Which?", "ours", "better")
+    (seen,) = study.claims["prefix-beats-causal"]
+    assert (seen.arm, seen.relation, seen.than_arm) == ("causal", "worse", "uniform")
+    assert "uniform-prefix-length" not in study.claims
+
+
+@pytest.mark.parametrize("slug", STUDIES)
+def test_a_study_lies_where_its_arms_are_said_to_be(slug):
+    assert STUDIES[slug] is importlib.import_module(f"ablations.{slug}").STUDY
+
+
 def test_an_unknown_sweep_is_named(tmp_path):
     for arguments, message in (
         (["sweep=prefix"], "unknown sweep 'prefix'. Did you mean 'prefix_ratio'?"),
@@ -252,9 +312,9 @@ def test_an_unknown_sweep_is_named(tmp_path):
 def test_a_missing_data_package_stops_the_launch_before_any_run(tmp_path):
     """The package is hidden from the launcher by a module of its name that cannot be imported."""
     (tmp_path / "fonticon_mdi7.py").write_text("raise ImportError('hidden')")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(LAUNCH.parents[1])])}
     refused = subprocess.run(
-        [sys.executable, str(LAUNCH), "sweep=prefix_ratio", *SMALL, "data.sources=[material]"],
+        [sys.executable, str(LAUNCH), "sweep=prefix_ratio", "data.sources=[material]"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert refused.returncode == 2

@@ -2,13 +2,19 @@
 
 import json
 import os
+import re
+import time
 
 import pytest
 
 from ablations.launched import Launched, write_launched
 from ablations.prefix_ratio import STUDY
+from aimv2.code import digest_of
 from aimv2.lease import Presence
-from aimv2.record import Failure, RunFolder
+from aimv2.model.network import build
+from aimv2.record import CHECKPOINT, Failure, Metric, RunFolder
+from aimv2.training import checkpoint
+from aimv2.training.optimizer import build_optimizer
 from sweeps import launch, manage
 from sweeps.launches import at_work, cancelled
 from sweeps.prune import prune
@@ -102,6 +108,71 @@ def prepared(folder, tiny):
     return runs_dir, cells
 
 
+def launched_without_running(cache_dir, runs_dir, *more):
+    """A launch's record as the launcher writes it; its runs were all left for others to do."""
+    small = [one for one in SMALL if not one.startswith("budget.")] + ["budget.samples=64"]
+    arguments = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *small, *more]
+    found = launch.read(arguments)
+    write_launched(runs_dir, found.launched)
+    return found.launched.cells
+
+
+def test_retry_speaks_of_what_it_retried(folder, cache_dir, capsys, monkeypatch):
+    """One run failed and is done now; another waits, which is no failure."""
+    cells = launched_without_running(cache_dir, folder / "runs", "sweep.arms=[uniform]", "sweep.seeds=2")
+    failed = RunFolder(folder / "runs", cells[0].name)
+    with failed.claim(cells[0].config) as attempt:
+        attempt.fail(Failure("node", "the disk was full"), "")
+
+    def do_runs(plan, executor, console, names):
+        assert list(names) == [cells[0].name]
+        with failed.claim(cells[0].config) as attempt:
+            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")}, train_flops=0, train_seconds=1.0)
+
+    monkeypatch.setattr(launch, "do_runs", do_runs)
+    monkeypatch.setattr(launch, "prepare_data", lambda plan: None)
+    monkeypatch.setattr("analysis.report.build", lambda *args: "nowhere")
+    status, shown = typed(capsys, "retry", "prefix_ratio")
+    assert status == 0, shown
+    assert "3 still wait; launch the sweep again to have them done" in shown
+    assert "no worker tried it" not in shown
+
+    monkeypatch.setattr(launch, "do_runs", lambda *args: None)
+    with RunFolder(folder / "runs", cells[1].name).claim(cells[1].config) as attempt:
+        attempt.fail(Failure("node", "the disk was full"), "")
+    status, shown = typed(capsys, "retry", "prefix_ratio")
+    assert status == 1, shown
+    assert "2 still wait" in shown
+
+
+@pytest.mark.parametrize(
+    ("had", "asked", "lost"),
+    [
+        ("sweep.seeds=8", "seeds=2", "seeds=2 would leave out what there is: seeds 2, 3, 4, 5, 6, 7 of 0, 1, 2,"),
+        ("sweep.seeds=[3,4,5]", "seeds=5", "seeds=5 would leave out what there is: seed 5 of 3, 4, 5"),
+        ("sweep.seeds=2", "seeds=[1,2,3]", "seeds=[1,2,3] would leave out what there is: seed 0 of 0, 1"),
+        ("sweep.seeds=2", "seeds=some", "some must be a number of seeds"),
+        ("sweep.seeds=[3,5]", "seeds=8", None),
+        ("sweep.seeds=[3,5]", "seeds=[3,4,5]", None),
+        ("sweep.seeds=2", "samples=128", None),
+    ],
+)
+def test_extending_never_drops_a_seed(folder, cache_dir, capsys, monkeypatch, had, asked, lost):
+    launched_without_running(cache_dir, folder / "runs", "sweep.arms=[uniform]", had)
+    record = folder / "runs" / "studies" / "prefix_ratio.json"
+    before = record.read_bytes()
+    launches = []
+    monkeypatch.setattr(launch, "carry_out", lambda arguments: launches.append(arguments) or 0)
+    status, shown = typed(capsys, "extend", "prefix_ratio", asked)
+    assert record.read_bytes() == before
+    if lost is None:
+        assert (status, len(launches)) == (0, 1)
+        assert ("samples= makes new runs" in shown) == asked.startswith("samples")
+    else:
+        assert (status, launches) == (2, [])
+        assert lost in shown
+
+
 def test_cancelling_spares_what_another_sweep_wants(folder, tiny, capsys):
     runs_dir, cells = prepared(folder, tiny)
     assert typed(capsys, "cancel", "prefix_ratio_test") == (0, "no launch of prefix_ratio_test is at work")
@@ -120,31 +191,116 @@ def test_cancelling_spares_what_another_sweep_wants(folder, tiny, capsys):
         assert cancelled(other) is None
 
 
-def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, capsys):
-    runs_dir, cells = prepared(folder, tiny)
-    done, stopped, held = (RunFolder(runs_dir, cell.name) for cell in cells[:3])
+@pytest.fixture
+def attempt(tiny):
+    """Make an attempt at a run that leaves a checkpoint; gives its path."""
+    model = build(tiny)
+    optimizer = build_optimizer(model, tiny.optimizer)
 
-    def attempt(run, cell, *, end):
-        taken = run.claim(cell.config)
+    def make(run, config, *, end=lambda taken: None):
+        taken = run.claim(config)
         with taken:
-            (taken.folder / "checkpoint.safetensors").write_bytes(b"x" * 1000)
+            taken.write_rows([{"step": 0}])
+            checkpoint.keep(taken.folder, model, optimizer, checkpoint.Progress())
             end(taken)
-        return taken.folder / "checkpoint.safetensors"
+        return taken.folder / CHECKPOINT
 
-    first = attempt(stopped, cells[1], end=lambda taken: None)
-    second = attempt(stopped, cells[1], end=lambda taken: None)
-    finished = attempt(done, cells[0], end=lambda taken: taken.publish({}, train_flops=0))
-    failed = attempt(held, cells[2], end=lambda taken: taken.fail(Failure("bug", "x"), ""))
+    return make
+
+
+def pruned_of(shown):
+    """Megabytes of checkpoints, code and logs, from what the command says."""
+    return [float(number) for number in re.findall(r"([0-9.]+) MB of", shown)]
+
+
+def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, attempt, capsys):
+    runs_dir, cells = prepared(folder, tiny)
+    done, stopped, held, wanted = (RunFolder(runs_dir, cell.name) for cell in cells[:4])
+    first, second = attempt(stopped, cells[1].config), attempt(stopped, cells[1].config)
+    finished = attempt(done, cells[0].config, end=lambda taken: taken.publish({}, train_flops=0))
+    failed = attempt(held, cells[2].config, end=lambda taken: taken.fail(Failure("bug", "x"), ""))
+    older, newer = attempt(wanted, cells[3].config), attempt(wanted, cells[3].config)
     died = runs_dir / "launches" / "died"
     died.mkdir(parents=True)
     Presence(died)
     os.utime(died / "heartbeat", (0, 0))
-    with held.claim(cells[2].config):
-        assert typed(capsys, "prune") == (0, "0.0 MB of checkpoints deleted; results are untouched")
+    freed = (first.stat().st_size + finished.stat().st_size) / 1e6
+    with held.claim(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
+        status, shown = typed(capsys, "prune")
+    assert status == 0
+    assert shown.endswith("deleted; results are untouched")
+    assert pruned_of(shown) == pytest.approx([freed, 0, 0], abs=0.06)
     assert [path.exists() for path in (first, second, finished, failed)] == [False, True, False, True]
+    assert older.exists()
+    assert newer.exists()
     assert done.is_done
     assert not died.exists()
-    assert prune(runs_dir) == 0
+    assert prune(runs_dir).checkpoints > 0, "now nobody is at work on the others"
+    assert [path.exists() for path in (second, failed, older, newer)] == [True, True, False, True]
+    assert prune(runs_dir).total == 0
+
+
+def test_pruning_keeps_the_checkpoint_that_the_next_attempt_will_use(folder, tiny, attempt, monkeypatch):
+    """The newest is broken and the one before it is of other code; the first of the run is what there is to go on."""
+    runs_dir, cells = prepared(folder, tiny)
+    run, config = RunFolder(runs_dir, cells[1].name), cells[1].config
+    usable = attempt(run, config)
+    with monkeypatch.context() as other:
+        other.setattr(checkpoint, "digest", lambda: "other code")
+        foreign = attempt(run, config)
+    broken = attempt(run, config)
+    broken.write_bytes(broken.read_bytes()[:-8] + b"********")
+    prune(runs_dir)
+    assert [path.exists() for path in (usable, foreign, broken)] == [True, False, False]
+    with run.claim(config) as taken:
+        assert checkpoint.find(taken.earlier()).attempt == 1
+
+
+def test_pruning_keeps_all_checkpoints_of_a_run_that_this_code_can_go_on_from_with_none(
+    folder, tiny, attempt, monkeypatch
+):
+    runs_dir, cells = prepared(folder, tiny)
+    run = RunFolder(runs_dir, cells[1].name)
+    with monkeypatch.context() as other:
+        other.setattr(checkpoint, "digest", lambda: "other code")
+        foreign = [attempt(run, cells[1].config) for _ in range(2)]
+    assert prune(runs_dir).total == 0
+    assert all(path.exists() for path in foreign)
+
+
+def test_pruning_deletes_code_and_logs_that_nobody_needs(folder, tiny, attempt, monkeypatch):
+    runs_dir, cells = prepared(folder, tiny)
+
+    def copy(content):
+        path = runs_dir / "code" / content
+        (path / "aimv2").mkdir(parents=True)
+        (path / "aimv2" / "run.py").write_text(content)
+        return path
+
+    needed, unneeded, unfinished = copy("needed"), copy("unneeded"), copy(".partial")
+    for path in (needed, unneeded, unfinished):
+        os.utime(path, (0, 0))
+    fresh = copy("fresh")
+    with monkeypatch.context() as other:
+        other.setattr(checkpoint, "digest", lambda: digest_of(needed / "aimv2"))
+        attempt(RunFolder(runs_dir, cells[1].name), cells[1].config)
+
+    def log(name, days):
+        path = runs_dir / "workers" / name / "123"
+        path.mkdir(parents=True)
+        (path / "123_0_log.err").write_text("x" * 1000)
+        then = time.time() - 86400 * days
+        for one in (path / "123_0_log.err", path, path.parent):
+            os.utime(one, (then, then))
+        return path.parent
+
+    young, old = log("young", 6), log("old", 8)
+    with at_work(runs_dir, "other", {}):
+        assert prune(runs_dir).total == 0, "a launch at work may have workers with that code, and their logs"
+    freed = prune(runs_dir)
+    assert (freed.checkpoints, freed.code, freed.logs) == (0, len("unneeded") + len(".partial"), 1000)
+    assert [path.exists() for path in (needed, unneeded, unfinished, fresh)] == [True, False, False, True]
+    assert [path.exists() for path in (young, old)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from aimv2.data import transfer
-from aimv2.data.pairs import concept_position
+from aimv2.data.pairs import concept_position, labels_alone, split
 from aimv2.errors import UsageError
 
 
@@ -73,3 +73,13 @@ def test_a_broken_file_is_named(fashion, content):
     (fashion / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
     with pytest.raises(UsageError, match="train-labels"):
         transfer.fashion_mnist(fashion)
+
+
+def test_sizes_are_known_without_a_picture(pairs, tiny, fashion, monkeypatch):
+    train, held_out, _ = pairs
+    tasks = [transfer.emoji(train, held_out, label) for label in ("subcategory", "category")] + [transfer.digits()]
+    expected = [(task.num_classes, len(task.train), len(task.validation), len(task.test)) for task in tasks]
+    monkeypatch.setattr(transfer, "FASHION_MNIST_DIR", fashion)
+    *sizes, fashion_size = transfer.task_sizes(*split(labels_alone(tiny.data), tiny.data.held_out_fraction))
+    assert sizes == expected
+    assert fashion_size == (10, 4800, 1200, 2000)

@@ -1,0 +1,86 @@
+"""What this process's control groups let it use: the limits of a container, or of a SLURM job with ``--mem``.
+
+Both versions of Linux's interface are read; where there is neither, nothing limits. A group's limit binds those within
+it, so the smallest of a group and all around it counts.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+UNLIMITED = 1 << 60  # bytes: version 1 says "no limit" as the largest multiple of a page
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Bytes that the group may use in all; None without a limit.
+
+    Args:
+        root: of the file system that has ``proc`` and ``sys``.
+    """
+    return min((limit for _, limit in _memory_groups(root)), default=None)
+
+
+def memory_left(root: Path = Path("/")) -> int | None:
+    """Bytes that the group may still take; None without a limit. What the kernel keeps of files and would give back
+    counts as free."""
+    left = []
+    for folder, limit in _memory_groups(root):
+        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
+        left.append(max(limit - used + _cached(folder), 0))
+    return min(left, default=None)
+
+
+def cores(root: Path = Path("/")) -> float | None:
+    """Cores' worth of time that the group may take; None without a limit."""
+    found = []
+    for folder in _groups(root, "cpu"):
+        quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+        if (folder / "cpu.max").exists():  # "200000 100000", or "max 100000"
+            quota, period = (int(text) if text.isdecimal() else None for text in _text(folder / "cpu.max").split())
+        if quota and period and quota > 0:  # version 1 says "no limit" as -1
+            found.append(quota / period)
+    return min(found, default=None)
+
+
+def _memory_groups(root: Path) -> Iterator[tuple[Path, int]]:
+    """Groups that have a limit, with it."""
+    for folder in _groups(root, "memory"):
+        limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+        if limit is not None and limit < UNLIMITED:
+            yield folder, limit
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the process's group and of those around it, in both versions."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and controller not in controllers.split(","):
+            continue
+        mounts = [""] if number == "0" else [controllers, controller]
+        mount = next((found for name in mounts if (found := root / "sys/fs/cgroup" / name).is_dir()), None)
+        if mount is None:
+            continue
+        folder = mount / path.lstrip("/")
+        if ".." in folder.parts or not folder.is_dir():  # the path is the host's, and the container sees its own group
+            folder = mount
+        yield folder
+        while folder != mount:
+            folder = folder.parent
+            yield folder
+
+
+def _cached(folder: Path) -> int:
+    """Bytes of files that the kernel keeps in memory and has not used lately."""
+    values = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+    return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.lstrip("-").isdecimal() else None  # "max" is no limit
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""
