@@ -17,7 +17,7 @@ from ablations.study import CONTROLS, NULL_SEED, PROBE, STEP_TIME, UNTRAINED, St
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import prepare
 from aimv2.errors import UsageError
-from aimv2.evaluation.evaluate import not_applicable
+from aimv2.evaluation.metrics import not_applicable
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.paths import differences, replaced, value_at
