@@ -320,6 +320,19 @@ def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
     assert read_launched(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == launched
 
 
+@pytest.mark.parametrize("baseline", ["uniform", "causal"])
+def test_a_record_from_before_a_key_could_be_asked_for_is_read(study, tiny, tmp_path, baseline):
+    study = replace(asked(study), baseline=baseline).of(study)
+    launched = Launched(study=study, cells=study.cells(tiny), arguments=())
+    write_launched(tmp_path, launched)
+    (path,) = tmp_path.rglob("prefix_ratio*.json")
+    record = json.loads(path.read_text())
+    for key in ("question", "source", "expected", "claims"):
+        del record["sweep"][key]
+    path.write_text(json.dumps(record))
+    assert read_launched(tmp_path, path.stem, STUDIES) == launched
+
+
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])
 def test_a_broken_record_of_a_launch_is_named(study, tiny, tmp_path, broken):
     write_launched(tmp_path, Launched(study=study, cells=study.cells(tiny), arguments=()))
