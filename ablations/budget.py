@@ -45,6 +45,6 @@ def flops_per_sample(run: RunConfig) -> float:
 def max_train_flops(run: RunConfig, samples: int) -> int:
     """Training FLOPs of so many samples if every caption filled its T tokens: what can be said before they are read."""
     from aimv2.cost import train_flops
-    from aimv2.objectives import objective  # which loads torch
+    from aimv2.objectives import objective
 
     return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)

@@ -85,9 +85,11 @@ def load_launched(path: Path, studies: Mapping[str, Study]) -> Launched:
     """
     recorded = read_json(path)
     try:
-        asked_for = TypeAdapter(Asked).validate_python(recorded["sweep"])
+        study = studies[recorded["sweep"]["slug"]]
+        # A record is older than what could not be asked for then, which was the study's own.
+        asked_for = TypeAdapter(Asked).validate_python(dataclasses.asdict(asked(study)) | recorded["sweep"])
         return Launched(
-            study=asked_for.of(studies[asked_for.slug]),
+            study=asked_for.of(study),
             cells=_cells(recorded),
             arguments=tuple(recorded["arguments"]),
         )

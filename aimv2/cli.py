@@ -184,12 +184,11 @@ def _print_usage(usage: str) -> int:
 
 def _cost_table(config: RunConfig, parts: "list[Part]") -> Table:
     from aimv2.cost import forward_flops, train_flops
-    from aimv2.model.network import parameters_by_module
 
-    parameters, tokens = parameters_by_module(config, [part.module for part in parts]), config.model.max_text_tokens
+    tokens = config.model.max_text_tokens
     rows = [
         (
-            parameters[part.module],
+            part.parameters,
             forward_flops([part], 1, tokens),
             part.attention,
             part.useful_attention,

@@ -1,4 +1,5 @@
-"""What a run costs, in closed form. A multiply and an add are 2 FLOPs; norms, activations and softmax are left out.
+"""What a run costs and how large it is, in closed form. A multiply and an add are 2 FLOPs; norms, activations and
+softmax are left out.
 
 Letters: I patches, T caption tokens, D encoder width, E decoder or text width, F FFN hidden, P values in a patch, S
 width of a shared space, B images in a batch, L positions.
@@ -19,7 +20,8 @@ class Part:
     """FLOPs of one part in a forward pass, and what it keeps for the backward pass.
 
     Attributes:
-        module: dotted name of the part in the run's network; its weights are those that no part within it has.
+        module: dotted name of the part in the run's network.
+        parameters: of the module, but for what other parts within it have.
         products: with weights (and of similarities), per image.
         attention: scores and mixing as they are computed, every query with every key, per image.
         useful_attention: of these, what the mask lets through, in the mean over prefix lengths.
@@ -32,6 +34,7 @@ class Part:
 
     name: str
     module: str
+    parameters: int
     products: float
     attention: float = 0
     useful_attention: float = 0
@@ -60,10 +63,18 @@ def train_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
     return round(sum(part.train(num_images, num_tokens) for part in parts))
 
 
+def num_parameters(parts: Iterable[Part]) -> int:
+    """Of all parts together."""
+    return sum(part.parameters for part in parts)
+
+
 def encoder_cost(config: RunConfig) -> Part:
     """Patch embedding and blocks."""
     model, encoder = config.model, config.model.encoder
     embed = 2 * model.num_patches * model.patch_dim * encoder.width
+    parameters = (model.patch_dim + 1) * encoder.width + _norm_parameters(encoder)
+    if encoder.positions == "learned":
+        parameters += model.num_patches * encoder.width
     # Kept besides the blocks': the image, and what the norms of patches and of features keep.
     kept = 3 * model.image_px**2 + 2 * model.num_patches * _kept_by_norm(encoder)
     return _stack(
@@ -72,6 +83,7 @@ def encoder_cost(config: RunConfig) -> Part:
         encoder,
         model.num_patches,
         useful_share=visible_share(config),
+        parameters=parameters,
         products=embed,
         of_input=embed,
         kept=kept,
@@ -80,28 +92,35 @@ def encoder_cost(config: RunConfig) -> Part:
 
 
 def decoder_cost(
-    config: RunConfig, name: str, module: str, *, reads_text: bool, parallel_fraction: float = 0.0
+    config: RunConfig, name: str, module: str, *, reads_text: bool, parallel_fraction: float | None = None
 ) -> Part:
     """Projection of the image features and blocks over them and, if it reads text, BOS and T tokens.
 
     Args:
-        parallel_fraction: share of the captions whose positions see each other both ways.
+        parallel_fraction: share of the captions whose positions see each other both ways; None is a decoder that
+            cannot do that.
     """
     model = config.model
     patches, D, E = model.num_patches, model.encoder.width, model.decoder.width
     length = patches + (1 + model.max_text_tokens if reads_text else 0)
     causal = length * (length + 1) / 2
     text = length - patches
-    seen = causal + parallel_fraction * text * (text - 1) / 2
+    seen = causal + (parallel_fraction or 0) * text * (text - 1) / 2
+    parameters = (D + 1) * E + (model.vocab_size + 1 + text) * E * reads_text
+    if model.decoder.image_positions:
+        parameters += patches * E
+    if parallel_fraction is not None:
+        parameters += E
     return _stack(
         name,
         module,
         model.decoder,
         length,
         useful_share=seen / length**2,
+        parameters=parameters,
         products=2 * patches * D * E,
         kept=length * _kept_by_norm(model.decoder),
-        has_mask=parallel_fraction > 0 or (reads_text and model.decoder.order == "text_first"),
+        has_mask=bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first"),
     )
 
 
@@ -109,13 +128,15 @@ def pixel_head_cost(config: RunConfig, module: str) -> Part:
     model = config.model
     patches, E, P = model.num_patches, model.decoder.width, model.patch_dim
     # Kept: the differences between predictions and targets; the states are kept by the norm.
-    return Part(name="pixel head", module=module, products=2 * patches * E * P, kept=patches * P)
+    return Part(name="pixel head", module=module, parameters=E * P, products=2 * patches * E * P, kept=patches * P)
 
 
 def text_head_cost(config: RunConfig, module: str) -> Part:
     model = config.model
     E, V = model.decoder.width, model.vocab_size
-    return Part(name="text head", module=module, products=0, per_token=2 * E * V, kept_per_token=E + V)
+    return Part(
+        name="text head", module=module, parameters=E * V, products=0, per_token=2 * E * V, kept_per_token=E + V
+    )
 
 
 def image_head_cost(config: RunConfig) -> Part:
@@ -126,6 +147,7 @@ def image_head_cost(config: RunConfig) -> Part:
     return Part(
         name="image head",
         module="image_head",
+        parameters=D + 3 * D * D + D + D * S,
         products=2 * (2 * patches * D * D + D * D + D * S),
         attention=attention,
         useful_attention=attention,
@@ -142,16 +164,17 @@ def text_tower_cost(config: RunConfig) -> Part:
         stack,
         length,
         useful_share=(length + 1) / (2 * length),
+        parameters=(config.model.vocab_size + length + embed_dim) * stack.width,
         products=2 * stack.width * embed_dim,
         kept=2 * stack.width + 2 * embed_dim,
         has_mask=False,
     )
 
 
-def similarity_cost(config: RunConfig) -> Part:
-    """Every image of a batch with every text."""
+def similarity_cost(config: RunConfig, *, has_bias: bool) -> Part:
+    """Every image of a batch with every text; a learned scale, and a learned bias or none."""
     B, S = config.budget.batch_size, config.model.tower.embed_dim
-    return Part(name="similarity", module="similarity", products=2 * B * S, kept=2 * B)
+    return Part(name="similarity", module="similarity", parameters=1 + has_bias, products=2 * B * S, kept=2 * B)
 
 
 def visible_share(config: RunConfig) -> float:
@@ -175,12 +198,13 @@ def _stack(
     length: int,
     *,
     useful_share: float,
+    parameters: int,
     products: float,
     kept: float,
     has_mask: bool,
     of_input: float = 0,
 ) -> Part:
-    """A stack of blocks, and what is given besides."""
+    """A stack of blocks with the norm after it, and what is given besides."""
     D, F = config.width, config.ffn_hidden
     is_gated = config.ffn == "swiglu"
     weights = 4 * D**2 + (3 if is_gated else 2) * D * F
@@ -193,12 +217,17 @@ def _stack(
     return Part(
         name=name,
         module=module,
+        parameters=parameters + config.depth * (weights + 2 * _norm_parameters(config)) + _norm_parameters(config),
         products=products + config.depth * 2 * length * weights,
         attention=attention,
         useful_attention=attention * useful_share,
         of_input=of_input,
         kept=kept + config.depth * by_block,
     )
+
+
+def _norm_parameters(config: TransformerConfig) -> int:
+    return (1 if config.norm == "rms" else 2) * config.width
 
 
 def _kept_by_norm(config: TransformerConfig) -> int:

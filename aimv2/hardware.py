@@ -1,9 +1,22 @@
-"""What a run computes on, as it calls itself. torch is loaded for a GPU alone."""
+"""What a run computes on. torch, which takes seconds to load, is asked where there may be a GPU."""
 
 import os
 import platform
+import sys
 from functools import lru_cache
 from pathlib import Path
+
+# What drivers of a GPU make on Linux: NVIDIA's, Jetson's, WSL's, AMD's.
+DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-ctrl", "/dev/dxg", "/dev/kfd")
+
+
+def has_cuda(drivers: tuple[str, ...] = DRIVERS) -> bool:
+    """Whether torch sees a CUDA device here."""
+    if "torch" not in sys.modules and sys.platform == "linux" and not any(map(os.path.exists, drivers)):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @lru_cache

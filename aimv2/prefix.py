@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.special import betainc
 
 from aimv2 import address
 
@@ -87,6 +86,8 @@ class PrefixLaw:
         elif self.fraction is not None:
             below_full[prefix_len_at(self.fraction, num_patches) - 1] = 1
         elif self.alpha is not None and self.beta is not None:
+            from scipy.special import betainc  # here, for studies load fast
+
             below_full[:] = np.diff(betainc(self.alpha, self.beta, np.linspace(0, 1, num_patches)))
         elif self.low is not None and self.high is not None:
             first, last = (prefix_len_at(fraction, num_patches) for fraction in (self.low, self.high))

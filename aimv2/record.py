@@ -23,14 +23,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from aimv2.config import RunConfig, to_dict
 from aimv2.errors import Cause, UsageError
 from aimv2.lease import Clock, Lease, LeaseLostError, claim, host_time, is_held, latest_attempt
 from aimv2.signature import signature
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LAYOUT_VERSION = 1
 
@@ -165,17 +166,23 @@ class RunFolder:
         """A file of the attempt that made the result."""
         return self.path / "attempts" / f"{self.result()['attempt']:04d}" / name
 
-    def metrics(self) -> pd.DataFrame:
+    def metrics(self) -> "pd.DataFrame":
         """A row per step: ``step``, ``samples``, ``train_flops``, ``seconds`` and whatever was measured then."""
+        import pandas as pd  # here, for it takes longer to load than to look at a thousand runs
+
         path = self.file("metrics.parquet")
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read; delete {self.path} to have the run done again") from error
 
+    def measured(self) -> Path | None:
+        """The attempt that made the result, or else the latest one so far; None before there is any."""
+        return self.file("") if self.is_done else latest_attempt(self.path)
+
     def rows(self) -> list[dict[str, Any]]:
-        """What the attempt that made the result measured, or else the latest one so far."""
-        attempt = self.file("") if self.is_done else latest_attempt(self.path)
+        """What that attempt measured."""
+        attempt = self.measured()
         try:
             return [] if attempt is None else read_rows(attempt)
         except (FileNotFoundError, ValueError):
@@ -184,15 +191,8 @@ class RunFolder:
     def last_row(self) -> dict[str, Any]:
         """The newest row of the attempt under way, or nothing."""
         attempt = latest_attempt(self.path)
-        try:
-            assert attempt is not None
-            with (attempt / "metrics.jsonl").open("rb") as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
-                lines = stream.read().split(b"\n")
-            row = json.loads(lines[-2])  # the last line ends in a newline, unless it is being written
-        except (AssertionError, FileNotFoundError, IndexError, ValueError):
-            return {}
-        return row if isinstance(row, dict) else {}
+        rows = [] if attempt is None else last_rows(attempt)
+        return rows[-1] if rows else {}
 
 
 class Attempt:
@@ -288,6 +288,8 @@ class Attempt:
         Raises:
             LeaseLostError: another process took the run over meanwhile.
         """
+        import pandas as pd
+
         rows = read_rows(self.folder)
         pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
         write_json(
@@ -347,6 +349,53 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in whole.splitlines()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{folder / 'metrics.jsonl'} has a line that is no row of metrics")
+    return rows
+
+
+def last_rows(folder: Path, num_bytes: int = 4096) -> list[dict[str, Any]]:
+    """An attempt's newest metric rows, as many as so many bytes hold, without broken ones; for a display."""
+    try:
+        with (folder / "metrics.jsonl").open("rb") as stream:
+            start = max(0, stream.seek(0, os.SEEK_END) - num_bytes)
+            stream.seek(start)
+            return _whole_rows(stream.read(), is_start=start == 0)
+    except FileNotFoundError:
+        return []
+
+
+def row_at(folder: Path, step: int, *, block: int = 4096) -> dict[str, Any] | None:
+    """An attempt's row of one step, or None. Rows are in the order of their steps, so it is looked for by halves: a few
+    kilobytes are read, however long the run.
+
+    Args:
+        block: bytes in which no further halves are taken; no row is half as long.
+    """
+    try:
+        with (folder / "metrics.jsonl").open("rb") as stream:
+            low, high = 0, stream.seek(0, os.SEEK_END)
+            while high - low > block:
+                middle = (low + high) // 2
+                stream.seek(middle)
+                found = _whole_rows(stream.read(block), is_start=False)
+                if found and found[0].get("step", step) <= step:
+                    low = middle
+                else:
+                    high = middle
+            stream.seek(low)
+            rows = _whole_rows(stream.read(3 * block), is_start=low == 0)
+    except FileNotFoundError:
+        return None
+    return next((row for row in rows if row.get("step") == step), None)
+
+
+def _whole_rows(text: bytes, *, is_start: bool) -> list[dict[str, Any]]:
+    """The rows of a piece of a metrics file, without those that its ends cut and any that are broken."""
+    rows = []
+    for line in text.split(b"\n")[0 if is_start else 1 : -1]:
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
     return rows
 
 

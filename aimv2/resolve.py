@@ -7,8 +7,8 @@ from typing import Literal
 
 from aimv2.config import RunConfig
 from aimv2.data import glyphs
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
+from aimv2.hardware import has_cuda
 from aimv2.objectives import objective
 
 
@@ -23,9 +23,7 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         UsageError: ``device=cuda`` without a CUDA device, a data package or a tokenizer that is not there, or a value
             that the objective cannot have.
     """
-    import torch
-
-    available = available or ("cuda" if torch.cuda.is_available() else "cpu")
+    available = available or ("cuda" if has_cuda() else "cpu")
     config = with_attention(config)
     objective(config.objective.name).check(config)
     device = config.device
@@ -53,5 +51,7 @@ def data_fingerprint(config: RunConfig) -> str:
     """A hash of the packages that pictures and captions come from, and of a given tokenizer's content."""
     parts = [glyphs.version(source) for source in config.data.sources]
     if config.data.tokenizer is not None:
+        from aimv2.data.tokenizer import CaptionTokenizer
+
         parts.append(CaptionTokenizer.load(Path(config.data.tokenizer)).fingerprint)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

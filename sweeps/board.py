@@ -159,6 +159,7 @@ def print_plan(
             what += f" ({study.label(arm)}; here {came_to[arm]})"
         console.print(f"  {arm}: {what}", soft_wrap=True, markup=False)
     console.print(_arms_table(study, by_arm, baseline, set(remaining), clock))
+    console.print("time: of a run's training and evaluation; MB: of its weights, which are kept", soft_wrap=True)
     seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
     which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
@@ -201,8 +202,7 @@ def _arms_table(
     is not the baseline's and the study holds it equal."""
     numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
     columns = (Column(name, justify="right") for name in numbers)
-    caption = "time: of a run's training and evaluation; MB: of its weights, which are kept"
-    table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+    table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     whole = _costs(baseline, price([baseline], clock))
     for arm, cells in by_arm.items():
         config, cost = cells[0].config, price([cells[0].config], clock)

@@ -286,7 +286,7 @@ def _check_effect(
 
 def _check_metric(study: Study, base: RunConfig) -> None:
     """Refuse a base run that cannot report what the study compares."""
-    from aimv2.evaluation.evaluate import metric_names, not_applicable
+    from aimv2.evaluation.metrics import metric_names, not_applicable
 
     if study.primary_metric not in (known := metric_names(base)):
         raise unknown("sweep.primary_metric", study.primary_metric, known)

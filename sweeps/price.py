@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 
 from ablations.budget import max_train_flops
 from aimv2.config import RunConfig
+from aimv2.cost import num_parameters
 from aimv2.errors import UsageError
-from aimv2.model.network import num_parameters
+from aimv2.objectives import objective
 
 BYTES_PER_PARAMETER = 4
 WEIGHTS_PER_CHECKPOINT = 3  # the weights and AdamW's two moments
@@ -107,7 +108,7 @@ def _together(add: Callable[[list[float]], float], values: Iterable[float | None
 def _price(run: RunConfig, clock: Clock) -> Price:
     samples, takes = run.budget.samples, clock(run)
     seconds = None if takes is None else sum(takes)
-    weights = BYTES_PER_PARAMETER * sum(num_parameters(run).values())
+    weights = BYTES_PER_PARAMETER * num_parameters(objective(run.objective.name).cost(run))
     return Price(
         flops=max_train_flops(run, samples) if samples else 0,
         training_seconds=None if takes is None else takes.training,

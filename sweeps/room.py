@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aimv2.config import RunConfig
+from aimv2.cost import num_parameters
+from aimv2.objectives import objective
 from sweeps import cgroup
 
 BYTES_PER_PARAMETER = 16  # a weight, its gradient and AdamW's two moments, in float32
@@ -57,14 +59,11 @@ def largest_bytes(runs: Iterable[RunConfig]) -> int:
 
 def memory_bytes(run: RunConfig) -> int:
     """Memory that training takes, at most: weights with what the optimizer keeps, and activations of a batch."""
-    from aimv2.model.network import num_parameters
-    from aimv2.objectives import objective
-
     parts = objective(run.objective.name).cost(run)
     kept = sum(part.kept + run.model.max_text_tokens * part.kept_per_token for part in parts)
     return int(
         PROCESS_BYTES
-        + BYTES_PER_PARAMETER * sum(num_parameters(run).values())
+        + BYTES_PER_PARAMETER * num_parameters(parts)
         + 4 * run.budget.batch_size * kept * (run.budget.samples > 0)
     )
 

@@ -21,7 +21,7 @@ def seated(run: RunConfig, memory_needed: Callable[[], int]) -> Iterator[bool]:
     CUDA a GPU, which becomes this process's. Gives False when too little is free.
 
     Args:
-        memory_needed: bytes that the largest run takes; asked once there are cores, for it loads torch.
+        memory_needed: bytes that the largest run takes; asked once there are cores.
     """
     with ExitStack() as taken:
         is_free = bool(taken.enter_context(seats("core", run.threads)))

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,12 @@ from ablations.launched import Launched
 from ablations.study import Cell
 from aimv2.errors import Cause
 from aimv2.lease import HEARTBEAT_SECONDS, holder, last_sign, latest_attempt
-from aimv2.record import RunFolder, loss_of
+from aimv2.record import RunFolder, last_rows, loss_of, row_at
 from sweeps.launches import Jobs, Launching, launches, num_seatless
 from sweeps.slurm import queue
 
 MAX_SIBLINGS = 4
+SPEED_BYTES = 65536  # of a sibling's metrics, from which its usual speed is taken: some two hundred rows
 SLOW = 0.5  # a run that is slower than this share of its siblings' speed is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 
@@ -172,14 +174,14 @@ def _running(cell: Cell, cells: Iterable[Cell], runs_dir: Path, row: dict[str, f
     )
 
 
-def _siblings(cell: Cell, cells: Iterable[Cell], runs_dir: Path) -> list[list[dict[str, float]]]:
-    """Metric rows of other seeds of the arm that have any."""
-    found: list[list[dict[str, float]]] = []
+def _siblings(cell: Cell, cells: Iterable[Cell], runs_dir: Path) -> list[Path]:
+    """Attempts of other seeds of the arm that have measured something."""
+    found: list[Path] = []
     for other in cells:
         if other.arm == cell.arm and other.name != cell.name and len(found) < MAX_SIBLINGS:
-            rows = RunFolder(runs_dir, other.name).rows()
-            if rows:
-                found.append(rows)
+            attempt = RunFolder(runs_dir, other.name).measured()
+            if attempt is not None and _stamp(attempt):
+                found.append(attempt)
     return found
 
 
@@ -188,16 +190,37 @@ def loss_against_siblings(cell: Cell, cells: Iterable[Cell], runs_dir: Path, row
     return _against(_siblings(cell, cells, runs_dir), row)
 
 
-def _against(siblings: list[list[dict[str, float]]], row: dict[str, float]) -> float | None:
-    losses = [loss_of(other) for rows in siblings for other in rows if other.get("step") == row.get("step")]
-    known, own = [loss for loss in losses if loss is not None], loss_of(row)
-    return own - statistics.median(known) if known and own is not None else None
+def _against(siblings: list[Path], row: dict[str, float]) -> float | None:
+    own, step = loss_of(row), row.get("step")
+    if own is None or step is None:
+        return None
+    losses = [_loss_at(attempt, int(step), _stamp(attempt)) for attempt in siblings]
+    known = [loss for loss in losses if loss is not None]
+    return own - statistics.median(known) if known else None
 
 
-def _usual_speed(siblings: list[list[dict[str, float]]]) -> float | None:
-    speeds = [
-        statistics.median(known)
-        for rows in siblings
-        if (known := [row["images_per_second"] for row in rows if "images_per_second" in row])
-    ]
+def _usual_speed(siblings: list[Path]) -> float | None:
+    speeds = [speed for attempt in siblings if (speed := _speed(attempt, _stamp(attempt))) is not None]
+    return statistics.median(speeds) if speeds else None
+
+
+def _stamp(attempt: Path) -> tuple[int, int] | None:
+    """What changes with an attempt's metrics; None while there are none."""
+    try:
+        about = (attempt / "metrics.jsonl").stat()
+    except FileNotFoundError:
+        return None
+    return (about.st_mtime_ns, about.st_size) if about.st_size else None
+
+
+@lru_cache(maxsize=1024)  # a board looks every second
+def _loss_at(attempt: Path, step: int, stamp: tuple[int, int] | None) -> float | None:
+    row = row_at(attempt, step)
+    return None if row is None else loss_of(row)
+
+
+@lru_cache(maxsize=1024)
+def _speed(attempt: Path, stamp: tuple[int, int] | None) -> float | None:
+    """The usual one of late, in images per second."""
+    speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
     return statistics.median(speeds) if speeds else None

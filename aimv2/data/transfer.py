@@ -117,9 +117,6 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     )
 
 
-TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # which of them, the data decides
-
-
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
     """Every task that this machine has the data for."""
     sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]

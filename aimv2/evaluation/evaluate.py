@@ -9,10 +9,11 @@ from aimv2.config import RunConfig
 from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transfer import TASKS, Labelled, TransferSet, transfer_sets
+from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.losses import NO_LOSS, HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
+from aimv2.evaluation.metrics import CAPTION_UNITS, RECALL_AT, RETRIEVAL_UNITS, not_applicable, pixel_units
 from aimv2.evaluation.probe import Features, attentive_probe
 from aimv2.evaluation.retrieval import caption_labels, embeddings, recall
 from aimv2.model.dual_encoder import DualEncoder
@@ -25,17 +26,6 @@ from aimv2.record import Metric
 from aimv2.training.device import autocast
 
 CAPTIONS = ("name", "description")
-RECALL_AT = (1, 5)
-
-CAPTION_UNITS = {
-    "caption_loss": "nats/token",
-    "caption_bits": "bits/byte",
-    "name_loss": "nats/token",
-    "description_loss": "nats/token",
-    "causal_caption_loss": "nats/token",
-}
-RETRIEVAL_UNITS = {f"{way}_recall_{k}": "accuracy" for way in ("image_to_text", "text_to_image") for k in RECALL_AT}
-
 Data = dict[str, HeldOut]
 
 
@@ -60,31 +50,6 @@ def evaluate(
         if metric.value is None or not math.isfinite(metric.value):
             raise RunFailedError("not finite", f"{name} is {metric.value} after training")
     return metrics | not_applicable(config)
-
-
-def metric_names(config: RunConfig) -> list[str]:
-    """Of all final metrics that a run can have, whatever its objective, and whatever data there is."""
-    pixels = [name for targets in ("standardised", "raw") for name in _pixel_units(targets, config)]
-    probes = [f"{kind}_{task}" for kind in ("probe", "knn") for task in TASKS]
-    return [*CAPTION_UNITS, *pixels, *RETRIEVAL_UNITS, *probes]
-
-
-def not_applicable(config: RunConfig) -> dict[str, Metric]:
-    """The metrics that other runs have and this one cannot, with the reason in place of a value."""
-    name, targets = config.objective.name, config.objective.pixel_targets
-    reports = objective(name).reports
-    why = f"not applicable to objective {name}"
-    units: dict[tuple[str, str], str] = {}
-    if "captions" not in reports:
-        units |= dict.fromkeys(CAPTION_UNITS.items(), why)
-    for other in ("standardised", "raw"):
-        if "pixels" not in reports:
-            units |= dict.fromkeys(_pixel_units(other, config).items(), why)
-        elif other != targets:
-            units |= dict.fromkeys(_pixel_units(other, config).items(), f"{why} with {targets} targets")
-    if "retrieval" not in reports:
-        units |= dict.fromkeys(RETRIEVAL_UNITS.items(), why)
-    return {metric: Metric(None, unit, reason) for (metric, unit), reason in units.items()}
 
 
 def held_out_curve(
@@ -131,7 +96,7 @@ def _captions(model: Network, data: Data, config: RunConfig) -> dict[str, Metric
 
 def _pixels(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
     assert isinstance(model, EncoderDecoder)
-    units = _pixel_units(config.objective.pixel_targets, config)
+    units = pixel_units(config.objective.pixel_targets, config)
     return {
         name: Metric(
             pixel_loss_at(model, data["name"], fraction, config),
@@ -140,13 +105,6 @@ def _pixels(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
         )
         for (name, unit), fraction in zip(units.items(), config.evaluation.prefix_fractions, strict=True)
     }
-
-
-def _pixel_units(targets: str, config: RunConfig) -> dict[str, str]:
-    """Losses of raw and of standardised pixels have names of their own, for they cannot be compared."""
-    start = "raw_" if targets == "raw" else ""
-    fractions = config.evaluation.prefix_fractions
-    return {f"{start}pixel_loss_{fraction:g}": f"squared error of {targets} pixels" for fraction in fractions}
 
 
 def _retrieval(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:

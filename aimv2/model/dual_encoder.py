@@ -15,8 +15,6 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Stack, build_norm, embedding
 from aimv2.model.network import Network
 
-MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
-
 
 class ImageHead(nn.Module):
     """Attention pooling with one learned query, then a projection without bias.

@@ -24,17 +24,6 @@ def num_parameters(config: RunConfig) -> dict[str, int]:
     return {part: counted[part] for part, _ in model.named_children()}
 
 
-def parameters_by_module(config: RunConfig, modules: list[str]) -> dict[str, int]:
-    """Parameters of each of these modules (dotted names), without those of the others that lie within it."""
-    with torch.device("meta"):
-        model = objective(config.objective.name).network(config)
-    counted = parameter_count(model)
-    return {
-        module: counted[module] - sum(counted[inner] for inner in modules if inner.startswith(f"{module}."))
-        for module in modules
-    }
-
-
 def build(config: RunConfig) -> Network:
     """The run's network, with weights that depend on the seed and their part's shapes alone.
 

@@ -1,18 +1,22 @@
 """What an objective says of itself; everything else (data, loop, evaluation, cost, report) asks this."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import ClassVar, Literal, NamedTuple
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from aimv2.config import ModelConfig, ObjectiveConfig, RunConfig
 from aimv2.cost import Part
-from aimv2.data.batches import Batch
 from aimv2.errors import UsageError
-from aimv2.model.network import Network
 from aimv2.objectives import REGISTRY, objective
 from aimv2.prefix import PrefixLaw
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from aimv2.data.batches import Batch
+    from aimv2.model.network import Network
 
 Report = Literal["captions", "pixels", "retrieval"]
 
@@ -26,6 +30,9 @@ class Losses(NamedTuple):
 
 class Objective(ABC):
     """An objective: the network it trains, its losses, what it can report and what it costs.
+
+    Ours load torch and the network where they train, not before: plans ask for all the rest, of many runs, and torch
+    takes longer to load than a plan to be made.
 
     Attributes:
         attention: the encoder's in training, unless the config names one.

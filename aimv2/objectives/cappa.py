@@ -1,15 +1,19 @@
 """Captions, most of them predicted in parallel: CapPa (arXiv 2306.07915)."""
 
-import torch
-from torch import nn
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from aimv2.config import RunConfig
 from aimv2.cost import Part
-from aimv2.data.batches import Batch
-from aimv2.model.decoder import Decoder
-from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.base import Losses, Objective, visible_prefix
-from aimv2.objectives.multimodal import cost_parts, require_one_decoder_and_image_first, text_term
+from aimv2.objectives.multimodal import cost_parts, require_one_decoder_and_image_first
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aimv2.data.batches import Batch
+    from aimv2.model.encoder_decoder import EncoderDecoder
 
 
 class CapPa(Objective):
@@ -29,9 +33,17 @@ class CapPa(Objective):
         require_one_decoder_and_image_first(config, "which predicts captions from images")
 
     def network(self, config: RunConfig) -> EncoderDecoder:
+        from aimv2.model.encoder_decoder import EncoderDecoder
+
         return EncoderDecoder(config.model, ("tokens",), is_parallel=True)
 
     def losses(self, model: nn.Module, batch: Batch, config: RunConfig) -> Losses:
+        import torch
+
+        from aimv2.model.decoder import Decoder
+        from aimv2.model.encoder_decoder import EncoderDecoder
+        from aimv2.objectives.terms import text_term
+
         assert isinstance(model, EncoderDecoder)
         assert isinstance(model.decoder, Decoder)
         features_BID = model.encoder(batch.image, visible_prefix(config.model, batch.prefix_len_B))

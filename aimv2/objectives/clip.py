@@ -1,10 +1,17 @@
 """Contrastive pre-training with a softmax over the batch: CLIP (arXiv 2103.00020)."""
 
-from torch import Tensor
+from __future__ import annotations
 
-from aimv2.losses import gathered, softmax_contrast
-from aimv2.model.dual_encoder import MAX_SCALE, Similarity
+from typing import TYPE_CHECKING
+
 from aimv2.objectives.contrastive import Contrastive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimv2.model.dual_encoder import Similarity
+
+MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
 
 
 class CLIP(Contrastive):
@@ -18,4 +25,6 @@ class CLIP(Contrastive):
     max_scale = MAX_SCALE
 
     def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
+        from aimv2.losses import gathered, softmax_contrast
+
         return softmax_contrast(similarity(gathered(image_BS)[0], gathered(text_BS)[0]))

@@ -1,15 +1,19 @@
 """What the objectives share whose networks are two encoders."""
 
-from abc import abstractmethod
-from typing import ClassVar
+from __future__ import annotations
 
-from torch import Tensor, nn
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 from aimv2.config import RunConfig
 from aimv2.cost import Part, encoder_cost, image_head_cost, similarity_cost, text_tower_cost
-from aimv2.data.batches import Batch
-from aimv2.model.dual_encoder import DualEncoder, Similarity
 from aimv2.objectives.base import Losses, Objective, visible_prefix
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from aimv2.data.batches import Batch
+    from aimv2.model.dual_encoder import DualEncoder, Similarity
 
 
 class Contrastive(Objective):
@@ -28,10 +32,14 @@ class Contrastive(Objective):
     max_scale: ClassVar[float]
 
     def network(self, config: RunConfig) -> DualEncoder:
+        from aimv2.model.dual_encoder import DualEncoder
+
         temperature = config.objective.temperature or self.temperature
         return DualEncoder(config.model, temperature=temperature, bias=self.bias, max_scale=self.max_scale)
 
     def losses(self, model: nn.Module, batch: Batch, config: RunConfig) -> Losses:
+        from aimv2.model.dual_encoder import DualEncoder
+
         assert isinstance(model, DualEncoder)
         image_BS = model.embed_images(batch.image, visible_prefix(config.model, batch.prefix_len_B))
         text_BS = model.embed_texts(batch.token_BT, batch.text_len_B)
@@ -43,4 +51,5 @@ class Contrastive(Objective):
         """The loss of this process's pairs against those of all processes."""
 
     def cost(self, config: RunConfig) -> list[Part]:
-        return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity_cost(config)]
+        similarity = similarity_cost(config, has_bias=self.bias is not None)
+        return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]

@@ -1,14 +1,20 @@
 """Pixels alone: AIM v1's objective (arXiv 2401.08541) on AIMv2's network (AIMv2 Table 9a)."""
 
-from torch import nn
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from aimv2.config import RunConfig
 from aimv2.cost import Part
-from aimv2.data.batches import Batch
 from aimv2.errors import UsageError
-from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.base import Losses, Objective, visible_prefix
-from aimv2.objectives.multimodal import cost_parts, pixel_term, require_one_decoder_and_image_first
+from aimv2.objectives.multimodal import cost_parts, require_one_decoder_and_image_first
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aimv2.data.batches import Batch
+    from aimv2.model.encoder_decoder import EncoderDecoder
 
 
 class ImageOnly(Objective):
@@ -34,9 +40,14 @@ class ImageOnly(Objective):
             )
 
     def network(self, config: RunConfig) -> EncoderDecoder:
+        from aimv2.model.encoder_decoder import EncoderDecoder
+
         return EncoderDecoder(config.model, ("pixels",))
 
     def losses(self, model: nn.Module, batch: Batch, config: RunConfig) -> Losses:
+        from aimv2.model.encoder_decoder import EncoderDecoder
+        from aimv2.objectives.terms import pixel_term
+
         assert isinstance(model, EncoderDecoder)
         prefix_len_B = visible_prefix(config.model, batch.prefix_len_B)
         image_BIE, _ = model(batch.image, batch.token_BT[:, :0], prefix_len_B)

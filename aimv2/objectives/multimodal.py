@@ -1,53 +1,24 @@
-"""What the objectives share whose networks are an encoder and a decoder."""
+"""What the objectives share whose networks are an encoder and a decoder; their losses are in ``terms.py``."""
 
-from torch import Tensor
+from __future__ import annotations
 
-from aimv2 import losses
+from typing import TYPE_CHECKING
+
 from aimv2.config import RunConfig
 from aimv2.cost import Part, decoder_cost, encoder_cost, pixel_head_cost, text_head_cost
-from aimv2.data.batches import Batch
 from aimv2.errors import UsageError
-from aimv2.losses import patchify, pixel_loss, standardise
-from aimv2.model.decoder import Decoder, SeparateDecoders, Target
-from aimv2.model.positions import in_reading_order
+
+if TYPE_CHECKING:
+    from aimv2.model.decoder import Target
 
 
-def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the batch's supervised tokens, nats per token; only they meet the vocabulary."""
-    # Text position t predicts token t; the last position predicts nothing.
-    hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
-    target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
-    count = None if batch.share is None else batch.each(batch.num_supervised)
-    return losses.text_loss(decoder.text_head(hidden_NE), target_N, count)
-
-
-def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
-    """Squared error of the patches outside the prefixes, as the config has it."""
-    share, patches = batch.share, config.objective.pixel_patches
-    count = None
-    if share is not None:
-        count = batch.each(batch.num_scored if patches == "batch" else share.num_scored_images)
-    return pixel_loss(
-        decoder.pixel_head(image_BIE),
-        pixel_targets(batch.image, config),
-        batch.prefix_len_B,
-        values=config.objective.pixel_values,
-        patches=patches,
-        count=count,
-    )
-
-
-def pixel_targets(image: Tensor, config: RunConfig) -> Tensor:
-    """What the pixel head should predict: [B, I, P] in reading order."""
-    target_BIP = in_reading_order(patchify(image, config.model.patch_px), config.model.patch_order, config.model.grid)
-    return standardise(target_BIP) if config.objective.pixel_targets == "standardised" else target_BIP
-
-
-def cost_parts(config: RunConfig, predicts: tuple[Target, ...], *, parallel_fraction: float = 0.0) -> list[Part]:
+def cost_parts(
+    config: RunConfig, predicts: tuple[Target, ...], *, parallel_fraction: float | None = None
+) -> list[Part]:
     """Encoder, decoder or decoders, and heads.
 
     Args:
-        parallel_fraction: share of the captions that are predicted in parallel.
+        parallel_fraction: share of the captions that are predicted in parallel, by a decoder that can do that.
     """
     by_target = {"pixels": "decoder", "tokens": "decoder"}
     if config.model.decoder.sharing == "separate":

@@ -1,12 +1,16 @@
 """Contrastive pre-training with a sigmoid per pair: SigLIP (arXiv 2303.15343)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from aimv2.losses import gathered, sigmoid_contrast
-from aimv2.model.dual_encoder import Similarity
 from aimv2.objectives.contrastive import Contrastive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimv2.model.dual_encoder import Similarity
 
 
 class SigLIP(Contrastive):
@@ -21,5 +25,7 @@ class SigLIP(Contrastive):
     max_scale = math.inf
 
     def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
+        from aimv2.losses import gathered, sigmoid_contrast
+
         texts_CS, first = gathered(text_BS)
         return sigmoid_contrast(similarity(image_BS, texts_CS), first)

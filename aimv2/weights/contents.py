@@ -12,10 +12,11 @@ from torch import Tensor
 
 from aimv2.config import CHECKED, DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
 from aimv2.errors import UsageError
-from aimv2.model.dual_encoder import MAX_SCALE, DualEncoder
+from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.model.positions import resample
+from aimv2.objectives.clip import MAX_SCALE
 from aimv2.weights.files import short
 
 MAX_GRID = 256  # patches along a side that resampling may make

@@ -17,7 +17,7 @@ from ablations.study import CONTROLS, NULL_SEED, PROBE, STEP_TIME, UNTRAINED, St
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import prepare
 from aimv2.errors import UsageError
-from aimv2.evaluation.evaluate import not_applicable
+from aimv2.evaluation.metrics import not_applicable
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.paths import differences, replaced, value_at
@@ -318,6 +318,19 @@ def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
     write_launched(tmp_path, launched)
     assert launched_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
     assert read_launched(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == launched
+
+
+@pytest.mark.parametrize("baseline", ["uniform", "causal"])
+def test_a_record_from_before_a_key_could_be_asked_for_is_read(study, tiny, tmp_path, baseline):
+    study = replace(asked(study), baseline=baseline).of(study)
+    launched = Launched(study=study, cells=study.cells(tiny), arguments=())
+    write_launched(tmp_path, launched)
+    (path,) = tmp_path.rglob("prefix_ratio*.json")
+    record = json.loads(path.read_text())
+    for key in ("question", "source", "expected", "claims"):
+        del record["sweep"][key]
+    path.write_text(json.dumps(record))
+    assert read_launched(tmp_path, path.stem, STUDIES) == launched
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fvcore.nn import FlopCountAnalysis
+from fvcore.nn import FlopCountAnalysis, parameter_count
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aimv2.cost import forward_flops, train_flops, visible_share
 from aimv2.data.batches import Batch
 from aimv2.model.masks import prefix_mask
-from aimv2.model.network import build, num_parameters, parameters_by_module
+from aimv2.model.network import build, num_parameters
 from aimv2.objectives import REGISTRY, objective
 from aimv2.prefix import PrefixLaw
 from aimv2.resolve import with_attention
@@ -28,8 +28,7 @@ def shallow(config, name, **changes):
         model,
         encoder=replace(model.encoder, depth=1),
         decoder=replace(model.decoder, depth=1),
-        text_tower=replace(model.text_tower, depth=1),
-        **changes,
+        **{"text_tower": replace(model.text_tower, depth=1)} | changes,
     )
     budget = replace(config.budget, samples=0, batch_size=NUM_IMAGES)
     return with_attention(replace(config, model=model, budget=budget, objective=replace(config.objective, name=name)))
@@ -203,8 +202,46 @@ def test_the_papers_other_decoders_have_their_size(changes, millions):
     assert num_parameters(config)["decoder"] / 1e6 == pytest.approx(millions, abs=0.05 if millions != 170 else 0.5)
 
 
+def counted_parameters(config):
+    """Weights of each part's module on the meta device, without those of the other parts that lie within it."""
+    parts = objective(config.objective.name).cost(config)
+    with torch.device("meta"):
+        counted = parameter_count(objective(config.objective.name).network(config))
+    modules = [part.module for part in parts]
+    own = {
+        module: counted[module] - sum(counted[inner] for inner in modules if inner.startswith(f"{module}."))
+        for module in modules
+    }
+    assert sum(own.values()) == counted[""], "every weight belongs to one part"
+    return own
+
+
+def priced_parameters(config):
+    return {part.module: part.parameters for part in objective(config.objective.name).cost(config)}
+
+
 @pytest.mark.parametrize("name", REGISTRY)
-def test_every_weight_belongs_to_one_part(name):
-    config = with_attention(replace(demo(), objective=replace(demo().objective, name=name)))
-    modules = [part.module for part in objective(name).cost(config)]
-    assert sum(parameters_by_module(config, modules).values()) == sum(num_parameters(config).values())
+@pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
+def test_parameters_of_every_part_equal_torchs(recipe, name):
+    config = with_attention(replace(recipe(), objective=replace(recipe().objective, name=name)))
+    assert priced_parameters(config) == counted_parameters(config)
+
+
+@pytest.mark.parametrize("name", ["aimv2", "cappa", "siglip"])
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        ({"norm": "layer", "ffn": "gelu", "positions": "sincos"}, {}),
+        ({}, {"norm": "layer", "ffn": "gelu", "image_positions": True}),
+        ({}, {"sharing": "separate", "image_positions": True}),
+        ({}, {"order": "text_first", "width": 48, "num_heads": 2, "depth": 3}),
+    ],
+    ids=str,
+)
+def test_parameters_of_other_networks_equal_torchs(name, encoder, decoder):
+    config = shallow(demo(), name, text_tower=replace(demo().model.text_tower, embed_dim=24))
+    model = config.model
+    if name == "cappa":
+        decoder = {key: value for key, value in decoder.items() if key not in ("sharing", "order")}
+    model = replace(model, encoder=replace(model.encoder, **encoder), decoder=replace(model.decoder, **decoder))
+    assert priced_parameters(replace(config, model=model)) == counted_parameters(replace(config, model=model))

@@ -65,6 +65,19 @@ def test_a_dry_run_prints_the_plan_and_its_price_and_writes_no_run(typed, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_plans_and_status_load_no_torch_unless_something_must_be_measured(command, tmp_path, cache_dir):
+    """It takes longer to load than all the rest."""
+    asked = [*command("sweep.seeds=125")[2:], "dry_run=true"]
+    assert launch.main(asked) == 0  # which measures
+    (tmp_path / "runs").mkdir()
+    look = f"launch.main({asked!r}); manage.main(['status'])"
+    script = f"import sys; from sweeps import launch, manage; {look}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert "750 runs, 750 to do" in done.stdout, done.stderr
+    assert "nothing was launched into this folder yet" in done.stdout
+    assert not {"torch", "pandas", "scipy", "sklearn", "optuna"} & set(done.stdout.splitlines()[-1].split())
+
+
 def test_help_lists_the_sweeps_with_their_questions(tmp_path):
     shown = subprocess.run([sys.executable, str(LAUNCH), "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0

@@ -8,7 +8,8 @@ import pytest
 
 from ablations.launched import Launched
 from ablations.prefix_ratio import STUDY
-from aimv2.record import Failure, Metric, RunFolder
+from aimv2.record import Failure, Metric, RunFolder, row_at
+from sweeps import status
 from sweeps.launches import at_work
 from sweeps.status import sweep_status
 
@@ -87,6 +88,25 @@ def test_a_silent_holder_is_named_and_a_launch_at_work_is_waited_for(launched, t
         found = {(run.arm, run.seed): run for run in sweep_status(launched, tmp_path).runs}
     assert "no sign of life for 6" in found["uniform", 2].note
     assert found["untrained", 0].note == "waits for a worker"
+
+
+def test_siblings_metrics_are_read_again_only_when_they_grow(launched, tmp_path, attempts, monkeypatch):
+    read = []
+    monkeypatch.setattr(status, "row_at", lambda attempt, step: read.append(attempt) or row_at(attempt, step))
+    status._loss_at.cache_clear()
+
+    def against():
+        (run,) = (run for run in sweep_status(launched, tmp_path).runs if run.state == "running")
+        return run.loss_against_siblings
+
+    assert against() == pytest.approx(3.75 - 3.25)
+    assert against() == pytest.approx(3.75 - 3.25)
+    assert len(read) == 2, "one look at each of two siblings"
+    attempts.write_rows([{"step": 3, "samples": 24, "text_loss": 3.0, "images_per_second": 40}])
+    with (read[0] / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 3, "text_loss": 2.5}\n')
+    assert against() == pytest.approx(3.0 - 2.5)
+    assert len(read) == 4
 
 
 def test_looking_writes_nothing(launched, tmp_path, attempts):

@@ -9,7 +9,7 @@ import torch
 from aimv2.evaluation.losses import pixel_loss_at
 from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
-from aimv2.objectives.multimodal import pixel_targets
+from aimv2.objectives.terms import pixel_targets
 from aimv2.verify.pixels import FRACTIONS, paint, pixels, predict, unpatchify
 
 
