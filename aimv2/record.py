@@ -20,7 +20,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -63,10 +63,12 @@ class Failure:
         cause: ``out of memory``; ``not finite``; ``node``, the disk or the host, or the process died without a word;
             ``time``, it was asked to stop and goes on from its checkpoint; ``data``, something read is missing or
             broken; ``bug``, anything else; ``lease lost``, which is recorded nowhere, for then another has the run.
+        traceback: where it happened; empty where that is not known.
     """
 
     cause: Cause
     message: str
+    traceback: str = field(default="", compare=False, repr=False)
 
 
 def loss_of(row: Mapping[str, Any]) -> float | None:
@@ -157,7 +159,7 @@ class RunFolder:
         if attempt is None:
             return None
         if (attempt / "failure.json").exists():
-            return _failure(attempt / "failure.json")
+            return read_failure(attempt)
         if (attempt / "interrupted").exists():
             return Failure("time", "it was asked to stop, or its time was up; it goes on from its checkpoint")
         return Failure("node", "it ended without a word: killed, or out of memory?")
@@ -316,7 +318,7 @@ class Attempt:
         sync(self.run.path)
 
     def fail(self, failure: Failure, traceback_text: str) -> None:
-        write_json(self.folder / "failure.json", {**asdict(failure), "traceback": traceback_text})
+        write_json(self.folder / "failure.json", asdict(failure) | {"traceback": traceback_text})
 
 
 class Unrecorded:
@@ -330,12 +332,13 @@ class Unrecorded:
         pass
 
 
-def _failure(path: Path) -> Failure:
-    """A recorded failure, or that the record of one is broken."""
+def read_failure(attempt: Path) -> Failure:
+    """Why an attempt failed, or that its record of that is broken."""
+    path = attempt / "failure.json"
     with contextlib.suppress(UsageError, KeyError, TypeError):
         recorded = read_json(path)
         if recorded["cause"] in get_args(Cause):
-            return Failure(recorded["cause"], str(recorded["message"]))
+            return Failure(recorded["cause"], str(recorded["message"]), str(recorded["traceback"]))
     return Failure("node", f"it failed, and {path} does not say why: the file is broken")
 
 

@@ -22,7 +22,7 @@ from aimv2.cli import guarded
 from aimv2.errors import Cause, UsageError, unknown
 from aimv2.interrupt import Interrupts
 from aimv2.lease import holder, is_held
-from aimv2.record import RunFolder, read_json
+from aimv2.record import RunFolder, read_failure
 from sweeps import slurm
 from sweeps.board import duration
 from sweeps.launches import cancel, launches
@@ -153,9 +153,9 @@ def logs_command(asked: Asked) -> int:
                 console.print(f"  {line}", markup=False, soft_wrap=True)
     for row in run.rows()[-SHOWN_ROWS:]:
         console.print(json.dumps(row), markup=False, soft_wrap=True)
-    failure = sorted((run.path / "attempts").glob("*/failure.json"))
-    if failure and not run.is_done:
-        console.print(read_json(failure[-1])["traceback"], markup=False, soft_wrap=True)
+    failed = sorted((run.path / "attempts").glob("*/failure.json"))
+    if failed and not run.is_done:
+        console.print(read_failure(failed[-1].parent).traceback, markup=False, soft_wrap=True)
     return 0
 
 
@@ -274,8 +274,8 @@ def _run(asked: Asked) -> RunFolder:
 
 def _ending(attempt: Path) -> str:
     if (attempt / "failure.json").exists():
-        recorded = read_json(attempt / "failure.json")
-        return f"failed, {recorded['cause']}: {recorded['message']}"
+        failure = read_failure(attempt)
+        return f"failed, {failure.cause}: {failure.message}"
     if (attempt / "result.json").exists():
         return "finished"
     if (attempt / "interrupted").exists():
