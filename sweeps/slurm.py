@@ -37,7 +37,7 @@ KEY_OF = {  # what an answer of sbatch is about, by a word in it
 }
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 
-Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(=[^\n]*)?$")]  # name or name=value
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -51,7 +51,7 @@ class SlurmConfig:
         array_parallelism: elements at work at once, at most.
         partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node, mem: sbatch's.
         cpus_per_task: None is a core for each of a run's threads and loader processes.
-        more: any other key of sbatch, by its long name.
+        more: any other keys of sbatch, by their long names: ``reservation=x``, or ``hold`` for one without a value.
         setup: lines of shell before Python starts.
     """
 
@@ -70,7 +70,7 @@ class SlurmConfig:
     gpus_per_node: int | None = Field(default=None, gt=0)
     mem: str | None = None
     cpus_per_task: int | None = Field(default=None, gt=0)
-    more: dict[Key, str | int | bool] = Field(default_factory=dict)
+    more: tuple[Key, ...] = ()
     setup: tuple[str, ...] = ()
 
     @property
@@ -117,6 +117,7 @@ def executor(
     exports |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
     setup = [*config.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
     setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    parted = (more.partition("=") for more in config.more)
     values: dict[str, Any] = {
         "job_name": name,
         "time": config.minutes,
@@ -124,7 +125,7 @@ def executor(
         "signal_delay_s": config.signal_seconds,
         "array_parallelism": config.array_parallelism,
         "setup": setup,
-        "additional_parameters": {"requeue": True} | dict(config.more),
+        "additional_parameters": {"requeue": True} | {name: value or True for name, _, value in parted},
     }
     values |= {key: getattr(config, key) for key in PLAIN_KEYS if getattr(config, key) is not None}
     if after is not None:

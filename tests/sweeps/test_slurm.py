@@ -47,7 +47,7 @@ def made(bin_dir, tiny, tmp_path):
 
 def test_the_script_is_pinned(made, tmp_path):
     """What a cluster is asked for: a change here is a change for every user."""
-    text = made(partition="main", account="a1", gres="gpu:1", setup=("module load cuda",), more={"reservation": "r"})
+    text = made(partition="main", account="a1", gres="gpu:1", setup=("module load cuda",), more=("reservation=r",))
     lines = text._make_submission_file_text("run", "id").splitlines()
     folder = tmp_path / "jobs"
     assert lines == [
@@ -154,7 +154,7 @@ def test_a_submission_that_was_accepted_and_not_answered_is_withdrawn_and_made_a
 @pytest.mark.parametrize("key", ["Reservation", "a b", "x;y"])
 def test_other_keys_of_sbatch_are_long_names(key):
     with pytest.raises(ValueError, match="pattern"):
-        SlurmConfig(cluster="slurm", minutes=1, signal_seconds=1, array_parallelism=1, more={key: "x"})
+        SlurmConfig(cluster="slurm", minutes=1, signal_seconds=1, array_parallelism=1, more=(key,))
 
 
 def test_the_device_is_that_of_the_nodes():
@@ -162,7 +162,7 @@ def test_the_device_is_that_of_the_nodes():
         return SlurmConfig(cluster="slurm", minutes=1, signal_seconds=1, array_parallelism=1, **more).device
 
     assert device() == device(gres="license:1") == "cpu"
-    assert device(gres="gpu:a100:1") == device(gpus_per_node=2) == device(more={"gpus-per-task": 1}) == "cuda"
+    assert device(gres="gpu:a100:1") == device(gpus_per_node=2) == device(more=("gpus-per-task=1",)) == "cuda"
 
 
 @pytest.fixture
