@@ -359,7 +359,7 @@ def test_a_second_report_replaces_the_first_whole(cells, runs_dir, tmp_path):
     (folder / "stale.txt").write_text("of the old one")
     build(launched(cells), runs_dir, tmp_path / "reports")
     assert not (folder / "stale.txt").exists()
-    assert [p.name for p in (tmp_path / "reports").iterdir()] == ["prefix_ratio"]
+    assert [p.name for p in (tmp_path / "reports").iterdir()] == ["prefix_ratio_test"]
 
 
 def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
@@ -370,7 +370,7 @@ def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
     for process in reports:
         process.join()
     assert [process.exitcode for process in reports] == [0] * 4
-    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["prefix_ratio"]
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["prefix_ratio_test"]
     assert (tmp_path / "reports/prefix_ratio/report.html").stat().st_size > 0
 
 
