@@ -371,7 +371,7 @@ def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
         process.join()
     assert [process.exitcode for process in reports] == [0] * 4
     assert [path.name for path in (tmp_path / "reports").iterdir()] == ["prefix_ratio_test"]
-    assert (tmp_path / "reports/prefix_ratio/report.html").stat().st_size > 0
+    assert (tmp_path / "reports/prefix_ratio_test/report.html").stat().st_size > 0
 
 
 def test_the_same_runs_give_the_same_report(cells, runs_dir, tmp_path):

@@ -122,6 +122,7 @@ def test_what_was_taken_is_not_owed_as_well(room, monkeypatch):
 
 def test_a_worker_without_memory_leaves_its_cores_to_others(tiny, room, monkeypatch):
     monkeypatch.setattr(slots, "available_memory", lambda: 10 * GB)
+    monkeypatch.setattr(slots, "_resident", lambda pid: 0)
     with slots.seated(replace(tiny, threads=3), lambda: 11 * GB) as seated:
         assert not seated
     assert room(3)[1]
