@@ -1,6 +1,7 @@
 """A run small enough for tests, on real pairs that are drawn once per test session."""
 
 import os
+import signal
 import stat
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from aimv2.data.pairs import load_pairs, load_tokenizer, split
 END_ID = 1  # end-of-text and padding
 
 torch.set_num_threads(1)  # per-step losses are pinned, and threads change the order of sums
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` would have all of us deaf to Ctrl-C
 
 
 @pytest.fixture(scope="session")
