@@ -134,6 +134,7 @@ def _train_and_evaluate(
             start=start,
             interrupts=interrupts,
             world=world,
+            keep=checkpoint.keeper(attempt),
         )
     train_seconds = attempt.seconds
     with attempt.working():

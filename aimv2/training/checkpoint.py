@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from aimv2.code import digest
 from aimv2.record import CHECKPOINT as FILE
 from aimv2.record import CHECKPOINT_PARTIAL as PARTIAL
-from aimv2.record import read_rows, sync
+from aimv2.record import Attempt, read_rows, sync
 from aimv2.tensor_file import save_tensors
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
@@ -87,6 +87,21 @@ def keep(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
     sync(folder)
+
+
+def keeper(attempt: Attempt) -> Callable[[nn.Module, torch.optim.Optimizer, int, int], None]:
+    """What the training loop calls, with the steps done and the supervised tokens in them, to have a checkpoint kept.
+
+    Raises, when called:
+        LeaseLostError: another process took the run over meanwhile.
+        OSError: it could not be written.
+    """
+
+    def keep_now(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
+        attempt.sync_rows()
+        keep(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
+
+    return keep_now
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:

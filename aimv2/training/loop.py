@@ -16,13 +16,18 @@ from aimv2.interrupt import Interrupts
 from aimv2.model.network import Network
 from aimv2.objectives import objective
 from aimv2.record import Attempt, Unrecorded
-from aimv2.training.checkpoint import Checkpoint, Progress, keep
+from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.device import autocast
 from aimv2.training.distributed import ALONE, World
 from aimv2.training.optimizer import build_optimizer, set_learning_rate
 from aimv2.training.schedule import learning_rate
 
 Row = dict[str, Any]
+Keep = Callable[[nn.Module, torch.optim.Optimizer, int, int], None]
+
+
+def keep_nothing(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
+    """For who goes on from nothing: a measurement, or a rank whose checkpoints are another's."""
 
 
 def train(
@@ -36,18 +41,21 @@ def train(
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
     world: World = ALONE,
+    keep: Keep = keep_nothing,
 ) -> int:
     """Train the model in place for the whole budget.
 
     Args:
         batches: whole ones, or this rank's shares of them.
-        attempt: receives a metric row per step, and checkpoints by the clock; of several ranks the first has it.
+        attempt: receives a metric row per step; of several ranks the first has it.
         held_out: values of the model now for the held-out curve, by name; asked at ``evaluation.curve_points`` places.
         on_rows: called with each group of new rows, for a progress display.
         start: what to go on from; None starts anew. Its rows are not written again.
         interrupts: asked after each step whether to stop there.
         world: the ranks that train together. What is recorded is of the whole batch, and if one is asked to stop, all
             do, after the same step.
+        keep: keeps a checkpoint (``aimv2.training.checkpoint.keeper``); called by the clock, after the last step, and
+            before it stops because it was asked to.
 
     Returns:
         training FLOPs, forward and backward.
@@ -124,12 +132,10 @@ def train(
             attempt.write_rows(rows)
             on_rows(rows)
             read_at = attempt.seconds
-        # After the last step too: evaluating may be stopped, or die, and then nothing is trained again.
-        if not pending and (is_due() or done == num_steps):
-            if isinstance(attempt, Attempt):
-                attempt.sync_rows()
-                reached = Progress(done, num_supervised, attempt.seconds, attempt.cpu_seconds)
-                keep(attempt.folder, model, optimizer, reached)
+        # Asked again, for it may have been told to stop while a held-out point was measured. After the last step in any
+        # case: evaluating may be stopped, or die, and then nothing is trained again.
+        if not pending and (done == num_steps or is_due()):
+            keep(model, optimizer, done, num_supervised)
             kept_at = time.monotonic()
             if world.any(asked.is_requested):
                 raise KeyboardInterrupt

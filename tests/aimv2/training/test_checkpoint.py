@@ -99,6 +99,7 @@ def attempted(run, config, pairs, *, stop_in=None):
                     on_rows=lambda rows: None,
                     start=start,
                     interrupts=interrupts,
+                    keep=checkpoint.keeper(attempt),
                 )
     except KeyboardInterrupt:
         assert stop_in is not None
@@ -198,7 +199,7 @@ def test_a_process_that_is_stopped_and_then_killed_goes_on_bitwise(tmp_path, cac
 def test_a_checkpoint_is_kept_by_the_clock(long, pairs, tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(
-        "aimv2.training.loop.keep", lambda folder, model, optimizer, progress: steps.append(progress.step)
+        "aimv2.training.checkpoint.keep", lambda folder, model, optimizer, progress: steps.append(progress.step)
     )
     for seconds in (60.0, 1e-9):
         config = long(log=LogConfig(every_steps=4), checkpoint=CheckpointConfig(every_seconds=seconds))
@@ -325,5 +326,6 @@ def test_who_lost_the_run_keeps_no_checkpoint(long, pairs, tmp_path):
             attempt=sleeper,
             held_out=held_out,
             on_rows=take_over,
+            keep=checkpoint.keeper(sleeper),
         )
     assert (sleeper.folder / checkpoint.FILE).read_bytes() == taken[0][1]

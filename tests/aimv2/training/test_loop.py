@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -33,9 +32,6 @@ class Rows:
     def __init__(self):
         self.rows = []
         self._seconds = 0.0
-        self._place = TemporaryDirectory()
-        self.folder = Path(self._place.name)
-        self.cpu_seconds = 0.0
 
     @property
     def seconds(self):
@@ -44,9 +40,6 @@ class Rows:
 
     def write_rows(self, rows):
         self.rows += rows
-
-    def sync_rows(self):
-        pass
 
 
 def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None):
