@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aimv2.checks import checked
+from aimv2.checks import HELP, checked, key_values
 from aimv2.errors import UsageError, unknown
 from aimv2.weights.contents import Weights, resampled
 from aimv2.weights.files import check_new, count
@@ -36,15 +36,15 @@ def weights_command(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: what was asked for cannot be done.
     """
-    if not arguments or set(arguments) & {"-h", "--help"}:
+    if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
     action, *rest = arguments
     if action not in ("import", "export"):
         raise unknown("weights command", action, ("import", "export"))
     is_import = action == "import"
-    given = _parsed(rest, ("from", "to", "layout", "image_px") if is_import else ("from", "to", "layout"))
-    if missing := [f"{key}=PATH" for key in ("from", "to") if not given.get(key)]:
+    given = key_values(rest, ("from", "to", "layout", "image_px") if is_import else ("from", "to", "layout"))
+    if missing := [f"{key}=PATH" for key in ("from", "to") if key not in given]:
         raise UsageError(f"weights {action} needs {' and '.join(missing)}")
     source, target = Path(given["from"]), Path(given["to"])
     layouts = ("auto", *LAYOUTS) if is_import else LAYOUTS
@@ -73,20 +73,6 @@ def _print_names(error: MismatchError) -> None:
     for kind, texts in error.names.items():
         for line in (f"{kind}:", *(f"  {text}" for text in texts)):
             console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-def _parsed(arguments: Sequence[str], allowed: Sequence[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for text in arguments:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"cannot read {text!r}: arguments have the form key=value")
-        if key not in allowed:
-            raise unknown("key", key, allowed)
-        if key in given:
-            raise UsageError(f"{key} is given twice: {given[key]!r} and {value!r}")
-        given[key] = value
-    return given
 
 
 def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Table:
