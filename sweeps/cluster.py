@@ -151,7 +151,11 @@ def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir
     array_id = slurm.submit(array, [Element(launch, start) for start in starts])
     write_jobs(launch, Jobs(array_id, num_workers, ""))
     behind = slurm.executor(config, run, folder=folder, name=launch.name, code=code, after=array_id)
-    settling = slurm.submit(behind, [Settling(launch, config, reports_dir, num_attempts)])
+    try:
+        settling = slurm.submit(behind, [Settling(launch, config, reports_dir, num_attempts)])
+    except UsageError:
+        slurm.command("scancel", array_id)  # without it nobody would see to what is left
+        raise
     jobs = Jobs(array_id, num_workers, settling)
     write_jobs(launch, jobs)
     return jobs

@@ -34,7 +34,7 @@ class Jobs:
     Attributes:
         array: id of the array of workers.
         elements: how many they are.
-        settling: id of the job behind it, which sees to what is left and writes the report; empty if it was refused.
+        settling: id of the job behind it, which sees to what is left and writes the report; empty before that is there.
     """
 
     array: str

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, read_launched, write_launched
@@ -214,3 +215,22 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(launched, 
     assert len(submitted) == 1
     assert not folder.exists()
     assert read_launched(plan.runs_dir, found.folder, STUDIES) == found
+
+
+def test_where_the_job_behind_is_refused_the_array_is_withdrawn(launched, bin_dir, tmp_path):
+    """Else its workers would run, and nobody would see to what they leave."""
+    found, plan = launched
+    count, withdrawn = tmp_path / "count", tmp_path / "withdrawn"
+    bin_dir(
+        "sbatch",
+        f"[ $1 = --test-only ] && exit 0; echo x >> {count}; if [ $(wc -l < {count}) = 1 ];"
+        " then echo 'Submitted batch job 7'; else echo 'sbatch: error: Batch job submission failed: Job violates"
+        " accounting/QOS policy' >&2; exit 1; fi",
+    )
+    bin_dir("squeue", "true")
+    bin_dir("scontrol", "echo 'MaxArraySize = 1001'")
+    bin_dir("scancel", f"echo $* > {withdrawn}")
+    with pytest.raises(UsageError, match=r"Job violates accounting/QOS policy \(executor.account or executor.qos\)"):
+        cluster.launch_array(found, plan, list(plan.runs), CONFIG, tmp_path / "reports", Console())
+    assert withdrawn.read_text().strip() == "7"
+    assert launches(plan.runs_dir) == []
