@@ -105,8 +105,9 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         writable_folder(str(read_launch.reports_dir), "reports_dir")
         writable_folder(str(read_launch.cache_dir), "data.cache_dir")
         share(runs_dir)
-        freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing
     remaining = [name for name in plan.remaining() if only is None or name in only]
+    if remaining and not read_launch.is_dry:
+        freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing
     print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.clock)
     if read_launch.limits and remaining:
         configs = plan.configs(remaining)
@@ -249,11 +250,13 @@ def _at(asked_for: Asked, path: str) -> Any:
 
 
 def _check_runs(launched: Launched) -> None:
-    """Refuse arms that their objective cannot have."""
+    """Refuse arms that their objective cannot have, or that no worker could do."""
     from aimv2.objectives import objective
 
     arms = {cell.arm: cell.config for cell in launched.cells}
     for arm, config in arms.items():
+        if config.ranks > 1:
+            raise UsageError(f"ranks={config.ranks} in a sweep, whose workers are a process each: only 1 is possible")
         try:
             objective(config.objective.name).check(config)
         except UsageError as error:

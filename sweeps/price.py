@@ -161,7 +161,7 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
     for limit in limits:
         cost = costs[limit.what]
         if cost is None:
-            raise UsageError(f"budget={limit.text} cannot be held: this machine cannot train these models to time them")
+            raise UsageError(f"budget={limit.text} cannot be held: how long this takes is not known here")
         if cost > limit.amount:
             raise UsageError(f"the plan costs {cost / limit.amount:.3g} times budget={limit.text}; nothing was started")
 
