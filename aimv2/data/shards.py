@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import webdataset as wds
 
 from aimv2.errors import UsageError
 
@@ -76,6 +75,8 @@ def write_shards(folder: Path, samples: Iterable[tuple[np.ndarray, dict[str, Any
 
     Two processes may write the same folder at once; the first to finish is kept.
     """
+    import webdataset as wds  # loads torch, which who only reads shards need not wait for
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

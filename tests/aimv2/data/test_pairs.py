@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,3 +86,9 @@ def test_a_split_with_an_empty_side_is_refused(tiny, fraction, message):
     with pytest.raises(UsageError, match=f"^data.held_out_fraction={fraction} leaves {message}") as caught:
         prepare(replace(tiny.data, held_out_fraction=fraction), tiny.model)
     assert "\n" not in str(caught.value)
+
+
+def test_who_only_reads_pairs_does_not_wait_for_torch():
+    """A launcher of a thousand runs, say, whose pictures are drawn already."""
+    script = "import sys, aimv2.data.pairs; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
