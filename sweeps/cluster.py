@@ -1,17 +1,20 @@
 """A launch on SLURM: an array of workers, and behind it a job that sees to what they leave and writes the report."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from submitit.helpers import DelayedSubmission
+from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, load_launched, save_launched
 from aimv2.errors import UsageError
+from aimv2.interrupt import Interrupts
 from aimv2.lease import file_system_time
 from sweeps import slurm
 from sweeps.board import print_failures
@@ -31,7 +34,8 @@ class Element:
 
     Attributes:
         launch: the launch's folder.
-        start: the run that it begins with, by its place in the launch; after that it takes what is open.
+        start: the run that it begins with, by its place in the launch. After that it takes what is open; with several
+            ranks it does this one and no other.
     """
 
     launch: Path
@@ -41,8 +45,11 @@ class Element:
         if not self.launch.exists():  # requeued, and others have done all there was
             return WorkerReport()
         tasks = _tasks(self.launch)
-        runs_dir = _runs_dir(self.launch)
-        report = work(tasks[self.start :] + tasks[: self.start], runs_dir, launch=self.launch, takes_seats=False)
+        own, *others = tasks[self.start :] + tasks[: self.start]
+        if own.config.ranks > 1:
+            report = self._work_together(own)
+        else:
+            report = self._work([own, *(task for task in others if task.config.ranks == 1)])
         if report.problem:
             raise UsageError(report.problem)
         if report.signal == signal.SIGUSR2:
@@ -51,6 +58,24 @@ class Element:
             # else's scancel is meant.
             signal.raise_signal(signal.SIGUSR2)
         return report
+
+    def _work(self, tasks: list[Task]) -> WorkerReport:
+        return work(tasks, _runs_dir(self.launch), launch=self.launch, takes_seats=False)
+
+    def _work_together(self, task: Task) -> WorkerReport:
+        """As one of the job's ranks: the first is the worker, and the others follow it."""
+        from aimv2.run import follow
+        from aimv2.training.distributed import dismiss
+
+        # The GPU is left to ``aimv2.training.distributed.place``, which knows whether SLURM shows a rank only its own.
+        if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank:
+            with contextlib.suppress(KeyboardInterrupt), Interrupts().listening() as interrupts:
+                follow(task.config, interrupts)
+            return WorkerReport()
+        try:
+            return self._work([task])
+        finally:
+            dismiss()
 
     def checkpoint(self) -> DelayedSubmission:
         """What the requeued job is to do: the same, for runs know how far they have come."""
@@ -88,7 +113,7 @@ class Settling:
         if left and cancelled(self.launch) is None:
             if plan.num_attempts() > self.num_attempts:
                 jobs = submit(self.launch, left, self.config, self.reports_dir, plan)
-                console.print(f"{len(left)} runs lost their workers and are submitted again, as array {jobs.array}")
+                console.print(f"{len(left)} runs lost their workers and are submitted again, as {jobs.described}")
                 return
             console.print("workers end before they try a run; their logs lie beside this one")
         print_failures(console, plan, {task.name for task in tasks})
@@ -126,39 +151,52 @@ def launch_array(
         end(launch)
         raise
     console.print(
-        f"submitted: {jobs.elements} worker{'s' * (jobs.elements != 1)} as array {jobs.array}, then job {jobs.settling}"
-        f" writes the report; `python sweeps/manage.py status` shows where they are",
+        f"submitted: {jobs.described}, then job {jobs.settling}, which writes the report; `python sweeps/manage.py"
+        " status` shows where they are",
         soft_wrap=True,
     )
 
 
 def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir: Path, plan: Plan) -> Jobs:
-    """Submit an array of workers for these tasks, and the job behind it.
+    """Submit workers for these tasks, an array for those of as many ranks, and the job behind them.
 
     Raises:
-        UsageError: SLURM refuses it.
+        UsageError: SLURM refuses one; then none is left.
     """
-    runs_dir, order = _runs_dir(launch), list(tries_at_launch(launch))
+    runs_dir = _runs_dir(launch)
     folder, code = runs_dir / "workers" / launch.name, freeze(runs_dir)
-    run = tasks[0].config
-    array = slurm.executor(config, run, folder=folder, name=launch.name, code=code)
-    slurm.check(array)
-    num_workers = min(config.num_workers([task.config for task in tasks]), len(tasks))
-    if num_workers > 1:
-        num_workers = min(num_workers, slurm.max_array_size() or num_workers)
-    starts = [order.index(tasks[len(tasks) * number // num_workers].name) for number in range(num_workers)]
     num_attempts = plan.num_attempts()
-    array_id = slurm.submit(array, [Element(launch, start) for start in starts])
-    write_jobs(launch, Jobs(array_id, num_workers, ""))
-    behind = slurm.executor(config, run, folder=folder, name=launch.name, code=code, after=array_id)
+    made = partial(slurm.executor, config, folder=folder, name=launch.name, code=code)
+    groups = {
+        ranks: [task for task in tasks if task.config.ranks == ranks] for ranks in {task.config.ranks for task in tasks}
+    }
+    executors = {ranks: made(group[0].config) for ranks, group in groups.items()}
+    for array in executors.values():
+        slurm.check(array)
+    jobs = Jobs({}, "")
     try:
-        settling = slurm.submit(behind, [Settling(launch, config, reports_dir, num_attempts)])
+        for ranks, group in groups.items():
+            elements = _elements(launch, group, config)
+            submitted = slurm.submit(executors[ranks], elements)
+            jobs = replace(jobs, arrays=jobs.arrays | {submitted: len(elements)})
+            write_jobs(launch, jobs)
+        behind = made(tasks[0].config, after=list(jobs.arrays))
+        jobs = replace(jobs, settling=slurm.submit(behind, [Settling(launch, config, reports_dir, num_attempts)]))
     except UsageError:
-        slurm.command("scancel", array_id)  # without it nobody would see to what is left
+        if jobs.arrays:
+            slurm.command("scancel", *jobs.arrays)  # nobody would see to what they leave
         raise
-    jobs = Jobs(array_id, num_workers, settling)
     write_jobs(launch, jobs)
     return jobs
+
+
+def _elements(launch: Path, tasks: Sequence[Task], config: SlurmConfig) -> list[Element]:
+    """Workers that begin with these tasks, at equal distances."""
+    number = min(config.num_workers([task.config for task in tasks]), len(tasks))
+    if number > 1:
+        number = min(number, slurm.max_array_size() or number)
+    place = {name: place for place, name in enumerate(tries_at_launch(launch))}
+    return [Element(launch, place[tasks[len(tasks) * one // number].name]) for one in range(number)]
 
 
 def _runs_dir(launch: Path) -> Path:

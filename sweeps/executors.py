@@ -39,6 +39,15 @@ class LocalConfig:
     workers: int | None = Field(default=None, gt=0)
     minutes: float | None = Field(default=None, gt=0)
 
+    def check(self, run: RunConfig) -> None:
+        """Refuse a run of several ranks.
+
+        Raises:
+            UsageError: it is one.
+        """
+        if run.ranks > 1:
+            raise UsageError(f"ranks={run.ranks} takes executor=slurm: a local worker is a process of its own")
+
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
         """Workers for these runs.
 

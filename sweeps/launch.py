@@ -170,7 +170,7 @@ def read(arguments: Sequence[str]) -> Launch:
         cells=cells_of(base),
         arguments=tuple(arguments),
     )
-    _check_runs(launched)
+    _check_runs(launched, executor)
     _check_effect(typed, run, recipe, lambda changed: cells_of(resolved(changed), seeds=wanted.seeds[:1]))
     _check_metric(study, base)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
@@ -249,14 +249,14 @@ def _at(asked_for: Asked, path: str) -> Any:
     return value[rest[0]] if rest else value
 
 
-def _check_runs(launched: Launched) -> None:
+def _check_runs(launched: Launched, executor: LocalConfig | SlurmConfig) -> None:
     """Refuse arms that their objective cannot have, or that no worker could do."""
     from aimv2.objectives import objective
 
     arms = {cell.arm: cell.config for cell in launched.cells}
+    most = max(arms.values(), key=lambda config: config.ranks)  # the untrained have one rank
+    executor.check(most)
     for arm, config in arms.items():
-        if config.ranks > 1:
-            raise UsageError(f"ranks={config.ranks} in a sweep, whose workers are a process each: only 1 is possible")
         try:
             objective(config.objective.name).check(config)
         except UsageError as error:

@@ -32,14 +32,18 @@ class Jobs:
     """A launch's jobs on SLURM; all of them have the name of its folder.
 
     Attributes:
-        array: id of the array of workers.
-        elements: how many they are.
-        settling: id of the job behind it, which sees to what is left and writes the report; empty before that is there.
+        arrays: how many workers each array has, by its id.
+        settling: id of the job behind them, which sees to what is left and writes the report; empty before that is
+            there.
     """
 
-    array: str
-    elements: int
+    arrays: dict[str, int]
     settling: str
+
+    @property
+    def described(self) -> str:
+        """Such as ``8 workers as array 17``."""
+        return " and ".join(f"{n} worker{'s' * (n != 1)} as array {job}" for job, n in self.arrays.items())
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def cancel_command(asked: Asked) -> int:
     for launching in ours:
         cancel(launching, wanted)
         if launching.jobs is not None and slurm.queue(launching.folder.name):
-            slurm.command("scancel", "--state=PENDING", launching.jobs.array)
+            slurm.command("scancel", "--state=PENDING", *launching.jobs.arrays)
     console.print("cancelled; workers stop within seconds, and the same launch goes on from there")
     return 0
 

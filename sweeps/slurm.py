@@ -45,7 +45,8 @@ class SlurmConfig:
     """Workers as elements of a job array. What is null is the cluster's to choose.
 
     Attributes:
-        workers: how many elements; None is one a run.
+        workers: how many elements; None is one a run, and so it always is for runs of several ranks.
+        nodes: of a run of several ranks, which are shared out evenly over them; any other run has one.
         minutes: a job's time limit.
         signal_seconds: how long before that a worker is told to keep a checkpoint.
         array_parallelism: elements at work at once, at most.
@@ -57,6 +58,7 @@ class SlurmConfig:
 
     cluster: Literal["slurm"]
     workers: int | None = Field(default=None, gt=0)
+    nodes: int = Field(default=1, gt=0)
     minutes: int = Field(gt=0)
     signal_seconds: int = Field(gt=0)
     array_parallelism: int = Field(gt=0)
@@ -81,7 +83,16 @@ class SlurmConfig:
 
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
         """Workers for these runs, if each is to have one."""
-        return self.workers or len(runs)
+        return len(runs) if self.workers is None or any(run.ranks > 1 for run in runs) else self.workers
+
+    def check(self, run: RunConfig) -> None:
+        """Refuse ranks that nodes cannot have.
+
+        Raises:
+            UsageError: saying why.
+        """
+        if run.ranks % self.nodes:
+            raise UsageError(f"ranks={run.ranks} cannot be shared out evenly over executor.nodes={self.nodes}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ class Queued:
 
 
 def executor(
-    config: SlurmConfig, run: RunConfig, *, folder: Path, name: str, code: Path, after: str | None = None
+    config: SlurmConfig, run: RunConfig, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()
 ) -> submitit.SlurmExecutor:
     """submitit's executor for workers that do runs like this one.
 
@@ -107,7 +118,7 @@ def executor(
         folder: of what submitit writes.
         name: of the jobs.
         code: where workers import our packages from.
-        after: an array behind which, however it ends, one job of one core is to run; None is for the array itself.
+        after: arrays behind which, however they end, one job of one core is to run; none is for an array itself.
     """
     try:
         made = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
@@ -128,8 +139,10 @@ def executor(
         "additional_parameters": {"requeue": True} | {name: value or True for name, _, value in parted},
     }
     values |= {key: getattr(config, key) for key in PLAIN_KEYS if getattr(config, key) is not None}
-    if after is not None:
-        values |= {"dependency": f"afterany:{after}", "cpus_per_task": 1, "use_srun": False}
+    if run.ranks > 1 and not after:
+        values |= {"nodes": config.nodes, "ntasks_per_node": run.ranks // config.nodes}
+    if after:
+        values |= {"dependency": f"afterany:{':'.join(after)}", "cpus_per_task": 1, "use_srun": False}
         for key in ("gres", "gpus_per_node", "mem"):
             values.pop(key, None)
     made.update_parameters(**values)

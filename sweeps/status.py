@@ -98,7 +98,7 @@ def sweep_status(launched: Launched, runs_dir: Path) -> SweepStatus:
 def in_queue(name: str, jobs: Jobs) -> str:
     """How many of a launch's jobs are in which state, and why they are."""
     found = queue(name)
-    who = f"array {jobs.array} of {jobs.elements}"
+    who = jobs.described
     if found is None:
         return f"{who}: UNKNOWN, for squeue cannot be asked from here"
     if not found:
@@ -106,7 +106,7 @@ def in_queue(name: str, jobs: Jobs) -> str:
     counts = Counter(
         f"{job.state} ({job.reason})" if job.reason not in ("None", "") else job.state
         for job in found
-        if job.job.partition("_")[0] == jobs.array
+        if job.job.partition("_")[0] in jobs.arrays
     )
     return f"{who}: {', '.join(f'{count} {state}' for state, count in counts.items()) or 'ended, its report is due'}"
 

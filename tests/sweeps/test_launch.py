@@ -214,7 +214,7 @@ def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(com
         (("model.encoder.num_heads=5",), "width=96 is not divisible by num_heads=5"),
         (("budget.sample=64",), "Did you mean 'budget.samples'?"),
         (("seed=1",), "seed=1 changes nothing: sweep.seeds names the seeds"),
-        (("ranks=2",), "ranks=2 in a sweep, whose workers are a process each: only 1 is possible"),
+        (("ranks=2",), "ranks=2 takes executor=slurm: a local worker is a process of its own"),
         (("model.image_px=32",), "model.image_px=32 changes nothing: scale=demo has that already"),
         (("sweep.seeds=4",), "sweep.seeds=4 changes nothing: sweep prefix_ratio has that already"),
         (("sweep.equal=samples",), "sweep.equal=samples changes nothing: sweep prefix_ratio has that already"),

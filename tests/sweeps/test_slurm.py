@@ -1,6 +1,7 @@
 """What is asked of SLURM's commands, and what is made of their answers; the commands are stand-ins that print."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,15 @@ def bin_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def made(bin_dir, tiny, tmp_path):
-    def build(after=None, **more):
+    def build(after=(), ranks=1, **more):
         config = SlurmConfig(cluster="slurm", minutes=60, signal_seconds=90, array_parallelism=16, **more)
         return slurm.executor(
-            config, tiny, folder=tmp_path / "jobs", name="sweep-1", code=Path("/shared/code"), after=after
+            config,
+            replace(tiny, ranks=ranks),
+            folder=tmp_path / "jobs",
+            name="sweep-1",
+            code=Path("/shared/code"),
+            after=after,
         )
 
     return build
@@ -85,9 +91,18 @@ def test_the_script_is_pinned(made, tmp_path):
     ]
 
 
+def test_ranks_are_shared_out_over_nodes(made, tiny):
+    text = made(ranks=8, nodes=2)._make_submission_file_text("run", "id")
+    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=4\n" in text
+    with pytest.raises(UsageError, match=r"ranks=1 cannot .* evenly over executor\.nodes=2"):
+        replace(CONFIG, nodes=2).check(tiny)
+
+
 def test_the_job_behind_waits_for_the_array_and_asks_for_no_gpu(made):
-    text = made(after="17", gres="gpu:1")._make_submission_file_text("run", "id")
-    assert "#SBATCH --dependency=afterany:17" in text
+    text = made(after=["17", "18"], ranks=4, nodes=2, gres="gpu:1")._make_submission_file_text("run", "id")
+    assert "#SBATCH --dependency=afterany:17:18\n" in text
+    assert "#SBATCH --nodes=1\n" in text
+    assert "ntasks" not in text
     assert "gres" not in text
     assert "srun" not in text
 
@@ -130,11 +145,11 @@ def test_what_is_in_the_queue_is_read(bin_dir):
     lines = ["7_0|RUNNING|None", "7_1|PENDING|Resources", "7_2|PENDING|Resources", "8|PENDING|Dependency"]
     bin_dir("squeue", f"printf '%s\\n' {' '.join(map(repr, lines))}")
     assert slurm.queue("sweep-1")[1] == Queued("7_1", "PENDING", "Resources")
-    assert in_queue("sweep-1", Jobs("7", 3, "8")) == "array 7 of 3: 1 RUNNING, 2 PENDING (Resources)"
+    assert in_queue("sweep-1", Jobs({"7": 3}, "8")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
     bin_dir("squeue", "true")
-    assert "no job of it is in SLURM's queue any more" in in_queue("sweep-1", Jobs("7", 3, "8"))
+    assert "no job of it is in SLURM's queue any more" in in_queue("sweep-1", Jobs({"7": 3}, "8"))
     bin_dir("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    assert "UNKNOWN, for squeue cannot be asked" in in_queue("sweep-1", Jobs("7", 3, "8"))
+    assert "UNKNOWN, for squeue cannot be asked" in in_queue("sweep-1", Jobs({"7": 3}, "8"))
 
 
 def test_a_submission_that_was_accepted_and_not_answered_is_withdrawn_and_made_again(made, bin_dir, tmp_path):
@@ -179,7 +194,7 @@ def launched(tiny, tmp_path):
 def on_slurm(launched, plan):
     folder = new_launch(plan.runs_dir, plan.title, dict.fromkeys(plan.runs, 0))
     cluster.save_launched(folder / cluster.LAUNCHED, launched)
-    write_jobs(folder, Jobs("7", len(plan.runs), "8"))
+    write_jobs(folder, Jobs({"7": len(plan.runs)}, "8"))
     return folder
 
 
@@ -202,7 +217,7 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(launched, 
 
     def submit(launch, tasks, *more):
         submitted.append([task.name for task in tasks])
-        return Jobs("9", 1, "10")
+        return Jobs({"9": 1}, "10")
 
     monkeypatch.setattr(cluster, "submit", submit)
     first = next(iter(plan.runs.values()))
