@@ -87,6 +87,21 @@ def test_another_hosts_run_is_free_when_its_heartbeat_is_old(tmp_path):
     assert claim(tmp_path).number == 2
 
 
+@pytest.mark.parametrize("seconds", [-60, 60])
+def test_a_host_whose_clock_is_wrong_by_a_minute_takes_nobody_for_dead(tmp_path, monkeypatch, seconds):
+    first = claim(tmp_path)
+    from_another_host(first.folder)
+    old = time.time() - 2 * lease.HEARTBEAT_SECONDS  # it has just missed a beat
+    os.utime(first.folder / "heartbeat", (old, old))
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + seconds)
+    assert is_held(first.folder)
+    assert claim(tmp_path) is None
+    old = right() - lease.GRACE_SECONDS - 1
+    os.utime(first.folder / "heartbeat", (old, old))
+    assert claim(tmp_path).number == 2, "the file system's clock decides"
+
+
 def test_a_holder_shows_that_it_lives(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     with claim(tmp_path) as held:

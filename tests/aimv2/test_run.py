@@ -1,5 +1,6 @@
 """A whole run: train, evaluate, record."""
 
+import errno
 import json
 import os
 import signal
@@ -107,15 +108,16 @@ def test_a_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_pat
     assert "Traceback" in json.loads((run.path / "attempts/0001/failure.json").read_text())["traceback"]
 
 
-def test_a_full_disk_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_or_quota_fails_the_run_and_names_it(tiny, tmp_path, monkeypatch, number):
     def full(*arguments, **options):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("aimv2.tensor_file.save_file", full)
     run = RunFolder(tmp_path, signature(tiny))
     failure = execute(run.claim(tiny), tiny)
     assert failure.cause == "node"
-    assert "No space left on device" in failure.message
+    assert os.strerror(number) in failure.message
     assert not run.is_done
 
 
