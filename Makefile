@@ -5,16 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test test-slurm check clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: $(VENV)/.installed ## run the prefix_ratio sweep on real pairs and write reports/prefix_ratio/
 	$(BIN)/python sweeps/launch.py sweep=prefix_ratio
 
 test: $(VENV)/.installed-dev ## run the whole test suite
 	$(BIN)/python -m pytest -n auto
+
+test-slurm: $(VENV)/.installed-dev ## run sweeps on a real SLURM on this host (root, and its packages: tests/slurm/one_host.sh)
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 check: $(VENV)/.installed-dev ## lint, formatting, types, one-way imports
 	$(BIN)/ruff check .

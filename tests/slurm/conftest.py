@@ -1,0 +1,121 @@
+"""A SLURM of two nodes on this host, and our commands as they are typed there."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimv2.data.pairs import prepare
+from aimv2.resolve import resolve
+from aimv2.scales import SCALES
+
+HERE = Path(__file__).parent
+SWEEPS = HERE.parents[1] / "sweeps"
+NEEDED = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
+# Runs of the demo's model that take seconds.
+SMALL = (
+    "budget.samples=4096",
+    "checkpoint.every_seconds=1",
+    "data.sources=[fontawesome,openmoji]",
+    "evaluation.num_pairs=256",
+    "evaluation.curve_pairs=64",
+    "evaluation.curve_points=3",
+    "evaluation.probe.epochs=1",
+    "sweep.controls=[]",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """The cluster, asked with SLURM's own commands."""
+
+    folder: Path
+
+    def __call__(self, *words: str) -> str:
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def queue(self) -> list[list[str]]:
+        """Of every job and element in the queue its id and why it waits."""
+        return [line.split("|") for line in self("squeue", "--noheader", "--array", "--format=%i|%r").splitlines()]
+
+    def wait_until_empty(self, seconds: float = 600) -> None:
+        _wait_for(lambda: not self.queue(), seconds)
+
+
+def _wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
+    """Until it is there or true; gives it."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    return _wait_for
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    if os.geteuid() != 0 or not all(map(shutil.which, NEEDED)):
+        pytest.exit("this takes root, and: apt-get install slurm-wlm munge slurmdbd mariadb-server", returncode=2)
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own are closed to the database's user
+    subprocess.run([HERE / "one_host.sh", "start", folder], check=True, timeout=120)
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    found, is_over = Slurm(folder), threading.Event()
+    helper = threading.Thread(target=_hurry, args=(found, is_over))
+    helper.start()
+    yield found
+    is_over.set()
+    helper.join()
+    subprocess.run([HERE / "one_host.sh", "stop", folder], check=True, timeout=120)
+    shutil.rmtree(folder)
+
+
+def _hurry(slurm: Slurm, is_over: threading.Event) -> None:
+    """What an administrator does, and time: requeued jobs wait for two minutes, and held ones for their release."""
+    while not is_over.wait(1.0):
+        for job, reason in slurm.queue():
+            if reason == "BeginTime":
+                slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+            elif "held" in reason:
+                slurm("scontrol", "release", job)
+
+
+@pytest.fixture(scope="session")
+def prepared(cache_dir):
+    """The pairs, drawn, so that no launch waits for that."""
+    run = SCALES["demo"]()
+    run = resolve(replace(run, data=replace(run.data, sources=("fontawesome", "openmoji"), cache_dir=cache_dir)))
+    prepare(run.data, run.model)
+
+
+@pytest.fixture(scope="session")
+def typed(cache_dir, prepared):
+    """Type a command in a folder; gives what comes of it."""
+
+    def run(folder, script, *words, **options):
+        if script == "launch.py":
+            said = {word.partition("=")[0] for word in words}
+            small = [word for word in SMALL if word.partition("=")[0] not in said]
+            words = (f"data.cache_dir={cache_dir}", *small, *words)
+        command = [sys.executable, str(SWEEPS / script), *words]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **options)
+
+    return run

@@ -1,0 +1,50 @@
+"""A run on two ranks, one on each of two nodes, that is interrupted on the way, against the same on one."""
+
+import json
+
+import pandas as pd
+import pytest
+
+ASKED = ("launch.py", "sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", "budget.samples=2048")
+COMPARED = ["text_loss", "pixel_loss", "gradient_norm"]
+
+
+@pytest.fixture(scope="module")
+def folder(slurm, typed, wait_for, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    launched = typed(folder, *ASKED, "executor=slurm", "executor.minutes=30", "ranks=2", "executor.nodes=2")
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    wait_for(lambda: list(folder.glob("runs/v1-*/attempts/0001/checkpoint.safetensors")))
+    at_work = slurm("squeue", "--noheader", "--state=RUNNING", "--format=%D %A").split("\n")
+    (job,) = (line.split()[1] for line in at_work if line.startswith("2 "))
+    slurm("scancel", "--signal=USR2", job)  # as before a time limit
+    slurm.wait_until_empty()
+    alone = typed(folder, *ASKED, "executor=debug")
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    return folder
+
+
+def trained(folder, ranks):
+    """The finished run of so many ranks that is not the untrained one."""
+    for path in folder.glob("runs/v1-*/config.json"):
+        config = json.loads(path.read_text())
+        if config["ranks"] == ranks and config["budget"]["samples"]:
+            return path.parent
+    raise AssertionError(f"no run of {ranks} ranks")
+
+
+def rows(run):
+    attempt = json.loads((run / "result.json").read_text())["attempt"]
+    return pd.read_json(run / "attempts" / f"{attempt:04d}" / "metrics.jsonl", lines=True).set_index("step").loc[1:]
+
+
+def test_two_ranks_went_on_after_a_requeue(folder):
+    run = trained(folder, 2)
+    assert (run / "attempts" / "0001" / "interrupted").exists()
+    assert json.loads((run / "result.json").read_text())["attempt"] > 1
+
+
+def test_two_ranks_on_two_nodes_have_the_losses_of_one(folder):
+    two, one = (rows(trained(folder, ranks)) for ranks in (2, 1))
+    assert len(two) == len(one) == 64
+    pd.testing.assert_frame_equal(two[COMPARED], one[COMPARED], rtol=1e-4, atol=0, check_exact=False)
