@@ -49,8 +49,14 @@ def checked(key: str, kind: Any, value: Any) -> Any:
 
 
 def share(folder: Path) -> None:
-    """If the folder is a group's to write, so is what this process makes from now on, whatever its umask was."""
-    if folder.stat().st_mode & stat.S_IWGRP:
+    """If the folder is a group's to write, so is what this process makes from now on, whatever its umask was.
+
+    Of a folder that is to be made, the one decides that it will be in, if that hands its group on (setgid).
+    """
+    path = folder.absolute()
+    there = next(one for one in (path, *path.parents) if one.exists())
+    needed = stat.S_IWGRP if there == path else stat.S_IWGRP | stat.S_ISGID
+    if there.stat().st_mode & needed == needed:
         os.umask(os.umask(0) & ~stat.S_IRWXG)
 
 

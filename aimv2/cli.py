@@ -113,8 +113,9 @@ def train_command(overrides: Sequence[str]) -> int:
         return _print_usage(TRAIN_USAGE)
     values = compose(overrides, defaults={}, values={"runs_dir": "runs"})
     config = run_config(values)
-    runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir")
+    runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     share(runs_dir)
+    writable_folder(str(runs_dir), "runs_dir")
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
     from aimv2.data.pairs import prepare

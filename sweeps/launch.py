@@ -101,10 +101,10 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
     read_launch = read(arguments)
     plan, runs_dir = read_launch.plan, read_launch.plan.runs_dir
     if not read_launch.is_dry:
+        share(runs_dir)
         writable_folder(str(runs_dir), "runs_dir")
         writable_folder(str(read_launch.reports_dir), "reports_dir")
         writable_folder(str(read_launch.cache_dir), "data.cache_dir")
-        share(runs_dir)
     remaining = [name for name in plan.remaining() if only is None or name in only]
     if remaining and not read_launch.is_dry:
         freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing

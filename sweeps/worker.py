@@ -96,8 +96,7 @@ def work(
         takes_seats: share the machine's cores and GPUs with other launches; not where a scheduler gives them out.
     """
     before, asked_for = _cpu_seconds(), asked_for or time.time()
-    if runs_dir.exists():
-        share(runs_dir)
+    share(runs_dir)
     report, interrupts = WorkerReport(), Interrupts()
     try:
         # Until it listens submitit swallows SIGTERM and SIGUSR2.

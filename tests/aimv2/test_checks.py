@@ -54,12 +54,21 @@ def test_arguments_of_another_form_are_refused(arguments, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(("mode", "expected"), [(0o2775, 0o660), (0o755, 0o600)])
-def test_what_is_made_in_a_groups_folder_is_the_groups(tmp_path, mode, expected):
+@pytest.mark.parametrize(
+    ("mode", "part", "expected"),
+    [
+        (0o2775, "", 0o660),
+        (0o775, "", 0o660),
+        (0o755, "", 0o600),
+        (0o2775, "runs/to/be/made", 0o660),
+        (0o775, "runs/to/be/made", 0o600),
+    ],
+)
+def test_what_is_made_in_a_groups_folder_is_the_groups(tmp_path, mode, part, expected):
     tmp_path.chmod(mode)
     before = os.umask(0o077)
     try:
-        share(tmp_path)
+        share(tmp_path / part)
         (tmp_path / "a").touch()
     finally:
         os.umask(before)
