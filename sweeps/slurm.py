@@ -34,6 +34,8 @@ KEY_OF = {  # what an answer of sbatch is about, by a word in it
     "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
     "time limit": "executor.minutes",
     "array": "executor.workers",
+    "submit limit": "fewer executor.workers",
+    "temporarily unavailable": "its queue is full; later, or with fewer executor.workers",
 }
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 

@@ -122,10 +122,20 @@ def test_the_job_behind_waits_for_the_array_and_asks_for_no_gpu(made):
             "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
             r"says: Unable to contact slurm controller \(connect failure\); nothing was submitted",
         ),
+        (
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\\nsbatch: error: Batch job"
+            " submission failed: Resource temporarily unavailable",
+            r"Resource temporarily unavailable \(its queue is full; later, or with fewer executor.workers\); nothing",
+        ),
+        (
+            "sbatch: error: AssocMaxSubmitJobLimit\\nsbatch: error: Batch job submission failed: Job violates"
+            " accounting/QOS policy (job submit limit, user's size and/or time limits)",
+            r"time limits\) \(executor.account or .* or executor.minutes or fewer executor.workers\); nothing",
+        ),
     ],
 )
 def test_a_refusal_is_one_sentence(made, bin_dir, answer, sentence):
-    bin_dir("sbatch", f"printf '{answer}\\n' >&2; exit 1")
+    bin_dir("sbatch", f'printf "{answer}\\n" >&2; exit 1')
     bin_dir("sinfo", "printf 'main\\nurgent\\n'")
     with pytest.raises(UsageError, match=sentence):
         slurm.check(made())
@@ -230,6 +240,24 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(launched, 
     assert len(submitted) == 1
     assert not folder.exists()
     assert read_launched(plan.runs_dir, found.folder, STUDIES) == found
+
+
+def test_accounting_is_never_asked(launched, bin_dir, tmp_path):
+    """Clusters without it answer that it is disabled."""
+    found, plan = launched
+    asked = tmp_path / "asked"
+    bin_dir("sacct", f"touch {asked}; echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    bin_dir("sbatch", "[ $1 = --test-only ] || echo 'Submitted batch job 7'")
+    bin_dir("scontrol", "echo 'MaxArraySize = 1001'")
+    bin_dir("squeue", "true")
+    cluster.launch_array(found, plan, list(plan.runs), CONFIG, tmp_path / "reports", Console())
+    bin_dir("squeue", "printf '7_0|RUNNING|None\\n7_1|PENDING|Resources\\n'")
+    (launching,) = launches(plan.runs_dir)
+    assert "1 RUNNING, 1 PENDING (Resources)" in in_queue(launching.folder.name, launching.jobs)
+    Element(launching.folder, 0)()
+    Settling(launching.folder, CONFIG, tmp_path / "reports", 0)()
+    assert (tmp_path / "reports" / found.folder / "report.md").exists()
+    assert not asked.exists()
 
 
 def test_where_the_job_behind_is_refused_the_array_is_withdrawn(launched, bin_dir, tmp_path):
