@@ -135,6 +135,7 @@ def launch_array(
     Raises:
         UsageError: SLURM refuses; nothing is left behind.
     """
+    end_abandoned(plan.runs_dir)
     queued = [launching for launching in launches(plan.runs_dir) if slurm.queue(launching.folder.name)]
     for launching in queued:
         if shared := len(launching.runs.intersection(names)):
@@ -157,6 +158,14 @@ def launch_array(
     )
 
 
+def end_abandoned(runs_dir: Path) -> None:
+    """End the launches of which no job is left in this cluster's queue, as after an scancel of all."""
+    for launching in launches(runs_dir):
+        jobs, name = launching.jobs, launching.folder.name
+        if jobs is not None and jobs.settling and slurm.queue(name, jobs.cluster) == []:
+            end(launching.folder)
+
+
 def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir: Path, plan: Plan) -> Jobs:
     """Submit workers for these tasks, an array for those of as many ranks, and the job behind them.
 
@@ -173,7 +182,7 @@ def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir
     executors = {ranks: made(group[0].config) for ranks, group in groups.items()}
     for array in executors.values():
         slurm.check(array)
-    jobs = Jobs({}, "")
+    jobs = Jobs({}, "", slurm.cluster_name())
     try:
         for ranks, group in groups.items():
             elements = _elements(launch, group, config)

@@ -35,10 +35,12 @@ class Jobs:
         arrays: how many workers each array has, by its id.
         settling: id of the job behind them, which sees to what is left and writes the report; empty before that is
             there.
+        cluster: whose jobs they are; another's queue knows nothing of them.
     """
 
     arrays: dict[str, int]
     settling: str
+    cluster: str
 
     @property
     def described(self) -> str:

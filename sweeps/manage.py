@@ -25,6 +25,7 @@ from aimv2.lease import holder, is_held
 from aimv2.record import RunFolder, read_failure
 from sweeps import slurm
 from sweeps.board import duration
+from sweeps.cluster import end_abandoned
 from sweeps.launches import cancel, launches
 from sweeps.prune import prune
 from sweeps.status import RunStatus, SweepStatus, sweep_status
@@ -175,6 +176,7 @@ def retry_command(asked: Asked) -> int:
 
 def cancel_command(asked: Asked) -> int:
     name = asked.name("sweep")
+    end_abandoned(asked.runs_dir)
     launched, at_work = read_launched(asked.runs_dir, name, STUDIES), launches(asked.runs_dir)
     ours = [launching for launching in at_work if launching.study == name]
     if not ours:
@@ -235,6 +237,7 @@ def replay_command(asked: Asked) -> int:
 
 
 def prune_command(asked: Asked) -> int:
+    end_abandoned(asked.runs_dir)
     freed = prune(asked.runs_dir)
     parts = {"checkpoints": freed.checkpoints, "code": freed.code, "logs": freed.logs}
     listed = ", ".join(f"{size / 1e6:,.1f} MB of {what}" for what, size in parts.items())

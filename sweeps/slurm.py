@@ -192,10 +192,16 @@ def submit(made: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> s
     raise AssertionError("unreachable")
 
 
-def queue(name: str) -> list[Queued] | None:
-    """What is in the queue under a job's name, an entry an element; None if squeue cannot be asked from here."""
+def queue(name: str, cluster: str | None = None) -> list[Queued] | None:
+    """What is in the queue under a job's name, an entry an element; None if squeue cannot be asked from here.
+
+    Args:
+        cluster: that has the jobs; where this is another, nothing in its queue means nothing.
+    """
     try:
         answer = command("squeue", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%r")
+        if not answer.strip() and cluster not in (None, cluster_name()):
+            return None
     except UsageError:
         return None
     return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]
@@ -203,8 +209,23 @@ def queue(name: str) -> list[Queued] | None:
 
 def max_array_size() -> int | None:
     """Elements that an array may have, if SLURM says."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", command("scontrol", "show", "config"), re.MULTILINE)
-    return int(found[1]) - 1 if found else None  # the largest index is below it
+    size = _setting("MaxArraySize")
+    return int(size) - 1 if size.isdecimal() else None  # the largest index is below it
+
+
+def cluster_name() -> str:
+    """This cluster's, if SLURM says."""
+    return _setting("ClusterName")
+
+
+def _setting(name: str) -> str:
+    """One of the controller's; empty if it has none of that name.
+
+    Raises:
+        UsageError: it cannot be asked.
+    """
+    found = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def partitions() -> list[str]:

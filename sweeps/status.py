@@ -97,7 +97,7 @@ def sweep_status(launched: Launched, runs_dir: Path) -> SweepStatus:
 
 def in_queue(name: str, jobs: Jobs) -> str:
     """How many of a launch's jobs are in which state, and why they are."""
-    found = queue(name)
+    found = queue(name, jobs.cluster)
     who = jobs.described
     if found is None:
         return f"{who}: UNKNOWN, for squeue cannot be asked from here"

@@ -18,6 +18,7 @@ from sweeps.slurm import Queued, SlurmConfig
 from sweeps.status import in_queue
 
 CONFIG = SlurmConfig(cluster="slurm", minutes=60, signal_seconds=90, array_parallelism=256)
+SETTINGS = "printf 'ClusterName = here\\nMaxArraySize = 1001\\n'"
 
 
 @pytest.fixture
@@ -155,11 +156,13 @@ def test_what_is_in_the_queue_is_read(bin_dir):
     lines = ["7_0|RUNNING|None", "7_1|PENDING|Resources", "7_2|PENDING|Resources", "8|PENDING|Dependency"]
     bin_dir("squeue", f"printf '%s\\n' {' '.join(map(repr, lines))}")
     assert slurm.queue("sweep-1")[1] == Queued("7_1", "PENDING", "Resources")
-    assert in_queue("sweep-1", Jobs({"7": 3}, "8")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
+    assert in_queue("sweep-1", Jobs({"7": 3}, "8", "here")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
     bin_dir("squeue", "true")
-    assert "no job of it is in SLURM's queue any more" in in_queue("sweep-1", Jobs({"7": 3}, "8"))
+    bin_dir("scontrol", SETTINGS)
+    assert "UNKNOWN" in in_queue("sweep-1", Jobs({"7": 3}, "8", "elsewhere"))
+    assert "no job of it is in SLURM's queue any more" in in_queue("sweep-1", Jobs({"7": 3}, "8", "here"))
     bin_dir("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    assert "UNKNOWN, for squeue cannot be asked" in in_queue("sweep-1", Jobs({"7": 3}, "8"))
+    assert "UNKNOWN, for squeue cannot be asked" in in_queue("sweep-1", Jobs({"7": 3}, "8", "here"))
 
 
 def test_a_submission_that_was_accepted_and_not_answered_is_withdrawn_and_made_again(made, bin_dir, tmp_path):
@@ -204,7 +207,7 @@ def launched(tiny, tmp_path):
 def on_slurm(launched, plan):
     folder = new_launch(plan.runs_dir, plan.title, dict.fromkeys(plan.runs, 0))
     cluster.save_launched(folder / cluster.LAUNCHED, launched)
-    write_jobs(folder, Jobs({"7": len(plan.runs)}, "8"))
+    write_jobs(folder, Jobs({"7": len(plan.runs)}, "8", "here"))
     return folder
 
 
@@ -227,7 +230,7 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(launched, 
 
     def submit(launch, tasks, *more):
         submitted.append([task.name for task in tasks])
-        return Jobs({"9": 1}, "10")
+        return Jobs({"9": 1}, "10", "here")
 
     monkeypatch.setattr(cluster, "submit", submit)
     first = next(iter(plan.runs.values()))
@@ -242,13 +245,26 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(launched, 
     assert read_launched(plan.runs_dir, found.folder, STUDIES) == found
 
 
+@pytest.mark.parametrize(("cluster_name", "is_ended"), [("here", True), ("elsewhere", False)])
+def test_a_launch_whose_jobs_somebody_withdrew_is_ended_where_they_were(launched, bin_dir, cluster_name, is_ended):
+    found, plan = launched
+    folder = on_slurm(found, plan)
+    bin_dir("scontrol", f"echo 'ClusterName = {cluster_name}'")
+    bin_dir("squeue", "echo '8|PENDING|Dependency'")
+    cluster.end_abandoned(plan.runs_dir)
+    assert folder.exists(), "it has a job"
+    bin_dir("squeue", "true")
+    cluster.end_abandoned(plan.runs_dir)
+    assert folder.exists() != is_ended
+
+
 def test_accounting_is_never_asked(launched, bin_dir, tmp_path):
     """Clusters without it answer that it is disabled."""
     found, plan = launched
     asked = tmp_path / "asked"
     bin_dir("sacct", f"touch {asked}; echo 'Slurm accounting storage is disabled' >&2; exit 1")
     bin_dir("sbatch", "[ $1 = --test-only ] || echo 'Submitted batch job 7'")
-    bin_dir("scontrol", "echo 'MaxArraySize = 1001'")
+    bin_dir("scontrol", SETTINGS)
     bin_dir("squeue", "true")
     cluster.launch_array(found, plan, list(plan.runs), CONFIG, tmp_path / "reports", Console())
     bin_dir("squeue", "printf '7_0|RUNNING|None\\n7_1|PENDING|Resources\\n'")
@@ -271,7 +287,7 @@ def test_where_the_job_behind_is_refused_the_array_is_withdrawn(launched, bin_di
         " accounting/QOS policy' >&2; exit 1; fi",
     )
     bin_dir("squeue", "true")
-    bin_dir("scontrol", "echo 'MaxArraySize = 1001'")
+    bin_dir("scontrol", SETTINGS)
     bin_dir("scancel", f"echo $* > {withdrawn}")
     with pytest.raises(UsageError, match=r"Job violates accounting/QOS policy \(executor.account or executor.qos\)"):
         cluster.launch_array(found, plan, list(plan.runs), CONFIG, tmp_path / "reports", Console())
