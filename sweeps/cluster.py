@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from sweeps import slurm
 from sweeps.board import print_failures
 from sweeps.freeze import freeze
 from sweeps.launches import Jobs, cancelled, end, launches, new_launch, tries_at_launch, write_jobs
+from sweeps.pack import pack
 from sweeps.plan import Plan
 from sweeps.slurm import SlurmConfig
 from sweeps.worker import Task, WorkerReport, work
@@ -32,17 +34,20 @@ class Element:
     Attributes:
         launch: the launch's folder.
         start: the run that it begins with, by its place in the launch; after that it takes what is open.
+        at_once: runs on its GPU at once, at most.
     """
 
     launch: Path
     start: int
+    at_once: int = 1
 
     def __call__(self) -> WorkerReport:
         if not self.launch.exists():  # requeued, and others have done all there was
             return WorkerReport()
         tasks = _tasks(self.launch)
         runs_dir = _runs_dir(self.launch)
-        report = work(tasks[self.start :] + tasks[: self.start], runs_dir, launch=self.launch, takes_seats=False)
+        do = work if self.at_once == 1 else partial(pack, at_once=self.at_once)
+        report = do(tasks[self.start :] + tasks[: self.start], runs_dir, launch=self.launch, takes_seats=False)
         if report.problem:
             raise UsageError(report.problem)
         if report.signal == signal.SIGUSR2:
@@ -143,12 +148,13 @@ def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir
     run = tasks[0].config
     array = slurm.executor(config, run, folder=folder, name=launch.name, code=code)
     slurm.check(array)
-    num_workers = min(config.num_workers([task.config for task in tasks]), len(tasks))
+    runs = [task.config for task in tasks]
+    num_workers, at_once = min(config.num_workers(runs), len(tasks)), config.runs_per_gpu(runs)
     if num_workers > 1:
         num_workers = min(num_workers, slurm.max_array_size() or num_workers)
     starts = [order.index(tasks[len(tasks) * number // num_workers].name) for number in range(num_workers)]
     num_attempts = plan.num_attempts()
-    array_id = slurm.submit(array, [Element(launch, start) for start in starts])
+    array_id = slurm.submit(array, [Element(launch, start, at_once) for start in starts])
     write_jobs(launch, Jobs(array_id, num_workers, ""))
     behind = slurm.executor(config, run, folder=folder, name=launch.name, code=code, after=array_id)
     try:

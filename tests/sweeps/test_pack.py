@@ -1,0 +1,327 @@
+"""Runs that share a GPU. The card is simulated; the processes on it are real ones, which train on the CPU."""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2 import resolve
+from aimv2.errors import UsageError
+from aimv2.record import RunFolder
+from aimv2.signature import signature
+from sweeps import cluster, executors, launch, pack, slots
+from sweeps.cluster import Element
+from sweeps.executors import LocalConfig
+from sweeps.launches import new_launch
+from sweeps.pack import Filling, NvidiaCard
+from sweeps.slurm import SlurmConfig
+from sweeps.worker import Task
+
+ENDLESS = 10**6  # steps
+
+
+@pytest.fixture
+def card(tmp_path, monkeypatch):
+    """A function that makes a simulated card; one a test."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    module = importlib.import_module("simulated_card")
+    folder = tmp_path / "card"
+    folder.mkdir()
+
+    def make(total, scenario="nothing_more", before=0):
+        return module.SimulatedCard(folder, total, before, getattr(module, scenario))
+
+    yield make
+    for path in folder.glob("started-*"):  # a test that failed may leave them
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(path.name.removeprefix("started-")), signal.SIGKILL)
+
+
+@pytest.fixture
+def tasks(tiny, pairs):
+    """Tasks of so many images a step each; two steps, unless said otherwise. Their data lies there."""
+
+    def make(*sizes, num_steps=2):
+        budgets = [replace(tiny.budget, batch_size=size, samples=num_steps * size) for size in sizes]
+        configs = [replace(tiny, seed=seed, budget=budget) for seed, budget in enumerate(budgets)]
+        return [Task(signature(config), config, tries=0) for config in configs]
+
+    return make
+
+
+def runs_of(tasks, tmp_path):
+    return [RunFolder(tmp_path / "runs", task.name) for task in tasks]
+
+
+def do(tasks, tmp_path, card, at_once=8, **more):
+    return pack.pack(tasks, tmp_path / "runs", at_once=at_once, card=lambda gpu: card, **{"takes_seats": False} | more)
+
+
+# What is decided, from what is known of the processes
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=8),
+    later=st.lists(st.integers(0, 10), min_size=8, max_size=8),
+    total=st.integers(20, 60),
+    context=st.integers(0, 3),
+    at_once=st.integers(1, 5),
+    data=st.data(),
+)
+def test_every_run_is_done_that_fits_the_card_alone(sizes, later, total, context, at_once, data):
+    """However large runs are, whenever they grow and whatever happens first, and none else. Each process does run after
+    run, and one whose run was handed back has its memory until it ends; ``context`` is what CUDA takes beside torch."""
+    filling = Filling(total=total, before=0, most=at_once)
+    waiting, done, failed = list(range(len(sizes))), set(), set()
+    there = {}  # by their loads: the run, how far it is, and what is held
+    limit = at_once
+
+    def used():
+        return sum(held + context for _, _, held in there.values())
+
+    for _ in range(1000):
+        if waiting and filling.takes_another(used):
+            there[filling.start()] = (None, "between", 0)
+            assert len(there) <= limit
+        elif not there:
+            break
+        load = data.draw(st.sampled_from(list(there)))
+        run, phase, held = there[load]
+        if phase == "ends" or (phase == "between" and not waiting):
+            filling.end(load)
+            del there[load]
+            continue
+        if phase == "between":
+            run = waiting.pop(0)
+            filling.begin(load)
+            there[load] = (run, "begun", held)
+            continue
+        wanted = max(held, sizes[run] + (later[run] if phase == "stepped" else 0))
+        if used() - held + wanted > total:
+            if filling.overflow(load):
+                waiting.append(run)
+                limit = min(limit, max(len(there) - 1, 1))
+                there[load] = (None, "ends", held)
+            else:
+                failed.add(run)
+                assert len(there) == 1
+                there[load] = (None, "between", held)
+        elif phase == "begun":
+            filling.step(load, wanted)
+            there[load] = (run, "stepped", wanted)
+        else:
+            done.add(run)
+            there[load] = (None, "between", wanted)
+    assert not waiting
+    assert not there, "it comes to an end"
+    assert failed == {run for run, size in enumerate(sizes) if size + later[run] + context > total}
+    assert done == set(range(len(sizes))) - failed
+
+
+@given(
+    size=st.integers(1, 30),
+    context=st.integers(0, 10),
+    before=st.integers(0, 50),
+    total=st.integers(60, 400),
+    at_once=st.integers(1, 12),
+)
+def test_equal_runs_fill_the_card(size, context, before, total, at_once):
+    """As many as fit, the last with a tenth to spare."""
+    filling = Filling(total=total, before=before, most=at_once)
+    each = size + context
+
+    def used():
+        return before + len(filling.loads) * each
+
+    while filling.takes_another(used):
+        load = filling.start()
+        assert not filling.takes_another(lambda: 0), "not before its first steps"
+        filling.begin(load)
+        filling.step(load, size)
+    fitting = [n for n in range(1, at_once) if 10 * (total - before - n * each) >= 11 * each]
+    assert len(filling.loads) == (fitting[-1] if fitting else 0) + 1
+
+
+def test_who_was_not_alone_from_its_beginning_is_handed_back():
+    """Though the other has ended when that is asked: it may have filled the card until then."""
+    filling = Filling(total=10, before=0, most=4)
+    one = filling.start()
+    filling.begin(one)
+    filling.step(one, 2)
+    other = filling.start()
+    filling.end(other)
+    assert filling.overflow(one)
+    assert filling.most == 1
+    filling.begin(one)
+    assert not filling.overflow(one)
+
+
+# What nvidia-smi says, and what is refused
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """A function that puts an nvidia-smi on PATH, and gives a card that asks it."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(pack, "num_gpus", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda gpu: SimpleNamespace(uuid=f"1234-{gpu}"))
+
+    def put(script):
+        path = tmp_path / "nvidia-smi"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return NvidiaCard(2)
+
+    return put
+
+
+def test_nvidia_smi_is_asked_for_the_card_by_its_uuid(smi, tmp_path):
+    card = smi(f"echo $* > {tmp_path}/asked; echo '30000, 81559'")
+    assert card.memory() == (51559 * 2**20, 81559 * 2**20)
+    assert card.name == "GPU-1234-2"
+    assert "--id=GPU-1234-2 " in (tmp_path / "asked").read_text()
+
+
+def test_a_signal_to_all_processes_of_a_job_does_not_keep_nvidia_smi_from_answering(smi):
+    card = smi("kill -USR2 $$; kill -TERM $$; kill -INT $$; echo '1, 2'")
+    assert card.memory() == (2**20, 2 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        (
+            "echo '[N/A], [N/A]'",
+            r"nvidia-smi says '\[N/A\], \[N/A\]' of the memory of GPU-1234-2, which is not free and",
+        ),
+        ("echo '5'", "nvidia-smi says '5' of the memory"),
+        ("echo 'No devices were found'; exit 6", "cannot say how much memory of GPU-1234-2 is free: No devices were f"),
+        ("exit 9", "is free: nothing"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(smi, script, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        smi(script).memory()
+
+
+def test_without_nvidia_smi_or_a_gpu_it_is_one_sentence(smi, tasks, tmp_path, monkeypatch):
+    card = smi("echo '1, 2'")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UsageError, match="share_gpu=true needs nvidia-smi, and there is none on PATH"):
+        card.memory()
+    monkeypatch.setattr(pack, "num_gpus", lambda: 0)
+    todo = tasks(8)
+    launching = new_launch(tmp_path / "runs", "s", {todo[0].name: 0})
+    monkeypatch.setattr(cluster, "_tasks", lambda launch: todo)
+    with pytest.raises(UsageError, match="share_gpu=true and torch sees no CUDA device where the worker runs"):
+        Element(launching, 0, at_once=2)()
+
+
+SLURM = {"cluster": "slurm", "minutes": 60, "signal_seconds": 90, "array_parallelism": 256}
+
+
+def test_only_runs_of_one_process_on_a_gpu_share_one(tiny, monkeypatch):
+    monkeypatch.setattr(executors, "num_cores", lambda: 8)
+    configs = [LocalConfig(cluster="local", share_gpu=True), SlurmConfig(**SLURM, cpus_per_task=8, share_gpu=True)]
+    on_gpu = replace(tiny, device="cuda")
+    for config in configs:
+        assert config.runs_per_gpu([on_gpu]) == 8
+        assert replace(config, share_gpu=False).runs_per_gpu([tiny]) == 1
+        with pytest.raises(UsageError, match="share_gpu=true and runs on the CPU: there is no GPU that they could sha"):
+            config.num_workers([on_gpu, tiny])
+        with pytest.raises(UsageError, match="share_gpu=true and ranks=2: only runs of one process share a GPU"):
+            config.num_workers([replace(on_gpu, ranks=2)])
+
+
+def test_there_must_be_cores_for_two(tiny, monkeypatch):
+    run = replace(tiny, device="cuda", threads=2, loader=replace(tiny.loader, num_workers=1))
+    for cores in (None, 5):
+        config = SlurmConfig(**SLURM, cpus_per_task=cores, share_gpu=True)
+        with pytest.raises(
+            UsageError, match=r"needs executor.cpus_per_task for the runs of a GPU, at least 6: each tak"
+        ):
+            config.num_workers([run])
+    assert SlurmConfig(**SLURM, cpus_per_task=10, share_gpu=True).runs_per_gpu([run]) == 3
+    monkeypatch.setattr(executors, "num_cores", lambda: 3)
+    with pytest.raises(UsageError, match="share_gpu=true and 3 cores have no room for two runs at threads=2"):
+        LocalConfig(cluster="local", share_gpu=True).num_workers([run])
+
+
+@pytest.mark.parametrize("executor", [(), ("executor=slurm", "executor.cpus_per_task=4")], ids=["local", "slurm"])
+def test_a_launch_on_the_cpu_is_refused_before_anything_is_left(executor, cache_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resolve, "has_cuda", lambda: False)
+    asked = ["sweep=prefix_ratio", "executor.share_gpu=true", f"data.cache_dir={cache_dir}", *executor]
+    assert launch.main(asked) == 2
+    assert "executor.share_gpu=true and runs on the CPU" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# Processes
+
+
+@pytest.mark.slow
+def test_the_card_is_filled_and_what_was_too_large_beside_another_is_done_later(card, tasks, tmp_path):
+    """20 bytes, of which a run of 4 and one of 8 leave room for no other but for its margin; then comes one of 13, and
+    one that is too large for the card."""
+    todo, on = tasks(4, 8, 13, 24), card(total=20, scenario="small_and_larger")
+    report = do(todo, tmp_path, on)
+    small, middle, large, too_large = runs_of(todo, tmp_path)
+    assert sorted(report.done) == sorted(run.name for run in (small, middle, large))
+    assert on.marks("started") == 2, "no third beside the first two, and never again two"
+    assert (large.num_attempts, large.num_tries) == (2, 1)
+    assert not list(large.path.glob("attempts/*/failure.json"))
+    assert report.failed == [too_large.name]
+    assert (too_large.num_attempts, too_large.failure().cause) == (1, "out of memory")
+    assert 0 < report.working_seconds < report.seconds
+    assert report.cpu_seconds > 1, "that of the processes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scenario", "total"), [("signal_parent", 20), ("signal_all", 10)])
+def test_a_signal_makes_all_keep_checkpoints_and_hand_their_runs_back(card, tasks, tmp_path, scenario, total):
+    """The parent alone is told and has two, or every process is and there is one."""
+    todo = tasks(4, 8, 9, num_steps=ENDLESS) if total == 20 else tasks(8, 9, num_steps=ENDLESS)
+    report = do(todo, tmp_path, card(total=total, scenario=scenario))
+    assert report.signal == signal.SIGUSR2
+    assert (report.done, report.failed, report.problem) == ([], [], "")
+    *stopped, untried = runs_of(todo, tmp_path)
+    for run in stopped:
+        assert (run.state(), run.num_attempts, run.num_tries) == ("new", 1, 0)
+        assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert untried.num_attempts == 0
+
+
+@pytest.mark.slow
+def test_another_takes_the_place_of_a_process_that_was_killed(card, tasks, tmp_path, monkeypatch, capfd):
+    """Memory is there for two, and a seat for one. The other run is too large for the card."""
+    monkeypatch.setattr(slots, "num_gpus", lambda: 1)
+    monkeypatch.setattr(slots, "num_cores", lambda: 1)
+    todo, on = tasks(8, 24), card(total=20, scenario="die_once")
+    report = do(todo, tmp_path, on, takes_seats=True)
+    assert (report.done, report.failed) == ([todo[0].name], [todo[1].name])
+    assert on.marks("started") == 2, "one after the other"
+    assert [run.num_tries for run in runs_of(todo, tmp_path)] == [2, 1]
+    assert "of this worker ended early" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_no_process_outlives_its_parent(card, tasks, tmp_path):
+    todo, on = tasks(8, num_steps=ENDLESS), card(total=10, scenario="endless")
+    parent = multiprocessing.get_context("fork").Process(target=do, args=(todo, tmp_path, on))
+    parent.start()
+    on.wait(lambda: on.marks("stepped"))
+    assert len(on.held()) == 1
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    on.wait(lambda: not on.held())
+    assert runs_of(todo, tmp_path)[0].state() == "new"
