@@ -25,6 +25,10 @@ def nothing_more(card, step, images):
     """A training step takes its memory, and that is all."""
 
 
+def broken(card, step, images):
+    """A process that is to have it dies before it begins."""
+
+
 @dataclass
 class SimulatedCard:
     """
@@ -46,6 +50,7 @@ class SimulatedCard:
         """Has come to a process that trains."""
         self.__dict__ |= state
         self.mark(f"started-{os.getpid()}")
+        assert self.scenario is not broken
         register_module_forward_pre_hook(self._forward)
 
     def memory(self):

@@ -26,7 +26,7 @@ from sweeps.pack import Filling, NvidiaCard
 from sweeps.slurm import SlurmConfig
 from sweeps.worker import Task
 
-ENDLESS = 10**6  # steps
+ENDLESS = 3000  # steps, of a hundredth of a second
 
 
 @pytest.fixture
@@ -62,8 +62,27 @@ def runs_of(tasks, tmp_path):
     return [RunFolder(tmp_path / "runs", task.name) for task in tasks]
 
 
-def do(tasks, tmp_path, card, at_once=8, **more):
-    return pack.pack(tasks, tmp_path / "runs", at_once=at_once, card=lambda gpu: card, **{"takes_seats": False} | more)
+def do(tasks, tmp_path, card, *, takes_seats=False, minutes=None):
+    """On the card that a machine of two has as its second, whose first is somebody else's."""
+
+    def numbered(gpu):
+        assert gpu == takes_seats
+        return card
+
+    return pack.pack(tasks, tmp_path / "runs", minutes, at_once=8, takes_seats=takes_seats, card=numbered)
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """A function that says how many cores there are, and takes a seat on the first of two GPUs."""
+    with contextlib.ExitStack() as taken:
+
+        def are(number):
+            monkeypatch.setattr(slots, "num_gpus", lambda: 2)
+            monkeypatch.setattr(slots, "num_cores", lambda: number)
+            assert taken.enter_context(slots.seats("gpu", 1)) == [0]
+
+        yield are
 
 
 # What is decided, from what is known of the processes
@@ -270,11 +289,12 @@ def test_a_launch_on_the_cpu_is_refused_before_anything_is_left(executor, cache_
 
 
 @pytest.mark.slow
-def test_the_card_is_filled_and_what_was_too_large_beside_another_is_done_later(card, tasks, tmp_path):
+def test_the_card_is_filled_and_what_was_too_large_beside_another_is_done_later(card, tasks, tmp_path, cores):
     """20 bytes, of which a run of 4 and one of 8 leave room for no other but for its margin; then comes one of 13, and
     one that is too large for the card."""
+    cores(8)
     todo, on = tasks(4, 8, 13, 24), card(total=20, scenario="small_and_larger")
-    report = do(todo, tmp_path, on)
+    report = do(todo, tmp_path, on, takes_seats=True)
     small, middle, large, too_large = runs_of(todo, tmp_path)
     assert sorted(report.done) == sorted(run.name for run in (small, middle, large))
     assert on.marks("started") == 2, "no third beside the first two, and never again two"
@@ -287,12 +307,16 @@ def test_the_card_is_filled_and_what_was_too_large_beside_another_is_done_later(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scenario", "total"), [("signal_parent", 20), ("signal_all", 10)])
-def test_a_signal_makes_all_keep_checkpoints_and_hand_their_runs_back(card, tasks, tmp_path, scenario, total):
-    """The parent alone is told and has two, or every process is and there is one."""
-    todo = tasks(4, 8, 9, num_steps=ENDLESS) if total == 20 else tasks(8, 9, num_steps=ENDLESS)
-    report = do(todo, tmp_path, card(total=total, scenario=scenario))
-    assert report.signal == signal.SIGUSR2
+@pytest.mark.parametrize(
+    ("scenario", "sizes", "minutes"),
+    [("signal_parent", (4, 8, 9), None), ("signal_all", (13, 9), None), ("endless", (13, 9), 0.02)],
+)
+def test_asked_to_stop_all_keep_checkpoints_and_hand_their_runs_back(card, tasks, tmp_path, scenario, sizes, minutes):
+    """The parent alone is told and has two, or every process is and there is one, or its time is up."""
+    todo = tasks(*sizes, num_steps=ENDLESS)
+    report = do(todo, tmp_path, card(total=20, scenario=scenario), minutes=minutes)
+    assert report.signal == (None if minutes else signal.SIGUSR2)
+    assert report.was_out_of_time == bool(minutes)
     assert (report.done, report.failed, report.problem) == ([], [], "")
     *stopped, untried = runs_of(todo, tmp_path)
     for run in stopped:
@@ -302,16 +326,23 @@ def test_a_signal_makes_all_keep_checkpoints_and_hand_their_runs_back(card, task
 
 
 @pytest.mark.slow
-def test_another_takes_the_place_of_a_process_that_was_killed(card, tasks, tmp_path, monkeypatch, capfd):
+def test_another_takes_the_place_of_a_process_that_was_killed(card, tasks, tmp_path, cores, capfd):
     """Memory is there for two, and a seat for one. The other run is too large for the card."""
-    monkeypatch.setattr(slots, "num_gpus", lambda: 1)
-    monkeypatch.setattr(slots, "num_cores", lambda: 1)
+    cores(1)
     todo, on = tasks(8, 24), card(total=20, scenario="die_once")
     report = do(todo, tmp_path, on, takes_seats=True)
     assert (report.done, report.failed) == ([todo[0].name], [todo[1].name])
     assert on.marks("started") == 2, "one after the other"
     assert [run.num_tries for run in runs_of(todo, tmp_path)] == [2, 1]
     assert "of this worker ended early" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_that_die_before_they_begin_a_run_are_not_started_for_ever(card, tasks, tmp_path):
+    todo, on = tasks(8), card(total=20, scenario="broken")
+    assert do(todo, tmp_path, on).done == []
+    assert on.marks("started") == 1
+    assert runs_of(todo, tmp_path)[0].num_attempts == 0
 
 
 @pytest.mark.slow
