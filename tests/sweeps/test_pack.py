@@ -26,7 +26,18 @@ from sweeps.pack import Filling, NvidiaCard
 from sweeps.slurm import SlurmConfig
 from sweeps.worker import Task
 
-ENDLESS = 3000  # steps, of a hundredth of a second
+ENDLESS = 1000  # steps, of a hundredth of a second
+TIMEOUT_SECONDS = 120
+
+
+@pytest.fixture(autouse=True)
+def it_ends():
+    """Who starts processes again and again is stopped."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("it does not end"))
+    signal.alarm(TIMEOUT_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -182,6 +193,28 @@ def test_who_was_not_alone_from_its_beginning_is_handed_back():
     assert filling.most == 1
     filling.begin(one)
     assert not filling.overflow(one)
+
+
+def test_as_many_as_there_were_at_once_are_too_many():
+    """Not only those that are there in the end."""
+    filling = Filling(total=10, before=0, most=8)
+    one, other, third = [filling.start() for _ in range(3)]
+    filling.begin(one)
+    filling.end(other)
+    filling.end(third)
+    filling.start()
+    assert filling.overflow(one)
+    assert filling.most == 2
+
+
+def test_none_is_added_to_one_that_goes_on_to_another_run():
+    filling = Filling(total=10, before=0, most=8)
+    one = filling.start()
+    filling.begin(one)
+    filling.step(one, 2)
+    assert filling.takes_another(lambda: 2)
+    filling.begin(one)
+    assert not filling.takes_another(lambda: 2)
 
 
 # What nvidia-smi says, and what is refused
