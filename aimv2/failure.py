@@ -8,12 +8,16 @@ from safetensors import SafetensorError
 
 from aimv2.errors import Cause, RunFailedError, UsageError
 
-# What torch's and the system's messages say: of memory (a loader process is killed by the system when there is none
-# left, and gets a bus error when it is shared memory that is missing), and of a loader process that ended otherwise.
+# What torch's and the system's messages say: of memory (what CUDA and its libraries allocate themselves is no
+# OutOfMemoryError; a loader process is killed by the system when there is none left, and gets a bus error when it is
+# shared memory that is missing), and of a loader process that ended otherwise.
 NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
     "Cannot allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
     "is killed by signal: Killed",
     "is killed by signal: Bus error",
 )

@@ -42,18 +42,22 @@ def execute(
     config: RunConfig,
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
+    hands_back: Callable[[Failure], bool] = lambda failure: False,
 ) -> Failure | None:
     """Train, evaluate and publish the run that the attempt holds, or record why that failed.
 
     It goes on from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0, and the
     others ``follow``.
 
+    Args:
+        hands_back: whether a failure, before it is recorded, says nothing against the run, which is then handed back.
+
     Returns:
         None when the result is published, else the failure, which is also in the attempt's ``failure.json`` if that
         could be written.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop, and handed the run back.
+        KeyboardInterrupt: it was asked to stop, or ``hands_back`` says so, and handed the run back.
         LeaseLostError: another process took the run over.
     """
     try:
@@ -64,6 +68,8 @@ def execute(
                 raise
             except Exception as error:
                 failure = Failure(cause_of(error, attempt.run.path), sentence_of(error))
+                if hands_back(failure):
+                    raise KeyboardInterrupt from error
                 attempt.fail(failure, traceback.format_exc())
                 return failure
     except OSError as error:  # the folder itself: nothing can be recorded there

@@ -20,6 +20,7 @@ from sweeps import slurm
 from sweeps.board import print_failures
 from sweeps.freeze import freeze
 from sweeps.launches import Jobs, cancelled, end, launches, new_launch, tries_at_launch, write_jobs
+from sweeps.pack import pack
 from sweeps.plan import Plan
 from sweeps.slurm import SlurmConfig
 from sweeps.worker import Task, WorkerReport, work
@@ -36,10 +37,12 @@ class Element:
         launch: the launch's folder.
         start: the run that it begins with, by its place in the launch. After that it takes what is open; with several
             ranks it does this one and no other.
+        at_once: runs on its GPU at once, at most.
     """
 
     launch: Path
     start: int
+    at_once: int = 1
 
     def __call__(self) -> WorkerReport:
         if not self.launch.exists():  # requeued, and others have done all there was
@@ -60,7 +63,8 @@ class Element:
         return report
 
     def _work(self, tasks: list[Task]) -> WorkerReport:
-        return work(tasks, _runs_dir(self.launch), launch=self.launch, takes_seats=False)
+        do = work if self.at_once == 1 else partial(pack, at_once=self.at_once)
+        return do(tasks, _runs_dir(self.launch), launch=self.launch, takes_seats=False)
 
     def _work_together(self, task: Task) -> WorkerReport:
         """As one of the job's ranks: the first is the worker, and the others follow it."""
@@ -201,11 +205,13 @@ def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir
 
 def _elements(launch: Path, tasks: Sequence[Task], config: SlurmConfig) -> list[Element]:
     """Workers that begin with these tasks, at equal distances."""
-    number = min(config.num_workers([task.config for task in tasks]), len(tasks))
+    runs = [task.config for task in tasks]
+    number = min(config.num_workers(runs), len(tasks))
     if number > 1:
         number = min(number, slurm.max_array_size() or number)
     place = {name: place for place, name in enumerate(tries_at_launch(launch))}
-    return [Element(launch, place[tasks[len(tasks) * one // number].name]) for one in range(number)]
+    starts = [place[tasks[len(tasks) * one // number].name] for one in range(number)]
+    return [Element(launch, start, config.runs_per_gpu(runs)) for start in starts]
 
 
 def _runs_dir(launch: Path) -> Path:

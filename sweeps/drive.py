@@ -67,7 +67,7 @@ def _print_summary(
     """How long it took, how busy the cores were, and what share of the workers' time was work."""
     done = sum(len(report.done) for report in reports)
     workers = min(executor.num_workers([task.config for task in tasks]), len(tasks))
-    cores = min(num_cores(), tasks[0].config.threads * workers)
+    cores = num_cores() if executor.share_gpu else min(num_cores(), tasks[0].config.threads * workers)
     busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
     work = sum(report.working_seconds for report in reports) / sum(report.seconds for report in reports)
     console.print(

@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass
 from aimv2.config import CHECKED, RunConfig
 from aimv2.errors import UsageError
 from sweeps.freeze import freeze
-from sweeps.room import room
+from sweeps.pack import check_sharing, pack
+from sweeps.room import num_cores, room
 from sweeps.worker import Task, work
 
 CONF_DIR = Path(__file__).parent / "conf"
@@ -33,11 +34,14 @@ class LocalConfig:
         workers: how many; None is as many as the machine has room for (cores, memory, GPUs).
         minutes: a worker's time; None is no limit. When it is nearly up the worker keeps a checkpoint, hands its run
             back and ends, and another is started while there are runs to do.
+        share_gpu: a worker does as many runs at once as fit its GPU's memory, each with cores of its own. Each takes
+            longer then.
     """
 
     cluster: Literal["debug", "local"]
     workers: int | None = Field(default=None, gt=0)
     minutes: float | None = Field(default=None, gt=0)
+    share_gpu: bool = False
 
     def check(self, run: RunConfig) -> None:
         """Refuse a run of several ranks.
@@ -52,8 +56,10 @@ class LocalConfig:
         """Workers for these runs.
 
         Raises:
-            UsageError: the machine has no room for one, or not for as many as were asked for.
+            UsageError: the machine has no room for one, or not for as many as were asked for, or they cannot share a
+                GPU.
         """
+        self.runs_per_gpu(runs)
         here = room(runs)
         if here.workers == 0:
             raise UsageError(f"no run fits this machine: its {here.limit}")
@@ -62,6 +68,22 @@ class LocalConfig:
                 f"executor.workers={self.workers} is more than the {here.workers} that this machine's {here.limit}"
             )
         return 1 if self.cluster == "debug" else self.workers or here.workers
+
+    def runs_per_gpu(self, runs: Sequence[RunConfig]) -> int:
+        """Runs that a worker does at once, at most.
+
+        Raises:
+            UsageError: they cannot share a GPU.
+        """
+        if not self.share_gpu:
+            return 1
+        check_sharing(runs)
+        threads = max(run.threads for run in runs)
+        if num_cores() < 2 * threads:
+            raise UsageError(
+                f"executor.share_gpu=true and {num_cores()} cores have no room for two runs at threads={threads}"
+            )
+        return num_cores() // threads
 
 
 def start_workers(
@@ -80,7 +102,8 @@ def start_workers(
     Raises:
         UsageError: the copy of the code in the runs' folder was changed.
     """
-    run = tasks[0].config
+    runs = [task.config for task in tasks]
+    run = runs[0]
     # A folder of its own: submitit names local jobs by their process, and numbers come back.
     folder = runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j"
     executor = submitit.AutoExecutor(folder=folder, cluster=config.cluster)
@@ -91,9 +114,15 @@ def start_workers(
         executor.update_parameters(gpus_per_node=torch.cuda.device_count())  # or submitit hides them all
     wanted = _threads(run.threads) | (_imports(freeze(runs_dir)) if config.cluster == "local" else {})
     with _environment(wanted), _deaf_to_interrupts():
-        for _ in range(min(config.num_workers([task.config for task in tasks]), len(tasks))):
+        for _ in range(min(config.num_workers(runs), len(tasks))):
             shown = None if config.cluster == "local" else on_rows  # another process cannot call it
-            jobs.append(executor.submit(work, tasks, runs_dir, shown, config.minutes, launch, time.time()))
+            if config.share_gpu:
+                job = executor.submit(
+                    pack, tasks, runs_dir, config.minutes, launch, time.time(), at_once=config.runs_per_gpu(runs)
+                )
+            else:
+                job = executor.submit(work, tasks, runs_dir, shown, config.minutes, launch, time.time())
+            jobs.append(job)
 
 
 def stop_workers(jobs: Sequence["submitit.Job[Any]"]) -> bool:

@@ -103,6 +103,8 @@ def search(arguments: Sequence[str]) -> int:
     if values["executor"]["cluster"] == "slurm":
         raise UsageError("executor=slurm cannot be: a search waits for its trials. Allowed: local, debug.")
     executor = checked("executor", LocalConfig, values["executor"])
+    if executor.share_gpu:
+        raise UsageError("executor.share_gpu=true changes nothing: a search asks for as many trials as it has workers")
     base = resolve(run_config(values))
     for parameter in config.parameters:  # both ends must be runs that can exist
         with_values(base, {parameter.path: parameter.low})

@@ -21,6 +21,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from aimv2.config import CHECKED, RunConfig
 from aimv2.errors import UsageError
+from sweeps.pack import check_sharing
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own give up before
 MAX_REQUEUES = 10**6  # submitit counts a job's ends by time; a run that makes progress may go on for ever
@@ -54,6 +55,7 @@ class SlurmConfig:
         array_parallelism: elements at work at once, at most.
         partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node, mem: sbatch's.
         cpus_per_task: None is a core for each of a run's threads and loader processes.
+        share_gpu: an element does as many runs at once as fit its GPU's memory and its cores. Each takes longer then.
         more: any other keys of sbatch, by their long names: ``reservation=x``, or ``hold`` for one without a value.
         setup: lines of shell before Python starts.
     """
@@ -74,6 +76,7 @@ class SlurmConfig:
     gpus_per_node: int | None = Field(default=None, gt=0)
     mem: str | None = None
     cpus_per_task: int | None = Field(default=None, gt=0)
+    share_gpu: bool = False
     more: tuple[Key, ...] = ()
     setup: tuple[str, ...] = ()
 
@@ -84,7 +87,12 @@ class SlurmConfig:
         return "cuda" if asks else "cpu"
 
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
-        """Workers for these runs, if each is to have one."""
+        """Workers for these runs, if each is to have one.
+
+        Raises:
+            UsageError: they cannot share a GPU.
+        """
+        self.runs_per_gpu(runs)
         return len(runs) if self.workers is None or any(run.ranks > 1 for run in runs) else self.workers
 
     def check(self, run: RunConfig) -> None:
@@ -95,6 +103,23 @@ class SlurmConfig:
         """
         if run.ranks % self.nodes:
             raise UsageError(f"ranks={run.ranks} cannot be shared out evenly over executor.nodes={self.nodes}")
+
+    def runs_per_gpu(self, runs: Sequence[RunConfig]) -> int:
+        """Runs that an element does at once, at most.
+
+        Raises:
+            UsageError: they cannot share a GPU, or it is not said that there are cores for two.
+        """
+        if not self.share_gpu:
+            return 1
+        check_sharing(runs)
+        each = max(run.threads + run.loader.num_workers for run in runs)
+        if self.cpus_per_task is None or self.cpus_per_task < 2 * each:
+            raise UsageError(
+                f"executor.share_gpu=true needs executor.cpus_per_task for the runs of a GPU, at least {2 * each}: each"
+                f" takes {each}, for its threads and loader processes"
+            )
+        return self.cpus_per_task // each
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.interrupt import Interrupts
 from aimv2.lease import LeaseLostError, file_system_time
-from aimv2.record import Attempt, RunFolder
+from aimv2.record import Attempt, Failure, RunFolder
 from sweeps.launches import SEATLESS, cancelled, worker_of
 from sweeps.room import largest_bytes
 from sweeps.slots import seated
@@ -41,10 +41,17 @@ class Task:
 
     def is_open(self, runs_dir: Path) -> bool:
         """Whether it is still to be done by this launch, or being done."""
+        return self._is_open(runs_dir, if_running=True)
+
+    def is_free(self, runs_dir: Path) -> bool:
+        """Whether it is still to be done by this launch, and nobody is at it."""
+        return self._is_open(runs_dir, if_running=False)
+
+    def _is_open(self, runs_dir: Path, *, if_running: bool) -> bool:
         run = RunFolder(runs_dir, self.name)
         state = run.state(file_system_time)
         if state in ("done", "running"):
-            return state == "running"
+            return state == "running" and if_running
         tried = run.num_tries - self.tries
         return tried < (1 if state == "failed" else TRIES)
 
@@ -57,7 +64,7 @@ class WorkerReport:
         signal: that interrupted it, or None.
         was_out_of_time: it ended because its time was nearly up.
         was_cancelled: its launch was.
-        seconds: wall time from when the worker was asked for.
+        seconds: wall time from when the worker was asked for; of a worker with several processes, all of theirs.
         working_seconds: of that, in training and evaluation.
         problem: why it could not go on, if that is nothing of a single run (the runs' folder cannot be written, say).
     """
@@ -82,6 +89,7 @@ def work(
     asked_for: float | None = None,
     *,
     takes_seats: bool = True,
+    kind: "Callable[..., Work] | None" = None,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
 
@@ -94,6 +102,7 @@ def work(
         launch: the launch's folder, in which it may be cancelled.
         asked_for: when the worker was, by ``time.time``; its wall time counts from there, or from now.
         takes_seats: share the machine's cores and GPUs with other launches; not where a scheduler gives them out.
+        kind: makes what does the work of what ``Work`` is made of; None is ``Work`` itself.
     """
     before, asked_for = _cpu_seconds(), asked_for or time.time()
     share(runs_dir)
@@ -103,8 +112,8 @@ def work(
         with interrupts.listening(), worker_of(launch) as folder:
             if minutes is not None:
                 interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
-            worker = _Work(tasks, runs_dir, report, on_rows or (lambda rows: None), interrupts, launch, folder)
-            worker.until_done(takes_seats=takes_seats)
+            told = on_rows or (lambda rows: None)
+            (kind or Work)(tasks, runs_dir, report, told, interrupts, launch, folder, takes_seats).until_done()
     except KeyboardInterrupt:
         pass
     except (UsageError, OSError) as error:
@@ -113,12 +122,12 @@ def work(
     report.was_out_of_time = interrupts.is_out_of_time
     report.was_cancelled = launch is not None and cancelled(launch) is not None
     report.cpu_seconds = _cpu_seconds() - before
-    report.seconds = time.time() - asked_for
+    report.seconds = max(report.seconds, time.time() - asked_for)
     return report
 
 
 @dataclass
-class _Work:
+class Work:
     """What a worker has before it."""
 
     tasks: list[Task]
@@ -128,19 +137,21 @@ class _Work:
     interrupts: Interrupts
     launch: Path | None
     folder: Path | None
+    takes_seats: bool
 
-    def until_done(self, *, takes_seats: bool) -> None:
+    def until_done(self) -> None:
         """Wait for seats, then do every task that is free."""
         while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with self._seated(takes_seats) as is_seated:
+            with self.seated() as is_seated:
                 self._say_seatless(not is_seated)
                 if is_seated:
-                    self._do_all()
+                    self.do_all()
                     return
             time.sleep(SEAT_POLL_SECONDS)
 
-    def _seated(self, takes_seats: bool) -> AbstractContextManager[bool]:
-        if not takes_seats:
+    def seated(self) -> AbstractContextManager[bool]:
+        """Try to take what one run computes on, where seats are taken; gives whether there is enough."""
+        if not self.takes_seats:
             return contextlib.nullcontext(True)
         return seated(self.tasks[0].config, lambda: self._memory_needed)
 
@@ -163,20 +174,26 @@ class _Work:
         """Whether nobody has asked it to stop."""
         return not self.interrupts.is_requested and (self.launch is None or cancelled(self.launch) is None)
 
-    def _do_all(self) -> None:
+    def do_all(self) -> None:
+        """Do every task that is free, from a seat."""
         import aimv2.run  # noqa: F401  # before a run is claimed, for a broken installation is no run's fault
 
         for task in self.tasks:
             if task.is_open(self.runs_dir):
                 attempt = RunFolder(self.runs_dir, task.name).claim(task.config, log=_log())
                 if attempt is not None:
-                    self._do(task, attempt)
+                    self.do(task, attempt)
                     # Asked after a run and not before: however short its time is, a seated worker takes a run one
                     # step further.
                     if not self.is_wanted:
                         return
 
-    def _do(self, task: Task, attempt: Attempt) -> None:
+    def hands_back(self, failure: Failure) -> bool:
+        """As in ``aimv2.run.execute``."""
+        return False
+
+    def do(self, task: Task, attempt: Attempt) -> None:
+        """Do a run that is claimed."""
         from aimv2.run import execute
 
         def is_cancelled() -> bool:
@@ -185,7 +202,7 @@ class _Work:
 
         self.interrupts.when(is_cancelled)
         try:
-            failure = execute(attempt, task.config, self.on_rows, self.interrupts)
+            failure = execute(attempt, task.config, self.on_rows, self.interrupts, self.hands_back)
         except LeaseLostError:
             pass
         else:

@@ -190,6 +190,37 @@ def loaded(give):
 
 
 @pytest.mark.parametrize(
+    "says",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_memory_that_cuda_has_not_got_for_itself_is_out_of_memory(says):
+    assert cause_of(RuntimeError(says)) == "out of memory"
+
+
+def test_a_failure_that_says_nothing_against_the_run_hands_it_back(tiny, tmp_path):
+    """Asked before anything is recorded; the next attempt goes on from what there is."""
+    run, asked = RunFolder(tmp_path, signature(tiny)), []
+
+    def fill(rows):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def hands_back(failure):
+        asked.append(failure.cause)
+        return len(asked) == 1
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run.claim(tiny), tiny, fill, hands_back=hands_back)
+    assert (run.state(), run.num_attempts, run.num_tries) == ("new", 1, 0)
+    assert execute(run.claim(tiny), tiny, fill, hands_back=hands_back).cause == "out of memory"
+    assert (run.state(), run.num_attempts, run.num_tries) == ("failed", 2, 1)
+    assert asked == ["out of memory", "out of memory"]
+
+
+@pytest.mark.parametrize(
     ("work", "cause"),
     [
         (too_much, "out of memory"),
