@@ -29,7 +29,8 @@ def prepare_data(plan: Plan) -> None:
 
 
 def do_runs(plan: Plan, executor: LocalConfig, console: Console, names: Sequence[str]) -> None:
-    """Do these runs of the plan. Return when every run is done, has failed once more, or has twice lost its worker.
+    """Do these runs of the plan. Return when every run is done, has failed once more, or was twice failed by its worker
+    or node.
 
     Raises:
         KeyboardInterrupt: after the workers have handed back what they were doing.

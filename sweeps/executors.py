@@ -43,23 +43,22 @@ class LocalConfig:
     minutes: float | None = Field(default=None, gt=0)
     share_gpu: bool = False
 
-    def check(self, run: RunConfig) -> None:
-        """Refuse a run of several ranks.
+    def check(self, runs: Sequence[RunConfig]) -> None:
+        """Refuse runs that these workers cannot do.
 
         Raises:
-            UsageError: it is one.
+            UsageError: one has several ranks, or they cannot share a GPU.
         """
-        if run.ranks > 1:
-            raise UsageError(f"ranks={run.ranks} takes executor=slurm: a local worker is a process of its own")
+        if (ranks := max(run.ranks for run in runs)) > 1:
+            raise UsageError(f"ranks={ranks} takes executor=slurm: a local worker is a process of its own")
+        self.runs_per_gpu(runs)
 
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
         """Workers for these runs.
 
         Raises:
-            UsageError: the machine has no room for one, or not for as many as were asked for, or they cannot share a
-                GPU.
+            UsageError: the machine has no room for one, or not for as many as were asked for.
         """
-        self.runs_per_gpu(runs)
         here = room(runs)
         if here.workers == 0:
             raise UsageError(f"no run fits this machine: its {here.limit}")

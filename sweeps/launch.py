@@ -56,6 +56,7 @@ sweeps, with their price at scale=demo:
   executor=local|debug|slurm   worker processes, all in this process, or a SLURM array (sweeps/conf/executor/slurm.yaml)
   executor.workers=1           how many
   executor.minutes=60          a worker's time, after which the next goes on from its checkpoint
+  executor.share_gpu=true      as many runs at once on a GPU as fit its memory
   dry_run=true                 print the plan and its price, run nothing
   runs_dir=runs reports_dir=reports
   debug=true                   show the traceback of an error
@@ -254,8 +255,7 @@ def _check_runs(launched: Launched, executor: LocalConfig | SlurmConfig) -> None
     from aimv2.objectives import objective
 
     arms = {cell.arm: cell.config for cell in launched.cells}
-    most = max(arms.values(), key=lambda config: config.ranks)  # the untrained have one rank
-    executor.check(most)
+    executor.check(list(arms.values()))
     for arm, config in arms.items():
         try:
             objective(config.objective.name).check(config)

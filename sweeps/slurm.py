@@ -48,7 +48,7 @@ class SlurmConfig:
     """Workers as elements of a job array. What is null is the cluster's to choose.
 
     Attributes:
-        workers: how many elements; None is one a run, and so it always is for runs of several ranks.
+        workers: how many elements; None is one a run.
         nodes: of a run of several ranks, which are shared out evenly over them; any other run has one.
         minutes: a job's time limit.
         signal_seconds: how long before that a worker is told to keep a checkpoint.
@@ -87,22 +87,21 @@ class SlurmConfig:
         return "cuda" if asks else "cpu"
 
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
-        """Workers for these runs, if each is to have one.
+        """Workers for these runs, if each is to have one."""
+        return self.workers or len(runs)
+
+    def check(self, runs: Sequence[RunConfig]) -> None:
+        """Refuse runs that these workers cannot do.
 
         Raises:
-            UsageError: they cannot share a GPU.
+            UsageError: nodes cannot have their ranks, or they cannot share a GPU.
         """
+        ranks = max(run.ranks for run in runs)  # the untrained have one
+        if ranks % self.nodes:
+            raise UsageError(f"ranks={ranks} cannot be shared out evenly over executor.nodes={self.nodes}")
+        if ranks > 1 and self.workers is not None:
+            raise UsageError(f"executor.workers={self.workers} and ranks={ranks}: such runs have a job each")
         self.runs_per_gpu(runs)
-        return len(runs) if self.workers is None or any(run.ranks > 1 for run in runs) else self.workers
-
-    def check(self, run: RunConfig) -> None:
-        """Refuse ranks that nodes cannot have.
-
-        Raises:
-            UsageError: saying why.
-        """
-        if run.ranks % self.nodes:
-            raise UsageError(f"ranks={run.ranks} cannot be shared out evenly over executor.nodes={self.nodes}")
 
     def runs_per_gpu(self, runs: Sequence[RunConfig]) -> int:
         """Runs that an element does at once, at most.

@@ -24,7 +24,7 @@ from sweeps.slots import seated
 
 SEAT_POLL_SECONDS = 0.5
 RESERVE_SECONDS = 60.0  # of a worker's time, for the step under way and a checkpoint; no more than a tenth of it
-TRIES = 2  # of a run whose worker dies without a word: once more, for it may not have been the run's fault
+TRIES = 2  # of a run whose worker or node fails it: once more, for it may not have been the run's fault
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Task:
         state = run.state(file_system_time)
         if state in ("done", "running"):
             return state == "running" and if_running
-        tried = run.num_tries - self.tries
-        return tried < (1 if state == "failed" else TRIES)
+        failure = run.failure() if state == "failed" else None
+        return run.num_tries - self.tries < (TRIES if failure is None or failure.cause == "node" else 1)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from aimv2.errors import UsageError
 from aimv2.record import RunFolder
 from aimv2.signature import signature
 from sweeps import card as card_module
-from sweeps import cluster, executors, launch, pack, slots
+from sweeps import cluster, executors, launch, pack, search, slots
 from sweeps.cluster import Element
 from sweeps.executors import LocalConfig
 from sweeps.launches import new_launch
@@ -112,9 +112,9 @@ def test_only_runs_of_one_process_on_a_gpu_share_one(tiny, monkeypatch):
         assert config.runs_per_gpu([on_gpu]) == 8
         assert replace(config, share_gpu=False).runs_per_gpu([tiny]) == 1
         with pytest.raises(UsageError, match="share_gpu=true and runs on the CPU: there is no GPU that they could sha"):
-            config.num_workers([on_gpu, tiny])
-        with pytest.raises(UsageError, match="share_gpu=true and ranks=2: only runs of one process share a GPU"):
-            config.num_workers([replace(on_gpu, ranks=2)])
+            config.check([on_gpu, tiny])
+    with pytest.raises(UsageError, match="share_gpu=true and ranks=2: only runs of one process share a GPU"):
+        configs[1].check([replace(on_gpu, ranks=2)])
 
 
 def test_there_must_be_cores_for_two(tiny, monkeypatch):
@@ -124,20 +124,30 @@ def test_there_must_be_cores_for_two(tiny, monkeypatch):
         with pytest.raises(
             UsageError, match=r"needs executor.cpus_per_task for the runs of a GPU, at least 6: each tak"
         ):
-            config.num_workers([run])
+            config.check([run])
     assert SlurmConfig(**SLURM, cpus_per_task=10, share_gpu=True).runs_per_gpu([run]) == 3
     monkeypatch.setattr(executors, "num_cores", lambda: 3)
     with pytest.raises(UsageError, match="share_gpu=true and 3 cores have no room for two runs at threads=2"):
-        LocalConfig(cluster="local", share_gpu=True).num_workers([run])
+        LocalConfig(cluster="local", share_gpu=True).check([run])
 
 
+@pytest.mark.parametrize("dry_run", [(), ("dry_run=true",)], ids=["", "dry"])
 @pytest.mark.parametrize("executor", [(), ("executor=slurm", "executor.cpus_per_task=4")], ids=["local", "slurm"])
-def test_a_launch_on_the_cpu_is_refused_before_anything_is_left(executor, cache_dir, tmp_path, monkeypatch, capsys):
+def test_a_launch_on_the_cpu_is_refused_before_anything_is_left(
+    executor, dry_run, cache_dir, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(resolve, "has_cuda", lambda: False)
-    asked = ["sweep=prefix_ratio", "executor.share_gpu=true", f"data.cache_dir={cache_dir}", *executor]
+    asked = ["sweep=prefix_ratio", "executor.share_gpu=true", f"data.cache_dir={cache_dir}", *executor, *dry_run]
     assert launch.main(asked) == 2
     assert "executor.share_gpu=true and runs on the CPU" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_which_has_a_trial_a_worker_refuses_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert search.main(["search=optimizer", "executor.share_gpu=true"]) == 2
+    assert "executor.share_gpu=true changes nothing: a search asks for as many trials as" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -96,7 +96,9 @@ def test_ranks_are_shared_out_over_nodes(made, tiny):
     text = made(ranks=8, nodes=2)._make_submission_file_text("run", "id")
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=4\n" in text
     with pytest.raises(UsageError, match=r"ranks=1 cannot .* evenly over executor\.nodes=2"):
-        replace(CONFIG, nodes=2).check(tiny)
+        replace(CONFIG, nodes=2).check([tiny])
+    with pytest.raises(UsageError, match=r"executor\.workers=3 and ranks=2: such runs have a job each"):
+        replace(CONFIG, workers=3).check([tiny, replace(tiny, ranks=2)])
 
 
 def test_the_job_behind_waits_for_the_array_and_asks_for_no_gpu(made):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.record import RunFolder
+from aimv2.record import Failure, RunFolder
 from aimv2.signature import signature
 from sweeps.worker import Task, work
 
@@ -53,6 +53,18 @@ def test_it_ends_in_good_order_before_its_time_does(tasks, tmp_path):
     run = RunFolder(tmp_path, tasks[0].name)
     assert (run.state(), run.num_attempts, run.num_tries) == ("new", 1, 0)
     assert tasks[0].is_open(tmp_path), "running out of time is no failed try"
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_open"), [("node", [True, False]), ("out of memory", [False, False]), ("bug", [False, False])]
+)
+def test_what_a_node_fails_is_tried_once_more(tasks, tmp_path, cause, is_open):
+    found, task = [], tasks[0]
+    for _ in range(2):
+        with RunFolder(tmp_path, task.name).claim(task.config) as attempt:
+            attempt.fail(Failure(cause, "a test"), "")
+        found.append(task.is_open(tmp_path))
+    assert found == is_open
 
 
 def test_without_a_limit_its_time_never_ends(tasks, tmp_path):
