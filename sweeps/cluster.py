@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,17 @@ from rich.console import Console
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ablations.catalogue import STUDIES
-from ablations.launched import Launched, load_launched, save_launched
+from ablations.launched import Launched, load_launched, read_launched, save_launched
+from aimv2.checks import share
+from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.interrupt import Interrupts
 from aimv2.lease import file_system_time
 from sweeps import slurm
 from sweeps.board import print_failures
+from sweeps.drive import prepare_data
 from sweeps.freeze import freeze
-from sweeps.launches import Jobs, cancelled, end, launches, new_launch, tries_at_launch, write_jobs
+from sweeps.launches import Jobs, Launching, cancelled, end, launches, new_launch, tries_at_launch, write_jobs
 from sweeps.pack import pack
 from sweeps.plan import Plan
 from sweeps.slurm import SlurmConfig
@@ -107,22 +110,35 @@ class Settling:
 
         if not self.launch.exists():  # requeued when all was done
             return
-        console = Console(highlight=False)
+        share(_runs_dir(self.launch))
+        console, started = Console(highlight=False), time.monotonic()
         launched, tasks = _launched(self.launch), _tasks(self.launch)
         plan = Plan(launched.folder, launched.cells, _runs_dir(self.launch))
         # Held by another launch, or by a worker that outlived its node, or not given up yet after its holder's death.
         while any(plan.runs[task.name].state(file_system_time) == "running" for task in tasks):
+            if time.monotonic() - started > 60 * self.config.minutes - self.config.signal_seconds:
+                signal.raise_signal(signal.SIGUSR2)  # SLURM tells the steps of a job, and this one has none
             time.sleep(POLL_SECONDS)
         left = [task for task in tasks if task.is_open(plan.runs_dir)]
-        if left and cancelled(self.launch) is None:
-            if plan.num_attempts() > self.num_attempts:
-                jobs = submit(self.launch, left, self.config, self.reports_dir, plan)
-                console.print(f"{len(left)} runs lost their workers and are submitted again, as {jobs.described}")
-                return
-            console.print("workers end before they try a run; their logs lie beside this one")
+        if left and cancelled(self.launch) is None and self._submitted_again(left, plan, console):
+            return
         print_failures(console, plan, {task.name for task in tasks})
-        console.print(f"report: {build(launched, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
+        latest = read_launched(plan.runs_dir, launched.folder, STUDIES)  # which may have more arms than this one
+        console.print(f"report: {build(latest, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
         end(self.launch)
+
+    def _submitted_again(self, left: list[Task], plan: Plan, console: Console) -> bool:
+        """Submit what lost its worker, if that is of any use; gives whether it was."""
+        if plan.num_attempts() == self.num_attempts:
+            console.print("workers end before they try a run; their logs lie beside this one")
+            return False
+        try:
+            jobs = submit(self.launch, left, self.config, self.reports_dir, plan)
+        except UsageError as error:
+            console.print(f"{len(left)} runs lost their workers and cannot be submitted again: {error}", soft_wrap=True)
+            return False
+        console.print(f"{len(left)} runs lost their workers and are submitted again, as {jobs.described}")
+        return True
 
     def checkpoint(self) -> DelayedSubmission:
         """The same again: nothing is lost by beginning anew."""
@@ -134,26 +150,34 @@ def launch_array(
 ) -> None:
     """Submit workers for these runs, and the job behind them, and return at once.
 
-    Runs that are in the queue already are left to the launch that wants them.
+    Runs that another launch has in the queue are left to its workers; the report waits for those too.
 
     Raises:
         UsageError: SLURM refuses; nothing is left behind.
     """
+    _check(config, [plan.cell_of[name].config for name in names], plan.runs_dir)
+    prepare_data(plan)
     end_abandoned(plan.runs_dir)
-    queued = [launching for launching in launches(plan.runs_dir) if slurm.queue(launching.folder.name)]
-    for launching in queued:
-        if shared := len(launching.runs.intersection(names)):
-            console.print(f"{shared} runs are in the queue already, under {launching.folder.name}", soft_wrap=True)
-    wanted = frozenset().union(*(launching.runs for launching in queued))
-    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names if name not in wanted]
-    if not tasks:
+    tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
+    others: list[Launching] = []
+    elsewhere: set[str] = set()
+    for launching in launches(plan.runs_dir):
+        if slurm.queue(launching.folder.name) and (shared := _wanted(launching, tasks, plan.runs_dir)):
+            console.print(f"{len(shared)} runs are in the queue already, under {launching.folder.name}", soft_wrap=True)
+            others.append(launching)
+            elsewhere |= shared
+    own = [task for task in tasks if task.name not in elsewhere]
+    if not own and any(_is_of(launching, launched) for launching in others):
         return
     launch = new_launch(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}).resolve()
     try:
         save_launched(launch / LAUNCHED, launched)
-        jobs = submit(launch, tasks, config, reports_dir.resolve(), plan)
+        arrays = [job for launching in others if launching.jobs for job in launching.jobs.arrays]
+        jobs = submit(launch, own, config, reports_dir.resolve(), plan, arrays)
     except BaseException:
         end(launch)
+        with contextlib.suppress(OSError):
+            (plan.runs_dir / "workers" / launch.name).rmdir()  # unless something was submitted
         raise
     console.print(
         f"submitted: {jobs.described}, then job {jobs.settling}, which writes the report; `python sweeps/manage.py"
@@ -162,16 +186,40 @@ def launch_array(
     )
 
 
+def _wanted(launching: Launching, tasks: Sequence[Task], runs_dir: Path) -> frozenset[str]:
+    """The runs among these that a launch is still to do."""
+    if cancelled(launching.folder) is not None:
+        return frozenset()
+    tries = tries_at_launch(launching.folder)
+    shared = (replace(task, tries=tries[task.name]) for task in tasks if task.name in tries)
+    return frozenset(task.name for task in shared if task.is_open(runs_dir))
+
+
+def _is_of(launching: Launching, launched: Launched) -> bool:
+    """Whether another launch will write the same report."""
+    return launching.study == launched.folder and _launched(launching.folder).cells == launched.cells
+
+
 def end_abandoned(runs_dir: Path) -> None:
-    """End the launches of which no job is left in this cluster's queue, as after an scancel of all."""
+    """End one's own launches of which no job is left in the queue, as after an scancel of all."""
     for launching in launches(runs_dir):
-        jobs, name = launching.jobs, launching.folder.name
-        if jobs is not None and jobs.settling and slurm.queue(name, jobs.cluster) == []:
+        jobs = launching.jobs
+        if jobs is not None and jobs.settling and slurm.queue_of(launching.folder, jobs.cluster) == []:
             end(launching.folder)
 
 
-def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir: Path, plan: Plan) -> Jobs:
+def submit(
+    launch: Path,
+    tasks: Sequence[Task],
+    config: SlurmConfig,
+    reports_dir: Path,
+    plan: Plan,
+    others: Sequence[str] = (),
+) -> Jobs:
     """Submit workers for these tasks, an array for those of as many ranks, and the job behind them.
+
+    Args:
+        others: arrays of other launches that it is to wait for too.
 
     Raises:
         UsageError: SLURM refuses one; then none is left.
@@ -180,20 +228,14 @@ def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir
     folder, code = runs_dir / "workers" / launch.name, freeze(runs_dir)
     num_attempts = plan.num_attempts()
     made = partial(slurm.executor, config, folder=folder, name=launch.name, code=code)
-    groups = {
-        ranks: [task for task in tasks if task.config.ranks == ranks] for ranks in {task.config.ranks for task in tasks}
-    }
-    executors = {ranks: made(group[0].config) for ranks, group in groups.items()}
-    for array in executors.values():
-        slurm.check(array)
     jobs = Jobs({}, "", slurm.cluster_name())
     try:
-        for ranks, group in groups.items():
+        for run, group in _groups(tasks):
             elements = _elements(launch, group, config)
-            submitted = slurm.submit(executors[ranks], elements)
+            submitted = slurm.submit(made(run), elements)
             jobs = replace(jobs, arrays=jobs.arrays | {submitted: len(elements)})
             write_jobs(launch, jobs)
-        behind = made(tasks[0].config, after=list(jobs.arrays))
+        behind = made(plan.cells[0].config, after=[*jobs.arrays, *others])
         jobs = replace(jobs, settling=slurm.submit(behind, [Settling(launch, config, reports_dir, num_attempts)]))
     except UsageError:
         if jobs.arrays:
@@ -201,6 +243,23 @@ def submit(launch: Path, tasks: Sequence[Task], config: SlurmConfig, reports_dir
         raise
     write_jobs(launch, jobs)
     return jobs
+
+
+def _check(config: SlurmConfig, runs: Sequence[RunConfig], runs_dir: Path) -> None:
+    """Ask SLURM whether it would take workers for these runs.
+
+    Raises:
+        UsageError: it would not.
+    """
+    for run in {run.ranks: run for run in runs}.values():
+        slurm.check(slurm.executor(config, run, folder=runs_dir / "workers", name="test-only", code=runs_dir / "code"))
+
+
+def _groups(tasks: Sequence[Task]) -> Iterator[tuple[RunConfig, list[Task]]]:
+    """Tasks that need jobs of one kind, and a run that shows which."""
+    for ranks in sorted({task.config.ranks for task in tasks}):
+        group = [task for task in tasks if task.config.ranks == ranks]
+        yield group[0].config, group
 
 
 def _elements(launch: Path, tasks: Sequence[Task], config: SlurmConfig) -> list[Element]:

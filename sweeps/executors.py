@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config import CHECKED, RunConfig
 from aimv2.errors import UsageError
-from sweeps.freeze import freeze
+from sweeps.freeze import freeze, variables
 from sweeps.pack import check_sharing, pack
 from sweeps.room import num_cores, room
 from sweeps.worker import Task, work
@@ -111,7 +111,7 @@ def start_workers(
         import torch
 
         executor.update_parameters(gpus_per_node=torch.cuda.device_count())  # or submitit hides them all
-    wanted = _threads(run.threads) | (_imports(freeze(runs_dir)) if config.cluster == "local" else {})
+    wanted = variables(run) | (_imports(freeze(runs_dir)) if config.cluster == "local" else {})
     with _environment(wanted), _deaf_to_interrupts():
         for _ in range(min(config.num_workers(runs), len(tasks))):
             shown = None if config.cluster == "local" else on_rows  # another process cannot call it
@@ -149,18 +149,11 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _threads(number: int) -> dict[str, str]:
-    """As many threads as said in every library, and no tokenizer pool beside them."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return dict.fromkeys(names, str(number)) | {"TOKENIZERS_PARALLELISM": "false"}
-
-
 def _imports(code: Path) -> dict[str, str]:
     """Our packages from that folder, before all others. submitit names ``work`` and does not send it along, so this
     decides what a worker runs."""
     others = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join([str(code), *([others] if others else [])])
-    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}  # safe: without the folder that the launcher stands in
+    return {"PYTHONPATH": os.pathsep.join([str(code), *([others] if others else [])])}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The code that workers run: a copy, made at launch, so that editing while runs wait changes nothing."""
+"""What workers run: a copy, made at launch, so that editing while runs wait changes nothing."""
 
 import json
 import os
@@ -8,10 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 
 from aimv2.code import FROZEN, digest_of, git_commit
+from aimv2.config import RunConfig
 from aimv2.errors import UsageError
 
 SOURCE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
+
+
+def variables(run: RunConfig) -> dict[str, str]:
+    """For workers that do runs like this one, beside the way to the copy: as many threads as said in every library, no
+    tokenizer pool beside them, and no imports from the folder that they stand in."""
+    libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return dict.fromkeys(libraries, str(run.threads)) | {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
 
 
 @lru_cache  # once a launch, however often it starts workers
@@ -27,7 +35,7 @@ def freeze(runs_dir: Path) -> Path:
     partial = runs_dir / "code" / f".{uuid.uuid4().hex}"
     try:
         for package in PACKAGES:
-            shutil.copytree(SOURCE / package, partial / package, ignore=shutil.ignore_patterns("__pycache__"))
+            _copy(SOURCE / package, partial / package)
         (partial / FROZEN).write_text(json.dumps({"commit": git_commit()}) + "\n")
         # The copy's own digest: the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))
@@ -39,6 +47,15 @@ def freeze(runs_dir: Path) -> Path:
         raise UsageError(f"{frozen}, the code that workers run, was changed; delete it to have it made again")
     os.utime(frozen)  # for prune, which leaves alone what was used lately
     return frozen.resolve()
+
+
+def _copy(package: Path, to: Path) -> None:
+    """Copy a package's files; their modes are the umask's, so whoever shares the folder can delete them too."""
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            copied = to / path.relative_to(package)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copied)
 
 
 def _rename(partial: Path, frozen: Path) -> None:

@@ -116,16 +116,16 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         check_limits(read_launch.limits, price(configs, read_launch.clock), num_workers)
     if read_launch.is_dry:
         return 0
-    if remaining:
-        prepare_data(plan)
     if isinstance(read_launch.executor, SlurmConfig) and remaining:
         launch_array(read_launch.launched, plan, remaining, read_launch.executor, read_launch.reports_dir, console)
         write_launched(runs_dir, read_launch.launched)
         return 0
     write_launched(runs_dir, read_launch.launched)
     if isinstance(read_launch.executor, LocalConfig):
-        if remaining and (what := shortage(plan.configs(remaining))):
-            console.print(what, soft_wrap=True)
+        if remaining:
+            prepare_data(plan)
+            if what := shortage(plan.configs(remaining)):
+                console.print(what, soft_wrap=True)
         do_runs(plan, read_launch.executor, console, remaining)
     has_failed = print_failures(console, plan, remaining)
     if waiting := set(plan.remaining()) - set(remaining):

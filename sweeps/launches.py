@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +44,8 @@ class Jobs:
     @property
     def described(self) -> str:
         """Such as ``8 workers as array 17``."""
-        return " and ".join(f"{n} worker{'s' * (n != 1)} as array {job}" for job, n in self.arrays.items())
+        workers = (f"{n} worker{'s' * (n != 1)} as array {job}" for job, n in self.arrays.items())
+        return " and ".join(workers) or "no workers of its own"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def new_launch(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Path:
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     unnamed = folder.with_name(f".{folder.name}")
     unnamed.mkdir(parents=True)
-    write_json(unnamed / ABOUT, {"study": study, "runs": dict(tries), "started": time.time()})
+    write_json(unnamed / ABOUT, {"study": study, "runs": dict(tries)})
     unnamed.rename(folder)
     return folder
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ablations.catalogue import STUDIES
 from ablations.launched import Launched, launched_names, read_launched
-from aimv2.checks import HELP, key_values
+from aimv2.checks import HELP, key_values, share
 from aimv2.cli import guarded
 from aimv2.errors import Cause, UsageError, unknown
 from aimv2.interrupt import Interrupts
@@ -118,6 +118,7 @@ def manage(arguments: Sequence[str]) -> int:
     asked = Asked(names, given, values)
     if not asked.runs_dir.is_dir():
         raise UsageError(f"runs_dir={str(asked.runs_dir)!r} is no folder; nothing was launched there")
+    share(asked.runs_dir)
     return run(asked)
 
 
@@ -197,7 +198,10 @@ def cancel_command(asked: Asked) -> int:
     for launching in ours:
         cancel(launching, wanted)
         if launching.jobs is not None and slurm.queue(launching.folder.name):
-            slurm.command("scancel", "--state=PENDING", *launching.jobs.arrays)
+            try:
+                slurm.command("scancel", "--state=PENDING", *launching.jobs.arrays)
+            except UsageError as error:  # another user's; they find nothing to do when they start
+                console.print(f"elements of {launching.jobs.described} stay in the queue: {error}", soft_wrap=True)
     console.print("cancelled; workers stop within seconds, and the same launch goes on from there")
     return 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimv2.code import digest_of
-from aimv2.lease import is_held
+from aimv2.lease import file_system_time, is_held
 from aimv2.record import CHECKPOINT, CHECKPOINT_PARTIAL, RunFolder
 from sweeps.launches import ended, launches
 
@@ -42,7 +42,7 @@ def prune(runs_dir: Path) -> Freed:
     for folder in sorted(runs_dir.glob("v*-*")):
         run = RunFolder(runs_dir, folder.name)
         attempts = sorted(folder.glob("attempts/[0-9]*"), reverse=True)
-        if run.name not in wanted and not any(is_held(attempt) for attempt in attempts[:1]):
+        if run.name not in wanted and not any(is_held(attempt, file_system_time) for attempt in attempts[:1]):
             freed.checkpoints += _prune_run(run, attempts)
     for folder in ended(runs_dir):
         shutil.rmtree(folder, ignore_errors=True)

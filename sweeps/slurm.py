@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import submitit
@@ -21,6 +22,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from aimv2.config import CHECKED, RunConfig
 from aimv2.errors import UsageError
+from sweeps.freeze import variables
 from sweeps.pack import check_sharing
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own give up before
@@ -39,6 +41,11 @@ KEY_OF = {  # what an answer of sbatch is about, by a word in it
     "temporarily unavailable": "its queue is full; later, or with fewer executor.workers",
 }
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
+OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
+    *("array", "cpus-per-task", "dependency", "error", "job-name", "nodes", "ntasks", "ntasks-per-node"),
+    *("open-mode", "output", "requeue", "signal", "time"),
+}
+RESOURCES = re.compile("gpu|mem|cpu|core|task|exclusive")  # in a key's name; one core has to do without
 
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(=[^\n]*)?$")]  # name or name=value
 
@@ -79,6 +86,16 @@ class SlurmConfig:
     share_gpu: bool = False
     more: tuple[Key, ...] = ()
     setup: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.signal_seconds >= 60 * self.minutes:
+            raise ValueError(
+                f"signal_seconds={self.signal_seconds} leaves nothing of minutes={self.minutes}: workers would be told"
+                " to end as they start"
+            )
+        for key in self.more:
+            if (name := key.partition("=")[0]) in OWN_KEYS:
+                raise ValueError(f"more has {key!r}: {name} is the launch's to say, or a key of its own here")
 
     @property
     def device(self) -> Literal["cuda", "cpu"]:
@@ -150,28 +167,28 @@ def executor(
         made = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
     except RuntimeError as error:
         raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-    exports = {name: str(run.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    exports |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
+    cores = config.cpus_per_task or run.threads + run.loader.num_workers
+    # srun of SLURM 22.05 to 23.02 does not take its job's cores by itself.
+    exports = variables(run) | {"SRUN_CPUS_PER_TASK": str(cores)}
     setup = [*config.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
     setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-    parted = (more.partition("=") for more in config.more)
+    more = {key: value or True for key, _, value in (one.partition("=") for one in config.more)}
     values: dict[str, Any] = {
         "job_name": name,
         "time": config.minutes,
-        "cpus_per_task": config.cpus_per_task or run.threads + run.loader.num_workers,
+        "cpus_per_task": cores,
         "signal_delay_s": config.signal_seconds,
         "array_parallelism": config.array_parallelism,
         "setup": setup,
-        "additional_parameters": {"requeue": True} | {name: value or True for name, _, value in parted},
     }
     values |= {key: getattr(config, key) for key in PLAIN_KEYS if getattr(config, key) is not None}
     if run.ranks > 1 and not after:
         values |= {"nodes": config.nodes, "ntasks_per_node": run.ranks // config.nodes}
     if after:
         values |= {"dependency": f"afterany:{':'.join(after)}", "cpus_per_task": 1, "use_srun": False}
-        for key in ("gres", "gpus_per_node", "mem"):
-            values.pop(key, None)
-    made.update_parameters(**values)
+        values = {key: value for key, value in values.items() if key not in ("gres", "gpus_per_node", "mem")}
+        more = {key: value for key, value in more.items() if not RESOURCES.search(key)}
+    made.update_parameters(**values, additional_parameters={"requeue": True} | more)
     return made
 
 
@@ -181,14 +198,13 @@ def check(made: submitit.SlurmExecutor) -> None:
     Raises:
         UsageError: it would not, and says why.
     """
-    folder = made.folder.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "test-only.sh"
-    script.write_text(made._make_submission_file_text("true", "test-only"))
-    try:
-        command("sbatch", "--test-only", str(script))
-    finally:
-        script.unlink()
+    with TemporaryDirectory() as folder:
+        script = Path(folder) / "test-only.sh"
+        script.write_text(made._make_submission_file_text("true", "test-only"))
+        try:
+            command("sbatch", "--test-only", str(script))
+        except UsageError as error:
+            raise UsageError(f"{error}; nothing was submitted") from error
 
 
 def submit(made: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
@@ -208,24 +224,35 @@ def submit(made: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> s
                 submitted = [made.submit(job) for job in jobs]
             return str(submitted[0].job_id).partition("_")[0]
         except (FailedJobError, FailedSubmissionError) as error:
-            accepted = {queued.job.partition("_")[0] for queued in queue(name) or [] if queued.job not in before}
+            now = queue(name)
+            if now is None:
+                raise UsageError(
+                    f"{_sentence('sbatch', str(error))}; squeue does not answer either. If it was accepted, take it out"
+                    f" with: scancel --name={name}"
+                ) from error
+            accepted = {queued.job.partition("_")[0] for queued in now if queued.job not in before}
             for job in accepted:
                 command("scancel", job)
             if is_last or not accepted:
-                raise UsageError(_sentence("sbatch", str(error))) from error
+                raise UsageError(f"{_sentence('sbatch', str(error))}; nothing was submitted") from error
     raise AssertionError("unreachable")
 
 
-def queue(name: str, cluster: str | None = None) -> list[Queued] | None:
-    """What is in the queue under a job's name, an entry an element; None if squeue cannot be asked from here.
-
-    Args:
-        cluster: that has the jobs; where this is another, nothing in its queue means nothing.
-    """
+def queue_of(launch: Path, cluster: str) -> list[Queued] | None:
+    """What is in the queue of a launch; None also where nothing is shown and that means nothing: it was launched on
+    another cluster, or by another user, whose jobs SLURM may hide."""
+    found = queue(launch.name)
     try:
-        answer = command("squeue", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%r")
-        if not answer.strip() and cluster not in (None, cluster_name()):
-            return None
+        is_own = launch.stat().st_uid == os.getuid() and cluster_name() == cluster
+    except (FileNotFoundError, UsageError):
+        is_own = False
+    return found if found or is_own else None
+
+
+def queue(name: str) -> list[Queued] | None:
+    """What is in the queue under a job's name, an entry an element; None if squeue cannot be asked from here."""
+    try:
+        answer = command("squeue", "--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%r")
     except UsageError:
         return None
     return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]
@@ -264,7 +291,9 @@ def command(*words: str) -> str:
         UsageError: it is not there, refuses, or does not answer.
     """
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True)
+        # Without what a user has squeue show by default.
+        variables = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True, env=variables)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {words[0]} on this machine; is it a login node of a SLURM cluster?") from error
     except subprocess.TimeoutExpired as error:
@@ -282,7 +311,7 @@ def _sentence(who: str, answer: str) -> str:
     hint = f" ({' or '.join(keys)})" if keys else ""
     if "executor.partition" in keys:
         hint += _allowed_partitions()
-    return f"SLURM's {who} says: {said}{hint}; nothing was submitted"
+    return f"SLURM's {who} says: {said}{hint}"
 
 
 def _allowed_partitions() -> str:
@@ -295,11 +324,8 @@ def _allowed_partitions() -> str:
 @contextmanager
 def _outside_a_job() -> Iterator[None]:
     """Without the variables of a job that this process may be: sbatch would hand them on."""
-    inside = {
-        key: os.environ.pop(key)
-        for key in list(os.environ)
-        if key.startswith(("SLURM_", "SUBMITIT_")) and key != "SLURM_CONF"
-    }
+    given = [key for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_")) and key != "SLURM_CONF"]
+    inside = {key: os.environ.pop(key) for key in given if "SLURM_JOB_ID" in given}
     try:
         yield
     finally:

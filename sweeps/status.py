@@ -15,7 +15,7 @@ from aimv2.errors import Cause
 from aimv2.lease import HEARTBEAT_SECONDS, holder, last_sign, latest_attempt
 from aimv2.record import RunFolder, last_rows, loss_of, row_at
 from sweeps.launches import Jobs, Launching, launches, num_seatless
-from sweeps.slurm import queue
+from sweeps.slurm import queue_of
 
 MAX_SIBLINGS = 4
 SPEED_BYTES = 65536  # of a sibling's metrics, from which its usual speed is taken: some two hundred rows
@@ -90,14 +90,14 @@ def sweep_status(launched: Launched, runs_dir: Path) -> SweepStatus:
         name=name,
         question=launched.study.question,
         num_launches=len(ours),
-        queue=[in_queue(launching.folder.name, launching.jobs) for launching in ours if launching.jobs is not None],
+        queue=[in_queue(launching.folder, launching.jobs) for launching in ours if launching.jobs is not None],
         runs=[_run_status(cell, cells.values(), runs_dir, waits) for cell in cells.values()],
     )
 
 
-def in_queue(name: str, jobs: Jobs) -> str:
+def in_queue(launch: Path, jobs: Jobs) -> str:
     """How many of a launch's jobs are in which state, and why they are."""
-    found = queue(name, jobs.cluster)
+    found = queue_of(launch, jobs.cluster)
     who = jobs.described
     if found is None:
         return f"{who}: UNKNOWN, for squeue cannot be asked from here"

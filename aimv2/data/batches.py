@@ -1,5 +1,6 @@
 """Batches, each a pure function of (config, its number): nothing depends on who prepares it, or when."""
 
+import signal
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from aimv2.data.order import sample_order
 from aimv2.data.pairs import Pairs, mixture
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import NUM_CROP_DRAWS, centre_crops, crop_and_resize, random_crops
+from aimv2.interrupt import SIGNALS
 
 
 class Share(NamedTuple):
@@ -155,7 +157,14 @@ def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataL
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
+        worker_init_fn=_leave_signals,
     )
+
+
+def _leave_signals(worker: int) -> None:
+    """A scheduler signals all processes of a job; a loader process ends when the run's own lets it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def centred_images(images: np.ndarray, out_px: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Workers that are asked to stop."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from aimv2.config import LoaderConfig
 from aimv2.record import Failure, RunFolder
 from aimv2.signature import signature
 from sweeps.worker import Task, work
@@ -36,6 +38,26 @@ def test_a_signal_makes_it_keep_a_checkpoint_and_hand_its_run_back(tasks, tmp_pa
     assert again.signal is None
     assert again.done == [task.name for task in tasks]
     assert list(stopped.metrics()["step"]) == [0, 1, 2]
+
+
+def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path):
+    """As a scheduler sends it."""
+    config = replace(tasks[0].config, loader=LoaderConfig(num_workers=2))
+
+    def stop(rows):
+        if rows[-1]["step"] == 1:
+            loaders = multiprocessing.active_children()
+            assert len(loaders) == 2
+            for process in loaders:
+                os.kill(process.pid, signal.SIGTERM)
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    report = work([Task(signature(config), config, tries=0)], tmp_path, stop)
+    assert (report.signal, report.failed, report.problem) == (signal.SIGTERM, [], "")
+    run = RunFolder(tmp_path, signature(config))
+    assert (run.state(), run.num_tries) == ("new", 0)
+    assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
 
 
 def test_it_ends_in_good_order_before_its_time_does(tasks, tmp_path):
