@@ -42,7 +42,7 @@ class SimulatedCard:
     total: int
     before: int = 0
     scenario: object = nothing_more
-    name: str = ""
+    name: str = "GPU-simulated"
     _locked: list = field(default_factory=list)
     _step: tuple = (None, 0)
 
@@ -63,6 +63,7 @@ class SimulatedCard:
 
     def _forward(self, module, args):
         if isinstance(module, EncoderDecoder) and module.training:
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == self.name
             of, step = self._step
             self._step = (module, step + 1 if of is module else 1)
             self.take(len(args[0]))

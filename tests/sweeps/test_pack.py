@@ -209,6 +209,16 @@ def test_processes_that_die_before_they_begin_a_run_are_not_started_for_ever(car
 
 
 @pytest.mark.slow
+def test_where_no_run_can_be_claimed_none_is_tried_for_ever(card, tasks, tmp_path):
+    todo = tasks(8)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / todo[0].name).touch()  # a file, and not the run's folder
+    simulated = card(total=100)
+    report = do(todo, tmp_path, simulated)
+    assert "Not a directory" in report.problem or "File exists" in report.problem
+    assert simulated.marks("started") == 1
+
+
 def test_no_process_outlives_its_parent(card, tasks, tmp_path):
     todo, on = tasks(8, num_steps=ENDLESS), card(total=10, scenario="endless")
     parent = multiprocessing.get_context("fork").Process(target=do, args=(todo, tmp_path, on))
