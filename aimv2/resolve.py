@@ -30,7 +30,9 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
     if device == "auto":
         device = available
     if device == "cuda" and available != "cuda":
-        raise UsageError("device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto")
+        raise UsageError(
+            "device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto, or on SLURM executor.gres=gpu:1"
+        )
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"

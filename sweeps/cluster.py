@@ -119,8 +119,12 @@ class Settling:
             if time.monotonic() - started > 60 * self.config.minutes - self.config.signal_seconds:
                 signal.raise_signal(signal.SIGUSR2)  # SLURM tells the steps of a job, and this one has none
             time.sleep(POLL_SECONDS)
+        if cancelled(self.launch) is not None:
+            console.print("cancelled: the report stays as it is")
+            end(self.launch)
+            return
         left = [task for task in tasks if task.is_open(plan.runs_dir)]
-        if left and cancelled(self.launch) is None and self._submitted_again(left, plan, console):
+        if left and self._submitted_again(left, plan, console):
             return
         print_failures(console, plan, {task.name for task in tasks})
         latest = read_launched(plan.runs_dir, launched.folder, STUDIES)  # which may have more arms than this one
@@ -155,15 +159,20 @@ def launch_array(
     Raises:
         UsageError: SLURM refuses; nothing is left behind.
     """
-    _check(config, [plan.cell_of[name].config for name in names], plan.runs_dir)
+    check_array(config, [plan.cell_of[name].config for name in names], plan.runs_dir)
     prepare_data(plan)
     end_abandoned(plan.runs_dir)
     tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
     others: list[Launching] = []
     elsewhere: set[str] = set()
     for launching in launches(plan.runs_dir):
-        if slurm.queue(launching.folder.name) and (shared := _wanted(launching, tasks, plan.runs_dir)):
-            console.print(f"{len(shared)} runs are in the queue already, under {launching.folder.name}", soft_wrap=True)
+        jobs, shared = launching.jobs, _wanted(launching, tasks, plan.runs_dir)
+        if jobs is not None and shared and slurm.queue(launching.folder.name):
+            are = "run is" if len(shared) == 1 else "runs are"
+            console.print(
+                f"{len(shared)} {are} in the queue already, of {jobs.described}; to change how, cancel that first",
+                soft_wrap=True,
+            )
             others.append(launching)
             elsewhere |= shared
     own = [task for task in tasks if task.name not in elsewhere]
@@ -179,9 +188,12 @@ def launch_array(
         with contextlib.suppress(OSError):
             (plan.runs_dir / "workers" / launch.name).rmdir()  # unless something was submitted
         raise
+    where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
+    if sum(jobs.arrays.values()) < min(config.num_workers([task.config for task in own]), len(own)):
+        console.print("an array of this cluster has no room for a worker a run (MaxArraySize): they do several each")
     console.print(
         f"submitted: {jobs.described}, then job {jobs.settling}, which writes the report; `python sweeps/manage.py"
-        " status` shows where they are",
+        f" status{where}` shows where they are, and `cancel` ends them",
         soft_wrap=True,
     )
 
@@ -198,6 +210,27 @@ def _wanted(launching: Launching, tasks: Sequence[Task], runs_dir: Path) -> froz
 def _is_of(launching: Launching, launched: Launched) -> bool:
     """Whether another launch will write the same report."""
     return launching.study == launched.folder and _launched(launching.folder).cells == launched.cells
+
+
+def withdraw(launching: Launching) -> str:
+    """Take a cancelled launch's elements out of the queue, and the job behind them where none is at work; gives what
+    stays there and why, or nothing."""
+    jobs, name = launching.jobs, launching.folder.name
+    if jobs is None:
+        return ""
+    found = slurm.queue(name)
+    if found is None:
+        return f"{jobs.described}: SLURM does not answer; cancel again when it does"
+    try:
+        elements = [job for job in found if job.array in jobs.arrays]
+        if pending := {job.array for job in elements if job.state == "PENDING"}:
+            slurm.command("scancel", "--state=PENDING", *sorted(pending))
+        if all(job.state == "PENDING" for job in elements):
+            slurm.command("scancel", jobs.settling)
+            end(launching.folder)
+    except UsageError as error:  # another user's; when they start they find nothing to do
+        return f"{jobs.described}: {error}"
+    return ""
 
 
 def end_abandoned(runs_dir: Path) -> None:
@@ -245,7 +278,7 @@ def submit(
     return jobs
 
 
-def _check(config: SlurmConfig, runs: Sequence[RunConfig], runs_dir: Path) -> None:
+def check_array(config: SlurmConfig, runs: Sequence[RunConfig], runs_dir: Path) -> None:
     """Ask SLURM whether it would take workers for these runs.
 
     Raises:

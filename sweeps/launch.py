@@ -1,6 +1,7 @@
 """python sweeps/launch.py sweep=prefix_ratio: run a study, each of its runs once, and write its report."""
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from aimv2.paths import replaced, value_at
 from aimv2.scales import SCALES
 from sweeps.board import described_sweeps, print_failures, print_plan
 from sweeps.calibrate import images_per_second, unknown_speed
-from sweeps.cluster import launch_array
+from sweeps.cluster import check_array, launch_array
 from sweeps.drive import do_runs, prepare_data
 from sweeps.executors import CONF_DIR, LocalConfig
 from sweeps.freeze import freeze
@@ -115,6 +116,11 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         num_workers = min(read_launch.executor.num_workers(configs), len(remaining))
         check_limits(read_launch.limits, price(configs, read_launch.clock), num_workers)
     if read_launch.is_dry:
+        if isinstance(read_launch.executor, SlurmConfig) and remaining:
+            if shutil.which("sbatch"):
+                check_array(read_launch.executor, plan.configs(remaining), runs_dir)
+            else:
+                console.print("SLURM was not asked whether it takes this, for there is no sbatch on this machine")
         return 0
     if isinstance(read_launch.executor, SlurmConfig) and remaining:
         launch_array(read_launch.launched, plan, remaining, read_launch.executor, read_launch.reports_dir, console)
@@ -274,7 +280,8 @@ def _check_effect(
         cells_of: the study's runs from its base run.
     """
     said = {key: text for text in typed if (key := text.partition("=")[0]).split(".")[0] in RUN_KEYS}
-    said.pop("scale", None)
+    for key in ("scale", "device", "precision"):  # one names the recipe; the others may say what `auto` comes to
+        said.pop(key, None)
     parts = [[key for key in said if key.split(".")[0] == part] for part in {key.split(".")[0]: None for key in said}]
     cells = cells_of(run)
     for keys in [[key] for key in said] + [part for part in parts if len(part) > 1]:

@@ -23,9 +23,8 @@ from aimv2.errors import Cause, UsageError, unknown
 from aimv2.interrupt import Interrupts
 from aimv2.lease import holder, is_held
 from aimv2.record import RunFolder, read_failure
-from sweeps import slurm
 from sweeps.board import duration
-from sweeps.cluster import end_abandoned
+from sweeps.cluster import end_abandoned, withdraw
 from sweeps.launches import cancel, launches
 from sweeps.prune import prune
 from sweeps.status import RunStatus, SweepStatus, sweep_status
@@ -35,7 +34,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   status [SWEEP]               where sweeps stand: progress, time left, loss against siblings, stragglers, waiting
                                reasons, failures by cause; --watch looks again and again, --json prints all of it
   logs RUN                     what became of a run: its attempts, the end of its metrics and log, its traceback
-  retry SWEEP                  failed runs once more, with their causes and what to change
+  retry SWEEP                  failed runs once more, with their causes and what to change; so does launching again,
+                               which takes other executor values too
   cancel SWEEP                 hand back what is under way and start no more; asks first, unless --yes
   extend SWEEP seeds=8         the last launch again with more seeds, which include those that it had; samples=40960
                                makes new runs of every arm and seed, since a run is named by what it computes
@@ -197,11 +197,8 @@ def cancel_command(asked: Asked) -> int:
         return 0
     for launching in ours:
         cancel(launching, wanted)
-        if launching.jobs is not None and slurm.queue(launching.folder.name):
-            try:
-                slurm.command("scancel", "--state=PENDING", *launching.jobs.arrays)
-            except UsageError as error:  # another user's; they find nothing to do when they start
-                console.print(f"elements of {launching.jobs.described} stay in the queue: {error}", soft_wrap=True)
+        if stays := withdraw(launching):
+            console.print(f"in the queue stay {stays}", soft_wrap=True)
     console.print("cancelled; workers stop within seconds, and the same launch goes on from there")
     return 0
 
@@ -274,6 +271,12 @@ def _run(asked: Asked) -> RunFolder:
     """The run of this name, or the only one whose name begins so."""
     name = Path(asked.name("run")).name
     found = sorted(path.name for path in asked.runs_dir.glob("v*-*") if path.name.startswith(name))
+    if not found and any(
+        cell.name.startswith(name)
+        for sweep in launched_names(asked.runs_dir)
+        for cell in read_launched(asked.runs_dir, sweep, STUDIES).cells
+    ):
+        raise UsageError(f"no worker has begun {name} yet; status says what it waits for")
     if len(found) != 1:
         raise UsageError(f"{len(found)} runs in {str(asked.runs_dir)!r} begin with {name!r}; one is needed")
     return RunFolder(asked.runs_dir, found[0])

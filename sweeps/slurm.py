@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import submitit
 from pydantic import Field
@@ -33,6 +33,7 @@ KEY_OF = {  # what an answer of sbatch is about, by a word in it
     "account": "executor.account",
     "qos": "executor.qos",
     "feature": "executor.constraint",
+    "node name": "executor.nodelist or executor.exclude",
     "gres": "executor.gres or executor.gpus_per_node",
     "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
     "time limit": "executor.minutes",
@@ -47,7 +48,7 @@ OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
 }
 RESOURCES = re.compile("gpu|mem|cpu|core|task|exclusive")  # in a key's name; one core has to do without
 
-Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(=[^\n]*)?$")]  # name or name=value
+KEY = re.compile(r"[a-z][a-z0-9-]*(=[^\n]*)?")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -81,10 +82,10 @@ class SlurmConfig:
     exclude: str | None = None
     gres: str | None = None
     gpus_per_node: int | None = Field(default=None, gt=0)
-    mem: str | None = None
+    mem: str | int | None = None
     cpus_per_task: int | None = Field(default=None, gt=0)
     share_gpu: bool = False
-    more: tuple[Key, ...] = ()
+    more: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,6 +95,10 @@ class SlurmConfig:
                 " to end as they start"
             )
         for key in self.more:
+            if not KEY.fullmatch(key):
+                raise ValueError(
+                    f"more has {key!r}: it takes long names without dashes in front, as hold or reservation=x"
+                )
             if (name := key.partition("=")[0]) in OWN_KEYS:
                 raise ValueError(f"more has {key!r}: {name} is the launch's to say, or a key of its own here")
 
@@ -150,6 +155,11 @@ class Queued:
     job: str
     state: str
     reason: str
+
+    @property
+    def array(self) -> str:
+        """Its array's id."""
+        return self.job.partition("_")[0]
 
 
 def executor(
@@ -230,7 +240,7 @@ def submit(made: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> s
                     f"{_sentence('sbatch', str(error))}; squeue does not answer either. If it was accepted, take it out"
                     f" with: scancel --name={name}"
                 ) from error
-            accepted = {queued.job.partition("_")[0] for queued in now if queued.job not in before}
+            accepted = {queued.array for queued in now if queued.job not in before}
             for job in accepted:
                 command("scancel", job)
             if is_last or not accepted:
@@ -309,7 +319,7 @@ def _sentence(who: str, answer: str) -> str:
     said = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
     keys = [key for word, key in KEY_OF.items() if word in said.lower()]
     hint = f" ({' or '.join(keys)})" if keys else ""
-    if "executor.partition" in keys:
+    if keys == ["executor.partition"]:
         hint += _allowed_partitions()
     return f"SLURM's {who} says: {said}{hint}"
 

@@ -15,7 +15,7 @@ from aimv2.errors import Cause
 from aimv2.lease import HEARTBEAT_SECONDS, holder, last_sign, latest_attempt
 from aimv2.record import RunFolder, last_rows, loss_of, row_at
 from sweeps.launches import Jobs, Launching, launches, num_seatless
-from sweeps.slurm import queue_of
+from sweeps.slurm import Queued, queue_of
 
 MAX_SIBLINGS = 4
 SPEED_BYTES = 65536  # of a sibling's metrics, from which its usual speed is taken: some two hundred rows
@@ -85,19 +85,24 @@ def sweep_status(launched: Launched, runs_dir: Path) -> SweepStatus:
         cells.setdefault(cell.name, cell)
     name = launched.folder
     ours = [launching for launching in launches(runs_dir) if launching.study == name]
-    waits = _why_waiting(ours)
+    queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in ours if one.jobs is not None}
+    at_work = [launching for launching in ours if queues.get(launching.folder) != []]
+    waits = _why_waiting(at_work, runs_dir / "workers", name)
     return SweepStatus(
         name=name,
         question=launched.study.question,
-        num_launches=len(ours),
-        queue=[in_queue(launching.folder, launching.jobs) for launching in ours if launching.jobs is not None],
+        num_launches=len(at_work),
+        queue=[in_queue(one.jobs, queues[one.folder]) for one in ours if one.jobs is not None],
         runs=[_run_status(cell, cells.values(), runs_dir, waits) for cell in cells.values()],
     )
 
 
-def in_queue(launch: Path, jobs: Jobs) -> str:
-    """How many of a launch's jobs are in which state, and why they are."""
-    found = queue_of(launch, jobs.cluster)
+def in_queue(jobs: Jobs, found: Sequence[Queued] | None) -> str:
+    """How many of a launch's jobs are in which state, and why they are.
+
+    Args:
+        found: what is in the queue of it (``sweeps.slurm.queue_of``).
+    """
     who = jobs.described
     if found is None:
         return f"{who}: UNKNOWN, for squeue cannot be asked from here"
@@ -106,14 +111,16 @@ def in_queue(launch: Path, jobs: Jobs) -> str:
     counts = Counter(
         f"{job.state} ({job.reason})" if job.reason not in ("None", "") else job.state
         for job in found
-        if job.job.partition("_")[0] in jobs.arrays
+        if job.array in jobs.arrays
     )
     return f"{who}: {', '.join(f'{count} {state}' for state, count in counts.items()) or 'ended, its report is due'}"
 
 
-def _why_waiting(ours: Sequence[Launching]) -> str:
+def _why_waiting(ours: Sequence[Launching], logs: Path, name: str) -> str:
     if not ours:
-        return "no launch of this sweep is at work"
+        last = max(logs.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
+        where = "" if last is None else f"; the logs of its last workers on SLURM are in {last}"
+        return f"no launch of this sweep is at work{where}"
     seatless = sum(map(num_seatless, ours))
     more = f"; workers that wait for a free core or GPU: {seatless}" if seatless else ""
     return f"waits for a worker{more}"

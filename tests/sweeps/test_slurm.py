@@ -195,16 +195,19 @@ def test_a_missing_command_is_one_sentence(made, monkeypatch):
 
 
 def test_what_is_in_the_queue_is_read(bin_dir, tmp_path):
+    def said(jobs):
+        return in_queue(jobs, slurm.queue_of(tmp_path, jobs.cluster))
+
     lines = ["7_0|RUNNING|None", "7_1|PENDING|Resources", "7_2|PENDING|Resources", "8|PENDING|Dependency"]
     bin_dir("squeue", f"printf '%s\\n' {' '.join(map(repr, lines))}")
     assert slurm.queue("sweep-1")[1] == Queued("7_1", "PENDING", "Resources")
-    assert in_queue(tmp_path, Jobs({"7": 3}, "8", "here")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
+    assert said(Jobs({"7": 3}, "8", "here")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
     bin_dir("squeue", "true")
     bin_dir("scontrol", SETTINGS)
-    assert "UNKNOWN" in in_queue(tmp_path, Jobs({"7": 3}, "8", "elsewhere"))
-    assert "no job of it is in SLURM's queue any more" in in_queue(tmp_path, Jobs({"7": 3}, "8", "here"))
+    assert "UNKNOWN" in said(Jobs({"7": 3}, "8", "elsewhere"))
+    assert "no job of it is in SLURM's queue any more" in said(Jobs({"7": 3}, "8", "here"))
     bin_dir("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    assert "UNKNOWN, for squeue cannot be asked" in in_queue(tmp_path, Jobs({"7": 3}, "8", "here"))
+    assert "UNKNOWN, for squeue cannot be asked" in said(Jobs({"7": 3}, "8", "here"))
 
 
 def test_a_submission_that_was_accepted_and_not_answered_is_withdrawn_and_made_again(made, bin_dir, tmp_path):
@@ -265,9 +268,9 @@ def test_a_worker_must_have_time_before_it_is_told():
         replace(CONFIG, minutes=1)
 
 
-@pytest.mark.parametrize("key", ["Reservation", "a b", "x;y"])
+@pytest.mark.parametrize("key", ["Reservation", "--hold", "a b", "x;y", "x=a\nb"])
 def test_other_keys_of_sbatch_are_long_names(key):
-    with pytest.raises(ValueError, match="pattern"):
+    with pytest.raises(ValueError, match=r"more has '.*': it takes long names without dashes in front"):
         SlurmConfig(cluster="slurm", minutes=1, signal_seconds=1, array_parallelism=1, more=(key,))
 
 
@@ -507,7 +510,7 @@ def test_accounting_is_never_asked(launched, bin_dir, tmp_path):
     cluster.launch_array(found, plan, list(plan.runs), CONFIG, tmp_path / "reports", Console())
     bin_dir("squeue", "printf '7_0|RUNNING|None\\n7_1|PENDING|Resources\\n'")
     (launching,) = launches(plan.runs_dir)
-    assert "1 RUNNING, 1 PENDING (Resources)" in in_queue(launching.folder, launching.jobs)
+    assert "1 RUNNING, 1 PENDING (Resources)" in in_queue(launching.jobs, slurm.queue(launching.folder.name))
     Element(launching.folder, 0)()
     Settling(launching.folder, CONFIG, tmp_path / "reports", 0)()
     assert (tmp_path / "reports" / found.folder / "report.md").exists()
