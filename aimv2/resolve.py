@@ -31,7 +31,8 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         device = available
     if device == "cuda" and available != "cuda":
         raise UsageError(
-            "device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto, or on SLURM executor.gres=gpu:1"
+            "device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto, or on SLURM"
+            " executor.gres=gpu:1"
         )
     precision = config.precision
     if precision == "auto":
