@@ -486,6 +486,34 @@ def test_what_was_cancelled_is_not_submitted_again_by_the_job_behind(launched, s
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("queue", "taken_out", "is_ended"),
+    [
+        (["7_0|PENDING|Resources", "7_1|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7", "8"], True),
+        (["7_0|RUNNING|None", "7_1|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7"], False),
+        (["8|PENDING|JobHeldUser"], ["8"], True),
+    ],
+)
+def test_a_cancelled_launch_leaves_the_queue(launched, bin_dir, tmp_path, queue, taken_out, is_ended):
+    folder = on_slurm(*launched)
+    bin_dir("squeue", f"printf '%s\\n' {' '.join(map(repr, queue))}")
+    bin_dir("scancel", f"echo $* >> {tmp_path}/taken-out")
+    assert cluster.withdraw(launches(folder.parents[1])[0]) == ""
+    assert (tmp_path / "taken-out").read_text().splitlines() == taken_out
+    assert folder.exists() != is_ended
+
+
+def test_what_stays_in_the_queue_is_said(launched, bin_dir):
+    folder = on_slurm(*launched)
+    (launching,) = launches(folder.parents[1])
+    bin_dir("squeue", "exit 1")
+    assert cluster.withdraw(launching) == "4 workers as array 7: SLURM does not answer; cancel again when it does"
+    bin_dir("squeue", "echo '7_0|PENDING|Resources'")
+    bin_dir("scancel", "echo 'scancel: error: Kill job error on job id 7: Access/permission denied' >&2; exit 1")
+    said = cluster.withdraw(launching)
+    assert said == "4 workers as array 7: SLURM's scancel says: Kill job error on job id 7: Access/permission denied"
+
+
 @pytest.mark.parametrize(("cluster_name", "is_ended"), [("here", True), ("elsewhere", False)])
 def test_a_launch_whose_jobs_somebody_withdrew_is_ended_where_they_were(launched, bin_dir, cluster_name, is_ended):
     found, plan = launched
