@@ -4,7 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -163,26 +163,16 @@ def launch_array(
     prepare_data(plan)
     end_abandoned(plan.runs_dir)
     tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
-    others: list[Launching] = []
-    elsewhere: set[str] = set()
-    for launching in launches(plan.runs_dir):
-        jobs, shared = launching.jobs, _wanted(launching, tasks, plan.runs_dir)
-        if jobs is not None and shared and slurm.queue(launching.folder.name):
-            are = "run is" if len(shared) == 1 else "runs are"
-            console.print(
-                f"{len(shared)} {are} in the queue already, of {jobs.described}; to change how, cancel that first",
-                soft_wrap=True,
-            )
-            others.append(launching)
-            elsewhere |= shared
-    own = [task for task in tasks if task.name not in elsewhere]
-    if not own and any(_is_of(launching, launched) for launching in others):
+    elsewhere = _elsewhere(launched, tasks, plan.runs_dir)
+    for said in elsewhere.described:
+        console.print(f"{said}; to change how, cancel that first", soft_wrap=True)
+    own = [task for task in tasks if task.name not in elsewhere.runs]
+    if not own and elsewhere.is_reported:
         return
     launch = new_launch(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}).resolve()
     try:
         save_launched(launch / LAUNCHED, launched)
-        arrays = [job for launching in others if launching.jobs for job in launching.jobs.arrays]
-        jobs = submit(launch, own, config, reports_dir.resolve(), plan, arrays)
+        jobs = submit(launch, own, config, reports_dir.resolve(), plan, elsewhere.arrays)
     except BaseException:
         end(launch)
         with contextlib.suppress(OSError):
@@ -198,6 +188,42 @@ def launch_array(
     )
 
 
+@dataclass
+class _Elsewhere:
+    """What other launches have in the queue.
+
+    Attributes:
+        runs: that their workers will do.
+        arrays: of these workers.
+        described: a sentence a launch.
+        is_reported: one of them will write the same report.
+    """
+
+    runs: set[str] = field(default_factory=set)
+    arrays: list[str] = field(default_factory=list)
+    described: list[str] = field(default_factory=list)
+    is_reported: bool = False
+
+
+def _elsewhere(launched: Launched, tasks: Sequence[Task], runs_dir: Path) -> _Elsewhere:
+    found = _Elsewhere()
+    for launching in launches(runs_dir):
+        if launching.jobs is None:
+            continue
+        queued = {job.array for job in slurm.queue(launching.folder.name) or []}
+        arrays = [array for array in launching.jobs.arrays if array in queued]
+        shared = _wanted(launching, tasks, runs_dir) if arrays else frozenset()
+        if shared:
+            are = "run is" if len(shared) == 1 else "runs are"
+            found.described.append(f"{len(shared)} {are} in the queue already, of {launching.jobs.described}")
+            found.runs |= shared
+            found.arrays += arrays
+            found.is_reported |= (
+                launching.study == launched.folder and _launched(launching.folder).cells == launched.cells
+            )
+    return found
+
+
 def _wanted(launching: Launching, tasks: Sequence[Task], runs_dir: Path) -> frozenset[str]:
     """The runs among these that a launch is still to do."""
     if cancelled(launching.folder) is not None:
@@ -205,11 +231,6 @@ def _wanted(launching: Launching, tasks: Sequence[Task], runs_dir: Path) -> froz
     tries = tries_at_launch(launching.folder)
     shared = (replace(task, tries=tries[task.name]) for task in tasks if task.name in tries)
     return frozenset(task.name for task in shared if task.is_open(runs_dir))
-
-
-def _is_of(launching: Launching, launched: Launched) -> bool:
-    """Whether another launch will write the same report."""
-    return launching.study == launched.folder and _launched(launching.folder).cells == launched.cells
 
 
 def withdraw(launching: Launching) -> str:
@@ -225,7 +246,7 @@ def withdraw(launching: Launching) -> str:
         elements = [job for job in found if job.array in jobs.arrays]
         if pending := {job.array for job in elements if job.state == "PENDING"}:
             slurm.command("scancel", "--state=PENDING", *sorted(pending))
-        if all(job.state == "PENDING" for job in elements):
+        if jobs.settling and all(job.state == "PENDING" for job in elements):
             slurm.command("scancel", jobs.settling)
             end(launching.folder)
     except UsageError as error:  # another user's; when they start they find nothing to do

@@ -312,7 +312,7 @@ def submissions(bin_dir, monkeypatch):
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.05)
     bin_dir("sbatch", "true")
     bin_dir("scontrol", SETTINGS)
-    bin_dir("squeue", "echo '1|PENDING|Resources'")
+    bin_dir("squeue", "printf '7_0|PENDING|Resources\\n9_0|PENDING|Resources\\n'")
     return found
 
 
@@ -362,6 +362,15 @@ def test_a_launch_of_more_arms_has_workers_for_those_and_waits_for_all(launched,
     launch_again(replace(found, cells=found.cells[:1]))
     assert len(submissions) == 5, "all its runs are in the queue, and somebody has to write its report"
     assert sorted(submissions[4][0].split(":")) == ["7", "9", "afterany"]
+
+
+def test_runs_of_an_array_that_has_ended_are_submitted_again(launched, submissions, launch_again, bin_dir):
+    """SLURM forgets an array after some minutes, and then nothing can wait for it."""
+    launch_again(launched[0])
+    bin_dir("squeue", "echo '8|PENDING|Resources'")
+    launch_again(launched[0])
+    assert len(starts(submissions[2])) == len(launched[1].runs)
+    assert submissions[3][0] == "afterany:9"
 
 
 def test_what_was_cancelled_is_submitted_again(launched, submissions, launch_again):
