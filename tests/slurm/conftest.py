@@ -1,5 +1,6 @@
 """A SLURM of two nodes on this host, and our commands as they are typed there."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -79,11 +80,11 @@ def slurm():
     subprocess.run([HERE / "one_host.sh", "start", folder], check=True, timeout=120)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     found, is_over = Slurm(folder), threading.Event()
-    helper = threading.Thread(target=_hurry, args=(found, is_over))
-    helper.start()
+    administrator = threading.Thread(target=_hurry, args=(found, is_over))
+    administrator.start()
     yield found
     is_over.set()
-    helper.join()
+    administrator.join()
     subprocess.run([HERE / "one_host.sh", "stop", folder], check=True, timeout=120)
     shutil.rmtree(folder)
 
@@ -92,10 +93,11 @@ def _hurry(slurm: Slurm, is_over: threading.Event) -> None:
     """What an administrator does, and time: requeued jobs wait for two minutes, and held ones for their release."""
     while not is_over.wait(1.0):
         for job, reason in slurm.queue():
-            if reason == "BeginTime":
-                slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
-            elif "held" in reason:
-                slurm("scontrol", "release", job)
+            with contextlib.suppress(subprocess.CalledProcessError):  # it is in another state by now
+                if reason == "BeginTime":
+                    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+                elif "held" in reason:
+                    slurm("scontrol", "release", job)
 
 
 @pytest.fixture(scope="session")
