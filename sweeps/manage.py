@@ -321,8 +321,14 @@ def _sweep_parts(sweep: SweepStatus) -> list[RenderableType]:
     failed = [run for run in sweep.runs if run.state == "failed"]
     if failed:
         parts.append(_failures(failed))
-    waiting = sorted({run.note for run in sweep.runs if run.state == "waiting"})
-    parts += [Text(f"waiting: {note}") for note in waiting]
+    waiting: dict[str, list[str]] = {}
+    for run in sweep.runs:
+        if run.state == "waiting":
+            waiting.setdefault(run.note, []).append(f"{run.arm}, {run.seed}")
+    for note, who in sorted(waiting.items()):
+        parts.append(Text(f"waiting, {who[0] if len(who) == 1 else f'{len(who)} runs'}: {note}"))
+    if sweep.report:
+        parts.append(Text(f"report: {sweep.report}"))
     return [*parts, Text("")]
 
 

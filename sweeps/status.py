@@ -58,14 +58,15 @@ class RunStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStatus:
-    """A sweep: its runs in the order of its cells, how many launches are at work on it, and what SLURM says of each
-    that is there."""
+    """A sweep: its runs in the order of its cells, how many launches are at work on it, what SLURM says of each that is
+    there, and once none is at work the path of its report, if there is one."""
 
     name: str
     question: str
     num_launches: int
     queue: list[str]
     runs: list[RunStatus]
+    report: str
 
     def count(self, state: State) -> int:
         return sum(run.state == state for run in self.runs)
@@ -94,7 +95,14 @@ def sweep_status(launched: Launched, runs_dir: Path) -> SweepStatus:
         num_launches=len(at_work),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in ours if one.jobs is not None],
         runs=[_run_status(cell, cells.values(), runs_dir, waits) for cell in cells.values()],
+        report="" if at_work else _report(launched),
     )
+
+
+def _report(launched: Launched) -> str:
+    said = [word.partition("=")[2] for word in launched.arguments if word.startswith("reports_dir=")]
+    path = Path(said[-1] if said else "reports") / launched.folder / "report.md"
+    return str(path) if path.exists() else ""
 
 
 def in_queue(jobs: Jobs, found: Sequence[Queued] | None) -> str:

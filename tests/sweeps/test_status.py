@@ -122,3 +122,14 @@ def test_of_a_sweep_that_nobody_tried_all_runs_wait(launched, tmp_path):
     found = sweep_status(launched, tmp_path)
     assert found.count("waiting") == len(found.runs) == 9
     assert found.seconds_left is None
+
+
+def test_the_report_is_named_once_no_launch_is_at_work(launched, tmp_path):
+    found = replace(launched, arguments=("sweep=prefix_ratio", f"reports_dir={tmp_path / 'reports'}"))
+    assert sweep_status(found, tmp_path).report == "", "there is none"
+    report = tmp_path / "reports" / found.folder / "report.md"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    assert sweep_status(found, tmp_path).report == str(report)
+    with at_work(tmp_path, found.folder, {}):
+        assert sweep_status(found, tmp_path).report == ""
