@@ -1,11 +1,16 @@
-"""A run on two ranks, one on each of two nodes, that is interrupted on the way, against the same on one."""
+"""A run on two ranks, one on each of two nodes, that is interrupted and loses a rank, against the same on one."""
 
+import contextlib
 import json
+import os
+import signal
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-ASKED = ("launch.py", "sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", "budget.samples=2048")
+STEPS = 128
+ASKED = ("launch.py", "sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", f"budget.samples={32 * STEPS}")
 COMPARED = ["text_loss", "pixel_loss", "gradient_norm"]
 
 
@@ -18,10 +23,23 @@ def folder(slurm, typed, wait_for, tmp_path_factory):
     at_work = slurm("squeue", "--noheader", "--state=RUNNING", "--format=%D %A").split("\n")
     (job,) = (line.split()[1] for line in at_work if line.startswith("2 "))
     slurm("scancel", "--signal=USR2", job)  # as before a time limit
+    wait_for(lambda: list(folder.glob("runs/v1-*/attempts/0002/checkpoint.safetensors")))
+    os.kill(wait_for(lambda: process_of_rank(1, job)), signal.SIGKILL)
     slurm.wait_until_empty()
     alone = typed(folder, *ASKED, "executor=debug")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     return folder
+
+
+def process_of_rank(rank, job):
+    """The number of a job's process."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (path / "environ").read_bytes().split(b"\0")
+            is_python = b"submitit.core._submit" in (path / "cmdline").read_bytes()
+            if is_python and {b"SLURM_PROCID=%d" % rank, b"SLURM_JOB_ID=%s" % job.encode()} <= set(words):
+                return int(path.name)
+    return None
 
 
 def trained(folder, ranks):
@@ -38,13 +56,14 @@ def rows(run):
     return pd.read_json(run / "attempts" / f"{attempt:04d}" / "metrics.jsonl", lines=True).set_index("step").loc[1:]
 
 
-def test_two_ranks_went_on_after_a_requeue(folder):
+def test_two_ranks_went_on_after_a_requeue_and_without_one_of_them(folder):
     run = trained(folder, 2)
     assert (run / "attempts" / "0001" / "interrupted").exists()
-    assert json.loads((run / "result.json").read_text())["attempt"] > 1
+    assert "another rank is gone" in json.loads((run / "attempts" / "0002" / "failure.json").read_text())["message"]
+    assert json.loads((run / "result.json").read_text())["attempt"] > 2
 
 
 def test_two_ranks_on_two_nodes_have_the_losses_of_one(folder):
     two, one = (rows(trained(folder, ranks)) for ranks in (2, 1))
-    assert len(two) == len(one) == 64
+    assert len(two) == len(one) == STEPS
     pd.testing.assert_frame_equal(two[COMPARED], one[COMPARED], rtol=1e-4, atol=0, check_exact=False)
