@@ -34,8 +34,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   status [SWEEP]               where sweeps stand: progress, time left, loss against siblings, stragglers, waiting
                                reasons, failures by cause; --watch looks again and again, --json prints all of it
   logs RUN                     what became of a run: its attempts, the end of its metrics and log, its traceback
-  retry SWEEP                  failed runs once more, with their causes and what to change; so does launching again,
-                               which takes other executor values too
+  retry SWEEP                  failed runs once more, with their causes and what to change; executor.minutes=60 and the
+                               like say it anew, here and for extend
   cancel SWEEP                 hand back what is under way and start no more; asks first, unless --yes
   extend SWEEP seeds=8         the last launch again with more seeds, which include those that it had; samples=40960
                                makes new runs of every arm and seed, since a run is named by what it computes
@@ -75,6 +75,7 @@ class Asked:
     names: list[str]
     flags: frozenset[str]
     values: dict[str, str]
+    executor: list[str]
 
     @property
     def runs_dir(self) -> Path:
@@ -110,12 +111,15 @@ def manage(arguments: Sequence[str]) -> int:
         raise unknown("command", command, COMMANDS)
     run, flags, keys = COMMANDS[command]
     rest = arguments[1:]
-    values = key_values([one for one in rest if "=" in one], {"runs_dir", *keys}, f"key of {command}")
+    words = [one for one in rest if "=" in one]
+    executor = [word for word in words if EXECUTOR in keys and _is_executor(word)]
+    typed = [word for word in words if word not in executor]
+    values = key_values(typed, {"runs_dir", *keys}, f"key of {command}")
     given = frozenset(one for one in rest if one.startswith("-"))
     if wrong := sorted(given - flags):
         raise unknown(f"flag of {command}", wrong[0], flags)
     names = [one for one in rest if "=" not in one and not one.startswith("-")]
-    asked = Asked(names, given, values)
+    asked = Asked(names, given, values, executor)
     if not asked.runs_dir.is_dir():
         raise UsageError(f"runs_dir={str(asked.runs_dir)!r} is no folder; nothing was launched there")
     share(asked.runs_dir)
@@ -172,7 +176,7 @@ def retry_command(asked: Asked) -> int:
 
     from sweeps.launch import carry_out
 
-    return carry_out(_again(asked, launched), only={run.run for run in failed})
+    return carry_out(_again(asked, launched, {}), only={run.run for run in failed})
 
 
 def cancel_command(asked: Asked) -> int:
@@ -246,25 +250,32 @@ def prune_command(asked: Asked) -> int:
     return 0
 
 
+EXECUTOR = "executor.*"  # any of an executor's keys, or another executor
+
 # Of each command: what does it, the flags and the keys that it takes beside runs_dir.
 COMMANDS: dict[str, tuple[Callable[[Asked], int], set[str], set[str]]] = {
     "status": (status_command, {"--json", "--watch"}, set()),
     "logs": (logs_command, set(), set()),
-    "retry": (retry_command, set(), set()),
+    "retry": (retry_command, set(), {EXECUTOR}),
     "cancel": (cancel_command, {"--yes"}, set()),
-    "extend": (extend_command, set(), {"seeds", "samples"}),
+    "extend": (extend_command, set(), {"seeds", "samples", EXECUTOR}),
     "replay": (replay_command, set(), set()),
     "prune": (prune_command, set(), set()),
 }
 
 
-def _again(asked: Asked, launched: Launched, more: dict[str, str] | None = None) -> list[str]:
+def _again(asked: Asked, launched: Launched, more: dict[str, str]) -> list[str]:
     """The arguments of a launch, with some of them said anew, into this runs' folder."""
-    changed = {"runs_dir": str(asked.runs_dir), **(more or {})}
-    kept = [
-        argument for argument in launched.arguments if argument.partition("=")[0] not in (*changed, "dry_run", "debug")
-    ]
-    return kept + [f"{key}={value}" for key, value in changed.items()]
+    anew = [f"runs_dir={asked.runs_dir}", *(f"{key}={value}" for key, value in more.items()), *asked.executor]
+    dropped = {word.partition("=")[0] for word in anew} | {"dry_run", "debug"}
+    kept = [word for word in launched.arguments if word.partition("=")[0] not in dropped]
+    if "executor" in dropped:  # another one, which has not the old one's keys
+        kept = [word for word in kept if not _is_executor(word)]
+    return kept + anew
+
+
+def _is_executor(word: str) -> bool:
+    return word.partition("=")[0].split(".")[0] == "executor"
 
 
 def _run(asked: Asked) -> RunFolder:

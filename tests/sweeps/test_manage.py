@@ -213,6 +213,26 @@ def pruned_of(shown):
     return [float(number) for number in re.findall(r"([0-9.]+) MB of", shown)]
 
 
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        ([], ["executor=slurm", "executor.minutes=60", "executor.mem=8GB"]),
+        (["executor.minutes=90"], ["executor=slurm", "executor.mem=8GB", "executor.minutes=90"]),
+        (["executor=local", "executor.workers=1"], ["executor=local", "executor.workers=1"]),
+    ],
+)
+def test_a_retry_can_have_more_time_or_another_executor(tiny, tmp_path, monkeypatch, said, again):
+    cells = STUDY.cells(tiny, arms=["uniform"], seeds=[0])
+    typed_once = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
+    write_launched(tmp_path, Launched(study=STUDY, cells=cells, arguments=typed_once))
+    with RunFolder(tmp_path, cells[0].name).claim(cells[0].config) as attempt:
+        attempt.fail(Failure("bug", "a test"), "")
+    launched = []
+    monkeypatch.setattr("sweeps.launch.carry_out", lambda arguments, only: launched.extend(arguments) or 0)
+    assert manage.main(["retry", "prefix_ratio_test", f"runs_dir={tmp_path}", *said]) == 0
+    assert [word for word in launched if word != f"runs_dir={tmp_path}"] == ["sweep=prefix_ratio", *again]
+
+
 def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, attempt, capsys):
     runs_dir, cells = prepared(folder, tiny)
     done, stopped, held, wanted = (RunFolder(runs_dir, cell.name) for cell in cells[:4])
