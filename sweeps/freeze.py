@@ -52,8 +52,9 @@ def freeze(runs_dir: Path) -> Path:
 def _copy(package: Path, to: Path) -> None:
     """Copy a package's files; their modes are the umask's, so whoever shares the folder can delete them too."""
     for path in sorted(package.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            copied = to / path.relative_to(package)
+        place = path.relative_to(package)
+        if path.is_file() and "__pycache__" not in place.parts:
+            copied = to / place
             copied.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copied)
 

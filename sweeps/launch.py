@@ -178,7 +178,8 @@ def read(arguments: Sequence[str]) -> Launch:
         arguments=tuple(arguments),
     )
     _check_runs(launched, executor)
-    _check_effect(typed, run, recipe, lambda changed: cells_of(resolved(changed), seeds=wanted.seeds[:1]))
+    few = partial(cells_of, seeds=wanted.seeds[:1])
+    _check_effect(typed, run, recipe, resolved(recipe), lambda changed: few(resolved(changed)))
     _check_metric(study, base)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     plan = Plan(launched.folder, launched.cells, runs_dir)
@@ -270,18 +271,22 @@ def _check_runs(launched: Launched, executor: LocalConfig | SlurmConfig) -> None
 
 
 def _check_effect(
-    typed: Sequence[str], run: RunConfig, recipe: RunConfig, cells_of: Callable[[RunConfig], list[Cell]]
+    typed: Sequence[str],
+    run: RunConfig,
+    recipe: RunConfig,
+    settled: RunConfig,
+    cells_of: Callable[[RunConfig], list[Cell]],
 ) -> None:
     """Refuse overrides that every arm replaces by its own value; they would be lost without a word.
 
     Each is left out by itself, and all of a part together, for one alone may be what another needs.
 
     Args:
+        settled: the recipe with what ``auto`` comes to.
         cells_of: the study's runs from its base run.
     """
     said = {key: text for text in typed if (key := text.partition("=")[0]).split(".")[0] in RUN_KEYS}
-    for key in ("scale", "device", "precision"):  # one names the recipe; the others may say what `auto` comes to
-        said.pop(key, None)
+    said.pop("scale", None)
     parts = [[key for key in said if key.split(".")[0] == part] for part in {key.split(".")[0]: None for key in said}]
     cells = cells_of(run)
     for keys in [[key] for key in said] + [part for part in parts if len(part) > 1]:
@@ -291,7 +296,9 @@ def _check_effect(
             continue  # without them the run or an arm could not be, so they matter
         if others == cells:
             what, own = " ".join(said[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].split(".")[0]
-            raise UsageError(f"{what} changes nothing: every arm of the sweep sets its own {own}")
+            is_auto = all(value_at(run, key) == value_at(settled, key) for key in keys)
+            why = "left at auto it comes to that" if is_auto else f"every arm of the sweep sets its own {own}"
+            raise UsageError(f"{what} changes nothing: {why}")
 
 
 def _check_metric(study: Study, base: RunConfig) -> None:

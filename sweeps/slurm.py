@@ -302,8 +302,8 @@ def command(*words: str) -> str:
     """
     try:
         # Without what a user has squeue show by default.
-        variables = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True, env=variables)
+        asked = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True, env=asked)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {words[0]} on this machine; is it a login node of a SLURM cluster?") from error
     except subprocess.TimeoutExpired as error:

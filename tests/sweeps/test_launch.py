@@ -216,6 +216,7 @@ def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(com
         (("seed=1",), "seed=1 changes nothing: sweep.seeds names the seeds"),
         (("ranks=2",), "ranks=2 takes executor=slurm: a local worker is a process of its own"),
         (("model.image_px=32",), "model.image_px=32 changes nothing: scale=demo has that already"),
+        (("model.encoder.attention=prefix",), "attention=prefix changes nothing: left at auto it comes to that"),
         (("sweep.seeds=4",), "sweep.seeds=4 changes nothing: sweep prefix_ratio has that already"),
         (("sweep.equal=samples",), "sweep.equal=samples changes nothing: sweep prefix_ratio has that already"),
         (("sweep.equal=epochs",), "sweep.equal: Input should be 'samples', 'flops' or 'seconds'"),
