@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]

@@ -1,6 +1,6 @@
 """Every study, by the name it has on the command line."""
 
-from ablations import (
+from ablations.studies import (
     caption_order,
     data_mix,
     decoder_depth,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aimv2.config import RunConfig
-from aimv2.paths import replaced, value_at
+from aimv2.config.paths import replaced, value_at
+from aimv2.config.run_config import RunConfig
 
 Change = Callable[[RunConfig], RunConfig]
 

@@ -3,23 +3,20 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Literal
+from typing import Literal
 
-import pydantic
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import ValidationError
 
 from ablations.budget import Equal, matched
 from ablations.design import Arm, Design, setting, unchanged
-from aimv2.config import CHECKED, RunConfig, explain
+from ablations.expand import Cell
+from ablations.expectations import Expectation, lower_is_better, smallest_that_matters
+from aimv2.config.paths import value_at
+from aimv2.config.run_config import RunConfig, explain
+from aimv2.config.signature import signature, untrained
 from aimv2.errors import UsageError, unknown
-from aimv2.paths import value_at
-from aimv2.record import lower_is_better as final_metric_falls
-from aimv2.signature import signature, untrained
 
 UNTRAINED = "untrained"
-PROBE = "probe_emoji_subcategory"  # stands in for the paper's ImageNet-1k probe
-STEP_TIME = "train_ms_per_sample"  # measured too, but no final metric: it is of the run's record
 NULL_SEED = 1000  # what the null arm's seeds are ahead of the baseline's, or the next multiple beyond every seed
 OFF_LEVEL = 0.05  # from this relative distance to the ratio that was meant on, a label says what an arm came to
 
@@ -29,51 +26,6 @@ CONTROLS: Mapping[str, Arm] = {
     "null_control": Arm(label="the baseline with other seeds", change=unchanged),
     "positive_control": Arm(label="captions of other images", change=setting({"data.captions": "shuffled"})),
 }
-
-
-Relation = Literal["better", "worse", "far worse", "not better", "not worse", "equal"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expectation:
-    """How one arm's metric should compare with another's (or the arm's own under another metric).
-
-    What the runs show decides; what they merely fail to show decides nothing. A difference matters from
-    ``Study.smallest`` on.
-
-    Attributes:
-        relation: ``better`` and ``worse`` are supported by that difference, and refuted by the opposite one or where
-            none that matters is left; ``far worse`` is the same for a difference that matters; ``not better`` and ``not
-            worse`` are refuted by any such difference, and supported where none that matters is left on that side;
-            ``equal`` is both.
-    """
-
-    arm: str
-    metric: str
-    relation: Relation
-    than_arm: str
-    than_metric: str
-
-
-def expect(arms: str | Sequence[str], relation: Relation, than: str, metric: str) -> tuple[Expectation, ...]:
-    """The same expectation of several arms, against one arm, in one metric."""
-    names = [arms] if isinstance(arms, str) else arms
-    return tuple(
-        Expectation(arm=arm, metric=metric, relation=relation, than_arm=than, than_metric=metric) for arm in names
-    )
-
-
-def lower_is_better(metric: str) -> bool:
-    """Which way a metric improves, the time that a sample takes included."""
-    return metric == STEP_TIME or final_metric_falls(metric)
-
-
-def smallest_that_matters(metric: str) -> float:
-    """The smallest difference that would matter in a metric of which a study says nothing itself, in its unit: 0.02 of
-    losses and bits, 0.01 of accuracies and recalls, and any of the time that a sample takes."""
-    if metric == STEP_TIME:
-        return 0.0
-    return 0.02 if lower_is_better(metric) else 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,89 +222,3 @@ class Study:
             raise UsageError(f"arm {name!r} cannot exist: {explain(error)}") from error
         except UsageError as error:
             raise UsageError(f"arm {name!r} cannot exist: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One place in a study's table, and the run that fills it."""
-
-    arm: str
-    seed: int
-    config: RunConfig
-
-    @cached_property
-    def name(self) -> str:
-        """The run's signature."""
-        return signature(self.config)
-
-
-def _seeds(value: object) -> object:
-    """A number of seeds as the seeds from 0 on."""
-    if isinstance(value, list | tuple):
-        return value
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{value} must be a number of seeds, at least 1, or a list of seeds")
-    return tuple(range(value))
-
-
-@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Asked:
-    """What a launch may say of a study, ``sweep.<field>`` on the command line; the fields are the study's own."""
-
-    slug: str
-    question: str
-    source: str
-    arms: tuple[str, ...]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)]
-    baseline: str
-    primary_metric: str
-    smallest_difference: float = Field(ge=0)
-    pairing: Literal["seed", "none"]
-    equal: Equal
-    controls: tuple[Control, ...]
-    expected: dict[str, Literal["better", "worse", "equal"] | None]  # of every arm, so that each can be said
-    claims: dict[str, tuple[Expectation, ...]]
-
-    def of(self, study: Study) -> Study:
-        """The study as it is asked for; which arms and seeds run, its cells say.
-
-        Raises:
-            UsageError: the baseline is no arm, or something is expected of an arm that cannot be.
-        """
-        if self.baseline not in study.arms:
-            raise unknown("sweep.baseline", self.baseline, study.arms)
-        expected = {arm: word for arm, word in self.expected.items() if word is not None}
-        if (self.baseline, self.primary_metric) != (study.baseline, study.primary_metric):
-            # What the study itself expects was said of its own.
-            expected = {arm: word for arm, word in expected.items() if word != study.expected.get(arm)}
-        if self.baseline in expected:
-            raise UsageError(f"sweep.expected.{self.baseline}: it is the baseline, with which the others are compared")
-        claims = {claim: seen for claim, seen in self.claims.items() if seen}
-        for claim, seen in claims.items():
-            for arm in (name for one in seen for name in (one.arm, one.than_arm)):
-                if arm not in (possible := [*study.arms, *CONTROLS]):
-                    raise unknown(f"arm of sweep.claims.{claim}", arm, possible)
-        own = {field.name for field in dataclasses.fields(self)} - {"slug", "arms", "seeds", "expected", "claims"}
-        changes = {name: getattr(self, name) for name in own}
-        if self.primary_metric != study.primary_metric and self.smallest_difference == study.smallest_difference:
-            changes["smallest_difference"] = smallest_that_matters(self.primary_metric)  # the study's has another unit
-        return dataclasses.replace(study, **changes, expected=expected, claims=claims)
-
-
-def asked(study: Study) -> Asked:
-    """What a study asks for by itself."""
-    return Asked(
-        slug=study.slug,
-        question=study.question,
-        source=study.source,
-        arms=tuple(study.arms),
-        seeds=study.seeds,
-        baseline=study.baseline,
-        primary_metric=study.primary_metric,
-        smallest_difference=study.smallest_difference,
-        pairing=study.pairing,
-        equal=study.equal,
-        controls=study.controls,
-        expected={arm: study.expected.get(arm) for arm in study.arms},
-        claims=dict(study.claims),
-    )

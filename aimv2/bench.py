@@ -21,14 +21,14 @@ from rich.table import Table
 from scipy.stats import quantile_test
 from torch import Tensor
 
-from aimv2.checks import HELP, checked, key_values
-from aimv2.config import ModelConfig, RunConfig
+from aimv2.config.arguments import HELP, checked, key_values
+from aimv2.config.resolve import with_attention
+from aimv2.config.run_config import ModelConfig, RunConfig
+from aimv2.config.scales import SCALES
 from aimv2.cost import encoder_cost
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder
-from aimv2.resolve import with_attention
-from aimv2.scales import SCALES
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that are still called the same

@@ -11,15 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from aimv2.checks import HELP, checked, key_values, share, writable_folder
-from aimv2.compose import compose, run_config
-from aimv2.config import RunConfig
+from aimv2.config.arguments import HELP, checked, key_values
+from aimv2.config.compose import compose, run_config
+from aimv2.config.run_config import RunConfig
+from aimv2.config.scales import SCALES
+from aimv2.config.signature import signature, untrained
 from aimv2.errors import RunFailedError, UsageError, unknown
-from aimv2.interrupt import Interrupts
 from aimv2.objectives import REGISTRY
-from aimv2.record import RunFolder, losses_of
-from aimv2.scales import SCALES
-from aimv2.signature import signature, untrained
+from aimv2.runs.files import share, writable_folder
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import losses_of
 
 if TYPE_CHECKING:
     from aimv2.cost import Part
@@ -28,7 +30,6 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
   train                        train one run and evaluate it, beside its untrained encoder
   cost                         parameters, FLOPs and activation memory of a run, part by part; trains nothing
-  verify                       does a finished run do what it should? PASS or FAIL, with pictures in reports/verify/
   weights import|export        public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
   bench encoder                the encoder's speed beside timm's and transformers'
 
@@ -38,7 +39,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
 RUN_VALUES = """  scale=demo                   the recipe to start from ({scales})
   objective.name=aimv2         what is optimised ({objectives})
-  budget.samples=4096          any value of the recipe, by its path; all of them and their meaning: aimv2/config.py
+  budget.samples=4096          any value of the recipe, by its path (aimv2/config/run_config.py)
 """
 
 TRAIN_USAGE = f"""usage: python -m aimv2 train [key=value ...]
@@ -118,9 +119,9 @@ def train_command(overrides: Sequence[str]) -> int:
     writable_folder(str(runs_dir), "runs_dir")
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
+    from aimv2.config.resolve import resolve
     from aimv2.data.pairs import prepare
-    from aimv2.resolve import resolve
-    from aimv2.run import follow
+    from aimv2.execute import follow
     from aimv2.training.distributed import dismiss, place
 
     config = resolve(config)
@@ -148,9 +149,9 @@ def cost_command(overrides: Sequence[str]) -> int:
         return _print_usage(COST_USAGE)
     config = run_config(compose(overrides, defaults={}))
 
+    from aimv2.config.resolve import with_attention
     from aimv2.cost import train_flops
     from aimv2.objectives import objective
-    from aimv2.resolve import with_attention
 
     config = with_attention(config)
     goal = objective(config.objective.name)
@@ -217,12 +218,6 @@ def _in_thousands(value: float) -> str:
     return f"{value / 1000**power:.4g} {' kMGTP'[power]}".rstrip()
 
 
-def verify_command(arguments: Sequence[str]) -> int:
-    from aimv2.verify import command
-
-    return command.verify_command(arguments)
-
-
 def weights_command(arguments: Sequence[str]) -> int:
     from aimv2.weights import command
 
@@ -238,14 +233,13 @@ def bench_command(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train_command,
     "cost": cost_command,
-    "verify": verify_command,
     "weights": weights_command,
     "bench": bench_command,
 }
 
 
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
-    from aimv2.run import execute
+    from aimv2.execute import execute
 
     run = RunFolder(runs_dir, signature(config))
     if run.is_done:

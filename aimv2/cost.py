@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aimv2.config import RunConfig, TransformerConfig
+from aimv2.config.run_config import RunConfig, TransformerConfig
 
 BACKWARD_PER_FORWARD = 2  # a gradient for the weights and one for the inputs
 

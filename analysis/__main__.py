@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from ablations.catalogue import STUDIES
-from ablations.launched import read_launched
+from ablations.request import read_request
 from aimv2.cli import guarded
 from aimv2.errors import UsageError
 from analysis.report import build
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
             raise UsageError(f"cannot read {argument!r}. {USAGE}")
         folders[key] = value
     runs_dir = Path(folders["runs_dir"])
-    print(build(read_launched(runs_dir, arguments[0], STUDIES), runs_dir, Path(folders["reports_dir"])))
+    print(build(read_request(runs_dir, arguments[0], STUDIES), runs_dir, Path(folders["reports_dir"])))
     return 0
 
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
-from ablations.study import Cell, Study
+from ablations.expand import Cell
+from ablations.study import Study
 from analysis.load import Evidence
 from analysis.statistics import (
     LEVEL,

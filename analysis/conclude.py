@@ -7,7 +7,8 @@ import pandas as pd
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, Claim
-from ablations.study import Control, Expectation, Relation, Study, lower_is_better
+from ablations.expectations import Expectation, Relation, lower_is_better
+from ablations.study import Control, Study
 from analysis.compare import Comparison, against_baseline, are_paired, known_differences
 from analysis.load import Evidence
 from analysis.statistics import (

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.study import STEP_TIME, Cell
-from aimv2.record import RunFolder, read_json
+from ablations.expand import Cell
+from ablations.expectations import STEP_TIME
+from aimv2.runs.files import read_json
+from aimv2.runs.record import RunFolder
 
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ablations.launched import Launched
+from ablations.request import Request
 from ablations.study import Study
 from aimv2.errors import UsageError
 from analysis.compare import known_differences, primary_comparisons
@@ -39,7 +39,7 @@ from analysis.tables import (
 )
 
 
-def build(launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
+def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     """Write ``reports_dir/<study>/`` from the runs that were asked for: all of it or nothing.
 
     Returns:
@@ -48,13 +48,13 @@ def build(launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
     Raises:
         UsageError: the folder cannot be written.
     """
-    evidence = load(launched.cells, runs_dir)
-    target = reports_dir / launched.folder
+    evidence = load(request.cells, runs_dir)
+    target = reports_dir / request.folder
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
         workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=reports_dir))
         try:
-            _write(launched, evidence, workspace / "new")
+            _write(request, evidence, workspace / "new")
             _replace(target, workspace)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
@@ -63,8 +63,8 @@ def build(launched: Launched, runs_dir: Path, reports_dir: Path) -> Path:
     return target / "report.md"
 
 
-def _write(launched: Launched, evidence: Evidence, folder: Path) -> None:
-    study, cells = launched.study.as_run(launched.cells), launched.cells
+def _write(request: Request, evidence: Evidence, folder: Path) -> None:
+    study, cells = request.study.as_run(request.cells), request.cells
     folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
     comparisons = primary_comparisons(study, cells, evidence)
@@ -75,8 +75,8 @@ def _write(launched: Launched, evidence: Evidence, folder: Path) -> None:
     unit = evidence.unit(study.primary_metric)
     context = {
         "study": study,
-        "title": launched.folder,
-        "command": shlex.join(["python", "sweeps/launch.py", *launched.arguments]),
+        "title": request.folder,
+        "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
         "conclusion": conclusion(study, {cell.arm for cell in cells}, comparisons, unit, failed),
         "controls": controls,
         "has_failed": bool(failed),

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ablations.budget import UNEQUAL, Equal
-from ablations.study import UNTRAINED, Cell, Study
+from ablations.expand import Cell
+from ablations.study import UNTRAINED, Study
 from analysis.compare import Comparison, against_baseline, are_paired
 from analysis.conclude import ControlOutcome
 from analysis.load import Evidence

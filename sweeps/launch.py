@@ -13,27 +13,31 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.launched import Launched, write_launched
-from ablations.study import STEP_TIME, Asked, Cell, Study, asked
-from aimv2.checks import HELP, checked, share, writable_folder
+from ablations.expand import Cell
+from ablations.expectations import STEP_TIME
+from ablations.overrides import Asked, asked
+from ablations.request import Request, write_request
+from ablations.study import Study
 from aimv2.cli import guarded
-from aimv2.compose import RUN_KEYS, compose, run_config
-from aimv2.config import RunConfig, explain
+from aimv2.config.arguments import HELP, checked
+from aimv2.config.compose import RUN_KEYS, compose, run_config
+from aimv2.config.paths import replaced, value_at
+from aimv2.config.run_config import RunConfig, explain
+from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, unknown
-from aimv2.interrupt import Interrupts
-from aimv2.paths import replaced, value_at
-from aimv2.scales import SCALES
-from sweeps.board import described_sweeps, print_failures, print_plan
-from sweeps.calibrate import images_per_second, unknown_speed
-from sweeps.cluster import check_array, launch_array
-from sweeps.drive import do_runs, prepare_data
-from sweeps.executors import CONF_DIR, LocalConfig
+from aimv2.runs.files import share, writable_folder
+from aimv2.runs.interrupt import Interrupts
+from sweeps.executors.cluster import check_array, launch_array
+from sweeps.executors.drive import do_runs, prepare_data
+from sweeps.executors.local import CONF_DIR, LocalConfig
+from sweeps.executors.slurm import SlurmConfig
 from sweeps.freeze import freeze
+from sweeps.machine.room import shortage
 from sweeps.plan import Plan
-from sweeps.price import Clock, Limit, check_limits, price, read_limits
-from sweeps.room import shortage
-from sweeps.slurm import SlurmConfig
-from sweeps.timing import run_seconds
+from sweeps.pricing.calibrate import images_per_second, unknown_speed
+from sweeps.pricing.price import Clock, Limit, check_limits, price, read_limits
+from sweeps.pricing.timing import run_seconds
+from sweeps.status.board import described_sweeps, print_failures, print_plan
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -73,7 +77,7 @@ console = Console(highlight=False)
 class Launch:
     """What was typed, checked."""
 
-    launched: Launched
+    request: Request
     plan: Plan
     executor: LocalConfig | SlurmConfig
     limits: list[Limit]
@@ -110,7 +114,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
     remaining = [name for name in plan.remaining() if only is None or name in only]
     if remaining and not read_launch.is_dry:
         freeze(runs_dir)  # before anything that takes time, for whoever launched may go on editing
-    print_plan(console, read_launch.launched.study, plan, read_launch.executor, remaining, read_launch.clock)
+    print_plan(console, read_launch.request.study, plan, read_launch.executor, remaining, read_launch.clock)
     if read_launch.limits and remaining:
         configs = plan.configs(remaining)
         num_workers = min(read_launch.executor.num_workers(configs), len(remaining))
@@ -123,10 +127,10 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
                 console.print("SLURM was not asked whether it takes this, for there is no sbatch on this machine")
         return 0
     if isinstance(read_launch.executor, SlurmConfig) and remaining:
-        launch_array(read_launch.launched, plan, remaining, read_launch.executor, read_launch.reports_dir, console)
-        write_launched(runs_dir, read_launch.launched)
+        launch_array(read_launch.request, plan, remaining, read_launch.executor, read_launch.reports_dir, console)
+        write_request(runs_dir, read_launch.request)
         return 0
-    write_launched(runs_dir, read_launch.launched)
+    write_request(runs_dir, read_launch.request)
     if isinstance(read_launch.executor, LocalConfig):
         if remaining:
             prepare_data(plan)
@@ -139,7 +143,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
 
     from analysis.report import build
 
-    console.print(f"report: {build(read_launch.launched, runs_dir, read_launch.reports_dir)}", soft_wrap=True)
+    console.print(f"report: {build(read_launch.request, runs_dir, read_launch.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
 
 
@@ -149,7 +153,7 @@ def read(arguments: Sequence[str]) -> Launch:
     Raises:
         UsageError: it names something that does not exist, asks for a run that cannot be, or has no effect.
     """
-    from aimv2.resolve import resolve
+    from aimv2.config.resolve import resolve
 
     limits = [limit for text in _texts(arguments, "budget") for limit in read_limits(text)]
     typed = [argument for argument in arguments if not argument.startswith("budget=")]
@@ -172,21 +176,21 @@ def read(arguments: Sequence[str]) -> Launch:
         speed = clock = unknown_speed
     study, base = wanted.of(STUDIES[wanted.slug]), resolved(run)
     cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
-    launched = Launched(
+    request = Request(
         study=study,
         cells=cells_of(base),
         arguments=tuple(arguments),
     )
-    _check_runs(launched, executor)
+    _check_runs(request, executor)
     few = partial(cells_of, seeds=wanted.seeds[:1])
     _check_effect(typed, run, recipe, resolved(recipe), lambda changed: few(resolved(changed)))
     _check_metric(study, base)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
-    plan = Plan(launched.folder, launched.cells, runs_dir)
+    plan = Plan(request.folder, request.cells, runs_dir)
     if not is_dry:
         executor.num_workers([cell.config for cell in plan.cells])  # refuses what this machine has no room for
     return Launch(
-        launched=launched,
+        request=request,
         plan=plan,
         executor=executor,
         limits=limits,
@@ -257,11 +261,11 @@ def _at(asked_for: Asked, path: str) -> Any:
     return value[rest[0]] if rest else value
 
 
-def _check_runs(launched: Launched, executor: LocalConfig | SlurmConfig) -> None:
+def _check_runs(request: Request, executor: LocalConfig | SlurmConfig) -> None:
     """Refuse arms that their objective cannot have, or that no worker could do."""
     from aimv2.objectives import objective
 
-    arms = {cell.arm: cell.config for cell in launched.cells}
+    arms = {cell.arm: cell.config for cell in request.cells}
     executor.check(list(arms.values()))
     for arm, config in arms.items():
         try:

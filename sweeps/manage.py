@@ -16,18 +16,20 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ablations.catalogue import STUDIES
-from ablations.launched import Launched, launched_names, read_launched
-from aimv2.checks import HELP, key_values, share
+from ablations.request import Request, read_request, requested_names
 from aimv2.cli import guarded
+from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import Cause, UsageError, unknown
-from aimv2.interrupt import Interrupts
-from aimv2.lease import holder, is_held
-from aimv2.record import RunFolder, read_failure
-from sweeps.board import duration
-from sweeps.cluster import end_abandoned, withdraw
-from sweeps.launches import cancel, launches
+from aimv2.runs.failure import read_failure
+from aimv2.runs.files import share
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import holder, is_held
+from aimv2.runs.record import RunFolder
+from sweeps.active_launches import active_launches, cancel
+from sweeps.executors.cluster import end_abandoned, withdraw
 from sweeps.prune import prune
-from sweeps.status import RunStatus, SweepStatus, sweep_status
+from sweeps.status.board import duration
+from sweeps.status.status import RunStatus, SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
@@ -88,7 +90,7 @@ class Asked:
         return self.names[0]
 
     def _there(self) -> str:
-        return f"Launched into {str(self.runs_dir)!r}: {', '.join(launched_names(self.runs_dir)) or 'none'}."
+        return f"Launched into {str(self.runs_dir)!r}: {', '.join(requested_names(self.runs_dir)) or 'none'}."
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -128,8 +130,8 @@ def manage(arguments: Sequence[str]) -> int:
 
 def status_command(asked: Asked) -> int:
     def look() -> list[SweepStatus]:
-        names = asked.names or launched_names(asked.runs_dir)
-        return [sweep_status(read_launched(asked.runs_dir, name, STUDIES), asked.runs_dir) for name in names]
+        names = asked.names or requested_names(asked.runs_dir)
+        return [sweep_status(read_request(asked.runs_dir, name, STUDIES), asked.runs_dir) for name in names]
 
     found = look()
     if "--json" in asked.flags:
@@ -167,8 +169,8 @@ def logs_command(asked: Asked) -> int:
 
 def retry_command(asked: Asked) -> int:
     name = asked.name("sweep")
-    launched = read_launched(asked.runs_dir, name, STUDIES)
-    failed = [run for run in sweep_status(launched, asked.runs_dir).runs if run.state == "failed"]
+    request = read_request(asked.runs_dir, name, STUDIES)
+    failed = [run for run in sweep_status(request, asked.runs_dir).runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of {name} has failed")
         return 0
@@ -176,20 +178,20 @@ def retry_command(asked: Asked) -> int:
 
     from sweeps.launch import carry_out
 
-    return carry_out(_again(asked, launched, {}), only={run.run for run in failed})
+    return carry_out(_again(asked, request, {}), only={run.run for run in failed})
 
 
 def cancel_command(asked: Asked) -> int:
     name = asked.name("sweep")
     end_abandoned(asked.runs_dir)
-    launched, at_work = read_launched(asked.runs_dir, name, STUDIES), launches(asked.runs_dir)
-    ours = [launching for launching in at_work if launching.study == name]
+    request, at_work = read_request(asked.runs_dir, name, STUDIES), active_launches(asked.runs_dir)
+    ours = [active for active in at_work if active.study == name]
     if not ours:
         console.print(f"no launch of {name} is at work")
         return 0
-    others = frozenset().union(*(launching.runs for launching in at_work if launching.study != name))
-    wanted = frozenset().union(*(launching.runs for launching in ours)) - others
-    found = sweep_status(launched, asked.runs_dir)
+    others = frozenset().union(*(active.runs for active in at_work if active.study != name))
+    wanted = frozenset().union(*(active.runs for active in ours)) - others
+    found = sweep_status(request, asked.runs_dir)
     stopped = [run.run for run in found.runs if run.state != "done" and run.run in wanted]
     running = sum(run.state == "running" and run.run in stopped for run in found.runs)
     shared = sum(run.state == "running" and run.run in others for run in found.runs)
@@ -199,16 +201,16 @@ def cancel_command(asked: Asked) -> int:
     if "--yes" not in asked.flags and not _agreed("cancel?"):
         console.print("nothing was cancelled")
         return 0
-    for launching in ours:
-        cancel(launching, wanted)
-        if stays := withdraw(launching):
+    for active in ours:
+        cancel(active, wanted)
+        if stays := withdraw(active):
             console.print(f"in the queue stay {stays}", soft_wrap=True)
     console.print("cancelled; workers stop within seconds, and the same launch goes on from there")
     return 0
 
 
 def extend_command(asked: Asked) -> int:
-    launched = read_launched(asked.runs_dir, asked.name("sweep"), STUDIES)
+    request = read_request(asked.runs_dir, asked.name("sweep"), STUDIES)
     keys = {"seeds": "sweep.seeds", "samples": "budget.samples"}
     more = {keys[key]: value for key, value in asked.values.items() if key in keys}
     if not more:
@@ -216,13 +218,13 @@ def extend_command(asked: Asked) -> int:
 
     from sweeps.launch import carry_out, read
 
-    again = _again(asked, launched, more)
+    again = _again(asked, request, more)
     if "samples" in asked.values:
         console.print("samples= makes new runs; those that there are stay, and are not in this sweep's report any more")
-    had, has = ({cell.seed for cell in one.cells} for one in (launched, read(again).launched))
+    had, has = ({cell.seed for cell in one.cells} for one in (request, read(again).request))
     if lost := sorted(had - has):
         raise UsageError(
-            f"extend {launched.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"
+            f"extend {request.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"
             f" seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of {', '.join(map(str, sorted(had)))}"
         )
     return carry_out(again)
@@ -264,11 +266,11 @@ COMMANDS: dict[str, tuple[Callable[[Asked], int], set[str], set[str]]] = {
 }
 
 
-def _again(asked: Asked, launched: Launched, more: dict[str, str]) -> list[str]:
+def _again(asked: Asked, request: Request, more: dict[str, str]) -> list[str]:
     """The arguments of a launch, with some of them said anew, into this runs' folder."""
     anew = [f"runs_dir={asked.runs_dir}", *(f"{key}={value}" for key, value in more.items()), *asked.executor]
     dropped = {word.partition("=")[0] for word in anew} | {"dry_run", "debug"}
-    kept = [word for word in launched.arguments if word.partition("=")[0] not in dropped]
+    kept = [word for word in request.arguments if word.partition("=")[0] not in dropped]
     if "executor" in dropped:  # another one, which has not the old one's keys
         kept = [word for word in kept if not _is_executor(word)]
     return kept + anew
@@ -284,8 +286,8 @@ def _run(asked: Asked) -> RunFolder:
     found = sorted(path.name for path in asked.runs_dir.glob("v*-*") if path.name.startswith(name))
     if not found and any(
         cell.name.startswith(name)
-        for sweep in launched_names(asked.runs_dir)
-        for cell in read_launched(asked.runs_dir, sweep, STUDIES).cells
+        for sweep in requested_names(asked.runs_dir)
+        for cell in read_request(asked.runs_dir, sweep, STUDIES).cells
     ):
         raise UsageError(f"no worker has begun {name} yet; status says what it waits for")
     if len(found) != 1:

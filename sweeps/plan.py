@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ablations.study import Cell
-from aimv2.config import RunConfig
-from aimv2.record import RunFolder, State
+from ablations.expand import Cell
+from aimv2.config.run_config import RunConfig
+from aimv2.runs.record import RunFolder, State
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aimv2.code import digest_of
-from aimv2.lease import file_system_time, is_held
-from aimv2.record import CHECKPOINT, CHECKPOINT_PARTIAL, RunFolder
-from sweeps.launches import ended, launches
+from aimv2.runs.lease import file_system_time, is_held
+from aimv2.runs.provenance import digest_of
+from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RunFolder
+from sweeps.active_launches import active_launches, ended
 
 LOG_DAYS = 7
 CODE_DAYS = 1  # since a launch took it: one that is drawing its data is not at work yet
@@ -36,8 +36,8 @@ def prune(runs_dir: Path) -> Freed:
     Left alone is what a launch at work may want: its runs' checkpoints, and then all code and logs. So are the
     checkpoints of a run of which this code can use none: they may be of code that comes back.
     """
-    at_work = launches(runs_dir)
-    wanted = frozenset().union(*(launching.runs for launching in at_work))
+    at_work = active_launches(runs_dir)
+    wanted = frozenset().union(*(active.runs for active in at_work))
     freed = Freed()
     for folder in sorted(runs_dir.glob("v*-*")):
         run = RunFolder(runs_dir, folder.name)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from aimv2.config import from_dict
+from aimv2.config.run_config import from_dict
+from aimv2.config.signature import signature
 from aimv2.errors import RunFailedError, UsageError
-from aimv2.record import RunFolder, read_json
-from aimv2.signature import signature
+from aimv2.runs.files import read_json
+from aimv2.runs.record import RunFolder
 
 NOT_COMPARED = ("seconds", "images_per_second")  # they are of the machine and the hour
 PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
@@ -36,7 +37,7 @@ def replay(run: RunFolder) -> Replayed:
         UsageError: its config is not that of its name any more.
         RunFailedError: it failed this time.
     """
-    from aimv2.run import execute
+    from aimv2.execute import execute
 
     config = from_dict(read_json(run.path / "config.json"))
     if signature(config) != run.name:

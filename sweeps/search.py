@@ -24,17 +24,18 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from ablations.study import Cell
-from aimv2.checks import HELP, checked, writable_folder
+from ablations.expand import Cell
 from aimv2.cli import guarded
-from aimv2.compose import compose, run_config
-from aimv2.config import CHECKED, RunConfig, from_dict, to_dict
+from aimv2.config.arguments import HELP, checked
+from aimv2.config.compose import compose, run_config
+from aimv2.config.run_config import CHECKED, RunConfig, from_dict, to_dict
+from aimv2.config.signature import identity
 from aimv2.errors import UsageError
-from aimv2.interrupt import Interrupts
-from aimv2.record import RunFolder
-from aimv2.signature import identity
-from sweeps.drive import do_runs, prepare_data
-from sweeps.executors import CONF_DIR, LocalConfig
+from aimv2.runs.files import writable_folder
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.record import RunFolder
+from sweeps.executors.drive import do_runs, prepare_data
+from sweeps.executors.local import CONF_DIR, LocalConfig
 from sweeps.plan import Plan
 
 SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
@@ -97,7 +98,7 @@ def search(arguments: Sequence[str]) -> int:
         values={"runs_dir": "runs"},
         conf_dir=CONF_DIR,
     )
-    from aimv2.resolve import resolve
+    from aimv2.config.resolve import resolve
 
     config = checked("search", SearchConfig, values["search"])
     if values["executor"]["cluster"] == "slurm":

@@ -12,15 +12,16 @@ from typing import Any
 
 import submitit
 
-from aimv2.checks import share
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from aimv2.interrupt import Interrupts
-from aimv2.lease import LeaseLostError, file_system_time
-from aimv2.record import Attempt, Failure, RunFolder
-from sweeps.launches import SEATLESS, cancelled, worker_of
-from sweeps.room import largest_bytes
-from sweeps.slots import seated
+from aimv2.runs.failure import Failure
+from aimv2.runs.files import share
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import LeaseLostError, file_system_time
+from aimv2.runs.record import Attempt, RunFolder
+from sweeps.active_launches import SEATLESS, cancelled, worker_of
+from sweeps.machine.room import largest_bytes
+from sweeps.machine.slots import seated
 
 SEAT_POLL_SECONDS = 0.5
 RESERVE_SECONDS = 60.0  # of a worker's time, for the step under way and a checkpoint; no more than a tenth of it
@@ -176,7 +177,7 @@ class Work:
 
     def do_all(self) -> None:
         """Do every task that is free, from a seat."""
-        import aimv2.run  # noqa: F401  # before a run is claimed, for a broken installation is no run's fault
+        import aimv2.execute  # noqa: F401  # before a run is claimed, for a broken installation is no run's fault
 
         for task in self.tasks:
             if task.is_open(self.runs_dir):
@@ -189,12 +190,12 @@ class Work:
                         return
 
     def hands_back(self, failure: Failure) -> bool:
-        """As in ``aimv2.run.execute``."""
+        """As in ``aimv2.execute.execute``."""
         return False
 
     def do(self, task: Task, attempt: Attempt) -> None:
         """Do a run that is claimed."""
-        from aimv2.run import execute
+        from aimv2.execute import execute
 
         def is_cancelled() -> bool:
             runs = None if self.launch is None else cancelled(self.launch)

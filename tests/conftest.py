@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.config import (
+from aimv2.config.run_config import (
     BudgetConfig,
     DataConfig,
     DecoderConfig,

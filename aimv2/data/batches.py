@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from aimv2 import address
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.order import sample_order
 from aimv2.data.pairs import Pairs, mixture
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import NUM_CROP_DRAWS, centre_crops, crop_and_resize, random_crops
-from aimv2.interrupt import SIGNALS
+from aimv2.runs.interrupt import SIGNALS
 
 
 class Share(NamedTuple):

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from rich.progress import Progress
 
-from aimv2.config import DataConfig, ModelConfig
+from aimv2.config.run_config import DataConfig, ModelConfig
 from aimv2.data import glyphs
 from aimv2.data.order import Mixture, quotas
 from aimv2.data.shards import INDEX, Shards, write_shards
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
-from aimv2.record import write_text
+from aimv2.runs.files import write_text
 
 
 class Pairs:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config import AugmentConfig
+from aimv2.config.run_config import AugmentConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

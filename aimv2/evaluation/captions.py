@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from aimv2 import address
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
 from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
@@ -13,7 +13,7 @@ from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.losses import NO_LOSS, HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
-from aimv2.evaluation.metrics import CAPTION_UNITS, RECALL_AT, RETRIEVAL_UNITS, not_applicable, pixel_units
+from aimv2.evaluation.metrics import CAPTION_UNITS, RECALL_AT, RETRIEVAL_UNITS, Metric, not_applicable, pixel_units
 from aimv2.evaluation.probe import Features, attentive_probe
 from aimv2.evaluation.retrieval import caption_labels, embeddings, recall
 from aimv2.model.dual_encoder import DualEncoder
@@ -22,7 +22,6 @@ from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.objectives import objective
 from aimv2.objectives.base import Report
-from aimv2.record import Metric
 from aimv2.training.device import autocast
 
 CAPTIONS = ("name", "description")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer

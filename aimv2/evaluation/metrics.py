@@ -1,8 +1,9 @@
 """The final metrics that there are, their units, and which of them a run cannot have. Nothing here imports torch."""
 
-from aimv2.config import RunConfig
+from dataclasses import dataclass
+
+from aimv2.config.run_config import RunConfig
 from aimv2.objectives import objective
-from aimv2.record import Metric
 
 RECALL_AT = (1, 5)
 TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # of probes; which of them, the data decides
@@ -15,6 +16,20 @@ CAPTION_UNITS = {
     "causal_caption_loss": "nats/token",
 }
 RETRIEVAL_UNITS = {f"{way}_recall_{k}": "accuracy" for way in ("image_to_text", "text_to_image") for k in RECALL_AT}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A final number, what it is measured in, and how it came about; None where the run can have no such number."""
+
+    value: float | None
+    unit: str
+    evaluation: str
+
+
+def lower_is_better(metric: str) -> bool:
+    """Which way a final metric improves: losses and bits fall, accuracies and recalls rise."""
+    return "_loss" in metric or metric.endswith("_bits")
 
 
 def metric_names(config: RunConfig) -> list[str]:

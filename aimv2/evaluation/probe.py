@@ -12,7 +12,7 @@ from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import Tensor, nn
 
 from aimv2 import address
-from aimv2.config import ProbeConfig
+from aimv2.config.run_config import ProbeConfig
 
 CLIP_NORM = 3.0  # paper Table A2
 MIN_LR = 1e-5  # paper Table A2

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.losses import HeldOut, chunks
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.training.device import autocast

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from aimv2.config import ModelConfig
+from aimv2.config.run_config import ModelConfig
 from aimv2.model.layers import KeyValues, Stack, build_norm, embedding
 from aimv2.model.masks import padded_text_mask, parallel_text_mask
 

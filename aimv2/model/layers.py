@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aimv2.config import TransformerConfig
+from aimv2.config.run_config import TransformerConfig
 
 NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
 

@@ -5,7 +5,7 @@ from fvcore.nn import parameter_count
 from torch import nn
 
 from aimv2 import address
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.model.encoder import Encoder
 from aimv2.objectives import objective
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.cost import Part
 from aimv2.errors import UsageError
 from aimv2.objectives.base import Losses, Objective, visible_prefix

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import fields
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from aimv2.config import ModelConfig, ObjectiveConfig, RunConfig
+from aimv2.config.run_config import ModelConfig, ObjectiveConfig, RunConfig
 from aimv2.cost import Part
 from aimv2.errors import UsageError
 from aimv2.objectives import REGISTRY, objective

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.cost import Part, encoder_cost, image_head_cost, similarity_cost, text_tower_cost
 from aimv2.objectives.base import Losses, Objective, visible_prefix
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.cost import Part, decoder_cost, encoder_cost, pixel_head_cost, text_head_cost
 from aimv2.errors import UsageError
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from aimv2 import losses
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.losses import patchify, pixel_loss, standardise
 from aimv2.model.decoder import Decoder, SeparateDecoders

@@ -17,11 +17,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from aimv2.code import digest
-from aimv2.record import CHECKPOINT as FILE
-from aimv2.record import CHECKPOINT_PARTIAL as PARTIAL
-from aimv2.record import Attempt, read_rows, sync
-from aimv2.tensor_file import save_tensors
+from aimv2.runs.files import sync
+from aimv2.runs.provenance import digest
+from aimv2.runs.record import CHECKPOINT as FILE
+from aimv2.runs.record import CHECKPOINT_PARTIAL as PARTIAL
+from aimv2.runs.record import Attempt
+from aimv2.runs.rows import read_rows
+from aimv2.runs.tensor_file import save_tensors
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 

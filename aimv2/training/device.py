@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 
 
 def autocast(config: RunConfig) -> contextlib.AbstractContextManager[None]:

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store, _abort_process_group
 from torch.distributed.rendezvous import rendezvous
 
-from aimv2.config import RunConfig, from_dict, to_dict
+from aimv2.config.run_config import RunConfig, from_dict, to_dict
 from aimv2.errors import RunFailedError, UsageError
-from aimv2.failure import cause_of, sentence_of
+from aimv2.runs.failure import cause_of, sentence_of
 
 TIMEOUT = timedelta(minutes=10)  # of a rank that says nothing; a held-out point or a checkpoint takes rank 0 less
 POLL_SECONDS = 0.2

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aimv2.config import RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.cost import train_flops
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.errors import RunFailedError
-from aimv2.interrupt import Interrupts
 from aimv2.model.network import Network
 from aimv2.objectives import objective
-from aimv2.record import Attempt, Unrecorded
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.device import autocast
 from aimv2.training.distributed import ALONE, World

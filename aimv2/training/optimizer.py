@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from aimv2.config import OptimizerConfig
+from aimv2.config.run_config import OptimizerConfig
 
 # ml-l3m ``wd_exclude``: biases, norms, positions, BOS and CLS vectors, logit scale; embeddings and heads are decayed.
 # The mask vector and the pooling query, which ml-l3m lacks, are learned vectors like BOS and CLS.

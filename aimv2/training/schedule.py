@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler, LinearParamScheduler
 
-from aimv2.config import OptimizerConfig
+from aimv2.config.run_config import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig) -> Callable[[float], float]:

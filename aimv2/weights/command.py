@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aimv2.checks import HELP, checked, key_values
+from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.errors import UsageError, unknown
 from aimv2.weights.contents import Weights, resampled
 from aimv2.weights.files import check_new, count

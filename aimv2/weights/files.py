@@ -14,11 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aimv2.checks import writable_folder
 from aimv2.errors import UsageError
-from aimv2.lease import latest_attempt
-from aimv2.record import write_json
-from aimv2.tensor_file import save_tensors
+from aimv2.runs.files import writable_folder, write_json
+from aimv2.runs.lease import latest_attempt
+from aimv2.runs.tensor_file import save_tensors
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors", "pytorch_model.bin")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

@@ -7,12 +7,12 @@ import pytest
 from ablations.budget import flops_per_sample, matched, max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.study import UNTRAINED
+from aimv2.config.paths import replaced
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo
 from aimv2.cost import train_flops
 from aimv2.errors import UsageError
 from aimv2.objectives import objective
-from aimv2.paths import replaced
-from aimv2.resolve import with_attention
-from aimv2.scales import demo
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from ablations.design import (
     unchanged,
     widened,
 )
-from aimv2.paths import differences, replaced
-from aimv2.scales import demo
+from aimv2.config.paths import differences, replaced
+from aimv2.config.scales import demo
 
 
 def factor(path, *values):

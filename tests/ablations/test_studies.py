@@ -12,19 +12,21 @@ from hypothesis import strategies as st
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.design import Arm, one_factor, unchanged
-from ablations.launched import Launched, launched_names, read_launched, write_launched
-from ablations.study import CONTROLS, NULL_SEED, PROBE, STEP_TIME, UNTRAINED, Study, asked
+from ablations.expectations import PROBE, STEP_TIME
+from ablations.overrides import asked
+from ablations.request import Request, read_request, requested_names, write_request
+from ablations.study import CONTROLS, NULL_SEED, UNTRAINED, Study
+from aimv2.config.paths import differences, replaced, value_at
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import SCALES, demo, vit_l_2b
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import prepare
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import not_applicable
+from aimv2.execute import execute
 from aimv2.model.network import build
 from aimv2.objectives import objective
-from aimv2.paths import differences, replaced, value_at
-from aimv2.record import RunFolder
-from aimv2.resolve import with_attention
-from aimv2.run import execute
-from aimv2.scales import SCALES, demo, vit_l_2b
+from aimv2.runs.record import RunFolder
 from aimv2.training.loop import train
 from tests.aimv2.training.test_loop import Rows
 
@@ -313,38 +315,38 @@ def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
     study = wanted.of(study)
     cells = study.cells(tiny, seeds=wanted.seeds)
     with pytest.raises(UsageError, match=r"'prefix_ratio' was not launched into .* launched there: none"):
-        read_launched(tmp_path, "prefix_ratio", STUDIES)
-    launched = Launched(study=study, cells=cells, arguments=("sweep=prefix_ratio", "sweep.seeds=2"))
-    write_launched(tmp_path, launched)
-    assert launched_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
-    assert read_launched(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == launched
+        read_request(tmp_path, "prefix_ratio", STUDIES)
+    request = Request(study=study, cells=cells, arguments=("sweep=prefix_ratio", "sweep.seeds=2"))
+    write_request(tmp_path, request)
+    assert requested_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
+    assert read_request(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == request
 
 
 @pytest.mark.parametrize("baseline", ["uniform", "causal"])
 def test_a_record_from_before_a_key_could_be_asked_for_is_read(study, tiny, tmp_path, baseline):
     study = replace(asked(study), baseline=baseline).of(study)
-    launched = Launched(study=study, cells=study.cells(tiny), arguments=())
-    write_launched(tmp_path, launched)
+    request = Request(study=study, cells=study.cells(tiny), arguments=())
+    write_request(tmp_path, request)
     (path,) = tmp_path.rglob("prefix_ratio*.json")
     record = json.loads(path.read_text())
     for key in ("question", "source", "expected", "claims"):
         del record["sweep"][key]
     path.write_text(json.dumps(record))
-    assert read_launched(tmp_path, path.stem, STUDIES) == launched
+    assert read_request(tmp_path, path.stem, STUDIES) == request
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])
 def test_a_broken_record_of_a_launch_is_named(study, tiny, tmp_path, broken):
-    write_launched(tmp_path, Launched(study=study, cells=study.cells(tiny), arguments=()))
+    write_request(tmp_path, Request(study=study, cells=study.cells(tiny), arguments=()))
     (path,) = tmp_path.rglob("prefix_ratio_test.json")
     path.write_text(broken)
     with pytest.raises(UsageError, match=r"prefix_ratio_test\.json (does not say what was launched|cannot be read)"):
-        read_launched(tmp_path, "prefix_ratio_test", STUDIES)
+        read_request(tmp_path, "prefix_ratio_test", STUDIES)
 
 
 def test_a_record_of_a_study_that_is_no_more_is_named(study, tiny, tmp_path):
-    write_launched(tmp_path, Launched(study=study, cells=study.cells(tiny), arguments=()))
+    write_request(tmp_path, Request(study=study, cells=study.cells(tiny), arguments=()))
     (path,) = tmp_path.rglob("prefix_ratio_test.json")
     assert json.loads(path.read_text())["sweep"]["slug"] == "prefix_ratio"
     with pytest.raises(UsageError, match="does not say what was launched"):
-        read_launched(tmp_path, "prefix_ratio_test", {})
+        read_request(tmp_path, "prefix_ratio_test", {})

@@ -62,7 +62,7 @@ def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "unknown command 'fly'. Allowed: bench, cost, train, verify, weights."),
+        (["fly"], "unknown command 'fly'. Allowed: bench, cost, train, weights."),
         (["train", "scale=huge"], "unknown scale 'huge'"),
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "must be above 0"),
@@ -72,10 +72,6 @@ def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
         (["cost", "model.decoder.sharing=separate", "objective.name=cappa"], "only 'joint'"),
         (["cost", "runs_dir=runs"], "unknown key 'runs_dir'"),
         (["cost", "seed=1", "seed=2"], "seed= is given twice; once is allowed"),
-        (
-            ["verify", "runs_dir=none"],
-            "runs_dir='none' has no finished trained run; make one with: python -m aimv2 train",
-        ),
         (["weights", "import", "to=x"], "from="),
         (["bench", "decoder"], "encoder"),
     ],
@@ -122,7 +118,6 @@ def test_help_needs_nothing(tmp_path):
 HELPS = {
     ("train",): ("budget.samples=4096", "runs_dir=runs", "objective.name=aimv2"),
     ("cost",): ("scale=demo", "vit_3b"),
-    ("verify",): ("run=", "runs_dir=runs", "out=reports/verify"),
     ("weights",): ("layout=auto",),
     ("bench",): ("repeats=10", "batch_size="),
     ("bench", "encoder"): ("repeats=10",),
@@ -141,7 +136,7 @@ def test_every_command_has_its_own_help_and_does_nothing_else(command, keys, fla
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [["train"], ["cost"], ["verify"], ["weights", "import"], ["bench", "encoder"]])
+@pytest.mark.parametrize("command", [["train"], ["cost"], ["weights", "import"], ["bench", "encoder"]])
 def test_debug_is_the_same_for_every_command(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for debug, has_traceback in (("debug=true", True), ("debug=false", False)):

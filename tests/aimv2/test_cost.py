@@ -9,14 +9,14 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import SCALES, demo
 from aimv2.cost import forward_flops, train_flops, visible_share
 from aimv2.data.batches import Batch
 from aimv2.model.masks import prefix_mask
 from aimv2.model.network import build, num_parameters
 from aimv2.objectives import REGISTRY, objective
 from aimv2.prefix import PrefixLaw
-from aimv2.resolve import with_attention
-from aimv2.scales import SCALES, demo
 
 NUM_IMAGES = 2
 

@@ -9,11 +9,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from aimv2.config import DecoderConfig, EncoderConfig, ModelConfig
+from aimv2.config.run_config import DecoderConfig, EncoderConfig, ModelConfig
+from aimv2.config.scales import demo
 from aimv2.data.batches import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
-from aimv2.scales import demo
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "aimv2_tiny.safetensors"
 END_OF_TEXT = 1

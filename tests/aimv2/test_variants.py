@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.config import from_dict, to_dict
+from aimv2.config.resolve import resolve, with_attention
+from aimv2.config.run_config import from_dict, to_dict
 from aimv2.data.batches import TrainBatches
 from aimv2.errors import UsageError
 from aimv2.model.network import build
 from aimv2.objectives import REGISTRY, objective
-from aimv2.resolve import resolve, with_attention
 from aimv2.training.loop import train
 from tests.aimv2.training.test_loop import Rows
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ablations.catalogue import STUDIES
-from ablations.study import PROBE, STEP_TIME
+from ablations.expectations import PROBE, STEP_TIME
 from analysis.conclude import verdicts
 from analysis.load import METRIC_COLUMNS, Evidence
 

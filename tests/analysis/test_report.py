@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.launched import Launched
-from ablations.prefix_ratio import STUDY
+from ablations.request import Request
+from ablations.studies.prefix_ratio import STUDY
 from ablations.study import UNTRAINED
 from aimv2.errors import UsageError
-from aimv2.record import Failure, Metric, RunFolder, write_json
+from aimv2.evaluation.metrics import Metric
+from aimv2.runs.failure import Failure
+from aimv2.runs.files import write_json
+from aimv2.runs.record import RunFolder
 from analysis.compare import Comparison, primary_comparisons
 from analysis.conclude import checked_controls, conclusion, failed_controls, findings, null_note, power, verdicts
 from analysis.load import load
@@ -27,8 +30,8 @@ EFFECT = {"uniform": 0.0, "fixed_25": 0.0, "fixed_50": 0.0, "fixed_75": 0.5, "ca
 EFFECT |= {"null_control": 0.0, "positive_control": 1.0}
 
 
-def launched(cells):
-    return Launched(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio", "sweep.arms=[uniform,causal]"))
+def request(cells):
+    return Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio", "sweep.arms=[uniform,causal]"))
 
 
 def finish(cell, runs_dir, value, *, caption="red apple", causal=0.0):
@@ -257,7 +260,7 @@ def test_after_a_failed_control_nothing_is_decided(cells, tmp_path):
     rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls).rows}
     assert rows["causal, M = 1"][1:3] == ["worse", ["different: better", "undecided: a control failed"]]
     assert rows["captions of other images"][1:3] == ["worse", "failed"]
-    text = build(launched(cells), tmp_path, tmp_path / "reports").read_text()
+    text = build(request(cells), tmp_path, tmp_path / "reports").read_text()
     assert "Undecided: a control failed" in text
     assert "supported here" not in text
     assert "refuted here" not in text
@@ -333,7 +336,7 @@ class Balanced(HTMLParser):
 
 
 def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, tmp_path):
-    path = build(launched(cells), runs_dir, tmp_path / "reports")
+    path = build(request(cells), runs_dir, tmp_path / "reports")
     folder = path.parent
     text = path.read_text()
     for file in re.findall(r"\]\((\S+)\)", text):
@@ -355,16 +358,16 @@ def test_the_report_is_whole_and_the_page_needs_no_other_file(cells, runs_dir, t
 
 
 def test_a_second_report_replaces_the_first_whole(cells, runs_dir, tmp_path):
-    folder = build(launched(cells), runs_dir, tmp_path / "reports").parent
+    folder = build(request(cells), runs_dir, tmp_path / "reports").parent
     (folder / "stale.txt").write_text("of the old one")
-    build(launched(cells), runs_dir, tmp_path / "reports")
+    build(request(cells), runs_dir, tmp_path / "reports")
     assert not (folder / "stale.txt").exists()
     assert [p.name for p in (tmp_path / "reports").iterdir()] == ["prefix_ratio_test"]
 
 
 def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
     start = multiprocessing.get_context("fork")
-    reports = [start.Process(target=build, args=(launched(cells), runs_dir, tmp_path / "reports")) for _ in range(4)]
+    reports = [start.Process(target=build, args=(request(cells), runs_dir, tmp_path / "reports")) for _ in range(4)]
     for process in reports:
         process.start()
     for process in reports:
@@ -375,7 +378,7 @@ def test_reports_written_at_once_leave_one_whole(cells, runs_dir, tmp_path):
 
 
 def test_the_same_runs_give_the_same_report(cells, runs_dir, tmp_path):
-    one, other = (build(launched(cells), runs_dir, tmp_path / name).parent for name in ("a", "b"))
+    one, other = (build(request(cells), runs_dir, tmp_path / name).parent for name in ("a", "b"))
     for file in one.rglob("*.*"):
         assert file.read_bytes() == (other / file.relative_to(one)).read_bytes(), file.name
 
@@ -387,7 +390,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
                 attempt.fail(Failure("not finite", "text_loss is nan at step 7 | <script>"), "")
         elif cell.seed < 2:
             finish(cell, tmp_path, 3.0 + EFFECT[cell.arm])
-    path = build(launched(cells), tmp_path, tmp_path / "reports")
+    path = build(request(cells), tmp_path, tmp_path / "reports")
     text, page = path.read_text(), (path.parent / "report.html").read_text()
     assert "not run yet" in text
     assert r"text\_loss is nan at step 7 \| \<script\>" in text
@@ -396,7 +399,7 @@ def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
 
 
 def test_a_report_without_any_run_says_so(cells, tmp_path):
-    text = build(launched(cells), tmp_path, tmp_path / "reports").read_text()
+    text = build(request(cells), tmp_path, tmp_path / "reports").read_text()
     assert "Nothing can be concluded" in text
     assert text.count("not run yet") == len(cells)
 
@@ -404,7 +407,7 @@ def test_a_report_without_any_run_says_so(cells, tmp_path):
 def test_captions_from_models_cannot_become_markup(cells, tmp_path):
     for cell in cells:
         finish(cell, tmp_path, 3.0, caption="<img src=x onerror=alert(1)> | [a](b)")
-    path = build(launched(cells), tmp_path, tmp_path / "reports")
+    path = build(request(cells), tmp_path, tmp_path / "reports")
     assert "<img src=x" not in (path.parent / "report.html").read_text()
     assert r"\<img src=x onerror=alert(1)\> \| \[a\](b)" in path.read_text()
 
@@ -412,7 +415,7 @@ def test_captions_from_models_cannot_become_markup(cells, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(cells, runs_dir, tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(UsageError, match=r"the report folder .* cannot be written"):
-        build(launched(cells), runs_dir, tmp_path / "blocked")
+        build(request(cells), runs_dir, tmp_path / "blocked")
 
 
 @pytest.mark.parametrize(
@@ -424,9 +427,9 @@ def test_a_folder_that_cannot_be_written_is_named(cells, runs_dir, tmp_path):
     ],
 )
 def test_a_broken_or_older_result_is_named_and_the_old_report_stays(cells, runs_dir, tmp_path, content, message):
-    report = build(launched(cells), runs_dir, tmp_path / "reports")
+    report = build(request(cells), runs_dir, tmp_path / "reports")
     before = report.read_text()
     (runs_dir / cells[0].name / "result.json").write_text(content)
     with pytest.raises(UsageError, match=message):
-        build(launched(cells), runs_dir, tmp_path / "reports")
+        build(request(cells), runs_dir, tmp_path / "reports")
     assert report.read_text() == before

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from aimv2.config.resolve import resolve
+from aimv2.config.scales import SCALES
 from aimv2.data.pairs import prepare
-from aimv2.resolve import resolve
-from aimv2.scales import SCALES
 
 HERE = Path(__file__).parent
 SWEEPS = HERE.parents[1] / "sweeps"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.lease import Lease, claim, latest_attempt
-from aimv2.record import RunFolder, last_rows
-from sweeps.launches import launches
+from aimv2.runs.lease import Lease, claim, latest_attempt
+from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import last_rows
+from sweeps.active_launches import active_launches
 
 ASKED = ("launch.py", "sweep=prefix_ratio", "executor=slurm", "sweep.arms=[uniform,causal]")
 # Longer runs than the time limit leaves room for more than one or two of.
@@ -172,7 +173,7 @@ def test_interrupted_runs_have_the_losses_of_uninterrupted_ones(story, typed):
 
 
 def test_nothing_is_left_but_the_report(story):
-    assert launches(story.folder / "runs") == []
+    assert active_launches(story.folder / "runs") == []
     assert (story.folder / "reports" / "prefix_ratio" / "report.md").exists()
     assert not any(worker.is_alive for worker in story.befallen.values())
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(story.folder).encode() in _read(path)]

@@ -55,8 +55,8 @@ def busy(slurm):
 
 
 def test_a_thousand_runs_are_one_array_and_can_be_cancelled(slurm, busy, typed, tmp_path):
-    launched = typed(tmp_path, *ASKED, "sweep.seeds=250", "sweep.arms=[uniform,causal,fixed_50]")
-    assert "submitted: 1000 workers as array" in launched.stdout, launched.stdout + launched.stderr
+    request = typed(tmp_path, *ASKED, "sweep.seeds=250", "sweep.arms=[uniform,causal,fixed_50]")
+    assert "submitted: 1000 workers as array" in request.stdout, request.stdout + request.stderr
     assert len(slurm.queue()) == 1 + 1000 + 1
     cancelled = typed(tmp_path, "manage.py", "cancel", "prefix_ratio", "--yes")
     assert cancelled.returncode == 0, cancelled.stdout + cancelled.stderr

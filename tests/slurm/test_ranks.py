@@ -17,8 +17,8 @@ COMPARED = ["text_loss", "pixel_loss", "gradient_norm"]
 @pytest.fixture(scope="module")
 def folder(slurm, typed, wait_for, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    launched = typed(folder, *ASKED, "executor=slurm", "executor.minutes=30", "ranks=2", "executor.nodes=2")
-    assert launched.returncode == 0, launched.stdout + launched.stderr
+    request = typed(folder, *ASKED, "executor=slurm", "executor.minutes=30", "ranks=2", "executor.nodes=2")
+    assert request.returncode == 0, request.stdout + request.stderr
     wait_for(lambda: list(folder.glob("runs/v1-*/attempts/0001/checkpoint.safetensors")))
     at_work = slurm("squeue", "--noheader", "--state=RUNNING", "--format=%D %A").split("\n")
     (job,) = (line.split()[1] for line in at_work if line.startswith("2 "))

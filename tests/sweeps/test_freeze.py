@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from aimv2.code import digest_of
 from aimv2.errors import UsageError
-from aimv2.record import read_json
+from aimv2.runs.files import read_json
+from aimv2.runs.provenance import digest_of
 from sweeps import freeze as freezing
 from sweeps.freeze import PACKAGES, freeze
 from tests.sweeps.test_launch import SMALL

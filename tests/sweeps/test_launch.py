@@ -300,7 +300,7 @@ def test_overrides_reach_what_a_study_says_of_itself(command):
         f"sweep.claims.prefix-beats-causal=[{SEEN}]",
         "sweep.claims.uniform-prefix-length=[]",
     )
-    study = launch.read([*command(*said)[2:], "dry_run=true"]).launched.study
+    study = launch.read([*command(*said)[2:], "dry_run=true"]).request.study
     assert (study.question, study.source, study.expected["causal"]) == ("Which?", "ours", "better")
     (seen,) = study.claims["prefix-beats-causal"]
     assert (seen.arm, seen.relation, seen.than_arm) == ("causal", "worse", "uniform")

@@ -7,16 +7,18 @@ import time
 
 import pytest
 
-from ablations.launched import Launched, write_launched
-from ablations.prefix_ratio import STUDY
-from aimv2.code import digest_of
-from aimv2.lease import Presence
+from ablations.request import Request, write_request
+from ablations.studies.prefix_ratio import STUDY
+from aimv2.evaluation.metrics import Metric
 from aimv2.model.network import build
-from aimv2.record import CHECKPOINT, Failure, Metric, RunFolder
+from aimv2.runs.failure import Failure
+from aimv2.runs.lease import Presence
+from aimv2.runs.provenance import digest_of
+from aimv2.runs.record import CHECKPOINT, RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
 from sweeps import launch, manage
-from sweeps.launches import at_work, cancelled
+from sweeps.active_launches import at_work, cancelled
 from sweeps.prune import prune
 from tests.sweeps.test_launch import SMALL
 
@@ -28,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def launched(folder, cache_dir):
+def request(folder, cache_dir):
     """A sweep of two arms and two seeds, and their untrained encoders, done in this process."""
     asked = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *SMALL, "sweep.seeds=1"]
     asked = [one for one in asked if not one.startswith("budget.")] + ["budget.samples=64", "sweep.arms=[uniform]"]
@@ -44,7 +46,7 @@ def typed(capsys, *arguments):
 
 
 @pytest.mark.slow
-def test_status_logs_replay_extend_and_retry_of_a_sweep(launched, folder, capsys):
+def test_status_logs_replay_extend_and_retry_of_a_sweep(request, folder, capsys):
     """One sweep, looked at from all sides: making one takes the time."""
     status, shown = typed(capsys, "status")
     assert status == 0
@@ -53,15 +55,15 @@ def test_status_logs_replay_extend_and_retry_of_a_sweep(launched, folder, capsys
 
     assert manage.main(["status", "prefix_ratio", "--json"]) == 0
     (sweep,) = json.loads(capsys.readouterr().out)
-    assert {run["run"] for run in sweep["runs"]} == set(launched)
+    assert {run["run"] for run in sweep["runs"]} == set(request)
     assert {run["state"] for run in sweep["runs"]} == {"done"}
 
-    status, shown = typed(capsys, "logs", launched[0])
+    status, shown = typed(capsys, "logs", request[0])
     assert status == 0
     assert "attempt 0001:" in shown
     assert "finished" in shown
 
-    status, shown = typed(capsys, "replay", launched[0][:8])
+    status, shown = typed(capsys, "replay", request[0][:8])
     assert status == 0
     assert shown.endswith("equal to the last bit")
 
@@ -104,7 +106,7 @@ def prepared(folder, tiny):
     """A launch's record and nothing else, as after a launch on another host."""
     runs_dir = folder / "runs"
     cells = STUDY.cells(tiny, seeds=[0])
-    write_launched(runs_dir, Launched(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio",)))
+    write_request(runs_dir, Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio",)))
     return runs_dir, cells
 
 
@@ -113,8 +115,8 @@ def launched_without_running(cache_dir, runs_dir, *more):
     small = [one for one in SMALL if not one.startswith("budget.")] + ["budget.samples=64"]
     arguments = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *small, *more]
     found = launch.read(arguments)
-    write_launched(runs_dir, found.launched)
-    return found.launched.cells
+    write_request(runs_dir, found.request)
+    return found.request.cells
 
 
 def test_retry_speaks_of_what_it_retried(folder, cache_dir, capsys, monkeypatch):
@@ -224,13 +226,13 @@ def pruned_of(shown):
 def test_a_retry_can_have_more_time_or_another_executor(tiny, tmp_path, monkeypatch, said, again):
     cells = STUDY.cells(tiny, arms=["uniform"], seeds=[0])
     typed_once = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
-    write_launched(tmp_path, Launched(study=STUDY, cells=cells, arguments=typed_once))
+    write_request(tmp_path, Request(study=STUDY, cells=cells, arguments=typed_once))
     with RunFolder(tmp_path, cells[0].name).claim(cells[0].config) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
-    launched = []
-    monkeypatch.setattr("sweeps.launch.carry_out", lambda arguments, only: launched.extend(arguments) or 0)
+    request = []
+    monkeypatch.setattr("sweeps.launch.carry_out", lambda arguments, only: request.extend(arguments) or 0)
     assert manage.main(["retry", "prefix_ratio_test", f"runs_dir={tmp_path}", *said]) == 0
-    assert [word for word in launched if word != f"runs_dir={tmp_path}"] == ["sweep=prefix_ratio", *again]
+    assert [word for word in request if word != f"runs_dir={tmp_path}"] == ["sweep=prefix_ratio", *again]
 
 
 def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, attempt, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from aimv2.checks import checked
+from aimv2.config.arguments import checked
 from aimv2.errors import UsageError
 from sweeps.search import SearchConfig, ask, open_study, with_values
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config import LoaderConfig
-from aimv2.record import Failure, RunFolder
-from aimv2.signature import signature
+from aimv2.config.run_config import LoaderConfig
+from aimv2.config.signature import signature
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
 from sweeps.worker import Task, work
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aimv2.config import ProbeConfig
+from aimv2.config.run_config import ProbeConfig
 from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.probe import AttentiveProbe, Features, attentive_probe, pooled_logits
 

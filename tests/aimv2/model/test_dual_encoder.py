@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import Aimv2TextConfig, Aimv2TextModel, Aimv2VisionConfig
 from transformers.models.aimv2.modeling_aimv2 import Aimv2AttentionPoolingHead
 
-from aimv2.config import TextTowerConfig
+from aimv2.config.run_config import TextTowerConfig
 from aimv2.model.dual_encoder import DualEncoder, ImageHead, Similarity, TextTower
 
 END_ID = 1

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from aimv2.config.resolve import with_attention
+from aimv2.config.signature import signature
+from aimv2.execute import execute
 from aimv2.objectives import REGISTRY, objective
-from aimv2.record import RunFolder
-from aimv2.resolve import with_attention
-from aimv2.run import execute
-from aimv2.signature import signature
+from aimv2.runs.record import RunFolder
 
 PAGE = Path(__file__).parents[3] / "docs" / "architecture.md"
 

@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from aimv2.config import CheckpointConfig, LogConfig, from_dict
+from aimv2.config.run_config import CheckpointConfig, LogConfig, from_dict
+from aimv2.config.signature import signature
 from aimv2.data.batches import TrainBatches
-from aimv2.interrupt import Interrupts
-from aimv2.lease import LeaseLostError
+from aimv2.execute import execute
 from aimv2.model.network import build
-from aimv2.record import RunFolder, read_json, read_rows
-from aimv2.run import execute
-from aimv2.signature import signature
+from aimv2.runs.files import read_json
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import read_rows
 from aimv2.training import checkpoint
 from aimv2.training.loop import train
 from aimv2.training.optimizer import build_optimizer

@@ -24,15 +24,18 @@ import torch
 from safetensors.torch import load_file
 
 from aimv2.cli import main as command_line
+from aimv2.config.signature import signature
 from aimv2.data.batches import TrainBatches
 from aimv2.errors import UsageError
-from aimv2.interrupt import Interrupts
-from aimv2.lease import LeaseLostError
+from aimv2.evaluation.metrics import Metric
+from aimv2.execute import execute, follow
 from aimv2.model.network import build
 from aimv2.objectives import REGISTRY
-from aimv2.record import Metric, RunFolder, read_json, read_rows
-from aimv2.run import execute, follow
-from aimv2.signature import signature
+from aimv2.runs.files import read_json
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import read_rows
 from aimv2.training import distributed
 from aimv2.training.distributed import dismiss, leading, place
 from aimv2.training.loop import train
@@ -125,7 +128,9 @@ def follow_until(config, does):
 @pytest.fixture(autouse=True)
 def unevaluated(monkeypatch):
     """What rank 0 does by itself afterwards is tested elsewhere and takes most of a small run's time."""
-    monkeypatch.setattr("aimv2.run.evaluate", lambda *arguments: {"caption_loss": Metric(1.0, "nats/token", "a test")})
+    monkeypatch.setattr(
+        "aimv2.execute.evaluate", lambda *arguments: {"caption_loss": Metric(1.0, "nats/token", "a test")}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aimv2.config import LogConfig
+from aimv2.config.resolve import resolve
+from aimv2.config.run_config import LogConfig
+from aimv2.config.scales import demo
 from aimv2.cost import train_flops
 from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
@@ -17,8 +19,6 @@ from aimv2.data.pairs import prepare
 from aimv2.errors import RunFailedError
 from aimv2.model.network import build
 from aimv2.objectives import objective
-from aimv2.resolve import resolve
-from aimv2.scales import demo
 from aimv2.training.loop import gradient_balance, train
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "demo_losses.json"

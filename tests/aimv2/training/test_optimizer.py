@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from aimv2.config import OptimizerConfig
+from aimv2.config.run_config import OptimizerConfig
+from aimv2.config.scales import demo
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.scales import demo
 from aimv2.training.optimizer import build_optimizer, is_decayed, set_learning_rate
 from aimv2.training.schedule import learning_rate
 

@@ -10,11 +10,12 @@ from timm.models import save_for_hf
 from timm.models.vision_transformer import _convert_aimv2
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
+from aimv2.config.signature import signature
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
+from aimv2.evaluation.metrics import Metric
 from aimv2.model.network import build
-from aimv2.record import Metric, RunFolder
-from aimv2.signature import signature
+from aimv2.runs.record import RunFolder
 
 IMAGE_PX = 56
 FFN_HIDDEN = {32: 256, 128: 512, 256: 768, 768: 2048, 1024: 2816, 1536: 4096, 2048: 5632, 3072: 8192}

@@ -281,6 +281,6 @@ def test_a_full_disk_leaves_nothing_half_written(error, tensors, refusal, tmp_pa
         path.write_bytes(b"half of it")
         raise error
 
-    monkeypatch.setattr("aimv2.tensor_file.save_file", full)
+    monkeypatch.setattr("aimv2.runs.tensor_file.save_file", full)
     assert "No space left" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
     assert not any((tmp_path / "new").iterdir())

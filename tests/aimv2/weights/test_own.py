@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import Aimv2Model
 
-from aimv2.config import DecoderConfig, ObjectiveConfig
-from aimv2.record import RunFolder
-from aimv2.signature import signature
+from aimv2.config.run_config import DecoderConfig, ObjectiveConfig
+from aimv2.config.signature import signature
+from aimv2.runs.record import RunFolder
 from aimv2.weights import (
     load_dual_encoder,
     load_encoder,

@@ -1,0 +1,25 @@
+"""Image before caption, or caption before image?"""
+
+from ablations.design import Arm, one_factor, setting
+from ablations.expectations import PROBE, expect
+from ablations.study import Study
+
+STUDY = Study(
+    slug="caption_order",
+    question="Does putting the image before the caption give a better encoder than the caption first?",
+    source="AIMv2 section 2.1, asserted and never ablated; caption losses cannot be compared, for a caption that comes"
+    " first is predicted without the image",
+    design=one_factor(
+        {
+            "image_first": Arm(label="image first", change=setting({"model.decoder.order": "image_first"})),
+            "text_first": Arm(label="caption first", change=setting({"model.decoder.order": "text_first"})),
+        }
+    ),
+    baseline="image_first",
+    primary_metric=PROBE,
+    smallest_difference=0.01,
+    expected={"text_first": "worse"},
+    claims={
+        "image-first-order": expect("text_first", "worse", than="image_first", metric=PROBE),
+    },
+)

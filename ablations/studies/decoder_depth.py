@@ -1,0 +1,29 @@
+"""How deep should the decoder be?"""
+
+from ablations.design import ladder, level
+from ablations.expectations import PROBE, expect
+from ablations.study import Study
+
+DEPTH = "model.decoder.depth"
+
+STUDY = Study(
+    slug="decoder_depth",
+    question="Is there a best depth of the decoder, and does a deeper one help?",
+    source="AIMv2 Table 9f: 8, 12 and 16 blocks, two thirds, one and four thirds",
+    design=ladder(
+        {
+            "depth_067": level("2/3 as deep", 2 / 3, DEPTH),
+            "depth_100": level("1 x as deep", 1, DEPTH),
+            "depth_133": level("4/3 as deep", 4 / 3, DEPTH),
+        }
+    ),
+    baseline="depth_100",
+    primary_metric="caption_loss",
+    smallest_difference=0.02,
+    expected={"depth_067": "worse", "depth_133": "equal"},
+    claims={
+        "decoder-depth-optimum": expect("depth_067", "worse", than="depth_100", metric=PROBE)
+        + expect("depth_133", "not better", than="depth_100", metric=PROBE)
+        + expect("depth_133", "not better", than="depth_100", metric="caption_loss"),
+    },
+)

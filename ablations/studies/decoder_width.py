@@ -1,0 +1,24 @@
+"""How wide should the decoder be?"""
+
+from ablations.design import ladder, widened
+from ablations.expectations import PROBE, expect
+from ablations.study import Study
+
+DECODER = "model.decoder"
+
+STUDY = Study(
+    slug="decoder_width",
+    question="Is there a best width of the decoder, and does a wider one hurt?",
+    source="AIMv2 Table 9e: 512, 1024 and 1536, a half, one and one and a half times the ViT-L's own width; silent"
+    " on heads",
+    design=ladder(
+        {"width_050": widened(0.5, DECODER), "width_100": widened(1, DECODER), "width_150": widened(1.5, DECODER)}
+    ),
+    baseline="width_100",
+    primary_metric="caption_loss",
+    smallest_difference=0.02,
+    expected={"width_050": "worse", "width_150": "worse"},
+    claims={
+        "decoder-width-optimum": expect(("width_050", "width_150"), "worse", than="width_100", metric=PROBE),
+    },
+)

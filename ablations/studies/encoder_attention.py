@@ -1,0 +1,33 @@
+"""Which attention should the encoder learn with, and does that depend on the pixel loss?"""
+
+from ablations.design import Arm, factorial, setting, switch_objective, unchanged
+from ablations.expectations import PROBE, expect
+from ablations.study import Study
+
+ATTENTION = {
+    name: Arm(label=f"{name} attention", change=setting({"model.encoder.attention": name}))
+    for name in ("prefix", "causal", "bidirectional")
+}
+LOSSES = {
+    "both": Arm(label="both losses", change=unchanged),
+    "text": Arm(label="no pixel loss", change=switch_objective("caption")),
+}
+
+STUDY = Study(
+    slug="encoder_attention",
+    question="Which attention should the encoder learn with, with and without the pixel loss?",
+    source="AIMv2 Table 9a compares three of these six; prefix attention with both losses was never held against"
+    " bidirectional attention without the pixel loss at matched compute",
+    design=factorial(ATTENTION, LOSSES),
+    baseline="prefix_both",
+    primary_metric="caption_loss",
+    smallest_difference=0.02,
+    expected={"causal_both": "worse", "causal_text": "worse"},
+    claims={
+        "prefix-beats-bidirectional-for-captioning": expect(
+            "prefix_text", "better", than="bidirectional_text", metric=PROBE
+        )
+        + expect("prefix_text", "better", than="bidirectional_text", metric="caption_loss"),
+        "both-losses-beat-text-only": expect("prefix_both", "better", than="prefix_text", metric=PROBE),
+    },
+)

@@ -1,0 +1,22 @@
+"""Should the end of a caption be predicted?"""
+
+from ablations.design import Arm, one_factor, setting
+from ablations.expectations import PROBE
+from ablations.study import Study
+
+STUDY = Study(
+    slug="eos",
+    question="Does it matter for the encoder that the end of a caption is not a target?",
+    source="AIMv2 Figure 1 draws the end of text as a target; the released configuration ignores it. Caption losses"
+    " cannot be compared, for they are over different tokens",
+    design=one_factor(
+        {
+            "ignored": Arm(label="end of text ignored", change=setting({"objective.supervise_eos": False})),
+            "supervised": Arm(label="end of text supervised", change=setting({"objective.supervise_eos": True})),
+        }
+    ),
+    baseline="ignored",
+    primary_metric=PROBE,
+    smallest_difference=0.01,
+    expected={"supervised": "equal"},
+)

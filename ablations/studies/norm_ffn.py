@@ -1,0 +1,30 @@
+"""RMSNorm and SwiGLU, or LayerNorm and GELU?"""
+
+from ablations.design import Arm, factorial, setting
+from ablations.expectations import expect
+from ablations.study import Study
+
+
+def both(field: str, value: str, label: str) -> Arm:
+    """The value in the encoder and in the decoder."""
+    return Arm(label=label, change=setting({f"model.encoder.{field}": value, f"model.decoder.{field}": value}))
+
+
+STUDY = Study(
+    slug="norm_ffn",
+    question="Are RMSNorm and SwiGLU better than LayerNorm and GELU?",
+    source="AIMv2 section 2.2, adopted from language models and never ablated",
+    design=factorial(
+        {"rms": both("norm", "rms", "RMSNorm"), "layer": both("norm", "layer", "LayerNorm")},
+        {"swiglu": both("ffn", "swiglu", "SwiGLU"), "gelu": both("ffn", "gelu", "GELU")},
+    ),
+    baseline="rms_swiglu",
+    primary_metric="caption_loss",
+    smallest_difference=0.02,
+    expected={"layer_swiglu": "equal", "rms_gelu": "worse", "layer_gelu": "worse"},
+    claims={
+        "swiglu-rmsnorm": expect(
+            ("rms_gelu", "layer_swiglu", "layer_gelu"), "worse", than="rms_swiglu", metric="caption_loss"
+        ),
+    },
+)

@@ -1,0 +1,42 @@
+"""Which objective gives the best encoder?"""
+
+from ablations.design import Arm, one_factor, switch_objective, unchanged
+from ablations.expectations import PROBE, expect
+from ablations.study import Study
+
+BIDIRECTIONAL = {"model.encoder.attention": "bidirectional"}
+PREFIX = {"model.encoder.attention": "prefix"}
+
+STUDY = Study(
+    slug="objective",
+    question="Which objective gives the best frozen encoder at matched samples (or, with sweep.equal=flops, at matched"
+    " training FLOPs)?",
+    source="AIMv2 Tables 9a and 9b, where samples are matched and compute is not",
+    design=one_factor(
+        {
+            "aimv2": Arm(label="AIMv2, both losses", change=unchanged),
+            "caption_prefix": Arm(label="captioning, prefix", change=switch_objective("caption", **PREFIX)),
+            "caption_bidirectional": Arm(
+                label="captioning, bidirectional", change=switch_objective("caption", **BIDIRECTIONAL)
+            ),
+            "image_only": Arm(label="pixels only (AIM v1)", change=switch_objective("image_only", **PREFIX)),
+            "cappa": Arm(label="CapPa", change=switch_objective("cappa", **BIDIRECTIONAL)),
+            "clip": Arm(label="CLIP", change=switch_objective("clip", **BIDIRECTIONAL)),
+            "siglip": Arm(label="SigLIP", change=switch_objective("siglip", **BIDIRECTIONAL)),
+        }
+    ),
+    baseline="aimv2",
+    primary_metric=PROBE,
+    smallest_difference=0.01,
+    expected=dict.fromkeys(("caption_bidirectional", "image_only", "cappa", "clip"), "worse"),
+    claims={
+        "both-losses-beat-text-only": expect("aimv2", "better", than="caption_prefix", metric=PROBE),
+        "both-losses-beat-image-only": expect("image_only", "far worse", than="aimv2", metric=PROBE),
+        "prefix-beats-bidirectional-for-captioning": expect(
+            "caption_prefix", "better", than="caption_bidirectional", metric=PROBE
+        )
+        + expect("caption_prefix", "better", than="caption_bidirectional", metric="caption_loss"),
+        "beats-clip-same-data": expect("clip", "worse", than="aimv2", metric=PROBE),
+        "beats-cappa-same-data": expect("cappa", "worse", than="aimv2", metric=PROBE),
+    },
+)

@@ -1,0 +1,42 @@
+"""Larger images or smaller patches?"""
+
+from ablations.design import Arm, level, one_factor, scaled, unchanged
+from ablations.expectations import PROBE, expect
+from ablations.study import Study
+from aimv2.config.run_config import RunConfig
+
+
+def image(ratio: float) -> Arm:
+    """Images so many times as large, drawn that much larger too."""
+
+    def change(run: RunConfig) -> RunConfig:
+        drawn = scaled(ratio, "data.render_px")(run)  # first: no image is larger than it was drawn
+        return scaled(ratio, "model.image_px", multiple=run.model.patch_px)(drawn)
+
+    return Arm(label=f"images {ratio:g} x as large", change=change, ratios={"model.image_px": ratio})
+
+
+STUDY = Study(
+    slug="resolution",
+    question="Do larger images or smaller patches help, at equal samples (or, with sweep.equal=flops, at equal training"
+    " FLOPs)?",
+    source="AIMv2 Figure 3 and Table B2: 224, 336 and 448 px, where the larger ones also saw more samples; patch size"
+    " was never varied",
+    design=one_factor(
+        {
+            "base": Arm(label="images and patches as they are", change=unchanged),
+            "image_150": image(1.5),
+            "image_200": image(2),
+            "patch_050": level("patches 0.5 x as large", 0.5, "model.patch_px"),
+            "patch_200": level("patches 2 x as large", 2, "model.patch_px"),
+        }
+    ),
+    baseline="base",
+    primary_metric="caption_loss",
+    smallest_difference=0.02,
+    expected={"image_150": "better", "image_200": "better", "patch_200": "worse"},
+    claims={
+        "scaling-resolution": expect("image_150", "better", than="base", metric=PROBE)
+        + expect("image_200", "better", than="image_150", metric=PROBE),
+    },
+)

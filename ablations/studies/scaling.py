@@ -1,0 +1,66 @@
+"""How do loss and probe follow the encoder's size and the number of samples?"""
+
+from itertools import pairwise
+
+from ablations.design import Arm, factorial, scaled
+from ablations.expectations import PROBE, expect
+from ablations.study import Study
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import RunConfig
+from aimv2.config.scales import ladder
+
+# Heads and learning rate of L, H, 1B and 3B against those of L (Tables 1 and A1).
+SIZES = {"size_100": (1, 1), "size_150": (1.5, 0.8), "size_200": (2, 0.8), "size_300": (3, 0.4)}
+SAMPLES = {"samples_025": 0.25, "samples_050": 0.5, "samples_100": 1, "samples_200": 2}
+
+
+def size(heads_ratio: float, rate_ratio: float) -> Arm:
+    """The encoder with so many times the heads, wider by as much, and its learning rate.
+
+    Head by head, as Table 1: half a head cannot be made up for by wider ones, for the probe cuts the features into
+    heads of that width too, and all arms are measured by the same probe.
+    """
+
+    def change(run: RunConfig) -> RunConfig:
+        (wider,) = ladder(run, [max(round(run.model.encoder.num_heads * heads_ratio), 1)])
+        return replaced(wider, {"optimizer.peak_lr": run.optimizer.peak_lr * rate_ratio})
+
+    ratios = dict.fromkeys(("model.encoder.width", "model.encoder.ffn_hidden"), heads_ratio)
+    return Arm(label=f"{heads_ratio:g} x as wide", change=change, ratios=ratios)
+
+
+def samples(ratio: float) -> Arm:
+    def change(run: RunConfig) -> RunConfig:
+        return scaled(ratio, "budget.samples", multiple=run.budget.batch_size)(run)
+
+    return Arm(label=f"{ratio:g} x the samples", change=change, ratios={"budget.samples": ratio})
+
+
+STUDY = Study(
+    slug="scaling",
+    question="How do caption loss and probe accuracy follow the encoder's size and the number of samples?",
+    source="AIMv2 Figures 2 and 4 (0.5 to 6.4 B samples, plotted only), Tables 1 and 3",
+    design=factorial(
+        {name: size(*ratios) for name, ratios in SIZES.items()},
+        {name: samples(ratio) for name, ratio in SAMPLES.items()},
+        kind="ladder of sizes x ladder of samples",
+    ),
+    baseline="size_100_samples_100",
+    primary_metric="caption_loss",
+    smallest_difference=0.02,
+    expected={"size_100_samples_050": "worse", "size_100_samples_200": "better", "size_200_samples_100": "better"},
+    claims={
+        "scaling-params-probe": tuple(
+            expectation
+            for small, large in pairwise(SIZES)
+            for expectation in expect(f"{large}_samples_200", "not worse", than=f"{small}_samples_200", metric=PROBE)
+        )
+        + expect("size_300_samples_200", "better", than="size_100_samples_200", metric=PROBE),
+        "scaling-data-loss": tuple(
+            expectation
+            for name in SIZES
+            for fewer, more in pairwise(SAMPLES)
+            for expectation in expect(f"{name}_{more}", "better", than=f"{name}_{fewer}", metric="caption_loss")
+        ),
+    },
+)

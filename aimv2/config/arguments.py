@@ -1,0 +1,44 @@
+"""Checks at the edge: arguments, typed values and folders, each refused in one sentence."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from aimv2.config.run_config import explain
+from aimv2.errors import UsageError, given_twice, unknown
+
+HELP = frozenset({"-h", "--help"})
+
+
+def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "key") -> dict[str, str]:
+    """Arguments of the form ``key=value`` by their keys, for commands that take no config.
+
+    Raises:
+        UsageError: an argument of another form or without a value, a key that is not allowed or is there twice.
+    """
+    values: dict[str, str] = {}
+    for text in arguments:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(f"cannot read {text!r}: arguments have the form key=value")
+        if key not in allowed:
+            raise unknown(kind, key, allowed)
+        if key in values:
+            raise given_twice(key)
+        if not value:
+            raise UsageError(f"{key}= has no value")
+        values[key] = value
+    return values
+
+
+def checked(key: str, kind: Any, value: Any) -> Any:
+    """The value as the given type.
+
+    Raises:
+        UsageError: it cannot be; the sentence begins with the key.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise UsageError(f"{key}: {explain(error)}") from error

@@ -1,0 +1,494 @@
+"""The whole description of one run: frozen dataclasses, checked on construction.
+
+Every part says which of its values are the paper's. Nothing here imports torch, so plans and studies load fast.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from aimv2.data.order import BLOCK, quotas
+from aimv2.errors import UsageError, did_you_mean, unknown
+from aimv2.objectives import REGISTRY
+from aimv2.prefix import PrefixLaw
+
+# Far beyond any model of this kind: a slip of the finger is refused before it takes all the memory there is.
+MAX_WIDTH = 2**16
+MAX_DEPTH = 2**10
+MAX_PX = 2**13
+MAX_VOCAB = 2**24
+
+CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TransformerConfig:
+    """Width, depth and heads of a stack of pre-norm blocks without biases in their products (paper section 2.2).
+
+    Attributes:
+        norm: ``rms`` is the paper's; ``layer`` is LayerNorm with its gain and shift, as in AIM v1.
+        ffn: ``swiglu`` is the paper's; ``gelu`` is AIM v1's two-layer MLP.
+    """
+
+    width: int = Field(gt=0, le=MAX_WIDTH)
+    depth: int = Field(gt=0, le=MAX_DEPTH)
+    num_heads: int = Field(gt=0, le=MAX_WIDTH)
+    norm: Literal["rms", "layer"] = "rms"
+    ffn: Literal["swiglu", "gelu"] = "swiglu"
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ValueError(f"width={self.width} is not divisible by num_heads={self.num_heads}")
+
+    @property
+    def ffn_hidden(self) -> int:
+        """SwiGLU: 2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``), 2816 at width 1024. GELU:
+        4 x width (AIM v1), which has as many weights but for the rounding."""
+        if self.ffn == "gelu":
+            return 4 * self.width
+        return -(-int(4 * self.width * 2 / 3) // 256) * 256
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EncoderConfig(TransformerConfig):
+    """The vision encoder.
+
+    Attributes:
+        attention: in training; every later use has full attention. ``prefix`` shows the first M patches to all and is
+            causal after them (the paper's); ``causal`` and ``bidirectional`` are the same for every M, which then only
+            says which patches a pixel loss scores: those after it, which under ``bidirectional`` the features have
+            seen. (``prefix.law=causal`` is a causal mask with all patches scored.) ``auto`` is the objective's own:
+            prefix, but bidirectional for cappa, clip and siglip.
+        positions: ``learned``, a vector per patch, as all fixed-resolution models have it; ``sincos``, a function of
+            row and column, as AIM v1 and the native-resolution AIMv2-L, which takes any size of image.
+    """
+
+    attention: Literal["auto", "prefix", "causal", "bidirectional"] = "auto"
+    positions: Literal["learned", "sincos"] = "learned"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.positions == "sincos" and self.width % 4:
+            raise ValueError(f"width={self.width} is not a multiple of 4, which positions='sincos' needs")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DecoderConfig(TransformerConfig):
+    """The decoder over image features and caption tokens.
+
+    Attributes:
+        sharing: ``joint`` is one decoder for both (the paper's); ``separate`` is two of the same size, one that
+            predicts patches from the image features, and one that predicts tokens from the image features and the
+            caption. The paper compares them in Table 9d without saying how the two are built.
+        order: which part comes first. ``image_first`` is the paper's, never ablated; with ``text_first`` captions are
+            predicted without the image and patches with the caption.
+        image_positions: whether image features get a learned position here too; the released code gives them none.
+    """
+
+    sharing: Literal["joint", "separate"] = "joint"
+    order: Literal["image_first", "text_first"] = "image_first"
+    image_positions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TextTowerConfig:
+    """The text encoder of contrastive objectives: causal, pooled at end-of-text (ml-aim's LiT tower).
+
+    Attributes:
+        width, depth, num_heads: None is the decoder's, so that objectives compare at like size. 768, 12 and 6 in LiT.
+        embed_dim: of the space in which images and texts meet; None is the tower's width, as in LiT.
+    """
+
+    width: int | None = Field(default=None, gt=0, le=MAX_WIDTH)
+    depth: int | None = Field(default=None, gt=0, le=MAX_DEPTH)
+    num_heads: int | None = Field(default=None, gt=0, le=MAX_WIDTH)
+    embed_dim: int | None = Field(default=None, gt=0, le=MAX_WIDTH)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ModelConfig:
+    """The parts and the sizes of what goes in and out. Which parts a run has, its objective says.
+
+    Attributes:
+        image_px: side of the square input image.
+        patch_px: side of a square patch; the paper has 224 px images and 14 px patches.
+        vocab_size: rows of the token embedding; the tokenizer may use fewer. 32,000 in the paper.
+        max_text_tokens: T, tokens of a caption after truncation and padding; 77 in the paper.
+        patch_order: in which patches are read and predicted. ``raster``, row by row, is the paper's; ``spiral`` runs
+            outwards from the centre; ``random`` is one permutation for all images and runs (AIM v1 Table 3b).
+    """
+
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+    text_tower: TextTowerConfig = TextTowerConfig()
+    image_px: int = Field(gt=0, le=MAX_PX)
+    patch_px: int = Field(gt=0)
+    vocab_size: int = Field(gt=2, le=MAX_VOCAB)
+    max_text_tokens: int = Field(gt=1, le=MAX_PX)
+    patch_order: Literal["raster", "spiral", "random"] = "raster"
+
+    def __post_init__(self) -> None:
+        if self.image_px % self.patch_px:
+            raise ValueError(f"image_px={self.image_px} is not a multiple of patch_px={self.patch_px}")
+        if self.num_patches < 2:
+            raise ValueError(
+                f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; two are needed to predict"
+            )
+        width, num_heads = (
+            getattr(self.text_tower, name) or getattr(self.decoder, name) for name in ("width", "num_heads")
+        )
+        if width % num_heads:
+            raise ValueError(
+                f"text_tower: width={width} is not divisible by num_heads={num_heads} (None is the decoder's)"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side: 16 at 224 px with 14 px patches."""
+        return self.image_px // self.patch_px
+
+    @property
+    def num_patches(self) -> int:
+        """I: 256 at 224 px with 14 px patches."""
+        return self.grid**2
+
+    @property
+    def patch_dim(self) -> int:
+        """Values in a patch: 588 at 14 px."""
+        return 3 * self.patch_px**2
+
+    @property
+    def tower(self) -> "Tower":
+        """The text tower: its own sizes or else the decoder's, and the decoder's kind of norm and FFN."""
+        own, decoder = self.text_tower, self.decoder
+        stack = TransformerConfig(
+            width=own.width or decoder.width,
+            depth=own.depth or decoder.depth,
+            num_heads=own.num_heads or decoder.num_heads,
+            norm=decoder.norm,
+            ffn=decoder.ffn,
+        )
+        return Tower(stack, own.embed_dim or stack.width)
+
+
+class Tower(NamedTuple):
+    """The blocks of a text tower, and the width of the space it shares with images."""
+
+    stack: TransformerConfig
+    embed_dim: int
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ObjectiveConfig:
+    """What is optimised.
+
+    Attributes:
+        name: one of ``aimv2.objectives.REGISTRY``. ``aimv2``: captions and pixels; ``caption``; ``image_only``: pixels,
+            AIM v1's objective on this decoder; ``cappa``; ``clip``; ``siglip``.
+        pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
+        pixel_values: whether a patch's squared error is the mean over its values, as the released code takes it and
+            for which alpha = 0.4 is meant, or their sum, as the paper's formula is printed.
+        pixel_patches: ``batch`` is the mean over all scored patches of the batch, as the released code takes it;
+            ``image`` is each image's sum over I, averaged over images, as the paper's formula is printed, so that long
+            prefixes weigh less; ``image_mean`` is each image's mean over its own scored patches, averaged over images.
+        pixel_targets: ``standardised``, each patch by its own mean and deviation (the paper's, after MAE), or ``raw``,
+            the network's input as it is.
+        supervise_eos: whether the end-of-text token is a target. Figure 1 draws it as one; the released config ignores
+            id 1, which is end-of-text and padding at once, and we follow the config.
+        parallel_fraction: of a batch, predicted in parallel; cappa only. 0.75 in its paper (arXiv 2306.07915).
+        temperature: at the start of training, at least 0.01; clip and siglip. None is the objective's own: 0.07 for
+            clip (ml-l3m), 0.1 for siglip (arXiv 2303.15343).
+    """
+
+    name: str = "aimv2"
+    pixel_weight: float = Field(default=0.4, ge=0)
+    pixel_values: Literal["mean", "sum"] = "mean"
+    pixel_patches: Literal["batch", "image", "image_mean"] = "batch"
+    pixel_targets: Literal["standardised", "raw"] = "standardised"
+    supervise_eos: bool = False
+    parallel_fraction: float = Field(default=0.75, ge=0, le=1)
+    temperature: float | None = Field(default=None, ge=0.01)
+
+    def __post_init__(self) -> None:
+        if self.name not in REGISTRY:
+            raise unknown("objective.name", self.name, REGISTRY)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DataConfig:
+    """Which pairs, and how they become samples.
+
+    Attributes:
+        sources: any of ``openmoji``, ``material``, ``fontawesome``.
+        weights: share of the training samples that comes from each of the sources, in their order; they are divided by
+            their sum, and exact over every 1000 samples. None shows every pair once an epoch. With 0 training never
+            shows the source, but evaluation has its held-out pairs and the tokenizer its captions, so that all
+            mixtures are measured alike. (Table 2 has 30, 30, 9, 28 and 3 % of its five.)
+        render_px: side at which glyphs are drawn once into the cache; crops are taken from that.
+        captions: ``own``, or ``shuffled``: a training sample shows another training pair's caption, drawn anew every
+            epoch, so that images and captions are independent and each is shown as often as ever; a positive control
+            for studies of what captions teach. By chance, one sample an epoch or so meets its own. Held-out pairs keep
+            theirs.
+        descriptive_fraction: chance that a sample shows its descriptive caption in place of its name; 0.33 is the
+            paper's share of synthetic captions (Table 2).
+        held_out_fraction: share of the concepts that no training sample shows; each side needs a pair.
+        tokenizer: path of a ``tokenizer.json`` (the public SigLIP one, say); None trains one on the training captions.
+        cache_dir: where rendered pairs and trained tokenizers are kept.
+        fingerprint: what pictures, captions and a given tokenizer are made of, so that another version of a package
+            names another run; ``aimv2.config.resolve`` fills it in.
+    """
+
+    sources: tuple[Literal["openmoji", "material", "fontawesome"], ...] = ("openmoji", "material", "fontawesome")
+    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    render_px: int = Field(default=48, ge=8, le=MAX_PX)
+    captions: Literal["own", "shuffled"] = "own"
+    descriptive_fraction: float = Field(default=0.33, ge=0, le=1)
+    held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
+    tokenizer: str | None = None
+    cache_dir: str = "cache"
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.sources or len(set(self.sources)) != len(self.sources):
+            raise ValueError(f"sources={list(self.sources)} must name at least one source, and each once")
+        if self.weights is not None:
+            self._check_weights(self.weights)
+
+    def _check_weights(self, weights: tuple[float, ...]) -> None:
+        if len(weights) != len(self.sources):
+            raise ValueError(f"weights={list(weights)} must be one for each of sources={list(self.sources)}")
+        if not any(weights):
+            raise ValueError(f"weights={list(weights)} must not all be 0")
+        for source, weight, quota in zip(self.sources, weights, quotas(weights), strict=True):
+            if weight and not quota:
+                raise ValueError(
+                    f"weights={list(weights)} give {source!r} none of {BLOCK} samples; its weight must be 0, or larger"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class AugmentConfig:
+    """RandomResizedCrop, bicubic, and a horizontal flip (paper Table A1)."""
+
+    min_scale: float = Field(default=0.4, gt=0, le=1)
+    max_scale: float = Field(default=1.0, gt=0, le=1)
+    min_ratio: float = Field(default=0.75, gt=0)
+    max_ratio: float = Field(default=1.33, gt=0)
+    flip_probability: float = Field(default=0.5, ge=0, le=1)
+
+    def __post_init__(self) -> None:
+        if self.min_scale > self.max_scale or self.min_ratio > self.max_ratio:
+            raise ValueError("min_scale must not exceed max_scale, nor min_ratio max_ratio")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class OptimizerConfig:
+    """Fully decoupled AdamW with warm-up and cosine (paper Table A1; the tagged values are ml-l3m's).
+
+    Attributes:
+        peak_lr: 1e-3 for ViT-L.
+        min_lr: where the cosine ends; 1e-5.
+        start_lr: where the linear warm-up starts; 1e-6 (ml-l3m).
+        warmup_fraction: of all steps; 12,500 of 1,500,000 in the paper.
+        weight_decay: lambda; a step multiplies a decayed weight by 1 - lambda x lr / peak_lr. 1e-4.
+        clip_norm: L2 norm to which the gradient is clipped; 1.0.
+    """
+
+    peak_lr: float = Field(default=1e-3, gt=0)
+    min_lr: float = Field(default=1e-5, ge=0)
+    start_lr: float = Field(default=1e-6, ge=0)
+    warmup_fraction: float = Field(default=12_500 / 1_500_000, gt=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    eps: float = Field(default=1e-8, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class BudgetConfig:
+    """How long to train. ``samples=0`` is an untrained model, which is evaluated like any other."""
+
+    samples: int = Field(ge=0)
+    batch_size: int = Field(gt=0)
+
+    def __post_init__(self) -> None:
+        if self.samples % self.batch_size:
+            lower = self.samples // self.batch_size * self.batch_size
+            raise ValueError(
+                f"samples={self.samples} is not a multiple of batch_size={self.batch_size};"
+                f" the nearest are {lower} and {lower + self.batch_size}"
+            )
+
+    @property
+    def num_steps(self) -> int:
+        return self.samples // self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ProbeConfig:
+    """The attentive probe's grid and length (paper Table A2: 7 learning rates, 2 weight decays, 100 epochs)."""
+
+    learning_rates: tuple[float, ...] = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3)
+    weight_decays: tuple[float, ...] = (0.05, 0.1)
+    epochs: int = Field(default=100, gt=0)
+    batch_size: int = Field(default=512, gt=0)
+    head_dim: int = Field(default=128, gt=0)  # ml-aim AttentionPoolingClassifier
+
+    def __post_init__(self) -> None:
+        if not self.learning_rates or not self.weight_decays or min(self.learning_rates) <= 0:
+            raise ValueError("learning_rates and weight_decays need a value each, and rates must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EvaluationConfig:
+    """What is measured on held-out concepts.
+
+    Attributes:
+        num_pairs: held-out pairs for the losses at the end.
+        curve_pairs: held-out pairs for each point of the curve during training.
+        curve_points: points of that curve, the untrained model's included.
+        prefix_fractions: the fixed prefixes at which every arm's pixel loss is measured.
+        knn_neighbours: k; all training images of a task that has fewer.
+        num_examples: held-out images whose captions are kept for the report.
+    """
+
+    num_pairs: int = Field(default=2048, gt=0)
+    curve_pairs: int = Field(default=512, gt=0)
+    curve_points: int = Field(default=13, gt=1)
+    prefix_fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
+    probe: ProbeConfig = ProbeConfig()
+    knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
+    num_examples: int = Field(default=12, ge=0)
+
+    def __post_init__(self) -> None:
+        if not all(0 < fraction < 1 for fraction in self.prefix_fractions):
+            raise ValueError(f"prefix_fractions={list(self.prefix_fractions)} must all be above 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LoaderConfig:
+    """Worker processes that prepare batches; 0 prepares them in the training process."""
+
+    num_workers: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LogConfig:
+    """How often the training metrics are read back from the device and written, in steps."""
+
+    every_steps: int = Field(default=10, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class CheckpointConfig:
+    """How often a run keeps what it needs to go on after a kill, in seconds."""
+
+    every_seconds: float = Field(default=60.0, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RunConfig:
+    """One run.
+
+    Attributes:
+        scale: names the recipe it started from; a label, like a title.
+        precision: of the matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
+        device: ``auto`` takes CUDA when there is one.
+        threads: on the CPU, of each rank. It counts in the name: with another number sums are taken in another order.
+        ranks: processes that train the run together, each on an equal share of every batch; above 1 a launcher starts
+            them (torchrun, submitit). Losses and gradients are those of the whole batch. It counts in the name as
+            ``threads`` does.
+    """
+
+    scale: str
+    model: ModelConfig
+    budget: BudgetConfig
+    seed: int = Field(default=0, ge=0)
+    prefix: PrefixLaw = PrefixLaw()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    loader: LoaderConfig = LoaderConfig()
+    log: LogConfig = LogConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, gt=0)
+    ranks: int = Field(default=1, gt=0)
+
+    def __post_init__(self) -> None:
+        if self.budget.batch_size % self.ranks:
+            raise ValueError(
+                f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}, each of which has"
+                " an equal share of every batch"
+            )
+        if self.data.render_px < self.model.image_px:
+            raise ValueError(
+                f"data.render_px={self.data.render_px} is smaller than model.image_px={self.model.image_px}"
+            )
+        width, head_dim = self.model.encoder.width, self.evaluation.probe.head_dim
+        if width > head_dim and width % head_dim:
+            raise ValueError(
+                f"model.encoder.width={width} is not divisible by evaluation.probe.head_dim={head_dim},"
+                " the width of the attentive probe's heads"
+            )
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The config as nested dicts of JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """Build and check a config from nested dicts, as read from YAML or JSON.
+
+    Raises:
+        UsageError: a key that does not exist, or a value that cannot be; the message names it and what is allowed.
+    """
+    try:
+        return TypeAdapter(RunConfig).validate_python(values)
+    except ValidationError as error:
+        raise explain(error) from error
+
+
+def explain(error: ValidationError) -> UsageError:
+    """One sentence for the first thing that pydantic found wrong, with the nearest name as a suggestion."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    if first["type"] == "unexpected_keyword_argument":
+        return unknown("key", ".".join(where), _sibling_keys(where))
+    message = first["msg"].removeprefix("Value error, ")
+    seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
+    if first["type"] == "literal_error":
+        allowed = first["ctx"]["expected"].split("'")[1::2]  # from "'rms' or 'layer'"
+        if hint := did_you_mean(str(first["input"]), allowed):
+            seen += f".{hint}"
+    place = ".".join(where)
+    says_where = not place or f"{place}." in message
+    return UsageError(message + seen if says_where else f"{place}: {message}{seen}")
+
+
+def _sibling_keys(where: list[str]) -> list[str]:
+    owner: Any = RunConfig
+    for part in where[:-1]:
+        owner = next(field.type for field in dataclasses.fields(owner) if field.name == part)
+    return [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one level: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,111 @@
+"""The name of a run: a hash of what it computes. Nothing here imports torch."""
+
+import dataclasses
+import hashlib
+import json
+from fnmatch import fnmatch
+from functools import lru_cache
+from typing import Any
+
+from aimv2.config.run_config import (
+    AugmentConfig,
+    BudgetConfig,
+    DataConfig,
+    EvaluationConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    RunConfig,
+    flatten,
+    to_dict,
+)
+from aimv2.prefix import PrefixLaw
+
+SIGNATURE_VERSION = 1
+# A label, or speed and place: they change no result. The tokenizer counts by its content, in data.fingerprint.
+NOT_IDENTITY = ("scale", "device", "loader.*", "log.*", "checkpoint.*", "data.cache_dir", "data.tokenizer")
+# Fields younger than the first stored runs, with what those runs did; left out of the name while they hold it.
+ADDED = {
+    "model.encoder.norm": "rms",
+    "model.encoder.ffn": "swiglu",
+    "model.encoder.attention": "prefix",
+    "model.encoder.positions": "learned",
+    "model.decoder.norm": "rms",
+    "model.decoder.ffn": "swiglu",
+    "model.decoder.sharing": "joint",
+    "model.decoder.order": "image_first",
+    "model.decoder.image_positions": False,
+    "model.text_tower.width": None,
+    "model.text_tower.depth": None,
+    "model.text_tower.num_heads": None,
+    "model.text_tower.embed_dim": None,
+    "model.patch_order": "raster",
+    "prefix.alpha": None,
+    "prefix.beta": None,
+    "prefix.low": None,
+    "prefix.high": None,
+    "prefix.full_attention": 0.0,
+    "prefix.per": "image",
+    "objective.name": "aimv2",
+    "objective.pixel_targets": "standardised",
+    "objective.parallel_fraction": 0.75,
+    "objective.temperature": None,
+    "data.weights": None,
+    "data.captions": "own",
+    "ranks": 1,
+}
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What a run computes: every field, by its path, unless NOT_IDENTITY lists it or it holds its value in ADDED."""
+    return _unseeded(dataclasses.replace(config, seed=0)) | {"seed": config.seed}
+
+
+@lru_cache(maxsize=256)  # a sweep asks for the same run with one seed after the other
+def _unseeded(config: RunConfig) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in flatten(to_dict(config)).items()
+        if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY) and not (key in ADDED and value == ADDED[key])
+    }
+
+
+def signature(config: RunConfig) -> str:
+    """Name a run by what it computes.
+
+    The whole resolved config counts, so a name keeps its meaning when a default moves.
+    """
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
+    return f"v{SIGNATURE_VERSION}-{digest[:12]}"
+
+
+def untrained(config: RunConfig) -> RunConfig:
+    """The run that evaluates this run's initial encoder: no samples, and whatever only training reads at its default.
+
+    Arms that differ in training alone share it.
+    """
+    encoder = dataclasses.replace(config.model.encoder, attention="prefix")
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, encoder=encoder),
+        budget=BudgetConfig(samples=0, batch_size=1),
+        prefix=PrefixLaw(),
+        data=dataclasses.replace(
+            config.data,
+            weights=None,
+            captions="own",
+            descriptive_fraction=DataConfig().descriptive_fraction,
+        ),
+        objective=ObjectiveConfig(
+            name=config.objective.name,
+            pixel_targets=config.objective.pixel_targets,
+            supervise_eos=config.objective.supervise_eos,
+        ),
+        augment=AugmentConfig(),
+        optimizer=OptimizerConfig(),
+        evaluation=dataclasses.replace(
+            config.evaluation,
+            curve_pairs=EvaluationConfig().curve_pairs,
+            curve_points=EvaluationConfig().curve_points,
+        ),
+        ranks=1,
+    )

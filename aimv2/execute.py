@@ -1,0 +1,197 @@
+"""One run, start to finish: prepare, train, evaluate, record."""
+
+import contextlib
+import platform
+import sys
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aimv2.config.run_config import RunConfig
+from aimv2.data import glyphs
+from aimv2.data.batches import TrainBatches
+from aimv2.data.pairs import Pairs, prepare
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import RunFailedError
+from aimv2.evaluation.captions import examples
+from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.hardware import hardware
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import Network, build, num_parameters
+from aimv2.runs.failure import Failure, cause_of, sentence_of
+from aimv2.runs.files import write_json, write_text
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.provenance import digest, git_commit
+from aimv2.runs.record import Attempt, Unrecorded
+from aimv2.runs.tensor_file import save_tensors
+from aimv2.training import checkpoint
+from aimv2.training.checkpoint import Checkpoint
+from aimv2.training.distributed import Call, calls, joined, leading, place
+from aimv2.training.loop import Row, train
+
+VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
+
+
+def execute(
+    attempt: Attempt,
+    config: RunConfig,
+    on_rows: Callable[[list[Row]], None] = lambda rows: None,
+    interrupts: Interrupts | None = None,
+    hands_back: Callable[[Failure], bool] = lambda failure: False,
+) -> Failure | None:
+    """Train, evaluate and publish the run that the attempt holds, or record why that failed.
+
+    It goes on from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0, and the
+    others ``follow``.
+
+    Args:
+        hands_back: whether a failure, before it is recorded, says nothing against the run, which is then handed back.
+
+    Returns:
+        None when the result is published, else the failure, which is also in the attempt's ``failure.json`` if that
+        could be written.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop, or ``hands_back`` says so, and handed the run back.
+        LeaseLostError: another process took the run over.
+    """
+    try:
+        with attempt:
+            try:
+                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts())
+            except LeaseLostError:
+                raise
+            except Exception as error:
+                failure = Failure(cause_of(error, attempt.run.path), sentence_of(error))
+                if hands_back(failure):
+                    raise KeyboardInterrupt from error
+                attempt.fail(failure, traceback.format_exc())
+                return failure
+    except OSError as error:  # the folder itself: nothing can be recorded there
+        return Failure(cause_of(error, attempt.run.path), sentence_of(error))
+    return None
+
+
+def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
+    """Train beside rank 0 in every run that it executes, until it dismisses the other ranks or is gone.
+
+    Nothing is recorded here and nothing evaluated. What this rank cannot go on for, rank 0 records, and the process
+    ends.
+
+    Args:
+        config: any run of as many ranks.
+
+    Raises:
+        UsageError: the launcher started another number of processes.
+        KeyboardInterrupt: it was asked to stop while there was nothing to do.
+    """
+    rank = place(config)
+    for call in calls():
+        with contextlib.suppress(RunFailedError):  # the same on all ranks, and recorded by rank 0
+            _train_beside(call, rank, interrupts or Interrupts())
+
+
+def _train_beside(call: Call, rank: int, interrupts: Interrupts) -> None:
+    config = call.config
+    torch.set_num_threads(config.threads)
+    with interrupts.deferred(), joined(call.number, config, rank) as world:
+        train_pairs, _, tokenizer = _prepared(config.data, config.model)
+        train(
+            config,
+            build(config).to(config.device),
+            TrainBatches(config, train_pairs, tokenizer, rank),
+            attempt=Unrecorded(),
+            held_out=lambda model: {},
+            on_rows=lambda rows: None,
+            start=None if call.start is None else checkpoint.read(Path(call.start)),
+            interrupts=interrupts,
+            world=world,
+        )
+
+
+_prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs go round a few arms, and read the same pairs
+
+
+def _train_and_evaluate(
+    attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None], interrupts: Interrupts
+) -> None:
+    torch.set_num_threads(config.threads)
+    if config.ranks > 1:
+        rank = place(config)
+        assert rank == 0, "the other ranks follow"
+    train_pairs, held_out, tokenizer = _prepared(config.data, config.model)
+    model = build(config).to(config.device)
+    start = _earlier_progress(attempt)
+    attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))
+    started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
+    with attempt.working(), interrupts.deferred(), leading(config, started) as world:
+        flops = train(
+            config,
+            model,
+            TrainBatches(config, train_pairs, tokenizer, rank=0 if config.ranks > 1 else None),
+            attempt=attempt,
+            held_out=held_out_curve(held_out, tokenizer, config),
+            on_rows=on_rows,
+            start=start,
+            interrupts=interrupts,
+            world=world,
+            keep=checkpoint.keeper(attempt),
+        )
+    train_seconds = attempt.seconds
+    with attempt.working():
+        metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
+        shown = held_out.subset(config.evaluation.num_examples)
+        written = examples(model, shown, tokenizer, config) if isinstance(model, EncoderDecoder) else []
+    write_json(attempt.folder / "examples.json", written)
+    write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
+    _save_weights(model, attempt.folder / "weights.safetensors")
+    attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
+    with contextlib.suppress(OSError):  # the run is done, whatever lies about
+        for folder in (attempt.folder, *attempt.earlier()):
+            checkpoint.remove(folder)
+
+
+def _earlier_progress(attempt: Attempt) -> Checkpoint | None:
+    """What the run's earlier attempts leave to go on from; its rows are then this attempt's too."""
+    start = checkpoint.find(attempt.earlier())
+    if start is not None:
+        attempt.go_on(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+    return start
+
+
+def _save_weights(model: Network, path: Path) -> None:
+    """Write the model's state whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        save_tensors({name: value.cpu() for name, value in model.state_dict().items()}, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def manifest(
+    config: RunConfig, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs, start: Checkpoint | None
+) -> dict[str, Any]:
+    """Where, with what and on which data the run was done, and which attempt's checkpoint it went on from."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in VERSIONED},
+        "code": digest(),
+        "commit": git_commit(),
+        "command": sys.argv,
+        "host": platform.node(),
+        "hardware": hardware(config.device),
+        "threads": torch.get_num_threads(),
+        "data": {source: glyphs.version(source) for source in config.data.sources},
+        "train_pairs": len(train_pairs),
+        "held_out_pairs": len(held_out),
+        "tokenizer": tokenizer.fingerprint,
+        "parameters": num_parameters(config),
+        "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
+    }

@@ -1,0 +1,8 @@
+"""``python -m analysis.verify``."""
+
+import sys
+
+from aimv2.cli import guarded
+from analysis.verify.command import verify_command
+
+sys.exit(guarded(verify_command, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Where workers run: in this process, as processes of this machine, or on SLURM."""

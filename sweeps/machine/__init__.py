@@ -1,0 +1,1 @@
+"""What this machine has: cores, memory, GPUs, and the locks that share them out."""

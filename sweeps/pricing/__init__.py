@@ -1,0 +1,1 @@
+"""What runs cost before they are started."""

@@ -1,0 +1,1 @@
+"""Where a sweep stands, and how that is displayed."""

@@ -1,0 +1,60 @@
+"""Values by path, against plain replacement."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.config.paths import differences, replaced, value_at
+from aimv2.config.run_config import flatten, from_dict, to_dict
+from aimv2.config.scales import demo, tiny
+from aimv2.errors import UsageError
+from aimv2.prefix import PrefixLaw
+
+VALUES = flatten(to_dict(demo()))
+
+
+def test_values_that_contradict_each_other_one_by_one_are_set_together():
+    changed = replaced(demo(), {"model.encoder.width": 160, "model.encoder.num_heads": 5, "seed": 3})
+    encoder = replace(demo().model.encoder, width=160, num_heads=5)
+    assert changed == replace(demo(), seed=3, model=replace(demo().model, encoder=encoder))
+
+
+def test_a_mapping_sets_a_whole_part():
+    fixed = replaced(demo(), {"prefix": {"law": "fixed", "fraction": 0.5}})
+    assert replaced(fixed, {"prefix": {"law": "causal"}}).prefix == PrefixLaw(law="causal")
+
+
+@given(st.sampled_from(sorted(VALUES)))
+def test_what_is_at_a_path_is_what_was_put_there(path):
+    assert replaced(demo(), {path: value_at(demo(), path)}) == demo()
+    assert flatten(to_dict(demo()))[path] == VALUES[path]
+
+
+def test_differences_put_into_the_other_run_make_it_the_first():
+    assert differences(demo(), demo()) == {}
+    nested = to_dict(demo())
+    for path, value in differences(tiny(), demo()).items():
+        *groups, name = path.split(".")
+        owner = nested
+        for group in groups:
+            owner = owner[group]
+        owner[name] = value
+    assert from_dict(nested) == tiny()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model.decodre.width": 3}, r"unknown key 'model.decodre'. Did you mean 'model.decoder'\?"),
+        ({"model.decoder.witdh": 3}, r"unknown key 'model.decoder.witdh'. Did you mean 'model.decoder.width'\?"),
+        ({"seed.more": 3}, "unknown key 'seed.more'"),
+        ({"model.decoder.width": 97}, "width=97 is not divisible"),
+        ({"model": 3}, "model"),
+        ({"prefix": {"lwa": "causal"}}, "unknown key 'lwa'"),
+    ],
+)
+def test_what_cannot_be_set_is_named(values, message):
+    with pytest.raises(UsageError, match=message):
+        replaced(demo(), values)

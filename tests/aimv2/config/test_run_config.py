@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.run_config import EvaluationConfig, TransformerConfig, from_dict, to_dict
+from aimv2.config.scales import SCALES, demo
+from aimv2.errors import UsageError
+
+
+def changed(key, value):
+    """The demo recipe as a dict, with one value replaced or added."""
+    values = to_dict(demo())
+    *groups, name = key.split(".")
+    owner = values
+    for group in groups:
+        owner = owner[group]
+    owner[name] = value
+    return values
+
+
+@pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
+def test_every_recipe_survives_the_way_to_text_and_back(recipe):
+    assert from_dict(to_dict(recipe())) == recipe()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "model.encoder.widht",
+            3,
+            r"unknown key 'model.encoder.widht'. Did you mean 'model.encoder.width'\? Allowed: ",
+        ),
+        ("model.encoder.width", "wide", r"model.encoder.width: .*integer.*'wide'"),
+        ("model.encoder.width", 97, "model.encoder: width=97 is not divisible by num_heads=3"),
+        ("model.patch_px", 5, "model: image_px=32 is not a multiple of patch_px=5"),
+        ("model.patch_px", 32, "makes one patch"),
+        ("prefix.fraction", 0.5, "^prefix.law=uniform has no fraction; prefix.fraction belongs to prefix.law=fixed$"),
+        ("prefix.law", "gaussian", r"prefix.law: Input should be 'uniform', .* or 'causal' \(got 'gaussian'\)$"),
+        ("prefix.law", "fixd", r"\(got 'fixd'\). Did you mean 'fixed'\?$"),
+        ("objective.name", "clipp", r"^unknown objective.name 'clipp'. Did you mean 'clip'\?"),
+        ("data.sources", [], r"data: sources=\[\] must name at least one"),
+        ("data.sources", ["openmoji", "openmoji"], "each once"),
+        ("data.sources", ["imagenet"], "data.sources.0: Input should be 'openmoji'"),
+        (
+            "data.sources",
+            ["material", "openmojis"],
+            r"data.sources.1: .*\(got 'openmojis'\). Did you mean 'openmoji'\?",
+        ),
+        ("data.held_out_fraction", 1, "data.held_out_fraction: Input should be less than 1"),
+        ("data.render_px", 16, "data.render_px=16 is smaller than model.image_px=32"),
+        ("augment.min_scale", 1.5, "augment.min_scale: Input should be less than or equal to 1"),
+        ("augment.max_scale", 0.1, "min_scale must not exceed"),
+        ("budget.samples", 100, "samples=100 is not a multiple of batch_size=32; the nearest are 96 and 128"),
+        ("optimizer.peak_lr", float("nan"), "optimizer.peak_lr: Input should be a finite number"),
+        ("optimizer.peak_lr", 0, "optimizer.peak_lr: Input should be greater than 0"),
+        ("evaluation.probe.epochs", 0, "evaluation.probe.epochs: Input should be greater than 0"),
+        ("evaluation.knn_neighbours", 1001, "evaluation.knn_neighbours: Input should be less than or equal to 1000"),
+        ("evaluation.prefix_fractions", [0.5, 1.0], "evaluation: prefix_fractions"),
+        ("evaluation.probe.learning_rates", [], "evaluation.probe"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0"),
+        ("device", "tpu", "device: Input should be 'auto', 'cpu' or 'cuda'"),
+        ("precision", "float16", "precision: Input should be 'auto', 'float32' or 'bfloat16'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_in_one_sentence(key, value, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        from_dict(changed(key, value))
+    assert "\n" not in str(caught.value)
+
+
+def test_python_code_is_checked_like_a_command_line():
+    with pytest.raises(ValueError, match="num_heads"):
+        TransformerConfig(width=64, depth=2, num_heads=0)
+    with pytest.raises(ValueError, match="multiple"):
+        replace(demo().model, patch_px=7)
+    with pytest.raises(ValueError, match="prefix_fractions"):
+        EvaluationConfig(prefix_fractions=(0.0,))
+
+
+@pytest.mark.parametrize(
+    ("width", "hidden"), [(1024, 2816), (1536, 4096), (2048, 5632), (3072, 8192), (768, 2048), (64, 256)]
+)
+def test_the_ffns_width_follows_the_released_rule(width, hidden):
+    assert TransformerConfig(width=width, depth=1, num_heads=1).ffn_hidden == hidden

@@ -1,0 +1,52 @@
+import pytest
+
+from aimv2.config.scales import LADDERS, SCALES, ladder
+
+
+@pytest.mark.parametrize(
+    ("scale", "peak_lr", "width", "depth", "heads", "ffn"),
+    [
+        ("vit_l", 1e-3, 1024, 24, 8, 2816),
+        ("vit_h", 8e-4, 1536, 24, 12, 4096),
+        ("vit_1b", 8e-4, 2048, 24, 16, 5632),
+        ("vit_3b", 4e-4, 3072, 24, 24, 8192),
+    ],
+)
+def test_the_papers_recipes_have_its_values(scale, peak_lr, width, depth, heads, ffn):
+    """Tables 1, 9e, 9f and A1."""
+    run = SCALES[scale]()
+    encoder, decoder = run.model.encoder, run.model.decoder
+    assert (encoder.width, encoder.depth, encoder.num_heads, encoder.ffn_hidden) == (width, depth, heads, ffn)
+    assert (decoder.width, decoder.depth, decoder.num_heads, decoder.ffn_hidden) == (1024, 12, 8, 2816)
+    assert (run.model.image_px, run.model.patch_px, run.model.num_patches, run.model.patch_dim) == (224, 14, 256, 588)
+    assert (run.model.vocab_size, run.model.max_text_tokens) == (32_000, 77)
+    assert (run.budget.num_steps, run.budget.batch_size) == (1_500_000, 8192)
+    optimizer = run.optimizer
+    assert (optimizer.peak_lr, optimizer.min_lr, optimizer.weight_decay) == (peak_lr, 1e-5, 1e-4)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.clip_norm) == (0.9, 0.95, 1.0)
+    assert optimizer.warmup_fraction * run.budget.num_steps == pytest.approx(12_500)
+    assert run.objective.pixel_weight == 0.4
+    assert len(run.evaluation.probe.learning_rates) * len(run.evaluation.probe.weight_decays) == 14
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_a_recipe_is_called_by_its_name_and_says_what_it_is(name):
+    recipe = SCALES[name]
+    assert recipe().scale == name == recipe.__name__
+    assert all(f"{part}:" in recipe.__doc__ for part in ("Source", "Command", "Number to expect"))
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_on_a_ladder_only_the_encoder_grows(name):
+    base = SCALES[name]()
+    rungs = ladder(base, LADDERS[name])
+    head_dim = base.model.encoder.width // base.model.encoder.num_heads
+    assert base in rungs
+    for rung, heads in zip(rungs, LADDERS[name], strict=True):
+        assert (rung.model.encoder.num_heads, rung.model.encoder.width) == (heads, heads * head_dim)
+        assert rung.model.decoder == base.model.decoder
+
+
+def test_vit_ls_ladder_is_the_papers_family():
+    widths = [rung.model.encoder for rung in ladder(SCALES["vit_l"](), LADDERS["vit_l"])]
+    assert widths == [SCALES[name]().model.encoder for name in ("vit_l", "vit_h", "vit_1b", "vit_3b")]

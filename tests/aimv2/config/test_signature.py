@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.config.resolve import with_attention
+from aimv2.config.run_config import flatten, from_dict, to_dict
+from aimv2.config.scales import demo
+from aimv2.config.signature import ADDED, identity, signature, untrained
+from aimv2.errors import UsageError
+from aimv2.prefix import PrefixLaw
+
+
+def changed(key, value):
+    """The demo recipe as a dict, with one value replaced or added."""
+    values = to_dict(demo())
+    *groups, name = key.split(".")
+    owner = values
+    for group in groups:
+        owner = owner[group]
+    owner[name] = value
+    return values
+
+
+def test_the_demo_recipes_signature_is_pinned():
+    # Stored runs live under this name. If it must change, raise SIGNATURE_VERSION.
+    assert signature(with_attention(demo())) == "v1-934d10a6d90e"
+
+
+def test_a_run_stored_before_a_field_was_added_keeps_its_name():
+    """A config as the first version wrote it: without any of the fields that came later."""
+    values = to_dict(with_attention(demo()))
+    for key in ADDED:
+        *groups, name = key.split(".")
+        owner = values
+        for group in groups:
+            owner = owner[group]
+        del owner[name]
+    del values["model"]["text_tower"]
+    assert signature(with_attention(from_dict(values))) == "v1-934d10a6d90e"
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_a_later_field_counts_once_it_differs(key):
+    assert key in flatten(to_dict(demo())), "ADDED names a field that exists"
+    assert key not in identity(with_attention(demo()))
+
+
+@given(st.sampled_from(sorted(flatten(to_dict(demo())))))
+def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key):
+    place = (
+        "scale",
+        "device",
+        "loader.num_workers",
+        "log.every_steps",
+        "checkpoint.every_seconds",
+        "data.cache_dir",
+        "data.tokenizer",
+    )
+    other = {
+        "device": "cpu",
+        "data.cache_dir": "elsewhere",
+        "precision": "bfloat16",
+        "prefix.law": "causal",
+        "objective.pixel_values": "sum",
+    }
+    other |= {
+        "objective.pixel_patches": "image",
+        "objective.pixel_targets": "raw",
+        "objective.name": "caption",
+        "objective.temperature": 0.5,
+        "model.encoder.norm": "layer",
+        "model.encoder.ffn": "gelu",
+        "model.encoder.attention": "causal",
+        "model.encoder.positions": "sincos",
+        "model.decoder.norm": "layer",
+        "model.decoder.ffn": "gelu",
+        "model.decoder.sharing": "separate",
+        "model.decoder.order": "text_first",
+        "model.patch_order": "spiral",
+        "model.text_tower.width": 48,
+        "model.text_tower.depth": 1,
+        "model.text_tower.num_heads": 4,
+        "model.text_tower.embed_dim": 8,
+        "prefix.per": "batch",
+        "prefix.full_attention": 0.5,
+        "data.weights": [1, 2, 0],
+        "data.captions": "shuffled",
+    }
+    values = to_dict(demo())
+    now = flatten(values)[key]
+    if key in other:
+        new = other[key]
+    elif isinstance(now, bool):
+        new = not now
+    elif isinstance(now, (int, float)):
+        # Half or double, whichever the checks allow.
+        new = next(v for v in (now * 2, now / 2, now + 1, 0.9) if accepted(key, v))
+    elif isinstance(now, list):
+        new = now[:-1] or [0.123]
+    elif key in ("prefix.fraction", "prefix.alpha", "prefix.beta", "prefix.low", "prefix.high"):
+        return  # not free of the law
+    else:
+        new = "other"
+    config = from_dict(changed(key, new))
+    assert (signature(config) == signature(demo())) == (key in place)
+
+
+def accepted(key, value):
+    try:
+        return from_dict(changed(key, value)) != demo()
+    except UsageError:
+        return False
+
+
+def test_equal_values_written_differently_name_one_run():
+    assert signature(from_dict(changed("objective.pixel_weight", "0.4"))) == signature(demo())
+    assert signature(from_dict(changed("optimizer.clip_norm", 1))) == signature(demo())
+
+
+def test_arms_that_differ_in_training_alone_share_their_untrained_run():
+    one = demo()
+    other = replace(
+        one,
+        model=replace(one.model, encoder=replace(one.model.encoder, attention="causal")),
+        prefix=PrefixLaw(law="causal"),
+        objective=replace(one.objective, pixel_weight=2.0, pixel_patches="image"),
+        optimizer=replace(one.optimizer, peak_lr=1e-4),
+        budget=replace(one.budget, samples=64),
+        data=replace(one.data, weights=(1, 1, 0), captions="shuffled", descriptive_fraction=0.5),
+        ranks=2,
+    )
+    assert signature(untrained(one)) == signature(untrained(other)) != signature(one)
+    assert signature(untrained(replace(one, seed=1))) != signature(untrained(one))
+    raw = replace(one, objective=replace(one.objective, pixel_targets="raw"))
+    assert signature(untrained(raw)) != signature(untrained(one)), "evaluation reads the targets"
+    deeper = replace(one, model=replace(one.model, encoder=replace(one.model.encoder, depth=5)))
+    assert signature(untrained(deeper)) != signature(untrained(one))

@@ -1,0 +1,210 @@
+import json
+import os
+import threading
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from aimv2.config.run_config import to_dict
+from aimv2.config.signature import signature
+from aimv2.errors import UsageError
+from aimv2.evaluation.metrics import Metric
+from aimv2.runs import files
+from aimv2.runs.failure import Failure
+from aimv2.runs.files import write_json
+from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.record import LAYOUT_VERSION, RunFolder
+
+METRICS = {"caption_loss": Metric(1.5, "nats/token", "four pairs")}
+ROWS = [{"step": i, "samples": 8 * i, "train_flops": i, "seconds": float(i), "text_loss": 1 / i} for i in (1, 2)]
+
+
+@pytest.fixture
+def run(tmp_path, tiny):
+    return RunFolder(tmp_path, signature(tiny))
+
+
+def finish(run, config):
+    with run.claim(config) as attempt:
+        attempt.write_manifest({"host": "here"})
+        attempt.write_rows(ROWS)
+        attempt.publish(METRICS, train_flops=2)
+
+
+def test_the_layout_is_pinned(run, tiny):
+    """Analysis of stored runs rests on it. If it must change, raise LAYOUT_VERSION and read the old one too."""
+    finish(run, tiny)
+    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    attempt = {
+        "holder.json",
+        "heartbeat",
+        "released",
+        "manifest.json",
+        "metrics.jsonl",
+        "metrics.parquet",
+        "result.json",
+    }
+    assert files == {"config.json", "result.json"} | {f"attempts/0001/{name}" for name in attempt}
+    result = json.loads((run.path / "result.json").read_text())
+    assert LAYOUT_VERSION == 1
+    assert set(result) == {
+        "layout_version", "signature", "attempt", "metrics", "seconds", "cpu_seconds", "train_flops",
+    }  # fmt: skip
+    assert result["metrics"] == {"caption_loss": {"value": 1.5, "unit": "nats/token", "evaluation": "four pairs"}}
+    assert json.loads((run.path / "config.json").read_text()) == to_dict(tiny)
+
+
+def test_what_was_written_is_read(run, tiny):
+    finish(run, tiny)
+    assert run.state() == "done"
+    pd.testing.assert_frame_equal(run.metrics(), pd.DataFrame(ROWS))
+    assert run.file("manifest.json").exists()
+
+
+def test_a_done_run_cannot_be_claimed_again(run, tiny):
+    finish(run, tiny)
+    assert run.claim(tiny) is None
+
+
+def test_states_follow_what_happens(run, tiny):
+    assert run.state() == "new"
+    with run.claim(tiny) as attempt:
+        assert run.state() == "running"
+        assert run.last_row() == {}
+        attempt.write_rows(ROWS)
+        assert run.last_row() == ROWS[-1]
+        attempt.fail(Failure("not finite", "text_loss is nan at step 3"), "Traceback …")
+        assert run.state() == "running"
+    assert run.state() == "failed"
+    assert run.failure() == Failure("not finite", "text_loss is nan at step 3")
+    with run.claim(tiny):
+        assert run.state() == "running"
+    assert run.state() == "new"
+    assert run.failure().cause == "node", "it ended without a word"
+    assert run.num_attempts == 2
+
+
+def test_one_of_two_that_believe_they_own_a_run_publishes(run, tiny):
+    """A process sleeps past its grace time, another takes over, the first wakes."""
+    sleeper = run.claim(tiny)
+    with sleeper:
+        sleeper.write_rows(ROWS)
+        (sleeper.folder / "released").touch()  # as if its heartbeat had stopped
+        finish(run, tiny)
+        before = (run.path / "result.json").read_bytes()
+        with pytest.raises(LeaseLostError):
+            sleeper.publish({"caption_loss": Metric(9.9, "nats/token", "stale")}, train_flops=0)
+    assert (run.path / "result.json").read_bytes() == before
+    assert run.result()["attempt"] == 2
+
+
+def test_the_first_published_result_stays_even_if_its_maker_was_taken_over(run, tiny):
+    """The taker must not replace a result that came while it worked."""
+    taker = None
+    with run.claim(tiny) as first:
+        first.write_rows(ROWS)
+        (first.folder / "released").touch()
+        taker = run.claim(tiny)
+        with taker:
+            taker.write_rows(ROWS)
+            # The first passed its check just before the taker claimed: its link lands now.
+            write_json(first.folder / "result.json", {"layout_version": LAYOUT_VERSION, "attempt": 1, "metrics": {}})
+            (run.path / "result.json").hardlink_to(first.folder / "result.json")
+            with pytest.raises(LeaseLostError):
+                taker.publish(METRICS, train_flops=0)
+    assert run.result()["attempt"] == 1
+
+
+def test_an_untrained_run_has_an_empty_table(run, tiny):
+    with run.claim(tiny) as attempt:
+        attempt.publish(METRICS, train_flops=0)
+    assert run.metrics().empty
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, tiny):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
+        RunFolder(tmp_path / "runs", signature(tiny)).claim(tiny)
+
+
+def test_a_broken_record_is_named(run, tiny):
+    finish(run, tiny)
+    run.file("metrics.parquet").write_text("no parquet")
+    with pytest.raises(UsageError, match=r"metrics\.parquet cannot be read; delete .* done again"):
+        run.metrics()
+    for content, message in (("{", "cannot be read"), ("{}", "no result of a run"), ("null", "no result of a run")):
+        (run.path / "result.json").write_text(content)
+        with pytest.raises(UsageError, match=rf"result\.json .*{message}|result\.json {message}"):
+            run.result()
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"x": 1})
+    monkeypatch.setattr(files.uuid, "uuid4", lambda: SimpleNamespace(hex="0"))
+    partial = tmp_path / ".a.json.0"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_json(tmp_path / "a.json", {"x": "y" * 100_000})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_holder_that_lost_its_run_stops_at_the_next_rows(run, tiny):
+    with run.claim(tiny) as sleeper:
+        (sleeper.folder / "released").touch()
+        finish(run, tiny)
+        with pytest.raises(LeaseLostError):
+            sleeper.write_rows(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layout_version": 0, "attempt": 1, "metrics": {}}, "has layout 0 and this version reads layout 1"),
+        ({"attempt": 1, "metrics": {}}, "is no result of a run"),
+        ([], "is no result of a run"),
+    ],
+)
+def test_a_result_of_another_layout_or_of_nothing_is_named(run, values, message):
+    run.path.mkdir(parents=True)
+    write_json(run.path / "result.json", values)
+    with pytest.raises(UsageError, match=message):
+        run.result()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"host": 3}'])
+def test_a_broken_holder_leaves_the_heartbeat_to_decide(run, tiny, content):
+    attempt = run.claim(tiny)
+    (attempt.folder / "holder.json").write_text(content)
+    assert run.state() == "running"
+    assert run.claim(tiny) is None
+    os.utime(attempt.folder / "heartbeat", (0, 0))
+    assert run.state() == "new"
+    assert run.claim(tiny) is not None
+
+
+def test_a_full_disk_ends_the_lease_all_the_same(run, tiny):
+    beating = threading.active_count()
+    attempt = run.claim(tiny)
+    (attempt.folder / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"), attempt:
+        attempt.write_rows(ROWS)
+    assert threading.active_count() == beating
+    assert run.state() == "new"
+
+
+@pytest.mark.parametrize("broken", [b"{}", b"[]", b"", b"\xff\xfe", b'{"cause": "x", "message": ""}'])
+def test_a_broken_failure_is_said_and_stops_nobody(run, tiny, broken):
+    with run.claim(tiny) as attempt:
+        (attempt.folder / "failure.json").write_bytes(broken)
+    assert run.state() == "failed"
+    assert "the file is broken" in run.failure().message
+
+
+@pytest.mark.parametrize("broken", [b"[1]\n", b"\xff\n", b"{\n"])
+def test_broken_rows_are_none(run, tiny, broken):
+    with run.claim(tiny) as attempt:
+        (attempt.folder / "metrics.jsonl").write_bytes(broken)
+        assert run.last_row() == {}
+        assert run.rows() == []

@@ -1,0 +1,90 @@
+"""Limits of control groups, from files such as both versions of Linux's interface have."""
+
+import pytest
+
+from sweeps.machine import cgroup
+
+GB = 10**9
+NO_LIMIT = "9223372036854771712\n"  # as version 1 says it
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write files of a machine; gives its root."""
+
+    def write(own, contents):
+        for path, text in {"proc/self/cgroup": own, **contents}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_a_machine_without_groups_limits_nothing(tmp_path):
+    assert (cgroup.memory_limit(tmp_path), cgroup.memory_left(tmp_path), cgroup.cores(tmp_path)) == (None, None, None)
+
+
+def test_version_2_in_a_slurm_job(files):
+    """The job's group limits memory, the user's cores; the step that the process is in says "max"."""
+    job = "sys/fs/cgroup/system.slice/job_7"
+    root = files(
+        "0::/system.slice/job_7/step_0\n",
+        {
+            f"{job}/step_0/memory.max": "max\n",
+            f"{job}/step_0/cpu.max": "max 100000\n",
+            f"{job}/memory.max": f"{8 * GB}\n",
+            f"{job}/memory.current": f"{5 * GB}\n",
+            f"{job}/memory.stat": f"anon {3 * GB}\ninactive_file {2 * GB}\nactive_file 7\n",
+            "sys/fs/cgroup/system.slice/cpu.max": "350000 100000\n",
+        },
+    )
+    assert cgroup.memory_limit(root) == 8 * GB
+    assert cgroup.memory_left(root) == 5 * GB, "3 GB are free, and 2 are files that can be read again"
+    assert cgroup.cores(root) == 3.5
+
+
+def test_version_2_in_a_container_that_sees_its_own_group_as_the_root(files):
+    root = files(
+        "0::/\n",
+        {
+            "sys/fs/cgroup/memory.max": f"{4 * GB}\n",
+            "sys/fs/cgroup/memory.current": f"{5 * GB}\n",
+            "sys/fs/cgroup/cpu.max": "50000 100000\n",
+        },
+    )
+    assert (cgroup.memory_limit(root), cgroup.memory_left(root), cgroup.cores(root)) == (4 * GB, 0, 0.5)
+
+
+def test_version_1_takes_the_smallest_of_all_groups_around(files):
+    memory = "sys/fs/cgroup/memory"
+    root = files(
+        "4:memory:/outer/inner\n1:cpu,cpuacct:/outer\n0::/\n",
+        {
+            f"{memory}/memory.limit_in_bytes": NO_LIMIT,
+            f"{memory}/outer/memory.limit_in_bytes": f"{6 * GB}\n",
+            f"{memory}/outer/memory.usage_in_bytes": f"{2 * GB}\n",
+            f"{memory}/outer/inner/memory.limit_in_bytes": f"{9 * GB}\n",
+            f"{memory}/outer/inner/memory.usage_in_bytes": f"{6 * GB}\n",
+            f"{memory}/outer/inner/memory.stat": f"inactive_file 1\ntotal_inactive_file {GB // 2}\n",
+            "sys/fs/cgroup/cpu,cpuacct/outer/cpu.cfs_quota_us": "200000\n",
+            "sys/fs/cgroup/cpu,cpuacct/outer/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+        },
+    )
+    assert cgroup.memory_limit(root) == 6 * GB
+    assert cgroup.memory_left(root) == 3.5 * GB
+    assert cgroup.cores(root) == 2
+
+
+def test_version_1_in_a_container_whose_path_is_the_hosts(files):
+    root = files(
+        "4:memory:/docker/abc\n",
+        {
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GB}\n",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GB}\n",
+        },
+    )
+    assert (cgroup.memory_limit(root), cgroup.memory_left(root)) == (2 * GB, GB)
+    assert cgroup.cores(root) is None

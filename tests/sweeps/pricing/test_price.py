@@ -1,0 +1,107 @@
+"""Prices against the closed forms they are made of, and limits on them."""
+
+from dataclasses import replace
+
+import pytest
+
+from ablations.budget import max_train_flops
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo
+from aimv2.config.signature import untrained
+from aimv2.errors import UsageError
+from aimv2.model.network import build, num_parameters
+from aimv2.runs.record import CHECKPOINT
+from aimv2.training import checkpoint
+from aimv2.training.optimizer import build_optimizer
+from sweeps.pricing.price import Price, RunSeconds, check_limits, price, read_limits
+
+
+@pytest.fixture
+def base():
+    return with_attention(demo())
+
+
+def clock(run):
+    return RunSeconds(90.0, 10.0) if run.budget.samples else RunSeconds(0.0, 10.0)
+
+
+def test_runs_cost_what_their_parts_cost_together(base):
+    runs = [base, replace(base, seed=1), untrained(base)]
+    cost = price(runs, clock)
+    weights = 4 * sum(num_parameters(base).values())
+    assert cost.flops == 2 * max_train_flops(base, base.budget.samples)
+    assert (cost.training_seconds, cost.seconds, cost.longest_seconds) == (180.0, 210.0, 100.0)
+    assert cost.weights_bytes == 3 * weights
+    assert cost.disk_bytes(num_workers=2) == 3 * weights + 2 * 6 * weights
+    assert price([untrained(base)], clock).disk_bytes(num_workers=1) == weights, "it keeps no checkpoint"
+
+
+def test_a_checkpoint_is_as_large_as_it_is_priced(tiny, tmp_path):
+    model = build(tiny)
+    optimizer = build_optimizer(model, tiny.optimizer)
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    folder = tmp_path / "v1-x" / "attempts" / "0001"
+    folder.mkdir(parents=True)
+    checkpoint.keep(folder, model, optimizer, checkpoint.Progress())
+    priced = price([tiny], clock).checkpoint_bytes / 2  # of the two that there are for a moment
+    assert priced < (folder / CHECKPOINT).stat().st_size < 1.1 * priced
+
+
+@pytest.mark.parametrize(("num_workers", "wall"), [(1, 210.0), (2, 105.0), (3, 100.0), (100, 100.0)])
+def test_the_wall_clock_waits_for_the_longest_run(base, num_workers, wall):
+    assert price([base, replace(base, seed=1), untrained(base)], clock).wall_seconds(num_workers) == wall
+
+
+def test_a_time_that_is_not_known_is_none(base):
+    cost = price([untrained(base), base], lambda run: None if run.budget.samples else RunSeconds(0.0, 1.0))
+    assert (cost.training_seconds, cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "amount"),
+    [
+        ("90s", "seconds", 90),
+        ("20min", "seconds", 1200),
+        ("2h", "seconds", 7200),
+        ("1.5d", "seconds", 129_600),
+        ("5GB", "disk_bytes", 5e9),
+        ("3e14FLOPs", "flops", 3e14),
+        ("5GFLOPs", "flops", 5e9),
+        ("2 EFLOPs", "flops", 2e18),
+    ],
+)
+def test_a_limit_is_a_number_and_a_unit(text, what, amount):
+    (limit,) = read_limits(text)
+    assert (limit.what, limit.amount) == (what, pytest.approx(amount))
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "2weeks", "2h,", "-1h", "1.2.3h", "2h 3"])
+def test_what_is_no_limit_is_named(text):
+    with pytest.raises(UsageError, match=r"budget=.*: cannot read .*; a number and one of s, min, h, d"):
+        read_limits(text)
+
+
+@pytest.mark.parametrize(("text", "part"), [("0s", "0s"), ("2h,0.0GB", "0.0GB"), ("1e999h", "1e999h")])
+def test_a_limit_that_nothing_or_everything_keeps_is_refused(text, part):
+    with pytest.raises(UsageError, match=f"^budget={text}: '{part}' must be above 0, and finite$"):
+        read_limits(text)
+
+
+def test_a_plan_above_a_limit_is_refused_and_one_below_is_not():
+    cost = Price(
+        flops=10**15,
+        training_seconds=6000,
+        seconds=7200,
+        longest_seconds=3000,
+        weights_bytes=8 * 10**8,
+        checkpoint_bytes=10**8,
+    )
+    check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
+    for limit, times in (("30min", "2"), ("500MB", "2"), ("1e14FLOPs", "10")):
+        with pytest.raises(UsageError, match=f"costs {times} times budget={limit}; nothing was started"):
+            check_limits(read_limits(limit), cost, num_workers=2)
+    with pytest.raises(UsageError, match="costs 2 times budget=25min"):
+        check_limits(read_limits("25min"), cost, num_workers=100)
+    with pytest.raises(UsageError, match="cannot be held"):
+        check_limits(read_limits("1h"), replace(cost, seconds=None, longest_seconds=None), num_workers=2)
