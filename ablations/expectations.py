@@ -20,7 +20,7 @@ class Expectation:
     """How one arm's metric should compare with another's (or the arm's own under another metric).
 
     What the runs show decides; what they merely fail to show decides nothing. A difference matters from
-    ``Study.smallest`` on.
+    ``Study.margin`` on.
 
     Attributes:
         relation: ``better`` and ``worse`` are supported by that difference, and refuted by the opposite one or where
@@ -49,7 +49,7 @@ def lower_is_better(metric: str) -> bool:
     return metric == STEP_TIME or final_metric_falls(metric)
 
 
-def smallest_that_matters(metric: str) -> float:
+def default_margin(metric: str) -> float:
     """The smallest difference that would matter in a metric of which a study says nothing itself, in its unit: 0.02 of
     losses and bits, 0.01 of accuracies and recalls, and any of the time that a sample takes."""
     if metric == STEP_TIME:

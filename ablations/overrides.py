@@ -7,7 +7,7 @@ import pydantic
 from pydantic import BeforeValidator, Field
 
 from ablations.budget import Equal
-from ablations.expectations import Expectation, smallest_that_matters
+from ablations.expectations import Expectation, default_margin
 from ablations.study import CONTROLS, Control, Study
 from aimv2.config.run_config import CHECKED
 from aimv2.errors import UsageError, unknown
@@ -23,7 +23,7 @@ def _seeds(value: object) -> object:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Asked:
+class StudyOverrides:
     """What a launch may say of a study, ``sweep.<field>`` on the command line; the fields are the study's own."""
 
     slug: str
@@ -33,14 +33,14 @@ class Asked:
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)]
     baseline: str
     primary_metric: str
-    smallest_difference: float = Field(ge=0)
+    equivalence_margin: float = Field(ge=0)
     pairing: Literal["seed", "none"]
     equal: Equal
     controls: tuple[Control, ...]
     expected: dict[str, Literal["better", "worse", "equal"] | None]  # of every arm, so that each can be said
     claims: dict[str, tuple[Expectation, ...]]
 
-    def of(self, study: Study) -> Study:
+    def apply(self, study: Study) -> Study:
         """The study as it is asked for; which arms and seeds run, its cells say.
 
         Raises:
@@ -61,14 +61,14 @@ class Asked:
                     raise unknown(f"arm of sweep.claims.{claim}", arm, possible)
         own = {field.name for field in dataclasses.fields(self)} - {"slug", "arms", "seeds", "expected", "claims"}
         changes = {name: getattr(self, name) for name in own}
-        if self.primary_metric != study.primary_metric and self.smallest_difference == study.smallest_difference:
-            changes["smallest_difference"] = smallest_that_matters(self.primary_metric)  # the study's has another unit
+        if self.primary_metric != study.primary_metric and self.equivalence_margin == study.equivalence_margin:
+            changes["equivalence_margin"] = default_margin(self.primary_metric)  # the study's has another unit
         return dataclasses.replace(study, **changes, expected=expected, claims=claims)
 
 
-def asked(study: Study) -> Asked:
+def study_overrides(study: Study) -> StudyOverrides:
     """What a study asks for by itself."""
-    return Asked(
+    return StudyOverrides(
         slug=study.slug,
         question=study.question,
         source=study.source,
@@ -76,7 +76,7 @@ def asked(study: Study) -> Asked:
         seeds=study.seeds,
         baseline=study.baseline,
         primary_metric=study.primary_metric,
-        smallest_difference=study.smallest_difference,
+        equivalence_margin=study.equivalence_margin,
         pairing=study.pairing,
         equal=study.equal,
         controls=study.controls,

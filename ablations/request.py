@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.expand import Cell
-from ablations.overrides import Asked, asked
+from ablations.overrides import StudyOverrides, study_overrides
 from ablations.study import Study
 from aimv2.config.run_config import from_dict, to_dict
 from aimv2.errors import UsageError
@@ -69,7 +69,7 @@ def save_request(path: Path, request: Request) -> None:
     configs = {cell.arm: to_dict(cell.config) for cell in reversed(request.cells)}
     values = {
         "arguments": request.arguments,
-        "sweep": dataclasses.asdict(asked(request.study)),
+        "sweep": dataclasses.asdict(study_overrides(request.study)),
         "configs": configs,
         "cells": [
             {"arm": cell.arm, "seed": cell.seed, "run": cell.name, "run_seed": cell.config.seed}
@@ -89,9 +89,11 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
     try:
         study = studies[recorded["sweep"]["slug"]]
         # A record is older than what could not be asked for then, which was the study's own.
-        asked_for = TypeAdapter(Asked).validate_python(dataclasses.asdict(asked(study)) | recorded["sweep"])
+        asked_for = TypeAdapter(StudyOverrides).validate_python(
+            dataclasses.asdict(study_overrides(study)) | recorded["sweep"]
+        )
         return Request(
-            study=asked_for.of(study),
+            study=asked_for.apply(study),
             cells=_cells(recorded),
             arguments=tuple(recorded["arguments"]),
         )

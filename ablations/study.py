@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ablations.budget import Equal, matched
 from ablations.design import Arm, Design, setting, unchanged
 from ablations.expand import Cell
-from ablations.expectations import Expectation, lower_is_better, smallest_that_matters
+from ablations.expectations import Expectation, default_margin, lower_is_better
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig, explain
 from aimv2.config.signature import signature, untrained
@@ -38,7 +38,7 @@ class Study:
         design: the arms and how they came about.
         baseline: the arm that the others are compared with.
         primary_metric: the metric that decides, of a run's final ones.
-        smallest_difference: of the primary metric, in its unit, that would matter to somebody.
+        equivalence_margin: of the primary metric, in its unit, that would matter to somebody.
         expected: how arms should compare with the baseline in the primary metric; nothing is expected of the others.
             ``equal`` is met where a difference that would matter is ruled out, not where none could be shown.
         claims: what the study can decide, by the claim's id (``ablations/claims.py``): what must be seen if it holds.
@@ -57,7 +57,7 @@ class Study:
     design: Design
     baseline: str
     primary_metric: str
-    smallest_difference: float
+    equivalence_margin: float
     expected: Mapping[str, Literal["better", "worse", "equal"]] = dataclasses.field(default_factory=dict)
     claims: Mapping[str, tuple[Expectation, ...]] = dataclasses.field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2, 3)
@@ -87,9 +87,9 @@ class Study:
         """Of the primary metric."""
         return lower_is_better(self.primary_metric)
 
-    def smallest(self, metric: str) -> float:
+    def margin(self, metric: str) -> float:
         """The smallest difference in a metric that would matter, in its unit."""
-        return self.smallest_difference if metric == self.primary_metric else smallest_that_matters(metric)
+        return self.equivalence_margin if metric == self.primary_metric else default_margin(metric)
 
     @property
     def folder(self) -> str:

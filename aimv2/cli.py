@@ -245,7 +245,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     if run.is_done:
         console.print(f"{title}: run {run.name} is done already", highlight=False)
         return True
-    attempt = run.claim(config)
+    attempt = run.acquire(config)
     if attempt is None:
         raise UsageError(f"run {run.name} is being done by another process; {run.path} has its progress")
     state = TextColumn("{task.fields[state]}")

@@ -23,7 +23,7 @@ PARAMETERS = {
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
-class PrefixLaw:
+class PrefixDistribution:
     """The distribution of M.
 
     Attributes:

@@ -73,7 +73,7 @@ def primary_comparisons(study: Study, cells: Iterable[Cell], evidence: Evidence)
     found = {}
     for arm in others:
         estimate = against_baseline(study, values, arm, level)
-        shown = judge(estimate, study.smallest_difference, lower_is_better=study.lower_is_better)
+        shown = judge(estimate, study.equivalence_margin, lower_is_better=study.lower_is_better)
         found[arm] = Comparison(estimate, shown, study.expected.get(arm, "open"))
     return found
 

@@ -69,7 +69,7 @@ def conclusion(
     decided = {arm: comparisons[arm] for arm in known}
     counts = sorted({difference.n for difference in known.values()})
     seeds = f"{' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds"
-    band = f"±{study.smallest_difference:g} {unit}"
+    band = f"±{study.equivalence_margin:g} {unit}"
     parts = [
         f"{study.arms[arm].label} is {one.found.direction} by {abs(known[arm].mean):.3f} {unit} {_bounds(known[arm])}"
         + ", which is less than matters" * one.found.is_small
@@ -105,7 +105,7 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
         return ""
     low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
     amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, by the arm,"
-    is_enough = max(detectable) <= study.smallest_difference
+    is_enough = max(detectable) <= study.equivalence_margin
     rest = (
         "the study is large enough"
         if is_enough
@@ -113,7 +113,7 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
     )
     return (
         f"Power: with these seeds and the spread that was seen, a true difference of {amount} is shown in"
-        f" {100 * POWER:.0f} % of all cases, and {study.smallest_difference:g} would matter: {rest}."
+        f" {100 * POWER:.0f} % of all cases, and {study.equivalence_margin:g} would matter: {rest}."
     )
 
 
@@ -238,7 +238,7 @@ def _meet(study: Study, expected: Expectation, evidence: Evidence, level: float)
     compared = _compared(study, expected)
     if estimate is None or not estimate.has_interval:
         return _Outcome("undecided", False, f"{compared}: too few seeds")
-    found = judge(estimate, study.smallest(expected.metric), lower_is_better=lower_is_better(expected.metric))
+    found = judge(estimate, study.margin(expected.metric), lower_is_better=lower_is_better(expected.metric))
     word = _held_to(expected.relation, found)
     # A small difference refutes "far worse" by being small; anywhere else a verdict that rests on one says so.
     rests_on_difference = expected.relation in ("better", "worse") or (

@@ -115,7 +115,7 @@ def differences_to_baseline(study: Study, evidence: Evidence, differences: Mappi
             axis.plot([difference.low, difference.high], [row, row], color=colours[arm], lw=2.5, solid_capstyle="round")
         axis.plot(difference.mean, row, "D", ms=6, color=colours[arm])
     axis.axvline(0, color="0.3", lw=1)
-    axis.axvspan(-study.smallest_difference, study.smallest_difference, color="0.5", alpha=0.12, lw=0)
+    axis.axvspan(-study.equivalence_margin, study.equivalence_margin, color="0.5", alpha=0.12, lw=0)
     axis.set_yticks(range(len(differences)), [study.label(arm) for arm in differences])
     axis.set_ylim(len(differences) - 0.5, -0.5)
     unit = evidence.unit(study.primary_metric)

@@ -15,7 +15,7 @@ from rich.console import Console
 from ablations.catalogue import STUDIES
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
-from ablations.overrides import Asked, asked
+from ablations.overrides import StudyOverrides, study_overrides
 from ablations.request import Request, write_request
 from ablations.study import Study
 from aimv2.cli import guarded
@@ -51,7 +51,7 @@ sweeps, with their price at scale=demo:
   sweep.seeds=5                seeds 0..4, or a list
   sweep.equal=flops|seconds    what arms have in common with the baseline, instead of samples
   sweep.controls=[]            without the null and the positive control
-  sweep.baseline= sweep.primary_metric= sweep.smallest_difference= sweep.pairing= sweep.question= sweep.source=
+  sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.pairing= sweep.question= sweep.source=
   sweep.expected.ARM=better    what is expected of an arm in the primary metric: better, worse, equal, or null
   sweep.claims.CLAIM=[]        without one of the paper's claims; or a list of what must be seen if it holds
                                (arms and their levels are Python: ablations/NAME.py)
@@ -160,7 +160,7 @@ def read(arguments: Sequence[str]) -> Launch:
     if not _texts(typed, "sweep"):
         raise UsageError(f"which sweep? Say sweep=NAME. Allowed: {', '.join(STUDIES)}.")
     values = _composed(typed)
-    run, wanted = run_config(values), _asked(values["sweep"])
+    run, wanted = run_config(values), _study_overrides(values["sweep"])
     recipe = SCALES[run.scale]()
     _check_change(typed, run, wanted, recipe)
     is_dry = checked("dry_run", bool, values["dry_run"])
@@ -174,7 +174,7 @@ def read(arguments: Sequence[str]) -> Launch:
             raise UsageError("sweep.equal=seconds is timed on the launching machine, and SLURM's nodes are others")
         resolved = partial(resolve, available=executor.device)
         speed = clock = unknown_speed
-    study, base = wanted.of(STUDIES[wanted.slug]), resolved(run)
+    study, base = wanted.apply(STUDIES[wanted.slug]), resolved(run)
     cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     request = Request(
         study=study,
@@ -222,27 +222,27 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
         arguments,
         defaults={"executor": "local", "sweep": next(iter(STUDIES))},
         values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports"},
-        groups={"sweep": {slug: dataclasses.asdict(asked(study)) for slug, study in STUDIES.items()}},
+        groups={"sweep": {slug: dataclasses.asdict(study_overrides(study)) for slug, study in STUDIES.items()}},
         conf_dir=CONF_DIR,
     )
 
 
-def _asked(values: Mapping[str, Any]) -> Asked:
+def _study_overrides(values: Mapping[str, Any]) -> StudyOverrides:
     if values["slug"] not in STUDIES:
         raise unknown("sweep", str(values["slug"]), STUDIES)
     try:
-        return TypeAdapter(Asked).validate_python(values)
+        return TypeAdapter(StudyOverrides).validate_python(values)
     except ValidationError as error:
         raise UsageError(f"sweep.{explain(error)}") from error
 
 
-def _check_change(typed: Sequence[str], run: RunConfig, wanted: Asked, recipe: RunConfig) -> None:
+def _check_change(typed: Sequence[str], run: RunConfig, wanted: StudyOverrides, recipe: RunConfig) -> None:
     """Refuse values that the recipe or the study has anyway: whoever types one believes that it does something.
 
     Raises:
         UsageError: naming the first.
     """
-    own = asked(STUDIES[wanted.slug])
+    own = study_overrides(STUDIES[wanted.slug])
     for argument in typed:
         key = argument.partition("=")[0]
         part, _, name = key.partition(".")
@@ -254,7 +254,7 @@ def _check_change(typed: Sequence[str], run: RunConfig, wanted: Asked, recipe: R
             raise UsageError(f"{argument} changes nothing: sweep {wanted.slug} has that already")
 
 
-def _at(asked_for: Asked, path: str) -> Any:
+def _at(asked_for: StudyOverrides, path: str) -> Any:
     """The value that ``sweep.<path>`` names."""
     name, *rest = path.split(".", 1)
     value = getattr(asked_for, name)

@@ -44,7 +44,7 @@ def replay(run: RunFolder) -> Replayed:
         raise UsageError(f"{run.path / 'config.json'} is not the config of {run.name}: this version names it otherwise")
     with tempfile.TemporaryDirectory() as folder:
         again = RunFolder(Path(folder), run.name)
-        attempt = again.claim(config)
+        attempt = again.acquire(config)
         assert attempt is not None, "nobody else knows the folder"
         failure = execute(attempt, config)
         if failure is not None:

@@ -181,7 +181,7 @@ class Work:
 
         for task in self.tasks:
             if task.is_open(self.runs_dir):
-                attempt = RunFolder(self.runs_dir, task.name).claim(task.config, log=_log())
+                attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log())
                 if attempt is not None:
                     self.do(task, attempt)
                     # Asked after a run and not before: however short its time is, a seated worker takes a run one

@@ -17,7 +17,7 @@ STUDY = Study(
     ),
     baseline="image_first",
     primary_metric=PROBE,
-    smallest_difference=0.01,
+    equivalence_margin=0.01,
     expected={"text_first": "worse"},
     claims={
         "image-first-order": expect("text_first", "worse", than="image_first", metric=PROBE),

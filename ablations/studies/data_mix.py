@@ -55,7 +55,7 @@ STUDY = Study(
     ),
     baseline="paper",
     primary_metric=PROBE,
-    smallest_difference=0.01,
+    equivalence_margin=0.01,
     expected={"material": "worse", "fontawesome": "worse", "openmoji": "worse", "public": "worse"},
     claims={
         "data-mix": expect(("material", "fontawesome"), "worse", than="paper", metric=PROBE)

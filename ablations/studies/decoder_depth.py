@@ -19,7 +19,7 @@ STUDY = Study(
     ),
     baseline="depth_100",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"depth_067": "worse", "depth_133": "equal"},
     claims={
         "decoder-depth-optimum": expect("depth_067", "worse", than="depth_100", metric=PROBE)

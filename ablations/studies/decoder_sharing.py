@@ -16,7 +16,7 @@ STUDY = Study(
     ),
     baseline="joint",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"separate": "equal"},
     claims={
         "joint-equals-separate-decoder": expect("separate", "not better", than="joint", metric=PROBE)

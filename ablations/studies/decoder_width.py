@@ -16,7 +16,7 @@ STUDY = Study(
     ),
     baseline="width_100",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"width_050": "worse", "width_150": "worse"},
     claims={
         "decoder-width-optimum": expect(("width_050", "width_150"), "worse", than="width_100", metric=PROBE),

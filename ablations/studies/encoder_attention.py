@@ -21,7 +21,7 @@ STUDY = Study(
     design=factorial(ATTENTION, LOSSES),
     baseline="prefix_both",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"causal_both": "worse", "causal_text": "worse"},
     claims={
         "prefix-beats-bidirectional-for-captioning": expect(

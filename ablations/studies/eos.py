@@ -17,6 +17,6 @@ STUDY = Study(
     ),
     baseline="ignored",
     primary_metric=PROBE,
-    smallest_difference=0.01,
+    equivalence_margin=0.01,
     expected={"supervised": "equal"},
 )

@@ -21,6 +21,6 @@ STUDY = Study(
     ),
     baseline="released",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"sum": "worse", "image_mean": "equal"},
 )

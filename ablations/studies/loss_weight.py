@@ -18,7 +18,7 @@ STUDY = Study(
     ),
     baseline="alpha_04",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"alpha_02": "equal", "alpha_06": "equal"},
     claims={
         "alpha-insensitive": tuple(

@@ -20,7 +20,7 @@ STUDY = Study(
     ),
     baseline="rms_swiglu",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"layer_swiglu": "equal", "rms_gelu": "worse", "layer_gelu": "worse"},
     claims={
         "swiglu-rmsnorm": expect(

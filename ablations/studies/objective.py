@@ -27,7 +27,7 @@ STUDY = Study(
     ),
     baseline="aimv2",
     primary_metric=PROBE,
-    smallest_difference=0.01,
+    equivalence_margin=0.01,
     expected=dict.fromkeys(("caption_bidirectional", "image_only", "cappa", "clip"), "worse"),
     claims={
         "both-losses-beat-text-only": expect("aimv2", "better", than="caption_prefix", metric=PROBE),

@@ -19,6 +19,6 @@ STUDY = Study(
     ),
     baseline="learned",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"sincos": "equal", "decoder": "equal"},
 )

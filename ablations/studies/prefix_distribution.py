@@ -22,7 +22,7 @@ STUDY = Study(
     design=one_factor({name: Arm(label=label, change=setting({"prefix": law})) for name, (label, law) in LAWS.items()}),
     baseline="uniform",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"figure1": "equal", "per_batch": "equal"},
     claims={
         "uniform-prefix-length": expect(

@@ -28,7 +28,7 @@ STUDY = Study(
     ),
     baseline="uniform",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"causal": "worse"},
     claims={
         "uniform-prefix-length": expect(

@@ -33,7 +33,7 @@ STUDY = Study(
     ),
     baseline="base",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"image_150": "better", "image_200": "better", "patch_200": "worse"},
     claims={
         "scaling-resolution": expect("image_150", "better", than="base", metric=PROBE)

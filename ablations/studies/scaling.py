@@ -47,7 +47,7 @@ STUDY = Study(
     ),
     baseline="size_100_samples_100",
     primary_metric="caption_loss",
-    smallest_difference=0.02,
+    equivalence_margin=0.02,
     expected={"size_100_samples_050": "worse", "size_100_samples_200": "better", "size_200_samples_100": "better"},
     claims={
         "scaling-params-probe": tuple(

@@ -25,7 +25,7 @@ STUDY = Study(
     ),
     baseline="synthetic_033",
     primary_metric=PROBE,
-    smallest_difference=0.01,
+    equivalence_margin=0.01,
     expected={"synthetic_000": "worse", "synthetic_100": "worse"},
     claims={
         "synthetic-captions": expect(("synthetic_000", "synthetic_100"), "worse", than="synthetic_033", metric=PROBE),

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from aimv2.data.order import BLOCK, quotas
 from aimv2.errors import UsageError, did_you_mean, unknown
 from aimv2.objectives import REGISTRY
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 
 # Far beyond any model of this kind: a slip of the finger is refused before it takes all the memory there is.
 MAX_WIDTH = 2**16
@@ -409,7 +409,7 @@ class RunConfig:
     model: ModelConfig
     budget: BudgetConfig
     seed: int = Field(default=0, ge=0)
-    prefix: PrefixLaw = PrefixLaw()
+    prefix: PrefixDistribution = PrefixDistribution()
     objective: ObjectiveConfig = ObjectiveConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()

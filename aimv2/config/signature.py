@@ -18,7 +18,7 @@ from aimv2.config.run_config import (
     flatten,
     to_dict,
 )
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 
 SIGNATURE_VERSION = 1
 # A label, or speed and place: they change no result. The tokenizer counts by its content, in data.fingerprint.
@@ -88,7 +88,7 @@ def untrained(config: RunConfig) -> RunConfig:
         config,
         model=dataclasses.replace(config.model, encoder=encoder),
         budget=BudgetConfig(samples=0, batch_size=1),
-        prefix=PrefixLaw(),
+        prefix=PrefixDistribution(),
         data=dataclasses.replace(
             config.data,
             weights=None,

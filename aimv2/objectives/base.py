@@ -10,7 +10,7 @@ from aimv2.config.run_config import ModelConfig, ObjectiveConfig, RunConfig
 from aimv2.cost import Part
 from aimv2.errors import UsageError
 from aimv2.objectives import REGISTRY, objective
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,7 +76,7 @@ class Objective(ABC):
                     f" objective.{field.name} belongs to objective.name={' or '.join(readers)}"
                 )
         attention = config.model.encoder.attention
-        if attention != "prefix" and "pixels" not in self.reports and config.prefix != PrefixLaw():
+        if attention != "prefix" and "pixels" not in self.reports and config.prefix != PrefixDistribution():
             raise UsageError(
                 f"prefix.law={config.prefix.law!r} with attention={attention!r} in the encoder and no pixel loss, where"
                 " nothing reads prefix lengths: leave prefix as it is"

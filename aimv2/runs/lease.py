@@ -85,7 +85,7 @@ class Lease(Presence):
             raise LeaseLostError(self.folder)
 
 
-def claim(run_folder: Path, *, log: str = "") -> Lease | None:
+def acquire(run_folder: Path, *, log: str = "") -> Lease | None:
     """Try to get the right to work on a run; None when another process has it, or was faster.
 
     Args:

@@ -30,7 +30,7 @@ from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.files import read_json, sync, write_json
-from aimv2.runs.lease import Clock, Lease, LeaseLostError, claim, host_time, is_held, latest_attempt
+from aimv2.runs.lease import Clock, Lease, LeaseLostError, acquire, host_time, is_held, latest_attempt
 from aimv2.runs.rows import last_rows, read_rows
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class RunFolder:
         """Attempts but those that were asked to stop, which say nothing against the run."""
         return self.num_attempts - len(list(self.path.glob("attempts/*/interrupted")))
 
-    def claim(self, config: RunConfig, *, log: str = "") -> "Attempt | None":
+    def acquire(self, config: RunConfig, *, log: str = "") -> "Attempt | None":
         """The right to run it, or None if it is done or another process is at it.
 
         Args:
@@ -94,7 +94,7 @@ class RunFolder:
             return None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lease = claim(self.path, log=log)
+            lease = acquire(self.path, log=log)
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
         if lease is not None and self.is_done:  # published between the first look and the claim

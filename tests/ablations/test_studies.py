@@ -13,7 +13,7 @@ from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.design import Arm, one_factor, unchanged
 from ablations.expectations import PROBE, STEP_TIME
-from ablations.overrides import asked
+from ablations.overrides import study_overrides
 from ablations.request import Request, read_request, requested_names, write_request
 from ablations.study import CONTROLS, NULL_SEED, UNTRAINED, Study
 from aimv2.config.paths import differences, replaced, value_at
@@ -78,7 +78,7 @@ def test_every_arm_takes_two_steps(study, arm, base, prepared):
 def test_a_cell_becomes_a_result_with_the_primary_metric(study, arm, tiny, tmp_path):
     cell = next(cell for cell in study.cells(tiny, seeds=[0]) if cell.arm == arm)
     run = RunFolder(tmp_path, cell.name)
-    assert execute(run.claim(cell.config), cell.config) is None
+    assert execute(run.acquire(cell.config), cell.config) is None
     assert study.primary_metric in run.result()["metrics"]
 
 
@@ -101,7 +101,7 @@ def test_controls_are_the_baseline_with_other_seeds_and_with_the_captions_of_oth
 def test_a_study_says_what_it_claims_and_expects(study):
     assert study.question.endswith("?")
     assert study.source
-    assert study.smallest_difference > 0
+    assert study.equivalence_margin > 0
     assert study.controls == ("null_control", "positive_control")
     expected = [expectation for expectations in study.claims.values() for expectation in expectations]
     assert {e.arm for e in expected} | {e.than_arm for e in expected} <= set(study.arms)
@@ -231,7 +231,7 @@ def test_two_studies_that_ask_for_the_same_run_share_it(study, tiny):
         design=one_factor({"plain": Arm(label="as it is", change=unchanged)}),
         baseline="plain",
         primary_metric="caption_loss",
-        smallest_difference=0.1,
+        equivalence_margin=0.1,
     )
     names = {cell.arm: cell.name for cell in study.cells(tiny, seeds=[0])}
     assert {cell.arm: cell.name for cell in other.cells(tiny, seeds=[0])} == {
@@ -301,18 +301,20 @@ def test_a_launch_without_the_baseline_is_refused(study, tiny):
 
 
 def test_another_metric_has_no_expectations_and_what_matters_in_its_own_unit(study):
-    wanted = asked(study)
-    assert wanted.of(study) == study
-    other = replace(wanted, primary_metric=PROBE).of(study)
-    assert (other.expected, other.smallest_difference) == ({}, 0.01)
-    assert replace(wanted, primary_metric=PROBE, smallest_difference=0.05).of(study).smallest_difference == 0.05
-    assert asked(other).of(study) == other, "as a launch's record is read"
-    assert [study.smallest(metric) for metric in ("caption_loss", PROBE, STEP_TIME)] == [0.02, 0.01, 0.0]
+    wanted = study_overrides(study)
+    assert wanted.apply(study) == study
+    other = replace(wanted, primary_metric=PROBE).apply(study)
+    assert (other.expected, other.equivalence_margin) == ({}, 0.01)
+    assert replace(wanted, primary_metric=PROBE, equivalence_margin=0.05).apply(study).equivalence_margin == 0.05
+    assert study_overrides(other).apply(study) == other, "as a launch's record is read"
+    assert [study.margin(metric) for metric in ("caption_loss", PROBE, STEP_TIME)] == [0.02, 0.01, 0.0]
 
 
 def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
-    wanted = replace(asked(study), seeds=(0, 1), equal="flops", controls=("null_control",), smallest_difference=0.5)
-    study = wanted.of(study)
+    wanted = replace(
+        study_overrides(study), seeds=(0, 1), equal="flops", controls=("null_control",), equivalence_margin=0.5
+    )
+    study = wanted.apply(study)
     cells = study.cells(tiny, seeds=wanted.seeds)
     with pytest.raises(UsageError, match=r"'prefix_ratio' was not launched into .* launched there: none"):
         read_request(tmp_path, "prefix_ratio", STUDIES)
@@ -324,7 +326,7 @@ def test_what_was_asked_for_is_read_back(study, tiny, tmp_path):
 
 @pytest.mark.parametrize("baseline", ["uniform", "causal"])
 def test_a_record_from_before_a_key_could_be_asked_for_is_read(study, tiny, tmp_path, baseline):
-    study = replace(asked(study), baseline=baseline).of(study)
+    study = replace(study_overrides(study), baseline=baseline).apply(study)
     request = Request(study=study, cells=study.cells(tiny), arguments=())
     write_request(tmp_path, request)
     (path,) = tmp_path.rglob("prefix_ratio*.json")

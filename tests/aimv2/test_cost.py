@@ -16,7 +16,7 @@ from aimv2.data.batches import Batch
 from aimv2.model.masks import prefix_mask
 from aimv2.model.network import build, num_parameters
 from aimv2.objectives import REGISTRY, objective
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 
 NUM_IMAGES = 2
 
@@ -133,7 +133,9 @@ def test_flops_equal_fvcores(scale, name):
     assert closed_form(config, num_tokens)[0] == pytest.approx(counted, rel=0.005)
 
 
-@pytest.mark.parametrize("law", [PrefixLaw(), PrefixLaw(law="beta", alpha=3, beta=1, full_attention=0.2)], ids=str)
+@pytest.mark.parametrize(
+    "law", [PrefixDistribution(), PrefixDistribution(law="beta", alpha=3, beta=1, full_attention=0.2)], ids=str
+)
 def test_useful_attention_is_what_the_mask_lets_through(law):
     config = with_attention(replace(demo(), prefix=law))
     shares = prefix_mask(torch.arange(1, 17), 16).double().mean(dim=(1, 2, 3)).numpy()

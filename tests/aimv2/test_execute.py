@@ -41,7 +41,7 @@ METRICS = {
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory):
     run = RunFolder(tmp_path_factory.mktemp("runs"), signature(tiny))
-    assert execute(run.claim(tiny), tiny) is None
+    assert execute(run.acquire(tiny), tiny) is None
     return run
 
 
@@ -72,7 +72,7 @@ def test_the_manifest_says_where_and_with_what(finished):
 
 def test_doing_a_run_again_gives_the_same_numbers(finished, tiny, tmp_path):
     again = RunFolder(tmp_path, signature(tiny))
-    assert execute(again.claim(tiny), tiny) is None
+    assert execute(again.acquire(tiny), tiny) is None
     assert again.result()["metrics"] == finished.result()["metrics"]
     one, other = load_file(again.file("weights.safetensors")), load_file(finished.file("weights.safetensors"))
     assert all((one[name] == other[name]).all() for name in other)
@@ -81,7 +81,7 @@ def test_doing_a_run_again_gives_the_same_numbers(finished, tiny, tmp_path):
 def test_whoever_the_umask_lets_reads_all_of_a_run(tiny, assert_shared, tmp_path):
     config = untrained(tiny)
     run = RunFolder(tmp_path, signature(config))
-    assert execute(run.claim(config), config) is None
+    assert execute(run.acquire(config), config) is None
     assert run.file("weights.safetensors").exists()
     assert_shared(tmp_path)
 
@@ -89,7 +89,7 @@ def test_whoever_the_umask_lets_reads_all_of_a_run(tiny, assert_shared, tmp_path
 def test_an_untrained_run_is_evaluated_like_any_other(finished, tiny, tmp_path):
     config = untrained(tiny)
     run = RunFolder(tmp_path, signature(config))
-    assert execute(run.claim(config), config) is None
+    assert execute(run.acquire(config), config) is None
     assert run.result()["metrics"].keys() == finished.result()["metrics"].keys()
     assert run.result()["train_flops"] == 0
     assert run.result()["metrics"]["caption_loss"] != finished.result()["metrics"]["caption_loss"]
@@ -99,7 +99,7 @@ def test_a_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_pat
     config = with_samples(tiny, 80)
     config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30, warmup_fraction=0.01))
     run = RunFolder(tmp_path, signature(config))
-    failure = execute(run.claim(config), config)
+    failure = execute(run.acquire(config), config)
     assert failure.cause == "not finite"
     assert "at step" in failure.message
     assert run.state() == "failed"
@@ -115,7 +115,7 @@ def test_a_full_disk_or_quota_fails_the_run_and_names_it(tiny, tmp_path, monkeyp
 
     monkeypatch.setattr("aimv2.runs.tensor_file.save_file", full)
     run = RunFolder(tmp_path, signature(tiny))
-    failure = execute(run.claim(tiny), tiny)
+    failure = execute(run.acquire(tiny), tiny)
     assert failure.cause == "node"
     assert os.strerror(number) in failure.message
     assert not run.is_done
@@ -128,7 +128,7 @@ def test_weights_that_do_not_fit_leave_no_half_of_them(tiny, tmp_path, monkeypat
 
     monkeypatch.setattr("aimv2.runs.tensor_file.save_file", half)
     run = RunFolder(tmp_path, signature(tiny))
-    assert execute(run.claim(tiny), tiny).cause == "node"
+    assert execute(run.acquire(tiny), tiny).cause == "node"
     assert not list(run.path.rglob("*weights*"))
 
 
@@ -139,13 +139,13 @@ def test_a_disk_that_is_full_for_the_failure_too_still_names_it(tiny, tmp_path, 
     monkeypatch.setattr("aimv2.runs.tensor_file.save_file", full)
     monkeypatch.setattr("aimv2.runs.record.Attempt.fail", full)  # the same disk
     run = RunFolder(tmp_path, signature(tiny))
-    assert execute(run.claim(tiny), tiny).cause == "node"
+    assert execute(run.acquire(tiny), tiny).cause == "node"
     assert run.state() == "new", "it can be claimed again"
 
 
 def test_a_folder_that_fills_up_before_the_first_step_is_handed_back(tiny, tmp_path, monkeypatch):
     run = RunFolder(tmp_path, signature(tiny))
-    attempt = run.claim(tiny)
+    attempt = run.acquire(tiny)
     (attempt.folder / "metrics.jsonl").mkdir()  # cannot be opened for writing
     assert execute(attempt, tiny).cause == "node"
     assert run.state() == "new"
@@ -213,9 +213,9 @@ def test_a_failure_that_says_nothing_against_the_run_hands_it_back(tiny, tmp_pat
         return len(asked) == 1
 
     with pytest.raises(KeyboardInterrupt):
-        execute(run.claim(tiny), tiny, fill, hands_back=hands_back)
+        execute(run.acquire(tiny), tiny, fill, hands_back=hands_back)
     assert (run.state(), run.num_attempts, run.num_tries) == ("new", 1, 0)
-    assert execute(run.claim(tiny), tiny, fill, hands_back=hands_back).cause == "out of memory"
+    assert execute(run.acquire(tiny), tiny, fill, hands_back=hands_back).cause == "out of memory"
     assert (run.state(), run.num_attempts, run.num_tries) == ("failed", 2, 1)
     assert asked == ["out of memory", "out of memory"]
 

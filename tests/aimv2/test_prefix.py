@@ -4,25 +4,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.prefix import PrefixLaw, prefix_len_at
+from aimv2.prefix import PrefixDistribution, prefix_len_at
 
 LAWS = [
-    PrefixLaw(),
-    PrefixLaw(law="uniform_figure1"),
-    PrefixLaw(law="causal"),
-    *(PrefixLaw(law="fixed", fraction=f) for f in (0.01, 0.25, 0.5, 0.75, 0.99)),
-    PrefixLaw(law="beta", alpha=1, beta=3),
-    PrefixLaw(law="beta", alpha=0.3, beta=0.2),
-    PrefixLaw(law="truncated", low=0.25, high=0.75),
-    PrefixLaw(law="truncated", low=0, high=1),
-    PrefixLaw(full_attention=0.3),
-    PrefixLaw(law="fixed", fraction=0.5, full_attention=0.9),
-    PrefixLaw(law="beta", alpha=3, beta=1, full_attention=0.1, per="batch"),
+    PrefixDistribution(),
+    PrefixDistribution(law="uniform_figure1"),
+    PrefixDistribution(law="causal"),
+    *(PrefixDistribution(law="fixed", fraction=f) for f in (0.01, 0.25, 0.5, 0.75, 0.99)),
+    PrefixDistribution(law="beta", alpha=1, beta=3),
+    PrefixDistribution(law="beta", alpha=0.3, beta=0.2),
+    PrefixDistribution(law="truncated", low=0.25, high=0.75),
+    PrefixDistribution(law="truncated", low=0, high=1),
+    PrefixDistribution(full_attention=0.3),
+    PrefixDistribution(law="fixed", fraction=0.5, full_attention=0.9),
+    PrefixDistribution(law="beta", alpha=3, beta=1, full_attention=0.1, per="batch"),
 ]
 
 
 def test_figure_1s_zero_acts_as_one():
-    counts = np.bincount(draw(PrefixLaw(law="uniform_figure1"), 20_000, 16), minlength=16)
+    counts = np.bincount(draw(PrefixDistribution(law="uniform_figure1"), 20_000, 16), minlength=16)
     expected = 20_000 * np.array([2, *[1] * 14]) / 16
     assert stats.chisquare(counts[1:], expected).pvalue > 1e-3
 
@@ -35,7 +35,7 @@ def draw(law, num_images, num_patches, *, seed=0, epoch=0):
 
 @pytest.mark.parametrize("num_patches", [2, 16, 256])
 def test_uniform_prefixes_follow_their_law(num_patches):
-    lengths = draw(PrefixLaw(), 20_000, num_patches)
+    lengths = draw(PrefixDistribution(), 20_000, num_patches)
     counts = np.bincount(lengths, minlength=num_patches)
     assert counts[0] == 0
     assert len(counts) == num_patches, "a prefix as long as the image leaves no patch to predict"
@@ -44,8 +44,8 @@ def test_uniform_prefixes_follow_their_law(num_patches):
 
 
 def test_consecutive_epochs_and_seeds_draw_independently():
-    first = draw(PrefixLaw(), 5000, 16)
-    for other in (draw(PrefixLaw(), 5000, 16, epoch=1), draw(PrefixLaw(), 5000, 16, seed=1)):
+    first = draw(PrefixDistribution(), 5000, 16)
+    for other in (draw(PrefixDistribution(), 5000, 16, epoch=1), draw(PrefixDistribution(), 5000, 16, seed=1)):
         table = np.histogram2d(first, other, bins=[range(1, 17)] * 2)[0]
         assert stats.chi2_contingency(table).pvalue > 1e-3
 
@@ -69,26 +69,26 @@ def test_the_beta_law_is_the_distribution_cut_into_bins(alpha, beta):
     """Oracle: a fine Riemann sum over each bin of scipy's density."""
     fine = (np.arange(15 * 4000) + 0.5) / (15 * 4000)
     expected = stats.beta(alpha, beta).pdf(fine).reshape(15, 4000).mean(axis=1) / 15
-    np.testing.assert_allclose(PrefixLaw(law="beta", alpha=alpha, beta=beta).pmf(16)[:-1], expected, rtol=1e-4)
+    np.testing.assert_allclose(PrefixDistribution(law="beta", alpha=alpha, beta=beta).pmf(16)[:-1], expected, rtol=1e-4)
 
 
 def test_the_beta_law_with_ones_is_uniform():
-    np.testing.assert_allclose(PrefixLaw(law="beta", alpha=1, beta=1).pmf(16), PrefixLaw().pmf(16))
+    np.testing.assert_allclose(PrefixDistribution(law="beta", alpha=1, beta=1).pmf(16), PrefixDistribution().pmf(16))
 
 
 def test_a_truncated_law_is_uniform_between_its_ends():
-    pmf = PrefixLaw(law="truncated", low=0.25, high=0.75).pmf(16)
+    pmf = PrefixDistribution(law="truncated", low=0.25, high=0.75).pmf(16)
     np.testing.assert_allclose(pmf, [0] * 3 + [1 / 9] * 9 + [0] * 4)
 
 
 def test_full_attention_mixes_with_any_law():
-    law = PrefixLaw(law="truncated", low=0.25, high=0.75, full_attention=0.2)
-    plain = PrefixLaw(law="truncated", low=0.25, high=0.75)
+    law = PrefixDistribution(law="truncated", low=0.25, high=0.75, full_attention=0.2)
+    plain = PrefixDistribution(law="truncated", low=0.25, high=0.75)
     np.testing.assert_allclose(law.pmf(16), 0.8 * plain.pmf(16) + 0.2 * np.eye(16)[15])
 
 
 def test_a_law_per_batch_draws_once_for_all_images_and_anew_for_each_step():
-    law = PrefixLaw(per="batch")
+    law = PrefixDistribution(per="batch")
     ids, epochs = np.arange(8), np.zeros(8, dtype=int)
     lengths = []
     for step in range(2000):
@@ -119,12 +119,12 @@ def test_probabilities_sum_to_one(law, num_patches):
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.25, 4), (0.5, 8), (0.75, 12), (0.001, 1), (0.999, 15)])
 def test_a_fixed_law_draws_its_length_and_no_other(fraction, expected):
-    assert set(draw(PrefixLaw(law="fixed", fraction=fraction), 500, 16)) == {expected}
+    assert set(draw(PrefixDistribution(law="fixed", fraction=fraction), 500, 16)) == {expected}
     assert prefix_len_at(fraction, 16) == expected
 
 
 def test_a_causal_law_shows_the_first_patch_alone():
-    assert set(draw(PrefixLaw(law="causal"), 500, 16)) == {1}
+    assert set(draw(PrefixDistribution(law="causal"), 500, 16)) == {1}
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_a_causal_law_shows_the_first_patch_alone():
 )
 def test_laws_that_cannot_exist_say_why(values, message):
     with pytest.raises(ValueError, match=message):
-        PrefixLaw(**values)
+        PrefixDistribution(**values)
 
 
 def test_one_patch_is_too_few():
     with pytest.raises(ValueError, match="at least 2"):
-        PrefixLaw().pmf(1)
+        PrefixDistribution().pmf(1)

@@ -37,7 +37,7 @@ def request(cells):
 def finish(cell, runs_dir, value, *, caption="red apple", causal=0.0):
     """A run folder as a run leaves it, with a chosen result."""
     config = cell.config
-    with RunFolder(runs_dir, cell.name).claim(config) as attempt:
+    with RunFolder(runs_dir, cell.name).acquire(config) as attempt:
         manifest = {
             "threads": 1, "hardware": "a test", "commit": "abc", "versions": {"torch": "2"},
             "parameters": {"encoder": 1000, "decoder": 2000}, "train_pairs": 10, "held_out_pairs": 5,
@@ -164,7 +164,7 @@ def test_the_conclusion_says_what_the_intervals_show(cells, evidence):
 
 def shown(mean, error, *, n=4, df=30):
     estimate = Estimate(mean, error, df, n)
-    return Comparison(estimate, judge(estimate, STUDY.smallest_difference, lower_is_better=True), "open")
+    return Comparison(estimate, judge(estimate, STUDY.equivalence_margin, lower_is_better=True), "open")
 
 
 def test_nothing_is_concluded_from_nothing():
@@ -386,7 +386,7 @@ def test_the_same_runs_give_the_same_report(cells, runs_dir, tmp_path):
 def test_cells_that_are_missing_are_shown_with_their_reason(cells, tmp_path):
     for cell in cells:
         if (cell.arm, cell.seed) == ("causal", 1):
-            with RunFolder(tmp_path, cell.name).claim(cell.config) as attempt:
+            with RunFolder(tmp_path, cell.name).acquire(cell.config) as attempt:
                 attempt.fail(Failure("not finite", "text_loss is nan at step 7 | <script>"), "")
         elif cell.seed < 2:
             finish(cell, tmp_path, 3.0 + EFFECT[cell.arm])

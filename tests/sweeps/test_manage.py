@@ -123,12 +123,12 @@ def test_retry_speaks_of_what_it_retried(folder, cache_dir, capsys, monkeypatch)
     """One run failed and is done now; another waits, which is no failure."""
     cells = launched_without_running(cache_dir, folder / "runs", "sweep.arms=[uniform]", "sweep.seeds=2")
     failed = RunFolder(folder / "runs", cells[0].name)
-    with failed.claim(cells[0].config) as attempt:
+    with failed.acquire(cells[0].config) as attempt:
         attempt.fail(Failure("node", "the disk was full"), "")
 
     def do_runs(plan, executor, console, names):
         assert list(names) == [cells[0].name]
-        with failed.claim(cells[0].config) as attempt:
+        with failed.acquire(cells[0].config) as attempt:
             attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")}, train_flops=0, train_seconds=1.0)
 
     monkeypatch.setattr(launch, "do_runs", do_runs)
@@ -140,7 +140,7 @@ def test_retry_speaks_of_what_it_retried(folder, cache_dir, capsys, monkeypatch)
     assert "no worker tried it" not in shown
 
     monkeypatch.setattr(launch, "do_runs", lambda *args: None)
-    with RunFolder(folder / "runs", cells[1].name).claim(cells[1].config) as attempt:
+    with RunFolder(folder / "runs", cells[1].name).acquire(cells[1].config) as attempt:
         attempt.fail(Failure("node", "the disk was full"), "")
     status, shown = typed(capsys, "retry", "prefix_ratio")
     assert status == 1, shown
@@ -181,7 +181,7 @@ def test_cancelling_spares_what_another_sweep_wants(folder, tiny, capsys):
     names = [cell.name for cell in cells]
     tries = dict.fromkeys(names, 0)
     with at_work(runs_dir, "prefix_ratio_test", tries) as ours, at_work(runs_dir, "other", {names[0]: 0}) as other:
-        with RunFolder(runs_dir, names[0]).claim(cells[0].config):
+        with RunFolder(runs_dir, names[0]).acquire(cells[0].config):
             status, shown = typed(capsys, "cancel", "prefix_ratio_test")
             assert status == 2
             assert "There is no terminal to ask; say --yes" in shown
@@ -200,7 +200,7 @@ def attempt(tiny):
     optimizer = build_optimizer(model, tiny.optimizer)
 
     def make(run, config, *, end=lambda taken: None):
-        taken = run.claim(config)
+        taken = run.acquire(config)
         with taken:
             taken.write_rows([{"step": 0}])
             checkpoint.keep(taken.folder, model, optimizer, checkpoint.Progress())
@@ -227,7 +227,7 @@ def test_a_retry_can_have_more_time_or_another_executor(tiny, tmp_path, monkeypa
     cells = STUDY.cells(tiny, arms=["uniform"], seeds=[0])
     typed_once = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
     write_request(tmp_path, Request(study=STUDY, cells=cells, arguments=typed_once))
-    with RunFolder(tmp_path, cells[0].name).claim(cells[0].config) as attempt:
+    with RunFolder(tmp_path, cells[0].name).acquire(cells[0].config) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
     request = []
     monkeypatch.setattr("sweeps.launch.carry_out", lambda arguments, only: request.extend(arguments) or 0)
@@ -247,7 +247,7 @@ def test_pruning_leaves_results_and_what_somebody_will_go_on_from(folder, tiny, 
     Presence(died)
     os.utime(died / "heartbeat", (0, 0))
     freed = (first.stat().st_size + finished.stat().st_size) / 1e6
-    with held.claim(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
+    with held.acquire(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
         status, shown = typed(capsys, "prune")
     assert status == 0
     assert shown.endswith("deleted; results are untouched")
@@ -274,7 +274,7 @@ def test_pruning_keeps_the_checkpoint_that_the_next_attempt_will_use(folder, tin
     broken.write_bytes(broken.read_bytes()[:-8] + b"********")
     prune(runs_dir)
     assert [path.exists() for path in (usable, foreign, broken)] == [True, False, False]
-    with run.claim(config) as taken:
+    with run.acquire(config) as taken:
         assert checkpoint.find(taken.earlier()).attempt == 1
 
 

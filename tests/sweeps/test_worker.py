@@ -85,7 +85,7 @@ def test_it_ends_in_good_order_before_its_time_does(tasks, tmp_path):
 def test_what_a_node_fails_is_tried_once_more(tasks, tmp_path, cause, is_open):
     found, task = [], tasks[0]
     for _ in range(2):
-        with RunFolder(tmp_path, task.name).claim(task.config) as attempt:
+        with RunFolder(tmp_path, task.name).acquire(task.config) as attempt:
             attempt.fail(Failure(cause, "a test"), "")
         found.append(task.is_open(tmp_path))
     assert found == is_open

@@ -10,7 +10,7 @@ from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.run_config import flatten, from_dict, to_dict
 from aimv2.config.scales import demo, tiny
 from aimv2.errors import UsageError
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 
 VALUES = flatten(to_dict(demo()))
 
@@ -23,7 +23,7 @@ def test_values_that_contradict_each_other_one_by_one_are_set_together():
 
 def test_a_mapping_sets_a_whole_part():
     fixed = replaced(demo(), {"prefix": {"law": "fixed", "fraction": 0.5}})
-    assert replaced(fixed, {"prefix": {"law": "causal"}}).prefix == PrefixLaw(law="causal")
+    assert replaced(fixed, {"prefix": {"law": "causal"}}).prefix == PrefixDistribution(law="causal")
 
 
 @given(st.sampled_from(sorted(VALUES)))

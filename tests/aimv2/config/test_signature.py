@@ -9,7 +9,7 @@ from aimv2.config.run_config import flatten, from_dict, to_dict
 from aimv2.config.scales import demo
 from aimv2.config.signature import ADDED, identity, signature, untrained
 from aimv2.errors import UsageError
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 
 
 def changed(key, value):
@@ -124,7 +124,7 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
     other = replace(
         one,
         model=replace(one.model, encoder=replace(one.model.encoder, attention="causal")),
-        prefix=PrefixLaw(law="causal"),
+        prefix=PrefixDistribution(law="causal"),
         objective=replace(one.objective, pixel_weight=2.0, pixel_patches="image"),
         optimizer=replace(one.optimizer, peak_lr=1e-4),
         budget=replace(one.budget, samples=64),

@@ -7,7 +7,7 @@ import torch
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.data.pairs import load_pairs, load_tokenizer, split
 from aimv2.errors import UsageError
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 
 
 def batches(config, pairs):
@@ -58,7 +58,7 @@ def test_starting_in_the_middle_gives_the_rest(longer, pairs):
 
 def test_arms_with_one_seed_differ_in_their_prefixes_alone(longer, pairs):
     uniform = batches(longer, pairs)[3]
-    fixed = batches(replace(longer, prefix=PrefixLaw(law="fixed", fraction=0.5)), pairs)[3]
+    fixed = batches(replace(longer, prefix=PrefixDistribution(law="fixed", fraction=0.5)), pairs)[3]
     assert set(fixed.prefix_len_B.tolist()) == {8}
     for name in ("image", "token_BT", "supervised_N"):
         assert torch.equal(getattr(uniform, name), getattr(fixed, name)), name
@@ -85,7 +85,7 @@ def test_supervised_places_are_those_that_are_not_padding(longer, pairs):
 
 
 def test_a_batch_knows_its_lengths(longer, pairs):
-    batch = batches(replace(longer, prefix=PrefixLaw(full_attention=0.5)), pairs)[0]
+    batch = batches(replace(longer, prefix=PrefixDistribution(full_attention=0.5)), pairs)[0]
     ends = [row.index(1) + 1 for row in batch.token_BT.tolist()]
     assert batch.text_len_B.tolist() == ends
     assert batch.num_scored == sum(16 - length for length in batch.prefix_len_B.tolist())

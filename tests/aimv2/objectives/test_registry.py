@@ -32,7 +32,7 @@ def seventh(tmp_path, monkeypatch):
 def test_a_file_and_a_line_are_enough_to_train_evaluate_and_price(seventh, tiny, tmp_path):
     config = with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh)))
     run = RunFolder(tmp_path / "runs", signature(config))
-    assert execute(run.claim(config), config) is None
+    assert execute(run.acquire(config), config) is None
     result = run.result()
     assert result["train_flops"] > 0
     assert result["metrics"]["caption_loss"]["value"] > 0

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimv2.runs import lease
-from aimv2.runs.lease import LeaseLostError, claim, is_held, latest_attempt
+from aimv2.runs.lease import LeaseLostError, acquire, is_held, latest_attempt
 
 
 def try_to_claim(folder, barrier, results):
     barrier.wait()
-    got = claim(folder)
+    got = acquire(folder)
     results.put(None if got is None else got.number)
     barrier.wait()  # the holder lives until all have tried
 
@@ -39,13 +39,13 @@ def test_of_many_processes_one_gets_the_run(tmp_path):
 
 
 def test_a_held_run_is_not_given_twice_and_a_released_one_is(tmp_path):
-    first = claim(tmp_path)
+    first = acquire(tmp_path)
     assert first is not None
-    assert claim(tmp_path) is None
+    assert acquire(tmp_path) is None
     with first:
-        assert claim(tmp_path) is None
+        assert acquire(tmp_path) is None
     assert not is_held(first.folder)
-    second = claim(tmp_path)
+    second = acquire(tmp_path)
     assert second is not None
     assert second.number == 2
 
@@ -53,8 +53,8 @@ def test_a_held_run_is_not_given_twice_and_a_released_one_is(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from aimv2.runs.lease import claim
-with claim(Path(sys.argv[1])):
+from aimv2.runs.lease import acquire
+with acquire(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -66,11 +66,11 @@ def test_the_run_of_a_process_that_died_is_free_at_once(tmp_path, end):
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert process.stdout.readline() == b"held\n"
-    assert claim(tmp_path) is None
+    assert acquire(tmp_path) is None
     process.send_signal(end)
     process.wait()
     process.stdout.close()
-    assert claim(tmp_path).number == 2
+    assert acquire(tmp_path).number == 2
 
 
 def from_another_host(attempt):
@@ -79,32 +79,32 @@ def from_another_host(attempt):
 
 
 def test_another_hosts_run_is_free_when_its_heartbeat_is_old(tmp_path):
-    first = claim(tmp_path)
+    first = acquire(tmp_path)
     from_another_host(first.folder)
-    assert claim(tmp_path) is None
+    assert acquire(tmp_path) is None
     old = time.time() - lease.GRACE_SECONDS - 1
     os.utime(first.folder / "heartbeat", (old, old))
-    assert claim(tmp_path).number == 2
+    assert acquire(tmp_path).number == 2
 
 
 @pytest.mark.parametrize("seconds", [-60, 60])
 def test_a_host_whose_clock_is_wrong_by_a_minute_takes_nobody_for_dead(tmp_path, monkeypatch, seconds):
-    first = claim(tmp_path)
+    first = acquire(tmp_path)
     from_another_host(first.folder)
     old = time.time() - 2 * lease.HEARTBEAT_SECONDS  # it has just missed a beat
     os.utime(first.folder / "heartbeat", (old, old))
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + seconds)
     assert is_held(first.folder)
-    assert claim(tmp_path) is None
+    assert acquire(tmp_path) is None
     old = right() - lease.GRACE_SECONDS - 1
     os.utime(first.folder / "heartbeat", (old, old))
-    assert claim(tmp_path).number == 2, "the file system's clock decides"
+    assert acquire(tmp_path).number == 2, "the file system's clock decides"
 
 
 def test_a_holder_shows_that_it_lives(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
-    with claim(tmp_path) as held:
+    with acquire(tmp_path) as held:
         old = time.time() - 1000
         os.utime(held.folder / "heartbeat", (old, old))
         time.sleep(0.5)
@@ -112,30 +112,30 @@ def test_a_holder_shows_that_it_lives(tmp_path, monkeypatch):
 
 
 def test_a_process_number_used_again_is_not_taken_for_the_holder(tmp_path):
-    first = claim(tmp_path)
+    first = acquire(tmp_path)
     holder = json.loads((first.folder / "holder.json").read_text())
     (first.folder / "holder.json").write_text(json.dumps(holder | {"process_start": "1"}))
-    assert claim(tmp_path).number == 2
+    assert acquire(tmp_path).number == 2
 
 
 def test_a_holder_that_was_taken_over_learns_of_it(tmp_path):
-    first = claim(tmp_path)
+    first = acquire(tmp_path)
     first.check()
     first.release()
-    claim(tmp_path)
+    acquire(tmp_path)
     with pytest.raises(LeaseLostError, match="taken over by a later attempt"):
         first.check()
 
 
 @settings(max_examples=40)
-@given(st.lists(st.sampled_from(["claim", "release", "die", "check"]), max_size=15))
+@given(st.lists(st.sampled_from(["acquire", "release", "die", "check"]), max_size=15))
 def test_at_most_one_living_holder_whatever_happens(tmp_path_factory, events):
     folder = tmp_path_factory.mktemp("run")
     holders = []  # of those, only the last may be alive
     alive = False
     for event in events:
-        if event == "claim":
-            got = claim(folder)
+        if event == "acquire":
+            got = acquire(folder)
             assert (got is None) == alive
             if got is not None:
                 holders.append(got)
@@ -159,7 +159,7 @@ def test_at_most_one_living_holder_whatever_happens(tmp_path_factory, events):
 
 def test_a_holder_that_proc_hides_is_not_taken_for_dead(tmp_path, monkeypatch):
     """As with hidepid, where another user's process has no /proc/PID."""
-    held = claim(tmp_path)
+    held = acquire(tmp_path)
     monkeypatch.setattr("aimv2.runs.lease._process_start", lambda pid: None)
     assert is_held(held.folder)
     monkeypatch.setattr(os, "kill", Mock(side_effect=PermissionError))

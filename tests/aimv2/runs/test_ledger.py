@@ -38,7 +38,7 @@ def work_through(runs_dir, wanted, seed, lost):
     while undone := [(name, config) for name, config in wanted if not RunFolder(runs_dir, name).is_done]:
         draw.shuffle(undone)
         for name, config in undone:
-            attempt = RunFolder(runs_dir, name).claim(config)
+            attempt = RunFolder(runs_dir, name).acquire(config)
             if attempt is None:
                 continue
             try:
@@ -125,11 +125,11 @@ class Interleavings(RuleBasedStateMachine):
     runs = st.integers(0, 1)
 
     @rule(worker=workers, number=runs)
-    def claim(self, worker, number):
+    def acquire(self, worker, number):
         if worker in self.held:
             return
         run, config = self.run(number)
-        attempt = run.claim(config)
+        attempt = run.acquire(config)
         assert (attempt is None) == (number in self.result or self.is_living.get(number, False))
         if attempt is not None:
             (attempt.folder / "metrics.jsonl").touch()

@@ -26,7 +26,7 @@ def run(tmp_path, tiny):
 
 
 def finish(run, config):
-    with run.claim(config) as attempt:
+    with run.acquire(config) as attempt:
         attempt.write_manifest({"host": "here"})
         attempt.write_rows(ROWS)
         attempt.publish(METRICS, train_flops=2)
@@ -64,12 +64,12 @@ def test_what_was_written_is_read(run, tiny):
 
 def test_a_done_run_cannot_be_claimed_again(run, tiny):
     finish(run, tiny)
-    assert run.claim(tiny) is None
+    assert run.acquire(tiny) is None
 
 
 def test_states_follow_what_happens(run, tiny):
     assert run.state() == "new"
-    with run.claim(tiny) as attempt:
+    with run.acquire(tiny) as attempt:
         assert run.state() == "running"
         assert run.last_row() == {}
         attempt.write_rows(ROWS)
@@ -78,7 +78,7 @@ def test_states_follow_what_happens(run, tiny):
         assert run.state() == "running"
     assert run.state() == "failed"
     assert run.failure() == Failure("not finite", "text_loss is nan at step 3")
-    with run.claim(tiny):
+    with run.acquire(tiny):
         assert run.state() == "running"
     assert run.state() == "new"
     assert run.failure().cause == "node", "it ended without a word"
@@ -87,7 +87,7 @@ def test_states_follow_what_happens(run, tiny):
 
 def test_one_of_two_that_believe_they_own_a_run_publishes(run, tiny):
     """A process sleeps past its grace time, another takes over, the first wakes."""
-    sleeper = run.claim(tiny)
+    sleeper = run.acquire(tiny)
     with sleeper:
         sleeper.write_rows(ROWS)
         (sleeper.folder / "released").touch()  # as if its heartbeat had stopped
@@ -102,10 +102,10 @@ def test_one_of_two_that_believe_they_own_a_run_publishes(run, tiny):
 def test_the_first_published_result_stays_even_if_its_maker_was_taken_over(run, tiny):
     """The taker must not replace a result that came while it worked."""
     taker = None
-    with run.claim(tiny) as first:
+    with run.acquire(tiny) as first:
         first.write_rows(ROWS)
         (first.folder / "released").touch()
-        taker = run.claim(tiny)
+        taker = run.acquire(tiny)
         with taker:
             taker.write_rows(ROWS)
             # The first passed its check just before the taker claimed: its link lands now.
@@ -117,7 +117,7 @@ def test_the_first_published_result_stays_even_if_its_maker_was_taken_over(run, 
 
 
 def test_an_untrained_run_has_an_empty_table(run, tiny):
-    with run.claim(tiny) as attempt:
+    with run.acquire(tiny) as attempt:
         attempt.publish(METRICS, train_flops=0)
     assert run.metrics().empty
 
@@ -125,7 +125,7 @@ def test_an_untrained_run_has_an_empty_table(run, tiny):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, tiny):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
-        RunFolder(tmp_path / "runs", signature(tiny)).claim(tiny)
+        RunFolder(tmp_path / "runs", signature(tiny)).acquire(tiny)
 
 
 def test_a_broken_record_is_named(run, tiny):
@@ -151,7 +151,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_a_holder_that_lost_its_run_stops_at_the_next_rows(run, tiny):
-    with run.claim(tiny) as sleeper:
+    with run.acquire(tiny) as sleeper:
         (sleeper.folder / "released").touch()
         finish(run, tiny)
         with pytest.raises(LeaseLostError):
@@ -175,18 +175,18 @@ def test_a_result_of_another_layout_or_of_nothing_is_named(run, values, message)
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"host": 3}'])
 def test_a_broken_holder_leaves_the_heartbeat_to_decide(run, tiny, content):
-    attempt = run.claim(tiny)
+    attempt = run.acquire(tiny)
     (attempt.folder / "holder.json").write_text(content)
     assert run.state() == "running"
-    assert run.claim(tiny) is None
+    assert run.acquire(tiny) is None
     os.utime(attempt.folder / "heartbeat", (0, 0))
     assert run.state() == "new"
-    assert run.claim(tiny) is not None
+    assert run.acquire(tiny) is not None
 
 
 def test_a_full_disk_ends_the_lease_all_the_same(run, tiny):
     beating = threading.active_count()
-    attempt = run.claim(tiny)
+    attempt = run.acquire(tiny)
     (attempt.folder / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"), attempt:
         attempt.write_rows(ROWS)
@@ -196,7 +196,7 @@ def test_a_full_disk_ends_the_lease_all_the_same(run, tiny):
 
 @pytest.mark.parametrize("broken", [b"{}", b"[]", b"", b"\xff\xfe", b'{"cause": "x", "message": ""}'])
 def test_a_broken_failure_is_said_and_stops_nobody(run, tiny, broken):
-    with run.claim(tiny) as attempt:
+    with run.acquire(tiny) as attempt:
         (attempt.folder / "failure.json").write_bytes(broken)
     assert run.state() == "failed"
     assert "the file is broken" in run.failure().message
@@ -204,7 +204,7 @@ def test_a_broken_failure_is_said_and_stops_nobody(run, tiny, broken):
 
 @pytest.mark.parametrize("broken", [b"[1]\n", b"\xff\n", b"{\n"])
 def test_broken_rows_are_none(run, tiny, broken):
-    with run.claim(tiny) as attempt:
+    with run.acquire(tiny) as attempt:
         (attempt.folder / "metrics.jsonl").write_bytes(broken)
         assert run.last_row() == {}
         assert run.rows() == []

@@ -85,7 +85,7 @@ def attempted(run, config, pairs, *, stop_in=None):
     model, batches, interrupts = build(config), Signalling(config, pairs[0], pairs[2]), Interrupts()
     batches.stop_in = stop_in
     flops = None
-    attempt = run.claim(config)
+    attempt = run.acquire(config)
     try:
         with attempt, interrupts.listening():
             start = checkpoint.find(attempt.earlier())
@@ -137,17 +137,17 @@ def test_however_often_it_is_stopped_it_ends_as_if_untouched(
 def test_a_whole_run_that_was_stopped_reports_the_same(long, tmp_path, name):
     config = long(name)
     whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
-    assert execute(whole.claim(config), config) is None
+    assert execute(whole.acquire(config), config) is None
 
     def stop(rows):
         if rows[-1]["step"] == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with Interrupts().listening() as interrupts, pytest.raises(KeyboardInterrupt):
-        execute(parted.claim(config), config, stop, interrupts)
+        execute(parted.acquire(config), config, stop, interrupts)
     assert parted.state() == "new"
     assert (parted.path / "attempts/0001/checkpoint.safetensors").exists()
-    assert execute(parted.claim(config), config) is None
+    assert execute(parted.acquire(config), config) is None
 
     assert parted.result()["metrics"] == whole.result()["metrics"]
     assert parted.result()["train_flops"] == whole.result()["train_flops"]
@@ -191,7 +191,7 @@ def test_a_process_that_is_stopped_and_then_killed_goes_on_bitwise(tmp_path, cac
     first_rows = read_rows(kept[0].parents[1] / "0001")
     assert first_rows[-1]["step"] == stopped_at < step, "SIGTERM loses nothing"
     whole = RunFolder(tmp_path / "untouched", name)
-    assert execute(whole.claim(config), config) is None
+    assert execute(whole.acquire(config), config) is None
     assert same(load_file(parted.file("weights.safetensors")), load_file(whole.file("weights.safetensors")))
     rows = [run.metrics().drop(columns=["seconds", "images_per_second"]).to_dict("records") for run in (parted, whole)]
     assert json.dumps(rows[0]) == json.dumps(rows[1])  # as text, in which nan equals nan
@@ -317,9 +317,9 @@ def test_who_lost_the_run_keeps_no_checkpoint(long, pairs, tmp_path):
         if rows[-1]["step"] == 2:
             (tmp_path / signature(config) / "attempts/0001/released").touch()
             before = (tmp_path / signature(config) / "attempts/0001" / checkpoint.FILE).read_bytes()
-            taken.append((run.claim(config), before))
+            taken.append((run.acquire(config), before))
 
-    sleeper = run.claim(config)
+    sleeper = run.acquire(config)
     with sleeper, pytest.raises(LeaseLostError):
         train(
             config,

@@ -215,14 +215,14 @@ def test_a_run_that_was_stopped_on_the_other_rank_goes_on_bitwise(longer, follow
     whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
     stopped, resumed = following(config, signalled_in=2), following(config)
     with follower.led():
-        assert execute(whole.claim(config), config) is None
+        assert execute(whole.acquire(config), config) is None
     with stopped.led(), pytest.raises(KeyboardInterrupt):
-        execute(parted.claim(config), config)
+        execute(parted.acquire(config), config)
     assert stopped.ended() == (0, "")
     assert parted.state() == "new"
     assert [row["step"] for row in read_rows(parted.path / "attempts/0001")] == [0, 1, 2, 3], "after the same step"
     with resumed.led():
-        assert execute(parted.claim(config), config) is None
+        assert execute(parted.acquire(config), config) is None
         dismiss()
     assert resumed.ended() == (0, "")
     assert read_json(parted.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 3}
@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_the_ranks_go_on(longer, fol
     wild = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30))
     run = RunFolder(tmp_path, signature(wild))
     with follower.led():
-        assert execute(run.claim(wild), wild).cause == "not finite"
+        assert execute(run.acquire(wild), wild).cause == "not finite"
     assert len(on_two(follower, config, pairs, Rows())[1]) == NUM_STEPS + 1
 
 
@@ -253,13 +253,13 @@ def test_what_befalls_another_rank_is_recorded_at_once(longer, tmp_path, does, c
     config = longer({})
     follower, run = following(config, **does), RunFolder(tmp_path, signature(config))
     with follower.led():
-        failure = execute(run.claim(config), config)
+        failure = execute(run.acquire(config), config)
         assert failure.cause == cause
         assert re.fullmatch(message, failure.message)
         assert run.failure() == failure
         again = replace(config, seed=1)
         if "fails_in" in does:  # it left word
-            refused = execute(RunFolder(tmp_path, signature(again)).claim(again), again)
+            refused = execute(RunFolder(tmp_path, signature(again)).acquire(again), again)
             assert refused.message == "the other ranks ended with an earlier run; start them anew"
     status, said = follower.ended()
     assert (status, "Traceback" in said) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
@@ -272,10 +272,10 @@ def test_who_loses_the_run_ends_the_other_rank(longer, tmp_path):
     def take_over(rows):
         if rows[-1]["step"] == 2:
             (run.path / "attempts/0001/released").touch()
-            assert run.claim(config) is not None
+            assert run.acquire(config) is not None
 
     with follower.led(), pytest.raises(LeaseLostError):
-        execute(run.claim(config), config, take_over)
+        execute(run.acquire(config), config, take_over)
     assert follower.ended() == (0, "")
 
 

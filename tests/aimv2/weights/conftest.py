@@ -150,7 +150,7 @@ def finished_run():
         network = build(config).eval()
         if hasattr(network, "similarity"):
             network.similarity.logit_scale.data.fill_(2.5)
-        with folder.claim(config) as attempt:
+        with folder.acquire(config) as attempt:
             attempt.write_rows([])
             save_file(network.state_dict(), attempt.folder / "weights.safetensors")
             (attempt.folder / "tokenizer.json").write_text(CaptionTokenizer.train(["a red heart"], 300).to_json())

@@ -184,7 +184,7 @@ def test_a_run_with_sincos_positions_becomes_a_native_model(finished_run, tiny, 
 
 def test_a_run_that_is_not_done_or_not_whole_is_refused(finished_run, tiny, edit_json, refusal, tmp_path):
     unfinished = RunFolder(tmp_path / "runs", signature(tiny))
-    with unfinished.claim(tiny):
+    with unfinished.acquire(tiny):
         pass
     assert "is not done" in refusal(read_weights, unfinished.path)
     folder, network = finished_run(tmp_path / "done", tiny)

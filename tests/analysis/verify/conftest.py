@@ -28,7 +28,7 @@ def finished(trained, tmp_path_factory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("verified"), signature(trained))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aimv2.execute.evaluate", lambda *data: {})  # probes take long, and verify reads none of it
-        assert execute(run.claim(trained), trained) is None
+        assert execute(run.acquire(trained), trained) is None
     return run
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aimv2.prefix import PrefixLaw
+from aimv2.prefix import PrefixDistribution
 from analysis.verify.prefix import chi_square, prefix_lengths
 
 LAWS = {
@@ -72,29 +72,31 @@ def test_the_counts_are_those_of_the_batches(variant):
 
 
 def test_a_draw_that_prefers_some_lengths_fails(small, monkeypatch):
-    draw = PrefixLaw.draw
-    monkeypatch.setattr(PrefixLaw, "draw", lambda law, **at: np.maximum(draw(law, **at) - (draw(law, **at) == 15), 1))
+    draw = PrefixDistribution.draw
+    monkeypatch.setattr(
+        PrefixDistribution, "draw", lambda law, **at: np.maximum(draw(law, **at) - (draw(law, **at) == 15), 1)
+    )
     line = prefix_lengths(small).line
     assert line.verdict == "FAIL"
     assert "p = " in line.found
 
 
 def test_a_draw_for_the_whole_batch_fails_a_law_for_images(small, monkeypatch):
-    draw = PrefixLaw.draw
-    monkeypatch.setattr(PrefixLaw, "draw", lambda law, **at: np.full_like(draw(law, **at), draw(law, **at)[0]))
+    draw = PrefixDistribution.draw
+    monkeypatch.setattr(PrefixDistribution, "draw", lambda law, **at: np.full_like(draw(law, **at), draw(law, **at)[0]))
     assert prefix_lengths(small).line.verdict == "FAIL"
 
 
 @pytest.mark.parametrize("length", [0, 16, 17])
 def test_one_length_that_cannot_be_fails(small, monkeypatch, length):
-    draw = PrefixLaw.draw
+    draw = PrefixDistribution.draw
 
     def with_one(law, *, step, **at):
         drawn = draw(law, step=step, **at)
         drawn[0] = length if step == 4 else drawn[0]
         return drawn
 
-    monkeypatch.setattr(PrefixLaw, "draw", with_one)
+    monkeypatch.setattr(PrefixDistribution, "draw", with_one)
     line = prefix_lengths(small).line
     assert line.verdict == "FAIL"
     assert "1 draws have a length of probability 0" in line.found
@@ -102,8 +104,8 @@ def test_one_length_that_cannot_be_fails(small, monkeypatch, length):
 
 def test_images_of_one_step_must_agree_when_the_law_is_per_batch(variant, monkeypatch):
     subject = variant(prefix={"per": "batch"})
-    draw = PrefixLaw.draw
-    monkeypatch.setattr(PrefixLaw, "draw", lambda law, **at: draw(replace(law, per="image"), **at))
+    draw = PrefixDistribution.draw
+    monkeypatch.setattr(PrefixDistribution, "draw", lambda law, **at: draw(replace(law, per="image"), **at))
     line = prefix_lengths(subject).line
     assert line.verdict == "FAIL"
     assert "images of one step differ" in line.found

@@ -52,7 +52,7 @@ def test_a_run_that_kills_its_worker_is_tried_twice(tiny, tmp_path, plan):
     run, task = RunFolder(tmp_path, cell.name), Task(cell.name, cell.config, tries=0)
     for _ in range(2):
         assert task.is_open(tmp_path)
-        with run.claim(cell.config):
+        with run.acquire(cell.config):
             assert task.is_open(tmp_path), "it is being done"
     assert not task.is_open(tmp_path)
     assert Task(cell.name, cell.config, tries=2).is_open(tmp_path), "another launch tries again"
@@ -112,7 +112,7 @@ def test_the_share_of_work_is_that_of_all_workers_time(plan, monkeypatch, ends, 
     def start_workers(config, tasks, runs_dir, on_rows, jobs, launch):
         jobs += [Job(clock, 1000.0 + end, report) for end, report in ends.items()]
         for task in tasks:
-            with RunFolder(runs_dir, task.name).claim(task.config) as attempt:
+            with RunFolder(runs_dir, task.name).acquire(task.config) as attempt:
                 attempt.publish({"x": Metric(1.0, "", "")}, train_flops=0, train_seconds=1.0)
 
     monkeypatch.setattr(drive, "time", clock)

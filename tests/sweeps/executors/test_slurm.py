@@ -12,10 +12,10 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from ablations.small_request import Request, read_request, write_request
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.request import Request, read_request, write_request
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import Jobs, active_launches, cancel, new_launch, write_jobs
@@ -283,7 +283,7 @@ def test_the_device_is_that_of_the_nodes():
 
 
 @pytest.fixture
-def request(tiny, tmp_path):
+def small_request(tiny, tmp_path):
     study = STUDIES["prefix_ratio"]
     cells = study.cells(tiny, arms=["uniform"], seeds=[0])
     runs_dir = tmp_path / "runs"
@@ -292,9 +292,9 @@ def request(tiny, tmp_path):
     return found, Plan(found.folder, cells, runs_dir)
 
 
-def on_slurm(request, plan):
+def on_slurm(small_request, plan):
     folder = new_launch(plan.runs_dir, plan.title, dict.fromkeys(plan.runs, 0))
-    cluster.save_request(folder / cluster.LAUNCHED, request)
+    cluster.save_request(folder / cluster.LAUNCHED, small_request)
     write_jobs(folder, Jobs({"7": len(plan.runs)}, "8", "here"))
     return folder
 
@@ -339,20 +339,20 @@ def test_workers_begin_at_equal_distances(tiny, submissions, launch_again):
     assert submissions[1][0] == "afterany:7"
 
 
-def test_an_array_is_no_longer_than_slurm_lets_it_be(request, submissions, launch_again, bin_dir):
+def test_an_array_is_no_longer_than_slurm_lets_it_be(small_request, submissions, launch_again, bin_dir):
     bin_dir("scontrol", "printf 'ClusterName = here\\nMaxArraySize = 3\\n'")
-    launch_again(request[0])
+    launch_again(small_request[0])
     assert len(starts(submissions[0])) == 2
 
 
-def test_runs_in_the_queue_are_left_to_the_launch_that_has_them(request, submissions, launch_again):
-    launch_again(request[0])
-    launch_again(request[0])
+def test_runs_in_the_queue_are_left_to_the_launch_that_has_them(small_request, submissions, launch_again):
+    launch_again(small_request[0])
+    launch_again(small_request[0])
     assert len(submissions) == 2, "an array and the job behind it, once"
 
 
-def test_a_launch_of_more_arms_has_workers_for_those_and_waits_for_all(request, tiny, submissions, launch_again):
-    found, plan = request
+def test_a_launch_of_more_arms_has_workers_for_those_and_waits_for_all(small_request, tiny, submissions, launch_again):
+    found, plan = small_request
     launch_again(found)
     wider = replace(found, cells=found.study.cells(tiny, arms=["uniform", "causal"], seeds=[0]))
     launch_again(wider)
@@ -364,37 +364,39 @@ def test_a_launch_of_more_arms_has_workers_for_those_and_waits_for_all(request, 
     assert sorted(submissions[4][0].split(":")) == ["7", "9", "afterany"]
 
 
-def test_runs_of_an_array_that_has_ended_are_submitted_again(request, submissions, launch_again, bin_dir):
+def test_runs_of_an_array_that_has_ended_are_submitted_again(small_request, submissions, launch_again, bin_dir):
     """SLURM forgets an array after some minutes, and then nothing can wait for it."""
-    launch_again(request[0])
+    launch_again(small_request[0])
     bin_dir("squeue", "echo '8|PENDING|Resources'")
-    launch_again(request[0])
-    assert len(starts(submissions[2])) == len(request[1].runs)
+    launch_again(small_request[0])
+    assert len(starts(submissions[2])) == len(small_request[1].runs)
     assert submissions[3][0] == "afterany:9"
 
 
-def test_what_was_cancelled_is_submitted_again(request, submissions, launch_again):
-    found, plan = request
+def test_what_was_cancelled_is_submitted_again(small_request, submissions, launch_again):
+    found, plan = small_request
     launch_again(found)
     cancel(active_launches(plan.runs_dir)[0], list(plan.runs))
     launch_again(found)
     assert len(starts(submissions[2])) == len(plan.runs)
 
 
-def test_a_run_that_failed_is_submitted_again_while_its_launch_is_in_the_queue(request, submissions, launch_again):
-    found, plan = request
+def test_a_run_that_failed_is_submitted_again_while_its_launch_is_in_the_queue(
+    small_request, submissions, launch_again
+):
+    found, plan = small_request
     launch_again(found)
     failed = list(plan.runs.values())[1]
-    with failed.claim(plan.cell_of[failed.name].config) as attempt:
+    with failed.acquire(plan.cell_of[failed.name].config) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
     launch_again(found)
     assert starts(submissions[2]) == [1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
-def test_an_element_asks_for_a_requeue_only_where_slurm_would_not(request, monkeypatch, number):
+def test_an_element_asks_for_a_requeue_only_where_slurm_would_not(small_request, monkeypatch, number):
     """What it raises at the end is for submitit, which requeues on SIGUSR2."""
-    found, plan = request
+    found, plan = small_request
     heard = []
     before = signal.signal(signal.SIGUSR2, lambda *_: heard.append(True))
     monkeypatch.setattr(cluster, "work", lambda *_, **__: WorkerReport(signal=number))
@@ -405,8 +407,8 @@ def test_an_element_asks_for_a_requeue_only_where_slurm_would_not(request, monke
     assert heard == [True] * (number == signal.SIGUSR2)
 
 
-def test_an_element_does_its_own_run_first_and_the_job_behind_writes_the_report(request, tmp_path):
-    found, plan = request
+def test_an_element_does_its_own_run_first_and_the_job_behind_writes_the_report(small_request, tmp_path):
+    found, plan = small_request
     folder = on_slurm(found, plan)
     names = list(plan.runs)
     report = Element(folder, 1)()
@@ -417,8 +419,8 @@ def test_an_element_does_its_own_run_first_and_the_job_behind_writes_the_report(
     assert Element(folder, 0)().done == [], "requeued after all was over"
 
 
-def test_what_workers_left_is_submitted_again_unless_they_never_tried(request, tmp_path, monkeypatch):
-    found, plan = request
+def test_what_workers_left_is_submitted_again_unless_they_never_tried(small_request, tmp_path, monkeypatch):
+    found, plan = small_request
     folder = on_slurm(found, plan)
     submitted = []
 
@@ -428,7 +430,7 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(request, t
 
     monkeypatch.setattr(cluster, "submit", submit)
     first = next(iter(plan.runs.values()))
-    with first.claim(plan.cell_of[first.name].config):
+    with first.acquire(plan.cell_of[first.name].config):
         pass  # a worker died over it
     Settling(folder, CONFIG, tmp_path / "reports", 0)()
     assert submitted == [list(plan.runs)]
@@ -439,10 +441,10 @@ def test_what_workers_left_is_submitted_again_unless_they_never_tried(request, t
     assert read_request(plan.runs_dir, found.folder, STUDIES) == found
 
 
-def test_the_report_waits_for_runs_that_others_hold(request, submissions, tmp_path):
-    found, plan = request
+def test_the_report_waits_for_runs_that_others_hold(small_request, submissions, tmp_path):
+    found, plan = small_request
     folder, first = on_slurm(found, plan), next(iter(plan.runs.values()))
-    attempt = first.claim(plan.cell_of[first.name].config)
+    attempt = first.acquire(plan.cell_of[first.name].config)
     waiting = threading.Thread(target=Settling(folder, CONFIG, tmp_path / "reports", 0))
     waiting.start()
     time.sleep(0.5)
@@ -454,16 +456,16 @@ def test_the_report_waits_for_runs_that_others_hold(request, submissions, tmp_pa
     assert len(submissions) == 2, "the other run had no worker"
 
 
-def test_who_waits_for_others_asks_for_a_requeue_before_its_time_is_up(request, submissions, tmp_path):
+def test_who_waits_for_others_asks_for_a_requeue_before_its_time_is_up(small_request, submissions, tmp_path):
     class ToldError(Exception):
         pass
 
     def told(number, frame):
         raise ToldError
 
-    found, plan = request
+    found, plan = small_request
     first = next(iter(plan.runs.values()))
-    first.claim(plan.cell_of[first.name].config)
+    first.acquire(plan.cell_of[first.name].config)
     before = signal.signal(signal.SIGUSR2, told)
     try:
         with pytest.raises(ToldError):
@@ -472,10 +474,10 @@ def test_who_waits_for_others_asks_for_a_requeue_before_its_time_is_up(request, 
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_what_cannot_be_submitted_again_is_in_the_report(request, submissions, tmp_path, monkeypatch, capsys):
-    found, plan = request
+def test_what_cannot_be_submitted_again_is_in_the_report(small_request, submissions, tmp_path, monkeypatch, capsys):
+    found, plan = small_request
     folder, first = on_slurm(found, plan), next(iter(plan.runs.values()))
-    with first.claim(plan.cell_of[first.name].config):
+    with first.acquire(plan.cell_of[first.name].config):
         pass
     monkeypatch.setattr(slurm, "submit", Mock(side_effect=UsageError("SLURM's sbatch says: Access denied")))
     Settling(folder, CONFIG, tmp_path / "reports", 0)()
@@ -484,10 +486,10 @@ def test_what_cannot_be_submitted_again_is_in_the_report(request, submissions, t
     assert not folder.exists()
 
 
-def test_what_was_cancelled_is_not_submitted_again_by_the_job_behind(request, submissions, tmp_path):
-    found, plan = request
+def test_what_was_cancelled_is_not_submitted_again_by_the_job_behind(small_request, submissions, tmp_path):
+    found, plan = small_request
     folder, first = on_slurm(found, plan), next(iter(plan.runs.values()))
-    with first.claim(plan.cell_of[first.name].config):
+    with first.acquire(plan.cell_of[first.name].config):
         pass
     cancel(active_launches(plan.runs_dir)[0], list(plan.runs))
     Settling(folder, CONFIG, tmp_path / "reports", 0)()
@@ -503,8 +505,8 @@ def test_what_was_cancelled_is_not_submitted_again_by_the_job_behind(request, su
         (["8|PENDING|JobHeldUser"], ["8"], True),
     ],
 )
-def test_a_cancelled_launch_leaves_the_queue(request, bin_dir, tmp_path, queue, taken_out, is_ended):
-    folder = on_slurm(*request)
+def test_a_cancelled_launch_leaves_the_queue(small_request, bin_dir, tmp_path, queue, taken_out, is_ended):
+    folder = on_slurm(*small_request)
     bin_dir("squeue", f"printf '%s\\n' {' '.join(map(repr, queue))}")
     bin_dir("scancel", f"echo $* >> {tmp_path}/taken-out")
     assert cluster.withdraw(active_launches(folder.parents[1])[0]) == ""
@@ -512,8 +514,8 @@ def test_a_cancelled_launch_leaves_the_queue(request, bin_dir, tmp_path, queue, 
     assert folder.exists() != is_ended
 
 
-def test_what_stays_in_the_queue_is_said(request, bin_dir):
-    folder = on_slurm(*request)
+def test_what_stays_in_the_queue_is_said(small_request, bin_dir):
+    folder = on_slurm(*small_request)
     (active,) = active_launches(folder.parents[1])
     bin_dir("squeue", "exit 1")
     assert cluster.withdraw(active) == "4 workers as array 7: SLURM does not answer; cancel again when it does"
@@ -524,8 +526,8 @@ def test_what_stays_in_the_queue_is_said(request, bin_dir):
 
 
 @pytest.mark.parametrize(("cluster_name", "is_ended"), [("here", True), ("elsewhere", False)])
-def test_a_launch_whose_jobs_somebody_withdrew_is_ended_where_they_were(request, bin_dir, cluster_name, is_ended):
-    found, plan = request
+def test_a_launch_whose_jobs_somebody_withdrew_is_ended_where_they_were(small_request, bin_dir, cluster_name, is_ended):
+    found, plan = small_request
     folder = on_slurm(found, plan)
     bin_dir("scontrol", f"echo 'ClusterName = {cluster_name}'")
     bin_dir("squeue", "echo '8|PENDING|Dependency'")
@@ -536,9 +538,9 @@ def test_a_launch_whose_jobs_somebody_withdrew_is_ended_where_they_were(request,
     assert folder.exists() != is_ended
 
 
-def test_accounting_is_never_asked(request, bin_dir, tmp_path):
+def test_accounting_is_never_asked(small_request, bin_dir, tmp_path):
     """Clusters without it answer that it is disabled."""
-    found, plan = request
+    found, plan = small_request
     asked = tmp_path / "asked"
     bin_dir("sacct", f"touch {asked}; echo 'Slurm accounting storage is disabled' >&2; exit 1")
     bin_dir("sbatch", "[ $1 = --test-only ] || echo 'Submitted batch job 7'")
@@ -554,9 +556,9 @@ def test_accounting_is_never_asked(request, bin_dir, tmp_path):
     assert not asked.exists()
 
 
-def test_where_the_job_behind_is_refused_the_array_is_withdrawn(request, bin_dir, tmp_path):
+def test_where_the_job_behind_is_refused_the_array_is_withdrawn(small_request, bin_dir, tmp_path):
     """Else its workers would run, and nobody would see to what they leave."""
-    found, plan = request
+    found, plan = small_request
     count, withdrawn = tmp_path / "count", tmp_path / "withdrawn"
     bin_dir(
         "sbatch",

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from ablations.prefix_request import Request
+from ablations.request import Request
 
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.evaluation.metrics import Metric
@@ -39,7 +39,7 @@ def attempts(prefix_request, tmp_path):
 
     def claim(arm, seed):
         cell = cells[arm, seed]
-        return RunFolder(tmp_path, cell.name).claim(cell.config)
+        return RunFolder(tmp_path, cell.name).acquire(cell.config)
 
     for seed, losses in ((0, [5, 4, 3.0]), (1, [5, 4, 3.5])):
         with claim("uniform", seed) as attempt:
