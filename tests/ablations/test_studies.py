@@ -28,7 +28,7 @@ from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.runs.record import RunFolder
 from aimv2.training.loop import train
-from tests.aimv2.training.test_loop import Rows
+from tests.helpers.training import Rows
 
 CONDITIONS = [(study, arm) for study in STUDIES.values() for arm in study.conditions]
 conditions = pytest.mark.parametrize(

@@ -6,14 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.config.resolve import resolve, with_attention
-from aimv2.config.run_config import from_dict, to_dict
+from aimv2.config.resolve import resolve
 from aimv2.data.batches import TrainBatches
 from aimv2.errors import UsageError
 from aimv2.model.network import build
 from aimv2.objectives import REGISTRY, objective
 from aimv2.training.loop import train
-from tests.aimv2.training.test_loop import Rows
+from tests.helpers.training import Rows, changed
 
 VARIANTS = [
     *({"objective.name": name} for name in REGISTRY),
@@ -57,19 +56,6 @@ VARIANTS = [
     {"data.captions": "shuffled"},
     {"objective.name": "clip", "data.captions": "shuffled", "data.weights": [1, 1]},
 ]
-
-
-def changed(config, changes):
-    values = to_dict(config)
-    for key, value in changes.items():
-        *groups, name = key.split(".")
-        owner = values
-        for group in groups:
-            owner = owner[group]
-        owner[name] = value
-    if "model.encoder.attention" not in changes:
-        values["model"]["encoder"]["attention"] = "auto"
-    return with_attention(from_dict(values))
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.runs.lease import Lease, claim, latest_attempt
+from aimv2.runs.lease import Lease, acquire, latest_attempt
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows
 from sweeps.active_launches import active_launches
@@ -82,7 +82,7 @@ def worker_of(run: Path) -> Worker | None:
 
 def claimed_beside(worker: Worker) -> Lease | None:
     """What a second process gets that would do the worker's run."""
-    return claim(worker.attempt.parent.parent)
+    return acquire(worker.attempt.parent.parent)
 
 
 @pytest.fixture(scope="module")

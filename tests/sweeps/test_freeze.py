@@ -14,7 +14,7 @@ from aimv2.runs.files import read_json
 from aimv2.runs.provenance import digest_of
 from sweeps import freeze as freezing
 from sweeps.freeze import PACKAGES, freeze
-from tests.sweeps.test_launch import SMALL
+from tests.helpers.sweeps import SMALL
 
 
 @pytest.fixture

@@ -13,18 +13,9 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from sweeps import launch
+from tests.helpers.sweeps import SMALL
 
 LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
-SMALL = (
-    "budget.samples=128",
-    "data.sources=[fontawesome,openmoji]",
-    "evaluation.num_pairs=32",
-    "evaluation.curve_pairs=16",
-    "evaluation.curve_points=2",
-    "evaluation.probe.epochs=1",
-    "evaluation.num_examples=2",
-    "sweep.controls=[]",
-)
 SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_metric:caption_loss}"
 
 

@@ -20,7 +20,7 @@ from aimv2.training.optimizer import build_optimizer
 from sweeps import launch, manage
 from sweeps.active_launches import at_work, cancelled
 from sweeps.prune import prune
-from tests.sweeps.test_launch import SMALL
+from tests.helpers.sweeps import SMALL
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def request(folder, cache_dir):
+def finished(folder, cache_dir):
     """A sweep of two arms and two seeds, and their untrained encoders, done in this process."""
     asked = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *SMALL, "sweep.seeds=1"]
     asked = [one for one in asked if not one.startswith("budget.")] + ["budget.samples=64", "sweep.arms=[uniform]"]
@@ -46,7 +46,7 @@ def typed(capsys, *arguments):
 
 
 @pytest.mark.slow
-def test_status_logs_replay_extend_and_retry_of_a_sweep(request, folder, capsys):
+def test_status_logs_replay_extend_and_retry_of_a_sweep(finished, folder, capsys):
     """One sweep, looked at from all sides: making one takes the time."""
     status, shown = typed(capsys, "status")
     assert status == 0
@@ -55,15 +55,15 @@ def test_status_logs_replay_extend_and_retry_of_a_sweep(request, folder, capsys)
 
     assert manage.main(["status", "prefix_ratio", "--json"]) == 0
     (sweep,) = json.loads(capsys.readouterr().out)
-    assert {run["run"] for run in sweep["runs"]} == set(request)
+    assert {run["run"] for run in sweep["runs"]} == set(finished)
     assert {run["state"] for run in sweep["runs"]} == {"done"}
 
-    status, shown = typed(capsys, "logs", request[0])
+    status, shown = typed(capsys, "logs", finished[0])
     assert status == 0
     assert "attempt 0001:" in shown
     assert "finished" in shown
 
-    status, shown = typed(capsys, "replay", request[0][:8])
+    status, shown = typed(capsys, "replay", finished[0][:8])
     assert status == 0
     assert shown.endswith("equal to the last bit")
 

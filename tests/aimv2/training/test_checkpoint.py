@@ -28,8 +28,8 @@ from aimv2.runs.rows import read_rows
 from aimv2.training import checkpoint
 from aimv2.training.loop import train
 from aimv2.training.optimizer import build_optimizer
-from tests.aimv2.test_variants import changed
-from tests.aimv2.training.test_loop import run as untouched
+from tests.helpers.training import changed
+from tests.helpers.training import run as untouched
 
 NUM_STEPS = 6
 OBJECTIVES = ("aimv2", "siglip", "clip", "cappa")

@@ -39,9 +39,8 @@ from aimv2.runs.rows import read_rows
 from aimv2.training import distributed
 from aimv2.training.distributed import dismiss, leading, place
 from aimv2.training.loop import train
-from tests.aimv2.test_variants import changed
-from tests.aimv2.training.test_loop import Rows
-from tests.aimv2.training.test_loop import run as on_one
+from tests.helpers.training import Rows, changed
+from tests.helpers.training import run as on_one
 
 NUM_STEPS = 6
 VARIANTS = [

@@ -19,35 +19,12 @@ from aimv2.data.pairs import prepare
 from aimv2.errors import RunFailedError
 from aimv2.model.network import build
 from aimv2.objectives import objective
-from aimv2.training.loop import gradient_balance, train
+from aimv2.training.loop import gradient_balance
+from tests.helpers.training import Rows, run
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "demo_losses.json"
 GOLDEN_STEPS = 12
 LOSSES = ("pixel_loss", "text_loss", "gradient_norm")
-
-
-class Rows:
-    """Stands where an attempt's record would: keeps the rows, with a clock that moves at every look."""
-
-    def __init__(self):
-        self.rows = []
-        self._seconds = 0.0
-
-    @property
-    def seconds(self):
-        self._seconds += 1.0
-        return self._seconds
-
-    def write_rows(self, rows):
-        self.rows += rows
-
-
-def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None):
-    train_pairs, _, tokenizer = pairs
-    model, record = build(config), record or Rows()
-    batches = TrainBatches(config, train_pairs, tokenizer)
-    flops = train(config, model, batches, attempt=record, held_out=held_out, on_rows=lambda rows: None)
-    return model, record.rows, flops
 
 
 def golden_rows(cache_dir):

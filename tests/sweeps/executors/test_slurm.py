@@ -12,10 +12,10 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from ablations.small_request import Request, read_request, write_request
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
+from ablations.request import Request, read_request, write_request
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import Jobs, active_launches, cancel, new_launch, write_jobs

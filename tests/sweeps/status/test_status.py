@@ -5,8 +5,8 @@ import time
 from dataclasses import replace
 
 import pytest
-from ablations.request import Request
 
+from ablations.request import Request
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
