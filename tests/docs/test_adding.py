@@ -1,0 +1,90 @@
+"""docs/adding.md, followed step by step on a copy of the source."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.pages import ROOT, blocks, cheap, commands
+
+PAGE = ROOT / "docs" / "adding.md"
+PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
+NEW_FILE = re.compile(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the source with every file and every change of the page."""
+    copy = tmp_path_factory.mktemp("adding")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    files = NEW_FILE.findall(PAGE.read_text())
+    assert files
+    for path, text in files:
+        (copy / path).write_text(text)
+    for change in blocks(PAGE, "diff"):
+        applied = subprocess.run(["git", "apply", "-C1"], cwd=copy, input=change, capture_output=True, text=True)
+        assert applied.returncode == 0, f"{applied.stderr}\n{change}"
+    return copy
+
+
+@pytest.fixture
+def entered(source, cache_dir):
+    """A function that runs a command of the page on that copy, cheaply, and returns its output."""
+
+    def run(words):
+        program, *arguments = cheap(words)
+        assert program == "python"
+        if "dry_run=true" in arguments:
+            arguments.append(f"data.cache_dir={cache_dir}")
+        variables = os.environ | {
+            "PYTHONPATH": str(source),
+            "PATH": str(Path(sys.executable).parent),  # without sbatch
+            "COLUMNS": "200",
+        }
+        done = subprocess.run([sys.executable, *arguments], cwd=source, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def only(*parts):
+    """The one command of the page in which these parts occur."""
+    (words,) = [words for words in commands(PAGE) if all(part in shlex.join(words) for part in parts)]
+    return words
+
+
+@pytest.mark.parametrize("key", ["sweep=loss_weight", "prefix.law=log_uniform", "data.sources"])
+def test_command_works_on_the_changed_source(entered, key):
+    assert "training FLOPs" in entered(only(key))
+
+
+def test_new_study_is_planned_as_it_is_written(entered):
+    plan = entered(only("sweep=flip", "sweep.seeds=1"))
+    assert "augment.flip_probability=0" in plan
+    for text in ("half", "never", "640"):
+        assert text in plan
+
+
+def test_new_prefix_lengths_have_probabilities(entered):
+    printed = entered(only("pmf(16)"))
+    probabilities = [float(value) for value in re.findall(r"\d\.\d*", printed)]
+    total = sum(1 / length for length in range(1, 16))
+    assert probabilities == pytest.approx([*(1 / length / total for length in range(1, 16)), 0], abs=6e-4)
+
+
+def test_new_source_has_thousands_of_named_pictures(entered):
+    count, name = entered(only("SOURCES")).split(maxsplit=1)
+    assert int(count) > 3000
+    assert "letter" in name
+
+
+def test_every_command_of_the_page_is_tested():
+    tested = ("sweep=loss_weight", "sweep=flip", "pmf(16)", "prefix.law=log_uniform", "SOURCES", "data.sources")
+    assert all(any(part in shlex.join(words) for part in tested) for words in commands(PAGE))

@@ -1,0 +1,72 @@
+"""The commands of README and of every page, in this process: each parses and plans, or shows its help.
+
+Commands of docs/adding.md work on a copy of the source, in test_adding.py. The others become cheap ones as
+``tests.helpers.pages.cheap`` says, and:
+
+- ``make TARGET`` names a target of the Makefile, and pytest existing tests;
+- ``manage.py`` looks into an empty folder, where it may find no sweep or run of that name;
+- a search, a report, verify, weights and bench show their help, which names every key that is typed.
+"""
+
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+
+from aimv2.config.paths import value_at
+from aimv2.config.scales import demo
+from sweeps.pricing.price import read_limits
+from tests.helpers.pages import PAGES, ROOT, cheap, commands
+
+COMMANDS = [words for page in PAGES if page.name != "adding.md" for words in commands(page)]
+CHEAP = {shlex.join(cheap(words)): cheap(words) for words in COMMANDS}
+LIMITS = {word for words in COMMANDS for word in words if word.startswith("limit=")}
+
+
+@pytest.fixture
+def entered(tmp_path, monkeypatch, capsys):
+    """A function that runs a command in this process, in an empty folder, and returns its exit status and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(words):
+        _, program, *arguments = words
+        is_module = program == "-m"
+        monkeypatch.setattr(sys, "argv", arguments if is_module else [program, *arguments])
+        start, what = (runpy.run_module, arguments[0]) if is_module else (runpy.run_path, str(ROOT / program))
+        with pytest.raises(SystemExit) as ended:
+            start(what, run_name="__main__")
+        return ended.value.code or 0, "".join(capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize("words", CHEAP.values(), ids=CHEAP)
+def test_command_parses_and_plans(words, entered, tmp_path, cache_dir):
+    if words[0] == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        assert all(re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE) for name in targets)
+    elif "pytest" in words:
+        assert all((ROOT / word).exists() for word in words if word.startswith("tests"))
+    elif "sweeps/manage.py" in words:
+        status, output = entered([*words, f"runs_dir={tmp_path}"])
+        assert status == 0 or str(tmp_path) in output, output
+    elif "dry_run=true" in words:
+        status, output = entered([*words, f"data.cache_dir={cache_dir}"])
+        assert (status, "training FLOPs" in output) == (0, True), output
+    elif "cost" in words:
+        status, output = entered(words)
+        assert (status, "training FLOPs" in output) == (0, True), output
+    else:
+        status, shown = entered([*words, "--help"])
+        assert status == 0, shown
+        for key in [word.partition("=")[0] for word in words if "=" in word]:
+            assert re.search(rf"(^|\W){re.escape(key)}=", shown) or value_at(demo(), key) is not None
+
+
+@pytest.mark.parametrize("limit", sorted(LIMITS))
+def test_limit_is_read(limit):
+    assert read_limits(limit.removeprefix("limit="))

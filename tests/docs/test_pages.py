@@ -1,0 +1,88 @@
+"""What pages refer to exists: links, keys, studies and scales; and they stay short."""
+
+import re
+
+import pytest
+import yaml
+
+from ablations.catalogue import STUDIES
+from aimv2.config.paths import value_at
+from aimv2.config.scales import SCALES, demo
+from aimv2.objectives import REGISTRY
+from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, lines
+
+ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+MAX_README_WORDS = 900
+GUIDES = [page for page in PAGES if page.parent.name == "docs" and page.name != "glossary.md"]
+
+
+def anchors(page):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def first_column(page, heading):
+    """The names in the first column of the tables below a heading, with `.name` completed by the name before it."""
+    section = page.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    names = []
+    for row in re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE):
+        for name in re.findall(r"`([^`]+)`", row):
+            names.append(names[-1].rpartition(".")[0] + name if name.startswith(".") else name)
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_exist(page):
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_readme_is_short():
+    assert len(README.read_text().split()) <= MAX_README_WORDS
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_page_starts_with_a_command(page):
+    before_first_section = page.read_text().split("\n## ")[0]
+    language, block = FENCE.search(before_first_section).groups()
+    assert language == ""
+    assert block.split()[0] in PROGRAMS
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "adding.md"], ids=lambda page: page.name)
+def test_blocks_without_a_language_hold_commands_only(page):
+    assert {words[0] for words in lines(page)} <= set(PROGRAMS)
+
+
+def test_readme_lists_every_study_once():
+    assert sorted(first_column(README, "Studies")) == sorted(STUDIES)
+
+
+def test_every_page_is_listed_in_readme():
+    listed = {link.partition("#")[0] for link in LINK.findall(README.read_text())}
+    assert {str(page.relative_to(ROOT)) for page in PAGES if page != README} <= listed
+
+
+def test_one_run_lists_every_scale_and_objective():
+    assert sorted(first_column(ONE_RUN, "Scales")) == sorted(SCALES)
+    assert set(REGISTRY) <= set(re.findall(r"`(\w+)`", ONE_RUN.read_text()))
+
+
+def test_keys_of_the_one_run_page_exist():
+    keys = first_column(ONE_RUN, "Keys")
+    assert len(keys) > 30
+    for key in keys:
+        value_at(demo(), key)
+
+
+def test_keys_of_the_cluster_page_exist():
+    known = yaml.safe_load((ROOT / "sweeps" / "conf" / "executor" / "slurm.yaml").read_text())
+    keys = first_column(CLUSTER, "Keys")
+    assert len(keys) > 10
+    assert {key.removeprefix("executor.") for key in keys} <= set(known)

@@ -1,0 +1,43 @@
+"""Pages of the documentation: their fenced blocks, and the commands in them."""
+
+import re
+import shlex
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+PROGRAMS = ("python", ".venv/bin/python", "torchrun", "make")
+
+
+def blocks(page: Path, language: str = "") -> list[str]:
+    """Return the fenced blocks of a language; those without one hold commands."""
+    return [text for found, text in FENCE.findall(page.read_text()) if found == language]
+
+
+def lines(page: Path) -> list[list[str]]:
+    """Return the words of each line in the blocks of commands, without comments."""
+    text = "\n".join(blocks(page)).replace("\\\n", " ")
+    return [words for words in (shlex.split(line, comments=True) for line in text.splitlines()) if words]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of each command of a page that runs this project."""
+    return [words for words in lines(page) if words[0] in PROGRAMS]
+
+
+def cheap(words: list[str]) -> list[str]:
+    """Return the words of a command that makes the same checks and plans in a second.
+
+    A launch becomes a dry run for a cluster, which measures no speed. A training becomes its cost, which checks the
+    same values. All other arguments stay, but for limits, which depend on the machine.
+    """
+    if "train" in words:
+        start = words.index("train")
+        overrides = [word for word in words[start + 1 :] if not word.startswith("runs_dir=")]
+        return ["python", *words[words.index("-m") : start], "cost", *overrides]
+    if "sweeps/launch.py" in words and "--help" not in words:
+        kept = [word for word in words if not word.startswith(("limit=", "dry_run=", "executor="))]
+        return [*kept, "dry_run=true", "executor=slurm"]
+    return words
