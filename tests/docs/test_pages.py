@@ -33,7 +33,7 @@ def first_column(page, heading):
     return names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_exist(page):
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     for link in links:
@@ -47,7 +47,7 @@ def test_readme_is_short():
     assert len(README.read_text().split()) <= MAX_README_WORDS
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page_starts_with_a_command(page):
     before_first_section = page.read_text().split("\n## ")[0]
     language, block = FENCE.search(before_first_section).groups()
@@ -55,7 +55,7 @@ def test_page_starts_with_a_command(page):
     assert block.split()[0] in PROGRAMS
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "docs" / "adding.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "adding.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_without_a_language_hold_commands_only(page):
     assert {words[0] for words in lines(page)} <= set(PROGRAMS)
 
