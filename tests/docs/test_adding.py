@@ -27,7 +27,7 @@ def source(tmp_path_factory):
     assert files
     for path, text in files:
         (copy / path).write_text(text)
-    for change in blocks(PAGE, "diff"):
+    for change in blocks(PAGE, ["diff"]):
         applied = subprocess.run(["git", "apply", "-C1"], cwd=copy, input=change, capture_output=True, text=True)
         assert applied.returncode == 0, f"{applied.stderr}\n{change}"
     return copy

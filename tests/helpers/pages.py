@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -12,23 +13,24 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+SHELL = ("", "bash", "sh")  # a block without a language holds commands
 PROGRAMS = ("python", ".venv/bin/python", "torchrun", "make")
 
 
-def blocks(page: Path, language: str = "") -> list[str]:
-    """Return the fenced blocks of a language; those without one hold commands."""
-    return [text for found, text in FENCE.findall(page.read_text()) if found == language]
+def blocks(page: Path, languages: Sequence[str]) -> list[str]:
+    """Return the fenced blocks in these languages."""
+    return [text for language, text in FENCE.findall(page.read_text()) if language in languages]
 
 
-def lines(page: Path) -> list[list[str]]:
-    """Return the words of each line in the blocks of commands, without comments."""
-    text = "\n".join(blocks(page)).replace("\\\n", " ")
-    return [words for words in (shlex.split(line, comments=True) for line in text.splitlines()) if words]
+def lines(page: Path) -> list[str]:
+    """Return the lines of a page's blocks of commands, each with its continuations."""
+    text = "\n".join(blocks(page, SHELL)).replace("\\\n", " ")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Return the words of each command of a page that runs this project."""
-    return [words for words in lines(page) if words[0] in PROGRAMS]
+    """Return the words of each command of a page that runs this project, without comments."""
+    return [shlex.split(line, comments=True) for line in lines(page) if line.split()[0] in PROGRAMS]
 
 
 def cheap(words: list[str]) -> list[str]:
