@@ -1,4 +1,4 @@
-"""A run small enough for tests, on real pairs that are drawn once per test session."""
+"""A run small enough for tests, on real pairs that are rendered once per test session."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from aimv2.config.run_config import (
     BudgetConfig,
@@ -23,6 +24,11 @@ from aimv2.data.batches import Batch
 from aimv2.data.pairs import load_pairs, load_tokenizer, split
 
 END_ID = 1  # end-of-text and padding
+
+# No test depends on the machine's speed. In CI, examples are the same every time.
+settings.register_profile("everyday", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("everyday"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "everyday")
 
 torch.set_num_threads(1)  # per-step losses are pinned, and threads change the order of sums
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` would have all of us deaf to Ctrl-C
