@@ -1,11 +1,11 @@
 # `make demo` and `make test` need a fresh clone and Python 3.11 to 3.13, nothing else.
-# They install the versions in constraints.txt; with LATEST=1 the newest that pyproject.toml allows, in an environment of their own.
+# They install the versions in constraints.txt. With LATEST=1 they install the newest that pyproject.toml allows, in .venv-latest.
 
 PYTHON ?= python3
 VENV := $(if $(LATEST),.venv-latest,.venv)
 BIN := $(VENV)/bin
 VERSIONS := $(if $(LATEST),--upgrade --upgrade-strategy eager,--constraint constraints.txt)
-PYTEST := $(BIN)/python -m pytest -n auto --durations 15 --durations-min 1
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-slurm check lock clean always
@@ -58,7 +58,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 define install
-$(BIN)/python -m pip install --quiet $(VERSIONS) --editable '$(1)' || { status=$$?; $(if $(LATEST),,echo 1>&2 \
-  "The versions in constraints.txt could not be installed; the reason is above. If one does not exist for this Python or platform," \
-  "install the newest versions that pyproject.toml allows: make $(MAKECMDGOALS) LATEST=1";) exit $$status; }
+@echo "$(BIN)/python -m pip install $(VERSIONS) --editable '$(1)'"
+@$(BIN)/python -m pip install --quiet $(VERSIONS) --editable '$(1)' || { status=$$?; $(if $(LATEST),,echo 1>&2 \
+  "The versions in constraints.txt could not be installed; see the reason above. If a version does not exist for this Python" \
+  "or platform, install the newest versions that pyproject.toml allows: make $(MAKECMDGOALS) LATEST=1";) exit $$status; }
 endef
