@@ -31,7 +31,7 @@ settings.register_profile("ci", settings.get_profile("everyday"), derandomize=Tr
 settings.load_profile("ci" if os.environ.get("CI") else "everyday")
 
 torch.set_num_threads(1)  # per-step losses are pinned, and the number of threads changes the order of sums
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs, `make test &`, with SIGINT ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` starts with SIGINT ignored
 
 
 @pytest.fixture(scope="session")
