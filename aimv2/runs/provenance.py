@@ -4,9 +4,7 @@ import hashlib
 import json
 import subprocess
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 FROZEN = "frozen.json"  # beside the packages of a frozen copy (sweeps/freeze.py): the commit that they were copied at
@@ -49,30 +47,3 @@ def git_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return described.stdout.strip()
-
-
-LOCK = "constraints.txt"  # beside the packages, in a checkout and in a code snapshot
-
-
-@lru_cache
-def lock(path: Path = PACKAGE.parent / LOCK) -> dict[str, Any] | None:
-    """Return the lock's digest and how the installed versions differ from it, or None without a lock.
-
-    Returns:
-        ``digest``, 12 hex digits; ``matches``; and ``differences``, the installed version of each package that is not
-        at its locked version. Locked packages that are not installed and local labels such as ``+cpu`` are ignored.
-    """
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    locked = dict(line.split("==") for line in content.decode().splitlines() if not line.startswith("#"))
-    differences = {name: version for name in locked if (version := _installed(name)) not in (None, locked[name])}
-    return {"digest": hashlib.sha256(content).hexdigest()[:12], "matches": not differences, "differences": differences}
-
-
-def _installed(name: str) -> str | None:
-    """Return the installed version of a package without its local label, or None if it is not installed."""
-    try:
-        return metadata.version(name).partition("+")[0]
-    except metadata.PackageNotFoundError:
-        return None

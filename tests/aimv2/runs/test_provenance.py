@@ -1,10 +1,9 @@
 import json
-from importlib import metadata
 
 import pytest
 
 from aimv2.runs import provenance as code
-from aimv2.runs.provenance import digest, digest_of, git_commit, lock
+from aimv2.runs.provenance import digest, digest_of, git_commit
 
 
 @pytest.fixture
@@ -54,23 +53,3 @@ def test_a_frozen_copy_names_the_commit_that_it_was_made_at(folder, monkeypatch)
         assert git_commit() == "0123456789ab+changes"
     finally:
         git_commit.cache_clear()
-
-
-def test_lock_reports_installed_versions_that_differ(tmp_path):
-    installed = {name: metadata.version(name).partition("+")[0] for name in ("torch", "numpy", "scikit-learn")}
-    same, other = tmp_path / "same.txt", tmp_path / "other.txt"
-    same.write_text("# a comment\n" + "".join(f"{name}=={version}\n" for name, version in installed.items()))
-    other.write_text("numpy==1.0\nscikit_learn==0.1\nnot-installed==1.0\n")
-    assert lock(same)["matches"]
-    assert lock(same)["differences"] == {}
-    assert not lock(other)["matches"]
-    assert lock(other)["differences"] == {"numpy": installed["numpy"], "scikit_learn": installed["scikit-learn"]}
-    assert lock(same)["digest"] != lock(other)["digest"]
-
-
-def test_lock_of_the_checkout_is_found():
-    assert lock()["digest"]
-
-
-def test_lock_is_none_for_an_installed_package_without_one(tmp_path):
-    assert lock(tmp_path / "constraints.txt") is None
