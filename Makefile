@@ -1,40 +1,65 @@
 # `make demo` and `make test` need a fresh clone and Python 3.11 to 3.13, nothing else.
+# They install the versions in constraints.txt. With LATEST=1 they install the newest that pyproject.toml allows, in .venv-latest.
 
 PYTHON ?= python3
-VENV := .venv
+VENV := $(if $(LATEST),.venv-latest,.venv)
 BIN := $(VENV)/bin
+VERSIONS := $(if $(LATEST),--upgrade --upgrade-strategy eager,--constraint constraints.txt)
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slurm check clean
+.PHONY: help demo test test-all test-slurm check lock clean always
 
-help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.installed ## run the prefix_ratio sweep on real pairs and write reports/prefix_ratio/
 	$(BIN)/python sweeps/launch.py sweep=prefix_ratio
 
-test: $(VENV)/.installed-dev ## run the whole test suite
-	$(BIN)/python -m pytest -n auto
+test: $(VENV)/.installed-dev ## run the everyday tests
+	$(PYTEST)
 
-test-slurm: $(VENV)/.installed-dev ## run sweeps on a real SLURM on this host (root, and its packages: tests/slurm/one_host.sh)
+test-all: $(VENV)/.installed-dev ## run all tests but those on SLURM, and measure coverage
+	$(PYTEST) -m 'not slurm' --cov
+
+test-slurm: $(VENV)/.installed-dev ## run sweeps on a real SLURM on this host (as root; packages: tests/slurm/one_host.sh)
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
-check: $(VENV)/.installed-dev ## lint, formatting, types, one-way imports
+check: $(VENV)/.installed-dev ## check lint, formatting, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean: ## delete environment, caches and runs; reports stay
-	rm -rf $(VENV) cache runs build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
+lock: ## write the newest versions that pyproject.toml allows to constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
+	  f"The lock is made with Python 3.11, because a version for 3.11 also exists for 3.12 and 3.13. $(PYTHON) is {v[0]}.{v[1]}. \
+	Try: make lock PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/python -m pip install --quiet '.[dev]'
+	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude aimv2-ablations > .venv-lock/versions
+	{ echo '# Written by `make lock` with Python 3.11. Used by `make demo` and `make test`, unless LATEST=1.'; \
+	  sed 's/+.*//' .venv-lock/versions; } > constraints.txt
+	rm -rf .venv-lock
 
-$(VENV)/.installed: pyproject.toml
+clean: ## delete environments, caches and runs; reports stay
+	rm -rf .venv .venv-latest .venv-lock cache runs build *.egg-info .coverage .pytest_cache .hypothesis .ruff_cache .mypy_cache \
+	  .import_linter_cache
+
+$(VENV)/.installed: pyproject.toml $(if $(LATEST),always,constraints.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
-	  f"Python 3.11 to 3.13 is needed and $(PYTHON) is {v[0]}.{v[1]}; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	  f"Python 3.11 to 3.13 is needed and $(PYTHON) is {v[0]}.{v[1]}. Try: make $(MAKECMDGOALS) PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[glyphs]'
+	$(call install,.[glyphs])
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(call install,.[dev])
 	@touch $@
+
+define install
+@echo "$(BIN)/python -m pip install $(VERSIONS) --editable '$(1)'"
+@$(BIN)/python -m pip install --quiet $(VERSIONS) --editable '$(1)' || { status=$$?; $(if $(LATEST),,echo 1>&2 \
+  "The versions in constraints.txt could not be installed; see the reason above. If a version does not exist for this Python" \
+  "or platform, install the newest versions that pyproject.toml allows: make $(MAKECMDGOALS) LATEST=1";) exit $$status; }
+endef

@@ -30,6 +30,7 @@ from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.provenance import digest, git_commit
 from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.runs.tensor_file import save_tensors
+from aimv2.runs.versions import compare_with_lock
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import Call, calls, joined, leading, place
@@ -182,6 +183,7 @@ def manifest(
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},
+        "lock": compare_with_lock(),
         "code": digest(),
         "commit": git_commit(),
         "command": sys.argv,

@@ -10,6 +10,7 @@ from pathlib import Path
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.provenance import FROZEN, digest_of, git_commit
+from aimv2.runs.versions import LOCK
 
 SOURCE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
@@ -36,6 +37,8 @@ def freeze(runs_dir: Path) -> Path:
     try:
         for package in PACKAGES:
             _copy(SOURCE / package, partial / package)
+        if (SOURCE / LOCK).exists():
+            shutil.copyfile(SOURCE / LOCK, partial / LOCK)
         (partial / FROZEN).write_text(json.dumps({"commit": git_commit()}) + "\n")
         # The copy's own digest: the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))

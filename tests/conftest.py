@@ -1,4 +1,4 @@
-"""A run small enough for tests, on real pairs that are drawn once per test session."""
+"""Fixtures for all tests: a run of two steps, on real pairs that are rendered once per test session."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from aimv2.config.run_config import (
     BudgetConfig,
@@ -24,19 +25,24 @@ from aimv2.data.pairs import load_pairs, load_tokenizer, split
 
 END_ID = 1  # end-of-text and padding
 
-torch.set_num_threads(1)  # per-step losses are pinned, and threads change the order of sums
-signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` would have all of us deaf to Ctrl-C
+# No test depends on the machine's speed. In CI, examples are the same every time.
+settings.register_profile("everyday", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("everyday"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "everyday")
+
+torch.set_num_threads(1)  # per-step losses are pinned, and the number of threads changes the order of sums
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` starts with SIGINT ignored
 
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
-    """One cache for the whole session, shared by the processes of pytest-xdist."""
+    """Return a data cache for the whole session, shared by the processes of pytest-xdist."""
     return str(tmp_path_factory.getbasetemp().parent / "aimv2-cache")
 
 
 @pytest.fixture(scope="session")
 def tiny(cache_dir) -> RunConfig:
-    """A complete run of two steps."""
+    """Return the config of a complete run of two steps."""
     return RunConfig(
         scale="test",
         model=ModelConfig(
@@ -64,27 +70,27 @@ def tiny(cache_dir) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def pairs(tiny):
-    """Training pairs, held-out pairs and tokenizer of the tiny run."""
+    """Return training pairs, held-out pairs and tokenizer of the tiny run."""
     train, held_out = split(load_pairs(tiny.data), tiny.data.held_out_fraction)
     return train, held_out, load_tokenizer(tiny.data, tiny.model, train)
 
 
 @pytest.fixture
 def images(tiny):
-    """A batch of random network inputs for the tiny model: float32 [6, 3, 16, 16]."""
+    """Return random network inputs for the tiny model: float32 [6, 3, 16, 16]."""
     return torch.randn(6, 3, tiny.model.image_px, tiny.model.image_px, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
 def tokens(tiny):
-    """Random captions for the tiny model: int64 [6, 12]."""
+    """Return random captions for the tiny model: int64 [6, 12]."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(3, tiny.model.vocab_size, (6, tiny.model.max_text_tokens), generator=generator)
 
 
 @pytest.fixture
 def batch(tiny, images, tokens):
-    """A training batch of these for the tiny model; captions of lengths 1 to 6, the rest padding."""
+    """Return a training batch of these images and tokens, with captions of 1 to 6 tokens, end of text included."""
     text_len_B = torch.arange(1, 7)
     token_BT = torch.where(torch.arange(tokens.shape[1]) < text_len_B[:, None] - 1, tokens, END_ID)
     prefix_len_B = torch.tensor([1, 3, 8, 12, 14, 15])
@@ -100,7 +106,7 @@ def batch(tiny, images, tokens):
 
 @pytest.fixture(params=[(0o022, 0o644), (0o002, 0o664)], ids=["umask 022", "umask 002"])
 def assert_shared(request):
-    """Under two umasks: every file in a folder has the permissions that the umask leaves a new one."""
+    """Return a check, under two umasks, that every file in a folder has the permissions of a new file."""
     umask, expected = request.param
 
     def check(folder):
@@ -115,7 +121,7 @@ def assert_shared(request):
 
 @pytest.fixture(scope="session")
 def with_samples():
-    """The run with another number of samples."""
+    """Return a function that changes a run's number of training samples."""
 
     def change(config: RunConfig, samples: int) -> RunConfig:
         return replace(config, budget=replace(config.budget, samples=samples))

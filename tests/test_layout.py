@@ -1,0 +1,104 @@
+"""The layout of the repository: where files lie, and what tests may touch."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
+STUDIES = Path("ablations/studies")  # one file each, all tested by tests/ablations/test_studies.py
+MAX_FILES = 12
+PATCHES = ("monkeypatch.setattr", "monkeypatch.delattr", "monkeypatch.setitem", "mock.patch", "patch.object")
+
+SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
+
+
+def has_mirror(source: Path) -> bool:
+    """True if the file needs no test file of its own, or has one."""
+    if source.name in ("__init__.py", "__main__.py") or source.parent == STUDIES:
+        return True
+    return (ROOT / "tests" / source.with_name(f"test_{source.name}")).exists()
+
+
+def imports(source: str) -> list[tuple[str, str]]:
+    """Return every imported module or attribute by its full name, with the name that it is bound to."""
+    bound = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            bound += [(alias.name, alias.asname or alias.name.split(".")[0]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            bound += [(f"{module}.{alias.name}", alias.asname or alias.name) for alias in node.names]
+    return bound
+
+
+def imported_test_files(source: str) -> list[str]:
+    """Return the imports of, or from, a test file."""
+    return [name for name, _ in imports(source) if any(part.startswith("test_") for part in name.split(".")[:-1])]
+
+
+def patched(source: str) -> list[str]:
+    """Return the targets in our packages that monkeypatch or unittest.mock replaces."""
+    ours = {bound for name, bound in imports(source) if name.split(".")[0] in PACKAGES}
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith(PATCHES):
+            target = node.args[0]
+            name = target.value if isinstance(target, ast.Constant) else ast.unparse(target)
+            root = str(name).split(".")[0]
+            if root in (PACKAGES if isinstance(target, ast.Constant) else ours):
+                found.append(f"line {node.lineno}: {name}")
+    return found
+
+
+def test_every_source_file_has_a_test_file_at_the_same_place():
+    assert SOURCES
+    missing = [str(path) for path in SOURCES if not has_mirror(path)]
+    assert not missing, "\n".join(missing)
+
+
+def test_no_folder_has_more_than_a_dozen_files():
+    counts = Counter(path.parent for path in SOURCES if path.name != "__init__.py")
+    assert {str(folder): n for folder, n in counts.items() if n > MAX_FILES and folder != STUDIES} == {}
+
+
+def test_no_test_file_imports_another():
+    found = [f"{path}: {name}" for path in TESTS for name in imported_test_files((ROOT / path).read_text())]
+    assert not found, "\n".join(found)
+
+
+def test_no_test_patches_our_own_code():
+    found = [f"{path}: {target}" for path in TESTS for target in patched((ROOT / path).read_text())]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("from tests.sweeps.test_launch import launched", ["tests.sweeps.test_launch.launched"]),
+        ("from .test_launch import launched", [".test_launch.launched"]),
+        ("from tests.helpers.sweeps import SMALL, test_size", []),
+    ],
+)
+def test_imported_test_files_are_found(source, names):
+    assert imported_test_files(source) == names
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("monkeypatch.setattr('aimv2.cost.price', 1)", 1),
+        ("from sweeps import freeze\nmonkeypatch.setattr(freeze, 'SOURCE', 1)", 1),
+        ("from aimv2.runs.record import RunFolder as Folder\nmonkeypatch.delattr(Folder, 'acquire')", 1),
+        ("import aimv2.cost\nmonkeypatch.setattr(aimv2.cost, 'price', 1)", 1),
+        ("from unittest import mock\nmock.patch('analysis.load.load')", 1),
+        ("import os\nmonkeypatch.setattr(os, 'link', None)", 0),
+        ("from sweeps.freeze import freeze\nmonkeypatch.setenv('A', 'b')", 0),
+        ("monkeypatch.setattr('shutil.disk_usage', None)", 0),
+    ],
+)
+def test_patches_of_our_code_are_found(source, count):
+    assert len(patched(source)) == count
