@@ -1,4 +1,4 @@
-"""Labelled images on which frozen encoders are probed."""
+"""Transfer sets: labelled images on which frozen encoders are probed."""
 
 import gzip
 import struct
@@ -13,8 +13,8 @@ from aimv2.data.pairs import Pairs, concept_position
 from aimv2.errors import UsageError
 
 VALIDATION_SHARE = 0.2
-FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # of Debian's dataset-fashion-mnist
-FASHION_MNIST_TRAIN = 6000  # images drawn from its 60,000, so that a probe stays short
+FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+FASHION_MNIST_TRAIN = 6000  # a random part of the 60,000 images, to keep probes short
 FASHION_MNIST_TEST = 2000
 NUM_DIGITS = 1797
 DIGIT_CUTS = (round(0.6 * NUM_DIGITS), round(0.8 * NUM_DIGITS))
@@ -33,7 +33,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class TransferSet:
-    """A classification task with its three splits; hyper-parameters are chosen on ``validation``, never on ``test``."""
+    """A classification task in three splits. Hyper-parameters are chosen on ``validation``, never on ``test``."""
 
     name: str
     num_classes: int
@@ -43,7 +43,7 @@ class TransferSet:
 
 
 class TaskSize(NamedTuple):
-    """How large a task is: its classes, and the images of each split."""
+    """The number of classes of a task, and of images in each split."""
 
     num_classes: int
     train: int
@@ -52,10 +52,9 @@ class TaskSize(NamedTuple):
 
 
 def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
-    """Emoji by ``category`` or ``subcategory``, tested on held-out concepts; None where a split would be empty.
+    """Return emoji with their ``category`` or ``subcategory``, tested on held-out concepts; None if a split is empty.
 
-    Skin-tone variants are left out, or they would be half of everything. Classes that training concepts lack are left
-    out too.
+    Skin-tone variants are left out, because they are half of all emoji, and so are classes without a training concept.
     """
     classes, splits = _emoji_splits(train, held_out, label)
     if not all(map(len, splits)):
@@ -68,11 +67,11 @@ def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
 
 
 def _emoji_splits(train: Pairs, held_out: Pairs, label: str) -> tuple[list[str], list[Pairs]]:
-    """The classes, and the pairs of the three splits."""
+    """Return the classes, and the pairs of the three splits."""
     known, test = (
         pairs.where((pairs.table["source"] == "openmoji") & ~pairs.table["is_variant"]) for pairs in (train, held_out)
     )
-    # Another hash than that of the train and held-out sides, so the two divisions are independent.
+    # A different hash from that of the training and held-out sides, so that the two splits are independent.
     is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
     fit, validation = known.where(~is_validation), known.where(is_validation)
     classes = sorted(fit.table[label].unique())
@@ -80,12 +79,12 @@ def _emoji_splits(train: Pairs, held_out: Pairs, label: str) -> tuple[list[str],
 
 
 def digits() -> TransferSet:
-    """scikit-learn's 1,797 scans of handwritten digits, 8 px: 60 % train, 20 % validation, 20 % test."""
+    """Return scikit-learn's 1,797 handwritten digits, 8 px: 60 % train, 20 % validation, 20 % test."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    assert len(images) == NUM_DIGITS, "scikit-learn has other digits now"
+    assert len(images) == NUM_DIGITS, "this version of scikit-learn has other digits"
     order = address.generator(seed=0, purpose="digits split").permutation(NUM_DIGITS)
     cuts = np.split(order, DIGIT_CUTS)
     return TransferSet(
@@ -94,16 +93,16 @@ def digits() -> TransferSet:
 
 
 def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
-    """Fashion-MNIST product photographs, 28 px, a fixed random part of them; None where its files are not installed."""
+    """Return a fixed random part of Fashion-MNIST, 28 px; None if its files are not installed."""
     if not _has_fashion_mnist(folder):
         return None
     train_images, train_labels = (
         _read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
     )
     test_images, test_labels = (_read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
-    draw = address.generator(seed=0, purpose="fashion_mnist split")
-    chosen = draw.permutation(len(train_images))[:FASHION_MNIST_TRAIN]
-    test = draw.permutation(len(test_images))[:FASHION_MNIST_TEST]
+    generator = address.generator(seed=0, purpose="fashion_mnist split")
+    chosen = generator.permutation(len(train_images))[:FASHION_MNIST_TRAIN]
+    test = generator.permutation(len(test_images))[:FASHION_MNIST_TEST]
     cut = round((1 - VALIDATION_SHARE) * len(chosen))
     parts = [
         (train_images, train_labels, chosen[:cut]),
@@ -118,13 +117,13 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
 
 
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
-    """Every task that this machine has the data for."""
+    """Return every task whose data this machine has."""
     sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]
     return [task for task in sets if task is not None]
 
 
-def task_sizes(train: Pairs, held_out: Pairs) -> list[TaskSize]:
-    """Of ``transfer_sets``, from the pairs' labels alone: no picture is read."""
+def task_sizes(train: Pairs, held_out: Pairs, fashion_mnist_dir: Path = FASHION_MNIST_DIR) -> list[TaskSize]:
+    """Return the sizes of ``transfer_sets`` from the labels alone, without reading a picture."""
     sizes = []
     for label in ("subcategory", "category"):
         classes, splits = _emoji_splits(train, held_out, label)
@@ -132,7 +131,7 @@ def task_sizes(train: Pairs, held_out: Pairs) -> list[TaskSize]:
             sizes.append(TaskSize(len(classes), *map(len, splits)))
     first, second = DIGIT_CUTS
     sizes.append(TaskSize(10, first, second - first, NUM_DIGITS - second))
-    if _has_fashion_mnist(FASHION_MNIST_DIR):
+    if _has_fashion_mnist(fashion_mnist_dir):
         cut = round((1 - VALIDATION_SHARE) * FASHION_MNIST_TRAIN)
         sizes.append(TaskSize(10, cut, FASHION_MNIST_TRAIN - cut, FASHION_MNIST_TEST))
     return sizes
@@ -147,12 +146,12 @@ def _grey(image_NSS: np.ndarray) -> np.ndarray:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """An IDX file of unsigned bytes, gzip-compressed."""
+    """Read a gzip-compressed IDX file of unsigned bytes."""
     content = gzip.decompress(path.read_bytes())
     zeros, kind, num_axes = struct.unpack(">HBB", content[:4])
     if zeros != 0 or kind != 8:
-        raise UsageError(f"{path} is no IDX file of unsigned bytes")
+        raise UsageError(f"{path} is not an IDX file of unsigned bytes")
     shape = struct.unpack(f">{num_axes}I", content[4 : 4 + 4 * num_axes])
     if len(content) - 4 - 4 * num_axes != np.prod(shape):
-        raise UsageError(f"{path} says it holds {shape} values and does not")
+        raise UsageError(f"{path} is broken: its header declares {shape} values, and it has another number")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
