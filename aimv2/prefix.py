@@ -118,7 +118,8 @@ class PrefixDistribution:
         pmf = self.pmf(num_patches)
         longest = np.flatnonzero(pmf)[-1] + 1
         # The last cumulative sum may round to just below 1; the minimum keeps M possible there.
-        return np.minimum(np.searchsorted(np.cumsum(pmf), uniform_B, side="right") + 1, longest)
+        length_B: np.ndarray = np.minimum(np.searchsorted(np.cumsum(pmf), uniform_B, side="right") + 1, longest)
+        return length_B
 
 
 def prefix_len_at(fraction: float, num_patches: int) -> int:

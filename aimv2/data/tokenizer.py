@@ -95,15 +95,15 @@ class CaptionTokenizer:
 
     def lengths(self, token_BT: np.ndarray) -> np.ndarray:
         """Return the number of tokens up to and including the first end-of-text: int64 [B], 1..T."""
-        return (token_BT == self.end_id).argmax(axis=1) + 1
+        length_B: np.ndarray = (token_BT == self.end_id).argmax(axis=1) + 1
+        return length_B
 
     def supervised(self, token_BT: np.ndarray, *, supervise_eos: bool) -> np.ndarray:
         """Return True for tokens with a text loss, bool [B, T]: the content and, if requested, one end-of-text."""
-        content_BT = token_BT != self.end_id
-        if not supervise_eos:
-            return content_BT
-        first_end_BT = np.arange(token_BT.shape[1]) == content_BT.sum(axis=1)[:, None]
-        return content_BT | first_end_BT
+        supervised_BT: np.ndarray = token_BT != self.end_id
+        if supervise_eos:
+            supervised_BT |= np.arange(token_BT.shape[1]) == supervised_BT.sum(axis=1)[:, None]
+        return supervised_BT
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of the tokens before the first end-of-text."""

@@ -78,13 +78,14 @@ def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, 
 
     device = image_BSSC.device
     pixels_BSX = image_BSSC.to(torch.float32).flatten(2)
-    rows_BPSC = torch.bmm(torch.from_numpy(row_BPS).to(device), pixels_BSX).unflatten(2, (side, 3))
+    rows_BPSC = torch.bmm(torch.from_numpy(row_BPS).to(device), pixels_BSX).reshape(-1, out_px, side, 3)
     # [B, S, P x C]: the columns become the contracted axis.
     columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
-    resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).unflatten(2, (out_px, 3))
+    resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, out_px, out_px, 3)
     resized_BCPP = resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255) / 255
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((resized_BCPP - mean) / std).contiguous()
+    normalised_BCPP: Tensor = (resized_BCPP - mean) / std
+    return normalised_BCPP.contiguous()
 
 
 def resize_weights(start_B: np.ndarray, size_B: np.ndarray, side: int, out_px: int) -> np.ndarray:
@@ -95,7 +96,8 @@ def resize_weights(start_B: np.ndarray, size_B: np.ndarray, side: int, out_px: i
     weight_BPS = _cubic((source_S + 0.5 - centre_BP1) / np.maximum(scale_B11, 1))
     inside_B1S = (source_S >= start_B[:, None, None]) & (source_S < (start_B + size_B)[:, None, None])
     weight_BPS = weight_BPS * inside_B1S
-    return (weight_BPS / weight_BPS.sum(axis=2, keepdims=True)).astype(np.float32)
+    normalised_BPS: np.ndarray = weight_BPS / weight_BPS.sum(axis=2, keepdims=True)
+    return normalised_BPS.astype(np.float32)
 
 
 def unnormalise(image: Tensor) -> np.ndarray:

@@ -119,11 +119,12 @@ class Decoder(nn.Module):
         """Read one more token per caption and return the state [B, E] that predicts the next one."""
         cache.num_tokens += 1
         x_B1E = self.text_embed(token_B[:, None]) + self.text_pos_embed[cache.num_tokens]
-        return self.norm(self.blocks(x_B1E, is_causal=True, caches=cache.layers)[:, -1])
+        next_BE: Tensor = self.norm(self.blocks(x_B1E, is_causal=True, caches=cache.layers)[:, -1])
+        return next_BE
 
     def _image(self, features_BID: Tensor) -> Tensor:
         # Under autocast the projection is bfloat16; the residual stream stays in the precision of the weights.
-        image_BIE = self.image_proj(features_BID).to(self.image_proj.weight.dtype)
+        image_BIE: Tensor = self.image_proj(features_BID).to(self.image_proj.weight.dtype)
         return image_BIE if self.image_pos_embed is None else image_BIE + self.image_pos_embed
 
     def _text(self, token_BT: Tensor, is_parallel_B: Tensor | None = None) -> Tensor:

@@ -41,11 +41,13 @@ class ImageHead(nn.Module):
             .permute(2, 0, 3, 1, 4)
         )
         q_BH1d = self.query.to(k_BHId.dtype).view(1, self.num_heads, 1, -1).expand(B, -1, -1, -1)
-        return self.out(F.scaled_dot_product_attention(q_BH1d, k_BHId, v_BHId).reshape(B, D))
+        pooled_BD: Tensor = self.out(F.scaled_dot_product_attention(q_BH1d, k_BHId, v_BHId).reshape(B, D))
+        return pooled_BD
 
     def forward(self, features_BID: Tensor) -> Tensor:
         """Embed [B, I, D] as [B, S], not normalised."""
-        return self.proj(self.pool(features_BID))
+        image_BS: Tensor = self.proj(self.pool(features_BID))
+        return image_BS
 
     def init_weights_(self, generator: torch.Generator) -> None:
         nn.init.normal_(self.query, std=0.02, generator=generator)
@@ -75,11 +77,13 @@ class TextTower(nn.Module):
         """
         x_BTE = self.text_embed(token_BT) + self.text_pos_embed[: token_BT.shape[1]]
         x_BTE = self.blocks(x_BTE, is_causal=True)
-        return self.norm(x_BTE[torch.arange(len(token_BT), device=token_BT.device), text_len_B - 1])
+        pooled_BE: Tensor = self.norm(x_BTE[torch.arange(len(token_BT), device=token_BT.device), text_len_B - 1])
+        return pooled_BE
 
     def forward(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
         """Embed [B, T] as [B, S], not normalised."""
-        return self.proj(self.pool(token_BT, text_len_B))
+        text_BS: Tensor = self.proj(self.pool(token_BT, text_len_B))
+        return text_BS
 
     def init_weights_(self, generator: torch.Generator) -> None:
         """Draw the initial weights: the projection's as in CLIP, the others' as in the decoder."""

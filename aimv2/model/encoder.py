@@ -50,11 +50,13 @@ class Encoder(nn.Module):
         x_BID = self.patch_norm(x_BID.to(pos_embed.dtype)) + pos_embed
         x_BID = in_reading_order(x_BID, self.patch_order, self.grid)
         mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, x_BID.shape[1])
-        return self.norm(self.blocks(x_BID, mask))
+        features_BID: Tensor = self.norm(self.blocks(x_BID, mask))
+        return features_BID
 
     def _embed(self, image: Tensor, num_rows: int, num_columns: int) -> Tensor:
         """Compute the patch convolution as one product, which is faster than conv2d on the CPU."""
-        cells = image.unflatten(2, (num_rows, -1)).unflatten(4, (num_columns, -1))  # [B, 3, rows, p, columns, p]
+        B, patch_px = len(image), self.patch_embed.kernel_size[0]
+        cells = image.reshape(B, 3, num_rows, patch_px, num_columns, patch_px)
         patch_BIP = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return F.linear(patch_BIP, self.patch_embed.weight.flatten(1), self.patch_embed.bias)
 

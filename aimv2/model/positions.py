@@ -81,7 +81,7 @@ def resample(pos_embed: Tensor, num_rows: int, num_columns: int) -> Tensor:
     assert grid * grid == pos_embed.shape[1], "the table's grid is not square"
     if (num_rows, num_columns) == (grid, grid):
         return pos_embed
-    table_1DHW = pos_embed.float().unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+    table_1DHW = pos_embed.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
     table_1DHW = torch.nn.functional.interpolate(
         table_1DHW, size=(num_rows, num_columns), mode="bicubic", antialias=True
     )
