@@ -1,7 +1,8 @@
 """Recipes: functions that return a complete run, each with its lab sheet.
 
 The vit_* recipes have the paper's models, budgets and optimizer. The paper's data is not public (only 39 % of its
-samples are), so by default they train on this project's pairs and are not expected to give the paper's numbers.
+samples are), so by default they train on this project's pairs and are not expected to give the paper's numbers. The
+paper gives neither their hardware nor their time, and we have not run them.
 """
 
 from collections.abc import Callable, Sequence
@@ -106,7 +107,7 @@ def vit_b() -> RunConfig:
 
     Source: ml-aim ``models.py`` (768 wide, 12 deep, 6 heads); learning rate of ml-l3m's mixture-of-experts config,
         whose experts have this size; 2B samples as the paper's ablations (section 5), with the warm-up of Table A1.
-    Command: ``python -m aimv2 train scale=vit_b``. Hardware and time: not given in the paper; not run by us.
+    Command: ``python -m aimv2 train scale=vit_b``.
     Number to expect: none published.
     """
     run = _paper("vit_b", width=768, depth=12, num_heads=6, peak_lr=2e-3)
@@ -121,7 +122,7 @@ def vit_l() -> RunConfig:
     """AIMv2-L: 309.2 M parameters in the encoder, about 221 M in the decoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_l``. Hardware and time: not given in the paper; not run by us.
+    Command: ``python -m aimv2 train scale=vit_l``.
     Number to expect: 86.6 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_l", width=1024, depth=24, num_heads=8, peak_lr=1e-3)
@@ -132,8 +133,7 @@ def vit_l_2b() -> RunConfig:
 
     Source: section 5 (2B pairs, batches of 8192). The paper does not give the learning rate and warm-up of these runs;
         those of Table A1 are used.
-    Command: ``python sweeps/launch.py sweep=loss_weight scale=vit_l_2b``. Hardware and time: not given in the paper;
-        not run by us.
+    Command: ``python sweeps/launch.py sweep=loss_weight scale=vit_l_2b``.
     Number to expect: 85.6 % on ImageNet-1k by attentive probe at 224 px (Table 9a), on the paper's data.
     """
     run = vit_l()
@@ -149,7 +149,7 @@ def vit_h() -> RunConfig:
     """AIMv2-H: 680.9 M parameters in the encoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_h``. Hardware and time: not given in the paper; not run by us.
+    Command: ``python -m aimv2 train scale=vit_h``.
     Number to expect: 87.5 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_h", width=1536, depth=24, num_heads=12, peak_lr=8e-4)
@@ -159,7 +159,7 @@ def vit_1b() -> RunConfig:
     """AIMv2-1B: 1235.0 M parameters in the encoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_1b``. Hardware and time: not given in the paper; not run by us.
+    Command: ``python -m aimv2 train scale=vit_1b``.
     Number to expect: 88.1 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_1b", width=2048, depth=24, num_heads=16, peak_lr=8e-4)
@@ -169,7 +169,7 @@ def vit_3b() -> RunConfig:
     """AIMv2-3B: 2720.7 M parameters in the encoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_3b``. Hardware and time: not given in the paper; not run by us.
+    Command: ``python -m aimv2 train scale=vit_3b``.
     Number to expect: 88.5 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_3b", width=3072, depth=24, num_heads=24, peak_lr=4e-4)

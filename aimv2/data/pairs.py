@@ -74,17 +74,6 @@ def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
     return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id)), shards)
 
 
-def labels_alone(config: DataConfig) -> Pairs:
-    """Return all pairs of the configured sources without pictures: nothing is rendered, and no cache is read.
-
-    Raises:
-        UsageError: a package of a source is not installed.
-    """
-    glyph_labels = [glyph.labels for source in config.sources for glyph in glyphs.SOURCES[source]()]
-    table = pd.DataFrame(glyph_labels)
-    return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id), row=0), {})
-
-
 def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
     """Split pairs into training and held-out pairs, with no concept on both sides.
 

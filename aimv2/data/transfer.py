@@ -4,7 +4,6 @@ import gzip
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,6 @@ FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's packag
 FASHION_MNIST_TRAIN = 6000  # a random part of the 60,000 images, to keep probes short
 FASHION_MNIST_TEST = 2000
 NUM_DIGITS = 1797
-DIGIT_CUTS = (round(0.6 * NUM_DIGITS), round(0.8 * NUM_DIGITS))
 
 
 @dataclass(frozen=True)
@@ -42,40 +40,26 @@ class TransferSet:
     test: Labelled
 
 
-class TaskSize(NamedTuple):
-    """The number of classes of a task, and of images in each split."""
-
-    num_classes: int
-    train: int
-    validation: int
-    test: int
-
-
 def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
     """Return emoji with their ``category`` or ``subcategory``, tested on held-out concepts; None if a split is empty.
 
     Skin-tone variants are left out, because they are half of all emoji, and so are classes without a training concept.
     """
-    classes, splits = _emoji_splits(train, held_out, label)
-    if not all(map(len, splits)):
-        return None
-    parts = []
-    for usable in splits:
-        labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
-        parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
-    return TransferSet(f"emoji_{label}", len(classes), *parts)
-
-
-def _emoji_splits(train: Pairs, held_out: Pairs, label: str) -> tuple[list[str], list[Pairs]]:
-    """Return the classes, and the pairs of the three splits."""
     known, test = (
         pairs.where((pairs.table["source"] == "openmoji") & ~pairs.table["is_variant"]) for pairs in (train, held_out)
     )
     # A different hash from that of the training and held-out sides, so that the two splits are independent.
     is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
-    fit, validation = known.where(~is_validation), known.where(is_validation)
+    fit = known.where(~is_validation)
     classes = sorted(fit.table[label].unique())
-    return classes, [pairs.where(pairs.table[label].isin(classes)) for pairs in (fit, validation, test)]
+    parts = []
+    for pairs in (fit, known.where(is_validation), test):
+        usable = pairs.where(pairs.table[label].isin(classes))
+        if not len(usable):
+            return None
+        labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
+        parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
+    return TransferSet(f"emoji_{label}", len(classes), *parts)
 
 
 def digits() -> TransferSet:
@@ -86,7 +70,7 @@ def digits() -> TransferSet:
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     assert len(images) == NUM_DIGITS, "this version of scikit-learn has other digits"
     order = address.generator(seed=0, purpose="digits split").permutation(NUM_DIGITS)
-    cuts = np.split(order, DIGIT_CUTS)
+    cuts = np.split(order, [round(0.6 * NUM_DIGITS), round(0.8 * NUM_DIGITS)])
     return TransferSet(
         "digits", 10, *(Labelled(_grey(images[part]), bunch.target[part].astype(np.int64)) for part in cuts)
     )
@@ -94,7 +78,7 @@ def digits() -> TransferSet:
 
 def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     """Return a fixed random part of Fashion-MNIST, 28 px; None if its files are not installed."""
-    if not _has_fashion_mnist(folder):
+    if not (folder / "train-images-idx3-ubyte.gz").exists():
         return None
     train_images, train_labels = (
         _read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
@@ -120,25 +104,6 @@ def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
     """Return every task whose data this machine has."""
     sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]
     return [task for task in sets if task is not None]
-
-
-def task_sizes(train: Pairs, held_out: Pairs, fashion_mnist_dir: Path = FASHION_MNIST_DIR) -> list[TaskSize]:
-    """Return the sizes of ``transfer_sets`` from the labels alone, without reading a picture."""
-    sizes = []
-    for label in ("subcategory", "category"):
-        classes, splits = _emoji_splits(train, held_out, label)
-        if all(map(len, splits)):
-            sizes.append(TaskSize(len(classes), *map(len, splits)))
-    first, second = DIGIT_CUTS
-    sizes.append(TaskSize(10, first, second - first, NUM_DIGITS - second))
-    if _has_fashion_mnist(fashion_mnist_dir):
-        cut = round((1 - VALIDATION_SHARE) * FASHION_MNIST_TRAIN)
-        sizes.append(TaskSize(10, cut, FASHION_MNIST_TRAIN - cut, FASHION_MNIST_TEST))
-    return sizes
-
-
-def _has_fashion_mnist(folder: Path) -> bool:
-    return (folder / "train-images-idx3-ubyte.gz").exists()
 
 
 def _grey(image_NSS: np.ndarray) -> np.ndarray:

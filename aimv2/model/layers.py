@@ -127,8 +127,8 @@ class Block(nn.Module):
         self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
     ) -> Tensor:
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal, cache=cache)
-        x_BLD = x_BLD + self.ffn(self.norm2(x_BLD))
-        return x_BLD
+        out_BLD: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
+        return out_BLD
 
 
 class Stack(nn.ModuleList):

@@ -33,6 +33,21 @@ class Timing(NamedTuple):
 
 
 TIMING = Timing()
+Clock = Callable[[Path], float]
+
+
+def host_time(folder: Path) -> float:
+    """Return the time by this host's clock."""
+    return time.time()
+
+
+def file_system_time(folder: Path) -> float:
+    """Return the time by the clock that stamps the heartbeats, the file system's; clocks of hosts may differ."""
+    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink(missing_ok=True)
+    return now
 
 
 class LeaseLostError(RunFailedError):
@@ -97,15 +112,16 @@ class Lease(Presence):
             raise LeaseLostError(self.folder)
 
 
-def acquire(run_folder: Path, *, log: str = "", clock: "Clock | None" = None, timing: Timing = TIMING) -> Lease | None:
+def acquire(
+    run_folder: Path, *, log: str = "", clock: Clock = file_system_time, timing: Timing = TIMING
+) -> Lease | None:
     """Acquire the lease on a run, or return None if another process holds it or was faster.
 
     Args:
         log: path of this process's output, recorded for the user.
-        clock: None is ``file_system_time``.
     """
     latest = latest_attempt(run_folder)
-    if latest is not None and is_held(latest, clock or file_system_time, timing):
+    if latest is not None and is_held(latest, clock, timing):
         return None
     number = 1 if latest is None else int(latest.name) + 1
     folder = run_folder / "attempts" / f"{number:04d}"
@@ -121,23 +137,6 @@ def latest_attempt(run_folder: Path) -> Path | None:
     """Return the attempt with the highest number, or None."""
     attempts = (path for path in (run_folder / "attempts").glob("*") if path.name.isdecimal())
     return max(attempts, key=lambda path: int(path.name), default=None)
-
-
-Clock = Callable[[Path], float]
-
-
-def host_time(folder: Path) -> float:
-    """Return the time by this host's clock."""
-    return time.time()
-
-
-def file_system_time(folder: Path) -> float:
-    """Return the time by the clock that stamps the heartbeats, the file system's; clocks of hosts may differ."""
-    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink(missing_ok=True)
-    return now
 
 
 def is_held(folder: Path, clock: Clock = host_time, timing: Timing = TIMING) -> bool:

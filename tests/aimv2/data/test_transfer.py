@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from aimv2.data import transfer
-from aimv2.data.pairs import concept_position, labels_alone, split
+from aimv2.data.pairs import concept_position
 from aimv2.errors import UsageError
 
 
@@ -73,13 +73,3 @@ def test_broken_idx_file_is_named(fashion, content):
     (fashion / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
     with pytest.raises(UsageError, match="train-labels"):
         transfer.fashion_mnist(fashion)
-
-
-def test_task_sizes_are_those_of_the_tasks(pairs, tiny, fashion):
-    train, held_out, _ = pairs
-    tasks = [transfer.emoji(train, held_out, label) for label in ("subcategory", "category")] + [transfer.digits()]
-    expected = [(task.num_classes, len(task.train), len(task.validation), len(task.test)) for task in tasks]
-    labels = split(labels_alone(tiny.data), tiny.data.held_out_fraction)
-    *sizes, fashion_size = transfer.task_sizes(*labels, fashion_mnist_dir=fashion)
-    assert sizes == expected
-    assert fashion_size == (10, 4800, 1200, 2000)
