@@ -150,5 +150,5 @@ def _near(config: Mapping[str, Any], key: str) -> list[str]:
     while owner and _at(config, owner) is _MISSING:
         owner = owner.rpartition(".")[0]
     value = _at(config, owner) if owner else config
-    siblings = value if isinstance(value, Mapping) else {}
-    return [f"{owner}.{name}" if owner else str(name) for name in siblings] or list(flatten(config))
+    names = value if isinstance(value, Mapping) else {}
+    return [f"{owner}.{name}" if owner else str(name) for name in names] or list(flatten(config))

@@ -137,7 +137,7 @@ class RunFolder:
         Raises:
             UsageError: the file is missing or broken.
         """
-        import pandas as pd  # here, because it loads more slowly than a thousand runs are looked at
+        import pandas as pd  # here, because loading it takes longer than listing a thousand runs
 
         path = self.file("metrics.parquet")
         try:

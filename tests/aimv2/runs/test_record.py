@@ -99,18 +99,18 @@ def test_publish_refuses_an_attempt_that_was_taken_over(run, tiny):
 
 def test_publish_never_replaces_a_result(run, tiny):
     """The new owner must not replace a result that was published while it worked."""
-    taker = None
+    successor = None
     with run.acquire(tiny) as first:
         first.write_rows(ROWS)
         (first.folder / "released").touch()
-        taker = run.acquire(tiny)
-        with taker:
-            taker.write_rows(ROWS)
-            # The first passed its check just before the taker acquired the run: its link is created now.
+        successor = run.acquire(tiny)
+        with successor:
+            successor.write_rows(ROWS)
+            # The first passed its check just before the successor acquired the run: its link is created now.
             write_json(first.folder / "result.json", {"layout_version": LAYOUT_VERSION, "attempt": 1, "metrics": {}})
             (run.path / "result.json").hardlink_to(first.folder / "result.json")
             with pytest.raises(LeaseLostError):
-                taker.publish(METRICS, train_flops=0)
+                successor.publish(METRICS, train_flops=0)
     assert run.result()["attempt"] == 1
 
 
