@@ -1,7 +1,7 @@
-"""Randomness is an address: every draw is a function of (seed, purpose, epoch, sample id).
+"""Addressed random numbers: every draw is a function of (seed, purpose, epoch, sample id).
 
-Nothing draws from a stream that a worker happens to own. So the number of loader workers, resuming, and what
-another part of the program drew before change nothing, and two arms with one seed see the same draws.
+No draw depends on a stream's history. The number of loader workers, a resume, and draws elsewhere in the program
+therefore change nothing, and two arms with the same seed see the same draws.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ def _purpose_key(purpose: str) -> int:
 
 
 def generator(*, seed: int, purpose: str, epoch: int = 0, sample_id: int = 0) -> np.random.Generator:
-    """A counter-based generator (Philox 4x64) that starts at the block which the address names.
+    """Return a counter-based generator (Philox 4x64) that starts at the block of this address.
 
     Addresses with different epoch or sample id are at least 2**128 blocks apart, so their draws never overlap.
     """
@@ -25,7 +25,7 @@ def generator(*, seed: int, purpose: str, epoch: int = 0, sample_id: int = 0) ->
 
 
 def uniforms(*, seed: int, purpose: str, epoch_B: np.ndarray, sample_id_B: np.ndarray, num_draws: int) -> np.ndarray:
-    """Uniform draws on [0, 1) for a batch of samples: float64 [B, num_draws], row b from sample b's own address."""
+    """Draw uniform numbers on [0, 1) for a batch: float64 [B, num_draws], row b from the address of sample b."""
     return np.stack(
         [
             generator(seed=seed, purpose=purpose, epoch=epoch, sample_id=sample_id).random(num_draws)
@@ -35,5 +35,5 @@ def uniforms(*, seed: int, purpose: str, epoch_B: np.ndarray, sample_id_B: np.nd
 
 
 def integer(*, seed: int, purpose: str) -> int:
-    """A 63-bit integer for libraries that want a seed of their own (torch generators, say)."""
+    """Draw a 63-bit integer to seed a library's own generator (torch's, for example)."""
     return int(generator(seed=seed, purpose=purpose).integers(0, 2**63))

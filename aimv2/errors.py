@@ -1,4 +1,4 @@
-"""Errors that are a user's to mend, said in one sentence."""
+"""Errors that the user can fix, each stated in one sentence."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,17 +8,17 @@ Cause = Literal["out of memory", "not finite", "node", "time", "data", "bug", "l
 
 
 class UsageError(ValueError):
-    """What was asked for cannot be done; the message says what, where, and what is allowed.
+    """A request that cannot be carried out; the message says what is wrong, where, and what is allowed.
 
     Command lines print it without a traceback and exit with status 2.
     """
 
 
 class RunFailedError(RuntimeError):
-    """A run started and cannot go on, for a reason in the run itself (a loss that is not finite, say).
+    """A run started and cannot continue, for a reason in the run itself (a loss that is not finite, for example).
 
     Attributes:
-        cause: a short name to group failures by, such as ``not finite``.
+        cause: short name by which failures are grouped, such as ``not finite``.
     """
 
     def __init__(self, cause: Cause, message: str) -> None:
@@ -27,17 +27,17 @@ class RunFailedError(RuntimeError):
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
-    """The error for a name that is not among the allowed ones, with the nearest as a suggestion."""
+    """Return the error for a name that is not allowed, with the closest allowed name as a suggestion."""
     names = sorted(allowed)
     return UsageError(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Allowed: {', '.join(names)}.")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """The nearest of the allowed names as a question, with a space before it; nothing if none is near."""
+    """Return the closest allowed name as a question with a leading space, or nothing if none is close."""
     near = difflib.get_close_matches(name, list(allowed), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def given_twice(key: str) -> UsageError:
-    """The error for a key that a command line has twice: nobody can know which of its values is meant."""
+    """Return the error for a key that a command line sets twice."""
     return UsageError(f"{key}= is given twice; once is allowed")

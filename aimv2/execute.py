@@ -162,7 +162,7 @@ def _earlier_progress(attempt: Attempt) -> Checkpoint | None:
     """What the run's earlier attempts leave to go on from; its rows are then this attempt's too."""
     start = checkpoint.find(attempt.earlier())
     if start is not None:
-        attempt.go_on(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+        attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
     return start
 
 

@@ -1,4 +1,4 @@
-"""What a run computes on. torch, which takes seconds to load, is asked where there may be a GPU."""
+"""The hardware of this machine. torch takes seconds to load, so it is imported only if a GPU driver is present."""
 
 import os
 import platform
@@ -6,12 +6,12 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-# What drivers of a GPU make on Linux: NVIDIA's, Jetson's, WSL's, AMD's.
+# Files that GPU drivers create on Linux: NVIDIA, Jetson, WSL, AMD.
 DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-ctrl", "/dev/dxg", "/dev/kfd")
 
 
 def has_cuda(drivers: tuple[str, ...] = DRIVERS) -> bool:
-    """Whether torch sees a CUDA device here."""
+    """True if torch finds a CUDA device."""
     if "torch" not in sys.modules and sys.platform == "linux" and not any(map(os.path.exists, drivers)):
         return False
     import torch
@@ -21,7 +21,7 @@ def has_cuda(drivers: tuple[str, ...] = DRIVERS) -> bool:
 
 @lru_cache
 def hardware(device: str) -> str:
-    """The device's name, as it gives it."""
+    """Return the name of the device, as the device reports it."""
     if device == "cuda":
         import torch
 

@@ -1,6 +1,6 @@
-"""Prefix laws: how many of an image's first patches attend to each other in both directions.
+"""The prefix-length distribution: how many of an image's first patches attend to each other bidirectionally.
 
-Letters: I patches per image, M prefix length in patches, M in 1..I; M = I is full attention, with no patch left to
+Letters: I patches per image, M prefix length in patches, M in 1..I. M = I is full attention, which leaves no patch to
 predict.
 """
 
@@ -24,22 +24,22 @@ PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class PrefixDistribution:
-    """The distribution of M.
+    """The prefix-length distribution, that of M.
 
     Attributes:
-        law: ``uniform`` on {1..I-1} (the paper's); ``uniform_figure1`` on {0..I-1}, as its pseudo-code draws, where 0
-            is the same as 1: the first patch sees only itself either way and is never predicted; ``fixed``,
+        law: ``uniform`` on {1..I-1} (the paper's); ``uniform_figure1`` on {0..I-1}, as in the pseudo-code of Figure 1,
+            where 0 is equivalent to 1, because the first patch sees only itself and is never predicted; ``fixed``,
             M = fraction x I; ``beta``, a Beta distribution cut into I-1 equal bins, skewed to short prefixes if
             alpha < beta and to long ones if alpha > beta; ``truncated``, uniform from low x I to high x I; ``causal``,
             M = 1, a plain causal mask.
-        fraction: of the image's patches, in (0, 1); for ``fixed`` only.
+        fraction: share of the image's patches, in (0, 1); for ``fixed`` only.
         alpha, beta: above 0; for ``beta`` only.
-        low, high: fractions of the image's patches, 0 <= low <= high <= 1; for ``truncated`` only.
-        full_attention: chance of M = I instead, an image with full attention and no pixel loss.
-        per: ``image``, M is drawn for every image by itself (the paper's); ``batch``, once for all images of a step.
+        low, high: shares of the image's patches, 0 <= low <= high <= 1; for ``truncated`` only.
+        full_attention: probability of M = I instead, an image with full attention and no pixel loss.
+        per: ``image``, M is drawn for each image (the paper's); ``batch``, once for all images of a step.
 
-    Source: AIMv2 section 2.2 and ml-l3m ``prefix_range: [1, 255]``, which the default follows against Figure 1. The
-    paper ablates none of this.
+    Source: AIMv2 section 2.2 and ml-l3m ``prefix_range: [1, 255]``, which the default follows; Figure 1 differs. The
+    paper does not ablate any of this.
     """
 
     law: Literal["uniform", "uniform_figure1", "fixed", "beta", "truncated", "causal"] = "uniform"
@@ -61,16 +61,16 @@ class PrefixDistribution:
                     raise ValueError(f"prefix.law={self.law} has no {name}; prefix.{name} belongs to prefix.law={law}")
         if self.fraction is not None and not 0 < self.fraction < 1:
             raise ValueError(
-                f"fraction={self.fraction} must be above 0 and below 1: a prefix needs one patch and leaves one"
+                f"fraction={self.fraction} must be above 0 and below 1: both the prefix and the rest need a patch"
             )
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low={self.low} must not exceed high={self.high}")
 
     def pmf(self, num_patches: int) -> np.ndarray:
-        """Probability of each prefix length 1..I: float64 [I], entry m-1 for M = m.
+        """Return the probability of each prefix length 1..I: float64 [I], entry m-1 for M = m.
 
         Raises:
-            ValueError: fewer than 2 patches, which would leave none to predict.
+            ValueError: fewer than 2 patches, which leaves none to predict.
         """
         if num_patches < 2:
             raise ValueError(f"num_patches={num_patches} must be at least 2 to leave a patch to predict")
@@ -86,7 +86,7 @@ class PrefixDistribution:
         elif self.fraction is not None:
             below_full[prefix_len_at(self.fraction, num_patches) - 1] = 1
         elif self.alpha is not None and self.beta is not None:
-            from scipy.special import betainc  # here, for studies load fast
+            from scipy.special import betainc  # here, so that studies load fast
 
             below_full[:] = np.diff(betainc(self.alpha, self.beta, np.linspace(0, 1, num_patches)))
         elif self.low is not None and self.high is not None:
@@ -100,13 +100,13 @@ class PrefixDistribution:
     def draw(
         self, *, seed: int, epoch_B: np.ndarray, sample_id_B: np.ndarray, step: int, num_patches: int
     ) -> np.ndarray:
-        """Prefix lengths of a batch: int64 [B], each in 1..I.
+        """Draw the prefix lengths of a batch: int64 [B], each in 1..I.
 
-        The law's distribution function is inverted at one uniform number: from each sample's own address, or from the
-        step's. So arms with different laws share these numbers and stay paired.
+        The cumulative distribution is inverted at one uniform number, from the address of each sample or of the step.
+        Arms with different distributions share these numbers, so they stay paired.
 
         Args:
-            step: number of the batch; read by ``per='batch'`` only.
+            step: number of the batch, used only if ``per`` is ``batch``.
         """
         if self.per == "batch":
             uniform = address.generator(seed=seed, purpose="prefix of a batch", sample_id=step).random()
@@ -117,10 +117,11 @@ class PrefixDistribution:
             )[:, 0]
         pmf = self.pmf(num_patches)
         longest = np.flatnonzero(pmf)[-1] + 1
-        # The last entry of the sum may round to just under 1; the minimum keeps M within the law there.
-        return np.minimum(np.searchsorted(np.cumsum(pmf), uniform_B, side="right") + 1, longest)
+        # The last cumulative sum may round to just below 1; the minimum keeps M possible there.
+        length_B: np.ndarray = np.minimum(np.searchsorted(np.cumsum(pmf), uniform_B, side="right") + 1, longest)
+        return length_B
 
 
 def prefix_len_at(fraction: float, num_patches: int) -> int:
-    """The prefix length nearest to a fraction of the image, kept within 1..I-1."""
+    """Return the prefix length closest to a share of the image, within 1..I-1."""
     return min(max(round(fraction * num_patches), 1), num_patches - 1)

@@ -91,6 +91,7 @@ def work(
     *,
     takes_seats: bool = True,
     kind: "Callable[..., Work] | None" = None,
+    interrupts: Interrupts | None = None,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
 
@@ -107,7 +108,7 @@ def work(
     """
     before, asked_for = _cpu_seconds(), asked_for or time.time()
     share(runs_dir)
-    report, interrupts = WorkerReport(), Interrupts()
+    report, interrupts = WorkerReport(), interrupts or Interrupts()
     try:
         # Until it listens submitit swallows SIGTERM and SIGUSR2.
         with interrupts.listening(), worker_of(launch) as folder:
@@ -201,7 +202,7 @@ class Work:
             runs = None if self.launch is None else cancelled(self.launch)
             return runs is not None and task.name in runs
 
-        self.interrupts.when(is_cancelled)
+        self.interrupts.also_when(is_cancelled)
         try:
             failure = execute(attempt, task.config, self.on_rows, self.interrupts, self.hands_back)
         except LeaseLostError:

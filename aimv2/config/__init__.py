@@ -1,1 +1,1 @@
-"""What a run is: its config, the recipes to start from, and its name."""
+"""The config of a run: its dataclasses, the recipes, the run's name, and command-line overrides."""

@@ -1,4 +1,4 @@
-"""Checks at the edge: arguments, typed values and folders, each refused in one sentence."""
+"""Checks of command-line arguments and typed values; each error is one sentence."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ HELP = frozenset({"-h", "--help"})
 
 
 def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "key") -> dict[str, str]:
-    """Arguments of the form ``key=value`` by their keys, for commands that take no config.
+    """Parse arguments of the form ``key=value``, for commands that take no config.
 
     Raises:
-        UsageError: an argument of another form or without a value, a key that is not allowed or is there twice.
+        UsageError: an argument has another form or no value, or a key is not allowed or given twice.
     """
     values: dict[str, str] = {}
     for text in arguments:
@@ -33,10 +33,10 @@ def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "
 
 
 def checked(key: str, kind: Any, value: Any) -> Any:
-    """The value as the given type.
+    """Convert a value to a type.
 
     Raises:
-        UsageError: it cannot be; the sentence begins with the key.
+        UsageError: the value does not fit the type; the message starts with the key.
     """
     try:
         return TypeAdapter(kind).validate_python(value)

@@ -1,8 +1,7 @@
-"""From what is typed on a command line to checked values. Hydra stays in this file.
+"""Composition of a config from command-line overrides. Only this file uses Hydra.
 
 A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``); the
-others reach into the composed config (``model.encoder.width=128``). A value is taken as it stands: nothing in it is
-looked up or evaluated.
+others set one value of the composed config (``model.encoder.width=128``). Values are literal: interpolation is refused.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, given_twice, unknown
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
-# What a part is called by: whoever writes objective=clip means objective.name=clip.
+# The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
 
 
@@ -39,14 +38,13 @@ def compose(
     """Compose a config and apply the overrides.
 
     Args:
-        defaults: the groups and what is chosen of each unless an override says otherwise; ``scale``, whose choices are
-            the recipes, is always there.
+        defaults: the groups and the default choice of each. ``scale``, whose choices are the recipes, is always added.
         values: further top-level keys with their defaults.
-        groups: choices per group, by name, for groups that are made in Python.
-        conf_dir: where the other groups' YAML files are, a folder a group; None if there are none.
+        groups: choices by group and name, for groups that are defined in Python.
+        conf_dir: folder of the YAML files of the other groups, one subfolder per group; None if there are none.
 
     Raises:
-        UsageError: an unknown group choice or key, a key that is there twice or names a whole part, or text that is
+        UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
             not a plain ``key=value``.
     """
     store = ConfigStore.instance()
@@ -56,7 +54,7 @@ def compose(
         for name, node in choices.items():
             store.store(group=group, name=name, node=dict(node))
     defaults = {"scale": "demo", **defaults}
-    # "_self_" first: the groups' values come on top. A recipe repeats its own name under the key "scale".
+    # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale".
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
     store.store(name="root", node=root)
 
@@ -72,9 +70,10 @@ def compose(
         for text, key, value in parsed:
             if key in defaults:
                 continue
-            if not _has(known, key):
+            part = _at(known, key)
+            if part is _MISSING:
                 raise unknown("key", key, _near(known, key))
-            if isinstance(part := _at(known, key), Mapping):
+            if isinstance(part, Mapping):
                 raise _whole_part(text, key, value, part)
         return _composed(list(overrides))
 
@@ -86,7 +85,7 @@ def _hydra(conf_dir: Path | None) -> AbstractContextManager[None]:
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
-    """The run's part of a composed config, checked."""
+    """Build the RunConfig from the run's part of a composed config."""
     return from_dict({key: values[key] for key in RUN_KEYS if key in values})
 
 
@@ -94,14 +93,14 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
     parsed: dict[str, tuple[str, str, Any]] = {}
     for text in overrides:
         if "${" in text:
-            raise UsageError(f"cannot use {text!r}: a value is taken as it stands, and ${{...}} is not looked up")
+            raise UsageError(f"cannot use {text!r}: values are literal, and ${{...}} is not supported")
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
             raise UsageError(f"cannot read {text!r}: arguments have the form key=value") from error
         is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
         if override.is_sweep_override() or not is_plain or "=" not in text:
-            raise UsageError(f"cannot use {text!r}: one plain key=value for one run; arms and seeds belong to a sweep")
+            raise UsageError(f"cannot use {text!r}: one plain key=value per argument; a study sets arms and seeds")
         key = override.key_or_group
         if key in parsed:
             raise given_twice(key)
@@ -110,15 +109,11 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
 
 
 def _whole_part(text: str, key: str, value: Any, part: Mapping[str, Any]) -> UsageError:
-    """The error for an override of a part of the config, which has values of its own."""
+    """Return the error for an override of a whole part of the config."""
     if key in NAMED_BY and isinstance(value, str):
-        return UsageError(
-            f"cannot use {text!r}: {key} is a part with values of its own; say {key}.{NAMED_BY[key]}={value}"
-        )
+        return UsageError(f"cannot use {text!r}: {key} is a group of keys; write {key}.{NAMED_BY[key]}={value}")
     paths = [f"{key}.{name}" + ".…" * isinstance(value, Mapping) for name, value in part.items()]
-    return UsageError(
-        f"cannot use {text!r}: {key} is a part with values of its own, each set by its path: {', '.join(paths)}"
-    )
+    return UsageError(f"cannot use {text!r}: {key} is a group of keys, each set by its path: {', '.join(paths)}")
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
@@ -136,28 +131,24 @@ def _choices(store: ConfigStore, group: str, conf_dir: Path | None) -> list[str]
     return sorted({name.removesuffix(".yaml") for name in [*stored, *files]})
 
 
-def _has(config: Mapping[str, Any], key: str) -> bool:
-    value: Any = config
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return False
-        value = value[part]
-    return True
+_MISSING = object()
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a key that exists."""
+    """Return the value of a key, or ``_MISSING``."""
     value: Any = config
     for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return _MISSING
         value = value[part]
     return value
 
 
 def _near(config: Mapping[str, Any], key: str) -> list[str]:
-    """The keys beside the mistaken one, in the deepest group of it that exists."""
-    owner, _, _ = key.rpartition(".")
-    while owner and not _has(config, owner):
+    """Return the keys of the deepest existing group of an unknown key."""
+    owner = key.rpartition(".")[0]
+    while owner and _at(config, owner) is _MISSING:
         owner = owner.rpartition(".")[0]
     value = _at(config, owner) if owner else config
-    siblings = value if isinstance(value, Mapping) else {}
-    return [f"{owner}.{name}" if owner else str(name) for name in siblings] or list(flatten(config))
+    names = value if isinstance(value, Mapping) else {}
+    return [f"{owner}.{name}" if owner else str(name) for name in names] or list(flatten(config))

@@ -1,4 +1,4 @@
-"""From a config as it is written to what this machine will compute."""
+"""Resolution of a config: from the config as written to the values that this machine will use."""
 
 import dataclasses
 import hashlib
@@ -13,15 +13,16 @@ from aimv2.objectives import objective
 
 
 def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:
-    """Replace ``auto`` by what the machine has and the objective wants, and fill in what the data is made of, so that
-    the name says all.
+    """Replace each ``auto`` by its value for the machine and objective, and fill in ``data.fingerprint``.
+
+    The name of a resolved config therefore covers everything that the run computes.
 
     Args:
-        available: the device of the machine that will do the run; None is this one.
+        available: the device of the machine that will execute the run; None is this machine's.
 
     Raises:
-        UsageError: ``device=cuda`` without a CUDA device, a data package or a tokenizer that is not there, or a value
-            that the objective cannot have.
+        UsageError: ``device=cuda`` without a CUDA device, a missing data package or tokenizer, or a value that the
+            objective does not allow.
     """
     available = available or ("cuda" if has_cuda() else "cpu")
     config = with_attention(config)
@@ -31,8 +32,8 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         device = available
     if device == "cuda" and available != "cuda":
         raise UsageError(
-            "device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto, or on SLURM"
-            " executor.gres=gpu:1"
+            "device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto, or on SLURM request a GPU"
+            " with executor.gres=gpu:1"
         )
     precision = config.precision
     if precision == "auto":
@@ -42,7 +43,7 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
 
 
 def with_attention(config: RunConfig) -> RunConfig:
-    """The encoder's training attention, as the objective has it where the config leaves it open."""
+    """Replace ``model.encoder.attention=auto`` by the objective's attention."""
     if config.model.encoder.attention != "auto":
         return config
     attention = objective(config.objective.name).attention
@@ -51,7 +52,7 @@ def with_attention(config: RunConfig) -> RunConfig:
 
 
 def data_fingerprint(config: RunConfig) -> str:
-    """A hash of the packages that pictures and captions come from, and of a given tokenizer's content."""
+    """Hash the versions of the packages of pictures and captions, and the content of a given tokenizer."""
     parts = [glyphs.version(source) for source in config.data.sources]
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer

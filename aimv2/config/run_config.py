@@ -1,6 +1,6 @@
-"""The whole description of one run: frozen dataclasses, checked on construction.
+"""The config of one run: frozen dataclasses, checked on construction.
 
-Every part says which of its values are the paper's. Nothing here imports torch, so plans and studies load fast.
+Each part states which of its values are the paper's. Nothing here imports torch, so plans and studies load fast.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from aimv2.errors import UsageError, did_you_mean, unknown
 from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixDistribution
 
-# Far beyond any model of this kind: a slip of the finger is refused before it takes all the memory there is.
+# Far beyond any model of this kind: a typing error is refused before it takes all the memory.
 MAX_WIDTH = 2**16
 MAX_DEPTH = 2**10
 MAX_PX = 2**13
@@ -27,10 +27,10 @@ CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TransformerConfig:
-    """Width, depth and heads of a stack of pre-norm blocks without biases in their products (paper section 2.2).
+    """Width, depth and heads of a stack of pre-norm blocks, whose linear layers have no bias (paper section 2.2).
 
     Attributes:
-        norm: ``rms`` is the paper's; ``layer`` is LayerNorm with its gain and shift, as in AIM v1.
+        norm: ``rms`` is the paper's; ``layer`` is LayerNorm with gain and shift, as in AIM v1.
         ffn: ``swiglu`` is the paper's; ``gelu`` is AIM v1's two-layer MLP.
     """
 
@@ -46,8 +46,8 @@ class TransformerConfig:
 
     @property
     def ffn_hidden(self) -> int:
-        """SwiGLU: 2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``), 2816 at width 1024. GELU:
-        4 x width (AIM v1), which has as many weights but for the rounding."""
+        """Width of the FFN. SwiGLU: 2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``), 2816 at
+        width 1024. GELU: 4 x width (AIM v1), which has the same number of weights except for the rounding."""
         if self.ffn == "gelu":
             return 4 * self.width
         return -(-int(4 * self.width * 2 / 3) // 256) * 256
@@ -58,13 +58,13 @@ class EncoderConfig(TransformerConfig):
     """The vision encoder.
 
     Attributes:
-        attention: in training; every later use has full attention. ``prefix`` shows the first M patches to all and is
-            causal after them (the paper's); ``causal`` and ``bidirectional`` are the same for every M, which then only
-            says which patches a pixel loss scores: those after it, which under ``bidirectional`` the features have
-            seen. (``prefix.law=causal`` is a causal mask with all patches scored.) ``auto`` is the objective's own:
-            prefix, but bidirectional for cappa, clip and siglip.
-        positions: ``learned``, a vector per patch, as all fixed-resolution models have it; ``sincos``, a function of
-            row and column, as AIM v1 and the native-resolution AIMv2-L, which takes any size of image.
+        attention: the mask in training; every later use has full attention. ``prefix`` (the paper's) shows the first M
+            patches to all patches and is causal after them. ``causal`` and ``bidirectional`` do not depend on M, which
+            then only selects the patches that a pixel loss scores: those after the prefix. Under ``bidirectional`` the
+            features have seen them. (``prefix.law=causal`` is a causal mask with all patches scored.) ``auto`` is the
+            objective's own: prefix, but bidirectional for cappa, clip and siglip.
+        positions: ``learned``, a vector per patch, as in all fixed-resolution models; ``sincos``, a function of row and
+            column that takes images of any size, as in AIM v1 and the native-resolution AIMv2-L.
     """
 
     attention: Literal["auto", "prefix", "causal", "bidirectional"] = "auto"
@@ -73,7 +73,7 @@ class EncoderConfig(TransformerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.positions == "sincos" and self.width % 4:
-            raise ValueError(f"width={self.width} is not a multiple of 4, which positions='sincos' needs")
+            raise ValueError(f"width={self.width} is not a multiple of 4, as positions=sincos requires")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -81,12 +81,12 @@ class DecoderConfig(TransformerConfig):
     """The decoder over image features and caption tokens.
 
     Attributes:
-        sharing: ``joint`` is one decoder for both (the paper's); ``separate`` is two of the same size, one that
-            predicts patches from the image features, and one that predicts tokens from the image features and the
-            caption. The paper compares them in Table 9d without saying how the two are built.
-        order: which part comes first. ``image_first`` is the paper's, never ablated; with ``text_first`` captions are
-            predicted without the image and patches with the caption.
-        image_positions: whether image features get a learned position here too; the released code gives them none.
+        sharing: ``joint`` (the paper's) is one decoder for patches and tokens; ``separate`` is two of the same size,
+            one that predicts patches from the image features, and one that predicts tokens from the image features and
+            the caption. The paper compares them in Table 9d but does not describe the separate ones.
+        order: the part that comes first. ``image_first`` is the paper's, never ablated; with ``text_first`` captions
+            are predicted without the image, and patches with the caption.
+        image_positions: True adds a learned position to the image features here too; the released code adds none.
     """
 
     sharing: Literal["joint", "separate"] = "joint"
@@ -99,8 +99,9 @@ class TextTowerConfig:
     """The text encoder of contrastive objectives: causal, pooled at end-of-text (ml-aim's LiT tower).
 
     Attributes:
-        width, depth, num_heads: None is the decoder's, so that objectives compare at like size. 768, 12 and 6 in LiT.
-        embed_dim: of the space in which images and texts meet; None is the tower's width, as in LiT.
+        width, depth, num_heads: None is the decoder's, so that objectives are compared at similar size. 768, 12 and 6
+            in LiT.
+        embed_dim: width of the space that images and texts share; None is the tower's width, as in LiT.
     """
 
     width: int | None = Field(default=None, gt=0, le=MAX_WIDTH)
@@ -111,14 +112,14 @@ class TextTowerConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ModelConfig:
-    """The parts and the sizes of what goes in and out. Which parts a run has, its objective says.
+    """The parts of the network and the sizes of inputs and outputs. The objective decides which parts a run has.
 
     Attributes:
         image_px: side of the square input image.
-        patch_px: side of a square patch; the paper has 224 px images and 14 px patches.
-        vocab_size: rows of the token embedding; the tokenizer may use fewer. 32,000 in the paper.
+        patch_px: side of a square patch; 224 px images and 14 px patches in the paper.
+        vocab_size: rows of the token embedding, at least the tokens of the tokenizer; 32,000 in the paper.
         max_text_tokens: T, tokens of a caption after truncation and padding; 77 in the paper.
-        patch_order: in which patches are read and predicted. ``raster``, row by row, is the paper's; ``spiral`` runs
+        patch_order: order in which patches are read and predicted. ``raster`` (the paper's) goes row by row; ``spiral``
             outwards from the centre; ``random`` is one permutation for all images and runs (AIM v1 Table 3b).
     """
 
@@ -136,7 +137,7 @@ class ModelConfig:
             raise ValueError(f"image_px={self.image_px} is not a multiple of patch_px={self.patch_px}")
         if self.num_patches < 2:
             raise ValueError(
-                f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; two are needed to predict"
+                f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; at least two are needed"
             )
         width, num_heads = (
             getattr(self.text_tower, name) or getattr(self.decoder, name) for name in ("width", "num_heads")
@@ -163,7 +164,7 @@ class ModelConfig:
 
     @property
     def tower(self) -> "Tower":
-        """The text tower: its own sizes or else the decoder's, and the decoder's kind of norm and FFN."""
+        """The text tower: its own sizes where given, else the decoder's; the norm and FFN are the decoder's."""
         own, decoder = self.text_tower, self.decoder
         stack = TransformerConfig(
             width=own.width or decoder.width,
@@ -176,7 +177,7 @@ class ModelConfig:
 
 
 class Tower(NamedTuple):
-    """The blocks of a text tower, and the width of the space it shares with images."""
+    """The blocks of a text tower, and the width of the space that it shares with images."""
 
     stack: TransformerConfig
     embed_dim: int
@@ -184,23 +185,24 @@ class Tower(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ObjectiveConfig:
-    """What is optimised.
+    """The training objective.
 
     Attributes:
         name: one of ``aimv2.objectives.REGISTRY``. ``aimv2``: captions and pixels; ``caption``; ``image_only``: pixels,
-            AIM v1's objective on this decoder; ``cappa``; ``clip``; ``siglip``.
+            AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``.
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
-        pixel_values: whether a patch's squared error is the mean over its values, as the released code takes it and
-            for which alpha = 0.4 is meant, or their sum, as the paper's formula is printed.
-        pixel_patches: ``batch`` is the mean over all scored patches of the batch, as the released code takes it;
-            ``image`` is each image's sum over I, averaged over images, as the paper's formula is printed, so that long
-            prefixes weigh less; ``image_mean`` is each image's mean over its own scored patches, averaged over images.
-        pixel_targets: ``standardised``, each patch by its own mean and deviation (the paper's, after MAE), or ``raw``,
-            the network's input as it is.
-        supervise_eos: whether the end-of-text token is a target. Figure 1 draws it as one; the released config ignores
-            id 1, which is end-of-text and padding at once, and we follow the config.
-        parallel_fraction: of a batch, predicted in parallel; cappa only. 0.75 in its paper (arXiv 2306.07915).
-        temperature: at the start of training, at least 0.01; clip and siglip. None is the objective's own: 0.07 for
+        pixel_values: a patch's squared error is the ``mean`` over its values, as in the released code, to which
+            alpha = 0.4 applies, or their ``sum``, as in the paper's printed formula.
+        pixel_patches: ``batch`` is the mean over all scored patches of the batch, as in the released code; ``image`` is
+            each image's sum divided by I, averaged over images, as in the paper's printed formula, which gives long
+            prefixes less weight; ``image_mean`` is each image's mean over its scored patches, averaged over images.
+        pixel_targets: ``standardised``, each patch by its own mean and standard deviation (the paper's, after MAE), or
+            ``raw``, the network's input.
+        supervise_eos: True makes the end-of-text token a target, as in Figure 1. The released config ignores id 1,
+            which is both end-of-text and padding, and we follow the config.
+        parallel_fraction: share of a batch that is predicted in parallel; cappa only. 0.75 in its paper
+            (arXiv 2306.07915).
+        temperature: initial temperature, at least 0.01; clip and siglip only. None is the objective's own: 0.07 for
             clip (ml-l3m), 0.1 for siglip (arXiv 2303.15343).
     """
 
@@ -220,26 +222,26 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class DataConfig:
-    """Which pairs, and how they become samples.
+    """The image-text pairs, and how they become samples.
 
     Attributes:
         sources: any of ``openmoji``, ``material``, ``fontawesome``.
-        weights: share of the training samples that comes from each of the sources, in their order; they are divided by
-            their sum, and exact over every 1000 samples. None shows every pair once an epoch. With 0 training never
-            shows the source, but evaluation has its held-out pairs and the tokenizer its captions, so that all
-            mixtures are measured alike. (Table 2 has 30, 30, 9, 28 and 3 % of its five.)
-        render_px: side at which glyphs are drawn once into the cache; crops are taken from that.
-        captions: ``own``, or ``shuffled``: a training sample shows another training pair's caption, drawn anew every
-            epoch, so that images and captions are independent and each is shown as often as ever; a positive control
-            for studies of what captions teach. By chance, one sample an epoch or so meets its own. Held-out pairs keep
-            theirs.
-        descriptive_fraction: chance that a sample shows its descriptive caption in place of its name; 0.33 is the
+        weights: share of the training samples that comes from each source, in the order of ``sources``. Weights are
+            divided by their sum, and the shares are exact over every 1000 samples. None shows every pair once an epoch.
+            Training never shows a source with weight 0, but its held-out pairs are evaluated and the tokenizer knows
+            its captions, so that all mixtures are measured alike. (30, 30, 9, 28 and 3 % in the paper's Table 2.)
+        render_px: side at which glyphs are rendered once into the cache; crops are taken from these pictures.
+        captions: ``own``, or ``shuffled``: each training sample shows the caption of another training pair, in a new
+            permutation every epoch, so that images and captions are independent and each is shown as often as before.
+            This is a positive control for studies of captions. By chance, about one sample per epoch shows its own
+            caption. Held-out pairs keep theirs.
+        descriptive_fraction: probability that a sample shows its descriptive caption instead of its name; 0.33 is the
             paper's share of synthetic captions (Table 2).
-        held_out_fraction: share of the concepts that no training sample shows; each side needs a pair.
-        tokenizer: path of a ``tokenizer.json`` (the public SigLIP one, say); None trains one on the training captions.
-        cache_dir: where rendered pairs and trained tokenizers are kept.
-        fingerprint: what pictures, captions and a given tokenizer are made of, so that another version of a package
-            names another run; ``aimv2.config.resolve`` fills it in.
+        held_out_fraction: share of the concepts that no training sample shows. Both sides need at least one pair.
+        tokenizer: path of a ``tokenizer.json``, such as the public SigLIP one; None trains one on training captions.
+        cache_dir: folder of rendered pairs and trained tokenizers.
+        fingerprint: hash of the versions of the data packages and of a given tokenizer, so that another version names
+            another run; ``aimv2.config.resolve`` fills it in.
     """
 
     sources: tuple[Literal["openmoji", "material", "fontawesome"], ...] = ("openmoji", "material", "fontawesome")
@@ -254,25 +256,25 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not self.sources or len(set(self.sources)) != len(self.sources):
-            raise ValueError(f"sources={list(self.sources)} must name at least one source, and each once")
+            raise ValueError(f"sources={list(self.sources)} must name at least one source, each once")
         if self.weights is not None:
             self._check_weights(self.weights)
 
     def _check_weights(self, weights: tuple[float, ...]) -> None:
         if len(weights) != len(self.sources):
-            raise ValueError(f"weights={list(weights)} must be one for each of sources={list(self.sources)}")
+            raise ValueError(f"weights={list(weights)} must have one value for each of sources={list(self.sources)}")
         if not any(weights):
             raise ValueError(f"weights={list(weights)} must not all be 0")
         for source, weight, quota in zip(self.sources, weights, quotas(weights), strict=True):
             if weight and not quota:
                 raise ValueError(
-                    f"weights={list(weights)} give {source!r} none of {BLOCK} samples; its weight must be 0, or larger"
+                    f"weights={list(weights)} give {source!r} none of {BLOCK} samples; set its weight to 0 or raise it"
                 )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class AugmentConfig:
-    """RandomResizedCrop, bicubic, and a horizontal flip (paper Table A1)."""
+    """Bicubic RandomResizedCrop and horizontal flip (paper Table A1)."""
 
     min_scale: float = Field(default=0.4, gt=0, le=1)
     max_scale: float = Field(default=1.0, gt=0, le=1)
@@ -282,20 +284,20 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if self.min_scale > self.max_scale or self.min_ratio > self.max_ratio:
-            raise ValueError("min_scale must not exceed max_scale, nor min_ratio max_ratio")
+            raise ValueError("min_scale must not exceed max_scale, and min_ratio must not exceed max_ratio")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class OptimizerConfig:
-    """Fully decoupled AdamW with warm-up and cosine (paper Table A1; the tagged values are ml-l3m's).
+    """Fully decoupled AdamW with linear warm-up and cosine decay (paper Table A1; values marked ml-l3m are from there).
 
     Attributes:
         peak_lr: 1e-3 for ViT-L.
-        min_lr: where the cosine ends; 1e-5.
-        start_lr: where the linear warm-up starts; 1e-6 (ml-l3m).
-        warmup_fraction: of all steps; 12,500 of 1,500,000 in the paper.
-        weight_decay: lambda; a step multiplies a decayed weight by 1 - lambda x lr / peak_lr. 1e-4.
-        clip_norm: L2 norm to which the gradient is clipped; 1.0.
+        min_lr: last learning rate of the cosine; 1e-5.
+        start_lr: first learning rate of the warm-up; 1e-6 (ml-l3m).
+        warmup_fraction: share of all steps; 12,500 of 1,500,000 in the paper.
+        weight_decay: lambda; each step multiplies decayed weights by 1 - lambda x lr / peak_lr. 1e-4.
+        clip_norm: maximum L2 norm of the gradient; 1.0.
     """
 
     peak_lr: float = Field(default=1e-3, gt=0)
@@ -311,7 +313,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class BudgetConfig:
-    """How long to train. ``samples=0`` is an untrained model, which is evaluated like any other."""
+    """Length of training. ``samples=0`` is an untrained model, which is evaluated like any other."""
 
     samples: int = Field(ge=0)
     batch_size: int = Field(gt=0)
@@ -341,20 +343,20 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         if not self.learning_rates or not self.weight_decays or min(self.learning_rates) <= 0:
-            raise ValueError("learning_rates and weight_decays need a value each, and rates must be above 0")
+            raise ValueError("learning_rates and weight_decays need a value each, and learning_rates must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaluationConfig:
-    """What is measured on held-out concepts.
+    """Measurements on held-out concepts.
 
     Attributes:
-        num_pairs: held-out pairs for the losses at the end.
+        num_pairs: held-out pairs for the losses after training.
         curve_pairs: held-out pairs for each point of the curve during training.
-        curve_points: points of that curve, the untrained model's included.
-        prefix_fractions: the fixed prefixes at which every arm's pixel loss is measured.
-        knn_neighbours: k; all training images of a task that has fewer.
-        num_examples: held-out images whose captions are kept for the report.
+        curve_points: points of that curve, including the untrained model's.
+        prefix_fractions: fixed prefix lengths at which the pixel loss of every arm is measured.
+        knn_neighbours: k, or all training images of a task that has fewer.
+        num_examples: held-out images whose captions are saved for the report.
     """
 
     num_pairs: int = Field(default=2048, gt=0)
@@ -379,14 +381,14 @@ class LoaderConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LogConfig:
-    """How often the training metrics are read back from the device and written, in steps."""
+    """Steps between two rows of training metrics, which are then copied from the device and written."""
 
     every_steps: int = Field(default=10, gt=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CheckpointConfig:
-    """How often a run keeps what it needs to go on after a kill, in seconds."""
+    """Seconds between two checkpoints of a run."""
 
     every_seconds: float = Field(default=60.0, gt=0)
 
@@ -396,13 +398,13 @@ class RunConfig:
     """One run.
 
     Attributes:
-        scale: names the recipe it started from; a label, like a title.
-        precision: of the matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
-        device: ``auto`` takes CUDA when there is one.
-        threads: on the CPU, of each rank. It counts in the name: with another number sums are taken in another order.
-        ranks: processes that train the run together, each on an equal share of every batch; above 1 a launcher starts
-            them (torchrun, submitit). Losses and gradients are those of the whole batch. It counts in the name as
-            ``threads`` does.
+        scale: recipe that the config started from; only a label.
+        precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
+        device: ``auto`` is CUDA if available, else the CPU.
+        threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
+        ranks: processes that train the run together, each on an equal share of every batch. If above 1, a launcher
+            (torchrun, submitit) starts them. Losses and gradients are those of the whole batch. Part of the run's name
+            for the same reason as ``threads``.
     """
 
     scale: str
@@ -426,8 +428,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:
             raise ValueError(
-                f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}, each of which has"
-                " an equal share of every batch"
+                f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}; all ranks"
+                " have equal shares of a batch"
             )
         if self.data.render_px < self.model.image_px:
             raise ValueError(
@@ -437,12 +439,12 @@ class RunConfig:
         if width > head_dim and width % head_dim:
             raise ValueError(
                 f"model.encoder.width={width} is not divisible by evaluation.probe.head_dim={head_dim},"
-                " the width of the attentive probe's heads"
+                " the width of a head of the attentive probe"
             )
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The config as nested dicts of JSON values."""
+    """Return the config as nested dicts of JSON values."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return values
 
@@ -451,7 +453,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """Build and check a config from nested dicts, as read from YAML or JSON.
 
     Raises:
-        UsageError: a key that does not exist, or a value that cannot be; the message names it and what is allowed.
+        UsageError: an unknown key or invalid value; the message names it and what is allowed.
     """
     try:
         return TypeAdapter(RunConfig).validate_python(values)
@@ -460,7 +462,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def explain(error: ValidationError) -> UsageError:
-    """One sentence for the first thing that pydantic found wrong, with the nearest name as a suggestion."""
+    """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion."""
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
@@ -472,8 +474,8 @@ def explain(error: ValidationError) -> UsageError:
         if hint := did_you_mean(str(first["input"]), allowed):
             seen += f".{hint}"
     place = ".".join(where)
-    says_where = not place or f"{place}." in message
-    return UsageError(message + seen if says_where else f"{place}: {message}{seen}")
+    names_the_key = not place or f"{place}." in message
+    return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")
 
 
 def _sibling_keys(where: list[str]) -> list[str]:
@@ -484,7 +486,7 @@ def _sibling_keys(where: list[str]) -> list[str]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one level: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
+    """Flatten nested dicts: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,7 +1,8 @@
 """Recipes: functions that return a complete run, each with its lab sheet.
 
-The vit_* recipes have the paper's models, budgets and optimizer. Its data is not public (only 39 % of its samples are),
-so they train on this project's pairs unless told otherwise, and no number of the paper should be expected from them.
+The vit_* recipes have the paper's models, budgets and optimizer. The paper's data is not public (only 39 % of its
+samples are), so by default they train on this project's pairs and are not expected to give the paper's numbers. The
+paper gives neither their hardware nor their time, and we have not run them.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +25,10 @@ PAPER_SAMPLES = 1_500_000 * 8192  # "12B": Table A1's iterations times its batch
 
 
 def demo() -> RunConfig:
-    """A real, small AIMv2 for one CPU core.
+    """A small but complete AIMv2 for one CPU core.
 
-    Source: ours; the paper's proportions where they survive (encoder twice as deep as the decoder and equally wide, as
-        at ViT-L). Learning rate and weight decay, rounded, are the best of 14 trials of
+    Source: ours, with the proportions of ViT-L where possible: the encoder is twice as deep as the decoder and equally
+        wide. Learning rate and weight decay, rounded, are the best of 14 trials of
         ``python sweeps/search.py search=optimizer scale=demo search.trials=14 seed=1000``: 2.06e-3 and 1.4e-3.
     Command: ``python -m aimv2 train scale=demo``; about a minute on one core.
     Number to expect: held-out caption loss about 3.9 nats/token (seed 0: 3.896).
@@ -55,11 +56,11 @@ def demo() -> RunConfig:
 
 
 def tiny() -> RunConfig:
-    """An AIMv2 for one workstation GPU: 21 M parameters in the encoder, 17 M beside it.
+    """An AIMv2 for one workstation GPU: 21 M parameters in the encoder, 17 M elsewhere.
 
-    Source: ours. Depths and heads halve ViT-L's, head dim 128 as everywhere in the paper; learning rate as ``vit_b``.
-        Not tuned.
-    Command: ``python -m aimv2 train scale=tiny``. Hardware and time: meant for one GPU; not run to its end by us yet.
+    Source: ours. Half the depth and heads of ViT-L, head dim 128 as in all of the paper's models; the learning rate of
+        ``vit_b``. Not tuned.
+    Command: ``python -m aimv2 train scale=tiny``. Hardware and time: meant for one GPU; not yet run to the end by us.
     Number to expect: none yet.
     """
     return RunConfig(
@@ -79,10 +80,10 @@ def tiny() -> RunConfig:
 
 
 def small() -> RunConfig:
-    """An AIMv2 for one node of GPUs: 55 M parameters in the encoder, 36 M beside it.
+    """An AIMv2 for one node of GPUs: 55 M parameters in the encoder, 36 M elsewhere.
 
     Source: ours, as ``tiny``; 64 patches of 14 px. Not tuned.
-    Command: ``python -m aimv2 train scale=small``. Hardware and time: meant for a node; not run to its end by us yet.
+    Command: ``python -m aimv2 train scale=small``. Hardware and time: meant for a node; not yet run to the end by us.
     Number to expect: none yet.
     """
     return RunConfig(
@@ -102,11 +103,11 @@ def small() -> RunConfig:
 
 
 def vit_b() -> RunConfig:
-    """The base size, which the released code defines and the paper never trained: 85.6 M parameters.
+    """The base size, which the released code defines and the paper does not train: 85.6 M parameters.
 
     Source: ml-aim ``models.py`` (768 wide, 12 deep, 6 heads); learning rate of ml-l3m's mixture-of-experts config,
         whose experts have this size; 2B samples as the paper's ablations (section 5), with the warm-up of Table A1.
-    Command: ``python -m aimv2 train scale=vit_b``. Hardware and time: the paper is silent, and we have not run it.
+    Command: ``python -m aimv2 train scale=vit_b``.
     Number to expect: none published.
     """
     run = _paper("vit_b", width=768, depth=12, num_heads=6, peak_lr=2e-3)
@@ -121,19 +122,18 @@ def vit_l() -> RunConfig:
     """AIMv2-L: 309.2 M parameters in the encoder, about 221 M in the decoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_l``. Hardware and time: the paper is silent, and we have not run it.
+    Command: ``python -m aimv2 train scale=vit_l``.
     Number to expect: 86.6 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_l", width=1024, depth=24, num_heads=8, peak_lr=1e-3)
 
 
 def vit_l_2b() -> RunConfig:
-    """AIMv2-L as the paper's ablations have it: 2B samples, from which the studies' levels are the paper's.
+    """AIMv2-L as in the paper's ablations: 2B samples. The levels of our studies at this scale are the paper's.
 
-    Source: section 5 (2B pairs, batches of 8192); learning rate and warm-up of these runs are not given, so those of
-        Table A1 stand in.
-    Command: ``python sweeps/launch.py sweep=loss_weight scale=vit_l_2b``. Hardware and time: the paper is silent, and
-        we have not run it.
+    Source: section 5 (2B pairs, batches of 8192). The paper does not give the learning rate and warm-up of these runs;
+        those of Table A1 are used.
+    Command: ``python sweeps/launch.py sweep=loss_weight scale=vit_l_2b``.
     Number to expect: 85.6 % on ImageNet-1k by attentive probe at 224 px (Table 9a), on the paper's data.
     """
     run = vit_l()
@@ -149,7 +149,7 @@ def vit_h() -> RunConfig:
     """AIMv2-H: 680.9 M parameters in the encoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_h``. Hardware and time: the paper is silent, and we have not run it.
+    Command: ``python -m aimv2 train scale=vit_h``.
     Number to expect: 87.5 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_h", width=1536, depth=24, num_heads=12, peak_lr=8e-4)
@@ -159,7 +159,7 @@ def vit_1b() -> RunConfig:
     """AIMv2-1B: 1235.0 M parameters in the encoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_1b``. Hardware and time: the paper is silent, and we have not run it.
+    Command: ``python -m aimv2 train scale=vit_1b``.
     Number to expect: 88.1 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_1b", width=2048, depth=24, num_heads=16, peak_lr=8e-4)
@@ -169,7 +169,7 @@ def vit_3b() -> RunConfig:
     """AIMv2-3B: 2720.7 M parameters in the encoder.
 
     Source: Tables 1 and A1; heads and FFN from ml-aim.
-    Command: ``python -m aimv2 train scale=vit_3b``. Hardware and time: the paper is silent, and we have not run it.
+    Command: ``python -m aimv2 train scale=vit_3b``.
     Number to expect: 88.5 % on ImageNet-1k by attentive probe at 224 px (Table 3), on the paper's data.
     """
     return _paper("vit_3b", width=3072, depth=24, num_heads=24, peak_lr=4e-4)
@@ -180,7 +180,7 @@ SCALES: dict[str, Callable[[], RunConfig]] = {
 }
 
 
-# Encoder heads of the rungs above and below a recipe; vit_l's are Table 1.
+# Encoder heads of the sizes around a recipe; those of vit_l are the paper's (Table 1).
 LADDERS: dict[str, tuple[int, ...]] = {
     "demo": (1, 2, 3, 4, 6),
     "tiny": (1, 2, 3, 4, 6),
@@ -190,11 +190,12 @@ LADDERS: dict[str, tuple[int, ...]] = {
 
 
 def ladder(base: RunConfig, num_heads: Sequence[int]) -> list[RunConfig]:
-    """Runs around a recipe that differ in size: as in Table 1 the encoder's width and heads grow together, head by
-    head, and nothing else does. Table 1 also lowers the learning rate; that is left to the study.
+    """Return runs that differ from a recipe in size alone: the encoder's width grows with its heads, as in Table 1.
+
+    Table 1 also lowers the learning rate; that is left to the study.
 
     Args:
-        num_heads: of each rung's encoder.
+        num_heads: heads of the encoder, one value per run.
     """
     encoder = base.model.encoder
     head_dim = encoder.width // encoder.num_heads
@@ -205,8 +206,11 @@ def ladder(base: RunConfig, num_heads: Sequence[int]) -> list[RunConfig]:
 
 
 def _paper(name: str, *, width: int, depth: int, num_heads: int, peak_lr: float) -> RunConfig:
-    """What all of the paper's sizes share: the decoder (Tables 9e and 9f), images, captions, schedule (Table A1) and
-    the attentive probe (Table A2); the text tower of contrastive rivals is ml-aim's LiT one."""
+    """Return a run of the paper with this encoder.
+
+    All sizes share the decoder (Tables 9e and 9f), images, captions, schedule (Table A1) and attentive probe (Table
+    A2). The text tower of contrastive objectives is ml-aim's LiT tower.
+    """
     return RunConfig(
         scale=name,
         model=ModelConfig(

@@ -1,4 +1,4 @@
-"""The name of a run: a hash of what it computes. Nothing here imports torch."""
+"""The name of a run, which is a hash of its config. Nothing here imports torch."""
 
 import dataclasses
 import hashlib
@@ -21,9 +21,10 @@ from aimv2.config.run_config import (
 from aimv2.prefix import PrefixDistribution
 
 SIGNATURE_VERSION = 1
-# A label, or speed and place: they change no result. The tokenizer counts by its content, in data.fingerprint.
+# A label, or settings of speed and place, which change no result. The tokenizer's content is in data.fingerprint.
 NOT_IDENTITY = ("scale", "device", "loader.*", "log.*", "checkpoint.*", "data.cache_dir", "data.tokenizer")
-# Fields younger than the first stored runs, with what those runs did; left out of the name while they hold it.
+# Fields that were added after the first stored runs, with the values of those runs; a field with that value is left
+# out of the hash, so that old names stay valid.
 ADDED = {
     "model.encoder.norm": "rms",
     "model.encoder.ffn": "swiglu",
@@ -56,11 +57,11 @@ ADDED = {
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What a run computes: every field, by its path, unless NOT_IDENTITY lists it or it holds its value in ADDED."""
+    """Return the hashed fields by path: all but those in NOT_IDENTITY and those with their value in ADDED."""
     return _unseeded(dataclasses.replace(config, seed=0)) | {"seed": config.seed}
 
 
-@lru_cache(maxsize=256)  # a sweep asks for the same run with one seed after the other
+@lru_cache(maxsize=256)  # a sweep names the same run with many seeds
 def _unseeded(config: RunConfig) -> dict[str, Any]:
     return {
         key: value
@@ -70,18 +71,18 @@ def _unseeded(config: RunConfig) -> dict[str, Any]:
 
 
 def signature(config: RunConfig) -> str:
-    """Name a run by what it computes.
+    """Return the name of a run.
 
-    The whole resolved config counts, so a name keeps its meaning when a default moves.
+    The whole resolved config is hashed, so a name stays valid when a default changes.
     """
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
 
 
 def untrained(config: RunConfig) -> RunConfig:
-    """The run that evaluates this run's initial encoder: no samples, and whatever only training reads at its default.
+    """Return the run that evaluates this run's initial encoder: no samples, and defaults for all training-only fields.
 
-    Arms that differ in training alone share it.
+    Arms that differ only in training share it.
     """
     encoder = dataclasses.replace(config.model.encoder, attention="prefix")
     return dataclasses.replace(

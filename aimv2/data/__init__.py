@@ -1,1 +1,1 @@
-"""From rendered glyphs and captions to batches that are a pure function of their place in the run."""
+"""Data: rendered glyphs with captions, and batches that are a pure function of the config and the step."""

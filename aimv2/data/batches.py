@@ -1,4 +1,4 @@
-"""Batches, each a pure function of (config, its number): nothing depends on who prepares it, or when."""
+"""Batches, each a pure function of the config and its number, whatever process prepares it and when."""
 
 import signal
 from functools import partial
@@ -19,11 +19,11 @@ from aimv2.runs.interrupt import SIGNALS
 
 
 class Share(NamedTuple):
-    """Which part of a batch a rank has, and numbers of the whole batch; known on the CPU, so that no rank asks another.
+    """A rank's part of a batch, and counts of the whole batch, which the CPU knows without communication.
 
     Attributes:
-        first: the place of the part's first image in the batch.
-        ranks: as many equal parts the batch has.
+        first: index of the part's first image in the batch.
+        ranks: number of equal parts of the batch.
         num_supervised: supervised tokens of the batch.
         num_scored_images: images of the batch whose prefix leaves a patch to predict.
     """
@@ -35,16 +35,16 @@ class Share(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a step reads. Letters: B images, T caption tokens, N supervised tokens.
+    """The input of a training step. Letters: B images, T caption tokens, N supervised tokens.
 
     Attributes:
         image: float32 [B, 3, image_px, image_px], normalised.
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
-        supervised_N: int64 [N], the supervised tokens' places in the flattened [B x T].
+        supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T].
         text_len_B: int64 [B], tokens up to and including end-of-text.
-        num_scored: patches outside the prefixes, of the whole batch; known here, so that nobody asks the device.
-        share: None if this is the whole batch, else which part of it.
+        num_scored: patches outside the prefixes in the whole batch, counted on the CPU to avoid a device sync.
+        share: the part of the batch that this is; None is the whole batch.
     """
 
     image: Tensor
@@ -57,12 +57,15 @@ class Batch(NamedTuple):
 
     @property
     def num_supervised(self) -> int:
-        """Of the whole batch."""
+        """Supervised tokens of the whole batch."""
         return len(self.supervised_N) if self.share is None else self.share.num_supervised
 
     def each(self, number: int) -> float:
-        """A number of the whole batch over the ranks. A rank divides its sum by it, and the mean of the ranks' losses
-        is the loss of the batch, however tokens and patches are spread over them."""
+        """Divide a count of the whole batch by the number of ranks.
+
+        A rank divides its sum of errors by this. The mean of the ranks' losses is then the loss of the whole batch,
+        however tokens and patches are distributed over the ranks.
+        """
         return number if self.share is None else number / self.share.ranks
 
     def to(self, device: torch.device) -> "Batch":
@@ -75,10 +78,10 @@ class Batch(NamedTuple):
 
 
 class TrainBatches(Dataset[Batch]):
-    """Training batches by number: order, caption choice, crop, flip and prefix length all from random addresses.
+    """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses.
 
     Args:
-        rank: whose share of each batch; None gives whole batches.
+        rank: the rank whose part of each batch to return; None returns whole batches.
     """
 
     def __init__(self, config: RunConfig, pairs: Pairs, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
@@ -104,7 +107,7 @@ class TrainBatches(Dataset[Batch]):
             mixture=self._mixture,
         )
         epoch_B, row_B = order()
-        # A second, independent order: each caption once an epoch too, and in a mixture as often as its source is shown.
+        # A second, independent order: it also shows each caption once an epoch, and keeps the shares of a mixture.
         caption_row_B = row_B if config.data.captions == "own" else order(purpose="order of shuffled captions")[1]
         sample_id_B = self._sample_ids[row_B]
 
@@ -129,7 +132,7 @@ class TrainBatches(Dataset[Batch]):
         token_BT = self.tokenizer.encode(captions, config.model.max_text_tokens)
         supervised_BT = self.tokenizer.supervised(token_BT, supervise_eos=config.objective.supervise_eos)
         num_scored_B = config.model.num_patches - prefix_len_B
-        # Up to here all is of the whole batch, which every rank has to count; drawing and cropping are its own part's.
+        # Every rank counts the whole batch, up to here; it crops only the images of its own part.
         own, share = slice(None), None
         if self.rank is not None:
             each = size // config.ranks
@@ -149,7 +152,7 @@ class TrainBatches(Dataset[Batch]):
 
 
 def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataLoader[Batch]:
-    """Batches from ``first_step`` on, in order, prepared by ``loader.num_workers`` processes."""
+    """Load the batches from ``first_step`` on, in order, with ``loader.num_workers`` processes."""
     num_workers = batches.config.loader.num_workers
     return DataLoader(
         batches,
@@ -157,17 +160,17 @@ def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataL
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_ignore_signals,
     )
 
 
-def _leave_signals(worker: int) -> None:
-    """A scheduler signals all processes of a job; a loader process ends when the run's own lets it."""
+def _ignore_signals(worker: int) -> None:
+    """Ignore a scheduler's signals, which reach all processes of a job: the training process ends its loaders."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def centred_images(images: np.ndarray, out_px: int) -> Tensor:
-    """Pictures as evaluation sees them, centre-cropped: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
+    """Centre-crop pictures for evaluation: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
     box_B4 = centre_crops(len(images), images.shape[1])
     return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)

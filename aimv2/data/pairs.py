@@ -1,4 +1,4 @@
-"""The image-text pairs of a run: rendered once, split by concept."""
+"""The image-text pairs of a run, rendered once and split by concept."""
 
 import hashlib
 from pathlib import Path
@@ -17,11 +17,11 @@ from aimv2.runs.files import write_text
 
 
 class Pairs:
-    """Rows of one or more sources.
+    """Pairs of one or more sources.
 
     Attributes:
-        table: a row per pair: ``key``, ``sample_id`` (its random address), ``name``, ``description``, ``concept``,
-            ``category``, ``subcategory``, ``source``, ``is_variant``, and where its picture lies.
+        table: a row per pair: ``key``, ``sample_id`` (for random addresses), ``name``, ``description``, ``concept``,
+            ``category``, ``subcategory``, ``source``, ``is_variant``, and the row of the picture in its shards.
     """
 
     def __init__(self, table: pd.DataFrame, shards: dict[str, Shards]) -> None:
@@ -33,26 +33,27 @@ class Pairs:
         return len(self.table)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """Pictures of the given rows: uint8 [B, S, S, 3]."""
+        """Return the pictures of the given rows: uint8 [B, S, S, 3]."""
         places = (self._places[row] for row in rows.tolist())
         return np.stack([self._shards[source].image(row) for source, row in places])
 
     def where(self, chosen: pd.Series | np.ndarray) -> "Pairs":
-        """The pairs for which ``chosen`` (bool, a value per row) is True."""
+        """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
         return Pairs(self.table[np.asarray(chosen)], self._shards)
 
     def subset(self, num_pairs: int) -> "Pairs":
-        """The first ``num_pairs`` by sample id: as good as random, and the same for every run."""
+        """Return the first ``num_pairs`` by sample id, a random subset that is the same for every run."""
         return self.where(self.table["sample_id"].rank() <= num_pairs)
 
 
 def prepare(
     config: DataConfig, model: ModelConfig, *, show_progress: bool = False
 ) -> tuple[Pairs, Pairs, CaptionTokenizer]:
-    """Training pairs, held-out pairs and tokenizer; drawn and trained first where the cache lacks them.
+    """Return training pairs, held-out pairs and tokenizer; render and train them first if the cache lacks them.
 
     Raises:
-        UsageError: a package or a tokenizer is missing, too large, or the cache cannot be written or read.
+        UsageError: a package or tokenizer is missing, the tokenizer is too large, or the cache cannot be written or
+            read.
     """
     train, held_out = split(load_pairs(config, show_progress=show_progress), config.held_out_fraction)
     try:
@@ -62,10 +63,10 @@ def prepare(
 
 
 def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
-    """All pairs of the configured sources, drawn into the cache first where they are not there yet.
+    """Return all pairs of the configured sources; render them first if the cache lacks them.
 
     Raises:
-        UsageError: a source's package is not installed, or its cache cannot be written or read.
+        UsageError: a package of a source is not installed, or the cache cannot be written or read.
     """
     shards: dict[str, Shards] = {source: Shards(_rendered(source, config, show_progress)) for source in config.sources}
     tables = [opened.table.assign(row=np.arange(len(opened))) for opened in shards.values()]
@@ -73,21 +74,10 @@ def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
     return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id)), shards)
 
 
-def labels_alone(config: DataConfig) -> Pairs:
-    """All pairs of the configured sources without their pictures: nothing is drawn, and no cache is read.
-
-    Raises:
-        UsageError: a source's package is not installed.
-    """
-    glyph_labels = [glyph.labels for source in config.sources for glyph in glyphs.SOURCES[source]()]
-    table = pd.DataFrame(glyph_labels)
-    return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id), row=0), {})
-
-
 def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
-    """Training and held-out pairs, no concept on both sides.
+    """Split pairs into training and held-out pairs, with no concept on both sides.
 
-    A concept's side is a hash of its name, so it is the same in every source, and adding a source moves none.
+    The hash of its name decides a concept's side, which is therefore the same in every source.
 
     Raises:
         UsageError: one side has no pair.
@@ -96,21 +86,21 @@ def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
     for side, has_none, change in (("training", held_out.all(), "lower"), ("held-out", not held_out.any(), "raise")):
         if has_none:
             raise UsageError(
-                f"data.held_out_fraction={held_out_fraction} leaves no {side} pair of {len(pairs):,}; {change} it"
+                f"data.held_out_fraction={held_out_fraction} leaves no {side} pair out of {len(pairs):,}; {change} it"
             )
     return pairs.where(~held_out), pairs.where(held_out)
 
 
 def concept_position(concept: str) -> float:
-    """Where a concept lies on [0, 1), by the hash of its name."""
+    """Map the name of a concept to [0, 1) by its hash."""
     return int.from_bytes(hashlib.sha256(concept.encode()).digest()[:8], "little") / 2**64
 
 
 def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
-    """How often training shows each source; None if the config gives no weights.
+    """Return the share of each source in training; None if the config has no weights.
 
     Raises:
-        UsageError: a source that has a weight has no training pair.
+        UsageError: a source with a weight above 0 has no training pair.
     """
     if config.weights is None:
         return None
@@ -120,15 +110,17 @@ def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
     )
     for name, quota, rows in zip(*mixed, strict=True):
         if quota and not len(rows):
-            raise UsageError(f"data.weights={list(config.weights)}: {name!r} has no training pair; only 0")
+            raise UsageError(
+                f"data.weights={list(config.weights)}: {name!r} has no training pair; its weight must be 0"
+            )
     return mixed
 
 
 def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> CaptionTokenizer:
-    """The configured tokenizer, or one trained on the training captions, kept in the cache.
+    """Return the configured tokenizer, or the cached one that was trained on the training captions.
 
     Raises:
-        UsageError: the tokenizer has more tokens than the model has room for.
+        UsageError: the tokenizer is missing or broken, or has more tokens than ``model.vocab_size``.
     """
     if config.tokenizer is not None:
         tokenizer = CaptionTokenizer.load(Path(config.tokenizer))
@@ -143,23 +135,24 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> Capt
         try:
             tokenizer = CaptionTokenizer.load(path)
         except UsageError as error:
-            raise UsageError(f"{path} cannot be read; delete it to have it made again") from error
+            raise UsageError(f"{path} cannot be read; delete it and it is trained again") from error
     if tokenizer.vocab_size > model.vocab_size:
         raise UsageError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens and model.vocab_size={model.vocab_size} is less"
+            f"the tokenizer has {tokenizer.vocab_size} tokens, more than model.vocab_size={model.vocab_size}"
         )
     return tokenizer
 
 
 def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
+    """Return the folder of a source's shards; render them first if it is missing."""
     folder = Path(config.cache_dir) / "pairs" / f"{source}-{config.render_px}px-{glyphs.version(source)}"
     if (folder / INDEX).exists():
         return folder
-    drawings = list(glyphs.SOURCES[source]())
+    found = list(glyphs.SOURCES[source]())
     with Progress(disable=not show_progress, transient=True) as progress:
-        tracked = progress.track(drawings, description=f"drawing {source}")
+        tracked = progress.track(found, description=f"rendering {source}")
         try:
-            write_shards(folder, ((glyph.draw(config.render_px), glyph.labels) for glyph in tracked))
+            write_shards(folder, ((glyph.render(config.render_px), glyph.labels) for glyph in tracked))
         except OSError as error:
             raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error
     return folder

@@ -1,8 +1,8 @@
-"""Image-text pairs in WebDataset shards, indexed once and memory-mapped after.
+"""Image-text pairs in WebDataset shards, indexed once and then memory-mapped.
 
-A folder holds ``000000.tar``, ``000001.tar``, … as the webdataset library writes them, each sample a ``.npy`` image
-(uint8 [side, side, 3], all of one side) and a ``.json`` of labels, and ``index.parquet``, which has the labels and says
-where in which shard a picture's bytes lie. So any sample is read without unpacking, in any order.
+A folder has ``000000.tar``, ``000001.tar``, … as the webdataset library writes them. Each sample is a ``.npy`` image
+(uint8 [side, side, 3], all of the same side) and a ``.json`` of labels. ``index.parquet`` has the labels and the shard
+and offset of each picture, so that samples are read in any order without unpacking.
 """
 
 import json
@@ -28,7 +28,7 @@ class Shards:
     """A folder of shards, opened for reading.
 
     Attributes:
-        table: a row per sample, in the order written: its labels, and ``shard``, ``offset``, ``side``.
+        table: a row per sample, in the order of writing: its labels, and ``shard``, ``offset``, ``side``.
 
     Raises:
         UsageError: the folder has no index, or a shard is missing or shorter than the index says.
@@ -40,13 +40,13 @@ class Shards:
             self.table = pd.read_parquet(folder / INDEX)
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"{folder / INDEX} cannot be read ({error}); delete {folder} to have it made again"
+                f"{folder / INDEX} cannot be read ({error}); delete {folder} and it is made again"
             ) from error
         ends = (self.table["offset"] + 3 * self.table["side"] ** 2).groupby(self.table["shard"]).max()
         for shard, end in ends.items():
             path = folder / str(shard)
             if not path.is_file() or path.stat().st_size < end:
-                raise UsageError(f"shard {path} is missing or cut short; delete {folder} to have it made again")
+                raise UsageError(f"shard {path} is missing or cut short; delete {folder} and it is made again")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -61,26 +61,28 @@ class Shards:
         return list(zip(self.table["offset"].tolist(), self.table["side"].tolist(), strict=True))
 
     def image(self, row: int) -> np.ndarray:
-        """The picture of a row: uint8 [side, side, 3], a view into the file."""
+        """Return the picture of a row: uint8 [side, side, 3], a view of the file."""
         offset, side = self._places[row]
         return self._maps[row][offset : offset + 3 * side * side].reshape(side, side, 3)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Memory maps are opened again in each loader worker, not copied to it.
+        # Each loader worker opens the memory maps itself.
         return {key: value for key, value in vars(self).items() if key not in ("_maps", "_places")}
 
 
-def write_shards(folder: Path, samples: Iterable[tuple[np.ndarray, dict[str, Any]]]) -> None:
-    """Write pictures with labels (which include a unique ``key``) as shards and an index: all of it or nothing.
+def write_shards(
+    folder: Path, samples: Iterable[tuple[np.ndarray, dict[str, Any]]], *, pairs_per_shard: int = PAIRS_PER_SHARD
+) -> None:
+    """Write pictures with labels (which include a unique ``key``) as shards and an index, atomically.
 
-    Two processes may write the same folder at once; the first to finish is kept.
+    Two processes may write the same folder at the same time; the first to finish wins.
     """
-    import webdataset as wds  # loads torch, which who only reads shards need not wait for
+    import webdataset as wds  # here, because it loads torch, which readers do not need
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        with wds.ShardWriter(str(partial / "%06d.tar"), maxcount=PAIRS_PER_SHARD, verbose=0) as writer:
+        with wds.ShardWriter(str(partial / "%06d.tar"), maxcount=pairs_per_shard, verbose=0) as writer:
             for image, labels in samples:
                 writer.write({"__key__": labels["key"], "npy": image, "json": labels})
         pd.DataFrame(_read_index(partial)).to_parquet(partial / INDEX)
@@ -102,7 +104,7 @@ def _read_index(folder: Path) -> Iterator[dict[str, Any]]:
             for member in tar:
                 key, _, extension = member.name.partition(".")
                 stream = tar.extractfile(member)
-                assert stream is not None, f"{shard}: {member.name} is no file, though we wrote it"
+                assert stream is not None, f"{shard}: {member.name} is not a file, though this module wrote it"
                 if extension == "json":
                     labels[key] = json.load(stream)
                 else:

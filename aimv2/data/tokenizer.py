@@ -1,4 +1,4 @@
-"""Captions to token ids and back."""
+"""Conversion of captions to token ids and back."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -11,15 +11,15 @@ from aimv2.data.text import clean
 from aimv2.errors import UsageError
 
 END_OF_TEXT = "</s>"
-SPECIAL_TOKENS = ("<pad>", END_OF_TEXT, "<unk>")  # so that end-of-text is 1, as in SigLIP's tokenizer
+SPECIAL_TOKENS = ("<pad>", END_OF_TEXT, "<unk>")  # end-of-text is 1, as in SigLIP's tokenizer
 
 
 class CaptionTokenizer:
-    """A ``tokenizers`` tokenizer with the conventions of SigLIP's: no BOS, and one id that ends and pads a caption.
+    """A ``tokenizers`` tokenizer with SigLIP's conventions: no BOS, and one id for both end-of-text and padding.
 
     Attributes:
-        end_id: id of end-of-text, which is also the padding.
-        fingerprint: hash of the whole tokenizer, for a run's manifest.
+        end_id: id of end-of-text and padding.
+        fingerprint: hash of the whole tokenizer, for the manifest.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -32,7 +32,7 @@ class CaptionTokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int) -> "CaptionTokenizer":
-        """A byte-level BPE with at most ``vocab_size`` tokens. The same captions give the same tokenizer."""
+        """Train a byte-level BPE of at most ``vocab_size`` tokens. The same captions give the same tokenizer."""
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = decoders.ByteLevel()
@@ -47,20 +47,20 @@ class CaptionTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "CaptionTokenizer":
-        """Read a ``tokenizer.json``: one that we trained, or the public SigLIP one.
+        """Read a ``tokenizer.json``, such as one of ``train`` or the public SigLIP one.
 
         Raises:
-            UsageError: no such file, or not a tokenizer.
+            UsageError: the file is missing or is not a tokenizer.
         """
         try:
             return cls(Tokenizer.from_file(str(path)))
         except UsageError:
             raise
         except Exception as error:  # the library raises a bare Exception
-            raise UsageError(f"data.tokenizer={str(path)!r} is no tokenizer.json that can be read ({error})") from error
+            raise UsageError(f"data.tokenizer={str(path)!r} is not a readable tokenizer.json ({error})") from error
 
     def to_json(self) -> str:
-        """The content of a ``tokenizer.json``."""
+        """Return the content of a ``tokenizer.json``."""
         return str(self._tokenizer.to_str(pretty=True))
 
     @property
@@ -72,7 +72,7 @@ class CaptionTokenizer:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def encode(self, captions: Sequence[str], max_tokens: int) -> np.ndarray:
-        """Clean, tokenize, cut to ``max_tokens`` with end-of-text in the last place, pad: int64 [B, max_tokens]."""
+        """Clean, tokenize, truncate so that end-of-text fits, and pad: int64 [B, max_tokens]."""
         encodings = self._tokenizer.encode_batch_fast(
             [clean(caption) for caption in captions], add_special_tokens=False
         )
@@ -83,7 +83,7 @@ class CaptionTokenizer:
         return token_BT
 
     def num_bytes(self, captions: Sequence[str], max_tokens: int) -> int:
-        """Bytes of the cleaned captions that the tokens kept by ``encode`` spell."""
+        """Return the bytes of the cleaned captions that the tokens of ``encode`` cover."""
         cleaned = [clean(caption) for caption in captions]
         total = 0
         encodings = self._tokenizer.encode_batch(cleaned, add_special_tokens=False)
@@ -94,19 +94,19 @@ class CaptionTokenizer:
         return total
 
     def lengths(self, token_BT: np.ndarray) -> np.ndarray:
-        """Tokens up to and including the first end-of-text: int64 [B], 1..T."""
-        return (token_BT == self.end_id).argmax(axis=1) + 1
+        """Return the number of tokens up to and including the first end-of-text: int64 [B], 1..T."""
+        length_B: np.ndarray = (token_BT == self.end_id).argmax(axis=1) + 1
+        return length_B
 
     def supervised(self, token_BT: np.ndarray, *, supervise_eos: bool) -> np.ndarray:
-        """Which tokens carry a text loss: bool [B, T]; the content, and the first end-of-text if asked for."""
-        content_BT = token_BT != self.end_id
-        if not supervise_eos:
-            return content_BT
-        first_end_BT = np.arange(token_BT.shape[1]) == content_BT.sum(axis=1)[:, None]
-        return content_BT | first_end_BT
+        """Return True for tokens with a text loss, bool [B, T]: the content and, if requested, one end-of-text."""
+        supervised_BT: np.ndarray = token_BT != self.end_id
+        if supervise_eos:
+            supervised_BT |= np.arange(token_BT.shape[1]) == supervised_BT.sum(axis=1)[:, None]
+        return supervised_BT
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of the tokens before the first end-of-text."""
+        """Return the text of the tokens before the first end-of-text."""
         ids = list(tokens)
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]

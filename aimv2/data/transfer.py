@@ -1,10 +1,9 @@
-"""Labelled images on which frozen encoders are probed."""
+"""Transfer sets: labelled images on which frozen encoders are probed."""
 
 import gzip
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,11 +12,10 @@ from aimv2.data.pairs import Pairs, concept_position
 from aimv2.errors import UsageError
 
 VALIDATION_SHARE = 0.2
-FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # of Debian's dataset-fashion-mnist
-FASHION_MNIST_TRAIN = 6000  # images drawn from its 60,000, so that a probe stays short
+FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+FASHION_MNIST_TRAIN = 6000  # a random part of the 60,000 images, to keep probes short
 FASHION_MNIST_TEST = 2000
 NUM_DIGITS = 1797
-DIGIT_CUTS = (round(0.6 * NUM_DIGITS), round(0.8 * NUM_DIGITS))
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class TransferSet:
-    """A classification task with its three splits; hyper-parameters are chosen on ``validation``, never on ``test``."""
+    """A classification task in three splits. Hyper-parameters are chosen on ``validation``, never on ``test``."""
 
     name: str
     num_classes: int
@@ -42,68 +40,53 @@ class TransferSet:
     test: Labelled
 
 
-class TaskSize(NamedTuple):
-    """How large a task is: its classes, and the images of each split."""
-
-    num_classes: int
-    train: int
-    validation: int
-    test: int
-
-
 def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
-    """Emoji by ``category`` or ``subcategory``, tested on held-out concepts; None where a split would be empty.
+    """Return emoji with their ``category`` or ``subcategory``, tested on held-out concepts; None if a split is empty.
 
-    Skin-tone variants are left out, or they would be half of everything. Classes that training concepts lack are left
-    out too.
+    Skin-tone variants are left out, because they are half of all emoji, and so are classes without a training concept.
     """
-    classes, splits = _emoji_splits(train, held_out, label)
-    if not all(map(len, splits)):
-        return None
+    known, test = (
+        pairs.where((pairs.table["source"] == "openmoji") & ~pairs.table["is_variant"]) for pairs in (train, held_out)
+    )
+    # A different hash from that of the training and held-out sides, so that the two splits are independent.
+    is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
+    fit = known.where(~is_validation)
+    classes = sorted(fit.table[label].unique())
     parts = []
-    for usable in splits:
+    for pairs in (fit, known.where(is_validation), test):
+        usable = pairs.where(pairs.table[label].isin(classes))
+        if not len(usable):
+            return None
         labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
         parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
     return TransferSet(f"emoji_{label}", len(classes), *parts)
 
 
-def _emoji_splits(train: Pairs, held_out: Pairs, label: str) -> tuple[list[str], list[Pairs]]:
-    """The classes, and the pairs of the three splits."""
-    known, test = (
-        pairs.where((pairs.table["source"] == "openmoji") & ~pairs.table["is_variant"]) for pairs in (train, held_out)
-    )
-    # Another hash than that of the train and held-out sides, so the two divisions are independent.
-    is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
-    fit, validation = known.where(~is_validation), known.where(is_validation)
-    classes = sorted(fit.table[label].unique())
-    return classes, [pairs.where(pairs.table[label].isin(classes)) for pairs in (fit, validation, test)]
-
-
 def digits() -> TransferSet:
-    """scikit-learn's 1,797 scans of handwritten digits, 8 px: 60 % train, 20 % validation, 20 % test."""
+    """Return scikit-learn's 1,797 handwritten digits, 8 px: 60 % train, 20 % validation, 20 % test."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    assert len(images) == NUM_DIGITS, "scikit-learn has other digits now"
+    assert len(images) == NUM_DIGITS, "this version of scikit-learn has other digits"
     order = address.generator(seed=0, purpose="digits split").permutation(NUM_DIGITS)
-    cuts = np.split(order, DIGIT_CUTS)
+    cuts = np.split(order, [round(0.6 * NUM_DIGITS), round(0.8 * NUM_DIGITS)])
     return TransferSet(
         "digits", 10, *(Labelled(_grey(images[part]), bunch.target[part].astype(np.int64)) for part in cuts)
     )
 
 
 def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
-    """Fashion-MNIST product photographs, 28 px, a fixed random part of them; None where its files are not installed."""
-    if not _has_fashion_mnist(folder):
+    """Return a fixed random part of Fashion-MNIST, 28 px; None if its files are not installed."""
+    if not (folder / "train-images-idx3-ubyte.gz").exists():
         return None
     train_images, train_labels = (
         _read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
     )
     test_images, test_labels = (_read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
-    draw = address.generator(seed=0, purpose="fashion_mnist split")
-    chosen = draw.permutation(len(train_images))[:FASHION_MNIST_TRAIN]
-    test = draw.permutation(len(test_images))[:FASHION_MNIST_TEST]
+    generator = address.generator(seed=0, purpose="fashion_mnist split")
+    chosen = generator.permutation(len(train_images))[:FASHION_MNIST_TRAIN]
+    test = generator.permutation(len(test_images))[:FASHION_MNIST_TEST]
     cut = round((1 - VALIDATION_SHARE) * len(chosen))
     parts = [
         (train_images, train_labels, chosen[:cut]),
@@ -118,28 +101,9 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
 
 
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
-    """Every task that this machine has the data for."""
+    """Return every task whose data this machine has."""
     sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]
     return [task for task in sets if task is not None]
-
-
-def task_sizes(train: Pairs, held_out: Pairs) -> list[TaskSize]:
-    """Of ``transfer_sets``, from the pairs' labels alone: no picture is read."""
-    sizes = []
-    for label in ("subcategory", "category"):
-        classes, splits = _emoji_splits(train, held_out, label)
-        if all(map(len, splits)):
-            sizes.append(TaskSize(len(classes), *map(len, splits)))
-    first, second = DIGIT_CUTS
-    sizes.append(TaskSize(10, first, second - first, NUM_DIGITS - second))
-    if _has_fashion_mnist(FASHION_MNIST_DIR):
-        cut = round((1 - VALIDATION_SHARE) * FASHION_MNIST_TRAIN)
-        sizes.append(TaskSize(10, cut, FASHION_MNIST_TRAIN - cut, FASHION_MNIST_TEST))
-    return sizes
-
-
-def _has_fashion_mnist(folder: Path) -> bool:
-    return (folder / "train-images-idx3-ubyte.gz").exists()
 
 
 def _grey(image_NSS: np.ndarray) -> np.ndarray:
@@ -147,12 +111,12 @@ def _grey(image_NSS: np.ndarray) -> np.ndarray:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """An IDX file of unsigned bytes, gzip-compressed."""
+    """Read a gzip-compressed IDX file of unsigned bytes."""
     content = gzip.decompress(path.read_bytes())
     zeros, kind, num_axes = struct.unpack(">HBB", content[:4])
     if zeros != 0 or kind != 8:
-        raise UsageError(f"{path} is no IDX file of unsigned bytes")
+        raise UsageError(f"{path} is not an IDX file of unsigned bytes")
     shape = struct.unpack(f">{num_axes}I", content[4 : 4 + 4 * num_axes])
     if len(content) - 4 - 4 * num_axes != np.prod(shape):
-        raise UsageError(f"{path} says it holds {shape} values and does not")
+        raise UsageError(f"{path} is broken: its header declares {shape} values, and it has another number")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)

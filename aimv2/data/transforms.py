@@ -1,7 +1,7 @@
-"""Crops, flips and resizing of a whole batch at once. Letters: B images, S source side, P output side.
+"""Cropping, flipping and resizing of whole batches. Letters: B images, S source side, P output side.
 
-A resize is linear in the pixels and separable, so each crop is two small matrices, one for rows and one for columns,
-and a batch of different crops is two batched products, on any device.
+Resizing is linear in the pixels and separable. Each crop is therefore two small matrices, one for rows and one for
+columns, and a batch of different crops is two batched products, on any device.
 """
 
 import math
@@ -14,23 +14,23 @@ from aimv2.config.run_config import AugmentConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-CENTRE_CROP = 0.875  # share of the side seen at evaluation (ml-aim and ml-l3m validation transforms)
+CENTRE_CROP = 0.875  # share of the side that evaluation uses (ml-aim and ml-l3m validation transforms)
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 NUM_CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
 
 
 def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
-    """RandomResizedCrop's boxes and flips from uniform numbers.
+    """Compute the boxes of RandomResizedCrop, and flips, from uniform numbers.
+
+    As in torchvision, the area is uniform in the scale range and the aspect ratio log-uniform, both rounded to pixels.
+    Of ten attempts the first that fits counts, or else the largest centred box of an allowed ratio.
 
     Args:
         uniform_BU: float64 [B, NUM_CROP_DRAWS] on [0, 1).
-        side: S, of the square source images.
+        side: S, side of the square source images.
 
     Returns:
         int64 [B, 4] (top, left, height, width) and bool [B], True to flip.
-
-    As torchvision does it: area uniform in the scale range, aspect ratio log-uniform, both rounded to pixels, up to ten
-    attempts until the box fits, else the largest centred box of an allowed ratio.
     """
     area_BA = side * side * _between(uniform_BU[:, :CROP_ATTEMPTS], config.min_scale, config.max_scale)
     ratio_BA = np.exp(
@@ -54,14 +54,14 @@ def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tu
 
 
 def centre_crops(batch_size: int, side: int, share: float = CENTRE_CROP) -> np.ndarray:
-    """The same centred box for every image: int64 [B, 4]."""
+    """Return the same centred box for every image: int64 [B, 4]."""
     size = round(side * share)
     start = (side - size) // 2
     return np.tile(np.array([start, start, size, size]), (batch_size, 1))
 
 
 def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, out_px: int) -> Tensor:
-    """Cut each image's box, resize it bicubically with antialiasing (Pillow's filter), flip, normalise.
+    """Crop each image to its box, resize it (bicubic with antialiasing, as Pillow), flip it and normalise it.
 
     Args:
         image_BSSC: uint8 [B, S, S, 3].
@@ -69,7 +69,7 @@ def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, 
         flip_B: bool [B].
 
     Returns:
-        float32 [B, 3, P, P], normalised with the ImageNet mean and deviation.
+        float32 [B, 3, P, P], normalised with the ImageNet mean and standard deviation.
     """
     side = image_BSSC.shape[1]
     row_BPS = resize_weights(box_B4[:, 0], box_B4[:, 2], side, out_px)
@@ -78,28 +78,30 @@ def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, 
 
     device = image_BSSC.device
     pixels_BSX = image_BSSC.to(torch.float32).flatten(2)
-    rows_BPSC = torch.bmm(torch.from_numpy(row_BPS).to(device), pixels_BSX).unflatten(2, (side, 3))
+    rows_BPSC = torch.bmm(torch.from_numpy(row_BPS).to(device), pixels_BSX).reshape(-1, out_px, side, 3)
     # [B, S, P x C]: the columns become the contracted axis.
     columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
-    resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).unflatten(2, (out_px, 3))
+    resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, out_px, out_px, 3)
     resized_BCPP = resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255) / 255
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((resized_BCPP - mean) / std).contiguous()
+    normalised_BCPP: Tensor = (resized_BCPP - mean) / std
+    return normalised_BCPP.contiguous()
 
 
 def resize_weights(start_B: np.ndarray, size_B: np.ndarray, side: int, out_px: int) -> np.ndarray:
-    """Weights of the source pixels in each output pixel, along one axis: float32 [B, P, S], rows summing to 1."""
+    """Return the weights of source pixels in each output pixel along one axis: float32 [B, P, S], rows sum to 1."""
     scale_B11 = (size_B / out_px)[:, None, None]
     centre_BP1 = start_B[:, None, None] + (np.arange(out_px)[None, :, None] + 0.5) * scale_B11
     source_S = np.arange(side)
     weight_BPS = _cubic((source_S + 0.5 - centre_BP1) / np.maximum(scale_B11, 1))
     inside_B1S = (source_S >= start_B[:, None, None]) & (source_S < (start_B + size_B)[:, None, None])
     weight_BPS = weight_BPS * inside_B1S
-    return (weight_BPS / weight_BPS.sum(axis=2, keepdims=True)).astype(np.float32)
+    normalised_BPS: np.ndarray = weight_BPS / weight_BPS.sum(axis=2, keepdims=True)
+    return normalised_BPS.astype(np.float32)
 
 
 def unnormalise(image: Tensor) -> np.ndarray:
-    """Network input [3, P, P] back to uint8 [P, P, 3], for pictures in reports."""
+    """Convert network input [3, P, P] back to a picture, uint8 [P, P, 3]."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     pixels = (image.cpu().float() * std + mean).clamp(0, 1) * 255
     return pixels.round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -118,7 +120,7 @@ def _largest_box(side: int, config: AugmentConfig) -> tuple[int, int]:
 
 
 def _cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
-    """Keys' cubic kernel; a = -0.5 as in Pillow."""
+    """Return Keys' cubic kernel; a = -0.5 as in Pillow."""
     x = np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = a * (((x - 5) * x + 8) * x - 4)

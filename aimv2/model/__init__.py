@@ -1,1 +1,1 @@
-"""The networks: prefix vision encoder, causal multimodal decoder, and the two together."""
+"""The networks: prefix vision encoder, causal multimodal decoder, and contrastive dual encoder."""

@@ -1,4 +1,4 @@
-"""Decoders: a causal transformer over image positions and text positions, from which heads predict.
+"""Decoders: a causal transformer over image and text positions, with a head for each prediction.
 
 Letters: B images, I patches in reading order, T caption tokens, E decoder width, V vocabulary, P values in a patch.
 """
@@ -13,14 +13,14 @@ from aimv2.config.run_config import ModelConfig
 from aimv2.model.layers import KeyValues, Stack, build_norm, embedding
 from aimv2.model.masks import padded_text_mask, parallel_text_mask
 
-TRUNCATED_STD = 0.87962566103423978  # deviation that a standard normal keeps when cut at -2 and 2
+TRUNCATED_STD = 0.87962566103423978  # standard deviation of a standard normal truncated at -2 and 2
 
 Target = Literal["pixels", "tokens"]
 
 
 @dataclass
 class Cache:
-    """What a decoder has read while it writes captions: keys and values by layer, and the tokens among it."""
+    """The state of a decoder that generates captions: keys and values by layer, and the number of tokens read."""
 
     layers: list[KeyValues]
     num_tokens: int = field(default=0)
@@ -32,18 +32,18 @@ class Cache:
 
 
 class Decoder(nn.Module):
-    """Image features and caption tokens to hidden states, and a head for each thing to predict.
+    """Map image features and caption tokens to hidden states; a head for each prediction reads them.
 
-    Image positions get no position embedding here unless asked for; text positions, BOS first, get a learned one. BOS
-    is a learned vector and no entry of the vocabulary. The heads have no bias and share nothing with the token
+    Image positions get no position embedding here unless configured; text positions, BOS first, get a learned one. BOS
+    is a learned vector, not an entry of the vocabulary. The heads have no bias and do not share weights with the token
     embedding. A decoder that predicts no tokens reads none.
 
     Args:
         predicts: pixels, tokens, or both.
-        is_parallel: whether it can also predict all tokens of a caption at once, from a learned mask vector.
+        is_parallel: True adds a learned mask vector, from which all tokens of a caption can be predicted in parallel.
 
-    Source: paper section 2.2, ml-l3m ``001_aimv2_hfdata.yaml``. Table 1 prints d_dec=12 and L_dec=1024 with the headers
-    swapped; Tables 9e and 9f settle it.
+    Source: paper section 2.2, ml-l3m ``001_aimv2_hfdata.yaml``. Table 1 swaps the headers of d_dec=12 and L_dec=1024;
+    Tables 9e and 9f have them right.
     """
 
     def __init__(self, config: ModelConfig, predicts: tuple[Target, ...], *, is_parallel: bool = False) -> None:
@@ -76,18 +76,18 @@ class Decoder(nn.Module):
         *,
         is_parallel_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states after the final norm.
+        """Compute hidden states after the final norm.
 
         Args:
             features_BID: encoder output [B, I, D].
             token_BT: int64 [B, T], any T up to ``max_text_tokens``.
             text_len_B: int64 [B], tokens up to and including end-of-text. Only text-first decoders need it, to hide
-                padding from the patches; behind the patches nothing reads it.
-            is_parallel_B: bool [B], captions whose tokens are all hidden and predicted at once.
+                padding from the patches.
+            is_parallel_B: bool [B], True for captions whose tokens are hidden and predicted in parallel.
 
         Returns:
-            image part [B, I, E], whose position i predicts patch i+1 (the last predicts nothing); text part
-            [B, 1+T, E], whose position t predicts token t (the last predicts nothing), or [B, 0, E] if it reads none.
+            image part [B, I, E], whose position i predicts patch i+1, and text part [B, 1+T, E], whose position t
+            predicts token t; the last positions predict nothing. The text part is [B, 0, E] if no tokens are read.
         """
         image_BIE = self._image(features_BID)
         if not self.reads_text:
@@ -108,7 +108,7 @@ class Decoder(nn.Module):
         return x_BLE[:, : self.num_patches], x_BLE[:, self.num_patches :]
 
     def begin(self, features_BID: Tensor) -> tuple[Tensor, Cache]:
-        """Read all that comes before the first caption token: the state [B, E] that predicts it, and what was read."""
+        """Read everything before the first caption token: the state [B, E] that predicts it, and the cache."""
         no_token_B0 = torch.empty((len(features_BID), 0), dtype=torch.int64, device=features_BID.device)
         bos_B1E = self._text(no_token_B0)
         start = bos_B1E if self.is_text_first else torch.cat([self._image(features_BID), bos_B1E], dim=1)
@@ -116,28 +116,32 @@ class Decoder(nn.Module):
         return self.norm(self.blocks(start, is_causal=True, caches=cache.layers)[:, -1]), cache
 
     def extend(self, token_B: Tensor, cache: Cache) -> Tensor:
-        """Read one more token per caption: the hidden state [B, E] that predicts the next."""
+        """Read one more token per caption and return the state [B, E] that predicts the next one."""
         cache.num_tokens += 1
         x_B1E = self.text_embed(token_B[:, None]) + self.text_pos_embed[cache.num_tokens]
-        return self.norm(self.blocks(x_B1E, is_causal=True, caches=cache.layers)[:, -1])
+        next_BE: Tensor = self.norm(self.blocks(x_B1E, is_causal=True, caches=cache.layers)[:, -1])
+        return next_BE
 
     def _image(self, features_BID: Tensor) -> Tensor:
-        # Under autocast the projection comes out in bfloat16; the residual stream stays in the weights' precision.
-        image_BIE = self.image_proj(features_BID).to(self.image_proj.weight.dtype)
+        # Under autocast the projection is bfloat16; the residual stream stays in the precision of the weights.
+        image_BIE: Tensor = self.image_proj(features_BID).to(self.image_proj.weight.dtype)
         return image_BIE if self.image_pos_embed is None else image_BIE + self.image_pos_embed
 
     def _text(self, token_BT: Tensor, is_parallel_B: Tensor | None = None) -> Tensor:
-        """BOS and tokens with their positions: [B, 1+T, E]."""
+        """Embed BOS and tokens with their positions: [B, 1+T, E]."""
         text_BSE = torch.cat([self.bos.expand(len(token_BT), -1, -1), self.text_embed(token_BT)], dim=1)
         if is_parallel_B is not None:
-            assert self.mask_token is not None, "this decoder was built to predict one token after the other"
+            assert self.mask_token is not None, "this decoder was built without parallel prediction"
             text_BSE = torch.where(is_parallel_B[:, None, None], self.mask_token, text_BSE)
         return text_BSE + self.text_pos_embed[: text_BSE.shape[1]]
 
     def init_weights_(self, generator: torch.Generator) -> None:
-        """Source: ml-l3m. ``image_proj`` is torch's default for linear layers; the heads are truncated normal with
-        the fan-in variance divided by 1 + depth. What ml-l3m lacks (positions of image features, the mask vector) is
-        drawn as its counterpart among the texts."""
+        """Draw the initial weights.
+
+        Source: ml-l3m. ``image_proj`` has torch's default for linear layers; the heads are truncated normal, with the
+        fan-in variance divided by 1 + depth. Image positions and the mask vector, which ml-l3m lacks, follow their
+        counterparts for text.
+        """
         bound = self.image_proj.in_features**-0.5
         nn.init.uniform_(self.image_proj.weight, -bound, bound, generator=generator)
         nn.init.uniform_(self.image_proj.bias, -bound, bound, generator=generator)
@@ -157,9 +161,9 @@ class Decoder(nn.Module):
 
 
 class SeparateDecoders(nn.Module):
-    """Two decoders of one size: one predicts pixels from image features, the other tokens from features and caption.
+    """Two decoders of the same size: one predicts pixels from features, the other tokens from features and caption.
 
-    Each has its own projection of the features. It is used like a joint one.
+    Each has its own projection of the features. The interface is that of a joint decoder.
     """
 
     def __init__(self, config: ModelConfig) -> None:

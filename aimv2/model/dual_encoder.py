@@ -1,4 +1,4 @@
-"""An image encoder and a text encoder that meet in one space.
+"""The dual encoder of contrastive objectives: images and texts are embedded in one space.
 
 Letters: B images or texts, I patches, T caption tokens, D encoder width, E text width, H heads, S width of the space.
 """
@@ -19,8 +19,8 @@ from aimv2.model.network import Network
 class ImageHead(nn.Module):
     """Attention pooling with one learned query, then a projection without bias.
 
-    The query is used as it is; keys and values are projected without bias, the pooled vector with one (ml-aim's LiT
-    head; the encoder has no CLS token that could be taken instead, unlike ml-l3m's CLIP).
+    The query is not projected; keys and values are projected without bias, the pooled vector with bias. This is
+    ml-aim's LiT head; ml-l3m's CLIP uses a CLS token, which this encoder does not have.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -33,7 +33,7 @@ class ImageHead(nn.Module):
         self.proj = nn.Linear(width, config.tower.embed_dim, bias=False)
 
     def pool(self, features_BID: Tensor) -> Tensor:
-        """[B, I, D] to [B, D]."""
+        """Pool [B, I, D] to [B, D]."""
         B, num_patches, D = features_BID.shape
         k_BHId, v_BHId = (
             self.key_value(features_BID)
@@ -41,11 +41,13 @@ class ImageHead(nn.Module):
             .permute(2, 0, 3, 1, 4)
         )
         q_BH1d = self.query.to(k_BHId.dtype).view(1, self.num_heads, 1, -1).expand(B, -1, -1, -1)
-        return self.out(F.scaled_dot_product_attention(q_BH1d, k_BHId, v_BHId).reshape(B, D))
+        pooled_BD: Tensor = self.out(F.scaled_dot_product_attention(q_BH1d, k_BHId, v_BHId).reshape(B, D))
+        return pooled_BD
 
     def forward(self, features_BID: Tensor) -> Tensor:
-        """[B, I, D] to [B, S], not normalised."""
-        return self.proj(self.pool(features_BID))
+        """Embed [B, I, D] as [B, S], not normalised."""
+        image_BS: Tensor = self.proj(self.pool(features_BID))
+        return image_BS
 
     def init_weights_(self, generator: torch.Generator) -> None:
         nn.init.normal_(self.query, std=0.02, generator=generator)
@@ -68,21 +70,23 @@ class TextTower(nn.Module):
         self.proj = nn.Linear(stack.width, embed_dim, bias=False)
 
     def pool(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
-        """The state at end-of-text, after the final norm: [B, E].
+        """Return the state at end-of-text after the final norm: [B, E].
 
         Args:
             text_len_B: int64 [B], tokens up to and including end-of-text, 1..T.
         """
         x_BTE = self.text_embed(token_BT) + self.text_pos_embed[: token_BT.shape[1]]
         x_BTE = self.blocks(x_BTE, is_causal=True)
-        return self.norm(x_BTE[torch.arange(len(token_BT), device=token_BT.device), text_len_B - 1])
+        pooled_BE: Tensor = self.norm(x_BTE[torch.arange(len(token_BT), device=token_BT.device), text_len_B - 1])
+        return pooled_BE
 
     def forward(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
-        """[B, T] to [B, S], not normalised."""
-        return self.proj(self.pool(token_BT, text_len_B))
+        """Embed [B, T] as [B, S], not normalised."""
+        text_BS: Tensor = self.proj(self.pool(token_BT, text_len_B))
+        return text_BS
 
     def init_weights_(self, generator: torch.Generator) -> None:
-        """As the decoder's; the projection as CLIP's."""
+        """Draw the initial weights: the projection's as in CLIP, the others' as in the decoder."""
         nn.init.normal_(self.text_embed.weight, std=0.02, generator=generator)
         nn.init.normal_(self.text_pos_embed, std=0.01, generator=generator)
         self.blocks.init_weights_(generator)
@@ -90,12 +94,12 @@ class TextTower(nn.Module):
 
 
 class Similarity(nn.Module):
-    """Cosine times a learned scale (the inverse temperature), plus a learned bias if one is given.
+    """Cosine similarity times a learned scale (the inverse temperature), plus an optional learned bias.
 
     Args:
-        temperature: at the start.
-        bias: at the start; None has none.
-        max_scale: the scale goes no higher.
+        temperature: initial temperature.
+        bias: initial bias; None has none.
+        max_scale: upper bound of the scale.
     """
 
     def __init__(self, temperature: float, bias: float | None, max_scale: float = math.inf) -> None:
@@ -107,12 +111,12 @@ class Similarity(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        # Beyond the cap the value is the cap's and the gradient is kept, or the scale could never come down again.
+        # Above the cap the value is clamped but the gradient is kept, so that the scale can decrease again.
         beyond = (self.logit_scale - self._max_logit_scale).clamp(min=0).detach()
         return (self.logit_scale - beyond).exp()
 
     def forward(self, image_BS: Tensor, text_CS: Tensor) -> Tensor:
-        """Logits [B, C] of unit vectors, float32 or wider whatever the precision of the run."""
+        """Return the logits [B, C] of unit vectors, in float32 or wider whatever the precision of the run."""
         with contextlib.nullcontext() if image_BS.is_meta else torch.autocast(image_BS.device.type, enabled=False):
             logits_BC = self.scale * (image_BS @ text_CS.T)
             return logits_BC if self.logit_bias is None else logits_BC + self.logit_bias
@@ -125,7 +129,7 @@ class Similarity(nn.Module):
 
 
 class DualEncoder(Network):
-    """Image encoder, text encoder, and how alike their outputs are."""
+    """Image encoder, text encoder and the similarity of their outputs."""
 
     def __init__(
         self, config: ModelConfig, *, temperature: float, bias: float | None = None, max_scale: float = math.inf
@@ -137,9 +141,9 @@ class DualEncoder(Network):
         self.similarity = Similarity(temperature, bias, max_scale)
 
     def embed_images(self, image: Tensor, prefix_len_B: Tensor | None = None) -> Tensor:
-        """Unit vectors [B, S], float32."""
+        """Embed images as unit vectors: float32 [B, S]."""
         return F.normalize(self.image_head(self.encoder(image, prefix_len_B)).float(), dim=-1)
 
     def embed_texts(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
-        """Unit vectors [B, S], float32."""
+        """Embed texts as unit vectors: float32 [B, S]."""
         return F.normalize(self.text_tower(token_BT, text_len_B).float(), dim=-1)

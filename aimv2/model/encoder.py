@@ -1,4 +1,4 @@
-"""The vision encoder: a pre-norm ViT whose attention may be masked in training and is full in use."""
+"""The vision encoder: a pre-norm ViT whose attention may be masked in training and is full afterwards."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from aimv2.model.positions import in_reading_order, sincos
 
 
 class Encoder(nn.Module):
-    """Patches to features. No CLS token, no registers, no pooling (paper section 2.2, ml-aim).
+    """Map images to patch features. No CLS token, no registers, no pooling (paper section 2.2, ml-aim).
 
     Letters: B images, I patches in reading order, D width.
     """
@@ -33,10 +33,10 @@ class Encoder(nn.Module):
         """Encode images.
 
         Args:
-            image: [B, 3, image_px, image_px], normalised with the ImageNet statistics; with sin-cos positions and
-                raster order any height and width that patches divide.
-            prefix_len_B: int64 [B], the prefix lengths of training; None is full attention, as for any later use of
-                the encoder (section 2.2).
+            image: [B, 3, image_px, image_px], normalised with the ImageNet statistics. With sin-cos positions and
+                raster order, height and width may be any multiples of the patch size.
+            prefix_len_B: int64 [B], prefix lengths in training; None is full attention, for every later use of the
+                encoder (section 2.2).
 
         Returns:
             [B, I, D], after the final norm.
@@ -46,20 +46,25 @@ class Encoder(nn.Module):
         pos_embed: Tensor | None = self.pos_embed
         if pos_embed is None:
             pos_embed = sincos(num_rows, num_columns, x_BID.shape[-1], x_BID.device).to(self.patch_norm.weight.dtype)
-        # Under autocast the product comes out in bfloat16; the residual stream is in the weights' precision.
+        # Under autocast the product is bfloat16; the residual stream stays in the precision of the weights.
         x_BID = self.patch_norm(x_BID.to(pos_embed.dtype)) + pos_embed
         x_BID = in_reading_order(x_BID, self.patch_order, self.grid)
         mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, x_BID.shape[1])
-        return self.norm(self.blocks(x_BID, mask))
+        features_BID: Tensor = self.norm(self.blocks(x_BID, mask))
+        return features_BID
 
     def _embed(self, image: Tensor, num_rows: int, num_columns: int) -> Tensor:
-        """The patch convolution, whose patches do not overlap, as one product: faster than conv2d on the CPU."""
-        cells = image.unflatten(2, (num_rows, -1)).unflatten(4, (num_columns, -1))  # [B, 3, rows, p, columns, p]
+        """Compute the patch convolution as one product, which is faster than conv2d on the CPU."""
+        B, patch_px = len(image), self.patch_embed.kernel_size[0]
+        cells = image.reshape(B, 3, num_rows, patch_px, num_columns, patch_px)
         patch_BIP = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return F.linear(patch_BIP, self.patch_embed.weight.flatten(1), self.patch_embed.bias)
 
     def init_weights_(self, generator: torch.Generator) -> None:
-        """Source: ml-l3m. The patch kernel is Xavier-uniform on its flattened form, as in MAE; its bias is torch's."""
+        """Draw the initial weights.
+
+        Source: ml-l3m. The flattened patch kernel is Xavier-uniform, as in MAE; its bias has torch's default.
+        """
         kernel = self.patch_embed.weight
         nn.init.xavier_uniform_(kernel.view(kernel.shape[0], -1), generator=generator)
         assert self.patch_embed.bias is not None

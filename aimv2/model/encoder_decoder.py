@@ -1,4 +1,4 @@
-"""Encoder and decoder together (paper Figure 1)."""
+"""The network of encoder and decoder (paper Figure 1)."""
 
 from torch import Tensor
 
@@ -9,10 +9,10 @@ from aimv2.model.network import Network
 
 
 class EncoderDecoder(Network):
-    """An encoder whose features a decoder reads; with both heads it is AIMv2's network.
+    """An encoder and a decoder that reads its features; with both heads this is AIMv2's network.
 
     Args:
-        predicts, is_parallel: what the decoder does (``Decoder``).
+        predicts, is_parallel: those of ``Decoder``.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class EncoderDecoder(Network):
         prefix_len_B: Tensor | None = None,
         text_len_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Decoder hidden states of the image part [B, I, E] and the text part [B, 1+T, E].
+        """Return the decoder's hidden states: image part [B, I, E] and text part [B, 1+T, E].
 
-        The heads are left to the objective, which applies them only where a loss is due.
+        The objective applies the heads, only at positions with a loss.
         """
         hidden: tuple[Tensor, Tensor] = self.decoder(self.encoder(image, prefix_len_B), token_BT, text_len_B)
         return hidden

@@ -1,6 +1,6 @@
-"""Blocks shared by all stacks.
+"""Transformer blocks, shared by all networks.
 
-Letters: B batch, L positions, S positions read before, D width, H heads, d head width, F FFN hidden.
+Letters: B batch, L positions, S positions in the cache, D width, H heads, d head width, F FFN width.
 """
 
 import torch
@@ -13,25 +13,28 @@ NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (Lay
 
 
 def build_norm(config: TransformerConfig) -> nn.RMSNorm | nn.LayerNorm:
-    """The stack's kind of norm, over its width."""
+    """Return a norm of the stack's kind and width."""
     return (nn.RMSNorm if config.norm == "rms" else nn.LayerNorm)(config.width, eps=NORM_EPS)
 
 
 def embedding(num_rows: int, width: int) -> nn.Embedding:
-    """A table of learned vectors, with weights that are still to be set; torch's own first draw on the meta device,
-    where networks are made, loads torch's compiler, which takes longer than everything else in a plan."""
-    return nn.Embedding.from_pretrained(torch.empty(num_rows, width), freeze=False)
+    """Return an embedding with uninitialised weights.
+
+    Networks are built on the meta device, where torch's own initialisation would load its compiler. That takes longer
+    than the rest of a plan.
+    """
+    return nn.Embedding(num_rows, width, _weight=torch.empty(num_rows, width))
 
 
 class KeyValues:
-    """Keys and values of the positions that one layer has read: [B, H, S, d] each."""
+    """Cached keys and values of one layer: [B, H, S, d] each."""
 
     def __init__(self) -> None:
         self.key: Tensor | None = None
         self.value: Tensor | None = None
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the new positions; all of them come back."""
+        """Append new positions and return all positions."""
         if self.key is not None and self.value is not None:
             key, value = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
         self.key, self.value = key, value
@@ -44,7 +47,7 @@ class KeyValues:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention without biases; query, key and value are one product."""
+    """Multi-head self-attention without biases, with query, key and value in one product."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -59,24 +62,25 @@ class SelfAttention(nn.Module):
 
         Args:
             x_BLD: [B, L, D].
-            mask: bool [B or 1, 1, L, L], indexed [image, head, query, key], True where a query may attend; None lets
-                every position see every other, or the earlier ones if ``is_causal``.
-            cache: what was read before, which the new positions see too; they are added to it.
+            mask: bool [B or 1, 1, L, L], indexed [image, head, query, key], True where a query may attend. None is full
+                attention, or causal attention if ``is_causal``.
+            cache: earlier positions, which the new ones also attend to; the new ones are added to it.
         """
         B, L, D = x_BLD.shape
         q_BHLd, k_BHLd, v_BHLd = (
             self.qkv(x_BLD).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
         )
         if cache is not None:
-            assert cache.key is None or L == 1, "after the first call positions come one by one"
-            is_causal = is_causal and L > 1  # a single new position sees all before it
+            assert cache.key is None or L == 1, "after the first call the cache takes one position at a time"
+            is_causal = is_causal and L > 1  # a single new position attends to all earlier ones
             k_BHLd, v_BHLd = cache.extend(k_BHLd, v_BHLd)
         mixed_BHLd = F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask, is_causal=is_causal)
-        return self.out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
+        out_BLD: Tensor = self.out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
+        return out_BLD
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x) without biases; gate and up are one matrix."""
+    """The FFN down(silu(gate x) * up x) without biases; gate and up are one matrix."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -86,15 +90,18 @@ class SwiGLU(nn.Module):
     def forward(self, x_BLD: Tensor) -> Tensor:
         if torch.is_grad_enabled() or x_BLD.device.type != "cpu":
             gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
-            return self.down(F.silu(gate_BLF) * up_BLF)
-        # Without gradients the cost of large fresh memory shows on the CPU, and two products and one in place need less
-        # of it: about 1 % of a ViT-L's pass in float32 (``python -m aimv2 bench encoder``).
-        gate_BLF, up_BLF = (F.linear(x_BLD, weight) for weight in self.gate_up.weight.chunk(2))
-        return self.down(F.silu(gate_BLF).mul_(up_BLF))
+            hidden_BLF = F.silu(gate_BLF) * up_BLF
+        else:
+            # Without gradients, two products and one in-place product allocate less memory. On the CPU this saves about
+            # 1 % of a ViT-L's forward pass in float32 (``python -m aimv2 bench encoder``).
+            gate_BLF, up_BLF = (F.linear(x_BLD, weight) for weight in self.gate_up.weight.chunk(2))
+            hidden_BLF = F.silu(gate_BLF).mul_(up_BLF)
+        down_BLD: Tensor = self.down(hidden_BLF)
+        return down_BLD
 
 
 class MLP(nn.Module):
-    """down(gelu(up x)) without biases (AIM v1)."""
+    """The FFN down(gelu(up x)) without biases (AIM v1)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -102,7 +109,8 @@ class MLP(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_BLD)))
+        down_BLD: Tensor = self.down(F.gelu(self.up(x_BLD)))
+        return down_BLD
 
 
 class Block(nn.Module):
@@ -119,11 +127,12 @@ class Block(nn.Module):
         self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
     ) -> Tensor:
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal, cache=cache)
-        return x_BLD + self.ffn(self.norm2(x_BLD))
+        out_BLD: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
+        return out_BLD
 
 
 class Stack(nn.ModuleList):
-    """Blocks one after the other."""
+    """A sequence of blocks."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(Block(config) for _ in range(config.depth))
@@ -141,7 +150,7 @@ class Stack(nn.ModuleList):
         return x_BLD
 
     def init_weights_(self, generator: torch.Generator) -> None:
-        """Xavier-uniform for each projection by itself, the fused ones in their parts (ml-l3m keeps them apart)."""
+        """Draw each projection Xavier-uniform, fused ones in their parts, which ml-l3m has as separate layers."""
         for block in self:
             assert isinstance(block, Block)
             qkv, ffn = block.attn.qkv.weight, block.ffn

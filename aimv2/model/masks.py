@@ -1,4 +1,4 @@
-"""Attention masks. Letters: B images, I patches, T caption tokens, L positions. True = may attend, as SDPA reads it.
+"""Attention masks. Letters: B images, I patches, T caption tokens, L positions. True = may attend, as in SDPA.
 
 All are bool [B, 1, L, L], indexed [image, head, query, key].
 """
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def prefix_mask(prefix_len_B: Tensor, num_patches: int) -> Tensor:
-    """Show the first M patches to every query; keep the rest causal.
+    """Return the mask that shows the first M patches to every query and is causal after them.
 
     Args:
-        prefix_len_B: int64 [B], M in patches, each in 1..I; I is full attention. Not checked here, for a check would
-            stall the GPU; ``PrefixLaw.draw`` keeps the range.
+        prefix_len_B: int64 [B], M in patches, each in 1..I; I is full attention. Not checked here, because a check
+            would stall the GPU; ``PrefixDistribution.draw`` ensures it.
         num_patches: I.
 
     Source: AIMv2 section 2.2; ml-l3m ``mask_builders.py``.
@@ -23,7 +23,7 @@ def prefix_mask(prefix_len_B: Tensor, num_patches: int) -> Tensor:
 
 
 def padded_text_mask(text_len_B: Tensor, num_tokens: int, num_patches: int) -> Tensor:
-    """Causal over BOS, T tokens, then I patches, but what follows a caption's end is seen by no patch.
+    """Return the causal mask over BOS, T tokens and I patches in which no patch sees the padding of a caption.
 
     Args:
         text_len_B: int64 [B], caption tokens up to and including end-of-text.
@@ -37,10 +37,10 @@ def padded_text_mask(text_len_B: Tensor, num_tokens: int, num_patches: int) -> T
 
 
 def parallel_text_mask(is_parallel_B: Tensor, num_tokens: int, num_patches: int) -> Tensor:
-    """Causal over I patches, BOS, then T tokens, but in some images every text position sees every other.
+    """Return the causal mask over I patches, BOS and T tokens, with full attention among the text of some images.
 
     Args:
-        is_parallel_B: bool [B].
+        is_parallel_B: bool [B], True for those images.
     """
     pos_L = torch.arange(num_patches + 1 + num_tokens, device=is_parallel_B.device)
     is_text_L = pos_L >= num_patches

@@ -1,4 +1,4 @@
-"""What every network of this project has in common: an encoder, and weights that are a function of the seed."""
+"""The base of all networks: an encoder, and weights that are a function of the seed."""
 
 import torch
 from fvcore.nn import parameter_count
@@ -11,13 +11,13 @@ from aimv2.objectives import objective
 
 
 class Network(nn.Module):
-    """An encoder and what an objective trains it with. Each child has ``init_weights_(generator)``."""
+    """An encoder and the parts that an objective trains it with. Each child has ``init_weights_(generator)``."""
 
     encoder: Encoder
 
 
 def num_parameters(config: RunConfig) -> dict[str, int]:
-    """Parameters of each part of the run's network, without making it."""
+    """Count the parameters of each part of the run's network on the meta device."""
     with torch.device("meta"):
         model = objective(config.objective.name).network(config)
     counted = parameter_count(model)
@@ -25,9 +25,9 @@ def num_parameters(config: RunConfig) -> dict[str, int]:
 
 
 def build(config: RunConfig) -> Network:
-    """The run's network, with weights that depend on the seed and their part's shapes alone.
+    """Build the run's network; the weights of a part depend only on the seed and the shapes of that part.
 
-    Parts draw from addresses of their own, so arms that change one keep the weights of the others.
+    Each part draws from its own address, so arms that change one part keep the weights of the others.
     """
     with torch.device("meta"):
         model = objective(config.objective.name).network(config)

@@ -1,4 +1,4 @@
-"""Where patches lie, and in which order they are read. Letters: I patches, D width."""
+"""Position embeddings and the order in which patches are read. Letters: I patches, D width."""
 
 from functools import lru_cache
 
@@ -13,14 +13,14 @@ BASE = 10_000.0  # ml-aim ``SinCosPosEmbed``
 
 @lru_cache(maxsize=64)
 def sincos(num_rows: int, num_columns: int, width: int, device: torch.device) -> Tensor:
-    """Fixed 2-D positions of a grid in raster order: float32 [I, D].
+    """Return fixed 2-D positions of a grid in raster order: float32 [I, D].
 
-    The first half of the channels encodes the column, the second the row; in each half the sines come first, then the
-    cosines, of frequencies 10000^(-4j/D). Column first is what the native AIMv2-L was trained with.
+    The first half of the channels encodes the column, the second the row, as in the native AIMv2-L. Each half has
+    sines, then cosines, of frequencies 10000^(-4j/D).
 
     Source: ml-aim ``SinCosPosEmbed``.
     """
-    with torch.inference_mode(False):  # a tensor made there could not be used in training later
+    with torch.inference_mode(False):  # an inference tensor could not be used in training later
         return _sincos(num_rows, num_columns, width).to(device)
 
 
@@ -35,12 +35,12 @@ def _sincos(num_rows: int, num_columns: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def reading_order(order: str, grid: int) -> tuple[int, ...] | None:
-    """Raster places of a square grid's patches in the order in which they are read; None for raster order itself.
+    """Return the raster indices of a square grid's patches in reading order; None is raster order.
 
-    ``spiral`` starts at the centre (of an even grid, left and up of it) and runs right, down, left, up; ``random`` is
-    one permutation for all images, runs and seeds, so that it is part of the design and no source of spread.
+    ``spiral`` starts at the centre (in an even grid, the patch above and left of it) and goes right, down, left, up.
+    ``random`` is one permutation for all images, runs and seeds: part of the design, not a source of variance.
 
-    Source: AIM v1 Table 3b compares raster, spiral, checkerboard and random without drawing them.
+    Source: AIM v1 Table 3b compares raster, spiral, checkerboard and random without showing them.
     """
     if order == "raster":
         return None
@@ -60,28 +60,28 @@ def reading_order(order: str, grid: int) -> tuple[int, ...] | None:
 
 
 def in_reading_order(patch_BIX: Tensor, order: str, grid: int) -> Tensor:
-    """Patches [B, I, ...] from raster order to the order in which they are read."""
+    """Bring patches [B, I, ...] from raster order to reading order."""
     places = reading_order(order, grid)
     return patch_BIX if places is None else patch_BIX[:, _on_device(places, patch_BIX.device)]
 
 
 @lru_cache(maxsize=64)
 def _on_device(places: tuple[int, ...], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # a tensor made there could not be used in training later
+    with torch.inference_mode(False):  # an inference tensor could not be used in training later
         return torch.tensor(places, device=device)
 
 
 def resample(pos_embed: Tensor, num_rows: int, num_columns: int) -> Tensor:
-    """A learned position table [1, I, D] of a square grid, for another grid: [1, I', D].
+    """Resample learned positions [1, I, D] of a square grid to another grid: [1, I', D].
 
-    Bicubic with antialiasing over the grid of positions, in float32, which keeps the table as it is when the grid is
-    the same. The paper does not say how its 336 px and 448 px models began (section 2.4); this is timm's way.
+    The method is timm's: bicubic with antialiasing, in float32. The same grid is returned unchanged. The paper does not
+    describe how its 336 px and 448 px models were initialised (section 2.4).
     """
     grid = round(pos_embed.shape[1] ** 0.5)
     assert grid * grid == pos_embed.shape[1], "the table's grid is not square"
     if (num_rows, num_columns) == (grid, grid):
         return pos_embed
-    table_1DHW = pos_embed.float().unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+    table_1DHW = pos_embed.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
     table_1DHW = torch.nn.functional.interpolate(
         table_1DHW, size=(num_rows, num_columns), mode="bicubic", antialias=True
     )
@@ -89,5 +89,5 @@ def resample(pos_embed: Tensor, num_rows: int, num_columns: int) -> Tensor:
 
 
 def inverse(places: tuple[int, ...]) -> np.ndarray:
-    """From reading order back to raster order: int64 [I]."""
+    """Return the indices that bring reading order back to raster order: int64 [I]."""
     return np.argsort(np.array(places))

@@ -1,1 +1,1 @@
-"""The folder of a run: who may write there, what is recorded, and why a run failed."""
+"""Run folders: the lease on a run, its record, and the reasons for failures."""

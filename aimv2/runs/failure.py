@@ -1,4 +1,4 @@
-"""Why a run failed: the record of it, and from an exception to a cause to group by and a sentence."""
+"""Reasons for failures: their record, and the mapping from an exception to a cause and a sentence."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -8,9 +8,8 @@ from typing import get_args
 from aimv2.errors import Cause, RunFailedError, UsageError
 from aimv2.runs.files import read_json
 
-# What torch's and the system's messages say: of memory (what CUDA and its libraries allocate themselves is no
-# OutOfMemoryError; a loader process is killed by the system when there is none left, and gets a bus error when it is
-# shared memory that is missing), and of a loader process that ended otherwise.
+# Parts of messages of torch and the system that mean a lack of memory. CUDA libraries that fail to allocate raise no
+# OutOfMemoryError. The system kills a loader process when memory runs out; a lack of shared memory is a bus error.
 NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
@@ -21,18 +20,19 @@ NO_MEMORY = (
     "is killed by signal: Killed",
     "is killed by signal: Bus error",
 )
-NO_LOADER = ("DataLoader worker (pid",)
+NO_LOADER = ("DataLoader worker (pid",)  # a loader process ended for another reason
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt has no result: a short cause to group by, and a sentence.
+    """Why an attempt has no result: a cause by which failures are grouped, and a sentence.
 
     Attributes:
-        cause: ``out of memory``; ``not finite``; ``node``, the disk or the host, or the process died without a word;
-            ``time``, it was asked to stop and goes on from its checkpoint; ``data``, something read is missing or
-            broken; ``bug``, anything else; ``lease lost``, which is recorded nowhere, for then another has the run.
-        traceback: where it happened; empty where that is not known.
+        cause: ``out of memory``; ``not finite``, a loss; ``node``, the disk or host failed, or the process ended
+            without recording a reason; ``time``, the run was interrupted and resumes from its checkpoint; ``data``, an
+            input is missing or broken; ``bug``, anything else; ``lease lost``, another process owns the run, so that
+            this is never recorded.
+        traceback: where it happened; empty if unknown.
     """
 
     cause: Cause
@@ -41,23 +41,23 @@ class Failure:
 
 
 def read_failure(attempt: Path) -> Failure:
-    """Why an attempt failed, or that its record of that is broken."""
+    """Return the recorded failure of an attempt, or one that says that the record is broken."""
     path = attempt / "failure.json"
     with contextlib.suppress(UsageError, KeyError, TypeError):
         recorded = read_json(path)
         if recorded["cause"] in get_args(Cause):
             return Failure(recorded["cause"], str(recorded["message"]), str(recorded["traceback"]))
-    return Failure("node", f"it failed, and {path} does not say why: the file is broken")
+    return Failure("node", f"the run failed, but {path} does not give a reason: the file is broken")
 
 
 def cause_of(error: BaseException, run: Path | None = None) -> Cause:
-    """What to group a failure under (``Failure``).
+    """Return the cause under which a failure is grouped (see ``Failure``).
 
     Args:
-        run: the run's folder, where this process has one: a file that is missing there is the disk's doing, another
-            one is data.
+        run: the run's folder, if the process has one. A missing file in this folder is a fault of the node; any other
+            missing file is a fault of the data.
     """
-    import torch  # here, for records of failures are read where torch is not loaded
+    import torch  # here, so that records of failures can be read without torch
     import torch.distributed
     from safetensors import SafetensorError
 
@@ -65,29 +65,30 @@ def cause_of(error: BaseException, run: Path | None = None) -> Cause:
         return error.cause
     if isinstance(error, KeyboardInterrupt):
         return "time"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _says(error, NO_MEMORY):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _mentions(error, NO_MEMORY):
         return "out of memory"
-    if isinstance(error, FileNotFoundError) and not (run is not None and _lies_in(error.filename, run)):
+    if isinstance(error, FileNotFoundError) and not (run is not None and _is_in(error.filename, run)):
         return "data"
-    if isinstance(error, OSError | SafetensorError | torch.distributed.DistError) or _says(error, NO_LOADER):
+    if isinstance(error, OSError | SafetensorError | torch.distributed.DistError) or _mentions(error, NO_LOADER):
         return "node"
     return "data" if isinstance(error, UsageError) else "bug"
 
 
 def sentence_of(error: BaseException) -> str:
+    """Return the first line of the error's message, with the type's name where the message is not ours."""
     kind = "" if isinstance(error, ValueError | RunFailedError) else f"{type(error).__name__}: "
     return kind + (str(error).splitlines() or [""])[0]
 
 
-def _says(error: BaseException, what: tuple[str, ...]) -> bool:
-    """Whether a RuntimeError, which torch raises for nearly everything, or the system's own error is one of these.
+def _mentions(error: BaseException, parts: tuple[str, ...]) -> bool:
+    """True for a RuntimeError (torch raises it for nearly everything) or OSError with one of these parts.
 
-    Of a loader process that was killed torch says by what in the error's cause.
+    torch names the signal that killed a loader process only in the cause of the error.
     """
-    said = f"{error} {error.__cause__}"
-    return isinstance(error, RuntimeError | OSError) and any(part in said for part in what)
+    text = f"{error} {error.__cause__}"
+    return isinstance(error, RuntimeError | OSError) and any(part in text for part in parts)
 
 
-def _lies_in(filename: object, folder: Path) -> bool:
-    """An error that comes from a loader process has lost the name of its file; loaders read nothing but data."""
+def _is_in(filename: object, folder: Path) -> bool:
+    """True if the file is in the folder. An error from a loader process has no file name; loaders read only data."""
     return isinstance(filename, str | Path) and Path(filename).absolute().is_relative_to(folder.absolute())

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and folders that can be written."""
+"""Atomic writes, and checks that a folder is writable."""
 
 import contextlib
 import json
@@ -12,13 +12,13 @@ from aimv2.errors import UsageError
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # hosts that share the folder have processes alike
+    """Write a file atomically."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process ids repeat on hosts that share the folder
     try:
         partial.write_text(text)
         partial.replace(path)
@@ -28,7 +28,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the file, or the folder's list of names, is on the disk."""
+    """Wait until a file, or a folder's list of names, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -40,31 +40,32 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UsageError: it is missing or no JSON.
+        UsageError: the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); delete what is broken to have it made again") from error
+        raise UsageError(f"{path} cannot be read ({error}); delete the file and run the command again") from error
 
 
 def share(folder: Path) -> None:
-    """If the folder is a group's to write, so is what this process makes from now on, whatever its umask was.
+    """If the group may write to the folder, let it write to all files that this process creates from now on.
 
-    Of a folder that is to be made, the one decides that it will be in, if that hands its group on (setgid).
+    For a folder that does not exist yet its closest existing parent decides; that parent must also pass its group on
+    (setgid).
     """
     path = folder.absolute()
-    there = next(one for one in (path, *path.parents) if one.exists())
-    needed = stat.S_IWGRP if there == path else stat.S_IWGRP | stat.S_ISGID
-    if there.stat().st_mode & needed == needed:
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    needed = stat.S_IWGRP if existing == path else stat.S_IWGRP | stat.S_ISGID
+    if existing.stat().st_mode & needed == needed:
         os.umask(os.umask(0) & ~stat.S_IRWXG)
 
 
 def writable_folder(path: str, key: str) -> Path:
-    """The folder, made if need be, once it is shown that a file can be written there.
+    """Create the folder if needed, write a test file to it and return it.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the folder cannot be written; the message names the key that set it.
     """
     folder = Path(path)
     probe = folder / f".writable-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Being asked to stop: by a signal, by somebody who says so in a file, or because the time is nearly up."""
+"""Interrupts: requests to stop, by a signal, by ``manage.py cancel``, or because the worker's time is nearly over."""
 
 import math
 import signal
@@ -7,28 +7,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-ASK_SECONDS = 2.0  # between two looks at what lies on a disk
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Interrupts:
-    """Whether this process was asked to stop.
+    """The requests to stop that this process has received.
 
-    A signal raises KeyboardInterrupt at once, but for the training loop (``deferred``), which asks after each step and
-    keeps a checkpoint first. Whoever asks to stop may ask again and again; only a second Ctrl-C is taken as impatience.
+    A signal raises KeyboardInterrupt at once, except within ``deferred``: the training loop checks ``is_requested``
+    after each step and saves a checkpoint before it stops. Signals may repeat; only a second Ctrl-C cuts that short.
+
+    Args:
+        poll_seconds: shortest time between two calls of the predicate of ``also_when``, which may read files.
 
     Attributes:
-        signal: the first of SIGNALS that has come, or None.
+        signal: the first of SIGNALS that was received, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, poll_seconds: float = 2.0) -> None:
         self.signal: int | None = None
         self._is_deferring = False
         self._deadline = math.inf
-        self._is_told: Callable[[], bool] = lambda: False
-        self._asked_at = -math.inf
-        self._was_told = False
+        self._poll_seconds = poll_seconds
+        self.also_when(lambda: False)
 
     @property
     def was_signalled(self) -> bool:
@@ -36,31 +36,32 @@ class Interrupts:
 
     @property
     def is_out_of_time(self) -> bool:
-        """Whether the deadline has passed. No clock rings: a loop that can stop has to ask."""
+        """True after the deadline. No timer fires: a loop has to check."""
         return time.monotonic() >= self._deadline
 
     @property
     def is_requested(self) -> bool:
-        return self.was_signalled or self.is_out_of_time or self._ask()
+        """True after a signal, after the deadline, or once the predicate of ``also_when`` was true."""
+        return self.was_signalled or self.is_out_of_time or self._poll()
 
-    def when(self, is_told: Callable[[], bool]) -> None:
-        """Count as requested from when this is true; it is asked every ASK_SECONDS at most."""
-        self._is_told, self._asked_at, self._was_told = is_told, -math.inf, False
+    def also_when(self, predicate: Callable[[], bool]) -> None:
+        """Count a true predicate as a request too. It replaces the predicate of an earlier call."""
+        self._predicate, self._polled_at, self._was_true = predicate, -math.inf, False
 
-    def _ask(self) -> bool:
-        if not self._was_told and time.monotonic() - self._asked_at >= ASK_SECONDS:
-            self._asked_at, self._was_told = time.monotonic(), self._is_told()
-        return self._was_told
+    def _poll(self) -> bool:
+        if not self._was_true and time.monotonic() - self._polled_at >= self._poll_seconds:
+            self._polled_at, self._was_true = time.monotonic(), self._predicate()
+        return self._was_true
 
     def until(self, deadline: float) -> None:
-        """Count as requested from then on, in seconds of ``time.monotonic``."""
+        """Set the deadline, in seconds of ``time.monotonic``."""
         self._deadline = deadline
 
     @contextmanager
     def listening(self) -> Iterator[Self]:
-        """Handle the signals within the context. A process that ignores SIGINT, as workers do, goes on ignoring it."""
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._handle) for number in heard}
+        """Handle the signals within the context. A process that ignores SIGINT, as workers do, still ignores it."""
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in handled}
         try:
             yield self
         finally:
@@ -69,10 +70,10 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within the context a signal is only remembered.
+        """Only record signals within the context.
 
         Raises:
-            KeyboardInterrupt: at the end, for a signal that came and that nobody asked about.
+            KeyboardInterrupt: at the end of the context, if a signal was received.
         """
         self._is_deferring = True
         try:
@@ -86,7 +87,7 @@ class Interrupts:
         is_first = not self.was_signalled
         if is_first:
             self.signal = number
-        # A repeated SIGTERM must not tear up the clean-up that the first has begun.
-        acts_at_once = not self._is_deferring if is_first else number == signal.SIGINT
-        if acts_at_once:
+        # A repeated SIGTERM must not interrupt the clean-up that the first one started.
+        raises = not self._is_deferring if is_first else number == signal.SIGINT
+        if raises:
             raise KeyboardInterrupt

@@ -1,9 +1,10 @@
-"""Who may work on a run. Attempts are numbered folders; the highest number holds the run.
+"""Leases: the right to work on a run. Attempts are numbered folders, and the highest number holds the lease.
 
-Claiming is the creation of the next ``attempts/NNNN``, which a file system lets one process do, so of many that try,
-one gets it; no lock, no server, and nothing is ever deleted. A holder shows that it lives by touching its
-``heartbeat``. When that is older than the grace time, or on this host when its process is gone, the next attempt may be
-claimed. A holder that wakes after that finds a higher number and must not publish.
+A process acquires the lease by creating the next ``attempts/NNNN``. The file system lets only one process create a
+folder, so one of many gets the lease, without locks or a server, and nothing is ever deleted. The holder touches its
+``heartbeat`` to show that it is alive. The lease expires when the heartbeat is older than the grace period, or at once
+when the holder is a process of this host that has ended. A holder that wakes up later finds a higher number and must
+not publish.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aimv2.errors import RunFailedError
 
@@ -24,22 +25,48 @@ HEARTBEAT_SECONDS = 10.0
 GRACE_SECONDS = 90.0
 
 
+class Timing(NamedTuple):
+    """Seconds between two heartbeats, and the grace period after the last one. All holders must agree on them."""
+
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    grace_seconds: float = GRACE_SECONDS
+
+
+TIMING = Timing()
+Clock = Callable[[Path], float]
+
+
+def host_time(folder: Path) -> float:
+    """Return the time by this host's clock."""
+    return time.time()
+
+
+def file_system_time(folder: Path) -> float:
+    """Return the time by the clock that stamps the heartbeats, the file system's; clocks of hosts may differ."""
+    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink(missing_ok=True)
+    return now
+
+
 class LeaseLostError(RunFailedError):
-    """Another process took the run over; what this one has must not be published."""
+    """Another process has acquired the run; this one must not publish its result."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("lease lost", f"{folder} was taken over by a later attempt")
 
 
 class Presence:
-    """That this process is at work on something, told by files in a folder of its own: ``holder.json`` says who,
-    ``heartbeat`` that it lives, ``released`` that it has ended in good order.
+    """Files in a folder that show that this process works there.
 
-    As a context it beats until it is left.
+    ``holder.json`` identifies the process, ``heartbeat`` shows that it is alive, and ``released`` that it ended
+    normally. As a context it touches the heartbeat until the context is left.
     """
 
-    def __init__(self, folder: Path, *, log: str = "") -> None:
+    def __init__(self, folder: Path, *, log: str = "", timing: Timing = TIMING) -> None:
         self.folder = folder
+        self._heartbeat_seconds = timing.heartbeat_seconds
         (folder / "heartbeat").touch()
         (folder / "holder.json").write_text(json.dumps(_this_process() | {"log": log}))
         self._stop = threading.Event()
@@ -57,26 +84,26 @@ class Presence:
         self.release()
 
     def release(self) -> None:
-        """Say that it has ended. Where that cannot be written, silence says it after the grace time."""
+        """Show that the process has ended here. If that cannot be written, the grace period does it."""
         with contextlib.suppress(OSError):
             (self.folder / "released").touch()
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(OSError):  # a full or absent disk may be back at the next beat
+        while not self._stop.wait(self._heartbeat_seconds):
+            with contextlib.suppress(OSError):  # a full or absent disk may be back at the next heartbeat
                 (self.folder / "heartbeat").touch()
 
 
 class Lease(Presence):
-    """The right to work on one run, held from ``claim`` until it is released or the process dies.
+    """The right to work on one run, from ``acquire`` until it is released or the process dies.
 
     Attributes:
-        folder: ``attempts/NNNN``, this attempt's own; nobody else writes there.
+        folder: ``attempts/NNNN``, to which only this attempt writes.
         number: NNNN.
     """
 
-    def __init__(self, folder: Path, *, log: str = "") -> None:
-        super().__init__(folder, log=log)
+    def __init__(self, folder: Path, *, log: str = "", timing: Timing = TIMING) -> None:
+        super().__init__(folder, log=log, timing=timing)
         self.number = int(folder.name)
 
     def check(self) -> None:
@@ -85,14 +112,16 @@ class Lease(Presence):
             raise LeaseLostError(self.folder)
 
 
-def acquire(run_folder: Path, *, log: str = "") -> Lease | None:
-    """Try to get the right to work on a run; None when another process has it, or was faster.
+def acquire(
+    run_folder: Path, *, log: str = "", clock: Clock = file_system_time, timing: Timing = TIMING
+) -> Lease | None:
+    """Acquire the lease on a run, or return None if another process holds it or was faster.
 
     Args:
-        log: where what this process prints can be read.
+        log: path of this process's output, recorded for the user.
     """
     latest = latest_attempt(run_folder)
-    if latest is not None and is_held(latest, clock=file_system_time):
+    if latest is not None and is_held(latest, clock, timing):
         return None
     number = 1 if latest is None else int(latest.name) + 1
     folder = run_folder / "attempts" / f"{number:04d}"
@@ -101,52 +130,37 @@ def acquire(run_folder: Path, *, log: str = "") -> Lease | None:
         folder.mkdir()
     except FileExistsError:
         return None
-    return Lease(folder, log=log)
+    return Lease(folder, log=log, timing=timing)
 
 
 def latest_attempt(run_folder: Path) -> Path | None:
-    """The attempt of the highest number, or None."""
+    """Return the attempt with the highest number, or None."""
     attempts = (path for path in (run_folder / "attempts").glob("*") if path.name.isdecimal())
     return max(attempts, key=lambda path: int(path.name), default=None)
 
 
-Clock = Callable[[Path], float]
-
-
-def host_time(folder: Path) -> float:
-    """Now, by this host's clock."""
-    return time.time()
-
-
-def file_system_time(folder: Path) -> float:
-    """Now, by the clock of the file system that also stamps the heartbeats; hosts' own clocks may differ."""
-    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink(missing_ok=True)
-    return now
-
-
-def is_held(folder: Path, clock: Clock = host_time) -> bool:
-    """Whether the process that works in this folder is still there.
+def is_held(folder: Path, clock: Clock = host_time, timing: Timing = TIMING) -> bool:
+    """True if the process that works in this folder is alive.
 
     Args:
-        clock: this host's needs nothing to be written, and is good enough to look; who acts on it asks the file system.
+        clock: ``host_time`` writes nothing and is good enough for a display. A decision needs ``file_system_time``.
     """
     if (folder / "released").exists():
         return False
-    who = holder(folder)
-    if who.get("host") == _host() and _is_gone(who):
+    process = holder(folder)
+    if process.get("host") == _host() and has_ended(process):
         return False
     try:
-        return clock(folder) - last_sign(folder) < GRACE_SECONDS
-    except FileNotFoundError:  # the folder itself was deleted meanwhile
+        return clock(folder) - last_heartbeat(folder) < timing.grace_seconds
+    except FileNotFoundError:  # the folder itself was deleted in the meantime
         return False
 
 
 def holder(folder: Path) -> dict[str, Any]:
-    """Who works there: ``host``, ``pid``, ``process_start``, ``claimed``, ``log``. Nothing while that is being written,
-    or where it is broken: then the heartbeat alone decides."""
+    """Return the process that works in the folder: ``host``, ``pid``, ``process_start``, ``claimed``, ``log``.
+
+    The result is empty while the file is being written or if it is broken; then the heartbeat alone decides.
+    """
     try:
         found = json.loads((folder / "holder.json").read_text())
     except (OSError, ValueError):
@@ -154,8 +168,8 @@ def holder(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def last_sign(folder: Path) -> float:
-    """When the process that works there last showed that it lives, by the file system's clock."""
+def last_heartbeat(folder: Path) -> float:
+    """Return the time of the last heartbeat, by the file system's clock."""
     path = folder / "heartbeat"
     return (path if path.exists() else folder).stat().st_mtime
 
@@ -164,14 +178,14 @@ def _this_process() -> dict[str, Any]:
     return {
         "host": _host(),
         "pid": os.getpid(),
-        "process_start": _process_start(os.getpid()),
+        "process_start": process_start(os.getpid()),
         "claimed": time.time(),
     }
 
 
 @lru_cache
 def _host() -> str:
-    """Where process numbers mean the same: this boot of this machine, and this container of it."""
+    """Return the scope in which process ids are unique: this boot of this machine, and this container on it."""
     name = socket.gethostname()
     with contextlib.suppress(OSError):
         name += "/" + Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -179,9 +193,19 @@ def _host() -> str:
     return name
 
 
-def _is_gone(who: dict[str, Any]) -> bool:
-    """Whether a process of this host has ended; its number may be another's by now."""
-    pid = who.get("pid")
+def process_start(pid: int) -> str | None:
+    """Return the start time of a process of this host, ``ended`` for a zombie, or None if that cannot be seen."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, start = fields[0], fields[19]
+    return "ended" if state in "ZX" else start
+
+
+def has_ended(process: dict[str, Any], start_of: Callable[[int], str | None] = process_start) -> bool:
+    """True if a process of this host has ended, even if its id was given to another one since."""
+    pid = process.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False  # the heartbeat decides
     try:
@@ -189,17 +213,6 @@ def _is_gone(who: dict[str, Any]) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # another user's, whom /proc may hide
-    started = _process_start(pid)
-    return started is not None and started != who.get("process_start")
-
-
-def _process_start(pid: int) -> str | None:
-    """When a process of this host started; ``ended`` for one that nobody has taken leave of, None if that cannot be
-    seen."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    state, start = fields[0], fields[19]
-    return "ended" if state in "ZX" else start
+        pass  # it belongs to another user, and /proc may hide it
+    started = start_of(pid)
+    return started is not None and started != process.get("process_start")

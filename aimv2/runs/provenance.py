@@ -1,4 +1,4 @@
-"""Which code this is: a digest of its files, and the commit that they are at."""
+"""The identity of the code that runs: a digest of its files, and its git commit."""
 
 import hashlib
 import json
@@ -7,17 +7,17 @@ from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-FROZEN = "frozen.json"  # beside the packages of a frozen copy (sweeps/freeze.py): the commit that they were copied at
+FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
 
 
 @lru_cache
 def digest() -> str:
-    """Of the package ``aimv2`` as it is imported."""
+    """Return the digest of the imported ``aimv2`` package."""
     return digest_of(PACKAGE)
 
 
 def digest_of(folder: Path) -> str:
-    """A hash of the folder's files, by relative path and content, 12 hex digits. Python's caches do not count."""
+    """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count."""
     files = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
@@ -31,15 +31,15 @@ def digest_of(folder: Path) -> str:
 
 
 @lru_cache
-def git_commit() -> str:
-    """The commit that the code is at, with ``+changes`` where the tree differs from it; empty outside a checkout."""
-    frozen = PACKAGE.parent / FROZEN
-    if frozen.exists():  # first: the copy may lie within a checkout that has moved on
+def git_commit(package: Path = PACKAGE) -> str:
+    """Return the commit of the code, with ``+changes`` if the files differ from it; empty outside a checkout."""
+    frozen = package.parent / FROZEN
+    if frozen.exists():  # first: the snapshot may be inside a checkout that has moved on
         return str(json.loads(frozen.read_text())["commit"])
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"],
-            cwd=PACKAGE,
+            cwd=package,
             capture_output=True,
             text=True,
             check=True,

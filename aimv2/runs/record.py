@@ -1,17 +1,17 @@
-"""What a run leaves behind: written by runs, read by analysis. The layout is an interface (docs/architecture.md).
+"""The record of a run, written by runs and read by analysis. Its layout is an interface (docs/architecture.md).
 
 runs/<signature>/
   config.json            the whole RunConfig
-  result.json            there when the run is done: final metrics with units, cost, and the attempt that made them
+  result.json            written when the run is done: final metrics with units, cost, and the attempt that made them
   attempts/NNNN/         one try at the run; only its own process writes here
-    holder.json heartbeat released      whose it is (aimv2/runs/lease.py)
-    manifest.json        versions, hardware, threads, code, commit, data fingerprints, where it went on from
-    metrics.jsonl        a row per step while running
-    checkpoint.safetensors              until the run is done: what it takes to go on (aimv2/training/checkpoint.py)
-    metrics.parquet      the same, once done
+    holder.json heartbeat released      the lease (aimv2/runs/lease.py)
+    manifest.json        versions, hardware, threads, code, commit, data fingerprints, the checkpoint resumed from
+    metrics.jsonl        a row per step, while the run trains
+    checkpoint.safetensors              until the run is done: its state, to resume (aimv2/training/checkpoint.py)
+    metrics.parquet      the rows of metrics.jsonl, when the run is done
     weights.safetensors tokenizer.json examples.json
-    failure.json         in place of a result: the cause, a sentence, the traceback
-    interrupted          in place of both: it was asked to stop, and did so in good order
+    failure.json         instead of a result: the cause, a sentence, the traceback
+    interrupted          instead of either: the run was interrupted and released
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.files import read_json, sync, write_json
-from aimv2.runs.lease import Clock, Lease, LeaseLostError, acquire, host_time, is_held, latest_attempt
+from aimv2.runs.lease import TIMING, Clock, Lease, LeaseLostError, Timing, acquire, host_time, is_held, latest_attempt
 from aimv2.runs.rows import last_rows, read_rows
 
 if TYPE_CHECKING:
@@ -39,34 +39,31 @@ if TYPE_CHECKING:
 LAYOUT_VERSION = 1
 
 CHECKPOINT = "checkpoint.safetensors"
-CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, since safetensors gives what it writes names of its own
+CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
 
 State = Literal["new", "running", "failed", "done"]
 
 
 class RunFolder:
-    """The folder of one run, for reading at any time and for claiming the right to write."""
+    """The folder of one run, to read at any time and to acquire the run."""
 
-    def __init__(self, runs_dir: Path, name: str) -> None:
+    def __init__(self, runs_dir: Path, name: str, *, timing: Timing = TIMING) -> None:
         self.name = name
         self.path = runs_dir / name
+        self._timing = timing
 
     @property
     def is_done(self) -> bool:
         return (self.path / "result.json").exists()
 
     def state(self, clock: Clock = host_time) -> State:
-        """What has become of it.
-
-        Args:
-            clock: as in ``aimv2.runs.lease.is_held``.
-        """
+        """Return the state of the run; ``clock`` is that of ``aimv2.runs.lease.is_held``."""
         if self.is_done:
             return "done"
         attempt = latest_attempt(self.path)
         if attempt is None:
             return "new"
-        if is_held(attempt, clock):
+        if is_held(attempt, clock, self._timing):
             return "running"
         return "failed" if (attempt / "failure.json").exists() else "new"
 
@@ -77,14 +74,14 @@ class RunFolder:
 
     @property
     def num_tries(self) -> int:
-        """Attempts but those that were asked to stop, which say nothing against the run."""
+        """Return the number of attempts without those that were interrupted, which are no failures of the run."""
         return self.num_attempts - len(list(self.path.glob("attempts/*/interrupted")))
 
     def acquire(self, config: RunConfig, *, log: str = "") -> "Attempt | None":
-        """The right to run it, or None if it is done or another process is at it.
+        """Acquire the run, or return None if it is done or another process holds it.
 
         Args:
-            log: where what this process prints can be read, for those who look after it.
+            log: path of this process's output, recorded for the user.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -94,58 +91,66 @@ class RunFolder:
             return None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lease = acquire(self.path, log=log)
+            lease = acquire(self.path, log=log, timing=self._timing)
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
-        if lease is not None and self.is_done:  # published between the first look and the claim
+        if lease is not None and self.is_done:  # published after the first check
             lease.release()
             return None
         return None if lease is None else Attempt(self, lease, config)
 
     def result(self) -> dict[str, Any]:
-        """The final record; its ``metrics`` map names to value, unit and evaluation."""
+        """Return the result; its ``metrics`` map each name to value, unit and evaluation.
+
+        Raises:
+            UsageError: the file is missing or broken, or has another layout.
+        """
         path = self.path / "result.json"
         result = read_json(path)
         if not isinstance(result, dict) or not {"attempt", "metrics", "layout_version"} <= result.keys():
-            raise UsageError(f"{path} is no result of a run; delete {self.path} to have the run done again")
+            raise UsageError(f"{path} is not the result of a run; delete {self.path} to repeat the run")
         if result["layout_version"] != LAYOUT_VERSION:
             raise UsageError(
                 f"{self.path} has layout {result['layout_version']} and this version reads layout {LAYOUT_VERSION}; use"
-                " the version that made it, or another runs_dir"
+                " the version that wrote it, or another runs_dir"
             )
         return result
 
     def failure(self) -> Failure | None:
-        """Why the latest attempt, which is over, has no result; None if there was none."""
+        """Return why the latest attempt, which has ended, has no result; None if there was no attempt."""
         attempt = latest_attempt(self.path)
         if attempt is None:
             return None
         if (attempt / "failure.json").exists():
             return read_failure(attempt)
         if (attempt / "interrupted").exists():
-            return Failure("time", "it was asked to stop, or its time was up; it goes on from its checkpoint")
-        return Failure("node", "it ended without a word: killed, or out of memory?")
+            return Failure("time", "the run was interrupted; the next attempt resumes from its checkpoint")
+        return Failure("node", "the process ended without recording a reason (killed, or out of memory)")
 
     def file(self, name: str) -> Path:
-        """A file of the attempt that made the result."""
+        """Return the path of a file of the attempt that made the result."""
         return self.path / "attempts" / f"{self.result()['attempt']:04d}" / name
 
     def metrics(self) -> "pd.DataFrame":
-        """A row per step: ``step``, ``samples``, ``train_flops``, ``seconds`` and whatever was measured then."""
-        import pandas as pd  # here, for it takes longer to load than to look at a thousand runs
+        """Return a row per step: ``step``, ``samples``, ``train_flops``, ``seconds``, and the metrics of that step.
+
+        Raises:
+            UsageError: the file is missing or broken.
+        """
+        import pandas as pd  # here, because loading it takes longer than listing a thousand runs
 
         path = self.file("metrics.parquet")
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{path} cannot be read; delete {self.path} to have the run done again") from error
+            raise UsageError(f"{path} cannot be read; delete {self.path} to repeat the run") from error
 
     def measured(self) -> Path | None:
-        """The attempt that made the result, or else the latest one so far; None before there is any."""
+        """Return the attempt that made the result, or else the latest one; None if there is none."""
         return self.file("") if self.is_done else latest_attempt(self.path)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What that attempt measured."""
+        """Return the metric rows of ``measured``; none if they are missing or broken."""
         attempt = self.measured()
         try:
             return [] if attempt is None else read_rows(attempt)
@@ -153,19 +158,19 @@ class RunFolder:
             return []
 
     def last_row(self) -> dict[str, Any]:
-        """The newest row of the attempt under way, or nothing."""
+        """Return the newest row of the latest attempt, or an empty dict."""
         attempt = latest_attempt(self.path)
         rows = [] if attempt is None else last_rows(attempt)
         return rows[-1] if rows else {}
 
 
 class Attempt:
-    """One try at a run, as a context: leaving it without ``publish`` or ``fail`` hands the run back unfinished.
+    """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
 
     Attributes:
-        seconds: wall time of the attempt, and what the attempt that it went on from had taken up to there.
-        cpu_seconds: the same of the CPU.
-        working_seconds: wall time of this attempt in training and evaluation.
+        seconds: wall time of the attempt, plus that of the training it resumed from.
+        cpu_seconds: the same in CPU time.
+        working_seconds: wall time that this attempt spent in training and evaluation.
     """
 
     def __init__(self, run: RunFolder, lease: Lease, config: RunConfig) -> None:
@@ -193,9 +198,9 @@ class Attempt:
     ) -> None:
         try:
             if kind is KeyboardInterrupt:
-                with contextlib.suppress(OSError):  # a full disk; then this counts as a try
+                with contextlib.suppress(OSError):  # a full disk; then this attempt counts as a try
                     (self.folder / "interrupted").touch()
-            self._rows.close()  # which tries once more to write what a full disk refused
+            self._rows.close()  # retries the write that a full disk refused
         finally:
             self._lease.__exit__(kind, error, trace)
 
@@ -209,7 +214,7 @@ class Attempt:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """Count the context as training or evaluation."""
+        """Count the time in the context as training or evaluation."""
         started = time.perf_counter()
         try:
             yield
@@ -217,13 +222,13 @@ class Attempt:
             self.working_seconds += time.perf_counter() - started
 
     def earlier(self) -> list[Path]:
-        """Folders of the run's earlier attempts, newest first."""
+        """Return the folders of the run's earlier attempts, newest first."""
         numbers = (int(path.name) for path in self.folder.parent.glob("*") if path.name.isdecimal())
         earlier = sorted((number for number in numbers if number < self._lease.number), reverse=True)
         return [self.folder.with_name(f"{number:04d}") for number in earlier]
 
-    def go_on(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
-        """Begin with the rows that an earlier attempt measured, and with the time that they took."""
+    def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
+        """Start with the rows of an earlier attempt, and with the time that they took."""
         self.write_rows(rows)
         self._started -= seconds
         self._started_cpu -= cpu_seconds
@@ -232,25 +237,30 @@ class Attempt:
         write_json(self.folder / "manifest.json", manifest)
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values."""
-        self._lease.check()  # who lost the run stops here, not after hours
+        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
+
+        Raises:
+            LeaseLostError: another process has acquired the run. The check is here so that a run stops soon, not after
+                hours.
+        """
+        self._lease.check()
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
         self._rows.flush()
 
     def sync_rows(self) -> None:
-        """Wait until the rows so far are on the disk.
+        """Wait until the rows so far are on disk.
 
         Raises:
-            LeaseLostError: another process took the run over meanwhile.
+            LeaseLostError: another process has acquired the run.
         """
         self._lease.check()
         os.fsync(self._rows.fileno())
 
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
-        """Make the result the run's, once and for all.
+        """Publish the run's one and final result.
 
         Raises:
-            LeaseLostError: another process took the run over meanwhile.
+            LeaseLostError: another process has acquired the run.
         """
         import pandas as pd
 
@@ -274,7 +284,7 @@ class Attempt:
         sync(self.folder)
         self._lease.check()
         try:
-            os.link(self.folder / "result.json", self.run.path / "result.json")  # refuses to replace another
+            os.link(self.folder / "result.json", self.run.path / "result.json")  # fails if there is a result
         except FileExistsError as error:
             raise LeaseLostError(self.folder) from error
         sync(self.run.path)
@@ -284,7 +294,7 @@ class Attempt:
 
 
 class Unrecorded:
-    """What ranks other than the first have in an attempt's place: the run's record is rank 0's."""
+    """Stands in for an attempt on ranks other than 0, because only rank 0 records the run."""
 
     @property
     def seconds(self) -> float:

@@ -9,18 +9,21 @@ from typing import Any
 
 
 def loss_of(row: Mapping[str, Any]) -> float | None:
-    """The first training loss of a metric row, None where there is none: what runs of one kind are compared by."""
-    return next((row[name] for name in row if name.endswith("_loss") and not name.startswith("held_out_")), None)
+    """Return the first training loss of a row, by which similar runs are compared; None if there is none."""
+    return next((row[name] for name in _training_losses(row)), None)
 
 
 def losses_of(row: Mapping[str, Any]) -> str:
-    """The training losses of a metric row, whatever the objective calls them, for a display."""
-    names = [name for name in row if name.endswith("_loss") and not name.startswith("held_out_")]
-    return "  ".join(f"{name.removesuffix('_loss')} {row[name]:.3f}" for name in names)
+    """Return all training losses of a row as text, for a display."""
+    return "  ".join(f"{name.removesuffix('_loss')} {row[name]:.3f}" for name in _training_losses(row))
+
+
+def _training_losses(row: Mapping[str, Any]) -> list[str]:
+    return [name for name in row if name.endswith("_loss") and not name.startswith("held_out_")]
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """An attempt's metric rows; a last line that a kill cut off is left out.
+    """Return an attempt's rows, without a last line that a kill cut off.
 
     Raises:
         ValueError: a line is broken.
@@ -28,12 +31,12 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     whole, _, _ = (folder / "metrics.jsonl").read_text().rpartition("\n")
     rows = [json.loads(line) for line in whole.splitlines()]
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{folder / 'metrics.jsonl'} has a line that is no row of metrics")
+        raise ValueError(f"{folder / 'metrics.jsonl'} has a line that is not a row of metrics")
     return rows
 
 
 def last_rows(folder: Path, num_bytes: int = 4096) -> list[dict[str, Any]]:
-    """An attempt's newest metric rows, as many as so many bytes hold, without broken ones; for a display."""
+    """Return the rows in the last ``num_bytes`` of an attempt's file, without broken ones; for a display."""
     try:
         with (folder / "metrics.jsonl").open("rb") as stream:
             start = max(0, stream.seek(0, os.SEEK_END) - num_bytes)
@@ -44,11 +47,12 @@ def last_rows(folder: Path, num_bytes: int = 4096) -> list[dict[str, Any]]:
 
 
 def row_at(folder: Path, step: int, *, block: int = 4096) -> dict[str, Any] | None:
-    """An attempt's row of one step, or None. Rows are in the order of their steps, so it is looked for by halves: a few
-    kilobytes are read, however long the run.
+    """Return an attempt's row of one step, or None.
+
+    Rows are in the order of their steps, so a binary search reads a few kilobytes of a file of any length.
 
     Args:
-        block: bytes in which no further halves are taken; no row is half as long.
+        block: bytes at which the search ends and reads; at least twice the longest row.
     """
     try:
         with (folder / "metrics.jsonl").open("rb") as stream:
@@ -69,7 +73,7 @@ def row_at(folder: Path, step: int, *, block: int = 4096) -> dict[str, Any] | No
 
 
 def _whole_rows(text: bytes, *, is_start: bool) -> list[dict[str, Any]]:
-    """The rows of a piece of a metrics file, without those that its ends cut and any that are broken."""
+    """Return the rows of a part of a metrics file, without broken ones and those that the part cuts."""
     rows = []
     for line in text.split(b"\n")[0 if is_start else 1 : -1]:
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Files of tensors, with the permissions of any other file."""
+"""Tensor files with the permissions of ordinary files."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file with the permissions that the umask leaves a new file.
+    """Write a safetensors file with the permissions that the umask gives a new file.
 
     Raises:
-        OSError, SafetensorError: it could not be written; what is there of it is the caller's to remove.
+        OSError, SafetensorError: the file could not be written; the caller removes what was written of it.
     """
-    # safetensors 0.8 renames a temporary file, which its owner alone may read. To ask for the umask is to change it for
-    # all threads; an ordinary new file shows what it leaves.
+    # safetensors 0.8 renames a temporary file that only its owner may read. Reading the umask would change it for all
+    # threads, so an ordinary new file shows the permissions instead.
     path.touch()
     mode = path.stat().st_mode
     save_file(tensors, path, metadata)

@@ -12,7 +12,7 @@ from typing import Literal
 from ablations.expand import Cell
 from ablations.request import Request
 from aimv2.errors import Cause
-from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, last_sign, latest_attempt
+from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, last_heartbeat, latest_attempt
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows, loss_of, row_at
 from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_seatless
@@ -166,7 +166,7 @@ def _running(cell: Cell, cells: Iterable[Cell], runs_dir: Path, row: dict[str, f
     assert attempt is not None
     siblings = _siblings(cell, cells, runs_dir)
     notes = []
-    if (silent := time.time() - last_sign(attempt)) > SILENT_SECONDS:
+    if (silent := time.time() - last_heartbeat(attempt)) > SILENT_SECONDS:
         notes.append(f"no sign of life for {silent:.0f} s")
     if speed and (usual := _usual_speed(siblings)) and speed < SLOW * usual:
         notes.append(f"a straggler: {speed:.0f} images/s, its siblings {usual:.0f}")

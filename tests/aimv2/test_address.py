@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from aimv2 import address
 
 
-def test_a_batch_draws_what_each_sample_draws_alone():
+def test_uniforms_of_a_batch_are_those_of_each_sample():
     epochs, ids = np.array([0, 3, 0]), np.array([7, 7, 2**62])
     batch = address.uniforms(seed=5, purpose="crop", epoch_B=epochs, sample_id_B=ids, num_draws=4)
     alone = [
@@ -19,7 +19,7 @@ def test_a_batch_draws_what_each_sample_draws_alone():
     st.tuples(st.integers(0, 2**32), st.sampled_from(["a", "b"]), st.integers(0, 2**32), st.integers(0, 2**63 - 1)),
     st.tuples(st.integers(0, 2**32), st.sampled_from(["a", "b"]), st.integers(0, 2**32), st.integers(0, 2**63 - 1)),
 )
-def test_two_addresses_draw_the_same_only_if_they_are_the_same(one, other):
+def test_draws_are_equal_only_at_the_same_address(one, other):
     def draw(place):
         seed, purpose, epoch, sample_id = place
         return address.generator(seed=seed, purpose=purpose, epoch=epoch, sample_id=sample_id).integers(0, 2**63, 4)

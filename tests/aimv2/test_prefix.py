@@ -6,7 +6,7 @@ from scipy import stats
 
 from aimv2.prefix import PrefixDistribution, prefix_len_at
 
-LAWS = [
+DISTRIBUTIONS = [
     PrefixDistribution(),
     PrefixDistribution(law="uniform_figure1"),
     PrefixDistribution(law="causal"),
@@ -21,21 +21,21 @@ LAWS = [
 ]
 
 
-def test_figure_1s_zero_acts_as_one():
-    counts = np.bincount(draw(PrefixDistribution(law="uniform_figure1"), 20_000, 16), minlength=16)
-    expected = 20_000 * np.array([2, *[1] * 14]) / 16
+def draw(distribution, num_images, num_patches, *, seed=0, epoch=0):
+    ids = np.arange(num_images)
+    epochs = np.full(num_images, epoch)
+    return distribution.draw(seed=seed, epoch_B=epochs, sample_id_B=ids, step=0, num_patches=num_patches)
+
+
+def test_uniform_figure1_counts_0_as_1():
+    counts = np.bincount(draw(PrefixDistribution(law="uniform_figure1"), 5000, 16), minlength=16)
+    expected = 5000 * np.array([2, *[1] * 14]) / 16
     assert stats.chisquare(counts[1:], expected).pvalue > 1e-3
 
 
-def draw(law, num_images, num_patches, *, seed=0, epoch=0):
-    ids = np.arange(num_images)
-    epochs = np.full(num_images, epoch)
-    return law.draw(seed=seed, epoch_B=epochs, sample_id_B=ids, step=0, num_patches=num_patches)
-
-
 @pytest.mark.parametrize("num_patches", [2, 16, 256])
-def test_uniform_prefixes_follow_their_law(num_patches):
-    lengths = draw(PrefixDistribution(), 20_000, num_patches)
+def test_uniform_draws_are_uniform(num_patches):
+    lengths = draw(PrefixDistribution(), 5000, num_patches)
     counts = np.bincount(lengths, minlength=num_patches)
     assert counts[0] == 0
     assert len(counts) == num_patches, "a prefix as long as the image leaves no patch to predict"
@@ -43,18 +43,18 @@ def test_uniform_prefixes_follow_their_law(num_patches):
         assert stats.chisquare(counts[1:]).pvalue > 1e-3
 
 
-def test_consecutive_epochs_and_seeds_draw_independently():
+def test_draws_of_epochs_and_seeds_are_independent():
     first = draw(PrefixDistribution(), 5000, 16)
     for other in (draw(PrefixDistribution(), 5000, 16, epoch=1), draw(PrefixDistribution(), 5000, 16, seed=1)):
         table = np.histogram2d(first, other, bins=[range(1, 17)] * 2)[0]
         assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("law", [law for law in LAWS if law.per == "image"], ids=str)
-@pytest.mark.parametrize("num_patches", [4, 16, 100])
-def test_samples_follow_the_probabilities(law, num_patches):
-    counts = np.bincount(draw(law, 20_000, num_patches), minlength=num_patches + 1)[1:]
-    expected = 20_000 * law.pmf(num_patches)
+@pytest.mark.parametrize("distribution", [one for one in DISTRIBUTIONS if one.per == "image"], ids=str)
+@pytest.mark.parametrize("num_patches", [4, 100])
+def test_draws_follow_the_pmf(distribution, num_patches):
+    counts = np.bincount(draw(distribution, 5000, num_patches), minlength=num_patches + 1)[1:]
+    expected = 5000 * distribution.pmf(num_patches)
     assert not counts[expected == 0].any()
     order = np.argsort(expected)  # bins that are seldom hit are counted together
     group = np.minimum(np.cumsum(expected[order]) // 10, 30).astype(int)
@@ -65,65 +65,67 @@ def test_samples_follow_the_probabilities(law, num_patches):
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (1, 3), (3, 1), (2, 5)])
-def test_the_beta_law_is_the_distribution_cut_into_bins(alpha, beta):
+def test_beta_pmf_is_the_density_summed_over_bins(alpha, beta):
     """Oracle: a fine Riemann sum over each bin of scipy's density."""
     fine = (np.arange(15 * 4000) + 0.5) / (15 * 4000)
     expected = stats.beta(alpha, beta).pdf(fine).reshape(15, 4000).mean(axis=1) / 15
     np.testing.assert_allclose(PrefixDistribution(law="beta", alpha=alpha, beta=beta).pmf(16)[:-1], expected, rtol=1e-4)
 
 
-def test_the_beta_law_with_ones_is_uniform():
+def test_beta_with_ones_is_uniform():
     np.testing.assert_allclose(PrefixDistribution(law="beta", alpha=1, beta=1).pmf(16), PrefixDistribution().pmf(16))
 
 
-def test_a_truncated_law_is_uniform_between_its_ends():
+def test_truncated_is_uniform_between_its_ends():
     pmf = PrefixDistribution(law="truncated", low=0.25, high=0.75).pmf(16)
     np.testing.assert_allclose(pmf, [0] * 3 + [1 / 9] * 9 + [0] * 4)
 
 
-def test_full_attention_mixes_with_any_law():
-    law = PrefixDistribution(law="truncated", low=0.25, high=0.75, full_attention=0.2)
+def test_full_attention_mixes_with_any_distribution():
+    distribution = PrefixDistribution(law="truncated", low=0.25, high=0.75, full_attention=0.2)
     plain = PrefixDistribution(law="truncated", low=0.25, high=0.75)
-    np.testing.assert_allclose(law.pmf(16), 0.8 * plain.pmf(16) + 0.2 * np.eye(16)[15])
+    np.testing.assert_allclose(distribution.pmf(16), 0.8 * plain.pmf(16) + 0.2 * np.eye(16)[15])
 
 
-def test_a_law_per_batch_draws_once_for_all_images_and_anew_for_each_step():
-    law = PrefixDistribution(per="batch")
+def test_per_batch_draws_once_per_step():
+    distribution = PrefixDistribution(per="batch")
     ids, epochs = np.arange(8), np.zeros(8, dtype=int)
     lengths = []
     for step in range(2000):
-        drawn = law.draw(seed=0, epoch_B=epochs, sample_id_B=ids, step=step, num_patches=16)
+        drawn = distribution.draw(seed=0, epoch_B=epochs, sample_id_B=ids, step=step, num_patches=16)
         assert len(set(drawn)) == 1
         lengths.append(drawn[0])
     assert stats.chisquare(np.bincount(lengths, minlength=16)[1:]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("law", LAWS, ids=str)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
 @given(num_patches=st.integers(2, 300), first_id=st.integers(0, 2**60))
-def test_a_prefix_has_a_patch_and_leaves_one_unless_attention_is_full(law, num_patches, first_id):
+def test_draws_leave_a_patch_unless_attention_is_full(distribution, num_patches, first_id):
     ids = first_id + np.arange(20)
-    lengths = law.draw(seed=0, epoch_B=np.zeros(20, dtype=int), sample_id_B=ids, step=3, num_patches=num_patches)
+    lengths = distribution.draw(
+        seed=0, epoch_B=np.zeros(20, dtype=int), sample_id_B=ids, step=3, num_patches=num_patches
+    )
     assert lengths.min() >= 1
-    assert lengths.max() <= num_patches - (not law.full_attention)
+    assert lengths.max() <= num_patches - (not distribution.full_attention)
 
 
-@pytest.mark.parametrize("law", LAWS, ids=str)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
 @given(num_patches=st.integers(2, 300))
-def test_probabilities_sum_to_one(law, num_patches):
-    pmf = law.pmf(num_patches)
+def test_pmf_sums_to_one(distribution, num_patches):
+    pmf = distribution.pmf(num_patches)
     assert pmf.shape == (num_patches,)
-    assert pmf[-1] == law.full_attention
+    assert pmf[-1] == distribution.full_attention
     assert pmf.min() >= 0
     assert pmf.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.25, 4), (0.5, 8), (0.75, 12), (0.001, 1), (0.999, 15)])
-def test_a_fixed_law_draws_its_length_and_no_other(fraction, expected):
+def test_fixed_always_draws_its_length(fraction, expected):
     assert set(draw(PrefixDistribution(law="fixed", fraction=fraction), 500, 16)) == {expected}
     assert prefix_len_at(fraction, 16) == expected
 
 
-def test_a_causal_law_shows_the_first_patch_alone():
+def test_causal_always_draws_1():
     assert set(draw(PrefixDistribution(law="causal"), 500, 16)) == {1}
 
 
@@ -147,11 +149,11 @@ def test_a_causal_law_shows_the_first_patch_alone():
         ({"law": "gaussian"}, "'uniform', 'uniform_figure1', 'fixed', 'beta', 'truncated' or 'causal'"),
     ],
 )
-def test_laws_that_cannot_exist_say_why(values, message):
+def test_invalid_parameters_are_named(values, message):
     with pytest.raises(ValueError, match=message):
         PrefixDistribution(**values)
 
 
-def test_one_patch_is_too_few():
+def test_pmf_needs_two_patches():
     with pytest.raises(ValueError, match="at least 2"):
         PrefixDistribution().pmf(1)

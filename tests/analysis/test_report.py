@@ -423,7 +423,7 @@ def test_a_folder_that_cannot_be_written_is_named(cells, runs_dir, tmp_path):
     [
         ('{"layout_version": 0, "attempt": 1, "metrics": {}}', "has layout 0 and this version reads layout 1"),
         ("{", "result.json cannot be read"),
-        ("[]", "is no result of a run; delete"),
+        ("[]", "is not the result of a run; delete"),
     ],
 )
 def test_a_broken_or_older_result_is_named_and_the_old_report_stays(cells, runs_dir, tmp_path, content, message):

@@ -10,7 +10,7 @@ import pytest
 
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
-from aimv2.runs import interrupt
+from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, at_work, cancel, cancelled, ended, new_launch, worker_of
 from sweeps.worker import Task, work
@@ -40,8 +40,7 @@ def test_cancelling_names_the_runs_to_hand_back(tmp_path):
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tiny, tmp_path, monkeypatch, is_shared):
-    monkeypatch.setattr(interrupt, "ASK_SECONDS", 0)
+def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tiny, tmp_path, is_shared):
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
     tasks = [Task(signature(config), config, tries=0) for config in configs]
 
@@ -51,7 +50,7 @@ def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tin
             if rows[-1]["step"] == 1:
                 cancel(active_launches(tmp_path)[0], [tasks[1].name] if is_shared else [task.name for task in tasks])
 
-        report = work(tasks, tmp_path, stop, launch=folder)
+        report = work(tasks, tmp_path, stop, launch=folder, interrupts=Interrupts(poll_seconds=0))
     assert report.was_cancelled
     assert report.signal is None
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)

@@ -9,11 +9,11 @@ def composed(*overrides):
     return compose(overrides, defaults={}, values={"runs_dir": "runs"})
 
 
-def test_without_overrides_it_is_the_recipe():
+def test_compose_without_overrides_is_the_recipe():
     assert run_config(composed()) == run_config(composed("scale=demo")) == demo()
 
 
-def test_overrides_reach_every_part():
+def test_compose_applies_overrides_to_every_part():
     config = run_config(
         composed(
             "model.encoder.width=192",
@@ -47,29 +47,26 @@ def test_overrides_reach_every_part():
         ("seed=[1", "cannot read"),
         (
             "model=3",
-            "cannot use 'model=3': model is a part .*: model.encoder.…, model.decoder.…, .*, model.patch_order",
+            "cannot use 'model=3': model is a group of keys, .*: model.encoder.…, model.decoder.…, .*, model.patch_ord",
         ),
-        ("model={}", "model is a part with values of its own"),
+        ("model={}", "model is a group of keys"),
         ("prefix=null", "each set by its path: prefix.law, prefix.fraction"),
-        ("model.encoder={width:192}", "model.encoder is a part with .*: model.encoder.width"),
-        ("objective=clip", "objective is a part with values of its own; say objective.name=clip$"),
-        ("prefix=fixed", "say prefix.law=fixed$"),
-        ("seed=${threads}", "is not looked up"),
-        (
-            "data.cache_dir=${oc.env:HOME}",
-            r"cannot use 'data.cache_dir=\$\{oc.env:HOME\}': a value is taken as it stands",
-        ),
-        (r'data.cache_dir="\${oc.env:HOME}"', "is not looked up"),
+        ("model.encoder={width:192}", "model.encoder is a group of keys, .*: model.encoder.width"),
+        ("objective=clip", "objective is a group of keys; write objective.name=clip$"),
+        ("prefix=fixed", "write prefix.law=fixed$"),
+        ("seed=${threads}", "is not supported"),
+        ("data.cache_dir=${oc.env:HOME}", r"cannot use 'data.cache_dir=\$\{oc.env:HOME\}': values are literal"),
+        (r'data.cache_dir="\${oc.env:HOME}"', "is not supported"),
     ],
 )
-def test_what_cannot_be_meant_is_said_in_one_sentence(override, message):
+def test_compose_refuses_invalid_overrides_in_one_sentence(override, message):
     with pytest.raises(UsageError, match=message) as caught:
         run_config(composed(override))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("twice", [("seed=1", "seed=2"), ("seed=1", "seed=1"), ("scale=demo", "scale=tiny")])
-def test_a_key_that_is_given_twice_is_named(twice):
+def test_compose_names_a_key_that_is_given_twice(twice):
     key = twice[0].partition("=")[0]
     with pytest.raises(UsageError, match=f"^{key}= is given twice; once is allowed$"):
         composed(*twice)

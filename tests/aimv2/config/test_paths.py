@@ -1,4 +1,4 @@
-"""Values by path, against plain replacement."""
+"""Values by path, against plain replacement of dataclasses."""
 
 from dataclasses import replace
 
@@ -15,24 +15,24 @@ from aimv2.prefix import PrefixDistribution
 VALUES = flatten(to_dict(demo()))
 
 
-def test_values_that_contradict_each_other_one_by_one_are_set_together():
+def test_replaced_sets_all_values_at_once():
     changed = replaced(demo(), {"model.encoder.width": 160, "model.encoder.num_heads": 5, "seed": 3})
     encoder = replace(demo().model.encoder, width=160, num_heads=5)
     assert changed == replace(demo(), seed=3, model=replace(demo().model, encoder=encoder))
 
 
-def test_a_mapping_sets_a_whole_part():
+def test_replaced_builds_a_whole_part_from_a_mapping():
     fixed = replaced(demo(), {"prefix": {"law": "fixed", "fraction": 0.5}})
     assert replaced(fixed, {"prefix": {"law": "causal"}}).prefix == PrefixDistribution(law="causal")
 
 
 @given(st.sampled_from(sorted(VALUES)))
-def test_what_is_at_a_path_is_what_was_put_there(path):
+def test_value_at_any_path_can_be_put_back(path):
     assert replaced(demo(), {path: value_at(demo(), path)}) == demo()
     assert flatten(to_dict(demo()))[path] == VALUES[path]
 
 
-def test_differences_put_into_the_other_run_make_it_the_first():
+def test_differences_turn_the_other_run_into_the_first():
     assert differences(demo(), demo()) == {}
     nested = to_dict(demo())
     for path, value in differences(tiny(), demo()).items():
@@ -52,9 +52,9 @@ def test_differences_put_into_the_other_run_make_it_the_first():
         ({"seed.more": 3}, "unknown key 'seed.more'"),
         ({"model.decoder.width": 97}, "width=97 is not divisible"),
         ({"model": 3}, "model"),
-        ({"prefix": {"lwa": "causal"}}, "unknown key 'lwa'"),
+        ({"prefix": {"lwa": "causal"}}, "unknown key 'prefix.lwa'"),
     ],
 )
-def test_what_cannot_be_set_is_named(values, message):
+def test_replaced_names_unknown_paths_and_invalid_values(values, message):
     with pytest.raises(UsageError, match=message):
         replaced(demo(), values)

@@ -19,7 +19,7 @@ def changed(key, value):
 
 
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
-def test_every_recipe_survives_the_way_to_text_and_back(recipe):
+def test_dict_round_trip_keeps_every_recipe(recipe):
     assert from_dict(to_dict(recipe())) == recipe()
 
 
@@ -63,13 +63,13 @@ def test_every_recipe_survives_the_way_to_text_and_back(recipe):
         ("precision", "float16", "precision: Input should be 'auto', 'float32' or 'bfloat16'"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_in_one_sentence(key, value, message):
+def test_from_dict_names_an_invalid_value_in_one_sentence(key, value, message):
     with pytest.raises(UsageError, match=message) as caught:
         from_dict(changed(key, value))
     assert "\n" not in str(caught.value)
 
 
-def test_python_code_is_checked_like_a_command_line():
+def test_constructors_check_values():
     with pytest.raises(ValueError, match="num_heads"):
         TransformerConfig(width=64, depth=2, num_heads=0)
     with pytest.raises(ValueError, match="multiple"):
@@ -81,5 +81,5 @@ def test_python_code_is_checked_like_a_command_line():
 @pytest.mark.parametrize(
     ("width", "hidden"), [(1024, 2816), (1536, 4096), (2048, 5632), (3072, 8192), (768, 2048), (64, 256)]
 )
-def test_the_ffns_width_follows_the_released_rule(width, hidden):
+def test_ffn_hidden_follows_the_released_rule(width, hidden):
     assert TransformerConfig(width=width, depth=1, num_heads=1).ffn_hidden == hidden

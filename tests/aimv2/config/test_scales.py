@@ -12,7 +12,7 @@ from aimv2.config.scales import LADDERS, SCALES, ladder
         ("vit_3b", 4e-4, 3072, 24, 24, 8192),
     ],
 )
-def test_the_papers_recipes_have_its_values(scale, peak_lr, width, depth, heads, ffn):
+def test_paper_recipes_have_the_papers_values(scale, peak_lr, width, depth, heads, ffn):
     """Tables 1, 9e, 9f and A1."""
     run = SCALES[scale]()
     encoder, decoder = run.model.encoder, run.model.decoder
@@ -30,14 +30,14 @@ def test_the_papers_recipes_have_its_values(scale, peak_lr, width, depth, heads,
 
 
 @pytest.mark.parametrize("name", SCALES)
-def test_a_recipe_is_called_by_its_name_and_says_what_it_is(name):
+def test_recipe_has_its_name_and_a_lab_sheet(name):
     recipe = SCALES[name]
     assert recipe().scale == name == recipe.__name__
     assert all(f"{part}:" in recipe.__doc__ for part in ("Source", "Command", "Number to expect"))
 
 
 @pytest.mark.parametrize("name", LADDERS)
-def test_on_a_ladder_only_the_encoder_grows(name):
+def test_ladder_changes_only_the_size_of_the_encoder(name):
     base = SCALES[name]()
     rungs = ladder(base, LADDERS[name])
     head_dim = base.model.encoder.width // base.model.encoder.num_heads
@@ -47,6 +47,6 @@ def test_on_a_ladder_only_the_encoder_grows(name):
         assert rung.model.decoder == base.model.decoder
 
 
-def test_vit_ls_ladder_is_the_papers_family():
+def test_ladder_of_vit_l_is_the_papers_family():
     widths = [rung.model.encoder for rung in ladder(SCALES["vit_l"](), LADDERS["vit_l"])]
     assert widths == [SCALES[name]().model.encoder for name in ("vit_l", "vit_h", "vit_1b", "vit_3b")]

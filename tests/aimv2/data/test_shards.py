@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from aimv2.data import shards
 from aimv2.data.shards import INDEX, Shards, write_shards
 from aimv2.errors import UsageError
 
@@ -23,13 +22,12 @@ def samples():
 
 
 @pytest.fixture
-def folder(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "PAIRS_PER_SHARD", 10)
-    write_shards(tmp_path / "pairs", samples)
+def folder(samples, tmp_path):
+    write_shards(tmp_path / "pairs", samples, pairs_per_shard=10)
     return tmp_path / "pairs"
 
 
-def test_every_picture_and_label_comes_back(folder, samples):
+def test_shards_return_every_picture_and_label(folder, samples):
     opened = Shards(folder)
     assert len(opened) == 25
     assert opened.table["shard"].nunique() == 3
@@ -38,7 +36,7 @@ def test_every_picture_and_label_comes_back(folder, samples):
         assert {key: opened.table[key][row] for key in labels} == labels
 
 
-def test_the_webdataset_library_reads_the_same(folder, samples):
+def test_webdataset_reads_the_same(folder, samples):
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     read = list(wds.WebDataset(urls, shardshuffle=False).decode())
     assert [sample["__key__"] for sample in read] == [labels["key"] for _, labels in samples]
@@ -46,7 +44,7 @@ def test_the_webdataset_library_reads_the_same(folder, samples):
     assert read[13]["json"] == samples[13][1]
 
 
-def test_loader_workers_get_no_copy_of_the_pictures(folder, samples):
+def test_pickled_shards_have_no_copy_of_the_pictures(folder, samples):
     opened = Shards(folder)
     opened.image(0)
     copied = pickle.dumps(opened)
@@ -54,14 +52,14 @@ def test_loader_workers_get_no_copy_of_the_pictures(folder, samples):
     np.testing.assert_array_equal(pickle.loads(copied).image(24), samples[24][0])
 
 
-def test_a_second_writer_leaves_the_first_ones_work(folder, samples):
+def test_second_writer_leaves_the_first_ones_files(folder, samples):
     before = (folder / INDEX).stat().st_mtime_ns
     write_shards(folder, samples[:3])
     assert (folder / INDEX).stat().st_mtime_ns == before
     assert not list(folder.parent.glob(".*")), "nothing half-written is left"
 
 
-def test_a_failure_in_the_middle_leaves_nothing(tmp_path, samples):
+def test_failed_write_leaves_no_files(tmp_path, samples):
     def broken():
         yield samples[0]
         raise RuntimeError("no more pictures")
@@ -71,18 +69,18 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path, samples):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_shard_that_was_cut_short_is_named(folder):
+def test_truncated_shard_is_named(folder):
     with (folder / "000001.tar").open("r+b") as file:
         file.truncate(600)
     with pytest.raises(UsageError, match=r"000001\.tar is missing or cut short"):
         Shards(folder)
 
 
-def test_a_folder_without_an_index_is_named(tmp_path):
+def test_missing_index_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"index\.parquet cannot be read"):
         Shards(tmp_path)
 
 
-def test_shards_are_plain_tars(folder):
+def test_shards_are_plain_tar_files(folder):
     with tarfile.open(folder / "000000.tar") as tar:
         assert set(tar.getnames()[:2]) == {"sample-0.npy", "sample-0.json"}

@@ -15,11 +15,11 @@ def tokenizer():
     return CaptionTokenizer.train(CAPTIONS, vocab_size=300)
 
 
-def test_the_same_captions_give_the_same_tokenizer(tokenizer):
+def test_train_is_deterministic(tokenizer):
     assert CaptionTokenizer.train(CAPTIONS, vocab_size=300).fingerprint == tokenizer.fingerprint
 
 
-def test_end_of_text_is_one_and_pads(tokenizer):
+def test_encode_ends_and_pads_with_id_1(tokenizer):
     assert tokenizer.end_id == 1
     tokens = tokenizer.encode(["apple", ""], 8)
     assert tokens.dtype == np.int64
@@ -28,21 +28,21 @@ def test_end_of_text_is_one_and_pads(tokenizer):
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzåß漢 ", max_size=40))
-def test_decoding_gives_the_cleaned_caption_back(tokenizer, caption):
+def test_decode_returns_the_cleaned_caption(tokenizer, caption):
     from aimv2.data.text import clean
 
     tokens = tokenizer.encode([caption], 256)
     assert tokenizer.decode(tokens[0].tolist()) == clean(caption)
 
 
-def test_a_long_caption_keeps_end_of_text_in_the_last_place(tokenizer):
+def test_encode_truncates_before_end_of_text(tokenizer):
     tokens = tokenizer.encode(["apple pie " * 50], 6)[0]
     assert tokens[-1] == 1
     assert (tokens[:-1] != 1).all()
 
 
 @pytest.mark.parametrize("supervise_eos", [False, True])
-def test_padding_is_never_a_target_and_end_of_text_when_asked_for(tokenizer, supervise_eos):
+def test_supervised_leaves_out_padding_and_by_default_end_of_text(tokenizer, supervise_eos):
     tokens = tokenizer.encode(["apple pie", "apple pie " * 50, ""], 10)
     supervised = tokenizer.supervised(tokens, supervise_eos=supervise_eos)
     for row, mask in zip(tokens, supervised, strict=True):
@@ -50,14 +50,14 @@ def test_padding_is_never_a_target_and_end_of_text_when_asked_for(tokenizer, sup
         assert mask.tolist() == [i < content or (supervise_eos and i == content) for i in range(10)]
 
 
-def test_saving_and_loading_keeps_it(tokenizer, tmp_path):
+def test_load_returns_what_was_saved(tokenizer, tmp_path):
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
     assert CaptionTokenizer.load(tmp_path / "tokenizer.json").fingerprint == tokenizer.fingerprint
 
 
 @pytest.fixture
 def sentencepiece(tmp_path):
-    """A file like SigLIP's public tokenizer: pieces with scores, an unknown piece, end-of-text as id 1."""
+    """A tokenizer like SigLIP's public one: pieces with scores, an unknown piece, end-of-text as id 1."""
     pieces = ["<pad>", "</s>", "<unk>", "▁", "▁red", "▁apple", "▁pie", "s", *"aeilpr"]
     vocabulary = [(piece, -float(number)) for number, piece in enumerate(pieces)]
     library = Tokenizer(models.Unigram(vocabulary, unk_id=2))
@@ -69,7 +69,7 @@ def sentencepiece(tmp_path):
     return CaptionTokenizer.load(tmp_path / "siglip.json")
 
 
-def test_a_sentencepiece_tokenizer_loads_with_the_same_conventions(sentencepiece):
+def test_sentencepiece_tokenizer_has_the_same_conventions(sentencepiece):
     tokens = sentencepiece.encode(["Red apples!", "red apple pie " * 9], 6)
     assert tokens[0].tolist() == [4, 5, 7, 1, 1, 1], "no second end-of-text, though the file would add one"
     assert tokens[1, -1] == 1
@@ -77,12 +77,12 @@ def test_a_sentencepiece_tokenizer_loads_with_the_same_conventions(sentencepiece
     assert sentencepiece.decode(tokens[0].tolist()) == "red apples"
 
 
-def test_unknown_pieces_count_by_their_bytes(sentencepiece):
+def test_num_bytes_counts_the_bytes_of_unknown_pieces(sentencepiece):
     assert sentencepiece.num_bytes(["red 漢"], 16) == len("red 漢".encode())
     assert sentencepiece.num_bytes(["red apple pie"], 3) == len("red apple")
 
 
-def test_bytes_of_a_cut_caption_are_those_of_the_kept_tokens(tokenizer):
+def test_num_bytes_of_a_truncated_caption_counts_its_tokens(tokenizer):
     caption = "apple pie " * 20
     kept = tokenizer.decode(tokenizer.encode([caption], 6)[0].tolist())
     assert tokenizer.num_bytes([caption], 6) == len(kept.encode())
@@ -90,7 +90,7 @@ def test_bytes_of_a_cut_caption_are_those_of_the_kept_tokens(tokenizer):
 
 
 @pytest.mark.parametrize("content", [None, "{}", "no json"])
-def test_what_is_no_tokenizer_is_named(tmp_path, content):
+def test_load_names_a_file_that_is_not_a_tokenizer(tmp_path, content):
     path = tmp_path / "tokenizer.json"
     if content is not None:
         path.write_text(content)

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from aimv2.data import transfer
-from aimv2.data.pairs import concept_position, labels_alone, split
+from aimv2.data.pairs import concept_position
 from aimv2.errors import UsageError
 
 
@@ -25,7 +25,7 @@ def test_emoji_are_tested_on_held_out_concepts(pairs, label):
     assert 0.1 < len(task.validation) / (len(task.train) + len(task.validation)) < 0.3
 
 
-def test_there_is_no_emoji_task_without_emoji_in_every_split(pairs):
+def test_emoji_task_needs_emoji_in_every_split(pairs):
     train, held_out, _ = pairs
     icons = (train.where(train.table["source"] != "openmoji"), held_out.where(held_out.table["source"] != "openmoji"))
     assert transfer.emoji(*icons, "category") is None
@@ -61,7 +61,7 @@ def fashion(tmp_path):
     return tmp_path
 
 
-def test_fashion_mnist_is_read_when_its_files_are_there(fashion, tmp_path):
+def test_fashion_mnist_is_read_if_installed(fashion, tmp_path):
     task = transfer.fashion_mnist(fashion)
     assert (len(task.train), len(task.validation), len(task.test)) == (40, 10, 20)
     assert task.test.images.shape == (20, 28, 28, 3)
@@ -69,17 +69,7 @@ def test_fashion_mnist_is_read_when_its_files_are_there(fashion, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"\0\0\x0d\x01\0\0\0\x02ab", b"\0\0\x08\x01\0\0\0\x09ab"])
-def test_a_broken_file_is_named(fashion, content):
+def test_broken_idx_file_is_named(fashion, content):
     (fashion / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
     with pytest.raises(UsageError, match="train-labels"):
         transfer.fashion_mnist(fashion)
-
-
-def test_sizes_are_known_without_a_picture(pairs, tiny, fashion, monkeypatch):
-    train, held_out, _ = pairs
-    tasks = [transfer.emoji(train, held_out, label) for label in ("subcategory", "category")] + [transfer.digits()]
-    expected = [(task.num_classes, len(task.train), len(task.validation), len(task.test)) for task in tasks]
-    monkeypatch.setattr(transfer, "FASHION_MNIST_DIR", fashion)
-    *sizes, fashion_size = transfer.task_sizes(*split(labels_alone(tiny.data), tiny.data.held_out_fraction))
-    assert sizes == expected
-    assert fashion_size == (10, 4800, 1200, 2000)

@@ -34,7 +34,7 @@ def raw(normalised):
 
 
 @pytest.mark.parametrize("out_px", [16, 32, 70])
-def test_crops_match_torchs_antialiased_bicubic(out_px):
+def test_crop_and_resize_matches_torch(out_px):
     images = pictures(12)
     boxes, flips = random_crops(draws(12), SIDE, AugmentConfig())
     actual = raw(crop_and_resize(torch.from_numpy(images), boxes, flips, out_px))
@@ -47,8 +47,8 @@ def test_crops_match_torchs_antialiased_bicubic(out_px):
         torch.testing.assert_close(actual[row], expected.clamp(0, 255), rtol=0, atol=0.02)
 
 
-def test_crops_match_pillow_to_its_rounding():
-    images = 90 + pictures(4) // 4  # far from 0 and 255, where Pillow cuts off between its two passes
+def test_crop_and_resize_matches_pillow_to_its_rounding():
+    images = 90 + pictures(4) // 4  # far from 0 and 255, where Pillow clips between its two passes
     boxes = centre_crops(4, SIDE)
     actual = crop_and_resize(torch.from_numpy(images), boxes, np.zeros(4, dtype=bool), 32)
     for row, (top, left, height, width) in enumerate(boxes):
@@ -64,7 +64,7 @@ def test_crops_match_pillow_to_its_rounding():
     scale=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
     ratio=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted),
 )
-def test_boxes_lie_in_the_image(seed, side, scale, ratio):
+def test_random_crops_are_within_the_image(seed, side, scale, ratio):
     config = AugmentConfig(min_scale=scale[0], max_scale=scale[1], min_ratio=ratio[0], max_ratio=ratio[1])
     boxes, _ = random_crops(draws(8, seed), side, config)
     top, left, height, width = boxes.T
@@ -76,7 +76,7 @@ def test_boxes_lie_in_the_image(seed, side, scale, ratio):
     assert (left + width <= side).all()
 
 
-def test_areas_and_ratios_follow_the_papers_ranges():
+def test_random_crops_cover_the_papers_ranges():
     boxes, flips = random_crops(draws(20_000), 1000, AugmentConfig())
     _, _, height, width = boxes.T.astype(float)
     area, ratio = height * width / 1000**2, width / height

@@ -28,8 +28,8 @@ def test_no_position_sees_a_later_patch_or_token(tiny, images, tokens):
 
 
 @torch.no_grad()
-def test_image_positions_have_no_embedding_of_their_own(tiny, images, tokens):
-    """Equal features give equal outputs at every image position, whatever came before."""
+def test_image_features_get_no_positions_by_default(tiny, images, tokens):
+    """Equal features give equal outputs at every image position."""
     model = build(tiny)
     features = model.encoder(images)[:, :1].expand(-1, tiny.model.num_patches, -1)
     image, _ = model.decoder(features, tokens)
@@ -37,7 +37,7 @@ def test_image_positions_have_no_embedding_of_their_own(tiny, images, tokens):
 
 
 @torch.no_grad()
-def test_short_captions_give_the_outputs_of_long_ones(tiny, images, tokens):
+def test_outputs_do_not_depend_on_later_tokens(tiny, images, tokens):
     model = build(tiny)
     features = model.encoder(images)
     _, long = model.decoder(features, tokens)
@@ -51,7 +51,7 @@ def with_decoder(config, objective="aimv2", **changes):
 
 
 @torch.no_grad()
-def test_with_text_first_captions_see_no_patch_and_patches_see_the_caption_but_no_padding(tiny, images, batch):
+def test_text_first_shows_patches_the_caption_without_its_padding(tiny, images, batch):
     model = build(with_decoder(tiny, order="text_first"))
     features, tokens, lengths = model.encoder(images), batch.token_BT, batch.text_len_B
     image_before, text_before = model.decoder(features, tokens, lengths)
@@ -76,7 +76,7 @@ def test_with_text_first_captions_see_no_patch_and_patches_see_the_caption_but_n
 
 
 @torch.no_grad()
-def test_with_text_first_the_room_for_captions_does_not_show(tiny, images, batch):
+def test_text_first_does_not_depend_on_the_length_of_the_padding(tiny, images, batch):
     model = build(with_decoder(tiny, order="text_first"))
     features = model.encoder(images)
     long, _ = model.decoder(features, batch.token_BT, batch.text_len_B)
@@ -85,12 +85,12 @@ def test_with_text_first_the_room_for_captions_does_not_show(tiny, images, batch
 
 
 @torch.no_grad()
-def test_image_positions_tell_equal_features_apart(tiny, images, tokens):
+def test_image_positions_distinguish_equal_features(tiny, images, tokens):
     model = build(with_decoder(tiny, image_positions=True))
     features = model.encoder(images)[:, :1].expand(-1, 16, -1)
     image, _ = model.decoder(features, tokens)
     assert not torch.allclose(image, image[:, :1].expand_as(image), atol=1e-3)
-    # Subtracted from the projection, the positions leave what the plain decoder has.
+    # With zero positions it is the plain decoder.
     plain = build(tiny)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if "image_pos" not in k})
     model.decoder.image_pos_embed.zero_()
@@ -98,7 +98,7 @@ def test_image_positions_tell_equal_features_apart(tiny, images, tokens):
 
 
 @torch.no_grad()
-def test_separate_decoders_are_two_of_the_joint_ones_size(tiny, images, tokens):
+def test_separate_decoders_are_two_joint_ones(tiny, images, tokens):
     model, joint = build(with_decoder(tiny, sharing="separate")), build(tiny)
     pixels, text = model.decoder.pixels, model.decoder.tokens
     assert not pixels.reads_text
@@ -106,7 +106,7 @@ def test_separate_decoders_are_two_of_the_joint_ones_size(tiny, images, tokens):
     assert size[0] == size[1] == size[2]
     features = model.encoder(images)
     image_BIE, text_BSE = model.decoder(features, tokens)
-    # With one's weights in its place, the joint decoder says what each says.
+    # With the weights of either, the joint decoder gives the same output.
     common = joint.decoder.state_dict()
     for part in (pixels, text):
         joint.decoder.load_state_dict(common | part.state_dict())
@@ -115,7 +115,7 @@ def test_separate_decoders_are_two_of_the_joint_ones_size(tiny, images, tokens):
 
 
 @torch.no_grad()
-def test_a_parallel_caption_is_predicted_from_the_image_alone(tiny, images, tokens):
+def test_parallel_captions_are_predicted_from_the_image_alone(tiny, images, tokens):
     model = build(with_decoder(tiny, "cappa"))
     features = model.encoder(images)
     is_parallel = torch.tensor([True, False] * 3)
@@ -130,7 +130,7 @@ def test_a_parallel_caption_is_predicted_from_the_image_alone(tiny, images, toke
 
 
 @torch.no_grad()
-def test_a_decoder_without_text_reads_none(tiny, images, tokens):
+def test_decoder_of_pixels_reads_no_text(tiny, images, tokens):
     model = build(with_decoder(tiny, "image_only"))
     image, text = model.decoder(model.encoder(images), tokens)
     assert text.shape == (6, 0, 32)

@@ -1,4 +1,4 @@
-"""The heads of the dual encoder against transformers' AIMv2 (the LiT model), and what its outputs depend on."""
+"""The dual encoder's heads against transformers' AIMv2 (the LiT model), and what its outputs depend on."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ def randomise(module):
 
 @pytest.fixture
 def config(tiny):
-    """Sizes that all differ, so that none can stand in for another."""
+    """Sizes that all differ, so that a confusion is noticed."""
     return replace(
         tiny.model,
         encoder=replace(tiny.model.encoder, width=48, num_heads=3),
@@ -52,7 +52,7 @@ def transformers_text_state(tower):
 
 
 @torch.no_grad()
-def test_pooled_images_match_transformers(config):
+def test_image_head_matches_transformers(config):
     head = randomise(ImageHead(config))
     other = Aimv2AttentionPoolingHead(Aimv2VisionConfig(hidden_size=48, num_attention_heads=3))
     key, value = head.key_value.weight.chunk(2)
@@ -64,7 +64,7 @@ def test_pooled_images_match_transformers(config):
 
 
 @torch.no_grad()
-def test_pooled_texts_match_transformers(config, batch):
+def test_text_tower_matches_transformers(config, batch):
     tower = randomise(TextTower(config))
     other = Aimv2TextModel(
         Aimv2TextConfig(
@@ -79,7 +79,7 @@ def test_pooled_texts_match_transformers(config, batch):
         )
     ).eval()
     other.load_state_dict(transformers_text_state(tower), strict=True)
-    # It is causal only if it is given a mask.
+    # transformers is causal only if it is given a mask.
     expected = other(batch.token_BT, attention_mask=torch.ones_like(batch.token_BT)).pooler_output
     actual = tower.pool(batch.token_BT, batch.text_len_B)
     assert (actual - expected).norm() <= 1e-5 * expected.norm()
@@ -87,14 +87,16 @@ def test_pooled_texts_match_transformers(config, batch):
 
 
 @torch.no_grad()
-def test_what_follows_end_of_text_changes_nothing_and_what_comes_before_does(config, batch, tokens):
+def test_text_tower_depends_on_tokens_up_to_end_of_text(config, batch, tokens):
     tower = randomise(TextTower(config))
     before = tower(batch.token_BT, batch.text_len_B)
     place_T = torch.arange(batch.token_BT.shape[1])
     follows_BT = place_T >= batch.text_len_B[:, None]
     assert follows_BT.any(dim=1).all()
     assert torch.equal(tower(torch.where(follows_BT, tokens, batch.token_BT), batch.text_len_B), before)
-    torch.testing.assert_close(tower(batch.token_BT[:, :6], batch.text_len_B), before)  # nor does the padding's length
+    torch.testing.assert_close(
+        tower(batch.token_BT[:, :6], batch.text_len_B), before
+    )  # nor does the length of the padding
     for place in range(6):
         changed = batch.token_BT.clone()
         changed[:, place] += 1
@@ -103,7 +105,7 @@ def test_what_follows_end_of_text_changes_nothing_and_what_comes_before_does(con
 
 
 @torch.no_grad()
-def test_embeddings_are_the_heads_outputs_as_unit_vectors(config, batch):
+def test_embeddings_are_unit_vectors_of_the_heads_outputs(config, batch):
     model = randomise(DualEncoder(config, temperature=0.07))
     image, text = model.embed_images(batch.image), model.embed_texts(batch.token_BT, batch.text_len_B)
     assert image.shape == text.shape == (6, 24)
@@ -116,7 +118,7 @@ def test_embeddings_are_the_heads_outputs_as_unit_vectors(config, batch):
 
 
 @torch.no_grad()
-def test_under_bfloat16_embeddings_are_float32_unit_vectors(config, batch):
+def test_embeddings_stay_float32_under_bfloat16(config, batch):
     model = randomise(DualEncoder(config, temperature=0.07))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         image, text = model.embed_images(batch.image), model.embed_texts(batch.token_BT, batch.text_len_B)
@@ -126,7 +128,7 @@ def test_under_bfloat16_embeddings_are_float32_unit_vectors(config, batch):
 
 
 @pytest.mark.parametrize("bias", [None, -10.0])
-def test_similarity_is_the_scaled_cosine_and_the_bias(bias):
+def test_similarity_is_scaled_cosine_plus_bias(bias):
     similarity = Similarity(0.5, bias)
     similarity.init_weights_(torch.Generator())
     image, text = F.normalize(torch.randn(3, 4), dim=1), F.normalize(torch.randn(5, 4), dim=1)
@@ -140,7 +142,7 @@ def test_similarity_is_the_scaled_cosine_and_the_bias(bias):
 @pytest.mark.parametrize(
     ("logit_scale", "scale"), [(math.log(99), 99), (math.log(101), 100), (9.0, 100), (-2.0, 0.1353)]
 )
-def test_the_scale_is_at_most_its_cap_and_can_come_down_again(logit_scale, scale):
+def test_similarity_caps_its_scale_and_keeps_the_gradient(logit_scale, scale):
     similarity = Similarity(0.07, None, max_scale=100)
     similarity.logit_scale.data.fill_(logit_scale)
     assert float(similarity.scale.detach()) == pytest.approx(scale, rel=1e-3)
@@ -148,13 +150,13 @@ def test_the_scale_is_at_most_its_cap_and_can_come_down_again(logit_scale, scale
     assert float(similarity.logit_scale.grad) == pytest.approx(scale, rel=1e-3), "d exp(s) / ds, at the cap too"
 
 
-def test_without_a_cap_the_scale_is_free():
+def test_similarity_without_a_cap_does_not_bound_its_scale():
     similarity = Similarity(0.07, -10.0)
     similarity.logit_scale.data.fill_(6.0)
     assert float(similarity.scale.detach()) == pytest.approx(math.exp(6))
 
 
-def test_under_bfloat16_similarities_stay_float32():
+def test_similarity_stays_float32_under_bfloat16():
     """Logits of two unit vectors times 50: bfloat16 would round them by up to 0.2."""
     similarity = Similarity(0.02, -10.0)
     similarity.init_weights_(torch.Generator())
@@ -164,7 +166,7 @@ def test_under_bfloat16_similarities_stay_float32():
         assert torch.equal(similarity(image, text), expected)
 
 
-def test_the_tower_is_as_large_as_the_config_says(config, tiny):
+def test_text_tower_has_the_configured_sizes(config, tiny):
     tower = TextTower(config)
     assert (len(tower.blocks), tower.norm.weight.shape, tower.proj.weight.shape) == (2, (40,), (24, 40))
     default = TextTower(tiny.model)

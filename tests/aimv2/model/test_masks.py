@@ -5,7 +5,7 @@ from aimv2.model.masks import padded_text_mask, parallel_text_mask, prefix_mask
 
 
 @pytest.mark.parametrize("num_patches", [2, 5, 16])
-def test_the_prefix_mask_is_the_obvious_loop(num_patches):
+def test_prefix_mask_matches_the_obvious_loop(num_patches):
     patches, prefixes = range(num_patches), range(1, num_patches + 1)
     expected_BLL = torch.tensor([[[k <= q or k < m for k in patches] for q in patches] for m in prefixes])
     mask = prefix_mask(torch.tensor(prefixes), num_patches)
@@ -14,7 +14,7 @@ def test_the_prefix_mask_is_the_obvious_loop(num_patches):
 
 
 @pytest.mark.parametrize(("num_tokens", "num_patches"), [(1, 2), (4, 3), (6, 9)])
-def test_padding_between_caption_and_image_is_seen_by_no_patch(num_tokens, num_patches):
+def test_padded_text_mask_hides_padding_from_patches(num_tokens, num_patches):
     lengths = range(1, num_tokens + 1)
     positions = [("text", t) for t in range(-1, num_tokens)] + [("patch", i) for i in range(num_patches)]  # -1 is BOS
 
@@ -28,7 +28,7 @@ def test_padding_between_caption_and_image_is_seen_by_no_patch(num_tokens, num_p
 
 
 @pytest.mark.parametrize(("num_tokens", "num_patches"), [(1, 2), (4, 3), (6, 9)])
-def test_in_parallel_captions_every_text_position_sees_every_other(num_tokens, num_patches):
+def test_parallel_text_mask_is_full_within_parallel_captions(num_tokens, num_patches):
     places = range(num_patches + 1 + num_tokens)
 
     def may_see(query, key, is_parallel):

@@ -10,7 +10,7 @@ def states(config, seed):
     return build(replace(config, seed=seed)).state_dict()
 
 
-def test_a_seed_gives_the_same_weights_whatever_was_drawn_before(tiny):
+def test_weights_depend_on_the_seed_and_not_on_earlier_draws(tiny):
     first = states(tiny, 0)
     torch.rand(7)
     second = states(tiny, 0)
@@ -19,7 +19,7 @@ def test_a_seed_gives_the_same_weights_whatever_was_drawn_before(tiny):
     assert not any(torch.equal(first[name], other[name]) for name in first if "norm" not in name)
 
 
-def test_another_decoder_leaves_the_encoders_weights_as_they_were(tiny):
+def test_weights_of_the_encoder_do_not_depend_on_the_decoder(tiny):
     wider = replace(tiny, model=replace(tiny.model, decoder=replace(tiny.model.decoder, width=64, depth=2)))
     first, second = states(tiny, 0), states(wider, 0)
     encoder = [name for name in first if name.startswith("encoder.")]
@@ -27,7 +27,7 @@ def test_another_decoder_leaves_the_encoders_weights_as_they_were(tiny):
     assert all(torch.equal(first[name], second[name]) for name in encoder)
 
 
-def test_every_weight_has_the_spread_that_the_released_code_gives_it(tiny):
+def test_initial_weights_have_the_released_codes_spread(tiny):
     """Standard deviations from the closed forms: Xavier-uniform, torch's default, normal, truncated normal."""
     model = replace(
         tiny.model, encoder=replace(tiny.model.encoder, width=256), decoder=replace(tiny.model.decoder, width=192)

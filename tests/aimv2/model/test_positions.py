@@ -1,4 +1,4 @@
-"""Positions and reading orders against two other implementations, drawings and obvious loops."""
+"""Positions and reading orders against transformers, timm, drawings and obvious loops."""
 
 import math
 
@@ -33,12 +33,12 @@ SPIRALS = {
 }
 
 
-@pytest.mark.parametrize(("num_rows", "num_columns", "width"), [(2, 2, 4), (3, 5, 8), (16, 16, 1024)])
-def test_sincos_is_transformers_native_table(num_rows, num_columns, width):
+@pytest.mark.parametrize(("num_rows", "num_columns", "width"), [(2, 2, 4), (3, 5, 8), (16, 16, 64)])
+def test_sincos_matches_transformers(num_rows, num_columns, width):
     config = Aimv2VisionConfig(hidden_size=width, num_attention_heads=1, patch_size=2, is_native=True)
     other = Aimv2VisionEmbeddings(config)
     torch.nn.init.zeros_(other.patch_embed.weight)
-    torch.nn.init.zeros_(other.patch_embed.bias)  # patches of nothing, so that positions are left
+    torch.nn.init.zeros_(other.patch_embed.bias)  # zero patches, so that only positions are left
     with torch.no_grad():
         expected = other(torch.zeros(1, 3, 2 * num_rows, 2 * num_columns))[0]
     actual = sincos(num_rows, num_columns, width, CPU)
@@ -46,7 +46,7 @@ def test_sincos_is_transformers_native_table(num_rows, num_columns, width):
     torch.testing.assert_close(actual, expected)
 
 
-def test_sincos_is_the_obvious_loop():
+def test_sincos_matches_the_obvious_loop():
     table = sincos(3, 2, 12, CPU)
     for row in range(3):
         for column in range(2):
@@ -58,31 +58,31 @@ def test_sincos_is_the_obvious_loop():
 
 
 @given(order=st.sampled_from(["spiral", "random"]), grid=st.integers(1, 40))
-def test_every_order_reads_each_patch_once(order, grid):
+def test_reading_order_is_a_permutation(order, grid):
     assert sorted(reading_order(order, grid)) == list(range(grid * grid))
 
 
-def test_raster_order_is_left_as_it_is():
+def test_raster_order_changes_nothing():
     assert reading_order("raster", 4) is None
     patches = torch.randn(2, 16, 3)
     assert in_reading_order(patches, "raster", 4) is patches
 
 
 @pytest.mark.parametrize("grid", SPIRALS)
-def test_the_spiral_runs_from_the_centre_right_down_left_and_up(grid):
+def test_spiral_matches_the_drawings(grid):
     turn_of_place = [int(turn) for turn in SPIRALS[grid].split()]
     expected = sorted(range(grid * grid), key=turn_of_place.__getitem__)
     assert list(reading_order("spiral", grid)) == expected
 
 
 @given(grid=st.integers(2, 40))
-def test_each_step_of_a_spiral_goes_to_a_neighbour(grid):
+def test_spiral_steps_to_a_neighbour(grid):
     places = np.array(reading_order("spiral", grid))
     rows, columns = places // grid, places % grid
     assert (abs(np.diff(rows)) + abs(np.diff(columns)) == 1).all()
 
 
-def test_the_random_order_is_the_same_for_everyone():
+def test_random_order_is_pinned():
     # Stored runs read patches in this order; it must not change.
     assert reading_order("random", 3) == (6, 8, 0, 2, 5, 4, 3, 7, 1)
     before = reading_order("random", 16)
@@ -91,7 +91,7 @@ def test_the_random_order_is_the_same_for_everyone():
 
 
 @pytest.mark.parametrize("order", ["raster", "spiral", "random"])
-def test_patches_come_in_the_order_in_which_they_are_read(order):
+def test_in_reading_order_permutes_patches(order):
     patches = torch.randn(2, 9, 5)
     places = reading_order(order, 3) or range(9)
     read = in_reading_order(patches, order, 3)
@@ -102,7 +102,7 @@ def test_patches_come_in_the_order_in_which_they_are_read(order):
 
 @pytest.mark.parametrize(("num_rows", "num_columns"), [(6, 6), (3, 3), (8, 5), (4, 7), (2, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_resampling_is_timms(num_rows, num_columns, dtype):
+def test_resample_matches_timm(num_rows, num_columns, dtype):
     table = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected = resample_abs_pos_embed(table, [num_rows, num_columns], num_prefix_tokens=0)
     actual = resample(table, num_rows, num_columns)
@@ -111,16 +111,16 @@ def test_resampling_is_timms(num_rows, num_columns, dtype):
     torch.testing.assert_close(actual, expected)
 
 
-def test_resampling_to_the_same_grid_changes_nothing():
+def test_resample_to_the_same_grid_changes_nothing():
     table = torch.randn(1, 16, 8)
     assert resample(table, 4, 4) is table
 
 
-def test_resampling_keeps_what_is_the_same_everywhere():
+def test_resample_keeps_a_constant_table():
     table = torch.randn(1, 1, 8).expand(1, 16, 8)
     torch.testing.assert_close(resample(table, 7, 3), table[:, :1].expand(1, 21, 8))
 
 
-def test_a_table_that_is_not_square_is_not_resampled():
+def test_resample_refuses_a_grid_that_is_not_square():
     with pytest.raises(AssertionError, match="not square"):
         resample(torch.randn(1, 15, 8), 4, 4)

@@ -1,4 +1,5 @@
-import os
+"""Signals, deadlines and predicates that interrupt a process."""
+
 import signal
 import time
 
@@ -8,13 +9,12 @@ from aimv2.runs.interrupt import SIGNALS, Interrupts
 
 
 def send(number):
-    """To this process, whose handler has run when this returns."""
-    os.kill(os.getpid(), number)
-    time.sleep(0.01)
+    """Raise a signal in this process; its handler has run when this returns."""
+    signal.raise_signal(number)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_interrupts_at_once(number):
+def test_signal_raises_at_once(number):
     with Interrupts().listening() as interrupts:
         with pytest.raises(KeyboardInterrupt):
             send(number)
@@ -22,14 +22,14 @@ def test_a_signal_interrupts_at_once(number):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_loop_that_defers_is_told_when_it_asks(number):
-    asked = []
+def test_deferred_signal_is_requested_and_raises_at_the_end(number):
+    requested = []
     with Interrupts().listening() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.deferred():
-        asked += [interrupts.is_requested, send(number), interrupts.is_requested]
-    assert asked == [False, None, True]
+        requested += [interrupts.is_requested, send(number), interrupts.is_requested]
+    assert requested == [False, None, True]
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_loop():
+def test_second_ctrl_c_raises_while_deferred():
     with Interrupts().listening() as interrupts, interrupts.deferred():
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
@@ -37,14 +37,14 @@ def test_a_second_ctrl_c_does_not_wait_for_the_loop():
         interrupts.signal = None  # else the end of the context raises too
 
 
-def test_a_repeated_sigterm_disturbs_no_clean_up():
+def test_repeated_sigterm_does_not_interrupt_clean_up():
     with Interrupts().listening():
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGTERM)
         send(signal.SIGTERM)
 
 
-def test_handlers_are_put_back_and_an_ignored_ctrl_c_stays_ignored():
+def test_listening_restores_handlers_and_leaves_an_ignored_sigint_ignored():
     before = {number: signal.getsignal(number) for number in SIGNALS}
     with Interrupts().listening():
         assert all(signal.getsignal(number) != before[number] for number in SIGNALS)
@@ -57,7 +57,7 @@ def test_handlers_are_put_back_and_an_ignored_ctrl_c_stays_ignored():
         signal.signal(signal.SIGINT, before[signal.SIGINT])
 
 
-def test_a_deadline_counts_as_a_request_once_it_has_passed():
+def test_deadline_is_a_request_once_it_has_passed():
     interrupts = Interrupts()
     assert not interrupts.is_requested
     interrupts.until(time.monotonic() + 60)
@@ -67,4 +67,21 @@ def test_a_deadline_counts_as_a_request_once_it_has_passed():
     assert interrupts.is_out_of_time
     assert not interrupts.was_signalled
     with interrupts.deferred():
-        pass  # what was done in time, or not, nobody else need hear of
+        pass  # a deadline does not raise
+
+
+def test_predicate_is_a_request_once_true_and_is_polled_no_more():
+    values = iter([False, True])
+    interrupts = Interrupts(poll_seconds=0)
+    interrupts.also_when(lambda: next(values))
+    assert [interrupts.is_requested for _ in range(4)] == [False, True, True, True]
+    interrupts.also_when(lambda: False)
+    assert not interrupts.is_requested
+
+
+def test_predicate_is_polled_once_per_interval():
+    polls = []
+    interrupts = Interrupts(poll_seconds=1e9)
+    interrupts.also_when(lambda: polls.append(1) or False)
+    assert not any(interrupts.is_requested for _ in range(5))
+    assert len(polls) == 1

@@ -1,4 +1,4 @@
-"""Claims by many processes at once, and what becomes of a dead holder's run."""
+"""Leases acquired by many processes at once, and leases whose holder dies."""
 
 import json
 import multiprocessing
@@ -13,32 +13,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimv2.runs import lease
-from aimv2.runs.lease import LeaseLostError, acquire, is_held, latest_attempt
+from aimv2.runs.lease import (
+    GRACE_SECONDS,
+    HEARTBEAT_SECONDS,
+    LeaseLostError,
+    Timing,
+    acquire,
+    has_ended,
+    holder,
+    is_held,
+    latest_attempt,
+)
 
 
-def try_to_claim(folder, barrier, results):
-    barrier.wait()
-    got = acquire(folder)
-    results.put(None if got is None else got.number)
-    barrier.wait()  # the holder lives until all have tried
+def try_to_acquire(folders, barrier, results):
+    for folder in folders:
+        barrier.wait()
+        got = acquire(folder)
+        results.put((folder.name, None if got is None else got.number))
+        barrier.wait()  # the holder lives until all have tried
 
 
-def test_of_many_processes_one_gets_the_run(tmp_path):
-    spawn = multiprocessing.get_context("fork")
-    for round_number in range(10):
-        folder = tmp_path / str(round_number)
-        barrier, results = spawn.Barrier(8), spawn.Queue()
-        processes = [spawn.Process(target=try_to_claim, args=(folder, barrier, results)) for _ in range(8)]
-        for process in processes:
-            process.start()
-        numbers = [results.get(timeout=30) for _ in processes]
-        for process in processes:
-            process.join()
-        assert sorted(number for number in numbers if number is not None) == [1]
+def test_acquire_gives_a_run_to_one_of_many_processes(tmp_path):
+    fork, num_processes = multiprocessing.get_context("fork"), 6
+    folders = [tmp_path / str(number) for number in range(5)]
+    barrier, results = fork.Barrier(num_processes), fork.Queue()
+    processes = [fork.Process(target=try_to_acquire, args=(folders, barrier, results)) for _ in range(num_processes)]
+    for process in processes:
+        process.start()
+    got = [results.get(timeout=60) for _ in range(num_processes * len(folders))]
+    for process in processes:
+        process.join()
+    for folder in folders:
+        assert sorted(n for name, n in got if name == folder.name and n is not None) == [1]
 
 
-def test_a_held_run_is_not_given_twice_and_a_released_one_is(tmp_path):
+def test_acquire_refuses_a_held_run_and_takes_a_released_one(tmp_path):
     first = acquire(tmp_path)
     assert first is not None
     assert acquire(tmp_path) is None
@@ -61,7 +71,7 @@ with acquire(Path(sys.argv[1])):
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_the_run_of_a_process_that_died_is_free_at_once(tmp_path, end):
+def test_lease_of_a_dead_process_expires_at_once(tmp_path, end):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -74,51 +84,51 @@ def test_the_run_of_a_process_that_died_is_free_at_once(tmp_path, end):
 
 
 def from_another_host(attempt):
-    holder = json.loads((attempt / "holder.json").read_text())
-    (attempt / "holder.json").write_text(json.dumps(holder | {"host": "elsewhere"}))
+    (attempt / "holder.json").write_text(json.dumps(holder(attempt) | {"host": "elsewhere"}))
 
 
-def test_another_hosts_run_is_free_when_its_heartbeat_is_old(tmp_path):
-    first = acquire(tmp_path)
+def test_lease_expires_after_grace(tmp_path):
+    timing = Timing(heartbeat_seconds=1, grace_seconds=5)
+    first = acquire(tmp_path, timing=timing)
     from_another_host(first.folder)
-    assert acquire(tmp_path) is None
-    old = time.time() - lease.GRACE_SECONDS - 1
-    os.utime(first.folder / "heartbeat", (old, old))
-    assert acquire(tmp_path).number == 2
+    os.utime(first.folder / "heartbeat", (1000, 1000))
+    assert is_held(first.folder, lambda folder: 1004.9, timing)
+    assert acquire(tmp_path, clock=lambda folder: 1004.9, timing=timing) is None
+    assert not is_held(first.folder, lambda folder: 1005.1, timing)
+    assert acquire(tmp_path, clock=lambda folder: 1005.1, timing=timing).number == 2
 
 
 @pytest.mark.parametrize("seconds", [-60, 60])
-def test_a_host_whose_clock_is_wrong_by_a_minute_takes_nobody_for_dead(tmp_path, monkeypatch, seconds):
+def test_lease_survives_a_host_clock_that_is_a_minute_off(tmp_path, monkeypatch, seconds):
     first = acquire(tmp_path)
     from_another_host(first.folder)
-    old = time.time() - 2 * lease.HEARTBEAT_SECONDS  # it has just missed a beat
+    old = time.time() - 2 * HEARTBEAT_SECONDS  # it has just missed a heartbeat
     os.utime(first.folder / "heartbeat", (old, old))
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + seconds)
     assert is_held(first.folder)
     assert acquire(tmp_path) is None
-    old = right() - lease.GRACE_SECONDS - 1
+    old = right() - GRACE_SECONDS - 1
     os.utime(first.folder / "heartbeat", (old, old))
     assert acquire(tmp_path).number == 2, "the file system's clock decides"
 
 
-def test_a_holder_shows_that_it_lives(tmp_path, monkeypatch):
-    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
-    with acquire(tmp_path) as held:
-        old = time.time() - 1000
-        os.utime(held.folder / "heartbeat", (old, old))
-        time.sleep(0.5)
-        assert (held.folder / "heartbeat").stat().st_mtime > old + 500
+def test_holder_touches_its_heartbeat(tmp_path):
+    with acquire(tmp_path, timing=Timing(heartbeat_seconds=0.01)) as held:
+        os.utime(held.folder / "heartbeat", (0, 0))
+        give_up = time.monotonic() + 60
+        while (held.folder / "heartbeat").stat().st_mtime == 0 and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert (held.folder / "heartbeat").stat().st_mtime > 0
 
 
-def test_a_process_number_used_again_is_not_taken_for_the_holder(tmp_path):
+def test_reused_process_id_is_not_taken_for_the_holder(tmp_path):
     first = acquire(tmp_path)
-    holder = json.loads((first.folder / "holder.json").read_text())
-    (first.folder / "holder.json").write_text(json.dumps(holder | {"process_start": "1"}))
+    (first.folder / "holder.json").write_text(json.dumps(holder(first.folder) | {"process_start": "1"}))
     assert acquire(tmp_path).number == 2
 
 
-def test_a_holder_that_was_taken_over_learns_of_it(tmp_path):
+def test_check_raises_once_a_later_attempt_exists(tmp_path):
     first = acquire(tmp_path)
     first.check()
     first.release()
@@ -129,9 +139,9 @@ def test_a_holder_that_was_taken_over_learns_of_it(tmp_path):
 
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(["acquire", "release", "die", "check"]), max_size=15))
-def test_at_most_one_living_holder_whatever_happens(tmp_path_factory, events):
+def test_at_most_one_living_holder_in_any_sequence_of_events(tmp_path_factory, events):
     folder = tmp_path_factory.mktemp("run")
-    holders = []  # of those, only the last may be alive
+    holders = []  # only the last may be alive
     alive = False
     for event in events:
         if event == "acquire":
@@ -148,21 +158,20 @@ def test_at_most_one_living_holder_whatever_happens(tmp_path_factory, events):
             os.utime(holders[-1].folder / "heartbeat", (0, 0))
             alive = False
         elif event == "check":
-            for holder in holders[:-1]:
+            for earlier in holders[:-1]:
                 with pytest.raises(LeaseLostError):
-                    holder.check()
+                    earlier.check()
             if holders:
                 holders[-1].check()
-    assert [holder.number for holder in holders] == list(range(1, len(holders) + 1))
+    assert [lease.number for lease in holders] == list(range(1, len(holders) + 1))
     assert latest_attempt(folder) == (holders[-1].folder if holders else None)
 
 
-def test_a_holder_that_proc_hides_is_not_taken_for_dead(tmp_path, monkeypatch):
-    """As with hidepid, where another user's process has no /proc/PID."""
-    held = acquire(tmp_path)
-    monkeypatch.setattr("aimv2.runs.lease._process_start", lambda pid: None)
-    assert is_held(held.folder)
+def test_process_that_proc_hides_has_not_ended(tmp_path, monkeypatch):
+    """With hidepid, /proc hides the processes of other users."""
+    process = holder(acquire(tmp_path).folder)
+    assert not has_ended(process, start_of=lambda pid: None)
     monkeypatch.setattr(os, "kill", Mock(side_effect=PermissionError))
-    assert is_held(held.folder)
+    assert not has_ended(process, start_of=lambda pid: None)
     monkeypatch.setattr(os, "kill", Mock(side_effect=ProcessLookupError))
-    assert not is_held(held.folder)
+    assert has_ended(process, start_of=lambda pid: None)

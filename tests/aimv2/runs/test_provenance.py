@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from aimv2.runs import provenance as code
-from aimv2.runs.provenance import digest, digest_of, git_commit
+from aimv2.runs.provenance import PACKAGE, digest, digest_of, git_commit
 
 
 @pytest.fixture
@@ -14,7 +13,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_caches_do_not_count_and_everything_else_does(folder):
+def test_digest_counts_everything_but_caches(folder):
     before = digest_of(folder)
     (folder / "a/__pycache__").mkdir()
     (folder / "a/__pycache__/one.pyc").write_bytes(b"compiled")
@@ -30,7 +29,7 @@ def test_caches_do_not_count_and_everything_else_does(folder):
     assert len(seen) == 4
 
 
-def test_the_same_files_elsewhere_have_the_same_digest(folder, tmp_path_factory):
+def test_digest_does_not_depend_on_the_folder(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other") / "copy"
     other.mkdir()
     (folder / "a").rename(other / "a")
@@ -39,17 +38,11 @@ def test_the_same_files_elsewhere_have_the_same_digest(folder, tmp_path_factory)
     assert digest_of(folder) == one
 
 
-def test_the_packages_own_digest_is_that_of_its_folder():
-    assert digest() == digest_of(code.PACKAGE)
+def test_digest_of_the_package_is_that_of_its_folder():
+    assert digest() == digest_of(PACKAGE)
 
 
-def test_a_frozen_copy_names_the_commit_that_it_was_made_at(folder, monkeypatch):
-    monkeypatch.setattr(code, "PACKAGE", folder / "a")
-    git_commit.cache_clear()
-    try:
-        assert git_commit() == "", "no checkout"
-        (folder / "frozen.json").write_text(json.dumps({"commit": "0123456789ab+changes"}))
-        git_commit.cache_clear()
-        assert git_commit() == "0123456789ab+changes"
-    finally:
-        git_commit.cache_clear()
+def test_git_commit_of_a_code_snapshot_is_the_recorded_one(folder):
+    assert git_commit(folder) == "", "no checkout"
+    (folder / "frozen.json").write_text(json.dumps({"commit": "0123456789ab+changes"}))
+    assert git_commit(folder / "a") == "0123456789ab+changes"

@@ -90,7 +90,7 @@ def attempted(run, config, pairs, *, stop_in=None):
         with attempt, interrupts.listening():
             start = checkpoint.find(attempt.earlier())
             if start is not None:
-                attempt.go_on(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+                attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
             with interrupts.deferred():
                 flops = train(
                     config,

@@ -135,7 +135,7 @@ BROKEN = {
     "no config": (remove("config.json"), "is no run: it has no config.json"),
     "torn config": (overwrite("config.json", b'{"scale"'), "is broken: "),
     "config of another version": (other_version, "unknown key 'rotary'"),
-    "torn result": (overwrite("result.json", b"{}"), "is no result of a run"),
+    "torn result": (overwrite("result.json", b"{}"), "is not the result of a run"),
     "torn metrics": (in_attempt(overwrite("metrics.parquet", b"PAR1")), "metrics.parquet cannot be read"),
     "no weights": (in_attempt(remove("weights.safetensors")), "does not hold this run's weights"),
     "torn weights": (in_attempt(cut_short), "does not hold this run's weights"),

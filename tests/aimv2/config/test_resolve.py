@@ -1,0 +1,39 @@
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.resolve import data_fingerprint, resolve, with_attention
+from aimv2.config.scales import demo
+from aimv2.errors import UsageError
+
+
+@pytest.mark.parametrize(("available", "precision"), [("cpu", "float32"), ("cuda", "bfloat16")])
+def test_resolve_replaces_auto_by_the_devices_values(available, precision):
+    config = resolve(demo(), available=available)
+    assert (config.device, config.precision) == (available, precision)
+    assert resolve(config, available=available) == config
+
+
+def test_resolve_keeps_values_that_are_given(tiny):
+    config = resolve(replace(tiny, precision="bfloat16"), available="cpu")
+    assert (config.device, config.precision) == ("cpu", "bfloat16")
+
+
+def test_resolve_refuses_cuda_without_a_device(tiny):
+    with pytest.raises(UsageError, match="device=cuda, but torch finds no CUDA device"):
+        resolve(replace(tiny, device="cuda"), available="cpu")
+
+
+@pytest.mark.parametrize(("objective", "attention"), [("aimv2", "prefix"), ("clip", "bidirectional")])
+def test_with_attention_takes_the_objectives(objective, attention):
+    config = replace(demo(), objective=replace(demo().objective, name=objective))
+    assert with_attention(config).model.encoder.attention == attention
+
+
+def test_with_attention_keeps_one_that_is_given(tiny):
+    assert with_attention(tiny) is tiny
+
+
+def test_data_fingerprint_depends_on_the_sources(tiny):
+    fewer = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
+    assert data_fingerprint(tiny) == data_fingerprint(replace(tiny, seed=1)) != data_fingerprint(fewer)

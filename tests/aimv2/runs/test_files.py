@@ -1,0 +1,71 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from aimv2.errors import UsageError
+from aimv2.runs.files import read_json, share, writable_folder, write_json
+
+
+def test_write_json_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"x": 1})
+    write_text = Path.write_text
+
+    def half(path, text):
+        write_text(path, text[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(tmp_path / "a.json", {"x": "y" * 100_000})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff"])
+def test_read_json_names_a_missing_or_broken_file(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"a\.json cannot be read .* delete the file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_writable_folder_creates_the_folder_and_leaves_it_empty(tmp_path):
+    assert writable_folder(str(tmp_path / "a" / "b"), "runs_dir") == tmp_path / "a" / "b"
+    assert not os.listdir(tmp_path / "a" / "b")
+
+
+def test_writable_folder_names_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"runs_dir='.*file/x' cannot be written: Not a directory"):
+        writable_folder(str(tmp_path / "file" / "x"), "runs_dir")
+
+
+def test_writable_folder_notices_a_full_disk(tmp_path):
+    probe = tmp_path / f".writable-{os.getpid()}"
+    probe.symlink_to("/dev/full")
+    with pytest.raises(UsageError, match="No space left on device"):
+        writable_folder(str(tmp_path), "runs_dir")
+
+
+@pytest.mark.parametrize(
+    ("mode", "part", "expected"),
+    [
+        (0o2775, "", 0o660),
+        (0o775, "", 0o660),
+        (0o755, "", 0o600),
+        (0o2775, "runs/to/be/made", 0o660),
+        (0o775, "runs/to/be/made", 0o600),
+    ],
+)
+def test_share_lets_the_group_write_in_a_group_folder(tmp_path, mode, part, expected):
+    tmp_path.chmod(mode)
+    before = os.umask(0o077)
+    try:
+        share(tmp_path / part)
+        (tmp_path / "a").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == expected
