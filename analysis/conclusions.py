@@ -53,9 +53,8 @@ def conclusion(
         equivalent = [arm for arm, word in words.items() if word == "equivalent"]
         sentences = [f"Compared with {context}: {'; '.join(effects)}."] if effects else []
         if equivalent:
-            sentences.append(
-                f"Equivalent to {'it' if effects else context} within {margin}: {_labels(study, equivalent)}."
-            )
+            other = "it" if effects else context
+            sentences.append(f"Equivalent to {other} within {margin}: {_labels(study, equivalent)}.")
         if inconclusive:
             sentences.append(f"Inconclusive: {_labels(study, inconclusive)}.")
     if too_few:

@@ -25,7 +25,7 @@ class ControlOutcome:
 
 
 def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
-    """Compare the controls with the baseline: the null control unpaired at 99 %, the positive control paired at 95 %."""
+    """Compare the controls with the baseline: the null control unpaired at 99 %, the positive paired at 95 %."""
     values = evidence.values(study.primary_metric)
     outcomes = []
     for name in study.controls:
@@ -66,10 +66,7 @@ def _null(estimate: Estimate | None) -> tuple[Result, str]:
     if estimate is None or not estimate.has_interval:
         return "inconclusive", "There are too few seeds."
     if estimate.excludes_zero:
-        return (
-            "failed",
-            f"Other seeds alone make a difference: {estimate.short}. Differences between arms are unreliable.",
-        )
+        return "failed", f"Other seeds alone differ: {estimate.short}. Differences between arms are not reliable."
     return "passed", f"Other seeds do not differ detectably from the baseline: {estimate.short}."
 
 

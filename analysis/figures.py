@@ -154,7 +154,7 @@ def pixel_losses(study: Study, evidence: Evidence) -> Figure:
         ax=axis,
     )
     axis.set(
-        xlabel="prefix length [fraction of the image]", ylabel="pixel loss [squared error of\nstandardised pixels]"
+        xlabel="prefix length [fraction of the image]", ylabel="pixel loss\n[squared error of standardised pixels]"
     )
     _label_arms(axis, study, outside=True)
     return figure
@@ -189,11 +189,13 @@ def accuracies(study: Study, evidence: Evidence) -> Figure:
                 f"{'attentive probe' if kind == 'probe' else 'kNN'}, {task.replace('_', ' ')}", fontsize="medium"
             )
             axis.set_xticks(range(len(arms)), arms, rotation=30, ha="right")
+            axis.set_xlim(-0.5, len(arms) - 0.5)
+            axis.margins(y=0.1)
             axis.grid(False, axis="x")
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy")
-    if axes[0, 0].get_legend_handles_labels()[0]:
-        axes[0, 0].legend()
+    if handles := axes[0, 0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="outside upper right", frameon=False)
     return figure
 
 

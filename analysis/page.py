@@ -17,6 +17,7 @@ def to_html(markdown: str, folder: Path) -> str:
     HTML in the Markdown is escaped, except for line breaks in cells.
     """
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown).replace("&lt;br&gt;", "<br>")
+    body = re.sub(r"(\d) %", r"\1&nbsp;%", body)
     body = INTERVAL.sub(r'<span class="number">\g<0></span>', body)
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     body = IMAGE.sub(lambda found: f'src="{_inline_png(folder / found[1])}"', body)

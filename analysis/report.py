@@ -89,7 +89,7 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
         workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=reports_dir))
         try:
             _write(request, evidence, workspace / "new")
-            _replace(target, workspace)
+            replace_folder(target, workspace)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
     except OSError as error:
@@ -169,8 +169,12 @@ def _write_examples(study: Study, evidence: Evidence, folder: Path) -> list[dict
     return rows
 
 
-def _replace(target: Path, workspace: Path, attempts: int = 20) -> None:
-    """Replace the old folder by the finished one, even if other processes do so at the same time."""
+def replace_folder(target: Path, workspace: Path, attempts: int = 20) -> None:
+    """Replace the old folder by the finished one, even if other processes do so at the same time.
+
+    Args:
+        workspace: a folder on the same file system that holds the finished folder as ``new``.
+    """
     for number in range(attempts):
         try:
             with contextlib.suppress(FileNotFoundError):

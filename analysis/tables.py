@@ -132,7 +132,7 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
         cells: list[str | list[str]] = [
-            [METRIC_TITLES.get(metric, metric.replace("_", " ")), f"[{evidence.unit(metric)}]"]
+            [METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN")), f"[{evidence.unit(metric)}]"]
         ]
         for arm in arms:
             if arm not in values or values[arm].isna().all():
@@ -217,7 +217,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
     for verdict in verdicts:
         claim = verdict.claim
         lines = [f"{claim.id}: {claim.statement}", f"Refuted if {claim.refuted_if}."]
-        table.rows.append([lines, claim.where, f"**{verdict.word}**", verdict.evidence])
+        table.rows.append([lines, claim.where, f"**{verdict.word}**", list(verdict.evidence)])
     return table
 
 

@@ -30,7 +30,7 @@ class Verdict:
 
     claim: Claim
     word: str
-    evidence: str
+    evidence: tuple[str, ...]
 
 
 def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> list[Verdict]:
@@ -53,14 +53,16 @@ def failure_note(failed: Sequence[Control]) -> str:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The result of one expectation, whether it rests on a difference within the margin, and the comparison in words."""
+    """The result of an expectation, whether a difference within the margin decides it, and the comparison in words."""
 
     word: Word
     is_small: bool
     comparison: str
 
 
-def _judge(study: Study, claim: Claim, expectations: tuple[Expectation, ...], evidence: Evidence) -> tuple[str, str]:
+def _judge(
+    study: Study, claim: Claim, expectations: tuple[Expectation, ...], evidence: Evidence
+) -> tuple[str, tuple[str, ...]]:
     level = simultaneous_level(len(expectations))
     outcomes = [_outcome(study, expectation, evidence, level) for expectation in expectations]
     refuting = [outcome for outcome in outcomes if outcome.word == "refuted"]
@@ -72,7 +74,7 @@ def _judge(study: Study, claim: Claim, expectations: tuple[Expectation, ...], ev
     else:
         word, deciding = "inconclusive", outcomes
     is_small = word != "inconclusive" and all(outcome.is_small for outcome in deciding)
-    return word + WITHIN_MARGIN * is_small, "; ".join(outcome.comparison for outcome in deciding)
+    return word + WITHIN_MARGIN * is_small, tuple(outcome.comparison for outcome in deciding)
 
 
 def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: float) -> _Outcome:
