@@ -69,18 +69,18 @@ def test_unpaired_difference_needs_two_seeds_per_arm():
 
 def test_intervals_have_their_nominal_coverage():
     rng = np.random.default_rng(2)
-    draws = rng.normal(5, 1, (4000, 4))
+    draws = rng.normal(5, 1, (1500, 4))
     hits = sum(e.low <= 5 <= e.high for e in map(mean_interval, draws))
-    assert hits / 4000 == pytest.approx(0.95, abs=0.015)
+    assert hits / 1500 == pytest.approx(0.95, abs=0.015)
 
 
 def test_simultaneous_intervals_have_their_joint_coverage():
     rng = np.random.default_rng(3)
     level = simultaneous_level(4)
     assert level == pytest.approx(0.9875)
-    draws = rng.normal(0, 1, (2000, 4, 5))
+    draws = rng.normal(0, 1, (800, 4, 5))
     all_hold = sum(all(e.low <= 0 <= e.high for e in (mean_interval(arm, level) for arm in study)) for study in draws)
-    assert all_hold / 2000 >= 0.94
+    assert all_hold / 800 >= 0.94
 
 
 def test_one_seed_has_no_interval():
@@ -156,7 +156,7 @@ def test_finding_agrees_with_three_t_tests(shift, spread, seed, lower_is_better,
 
 def test_equivalence_has_its_nominal_error_rate():
     """With a true difference equal to the margin, in at most 5 % of studies."""
-    draws = np.random.default_rng(5).normal(0.02, 0.01, (4000, 6))
+    draws = np.random.default_rng(5).normal(0.02, 0.01, (1500, 6))
     shown = [judge(mean_interval(draw), 0.02, lower_is_better=True).is_small for draw in draws]
     assert np.mean(shown) == pytest.approx(0.05, abs=0.01)
 

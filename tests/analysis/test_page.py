@@ -10,7 +10,8 @@ from tests.helpers.evidence import PIXEL
 def folder(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/a.svg").write_text(
-        '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2"><g id="clip0"/><use href="#clip0"/></svg>'
+        '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2">'
+        '<g id="clip0"/><use href="#clip0"/></svg>'
     )
     (tmp_path / "figures/b.png").write_bytes(base64.b64decode(PIXEL))
     return tmp_path

@@ -118,12 +118,11 @@ def test_verdict_follows_what_is_shown(claim, slug, effects, word):
 
 
 def test_every_claim_of_every_study_has_supporting_and_refuting_cases():
-    claims = {(claim, slug) for slug, study in STUDIES.items() for claim in study.claims}
-    for_claim = {
-        claim: {case[3].removesuffix(WITHIN_MARGIN) for case in CASES if case[0] == claim} for claim, _ in claims
-    }
-    assert {(claim, slug) for claim, slug, _, _ in CASES} >= claims
-    assert all({SUPPORTED, REFUTED} <= words for words in for_claim.values())
+    by_study = {(claim, slug) for slug, study in STUDIES.items() for claim in study.claims}
+    words = {claim: {word for name, _, _, word in CASES if name == claim} for claim, _ in by_study}
+    assert {(claim, slug) for claim, slug, _, _ in CASES} >= by_study
+    for found in words.values():
+        assert {SUPPORTED, REFUTED} <= {word.removesuffix(WITHIN_MARGIN) for word in found}
 
 
 @pytest.mark.parametrize("slug", [slug for slug, study in STUDIES.items() if study.claims])
