@@ -1,4 +1,4 @@
-"""Every study, by the name it has on the command line."""
+"""All studies by their names on the command line."""
 
 from ablations.studies import (
     caption_order,

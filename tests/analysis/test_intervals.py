@@ -156,7 +156,7 @@ def test_finding_agrees_with_three_t_tests(shift, spread, seed, lower_is_better,
 
 def test_equivalence_has_its_nominal_error_rate():
     """With a true difference equal to the margin, in at most 5 % of studies."""
-    draws = np.random.default_rng(5).normal(0.02, 0.01, (1500, 6))
+    draws = np.random.default_rng(5).normal(0.02, 0.01, (4000, 6))
     shown = [judge(mean_interval(draw), 0.02, lower_is_better=True).is_small for draw in draws]
     assert np.mean(shown) == pytest.approx(0.05, abs=0.01)
 

@@ -51,7 +51,7 @@ def test_status_logs_replay_extend_and_retry_of_a_sweep(finished, folder, capsys
     """One sweep, looked at from all sides: making one takes the time."""
     status, shown = typed(capsys, "status")
     assert status == 0
-    assert "prefix_ratio: Does the prefix law matter" in shown
+    assert "prefix_ratio: Does the prefix-length distribution matter" in shown
     assert "2 runs, 0 launches at work" in shown
 
     assert manage.main(["status", "prefix_ratio", "--json"]) == 0
