@@ -46,8 +46,8 @@ CLAIMS: dict[str, Claim] = {
             id="prefix-beats-causal",
             where="AIM v1 Table 3d and section 5.2, inherited by AIMv2 section 2.2",
             statement="After prefix training, the mask can be removed for inference; after causal training, it cannot.",
-            refuted_if="the causal encoder is no worse without its mask, or the prefix encoder without a mask is worse than"
-            " one of the other three combinations",
+            refuted_if="the causal encoder is no worse without its mask, or the prefix encoder without a mask is worse"
+            " than one of the other three combinations",
         ),
         Claim(
             id="uniform-prefix-length",
@@ -82,7 +82,7 @@ CLAIMS: dict[str, Claim] = {
         Claim(
             id="image-first-order",
             where="section 2.1",
-            statement="With the image first, the text is conditioned on it, and the encoder is better than with the text first.",
+            statement="With the image first, the text is conditioned on it, and the encoder is better.",
             refuted_if="the text first gives an encoder as good or better",
         ),
         Claim(

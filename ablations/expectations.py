@@ -1,4 +1,4 @@
-"""What a study expects to observe, and what each claim needs."""
+"""Expectations, written before the runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,7 @@ Relation = Literal["better", "worse", "far worse", "not better", "not worse", "e
 class Expectation:
     """How one arm's metric should compare with another's, or with another metric of the same arm.
 
-    Only what the runs show decides; "no difference detected" decides nothing. The equivalence margin is
-    ``Study.margin``.
+    An undetected difference decides nothing. The equivalence margin is ``Study.margin``.
 
     Attributes:
         relation: ``better`` and ``worse`` are supported by that difference, and refuted by the opposite difference or

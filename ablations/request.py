@@ -22,7 +22,7 @@ RENAMED = {"smallest_difference": "equivalence_margin"}  # keys of older records
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a launch was asked for.
+    """The request of a launch.
 
     Attributes:
         study: the study with the overrides of the launch.
@@ -52,7 +52,7 @@ def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Req
     """Return the latest request of a study in this folder.
 
     Args:
-        name: ``Request.folder``: the study's slug, followed by what is not the default (``equal``, scale).
+        name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default.
 
     Raises:
         UsageError: there is none, or its file is broken or names an unknown study.

@@ -43,7 +43,7 @@ def failed_controls(outcomes: Sequence[ControlOutcome]) -> list[Control]:
 
 
 def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evidence) -> str:
-    """Say what the null control tests, how often it fails by chance, and what pairing gained."""
+    """Describe what the null control tests, how often it fails by chance, and the gain of pairing."""
     num_studies = len(STUDIES)
     sentences = [
         "The null control has other seeds than the baseline, so the two means are compared unpaired (Welch), at"
@@ -57,7 +57,7 @@ def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evi
     if null is not None and null.has_interval and paired:
         sentences.append(
             f"The standard error of the arms' paired differences is {paired[0]:.2g} to {paired[-1]:.2g}; that of this"
-            f" unpaired difference is {null.error:.2g}. The ratio of the two is what pairing gained."
+            f" unpaired difference is {null.error:.2g}. The difference is the gain of pairing."
         )
     return " ".join(sentences)
 

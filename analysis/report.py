@@ -44,8 +44,8 @@ USAGE = f"""usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports
 
 Build the report of a launched study again, from its finished runs.
 
-  sweep=NAME                   {", ".join(STUDIES)};
-                               followed by the scale and what is equal if they are not the default: scaling_tiny
+  sweep=NAME                   the study, or the name of its report where scale or sweep.equal is not the default
+                               (scaling_tiny, scaling_equal_flops)
   debug=true                   show the traceback of an error
 """
 

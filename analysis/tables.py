@@ -40,7 +40,7 @@ class Table:
 
 
 def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
-    """Arms, scale, data, hardware and software of the runs."""
+    """Return arms, scale, data, hardware and software of the runs."""
     config = next((cell.config for cell in cells if cell.arm == study.baseline), cells[0].config)
     runs = evidence.runs
     model, budget = config.model, config.budget
@@ -76,7 +76,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
 def primary_table(
     study: Study, evidence: Evidence, comparisons: Mapping[str, Comparison], controls: Sequence[ControlOutcome]
 ) -> Table:
-    """Expectation, observation, mean and difference of each arm in the primary metric, and how fast it learns."""
+    """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric."""
     values = evidence.values(study.primary_metric)
     outcomes: dict[str, str] = {outcome.control: outcome.result for outcome in controls}
     has_failed = "failed" in outcomes.values()
@@ -113,7 +113,7 @@ def primary_table(
 
 
 def _observed(compared: Comparison, *, has_failed: bool) -> str | list[str]:
-    """An arm's finding, and whether it was expected; no expectation is judged after a failed control."""
+    """Return an arm's finding, and whether it was expected; no expectation is judged after a failed control."""
     word = compared.observed.word
     met = "not judged: a control failed" if compared.met and has_failed else compared.met
     return [word, met] if met and met != word else word
@@ -126,7 +126,7 @@ def _detectable(difference: Estimate | None) -> str:
 
 
 def metrics_table(study: Study, evidence: Evidence) -> Table:
-    """Every metric of every arm, with the difference from the baseline."""
+    """Return every metric of every arm, with the difference from the baseline."""
     arms = _arms(study, evidence.metrics["arm"].unique())
     table = Table(["metric", *(study.label(arm) for arm in arms)])
     for metric in dict.fromkeys(evidence.metrics["metric"]):
@@ -147,14 +147,14 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
 
 
 def _absent(evidence: Evidence, arm: str, metric: str) -> str:
-    """Why an arm lacks a metric: its objective has none, or it was not measured."""
+    """Return why an arm lacks a metric: its objective has none, or it was not measured."""
     table = evidence.not_applicable
     is_known = ((table["arm"] == arm) & (table["metric"] == metric)).any()
     return "not applicable" if is_known else "not measured"
 
 
 def cost_table(study: Study, evidence: Evidence) -> Table:
-    """The cost of each arm, also relative to the baseline; an arm that misses what the study holds equal is marked."""
+    """Return the cost of each arm, also relative to the baseline, marked if it should be equal and is not."""
     table = Table(
         [
             "arm",
@@ -204,7 +204,7 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
 
 
 def _relative(cost: float | None, baseline: float | None, *, is_equal: bool) -> str:
-    """The ratio to the baseline's cost, marked if it should be 1 and is not."""
+    """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
     if not cost or not baseline:
         return ""
     ratio = cost / baseline
@@ -212,7 +212,7 @@ def _relative(cost: float | None, baseline: float | None, *, is_equal: bool) -> 
 
 
 def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
-    """The paper's claims and the study's verdicts."""
+    """Return the paper's claims and the study's verdicts."""
     table = Table(["claim", "source", "verdict at this scale", "evidence"])
     for verdict in verdicts:
         claim = verdict.claim
@@ -222,22 +222,22 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def missing_table(evidence: Evidence) -> Table:
-    """Cells without a result, and the reason."""
+    """Return the cells without a result, and the reason."""
     rows = evidence.missing.astype(str).to_numpy().tolist()
     return Table(["arm", "seed", "run", "reason"], rows)
 
 
 def _expected(study: Study, arm: str) -> str:
-    """The expectation that was written before the runs."""
+    """Return the expectation that was written before the runs."""
     if arm == study.baseline:
         return ""
     return EXPECTED_OF_CONTROLS[arm] if arm in study.controls else study.expected.get(arm, "open")
 
 
 def _reach(study: Study, evidence: Evidence, arm: str) -> str:
-    """Mean samples to the final held-out loss of the baseline with the same seed, over the seeds that reach it.
+    """Return the mean samples to the baseline's final loss with the same seed, over the seeds that reach it.
 
-    An unpaired arm is held to the mean of the baseline's final losses.
+    An unpaired arm is compared with the mean of the baseline's final losses.
     """
     column = evidence.curve
     if not column.endswith("_loss"):

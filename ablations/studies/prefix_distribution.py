@@ -17,7 +17,7 @@ DISTRIBUTIONS = {
 
 STUDY = Study(
     slug="prefix_distribution",
-    question="Is any prefix-length distribution better than the uniform one, drawn per image?",
+    question="Is any prefix-length distribution better than the uniform one per image?",
     source="AIMv2 section 2.2; ml-aim issue 32; never ablated",
     design=one_factor(
         {name: Arm(label=label, change=setting({"prefix": prefix})) for name, (label, prefix) in DISTRIBUTIONS.items()}
