@@ -7,6 +7,7 @@ functions: ``exclude`` leaves some out, ``tie`` changes another value with them 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from aimv2.config.paths import replaced, value_at
@@ -196,9 +197,4 @@ def _combined(combinations: Iterable[Iterable[tuple[str, Arm]]], tie: Change | N
 
 
 def _in_order(changes: list[Change]) -> Change:
-    def change(run: RunConfig) -> RunConfig:
-        for one in changes:
-            run = one(run)
-        return run
-
-    return change
+    return lambda run: reduce(lambda changed, change: change(changed), changes, run)

@@ -1,6 +1,6 @@
 """Differences between arms and the baseline, and whether expectations were met."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,7 @@ class Comparison:
         expected: written before the runs: ``better``, ``worse``, ``equal``, or ``open``.
     """
 
-    difference: Estimate | None
+    difference: Estimate
     observed: Finding
     expected: str
 
@@ -50,7 +50,7 @@ def are_paired(arm: str, other: str) -> bool:
     return arm == other or "null_control" not in (arm, other)
 
 
-def against_baseline(study: Study, values: pd.DataFrame, arm: str, level: float = LEVEL) -> Estimate | None:
+def against_baseline(study: Study, values: pd.DataFrame, arm: str, level: float = LEVEL) -> Estimate:
     """Return arm minus baseline.
 
     Args:
@@ -71,8 +71,3 @@ def primary_comparisons(study: Study, cells: Iterable[Cell], evidence: Evidence)
         observed = judge(estimate, study.equivalence_margin, lower_is_better=study.lower_is_better)
         comparisons[arm] = Comparison(estimate, observed, study.expected.get(arm, "open"))
     return comparisons
-
-
-def known_differences(comparisons: Mapping[str, Comparison]) -> dict[str, Estimate]:
-    """Return the differences of the arms that have one."""
-    return {arm: one.difference for arm, one in comparisons.items() if one.difference is not None}

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from ablations.study import Control, Study
-from analysis.compare import Comparison, against_baseline, known_differences
+from analysis.compare import Comparison, against_baseline
 from analysis.intervals import POWER, Estimate, detectable_difference, simultaneous_level
 from analysis.load import Evidence
 from analysis.verdicts import failure_note
@@ -26,7 +26,7 @@ def conclusion(
     baseline = study.arms[study.baseline].label
     if study.baseline not in requested:
         return f"No conclusion: the baseline ({baseline}) is not among the requested arms."
-    known = {arm: one for arm, one in known_differences(comparisons).items() if one.has_interval}
+    known = {arm: one.difference for arm, one in comparisons.items() if one.difference.has_interval}
     if not known:
         return "No conclusion: no arm shares two seeds with the baseline."
     if failed:
@@ -64,7 +64,8 @@ def conclusion(
 
 def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
     """Compare the minimum detectable difference with the margin; empty if there are too few seeds."""
-    detectable = [detectable_difference(one) for one in known_differences(comparisons).values() if one.has_interval]
+    known = [one.difference for one in comparisons.values() if one.difference.has_interval]
+    detectable = [detectable_difference(estimate) for estimate in known]
     if not detectable:
         return ""
     low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
@@ -89,7 +90,7 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
         values, unit = evidence.values(metric), evidence.unit(metric)
         for arm in arms:
             estimate = against_baseline(study, values, arm, level)
-            if estimate is not None and estimate.excludes_zero:
+            if estimate.excludes_zero:
                 side = "above" if estimate.mean > 0 else "below"
                 amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"
                 found.append(f"{metric}: {study.label(arm)} is {side} the baseline by {amount}.")

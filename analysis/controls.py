@@ -6,7 +6,7 @@ from typing import Literal
 
 from ablations.catalogue import STUDIES
 from ablations.study import Control, Study
-from analysis.compare import Comparison, against_baseline, known_differences
+from analysis.compare import Comparison, against_baseline
 from analysis.intervals import Estimate, direction
 from analysis.load import Evidence
 
@@ -53,8 +53,8 @@ def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evi
         "The control tests whether other seeds alone pass for an effect. It does not test the pairing.",
     ]
     null = against_baseline(study, evidence.values(study.primary_metric), "null_control")
-    paired = sorted(one.error for one in known_differences(comparisons).values() if one.has_interval)
-    if null is not None and null.has_interval and paired:
+    paired = sorted(one.difference.error for one in comparisons.values() if one.difference.has_interval)
+    if null.has_interval and paired:
         sentences.append(
             f"The standard error of the arms' paired differences is {paired[0]:.2g} to {paired[-1]:.2g}; that of this"
             f" unpaired difference is {null.error:.2g}. The difference is the gain of pairing."
@@ -62,16 +62,16 @@ def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evi
     return " ".join(sentences)
 
 
-def _null(estimate: Estimate | None) -> tuple[Result, str]:
-    if estimate is None or not estimate.has_interval:
+def _null(estimate: Estimate) -> tuple[Result, str]:
+    if not estimate.has_interval:
         return "inconclusive", "There are too few seeds."
     if estimate.excludes_zero:
         return "failed", f"Other seeds alone differ: {estimate.short}. Differences between arms are not reliable."
     return "passed", f"Other seeds do not differ detectably from the baseline: {estimate.short}."
 
 
-def _positive(study: Study, estimate: Estimate | None) -> tuple[Result, str]:
-    if estimate is None or not estimate.has_interval:
+def _positive(study: Study, estimate: Estimate) -> tuple[Result, str]:
+    if not estimate.has_interval:
         return "inconclusive", "There are too few seeds."
     if direction(estimate, lower_is_better=study.lower_is_better) == "worse":
         return "passed", f"Captions of other images make the model worse, and the study detects it: {estimate.short}."

@@ -102,7 +102,7 @@ def differences_to_baseline(study: Study, evidence: Evidence, differences: Mappi
     """
     values = evidence.values(study.primary_metric)
     null = against_baseline(study, values, "null_control", NULL_LEVEL)
-    differences = {**differences, **({"null_control": null} if null is not None else {})}
+    differences = {**differences, **({"null_control": null} if null.n else {})}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
     colours = palette(study)
     for row, (arm, difference) in enumerate(differences.items()):

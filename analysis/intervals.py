@@ -61,6 +61,9 @@ class Estimate:
         return float(stats.t.ppf((1 + self.level) / 2, self.df)) * self.error if self.has_interval else math.nan
 
 
+NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Finding:
     """What the interval of a difference shows, given the equivalence margin.
@@ -100,28 +103,28 @@ def mean_interval(values: np.ndarray, level: float = LEVEL) -> Estimate:
     return Estimate(float(np.mean(values)), error, len(values) - 1, len(values), level)
 
 
-def paired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate | None:
-    """Return arm minus baseline over the seeds that both have; None if they share none.
+def paired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate:
+    """Return arm minus baseline over the seeds that both have.
 
     Args:
         values: a row per seed, a column per arm, as ``Evidence.values`` gives it.
     """
     if arm not in values or baseline not in values:
-        return None
+        return NO_ESTIMATE
     difference = (values[arm] - values[baseline]).dropna().to_numpy()
-    return mean_interval(difference, level) if len(difference) else None
+    return mean_interval(difference, level) if len(difference) else NO_ESTIMATE
 
 
-def unpaired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate | None:
-    """Return the arm's mean minus the baseline's, each over its own seeds; None if one has none.
+def unpaired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate:
+    """Return the arm's mean minus the baseline's, each over its own seeds.
 
     Source: Welch 1947; the two variances may differ.
     """
     if arm not in values or baseline not in values:
-        return None
+        return NO_ESTIMATE
     samples = [values[name].dropna().to_numpy() for name in (arm, baseline)]
     if not all(map(len, samples)):
-        return None
+        return NO_ESTIMATE
     one, other = map(mean_interval, samples)
     mean, n = one.mean - other.mean, min(one.n, other.n)
     error = math.hypot(one.error, other.error)
@@ -131,10 +134,8 @@ def unpaired_difference(values: pd.DataFrame, arm: str, baseline: str, level: fl
     return Estimate(mean, error, df, n, level)
 
 
-def difference(
-    values: pd.DataFrame, arm: str, baseline: str, *, is_paired: bool, level: float = LEVEL
-) -> Estimate | None:
-    """Return arm minus baseline, paired by seed or between means."""
+def difference(values: pd.DataFrame, arm: str, baseline: str, *, is_paired: bool, level: float = LEVEL) -> Estimate:
+    """Return arm minus baseline, paired by seed or between means; ``NO_ESTIMATE`` without the seeds for it."""
     return (paired_difference if is_paired else unpaired_difference)(values, arm, baseline, level)
 
 
@@ -150,7 +151,7 @@ def direction(difference: Estimate, *, lower_is_better: bool) -> Direction:
     return "better" if (difference.mean < 0) == lower_is_better else "worse"
 
 
-def judge(difference: Estimate | None, margin: float, *, lower_is_better: bool) -> Finding:
+def judge(difference: Estimate, margin: float, *, lower_is_better: bool) -> Finding:
     """Return what a difference shows at its own level, 1 - alpha.
 
     Its direction is clear if the interval excludes 0. Each side is tested against the margin by a one-sided test at
@@ -158,10 +159,10 @@ def judge(difference: Estimate | None, margin: float, *, lower_is_better: bool) 
     one-sided tests of Schuirmann 1987.
 
     Args:
-        difference: arm minus baseline; None, or one without an interval, shows nothing.
+        difference: arm minus baseline; without an interval it shows nothing.
         margin: the equivalence margin, in the metric's unit.
     """
-    if difference is None or not difference.has_interval:
+    if not difference.has_interval:
         return NO_FINDING
     one_sided = replace(difference, level=1 - 2 * (1 - difference.level))
     is_not_lower, is_not_higher = one_sided.low > -margin, one_sided.high < margin

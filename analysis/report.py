@@ -1,6 +1,5 @@
 """python analysis/report.py sweep=NAME: a study's report, as Markdown and as a self-contained HTML page."""
 
-import base64
 import contextlib
 import errno
 import re
@@ -21,7 +20,7 @@ from ablations.study import Study
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import UsageError
-from analysis.compare import known_differences, primary_comparisons
+from analysis.compare import primary_comparisons
 from analysis.conclusions import conclusion, findings, power
 from analysis.controls import NULL_LEVEL, check_controls, failed_controls, null_note
 from analysis.figures import draw_all
@@ -32,6 +31,7 @@ from analysis.tables import (
     COSTS,
     METRIC_TITLES,
     cost_table,
+    examples_table,
     metrics_table,
     missing_table,
     primary_table,
@@ -40,7 +40,7 @@ from analysis.tables import (
 )
 from analysis.verdicts import verdicts
 
-USAGE = f"""usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
+USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
 
 Build the report of a launched study again, from its finished runs.
 
@@ -108,7 +108,6 @@ def _write(request: Request, evidence: Evidence, folder: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["md"] = _escape_markdown
     context = _context(request, study, evidence, folder / "figures")
     text = re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(context))
     (folder / "report.md").write_text(text)
@@ -122,6 +121,7 @@ def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Pa
     comparisons = primary_comparisons(study, cells, evidence)
     controls = check_controls(study, evidence)
     failed = failed_controls(controls)
+    differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
     unit = evidence.unit(study.primary_metric)
     return {
         "study": study,
@@ -141,32 +141,14 @@ def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Pa
         "cost": cost_table(study, evidence),
         "equal": COSTS[study.equal][0],
         "missing": missing_table(evidence),
-        "figures": draw_all(study, evidence, known_differences(comparisons), figures_dir),
-        "example_arms": [study.label(arm) for arm in study.arms if arm in evidence.examples],
-        "examples": _write_examples(study, evidence, figures_dir),
+        "figures": draw_all(study, evidence, differences, figures_dir),
+        "examples": examples_table(study, evidence, figures_dir),
         "primary_title": METRIC_TITLES.get(study.primary_metric, study.primary_metric.replace("_", " ")),
         "unit": unit,
         "evaluation": evidence.evaluation(study.primary_metric),
         "supervises_eos": cells[0].config.objective.supervise_eos,
         "level": f"{100 * simultaneous_level(len(comparisons)):.2f}",
     }
-
-
-def _write_examples(study: Study, evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
-    """Write the example images; return each with its reference caption and every arm's caption."""
-    arms = [arm for arm in study.arms if arm in evidence.examples]
-    rows: list[dict[str, Any]] = []
-    for number, example in enumerate(evidence.examples[arms[0]] if arms else [], 1):
-        path = folder / f"example_{number:02d}.png"
-        path.write_bytes(base64.b64decode(example["png"]))
-        rows.append(
-            {
-                "path": path,
-                "reference": example["reference"],
-                "written": [evidence.examples[arm][number - 1]["written"] for arm in arms],
-            }
-        )
-    return rows
 
 
 def replace_folder(target: Path, workspace: Path, attempts: int = 20) -> None:
@@ -185,11 +167,6 @@ def replace_folder(target: Path, workspace: Path, attempts: int = 20) -> None:
                 raise
         else:
             return
-
-
-def _escape_markdown(text: str) -> str:
-    """Escape text from captions and errors, so that it does not become markup or break a table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""The tables of a report, as text cells."""
+"""The tables of a report, as cells of Markdown."""
 
+import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,7 +36,7 @@ EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "wo
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text; a list is a cell of several lines."""
+    """Cells of Markdown; a list is a cell of several lines."""
 
     columns: list[str]
     rows: list[list[str | list[str]]] = field(default_factory=list)
@@ -80,6 +83,7 @@ def primary_table(
     values = evidence.values(study.primary_metric)
     outcomes: dict[str, str] = {outcome.control: outcome.result for outcome in controls}
     has_failed = "failed" in outcomes.values()
+    expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     table = Table(
         [
             "arm",
@@ -95,17 +99,16 @@ def primary_table(
     for arm in _arms(study, values):
         if arm == UNTRAINED:
             continue
-        difference = against_baseline(study, values, arm) if arm != study.baseline else None
         compared = comparisons.get(arm)
         table.rows.append(
             [
                 study.label(arm),
-                _expected(study, arm),
+                expected.get(arm, "open"),
                 _observed(compared, has_failed=has_failed) if compared else outcomes.get(arm, ""),
                 _show(mean_interval(values[arm].dropna().to_numpy())),
-                "baseline" if arm == study.baseline else _show(difference, signed=True),
+                "baseline" if arm == study.baseline else _show(against_baseline(study, values, arm), signed=True),
                 _bounds(compared.difference, signed=True) if compared else "",
-                _detectable(compared.difference) if compared else "",
+                f"{detectable_difference(compared.difference):.4f}" if compared else "",
                 _reach(study, evidence, arm),
             ]
         )
@@ -117,12 +120,6 @@ def _observed(compared: Comparison, *, has_failed: bool) -> str | list[str]:
     word = compared.observed.word
     met = "not judged: a control failed" if compared.met and has_failed else compared.met
     return [word, met] if met and met != word else word
-
-
-def _detectable(difference: Estimate | None) -> str:
-    if difference is None or not difference.has_interval:
-        return ""
-    return f"{detectable_difference(difference):.4f}"
 
 
 def metrics_table(study: Study, evidence: Evidence) -> Table:
@@ -154,7 +151,7 @@ def _absent(evidence: Evidence, arm: str, metric: str) -> str:
 
 
 def cost_table(study: Study, evidence: Evidence) -> Table:
-    """Return the cost of each arm, also relative to the baseline, marked if it should be equal and is not."""
+    """Return the cost of each arm and of all, marked where the study holds it equal to the baseline and it is not."""
     table = Table(
         [
             "arm",
@@ -163,49 +160,41 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
             "training FLOPs per run",
             "minutes per run",
             "of which training",
-            "hours, all runs",
+            "FLOPs of all runs",
+            "hours of all runs",
             *(f"{title} relative to baseline" for title, _ in COSTS.values()),
         ]
     )
-    if "train_flops" not in evidence.runs:
+    runs = evidence.runs
+    if "train_flops" not in runs:
         return table
-    means = evidence.runs.groupby("arm")[[column for _, column in COSTS.values()]].mean()
-    for arm in _arms(study, evidence.runs["arm"].unique()):
-        runs = evidence.runs[evidence.runs["arm"] == arm]
-        table.rows.append(
-            [
-                study.label(arm),
-                str(len(runs)),
-                f"{runs['samples'].mean():,.0f}",
-                f"{runs['train_flops'].mean():.3g}",
-                f"{runs['seconds'].mean() / 60:.2f}",
-                f"{runs['train_seconds'].mean() / 60:.2f}",
-                f"{runs['seconds'].sum() / 3600:.3f}",
-                *(
-                    _relative(means[column].get(arm), means[column].get(study.baseline), is_equal=unit == study.equal)
-                    for unit, (_, column) in COSTS.items()
-                ),
-            ]
-        )
-    total = evidence.runs
-    table.rows.append(
-        [
-            "all",
-            str(len(total)),
-            "",
-            f"{total['train_flops'].sum():.3g} (all runs)",
-            "",
-            "",
-            f"{total['seconds'].sum() / 3600:.3f}",
-            *("" for _ in COSTS),
+    baseline = runs[runs["arm"] == study.baseline]
+    for arm in _arms(study, runs["arm"].unique()):
+        own = runs[runs["arm"] == arm]
+        relative = [
+            _relative(own[column].mean(), baseline[column].mean(), is_equal=unit == study.equal)
+            for unit, (_, column) in COSTS.items()
         ]
-    )
+        table.rows.append([study.label(arm), *_costs(own), *relative])
+    table.rows.append(["all", *_costs(runs), *("" for _ in COSTS)])
     return table
 
 
-def _relative(cost: float | None, baseline: float | None, *, is_equal: bool) -> str:
+def _costs(runs: pd.DataFrame) -> list[str]:
+    return [
+        str(len(runs)),
+        f"{runs['samples'].mean():,.0f}",
+        f"{runs['train_flops'].mean():.3g}",
+        f"{runs['seconds'].mean() / 60:.2f}",
+        f"{runs['train_seconds'].mean() / 60:.2f}",
+        f"{runs['train_flops'].sum():.3g}",
+        f"{runs['seconds'].sum() / 3600:.3f}",
+    ]
+
+
+def _relative(cost: float, baseline: float, *, is_equal: bool) -> str:
     """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
-    if not cost or not baseline:
+    if not cost or not baseline > 0:  # the untrained encoder, or no baseline
         return ""
     ratio = cost / baseline
     return f"{ratio:.2f} x (unequal)" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"
@@ -224,14 +213,24 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
 def missing_table(evidence: Evidence) -> Table:
     """Return the cells without a result, and the reason."""
     rows = evidence.missing.astype(str).to_numpy().tolist()
-    return Table(["arm", "seed", "run", "reason"], rows)
+    return Table(["arm", "seed", "run", "reason"], [[_escape_markdown(cell) for cell in row] for row in rows])
 
 
-def _expected(study: Study, arm: str) -> str:
-    """Return the expectation that was written before the runs."""
-    if arm == study.baseline:
-        return ""
-    return EXPECTED_OF_CONTROLS[arm] if arm in study.controls else study.expected.get(arm, "open")
+def examples_table(study: Study, evidence: Evidence, folder: Path) -> Table:
+    """Write the example images; return them with the reference caption and every arm's caption."""
+    arms = [arm for arm in study.arms if arm in evidence.examples]
+    table = Table(["image", "reference", *(study.label(arm) for arm in arms)])
+    for number, examples in enumerate(zip(*(evidence.examples[arm] for arm in arms), strict=True), 1):
+        name = f"example_{number:02d}.png"
+        (folder / name).write_bytes(base64.b64decode(examples[0]["png"]))
+        texts = [examples[0]["reference"], *(example["written"] for example in examples)]
+        table.rows.append([f"![]({folder.name}/{name})", *map(_escape_markdown, texts)])
+    return table
+
+
+def _escape_markdown(text: str) -> str:
+    """Escape text from captions and errors, so that it does not become markup or break a table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
 
 
 def _reach(study: Study, evidence: Evidence, arm: str) -> str:
@@ -261,8 +260,8 @@ def _arms(study: Study, present: "pd.DataFrame | np.ndarray") -> list[str]:
     return [arm for arm in [*study.conditions, UNTRAINED] if arm in set(present)]
 
 
-def _show(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -> str:
-    if estimate is None:
+def _show(estimate: Estimate, *, signed: bool = False, digits: int = 4) -> str:
+    if not estimate.n:
         return "no shared seed"
     mean = f"{estimate.mean:{'+' if signed else ''}.{digits}f}"
     if not estimate.has_interval:
@@ -270,8 +269,8 @@ def _show(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -
     return f"{mean} {_bounds(estimate, signed=signed, digits=digits)}"
 
 
-def _bounds(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -> str:
-    if estimate is None or not estimate.has_interval:
+def _bounds(estimate: Estimate, *, signed: bool = False, digits: int = 4) -> str:
+    if not estimate.has_interval:
         return "no interval"
     form = f"{'+' if signed else ''}.{digits}f"
     return f"[{estimate.low:{form}}, {estimate.high:{form}}]"

@@ -87,7 +87,7 @@ def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: flo
     is_paired = are_paired(expected.arm, expected.than_arm)
     estimate = difference(pair, "one", "other", is_paired=is_paired, level=level)
     compared = _compared(study, expected)
-    if estimate is None or not estimate.has_interval:
+    if not estimate.has_interval:
         return _Outcome("inconclusive", False, f"{compared}: too few seeds")
     found = judge(estimate, study.margin(expected.metric), lower_is_better=lower_is_better(expected.metric))
     word = _held_to(expected.relation, found)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.intervals import (
+    NO_ESTIMATE,
     NO_FINDING,
     Estimate,
     detectable_difference,
@@ -61,8 +62,8 @@ def test_unpaired_difference_needs_two_seeds_per_arm():
     table = pd.DataFrame({"a": [1.0, np.nan], "base": [2.0, 3.0], "none": [np.nan, np.nan], "same": [1.0, 1.0]})
     one = unpaired_difference(table, "a", "base")
     assert (one.mean, one.n, one.has_interval) == (-1.5, 1, False)
-    assert unpaired_difference(table, "none", "base") is None
-    assert unpaired_difference(table, "absent", "base") is None
+    assert unpaired_difference(table, "none", "base") is NO_ESTIMATE
+    assert unpaired_difference(table, "absent", "base") is NO_ESTIMATE
     assert not unpaired_difference(table, "same", "same").has_interval, "no spread is no certainty"
     assert unpaired_difference(table, "same", "base").df == pytest.approx(1), "all of the spread is the baseline's"
 
@@ -95,8 +96,8 @@ def test_seeds_without_spread_have_no_interval():
 
 def test_arms_without_a_shared_seed_have_no_difference():
     table = pd.DataFrame({"a": [1.0, np.nan], "base": [np.nan, 2.0]})
-    assert paired_difference(table, "a", "base") is None
-    assert paired_difference(table, "absent", "base") is None
+    assert paired_difference(table, "a", "base") is NO_ESTIMATE
+    assert paired_difference(table, "absent", "base") is NO_ESTIMATE
 
 
 @given(st.lists(numbers, min_size=2, max_size=8), numbers)
@@ -162,7 +163,7 @@ def test_equivalence_has_its_nominal_error_rate():
 
 
 def test_no_interval_and_no_margin_show_nothing():
-    assert judge(None, 0.02, lower_is_better=True) == NO_FINDING
+    assert judge(NO_ESTIMATE, 0.02, lower_is_better=True) == NO_FINDING
     assert judge(mean_interval(np.array([1.0])), 2, lower_is_better=True) == NO_FINDING
     assert judge(Estimate(0.0, 1e-9, 3, 4), 0, lower_is_better=True).word == "inconclusive"
 
