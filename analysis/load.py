@@ -62,9 +62,9 @@ class Evidence:
         return str(units.iloc[0]) if len(units) else ""
 
     def evaluation(self, metric: str) -> str:
-        """Return how the metric was measured."""
+        """Return how the metric was measured; empty if it was not."""
         found = self.metrics.loc[self.metrics["metric"] == metric, "evaluation"]
-        return str(found.iloc[0]) if len(found) else "no data yet"
+        return str(found.iloc[0]) if len(found) else ""
 
     @property
     def results(self) -> pd.DataFrame:

@@ -23,7 +23,7 @@ STUDY = Study(
             "fixed_25": Arm(label="fixed at 25 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.25}})),
             "fixed_50": Arm(label="fixed at 50 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.5}})),
             "fixed_75": Arm(label="fixed at 75 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.75}})),
-            "causal": Arm(label="causal, M = 1", change=setting({"prefix": {"law": "causal"}})),
+            "causal": Arm(label="causal (prefix of 1 patch)", change=setting({"prefix": {"law": "causal"}})),
         }
     ),
     baseline="uniform",

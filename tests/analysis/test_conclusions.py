@@ -17,7 +17,7 @@ def test_conclusion_names_effects_and_inconclusive_arms(cells, evidence):
     text = concluded(primary_comparisons(STUDY, cells, evidence))
     assert text.startswith("Compared with the baseline (uniform on 1..I-1) in caption_loss over 4 seeds: fixed at 75 %")
     assert "fixed at 75 % is worse by 0." in text
-    assert "causal, M = 1 is better by 0." in text
+    assert "causal (prefix of 1 patch) is better by 0." in text
     assert text.endswith("Inconclusive: fixed at 25 %; fixed at 50 %.")
 
 
@@ -33,13 +33,13 @@ def test_undetected_difference_is_not_called_equivalent():
     assert "equivalence margin (±0.02 nats/token) are not ruled out" in text
     assert concluded({"causal": compared(0.001, 0.001)}) == (
         "Equivalent to the baseline (uniform on 1..I-1) in caption_loss over 4 seeds within ±0.02 nats/token:"
-        " causal, M = 1."
+        " causal (prefix of 1 patch)."
     )
 
 
 def test_detected_difference_within_the_margin_is_marked():
     text = concluded({"causal": compared(0.005, 0.001)})
-    assert "causal, M = 1 is worse by 0.005 nats/token (" in text
+    assert "causal (prefix of 1 patch) is worse by 0.005 nats/token (" in text
     assert text.endswith(", within the margin).")
 
 
@@ -50,7 +50,7 @@ def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
     }
     text = concluded(some)
     assert "fixed at 75 % is worse by 0." in text
-    assert text.endswith("Too few seeds: fixed at 25 %; causal, M = 1.")
+    assert text.endswith("Too few seeds: fixed at 25 %; causal (prefix of 1 patch).")
 
 
 def test_failed_control_makes_the_conclusion_inconclusive():

@@ -150,7 +150,7 @@ def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
     arm = replace(STUDY.arms["causal"], ratios={"budget.samples": 2})
     study = replace(STUDY, design=replace(STUDY.design, arms={**STUDY.arms, "causal": arm}))
     text = build(replace(request_of, study=study), tmp_path, tmp_path / "reports").read_text()
-    assert "causal: causal, M = 1 (here samples 16 for 16, 1 x)" in text
+    assert "causal: causal (prefix of 1 patch) (here samples 16 for 16, 1 x)" in text
 
 
 def test_folder_that_cannot_be_written_is_named(request_of, runs_dir, tmp_path):
