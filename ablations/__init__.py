@@ -1,1 +1,1 @@
-"""The studies, one file each: question, source in the paper, baseline, arms, seeds, and the claims they can decide."""
+"""Studies, one file each: question, source in the paper, baseline, arms, and the claims that they can decide."""

@@ -1,4 +1,4 @@
-"""What arms have in common: samples, training FLOPs or training seconds."""
+"""Matched budgets: equal samples, training FLOPs or training seconds."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from aimv2.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]
 
-UNEQUAL = 0.02  # from this relative difference on, in what arms are to have in common, one is marked as unequal
+UNEQUAL = 0.02  # relative deviation from the matched quantity above which an arm is marked as unequal
 
 
 def matched(
     run: RunConfig, baseline: RunConfig, equal: Equal, images_per_second: Callable[[RunConfig], float | None] | None
 ) -> RunConfig:
-    """The run with as many samples as give it what the baseline has, to the nearest whole batch and at least one.
+    """Return the run with the samples that match the baseline's FLOPs or seconds, in whole batches and at least one.
 
-    With equal samples a run keeps its own, so that an arm that changes them is seen for what it is.
+    With equal samples a run is unchanged, so an arm can vary its samples.
 
     Raises:
-        UsageError: equal seconds, and the machine cannot train these models.
+        UsageError: equal seconds are requested, and this machine cannot train these models.
     """
     if equal == "samples" or run == baseline:
         return run
@@ -38,12 +38,12 @@ def matched(
 
 
 def flops_per_sample(run: RunConfig) -> float:
-    """Training FLOPs of a sample whose caption fills its tokens."""
+    """Return the training FLOPs of a sample with a caption of full length."""
     return max_train_flops(run, run.budget.batch_size) / run.budget.batch_size
 
 
 def max_train_flops(run: RunConfig, samples: int) -> int:
-    """Training FLOPs of so many samples if every caption filled its T tokens: what can be said before they are read."""
+    """Return an upper bound on training FLOPs: all captions have full length, as no caption has been read yet."""
     from aimv2.cost import train_flops
     from aimv2.objectives import objective
 

@@ -1,45 +1,27 @@
-"""Every study, by the name it has on the command line."""
+"""All studies by their names on the command line, in the order of listings."""
 
-from ablations.studies import (
-    caption_order,
-    data_mix,
-    decoder_depth,
-    decoder_sharing,
-    decoder_width,
-    encoder_attention,
-    eos,
-    loss_form,
-    loss_weight,
-    norm_ffn,
-    objective,
-    positions,
-    prefix_distribution,
-    prefix_ratio,
-    resolution,
-    scaling,
-    synthetic_fraction,
-)
+from importlib import import_module
+
 from ablations.study import Study
 
-STUDIES: dict[str, Study] = {
-    module.STUDY.slug: module.STUDY
-    for module in (
-        prefix_ratio,
-        prefix_distribution,
-        encoder_attention,
-        loss_weight,
-        loss_form,
-        decoder_width,
-        decoder_depth,
-        decoder_sharing,
-        objective,
-        caption_order,
-        eos,
-        norm_ffn,
-        positions,
-        data_mix,
-        synthetic_fraction,
-        scaling,
-        resolution,
-    )
-}
+NAMES = (
+    "prefix_ratio",
+    "prefix_distribution",
+    "encoder_attention",
+    "loss_weight",
+    "loss_form",
+    "decoder_width",
+    "decoder_depth",
+    "decoder_sharing",
+    "objective",
+    "caption_order",
+    "eos",
+    "norm_ffn",
+    "positions",
+    "data_mix",
+    "synthetic_fraction",
+    "scaling",
+    "resolution",
+)
+
+STUDIES: dict[str, Study] = {name: import_module(f"ablations.studies.{name}").STUDY for name in NAMES}

@@ -1,4 +1,4 @@
-"""Claims of the paper that studies can decide, in our words. What must be seen if one holds, the study says."""
+"""Claims of the paper that studies can decide, in our words. Studies say what must be observed if a claim holds."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,11 +6,11 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A statement, where AIMv2 (arXiv 2411.14402) or AIM v1 (arXiv 2401.08541) makes it, and what would refute it.
+    """A statement of AIMv2 (arXiv 2411.14402) or AIM v1 (arXiv 2401.08541), its source, and what would refute it.
 
     Attributes:
-        refuted_if: in words; the study's expectations say it in arms and metrics.
-        refuted_by: whether one refuted expectation is enough, or it takes all of the study's.
+        refuted_if: in words; the study's expectations give arms and metrics.
+        refuted_by: whether any refuted expectation refutes the claim, or only all together.
     """
 
     id: str
@@ -32,87 +32,88 @@ CLAIMS: dict[str, Claim] = {
         Claim(
             id="both-losses-beat-image-only",
             where="Table 9a",
-            statement="The image loss alone is far weaker than anything with captions.",
-            refuted_if="the image loss alone comes to within a point of both in the probe",
+            statement="The image loss alone gives a far weaker encoder than any objective with captions.",
+            refuted_if="the probe accuracy with the image loss alone is within one point of that with both losses",
         ),
         Claim(
             id="prefix-beats-bidirectional-for-captioning",
             where="Table 9a",
             statement="For a captioner, a prefix-masked encoder beats a fully bidirectional one.",
-            refuted_if="bidirectional attention is as good or better, in the probe and in captions",
+            refuted_if="bidirectional attention is as good or better, both in probe accuracy and in caption loss",
             refuted_by="all",
         ),
         Claim(
             id="prefix-beats-causal",
             where="AIM v1 Table 3d and section 5.2, inherited by AIMv2 section 2.2",
-            statement="After prefix training the mask can be dropped for inference; after causal training it cannot.",
-            refuted_if="a causal encoder loses nothing without its mask, or a prefix encoder without one is beaten",
+            statement="After prefix training, the mask can be removed for inference; after causal training, it cannot.",
+            refuted_if="the causal encoder is no worse without its mask, or the prefix encoder without a mask is worse"
+            " than one of the other three combinations",
         ),
         Claim(
             id="uniform-prefix-length",
             where="section 2.2",
-            statement="Prefix lengths drawn uniformly on {1..I-1}, per image, are a good choice (never ablated).",
+            statement="Prefix lengths drawn uniformly from {1..I-1}, per image, are a good choice (never ablated).",
             refuted_if="another distribution of prefix lengths is better",
         ),
         Claim(
             id="alpha-insensitive",
             where="Table 9c",
             statement="Performance barely changes for alpha in {0.2, 0.4, 0.6}, and 0.4 is the best.",
-            refuted_if="within 0.2 to 0.6 there is any difference beyond that of seeds, so also if 0.4 is beaten",
+            refuted_if="any two of 0.2, 0.4 and 0.6 differ by more than seeds explain",
         ),
         Claim(
             id="decoder-width-optimum",
             where="Table 9e",
-            statement="A decoder as wide as the ViT-L encoder beats one half and one and a half times as wide.",
-            refuted_if="half or one and a half times the width is as good or better",
+            statement="A decoder as wide as the ViT-L encoder beats one of half and one of 1.5 times that width.",
+            refuted_if="half or 1.5 times the width is as good or better",
         ),
         Claim(
             id="decoder-depth-optimum",
             where="Table 9f",
-            statement="Of 8, 12 and 16 decoder blocks 12 are best; a deeper decoder does not help.",
-            refuted_if="16 blocks are better than 12, or 8 as good",
+            statement="Of 8, 12 and 16 decoder blocks, 12 are best; a deeper decoder does not help.",
+            refuted_if="16 blocks are better than 12, or 8 are as good",
         ),
         Claim(
             id="joint-equals-separate-decoder",
             where="Table 9d",
             statement="One shared decoder matches two dedicated ones, and is simpler and cheaper.",
-            refuted_if="separate decoders are better, or one shared decoder takes no less time a sample",
+            refuted_if="separate decoders are better, or one shared decoder takes no less time per sample",
         ),
         Claim(
             id="image-first-order",
             where="section 2.1",
-            statement="The image first conditions the text on vision and gives a better encoder than the text first.",
+            statement="With the image first, the text is conditioned on it, and the encoder is better.",
             refuted_if="the text first gives an encoder as good or better",
         ),
         Claim(
             id="swiglu-rmsnorm",
             where="section 2.2",
             statement="SwiGLU and RMSNorm are good choices for this model.",
-            refuted_if="there is no difference to GELU or LayerNorm, or they are better",
+            refuted_if="GELU or LayerNorm is as good or better",
         ),
         Claim(
             id="beats-clip-same-data",
             where="Table 9b",
             statement="With the same architecture and data, AIMv2 beats CLIP.",
-            refuted_if="CLIP is as good or better in the probe, at equal samples or at equal FLOPs",
+            refuted_if="CLIP has the same or a higher probe accuracy, at equal samples or at equal FLOPs",
         ),
         Claim(
             id="beats-cappa-same-data",
             where="Table 9b",
             statement="With the same architecture and data, AIMv2 beats CapPa.",
-            refuted_if="CapPa is as good or better in the probe",
+            refuted_if="CapPa has the same or a higher probe accuracy",
         ),
         Claim(
             id="scaling-params-probe",
             where="Table 3, Figure 3",
             statement="Frozen-probe accuracy rises with encoder size.",
-            refuted_if="a larger encoder is worse than the next smaller, or the largest no better than the smallest",
+            refuted_if="an encoder is worse than the next smaller one, or the largest is no better than the smallest",
         ),
         Claim(
             id="scaling-data-loss",
             where="Figure 2 left",
             statement="Validation text loss falls with more samples.",
-            refuted_if="the loss does not fall with more samples (that small models flatten earlier is not judged)",
+            refuted_if="the loss does not fall with more samples (whether small models flatten earlier is not judged)",
         ),
         Claim(
             id="scaling-resolution",
@@ -123,14 +124,14 @@ CLAIMS: dict[str, Claim] = {
         Claim(
             id="data-mix",
             where="Table 2",
-            statement="The sources in the paper's proportions are a good recipe: no public source alone does as well.",
-            refuted_if="a single public source does as well or better",
+            statement="A mixture of sources in the paper's proportions is better than any public source alone.",
+            refuted_if="a single public source is as good or better",
         ),
         Claim(
             id="synthetic-captions",
             where="section 2.3, Table 2",
             statement="Mixing synthetic captions (33 % of samples) with alt-text helps.",
-            refuted_if="alt-text alone or synthetic captions alone do as well or better",
+            refuted_if="alt-text alone or synthetic captions alone are as good or better",
         ),
     )
 }

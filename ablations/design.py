@@ -1,12 +1,13 @@
-"""Designs: which conditions a study compares. Arms are the levels of factors, alone or combined.
+"""Designs: which conditions a study compares. Arms are levels of factors, alone or combined.
 
-A factor is a mapping of arms, its levels; the first is what the base run has. Conditions on combinations are plain
-functions: ``exclude`` leaves some out, ``tie`` lets another value follow (the learning rate the width, say).
+A factor is a mapping of arms, its levels; the first is that of the base run. Conditions on combinations are plain
+functions: ``exclude`` leaves some out, ``tie`` changes another value with them (such as the learning rate with width).
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from aimv2.config.paths import replaced, value_at
@@ -17,11 +18,11 @@ Change = Callable[[RunConfig], RunConfig]
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One condition: a name for people, and the change it makes to the study's base run.
+    """One condition: its label in reports, and its change of the study's base run.
 
     Attributes:
-        ratios: values by path (properties such as ``model.decoder.ffn_hidden`` too), and how many times the base run's
-            each should be. Whole layers and heads do not allow every ratio; ``Study.as_run`` says where they did not.
+        ratios: target ratios to the base run by path, properties such as ``model.decoder.ffn_hidden`` included. Whole
+            layers and heads do not allow every ratio; labels give the actual values (``expand.with_actual_ratios``).
     """
 
     label: str
@@ -34,26 +35,26 @@ Factor = Mapping[str, Arm]
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """How the arms came about, in a few words, and the arms by name, in the order of reports."""
+    """The kind of design, and the arms by name, in the order of reports."""
 
     kind: str
     arms: Mapping[str, Arm]
 
 
 def unchanged(run: RunConfig) -> RunConfig:
-    """The change of an arm that is the base run as it is."""
+    """Return the base run as it is."""
     return run
 
 
 def setting(values: Mapping[str, Any]) -> Change:
-    """The change that puts these values, by path, into a run; a mapping in place of a value sets a whole part."""
+    """Return a change that sets values by path; a mapping sets a whole part of the run."""
     return lambda run: replaced(run, values)
 
 
 def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
-    """The change that multiplies integers of the run, by path, each rounded to a multiple and at least that.
+    """Return a change that multiplies integers of the run, rounded to a multiple and at least that multiple.
 
-    So a study has the paper's levels at the paper's scale, and the same proportions below it as nearly as can be.
+    A study then has the paper's levels at the paper's scale, and approximately the same ratios at smaller scales.
     """
 
     def change(run: RunConfig) -> RunConfig:
@@ -64,15 +65,15 @@ def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
 
 
 def level(label: str, ratio: float, path: str) -> Arm:
-    """An arm that has so many times the base run's value."""
+    """Return an arm with the base run's value times a ratio."""
     return Arm(label=label, change=scaled(ratio, path), ratios={path: ratio})
 
 
 def widened(ratio: float, stack: str) -> Arm:
-    """An arm in which the blocks at a path are so many times as wide, with heads in proportion as nearly as they divide
-    the width; of two numbers of heads equally near, the larger.
+    """Return an arm in which the blocks at a path are wider by a ratio.
 
-    The hidden width of SwiGLU follows, to a multiple of 256 (``TransformerConfig.ffn_hidden``).
+    The number of heads is the divisor of the width that is nearest to the same ratio; of two equally near, the larger.
+    The hidden width of SwiGLU follows, in multiples of 256 (``TransformerConfig.ffn_hidden``).
     """
 
     def change(run: RunConfig) -> RunConfig:
@@ -88,15 +89,15 @@ def widened(ratio: float, stack: str) -> Arm:
 
 
 def switch_objective(name: str, **values: Any) -> Change:
-    """The change of the objective, with what another one read back at its default.
+    """Return a change of objective that resets the options of other objectives to their defaults.
 
     Args:
-        values: further values, by path.
+        values: further values by path.
     """
 
     def change(run: RunConfig) -> RunConfig:
         objective: dict[str, Any] = {"name": name}
-        if name in ("caption", "cappa"):  # which read captions as the other does
+        if name in ("caption", "cappa"):  # they read captions too
             objective["supervise_eos"] = run.objective.supervise_eos
         return replaced(run, {"objective": objective, **values})
 
@@ -104,25 +105,25 @@ def switch_objective(name: str, **values: Any) -> Change:
 
 
 def one_factor(*factors: Factor) -> Design:
-    """Each level by itself, everything else as in the base run."""
+    """Return a design of each level by itself, everything else as in the base run."""
     arms = {name: arm for factor in factors for name, arm in factor.items()}
     assert len(arms) == sum(map(len, factors)), "two levels have one name"
     return Design(kind="one factor at a time", arms=arms)
 
 
 def ladder(rungs: Factor) -> Design:
-    """The levels of one factor in their order, from low to high, so that a trend can be asked for."""
+    """Return a design of the levels of one factor, from low to high."""
     return Design(kind="ladder", arms=rungs)
 
 
 def factorial(
     *factors: Factor, exclude: Callable[..., bool] | None = None, tie: Change | None = None, kind: str = "factorial"
 ) -> Design:
-    """Every combination of levels, one of each factor; changes are made in the factors' order.
+    """Return a design of every combination of levels, one of each factor. Changes apply in the factors' order.
 
     Args:
         exclude: called with a combination's level names, one of each factor; True leaves it out.
-        tie: a change made to every combination, after the others.
+        tie: a change of every combination, after the others.
     """
     combinations = itertools.product(*(factor.items() for factor in factors))
     kept = [levels for levels in combinations if exclude is None or not exclude(*(name for name, _ in levels))]
@@ -130,9 +131,10 @@ def factorial(
 
 
 def fractional(*factors: Factor, tie: Change | None = None) -> Design:
-    """A regular fraction of the factorial: with factors of n levels each, the 1/n of the combinations whose level
-    numbers add up to a multiple of n. With three factors or more, every two levels of two factors meet equally often,
-    so main effects can be told apart at a fraction of the cost, if factors do not interact.
+    """Return a regular fraction of the factorial: the combinations whose level numbers add up to a multiple of n.
+
+    With factors of n levels each, this is 1/n of all combinations. With three factors or more, every two levels of two
+    factors occur together equally often, so main effects can be separated if factors do not interact.
 
     Source: Fisher 1942; Montgomery, Design and Analysis of Experiments, chapter 8.
     """
@@ -148,7 +150,7 @@ def fractional(*factors: Factor, tie: Change | None = None) -> Design:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """A value of the run, by path, to be varied between two bounds; on a logarithmic scale or not."""
+    """A range of a value of the run, linear or logarithmic."""
 
     path: str
     low: float
@@ -156,20 +158,21 @@ class Range:
     log: bool = False
 
     def at(self, position: float) -> float:
-        """The value at a position in 0..1 of the range."""
+        """Return the value at a position in 0..1 of the range."""
         if self.log:
             return float(self.low * (self.high / self.low) ** position)
         return self.low + (self.high - self.low) * position
 
 
 def latin_hypercube(base: Factor, *ranges: Range, num_points: int, seed: int = 0) -> Design:
-    """Points that fill a box evenly: each range is cut into as many strata as there are points, and every stratum holds
-    one (McKay, Beckman and Conover 1979; scipy's sampler).
+    """Return a design of points that fill a box evenly: every range has one point in each of ``num_points`` strata.
 
     Args:
         base: the baseline, an arm beside the points.
+
+    Source: McKay, Beckman and Conover 1979; scipy's sampler.
     """
-    from scipy.stats import qmc  # here, for studies load fast
+    from scipy.stats import qmc  # here, as studies must load fast
 
     positions = qmc.LatinHypercube(len(ranges), rng=seed).random(num_points)
     points: dict[str, Arm] = {}
@@ -194,9 +197,4 @@ def _combined(combinations: Iterable[Iterable[tuple[str, Arm]]], tie: Change | N
 
 
 def _in_order(changes: list[Change]) -> Change:
-    def change(run: RunConfig) -> RunConfig:
-        for one in changes:
-            run = one(run)
-        return run
-
-    return change
+    return lambda run: reduce(lambda changed, change: change(changed), changes, run)

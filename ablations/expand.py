@@ -1,15 +1,25 @@
 """From a study to its runs."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
+from pydantic import ValidationError
+
+from ablations.budget import matched
+from ablations.study import UNTRAINED, Study
+from aimv2.config.paths import value_at
+from aimv2.config.run_config import RunConfig, explain
+from aimv2.config.signature import signature, untrained
+from aimv2.errors import UsageError, unknown
+
+NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
+OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One place in a study's table, and the run that fills it."""
+    """One arm with one seed, and its run."""
 
     arm: str
     seed: int
@@ -19,3 +29,119 @@ class Cell:
     def name(self) -> str:
         """The run's signature."""
         return signature(self.config)
+
+
+def expand(
+    study: Study,
+    base: RunConfig,
+    arms: Sequence[str] | None = None,
+    seeds: Iterable[int] | None = None,
+    images_per_second: Callable[[RunConfig], float | None] | None = None,
+) -> list[Cell]:
+    """Return the cells: every arm and control with every seed, then the untrained encoder with every seed.
+
+    Args:
+        base: the run that arms change.
+        arms, seeds: those of the study by default.
+        images_per_second: training speed of a run on this machine; needed for equal seconds.
+
+    Raises:
+        UsageError: an arm is unknown, cannot be built or equals another; or the baseline is not among the arms.
+    """
+    names = list(study.arms) if arms is None else list(arms)
+    chosen_seeds = list(study.seeds if seeds is None else seeds)
+    _check_names(study, names, chosen_seeds)
+    baseline = _changed(study, study.baseline, base)
+    changed = {name: _changed(study, name, base) for name in names}
+    changed |= {name: _changed(study, name, baseline) for name in study.controls}
+    _check_distinct(changed, "")
+    runs = {
+        name: run if name in study.controls else matched(run, baseline, study.equal, images_per_second)
+        for name, run in changed.items()
+    }
+    _check_distinct(runs, f" once sweep.equal={study.equal} has changed their samples")
+    # The offset is beyond every seed, so that the null control shares none with the baseline.
+    offset = NULL_SEED * (max(chosen_seeds) // NULL_SEED + 1)
+    # Seeds outside, arms inside: paired runs finish together, and a study stopped early has complete pairs.
+    trained = [
+        Cell(arm=name, seed=seed, config=replace(run, seed=seed + offset * (name == "null_control")))
+        for seed in chosen_seeds
+        for name, run in runs.items()
+    ]
+    assert len({cell.name for cell in trained}) == len(trained), f"{study.slug}: two cells are one run"
+    start = untrained(baseline)
+    return trained + [Cell(arm=UNTRAINED, seed=seed, config=replace(start, seed=seed)) for seed in chosen_seeds]
+
+
+def off_ratios(study: Study, cells: Iterable[Cell]) -> dict[str, str]:
+    """Return, by arm, the actual values of those that miss their target ratio to the baseline.
+
+    Whole layers and heads do not allow every ratio.
+    """
+    configs = {cell.arm: cell.config for cell in cells}
+    if study.baseline not in configs:
+        return {}
+    described = {
+        name: "; ".join(_off_ratios(study, name, configs[name], configs[study.baseline]))
+        for name in study.arms
+        if name in configs
+    }
+    return {name: text for name, text in described.items() if text}
+
+
+def with_actual_ratios(study: Study, cells: Iterable[Cell]) -> Study:
+    """Return the study with the actual values in the labels of arms that miss their target ratio."""
+    actual = off_ratios(study, cells)
+    arms = {
+        name: replace(arm, label=f"{arm.label} (here {actual[name]})") if name in actual else arm
+        for name, arm in study.arms.items()
+    }
+    return replace(study, design=replace(study.design, arms=arms))
+
+
+def _off_ratios(study: Study, name: str, run: RunConfig, baseline: RunConfig) -> list[str]:
+    found = []
+    for path, ratio in study.arms[name].ratios.items():
+        if path == "budget.samples" and study.equal != "samples":
+            continue  # matching has changed them
+        target = ratio / study.arms[study.baseline].ratios.get(path, 1)
+        value, other = value_at(run, path), value_at(baseline, path)
+        if abs(value / other / target - 1) > OFF_RATIO:
+            found.append(f"{path.rpartition('.')[2]} {value} for {other}, {value / other:.3g} x")
+    return found
+
+
+def _check_names(study: Study, names: list[str], seeds: list[int]) -> None:
+    for name in names:
+        if name not in study.arms:
+            raise unknown("arm", name, study.arms)
+    for kind, chosen in (("arms", names), ("seeds", seeds), ("controls", list(study.controls))):
+        if (not chosen and kind != "controls") or len(set(chosen)) < len(chosen):
+            raise UsageError(f"sweep.{kind}={chosen} must name at least one, and each once")
+    if study.baseline not in names:
+        raise UsageError(
+            f"sweep.arms={names} leaves out the baseline {study.baseline!r}, with which arms are compared; add it,"
+            " or choose another with sweep.baseline="
+        )
+
+
+def _check_distinct(runs: Mapping[str, RunConfig], when: str) -> None:
+    """Refuse two arms that are one run. The null control is the baseline, except for its seeds."""
+    first: dict[str, str] = {}
+    for name, run in runs.items():
+        if name == "null_control":
+            continue
+        if (other := first.setdefault(signature(replace(run, seed=0)), name)) != name:
+            why = when or (
+                ": the base run is too small to tell their levels apart, or an override sets what one of them changes"
+            )
+            raise UsageError(f"arms {other!r} and {name!r} are the same run{why}")
+
+
+def _changed(study: Study, name: str, run: RunConfig) -> RunConfig:
+    try:
+        return study.arm(name).change(run)
+    except ValidationError as error:
+        raise UsageError(f"arm {name!r} cannot exist: {explain(error)}") from error
+    except UsageError as error:
+        raise UsageError(f"arm {name!r} cannot exist: {error}") from error

@@ -1,31 +1,27 @@
-"""What a study expects to see, and what each claim needs to be seen."""
+"""Expectations, written before the runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aimv2.evaluation.metrics import lower_is_better as final_metric_falls
+from aimv2.evaluation.metrics import lower_is_better
 
 PROBE = "probe_emoji_subcategory"  # stands in for the paper's ImageNet-1k probe
-
-
-STEP_TIME = "train_ms_per_sample"  # measured too, but no final metric: it is of the run's record
-
+STEP_TIME = "train_ms_per_sample"  # computed from a run's record, not one of its final metrics
 
 Relation = Literal["better", "worse", "far worse", "not better", "not worse", "equal"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """How one arm's metric should compare with another's (or the arm's own under another metric).
+    """How one arm's metric should compare with another's, or with another metric of the same arm.
 
-    What the runs show decides; what they merely fail to show decides nothing. A difference matters from
-    ``Study.margin`` on.
+    An undetected difference decides nothing. The equivalence margin is ``Study.margin``.
 
     Attributes:
-        relation: ``better`` and ``worse`` are supported by that difference, and refuted by the opposite one or where
-            none that matters is left; ``far worse`` is the same for a difference that matters; ``not better`` and ``not
-            worse`` are refuted by any such difference, and supported where none that matters is left on that side;
+        relation: ``better`` and ``worse`` are supported by that difference, and refuted by the opposite difference or
+            by equivalence; ``far worse`` is supported only by a difference larger than the margin. ``not better`` and
+            ``not worse`` are refuted by any such difference, and supported if one larger than the margin is ruled out;
             ``equal`` is both.
     """
 
@@ -37,21 +33,18 @@ class Expectation:
 
 
 def expect(arms: str | Sequence[str], relation: Relation, than: str, metric: str) -> tuple[Expectation, ...]:
-    """The same expectation of several arms, against one arm, in one metric."""
+    """Return the same expectation of several arms, against one arm, in one metric."""
     names = [arms] if isinstance(arms, str) else arms
     return tuple(
         Expectation(arm=arm, metric=metric, relation=relation, than_arm=than, than_metric=metric) for arm in names
     )
 
 
-def lower_is_better(metric: str) -> bool:
-    """Which way a metric improves, the time that a sample takes included."""
-    return metric == STEP_TIME or final_metric_falls(metric)
-
-
 def default_margin(metric: str) -> float:
-    """The smallest difference that would matter in a metric of which a study says nothing itself, in its unit: 0.02 of
-    losses and bits, 0.01 of accuracies and recalls, and any of the time that a sample takes."""
+    """Return the equivalence margin of a metric for which a study sets none, in its unit.
+
+    0.02 for losses and bits, 0.01 for accuracies and recalls, 0 for training time per sample.
+    """
     if metric == STEP_TIME:
         return 0.0
     return 0.02 if lower_is_better(metric) else 0.01

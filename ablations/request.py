@@ -1,4 +1,4 @@
-"""What a launch asked for, kept beside the runs: enough to build its report or to launch it again."""
+"""The request of a launch, saved beside the runs: enough to build its report or to launch it again."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,16 +17,17 @@ from aimv2.runs.files import read_json, write_json
 
 FOLDER = "studies"
 DEFAULT_SCALE = "demo"
+RENAMED = {"smallest_difference": "equivalence_margin"}  # keys of older records
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A launch.
+    """The request of a launch.
 
     Attributes:
-        study: as it was asked for.
-        cells: the runs it wants.
-        arguments: as they were typed.
+        study: the study with the overrides of the launch.
+        cells: the requested runs.
+        arguments: the command line as typed.
     """
 
     study: Study
@@ -35,26 +36,26 @@ class Request:
 
     @property
     def folder(self) -> str:
-        """The name of its report and of what is kept beside the runs: another for each scale."""
+        """The name of its report and of its record; it differs by scale."""
         scales = dict.fromkeys(cell.config.scale for cell in self.cells)
         return "_".join([self.study.folder, *(scale for scale in scales if scale != DEFAULT_SCALE)])
 
 
 def write_request(runs_dir: Path, request: Request) -> None:
-    """Keep it as its study's last launch into this folder."""
+    """Record a request as the latest of its study in this folder."""
     path = _file(runs_dir, request.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_request(path, request)
 
 
 def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Request:
-    """A study's last launch into this folder.
+    """Return the latest request of a study in this folder.
 
     Args:
-        name: the launch's folder name, which is the study's slug, and what is not the default: scale, equal in what.
+        name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default.
 
     Raises:
-        UsageError: there was none, or its file is broken or from a version that knew other studies.
+        UsageError: there is none, or its file is broken or names an unknown study.
     """
     path = _file(runs_dir, name)
     if not path.exists():
@@ -64,8 +65,8 @@ def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Req
 
 
 def save_request(path: Path, request: Request) -> None:
-    """Write a launch to a file."""
-    # The runs of an arm differ by their seed alone, so a config an arm says it all.
+    """Write a request to a file."""
+    # The runs of an arm differ in their seed only, so one config per arm is enough.
     configs = {cell.arm: to_dict(cell.config) for cell in reversed(request.cells)}
     values = {
         "arguments": request.arguments,
@@ -80,29 +81,29 @@ def save_request(path: Path, request: Request) -> None:
 
 
 def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
-    """Read it back.
+    """Read a request from a file. Missing keys have the study's values; keys that no longer exist are ignored.
 
     Raises:
-        UsageError: the file is broken or from a version that knew other studies.
+        UsageError: the file is broken or names an unknown study.
     """
     recorded = read_json(path)
     try:
         study = studies[recorded["sweep"]["slug"]]
-        # A record is older than what could not be asked for then, which was the study's own.
-        asked_for = TypeAdapter(StudyOverrides).validate_python(
-            dataclasses.asdict(study_overrides(study)) | recorded["sweep"]
-        )
+        values = dataclasses.asdict(study_overrides(study))
+        current = {RENAMED.get(key, key): value for key, value in recorded["sweep"].items()}
+        values |= {key: value for key, value in current.items() if key in values}
+        overrides = TypeAdapter(StudyOverrides).validate_python(values)
         return Request(
-            study=asked_for.apply(study),
+            study=overrides.apply(study),
             cells=_cells(recorded),
             arguments=tuple(recorded["arguments"]),
         )
     except (KeyError, TypeError, ValidationError, UsageError) as error:
-        raise UsageError(f"{path} does not say what was launched; launch the sweep again") from error
+        raise UsageError(f"{path} is not the record of a launch of a known study; launch the sweep again") from error
 
 
 def requested_names(runs_dir: Path) -> list[str]:
-    """Of every study that was launched into this folder."""
+    """Return the names of all requests in this folder."""
     return sorted(path.stem for path in (runs_dir / FOLDER).glob("*.json"))
 
 

@@ -1,1 +1,1 @@
-"""From run folders to evidence: everything said comes from the recorded runs and the studies."""
+"""From run folders to reports. Every statement comes from the recorded runs and the studies."""

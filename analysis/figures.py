@@ -1,6 +1,7 @@
 """The figures of a report, as SVG."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from matplotlib.figure import Figure
 
 from ablations.study import UNTRAINED, Study
 from analysis.compare import against_baseline, are_paired
-from analysis.conclude import NULL_LEVEL
+from analysis.controls import NULL_LEVEL
+from analysis.intervals import Estimate, mean_interval
 from analysis.load import Evidence
-from analysis.statistics import Estimate, mean_interval
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -38,10 +39,10 @@ CURVE_TITLES = {
 
 
 def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimate], folder: Path) -> dict[str, Path]:
-    """Draw what the evidence has and return the files by name."""
+    """Draw the figures for which there is evidence; return their files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9), plt.rc_context(STYLE):
+    with style():
         if evidence.curve:
             curves = learning_curves(study, evidence.curves, evidence.curve)
             drawn["learning_curves"] = _save(curves, folder / "learning_curves.svg")
@@ -57,7 +58,7 @@ def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimat
 
 
 def palette(study: Study) -> dict[str, tuple[float, float, float]]:
-    """A colour per arm, the same in every figure; the baseline's is black, the controls' grey."""
+    """Return a colour per arm, the same in every figure. The baseline is black, controls are grey."""
     others = [arm for arm in study.arms if arm != study.baseline]
     name = "colorblind" if len(others) <= NUM_DISTINCT else "husl"
     return {
@@ -68,8 +69,10 @@ def palette(study: Study) -> dict[str, tuple[float, float, float]]:
 
 
 def learning_curves(study: Study, curves: pd.DataFrame, column: str) -> Figure:
-    """A held-out value by samples seen, mean over seeds with its 95 % interval; the second half again, closer. Arms
-    that have no such value are left out."""
+    """Draw a held-out value over samples: the whole run, and its second half enlarged.
+
+    Lines are means over seeds with 95 % intervals. Arms without the value are left out.
+    """
     points = curves[curves["arm"].isin(list(study.arms))].dropna(subset=[column])
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half"), strict=True):
@@ -92,18 +95,20 @@ def learning_curves(study: Study, curves: pd.DataFrame, column: str) -> Figure:
 
 
 def differences_to_baseline(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Figure:
-    """Each arm minus the baseline in the primary metric: seeds as dots (against the baseline's mean where seeds are not
-    paired), simultaneous 95 % intervals as bars. Below, the null control with its own interval; in grey, what is too
-    small to matter. The positive control is off the scale."""
+    """Draw each arm minus the baseline in the primary metric, with the equivalence margin in grey.
+
+    Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous 95 % intervals. The null control has its
+    own interval. The positive control would be off the scale.
+    """
     values = evidence.values(study.primary_metric)
     null = against_baseline(study, values, "null_control", NULL_LEVEL)
-    differences = {**differences, **({"null_control": null} if null is not None else {})}
+    differences = {**differences, **({"null_control": null} if null.n else {})}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
     colours = palette(study)
     for row, (arm, difference) in enumerate(differences.items()):
         baseline = values[study.baseline]
         axis.plot(
-            values[arm] - (baseline if are_paired(study, arm, study.baseline) else baseline.mean()),
+            values[arm] - (baseline if are_paired(arm, study.baseline) else baseline.mean()),
             np.full(len(values), row + 0.16),
             "o",
             ms=4,
@@ -120,13 +125,13 @@ def differences_to_baseline(study: Study, evidence: Evidence, differences: Mappi
     axis.set_ylim(len(differences) - 0.5, -0.5)
     unit = evidence.unit(study.primary_metric)
     better = "left" if study.lower_is_better else "right"
-    axis.set(xlabel=f"{study.primary_metric} minus the baseline's [{unit}], better to the {better}")
+    axis.set(xlabel=f"{study.primary_metric} minus baseline [{unit}], {better} is better")
     axis.grid(False, axis="y")
     return figure
 
 
 def pixel_losses(study: Study, evidence: Evidence) -> Figure:
-    """Pixel loss of every arm at the same fixed prefixes."""
+    """Draw the pixel loss of every arm at the same fixed prefixes."""
     chosen = evidence.metrics[evidence.metrics["metric"].isin(_metrics(evidence, "pixel_loss_"))]
     chosen = chosen[chosen["arm"].isin(list(study.arms))].assign(
         prefix=lambda t: t["metric"].str.removeprefix("pixel_loss_")
@@ -148,13 +153,15 @@ def pixel_losses(study: Study, evidence: Evidence) -> Figure:
         err_kws={"linewidth": 1.5},
         ax=axis,
     )
-    axis.set(xlabel="prefix, share of the image", ylabel="pixel loss [squared error of\nstandardised pixels]")
+    axis.set(
+        xlabel="prefix length [fraction of the image]", ylabel="pixel loss\n[squared error of standardised pixels]"
+    )
     _label_arms(axis, study, outside=True)
     return figure
 
 
 def accuracies(study: Study, evidence: Evidence) -> Figure:
-    """Attentive probe and kNN accuracy, the untrained encoder as a line."""
+    """Draw attentive-probe and kNN accuracy, with the untrained encoder as a line."""
     names = _metrics(evidence, "probe_") + _metrics(evidence, "knn_")
     tasks = list(dict.fromkeys(name.partition("_")[2] for name in names))
     figure, axes = plt.subplots(
@@ -182,11 +189,13 @@ def accuracies(study: Study, evidence: Evidence) -> Figure:
                 f"{'attentive probe' if kind == 'probe' else 'kNN'}, {task.replace('_', ' ')}", fontsize="medium"
             )
             axis.set_xticks(range(len(arms)), arms, rotation=30, ha="right")
+            axis.set_xlim(-0.5, len(arms) - 0.5)
+            axis.margins(y=0.1)
             axis.grid(False, axis="x")
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy")
-    if axes[0, 0].get_legend_handles_labels()[0]:
-        axes[0, 0].legend()
+    if handles := axes[0, 0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="outside upper right", frameon=False)
     return figure
 
 
@@ -213,3 +222,10 @@ def _save(figure: Figure, path: Path) -> Path:
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return path
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the look of all figures."""
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9), plt.rc_context(STYLE):
+        yield

@@ -17,16 +17,16 @@ METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a study's runs left.
+    """The results of a study's runs.
 
     Attributes:
         runs: a row per finished cell: ``arm``, ``seed``, ``run``, cost and provenance.
         metrics: a row per finished cell and final metric: ``arm``, ``seed``, ``metric``, ``value``, ``unit``,
             ``evaluation``.
-        not_applicable: the same for metrics that a cell's objective cannot have; ``value`` is empty.
+        not_applicable: the same for metrics that a cell's objective does not have; ``value`` is empty.
         curves: a row per finished cell and step.
         missing: a row per unfinished cell: ``arm``, ``seed``, ``run``, ``reason``.
-        examples: per arm, the captions that its first finished seed wrote.
+        examples: by arm, the example captions of its first finished seed.
     """
 
     runs: pd.DataFrame
@@ -38,13 +38,12 @@ class Evidence:
 
     @property
     def curve(self) -> str:
-        """The held-out column that most points of the curves have, for objectives without captions have another one;
-        empty if there is none."""
+        """The held-out column with the most points, as objectives differ in theirs; empty if there is none."""
         columns = [name for name in self.curves.columns if name.startswith("held_out_")]
         return max(columns, key=lambda name: self.curves[name].count(), default="")
 
     def values(self, metric: str) -> pd.DataFrame:
-        """One metric, or the training time of a sample, as a table: a row per seed, a column per arm."""
+        """Return a metric, or the training time per sample, with a row per seed and a column per arm."""
         if metric == STEP_TIME:
             return self._step_times()
         chosen = self.metrics[self.metrics["metric"] == metric]
@@ -58,14 +57,14 @@ class Evidence:
         return times.pivot(index="seed", columns="arm", values="value")
 
     def unit(self, metric: str) -> str:
-        """What the metric is measured in; empty when nothing measured it."""
+        """Return the metric's unit; empty if it was not measured."""
         units = self.metrics.loc[self.metrics["metric"] == metric, "unit"]
         return str(units.iloc[0]) if len(units) else ""
 
     def evaluation(self, metric: str) -> str:
-        """How the metric came about."""
+        """Return how the metric was measured; empty if it was not."""
         found = self.metrics.loc[self.metrics["metric"] == metric, "evaluation"]
-        return str(found.iloc[0]) if len(found) else "nothing measured yet"
+        return str(found.iloc[0]) if len(found) else ""
 
     @property
     def results(self) -> pd.DataFrame:
@@ -78,7 +77,7 @@ class Evidence:
 
 
 def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
-    """Read every cell's run, finished or not."""
+    """Read the run of every cell, finished or not."""
     runs, curves, missing = [], [], []
     metrics: list[dict[str, Any]] = []
     not_applicable: list[dict[str, Any]] = []

@@ -1,52 +1,86 @@
-"""A study's report: one set of tables and figures, written as Markdown and as a self-contained HTML page."""
+"""python analysis/report.py sweep=NAME: a study's report, as Markdown and as a self-contained HTML page."""
 
-import base64
 import contextlib
 import errno
 import re
 import shlex
 import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ablations.request import Request
+from ablations.catalogue import STUDIES
+from ablations.expand import with_actual_ratios
+from ablations.request import Request, read_request
 from ablations.study import Study
+from aimv2.cli import guarded
+from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import UsageError
-from analysis.compare import known_differences, primary_comparisons
-from analysis.conclude import (
-    NULL_LEVEL,
-    checked_controls,
-    conclusion,
-    failed_controls,
-    findings,
-    null_note,
-    power,
-    verdicts,
-)
+from analysis.compare import primary_comparisons
+from analysis.conclusions import conclusion, findings, power
+from analysis.controls import NULL_LEVEL, check_controls, failed_controls, null_note
 from analysis.figures import draw_all
+from analysis.intervals import simultaneous_level
 from analysis.load import Evidence, load
-from analysis.statistics import simultaneous_level
+from analysis.page import to_html
 from analysis.tables import (
+    COSTS,
     METRIC_TITLES,
     cost_table,
+    examples_table,
     metrics_table,
     missing_table,
     primary_table,
     setup_table,
+    verdicts_table,
 )
+from analysis.verdicts import verdicts
+
+USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
+
+Build the report of a launched study again, from its finished runs.
+
+  sweep=NAME                   the study, or the name of its report where scale or sweep.equal is not the default
+                               (scaling_tiny, scaling_equal_flops)
+  debug=true                   show the traceback of an error
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build a report; the exit status is 0 when it is written and 2 when that is not possible."""
+    if not arguments or HELP & set(arguments):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    return guarded(_rebuild, arguments)
+
+
+def script() -> int:
+    """The console script."""
+    return main(sys.argv[1:])
+
+
+def _rebuild(arguments: Sequence[str]) -> int:
+    folders = {"runs_dir": "runs", "reports_dir": "reports"}
+    values = folders | key_values(arguments, ["sweep", *folders])
+    if "sweep" not in values:
+        raise UsageError(f"which sweep? Type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
+    runs_dir = Path(values["runs_dir"])
+    print(build(read_request(runs_dir, values["sweep"], STUDIES), runs_dir, Path(values["reports_dir"])))
+    return 0
 
 
 def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
-    """Write ``reports_dir/<study>/`` from the runs that were asked for: all of it or nothing.
+    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all.
 
     Returns:
-        the path of ``report.md``.
+        The path of ``report.md``.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or a result cannot be read.
     """
     evidence = load(request.cells, runs_dir)
     target = reports_dir / request.folder
@@ -55,7 +89,7 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
         workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=reports_dir))
         try:
             _write(request, evidence, workspace / "new")
-            _replace(target, workspace)
+            replace_folder(target, workspace)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
     except OSError as error:
@@ -64,16 +98,32 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
 
 
 def _write(request: Request, evidence: Evidence, folder: Path) -> None:
-    study, cells = request.study.as_run(request.cells), request.cells
+    study = with_actual_ratios(request.study, request.cells)
     folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
+    environment = Environment(
+        loader=PackageLoader("analysis"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    context = _context(request, study, evidence, folder / "figures")
+    text = re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(context))
+    (folder / "report.md").write_text(text)
+    page = environment.get_template("report.html.j2").render(title=request.folder, body=to_html(text, folder))
+    (folder / "report.html").write_text(page)
+
+
+def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Path) -> dict[str, Any]:
+    """Return the template's values; draw the figures."""
+    cells = request.cells
     comparisons = primary_comparisons(study, cells, evidence)
-    controls = checked_controls(study, evidence)
+    controls = check_controls(study, evidence)
     failed = failed_controls(controls)
-    figures = draw_all(study, evidence, known_differences(comparisons), folder / "figures")
-    examples = _write_examples(study, evidence, folder / "figures")
+    differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
     unit = evidence.unit(study.primary_metric)
-    context = {
+    return {
         "study": study,
         "title": request.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
@@ -83,53 +133,30 @@ def _write(request: Request, evidence: Evidence, folder: Path) -> None:
         "null_level": f"{100 * NULL_LEVEL:.0f}",
         "null_note": null_note(study, comparisons, evidence),
         "power": power(study, comparisons, unit),
-        "verdicts": verdicts(study, evidence, failed),
+        "claims": verdicts_table(verdicts(study, evidence, failed)),
         "setup": setup_table(study, cells, evidence),
         "primary": primary_table(study, evidence, comparisons, controls),
         "metrics": metrics_table(study, evidence),
         "findings": findings(study, evidence),
         "cost": cost_table(study, evidence),
+        "equal": COSTS[study.equal][0],
         "missing": missing_table(evidence),
-        "example_arms": [study.arms[arm].label for arm in study.arms if arm in evidence.examples],
-        "examples": examples,
-        "primary_title": METRIC_TITLES.get(study.primary_metric, study.primary_metric),
+        "figures": draw_all(study, evidence, differences, figures_dir),
+        "examples": examples_table(study, evidence, figures_dir),
+        "primary_title": METRIC_TITLES.get(study.primary_metric, study.primary_metric.replace("_", " ")),
         "unit": unit,
         "evaluation": evidence.evaluation(study.primary_metric),
-        "figures": figures,
         "supervises_eos": cells[0].config.objective.supervise_eos,
         "level": f"{100 * simultaneous_level(len(comparisons)):.2f}",
     }
-    environment = Environment(
-        loader=PackageLoader("analysis"),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"svg": _inline_svg, "png": _inline_png, "md": _escape_markdown}
-    for name in ("report.md", "report.html"):
-        (folder / name).write_text(environment.get_template(f"{name}.j2").render(context, root=folder))
 
 
-def _write_examples(study: Study, evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
-    """Example images as files, each with its caption and every arm's."""
-    arms = [arm for arm in study.arms if arm in evidence.examples]
-    rows: list[dict[str, Any]] = []
-    for number, example in enumerate(evidence.examples[arms[0]] if arms else [], 1):
-        path = folder / f"example_{number:02d}.png"
-        path.write_bytes(base64.b64decode(example["png"]))
-        rows.append(
-            {
-                "path": path,
-                "reference": example["reference"],
-                "written": [evidence.examples[arm][number - 1]["written"] for arm in arms],
-            }
-        )
-    return rows
+def replace_folder(target: Path, workspace: Path, attempts: int = 20) -> None:
+    """Replace the old folder by the finished one, even if other processes do so at the same time.
 
-
-def _replace(target: Path, workspace: Path, attempts: int = 20) -> None:
-    """Put the finished folder in the place of the old one, whoever else does the same at this moment."""
+    Args:
+        workspace: a folder on the same file system that holds the finished folder as ``new``.
+    """
     for number in range(attempts):
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -142,22 +169,5 @@ def _replace(target: Path, workspace: Path, attempts: int = 20) -> None:
             return
 
 
-def _inline_svg(path: Path) -> str:
-    """The figure's markup without its XML header, ready for a page; its width is the page's to choose.
-
-    Every figure repeats ids such as ``clip0``, so they get the file's name in front.
-    """
-    text = path.read_text()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1, flags=re.S)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1, flags=re.S)
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{path.stem}-", text)
-
-
-def _inline_png(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _escape_markdown(text: str) -> str:
-    """Text from captions and errors must not become markup or break a table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
+if __name__ == "__main__":
+    sys.exit(script())

@@ -1,7 +1,10 @@
-"""The tables of a report, as text cells; templates turn them into Markdown and HTML."""
+"""The tables of a report, as cells of Markdown."""
 
+import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,69 +13,64 @@ from ablations.budget import UNEQUAL, Equal
 from ablations.expand import Cell
 from ablations.study import UNTRAINED, Study
 from analysis.compare import Comparison, against_baseline, are_paired
-from analysis.conclude import ControlOutcome
+from analysis.controls import ControlOutcome
+from analysis.intervals import POWER, Estimate, detectable_difference, mean_interval, samples_to_reach
 from analysis.load import Evidence
-from analysis.statistics import Estimate, detectable_difference, mean_interval, samples_to_reach
+from analysis.verdicts import Verdict
 
 METRIC_TITLES = {
     "caption_loss": "held-out caption loss",
     "caption_bits": "held-out caption bits",
-    "causal_caption_loss": "… with causal attention",
-    "name_loss": "… on names",
-    "description_loss": "… on descriptive captions",
+    "causal_caption_loss": "caption loss with causal attention",
+    "name_loss": "caption loss on names",
+    "description_loss": "caption loss on descriptions",
 }
-
 
 COSTS: Mapping[Equal, tuple[str, str]] = {
     "samples": ("samples", "samples"),
     "flops": ("FLOPs", "train_flops"),
     "seconds": ("training time", "train_seconds"),
 }
-PAIRING = {
-    "seed": "arms with one seed see the same images, order, crops and initial weights",
-    "none": "every arm has seeds of its own",
-}
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text; a cell with several lines is a list."""
+    """Cells of Markdown; a list is a cell of several lines."""
 
     columns: list[str]
     rows: list[list[str | list[str]]] = field(default_factory=list)
 
 
 def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
-    """What was run, where and with what."""
+    """Return arms, scale, data, hardware and software of the runs."""
     config = next((cell.config for cell in cells if cell.arm == study.baseline), cells[0].config)
     runs = evidence.runs
     model, budget = config.model, config.budget
-    asked = {cell.arm for cell in cells}
+    requested = {cell.arm for cell in cells}
 
     def seen(column: str) -> str:
         values = dict.fromkeys(runs[column]) if column in runs else {}
-        return ", ".join(str(value) for value in values if value != "") or "not known"
+        return ", ".join(str(value) for value in values if value != "") or "unknown"
 
     def size(part: str) -> str:
         column = f"{part}_parameters"
-        return f"{runs[column].iloc[0] / 1e6:.2f} M parameters" if column in runs else "parameters not known"
+        return f"{runs[column].iloc[0] / 1e6:.2f} M parameters" if column in runs else "parameters unknown"
 
     stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
-    steps = f"{budget.samples:,} samples a run in batches of {budget.batch_size}"
-    patches = f"{model.image_px} px images in {model.num_patches} patches"
-    pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held out, no concept in both"
+    steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
+    patches = f"{model.image_px} px images in I = {model.num_patches} patches"
+    pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs, no concept in both"
     rows: dict[str, str] = {
-        "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in asked),
+        "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",
-        "pairing": PAIRING[study.pairing],
         "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
         "runs": f"{len(runs)} of {len(cells)} finished",
         "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
         "encoder": f"{stack.format(model.encoder)}, {size('encoder')}; {patches}",
         "decoder": f"{stack.format(model.decoder)}, {size('other')}, heads included; {model.vocab_size} tokens",
         "data": f"glyphs ({', '.join(config.data.sources)}): {pairs}",
-        "hardware": f"{seen('hardware')}; threads a run: {seen('threads')}; {config.precision}",
+        "hardware": f"{seen('hardware')}; threads per run: {seen('threads')}; {config.precision}",
         "software": f"torch {seen('torch')}; commit {seen('commit')}",
     }
     return Table(["", ""], [[key, value] for key, value in rows.items()])
@@ -81,62 +79,57 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
 def primary_table(
     study: Study, evidence: Evidence, comparisons: Mapping[str, Comparison], controls: Sequence[ControlOutcome]
 ) -> Table:
-    """The comparison that decides: what was expected and found, values, differences, and how fast each arm learns."""
+    """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric."""
     values = evidence.values(study.primary_metric)
-    outcomes: dict[str, str] = {outcome.control: outcome.word for outcome in controls}
+    outcomes: dict[str, str] = {outcome.control: outcome.result for outcome in controls}
     has_failed = "failed" in outcomes.values()
+    expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     table = Table(
         [
             "arm",
             "expected",
-            "found",
-            "mean [95 %]",
-            "difference to baseline [95 %]",
-            "[95 %, all at once]",
-            "would be shown, 4 times in 5",
-            "samples to the baseline's final loss",
+            "observed",
+            "mean [95 % interval]",
+            "difference from baseline [95 % interval]",
+            "simultaneous 95 % interval",
+            f"minimum detectable difference ({100 * POWER:.0f} % power)",
+            "samples to reach the baseline's final loss",
         ]
     )
     for arm in _arms(study, values):
         if arm == UNTRAINED:
             continue
-        difference = against_baseline(study, values, arm) if arm != study.baseline else None
         compared = comparisons.get(arm)
         table.rows.append(
             [
                 study.label(arm),
-                _expected(study, arm),
-                _found(compared, has_failed=has_failed) if compared else outcomes.get(arm, ""),
+                expected.get(arm, "open"),
+                _observed(compared, has_failed=has_failed) if compared else outcomes.get(arm, ""),
                 _show(mean_interval(values[arm].dropna().to_numpy())),
-                "baseline" if arm == study.baseline else _show(difference, signed=True),
+                "baseline" if arm == study.baseline else _show(against_baseline(study, values, arm), signed=True),
                 _bounds(compared.difference, signed=True) if compared else "",
-                _detectable(compared.difference) if compared else "",
+                f"{detectable_difference(compared.difference):.4f}" if compared else "",
                 _reach(study, evidence, arm),
             ]
         )
     return table
 
 
-def _found(compared: Comparison, *, has_failed: bool) -> str | list[str]:
-    """What an arm shows, and whether that was expected; nothing was met or missed when a control failed."""
-    met = "undecided: a control failed" if compared.met and has_failed else compared.met
-    return [compared.found.word, met] if met and met != compared.found.word else compared.found.word
-
-
-def _detectable(difference: Estimate | None) -> str:
-    if difference is None or not difference.has_interval:
-        return ""
-    return f"± {detectable_difference(difference):.4f}"
+def _observed(compared: Comparison, *, has_failed: bool) -> str | list[str]:
+    """Return an arm's finding, and whether it was expected; no expectation is judged after a failed control."""
+    word = compared.observed.word
+    met = "not judged: a control failed" if compared.met and has_failed else compared.met
+    return [word, met] if met and met != word else word
 
 
 def metrics_table(study: Study, evidence: Evidence) -> Table:
-    """Every metric of every arm, with the difference to the baseline."""
+    """Return every metric of every arm, with the difference from the baseline."""
     arms = _arms(study, evidence.metrics["arm"].unique())
     table = Table(["metric", *(study.label(arm) for arm in arms)])
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
         cells: list[str | list[str]] = [
-            [METRIC_TITLES.get(metric, metric.replace("_", " ")), f"[{evidence.unit(metric)}]"]
+            [METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN")), f"[{evidence.unit(metric)}]"]
         ]
         for arm in arms:
             if arm not in values or values[arm].isna().all():
@@ -151,93 +144,106 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
 
 
 def _absent(evidence: Evidence, arm: str, metric: str) -> str:
-    """Why an arm lacks a metric: its objective has no such number, or nothing measured it yet."""
+    """Return why an arm lacks a metric: its objective has none, or it was not measured."""
     table = evidence.not_applicable
     is_known = ((table["arm"] == arm) & (table["metric"] == metric)).any()
     return "not applicable" if is_known else "not measured"
 
 
 def cost_table(study: Study, evidence: Evidence) -> Table:
-    """What each arm took, against the baseline; an arm that had more or less than it of what the study holds equal is
-    marked."""
+    """Return the cost of each arm and of all, marked where the study holds it equal to the baseline and it is not."""
     table = Table(
         [
             "arm",
             "runs",
-            "samples a run",
-            "training FLOPs a run",
-            "minutes a run",
-            "of it training",
-            "hours in all",
-            *(f"{title} against the baseline" for title, _ in COSTS.values()),
+            "samples per run",
+            "training FLOPs per run",
+            "minutes per run",
+            "of which training",
+            "FLOPs of all runs",
+            "hours of all runs",
+            *(f"{title} relative to baseline" for title, _ in COSTS.values()),
         ]
     )
-    if "train_flops" not in evidence.runs:
+    runs = evidence.runs
+    if "train_flops" not in runs:
         return table
-    means = evidence.runs.groupby("arm")[[column for _, column in COSTS.values()]].mean()
-    for arm in _arms(study, evidence.runs["arm"].unique()):
-        runs = evidence.runs[evidence.runs["arm"] == arm]
-        table.rows.append(
-            [
-                study.label(arm),
-                str(len(runs)),
-                f"{runs['samples'].mean():,.0f}",
-                f"{runs['train_flops'].mean():.3g}",
-                f"{runs['seconds'].mean() / 60:.2f}",
-                f"{runs['train_seconds'].mean() / 60:.2f}",
-                f"{runs['seconds'].sum() / 3600:.3f}",
-                *(
-                    _against(means[column].get(arm), means[column].get(study.baseline), is_equal=unit == study.equal)
-                    for unit, (_, column) in COSTS.items()
-                ),
-            ]
-        )
-    total = evidence.runs
-    table.rows.append(
-        [
-            "all",
-            str(len(total)),
-            "",
-            f"{total['train_flops'].sum():.3g} in all",
-            "",
-            "",
-            f"{total['seconds'].sum() / 3600:.3f}",
-            *("" for _ in COSTS),
+    baseline = runs[runs["arm"] == study.baseline]
+    for arm in _arms(study, runs["arm"].unique()):
+        own = runs[runs["arm"] == arm]
+        relative = [
+            _relative(own[column].mean(), baseline[column].mean(), is_equal=unit == study.equal)
+            for unit, (_, column) in COSTS.items()
         ]
-    )
+        table.rows.append([study.label(arm), *_costs(own), *relative])
+    table.rows.append(["all", *_costs(runs), *("" for _ in COSTS)])
     return table
 
 
-def _against(cost: float | None, baseline: float | None, *, is_equal: bool) -> str:
-    """How many times the baseline's, marked where that was to be equal and is not."""
-    if not cost or not baseline:
+def _costs(runs: pd.DataFrame) -> list[str]:
+    return [
+        str(len(runs)),
+        f"{runs['samples'].mean():,.0f}",
+        f"{runs['train_flops'].mean():.3g}",
+        f"{runs['seconds'].mean() / 60:.2f}",
+        f"{runs['train_seconds'].mean() / 60:.2f}",
+        f"{runs['train_flops'].sum():.3g}",
+        f"{runs['seconds'].sum() / 3600:.3f}",
+    ]
+
+
+def _relative(cost: float, baseline: float, *, is_equal: bool) -> str:
+    """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
+    if not cost or not baseline > 0:  # the untrained encoder, or no baseline
         return ""
     ratio = cost / baseline
-    return f"{ratio:.2f} x, unequal" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"
+    return f"{ratio:.2f} x (unequal)" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"
+
+
+def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
+    """Return the paper's claims and the study's verdicts."""
+    table = Table(["claim", "source", "verdict at this scale", "evidence"])
+    for verdict in verdicts:
+        claim = verdict.claim
+        lines = [f"{claim.id}: {claim.statement}", f"Refuted if {claim.refuted_if}."]
+        table.rows.append([lines, claim.where, f"**{verdict.word}**", list(verdict.evidence)])
+    return table
 
 
 def missing_table(evidence: Evidence) -> Table:
-    """Cells without a result, and why."""
+    """Return the cells without a result, and the reason."""
     rows = evidence.missing.astype(str).to_numpy().tolist()
-    return Table(["arm", "seed", "run", "reason"], rows)
+    return Table(["arm", "seed", "run", "reason"], [[_escape_markdown(cell) for cell in row] for row in rows])
 
 
-def _expected(study: Study, arm: str) -> str:
-    """How an arm should compare with the baseline, as it was written before the runs."""
-    if arm == study.baseline:
-        return ""
-    return EXPECTED_OF_CONTROLS[arm] if arm in study.controls else study.expected.get(arm, "open")
+def examples_table(study: Study, evidence: Evidence, folder: Path) -> Table:
+    """Write the example images; return them with the reference caption and every arm's caption."""
+    arms = [arm for arm in study.arms if arm in evidence.examples]
+    table = Table(["image", "reference", *(study.label(arm) for arm in arms)])
+    for number, examples in enumerate(zip(*(evidence.examples[arm] for arm in arms), strict=True), 1):
+        name = f"example_{number:02d}.png"
+        (folder / name).write_bytes(base64.b64decode(examples[0]["png"]))
+        texts = [examples[0]["reference"], *(example["written"] for example in examples)]
+        table.rows.append([f"![]({folder.name}/{name})", *map(_escape_markdown, texts)])
+    return table
+
+
+def _escape_markdown(text: str) -> str:
+    """Escape text from captions and errors, so that it does not become markup or break a table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
 
 
 def _reach(study: Study, evidence: Evidence, arm: str) -> str:
-    """Mean samples to the final held-out loss of the baseline with the same seed, or of its mean where arms are not
-    paired, over the seeds that get there."""
+    """Return the mean samples to the baseline's final loss with the same seed, over the seeds that reach it.
+
+    An unpaired arm is compared with the mean of the baseline's final losses.
+    """
     column = evidence.curve
     if not column.endswith("_loss"):
-        return "no curve of a loss"
+        return "no loss curve"
     curves = evidence.curves.dropna(subset=[column]).sort_values("samples")
     finals = curves[curves["arm"] == study.baseline].groupby("seed")[column].last()
-    if not are_paired(study, arm, study.baseline):
+    if not are_paired(arm, study.baseline):
         finals = pd.Series(finals.mean(), index=curves["seed"].unique()) if len(finals) else finals
     found = [
         samples_to_reach(curve, finals[seed], column)
@@ -246,7 +252,7 @@ def _reach(study: Study, evidence: Evidence, arm: str) -> str:
     ]
     reached = [samples for samples in found if np.isfinite(samples)]
     if not reached:
-        return f"never, in {len(found)} seeds" if found else "no curve"
+        return f"never (0 of {len(found)} seeds)" if found else "no curve"
     return f"{np.mean(reached):,.0f} ({len(reached)} of {len(found)} seeds)"
 
 
@@ -254,8 +260,8 @@ def _arms(study: Study, present: "pd.DataFrame | np.ndarray") -> list[str]:
     return [arm for arm in [*study.conditions, UNTRAINED] if arm in set(present)]
 
 
-def _show(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -> str:
-    if estimate is None:
+def _show(estimate: Estimate, *, signed: bool = False, digits: int = 4) -> str:
+    if not estimate.n:
         return "no shared seed"
     mean = f"{estimate.mean:{'+' if signed else ''}.{digits}f}"
     if not estimate.has_interval:
@@ -263,8 +269,8 @@ def _show(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -
     return f"{mean} {_bounds(estimate, signed=signed, digits=digits)}"
 
 
-def _bounds(estimate: Estimate | None, *, signed: bool = False, digits: int = 4) -> str:
-    if estimate is None or not estimate.has_interval:
+def _bounds(estimate: Estimate, *, signed: bool = False, digits: int = 4) -> str:
+    if not estimate.has_interval:
         return "no interval"
     form = f"{'+' if signed else ''}.{digits}f"
     return f"[{estimate.low:{form}}, {estimate.high:{form}}]"

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.expand import Cell
+from ablations.expand import Cell, expand
 from ablations.expectations import STEP_TIME
 from ablations.overrides import StudyOverrides, study_overrides
 from ablations.request import Request, write_request
@@ -51,7 +51,7 @@ sweeps, with their price at scale=demo:
   sweep.seeds=5                seeds 0..4, or a list
   sweep.equal=flops|seconds    what arms have in common with the baseline, instead of samples
   sweep.controls=[]            without the null and the positive control
-  sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.pairing= sweep.question= sweep.source=
+  sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
   sweep.expected.ARM=better    what is expected of an arm in the primary metric: better, worse, equal, or null
   sweep.claims.CLAIM=[]        without one of the paper's claims; or a list of what must be seen if it holds
                                (arms and their levels are Python: ablations/NAME.py)
@@ -175,7 +175,7 @@ def read(arguments: Sequence[str]) -> Launch:
         resolved = partial(resolve, available=executor.device)
         speed = clock = unknown_speed
     study, base = wanted.apply(STUDIES[wanted.slug]), resolved(run)
-    cells_of = partial(study.cells, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
+    cells_of = partial(expand, study, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     request = Request(
         study=study,
         cells=cells_of(base),

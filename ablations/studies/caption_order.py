@@ -6,8 +6,8 @@ from ablations.study import Study
 
 STUDY = Study(
     slug="caption_order",
-    question="Does putting the image before the caption give a better encoder than the caption first?",
-    source="AIMv2 section 2.1, asserted and never ablated; caption losses cannot be compared, for a caption that comes"
+    question="Does image before caption give a better encoder than caption before image?",
+    source="AIMv2 section 2.1, stated and never ablated. Caption losses are not comparable, as a caption that comes"
     " first is predicted without the image",
     design=one_factor(
         {

@@ -1,13 +1,13 @@
 """Does the mixture of sources matter?
 
 The paper's sources are not public, so ours stand in for them: Material icons for DFN-2B (the largest), Font Awesome for
-COYO, OpenMoji for HQITP (the curated one). What can be decided is whether a mixture in these proportions beats its
-parts.
+COYO, OpenMoji for HQITP (the curated one). The study can decide whether a mixture in these proportions is better than
+its parts.
 
-The probe decides, for caption losses cannot be compared between all of these arms: without HQITP's and DFN's synthetic
-captions, ``public`` trains on names alone, so a loss over both kinds blames it for captions that it never saw, and one
-over names flatters it. Where arms read both kinds, the caption loss is asked for too. The probe is on emoji, which are
-``openmoji``'s own kind of picture: that arm has an advantage, and the arms without it a handicap.
+The probe decides, because caption losses are not comparable between all arms. ``public`` has no synthetic captions and
+trains on names alone: a loss over both kinds of captions penalises it for captions that it never saw, and a loss over
+names favours it. Claims about arms that read both kinds use the caption loss too. The probe classifies emoji, which
+favours arms with ``openmoji``.
 """
 
 from ablations.design import Arm, Change, one_factor
@@ -22,7 +22,10 @@ PUBLIC = {"material": 0.30, "fontawesome": 0.09}  # the public parts of Table 2:
 
 
 def shares(wanted: dict[str, float], **values: float) -> Change:
-    """Training samples from these sources in these proportions; every arm is evaluated on all sources."""
+    """Return the change to training samples from these sources in these proportions.
+
+    Every arm is evaluated on all sources.
+    """
 
     def change(run: RunConfig) -> RunConfig:
         if missing := set(wanted) - set(run.data.sources):
@@ -39,9 +42,9 @@ def without(source: str) -> dict[str, float]:
 
 STUDY = Study(
     slug="data_mix",
-    question="Is a mixture of sources better than each alone, and which source matters?",
-    source="AIMv2 Table 2: 60 % DFN-2B, 9 % COYO, 31 % HQITP; never ablated. Caption losses cannot be compared where an"
-    " arm trains on names alone; the probe is on emoji, which favours arms with openmoji",
+    question="Is a mixture of sources better than each source alone, and which source matters?",
+    source="AIMv2 Table 2: 60 % DFN-2B, 9 % COYO, 31 % HQITP; never ablated. Caption losses are not comparable with"
+    " an arm that trains on names alone. The probe classifies emoji, which favours arms with openmoji",
     design=one_factor(
         {"paper": Arm(label="the paper's proportions", change=shares(PAPER))},
         {source: Arm(label=f"{source} alone", change=shares({source: 1.0})) for source in PAPER},

@@ -8,8 +8,8 @@ DEPTH = "model.decoder.depth"
 
 STUDY = Study(
     slug="decoder_depth",
-    question="Is there a best depth of the decoder, and does a deeper one help?",
-    source="AIMv2 Table 9f: 8, 12 and 16 blocks, two thirds, one and four thirds",
+    question="Is there an optimal decoder depth, and does a deeper decoder help?",
+    source="AIMv2 Table 9f: 8, 12 and 16 blocks, that is 2/3, 1 and 4/3 of the default",
     design=ladder(
         {
             "depth_067": level("2/3 as deep", 2 / 3, DEPTH),

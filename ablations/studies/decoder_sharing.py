@@ -7,7 +7,7 @@ from ablations.study import Study
 STUDY = Study(
     slug="decoder_sharing",
     question="Is one decoder for patches and captions as good as one for each?",
-    source="AIMv2 Table 9d; how the separate decoders are built is not said there",
+    source="AIMv2 Table 9d, which does not say how the separate decoders are built",
     design=one_factor(
         {
             "joint": Arm(label="one decoder", change=setting({"model.decoder.sharing": "joint"})),

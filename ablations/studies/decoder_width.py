@@ -8,9 +8,9 @@ DECODER = "model.decoder"
 
 STUDY = Study(
     slug="decoder_width",
-    question="Is there a best width of the decoder, and does a wider one hurt?",
-    source="AIMv2 Table 9e: 512, 1024 and 1536, a half, one and one and a half times the ViT-L's own width; silent"
-    " on heads",
+    question="Is there an optimal decoder width, and is a wider decoder worse?",
+    source="AIMv2 Table 9e: widths 512, 1024 and 1536, that is 0.5, 1 and 1.5 times the ViT-L's; it does not give"
+    " the number of heads",
     design=ladder(
         {"width_050": widened(0.5, DECODER), "width_100": widened(1, DECODER), "width_150": widened(1.5, DECODER)}
     ),

@@ -1,4 +1,4 @@
-"""Which attention should the encoder learn with, and does that depend on the pixel loss?"""
+"""Which encoder attention is best for training, and does that depend on the pixel loss?"""
 
 from ablations.design import Arm, factorial, setting, switch_objective, unchanged
 from ablations.expectations import PROBE, expect
@@ -15,9 +15,9 @@ LOSSES = {
 
 STUDY = Study(
     slug="encoder_attention",
-    question="Which attention should the encoder learn with, with and without the pixel loss?",
-    source="AIMv2 Table 9a compares three of these six; prefix attention with both losses was never held against"
-    " bidirectional attention without the pixel loss at matched compute",
+    question="Which encoder attention is best for training, with and without the pixel loss?",
+    source="AIMv2 Table 9a has three of these six arms. It does not compare prefix attention with both losses to"
+    " bidirectional attention without the pixel loss at equal compute",
     design=factorial(ATTENTION, LOSSES),
     baseline="prefix_both",
     primary_metric="caption_loss",

@@ -1,4 +1,4 @@
-"""Should the end of a caption be predicted?"""
+"""Should the end of a caption be a training target?"""
 
 from ablations.design import Arm, one_factor, setting
 from ablations.expectations import PROBE
@@ -6,9 +6,9 @@ from ablations.study import Study
 
 STUDY = Study(
     slug="eos",
-    question="Does it matter for the encoder that the end of a caption is not a target?",
-    source="AIMv2 Figure 1 draws the end of text as a target; the released configuration ignores it. Caption losses"
-    " cannot be compared, for they are over different tokens",
+    question="Does it matter for the encoder whether the end of a caption is a training target?",
+    source="AIMv2 Figure 1 shows the end of text as a target; the released configuration ignores it. Caption losses"
+    " are not comparable, as they average over different tokens",
     design=one_factor(
         {
             "ignored": Arm(label="end of text ignored", change=setting({"objective.supervise_eos": False})),

@@ -1,4 +1,4 @@
-"""Does it matter how the pixel loss is written down?"""
+"""Does the form of the pixel loss matter?"""
 
 from ablations.design import Arm, one_factor, setting, unchanged
 from ablations.study import Study
@@ -6,8 +6,8 @@ from ablations.study import Study
 STUDY = Study(
     slug="loss_form",
     question="Does the form of the pixel loss matter: mean or sum, per batch or per image, standardised or raw?",
-    source="AIMv2 section 2.1 prints a sum over a patch's values and a mean over all patches; the released code takes"
-    " the mean over values and over the batch's scored patches, at the same alpha",
+    source="AIMv2 section 2.1 has a sum over a patch's values and a mean over all patches. The released code has a"
+    " mean over values and over the batch's scored patches, with the same alpha",
     design=one_factor(
         {
             "released": Arm(label="as released: mean, per batch, standardised", change=unchanged),

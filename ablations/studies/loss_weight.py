@@ -1,4 +1,4 @@
-"""How much should the pixel loss weigh?"""
+"""Which weight should the pixel loss have?"""
 
 from ablations.design import Arm, ladder, setting
 from ablations.expectations import PROBE, expect
@@ -8,7 +8,7 @@ WEIGHTS = {"alpha_00": 0.0, "alpha_02": 0.2, "alpha_04": 0.4, "alpha_06": 0.6, "
 
 STUDY = Study(
     slug="loss_weight",
-    question="How much should the pixel loss weigh against the caption loss?",
+    question="Which weight should the pixel loss have relative to the caption loss?",
     source="AIMv2 Table 9c, with 0 and larger weights added",
     design=ladder(
         {

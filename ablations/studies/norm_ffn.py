@@ -6,7 +6,7 @@ from ablations.study import Study
 
 
 def both(field: str, value: str, label: str) -> Arm:
-    """The value in the encoder and in the decoder."""
+    """Return an arm with the value in both encoder and decoder."""
     return Arm(label=label, change=setting({f"model.encoder.{field}": value, f"model.decoder.{field}": value}))
 
 

@@ -9,9 +9,9 @@ PREFIX = {"model.encoder.attention": "prefix"}
 
 STUDY = Study(
     slug="objective",
-    question="Which objective gives the best frozen encoder at matched samples (or, with sweep.equal=flops, at matched"
+    question="Which objective gives the best frozen encoder at equal samples (or, with sweep.equal=flops, at equal"
     " training FLOPs)?",
-    source="AIMv2 Tables 9a and 9b, where samples are matched and compute is not",
+    source="AIMv2 Tables 9a and 9b, at equal samples and unequal compute",
     design=one_factor(
         {
             "aimv2": Arm(label="AIMv2, both losses", change=unchanged),

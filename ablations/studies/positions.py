@@ -1,13 +1,13 @@
-"""What should tell the model where a patch is?"""
+"""Which position embeddings should patches have?"""
 
 from ablations.design import Arm, one_factor, setting, unchanged
 from ablations.study import Study
 
 STUDY = Study(
     slug="positions",
-    question="Do learned positions differ from sine and cosine, and does the decoder need positions of patches?",
-    source="AIMv2 section 2.2 and the released code: learned, and none for patches in the decoder; AIM v1 and the"
-    " native-resolution model have sine and cosine; never compared",
+    question="Do learned positions differ from sine and cosine, and does the decoder need patch positions?",
+    source="AIMv2 section 2.2 and the released code have learned positions, and none for patches in the decoder. AIM v1"
+    " and the native-resolution model have sine and cosine. They were never compared",
     design=one_factor(
         {
             "learned": Arm(label="learned", change=unchanged),

@@ -1,32 +1,34 @@
-"""Is the uniform law the right distribution of prefix lengths?"""
+"""Is uniform the best prefix-length distribution?"""
 
 from ablations.design import Arm, one_factor, setting
 from ablations.expectations import expect
 from ablations.study import Study
 
-LAWS = {
+DISTRIBUTIONS = {
     "uniform": ("uniform on 1..I-1, per image", {"law": "uniform"}),
-    "figure1": ("uniform on 0..I-1, as Figure 1 draws it", {"law": "uniform_figure1"}),
+    "figure1": ("uniform on 0..I-1, as in Figure 1", {"law": "uniform_figure1"}),
     "short": ("skewed to short prefixes, Beta(1, 3)", {"law": "beta", "alpha": 1.0, "beta": 3.0}),
     "long": ("skewed to long prefixes, Beta(3, 1)", {"law": "beta", "alpha": 3.0, "beta": 1.0}),
     "middle": ("uniform from 25 % to 75 %", {"law": "truncated", "low": 0.25, "high": 0.75}),
     "mixed_25": ("uniform, 25 % of images with full attention and no pixel loss", {"full_attention": 0.25}),
     "mixed_50": ("uniform, 50 % of images with full attention and no pixel loss", {"full_attention": 0.5}),
-    "per_batch": ("uniform on 1..I-1, one length a batch", {"per": "batch"}),
+    "per_batch": ("uniform on 1..I-1, one length per batch", {"per": "batch"}),
 }
 
 STUDY = Study(
     slug="prefix_distribution",
-    question="Is any distribution of prefix lengths better than the uniform one, drawn per image?",
+    question="Is any prefix-length distribution better than the uniform one per image?",
     source="AIMv2 section 2.2; ml-aim issue 32; never ablated",
-    design=one_factor({name: Arm(label=label, change=setting({"prefix": law})) for name, (label, law) in LAWS.items()}),
+    design=one_factor(
+        {name: Arm(label=label, change=setting({"prefix": prefix})) for name, (label, prefix) in DISTRIBUTIONS.items()}
+    ),
     baseline="uniform",
     primary_metric="caption_loss",
     equivalence_margin=0.02,
     expected={"figure1": "equal", "per_batch": "equal"},
     claims={
         "uniform-prefix-length": expect(
-            [name for name in LAWS if name != "uniform"], "not better", than="uniform", metric="caption_loss"
+            [name for name in DISTRIBUTIONS if name != "uniform"], "not better", than="uniform", metric="caption_loss"
         ),
     },
 )

@@ -1,11 +1,11 @@
-"""Does it matter how much of the image the encoder sees in both directions while it learns?"""
+"""Does it matter how much of the image the encoder sees bidirectionally during training?"""
 
 from ablations.design import Arm, one_factor, setting
 from ablations.expectations import Expectation, Relation, expect
 from ablations.study import Study
 
-# Of the four cells, mask of the training x mask at test, the causal encoder without its mask must be below itself with
-# it, and the prefix encoder without a mask below none.
+# Mask in training x mask at test. The causal encoder must be worse without its mask than with it. The prefix encoder
+# without a mask must not be worse than any of the other three.
 CELLS: tuple[tuple[str, Relation, str, str], ...] = (
     ("causal", "worse", "causal", "causal_caption_loss"),
     ("uniform", "not worse", "uniform", "causal_caption_loss"),
@@ -15,15 +15,15 @@ CELLS: tuple[tuple[str, Relation, str, str], ...] = (
 
 STUDY = Study(
     slug="prefix_ratio",
-    question="Does the prefix law matter, and how fast and how well does each learn?",
-    source="AIMv2 section 2.2, where the uniform law is used and never ablated",
+    question="Does the prefix-length distribution matter for how fast and how well the model learns?",
+    source="AIMv2 section 2.2, which uses the uniform distribution and never ablates it",
     design=one_factor(
         {
             "uniform": Arm(label="uniform on 1..I-1", change=setting({"prefix": {"law": "uniform"}})),
             "fixed_25": Arm(label="fixed at 25 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.25}})),
             "fixed_50": Arm(label="fixed at 50 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.5}})),
             "fixed_75": Arm(label="fixed at 75 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.75}})),
-            "causal": Arm(label="causal, M = 1", change=setting({"prefix": {"law": "causal"}})),
+            "causal": Arm(label="causal (prefix of 1 patch)", change=setting({"prefix": {"law": "causal"}})),
         }
     ),
     baseline="uniform",

@@ -7,11 +7,11 @@ from aimv2.config.run_config import RunConfig
 
 
 def image(ratio: float) -> Arm:
-    """Images so many times as large, drawn that much larger too."""
+    """Return an arm with images larger by this ratio, rendered larger too."""
 
     def change(run: RunConfig) -> RunConfig:
-        drawn = scaled(ratio, "data.render_px")(run)  # first: no image is larger than it was drawn
-        return scaled(ratio, "model.image_px", multiple=run.model.patch_px)(drawn)
+        rendered = scaled(ratio, "data.render_px")(run)  # first, as no image may be larger than its rendering
+        return scaled(ratio, "model.image_px", multiple=run.model.patch_px)(rendered)
 
     return Arm(label=f"images {ratio:g} x as large", change=change, ratios={"model.image_px": ratio})
 
@@ -20,11 +20,11 @@ STUDY = Study(
     slug="resolution",
     question="Do larger images or smaller patches help, at equal samples (or, with sweep.equal=flops, at equal training"
     " FLOPs)?",
-    source="AIMv2 Figure 3 and Table B2: 224, 336 and 448 px, where the larger ones also saw more samples; patch size"
+    source="AIMv2 Figure 3 and Table B2: 224, 336 and 448 px, where larger images also had more samples. The patch size"
     " was never varied",
     design=one_factor(
         {
-            "base": Arm(label="images and patches as they are", change=unchanged),
+            "base": Arm(label="images and patches of the recipe", change=unchanged),
             "image_150": image(1.5),
             "image_200": image(2),
             "patch_050": level("patches 0.5 x as large", 0.5, "model.patch_px"),

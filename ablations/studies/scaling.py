@@ -1,4 +1,4 @@
-"""How do loss and probe follow the encoder's size and the number of samples?"""
+"""How do loss and probe accuracy scale with encoder size and samples?"""
 
 from itertools import pairwise
 
@@ -9,16 +9,16 @@ from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import ladder
 
-# Heads and learning rate of L, H, 1B and 3B against those of L (Tables 1 and A1).
+# Heads and learning rate of L, H, 1B and 3B, relative to L (Tables 1 and A1).
 SIZES = {"size_100": (1, 1), "size_150": (1.5, 0.8), "size_200": (2, 0.8), "size_300": (3, 0.4)}
 SAMPLES = {"samples_025": 0.25, "samples_050": 0.5, "samples_100": 1, "samples_200": 2}
 
 
 def size(heads_ratio: float, rate_ratio: float) -> Arm:
-    """The encoder with so many times the heads, wider by as much, and its learning rate.
+    """Return an arm with an encoder of more heads, wider by the same ratio, and its learning rate.
 
-    Head by head, as Table 1: half a head cannot be made up for by wider ones, for the probe cuts the features into
-    heads of that width too, and all arms are measured by the same probe.
+    Heads keep their width, as in Table 1, because the probe splits the features into heads of that width and must be
+    the same for all arms.
     """
 
     def change(run: RunConfig) -> RunConfig:
@@ -38,8 +38,8 @@ def samples(ratio: float) -> Arm:
 
 STUDY = Study(
     slug="scaling",
-    question="How do caption loss and probe accuracy follow the encoder's size and the number of samples?",
-    source="AIMv2 Figures 2 and 4 (0.5 to 6.4 B samples, plotted only), Tables 1 and 3",
+    question="How do caption loss and probe accuracy scale with encoder size and number of samples?",
+    source="AIMv2 Figures 2 and 4 (0.5 to 6.4 B samples, plots only), Tables 1 and 3",
     design=factorial(
         {name: size(*ratios) for name, ratios in SIZES.items()},
         {name: samples(ratio) for name, ratio in SAMPLES.items()},

@@ -1,4 +1,4 @@
-"""How many captions should be synthetic?"""
+"""Which fraction of captions should be synthetic?"""
 
 from ablations.design import Arm, ladder, setting
 from ablations.expectations import PROBE, expect
@@ -15,8 +15,9 @@ FRACTIONS = {
 STUDY = Study(
     slug="synthetic_fraction",
     question="Does mixing synthetic captions with alt-text give a better encoder than either alone?",
-    source="AIMv2 section 2.3 and Table 2 (33 % synthetic), argued for other models by arXiv 2410.02740, never ablated;"
-    " our descriptive captions stand in. Caption losses cannot be compared, for arms train on different captions",
+    source="AIMv2 section 2.3 and Table 2 (33 % synthetic), never ablated; arXiv 2410.02740 supports it for others."
+    " Our descriptive captions stand in for synthetic ones. Caption losses are not comparable, as arms train on"
+    " different captions",
     design=ladder(
         {
             name: Arm(label=f"{fraction:.0%} descriptive", change=setting({"data.descriptive_fraction": fraction}))

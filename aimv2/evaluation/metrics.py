@@ -29,7 +29,7 @@ class Metric:
 
 def lower_is_better(metric: str) -> bool:
     """Which way a final metric improves: losses and bits fall, accuracies and recalls rise."""
-    return "_loss" in metric or metric.endswith("_bits")
+    return "_loss" in metric or metric.endswith("_bits") or metric == "train_ms_per_sample"
 
 
 def metric_names(config: RunConfig) -> list[str]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeE
 from rich.table import Column, Table
 
 from ablations.budget import UNEQUAL, Equal
-from ablations.expand import Cell
+from ablations.expand import Cell, expand, off_ratios
 from ablations.study import UNTRAINED, Study
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
@@ -130,7 +130,7 @@ def described_sweeps(studies: Iterable[Study]) -> str:
     base = resolve(SCALES["demo"]())
     lines = []
     for study in studies:
-        configs = [cell.config for cell in study.cells(base)]
+        configs = [cell.config for cell in expand(study, base)]
         cost = price(configs, known_run_seconds)
         takes = "" if cost.seconds is None else f", {duration(cost.seconds)} by one worker"
         lines += [
@@ -155,7 +155,7 @@ def print_plan(
     for cell in plan.cells:
         by_arm.setdefault(cell.arm, []).append(cell)
     baseline = by_arm.get(study.baseline, plan.cells)[0].config
-    came_to = study.off_levels(plan.cells)
+    came_to = off_ratios(study, plan.cells)
     for arm, cells in by_arm.items():
         what = _what_changes(study, arm, cells[0].config, baseline)
         if arm in came_to:

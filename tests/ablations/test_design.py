@@ -1,10 +1,10 @@
-"""Designs against what their definitions say."""
+"""Designs against their definitions."""
 
 from collections import Counter
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.design import (
@@ -39,7 +39,7 @@ def values(design):
     return {name: differences(arm.change(demo()), demo()) for name, arm in design.arms.items()}
 
 
-def test_one_factor_changes_one_thing_an_arm():
+def test_one_factor_changes_one_value_per_arm():
     assert values(one_factor(WIDTH, ALPHA)) == {
         "h0": {"model.decoder.depth": 1},
         "h1": {},
@@ -49,7 +49,7 @@ def test_one_factor_changes_one_thing_an_arm():
     }
 
 
-def test_a_factorial_has_every_combination_but_the_excluded_and_lets_others_follow():
+def test_factorial_has_every_combination_but_the_excluded_and_ties_values():
     tie = scaled(2, "budget.samples")
     design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1", tie=tie)
     assert list(design.arms) == ["h0_t0", "h0_t1", "h1_t0", "h1_t1", "h2_t0"]
@@ -62,7 +62,7 @@ def test_a_factorial_has_every_combination_but_the_excluded_and_lets_others_foll
 
 
 @pytest.mark.parametrize("factors", [[ALPHA, SEED, EPS], [ALPHA, SEED, EPS, factor("augment.flip_probability", 0, 1)]])
-def test_in_a_fraction_every_two_levels_of_two_factors_meet_equally_often(factors):
+def test_fraction_has_every_pair_of_levels_equally_often(factors):
     names = [name.split("_") for name in fractional(*factors).arms]
     assert len(names) == 2 ** len(factors) / 2
     assert [next(iter(levels)) for levels in factors] in names, "the base run is one of them"
@@ -72,9 +72,8 @@ def test_in_a_fraction_every_two_levels_of_two_factors_meet_equally_often(factor
         assert len(set(met.values())) == 1
 
 
-@settings(deadline=None)  # the first call loads scipy.stats
 @given(num_points=st.integers(2, 12), seed=st.integers(0, 5))
-def test_a_latin_hypercube_has_a_point_in_every_stratum_of_every_range(num_points, seed):
+def test_latin_hypercube_has_a_point_in_every_stratum(num_points, seed):
     rate, decay = (
         Range(path="optimizer.peak_lr", low=1e-4, high=1e-2, log=True),
         Range(path="optimizer.weight_decay", low=0.0, high=1.0),
@@ -96,7 +95,7 @@ def test_a_latin_hypercube_has_a_point_in_every_stratum_of_every_range(num_point
     head_dim=st.integers(1, 64),
     num_heads=st.integers(1, 12),
 )
-def test_widened_blocks_have_the_width_and_the_nearest_whole_heads(ratio, head_dim, num_heads):
+def test_widened_blocks_have_the_nearest_whole_heads(ratio, head_dim, num_heads):
     run = replaced(demo(), {"model.decoder.width": head_dim * num_heads, "model.decoder.num_heads": num_heads})
     arm = widened(ratio, "model.decoder")
     decoder = arm.change(run).model.decoder
@@ -110,7 +109,7 @@ def test_widened_blocks_have_the_width_and_the_nearest_whole_heads(ratio, head_d
 
 
 @given(ratio=st.floats(0.01, 4), multiple=st.integers(1, 7))
-def test_scaled_values_are_the_nearest_multiple_and_at_least_one(ratio, multiple):
+def test_scaled_values_are_the_nearest_positive_multiple(ratio, multiple):
     depth = scaled(ratio, "model.encoder.depth", multiple=multiple)(demo()).model.encoder.depth
     assert depth % multiple == 0
     assert depth >= multiple

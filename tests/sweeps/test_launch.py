@@ -105,7 +105,7 @@ def test_one_arm_runs_in_process(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launch.main(command("executor=debug", "scale=demo", "sweep.arms=[uniform]", "sweep.seeds=1")[2:]) == 0
     assert len(results(tmp_path)) == 2
-    assert "Nothing can be concluded" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
+    assert "No conclusion" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
 
 
 @pytest.mark.slow

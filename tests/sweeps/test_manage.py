@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ablations.expand import expand
 from ablations.request import Request, write_request
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.evaluation.metrics import Metric
@@ -50,7 +51,7 @@ def test_status_logs_replay_extend_and_retry_of_a_sweep(finished, folder, capsys
     """One sweep, looked at from all sides: making one takes the time."""
     status, shown = typed(capsys, "status")
     assert status == 0
-    assert "prefix_ratio: Does the prefix law matter" in shown
+    assert "prefix_ratio: Does the prefix-length distribution matter" in shown
     assert "2 runs, 0 launches at work" in shown
 
     assert manage.main(["status", "prefix_ratio", "--json"]) == 0
@@ -105,7 +106,7 @@ def test_only_what_failed_is_tried_again(folder, capsys, cache_dir):
 def prepared(folder, tiny):
     """A launch's record and nothing else, as after a launch on another host."""
     runs_dir = folder / "runs"
-    cells = STUDY.cells(tiny, seeds=[0])
+    cells = expand(STUDY, tiny, seeds=[0])
     write_request(runs_dir, Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio",)))
     return runs_dir, cells
 
@@ -224,7 +225,7 @@ def pruned_of(shown):
     ],
 )
 def test_a_retry_can_have_more_time_or_another_executor(tiny, tmp_path, monkeypatch, said, again):
-    cells = STUDY.cells(tiny, arms=["uniform"], seeds=[0])
+    cells = expand(STUDY, tiny, arms=["uniform"], seeds=[0])
     typed_once = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
     write_request(tmp_path, Request(study=STUDY, cells=cells, arguments=typed_once))
     with RunFolder(tmp_path, cells[0].name).acquire(cells[0].config) as attempt:

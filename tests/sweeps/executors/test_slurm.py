@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
+from ablations.expand import expand
 from ablations.request import Request, read_request, write_request
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
@@ -285,7 +286,7 @@ def test_the_device_is_that_of_the_nodes():
 @pytest.fixture
 def small_request(tiny, tmp_path):
     study = STUDIES["prefix_ratio"]
-    cells = study.cells(tiny, arms=["uniform"], seeds=[0])
+    cells = expand(study, tiny, arms=["uniform"], seeds=[0])
     runs_dir = tmp_path / "runs"
     found = Request(study=study, cells=cells, arguments=("sweep=prefix_ratio",))
     write_request(runs_dir, found)
@@ -333,7 +334,7 @@ def starts(submission):
 
 def test_workers_begin_at_equal_distances(tiny, submissions, launch_again):
     study = replace(STUDIES["prefix_ratio"], controls=())
-    found = Request(study=study, cells=study.cells(tiny, arms=["uniform"], seeds=range(3)), arguments=())
+    found = Request(study=study, cells=expand(study, tiny, arms=["uniform"], seeds=range(3)), arguments=())
     launch_again(found, workers=3)
     assert starts(submissions[0]) == [0, 2, 4]
     assert submissions[1][0] == "afterany:7"
@@ -354,7 +355,7 @@ def test_runs_in_the_queue_are_left_to_the_launch_that_has_them(small_request, s
 def test_a_launch_of_more_arms_has_workers_for_those_and_waits_for_all(small_request, tiny, submissions, launch_again):
     found, plan = small_request
     launch_again(found)
-    wider = replace(found, cells=found.study.cells(tiny, arms=["uniform", "causal"], seeds=[0]))
+    wider = replace(found, cells=expand(found.study, tiny, arms=["uniform", "causal"], seeds=[0]))
     launch_again(wider)
     names = list(dict.fromkeys(cell.name for cell in wider.cells))
     assert [names[start] for start in starts(submissions[2])] == [name for name in names if name not in plan.runs]

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
+from ablations.expand import expand
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
 from sweeps.executors.local import LocalConfig
@@ -25,7 +26,7 @@ def test_an_arm_is_marked_where_it_is_not_equal_in_what_the_study_holds_equal(tm
     which the shown time has in it."""
     study = replace(STUDIES["scaling"], equal="samples")
     arms = ["size_100_samples_100", "size_100_samples_050"]
-    cells = study.cells(with_attention(demo()), arms=arms, seeds=[0])
+    cells = expand(study, with_attention(demo()), arms=arms, seeds=[0])
     console = Console(record=True, width=160)
     plan = Plan("scaling", cells, tmp_path)
     print_plan(console, replace(study, equal=equal), plan, LocalConfig(cluster="debug"), [], clock)
@@ -38,7 +39,7 @@ def test_an_arm_is_marked_where_it_is_not_equal_in_what_the_study_holds_equal(tm
 
 def test_more_flops_at_equal_samples_are_no_mark_and_a_level_that_is_not_as_meant_is_said(tmp_path):
     study = STUDIES["decoder_depth"]
-    cells = study.cells(with_attention(demo()), seeds=[0])
+    cells = expand(study, with_attention(demo()), seeds=[0])
     console = Console(record=True, width=160)
     print_plan(console, study, Plan("decoder_depth", cells, tmp_path), LocalConfig(cluster="debug"), [], clock)
     shown = console.export_text()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ablations.expand import expand
 from ablations.request import Request
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.evaluation.metrics import Metric
@@ -23,7 +24,7 @@ METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 def prefix_request(tiny):
     study = replace(STUDY, controls=())
     base = replace(tiny, budget=replace(tiny.budget, samples=80))
-    return Request(study=study, cells=study.cells(base, arms=["uniform", "causal"], seeds=range(3)), arguments=())
+    return Request(study=study, cells=expand(study, base, arms=["uniform", "causal"], seeds=range(3)), arguments=())
 
 
 def rows(losses, speed):

@@ -1,4 +1,7 @@
-"""Intervals over seeds, differences, and what may be concluded from them."""
+"""Intervals over seeds, differences, and what they show.
+
+Not named ``statistics``: ``python analysis/report.py`` would hide the standard library's module of that name.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -19,11 +22,11 @@ class Estimate:
     """A mean, or a difference of means, over seeds, with Student's t interval.
 
     Attributes:
-        error: the standard error; 0 when there is no interval: one seed, or no spread at all.
+        error: the standard error; 0 if there is no interval, because there is one seed or no spread.
         df: degrees of freedom of the error.
-        n: seeds; of two arms, of the one that has fewer.
-        level: of the interval.
-        low, high: its bounds; NaN when there is none.
+        n: number of seeds; of two arms, the smaller number.
+        level: the interval's confidence level.
+        low, high: the interval's bounds; NaN if there is none.
     """
 
     mean: float
@@ -45,6 +48,11 @@ class Estimate:
         return self.mean + self._half_width
 
     @property
+    def short(self) -> str:
+        """The signed mean and interval, to three digits."""
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+    @property
     def excludes_zero(self) -> bool:
         return self.has_interval and not self.low <= 0 <= self.high
 
@@ -53,14 +61,17 @@ class Estimate:
         return float(stats.t.ppf((1 + self.level) / 2, self.df)) * self.error if self.has_interval else math.nan
 
 
+NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
+
+
 @dataclass(frozen=True)
-class Found:
-    """What an interval shows of an arm, against what would matter.
+class Finding:
+    """What the interval of a difference shows, given the equivalence margin.
 
     Attributes:
-        direction: on which side of 0 the difference is, where that is clear.
-        is_not_better, is_not_worse: whether it is shown not to be better, or worse, by as much as matters.
-        is_large: whether it is shown to be one that matters.
+        direction: ``unclear`` if the interval includes 0.
+        is_not_better, is_not_worse: True if an arm better, or worse, by the margin or more is ruled out.
+        is_large: True if the difference is shown to be larger than the margin.
     """
 
     direction: Direction
@@ -70,49 +81,50 @@ class Found:
 
     @property
     def is_small(self) -> bool:
-        """Whether a difference that matters is ruled out on both sides."""
+        """True if differences larger than the margin are ruled out on both sides."""
         return self.is_not_better and self.is_not_worse
 
     @property
     def word(self) -> str:
+        """The finding in the words of reports."""
         if self.direction == "unclear":
-            return "equivalent" if self.is_small else "undecided"
-        return f"smaller than matters: {self.direction}" if self.is_small else f"different: {self.direction}"
+            return "equivalent" if self.is_small else "inconclusive"
+        return f"{self.direction}, within the margin" if self.is_small else self.direction
 
 
-NOTHING_FOUND = Found("unclear", is_not_better=False, is_not_worse=False, is_large=False)
+NO_FINDING = Finding("unclear", is_not_better=False, is_not_worse=False, is_large=False)
 
 
 def mean_interval(values: np.ndarray, level: float = LEVEL) -> Estimate:
-    """Mean and Student's t interval."""
+    """Return the mean with Student's t interval."""
     values = np.asarray(values, dtype=float)
-    # No spread at all is no proof of certainty: equal counts of few images happen.
+    # No spread is no certainty: equal counts of a few images happen.
     error = float(stats.sem(values)) if len(values) > 1 else 0.0
     return Estimate(float(np.mean(values)), error, len(values) - 1, len(values), level)
 
 
-def paired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate | None:
-    """Arm minus baseline over the seeds that both have; None when they share none.
+def paired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate:
+    """Return arm minus baseline over the seeds that both have.
 
     Args:
         values: a row per seed, a column per arm, as ``Evidence.values`` gives it.
     """
     if arm not in values or baseline not in values:
-        return None
+        return NO_ESTIMATE
     difference = (values[arm] - values[baseline]).dropna().to_numpy()
-    return mean_interval(difference, level) if len(difference) else None
+    return mean_interval(difference, level) if len(difference) else NO_ESTIMATE
 
 
-def unpaired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate | None:
-    """Mean of the arm minus mean of the baseline, each over its own seeds; None when one has none.
+def unpaired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate:
+    """Return the arm's mean minus the baseline's, each over its own seeds.
 
-    Source: Welch 1947, who lets the two spreads differ.
+    Source: Welch 1947; the two variances may differ.
     """
     if arm not in values or baseline not in values:
-        return None
+        return NO_ESTIMATE
     samples = [values[name].dropna().to_numpy() for name in (arm, baseline)]
     if not all(map(len, samples)):
-        return None
+        return NO_ESTIMATE
     one, other = map(mean_interval, samples)
     mean, n = one.mean - other.mean, min(one.n, other.n)
     error = math.hypot(one.error, other.error)
@@ -122,53 +134,53 @@ def unpaired_difference(values: pd.DataFrame, arm: str, baseline: str, level: fl
     return Estimate(mean, error, df, n, level)
 
 
-def difference(
-    values: pd.DataFrame, arm: str, baseline: str, *, is_paired: bool, level: float = LEVEL
-) -> Estimate | None:
-    """Arm minus baseline, seed by seed or of the means."""
+def difference(values: pd.DataFrame, arm: str, baseline: str, *, is_paired: bool, level: float = LEVEL) -> Estimate:
+    """Return arm minus baseline, paired by seed or between means; ``NO_ESTIMATE`` without the seeds for it."""
     return (paired_difference if is_paired else unpaired_difference)(values, arm, baseline, level)
 
 
 def simultaneous_level(num_comparisons: int, level: float = LEVEL) -> float:
-    """The level each of several intervals needs for all to hold at once with ``level`` (Bonferroni)."""
+    """Return the level of each interval at which all hold together with ``level`` (Bonferroni)."""
     return 1 - (1 - level) / max(num_comparisons, 1)
 
 
 def direction(difference: Estimate, *, lower_is_better: bool) -> Direction:
-    """Whether an arm is better or worse than the baseline, as far as the interval tells."""
+    """Return whether the arm is better or worse than the baseline; unclear if the interval includes 0."""
     if not difference.excludes_zero:
         return "unclear"
     return "better" if (difference.mean < 0) == lower_is_better else "worse"
 
 
-def judge(difference: Estimate | None, matters: float, *, lower_is_better: bool) -> Found:
-    """What a difference shows at its own level, 1 - alpha.
+def judge(difference: Estimate, margin: float, *, lower_is_better: bool) -> Finding:
+    """Return what a difference shows at its own level, 1 - alpha.
 
-    It is clear when the interval leaves 0 out. It is shown to be smaller than ``matters`` on one side by a one-sided
-    test at alpha, so on both when the interval of level 1 - 2 alpha (90 % for one at 95 %) lies between
-    ``-matters`` and ``matters``: the two one-sided tests of Schuirmann 1987.
+    Its direction is clear if the interval excludes 0. Each side is tested against the margin by a one-sided test at
+    alpha. Both tests hold if the interval of level 1 - 2 alpha (90 % for one at 95 %) lies within the margin: the two
+    one-sided tests of Schuirmann 1987.
 
     Args:
-        difference: arm minus baseline; without an interval, or None, it shows nothing.
-        matters: the smallest difference that does, in the metric's unit.
+        difference: arm minus baseline; without an interval it shows nothing.
+        margin: the equivalence margin, in the metric's unit.
     """
-    if difference is None or not difference.has_interval:
-        return NOTHING_FOUND
+    if not difference.has_interval:
+        return NO_FINDING
     one_sided = replace(difference, level=1 - 2 * (1 - difference.level))
-    is_not_lower, is_not_higher = one_sided.low > -matters, one_sided.high < matters
-    return Found(
+    is_not_lower, is_not_higher = one_sided.low > -margin, one_sided.high < margin
+    return Finding(
         direction(difference, lower_is_better=lower_is_better),
         is_not_better=is_not_lower if lower_is_better else is_not_higher,
         is_not_worse=is_not_higher if lower_is_better else is_not_lower,
-        is_large=difference.low > matters or difference.high < -matters,
+        is_large=difference.low > margin or difference.high < -margin,
     )
 
 
 def detectable_difference(difference: Estimate, power: float = POWER) -> float:
-    """The smallest true difference whose interval would have left 0 out, on its own side, with this probability, at the
-    difference's own level, seeds and spread; NaN without an interval.
+    """Return the minimum detectable difference; NaN without an interval.
 
-    Source: the t statistic of a true difference is noncentral t (Cohen 1988, chapter 2).
+    It is the true difference whose interval excludes 0, on the correct side, with this probability, at the estimate's
+    level, number of seeds and standard error.
+
+    Source: the t statistic of a true difference has a noncentral t distribution (Cohen 1988, chapter 2).
     """
     if not difference.has_interval:
         return math.nan
@@ -181,10 +193,12 @@ def detectable_difference(difference: Estimate, power: float = POWER) -> float:
 
 
 def samples_to_reach(curve: pd.DataFrame, loss: float, column: str) -> float:
-    """Samples at which a curve first comes down to a loss, linear between its points; NaN if it never does.
+    """Return the number of samples at which a curve first falls to a loss; NaN if it never does.
+
+    The curve is linear between its points.
 
     Args:
-        curve: one run's rows, with ``samples`` and the loss in ``column``; rows without it are skipped.
+        curve: one run's rows, with ``samples`` and the loss in ``column``; rows without a loss are skipped.
     """
     points = curve.dropna(subset=[column]).sort_values("samples")
     samples, losses = points["samples"].to_numpy(dtype=float), points[column].to_numpy(dtype=float)

@@ -1,0 +1,106 @@
+"""Sentences on the primary metric, and on differences in the others."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from ablations.study import Control, Study
+from analysis.compare import Comparison, against_baseline
+from analysis.intervals import POWER, Estimate, detectable_difference, simultaneous_level
+from analysis.load import Evidence
+from analysis.verdicts import failure_note
+
+
+def conclusion(
+    study: Study,
+    requested: Collection[str],
+    comparisons: Mapping[str, Comparison],
+    unit: str,
+    failed: Sequence[Control] = (),
+) -> str:
+    """Return the study's result in a few sentences.
+
+    Args:
+        requested: the arms that were requested.
+        comparisons: each of them but the baseline, with simultaneous 95 % intervals.
+        failed: controls that failed, after which nothing is concluded.
+    """
+    baseline = study.arms[study.baseline].label
+    if study.baseline not in requested:
+        return f"No conclusion: the baseline ({baseline}) is not among the requested arms."
+    known = {arm: one.difference for arm, one in comparisons.items() if one.difference.has_interval}
+    if not known:
+        return "No conclusion: no arm shares two seeds with the baseline."
+    if failed:
+        return f"{failure_note(failed).capitalize()}. The study can confirm neither differences nor equivalence."
+    counts = sorted({estimate.n for estimate in known.values()})
+    seeds = f"{' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds"
+    context = f"the baseline ({baseline}) in {study.primary_metric} over {seeds}"
+    margin = f"±{study.equivalence_margin:g} {unit}"
+    words = {arm: comparisons[arm].observed.word for arm in known}
+    inconclusive = [arm for arm, word in words.items() if word == "inconclusive"]
+    too_few = [arm for arm in comparisons if arm not in known]
+    if len(inconclusive) == len(known):
+        sentences = [
+            f"Inconclusive: no arm differs detectably from {context}, but differences larger than the equivalence"
+            f" margin ({margin}) are not ruled out either."
+        ]
+    else:
+        effects = [
+            f"{study.label(arm)} is {comparisons[arm].observed.direction} by {abs(known[arm].mean):.3f} {unit}"
+            f" ({_bounds(known[arm])}{', within the margin' * comparisons[arm].observed.is_small})"
+            for arm, word in words.items()
+            if word not in ("inconclusive", "equivalent")
+        ]
+        equivalent = [arm for arm, word in words.items() if word == "equivalent"]
+        sentences = [f"Compared with {context}: {'; '.join(effects)}."] if effects else []
+        if equivalent:
+            other = "it" if effects else context
+            sentences.append(f"Equivalent to {other} within {margin}: {_labels(study, equivalent)}.")
+        if inconclusive:
+            sentences.append(f"Inconclusive: {_labels(study, inconclusive)}.")
+    if too_few:
+        sentences.append(f"Too few seeds: {_labels(study, too_few)}.")
+    return " ".join(sentences)
+
+
+def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
+    """Compare the minimum detectable difference with the margin; empty if there are too few seeds."""
+    known = [one.difference for one in comparisons.values() if one.difference.has_interval]
+    detectable = [detectable_difference(estimate) for estimate in known]
+    if not detectable:
+        return ""
+    low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
+    amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, depending on the arm"
+    if max(detectable) <= study.equivalence_margin:
+        rest = f"This is within the equivalence margin of {study.equivalence_margin:g}: there are enough seeds."
+    else:
+        rest = (
+            f"The equivalence margin is {study.equivalence_margin:g}, so larger differences than the margin may have"
+            " been missed. More seeds would detect them."
+        )
+    return f"Minimum detectable difference ({100 * POWER:.0f} % power), from the observed spread: {amount}. {rest}"
+
+
+def findings(study: Study, evidence: Evidence) -> list[str]:
+    """Return a sentence for each detected difference in another metric, with simultaneous 95 % intervals for all."""
+    arms = [arm for arm in study.arms if arm != study.baseline]
+    metrics = [name for name in dict.fromkeys(evidence.metrics["metric"]) if name != study.primary_metric]
+    level = simultaneous_level(len(arms) * len(metrics))
+    found = []
+    for metric in metrics:
+        values, unit = evidence.values(metric), evidence.unit(metric)
+        for arm in arms:
+            estimate = against_baseline(study, values, arm, level)
+            if estimate.excludes_zero:
+                side = "above" if estimate.mean > 0 else "below"
+                amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"
+                found.append(f"{metric}: {study.label(arm)} is {side} the baseline by {amount}.")
+    return found
+
+
+def _labels(study: Study, arms: Sequence[str]) -> str:
+    return "; ".join(study.label(arm) for arm in arms)
+
+
+def _bounds(estimate: Estimate) -> str:
+    low, high = sorted((abs(estimate.low), abs(estimate.high)))
+    return f"simultaneous 95 % interval {low:.3f} to {high:.3f}"

@@ -1,0 +1,132 @@
+"""Verdicts on the paper's claims, from the expectations that a study wrote for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from ablations.claims import CLAIMS, Claim
+from ablations.expectations import Expectation, Relation
+from ablations.study import Control, Study
+from aimv2.evaluation.metrics import lower_is_better
+from analysis.compare import are_paired
+from analysis.intervals import Finding, difference, judge, simultaneous_level
+from analysis.load import Evidence
+
+WITHIN_MARGIN = " (difference within the margin)"
+
+Word = Literal["supported", "refuted", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says of a claim at its scale.
+
+    Attributes:
+        word: *supported*, *refuted* or *inconclusive*, with a qualification if one is needed.
+        evidence: the comparisons that decide, in words.
+    """
+
+    claim: Claim
+    word: str
+    evidence: tuple[str, ...]
+
+
+def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> list[Verdict]:
+    """Return a verdict on each claim, with simultaneous 95 % intervals for the claim's comparisons.
+
+    Args:
+        failed: controls that failed, after which every verdict is inconclusive.
+    """
+    found = []
+    for name, expectations in study.claims.items():
+        word, comparisons = _judge(study, CLAIMS[name], expectations, evidence)
+        found.append(Verdict(CLAIMS[name], failure_note(failed) if failed else word, comparisons))
+    return found
+
+
+def failure_note(failed: Sequence[Control]) -> str:
+    """Say that nothing can be concluded because controls failed."""
+    return f"inconclusive: {' and '.join(name.replace('_', ' ') for name in failed)} failed"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The result of an expectation, whether a difference within the margin decides it, and the comparison in words."""
+
+    word: Word
+    is_small: bool
+    comparison: str
+
+
+def _judge(
+    study: Study, claim: Claim, expectations: tuple[Expectation, ...], evidence: Evidence
+) -> tuple[str, tuple[str, ...]]:
+    level = simultaneous_level(len(expectations))
+    outcomes = [_outcome(study, expectation, evidence, level) for expectation in expectations]
+    refuting = [outcome for outcome in outcomes if outcome.word == "refuted"]
+    word: Word
+    if len(refuting) == len(outcomes) or (refuting and claim.refuted_by == "any"):
+        word, deciding = "refuted", refuting
+    elif all(outcome.word == "supported" for outcome in outcomes):
+        word, deciding = "supported", outcomes
+    else:
+        word, deciding = "inconclusive", outcomes
+    is_small = word != "inconclusive" and all(outcome.is_small for outcome in deciding)
+    return word + WITHIN_MARGIN * is_small, tuple(outcome.comparison for outcome in deciding)
+
+
+def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: float) -> _Outcome:
+    pair = pd.DataFrame(
+        {
+            "one": evidence.values(expected.metric).get(expected.arm, pd.Series(dtype=float)),
+            "other": evidence.values(expected.than_metric).get(expected.than_arm, pd.Series(dtype=float)),
+        }
+    )
+    is_paired = are_paired(expected.arm, expected.than_arm)
+    estimate = difference(pair, "one", "other", is_paired=is_paired, level=level)
+    compared = _compared(study, expected)
+    if not estimate.has_interval:
+        return _Outcome("inconclusive", False, f"{compared}: too few seeds")
+    found = judge(estimate, study.margin(expected.metric), lower_is_better=lower_is_better(expected.metric))
+    word = _held_to(expected.relation, found)
+    # A small difference refutes "far worse" by being small; any other verdict that rests on one says so.
+    rests_on_difference = expected.relation in ("better", "worse") or (
+        word == "refuted" and expected.relation != "far worse"
+    )
+    is_small = rests_on_difference and found.direction != "unclear" and found.is_small
+    return _Outcome(word, is_small, f"{compared}: {estimate.short}, {_in_words(found)}")
+
+
+def _held_to(relation: Relation, found: Finding) -> Word:
+    """Compare a finding with an expectation, as ``Expectation.relation`` defines it."""
+    if relation in ("better", "worse"):
+        if found.direction == "unclear":
+            return "refuted" if found.is_small else "inconclusive"
+        return "supported" if found.direction == relation else "refuted"
+    if relation == "far worse":
+        if found.direction == "better" or found.is_small:
+            return "refuted"
+        return "supported" if found.direction == "worse" and found.is_large else "inconclusive"
+    excluded = {"not better": ("better",), "not worse": ("worse",), "equal": ("better", "worse")}[relation]
+    if found.direction in excluded:
+        return "refuted"
+    is_shown = {"not better": found.is_not_better, "not worse": found.is_not_worse, "equal": found.is_small}[relation]
+    return "supported" if is_shown else "inconclusive"
+
+
+def _in_words(found: Finding) -> str:
+    """Return a finding in words; an inconclusive one with the side that is ruled out."""
+    if found.word == "inconclusive" and found.is_not_better != found.is_not_worse:
+        return f"inconclusive, but not {'better' if found.is_not_better else 'worse'} by the margin or more"
+    return found.word
+
+
+def _compared(study: Study, expected: Expectation) -> str:
+    one, other = study.label(expected.arm), study.label(expected.than_arm)
+    if expected.metric == expected.than_metric:
+        return f"{expected.metric}, {one} minus {other}"
+    if one == other:
+        return f"{one}, {expected.metric} minus {expected.than_metric}"
+    return f"{one} in {expected.metric} minus {other} in {expected.than_metric}"

@@ -1,0 +1,10 @@
+from pathlib import Path
+
+from ablations import studies
+from ablations.catalogue import STUDIES
+
+
+def test_every_study_file_is_in_the_catalogue_under_its_name():
+    files = {path.stem for path in Path(studies.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(STUDIES) == files
+    assert all(study.slug == name for name, study in STUDIES.items())

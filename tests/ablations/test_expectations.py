@@ -1,0 +1,18 @@
+import pytest
+
+from ablations.expectations import PROBE, STEP_TIME, default_margin, expect
+
+
+def test_one_expectation_per_arm():
+    one, two = expect(("a", "b"), "worse", than="c", metric=PROBE)
+    assert (one.arm, two.arm) == ("a", "b")
+    assert {(e.relation, e.than_arm, e.metric, e.than_metric) for e in (one, two)} == {("worse", "c", PROBE, PROBE)}
+    assert expect("a", "worse", than="c", metric=PROBE) == (one,)
+
+
+@pytest.mark.parametrize(
+    ("metric", "margin"),
+    [("caption_loss", 0.02), ("caption_bits", 0.02), (PROBE, 0.01), ("image_to_text_recall_1", 0.01), (STEP_TIME, 0)],
+)
+def test_default_margin_depends_on_the_kind_of_metric(metric, margin):
+    assert default_margin(metric) == margin

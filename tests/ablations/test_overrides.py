@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from ablations.expectations import PROBE
+from ablations.overrides import study_overrides
+from aimv2.errors import UsageError
+
+
+def test_own_values_apply_to_the_same_study(study):
+    assert study_overrides(study).apply(study) == study
+
+
+def test_another_metric_drops_expectations_and_has_its_own_margin(study):
+    own = study_overrides(study)
+    other = replace(own, primary_metric=PROBE).apply(study)
+    assert (other.expected, other.equivalence_margin) == ({}, 0.01)
+    assert replace(own, primary_metric=PROBE, equivalence_margin=0.05).apply(study).equivalence_margin == 0.05
+    assert study_overrides(other).apply(study) == other, "as a recorded request is read"
+
+
+def test_expectation_is_overridden_or_left_open(study):
+    expected = {**study_overrides(study).expected, "causal": None, "fixed_25": "better"}
+    assert replace(study_overrides(study), expected=expected).apply(study).expected == {"fixed_25": "better"}
+
+
+def test_claim_without_expectations_is_left_out(study):
+    claims = {**study.claims, "uniform-prefix-length": ()}
+    assert set(replace(study_overrides(study), claims=claims).apply(study).claims) == {"prefix-beats-causal"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"baseline": "casual"}, "unknown sweep.baseline 'casual'. Did you mean 'causal'"),
+        ({"baseline": "causal", "expected": {"causal": "better"}}, "sweep.expected.causal: it is the baseline"),
+    ],
+)
+def test_override_that_names_no_other_arm_is_refused(study, values, message):
+    with pytest.raises(UsageError, match=message):
+        replace(study_overrides(study), **values).apply(study)
+
+
+def test_number_of_seeds_counts_from_zero(study):
+    assert replace(study_overrides(study), seeds=3).seeds == (0, 1, 2)
+    assert replace(study_overrides(study), seeds=[5, 7]).seeds == (5, 7)
+
+
+@pytest.mark.parametrize("values", [{"seeds": 0}, {"seeds": [-1]}, {"equivalence_margin": -1}, {"pairing": "none"}])
+def test_invalid_value_is_refused(study, values):
+    with pytest.raises((ValidationError, TypeError)):
+        replace(study_overrides(study), **values)

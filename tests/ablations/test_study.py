@@ -1,0 +1,37 @@
+from dataclasses import replace
+
+import pytest
+
+from ablations.design import Arm, unchanged
+from ablations.expectations import PROBE, STEP_TIME
+from aimv2.errors import UsageError
+
+
+def test_margin_is_the_studys_for_the_primary_metric_and_the_default_for_others(study):
+    study = replace(study, equivalence_margin=0.5)
+    assert [study.margin(metric) for metric in ("caption_loss", "pixel_loss_0.5", PROBE, STEP_TIME)] == [
+        0.5,
+        0.02,
+        0.01,
+        0.0,
+    ]
+
+
+def test_direction_is_that_of_the_primary_metric(study):
+    assert study.lower_is_better
+    assert not replace(study, primary_metric=PROBE).lower_is_better
+
+
+def test_folder_names_what_is_held_equal_unless_it_is_samples(study):
+    assert (study.folder, replace(study, equal="flops").folder) == ("prefix_ratio", "prefix_ratio_equal_flops")
+
+
+def test_baseline_must_be_an_arm(study):
+    with pytest.raises(UsageError, match=r"unknown sweep\.baseline 'casual'"):
+        replace(study, baseline="casual")
+
+
+def test_arm_cannot_take_the_name_of_a_control(study):
+    arms = {**study.arms, "null_control": Arm(label="mine", change=unchanged)}
+    with pytest.raises(AssertionError, match="reserved"):
+        replace(study, design=replace(study.design, arms=arms))

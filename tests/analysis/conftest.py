@@ -1,0 +1,42 @@
+"""One set of finished runs for all tests of the analysis."""
+
+import numpy as np
+import pytest
+
+from ablations.expand import expand
+from ablations.request import Request, write_request
+from ablations.studies.prefix_ratio import STUDY
+from ablations.study import UNTRAINED
+from analysis.load import load
+from tests.helpers.evidence import write_run
+
+EFFECT = {"fixed_75": 0.5, "causal": -0.4, "positive_control": 1.0, UNTRAINED: 4.0}
+SHARED = (-1.5, -0.5, 0.5, 1.5)  # added to all arms by seed; pairing removes it
+MARKUP = "<img src=x onerror=alert(1)> | [a](b)"  # a caption that must not become markup
+
+
+@pytest.fixture(scope="session")
+def cells(tiny):
+    return expand(STUDY, tiny, seeds=range(4))
+
+
+@pytest.fixture(scope="session")
+def request_of(cells):
+    """The request whose report is built."""
+    return Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio", "sweep.arms=[uniform,causal]"))
+
+
+@pytest.fixture(scope="session")
+def runs_dir(cells, request_of, tmp_path_factory):
+    """Finished runs with known caption losses; read only."""
+    folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
+    for cell in cells:
+        value = 3 + SHARED[cell.seed] + EFFECT.get(cell.arm, 0) + rng.normal(0, 0.01)
+        write_run(cell, folder, value, caption=MARKUP if cell.arm == "uniform" else "red apple")
+    write_request(folder, request_of)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evidence(cells, runs_dir):
+    return load(cells, runs_dir)

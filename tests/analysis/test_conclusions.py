@@ -1,0 +1,80 @@
+from ablations.studies.prefix_ratio import STUDY
+from analysis.compare import Comparison, primary_comparisons
+from analysis.conclusions import conclusion, findings, power
+from analysis.intervals import NO_ESTIMATE, NO_FINDING, Estimate, judge
+
+
+def concluded(comparisons, requested=STUDY.arms, failed=()):
+    return conclusion(STUDY, requested, comparisons, "nats/token", failed)
+
+
+def compared(mean, error, *, n=4, df=30):
+    estimate = Estimate(mean, error, df, n)
+    return Comparison(estimate, judge(estimate, STUDY.equivalence_margin, lower_is_better=True), "open")
+
+
+def test_conclusion_names_effects_and_inconclusive_arms(cells, evidence):
+    text = concluded(primary_comparisons(STUDY, cells, evidence))
+    assert text.startswith("Compared with the baseline (uniform on 1..I-1) in caption_loss over 4 seeds: fixed at 75 %")
+    assert "fixed at 75 % is worse by 0." in text
+    assert "causal (prefix of 1 patch) is better by 0." in text
+    assert text.endswith("Inconclusive: fixed at 25 %; fixed at 50 %.")
+
+
+def test_nothing_is_concluded_without_two_shared_seeds_and_a_baseline():
+    assert concluded({}) == "No conclusion: no arm shares two seeds with the baseline."
+    assert concluded({"causal": compared(1, 0, n=1)}) == concluded({})
+    assert "the baseline (uniform on 1..I-1) is not among" in concluded({}, requested=["causal"])
+
+
+def test_undetected_difference_is_not_called_equivalent():
+    text = concluded({"causal": compared(0.001, 0.1)})
+    assert text.startswith("Inconclusive: no arm differs detectably from the baseline (uniform on 1..I-1)")
+    assert "equivalence margin (±0.02 nats/token) are not ruled out" in text
+    assert concluded({"causal": compared(0.001, 0.001)}) == (
+        "Equivalent to the baseline (uniform on 1..I-1) in caption_loss over 4 seeds within ±0.02 nats/token:"
+        " causal (prefix of 1 patch)."
+    )
+
+
+def test_detected_difference_within_the_margin_is_marked():
+    text = concluded({"causal": compared(0.005, 0.001)})
+    assert "causal (prefix of 1 patch) is worse by 0.005 nats/token (" in text
+    assert text.endswith(", within the margin).")
+
+
+def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
+    some = primary_comparisons(STUDY, cells, evidence) | {
+        "causal": Comparison(NO_ESTIMATE, NO_FINDING, "worse"),
+        "fixed_25": compared(0.1, 0, n=1),
+    }
+    text = concluded(some)
+    assert "fixed at 75 % is worse by 0." in text
+    assert text.endswith("Too few seeds: fixed at 25 %; causal (prefix of 1 patch).")
+
+
+def test_failed_control_makes_the_conclusion_inconclusive():
+    text = concluded({"causal": compared(0.5, 0.001)}, failed=["null_control", "positive_control"])
+    assert text.startswith("Inconclusive: null control and positive control failed.")
+    assert "worse" not in text
+
+
+def test_power_gives_the_range_of_minimum_detectable_differences():
+    # 1.96 + 0.84 standard errors: 0.028 and 0.056.
+    many = {
+        "fixed_25": compared(0, 0.01, df=1e6),
+        "causal": compared(0, 0.02, df=1e6),
+        "fixed_75": compared(0, 0, n=1),
+    }
+    text = power(STUDY, many, "nats/token")
+    assert "0.028 to 0.056 nats/token, depending on the arm" in text
+    assert "may have been missed" in text
+    assert power(STUDY, {"causal": compared(0, 0.005, df=1e6)}, "nats/token").endswith("there are enough seeds.")
+    assert power(STUDY, {"fixed_75": compared(0, 0, n=1)}, "nats/token") == ""
+
+
+def test_findings_name_metric_arm_and_side(evidence):
+    found = findings(STUDY, evidence)
+    assert any(text.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for text in found)
+    assert not any("probe" in text or "25 %" in text for text in found)
+    assert not any(text.startswith("caption_loss") for text in found), "the primary metric is no finding"

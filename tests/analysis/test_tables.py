@@ -1,0 +1,75 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from ablations.studies.prefix_ratio import STUDY
+from analysis.compare import primary_comparisons
+from analysis.controls import check_controls
+from analysis.tables import cost_table, metrics_table, primary_table, setup_table
+from tests.helpers.evidence import evidence_of
+
+
+def test_metric_that_is_not_applicable_is_never_a_number(evidence):
+    table = metrics_table(STUDY, evidence)
+    row = next(row for row in table.rows if row[0][0] == "bits")
+    shown = dict(zip(table.columns, row, strict=True))
+    assert shown["causal (prefix of 1 patch)"] == "not applicable"
+    assert shown["uniform on 1..I-1"] == ["1.500 (no interval)"]
+    assert not any("recall" in row[0][0] for row in table.rows), "a metric of no arm has no row"
+
+
+def test_primary_table_gives_expectation_observation_difference_power_and_speed(cells, evidence):
+    comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
+    rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls).rows}
+    assert rows["uniform on 1..I-1"][1:3] == ["", ""]
+    assert rows["uniform on 1..I-1"][4] == "baseline"
+    assert rows["fixed at 75 %"][1:3] == ["open", "worse"]
+    assert rows["fixed at 25 %"][1:3] == ["open", "inconclusive"]
+    assert rows["causal (prefix of 1 patch)"][1:3] == ["worse", ["better", "not as expected"]]
+    assert rows["the baseline with other seeds"][1:3] == ["no difference", "passed"]
+    assert float(rows["fixed at 75 %"][4].split()[0]) == pytest.approx(0.5, abs=0.02)
+    # Cohen's noncentrality for 80 % power with 3 degrees of freedom at 98.75 % is 6.895 standard errors.
+    detectable = float(rows["fixed at 75 %"][6])
+    assert detectable == pytest.approx(6.895 * comparisons["fixed_75"].difference.error, rel=0.01)
+    assert rows["fixed at 75 %"][7] == "never (0 of 4 seeds)"
+    # Better by 0.4 of the 2 that its curve falls over 16 samples: it arrives after 80 % of them.
+    reached = re.match(r"([\d.]+) \(4 of 4 seeds\)", rows["causal (prefix of 1 patch)"][7])
+    assert float(reached[1]) == pytest.approx(0.8 * 16, abs=0.6)
+    assert "untrained" not in rows
+
+
+def test_primary_table_judges_no_expectation_after_a_failed_control(cells):
+    evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 0.0}, spread=0.01)
+    comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
+    rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls).rows}
+    assert rows["causal (prefix of 1 patch)"][1:3] == ["worse", ["better", "not judged: a control failed"]]
+    assert rows["captions of other images"][1:3] == ["worse", "failed"]
+
+
+def test_metrics_table_has_the_untrained_encoder(evidence):
+    table = metrics_table(STUDY, evidence)
+    assert table.columns[-1] == "untrained"
+    assert len(table.rows) == 6
+
+
+def test_setup_table_counts_finished_runs_and_names_hardware(cells, evidence):
+    rows = dict(setup_table(STUDY, cells, evidence).rows)
+    assert rows["runs"] == "32 of 32 finished"
+    assert rows["hardware"] == "a test; threads per run: 1; float32"
+
+
+@pytest.mark.parametrize(
+    ("equal", "marked"),
+    [("samples", []), ("flops", ["causal (prefix of 1 patch)"]), ("seconds", ["fixed at 25 %"])],
+)
+def test_cost_table_marks_an_arm_that_misses_what_the_study_holds_equal(evidence, equal, marked):
+    """One arm has half more FLOPs, another half more seconds; all have their samples."""
+    runs = evidence.runs.copy()
+    runs.loc[runs["arm"] == "causal", "train_flops"] *= 1.5
+    runs.loc[runs["arm"] == "fixed_25", "train_seconds"] *= 1.5
+    table = cost_table(replace(STUDY, equal=equal), replace(evidence, runs=runs))
+    assert [row[0] for row in table.rows if any("unequal" in cell for cell in row)] == marked
+    flops = table.columns.index("FLOPs relative to baseline")
+    assert {row[0]: row[flops] for row in table.rows}["causal (prefix of 1 patch)"].startswith("1.50 x")
+    assert table.rows[-1][1] == "32"
