@@ -1,6 +1,7 @@
 """The figures of a report, as SVG."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,10 @@ def _save(figure: Figure, path: Path) -> Path:
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return path
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the look of all figures."""
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9), plt.rc_context(STYLE):
+        yield
