@@ -76,7 +76,7 @@ def test_every_call_is_timed_once_a_repeat_and_each_time_another_is_first():
 def test_short_calls_are_repeated_until_the_clock_can_tell_them():
     clock = Clock()
     calls = {"short": clock.work("short", 0.004), "long": clock.work("long", 0.5)}
-    seconds = interleaved(calls, 3, clock=clock, stretch_s=0.05)
+    seconds = interleaved(calls, 3, clock=clock, min_seconds=0.05)
     assert seconds["short"] == pytest.approx(0.004)
     assert seconds["long"] == pytest.approx(0.5)
     assert "".join(name[0] for name in clock.done[-42:]) == "s" * 13 + "ll" + "s" * 13 + "s" * 13 + "l"
@@ -183,7 +183,7 @@ def test_a_comparison_that_is_not_settled_is_named():
     noisy = ours * np.linspace(0.8, 1.2, 20)
     assert warnings({"ours": ours, "timm": 1.2 * ours, PRODUCT: noisy}) == []
     (warning,) = warnings({"ours": ours, "timm": ours, "transformers": noisy})
-    assert warning.startswith("warning: transformers / ours is not settled")
+    assert warning.startswith("warning: transformers / ours is uncertain")
     assert "after 20 repeats" in warning
     assert "repeats=40" in warning
     (warning,) = warnings({"ours": ours[:5], "timm": ours[:5]})
@@ -253,6 +253,6 @@ def test_the_command_prints_both_precisions_and_what_they_were_measured_on(capsy
     assert f"2 threads, torch {torch.__version__}, timm " in words
     assert "depth 1, width 96, 3 heads, called on 1 x 3 x 32 x 32 in patches of 8 px" in words
     assert "[16 x 96] x [96 x 512]" in words
-    assert words.count("theirs / ours: repeat by repeat") == 1
+    assert words.count("theirs / ours: the median over repeats") == 1
     assert words.count("warning: ") == 4, "two repeats have no interval"
     assert torch.get_num_threads() == 1, "the number of threads is given back"
