@@ -106,7 +106,7 @@ class WeightsConfig:
 
 
 class Weights(NamedTuple):
-    """A config, its tensors (float32, under our names), and the parts of the source that are omitted, with the reason."""
+    """A config, its tensors (float32, under our names), and the omitted parts of the source with the reason."""
 
     config: WeightsConfig
     tensors: dict[str, Tensor]
@@ -128,8 +128,8 @@ def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfi
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        seen = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
-        raise UsageError(f"{where}: {f'{short(place)}: ' if place else ''}{message}{seen}") from error
+        value = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
+        raise UsageError(f"{where}: {f'{short(place)}: ' if place else ''}{message}{value}") from error
 
 
 def empty_network(config: WeightsConfig) -> Network:
