@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic with a clock that we set, and the three encoders at a size that tests can afford."""
+"""The benchmark: its arithmetic with a simulated clock, and three small encoders."""
 
 import math
 import sys
@@ -31,7 +31,7 @@ from aimv2.model.encoder import Encoder
 
 
 class Clock:
-    """Stands still but for the work that is done."""
+    """A clock that only the work advances."""
 
     def __init__(self):
         self.now = 100.0
@@ -42,7 +42,7 @@ class Clock:
         return self.now
 
     def work(self, name, seconds):
-        """A call that takes so long; ``seconds`` may depend on the time."""
+        """Return a call that takes this long; ``seconds`` may be a function of the time."""
 
         def call():
             self.done.append(name)
@@ -51,7 +51,7 @@ class Clock:
         return call
 
     def launch(self, seconds):
-        """A call that returns at once and leaves the work to a device."""
+        """Return a call that returns at once and leaves the work to a device."""
 
         def call():
             self.pending += seconds
@@ -122,7 +122,7 @@ def config():
 
 @pytest.fixture
 def encoder(config):
-    """With norms away from 1 and biases away from 0, so that a missing or misplaced one shows."""
+    """An encoder with norms away from 1 and biases away from 0, so that a missing or misplaced one matters."""
     encoder = Encoder(config.model).eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in encoder.parameters():
@@ -255,4 +255,4 @@ def test_command_prints_both_precisions_and_the_machine(capsys):
     assert "[16 x 96] x [96 x 512]" in words
     assert words.count("theirs / ours: the median over repeats") == 1
     assert words.count("warning: ") == 4, "two repeats have no interval"
-    assert torch.get_num_threads() == 1, "the number of threads is given back"
+    assert torch.get_num_threads() == 1, "the number of threads is restored"

@@ -1,4 +1,4 @@
-"""``python -m aimv2 weights`` as it is typed."""
+"""The command: output, omitted parts, and bad arguments."""
 
 import subprocess
 import sys

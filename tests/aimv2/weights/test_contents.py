@@ -1,4 +1,4 @@
-"""What weights are: their config is checked, and their positions are resampled as timm does it."""
+"""The config of weights, and resampled positions against timm."""
 
 import pytest
 import torch

@@ -25,7 +25,7 @@ def tensors():
 
 @pytest.fixture
 def shards(tmp_path, tensors):
-    """A folder of two shards and what their index is to say; a file of tensors outside it."""
+    """A folder of two shards, the contents of their index, and a file of tensors outside the folder."""
     folder = tmp_path / "shards"
     folder.mkdir()
     file_of = dict.fromkeys("abc", "1.safetensors") | dict.fromkeys("de", "2.safetensors")
@@ -262,7 +262,7 @@ def test_existing_files_are_not_overwritten(tensors, refusal, tmp_path):
     assert {path.name for path in (tmp_path / "empty").iterdir()} == {"x.safetensors", "config.json"}
     with safe_open(tmp_path / "empty/x.safetensors", framework="pt") as written:
         assert set(written.keys()) == tensors.keys()
-        assert written.metadata() == {"format": "pt"}  # which older versions of transformers ask for
+        assert written.metadata() == {"format": "pt"}  # older versions of transformers require it
 
 
 def test_weights_are_removed_if_the_config_cannot_be_written(tensors, refusal, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Apple's layout, whose files come with or without a config.json."""
+"""Apple's layout, with and without a config.json."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tables of names: what they expand to, and that they speak of the same tensors of ours."""
+"""Tables of names: their expansion, and the tensors that they cover."""
 
 from aimv2.model.encoder import Encoder
 from aimv2.weights.names import ML_AIM, OURS, TIMM, TRANSFORMERS, TRANSFORMERS_PAIR, their_names

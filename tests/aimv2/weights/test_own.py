@@ -1,4 +1,4 @@
-"""Folders that we wrote, and finished runs: what is loaded from them, what of them is exported."""
+"""Folders in our layout and finished runs: loading and export."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ def ours(foreign, tmp_path):
 
 
 def test_layout_of_the_config_is_pinned(ours):
-    """Folders that users keep rest on it. If it must change, raise layout_version and read the old one too."""
+    """Users' folders depend on it. If it must change, raise layout_version and read the old layout too."""
     source = {
         "layout": "transformers",
         "file": "model.safetensors",

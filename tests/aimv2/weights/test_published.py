@@ -1,4 +1,4 @@
-"""Published weights to ours and back, against the implementations that they are published for."""
+"""Conversion from and to published layouts, against the implementations of each layout."""
 
 import pytest
 import timm
@@ -136,7 +136,7 @@ def test_shards_of_transformers_are_read_as_one(foreign, tmp_path):
 def test_pair_of_encoders_keeps_embeddings_and_logits(log_scale, make_pair, assert_same_pair, tmp_path):
     theirs = make_pair(tmp_path / "foreign", log_scale=log_scale)
     ours = load_dual_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))
-    # Padding with 0 as with end-of-text itself: what follows the first end-of-text is read by nothing.
+    # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
     for padding in (0, 7):
         assert_same_pair(ours, theirs, end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=padding)
     to_others(tmp_path / "ours", tmp_path / "back")

@@ -1,4 +1,4 @@
-"""Tensors that are not those of an AIMv2, each refused with what is wrong."""
+"""Tensors that are not those of an AIMv2 are refused with the reason."""
 
 import pytest
 import torch

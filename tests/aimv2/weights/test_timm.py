@@ -1,4 +1,4 @@
-"""timm's config.json: that it has to agree with the tensors, and that ours describes what timm has registered."""
+"""timm's config.json: agreement with the tensors, and with the architectures that timm has registered."""
 
 import pytest
 import timm

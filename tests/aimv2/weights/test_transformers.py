@@ -1,4 +1,4 @@
-"""transformers' config.json: what it leaves out, and that it has to agree with the tensors."""
+"""transformers' config.json: defaults, and agreement with the tensors."""
 
 import json
 

@@ -1,6 +1,7 @@
 """A small run that has learned enough to pass every check, trained once, and variants of it."""
 
 import copy
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.model.network import build
 from aimv2.runs.record import RunFolder
+from analysis.verify.command import check
 from analysis.verify.trained_run import load
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.training import run as train
@@ -28,6 +30,12 @@ def trained(tiny) -> RunConfig:
 def finished(trained, pairs, tmp_path_factory) -> RunFolder:
     model, rows, _ = train(trained, pairs)
     return finished_run(tmp_path_factory.mktemp("verified"), trained, model, rows=rows, tokenizer=pairs[2])
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the run's folder, which a test may break."""
+    return shutil.copytree(finished.path, tmp_path / "runs" / finished.name)
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +70,13 @@ def variant(run):
         return replace(run, config=config, model=build(config).eval(), held_out=run.held_out.subset(num_pairs))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def captioner(variant):
+    """A run without pixels, and its findings."""
+    run = variant(objective={"name": "caption"})
+    return run, check(run)
 
 
 @pytest.fixture(scope="session")
