@@ -1,14 +1,13 @@
-"""How long the encoder takes, beside two other implementations of it, on one machine and in one run.
+"""Time the encoder beside two other implementations, interleaved in one process.
 
 Letters: B images, I patches, D encoder width, F FFN hidden, R repeats.
 """
 
-import dataclasses
 import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module, metadata
 from typing import Annotated, Any, Literal, NamedTuple
@@ -29,28 +28,34 @@ from aimv2.cost import encoder_cost
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder
+from aimv2.weights.contents import Source, WeightsConfig
+from aimv2.weights.names import TIMM, TRANSFORMERS
+from aimv2.weights.published import check_expressible
+from aimv2.weights.tensors import to_theirs
+from aimv2.weights.timm import Timm
+from aimv2.weights.transformers import VisionModel
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that are still called the same
-STRETCH_S = 0.05  # a timing lasts at least this long, so that the clock's own cost does not count
+TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that count as equal
+MIN_SECONDS = 0.05  # a timing lasts at least this long, so that the cost of reading the clock does not matter
 CUDA_BATCH = 32
 PRODUCT = "torch.mm"
-WIDE = 0.1  # an interval wider than this share of its ratio settles nothing
+WIDE = 0.1  # a wider interval, relative to its ratio, gets a warning
 
 FOOTNOTE = (
-    "theirs / ours: repeat by repeat, the two timings that stand next to each other; the median of these ratios, and"
-    " its 95 % interval by order statistics."
+    "theirs / ours: the median over repeats of the ratio of their timing to ours, and its 95 % interval by order"
+    " statistics."
 )
 USAGE = f"""usage: python -m aimv2 bench encoder [key=value ...]
 
-Time the encoder beside timm's and transformers' with the same weights, interleaved in one run, once their features
-agree.
+Time the encoder beside timm's and transformers' with the same weights, interleaved in one process, after checking that
+their features agree.
 
-  scale=vit_l                  whose encoder ({", ".join(SCALES)})
-  depth=24                     blocks, for a quick look; the recipe's unless given
-  repeats=10                   timings of each; from 6 on there is an interval
-  batch_size=1                 images per call; 1 on the CPU and {CUDA_BATCH} on CUDA unless given
-  threads=2                    on the CPU; all cores unless given
+  scale=vit_l                  recipe of the encoder ({", ".join(SCALES)})
+  depth=24                     number of blocks; the default is the recipe's
+  repeats=10                   timings of each encoder; an interval needs 6
+  batch_size=1                 images per call; the default is 1 on the CPU and {CUDA_BATCH} on CUDA
+  threads=2                    CPU threads; the default is all cores
   device=auto                  auto, cpu or cuda
   debug=true                   show the traceback of an error
 """
@@ -60,15 +65,7 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What ``bench encoder`` reads from its command line.
-
-    Attributes:
-        scale: the recipe whose encoder is timed.
-        batch_size: images per call; None is 1 on the CPU and 32 on CUDA.
-        repeats: timings of each implementation.
-        threads: on the CPU; None is all cores.
-        depth: blocks, for a quick look; None is the recipe's.
-    """
+    """The options of ``bench encoder``, as USAGE describes them; None is the default described there."""
 
     scale: str = "vit_l"
     batch_size: PositiveInt | None = None
@@ -79,7 +76,7 @@ class Options:
 
 
 class Ratio(NamedTuple):
-    """A median, and its 95 % interval: NaN where there are fewer than six repeats."""
+    """A median and its 95 % interval: NaN with fewer than six repeats."""
 
     median: float
     low: float
@@ -87,16 +84,16 @@ class Ratio(NamedTuple):
 
     @property
     def is_wide(self) -> bool:
-        """Whether the interval is wider than a tenth of the ratio, or not known."""
+        """True if the interval is wider than a tenth of the ratio, or unknown."""
         return not self.high - self.low <= WIDE * self.median
 
 
 def bench_command(arguments: Sequence[str]) -> int:
-    """Run ``bench encoder [key=value ...]`` and print what was measured.
+    """Run ``bench encoder [key=value ...]`` and print the timings.
 
     Raises:
         UsageError: the arguments cannot be read, or a package to compare with is missing.
-        RunFailedError: the implementations do not compute the same features, so that there is nothing to compare.
+        RunFailedError: the implementations compute different features.
     """
     if HELP & set(arguments):
         print(USAGE, end="")
@@ -125,43 +122,36 @@ def bench_command(arguments: Sequence[str]) -> int:
 
 
 def read_options(arguments: Sequence[str]) -> Options:
-    """The options of a command line.
+    """Read the options of a command line.
 
     Raises:
-        UsageError: an argument that is not ``key=value``, a key that does not exist or is there twice, or a value that
-            cannot be.
+        UsageError: an argument is not ``key=value``, a key is unknown or given twice, or a value is invalid.
     """
-    kinds = {field.name: field.type for field in dataclasses.fields(Options)}
+    kinds = {field.name: field.type for field in fields(Options)}
     given = key_values(arguments, kinds)
     values: dict[str, Any] = {key: checked(key, kinds[key], value) for key, value in given.items()}
     return Options(**values)
 
 
 def encoder_config(options: Options) -> RunConfig:
-    """The recipe, at another depth if asked for.
+    """Return the recipe, with the depth of the options.
 
     Raises:
-        UsageError: an unknown recipe, or one whose encoder the other packages do not have.
+        UsageError: the recipe is unknown.
     """
     if options.scale not in SCALES:
         raise unknown("scale", options.scale, SCALES)
     config = with_attention(SCALES[options.scale]())
-    encoder = config.model.encoder
-    kind = (encoder.norm, encoder.ffn, encoder.positions, config.model.patch_order)
-    if kind != ("rms", "swiglu", "learned", "raster"):
-        raise UsageError(
-            f"scale={options.scale!r} has an encoder with {', '.join(kind)}; timm and transformers can be compared only"
-            " with rms, swiglu, learned, raster"
-        )
-    if options.depth is not None:
-        encoder = dataclasses.replace(encoder, depth=options.depth)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder))
+    if options.depth is None:
+        return config
+    encoder = replace(config.model.encoder, depth=options.depth)
+    return replace(config, model=replace(config.model, encoder=encoder))
 
 
 def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int, device: str) -> dict[str, np.ndarray]:
-    """Seconds per call, float64 [R] each, of the three encoders and of the FFN's matrix product.
+    """Time the three encoders and the FFN's matrix product: seconds per call, float64 [R] each.
 
-    Weights and activations are in the given precision, and all three encoders share one set of weights.
+    Weights and activations have the given precision, and the three encoders share one set of weights.
 
     Raises:
         RunFailedError: the features differ.
@@ -177,44 +167,35 @@ def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int,
     calls: dict[str, Call] = {name: partial(encode, image) for name, encode in encoders.items()}
     rows, width, columns = _product_shape(config, batch_size)
     left = torch.randn(rows, width, generator=generator).to(image)
-    right = torch.randn(columns, width, generator=generator).to(image).T  # as a layer keeps its weight
+    right = torch.randn(columns, width, generator=generator).to(image).T  # as in a linear layer
     calls[PRODUCT] = partial(torch.mm, left, right)
-    # Only now: weights made in inference mode send torch.matmul another, slower way for some layouts of its input.
+    # Not earlier: with weights made in inference mode, torch.matmul takes a slower path for some layouts of its input.
     with torch.inference_mode():
         require_same(encoders, image, TOLERANCE[precision])
         return interleaved(calls, repeats, synchronise=torch.cuda.synchronize if device == "cuda" else None)
 
 
 def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Images to features, ours first, then by timm and by transformers with the very same weights (no copies)."""
+    """Return functions from images to features: ours, timm's and transformers', with the same weights (no copies)."""
     import timm
     import transformers
 
-    sizes = config.encoder
-    of_timm: Any = timm.create_model(
-        "aimv2_large_patch14_224",
-        img_size=config.image_px,
-        patch_size=config.patch_px,
-        embed_dim=sizes.width,
-        depth=sizes.depth,
-        num_heads=sizes.num_heads,
-        mlp_ratio=(sizes.ffn_hidden + 0.5) / sizes.width,  # timm rounds the product down
-        num_classes=0,
+    sizes = WeightsConfig(
+        source=Source(layout="run", file="benchmark", dtypes=()),
+        image_px=config.image_px,
+        patch_px=config.patch_px,
+        patch_order=config.patch_order,
+        encoder=config.encoder,
     )
-    of_transformers: Any = transformers.Aimv2VisionModel(
-        transformers.Aimv2VisionConfig(
-            hidden_size=sizes.width,
-            intermediate_size=sizes.ffn_hidden,
-            num_hidden_layers=sizes.depth,
-            num_attention_heads=sizes.num_heads,
-            image_size=config.image_px,
-            patch_size=config.patch_px,
-            use_head=False,
-        )
-    )
-    for other, state in ((of_timm, timm_state(encoder)), (of_transformers, transformers_state(encoder))):
-        other.load_state_dict(state, strict=True, assign=True)
-        other.to(encoder.norm.weight.device).eval()  # for buffers that are no weights
+    for layout in ("timm", "transformers"):
+        check_expressible(sizes, layout)
+    for_timm, for_transformers = Timm().description(sizes), VisionModel().description(sizes)
+    of_timm: Any = timm.create_model(for_timm["architecture"], **for_timm["model_args"])
+    of_transformers: Any = transformers.Aimv2VisionModel(transformers.Aimv2VisionConfig(**for_transformers))
+    ours = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    for other, names in ((of_timm, TIMM), (of_transformers, TRANSFORMERS)):
+        other.load_state_dict(to_theirs(ours, names), strict=True, assign=True)
+        other.to(encoder.norm.weight.device).eval()  # buffers are not in the state
     return {
         "ours": encoder,
         "timm": of_timm.forward_features,
@@ -222,61 +203,8 @@ def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable
     }
 
 
-def timm_state(encoder: Encoder) -> dict[str, Tensor]:
-    """Our weights under the names of timm's ``aimv2_*``."""
-    ours = encoder.state_dict()
-    state = {
-        "patch_embed.proj.weight": ours["patch_embed.weight"],
-        "patch_embed.proj.bias": ours["patch_embed.bias"],
-        "patch_embed.norm.weight": ours["patch_norm.weight"],
-        "pos_embed": ours["pos_embed"],
-        "norm.weight": ours["norm.weight"],
-    }
-    for number in range(len(encoder.blocks)):
-        stem = f"blocks.{number}"
-        gate, up = ours[f"{stem}.ffn.gate_up.weight"].chunk(2)
-        state |= {
-            f"{stem}.norm1.weight": ours[f"{stem}.norm1.weight"],
-            f"{stem}.norm2.weight": ours[f"{stem}.norm2.weight"],
-            f"{stem}.attn.qkv.weight": ours[f"{stem}.attn.qkv.weight"],
-            f"{stem}.attn.proj.weight": ours[f"{stem}.attn.out.weight"],
-            f"{stem}.mlp.fc1_g.weight": gate,
-            f"{stem}.mlp.fc1_x.weight": up,
-            f"{stem}.mlp.fc2.weight": ours[f"{stem}.ffn.down.weight"],
-        }
-    return state
-
-
-def transformers_state(encoder: Encoder) -> dict[str, Tensor]:
-    """Our weights under the names of transformers' ``Aimv2VisionModel``."""
-    ours = encoder.state_dict()
-    state = {
-        "embeddings.patch_embed.weight": ours["patch_embed.weight"],
-        "embeddings.patch_embed.bias": ours["patch_embed.bias"],
-        "embeddings.rms_norm.weight": ours["patch_norm.weight"],
-        "embeddings.position_embedding.weight": ours["pos_embed"][0],
-        "rms_norm.weight": ours["norm.weight"],
-    }
-    for number in range(len(encoder.blocks)):
-        stem, theirs = f"blocks.{number}", f"encoder.layers.{number}"
-        query, key, value = ours[f"{stem}.attn.qkv.weight"].chunk(3)
-        gate, up = ours[f"{stem}.ffn.gate_up.weight"].chunk(2)
-        state |= {
-            f"{theirs}.rms_norm1.weight": ours[f"{stem}.norm1.weight"],
-            f"{theirs}.rms_norm2.weight": ours[f"{stem}.norm2.weight"],
-            f"{theirs}.attention.q_proj.weight": query,
-            f"{theirs}.attention.k_proj.weight": key,
-            f"{theirs}.attention.v_proj.weight": value,
-            f"{theirs}.attention.out_proj.weight": ours[f"{stem}.attn.out.weight"],
-            f"{theirs}.ffn.gate_proj.weight": gate,
-            f"{theirs}.ffn.up_proj.weight": up,
-            f"{theirs}.ffn.down_proj.weight": ours[f"{stem}.ffn.down.weight"],
-        }
-    return state
-
-
 def require_same(encoders: Mapping[str, Callable[[Tensor], Tensor]], image: Tensor, tolerance: float) -> None:
-    """Refuse to compare what is not the same function.
+    """Refuse to compare encoders that compute different functions.
 
     Raises:
         RunFailedError: features differ from the first encoder's by more than the tolerance, relative to their norm.
@@ -297,16 +225,16 @@ def interleaved(
     *,
     clock: Callable[[], float] = time.perf_counter,
     synchronise: Call | None = None,
-    stretch_s: float = STRETCH_S,
+    min_seconds: float = MIN_SECONDS,
 ) -> dict[str, np.ndarray]:
-    """Seconds per call, float64 [R] each.
+    """Time calls in turn: seconds per call, float64 [R] each.
 
-    In every repeat each call has its turn, and each time another one has the first, so that a machine that slows down
-    does so for all alike.
+    Every repeat times each call once, starting with another one each time, so that a machine that slows down affects
+    all calls alike.
 
     Args:
-        synchronise: waits for the device; None where calls return when they are done.
-        stretch_s: how long a turn lasts at least, by calling again and again.
+        synchronise: waits for the device; None if calls return when they are done.
+        min_seconds: duration of a timing, reached by repeating the call.
     """
 
     def turn(name: str, num_calls: int) -> float:
@@ -321,8 +249,8 @@ def interleaved(
 
     names = list(calls)
     for name in names:
-        turn(name, 1)  # the first call allocates, and may choose algorithms
-    num_calls = {name: max(1, math.ceil(stretch_s / max(turn(name, 1), 1e-9))) for name in names}
+        turn(name, 1)  # the first call allocates and may select algorithms
+    num_calls = {name: max(1, math.ceil(min_seconds / max(turn(name, 1), 1e-9))) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for repeat in range(repeats):
         first = repeat % len(names)
@@ -332,14 +260,14 @@ def interleaved(
 
 
 def ratio(theirs_R: np.ndarray, ours_R: np.ndarray) -> Ratio:
-    """Theirs over ours, repeat by repeat: the median and its interval by order statistics."""
+    """Return the median of theirs over ours, repeat by repeat, with its interval by order statistics."""
     ratio_R = theirs_R / ours_R
     interval: Any = quantile_test(ratio_R, p=0.5).confidence_interval(0.95)  # scipy-stubs call it a float
     return Ratio(float(np.median(ratio_R)), float(interval.low), float(interval.high))
 
 
 def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int, title: str) -> Table:
-    """A row for each call: its median, how it compares with ours, and what of the matrix product's rate it reaches."""
+    """Return a row per call: its median, its ratio to ours, its rate, and that as a share of the matrix product's."""
     shown = Table("encoder", title=title)
     for column in ("ms / image", "theirs / ours", "95 %", "GFLOP/s", "of mm"):
         shown.add_column(column, justify="right")
@@ -358,11 +286,11 @@ def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int,
 
 
 def warnings(seconds: Mapping[str, np.ndarray]) -> list[str]:
-    """A sentence for each comparison that these timings do not settle."""
+    """Return a sentence for each comparison whose interval is too wide."""
     repeats = len(seconds["ours"])
     return [
-        f"warning: {name} / ours is not settled: its interval is wider than {WIDE:.0%} of the ratio, or unknown, after"
-        f" {repeats} repeats; leave the machine alone, or take more (repeats={max(20, 2 * repeats)})"
+        f"warning: {name} / ours is uncertain: its interval is wider than {WIDE:.0%} of the ratio, or unknown, after"
+        f" {repeats} repeats; stop other work on the machine, or use repeats={max(20, 2 * repeats)}"
         for name in _others(seconds)
         if ratio(seconds[name], seconds["ours"]).is_wide
     ]
@@ -373,7 +301,7 @@ def _others(seconds: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _sentence(config: RunConfig, batch_size: int, repeats: int, device: str) -> str:
-    """What was measured, and on what."""
+    """Describe the machine, the versions and the sizes."""
     model, sizes = config.model, config.model.encoder
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm", "transformers"))
     rows, width, columns = _product_shape(config, batch_size)
@@ -386,17 +314,17 @@ def _sentence(config: RunConfig, batch_size: int, repeats: int, device: str) -> 
 
 
 def _product_shape(config: RunConfig, batch_size: int) -> tuple[int, int, int]:
-    """Rows, inner size and columns of the FFN's first matrix product: B x I, D, and 2F for gate and up together."""
+    """Return rows, inner size and columns of the FFN's first product: B x I, D, and 2F for gate and up together."""
     encoder = config.model.encoder
     return batch_size * config.model.num_patches, encoder.width, 2 * encoder.ffn_hidden
 
 
-def _device(asked: str) -> str:
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device='cuda' and torch sees no CUDA device here; use device=cpu or device=auto")
-    if asked == "auto":
+def _device(requested: str) -> str:
+    if requested == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device=cuda, but torch sees no CUDA device here; use device=cpu or device=auto")
+    if requested == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return asked
+    return requested
 
 
 def _require_packages() -> None:
@@ -405,7 +333,7 @@ def _require_packages() -> None:
             import_module(name)
         except ImportError as error:
             raise UsageError(
-                f"the benchmark compares with {name}, which cannot be imported ({error}); install it with"
+                f"the benchmark compares with {name}, which cannot be imported ({error}); install it with:"
                 " pip install 'aimv2-ablations[dev]'"
             ) from error
 

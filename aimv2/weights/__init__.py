@@ -1,11 +1,10 @@
-"""Weights in the layouts in which AIMv2 is published, to ours and back.
+"""Convert weights between our layout and those in which AIMv2 is published.
 
 ``transformers`` is ``Aimv2VisionModel``, or ``Aimv2Model`` for LiT's pair of encoders; ``timm`` is its ``aimv2_*``;
 ``ml-aim`` has Apple's names. Ours is a folder with ``weights.safetensors``, float32 under the names of ``DualEncoder``
-(``encoder.*`` alone if there is no text tower), and ``config.json``, a ``WeightsConfig``. Files are read as if a
-stranger had made them: no code in them is run, and whatever differs from what is expected is an error. How pixels are
-to be normalised stands in none of these files and is not carried along; the ports disagree: ml-aim takes the ImageNet
-statistics, as we do, timm CLIP's.
+(only ``encoder.*`` without a text tower), and ``config.json``, a ``WeightsConfig``. Files are untrusted: no code in
+them is run, and every difference from what is expected is an error. None of these files states how to normalise pixels,
+and the ports disagree: ml-aim uses the ImageNet statistics, as we do, timm CLIP's.
 """
 
 from aimv2.weights.contents import Weights, WeightsConfig, resampled

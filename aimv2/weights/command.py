@@ -1,4 +1,4 @@
-"""``python -m aimv2 weights``: published weights to ours and back."""
+"""``python -m aimv2 weights``: import and export published weights."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,21 +20,24 @@ USAGE = """usage: python -m aimv2 weights import from=PATH to=FOLDER [layout=aut
        python -m aimv2 weights export from=FOLDER to=FOLDER [layout=transformers]
 
 import reads published weights, a file or a folder, and writes them under our names. export reads such a folder, or the
-folder of a finished run, and writes what others load.
+folder of a finished run, and writes weights that other packages load.
 
-  layout=auto                  transformers, timm or ml-aim; import finds out which by the names of the tensors
+  layout=auto                  transformers, timm or ml-aim; auto detects it by the names of the tensors (import only)
   image_px=336                 resample learned positions for images of another size
   debug=true                   show the traceback of an error
 """
 
 
 def weights_command(arguments: Sequence[str]) -> int:
-    """Import or export weights as the arguments after ``weights`` say, and print what they are.
+    """Import or export weights and print a summary.
 
-    Of tensors that are not those expected, all names are printed to stderr before the error is raised.
+    If tensors differ from those expected, all their names are printed to stderr before the error is raised.
+
+    Args:
+        arguments: what follows ``weights``: ``import`` or ``export``, and the keys of USAGE.
 
     Raises:
-        UsageError: what was asked for cannot be done.
+        UsageError: the arguments, the source or the target are invalid.
     """
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
@@ -52,7 +55,7 @@ def weights_command(arguments: Sequence[str]) -> int:
     if layout not in layouts:
         raise unknown("layout", layout, layouts)
     image_px = checked("image_px", int, given["image_px"]) if "image_px" in given else None
-    check_new(target)  # before minutes of reading
+    check_new(target)  # before reading, which may take minutes
     try:
         weights = read_published(source, layout) if is_import else read_weights(source)
     except MismatchError as error:
@@ -93,14 +96,14 @@ def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Ta
     if tower is not None:
         rows["text tower"] = (
             f"width {tower.width}, depth {tower.depth}, {count(tower.num_heads, 'head')}, {tower.vocab_size} tokens,"
-            f" texts of {tower.max_text_tokens}, meets images in {tower.embed_dim} dimensions"
+            f" texts of {tower.max_text_tokens}, shares {tower.embed_dim} dimensions with images"
         )
-    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for name, value in weights.tensors.items():
-        counts[name.partition(".")[0]] += value.numel()
-    rows["parameters"] = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in counts.items() if count > 1)
-    if weights.left_behind:
-        rows["left behind"] = weights.left_behind
+        sizes[name.partition(".")[0]] += value.numel()
+    rows["parameters"] = ", ".join(f"{part} {size / 1e6:,.1f} M" for part, size in sizes.items() if size > 1)
+    if weights.omitted:
+        rows["omitted"] = weights.omitted
     rows["wrote"] = f"{target} ({to_layout}, float32)"
     table = Table.grid(padding=(0, 2))
     for name, text in rows.items():

@@ -1,4 +1,4 @@
-"""What a folder of weights holds: a config that its tensors bear out, and the tensors under our names."""
+"""The contents of a folder of weights: a config that agrees with its tensors, and the tensors under our names."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ from aimv2.model.positions import resample
 from aimv2.objectives.clip import MAX_SCALE
 from aimv2.weights.files import short
 
-MAX_GRID = 256  # patches along a side that resampling may make
+MAX_GRID = 256  # patches along a side after resampling
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -27,8 +27,8 @@ class TextTowerSizes:
     """The text tower of a pair of encoders.
 
     Attributes:
-        embed_dim: of the space in which images and texts meet.
-        end_id: end-of-text, at which a caption is pooled: the first one in it.
+        embed_dim: of the space that images and texts share.
+        end_id: end-of-text; a caption is pooled at its first one.
     """
 
     width: int = Field(gt=0)
@@ -44,19 +44,19 @@ class TextTowerSizes:
             raise ValueError(f"end_id={self.end_id} is not below vocab_size={self.vocab_size}")
 
 
-# Stands in where there is none, as small as a ModelConfig allows; no encoder of images reads it.
+# A placeholder where there is none, as small as a ModelConfig allows; the image encoder does not read it.
 NO_TEXT_TOWER = TextTowerSizes(width=1, depth=1, num_heads=1, embed_dim=1, vocab_size=3, max_text_tokens=2, end_id=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Source:
-    """Where weights came from.
+    """The origin of weights.
 
     Attributes:
-        layout: the one they were read from, or ``run``.
-        file: its name, or the run's.
-        dtypes: what the file holds; ours are float32.
-        resampled_from_px: the size of image of the original positions, if they were resampled.
+        layout: of the file they were read from, or ``run``.
+        file: name of the file or of the run.
+        dtypes: of the file's tensors; ours are float32.
+        resampled_from_px: image size of the original positions, if they were resampled.
     """
 
     layout: Literal["transformers", "timm", "ml-aim", "run"]
@@ -67,12 +67,12 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class WeightsConfig:
-    """What the weights are; the ``config.json`` of our folders. Parts that only training needs are not in it.
+    """The sizes and origin of weights: the ``config.json`` of our folders, without parts that only training needs.
 
     Attributes:
-        encoder: its ``attention`` is that of training, ``auto`` for published weights; in use all attention is full.
+        encoder: its ``attention`` is that of training, ``auto`` for published weights; inference uses full attention.
         image_px: side of the square image that a learned table of positions is for. Sin-cos positions take any size;
-            this is then what the source names, or 16 patches.
+            then this is the size that the source names, or 16 patches.
         text_tower: None for a vision model.
     """
 
@@ -85,11 +85,11 @@ class WeightsConfig:
     text_tower: TextTowerSizes | None = None
 
     def __post_init__(self) -> None:
-        self.model  # noqa: B018  its checks are ours
+        self.model  # noqa: B018  a ModelConfig checks its values
 
     @property
     def model(self) -> ModelConfig:
-        """What the networks are built from; they have no decoder."""
+        """The config from which the networks are built; they have no decoder."""
         tower = self.text_tower or NO_TEXT_TOWER
         return ModelConfig(
             encoder=self.encoder,
@@ -106,11 +106,11 @@ class WeightsConfig:
 
 
 class Weights(NamedTuple):
-    """Weights under our names, float32, what they are, and what of their source is not among them, with the reason."""
+    """A config, its tensors (float32, under our names), and the omitted parts of the source with the reason."""
 
     config: WeightsConfig
     tensors: dict[str, Tensor]
-    left_behind: str = ""
+    omitted: str = ""
 
 
 def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfig:
@@ -120,7 +120,7 @@ def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfi
         where: the file that the values come from.
 
     Raises:
-        UsageError: a key that does not exist, or a value that cannot be.
+        UsageError: a key is unknown or a value invalid.
     """
     try:
         return TypeAdapter(WeightsConfig).validate_python(values)
@@ -128,12 +128,12 @@ def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfi
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        seen = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
-        raise UsageError(f"{where}: {f'{short(place)}: ' if place else ''}{message}{seen}") from error
+        value = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
+        raise UsageError(f"{where}: {f'{short(place)}: ' if place else ''}{message}{value}") from error
 
 
 def empty_network(config: WeightsConfig) -> Network:
-    """The network whose ``state_dict()`` the tensors are, without memory for them (on torch's meta device)."""
+    """Return the network of the config on torch's meta device, so without memory for its tensors."""
     with torch.device("meta"):
         if config.text_tower is not None:
             return DualEncoder(config.model, temperature=1.0, max_scale=MAX_SCALE)
@@ -143,21 +143,21 @@ def empty_network(config: WeightsConfig) -> Network:
 
 
 def dtypes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The kinds of numbers among them: ``float32``, ``bfloat16``."""
+    """Return the dtypes of the tensors by name: ``float32``, ``bfloat16``."""
     return sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()})
 
 
 def split_off_encoder(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The encoder's tensors, and the names of the other parts of the network."""
+    """Return the encoder's tensors, and the names of the other parts of the network."""
     others = {name.partition(".")[0] for name in tensors} - {"encoder"}
     return {name: value for name, value in tensors.items() if name.startswith("encoder.")}, ", ".join(sorted(others))
 
 
 def resampled(weights: Weights, image_px: int) -> Weights:
-    """The weights for images of another size: a learned table of positions is resampled, bicubic with antialiasing.
+    """Return the weights for another image size: a learned table of positions is resampled, bicubic with antialiasing.
 
     Raises:
-        UsageError: a size that the patches do not divide, with one patch along a side, or with more than 256.
+        UsageError: the size is not a multiple of the patch, or has fewer than 2 or more than 256 patches along a side.
     """
     config = weights.config
     grid, rest = divmod(image_px, config.patch_px)

@@ -1,4 +1,4 @@
-"""Files that a stranger made, read without trusting them, and folders written whole or not at all."""
+"""Read untrusted files of weights, and write folders completely or not at all."""
 
 import json
 import os
@@ -21,26 +21,26 @@ from aimv2.runs.tensor_file import save_tensors
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors", "pytorch_model.bin")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-NESTED = ("state_dict", "model")  # where training checkpoints of torch.save keep the weights
-SHOWN = 3  # of a list, in an error
+NESTED = ("state_dict", "model")  # keys under which training checkpoints hold the weights
+MAX_SHOWN = 3  # elements of a list in an error
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 100
-short = _repr.repr  # a stranger's value, escaped and cut to what a sentence can hold
+short = _repr.repr  # an untrusted value, escaped and shortened to fit a sentence
 
 
 def some(texts: Sequence[str]) -> str:
-    """The first few of a list."""
-    return ", ".join(texts[:SHOWN]) + (", …" if len(texts) > SHOWN else "")
+    """Join the first few elements of a list."""
+    return ", ".join(texts[:MAX_SHOWN]) + (", …" if len(texts) > MAX_SHOWN else "")
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things: ``1 tensor``, ``2 tensors``."""
+    """Return a number with its noun: ``1 tensor``, ``2 tensors``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def find(path: Path) -> Path:
-    """The file of weights that a path is, or that is in the folder.
+    """Return the file of weights at a path, which may be the file or its folder.
 
     Raises:
         UsageError: there is none.
@@ -53,7 +53,7 @@ def find(path: Path) -> Path:
     if found is not None:
         return found
     if latest_attempt(path) is not None:
-        raise UsageError(f"{path} is the folder of a run, which weights export reads")
+        raise UsageError(f"{path} is the folder of a run; use: weights export")
     raise UsageError(f"{path} has no weights: none of {', '.join(FILES)}")
 
 
@@ -61,26 +61,26 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        UsageError: the file cannot be read, or holds something else.
+        UsageError: the file cannot be read, or holds anything else.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no JSON that can be read") from error
+        raise UsageError(f"{path} cannot be read as JSON") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold a JSON object, not {short(values)}")
     return values
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read tensors by name: of the kinds in DTYPES, on the CPU, and none of them empty.
+    """Read tensors by name: of the types in DTYPES, on the CPU, not empty.
 
     Args:
-        file: .safetensors, the index of several of them, or what ``torch.save`` makes of a ``state_dict()``, which may
-            stand under one of NESTED.
+        file: .safetensors, the index of several of them, or a ``state_dict()`` saved by ``torch.save``, which may be
+            under one of the keys in NESTED.
 
     Raises:
-        UsageError: it is none of these, not whole, or holds anything else.
+        UsageError: the file is of another kind, incomplete, or holds anything else.
     """
     if file.name.endswith(".safetensors.index.json"):
         tensors = _read_shards(file)
@@ -101,8 +101,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
-    except Exception as error:  # on foreign bytes a parser may fail in any way
-        raise UsageError(f"{file} is no whole safetensors file: {short(str(error))}") from error
+    except Exception as error:  # a parser may fail in any way on untrusted bytes
+        raise UsageError(f"{file} is not a complete safetensors file: {short(str(error))}") from error
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
@@ -111,15 +111,15 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise UsageError(f"{index} must have a weight_map from tensors to files")
     shards = sorted(set(file_of.values()))
     for shard in shards:
-        # The name is a stranger's: it must not lead out of the folder.
+        # The name is untrusted: it must not lead out of the folder.
         if Path(shard).name != shard or not os.path.isfile(index.parent / shard):
-            raise UsageError(f"{index} names {short(shard)}, which is no file beside it")
+            raise UsageError(f"{index} names {short(shard)}, which is not a file beside it")
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         read = _read_safetensors(index.parent / shard)
         if differing := read.keys() ^ {name for name, other in file_of.items() if other == shard}:
             names = some([short(name) for name in sorted(differing)])
-            raise UsageError(f"{index.parent / shard} does not hold the tensors that the index says: {names}")
+            raise UsageError(f"{index.parent / shard} does not hold the tensors that the index lists: {names}")
         tensors |= read
     return tensors
 
@@ -129,29 +129,33 @@ def _read_checkpoint(file: Path) -> dict[str, Tensor]:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
         size = file.stat().st_size
-        # torch.save compresses nothing; what unpacks to more than the file is made to fill the memory.
+        # torch.save does not compress: an archive that unpacks to more than the file is made to fill the memory.
         if sum(entry.file_size for entry in entries) > size:
-            raise UsageError(f"{file} unpacks to more than it holds, which no checkpoint of torch.save does")
+            raise UsageError(f"{file} unpacks to more than its size, which no checkpoint of torch.save does")
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except UsageError:
         raise
-    except Exception as error:  # on foreign bytes a parser may fail in any way
-        raise UsageError(f"{file} is no checkpoint of torch.save 1.6 or later without code in it") from error
+    except Exception as error:  # a parser may fail in any way on untrusted bytes
+        raise UsageError(f"{file} is not a checkpoint of torch.save (1.6 or later) without code in it") from error
     if isinstance(state, Mapping):
         state = next((state[key] for key in NESTED if isinstance(state.get(key), Mapping)), state)
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise UsageError(f"{file} must be what torch.save makes of a state_dict(): names and tensors")
+        raise UsageError(f"{file} must be a state_dict() saved by torch.save: names and tensors")
     for name, value in state.items():
         if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided or value.device.type != "cpu":
-            raise UsageError(f"{file}: {short(name)} is no plain tensor")
-    # A view with strides of 0 may have more values than there are.
+            raise UsageError(f"{file}: {short(name)} is not a plain tensor")
+    # A view with strides of 0 may have more values than its storage.
     if sum(value.numel() * value.element_size() for value in state.values()) > size:
         raise UsageError(f"{file} has tensors of more values than the file can hold")
     return {name: value.detach().clone() for name, value in state.items()}  # two names may be views of one storage
 
 
 def check_new(folder: Path) -> None:
-    """Refuse to write where something is already."""
+    """Refuse to write over existing files.
+
+    Raises:
+        UsageError: the folder exists and is not empty.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"to={str(folder)!r} exists and is not an empty folder")
 
@@ -167,12 +171,14 @@ def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config:
     partial = folder / f".partial-{os.getpid()}"
     try:
         partial.mkdir()
-        save_tensors(dict(tensors), partial / file, metadata={"format": "pt"})  # older transformers ask for it
+        save_tensors(
+            dict(tensors), partial / file, metadata={"format": "pt"}
+        )  # older versions of transformers require it
         write_json(partial / "config.json", config)
         (partial / file).replace(folder / file)
         try:
             (partial / "config.json").replace(folder / "config.json")
-        except BaseException:  # an interruption too
+        except BaseException:  # also an interrupt
             (folder / file).replace(partial / file)
             raise
     except (OSError, SafetensorError) as error:

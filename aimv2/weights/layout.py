@@ -1,4 +1,4 @@
-"""What a published layout says of itself; reading, writing and checking ask this. Each has a file of its own."""
+"""The interface of a published layout, which reading, writing and checking use. Each layout has its own file."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -7,17 +7,17 @@ from aimv2.errors import UsageError
 from aimv2.weights.contents import WeightsConfig
 from aimv2.weights.names import Names
 
-HEAD_DIM = 128  # of every published AIMv2, LiT's text tower too
+HEAD_DIM = 128  # of every published AIMv2, including LiT's text tower
 
 
 class Layout(ABC):
-    """The names of the tensors, and their ``config.json`` in and out.
+    """The names of a layout's tensors, and its ``config.json``.
 
     Attributes:
-        name: what ``layout=`` takes.
-        head: tensors of a head that may be there; they are not read.
-        file: what a file of weights is called.
-        has_text_tower: whether it is a pair of encoders.
+        name: value of ``layout=``.
+        head: tensors of an optional head, which are not read.
+        file: name of the file of weights.
+        has_text_tower: True for a pair of encoders.
     """
 
     name: ClassVar[str]
@@ -27,47 +27,48 @@ class Layout(ABC):
     has_text_tower: ClassVar[bool] = False
 
     @abstractmethod
-    def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        """What a config.json says, with what it means by leaving something out.
+    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a config.json, with the layout's defaults for missing ones.
 
         Raises:
-            UsageError: it is of another kind of model.
+            UsageError: it describes another kind of model.
         """
 
     @abstractmethod
-    def values(self, where: str, said: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-        """The values of a WeightsConfig but for its source: those seen in the tensors, and those that are only said.
+    def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a WeightsConfig except its source.
 
         Args:
             where: the config.json, or the file of weights if there is none.
-            said: empty if there is none.
+            stated: values of the config.json; empty if there is none.
+            shown: values that the shapes of the tensors show.
 
         Raises:
-            UsageError: something is neither seen nor said.
+            UsageError: a value is neither shown nor stated.
         """
 
     @abstractmethod
-    def check(self, where: str, said: dict[str, Any], config: WeightsConfig) -> None:
-        """Refuse a config.json that says anything else than this config, or asks for what our encoder does not do.
+    def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
+        """Refuse a config.json that contradicts this config or requires more than our encoder does.
 
         Raises:
-            UsageError: it does.
+            UsageError: naming the key.
         """
 
     @abstractmethod
     def description(self, config: WeightsConfig) -> dict[str, Any]:
-        """The config.json for others to load."""
+        """Return the config.json that other packages load."""
 
 
-def num_heads(where: str, said: dict[str, Any], key: str, width: int) -> Any:
-    """The number that is said, not checked yet; heads are 128 wide where none is.
+def num_heads(where: str, stated: dict[str, Any], key: str, width: int) -> Any:
+    """Return the stated number of heads, not checked yet, or else that of heads 128 wide.
 
     Raises:
-        UsageError: none is, and 128 does not divide the width.
+        UsageError: the number is not stated, and the width is not a multiple of 128.
     """
-    if key not in said and width % HEAD_DIM:
+    if key not in stated and width % HEAD_DIM:
         raise UsageError(
-            f"{where}: only a config.json could say how many heads there are, for a width of {width} is no multiple of"
+            f"{where}: the number of heads is unknown without a config.json: the width {width} is not a multiple of"
             f" {HEAD_DIM}, the width of a head in every published model"
         )
-    return said.get(key, width // HEAD_DIM)
+    return stated.get(key, width // HEAD_DIM)

@@ -1,6 +1,6 @@
-"""What others call our tensors: tables from our names to theirs.
+"""Tables from our names of tensors to those of other packages.
 
-``#`` is the number of a block. Where several of theirs make one of ours, one below the other, braces hold what differs.
+``#`` is the number of a block. If one of our tensors is several of theirs, stacked, braces list the differing parts.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 Names = Mapping[str, str]
 
-OURS: Names = {}  # a name that is not in a table is its own
+OURS: Names = {}  # a name that is not in a table stays as it is
 TRANSFORMERS: Names = {
     "encoder.patch_embed.weight": "embeddings.patch_embed.weight",
     "encoder.patch_embed.bias": "embeddings.patch_embed.bias",
@@ -67,7 +67,7 @@ ML_AIM: Names = {
     "encoder.norm.weight": "trunk.post_trunk_norm.weight",
 }
 
-# What may stand behind the encoder in their models and not in ours.
+# Heads that their models may have behind the encoder, and ours do not.
 TRANSFORMERS_HEAD = tuple(
     f"head.{name}" for name in ("cls_token", "k_proj.weight", "v_proj.weight", "output_proj.weight", "output_proj.bias")
 )
@@ -79,7 +79,7 @@ FLAT_TABLES = {TRANSFORMERS[POSITIONS], TRANSFORMERS_PAIR[POSITIONS]}  # [I, D];
 
 
 def their_names(names: Names, ours: str) -> list[str]:
-    """What the parts of one of our tensors are called, in their order."""
+    """Return their names of the parts of one of our tensors, in order."""
     block = re.search(r"\.(\d+)\.", ours)
     template, number = (ours.replace(block[0], ".#.", 1), block[1]) if block else (ours, "")
     start, _, rest = names.get(template, template).partition("{")

@@ -1,4 +1,4 @@
-"""Weights as we keep them: folders that ``weights import`` wrote, and finished runs."""
+"""Weights in our layout: folders that ``weights import`` wrote, and finished runs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,34 +23,37 @@ FILE = "weights.safetensors"
 
 
 def load_encoder(folder: str | Path) -> Encoder:
-    """The encoder in a folder that ``weights import`` wrote, or of a finished run.
+    """Load the encoder of a folder that ``weights import`` wrote, or of a finished run.
 
     Raises:
-        UsageError: it is neither, or not whole.
+        UsageError: the folder is neither, or incomplete.
     """
     return _network(read_weights(folder)).encoder
 
 
 def load_dual_encoder(folder: str | Path) -> DualEncoder:
-    """The image and text encoders in a folder that ``weights import`` wrote, or of a finished run of objective clip.
+    """Load the image and text encoders of a folder that ``weights import`` wrote, or of a finished run of objective
+    clip.
 
-    Its texts are read causally, as in ml-aim. transformers does so only when it is given an attention mask, and with
-    SDPA (5.24) only if the mask hides something.
+    Texts are read causally, as in ml-aim. transformers does so only if it gets an attention mask, and with SDPA (5.24)
+    only if the mask hides something.
 
     Raises:
-        UsageError: it is neither, not whole, or without a text tower.
+        UsageError: the folder is neither, incomplete, or without a text tower.
     """
     weights = read_weights(folder)
     network = _network(weights)
     if not isinstance(network, DualEncoder):
-        why = f" ({weights.left_behind})" if weights.left_behind else ""
-        raise UsageError(f"{folder} holds an encoder of images and no text tower{why}")
+        why = f" ({weights.omitted})" if weights.omitted else ""
+        raise UsageError(f"{folder} holds an image encoder but no text tower{why}")
     return network
 
 
 def _network(weights: Weights) -> Network:
     network = empty_network(weights.config)
-    copies = {name: value.clone() for name, value in weights.tensors.items()}  # the file may change, a network may not
+    copies = {
+        name: value.clone() for name, value in weights.tensors.items()
+    }  # the file is memory-mapped and may change
     network.load_state_dict(copies, strict=True, assign=True)
     return network.eval()
 
@@ -65,20 +68,20 @@ def write_weights(weights: Weights, folder: str | Path) -> None:
 
 
 def read_weights(folder: str | Path) -> Weights:
-    """Read a folder that ``weights import`` wrote, or of a finished run, of which the encoder or the pair is taken.
+    """Read a folder that ``weights import`` wrote, or the encoder or pair of encoders of a finished run.
 
     Raises:
-        UsageError: it is neither, or not whole.
+        UsageError: the folder is neither, or incomplete.
     """
-    folder = Path(folder).resolve()  # a run is named by its folder
+    folder = Path(folder).resolve()  # the folder's name is the run's
     where = folder / "config.json"
     if not where.exists():
-        raise UsageError(f"{folder} has no config.json: it is neither a folder of weights nor that of a run")
+        raise UsageError(f"{folder} has no config.json: it is neither a folder of weights nor of a run")
     values = read_object(where)
     if "budget" in values:
         return _read_run(folder, values)
     if "layout_version" not in values:
-        raise UsageError(f"{where} describes neither our weights nor a run; weights import reads published ones")
+        raise UsageError(f"{where} describes neither our weights nor a run; for published weights use: weights import")
     return _checked(where, weights_config(where, values), folder / FILE, read_tensors(folder / FILE))
 
 
@@ -90,16 +93,16 @@ def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
         raise UsageError(f"{where}: {error}") from error
     run = RunFolder(folder.parent, folder.name)
     if not run.is_done:
-        raise UsageError(f"run {run.name} is not done, and only a finished run has weights")
+        raise UsageError(f"run {run.name} is not finished, and only a finished run has weights")
     file = run.file(FILE)
     tensors = read_tensors(file)
-    kept, left_behind = split_off_encoder(tensors)
+    exported, omitted = split_off_encoder(tensors)
     tower = None
     if "similarity.logit_scale" in tensors:
         if why := _why_no_pair(model, tensors):
-            left_behind += f": no layout has {why}"
+            omitted += f": no layout has {why}"
         else:
-            kept, left_behind = tensors, ""
+            exported, omitted = tensors, ""
             tower = {
                 "width": model.tower.stack.width,
                 "depth": model.tower.stack.depth,
@@ -120,11 +123,11 @@ def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
             "text_tower": tower,
         },
     )
-    return _checked(where, config, file, kept)._replace(left_behind=left_behind)
+    return _checked(where, config, file, exported)._replace(omitted=omitted)
 
 
 def _why_no_pair(model: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
-    """What keeps the image and text encoders of a run from being a ``DualEncoder`` as it is published."""
+    """Return the part that keeps a run's pair of encoders out of every published layout, or an empty text."""
     if "similarity.logit_bias" in tensors:
         return "a bias of the similarity"
     if (model.decoder.norm, model.decoder.ffn) != ("rms", "swiglu"):
@@ -133,7 +136,7 @@ def _why_no_pair(model: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _checked(where: Path, config: WeightsConfig, file: Path, tensors: Mapping[str, Tensor]) -> Weights:
-    """The tensors with their config, once they are shown to be what it says."""
-    seen = measured(file, tensors, OURS, has_text_tower=config.text_tower is not None)
-    check_agrees(where, flatten(asdict(config)), flatten(seen))
+    """Return the weights, after checking that the tensors agree with the config."""
+    shown = measured(file, tensors, OURS, has_text_tower=config.text_tower is not None)
+    check_agrees(where, flatten(asdict(config)), flatten(shown))
     return Weights(config, to_ours(file, tensors, OURS, config))

@@ -1,4 +1,4 @@
-"""Weights as others publish them: which layout they are in, reading them, and writing them."""
+"""Detect, read and write weights in a published layout."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -21,50 +21,50 @@ LAYOUTS = ("transformers", "timm", "ml-aim")
 
 
 def read_published(path: str | Path, layout: str = "auto") -> Weights:
-    """Read weights as others publish them, under our names.
+    """Read published weights, under our names.
 
-    Sizes are those of the tensors; a ``config.json`` beside them has to agree. It alone says how many heads there are;
-    where it does not, heads are 128 wide, as in all published models. A head of transformers or timm is left behind.
+    Sizes come from the tensors; a ``config.json`` beside them has to agree. Only it states the number of heads; if it
+    does not, heads are 128 wide, as in all published models. A head of transformers or timm is omitted.
 
     Args:
         path: a .safetensors file or the index of several, a checkpoint of ``torch.save``, or a folder with one of them.
-        layout: one of LAYOUTS; ``auto`` goes by the names of the tensors.
+        layout: one of LAYOUTS; ``auto`` detects it by the names of the tensors.
 
     Raises:
-        UsageError: no file that can be read without trusting it; tensors that are missing, unexpected, of the wrong
-            shape or kind, or not finite; or a model that our encoder is not.
+        UsageError: the file cannot be read safely; tensors are missing, unexpected, of the wrong shape or type, or not
+            finite; or our encoder cannot be this model.
     """
     file = find(Path(path))
     tensors = read_tensors(file)
     found = _detect(file, tensors, layout)
-    seen = measured(file, tensors, found.names, has_text_tower=found.has_text_tower)
-    where, said = str(file), {}
+    shown = measured(file, tensors, found.names, has_text_tower=found.has_text_tower)
+    where, stated = str(file), {}
     if (description := file.with_name("config.json")).exists():
         where = str(description)
-        said = found.said(where, read_object(description))
+        stated = found.stated(where, read_object(description))
     source = {"layout": found.name, "file": file.name, "dtypes": dtypes(tensors)}
-    config = weights_config(where, {**found.values(where, said, seen), "source": source})
-    found.check(where, said, config)
+    config = weights_config(where, {**found.values(where, stated, shown), "source": source})
+    found.check(where, stated, config)
     encoder = {name: value for name, value in tensors.items() if name not in found.head}
     head = ", ".join(sorted(tensors.keys() - encoder.keys()))
-    left_behind = f"{head}: our encoder has no attention-pooling or classifier head" if head else ""
-    weights = Weights(config, to_ours(file, encoder, found.names, config), left_behind)
+    omitted = f"{head}: our encoder has no attention-pooling or classifier head" if head else ""
+    weights = Weights(config, to_ours(file, encoder, found.names, config), omitted)
     _check_scale(file, weights)
     return weights
 
 
 def write_published(weights: Weights, folder: str | Path, layout: str = "transformers") -> Weights:
-    """Write weights as others load them, with a ``config.json``; parts that the layout does not have are left behind.
+    """Write weights in a published layout, with a ``config.json``; parts that the layout lacks are omitted.
 
-    ``timm.create_model`` takes the file's ``architecture`` and ``model_args``, or ``local-dir:`` and the folder.
+    ``timm.create_model`` takes the config's ``architecture`` and ``model_args``, or ``local-dir:`` and the folder.
 
     Returns:
-        what was written, under our names still.
+        the weights that were written, under our names.
 
     Raises:
         UsageError: the layout has no such encoder, or the folder is not empty, or cannot be written.
     """
-    _check_expressible(weights.config, layout)
+    check_expressible(weights.config, layout)
     has_text_tower = weights.config.text_tower is not None
     if has_text_tower and layout != "transformers":
         has_text_tower = False
@@ -79,20 +79,25 @@ def write_published(weights: Weights, folder: str | Path, layout: str = "transfo
 
 
 def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
-    """The layout, or that of them all, whose name the patch embedding has, or else, for it may be missing, an FFN."""
+    """Return the layout whose name the patch embedding has or, in case that is missing, the first FFN."""
     if PATCHES in tensors:
-        raise UsageError(f"{file} has our own names already; weights export reads its folder, or its run's")
+        raise UsageError(f"{file} has our names already; use weights export with its folder, or its run's")
     candidates = [each for each in PUBLISHED if layout in ("auto", each.name)]
     for ours in (PATCHES, FFN):
         for candidate in candidates:
             if their_names(candidate.names, ours)[0] in tensors:
                 return candidate
     patches = " or ".join(candidate.names[PATCHES] for candidate in candidates)
-    seen = f"the names are {some([short(name) for name in tensors])}" if tensors else "it holds no tensors"
-    raise UsageError(f"{file} is no AIMv2 in layout={layout}, which has {patches}; {seen}")
+    actual = f"its names are {some([short(name) for name in tensors])}" if tensors else "it holds no tensors"
+    raise UsageError(f"{file} is not an AIMv2 in layout={layout}, which has {patches}; {actual}")
 
 
-def _check_expressible(config: WeightsConfig, layout: str) -> None:
+def check_expressible(config: WeightsConfig, layout: str) -> None:
+    """Refuse an encoder that a layout does not have.
+
+    Raises:
+        UsageError: naming the values that differ.
+    """
     wanted = {"norm": "rms", "ffn": "swiglu", "patch_order": "raster"}
     if layout == "timm":
         wanted["positions"] = "learned"
@@ -104,4 +109,4 @@ def _check_expressible(config: WeightsConfig, layout: str) -> None:
 def _check_scale(where: Path | str, weights: Weights) -> None:
     scale = weights.tensors.get("similarity.logit_scale")
     if scale is not None and scale < 0:
-        raise UsageError(f"{where}: logit_scale={scale:.4g} is below 0, to which transformers raises it and we do not")
+        raise UsageError(f"{where}: logit_scale={scale:.4g} is below 0; transformers would raise it to 0, we do not")

@@ -1,4 +1,4 @@
-"""Tensors under foreign names: the sizes they show, and to our names and back, if they are our network's."""
+"""Tensors of published weights: the sizes they show, and their conversion to our names and back."""
 
 import math
 import re
@@ -15,15 +15,14 @@ from aimv2.weights.contents import WeightsConfig, empty_network
 from aimv2.weights.files import count, short, some
 from aimv2.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
 
-MAX_DEPTH = 1000  # so that no file of many tiny tensors makes us build as many blocks
+MAX_DEPTH = 1000  # so that a file of many tiny tensors cannot make us build as many blocks
 
 
 class MismatchError(UsageError):
-    """Tensors are not those expected. The message counts them and names the first.
+    """Tensors differ from those expected. The message counts them and names the first.
 
     Attributes:
-        names: all of them by kind (``missing``, ``unexpected``, ``of another shape``), a line's worth of text each,
-            escaped and not cut.
+        names: all of them by kind (``missing``, ``unexpected``, ``of another shape``), one line of escaped text each.
     """
 
     def __init__(self, message: str, names: dict[str, list[str]]) -> None:
@@ -32,12 +31,12 @@ class MismatchError(UsageError):
 
 
 def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_text_tower: bool) -> dict[str, Any]:
-    """The values of a WeightsConfig that shapes show; ``image_px`` is among them if there is a table of positions.
+    """Return the values of a WeightsConfig that shapes show, with ``image_px`` if there is a table of positions.
 
-    Nothing is made of these sizes, so that no file can claim what it does not hold.
+    No memory is allocated for these sizes, so a file cannot claim more than it holds.
 
     Raises:
-        UsageError: a tensor that shows a size is missing, or none of ours could have its shape.
+        UsageError: a tensor that shows a size is missing, or has a shape that none of ours can have.
     """
     width, num_channels, num_rows, num_columns = _shape(file, tensors, names, PATCHES, num_dims=4)
     if num_channels != 3 or num_rows != num_columns:
@@ -45,21 +44,21 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_tex
             f"{file}: patches are {num_rows} x {num_columns} with {count(num_channels, 'channel')}, not square with 3"
         )
     encoder = {"width": width, "depth": _depth(file, tensors, names, "encoder"), "positions": "sincos"}
-    seen: dict[str, Any] = {"patch_px": num_rows, "encoder": encoder, "text_tower": None}
+    shown: dict[str, Any] = {"patch_px": num_rows, "encoder": encoder, "text_tower": None}
     table = their_names(names, POSITIONS)[0]
     if table in tensors:
         encoder["positions"] = "learned"
-        seen["image_px"] = num_rows * _grid(file, table, list(tensors[table].shape), width)
+        shown["image_px"] = num_rows * _grid(file, table, list(tensors[table].shape), width)
     if has_text_tower:
         vocab_size, text_width = _shape(file, tensors, names, "text_tower.text_embed.weight", num_dims=2)
-        seen["text_tower"] = {
+        shown["text_tower"] = {
             "width": text_width,
             "depth": _depth(file, tensors, names, "text_tower"),
             "embed_dim": _shape(file, tensors, names, "text_tower.proj.weight", num_dims=2)[0],
             "vocab_size": vocab_size,
             "max_text_tokens": _shape(file, tensors, names, "text_tower.text_pos_embed", num_dims=2)[0],
         }
-    return seen
+    return shown
 
 
 def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, num_dims: int) -> torch.Size:
@@ -73,7 +72,7 @@ def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, n
 
 
 def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
-    """How many patches there are along a side, by the shape of the table of positions."""
+    """Return the number of patches along a side from the shape of the table of positions."""
     num_positions = shape[-2] if len(shape) > 1 else 0
     grid = math.isqrt(num_positions)
     if grid < 2 or grid**2 != num_positions:
@@ -83,37 +82,37 @@ def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
 
 
 def _depth(file: Path, tensors: Mapping[str, Tensor], names: Names, stack: str) -> int:
-    """How many blocks there are, but 1 if there are none, so that the first one's tensors are reported as missing."""
+    """Return the number of blocks, at least 1, so that without any the first one's tensors are reported as missing."""
     stem = their_names(names, f"{stack}.blocks.0.norm1.weight")[0].partition(".0.")[0]
     block = re.compile(re.escape(stem) + r"\.([0-9]+)\.")
     numbers = {found[1] for name in tensors if (found := block.match(name))}
     depth = len(numbers)
     if depth > MAX_DEPTH:
-        raise UsageError(f"{file}: {depth} blocks are more than the {MAX_DEPTH} that can be read")
-    # Compared as text: a name may say 1000000000, or a number of thousands of digits.
+        raise UsageError(f"{file}: {depth} blocks are more than {MAX_DEPTH}, the limit")
+    # Compared as text: a name may contain 1000000000, or a number with thousands of digits.
     if absent := [number for number in map(str, range(depth)) if number not in numbers]:
         stray = min(numbers.difference(map(str, range(depth))))
-        raise UsageError(f"{file}: '{stem}.{absent[0]}' is missing, but there is {short(f'{stem}.{stray}')}")
+        raise UsageError(f"{file}: '{stem}.{absent[0]}' is missing, but the file has {short(f'{stem}.{stray}')}")
     return max(1, depth)
 
 
-def check_agrees(where: Path | str, said: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse a config.json with other values than the tensors bear out; what it leaves out is not missed.
+def check_agrees(where: Path | str, stated: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a config.json whose values contradict the tensors; missing keys are allowed.
 
     Raises:
         UsageError: naming the first such key, its value and the one expected.
     """
     for key, value in expected.items():
-        # A number of another type is refused too: True is no 1, nor is 128.0 a size.
-        if key in said and (said[key] != value or type(said[key]) is not type(value)):
-            raise UsageError(f"{where}: {key}={short(said[key])}, but with these tensors it must be {value!r}")
+        # A number of another type is refused too: True is not 1, and 128.0 is not a size.
+        if key in stated and (stated[key] != value or type(stated[key]) is not type(value)):
+            raise UsageError(f"{where}: {key}={short(stated[key])}, but with these tensors it must be {value!r}")
 
 
 def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: WeightsConfig) -> dict[str, Tensor]:
-    """The tensors under our names, float32.
+    """Return the tensors under our names, float32.
 
     Raises:
-        UsageError: one is missing, unexpected, of the wrong shape, or not finite.
+        UsageError: a tensor is missing, unexpected, of the wrong shape, or not finite.
     """
     shapes = {ours: list(value.shape) for ours, value in empty_network(config).state_dict().items()}
     parts = {ours: their_names(names, ours) for ours in shapes}
@@ -142,7 +141,7 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
 
 
 def to_theirs(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """The inverse of ``to_ours``."""
+    """Return our tensors under their names: the inverse of ``to_ours``."""
     renamed = {}
     for ours, whole in tensors.items():
         theirs = their_names(names, ours)
@@ -159,15 +158,15 @@ def _mismatch(
     unexpected: Sequence[str] = (),
     misshapen: Mapping[str, str] = MappingProxyType({}),
 ) -> MismatchError:
-    """The error for tensors that are not those expected: how many of each kind there are, and the first of them.
+    """Return the error for tensors that differ from those expected.
 
     Args:
-        misshapen: what is wrong with the shape, by name.
+        misshapen: the actual and the expected shape as text, by name.
     """
     texts_of = {
         "missing": dict.fromkeys(missing, ""),
         "unexpected": dict.fromkeys(unexpected, ""),
-        "of another shape": {name: f" {what}" for name, what in misshapen.items()},
+        "of another shape": {name: f" {shapes}" for name, shapes in misshapen.items()},
     }
     found = {kind: texts for kind, texts in texts_of.items() if texts}
     counts = ", ".join(

@@ -14,50 +14,50 @@ from aimv2.weights.tensors import check_agrees
 
 WIDTHS = {"large": 1024, "huge": 1536, "1b": 2048, "3b": 3072}
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio"}
-UNREAD = {"num_classes", "global_pool"}  # they change what comes after the features
+UNREAD = {"num_classes", "global_pool"}  # they only affect layers after the features
 
 
 class Timm(Layout):
-    """A registered architecture and the arguments that were changed in it."""
+    """A registered architecture and the arguments that differ from it."""
 
     name = "timm"
     names = TIMM
     head = TIMM_HEAD
 
-    def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        """The arguments, with the architecture's own for what was not changed."""
+    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
         architecture, changed = description.get("architecture"), description.get("model_args") or {}
         named = re.fullmatch(r"aimv2_(large|huge|1b|3b)_patch14_([0-9]{1,4})", str(architecture))
         if named is None:
-            raise UsageError(f"{where}: architecture={short(architecture)} is none of timm's aimv2_*")
+            raise UsageError(f"{where}: architecture={short(architecture)} is not one of timm's aimv2_*")
         if not isinstance(changed, dict) or not changed.keys() <= SIZES | UNREAD:
             allowed = ", ".join(sorted(SIZES | UNREAD))
-            raise UsageError(f"{where}: model_args={short(changed)} may hold {allowed} alone")
+            raise UsageError(f"{where}: model_args={short(changed)} may only hold {allowed}")
         width = WIDTHS[named[1]]
-        said: dict[str, Any] = {"img_size": int(named[2]), "patch_size": 14, "in_chans": 3}
-        said |= {"embed_dim": width, "depth": 24, "num_heads": width // HEAD_DIM, **changed}
-        match said["img_size"]:
+        stated: dict[str, Any] = {"img_size": int(named[2]), "patch_size": 14, "in_chans": 3}
+        stated |= {"embed_dim": width, "depth": 24, "num_heads": width // HEAD_DIM, **changed}
+        match stated["img_size"]:
             case [height, other] if height == other:
-                said["img_size"] = height
-        return said
+                stated["img_size"] = height
+        return stated
 
-    def values(self, where: str, said: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-        encoder = seen["encoder"]
+    def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        encoder = shown["encoder"]
         if encoder["positions"] != "learned":
             raise UsageError(f"{where}: the tensors lack {TIMM[POSITIONS]!r}, which all of timm's aimv2_* have")
-        return {**seen, "encoder": {**encoder, "num_heads": num_heads(where, said, "num_heads", encoder["width"])}}
+        heads = num_heads(where, stated, "num_heads", encoder["width"])
+        return {**shown, "encoder": {**encoder, "num_heads": heads}}
 
-    def check(self, where: str, said: dict[str, Any], config: WeightsConfig) -> None:
-        check_agrees(where, said, self.sizes(config))
+    def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
+        check_agrees(where, stated, self.sizes(config))
         width, hidden = config.encoder.width, config.encoder.ffn_hidden
-        ratio = said.get("mlp_ratio", _mlp_ratio(config.encoder))
+        ratio = stated.get("mlp_ratio", _mlp_ratio(config.encoder))
         if type(ratio) not in (int, float) or not hidden <= width * ratio < hidden + 1:  # timm rounds down
             raise UsageError(
                 f"{where}: mlp_ratio={short(ratio)}, but with embed_dim={width} it must be {hidden} / {width}"
             )
 
     def sizes(self, config: WeightsConfig) -> dict[str, Any]:
-        """What has to be the same on both sides."""
+        """Return the values that a config.json and our config share."""
         encoder = config.encoder
         return {
             "img_size": config.image_px,
@@ -72,7 +72,7 @@ class Timm(Layout):
         encoder = config.encoder
         size = next((name for name, width in WIDTHS.items() if width == encoder.width), "large")
         return {
-            "architecture": f"aimv2_{size}_patch14_224",  # the other sizes of image differ in the arguments alone
+            "architecture": f"aimv2_{size}_patch14_224",  # other image sizes differ only in the arguments
             "num_classes": 0,
             "num_features": encoder.width,
             "model_args": {**self.sizes(config), "mlp_ratio": _mlp_ratio(encoder), "num_classes": 0},
@@ -87,6 +87,6 @@ class Timm(Layout):
 
 
 def _mlp_ratio(encoder: EncoderConfig) -> float:
-    """What timm multiplies the width with, and rounds down, to the FFN's width inside."""
+    """Return timm's ratio of the FFN's hidden width to the width; timm rounds their product down."""
     ratio = encoder.ffn_hidden / encoder.width
     return ratio if int(encoder.width * ratio) == encoder.ffn_hidden else math.nextafter(ratio, math.inf)

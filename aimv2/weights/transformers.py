@@ -12,7 +12,7 @@ from aimv2.weights.layout import Layout, num_heads
 from aimv2.weights.names import POSITIONS, TRANSFORMERS, TRANSFORMERS_HEAD, TRANSFORMERS_PAIR
 from aimv2.weights.tensors import check_agrees
 
-# What transformers takes where its config.json is silent (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
+# The defaults of transformers (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
 VISION_DEFAULTS = {
     "model_type": "aimv2_vision_model",
     "hidden_size": 1024,
@@ -44,33 +44,33 @@ class VisionModel(Layout):
     names = TRANSFORMERS
     head = TRANSFORMERS_HEAD
 
-    def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        return _filled(where, description, VISION_DEFAULTS)
+    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        return _with_defaults(where, description, VISION_DEFAULTS)
 
-    def values(self, where: str, said: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-        encoder, patch_px = seen["encoder"], seen["patch_px"]
-        image_px = said.get("image_size")
+    def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        encoder, patch_px = shown["encoder"], shown["patch_px"]
+        image_px = stated.get("image_size")
         if type(image_px) is not int or not 2 * patch_px <= image_px <= MAX_GRID * patch_px:
             image_px = 16 * patch_px
         return {
-            "image_px": image_px // patch_px * patch_px,  # unless the tensors show it
-            **seen,
-            "encoder": {**encoder, "num_heads": num_heads(where, said, "num_attention_heads", encoder["width"])},
+            "image_px": image_px // patch_px * patch_px,  # unless the tensors show another
+            **shown,
+            "encoder": {**encoder, "num_heads": num_heads(where, stated, "num_attention_heads", encoder["width"])},
         }
 
-    def check(self, where: str, said: dict[str, Any], config: WeightsConfig) -> None:
+    def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
         expected = self.sizes(config)
         is_native = expected["is_native"]
-        if said.get("is_native", is_native) is not is_native:
+        if stated.get("is_native", is_native) is not is_native:
             has = f"{'lack' if is_native else 'have'} the table of positions, {self.names[POSITIONS]!r}"
-            raise UsageError(f"{where}: is_native={short(said['is_native'])}, but the tensors {has}")
+            raise UsageError(f"{where}: is_native={short(stated['is_native'])}, but the tensors {has}")
         if is_native:
             del expected["image_size"]  # positions are computed, for images of any size
-        _check_ffn(where, said, expected)
-        check_agrees(where, said, expected)
+        _check_ffn(where, stated, expected)
+        check_agrees(where, stated, expected)
 
     def sizes(self, config: WeightsConfig) -> dict[str, Any]:
-        """What has to be the same on both sides."""
+        """Return the values that a config.json and our config share."""
         return {
             **_stack(config.encoder),
             "is_native": config.encoder.positions == "sincos",
@@ -96,37 +96,37 @@ class PairModel(Layout):
     has_text_tower = True
     vision = _VisionOfPair()
 
-    def said(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        said = _filled(where, description, PAIR_DEFAULTS)
+    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        stated = _with_defaults(where, description, PAIR_DEFAULTS)
         for key, defaults in (("vision_config", VISION_DEFAULTS), ("text_config", TEXT_DEFAULTS)):
             section = description.get(key) or {}
             if not isinstance(section, dict):
                 raise UsageError(f"{where}: {key} must be an object, not {short(section)}")
-            said[key] = _filled(f"{where}: {key}", section, defaults)
-        return said
+            stated[key] = _with_defaults(f"{where}: {key}", section, defaults)
+        return stated
 
-    def values(self, where: str, said: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-        if not said:
+    def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        if not stated:
             raise UsageError(
-                f"{where} needs a config.json beside it: only there stand the text tower's heads and end-of-text"
+                f"{where} needs a config.json beside it, which alone states the text tower's heads and end-of-text"
             )
-        text, vocab_size = said["text_config"], seen["text_tower"]["vocab_size"]
+        text, vocab_size = stated["text_config"], shown["text_tower"]["vocab_size"]
         end_id = text["eos_token_id"]
         if type(end_id) is not int or not 0 <= end_id < vocab_size:
             raise UsageError(f"{where}: text_config: eos_token_id={short(end_id)} must be one of {vocab_size} tokens")
-        tower = {**seen["text_tower"], "num_heads": text["num_attention_heads"], "end_id": end_id}
-        return {**self.vision.values(where, said["vision_config"], seen), "text_tower": tower}
+        tower = {**shown["text_tower"], "num_heads": text["num_attention_heads"], "end_id": end_id}
+        return {**self.vision.values(where, stated["vision_config"], shown), "text_tower": tower}
 
-    def check(self, where: str, said: dict[str, Any], config: WeightsConfig) -> None:
+    def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
         sizes = self.sizes(config)
         text = sizes.pop("text_config")
-        _check_ffn(f"{where}: text_config", said["text_config"], text)
-        check_agrees(f"{where}: text_config", said["text_config"], text)
-        check_agrees(where, said, sizes)
-        self.vision.check(f"{where}: vision_config", said["vision_config"], config)
+        _check_ffn(f"{where}: text_config", stated["text_config"], text)
+        check_agrees(f"{where}: text_config", stated["text_config"], text)
+        check_agrees(where, stated, sizes)
+        self.vision.check(f"{where}: vision_config", stated["vision_config"], config)
 
     def sizes(self, config: WeightsConfig) -> dict[str, Any]:
-        """What has to be the same on both sides, but for the vision model."""
+        """Return the values that a config.json and our config share, except the vision model's."""
         tower = config.text_tower
         assert tower is not None, "a pair of encoders has a text tower"
         text = {
@@ -145,38 +145,36 @@ class PairModel(Layout):
         return {**header, **sizes, "vision_config": vision, "text_config": text}
 
 
-def check_model_type(where: str, said: dict[str, Any], *allowed: str) -> None:
-    """Refuse a config.json that says it is of another kind of model; it need not say.
+def check_model_type(where: str, stated: dict[str, Any], *allowed: str) -> None:
+    """Refuse a config.json of another kind of model; it need not state any.
 
     Raises:
         UsageError: naming the kinds that are allowed.
     """
-    model_type = said.get("model_type", allowed[0])
+    model_type = stated.get("model_type", allowed[0])
     if model_type not in allowed:
         raise UsageError(f"{where}: model_type={short(model_type)} must be {' or '.join(map(repr, allowed))}")
 
 
-def _filled(where: str, description: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """What a config.json says, with what transformers takes for what it leaves out."""
+def _with_defaults(where: str, description: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a config.json, with transformers' defaults for missing ones."""
     check_model_type(where, description, defaults["model_type"])
     return {**defaults, **description}
 
 
-def _check_ffn(where: str, said: dict[str, Any], sizes: dict[str, Any]) -> None:
-    """Refuse an FFN of another width inside: in AIMv2 it follows from the width of the model."""
+def _check_ffn(where: str, stated: dict[str, Any], sizes: dict[str, Any]) -> None:
+    """Refuse an FFN of another hidden width: in AIMv2 it follows from the width of the model."""
     width, hidden = sizes["hidden_size"], sizes["intermediate_size"]
-    if said.get("hidden_size", width) == width and said.get("intermediate_size", hidden) != hidden:
+    if stated.get("hidden_size", width) == width and stated.get("intermediate_size", hidden) != hidden:
         raise UsageError(
-            f"{where}: intermediate_size={short(said['intermediate_size'])}, but with hidden_size={width} AIMv2 has"
+            f"{where}: intermediate_size={short(stated['intermediate_size'])}, but with hidden_size={width} AIMv2 has"
             f" {hidden}: 8/3 of it, rounded up to a multiple of 256"
         )
 
 
 def _stack(config: TransformerConfig) -> dict[str, Any]:
-    """The sizes of a stack of blocks, and all else that its config.json may say of it but dropout, which rests in use.
-
-    ``use_bias`` stands in Apple's own files.
-    """
+    """Return the sizes of a stack of blocks, and everything else that its config.json may state except dropout, which
+    inference does not use. Apple's own files have ``use_bias``."""
     return {
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,

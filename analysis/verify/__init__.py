@@ -1,1 +1,1 @@
-"""The first experiments on a finished run: prefix lengths and masks, the balance of the losses, pixels and captions."""
+"""Checks of a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels and captions."""

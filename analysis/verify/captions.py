@@ -1,10 +1,10 @@
-"""Experiments 3b to 3d: what the trained network knows of held-out captions, and how it writes.
+"""What does the trained network know of held-out captions, and how does it write them?
 
 Letters: N captions, B images, T caption tokens, V vocabulary, E decoder width.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,27 +20,22 @@ from aimv2.evaluation.captions import beam, greedy, nucleus
 from aimv2.evaluation.losses import HeldOut, chunks
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
-from analysis.verify.line import Line, clustered_mean, judged, not_applicable
-from analysis.verify.subject import Subject
+from analysis.verify.check import Check, clustered_mean, judged, not_applicable, shown
+from analysis.verify.trained_run import TrainedRun
 
 NUM_WRITTEN = 32  # images whose captions are written with and without the cache
-MOST_DIFFERENCE = 1e-4  # of the logits' range: float32 sums in another order, and no more
+MAX_DIFFERENCE = 1e-4  # of the logits' range: float32 sums in another order differ by less
 NUM_BEAMS = 4
 TOP_P = 0.9
-UNIGRAM_TITLE = "captions beat token frequencies"
-IMAGE_TITLE = "captions depend on their image"
-CACHE_TITLE = "writing with the cache equals writing without"
-SHOWN_TITLE = "written captions"
+UNIGRAM = "captions beat token frequencies"
+IMAGE = "captions depend on their image"
+CACHE = "writing with the cache equals writing without"
+
+Write = Callable[[EncoderDecoder, Tensor, int], Tensor]
 
 
-@dataclass(frozen=True)
-class Caption:
-    """A held-out caption and what the network writes in its place.
-
-    Attributes:
-        row: of the held-out pairs.
-        perplexity: of the reference, teacher-forced.
-    """
+class Caption(NamedTuple):
+    """A held-out caption (``row`` of the pairs), its teacher-forced perplexity, and what the network writes instead."""
 
     row: int
     reference: str
@@ -51,47 +46,40 @@ class Caption:
 
 
 class Captions(NamedTuple):
-    """The lines of 3b, 3c and 3d, and the captions to show."""
+    """The checks of captions, and the captions to show."""
 
-    lines: list[Line]
+    checks: list[Check]
     shown: list[Caption]
 
 
-def captions(subject: Subject, rows: np.ndarray) -> Captions:
-    """All that concerns captions; those of the given held-out rows are shown."""
-    config = subject.config
-    if "captions" not in objective(config.objective.name).reports:
-        why = f"objective {config.objective.name} writes no captions"
-        titles = {UNIGRAM_TITLE: "3b", IMAGE_TITLE: "3b", CACHE_TITLE: "3c", SHOWN_TITLE: "3d"}
-        return Captions([not_applicable(number, title, why) for title, number in titles.items()], [])
-    model = subject.model
+def captions(run: TrainedRun, rows: np.ndarray, write: Write = greedy) -> Captions:
+    """Check the captions, and write those of the given held-out rows.
+
+    Args:
+        write: greedy search with the cache.
+    """
+    name, model = run.config.objective.name, run.model
+    if "captions" not in objective(name).reports:
+        why = f"objective {name} writes no captions"
+        return Captions([not_applicable(check, why) for check in (UNIGRAM, IMAGE, CACHE)], [])
     assert isinstance(model, EncoderDecoder)
-    nats_N = caption_nats(subject, model, subject.names)
-    shown = _shown(subject, model, rows, nats_N)
-    count = len(shown)
-    lines = [
-        _unigram_line(subject, model, nats_N),
-        _image_line(subject, model, nats_N),
-        _cache_line(subject, model),
-        Line(
-            "3d", SHOWN_TITLE, "SHOWN", f"greedy, beam and nucleus captions of {count} held-out images, in the report"
-        ),
-    ]
-    return Captions(lines, shown)
+    nats_N = caption_nats(run, model, run.names)
+    checks = [_check_unigram(run, model, nats_N), _check_image(run, model, nats_N), _check_cache(run, model, write)]
+    return Captions(checks, _written(run, model, rows, nats_N))
 
 
 @torch.no_grad()
 def caption_nats(
-    subject: Subject, model: EncoderDecoder, data: HeldOut, image_of_N: np.ndarray | None = None
+    run: TrainedRun, model: EncoderDecoder, data: HeldOut, image_of_N: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cross-entropy of each held-out caption, summed over its supervised tokens: float64 [N].
+    """Return each held-out caption's cross-entropy, summed over its supervised tokens: float64 [N].
 
     Teacher-forced, with full attention in the encoder.
 
     Args:
-        image_of_N: whose image each caption is given; None is its own.
+        image_of_N: the row of the image that each caption is given; None is its own.
     """
-    image, device = data.image if image_of_N is None else data.image[image_of_N], subject.config.device
+    image, device = data.image if image_of_N is None else data.image[image_of_N], run.config.device
     parts = []
     for rows in chunks(len(data)):
         token_BT = data.token_NT[rows].to(device)
@@ -103,164 +91,136 @@ def caption_nats(
 
 
 def unigram(
-    train: Pairs, caption: str, tokenizer: CaptionTokenizer, *, max_tokens: int, supervise_eos: bool
+    train: Pairs, caption: str, tokenizer: CaptionTokenizer, max_tokens: int, supervise_eos: bool
 ) -> np.ndarray:
-    """Log-probability of each token [V]: its frequency among the supervised tokens of the training captions of one
-    kind, ``name`` or ``description``, one added to every count."""
+    """Return the log-probability of each token [V]: its frequency among the supervised tokens of the training captions
+    of one kind, ``name`` or ``description``, with one added to every count."""
     token_NT = tokenizer.encode(train.table[caption].tolist(), max_tokens)
-    found = token_NT[tokenizer.supervised(token_NT, supervise_eos=supervise_eos)]
-    count_V = np.bincount(found, minlength=tokenizer.vocab_size) + 1.0
+    supervised = token_NT[tokenizer.supervised(token_NT, supervise_eos=supervise_eos)]
+    count_V = np.bincount(supervised, minlength=tokenizer.vocab_size) + 1.0
     log_probability_V: np.ndarray = np.log(count_V / count_V.sum())
     return log_probability_V
-
-
-def _perplexity(nats_per_token: float) -> float:
-    return math.exp(min(nats_per_token, 700))  # beyond it a float overflows
 
 
 def _num_tokens(data: HeldOut) -> np.ndarray:
     return data.supervised_NT.sum(dim=1).numpy().astype(float)
 
 
-def _unigram_line(subject: Subject, model: EncoderDecoder, name_nats_N: np.ndarray) -> Line:
+def _perplexity(nats_per_token: float) -> float:
+    return math.exp(min(nats_per_token, 700))  # a float overflows beyond
+
+
+def _check_unigram(run: TrainedRun, model: EncoderDecoder, name_nats_N: np.ndarray) -> Check:
     """Passes if the network's cross-entropy on both captions of the held-out pairs is below the unigram models' on the
     same tokens, with the whole 95 % interval of the difference.
 
-    Names and descriptions have a unigram model each, a stronger baseline than one for both. The names alone are shown
-    too, and not judged: no training caption has their concepts, so a network that learned its captions by heart may be
-    surer of wrong names than frequencies are.
+    Names and descriptions have a unigram model each, a stronger baseline than one for both. The names alone are
+    reported, not judged: no training caption has their concepts, so a network that memorised its captions may be more
+    certain of wrong names than frequencies are.
     """
-    config = subject.config
-    nats, baseline, count = (np.zeros(len(subject.names)) for _ in range(3))
-    alone = ""
-    for caption, data in (("name", subject.names), ("description", subject.descriptions)):
+    config = run.config
+    nats, baseline, count = (np.zeros(len(run.names)) for _ in range(3))
+    losses: list[tuple[float, float]] = []  # of the names, then of both captions
+    for caption, data in (("name", run.names), ("description", run.descriptions)):
         log_probability_V = unigram(
-            subject.train,
-            caption,
-            subject.tokenizer,
-            max_tokens=config.model.max_text_tokens,
-            supervise_eos=config.objective.supervise_eos,
+            run.train, caption, run.tokenizer, config.model.max_text_tokens, config.objective.supervise_eos
         )
-        token_NT, supervised_NT = data.token_NT.numpy(), data.supervised_NT.numpy()
-        nats += name_nats_N if caption == "name" else caption_nats(subject, model, data)
-        baseline += np.where(supervised_NT, -log_probability_V[token_NT], 0).sum(axis=1)
+        nats += name_nats_N if caption == "name" else caption_nats(run, model, data)
+        baseline -= np.where(data.supervised_NT.numpy(), log_probability_V[data.token_NT.numpy()], 0).sum(axis=1)
         count += _num_tokens(data)
-        alone = alone or f"{nats.sum() / count.sum():.3f} against {baseline.sum() / count.sum():.3f}"
-    difference = clustered_mean(nats - baseline, count, subject.concept_N)
-    own, other = nats.sum() / count.sum(), baseline.sum() / count.sum()
+        losses.append((nats.sum() / count.sum(), baseline.sum() / count.sum()))
+    difference = clustered_mean(nats - baseline, count, run.concept_N)
+    names, (own, other) = losses
     found = (
         f"both captions of {len(nats):,} held-out pairs, {int(count.sum()):,} tokens: {own:.3f} nats/token (perplexity"
-        f" {_perplexity(own):.1f}) against {other:.3f} ({_perplexity(other):.1f}), difference {difference}; names alone"
-        f" {alone}"
+        f" {_perplexity(own):.1f}) against {other:.3f} ({_perplexity(other):.1f}), difference {shown(difference)};"
+        f" names alone {names[0]:.3f} against {names[1]:.3f}"
     )
-    return judged("3b", UNIGRAM_TITLE, difference.high < 0, found, "difference below 0 with its 95 % interval")
+    return judged(UNIGRAM, difference.high < 0, found, "difference below 0 with its 95 % interval")
 
 
-def _image_line(subject: Subject, model: EncoderDecoder, nats_N: np.ndarray) -> Line:
-    """Passes if captions are likelier with their own image than with another one's, with the whole 95 % interval.
+def _check_image(run: TrainedRun, model: EncoderDecoder, nats_N: np.ndarray) -> Check:
+    """Passes if captions are likelier with their own image than with another one, with the whole 95 % interval.
 
     The other image is the next in a fixed random order. Some captions share a concept, or even a name, with it, which
-    can only lessen the difference.
+    can only reduce the difference.
     """
-    if subject.config.model.decoder.order == "text_first":
-        return not_applicable("3b", IMAGE_TITLE, "a text-first decoder predicts captions without the image")
-    data = subject.names
-    other_N = derangement(len(data))
-    other_nats_N = caption_nats(subject, model, data, other_N)
-    count_N = _num_tokens(data)
-    difference = clustered_mean(other_nats_N - nats_N, count_N, subject.concept_N)
+    if run.config.model.decoder.order == "text_first":
+        return not_applicable(IMAGE, "a text-first decoder predicts captions without the image")
+    other_nats_N = caption_nats(run, model, run.names, derangement(len(run.names)))
+    count_N = _num_tokens(run.names)
+    difference = clustered_mean(other_nats_N - nats_N, count_N, run.concept_N)
     own, other = nats_N.sum() / count_N.sum(), other_nats_N.sum() / count_N.sum()
-    found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {difference}"
-    return judged("3b", IMAGE_TITLE, difference.low > 0, found, "difference above 0 with its 95 % interval")
+    found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {shown(difference)}"
+    return judged(IMAGE, difference.low > 0, found, "difference above 0 with its 95 % interval")
 
 
 def derangement(num_rows: int) -> np.ndarray:
-    """Another row for each row, in a fixed random way: int64 [num_rows]."""
+    """Return another row for each row, in a fixed random way: int64 [num_rows]."""
     order = address.generator(seed=0, purpose="verify derangement").permutation(num_rows)
     other = np.empty_like(order)
     other[order] = np.roll(order, 1)
     return other
 
 
-def _cache_line(subject: Subject, model: EncoderDecoder) -> Line:
+def _check_cache(run: TrainedRun, model: EncoderDecoder, write: Write) -> Check:
     """Passes if logits computed position by position with the cache differ from those of one pass over the whole
-    sequence by no more than float32 sums do, and each greedy token has the largest of the latter but for as much. Then
-    the captions are the same unless two tokens tie.
+    sequence by no more than float32 sums do, and each greedy token has the largest of the latter within that tolerance.
+    Then the captions are equal unless two tokens tie.
     """
-    image = subject.names.image[:NUM_WRITTEN].to(subject.config.device)
-    num_tokens = subject.config.model.max_text_tokens - 1
-    written_BT = greedy(model, image, num_tokens)
-    again_BT = greedy_without_cache(model, image, num_tokens)
-    one_BTV, other_BTV = logits_with_cache(model, image, written_BT), logits_without_cache(model, image, written_BT)
+    image = run.names.image[:NUM_WRITTEN].to(run.config.device)
+    num_tokens = run.config.model.max_text_tokens - 1
+    written_BT = write(model, image, num_tokens)
+    one_BTV, other_BTV = (logits(model, image, written_BT) for logits in (logits_with_cache, logits_without_cache))
     span = other_BTV.max() - other_BTV.min()
     difference = float((one_BTV - other_BTV).abs().max() / span)
     chosen_BT = other_BTV.gather(2, written_BT[..., None]).squeeze(2)
     shortfall = float((other_BTV.amax(dim=2) - chosen_BT).max() / span)
-    num_equal = int((written_BT == again_BT).all(dim=1).sum())
+    # Greedy search without the cache writes the same caption if each token is the best one after those before it.
+    num_equal = int((written_BT == other_BTV.argmax(dim=2)).all(dim=1).sum())
     found = (
         f"{num_equal} of {len(image)} greedy captions of {num_tokens} tokens equal, largest difference of logits"
         f" {difference:.1e} of their range, of a chosen token to the best {shortfall:.1e}"
     )
-    passes = difference <= MOST_DIFFERENCE and shortfall <= MOST_DIFFERENCE
-    return judged("3c", CACHE_TITLE, passes, found, f"both at most {MOST_DIFFERENCE:g}, so that only ties may differ")
-
-
-@torch.no_grad()
-def greedy_without_cache(model: EncoderDecoder, image: Tensor, num_tokens: int) -> Tensor:
-    """As ``captions.greedy``, the whole sequence read again for each token: int64 [B, num_tokens]."""
-    features_BID = model.encoder(image)
-    token_BT = torch.empty((len(image), 0), dtype=torch.int64, device=image.device)
-    for _ in range(num_tokens):
-        text_len_B = torch.full((len(image),), token_BT.shape[1], device=image.device)
-        _, text_BSE = model.decoder(features_BID, token_BT, text_len_B)
-        token_BT = torch.cat([token_BT, model.decoder.text_head(text_BSE[:, -1:]).argmax(dim=-1)], dim=1)
-    return token_BT
-
-
-@torch.no_grad()
-def logits_with_cache(model: EncoderDecoder, image: Tensor, token_BT: Tensor) -> Tensor:
-    """Logits of each of these tokens, read one by one: [B, T, V]."""
-    hidden_BE, cache = model.decoder.begin(model.encoder(image))
-    hidden = [hidden_BE]
-    hidden += [model.decoder.extend(token_B, cache) for token_B in token_BT[:, :-1].unbind(dim=1)]
-    logits_BTV: Tensor = model.decoder.text_head(torch.stack(hidden, dim=1))
-    return logits_BTV
+    passes = difference <= MAX_DIFFERENCE and shortfall <= MAX_DIFFERENCE
+    return judged(CACHE, passes, found, f"both at most {MAX_DIFFERENCE:g}, so that only ties may differ")
 
 
 @torch.no_grad()
 def logits_without_cache(model: EncoderDecoder, image: Tensor, token_BT: Tensor) -> Tensor:
-    """The same in one pass."""
+    """Return the logits of each of these tokens, computed in one pass: [B, T, V]."""
     text_len_B = torch.full((len(image),), token_BT.shape[1], device=image.device)
     _, text_BSE = model.decoder(model.encoder(image), token_BT, text_len_B)
     logits_BTV: Tensor = model.decoder.text_head(text_BSE[:, :-1])
     return logits_BTV
 
 
-def _shown(subject: Subject, model: EncoderDecoder, rows: np.ndarray, nats_N: np.ndarray) -> list[Caption]:
-    """Greedy, beam and nucleus captions.
+@torch.no_grad()
+def logits_with_cache(model: EncoderDecoder, image: Tensor, token_BT: Tensor) -> Tensor:
+    """Return the logits of each of these tokens, read one by one: [B, T, V]."""
+    hidden_BE, cache = model.decoder.begin(model.encoder(image))
+    hidden = [hidden_BE, *(model.decoder.extend(token_B, cache) for token_B in token_BT[:, :-1].unbind(dim=1))]
+    logits_BTV: Tensor = model.decoder.text_head(torch.stack(hidden, dim=1))
+    return logits_BTV
+
+
+def _written(run: TrainedRun, model: EncoderDecoder, rows: np.ndarray, nats_N: np.ndarray) -> list[Caption]:
+    """Write captions greedily, by beam search and by nucleus sampling.
 
     With end-of-text unsupervised the network never learned to stop; its captions are then as long as the reference.
     """
-    config, data, tokenizer = subject.config, subject.names, subject.tokenizer
-    num_tokens = config.model.max_text_tokens - 1
+    config, data, tokenizer = run.config, run.names, run.tokenizer
+    num_tokens, stops = config.model.max_text_tokens - 1, config.objective.supervise_eos
     image = data.image[rows].to(config.device)
     greedy_BT = greedy(model, image, num_tokens).cpu()
     nucleus_BT = nucleus(model, image, num_tokens, top_p=TOP_P, seed=config.seed).cpu()
-    shown = []
+    written = []
     for place, row in enumerate(rows.tolist()):
-        count = int(data.supervised_NT[row].sum())
-        stops = config.objective.supervise_eos
-        length = num_tokens if stops else max(1, count)
-        end_id = tokenizer.end_id if stops else None
+        count = max(1, int(data.supervised_NT[row].sum()))
+        length, end_id = (num_tokens, tokenizer.end_id) if stops else (count, None)
         beam_1KT, _ = beam(model, image[place : place + 1], length, num_beams=NUM_BEAMS, end_id=end_id)
-        shown.append(
-            Caption(
-                row=row,
-                reference=clean(subject.held_out.table["name"][row]),
-                perplexity=_perplexity(nats_N[row] / max(1, count)),
-                greedy=tokenizer.decode(greedy_BT[place, :length].tolist()),
-                beam=tokenizer.decode(beam_1KT[0, 0].tolist()),
-                nucleus=tokenizer.decode(nucleus_BT[place, :length].tolist()),
-            )
-        )
-    return shown
+        token_rows = (greedy_BT[place, :length], beam_1KT[0, 0], nucleus_BT[place, :length])
+        texts = (tokenizer.decode(tokens.tolist()) for tokens in token_rows)
+        reference = clean(run.held_out.table["name"][row])
+        written.append(Caption(row, reference, _perplexity(nats_N[row] / count), *texts))
+    return written

@@ -1,4 +1,4 @@
-"""``python -m analysis.verify``: the first experiments on a finished run, as lines and as a report."""
+"""``python -m analysis.verify``: check a finished run, print the outcomes and write a report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,48 +8,44 @@ import torch
 from rich.console import Console
 
 from aimv2.config.arguments import HELP, key_values
-from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.runs.files import writable_folder
 from analysis.verify.balance import balance
 from analysis.verify.captions import captions
-from analysis.verify.line import Line
 from analysis.verify.masks import masks
-from analysis.verify.pixels import paint, pixels
+from analysis.verify.pixels import pixels, render
 from analysis.verify.prefix import prefix_lengths
 from analysis.verify.report import Findings, summary, write_report
-from analysis.verify.subject import Subject, find, load
+from analysis.verify.trained_run import TrainedRun, find, load
 
 USAGE = """usage: python -m analysis.verify [run=RUN] [key=value ...]
 
-Look at a finished run as the first experiments of a re-implementation would: prefix lengths and masks, the balance of
-the two losses, predicted pixels, captions. Prints a PASS or FAIL line for each and writes a report. The exit status is
-0 when nothing fails, 1 when a line fails.
+Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print PASS or
+FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.
 
-  run=runs/NAME                a run's folder, or its name in runs_dir; first, run= may be left out; without it, the
-                               newest finished trained run of runs_dir
-  runs_dir=runs                where runs are kept
-  out=reports/verify           where report.md and its pictures go; other files there are left alone
+  run=runs/NAME                the run's folder, or its name in runs_dir; run= may be left out if it comes first; the
+                               default is the newest finished trained run of runs_dir
+  runs_dir=runs                the folder of runs
+  out=reports/verify           the folder of the report; other files in it are left alone
   debug=true                   show the traceback of an error
 """
 DEFAULTS = {"runs_dir": "runs", "out": "reports/verify"}
 NUM_SHOWN = 8
-STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow", "SHOWN": "cyan"}
+STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
 
 console = Console()
 
 
 def verify_command(arguments: Sequence[str]) -> int:
-    """Look at one finished run; print a line per check and write the report.
+    """Check one finished run, print a line per check and write the report.
 
     Args:
-        arguments: what follows ``verify``: ``run=`` (a run's folder, or its name in ``runs_dir``; first, it may stand
-            without its key), ``runs_dir=`` (whose newest finished trained run is taken without ``run=``) and ``out=``.
+        arguments: ``run=``, ``runs_dir=`` and ``out=``, as in USAGE.
 
     Returns:
-        0 if nothing fails, else 1.
+        0 if no check fails, else 1.
 
     Raises:
-        UsageError: a key is unknown, or there is no such run, or it is not finished, broken or untrained.
+        UsageError: a key is unknown; or the run does not exist, or is unfinished, broken or untrained.
     """
     if HELP & set(arguments):
         print(USAGE, end="")
@@ -57,43 +53,36 @@ def verify_command(arguments: Sequence[str]) -> int:
     first, rest = arguments[:1], arguments[1:]
     named = [text if "=" in text else f"run={text}" for text in first]
     values = DEFAULTS | key_values([*named, *rest], ("run", *DEFAULTS))
-    run = find(values.get("run"), Path(values["runs_dir"]))
-    subject = load(run)
+    run = load(find(values.get("run"), Path(values["runs_dir"])))
     out = writable_folder(values["out"], "out")
-    torch.set_num_threads(subject.config.threads)
-    console.print(f"run {run.name} in {run.path.parent}", highlight=False, markup=False, soft_wrap=True)
-    findings = look_at(subject)
-    for sentence in summary(subject, findings):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    report = write_report(subject, findings, arguments, out)
-    console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
-    return int(any(line.verdict == "FAIL" for line in findings.lines))
+    torch.set_num_threads(run.config.threads)
+    _print(f"run {run.folder.name} in {run.folder.path.parent}")
+    findings = check(run)
+    for outcome in findings.checks:
+        _print(str(outcome), STYLES[outcome.verdict])
+    for sentence in summary(run, findings):
+        _print(sentence)
+    _print(f"report: {write_report(run, findings, arguments, out)}")
+    return int(any(outcome.verdict == "FAIL" for outcome in findings.checks))
 
 
-def look_at(subject: Subject) -> Findings:
-    """Do all experiments; each prints its lines as soon as it has them."""
-    lengths = prefix_lengths(subject)
-    _say([lengths.line])
-    mask_lines = masks(subject)
-    _say(mask_lines)
-    balanced = balance(subject)
-    _say(balanced.lines)
-    predicted = pixels(subject)
-    _say([predicted.line])
-    rows = _shown_rows(subject)
-    written = captions(subject, rows)
-    _say(written.lines)
-    paintings = paint(subject, rows) if isinstance(subject.model, EncoderDecoder) and predicted.errors else []
-    return Findings(lengths, mask_lines, balanced, predicted, paintings, written)
+def check(run: TrainedRun) -> Findings:
+    """Run all checks."""
+    rows, predicted = _shown_rows(run), pixels(run)
+    return Findings(
+        prefix_lengths=prefix_lengths(run),
+        masks=masks(run),
+        balance=balance(run),
+        pixels=predicted,
+        pictures=render(run, rows) if predicted.errors else {},
+        captions=captions(run, rows),
+    )
 
 
-def _shown_rows(subject: Subject) -> np.ndarray:
-    """The held-out pairs that are shown: the first by sample id, which is a hash, so nobody chose them."""
-    rank = subject.held_out.table["sample_id"].rank()
-    return np.flatnonzero(rank <= NUM_SHOWN)
+def _shown_rows(run: TrainedRun) -> np.ndarray:
+    """Return the held-out pairs to show: the first by sample id, which is a hash, so none is hand-picked."""
+    return np.flatnonzero(run.held_out.table["sample_id"].rank() <= NUM_SHOWN)
 
 
-def _say(lines: list[Line]) -> None:
-    for line in lines:
-        style = STYLES[line.verdict]
-        console.print(str(line), style=style, highlight=False, markup=False, soft_wrap=True)
+def _print(text: str, style: str = "") -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

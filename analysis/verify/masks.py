@@ -1,9 +1,10 @@
-"""Experiment 1b: what the trained network's masks let through.
+"""Do the masks of the trained network leak? A position is perturbed; what must not see it has to stay bitwise equal.
 
 Letters: B images, I patches in reading order, T caption tokens, S = 1 + T text positions, L positions of the decoder's
-sequence, D and E widths. A position is perturbed, and whatever must not see it has to stay the same bit by bit.
+sequence, D and E widths.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,18 +17,18 @@ from aimv2.model.decoder import Decoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import reading_order
 from aimv2.objectives.base import visible_prefix
-from analysis.verify.line import Line, judged, not_applicable
-from analysis.verify.subject import Subject
+from analysis.verify.check import Check, judged, not_applicable
+from analysis.verify.trained_run import TrainedRun
 
-NUM_STEPS = 8  # first training steps whose batches lend images, so that per='batch' shows several lengths
+NUM_STEPS = 8  # first training steps whose images are used, so that per='batch' shows several prefix lengths
 IMAGES_PER_STEP = 4
-MOST_PLACES = 64  # positions perturbed in every image, evenly spread where there are more
-ENCODER_TITLE = "the encoder's mask leaks nothing"
-DECODER_TITLE = "the decoder's mask leaks nothing"
+MAX_PLACES = 64  # positions perturbed per image, evenly spread if there are more
+ENCODER = "the encoder's mask leaks nothing"
+DECODER = "the decoder's mask leaks nothing"
 
 
 class Images(NamedTuple):
-    """What is read of a few images of a batch, as in ``Batch``."""
+    """A few images of a batch, with the fields of ``Batch`` that are read here."""
 
     image: Tensor
     token_BT: Tensor
@@ -36,154 +37,132 @@ class Images(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """What perturbing positions did.
+    """The effect of perturbing one position of B images.
 
     Attributes:
-        num_pairs: (image, position) pairs tried.
-        largest_leak: largest change of a value where there must be none.
+        num_images: B.
+        leak: largest change of a value that must not change; 0 if there is none.
         num_unreached: outputs that had to change and did not.
     """
 
-    num_pairs: int
-    largest_leak: float
+    num_images: int
+    leak: float
     num_unreached: int
 
-    @property
-    def is_sound(self) -> bool:
-        return self.num_pairs > 0 and self.largest_leak == 0 and self.num_unreached == 0
 
-    def __add__(self, other: "Reach") -> "Reach":  # type: ignore[override]
-        return Reach(
-            self.num_pairs + other.num_pairs,
-            # Not max(), which may drop a NaN.
-            float(np.maximum(self.largest_leak, other.largest_leak)),
-            self.num_unreached + other.num_unreached,
-        )
+def masks(run: TrainedRun) -> list[Check]:
+    """Check the encoder's and the decoder's mask on images of the first training batches."""
+    steps = range(min(NUM_STEPS, len(run.batches)))
+    parts = [first_images(run.batches[step], run.config.device) for step in steps]
+    return [_check_encoder(run, parts), _check_decoder(run, parts)]
 
 
-NOTHING = Reach(0, 0.0, 0)
-
-
-def masks(subject: Subject) -> list[Line]:
-    """A line for the encoder and one for the decoder, on images of the first training batches."""
-    parts = [
-        _first_images(subject.batches[step], subject.config.device)
-        for step in range(min(NUM_STEPS, len(subject.batches)))
-    ]
-    return [_encoder_line(subject, parts), _decoder_line(subject, parts)]
-
-
-def _first_images(batch: Batch, device: str) -> Images:
+def first_images(batch: Batch, device: str) -> Images:
+    """Return the first images of a batch."""
     return Images(**{name: getattr(batch, name)[:IMAGES_PER_STEP].to(device) for name in Images._fields})
 
 
-def _encoder_line(subject: Subject, parts: list[Images]) -> Line:
-    """Passes if no output before a perturbed patch outside the prefix changes at all, and all outputs that may see the
-    patch do change: every one if it lies in the prefix, those from it on otherwise."""
-    if subject.config.model.encoder.attention == "bidirectional":
-        return not_applicable("1b", ENCODER_TITLE, "bidirectional attention in training hides nothing")
-    reach = sum((encoder_reach(subject, part) for part in parts), NOTHING)
-    attention = subject.config.model.encoder.attention
-    found = f"{_found(reach, 'image, patch')}; {attention} attention, {subject.config.model.patch_order} order"
-    return judged("1b", ENCODER_TITLE, reach.is_sound, found, "leak 0, and every output that may see the patch changes")
+def _check_encoder(run: TrainedRun, parts: list[Images]) -> Check:
+    """Passes if no output before a perturbed patch outside the prefix changes, and all outputs that may see the patch
+    do: every output if the patch lies in the prefix, those from it on otherwise."""
+    model = run.config.model
+    if model.encoder.attention == "bidirectional":
+        return not_applicable(ENCODER, "bidirectional attention in training hides nothing")
+    setting = f"{model.encoder.attention} attention, {model.patch_order} order"
+    return _judged(ENCODER, (reach for part in parts for reach in encoder_reach(run, part)), "patch", setting)
 
 
-def _decoder_line(subject: Subject, parts: list[Images]) -> Line:
+def _check_decoder(run: TrainedRun, parts: list[Images]) -> Check:
     """Passes if perturbing an image feature or a caption token changes nothing before it in the sequence, and does
-    change its own position and all after it. So with images first no caption token reaches a patch, with texts first no
-    patch a caption; there the padding behind a caption must not reach patches either. In a parallel caption no token
-    reaches anything, and features reach what they do in others.
+    change its own position and all after it. So with images first no caption token reaches a patch, and with texts
+    first no patch reaches a caption; there the padding behind a caption must not reach patches either. In a parallel
+    caption no token reaches anything, and features reach what they do in others.
     """
-    if not isinstance(subject.model, EncoderDecoder):
-        return not_applicable("1b", DECODER_TITLE, f"objective {subject.config.objective.name} has no decoder")
-    reach = sum((decoder_reach(subject, subject.model, part) for part in parts), NOTHING)
-    order = subject.config.model.decoder.order.replace("_", " ")
-    found = f"{_found(reach, 'image, position')}; {order}"
-    return judged("1b", DECODER_TITLE, reach.is_sound, found, "leak 0, and every position that may see it changes")
+    if not isinstance(run.model, EncoderDecoder):
+        return not_applicable(DECODER, f"objective {run.config.objective.name} has no decoder")
+    setting = run.config.model.decoder.order.replace("_", " ")
+    reaches = (reach for part in parts for reach in decoder_reach(run, run.model, part))
+    return _judged(DECODER, reaches, "position", setting)
 
 
-def _found(reach: Reach, what: str) -> str:
-    return (
-        f"{reach.num_pairs:,} ({what}) pairs, largest leak {reach.largest_leak:.3g},"
-        f" {reach.num_unreached:,} expected changes missing"
+def _judged(name: str, reaches: Iterable[Reach], place: str, setting: str) -> Check:
+    num_images, leaks, num_unreached = zip(*reaches, strict=True)
+    largest = float(np.max(leaks))  # not max(), which may drop a NaN
+    found = (
+        f"{sum(num_images):,} (image, {place}) pairs, largest leak {largest:.3g},"
+        f" {sum(num_unreached):,} expected changes missing; {setting}"
     )
+    criterion = f"leak 0, and every {'output' if place == 'patch' else place} that may see the change changes"
+    return judged(name, largest == 0 and sum(num_unreached) == 0, found, criterion)
 
 
 @torch.no_grad()
-def encoder_reach(subject: Subject, batch: Images) -> Reach:
-    """Perturb patches of the images under training's mask."""
-    config, encoder = subject.config.model, subject.model.encoder
+def encoder_reach(run: TrainedRun, batch: Images) -> Iterator[Reach]:
+    """Perturb each patch of the images under the mask of training."""
+    config, encoder = run.config.model, run.model.encoder
     prefix_len_B = visible_prefix(config, batch.prefix_len_B)
     assert prefix_len_B is not None, "bidirectional attention has nothing to hide"
     before_BID = encoder(batch.image, prefix_len_B)
     raster = reading_order(config.patch_order, config.grid) or range(config.num_patches)
     pos_I = torch.arange(config.num_patches, device=before_BID.device)
-    reach = NOTHING
     for place in _places(config.num_patches):
-        image = _perturbed_patch(batch.image, raster[place], config.patch_px)
-        change_BI = (encoder(image, prefix_len_B) - before_BID).abs().amax(dim=-1)
+        image = _with_noise_on_patch(batch.image, raster[place], config.patch_px)
         may_see_BI = (pos_I >= place) | (place < prefix_len_B)[:, None]
-        reach += _compared(change_BI, hidden_BL=~may_see_BI)
-    return reach
+        yield _reach(before_BID, encoder(image, prefix_len_B), hidden_BL=~may_see_BI)
 
 
 @torch.no_grad()
-def decoder_reach(subject: Subject, model: EncoderDecoder, batch: Images) -> Reach:
-    """Perturb encoder features and caption tokens one after the other."""
-    config = subject.config.model
+def decoder_reach(run: TrainedRun, model: EncoderDecoder, batch: Images) -> Iterator[Reach]:
+    """Perturb each encoder feature and each caption token; if the decoder can predict in parallel, in that mode too."""
+    config, decoder = run.config.model, model.decoder
     features_BID = model.encoder(batch.image, visible_prefix(config, batch.prefix_len_B))
+    token_BT = batch.token_BT if hasattr(decoder, "text_head") else batch.token_BT[:, :0]
     is_text_first = config.decoder.order == "text_first"
+    num_text = 1 + token_BT.shape[1] if hasattr(decoder, "text_head") else 0  # BOS and the tokens
+    first_patch, bos = (num_text, 0) if is_text_first else (0, config.num_patches)
+    pos_L = torch.arange(config.num_patches + num_text, device=token_BT.device)
 
-    def run(features: Tensor, token_BT: Tensor, **options: Tensor) -> Tensor:
-        image_BIE, text_BSE = model.decoder(features, token_BT, batch.text_len_B, **options)
+    def decode(features: Tensor, tokens: Tensor, options: dict[str, Tensor]) -> Tensor:
+        image_BIE, text_BSE = decoder(features, tokens, batch.text_len_B, **options)
         return torch.cat([text_BSE, image_BIE] if is_text_first else [image_BIE, text_BSE], dim=1)
 
-    reads_text = hasattr(model.decoder, "text_head")
-    token_BT = batch.token_BT if reads_text else batch.token_BT[:, :0]
-    before_BLE = run(features_BID, token_BT)
-    pos_L = torch.arange(before_BLE.shape[1], device=before_BLE.device)
-    num_text = before_BLE.shape[1] - config.num_patches  # BOS and the tokens
-    first_patch, bos = (num_text, 0) if is_text_first else (0, config.num_patches)
-    befores: list[tuple[Tensor, dict[str, Tensor]]] = [(before_BLE, {})]
-    if isinstance(model.decoder, Decoder) and model.decoder.mask_token is not None:
-        parallel = {"is_parallel_B": torch.ones(len(token_BT), dtype=torch.bool, device=token_BT.device)}
-        befores.append((run(features_BID, token_BT, **parallel), parallel))
-    reach = NOTHING
-    for place in _places(config.num_patches):
-        features = features_BID.clone()
-        features[:, place] += _noise(features_BID[:, place], place)
-        for unperturbed_BLE, options in befores:
-            change_BL = (run(features, token_BT, **options) - unperturbed_BLE).abs().amax(dim=-1)
-            reach += _compared(change_BL, hidden_BL=(pos_L < first_patch + place).expand_as(change_BL))
-    for place in _places(token_BT.shape[1]):
-        token = token_BT.clone()
-        token[:, place] = (token[:, place] + 1) % config.vocab_size
-        for unperturbed_BLE, options in befores:
-            change_BL = (run(features_BID, token, **options) - unperturbed_BLE).abs().amax(dim=-1)
-            hidden_BL = (pos_L < bos + 1 + place).expand_as(change_BL)
-            if is_text_first:
+    modes: list[dict[str, Tensor]] = [{}]
+    if isinstance(decoder, Decoder) and decoder.mask_token is not None:
+        modes.append({"is_parallel_B": torch.ones(len(token_BT), dtype=torch.bool, device=token_BT.device)})
+    for options in modes:
+        before_BLE = decode(features_BID, token_BT, options)
+        for place in _places(config.num_patches):
+            features = features_BID.clone()
+            features[:, place] += _noise(features_BID[:, place], place)
+            hidden_BL = (pos_L < first_patch + place).expand(len(features), -1)
+            yield _reach(before_BLE, decode(features, token_BT, options), hidden_BL)
+        for place in _places(token_BT.shape[1]):
+            tokens = token_BT.clone()
+            tokens[:, place] = (tokens[:, place] + 1) % config.vocab_size
+            hidden_BL = (pos_L < bos + 1 + place).expand(len(tokens), -1)
+            if is_text_first:  # padding is hidden from the patches
                 hidden_BL = hidden_BL | ((place >= batch.text_len_B)[:, None] & (pos_L >= first_patch))
-            if options:  # the mask vector stands in for every token
+            if options:  # the mask vector replaces every token
                 hidden_BL = torch.ones_like(hidden_BL)
-            reach += _compared(change_BL, hidden_BL=hidden_BL)
-    return reach
+            yield _reach(before_BLE, decode(features_BID, tokens, options), hidden_BL)
 
 
-def _compared(change_BL: Tensor, *, hidden_BL: Tensor) -> Reach:
-    """Changes against where there must be none; everywhere else there must be one."""
+def _reach(before_BLD: Tensor, after_BLD: Tensor, hidden_BL: Tensor) -> Reach:
+    """Compare outputs: no change where the perturbation is hidden, a change everywhere else."""
+    change_BL = (after_BLD - before_BLD).abs().amax(dim=-1)
     leak = float(torch.where(hidden_BL, change_BL, 0).max())
     return Reach(len(change_BL), leak, int((~hidden_BL & ~(change_BL > 0)).sum()))
 
 
 def _places(num_positions: int) -> list[int]:
-    """All positions, or ``MOST_PLACES`` spread evenly over them, first and last included."""
-    return np.unique(np.linspace(0, num_positions - 1, min(num_positions, MOST_PLACES)).round().astype(int)).tolist()
+    """Return all positions, or ``MAX_PLACES`` spread evenly over them, first and last included."""
+    places = np.linspace(0, num_positions - 1, min(num_positions, MAX_PLACES)).round()
+    return [int(place) for place in np.unique(places)]
 
 
-def _perturbed_patch(image: Tensor, raster_place: int, patch_px: int) -> Tensor:
-    """The images [B, 3, S, S] with noise of deviation 1 on one patch."""
-    columns = image.shape[-1] // patch_px
-    top, left = raster_place // columns * patch_px, raster_place % columns * patch_px
+def _with_noise_on_patch(image: Tensor, raster_place: int, patch_px: int) -> Tensor:
+    """Return the images [B, 3, S, S] with noise of standard deviation 1 on one patch."""
+    top, left = (patch_px * index for index in divmod(raster_place, image.shape[-1] // patch_px))
     changed = image.clone()
     cell = changed[:, :, top : top + patch_px, left : left + patch_px]
     cell += _noise(cell, raster_place)
@@ -191,6 +170,6 @@ def _perturbed_patch(image: Tensor, raster_place: int, patch_px: int) -> Tensor:
 
 
 def _noise(like: Tensor, place: int) -> Tensor:
-    """Normal noise that depends on the place alone."""
+    """Return normal noise that depends on the place alone."""
     drawn = address.generator(seed=0, purpose="verify perturbation", sample_id=place).standard_normal(like.shape)
     return torch.from_numpy(drawn).to(like)

@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic with a clock that we set, and the three encoders at a size that tests can afford."""
+"""The benchmark: its arithmetic with a simulated clock, and three small encoders."""
 
 import math
 import sys
@@ -31,7 +31,7 @@ from aimv2.model.encoder import Encoder
 
 
 class Clock:
-    """Stands still but for the work that is done."""
+    """A clock that only the work advances."""
 
     def __init__(self):
         self.now = 100.0
@@ -42,7 +42,7 @@ class Clock:
         return self.now
 
     def work(self, name, seconds):
-        """A call that takes so long; ``seconds`` may depend on the time."""
+        """Return a call that takes this long; ``seconds`` may be a function of the time."""
 
         def call():
             self.done.append(name)
@@ -51,7 +51,7 @@ class Clock:
         return call
 
     def launch(self, seconds):
-        """A call that returns at once and leaves the work to a device."""
+        """Return a call that returns at once and leaves the work to a device."""
 
         def call():
             self.pending += seconds
@@ -63,7 +63,7 @@ class Clock:
         self.pending = 0.0
 
 
-def test_every_call_is_timed_once_a_repeat_and_each_time_another_is_first():
+def test_interleaved_times_every_call_once_per_repeat_in_rotating_order():
     clock = Clock()
     calls = {name: clock.work(name, seconds) for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 4.0))}
     seconds = interleaved(calls, 4, clock=clock)
@@ -73,16 +73,16 @@ def test_every_call_is_timed_once_a_repeat_and_each_time_another_is_first():
     assert ["".join(timed[start : start + 3]) for start in range(0, 12, 3)] == ["abc", "bca", "cab", "abc"]
 
 
-def test_short_calls_are_repeated_until_the_clock_can_tell_them():
+def test_interleaved_repeats_short_calls():
     clock = Clock()
     calls = {"short": clock.work("short", 0.004), "long": clock.work("long", 0.5)}
-    seconds = interleaved(calls, 3, clock=clock, stretch_s=0.05)
+    seconds = interleaved(calls, 3, clock=clock, min_seconds=0.05)
     assert seconds["short"] == pytest.approx(0.004)
     assert seconds["long"] == pytest.approx(0.5)
     assert "".join(name[0] for name in clock.done[-42:]) == "s" * 13 + "ll" + "s" * 13 + "s" * 13 + "l"
 
 
-def test_a_machine_that_slows_down_does_so_for_all_alike():
+def test_slowing_machine_does_not_change_the_ratio():
     clock = Clock()
     calls = {
         "ours": clock.work("ours", lambda now: now / 100),
@@ -93,7 +93,7 @@ def test_a_machine_that_slows_down_does_so_for_all_alike():
     assert ratio(seconds["theirs"], seconds["ours"]).median == pytest.approx(1.5, rel=0.02)
 
 
-def test_work_on_a_device_is_waited_for_and_charged_to_whom_it_belongs():
+def test_interleaved_waits_for_the_device():
     clock = Clock()
     calls = {"a": clock.launch(1.0), "b": clock.launch(3.0)}
     seconds = interleaved(calls, 3, clock=clock, synchronise=clock.wait)
@@ -102,7 +102,7 @@ def test_work_on_a_device_is_waited_for_and_charged_to_whom_it_belongs():
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=25))
-def test_ratios_are_the_obvious_loop(timings):
+def test_ratio_equals_an_obvious_loop(timings):
     theirs, ours = np.array(timings).T
     ratios = sorted(t / o for t, o in timings)
     count = len(ratios)
@@ -122,7 +122,7 @@ def config():
 
 @pytest.fixture
 def encoder(config):
-    """With norms away from 1 and biases away from 0, so that a missing or misplaced one shows."""
+    """An encoder with norms away from 1 and biases away from 0, so that a missing or misplaced one matters."""
     encoder = Encoder(config.model).eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in encoder.parameters():
@@ -132,7 +132,7 @@ def encoder(config):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)])
-def test_the_three_encoders_agree(config, encoder, dtype, tolerance):
+def test_three_encoders_agree(config, encoder, dtype, tolerance):
     encoder.to(dtype)
     image = torch.randn(2, 3, 32, 32, dtype=dtype)
     encoders = implementations(encoder, config.model)
@@ -158,7 +158,7 @@ def test_encoders_that_differ_are_not_compared(config, encoder):
 
 
 @torch.no_grad()
-def test_the_table_says_what_the_timings_say(config, encoder):
+def test_table_shows_times_ratios_and_rates(config, encoder):
     seconds = {
         "ours": np.array([0.010, 0.012, 0.011, 0.010, 0.010, 0.010]),
         "timm": np.array([0.020, 0.012, 0.022, 0.020, 0.020, 0.020]),
@@ -178,12 +178,12 @@ def test_the_table_says_what_the_timings_say(config, encoder):
     assert columns["of mm"] == [f"{rate / product:.0%}" for rate in rates]
 
 
-def test_a_comparison_that_is_not_settled_is_named():
+def test_uncertain_comparison_gets_a_warning():
     ours = np.linspace(1, 1.1, 20)
     noisy = ours * np.linspace(0.8, 1.2, 20)
     assert warnings({"ours": ours, "timm": 1.2 * ours, PRODUCT: noisy}) == []
     (warning,) = warnings({"ours": ours, "timm": ours, "transformers": noisy})
-    assert warning.startswith("warning: transformers / ours is not settled")
+    assert warning.startswith("warning: transformers / ours is uncertain")
     assert "after 20 repeats" in warning
     assert "repeats=40" in warning
     (warning,) = warnings({"ours": ours[:5], "timm": ours[:5]})
@@ -191,7 +191,7 @@ def test_a_comparison_that_is_not_settled_is_named():
 
 
 @pytest.mark.parametrize(("high", "is_wide"), [(2.09, False), (2.11, True), (math.nan, True)])
-def test_an_interval_is_wide_above_a_tenth_of_the_ratio(high, is_wide):
+def test_interval_is_wide_above_a_tenth_of_the_ratio(high, is_wide):
     assert Ratio(2.0, 1.9, high).is_wide == is_wide
 
 
@@ -211,7 +211,7 @@ def test_an_interval_is_wide_above_a_tenth_of_the_ratio(high, is_wide):
         (["encoder", "device=tpu"], "device: Input should be 'auto', 'cpu' or 'cuda' (got 'tpu')"),
     ],
 )
-def test_misuse_gets_one_sentence(arguments, message):
+def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
     with pytest.raises(UsageError) as caught:
         bench_command(arguments)
     assert str(caught.value).startswith(message)
@@ -219,13 +219,13 @@ def test_misuse_gets_one_sentence(arguments, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_refused():
+def test_missing_cuda_device_is_refused():
     with pytest.raises(UsageError, match="sees no CUDA device"):
         bench_command(["encoder", "scale=demo", "device=cuda"])
 
 
 @pytest.mark.parametrize("missing", ["timm", "transformers"])
-def test_a_missing_package_is_named_with_what_to_install(monkeypatch, missing):
+def test_missing_package_is_named_with_the_command_to_install_it(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UsageError, match=rf"{missing}.* pip install 'aimv2-ablations\[dev\]'"):
         bench_command(["encoder", "scale=demo"])
@@ -237,13 +237,13 @@ def test_options_are_read_as_their_types():
     assert read_options([]) == Options()
 
 
-def test_the_depth_is_the_recipes_unless_given():
+def test_depth_overrides_the_recipe():
     recipes = encoder_config(Options(scale="demo"))
     given = encoder_config(Options(scale="demo", depth=1))
     assert (recipes.model.encoder.depth, given.model.encoder.depth) == (4, 1)
 
 
-def test_the_command_prints_both_precisions_and_what_they_were_measured_on(capsys):
+def test_command_prints_both_precisions_and_the_machine(capsys):
     assert bench_command(["encoder", "scale=demo", "depth=1", "repeats=2", "device=cpu", "threads=2"]) == 0
     printed = capsys.readouterr().out
     words = " ".join(printed.split())
@@ -253,6 +253,6 @@ def test_the_command_prints_both_precisions_and_what_they_were_measured_on(capsy
     assert f"2 threads, torch {torch.__version__}, timm " in words
     assert "depth 1, width 96, 3 heads, called on 1 x 3 x 32 x 32 in patches of 8 px" in words
     assert "[16 x 96] x [96 x 512]" in words
-    assert words.count("theirs / ours: repeat by repeat") == 1
+    assert words.count("theirs / ours: the median over repeats") == 1
     assert words.count("warning: ") == 4, "two repeats have no interval"
-    assert torch.get_num_threads() == 1, "the number of threads is given back"
+    assert torch.get_num_threads() == 1, "the number of threads is restored"

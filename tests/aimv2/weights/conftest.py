@@ -1,6 +1,7 @@
 """Weights made and loaded by the implementations that they are published for, all on images of 56 px."""
 
 import json
+import shutil
 
 import pytest
 import timm
@@ -10,12 +11,9 @@ from timm.models import save_for_hf
 from timm.models.vision_transformer import _convert_aimv2
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.config.signature import signature
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
-from aimv2.evaluation.metrics import Metric
 from aimv2.model.network import build
-from aimv2.runs.record import RunFolder
+from tests.helpers.finished_runs import finished_run
 
 IMAGE_PX = 56
 FFN_HIDDEN = {32: 256, 128: 512, 256: 768, 768: 2048, 1024: 2816, 1536: 4096, 2048: 5632, 3072: 8192}
@@ -57,7 +55,7 @@ def make_timm(folder, width, num_heads, depth, **more):
 
 
 def ml_aim_name(name):
-    """timm's name in Apple's words."""
+    """Return Apple's name for a name of timm."""
     name = name.replace("patch_embed.", "preprocessor.patchifier.").replace("pos_embed", "preprocessor.pos_embed")
     for number in "12":
         name = name.replace(f".norm{number}.", f".norm_{number}.")
@@ -71,7 +69,7 @@ def ml_aim_name(name):
 def make_ml_aim(folder, width, num_heads, depth):
     model = timm_model(width, num_heads, depth)
     state = {ml_aim_name(name): value for name, value in model.state_dict().items()}
-    model.load_state_dict(_convert_aimv2(dict(state), model), strict=True)  # timm reads these names as we made them
+    model.load_state_dict(_convert_aimv2(dict(state), model), strict=True)  # timm reads these names
     folder.mkdir()
     save_file(state, folder / "model.safetensors")
     return model.forward_features
@@ -92,7 +90,7 @@ def load_timm(folder):
 
 
 def load_ml_aim(folder):
-    """By timm's converter, into timm's model of these sizes."""
+    """Load with timm's converter into timm's model of these sizes."""
     state, config = load_file(folder / "weights.safetensors"), json.loads((folder / "config.json").read_text())
     model = timm_model(config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"])
     model.load_state_dict(_convert_aimv2(state, model), strict=True)
@@ -101,19 +99,19 @@ def load_ml_aim(folder):
 
 @pytest.fixture(scope="session")
 def make():
-    """By layout: makes a folder of an encoder with these sizes, and hands back what maps images to features."""
+    """By layout: make a folder of an encoder with these sizes, and return the function from images to features."""
     return {"transformers": make_transformers, "timm": make_timm, "ml-aim": make_ml_aim}
 
 
 @pytest.fixture(scope="session")
 def load():
-    """By layout: loads a folder as its users do, and hands back what maps images to features."""
+    """By layout: load a folder as its users do, and return the function from images to features."""
     return {"transformers": load_transformers, "timm": load_timm, "ml-aim": load_ml_aim}
 
 
 @pytest.fixture(scope="session")
 def make_pair():
-    """Makes a folder of transformers' pair of encoders: 50 tokens, of which 7 ends a text, and texts of 9."""
+    """Make a folder of transformers' pair of encoders: 50 tokens, of which 7 ends a text, and texts of 9."""
 
     def make(folder, *, log_scale=2.5):
         text = {"hidden_size": 32, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -127,42 +125,56 @@ def make_pair():
     return make
 
 
-@pytest.fixture
-def foreign(tmp_path):
-    """A small whole folder of transformers': width 128, one head, one block."""
-    make_transformers(tmp_path / "foreign", 128, 1, 1)
-    return tmp_path / "foreign"
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory, make_pair):
+    """Folders made once, to be copied: of each layout an encoder of width 128, one head, one block; and a pair."""
+    folder = tmp_path_factory.mktemp("templates")
+    for name, make in (("transformers", make_transformers), ("timm", make_timm), ("ml-aim", make_ml_aim)):
+        make(folder / name, 128, 1, 1)
+    make_pair(folder / "pair")
+    return folder
 
 
 @pytest.fixture
-def pair(tmp_path, make_pair):
-    """A small whole folder of transformers' pair of encoders."""
-    make_pair(tmp_path / "pair")
-    return tmp_path / "pair"
+def foreign(templates, tmp_path):
+    """A small folder of transformers."""
+    return shutil.copytree(templates / "transformers", tmp_path / "foreign")
+
+
+@pytest.fixture
+def foreign_timm(templates, tmp_path):
+    """A small folder of timm."""
+    return shutil.copytree(templates / "timm", tmp_path / "foreign")
+
+
+@pytest.fixture
+def foreign_ml_aim(templates, tmp_path):
+    """A small folder of ml-aim, without a config."""
+    return shutil.copytree(templates / "ml-aim", tmp_path / "foreign")
+
+
+@pytest.fixture
+def pair(templates, tmp_path):
+    """A small folder of transformers' pair of encoders."""
+    return shutil.copytree(templates / "pair", tmp_path / "pair")
 
 
 @pytest.fixture(scope="session")
-def finished_run():
-    """Makes a run that was drawn and not trained: its folder, and its network."""
+def initialised_run():
+    """Make a finished run whose weights are initialised, not trained: its folder and its network."""
 
     def make(runs_dir, config):
-        folder = RunFolder(runs_dir, signature(config))
         network = build(config).eval()
         if hasattr(network, "similarity"):
             network.similarity.logit_scale.data.fill_(2.5)
-        with folder.acquire(config) as attempt:
-            attempt.write_rows([])
-            save_file(network.state_dict(), attempt.folder / "weights.safetensors")
-            (attempt.folder / "tokenizer.json").write_text(CaptionTokenizer.train(["a red heart"], 300).to_json())
-            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "none")})
-        return folder.path, network
+        return finished_run(runs_dir, config, network).path, network
 
     return make
 
 
 @pytest.fixture(scope="session")
 def refusal():
-    """The one sentence with which a call is refused."""
+    """Return the one sentence with which a call is refused."""
 
     def refused(call, *arguments, **options):
         with pytest.raises(UsageError) as caught:
@@ -178,7 +190,7 @@ def refusal():
 
 @pytest.fixture(scope="session")
 def edit_json():
-    """Changes a config.json in place: ``edit_json(folder, {"text_config.vocab_size": 51})``."""
+    """Change a config.json in place: ``edit_json(folder, {"text_config.vocab_size": 51})``."""
 
     def edit(folder, changes):
         path = folder / "config.json"
@@ -196,7 +208,7 @@ def edit_json():
 
 @pytest.fixture(scope="session")
 def assert_same_pair():
-    """Embeddings and logits of our pair of encoders are those of transformers'."""
+    """Assert that embeddings and logits of our pair of encoders equal those of transformers."""
 
     def close(actual, expected):
         assert (actual - expected).norm() <= 1e-5 * expected.norm()

@@ -1,4 +1,4 @@
-"""``python -m aimv2 weights`` as it is typed."""
+"""The command: output, omitted parts, and bad arguments."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from aimv2.weights import read_weights
 from aimv2.weights.command import weights_command
 
 
-def test_import_and_export_say_what_was_read_and_done(foreign, tmp_path, capsys):
+def test_import_and_export_print_a_summary(foreign, tmp_path, capsys):
     arguments = [f"from={foreign}", f"to={tmp_path / 'ours'}", "image_px=28"]
     assert main(["weights", "import", *arguments]) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -30,23 +30,23 @@ def test_import_and_export_say_what_was_read_and_done(foreign, tmp_path, capsys)
     assert load_file(tmp_path / "there/model.safetensors")["pos_embed"].shape == (1, 4, 128)
 
 
-def test_what_is_left_behind_is_said(pair, finished_run, tiny, tmp_path, capsys):
+def test_omitted_parts_are_printed(pair, initialised_run, tiny, tmp_path, capsys):
     assert weights_command(["import", f"from={pair}", f"to={tmp_path / 'ours'}"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "text tower width 32, depth 2, 2 heads, 50 tokens, texts of 9, meets images in 24 dimensions" in printed
+    assert "text tower width 32, depth 2, 2 heads, 50 tokens, texts of 9, shares 24 dimensions with images" in printed
     assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}", "layout=ml-aim"]) == 0
-    assert "left behind image_head, similarity, text_tower" in " ".join(capsys.readouterr().out.split())
-    run, _ = finished_run(tmp_path / "runs", tiny)
+    assert "omitted image_head, similarity, text_tower" in " ".join(capsys.readouterr().out.split())
+    run, _ = initialised_run(tmp_path / "runs", tiny)
     assert weights_command(["export", f"from={run}", f"to={tmp_path / 'encoder'}"]) == 0
-    assert "left behind decoder" in " ".join(capsys.readouterr().out.split())
+    assert "omitted decoder" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_head_is_named_and_why_it_is_left_behind(make, tmp_path, capsys):
+def test_omitted_head_is_printed_with_the_reason(make, tmp_path, capsys):
     make["transformers"](tmp_path / "foreign", 128, 1, 1, use_head=True)
     assert weights_command(["import", f"from={tmp_path / 'foreign'}", f"to={tmp_path / 'ours'}", "image_px=28"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     names = "head.cls_token, head.k_proj.weight, head.output_proj.bias, head.output_proj.weight, head.v_proj.weight"
-    assert f"left behind {names}: our encoder has no attention-pooling or classifier head" in printed
+    assert f"omitted {names}: our encoder has no attention-pooling or classifier head" in printed
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,18 @@ def test_a_head_is_named_and_why_it_is_left_behind(make, tmp_path, capsys):
         (["import", "from=/nowhere", "to=b"], "no such file or folder"),
     ],
 )
-def test_a_mistyped_command_is_refused(arguments, message, refusal):
+def test_bad_arguments_are_refused(arguments, message, refusal):
     assert message in refusal(weights_command, arguments)
 
 
-def test_what_is_there_already_is_refused_before_anything_is_read(refusal, tmp_path):
+def test_target_that_exists_is_refused_before_reading(refusal, tmp_path):
     arguments = ["import", "from=/nowhere", f"to={tmp_path}"]
     (tmp_path / "mine.txt").write_text("mine")
     assert "not an empty folder" in refusal(weights_command, arguments)
 
 
 @pytest.mark.parametrize("action", ["import", "export"])
-def test_every_name_that_does_not_match_is_printed(action, foreign, refusal, tmp_path, capsys):
+def test_every_mismatching_name_is_printed(action, foreign, refusal, tmp_path, capsys):
     folder, file, norm = foreign, "model.safetensors", "encoder.layers.0.rms_norm1.weight"
     if action == "export":
         assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'ours'}"]) == 0
@@ -113,13 +113,14 @@ def test_every_name_that_does_not_match_is_printed(action, foreign, refusal, tmp
     assert kinds["of another shape:"] == [f"'{norm}' [129], expected [128]"]
 
 
-def test_usage_is_printed_when_asked_for(capsys):
+def test_help_prints_the_usage(capsys):
     assert weights_command(["--help"]) == 0
     assert weights_command([]) == 2
     assert capsys.readouterr().out.count("usage: python -m aimv2 weights import") == 2
 
 
-def test_neither_transformers_nor_timm_is_needed():
+@pytest.mark.exhaustive
+def test_neither_transformers_nor_timm_is_imported():
     code = "import aimv2.weights.command, sys; print(sorted({'transformers', 'timm'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""What weights are: their config is checked, and their positions are resampled as timm does it."""
+"""The config of weights, and resampled positions against timm."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from aimv2.weights.contents import weights_config
 
 @torch.no_grad()
 @pytest.mark.parametrize("image_px", [28, 84, 126])
-def test_positions_are_resampled_as_timm_does(image_px, foreign, load, tmp_path):
+def test_resampled_positions_equal_timm(image_px, foreign, load, tmp_path):
     table = load_file(foreign / "model.safetensors")["embeddings.position_embedding.weight"][None]
     grid = image_px // 14
     # No CLS token among the positions; bicubic and antialiased, timm's defaults.
@@ -28,7 +28,7 @@ def test_positions_are_resampled_as_timm_does(image_px, foreign, load, tmp_path)
     torch.testing.assert_close(load["transformers"](tmp_path / "back")(image), ours(image), rtol=1e-4, atol=1e-4)
 
 
-def test_the_same_size_of_image_changes_nothing(foreign):
+def test_resampling_to_the_same_size_changes_nothing(foreign):
     weights = read_published(foreign)
     assert resampled(weights, 56) is weights
 
@@ -37,7 +37,7 @@ def test_the_same_size_of_image_changes_nothing(foreign):
     ("image_px", "message"),
     [(57, "multiple of patch_px=14"), (14, "from 28"), (-56, "from 28"), (14_000_000_000, "to 3584")],
 )
-def test_sizes_of_image_that_cannot_be_are_refused(image_px, message, foreign, refusal):
+def test_impossible_image_sizes_are_refused(image_px, message, foreign, refusal):
     assert message in refusal(resampled, read_published(foreign), image_px)
 
 
@@ -58,7 +58,7 @@ def test_sizes_of_image_that_cannot_be_are_refused(image_px, message, foreign, r
         ({"text_tower.num_heads": 3}, "width=32 is not divisible by num_heads=3"),
     ],
 )
-def test_a_config_that_cannot_be_is_refused(changes, message, refusal):
+def test_invalid_config_is_refused(changes, message, refusal):
     tower = {"width": 32, "depth": 1, "num_heads": 2, "embed_dim": 8}
     tower |= {"vocab_size": 50, "max_text_tokens": 9, "end_id": 1}
     values = {

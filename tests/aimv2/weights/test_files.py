@@ -1,4 +1,4 @@
-"""What is read from files that a stranger made, and how the others are refused."""
+"""Untrusted files: what is read, and what is refused."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ def tensors():
 
 @pytest.fixture
 def shards(tmp_path, tensors):
-    """A folder of two shards and what their index is to say; a file of tensors outside it."""
+    """A folder of two shards, the contents of their index, and a file of tensors outside the folder."""
     folder = tmp_path / "shards"
     folder.mkdir()
     file_of = dict.fromkeys("abc", "1.safetensors") | dict.fromkeys("de", "2.safetensors")
@@ -49,7 +49,7 @@ def test_each_kind_of_file_gives_its_tensors(suffix, tensors, tmp_path):
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
 
 
-def test_views_of_one_storage_become_tensors_of_their_own(tmp_path):
+def test_views_of_one_storage_become_separate_tensors(tmp_path):
     whole = torch.randn(4, 3)
     torch.save({"a": whole[:3], "b": whole[1:]}, tmp_path / "aimv2.pt")
     read = read_tensors(tmp_path / "aimv2.pt")
@@ -58,7 +58,7 @@ def test_views_of_one_storage_become_tensors_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_the_weights_of_a_training_checkpoint_are_read(key, tensors, tmp_path):
+def test_weights_of_a_training_checkpoint_are_read(key, tensors, tmp_path):
     optimizer = {"state": {0: {"step": torch.tensor(3)}}, "param_groups": [{"lr": 0.1}]}
     torch.save({"epoch": 3, key: tensors, "optimizer": optimizer}, tmp_path / "aimv2.pth")
     read = read_tensors(tmp_path / "aimv2.pth")
@@ -72,7 +72,7 @@ def test_shards_are_read_as_one(shards, tensors):
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
 
 
-def test_in_a_folder_the_weights_are_found(shards, tmp_path):
+def test_weights_are_found_in_a_folder(shards, tmp_path):
     folder, file_of = shards
     assert find(folder / "1.safetensors") == folder / "1.safetensors"
     write_index(folder, file_of)
@@ -81,7 +81,7 @@ def test_in_a_folder_the_weights_are_found(shards, tmp_path):
     assert find(folder) == folder / "model.safetensors"
 
 
-def test_where_there_are_no_weights_is_said(refusal, tmp_path):
+def test_missing_weights_are_refused(refusal, tmp_path):
     assert "no such file or folder" in refusal(find, tmp_path / "nowhere")
     assert "has no weights" in refusal(find, tmp_path)
     (tmp_path / "model.safetensors").mkdir()
@@ -93,29 +93,29 @@ def test_where_there_are_no_weights_is_said(refusal, tmp_path):
 @pytest.mark.parametrize(
     "shard", ["../outside.safetensors", "{parent}/outside.safetensors", "3.safetensors", "x" * 9999]
 )
-def test_an_index_leads_to_files_beside_it_alone(shard, shards, refusal, tmp_path):
+def test_index_must_not_lead_out_of_its_folder(shard, shards, refusal, tmp_path):
     folder, file_of = shards
     file_of["a"] = shard.format(parent=tmp_path)
-    assert "no file beside it" in refusal(read_tensors, write_index(folder, file_of))
+    assert "not a file beside it" in refusal(read_tensors, write_index(folder, file_of))
 
 
-def test_an_index_and_its_files_have_to_agree(shards, tensors, refusal):
+def test_index_and_its_files_must_agree(shards, tensors, refusal):
     folder, file_of = shards
-    assert "index says: 'f'" in refusal(read_tensors, write_index(folder, file_of | {"f": "2.safetensors"}))
+    assert "index lists: 'f'" in refusal(read_tensors, write_index(folder, file_of | {"f": "2.safetensors"}))
     without = {name: shard for name, shard in file_of.items() if name != "e"}
-    assert "index says: 'e'" in refusal(read_tensors, write_index(folder, without))
+    assert "index lists: 'e'" in refusal(read_tensors, write_index(folder, without))
     save_file({name: tensors[name] for name in "ade"}, folder / "2.safetensors")
-    assert "index says: 'a'" in refusal(read_tensors, write_index(folder, file_of))
+    assert "index lists: 'a'" in refusal(read_tensors, write_index(folder, file_of))
 
 
 @pytest.mark.parametrize("content", ['{"weight_map": []}', '{"weight_map": {"a": 1}}', "{}"])
-def test_an_index_that_is_none_is_refused(content, refusal, tmp_path):
+def test_index_without_a_weight_map_is_refused(content, refusal, tmp_path):
     (tmp_path / INDEX).write_text(content)
     assert "must have a weight_map" in refusal(read_tensors, tmp_path / INDEX)
 
 
 @pytest.mark.parametrize("content", ["", "3", "[]", "nul", "\x00", "\xff", "[" * 100_000, '{"a": ' * 100_000])
-def test_what_is_no_json_object_is_refused(content, refusal, tmp_path):
+def test_file_without_a_json_object_is_refused(content, refusal, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(content, encoding="latin-1")
     assert "config.json" in refusal(read_object, path)
@@ -172,28 +172,31 @@ def half_of_a_checkpoint(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (a_pickle_with_code, "no checkpoint"),
-        (a_bare_pickle_with_code, "no checkpoint"),
-        (a_zip, "no checkpoint"),
+        (a_pickle_with_code, "not a checkpoint"),
+        (a_bare_pickle_with_code, "not a checkpoint"),
+        (a_zip, "not a checkpoint"),
         (a_compressed_checkpoint, "unpacks to more"),
         (a_checkpoint_that_holds_one_entry_twice, "unpacks to more"),
         (a_tensor_larger_than_its_file, "more values than the file"),
-        (half_of_a_checkpoint, "no checkpoint"),
-        (lambda path: torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False), "no checkpoint"),
+        (half_of_a_checkpoint, "not a checkpoint"),
+        (
+            lambda path: torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False),
+            "not a checkpoint",
+        ),
         (lambda path: torch.save([torch.zeros(3)], path), "names and tensors"),
-        (lambda path: torch.save({"weights": {"a": torch.zeros(3)}}, path), "'weights' is no plain tensor"),
-        (lambda path: torch.save({"model": {"model": {"a": torch.zeros(3)}}}, path), "'model' is no plain tensor"),
+        (lambda path: torch.save({"weights": {"a": torch.zeros(3)}}, path), "'weights' is not a plain tensor"),
+        (lambda path: torch.save({"model": {"model": {"a": torch.zeros(3)}}}, path), "'model' is not a plain tensor"),
         (lambda path: torch.save({"model": {1: torch.zeros(3)}}, path), "names and tensors"),
-        (lambda path: torch.save({"model": {"a": Trap(path.parent / "trapped")}}, path), "no checkpoint"),
+        (lambda path: torch.save({"model": {"a": Trap(path.parent / "trapped")}}, path), "not a checkpoint"),
         (lambda path: torch.save({1: torch.zeros(3)}, path), "names and tensors"),
-        (lambda path: torch.save({"a": torch.zeros(3).to_sparse()}, path), "no plain tensor"),
-        (lambda path: torch.save({"a": torch.zeros(3, device="meta")}, path), "no plain tensor"),
+        (lambda path: torch.save({"a": torch.zeros(3).to_sparse()}, path), "not a plain tensor"),
+        (lambda path: torch.save({"a": torch.zeros(3, device="meta")}, path), "not a plain tensor"),
         (lambda path: torch.save({"a": torch.zeros(3, dtype=torch.complex64)}, path), "complex64"),
-        (lambda path: path.write_bytes(b""), "no checkpoint"),
-        (lambda path: path.write_bytes(bytes(range(256)) * 20), "no checkpoint"),
+        (lambda path: path.write_bytes(b""), "not a checkpoint"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 20), "not a checkpoint"),
     ],
 )
-def test_a_checkpoint_is_not_trusted(make, message, refusal, tmp_path):
+def test_malicious_or_broken_checkpoint_is_refused(make, message, refusal, tmp_path):
     path = tmp_path / "aimv2.pth"
     make(path)
     found = refusal(read_tensors, path)
@@ -202,31 +205,31 @@ def test_a_checkpoint_is_not_trusted(make, message, refusal, tmp_path):
     assert not (tmp_path / "trapped").exists(), "code in the file was run"
 
 
-def test_a_file_broken_anywhere_is_read_or_refused(tensors, refusal, tmp_path):
+def test_file_with_a_flipped_byte_is_read_or_refused(tensors, refusal, tmp_path):
     path = tmp_path / "aimv2.safetensors"
     save_file(tensors, path)
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
     generator = torch.Generator().manual_seed(0)
     num_refused = 0
-    for _ in range(300):
+    for _ in range(100):
         place, byte = (int(torch.randint(0, high, (), generator=generator)) for high in (header, 256))
         path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
         try:
             read_tensors(path)
         except UsageError:
             num_refused += 1
-    assert num_refused > 150
+    assert num_refused > 50
     for content in (b"", whole[:7], whole[:8], whole[:header], whole[: header + 1], whole[:-1], whole + b"x"):
         path.write_bytes(content)
-        assert "no whole safetensors file" in refusal(read_tensors, path)
+        assert "not a complete safetensors file" in refusal(read_tensors, path)
 
 
-def test_what_a_file_says_reaches_no_terminal_as_it_is(refusal, tmp_path):
+def test_text_of_a_file_is_escaped_in_messages(refusal, tmp_path):
     header = json.dumps({"a": {"dtype": "\x1b[31m\n", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "aimv2.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    assert "no whole safetensors file" in refusal(read_tensors, path)
+    assert "not a complete safetensors file" in refusal(read_tensors, path)
     save_file({"\x1b[31m\n": torch.zeros(1, dtype=torch.int8)}, path)
     assert "is torch.int8" in refusal(read_tensors, path)
 
@@ -241,13 +244,13 @@ def test_what_a_file_says_reaches_no_terminal_as_it_is(refusal, tmp_path):
         (torch.zeros(0, 3), "'a' of shape [0, 3] holds no values"),
     ],
 )
-def test_tensors_that_are_no_weights_are_refused(value, message, refusal, tmp_path):
+def test_tensors_of_other_types_are_refused(value, message, refusal, tmp_path):
     for path, save in ((tmp_path / "aimv2.safetensors", save_file), (tmp_path / "aimv2.pt", torch.save)):
         save({"a": value}, path)
         assert message in refusal(read_tensors, path)
 
 
-def test_nothing_is_written_over(tensors, refusal, tmp_path):
+def test_existing_files_are_not_overwritten(tensors, refusal, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -259,10 +262,10 @@ def test_nothing_is_written_over(tensors, refusal, tmp_path):
     assert {path.name for path in (tmp_path / "empty").iterdir()} == {"x.safetensors", "config.json"}
     with safe_open(tmp_path / "empty/x.safetensors", framework="pt") as written:
         assert set(written.keys()) == tensors.keys()
-        assert written.metadata() == {"format": "pt"}  # which older versions of transformers ask for
+        assert written.metadata() == {"format": "pt"}  # older versions of transformers require it
 
 
-def test_weights_do_not_stay_without_their_config(tensors, refusal, tmp_path, monkeypatch):
+def test_weights_are_removed_if_the_config_cannot_be_written(tensors, refusal, tmp_path, monkeypatch):
     replace = Path.replace
 
     def replace_but_the_config(path, target):
@@ -276,11 +279,11 @@ def test_weights_do_not_stay_without_their_config(tensors, refusal, tmp_path, mo
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
-def test_a_full_disk_leaves_nothing_half_written(error, tensors, refusal, tmp_path, monkeypatch):
+def test_full_disk_leaves_no_partial_files(error, tensors, refusal, tmp_path, monkeypatch):
     def full(tensors, path, metadata):
-        path.write_bytes(b"half of it")
+        Path(path).write_bytes(b"half of it")
         raise error
 
-    monkeypatch.setattr("aimv2.runs.tensor_file.save_file", full)
+    monkeypatch.setattr("safetensors.torch.serialize_file", full)
     assert "No space left" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
     assert not any((tmp_path / "new").iterdir())

@@ -1,10 +1,10 @@
-"""Tables of names: what they expand to, and that they speak of the same tensors of ours."""
+"""Tables of names: their expansion, and the tensors that they cover."""
 
 from aimv2.model.encoder import Encoder
 from aimv2.weights.names import ML_AIM, OURS, TIMM, TRANSFORMERS, TRANSFORMERS_PAIR, their_names
 
 
-def test_a_name_has_its_blocks_number_and_its_parts_in_order():
+def test_names_have_the_block_number_and_parts_in_order():
     ours = "encoder.blocks.10.attn.qkv.weight"
     stem = "encoder.layers.10.attention."
     expected = [f"{stem}q_proj.weight", f"{stem}k_proj.weight", f"{stem}v_proj.weight"]

@@ -1,4 +1,4 @@
-"""Folders that we wrote, and finished runs: what is loaded from them, what of them is exported."""
+"""Folders in our layout and finished runs: loading and export."""
 
 import json
 from dataclasses import replace
@@ -28,8 +28,8 @@ def ours(foreign, tmp_path):
     return tmp_path / "ours"
 
 
-def test_the_configs_layout_is_pinned(ours):
-    """Folders that users keep rest on it. If it must change, raise layout_version and read the old one too."""
+def test_layout_of_the_config_is_pinned(ours):
+    """Users' folders depend on it. If it must change, raise layout_version and read the old layout too."""
     source = {
         "layout": "transformers",
         "file": "model.safetensors",
@@ -71,24 +71,24 @@ def test_the_configs_layout_is_pinned(ours):
         ("encoder.ffn", "gelu", "missing"),
     ],
 )
-def test_our_own_folder_is_not_trusted_either(key, value, message, ours, edit_json, refusal):
+def test_folder_of_ours_with_a_wrong_config_is_refused(key, value, message, ours, edit_json, refusal):
     edit_json(ours, {key: value})
     assert message in refusal(read_weights, ours)
 
 
-def test_what_is_no_folder_of_ours_is_refused(foreign, refusal, tmp_path):
+def test_other_folders_are_refused(foreign, refusal, tmp_path):
     assert "weights import" in refusal(read_weights, foreign)
     assert "no config.json" in refusal(read_weights, tmp_path)
 
 
-def test_to_import_what_is_a_runs_is_to_export_it(finished_run, tiny, refusal, tmp_path):
-    folder, _ = finished_run(tmp_path / "runs", tiny)
-    assert "is the folder of a run, which weights export reads" in refusal(read_published, folder)
+def test_import_of_a_run_refers_to_export(initialised_run, tiny, refusal, tmp_path):
+    folder, _ = initialised_run(tmp_path / "runs", tiny)
+    assert "is the folder of a run; use: weights export" in refusal(read_published, folder)
     for weights in (folder / "attempts/0001", folder / "attempts/0001/weights.safetensors"):
-        assert "weights export reads its folder, or its run's" in refusal(read_published, weights)
+        assert "use weights export with its folder, or its run's" in refusal(read_published, weights)
 
 
-def test_a_loaded_encoder_is_for_use_and_can_be_trained_on(ours):
+def test_loaded_encoder_is_in_eval_mode_and_trainable(ours):
     encoder = load_encoder(str(ours))
     assert not encoder.training
     assert all(parameter.requires_grad for parameter in encoder.parameters())
@@ -97,18 +97,18 @@ def test_a_loaded_encoder_is_for_use_and_can_be_trained_on(ours):
     assert torch.equal(encoder.norm.weight, before), "the network is still in the file"
 
 
-def test_a_dual_encoder_needs_a_text_tower(ours, refusal):
+def test_dual_encoder_needs_a_text_tower(ours, refusal):
     assert "no text tower" in refusal(load_dual_encoder, ours)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["transformers", "timm"])
-def test_the_encoder_of_a_finished_run_is_exported(layout, finished_run, tiny, images, load, tmp_path):
-    folder, network = finished_run(tmp_path / "runs", tiny)
+def test_encoder_of_a_finished_run_is_exported(layout, initialised_run, tiny, images, load, tmp_path):
+    folder, network = initialised_run(tmp_path / "runs", tiny)
     expected = network.encoder(images)
     assert torch.equal(load_encoder(folder)(images), expected)
     run = read_weights(folder)
-    assert run.left_behind == "decoder"
+    assert run.omitted == "decoder"
     write_published(run, tmp_path / "there", layout)
     torch.testing.assert_close(load[layout](tmp_path / "there")(images), expected)
     write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
@@ -121,8 +121,8 @@ def clip(tiny, name="clip", **decoder):
 
 
 @torch.no_grad()
-def test_a_run_of_clip_is_exported_whole(finished_run, tiny, assert_same_pair, tmp_path):
-    folder, network = finished_run(tmp_path / "runs", clip(tiny))
+def test_run_of_clip_is_exported_with_both_towers(initialised_run, tiny, assert_same_pair, tmp_path):
+    folder, network = initialised_run(tmp_path / "runs", clip(tiny))
     write_published(read_weights(folder), tmp_path / "there")
     theirs = Aimv2Model.from_pretrained(tmp_path / "there").eval()
     write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
@@ -140,12 +140,12 @@ def test_a_run_of_clip_is_exported_whole(finished_run, tiny, assert_same_pair, t
         ({"ffn": "gelu"}, "a text tower with the decoder's norm and ffn"),
     ],
 )
-def test_a_pair_that_no_layout_has_gives_its_encoder(
-    config, reason, finished_run, tiny, images, load, refusal, tmp_path
+def test_pair_that_no_layout_has_exports_its_encoder(
+    config, reason, initialised_run, tiny, images, load, refusal, tmp_path
 ):
-    folder, network = finished_run(tmp_path / "runs", clip(tiny, **config))
+    folder, network = initialised_run(tmp_path / "runs", clip(tiny, **config))
     run = read_weights(folder)
-    assert run.left_behind == f"image_head, similarity, text_tower: no layout has {reason}"
+    assert run.omitted == f"image_head, similarity, text_tower: no layout has {reason}"
     assert reason in refusal(load_dual_encoder, folder)
     write_published(run, tmp_path / "there")
     torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
@@ -161,11 +161,11 @@ def test_a_pair_that_no_layout_has_gives_its_encoder(
         ({}, {"patch_order": "spiral"}, "patch_order='spiral' in place of 'raster'"),
     ],
 )
-def test_an_encoder_that_no_layout_has_is_loaded_but_not_exported(
-    encoder, model, reason, layout, finished_run, tiny, images, refusal, tmp_path
+def test_encoder_that_no_layout_has_is_loaded_but_not_exported(
+    encoder, model, reason, layout, initialised_run, tiny, images, refusal, tmp_path
 ):
     config = replace(tiny, model=replace(tiny.model, encoder=replace(tiny.model.encoder, **encoder), **model))
-    folder, network = finished_run(tmp_path / "runs", config)
+    folder, network = initialised_run(tmp_path / "runs", config)
     assert torch.equal(load_encoder(folder)(images), network.encoder(images))
     message = refusal(write_published, read_weights(folder), tmp_path / "there", layout)
     assert reason in message
@@ -174,20 +174,20 @@ def test_an_encoder_that_no_layout_has_is_loaded_but_not_exported(
 
 
 @torch.no_grad()
-def test_a_run_with_sincos_positions_becomes_a_native_model(finished_run, tiny, images, load, tmp_path):
+def test_run_with_sincos_positions_becomes_a_native_model(initialised_run, tiny, images, load, tmp_path):
     encoder = replace(tiny.model.encoder, positions="sincos")
-    folder, network = finished_run(tmp_path / "runs", replace(tiny, model=replace(tiny.model, encoder=encoder)))
+    folder, network = initialised_run(tmp_path / "runs", replace(tiny, model=replace(tiny.model, encoder=encoder)))
     write_published(read_weights(folder), tmp_path / "there")
     assert json.loads((tmp_path / "there/config.json").read_text())["is_native"] is True
     torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
 
 
-def test_a_run_that_is_not_done_or_not_whole_is_refused(finished_run, tiny, edit_json, refusal, tmp_path):
+def test_unfinished_or_incomplete_run_is_refused(initialised_run, tiny, edit_json, refusal, tmp_path):
     unfinished = RunFolder(tmp_path / "runs", signature(tiny))
     with unfinished.acquire(tiny):
         pass
-    assert "is not done" in refusal(read_weights, unfinished.path)
-    folder, network = finished_run(tmp_path / "done", tiny)
+    assert "is not finished" in refusal(read_weights, unfinished.path)
+    folder, network = initialised_run(tmp_path / "done", tiny)
     weights = next(folder.rglob("weights.safetensors"))
     state = network.state_dict()
     del state["encoder.norm.weight"]

@@ -1,4 +1,4 @@
-"""Published weights to ours and back, against the implementations that they are published for."""
+"""Conversion from and to published layouts, against the implementations of each layout."""
 
 import pytest
 import timm
@@ -18,9 +18,9 @@ from aimv2.weights import (
 SIZES = [  # width, heads and depth here; heads are 128 wide in all
     pytest.param(768, 6, 2, id="base"),
     pytest.param(1024, 8, 1, id="large"),
-    pytest.param(1536, 12, 1, id="huge"),
-    pytest.param(2048, 16, 1, id="1b", marks=pytest.mark.slow),
-    pytest.param(3072, 24, 1, id="3b", marks=pytest.mark.slow),
+    pytest.param(1536, 12, 1, id="huge", marks=pytest.mark.exhaustive),
+    pytest.param(2048, 16, 1, id="1b", marks=pytest.mark.exhaustive),
+    pytest.param(3072, 24, 1, id="3b", marks=pytest.mark.exhaustive),
 ]
 
 
@@ -57,46 +57,44 @@ def check_both_ways(make, load, folder, layout, *sizes):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("width", "num_heads", "depth"), SIZES)
-def test_every_size_gives_the_same_features_here_and_back_in_transformers(
-    width, num_heads, depth, make, load, tmp_path
-):
+def test_every_size_keeps_its_features_from_and_to_transformers(width, num_heads, depth, make, load, tmp_path):
     check_both_ways(make, load, tmp_path, "transformers", width, num_heads, depth)
     for path in tmp_path.rglob("*.safetensors"):
-        path.unlink()  # gigabytes, which pytest would keep
+        path.unlink()  # gigabytes that pytest would keep
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["timm", "ml-aim"])
-def test_the_other_layouts_give_the_same_features_here_and_back_there(layout, make, load, tmp_path):
+def test_other_layouts_keep_features_both_ways(layout, make, load, tmp_path):
     check_both_ways(make, load, tmp_path, layout, 256, 2, 2)
 
 
 @torch.no_grad()
-def test_transformers_head_is_left_behind(make, tmp_path):
+def test_head_of_transformers_is_omitted(make, tmp_path):
     theirs = make["transformers"](tmp_path / "foreign", 256, 2, 1, use_head=True)
     weights = read_published(tmp_path / "foreign")
     head = [name for name in load_file(tmp_path / "foreign/model.safetensors") if name.startswith("head.")]
-    assert weights.left_behind.partition(":")[0].split(", ") == sorted(head)
+    assert weights.omitted.partition(":")[0].split(", ") == sorted(head)
     image = torch.randn(2, 3, 56, 56)
     assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
 
 
 @torch.no_grad()
-def test_timms_classifier_is_left_behind(make, tmp_path):
+def test_classifier_of_timm_is_omitted(make, tmp_path):
     theirs = make["timm"](tmp_path / "foreign", 256, 2, 1, num_classes=10)
     weights = read_published(tmp_path / "foreign")
-    assert weights.left_behind == "head.bias, head.weight: our encoder has no attention-pooling or classifier head"
+    assert weights.omitted == "head.bias, head.weight: our encoder has no attention-pooling or classifier head"
     image = torch.randn(2, 3, 56, 56)
     assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
 
 
-def test_a_head_that_timm_pools_attention_with_is_refused(make, refusal, tmp_path):
+def test_attention_pooling_of_timm_is_refused(make, refusal, tmp_path):
     make["timm"](tmp_path / "foreign", 256, 2, 1, num_classes=10, global_pool="map")
     assert "unexpected ('attn_pool." in refusal(read_published, tmp_path / "foreign")
 
 
 @torch.no_grad()
-def test_a_tour_of_all_layouts_ends_where_it_began(make, load, tmp_path):
+def test_conversion_through_all_layouts_returns_the_same_file(make, load, tmp_path):
     expected = make["transformers"](tmp_path / "transformers", 32, 4, 12)  # twelve blocks: 10 sorts before 2 as text
     at = tmp_path / "transformers"
     for step, layout in enumerate(["timm", "ml-aim", "transformers"]):
@@ -120,12 +118,12 @@ def test_timm_loads_an_exported_folder_by_its_path(foreign, tmp_path):
     assert model.num_classes == 0
 
 
-def test_whoever_the_umask_lets_reads_what_is_written(foreign, assert_shared, tmp_path):
+def test_permissions_of_written_files_follow_the_umask(foreign, assert_shared, tmp_path):
     to_others(to_ours(foreign, tmp_path / "new/ours"), tmp_path / "new/there")
     assert_shared(tmp_path / "new")
 
 
-def test_transformers_own_shards_are_read_as_one(foreign, tmp_path):
+def test_shards_of_transformers_are_read_as_one(foreign, tmp_path):
     Aimv2VisionModel.from_pretrained(foreign).save_pretrained(tmp_path / "shards", max_shard_size="500KB")
     assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
     to_ours(foreign, tmp_path / "whole")
@@ -135,10 +133,10 @@ def test_transformers_own_shards_are_read_as_one(foreign, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize("log_scale", [2.5, 6.0])  # 6 is above the largest scale, 100
-def test_a_pair_of_encoders_gives_the_same_embeddings_and_logits(log_scale, make_pair, assert_same_pair, tmp_path):
+def test_pair_of_encoders_keeps_embeddings_and_logits(log_scale, make_pair, assert_same_pair, tmp_path):
     theirs = make_pair(tmp_path / "foreign", log_scale=log_scale)
     ours = load_dual_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))
-    # Padding with 0 as with end-of-text itself: what follows the first end-of-text is read by nothing.
+    # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
     for padding in (0, 7):
         assert_same_pair(ours, theirs, end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=padding)
     to_others(tmp_path / "ours", tmp_path / "back")
@@ -150,11 +148,11 @@ def test_a_pair_of_encoders_gives_the_same_embeddings_and_logits(log_scale, make
 
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["timm", "ml-aim"])
-def test_only_the_encoder_of_a_pair_goes_where_there_is_no_text_tower(layout, make_pair, load, tmp_path):
+def test_layout_without_text_tower_gets_only_the_encoder(layout, make_pair, load, tmp_path):
     theirs = make_pair(tmp_path / "foreign")
     ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
     written = to_others(ours, tmp_path / "there", layout)
-    assert written.left_behind == f"image_head, similarity, text_tower: layout={layout} has no such parts"
+    assert written.omitted == f"image_head, similarity, text_tower: layout={layout} has no such parts"
     image = torch.randn(1, 3, 56, 56)
     expected = theirs.vision_model(pixel_values=image).last_hidden_state
     assert_same(load_encoder(ours)(image), expected)
@@ -182,7 +180,7 @@ def test_native_resolution_takes_images_of_any_shape(layout, make, load, refusal
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_becomes_float32_value_for_value(dtype, foreign, tmp_path):
+def test_half_precision_becomes_float32_exactly(dtype, foreign, tmp_path):
     Aimv2VisionModel.from_pretrained(foreign).to(dtype).save_pretrained(tmp_path / "half")
     theirs, ours = load_file(tmp_path / "half/model.safetensors"), read_published(tmp_path / "half")
     assert {value.dtype for value in theirs.values()} == {dtype}
@@ -199,5 +197,5 @@ def test_weights_in_no_published_layout_are_refused(foreign, refusal, tmp_path):
     assert "'some.weight'" in message
     assert "patch_embed.proj.weight" in message
     message = refusal(read_published, foreign, "timm")
-    assert "no AIMv2 in layout=timm, which has patch_embed.proj.weight;" in message
-    assert "our own names already" in refusal(read_published, to_ours(foreign, tmp_path / "ours"))
+    assert "not an AIMv2 in layout=timm, which has patch_embed.proj.weight;" in message
+    assert "our names already" in refusal(read_published, to_ours(foreign, tmp_path / "ours"))

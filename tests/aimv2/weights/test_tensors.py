@@ -1,4 +1,4 @@
-"""Tensors that are not those of an AIMv2, each refused with what is wrong."""
+"""Tensors that are not those of an AIMv2 are refused with the reason."""
 
 import pytest
 import torch
@@ -48,23 +48,23 @@ def with_one(name, value):
         ),
         (
             lambda state: state.update({name.replace(".0.", ".1."): state.pop(name) for name in [*state]}),
-            "'encoder.layers.0' is missing, but there is 'encoder.layers.1'",
+            "'encoder.layers.0' is missing, but the file has 'encoder.layers.1'",
         ),
         (
             with_one("encoder.layers.1000000000.rms_norm1.weight", torch.zeros(128)),
-            "'encoder.layers.1' is missing, but there is 'encoder.layers.1000000000'",
+            "'encoder.layers.1' is missing, but the file has 'encoder.layers.1000000000'",
         ),
         (
             with_one("encoder.layers.00.rms_norm1.weight", torch.zeros(128)),
-            "'encoder.layers.1' is missing, but there is 'encoder.layers.00'",
+            "'encoder.layers.1' is missing, but the file has 'encoder.layers.00'",
         ),
         (
             with_one(f"encoder.layers.{'9' * 5000}.rms_norm1.weight", torch.zeros(128)),  # more than int() reads
-            "'encoder.layers.1' is missing, but there is 'encoder.layers.999",
+            "'encoder.layers.1' is missing, but the file has 'encoder.layers.999",
         ),
         (
             lambda state: state.update({f"encoder.layers.{i}.rms_norm1.weight": torch.zeros(1) for i in range(2000)}),
-            "2000 blocks are more than the 1000",
+            "2000 blocks are more than 1000",
         ),
         (with_one("encoder.layers.0.rms_norm1.weight", torch.zeros(129)), "[129], expected [128]"),
         (with_one("encoder.layers.0.attention.k_proj.weight", torch.zeros(128, 64)), "1 of another shape"),
@@ -87,7 +87,7 @@ def with_one(name, value):
         ),
     ],
 )
-def test_tensors_that_are_not_an_encoders_are_refused(edit, message, foreign, refusal):
+def test_tensors_of_another_encoder_are_refused(edit, message, foreign, refusal):
     change(foreign, edit)
     assert message in refusal(read_published, foreign)
 
@@ -107,11 +107,11 @@ def test_tensors_that_are_not_an_encoders_are_refused(edit, message, foreign, re
         (with_one("logit_bias", torch.zeros(())), "1 unexpected ('logit_bias')"),
     ],
 )
-def test_tensors_that_are_not_a_pairs_are_refused(edit, message, pair, refusal):
+def test_tensors_of_another_pair_are_refused(edit, message, pair, refusal):
     change(pair, edit)
     assert message in refusal(read_published, pair)
 
 
-def test_a_long_list_is_cut_short_with_its_count(foreign, refusal):
+def test_long_list_is_shortened_with_its_count(foreign, refusal):
     change(foreign, lambda state: state.update({f"more.{i}." + "x" * 300: torch.zeros(1) for i in range(200)}))
     assert "200 unexpected (" in refusal(read_published, foreign)

@@ -1,4 +1,4 @@
-"""timm's config.json: that it has to agree with the tensors, and that ours describes what timm has registered."""
+"""timm's config.json: agreement with the tensors, and with the architectures that timm has registered."""
 
 import pytest
 import timm
@@ -9,12 +9,6 @@ from aimv2.config.run_config import EncoderConfig
 from aimv2.weights import WeightsConfig, read_published
 from aimv2.weights.contents import Source
 from aimv2.weights.timm import WIDTHS, Timm
-
-
-@pytest.fixture
-def foreign(make, tmp_path):
-    make["timm"](tmp_path / "foreign", 128, 1, 1)
-    return tmp_path / "foreign"
 
 
 @pytest.mark.parametrize(
@@ -37,22 +31,22 @@ def foreign(make, tmp_path):
         ({"model_args": {"img_size": 56}}, "embed_dim=1024"),
     ],
 )
-def test_a_config_that_does_not_agree_is_refused(changes, message, foreign, edit_json, refusal):
-    edit_json(foreign, changes)
-    assert message in refusal(read_published, foreign)
+def test_config_that_contradicts_the_tensors_is_refused(changes, message, foreign_timm, edit_json, refusal):
+    edit_json(foreign_timm, changes)
+    assert message in refusal(read_published, foreign_timm)
 
 
-def test_a_size_of_image_may_be_a_list_and_the_ratio_left_out(foreign, edit_json):
+def test_image_size_may_be_a_list_and_the_ratio_missing(foreign_timm, edit_json):
     sizes = {"embed_dim": 128, "depth": 1, "num_heads": 1}
-    edit_json(foreign, {"model_args": {**sizes, "img_size": [56, 56]}})
-    assert read_published(foreign).config.image_px == 56
+    edit_json(foreign_timm, {"model_args": {**sizes, "img_size": [56, 56]}})
+    assert read_published(foreign_timm).config.image_px == 56
 
 
-def test_without_a_table_of_positions_it_is_refused(foreign, refusal):
-    state = load_file(foreign / "model.safetensors")
+def test_missing_positions_are_refused(foreign_timm, refusal):
+    state = load_file(foreign_timm / "model.safetensors")
     del state["pos_embed"]
-    save_file(state, foreign / "model.safetensors")
-    assert "lack 'pos_embed'" in refusal(read_published, foreign)
+    save_file(state, foreign_timm / "model.safetensors")
+    assert "lack 'pos_embed'" in refusal(read_published, foreign_timm)
 
 
 def published(width, depth=1, image_px=448):
@@ -61,7 +55,7 @@ def published(width, depth=1, image_px=448):
     return WeightsConfig(source=source, image_px=image_px, patch_px=14, encoder=encoder)
 
 
-def test_the_ratio_rounds_down_to_the_width_inside_the_ffn():
+def test_mlp_ratio_rounds_down_to_the_hidden_width():
     for width in range(128, 128 * 50, 128):
         config = published(width)
         ratio = Timm().description(config)["model_args"]["mlp_ratio"]
@@ -69,7 +63,7 @@ def test_the_ratio_rounds_down_to_the_width_inside_the_ffn():
 
 
 @pytest.mark.parametrize("size", WIDTHS)
-def test_a_published_encoder_is_described_as_timm_has_registered_it(size):
+def test_published_encoder_is_described_as_registered_in_timm(size):
     config = published(WIDTHS[size], depth=24)
     description = Timm().description(config)
     assert description["architecture"] == f"aimv2_{size}_patch14_224"
@@ -79,5 +73,5 @@ def test_a_published_encoder_is_described_as_timm_has_registered_it(size):
     assert ours.blocks[0].attn.num_heads == registered.blocks[0].attn.num_heads
     expected = {name: value.shape for name, value in registered.state_dict().items()}
     assert {name: value.shape for name, value in ours.state_dict().items()} == expected
-    bare = Timm().said("config.json", {"architecture": f"aimv2_{size}_patch14_448"})
+    bare = Timm().stated("config.json", {"architecture": f"aimv2_{size}_patch14_448"})
     Timm().check("config.json", bare, config)

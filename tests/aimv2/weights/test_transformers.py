@@ -1,4 +1,4 @@
-"""transformers' config.json: what it leaves out, and that it has to agree with the tensors."""
+"""transformers' config.json: defaults, and agreement with the tensors."""
 
 import json
 
@@ -41,22 +41,21 @@ from aimv2.weights.transformers import PAIR_DEFAULTS, TEXT_DEFAULTS, VISION_DEFA
         ("use_bias", True),
     ],
 )
-def test_a_config_that_does_not_agree_is_refused(key, value, foreign, edit_json, refusal):
+def test_config_that_contradicts_the_tensors_is_refused(key, value, foreign, edit_json, refusal):
     edit_json(foreign, {key: value})
     message = refusal(read_published, foreign)
     assert "config.json" in message
     assert ("num_heads" if key == "num_attention_heads" and value != "1" else key) in message
 
 
-@pytest.mark.parametrize("num_heads", [1, 3])
 @pytest.mark.parametrize("model_type", ["clip_vision_model", "aimv2", None, ["aimv2_vision_model"]])
-def test_a_config_of_another_kind_of_model_is_refused_as_that(model_type, num_heads, foreign, edit_json, refusal):
-    edit_json(foreign, {"model_type": model_type, "num_attention_heads": num_heads})
+def test_config_of_another_kind_of_model_is_refused(model_type, foreign, edit_json, refusal):
+    edit_json(foreign, {"model_type": model_type, "num_attention_heads": 3})  # 3 heads alone would be refused otherwise
     message = refusal(read_published, foreign)
     assert f"config.json: model_type={model_type!r} must be 'aimv2_vision_model'" in message
 
 
-def test_an_ffn_of_another_width_is_no_aimv2(foreign, edit_json, refusal, tmp_path):
+def test_ffn_of_another_width_is_refused(foreign, edit_json, refusal, tmp_path):
     rule = "intermediate_size=128, but with hidden_size=128 AIMv2 has 512: 8/3 of it, rounded up to a multiple of 256"
     edit_json(foreign, {"intermediate_size": 128})
     assert rule in refusal(read_published, foreign)
@@ -87,12 +86,12 @@ def test_an_ffn_of_another_width_is_no_aimv2(foreign, edit_json, refusal, tmp_pa
         ("vision_config.hidden_size", 1024, "vision_config: hidden_size=1024"),
     ],
 )
-def test_a_pairs_config_that_does_not_agree_is_refused(key, value, message, pair, edit_json, refusal):
+def test_config_of_a_pair_that_contradicts_the_tensors_is_refused(key, value, message, pair, edit_json, refusal):
     edit_json(pair, {key: value})
     assert message in refusal(read_published, pair)
 
 
-def test_what_a_config_leaves_out_is_what_transformers_takes(foreign, pair, refusal):
+def test_missing_values_are_the_defaults_of_transformers(foreign, pair, refusal):
     assert VISION_DEFAULTS.items() <= Aimv2VisionConfig().to_dict().items()
     assert TEXT_DEFAULTS.items() <= Aimv2TextConfig().to_dict().items()
     assert PAIR_DEFAULTS.items() <= Aimv2Config().to_dict().items()
@@ -109,18 +108,18 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(foreign, pair, refu
 
 
 @pytest.mark.parametrize(("image_size", "image_px"), [(84, 84), (97, 84), (10**9, 224), ("any", 224), (None, 224)])
-def test_a_native_models_size_of_image_is_no_more_than_a_name(image_size, image_px, make, edit_json, tmp_path):
+def test_image_size_of_a_native_model_is_not_checked(image_size, image_px, make, edit_json, tmp_path):
     make["transformers"](tmp_path / "native", 32, 1, 1, is_native=True)
     edit_json(tmp_path / "native", {"image_size": image_size})
     config = read_published(tmp_path / "native").config
     assert (config.image_px, config.encoder.positions) == (image_px, "sincos")
 
 
-def test_a_pair_without_its_config_is_refused(pair, refusal):
+def test_pair_without_config_is_refused(pair, refusal):
     (pair / "config.json").unlink()
     assert "needs a config.json" in refusal(read_published, pair)
 
 
-def test_a_pair_that_would_score_otherwise_here_is_refused(make_pair, refusal, tmp_path):
+def test_pair_with_a_negative_logit_scale_is_refused(make_pair, refusal, tmp_path):
     make_pair(tmp_path / "pair", log_scale=-1.0)
     assert "logit_scale=-1 is below 0" in refusal(read_published, tmp_path / "pair")

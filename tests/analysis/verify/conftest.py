@@ -1,16 +1,19 @@
-"""A small run that has learnt enough to pass every check, made once, and variants of it."""
+"""A small run that has learned enough to pass every check, trained once, and variants of it."""
 
+import copy
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
-from aimv2.execute import execute
 from aimv2.model.network import build
 from aimv2.runs.record import RunFolder
-from analysis.verify.subject import load
+from analysis.verify.command import check
+from analysis.verify.trained_run import load
+from tests.helpers.finished_runs import finished_run
+from tests.helpers.training import run as train
 
 
 @pytest.fixture(scope="session")
@@ -24,26 +27,35 @@ def trained(tiny) -> RunConfig:
 
 
 @pytest.fixture(scope="session")
-def finished(trained, tmp_path_factory) -> RunFolder:
-    run = RunFolder(tmp_path_factory.mktemp("verified"), signature(trained))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aimv2.execute.evaluate", lambda *data: {})  # probes take long, and verify reads none of it
-        assert execute(run.acquire(trained), trained) is None
-    return run
+def finished(trained, pairs, tmp_path_factory) -> RunFolder:
+    model, rows, _ = train(trained, pairs)
+    return finished_run(tmp_path_factory.mktemp("verified"), trained, model, rows=rows, tokenizer=pairs[2])
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the run's folder, which a test may break."""
+    return shutil.copytree(finished.path, tmp_path / "runs" / finished.name)
 
 
 @pytest.fixture(scope="session")
-def subject(finished):
-    """The run as it is; tests that change the network take ``variant``."""
+def run(finished):
+    """The trained run."""
     return load(finished)
 
 
 @pytest.fixture(scope="session")
-def variant(subject):
-    """The run with another config, its network untrained, on fewer held-out pairs."""
+def small(run):
+    """The trained run with fewer held-out pairs."""
+    return replace(run, held_out=run.held_out.subset(48))
+
+
+@pytest.fixture(scope="session")
+def variant(run):
+    """The run with another config, its network untrained, with fewer held-out pairs."""
 
     def make(*, num_pairs=48, encoder=None, decoder=None, model=None, prefix=None, objective=None, **changes):
-        config = subject.config
+        config = run.config
         if encoder or decoder or model:
             parts = {
                 "encoder": replace(config.model.encoder, **(encoder or {})),
@@ -55,12 +67,29 @@ def variant(subject):
         if objective:
             changes["objective"] = replace(config.objective, **objective)
         config = with_attention(replace(config, **changes))
-        return replace(subject, config=config, model=build(config).eval(), held_out=subject.held_out.subset(num_pairs))
+        return replace(run, config=config, model=build(config).eval(), held_out=run.held_out.subset(num_pairs))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def small(subject):
-    """The trained network on fewer held-out pairs."""
-    return replace(subject, held_out=subject.held_out.subset(48))
+def captioner(variant):
+    """A run without pixels, and its findings."""
+    run = variant(objective={"name": "caption"})
+    return run, check(run)
+
+
+@pytest.fixture(scope="session")
+def broken():
+    """A run whose encoder or decoder does something else in one method.
+
+    ``broken(run, "decoder", "extend", change)`` calls ``change(original, *arguments)`` in place of ``original``.
+    """
+
+    def make(run, part, method, change):
+        model = copy.deepcopy(run.model)
+        original = getattr(getattr(model, part), method)
+        setattr(getattr(model, part), method, lambda *values, **named: change(original, *values, **named))
+        return replace(run, model=model)
+
+    return make

@@ -1,4 +1,4 @@
-"""2: gradients against plain backward passes, and records that are broken."""
+"""Gradients against plain backward passes, and records that are broken."""
 
 from dataclasses import replace
 
@@ -10,24 +10,24 @@ from aimv2.objectives import objective
 from analysis.verify.balance import COSINE, PIXEL, TEXT, balance, share
 
 
-def verdicts(subject):
-    return [line.verdict for line in balance(subject).lines]
+def verdicts(run):
+    return [check.verdict for check in balance(run).checks]
 
 
-def with_record(subject, change):
-    metrics = subject.metrics.copy()
+def with_record(run, change):
+    metrics = run.metrics.copy()
     change(metrics)
-    return replace(subject, metrics=metrics)
+    return replace(run, metrics=metrics)
 
 
-def test_the_trained_run_is_balanced(small):
+def test_trained_run_passes_both_checks(small):
     found = balance(small)
-    assert [line.verdict for line in found.lines] == ["PASS", "PASS"]
+    assert [check.verdict for check in found.checks] == ["PASS", "PASS"]
     assert found.recorded["samples"].tolist() == [32, 3200, 6400, 9600]
     assert len(found.at_end) == 8
 
 
-def test_gradients_at_the_end_are_those_of_backward(small):
+def test_gradients_at_the_end_equal_backward_passes(small):
     found, last = balance(small), small.batches[len(small.batches) - 1]
     shared = list(small.model.decoder.blocks.parameters())
     vectors = []
@@ -45,33 +45,33 @@ def test_gradients_at_the_end_are_those_of_backward(small):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 @pytest.mark.parametrize("name", [PIXEL, TEXT])
-def test_a_norm_that_is_zero_or_not_finite_fails(small, name, value):
+def test_norm_that_is_zero_or_not_finite_fails(small, name, value):
     def spoil(metrics):
         metrics.loc[metrics["step"] == 200, name] = value
 
-    lines = balance(with_record(small, spoil)).lines
-    assert [line.verdict for line in lines] == ["FAIL", "PASS"]
-    assert "1 with a value that is 0 or not finite" in lines[0].found
+    checks = balance(with_record(small, spoil)).checks
+    assert [check.verdict for check in checks] == ["FAIL", "PASS"]
+    assert "1 with a norm of 0 or a value that is not finite" in checks[0].found
 
 
 @pytest.mark.parametrize("step", [1, 100])
-def test_a_point_that_lacks_all_its_values_fails(small, step):
+def test_point_without_values_fails(small, step):
     def spoil(metrics):
         metrics.loc[metrics["step"] == step, [PIXEL, TEXT, COSINE]] = np.nan
 
     assert verdicts(with_record(small, spoil)) == ["FAIL", "PASS"]
 
 
-def test_a_batch_without_a_patch_to_predict_has_no_gradients_to_record(small):
+def test_batch_without_a_patch_to_predict_needs_no_gradients(small):
     def leave_out(metrics):
         metrics.loc[metrics["step"] == 100, ["pixel_loss", PIXEL, TEXT, COSINE]] = np.nan
 
     found = balance(with_record(small, leave_out))
-    assert [line.verdict for line in found.lines] == ["PASS", "PASS"]
+    assert [check.verdict for check in found.checks] == ["PASS", "PASS"]
     assert len(found.recorded) == 3
 
 
-def test_a_run_that_recorded_none_is_still_looked_at_in_the_end(small):
+def test_run_without_recorded_gradients_is_checked_at_the_end(small):
     def drop(metrics):
         for name in (PIXEL, TEXT, COSINE):
             del metrics[name]
@@ -80,7 +80,7 @@ def test_a_run_that_recorded_none_is_still_looked_at_in_the_end(small):
 
 
 @pytest.mark.parametrize(("alpha", "verdict"), [(0.4, "PASS"), (1e-4, "FAIL"), (1e5, "FAIL")])
-def test_a_loss_that_drowns_the_other_fails(small, alpha, verdict):
+def test_loss_that_drowns_the_other_fails(small, alpha, verdict):
     config = replace(small.config, objective=replace(small.config.objective, pixel_weight=alpha))
     assert verdicts(replace(small, config=config)) == ["PASS", verdict]
 
@@ -89,18 +89,18 @@ REASONS = {
     "image_only does not have both": {"objective": {"name": "image_only"}},
     "caption does not have both": {"objective": {"name": "caption"}},
     "clip does not have both": {"objective": {"name": "clip"}},
-    "share no decoder": {"decoder": {"sharing": "separate"}},
+    "share no parameters": {"decoder": {"sharing": "separate"}},
     "has weight 0": {"objective": {"pixel_weight": 0}},
 }
 
 
 @pytest.mark.parametrize(("why", "kind"), REASONS.items(), ids=REASONS)
-def test_where_there_is_nothing_to_balance_the_lines_say_why(variant, why, kind):
-    for line in balance(variant(**kind)).lines:
-        assert line.verdict == "NOT APPLICABLE"
-        assert why in line.found
+def test_run_without_two_losses_is_not_applicable_with_a_reason(variant, why, kind):
+    for check in balance(variant(**kind)).checks:
+        assert check.verdict == "NOT APPLICABLE"
+        assert why in check.found
 
 
-def test_a_share_is_of_both_weighted_norms():
+def test_share_is_of_both_weighted_norms():
     assert share(1.0, 1.0) == 0.5
     assert share(0.5, 0.4) == pytest.approx(0.2 / 1.2)

@@ -1,4 +1,4 @@
-"""3a: errors against the evaluation's own loss and obvious loops; paintings of perfect predictions are the images."""
+"""Errors against the evaluation's own loss and obvious loops; perfect predictions are rendered as the images."""
 
 from dataclasses import replace
 
@@ -10,26 +10,25 @@ from aimv2.evaluation.losses import pixel_loss_at
 from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
 from aimv2.objectives.terms import pixel_targets
-from analysis.verify.pixels import FRACTIONS, paint, pixels, predict, unpatchify
+from analysis.verify.pixels import FRACTIONS, pixels, predict, render, unpatchify
 
 
-def test_the_trained_run_beats_the_mean(subject):
-    found = pixels(subject)
-    assert found.line.verdict == "PASS"
+def test_trained_run_beats_the_mean(run):
+    found = pixels(run)
+    assert found.check.verdict == "PASS"
     assert all(interval.low < interval.mean < interval.high < 0 for interval in found.advantage.values())
 
 
-def test_random_weights_do_not(subject):
-    line = pixels(replace(subject, model=build(subject.config).eval())).line
-    assert line.verdict == "FAIL"
+def test_random_weights_do_not_beat_the_mean(run):
+    check = pixels(replace(run, model=build(run.config).eval())).check
+    assert check.verdict == "FAIL"
 
 
-def test_beating_the_mean_at_two_prefixes_is_not_enough(small, monkeypatch):
-    def spoilt(subject, rows, prefix_len):
-        return predict(subject, rows, prefix_len) * (3 if prefix_len == 12 else 1)
+def test_beating_the_mean_at_two_prefixes_is_not_enough(small):
+    def spoilt(run, rows, prefix_len):
+        return predict(run, rows, prefix_len) * (3 if prefix_len == 12 else 1)
 
-    monkeypatch.setattr("analysis.verify.pixels.predict", spoilt)
-    assert pixels(small).line.verdict == "FAIL"
+    assert pixels(small, spoilt).check.verdict == "FAIL"
 
 
 @pytest.mark.parametrize(
@@ -41,15 +40,15 @@ def test_beating_the_mean_at_two_prefixes_is_not_enough(small, monkeypatch):
         {"model": {"patch_order": "spiral"}},
     ],
 )
-def test_the_networks_error_is_the_evaluations_loss(variant, kind):
-    subject = variant(**kind)
-    for fraction, errors in pixels(subject).errors.items():
+def test_error_of_the_network_equals_the_evaluation(variant, kind):
+    run = variant(**kind)
+    for fraction, errors in pixels(run).errors.items():
         assert errors.model_N.mean() == pytest.approx(
-            pixel_loss_at(subject.model, subject.names, fraction, subject.config), rel=1e-5
+            pixel_loss_at(run.model, run.names, fraction, run.config), rel=1e-5
         )
 
 
-def test_baselines_are_the_obvious_ones(small):
+def test_baselines_equal_obvious_loops(small):
     errors = pixels(small).errors[0.5]
     target_NIP = standardise(patchify(small.names.image, 4)).double().numpy()
     for row in range(5):
@@ -59,15 +58,15 @@ def test_baselines_are_the_obvious_ones(small):
         assert errors.previous_N[row] == pytest.approx(np.mean(previous), rel=1e-5)
 
 
-def test_for_raw_targets_the_mean_is_the_best_constant_patch(variant):
-    subject = variant(objective={"pixel_targets": "raw"})
-    errors = pixels(subject).errors[0.25]
-    patch_NIP = patchify(subject.names.image, 4).double().numpy()
+def test_mean_of_raw_targets_is_the_best_constant_patch(variant):
+    run = variant(objective={"pixel_targets": "raw"})
+    errors = pixels(run).errors[0.25]
+    patch_NIP = patchify(run.names.image, 4).double().numpy()
     constant_P = patch_NIP.reshape(-1, 48).mean(axis=0)
     assert errors.mean_N == pytest.approx(((patch_NIP[:, 4:] - constant_P) ** 2).mean(axis=(1, 2)), rel=1e-4)
 
 
-def test_predictions_see_the_prefix_and_earlier_patches_alone(small):
+def test_predictions_see_only_the_prefix_and_earlier_patches(small):
     rows = np.arange(6)
     before = predict(small, rows, 4)
     changed = replace(small)
@@ -78,30 +77,31 @@ def test_predictions_see_the_prefix_and_earlier_patches_alone(small):
     assert is_same.tolist() == [True] * 10 + [False] * 5  # entry i is of patch i + 1
 
 
-@pytest.mark.parametrize("order", ["raster", "spiral"])
-@pytest.mark.parametrize("targets", ["standardised", "raw"])
-def test_perfect_predictions_paint_the_image(variant, monkeypatch, order, targets):
-    subject = variant(model={"patch_order": order}, objective={"pixel_targets": targets})
-    rows = np.arange(3)
-    monkeypatch.setattr(
-        "analysis.verify.pixels.predict",
-        lambda subject, rows, prefix_len: pixel_targets(subject.names.image[rows], subject.config)[:, 1:],
-    )
-    for picture in paint(subject, rows):
-        for fraction in FRACTIONS:
-            difference = picture.painted[fraction].astype(int) - picture.truth.astype(int)
-            assert np.abs(difference).max() <= 1, "but for rounding"
+@pytest.mark.parametrize(
+    ("order", "targets"), [("raster", "standardised"), ("spiral", "standardised"), ("spiral", "raw")]
+)
+def test_perfect_predictions_are_rendered_as_the_image(variant, order, targets):
+    run = variant(model={"patch_order": order}, objective={"pixel_targets": targets})
+
+    def perfect(run, rows, prefix_len):
+        return pixel_targets(run.names.image[rows], run.config)[:, 1:]
+
+    columns = render(run, np.arange(3), perfect)
+    for fraction in FRACTIONS:
+        for truth, predicted in zip(columns["image"], columns[f"predicted\nafter {fraction}"], strict=True):
+            assert np.abs(predicted.astype(int) - truth.astype(int)).max() <= 1, "but for rounding"
+    assert ("means alone\nafter 0.25" in columns) == (targets == "standardised")
 
 
-def test_a_prefix_shows_its_patches_and_nothing_else(small):
-    picture = paint(small, np.arange(1))[0]
-    is_shown = (picture.seen[0.5] == picture.truth).all(axis=2)
-    assert is_shown[:8].all(), "the upper half of a raster"
-    assert (picture.seen[0.5][8:] == 170).all()
-    assert (picture.painted[0.5][:8] == picture.truth[:8]).all()
-    assert (picture.painted[0.5][8:] != picture.truth[8:]).any()
-    cell = picture.means[0.5][8:12, :4].reshape(-1, 3)
-    assert (cell == cell[0]).all(), "one colour a patch"
+def test_prefix_is_rendered_with_its_patches_and_nothing_else(small):
+    columns = {title: images[0] for title, images in render(small, np.arange(1)).items()}
+    truth, seen = columns["image"], columns["prefix\n0.5"]
+    predicted, means = columns["predicted\nafter 0.5"], columns["means alone\nafter 0.25"]
+    assert (seen[:8] == truth[:8]).all(), "the upper half of a raster"
+    assert (seen[8:] == 170).all()
+    assert (predicted[:8] == truth[:8]).all()
+    assert (predicted[8:] != truth[8:]).any()
+    assert len(np.unique(means[8:12, :4].reshape(-1, 3), axis=0)) == 1, "one colour per patch"
 
 
 def test_unpatchify_undoes_patchify(images):
@@ -109,8 +109,8 @@ def test_unpatchify_undoes_patchify(images):
 
 
 @pytest.mark.parametrize("name", ["caption", "clip"])
-def test_objectives_without_pixels_say_so(variant, name):
+def test_objective_without_pixels_is_not_applicable(variant, name):
     found = pixels(variant(objective={"name": name}))
-    assert found.line.verdict == "NOT APPLICABLE"
-    assert f"{name} predicts no pixels" in found.line.found
+    assert found.check.verdict == "NOT APPLICABLE"
+    assert f"{name} predicts no pixels" in found.check.found
     assert found.errors == {}

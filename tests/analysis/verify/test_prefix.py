@@ -1,6 +1,6 @@
-"""1a: prefix lengths against their law, and draws that are wrong."""
+"""Prefix lengths against their distribution, and draws that are wrong."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from scipy import stats
 from aimv2.prefix import PrefixDistribution
 from analysis.verify.prefix import chi_square, prefix_lengths
 
-LAWS = {
+DISTRIBUTIONS = {
     "uniform": {},
     "figure 1": {"law": "uniform_figure1"},
     "beta": {"law": "beta", "alpha": 1.0, "beta": 3.0},
@@ -19,24 +19,24 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
-def test_every_law_passes_on_its_own_draws(variant, law):
-    found = prefix_lengths(variant(prefix=law))
-    assert found.line.verdict == "PASS", found.line
-    assert "chi-square" in found.line.found
-    assert found.count_I.sum() == (300 if law.get("per") == "batch" else 9600)
+@pytest.mark.parametrize("kind", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
+def test_every_distribution_passes_on_its_own_draws(variant, kind):
+    found = prefix_lengths(variant(prefix=kind))
+    assert found.check.verdict == "PASS", found.check
+    assert "chi-square" in found.check.found
+    assert found.count_I.sum() == (300 if kind.get("per") == "batch" else 9600)
 
 
-def test_the_lengths_of_a_mixture_are_found_where_its_samples_are(variant):
+def test_lengths_of_a_mixture_are_drawn_at_its_samples(variant):
     found = prefix_lengths(variant(data=replace(variant().config.data, weights=(1, 3))))
-    assert found.line.verdict == "PASS", found.line
+    assert found.check.verdict == "PASS", found.check
 
 
 @pytest.mark.parametrize(("law", "length"), [({"law": "fixed", "fraction": 0.5}, 8), ({"law": "causal"}, 1)])
-def test_a_law_of_one_length_passes_without_a_test(variant, law, length):
-    line = prefix_lengths(variant(prefix=law)).line
-    assert line.verdict == "PASS"
-    assert f"all draws are {length} of 16" in line.found
+def test_distribution_of_one_length_passes_without_a_test(variant, law, length):
+    check = prefix_lengths(variant(prefix=law)).check
+    assert check.verdict == "PASS"
+    assert f"all draws are {length} of 16" in check.found
 
 
 UNREAD = {
@@ -53,84 +53,90 @@ READ = {
 
 
 @pytest.mark.parametrize("kind", UNREAD.values(), ids=UNREAD)
-def test_lengths_that_nothing_reads_are_not_applicable(variant, kind):
+def test_lengths_that_are_not_read_are_not_applicable(variant, kind):
     found = prefix_lengths(variant(**kind))
-    assert found.line.verdict == "NOT APPLICABLE"
-    assert "nothing reads prefix lengths" in found.line.found
+    assert found.check.verdict == "NOT APPLICABLE"
+    assert "nothing reads prefix lengths" in found.check.found
     assert not found.count_I.any()
 
 
 @pytest.mark.parametrize("kind", READ.values(), ids=READ)
 def test_lengths_that_a_mask_or_a_loss_reads_are_tested(variant, kind):
-    assert prefix_lengths(variant(**kind)).line.verdict == "PASS"
+    assert prefix_lengths(variant(**kind)).check.verdict == "PASS"
 
 
-def test_the_counts_are_those_of_the_batches(variant):
-    subject = variant(budget=replace(variant().config.budget, samples=5 * 32))
-    built = np.concatenate([subject.batches[step].prefix_len_B.numpy() for step in range(5)])
-    assert prefix_lengths(subject).count_I.tolist() == [int((built == m).sum()) for m in range(1, 17)]
+def test_counts_are_those_of_the_batches(variant):
+    run = variant(budget=replace(variant().config.budget, samples=5 * 32))
+    built = np.concatenate([run.batches[step].prefix_len_B.numpy() for step in range(5)])
+    assert prefix_lengths(run).count_I.tolist() == [int((built == m).sum()) for m in range(1, 17)]
 
 
-def test_a_draw_that_prefers_some_lengths_fails(small, monkeypatch):
-    draw = PrefixDistribution.draw
-    monkeypatch.setattr(
-        PrefixDistribution, "draw", lambda law, **at: np.maximum(draw(law, **at) - (draw(law, **at) == 15), 1)
-    )
-    line = prefix_lengths(small).line
-    assert line.verdict == "FAIL"
-    assert "p = " in line.found
+def drawn_by(run, draw):
+    """The run with another way to draw prefix lengths: ``draw(original, **address)``."""
+
+    class Other(PrefixDistribution):
+        def draw(self, **address):
+            return draw(super().draw, **address)
+
+    values = {field.name: getattr(run.config.prefix, field.name) for field in fields(run.config.prefix)}
+    return replace(run, config=replace(run.config, prefix=Other(**values)))
 
 
-def test_a_draw_for_the_whole_batch_fails_a_law_for_images(small, monkeypatch):
-    draw = PrefixDistribution.draw
-    monkeypatch.setattr(PrefixDistribution, "draw", lambda law, **at: np.full_like(draw(law, **at), draw(law, **at)[0]))
-    assert prefix_lengths(small).line.verdict == "FAIL"
+def test_draw_that_prefers_some_lengths_fails(small):
+    def biased(draw, **address):
+        length_B = draw(**address)
+        return np.maximum(length_B - (length_B == 15), 1)
+
+    check = prefix_lengths(drawn_by(small, biased)).check
+    assert check.verdict == "FAIL"
+    assert "p = " in check.found
+
+
+def test_one_draw_per_batch_fails_if_images_draw_for_themselves(small):
+    run = drawn_by(small, lambda draw, **address: np.full_like(draw(**address), draw(**address)[0]))
+    assert prefix_lengths(run).check.verdict == "FAIL"
 
 
 @pytest.mark.parametrize("length", [0, 16, 17])
-def test_one_length_that_cannot_be_fails(small, monkeypatch, length):
-    draw = PrefixDistribution.draw
+def test_one_impossible_length_fails(small, length):
+    def with_one(draw, *, step, **address):
+        length_B = draw(step=step, **address)
+        length_B[0] = length if step == 4 else length_B[0]
+        return length_B
 
-    def with_one(law, *, step, **at):
-        drawn = draw(law, step=step, **at)
-        drawn[0] = length if step == 4 else drawn[0]
-        return drawn
-
-    monkeypatch.setattr(PrefixDistribution, "draw", with_one)
-    line = prefix_lengths(small).line
-    assert line.verdict == "FAIL"
-    assert "1 draws have a length of probability 0" in line.found
+    check = prefix_lengths(drawn_by(small, with_one)).check
+    assert check.verdict == "FAIL"
+    assert "1 draws have a length of probability 0" in check.found
 
 
-def test_images_of_one_step_must_agree_when_the_law_is_per_batch(variant, monkeypatch):
-    subject = variant(prefix={"per": "batch"})
-    draw = PrefixDistribution.draw
-    monkeypatch.setattr(PrefixDistribution, "draw", lambda law, **at: draw(replace(law, per="image"), **at))
-    line = prefix_lengths(subject).line
-    assert line.verdict == "FAIL"
-    assert "images of one step differ" in line.found
+def test_images_of_one_step_must_agree_if_drawn_per_batch(variant):
+    run = variant(prefix={"per": "batch"})
+    per_image = PrefixDistribution()
+    check = prefix_lengths(drawn_by(run, lambda draw, **address: per_image.draw(**address))).check
+    assert check.verdict == "FAIL"
+    assert "images of one step differ" in check.found
 
 
-def test_batches_that_carry_other_lengths_fail(variant, subject):
+def test_batches_with_other_lengths_fail(variant, run):
     other = variant(seed=7)
-    vars(other)["batches"] = subject.batches
-    line = prefix_lengths(other).line
-    assert line.verdict == "FAIL"
-    assert "other lengths" in line.found
+    vars(other)["batches"] = run.batches
+    check = prefix_lengths(other).check
+    assert check.verdict == "FAIL"
+    assert "other lengths" in check.found
 
 
 def test_too_few_draws_are_not_tested(variant):
-    subject = variant(prefix={"per": "batch"}, budget=replace(variant().config.budget, samples=6 * 32))
-    assert prefix_lengths(subject).line.verdict == "NOT APPLICABLE"
+    run = variant(prefix={"per": "batch"}, budget=replace(variant().config.budget, samples=6 * 32))
+    assert prefix_lengths(run).check.verdict == "NOT APPLICABLE"
 
 
-def test_chi_square_with_enough_draws_is_scipys():
+def test_chi_square_with_enough_draws_equals_scipy():
     counts, law = np.array([30, 55, 15]), np.array([0.3, 0.5, 0.2])
     expected = stats.chisquare(counts, 100 * law)
     assert chi_square(counts, law) == pytest.approx((expected.statistic, 2, expected.pvalue))
 
 
-def test_neighbours_are_joined_until_five_are_expected():
+def test_chi_square_joins_neighbours_until_five_are_expected():
     counts, law = np.array([2, 4, 0, 9, 3, 2]), np.array([0.2, 0.1, 0.0, 0.4, 0.2, 0.1])  # expected: 4 2 0 8 4 2
     expected = stats.chisquare([6, 9, 5], [6, 8, 6])
     assert chi_square(counts, law) == pytest.approx((expected.statistic, 2, expected.pvalue))

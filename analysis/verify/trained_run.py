@@ -1,4 +1,4 @@
-"""The finished run that is looked at: its weights, its data, what it recorded."""
+"""The run that is checked: its weights, its data, its metrics."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,20 +22,20 @@ from aimv2.model.network import Network, build
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
 
-MOST_PAIRS = 1024  # held-out pairs; more would only make intervals narrower
+MAX_PAIRS = 1024  # held-out pairs; more would only narrow the intervals
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A run and everything that the checks read of it.
+class TrainedRun:
+    """A finished run and everything that the checks read of it.
 
     Attributes:
-        config: the run's own, but on a device that is here and in float32, whatever it was trained in.
-        held_out: at most ``MOST_PAIRS`` pairs.
+        config: the run's own, on a device of this machine and in float32, whatever the run was trained in.
+        held_out: at most ``MAX_PAIRS`` pairs.
         metrics: a row per training step.
     """
 
-    run: RunFolder
+    folder: RunFolder
     config: RunConfig
     model: Network
     train: Pairs
@@ -65,10 +65,13 @@ class Subject:
 
 
 def find(run: str | None, runs_dir: Path) -> RunFolder:
-    """The run of this path (or of this name in ``runs_dir``), or else the newest finished trained run of ``runs_dir``.
+    """Find a finished run.
+
+    Args:
+        run: a path, or a name in ``runs_dir``; None is the newest finished trained run of ``runs_dir``.
 
     Raises:
-        UsageError: there is none, or it is not finished.
+        UsageError: there is no such run, or it is not finished.
     """
     if run is None:
         return _newest(runs_dir)
@@ -79,20 +82,19 @@ def find(run: str | None, runs_dir: Path) -> RunFolder:
         path = path.resolve()
     found = RunFolder(path.parent, path.name)
     if not (path / "config.json").is_file():
-        raise UsageError(f"run={run!r} is no run: it has no config.json; runs are made by: python -m aimv2 train")
+        raise UsageError(f"run={run!r} is not a run: it has no config.json; make one with: python -m aimv2 train")
     if not found.is_done:
         raise UsageError(
-            f"run={run!r} is not finished ({found.state()}); the command that began it does what is missing"
+            f"run={run!r} is not finished ({found.state()}); repeat the command that started it to resume it"
         )
     return found
 
 
 def _newest(runs_dir: Path) -> RunFolder:
-    """The trained run with the youngest result."""
     runs = [RunFolder(runs_dir, path.name) for path in runs_dir.glob(f"v{SIGNATURE_VERSION}-*")]
-    results = [(run.path / "result.json", run) for run in runs if run.is_done]
-    for _, run in sorted(results, key=lambda item: (item[0].stat().st_mtime_ns, item[1].name), reverse=True):
-        if _config(run).budget.samples:
+    results = [((run.path / "result.json").stat().st_mtime_ns, run.name, run) for run in runs if run.is_done]
+    for *_, run in sorted(results, key=lambda result: result[:2], reverse=True):
+        if _read_config(run).budget.samples:
             return run
     where = "" if runs_dir == Path("runs") else f" runs_dir={runs_dir}"
     raise UsageError(
@@ -100,53 +102,50 @@ def _newest(runs_dir: Path) -> RunFolder:
     )
 
 
-def _config(run: RunFolder) -> RunConfig:
+def load(folder: RunFolder) -> TrainedRun:
+    """Load a finished run and prepare its data.
+
+    Raises:
+        UsageError: the run is untrained or broken, or the packages that its data came from have changed since.
+    """
+    config = _read_config(folder)
+    if not config.budget.samples:
+        raise UsageError(f"run {folder.path} is an untrained encoder (budget.samples=0); only trained runs are checked")
+    device = config.device if config.device == "cpu" or torch.cuda.is_available() else "cpu"
+    config = replace(with_attention(config), device=device, precision="float32")
+    metrics = folder.metrics()
+    if config.data.fingerprint and (now := data_fingerprint(config)) != config.data.fingerprint:
+        raise _data_changed(folder, f"the fingerprint is {now} and was {config.data.fingerprint}")
+    try:
+        own = CaptionTokenizer.load(folder.file("tokenizer.json"))
+    except UsageError as error:
+        raise UsageError(f"run {folder.path} is broken: its tokenizer.json cannot be read") from error
+    train, held_out, tokenizer = prepare(config.data, config.model, show_progress=True)
+    if own.fingerprint != tokenizer.fingerprint:
+        raise _data_changed(folder, f"the tokenizer is {tokenizer.fingerprint} and was {own.fingerprint}")
+    pairs = held_out.subset(min(config.evaluation.num_pairs, MAX_PAIRS))
+    return TrainedRun(folder, config, _load_network(folder, config), train, pairs, tokenizer, metrics)
+
+
+def _read_config(run: RunFolder) -> RunConfig:
     try:
         return from_dict(read_json(run.path / "config.json"))
     except UsageError as error:
-        raise UsageError(f"run {run.path} is broken: {error}; run= names another") from error
+        raise UsageError(f"run {run.path} is broken: {error}; choose another with run=") from error
 
 
-def load(run: RunFolder) -> Subject:
-    """Read a finished run and make its data ready.
-
-    Raises:
-        UsageError: it is untrained or broken, or the packages that its data came from have changed since.
-    """
-    config = _config(run)
-    if not config.budget.samples:
-        raise UsageError(f"run {run.path} is an untrained encoder (budget.samples=0); verify looks at trained runs")
-    config = with_attention(config)
-    device = config.device if config.device == "cpu" or torch.cuda.is_available() else "cpu"
-    config = replace(config, device=device, precision="float32")
-    metrics = run.metrics()
-
-    if config.data.fingerprint and data_fingerprint(config) != config.data.fingerprint:
-        raise _changed(run, f"they have fingerprint {data_fingerprint(config)} and the run's {config.data.fingerprint}")
-    try:
-        own = CaptionTokenizer.load(run.file("tokenizer.json"))
-    except UsageError as error:
-        raise UsageError(f"run {run.path} is broken: its tokenizer.json cannot be read") from error
-    train, held_out, tokenizer = prepare(config.data, config.model, show_progress=True)
-    if own.fingerprint != tokenizer.fingerprint:
-        raise _changed(run, f"they give tokenizer {tokenizer.fingerprint} and the run has {own.fingerprint}")
-    chosen = held_out.subset(min(config.evaluation.num_pairs, MOST_PAIRS))
-    return Subject(run, config, _network(run, config), train, chosen, tokenizer, metrics)
-
-
-def _changed(run: RunFolder, how: str) -> UsageError:
+def _data_changed(run: RunFolder, how: str) -> UsageError:
     return UsageError(
-        f"the data package changed since run {run.path} was made: {how}; install the versions in its manifest.json,"
-        " or train again"
+        f"the data packages changed since run {run.path} was made: {how}; install the versions of its manifest.json, or"
+        " train again"
     )
 
 
-def _network(run: RunFolder, config: RunConfig) -> Network:
+def _load_network(run: RunFolder, config: RunConfig) -> Network:
     path = run.file("weights.safetensors")
     model = build(config)
     try:
         model.load_state_dict(load_file(path), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        why = " ".join(str(error).split())
-        raise UsageError(f"{path} does not hold this run's weights ({why})") from error
+        raise UsageError(f"{path} does not hold this run's weights ({' '.join(str(error).split())})") from error
     return model.to(config.device).eval()

@@ -1,0 +1,111 @@
+"""Finding and loading a run, and runs that are broken."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from aimv2.config.run_config import to_dict
+from aimv2.config.signature import untrained
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import UsageError
+from analysis.verify.trained_run import find, load
+
+
+def newest_attempt(path):
+    return path / "attempts" / "0001"
+
+
+def test_default_is_the_newest_finished_trained_run(copied, trained):
+    runs_dir = copied.parent
+    ages = {copied.name: 1000, "v1-000000000000": 1, "v1-111111111111": 2000, "v1-222222222222": 3000}
+    for name, when in ages.items():
+        path = runs_dir / name
+        if name != copied.name:
+            shutil.copytree(copied, path)
+        os.utime(path / "result.json", (when, when))
+    (runs_dir / "v1-111111111111" / "result.json").unlink()
+    (runs_dir / "v1-222222222222" / "config.json").write_text(json.dumps(to_dict(untrained(trained))))
+    assert find(None, runs_dir).name == copied.name
+    os.utime(runs_dir / "v1-000000000000" / "result.json", (1001, 1001))
+    assert find(None, runs_dir).name == "v1-000000000000"
+
+
+def test_run_is_found_by_path_or_by_name_in_runs_dir(copied, monkeypatch):
+    for run, runs_dir in ((str(copied), Path("runs")), (copied.name, copied.parent)):
+        assert find(run, runs_dir).path == copied
+    monkeypatch.chdir(copied)
+    assert find(".", Path("runs")).name == copied.name
+
+
+def remove(name):
+    return lambda path: (path / name).unlink()
+
+
+def overwrite(name, content):
+    return lambda path: (path / name).write_bytes(content)
+
+
+def in_attempt(change):
+    return lambda path: change(newest_attempt(path))
+
+
+def cut_short(path):
+    content = (path / "weights.safetensors").read_bytes()
+    (path / "weights.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def other_weights(path):
+    save_file({"encoder.norm.weight": torch.ones(32)}, path / "weights.safetensors")
+
+
+def make_untrained(path):
+    config = json.loads((path / "config.json").read_text())
+    config["budget"]["samples"] = 0
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def other_version(path):
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"rotary": True}))
+
+
+def other_tokenizer(path):
+    (path / "tokenizer.json").write_text(CaptionTokenizer.train(["a house", "a tree"], 300).to_json())
+
+
+def other_fingerprint(path):
+    config = json.loads((path / "config.json").read_text())
+    config["data"]["fingerprint"] = "0123456789ab"
+    (path / "config.json").write_text(json.dumps(config))
+
+
+BROKEN = {
+    "unfinished": (remove("result.json"), "is not finished (new)"),
+    "no config": (remove("config.json"), "is not a run: it has no config.json"),
+    "torn config": (overwrite("config.json", b'{"scale"'), "is broken: "),
+    "config of another version": (other_version, "unknown key 'rotary'"),
+    "torn result": (overwrite("result.json", b"{}"), "is not the result of a run"),
+    "torn metrics": (in_attempt(overwrite("metrics.parquet", b"PAR1")), "metrics.parquet cannot be read"),
+    "no weights": (in_attempt(remove("weights.safetensors")), "does not hold this run's weights"),
+    "torn weights": (in_attempt(cut_short), "does not hold this run's weights"),
+    "other weights": (in_attempt(other_weights), "does not hold this run's weights"),
+    "no tokenizer": (in_attempt(remove("tokenizer.json")), "its tokenizer.json cannot be read"),
+    "torn tokenizer": (in_attempt(overwrite("tokenizer.json", b"{")), "its tokenizer.json cannot be read"),
+    "other tokenizer": (in_attempt(other_tokenizer), "the data packages changed"),
+    "other data": (other_fingerprint, "the data packages changed"),
+    "untrained": (make_untrained, "is an untrained encoder"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_run_is_refused_in_one_sentence(copied, change, message):
+    change(copied)
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        load(find(str(copied), Path("runs")))
+    assert "\n" not in str(caught.value)
