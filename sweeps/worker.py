@@ -203,7 +203,7 @@ class Work:
 
         self.interrupts.when(is_cancelled)
         try:
-            failure = execute(attempt, task.config, self.on_rows, self.interrupts, self.hands_back)
+            failure = execute(attempt, task.config, self.on_rows, self.interrupts)
         except LeaseLostError:
             pass
         else:

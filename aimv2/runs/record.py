@@ -222,7 +222,7 @@ class Attempt:
         earlier = sorted((number for number in numbers if number < self._lease.number), reverse=True)
         return [self.folder.with_name(f"{number:04d}") for number in earlier]
 
-    def go_on(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
+    def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
         """Begin with the rows that an earlier attempt measured, and with the time that they took."""
         self.write_rows(rows)
         self._started -= seconds

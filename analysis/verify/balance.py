@@ -58,7 +58,7 @@ def _why_not(subject: Subject) -> str:
     if set(objective(config.objective.name).reports) != {"captions", "pixels"}:
         return f"objective {config.objective.name} does not have both losses"
     assert isinstance(subject.model, EncoderDecoder)
-    if not objective(config.objective.name).shared_parameters(subject.model):
+    if not objective(config.objective.name).load().shared_parameters(subject.model):
         return "with separate decoders the losses share no decoder"
     return "" if config.objective.pixel_weight else "the pixel loss has weight 0"
 
@@ -76,7 +76,7 @@ def _recorded(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _gradients(subject: Subject) -> pd.DataFrame:
     config, model = subject.config, subject.model
-    goal = objective(config.objective.name)
+    goal = objective(config.objective.name).load()
     rows = []
     for step in range(max(0, len(subject.batches) - NUM_BATCHES), len(subject.batches)):
         batch = subject.batches[step].to(torch.device(config.device))

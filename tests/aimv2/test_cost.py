@@ -51,7 +51,7 @@ def random_batch(config):
 
 def counted_by_torch(config):
     """Forward, and forward with backward, on the meta device: nothing is computed."""
-    goal, batch = objective(config.objective.name), random_batch(config)
+    goal, batch = objective(config.objective.name).load(), random_batch(config)
     with torch.device("meta"):
         model = goal.network(config)
     # The default CPU attention is counted as nothing by torch 2.13; the math backend is counted in full.
@@ -101,7 +101,7 @@ class Step(nn.Module):
         self.model, self.batch, self.config = model, batch, config
 
     def forward(self, image):
-        goal = objective(self.config.objective.name)
+        goal = objective(self.config.objective.name).load()
         return goal.losses(self.model, self.batch._replace(image=image), self.config).total
 
 
@@ -114,7 +114,7 @@ def attention_macs(inputs, outputs):
 def count_by_fvcore(config):
     batch = random_batch(config)
     with torch.device("meta"):
-        model = objective(config.objective.name).network(config)
+        model = objective(config.objective.name).load().network(config)
     model.to_empty(device="cpu")
     counter = FlopCountAnalysis(Step(model, batch, config), batch.image)
     counter.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
@@ -168,7 +168,7 @@ def test_activation_memory_is_what_autograd_keeps(name, changes):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = objective(name).losses(model, batch, config).total
+        loss = objective(name).load().losses(model, batch, config).total
     assert torch.isfinite(loss)
     parts = objective(name).cost(config)
     expected = sum(NUM_IMAGES * part.kept + len(batch.supervised_N) * part.kept_per_token for part in parts)
@@ -208,7 +208,7 @@ def counted_parameters(config):
     """Weights of each part's module on the meta device, without those of the other parts that lie within it."""
     parts = objective(config.objective.name).cost(config)
     with torch.device("meta"):
-        counted = parameter_count(objective(config.objective.name).network(config))
+        counted = parameter_count(objective(config.objective.name).load().network(config))
     modules = [part.module for part in parts]
     own = {
         module: counted[module] - sum(counted[inner] for inner in modules if inner.startswith(f"{module}."))

@@ -106,7 +106,7 @@ def test_text_loss_is_the_mean_surprise_in_nats(dtype):
 def test_only_supervised_tokens_carry_text_loss(tiny, batch):
     model = build(tiny)
     some = batch._replace(supervised_N=torch.tensor([3, 17, 40, 71]))  # places in the flattened [6 x 12]
-    text = objective("aimv2").losses(model, some, tiny).terms["text_loss"]
+    text = objective("aimv2").load().losses(model, some, tiny).terms["text_loss"]
     _, hidden = model(batch.image, batch.token_BT, batch.prefix_len_B)
     terms = []
     for place in some.supervised_N.tolist():
@@ -119,7 +119,7 @@ def test_only_supervised_tokens_carry_text_loss(tiny, batch):
 def test_text_loss_gives_the_encoder_a_gradient_through_the_image_alone(tiny, batch):
     """Captions are conditioned on the image: without it the encoder would learn nothing from them."""
     model = build(tiny)
-    objective("aimv2").losses(model, batch, tiny).terms["text_loss"].backward()
+    objective("aimv2").load().losses(model, batch, tiny).terms["text_loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
     assert model.decoder.pixel_head.weight.grad is None
 
@@ -127,7 +127,7 @@ def test_text_loss_gives_the_encoder_a_gradient_through_the_image_alone(tiny, ba
 @pytest.mark.parametrize("pixel_weight", [0.0, 0.4, 2.0])
 def test_the_total_is_text_and_weighted_pixels(tiny, batch, pixel_weight):
     config = replace(tiny, objective=replace(tiny.objective, pixel_weight=pixel_weight))
-    total, terms = objective("aimv2").losses(build(tiny), batch, config)
+    total, terms = objective("aimv2").load().losses(build(tiny), batch, config)
     torch.testing.assert_close(total, terms["text_loss"] + pixel_weight * terms["pixel_loss"])
 
 

@@ -30,7 +30,7 @@ def open_clips(name, similarity, image_BS, text_BS):
 def test_the_loss_is_open_clips_of_the_embedded_pairs(tiny, batch, name):
     config = contrastive(tiny, name)
     model = build(config)
-    total, terms = objective(name).losses(model, batch, config)
+    total, terms = objective(name).load().losses(model, batch, config)
     assert list(terms) == ["contrastive_loss"]
     assert torch.equal(total, terms["contrastive_loss"])
     image = model.embed_images(batch.image)
@@ -53,7 +53,7 @@ def test_temperature_and_bias_start_where_the_papers_have_them(tiny, name, tempe
 def test_every_parameter_learns(tiny, batch, name):
     config = contrastive(tiny, name)
     model = build(config)
-    objective(name).losses(model, batch, config).total.backward()
+    objective(name).load().losses(model, batch, config).total.backward()
     assert not [key for key, value in model.named_parameters() if value.grad is None or not value.grad.abs().sum()]
 
 
@@ -66,4 +66,4 @@ def test_the_encoder_is_masked_as_the_config_has_it(tiny, batch, attention):
     image = model.embed_images(batch.image, prefix[attention])
     text = model.embed_texts(batch.token_BT, batch.text_len_B)
     expected = open_clips("clip", model.similarity, image, text)
-    torch.testing.assert_close(objective("clip").losses(model, batch, config).total, expected)
+    torch.testing.assert_close(objective("clip").load().losses(model, batch, config).total, expected)
