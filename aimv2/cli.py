@@ -270,6 +270,8 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
             progress.update(task, completed=last["samples"], state=state)
 
         failure = execute(attempt, config, show, interrupts)
+        if failure is None:
+            progress.update(task, completed=config.budget.samples or 1)
     if failure is not None:
         print_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
         console.print(f"traceback: {attempt.folder / 'failure.json'}")

@@ -156,8 +156,8 @@ def place(config: RunConfig) -> int:
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(config.ranks):
         raise UsageError(
-            f"ranks={config.ranks}, but {started} processes were started (WORLD_SIZE); use: torchrun --nproc-per-node"
-            f" {config.ranks} -m aimv2 train ranks={config.ranks}"
+            f"ranks={config.ranks}, but WORLD_SIZE={started}; start it with:"
+            f" torchrun --nproc-per-node {config.ranks} -m aimv2 train ranks={config.ranks}"
         )
     if config.ranks == 1:
         return 0
