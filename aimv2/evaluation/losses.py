@@ -82,15 +82,23 @@ NO_LOSS = CaptionLoss(0.0, 0, 0)
 
 
 @torch.no_grad()
-def caption_loss(model: EncoderDecoder, data: HeldOut, config: RunConfig, *, is_causal: bool = False) -> CaptionLoss:
+def caption_loss(
+    model: EncoderDecoder,
+    data: HeldOut,
+    config: RunConfig,
+    *,
+    is_causal: bool = False,
+    batch_size: int = EVAL_BATCH,
+) -> CaptionLoss:
     """Return the cross-entropy of the supervised caption tokens, teacher-forced.
 
     Args:
+        batch_size: pairs in a forward pass.
         is_causal: use causal attention in the encoder (a prefix of one patch) instead of full attention.
     """
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
-    for rows in chunks(len(data)):
+    for rows in chunks(len(data), batch_size):
         token_BT, supervised_BT = data.token_NT[rows], data.supervised_NT[rows]
         place_N = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
         token_BT = token_BT.to(config.device)

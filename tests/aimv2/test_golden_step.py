@@ -71,7 +71,7 @@ def golden_batch(golden, config):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
-def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolerance):
+def test_outputs_losses_and_gradients_match_the_released_code(dtype, tolerance):
     config, golden = read_golden(dtype)
     model = EncoderDecoder(config).to(dtype)
     state = fused(section(golden, "weights/"))
@@ -103,7 +103,7 @@ def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolera
         assert_close(parameter.grad, gradients[name], tolerance, f"gradient of {name}")
 
 
-def test_captions_alone_and_pixels_alone_are_the_released_codes_two_terms():
+def test_caption_and_image_only_match_the_released_codes_terms():
     """Their losses are the golden terms, and their gradients with the golden weighting are the golden gradients."""
     config, golden = read_golden(torch.float64)
     state, run = fused(section(golden, "weights/")), replace(demo(), model=config)
@@ -125,7 +125,7 @@ def test_captions_alone_and_pixels_alone_are_the_released_codes_two_terms():
         assert_close(gradient, expected[key], 1e-6, f"gradient of {key}")
 
 
-def test_two_decoders_with_the_joint_ones_weights_have_the_released_codes_losses():
+def test_separate_decoders_with_joint_weights_match_the_released_losses():
     config, golden = read_golden(torch.float64)
     config = replace(config, decoder=replace(config.decoder, sharing="separate"))
     run = replace(demo(), model=config)

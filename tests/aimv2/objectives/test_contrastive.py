@@ -1,4 +1,4 @@
-"""The contrastive objectives against another implementation; several ranks are in training/test_distributed.py."""
+"""The contrastive objectives against open_clip; several ranks are in training/test_distributed.py."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ def open_clips(name, similarity, image_BS, text_BS):
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
-def test_the_loss_is_open_clips_of_the_embedded_pairs(tiny, batch, name):
+def test_loss_matches_open_clip(tiny, batch, name):
     config = contrastive(tiny, name)
     model = build(config)
     total, terms = objective(name).load().losses(model, batch, config)
@@ -42,7 +42,7 @@ def test_the_loss_is_open_clips_of_the_embedded_pairs(tiny, batch, name):
     ("name", "temperature", "scale", "bias"),
     [("clip", None, 1 / 0.07, None), ("siglip", None, 10, -10), ("clip", 0.5, 2, None), ("siglip", 0.02, 50, -10)],
 )
-def test_temperature_and_bias_start_where_the_papers_have_them(tiny, name, temperature, scale, bias):
+def test_temperature_and_bias_start_at_the_papers_values(tiny, name, temperature, scale, bias):
     similarity = build(contrastive(tiny, name, temperature=temperature)).similarity.requires_grad_(False)
     assert float(similarity.scale) == pytest.approx(scale)
     assert float(similarity.logit_scale) == pytest.approx(math.log(scale))
@@ -50,7 +50,7 @@ def test_temperature_and_bias_start_where_the_papers_have_them(tiny, name, tempe
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
-def test_every_parameter_learns(tiny, batch, name):
+def test_every_parameter_has_a_gradient(tiny, batch, name):
     config = contrastive(tiny, name)
     model = build(config)
     objective(name).load().losses(model, batch, config).total.backward()
@@ -58,7 +58,7 @@ def test_every_parameter_learns(tiny, batch, name):
 
 
 @pytest.mark.parametrize("attention", ["bidirectional", "prefix", "causal"])
-def test_the_encoder_is_masked_as_the_config_has_it(tiny, batch, attention):
+def test_encoder_attention_follows_the_config(tiny, batch, attention):
     config = contrastive(tiny, "clip")
     config = replace(config, model=replace(config.model, encoder=replace(config.model.encoder, attention=attention)))
     model = build(config)
