@@ -1,6 +1,5 @@
 """A whole run: train, evaluate, record."""
 
-import errno
 import json
 import os
 import signal
@@ -11,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
@@ -22,6 +20,7 @@ from aimv2.execute import execute
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
+from tests.helpers.files import files_limited_to
 
 METRICS = {
     "caption_loss": "nats/token",
@@ -117,28 +116,23 @@ def test_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_path,
     assert "Traceback" in json.loads((run.path / "attempts/0001/failure.json").read_text())["traceback"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_or_quota_fails_the_run(tiny, tmp_path, monkeypatch, number):
-    def full(*arguments, **options):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("aimv2.runs.tensor_file.save_file", full)  # safetensors
-    run = RunFolder(tmp_path, signature(tiny))
-    failure = execute(run.acquire(tiny), tiny, evaluate=unevaluated)
+def test_full_disk_fails_the_run_and_leaves_no_partial_weights(tiny, tmp_path):
+    config = untrained(tiny)
+    run = RunFolder(tmp_path, signature(config))
+    with files_limited_to(30_000):  # less than the weights, more than every other file
+        failure = execute(run.acquire(config), config, evaluate=unevaluated)
     assert failure.cause == "node"
-    assert os.strerror(number) in failure.message
-    assert not run.is_done
-
-
-def test_partial_weights_are_deleted(tiny, tmp_path, monkeypatch):
-    def half(state, path, metadata):
-        path.write_bytes(b"half of it")
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr("aimv2.runs.tensor_file.save_file", half)  # safetensors
-    run = RunFolder(tmp_path, signature(tiny))
-    assert execute(run.acquire(tiny), tiny, evaluate=unevaluated).cause == "node"
+    assert "File too large" in failure.message
+    assert run.state() == "failed"
     assert not list(run.path.rglob("*weights*"))
+
+
+def test_full_disk_during_training_fails_the_run(tiny, tmp_path):
+    run = RunFolder(tmp_path, signature(tiny))
+    with files_limited_to(30_000):
+        failure = execute(run.acquire(tiny), tiny, evaluate=unevaluated)
+    assert failure.cause == "node"
+    assert "checkpoint.safetensors cannot be written" in failure.message
 
 
 def test_failure_that_cannot_be_recorded_is_returned_and_the_run_released(tiny, tmp_path):

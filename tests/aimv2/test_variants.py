@@ -1,7 +1,6 @@
 """Every variant of model, objective, loss, data and prefix lengths trains for two steps on real pairs."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -167,11 +166,3 @@ def test_objective_sets_attention_unless_config_does(tiny):
     )
     configured = changed(tiny, {"objective.name": "clip", "model.encoder.attention": "causal"})
     assert configured.model.encoder.attention == "causal"
-
-
-def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
-    config = replace(tiny, prefix=replace(tiny.prefix, full_attention=0.5))
-    full = batch._replace(prefix_len_B=torch.full((6,), 16), num_scored=0)
-    total, terms = objective("aimv2").load().losses(build(config), full, config)
-    assert set(terms) == {"text_loss"}
-    assert total is terms["text_loss"]

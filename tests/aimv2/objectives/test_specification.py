@@ -25,7 +25,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "adding.md"
 def seventh(tmp_path, monkeypatch):
     """The page's file on the path, and its entry in the registry."""
     section = PAGE.read_text().partition("## An objective")[2].partition("\n## ")[0]
-    file, entry = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (file,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (change,) = re.findall(r"```diff\n(.*?)```", section, flags=re.DOTALL)
+    entry = "".join(line[1:] for line in change.splitlines() if re.match(r"\+(?!\+)", line))
     ((name, goal),) = eval(f"{{{entry}}}", dict(vars(specification))).items()
     module, _, kind = goal.implementation.partition(":")
     assert module == f"aimv2.objectives.{name}"

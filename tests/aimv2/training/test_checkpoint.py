@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from aimv2.runs.rows import read_rows
 from aimv2.training import checkpoint
 from aimv2.training.loop import train
 from aimv2.training.optimizer import build_optimizer
+from tests.helpers.files import files_limited_to
 from tests.helpers.training import changed
 from tests.helpers.training import run as uninterrupted
 
@@ -296,13 +296,8 @@ def test_full_disk_keeps_the_previous_checkpoint(interrupted):
     _, config, (folder, _) = interrupted
     model = build(config)
     before = (folder / checkpoint.FILE).read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 8, hard))  # the kernel refuses to write more
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            checkpoint.save(folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_limited_to(len(before) // 8), pytest.raises(OSError, match="File too large"):
+        checkpoint.save(folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5))
     assert (folder / checkpoint.FILE).read_bytes() == before
     assert not (folder / checkpoint.PARTIAL).exists()
 
