@@ -1,9 +1,7 @@
-"""``python -m aimv2 train [key=value …]``: train and evaluate one run."""
+"""``python -m aimv2``: the command line of ``aimv2.cli``."""
 
-import os
 import sys
 
-from aimv2.cli import main
+from aimv2.cli import script
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-sys.exit(main(sys.argv[1:]))
+sys.exit(script())

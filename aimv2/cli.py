@@ -1,6 +1,8 @@
-"""python -m aimv2: single runs, what they cost, whether they work, their weights and their speed."""
+"""The command line ``python -m aimv2``: train a run, price it, convert its weights, measure the encoder's speed."""
 
 import math
+import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,57 +30,72 @@ if TYPE_CHECKING:
 
 USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
-  train                        train one run and evaluate it, beside its untrained encoder
-  cost                         parameters, FLOPs and activation memory of a run, part by part; trains nothing
-  weights import|export        public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
-  bench encoder                the encoder's speed beside timm's and transformers'
+  train                        train and evaluate one run, and evaluate its untrained encoder
+  cost                         print parameters, FLOPs and activation memory of a run, without training it
+  weights import|export        convert public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
+  bench encoder                compare the encoder's speed with timm and transformers
 
-  COMMAND --help               what the command takes
+  COMMAND --help               show the keys of a command
   debug=true                   (every command) show the traceback of an error
 """
 
 RUN_VALUES = """  scale=demo                   the recipe to start from ({scales})
-  objective.name=aimv2         what is optimised ({objectives})
-  budget.samples=4096          any value of the recipe, by its path (aimv2/config/run_config.py)
+  objective.name=aimv2         the training objective ({objectives})
+  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
 """
 
 TRAIN_USAGE = f"""usage: python -m aimv2 train [key=value ...]
 
-Train one run and evaluate it, beside its untrained encoder. A run is named by what it computes and done once: asking
-again prints its result. budget.samples=0 is the untrained encoder alone.
+Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of its config. If
+the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint. budget.samples=0
+evaluates the untrained encoder only.
 
-{RUN_VALUES}  runs_dir=runs                where runs are kept
+{RUN_VALUES}  runs_dir=runs                the folder of the runs
   debug=true                   show the traceback of an error
 """
 
 COST_USAGE = f"""usage: python -m aimv2 cost [key=value ...]
 
-Print parameters, FLOPs and activation memory of a run, part by part. Nothing is trained.
+Print parameters, FLOPs and activation memory of each part of a run, without training it.
 
 {RUN_VALUES}  debug=true                   show the traceback of an error
 """
 
+COST_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation functions and softmax are not counted.
+  forward      FLOPs of a forward pass
+  attention    the part of forward that is attention, over all pairs of positions
+  useful       the part of attention that the mask lets through
+  training     FLOPs of a forward and a backward pass
+  activations  bytes per image saved for the backward pass, in float32
+"""
+
 BYTES = 4  # of a float32
-WIDE = 140  # columns in which the metrics' evaluations can be read too
+WIDE = 140  # columns of a terminal that has room for how each metric was measured
 
 console = Console()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit status is 0 when the run is done, 1 when it failed, 2 when it was not possible."""
+    """Run a command and return the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     if not arguments or arguments[0] in HELP:
         print(USAGE, end="")
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
-        return say_error(unknown("command", name, COMMANDS))
+        return print_error(unknown("command", name, COMMANDS))
     return guarded(COMMANDS[name], rest)
 
 
-def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command; turn the errors that are a user's to mend into one sentence and a status.
+def script() -> int:
+    """Run the command that was typed."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return main(sys.argv[1:])
 
-    ``debug=true``, which every command takes and none sees, shows their tracebacks too.
+
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command; print errors that the user can fix as one sentence, and return the exit status.
+
+    With ``debug=true``, which is removed from the arguments, the traceback is printed too.
     """
     debugs = [argument for argument in arguments if argument.startswith("debug=")]
     debug = False
@@ -87,28 +104,28 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> in
             debug = checked("debug", bool, key_values(debugs, ["debug"])["debug"])
         return command([argument for argument in arguments if argument not in debugs])
     except KeyboardInterrupt:
-        console.print("interrupted; the same command does what is missing, from the last checkpoint on", style="yellow")
+        console.print("Interrupted. Run the same command to resume from the last checkpoint.", style="yellow")
         return 130
     except UsageError as error:
         if debug:
             traceback.print_exc()
-        return say_error(error)
+        return print_error(error)
     except (OSError, RunFailedError) as error:
         if debug:
             traceback.print_exc()
-        return say_error(error, status=1)
+        return print_error(error, status=1)
 
 
-def say_error(error: Exception, *, status: int = 2) -> int:
-    """Print one sentence and hand back the exit status."""
+def print_error(error: Exception, *, status: int = 2) -> int:
+    """Print the error's message to stderr and return the exit status."""
     Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
     return status
 
 
 def train_command(overrides: Sequence[str]) -> int:
-    """Train the composed run and its untrained counterpart, whichever is not done yet, and print both results.
+    """Train and evaluate the composed run and its untrained counterpart, unless done, and print both results.
 
-    A run without samples is the untrained one, and alone.
+    A run without samples has no counterpart.
     """
     if HELP & set(overrides):
         return _print_usage(TRAIN_USAGE)
@@ -144,7 +161,7 @@ def train_command(overrides: Sequence[str]) -> int:
 
 
 def cost_command(overrides: Sequence[str]) -> int:
-    """Print what the composed run costs, part by part."""
+    """Print the cost of each part of the composed run."""
     if HELP & set(overrides):
         return _print_usage(COST_USAGE)
     config = run_config(compose(overrides, defaults={}))
@@ -164,15 +181,10 @@ def cost_command(overrides: Sequence[str]) -> int:
         soft_wrap=True,
     )
     console.print(_cost_table(config, parts))
+    console.print(COST_LEGEND, highlight=False, soft_wrap=True)
+    flops = train_flops(parts, samples, samples * tokens)
     console.print(
-        "FLOPs per image, 2 for a multiply and an add; norms, activations and softmax are left out. Forward is what a"
-        " forward pass computes: attention for every pair of positions, of which useful is what the mask lets through."
-        " Training is forward and backward. Kept: bytes per image for the backward pass, in float32.",
-        soft_wrap=True,
-    )
-    console.print(
-        f"A run of {samples:,} samples: {train_flops(parts, samples, samples * tokens):.3g} training FLOPs, if every"
-        " caption fills its tokens.",
+        f"A run of {samples:,} samples takes {flops:.3g} training FLOPs if every caption has {tokens} tokens.",
         highlight=False,
         soft_wrap=True,
     )
@@ -200,7 +212,7 @@ def _cost_table(config: RunConfig, parts: "list[Part]") -> Table:
         for part in parts
     ]
     all_parts = [sum(column) for column in zip(*rows, strict=True)]
-    titles = ("parameters", "forward", "attention", "useful", "training", "kept")
+    titles = ("parameters", "forward", "attention", "useful", "training", "activations")
     columns = [
         Column(title, _in_thousands(total), justify="right") for title, total in zip(titles, all_parts, strict=True)
     ]
@@ -211,7 +223,7 @@ def _cost_table(config: RunConfig, parts: "list[Part]") -> Table:
 
 
 def _in_thousands(value: float) -> str:
-    """Four digits and a prefix: 309197824 is 309.2 M."""
+    """Format a number with four digits and an SI prefix: 309197824 is 309.2 M."""
     if not value:
         return "–"
     power = min(int(math.log10(value)) // 3, 5) if value >= 1000 else 0
@@ -243,11 +255,11 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
 
     run = RunFolder(runs_dir, signature(config))
     if run.is_done:
-        console.print(f"{title}: run {run.name} is done already", highlight=False)
+        console.print(f"{title}: run {run.name} is already done", highlight=False)
         return True
     attempt = run.acquire(config)
     if attempt is None:
-        raise UsageError(f"run {run.name} is being done by another process; {run.path} has its progress")
+        raise UsageError(f"another process is working on run {run.name}; its progress is in {run.path}")
     state = TextColumn("{task.fields[state]}")
     with Progress("{task.description}", BarColumn(), TaskProgressColumn(), state, TimeRemainingColumn()) as progress:
         task = progress.add_task(title, total=config.budget.samples or 1, state="")
@@ -258,8 +270,10 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
             progress.update(task, completed=last["samples"], state=state)
 
         failure = execute(attempt, config, show, interrupts)
+        if failure is None:
+            progress.update(task, completed=config.budget.samples or 1)
     if failure is not None:
-        say_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
+        print_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
         console.print(f"traceback: {attempt.folder / 'failure.json'}")
     return failure is None
 
@@ -269,7 +283,7 @@ def _show(metric: dict[str, Any] | None) -> str:
 
 
 def _print_results(runs: dict[str, RunFolder]) -> None:
-    """A column of metrics for each run; the first names the table, and says which metrics do not apply to it."""
+    """Print a column of metrics for each run, and the metrics that do not apply to the first one."""
     is_wide = console.width >= WIDE
     run, *_ = runs.values()
     table = Table(
@@ -285,9 +299,9 @@ def _print_results(runs: dict[str, RunFolder]) -> None:
         if metric["value"] is None:
             continue
         cells = [_show(result.get(name)) for result in results.values()]
-        unit = metric["unit"].partition(" of ")[0]  # what it is a squared error of, the metric's name says
+        unit = metric["unit"].partition(" of ")[0]  # the rest is in the metric's name: raw pixels or standardised
         table.add_row(name, *cells, unit, *([metric["evaluation"]] if is_wide else []))
     console.print(table)
     if absent := [name for name, metric in metrics.items() if metric["value"] is None]:
         console.print(f"not applicable to this run: {', '.join(absent)}", highlight=False, soft_wrap=True)
-    console.print(f"everything else about it: {run.path}", soft_wrap=True)
+    console.print(f"run folder: {run.path}", soft_wrap=True)

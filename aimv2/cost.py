@@ -1,34 +1,38 @@
-"""What a run costs and how large it is, in closed form. A multiply and an add are 2 FLOPs; norms, activations and
-softmax are left out.
+"""FLOPs, parameters and activation memory of a run, in closed form. A multiply and an add are 2 FLOPs; norms,
+activations and softmax are left out.
 
 Letters: I patches, T caption tokens, D encoder width, E decoder or text width, F FFN hidden, P values in a patch, S
 width of a shared space, B images in a batch, L positions.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from aimv2.config.run_config import RunConfig, TransformerConfig
+if TYPE_CHECKING:
+    from aimv2.config.run_config import RunConfig, TransformerConfig  # which imports the objectives, and they this
 
 BACKWARD_PER_FORWARD = 2  # a gradient for the weights and one for the inputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """FLOPs of one part in a forward pass, and what it keeps for the backward pass.
+    """FLOPs, parameters and activation memory of one part of the network.
 
     Attributes:
         module: dotted name of the part in the run's network.
-        parameters: of the module, but for what other parts within it have.
-        products: with weights (and of similarities), per image.
-        attention: scores and mixing as they are computed, every query with every key, per image.
-        useful_attention: of these, what the mask lets through, in the mean over prefix lengths.
-        per_token: for each supervised token (only those meet the vocabulary).
-        of_input: products with the run's input, which needs no gradient, per image; part of ``products``.
-        kept: float32 values kept for the backward pass per image, as torch's CPU kernels keep them. Fused kernels and
-            lower precision keep less.
+        parameters: weights of the module without those of other parts within it.
+        products: FLOPs per image of products with weights and of similarities, forward.
+        attention: FLOPs per image of scores and mixing, forward, for every query with every key.
+        useful_attention: the part of ``attention`` that the mask lets through, averaged over prefix lengths.
+        per_token: FLOPs for each supervised token, forward; only these are projected to the vocabulary.
+        of_input: the part of ``products`` with the run's input, which needs no gradient.
+        kept: float32 values per image saved for the backward pass by torch's CPU kernels. Fused kernels and lower
+            precision save less.
         kept_per_token: the same for each supervised token.
     """
 
@@ -44,38 +48,77 @@ class Part:
     kept_per_token: float = 0
 
     def forward(self, num_images: float, num_tokens: float) -> float:
-        """FLOPs of a forward pass with this many supervised tokens in all."""
+        """Return the FLOPs of a forward pass with this many supervised tokens in all."""
         return num_images * (self.products + self.attention) + num_tokens * self.per_token
 
     def train(self, num_images: float, num_tokens: float) -> float:
-        """FLOPs of a forward and a backward pass."""
+        """Return the FLOPs of a forward and a backward pass."""
         passes = 1 + BACKWARD_PER_FORWARD
         return passes * self.forward(num_images, num_tokens) - num_images * self.of_input
 
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
-    """FLOPs of a forward pass with this many supervised tokens in all."""
+    """Return the FLOPs of a forward pass with this many supervised tokens in all."""
     return round(sum(part.forward(num_images, num_tokens) for part in parts))
 
 
 def train_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
-    """Forward and backward."""
+    """Return the FLOPs of a forward and a backward pass with this many supervised tokens in all."""
     return round(sum(part.train(num_images, num_tokens) for part in parts))
 
 
 def num_parameters(parts: Iterable[Part]) -> int:
-    """Of all parts together."""
+    """Return the number of weights in all parts."""
     return sum(part.parameters for part in parts)
 
 
+def encoder_decoder_cost(
+    config: RunConfig, predicts: tuple[Literal["pixels", "tokens"], ...], *, parallel_fraction: float | None = None
+) -> list[Part]:
+    """Return the parts of an encoder with one or two decoders and their heads.
+
+    Args:
+        predicts: the heads that the network has.
+        parallel_fraction: share of the captions that are predicted in parallel; None if the decoder cannot do that.
+    """
+    if config.model.decoder.sharing == "separate":
+        modules = {"pixels": "decoder.pixels", "tokens": "decoder.tokens"}
+        decoders = [
+            decoder_cost(config, "pixel decoder", modules["pixels"], reads_text=False),
+            decoder_cost(config, "token decoder", modules["tokens"], reads_text=True),
+        ]
+    else:
+        modules = dict.fromkeys(("pixels", "tokens"), "decoder")
+        reads_text = "tokens" in predicts
+        decoders = [
+            decoder_cost(config, "decoder", "decoder", reads_text=reads_text, parallel_fraction=parallel_fraction)
+        ]
+    parts = [encoder_cost(config), *decoders]
+    if "pixels" in predicts:
+        parts.append(pixel_head_cost(config, f"{modules['pixels']}.pixel_head"))
+    if "tokens" in predicts:
+        parts.append(text_head_cost(config, f"{modules['tokens']}.text_head"))
+    return parts
+
+
+def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
+    """Return the parts of an image encoder and a text tower.
+
+    Args:
+        has_bias: the similarity has a learned bias.
+    """
+    similarity = similarity_cost(config, has_bias=has_bias)
+    return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
+
+
 def encoder_cost(config: RunConfig) -> Part:
-    """Patch embedding and blocks."""
+    """Return the cost of the patch embedding and the blocks."""
     model, encoder = config.model, config.model.encoder
     embed = 2 * model.num_patches * model.patch_dim * encoder.width
     parameters = (model.patch_dim + 1) * encoder.width + _norm_parameters(encoder)
     if encoder.positions == "learned":
         parameters += model.num_patches * encoder.width
-    # Kept besides the blocks': the image, and what the norms of patches and of features keep.
+    # Saved besides the blocks' values: the image, and values of the norms of patches and of features.
     kept = 3 * model.image_px**2 + 2 * model.num_patches * _kept_by_norm(encoder)
     return _stack(
         "encoder",
@@ -94,11 +137,11 @@ def encoder_cost(config: RunConfig) -> Part:
 def decoder_cost(
     config: RunConfig, name: str, module: str, *, reads_text: bool, parallel_fraction: float | None = None
 ) -> Part:
-    """Projection of the image features and blocks over them and, if it reads text, BOS and T tokens.
+    """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens.
 
     Args:
-        parallel_fraction: share of the captions whose positions see each other both ways; None is a decoder that
-            cannot do that.
+        parallel_fraction: share of the captions whose positions attend to each other in both directions; None if the
+            decoder cannot do that.
     """
     model = config.model
     patches, D, E = model.num_patches, model.encoder.width, model.decoder.width
@@ -127,7 +170,7 @@ def decoder_cost(
 def pixel_head_cost(config: RunConfig, module: str) -> Part:
     model = config.model
     patches, E, P = model.num_patches, model.decoder.width, model.patch_dim
-    # Kept: the differences between predictions and targets; the states are kept by the norm.
+    # Saved: the differences between predictions and targets. The norm saves the states.
     return Part(name="pixel head", module=module, parameters=E * P, products=2 * patches * E * P, kept=patches * P)
 
 
@@ -140,7 +183,7 @@ def text_head_cost(config: RunConfig, module: str) -> Part:
 
 
 def image_head_cost(config: RunConfig) -> Part:
-    """Attention pooling with one query, and the projection into the shared space."""
+    """Return the cost of attention pooling with one query and of the projection into the shared space."""
     model = config.model
     patches, D, S = model.num_patches, model.encoder.width, model.tower.embed_dim
     attention = 4 * patches * D
@@ -172,16 +215,17 @@ def text_tower_cost(config: RunConfig) -> Part:
 
 
 def similarity_cost(config: RunConfig, *, has_bias: bool) -> Part:
-    """Every image of a batch with every text; a learned scale, and a learned bias or none."""
+    """Return the cost of comparing every image of a batch with every text, with a learned scale and maybe a bias."""
     B, S = config.budget.batch_size, config.model.tower.embed_dim
     return Part(name="similarity", module="similarity", parameters=1 + has_bias, products=2 * B * S, kept=2 * B)
 
 
 def visible_share(config: RunConfig) -> float:
-    """Share of the encoder's query-key pairs that training's mask lets through, in the mean over prefix lengths."""
+    """Return the share of the encoder's query-key pairs that the training mask lets through, averaged over prefix
+    lengths."""
     patches = config.model.num_patches
     attention = config.model.encoder.attention
-    assert attention != "auto", "resolve it first: the objective says what it is"
+    assert attention != "auto", "resolve() replaces it by the objective's own"
     if attention == "bidirectional":
         return 1.0
     if attention == "causal":
@@ -204,13 +248,13 @@ def _stack(
     has_mask: bool,
     of_input: float = 0,
 ) -> Part:
-    """A stack of blocks with the norm after it, and what is given besides."""
+    """Return the cost of a stack of blocks and the norm after it, plus the values passed for its embeddings."""
     D, F = config.width, config.ffn_hidden
     is_gated = config.ffn == "swiglu"
     weights = 4 * D**2 + (3 if is_gated else 2) * D * F
     attention = config.depth * 4 * length**2 * D
-    # Per position: norms; q, k and v, the mixed values and each head's normaliser; then what the FFN's chain rule
-    # needs: gate and up, silu of the gate, and what goes down, or GELU's input and output.
+    # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up, silu of
+    # the gate and the input of the down projection, or GELU's input and output.
     by_block = length * (2 * _kept_by_norm(config) + 4 * D + config.num_heads + (4 if is_gated else 2) * F)
     if has_mask:
         by_block += length**2
@@ -231,5 +275,6 @@ def _norm_parameters(config: TransformerConfig) -> int:
 
 
 def _kept_by_norm(config: TransformerConfig) -> int:
-    """Values per position: input, statistics and output; of RMSNorm, not fused on the CPU, the scaled input too."""
+    """Return the values saved per position: input, statistics and output; for RMSNorm, which is not fused on the CPU,
+    also the scaled input."""
     return (3 * config.width + 1) if config.norm == "rms" else (2 * config.width + 2)

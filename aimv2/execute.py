@@ -1,4 +1,4 @@
-"""One run, start to finish: prepare, train, evaluate, record."""
+"""One run from start to finish: prepare, train, evaluate, record."""
 
 import contextlib
 import platform
@@ -20,9 +20,10 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.evaluation.metrics import Metric
 from aimv2.hardware import hardware
-from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network, build, num_parameters
+from aimv2.objectives import objective
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import write_json, write_text
 from aimv2.runs.interrupt import Interrupts
@@ -44,53 +45,50 @@ def execute(
     config: RunConfig,
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
-    hands_back: Callable[[Failure], bool] = lambda failure: False,
+    evaluate: Callable[..., dict[str, Metric]] = evaluate,
 ) -> Failure | None:
-    """Train, evaluate and publish the run that the attempt holds, or record why that failed.
+    """Train, evaluate and publish the attempt's run, or record why it failed.
 
-    It goes on from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0, and the
-    others ``follow``.
+    Training resumes from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0, and
+    the others call ``follow``.
 
     Args:
-        hands_back: whether a failure, before it is recorded, says nothing against the run, which is then handed back.
+        evaluate: measures the final metrics, with the arguments of ``aimv2.evaluation.evaluate.evaluate``.
 
     Returns:
-        None when the result is published, else the failure, which is also in the attempt's ``failure.json`` if that
-        could be written.
+        None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
+        writable.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop, or ``hands_back`` says so, and handed the run back.
-        LeaseLostError: another process took the run over.
+        KeyboardInterrupt: the run was interrupted and released.
+        LeaseLostError: another process has taken over the run.
     """
     try:
         with attempt:
             try:
-                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts())
+                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate)
             except LeaseLostError:
                 raise
             except Exception as error:
                 failure = Failure(cause_of(error, attempt.run.path), sentence_of(error))
-                if hands_back(failure):
-                    raise KeyboardInterrupt from error
                 attempt.fail(failure, traceback.format_exc())
                 return failure
-    except OSError as error:  # the folder itself: nothing can be recorded there
+    except OSError as error:  # from the attempt's folder: nothing can be recorded there
         return Failure(cause_of(error, attempt.run.path), sentence_of(error))
     return None
 
 
 def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
-    """Train beside rank 0 in every run that it executes, until it dismisses the other ranks or is gone.
+    """Train beside rank 0 in every run that it executes, until it dismisses the other ranks or ends.
 
-    Nothing is recorded here and nothing evaluated. What this rank cannot go on for, rank 0 records, and the process
-    ends.
+    Only rank 0 records and evaluates. An error here ends the process, and rank 0 records it.
 
     Args:
-        config: any run of as many ranks.
+        config: any run with this number of ranks.
 
     Raises:
         UsageError: the launcher started another number of processes.
-        KeyboardInterrupt: it was asked to stop while there was nothing to do.
+        KeyboardInterrupt: the process was interrupted between two runs.
     """
     rank = place(config)
     for call in calls():
@@ -105,61 +103,66 @@ def _train_beside(call: Call, rank: int, interrupts: Interrupts) -> None:
         train_pairs, _, tokenizer = _prepared(config.data, config.model)
         train(
             config,
+            objective(config.objective.name),
             build(config).to(config.device),
             TrainBatches(config, train_pairs, tokenizer, rank),
             attempt=Unrecorded(),
-            held_out=lambda model: {},
-            on_rows=lambda rows: None,
             start=None if call.start is None else checkpoint.read(Path(call.start)),
             interrupts=interrupts,
             world=world,
         )
 
 
-_prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs go round a few arms, and read the same pairs
+_prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs cycle through a few arms, which read the same pairs
 
 
 def _train_and_evaluate(
-    attempt: Attempt, config: RunConfig, on_rows: Callable[[list[Row]], None], interrupts: Interrupts
+    attempt: Attempt,
+    config: RunConfig,
+    on_rows: Callable[[list[Row]], None],
+    interrupts: Interrupts,
+    evaluate: Callable[..., dict[str, Metric]],
 ) -> None:
     torch.set_num_threads(config.threads)
     if config.ranks > 1:
         rank = place(config)
-        assert rank == 0, "the other ranks follow"
+        assert rank == 0, "the other ranks call follow"
+    goal = objective(config.objective.name)
     train_pairs, held_out, tokenizer = _prepared(config.data, config.model)
     model = build(config).to(config.device)
-    start = _earlier_progress(attempt)
+    start = _resumed(attempt)
     attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))
     started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
     with attempt.working(), interrupts.deferred(), leading(config, started) as world:
         flops = train(
             config,
+            goal,
             model,
             TrainBatches(config, train_pairs, tokenizer, rank=0 if config.ranks > 1 else None),
             attempt=attempt,
-            held_out=held_out_curve(held_out, tokenizer, config),
+            held_out=held_out_curve(goal, held_out, tokenizer, config),
             on_rows=on_rows,
             start=start,
             interrupts=interrupts,
             world=world,
-            keep=checkpoint.keeper(attempt),
+            save=checkpoint.saver(attempt),
         )
     train_seconds = attempt.seconds
     with attempt.working():
-        metrics = evaluate(model, train_pairs, held_out, tokenizer, config)
+        metrics = evaluate(model, goal, train_pairs, held_out, tokenizer, config)
         shown = held_out.subset(config.evaluation.num_examples)
-        written = examples(model, shown, tokenizer, config) if isinstance(model, EncoderDecoder) else []
+        written = examples(model, shown, tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
     _save_weights(model, attempt.folder / "weights.safetensors")
     attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
-    with contextlib.suppress(OSError):  # the run is done, whatever lies about
+    with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
         for folder in (attempt.folder, *attempt.earlier()):
             checkpoint.remove(folder)
 
 
-def _earlier_progress(attempt: Attempt) -> Checkpoint | None:
-    """What the run's earlier attempts leave to go on from; its rows are then this attempt's too."""
+def _resumed(attempt: Attempt) -> Checkpoint | None:
+    """Resume the attempt from the newest usable checkpoint of earlier ones, if there is one."""
     start = checkpoint.find(attempt.earlier())
     if start is not None:
         attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
@@ -167,7 +170,7 @@ def _earlier_progress(attempt: Attempt) -> Checkpoint | None:
 
 
 def _save_weights(model: Network, path: Path) -> None:
-    """Write the model's state whole or not at all."""
+    """Write the model's state, whole or not at all."""
     partial = path.with_name(f".{path.name}")
     try:
         save_tensors({name: value.cpu() for name, value in model.state_dict().items()}, partial)
@@ -179,7 +182,7 @@ def _save_weights(model: Network, path: Path) -> None:
 def manifest(
     config: RunConfig, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs, start: Checkpoint | None
 ) -> dict[str, Any]:
-    """Where, with what and on which data the run was done, and which attempt's checkpoint it went on from."""
+    """Return versions, hardware, commit and data of the attempt, and the checkpoint that it resumed from."""
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},

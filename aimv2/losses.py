@@ -1,4 +1,4 @@
-"""The losses, as functions of tensors.
+"""Losses as functions of tensors.
 
 Letters: B images, I patches in reading order, P values in a patch, N supervised tokens of the batch, V vocabulary, S
 width of a shared space, C texts.
@@ -23,7 +23,7 @@ def patchify(image: Tensor, patch_px: int) -> Tensor:
 
 
 def standardise(patch_BIP: Tensor) -> Tensor:
-    """Each patch minus its mean, over the square root of its unbiased variance plus 1e-6."""
+    """Subtract each patch's mean and divide by the square root of its unbiased variance plus 1e-6."""
     mean = patch_BIP.mean(dim=-1, keepdim=True)
     variance = patch_BIP.var(dim=-1, keepdim=True)
     return (patch_BIP - mean) / (variance + PIXEL_EPS).sqrt()
@@ -38,21 +38,21 @@ def pixel_loss(
     patches: Literal["batch", "image", "image_mean"] = "batch",
     count: float | None = None,
 ) -> Tensor:
-    """Squared error of the next patch, for the patches outside the prefixes.
+    """Return the squared error of the next patch, over the patches after the prefixes.
 
     Args:
-        predicted_BIP: pixel head at every image position; position i (from 0) is scored against patch i+1.
-        target_BIP: the patches' values.
-        prefix_len_B: int64 [B], M; patches M..I-1 (from 0) are scored. Some image must have M < I.
-        values, patches: how errors are combined within a patch and over patches (``ObjectiveConfig``). With ``batch``
-            an image with a short prefix has more targets and so weighs more.
-        count: what to divide by in place of the number of scored patches, or with ``image_mean`` of images that have
-            one, where these images are a rank's share of a batch (``Batch.each``). ``image`` needs none.
+        predicted_BIP: output of the pixel head at every image position; position i (from 0) predicts patch i+1.
+        target_BIP: values of the patches.
+        prefix_len_B: int64 [B], M; patches M..I-1 (from 0) are scored. At least one image must have M < I.
+        values, patches: the reductions within a patch and over patches (``ObjectiveConfig``). With ``batch`` an image
+            with a short prefix has more targets and so more weight.
+        count: the divisor if these images are a rank's share of a batch (``Batch.each``), instead of the number of
+            scored patches, or of images that have one with ``image_mean``. Not used with ``image``.
 
     Returns:
         scalar, float32 or wider.
 
-    Source: paper sections 2.1 and 2.2, ml-l3m ``RasterPixelLoss``; the defaults are the code's.
+    Source: paper sections 2.1 and 2.2, ml-l3m ``RasterPixelLoss``; the defaults follow the code.
     """
     next_BIP = target_BIP[:, 1:]
     error_BIP = (predicted_BIP[:, :-1].to(next_BIP.dtype) - next_BIP).square()
@@ -70,10 +70,10 @@ def pixel_loss(
 
 
 def text_loss(logits_NV: Tensor, target_N: Tensor, count: float | None = None) -> Tensor:
-    """Cross-entropy in nats, mean over the batch's supervised tokens, float32 or wider (ml-l3m).
+    """Return the mean cross-entropy of the supervised tokens in nats, float32 or wider (ml-l3m).
 
     Args:
-        count: what to divide by in place of N, where these tokens are a rank's share of a batch (``Batch.each``).
+        count: the divisor instead of N if these tokens are a rank's share of a batch (``Batch.each``).
     """
     logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     if count is None:
@@ -82,7 +82,7 @@ def text_loss(logits_NV: Tensor, target_N: Tensor, count: float | None = None) -
 
 
 def softmax_contrast(logits_BB: Tensor) -> Tensor:
-    """Mean cross-entropy of finding each image's text and each text's image among all of the batch (CLIP).
+    """Return the mean cross-entropy of matching each image to its text and each text to its image (CLIP).
 
     Args:
         logits_BB: [image, text], pairs on the diagonal.
@@ -94,7 +94,7 @@ def softmax_contrast(logits_BB: Tensor) -> Tensor:
 
 
 def sigmoid_contrast(logits_BC: Tensor, first: int = 0) -> Tensor:
-    """Binary cross-entropy of every image with every text, summed over texts, mean over images (SigLIP).
+    """Return the binary cross-entropy of all image-text pairs, summed over texts, mean over images (SigLIP).
 
     Args:
         logits_BC: [image, text]; image b's own text is ``first`` + b.
@@ -107,19 +107,19 @@ def sigmoid_contrast(logits_BC: Tensor, first: int = 0) -> Tensor:
 
 
 def gathered(local_BS: Tensor) -> tuple[Tensor, int]:
-    """The vectors of all processes, with gradients to each, and the place of this process's first among them.
+    """Return the vectors of all processes, with gradients to each, and the index of this process's first.
 
-    Outside torch.distributed they are the process's own.
+    Outside torch.distributed these are the process's own.
     """
     if not torch.distributed.is_initialized():
         return local_BS, 0
-    everyones_CS: Tensor = _Gathered.apply(local_BS)
-    return everyones_CS, torch.distributed.get_rank() * len(local_BS)
+    all_CS: Tensor = _Gathered.apply(local_BS)  # type: ignore[no-untyped-call]
+    return all_CS, torch.distributed.get_rank() * len(local_BS)
 
 
 class _Gathered(torch.autograd.Function):
-    # torch.distributed.nn.functional.all_gather does this too, but is deprecated for a function that is private, and by
-    # default takes the first group of the process, which a second run no longer has (torch 2.13).
+    # torch.distributed.nn.functional.all_gather is deprecated in favour of a private function, and by default uses the
+    # process's first group, which a second run no longer has (torch 2.13).
     @staticmethod
     def forward(ctx: Any, local_BS: Tensor) -> Tensor:
         parts = [torch.empty_like(local_BS) for _ in range(torch.distributed.get_world_size())]
@@ -128,7 +128,7 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient_CS: Tensor) -> Tensor:
-        """Every process has a loss that this one's vectors are in."""
+        """Sum over processes, because each one's loss depends on these vectors."""
         total_CS = gradient_CS.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(total_CS)
         return total_CS.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]

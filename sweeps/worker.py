@@ -204,7 +204,7 @@ class Work:
 
         self.interrupts.also_when(is_cancelled)
         try:
-            failure = execute(attempt, task.config, self.on_rows, self.interrupts, self.hands_back)
+            failure = execute(attempt, task.config, self.on_rows, self.interrupts)
         except LeaseLostError:
             pass
         else:

@@ -1,1 +1,1 @@
-"""What is measured on a trained (or untrained) model, always on held-out concepts and with full attention."""
+"""Evaluation of a trained or untrained model, always on held-out concepts."""

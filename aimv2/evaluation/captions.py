@@ -1,7 +1,7 @@
 """Captions that the model writes for held-out images.
 
-Letters: B images, K beams, N captions, V vocabulary, E decoder width. All writing keeps what it has read
-(``Decoder.begin``, ``Decoder.extend``), so a token costs one position.
+Letters: B images, K beams, N captions, V vocabulary, E decoder width. Keys and values are cached (``Decoder.begin``,
+``Decoder.extend``), so a token costs one position.
 """
 
 import base64
@@ -22,17 +22,18 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.losses import prepare_pairs
 from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import Network
 
 
 def greedy(model: EncoderDecoder, image: Tensor, num_tokens: int) -> Tensor:
-    """The likeliest next token, again and again: int64 [B, num_tokens]. Full attention in the encoder."""
+    """Write the most likely token at each step: int64 [B, num_tokens]. Full attention in the encoder."""
     return _write(model, image, num_tokens, lambda log_prob_BV, step: log_prob_BV.argmax(dim=-1))
 
 
 def nucleus(model: EncoderDecoder, image: Tensor, num_tokens: int, *, top_p: float, seed: int) -> Tensor:
-    """Sampled from the fewest tokens that together have probability ``top_p``: int64 [B, num_tokens].
+    """Sample from the fewest tokens that together have probability ``top_p``: int64 [B, num_tokens].
 
-    A draw is a function of the seed, the row and the place in the caption.
+    A draw is a function of the seed, the row and the position in the caption.
 
     Source: arXiv 1904.09751.
     """
@@ -52,7 +53,7 @@ def nucleus(model: EncoderDecoder, image: Tensor, num_tokens: int, *, top_p: flo
         kept_BV = torch.where(before_BV < top_p, prob_BV, 0)
         reached_BV = kept_BV.cumsum(dim=-1)
         wanted_B1 = torch.from_numpy(uniform_B).to(prob_BV.device) * reached_BV[:, -1:]
-        # The first place whose sum exceeds the draw; rounding may put the draw at the very end.
+        # The first position whose sum exceeds the draw; rounding may put the draw past the last one.
         place_B1 = (reached_BV <= wanted_B1).sum(dim=-1, keepdim=True)
         last_B1 = (kept_BV > 0).sum(dim=-1, keepdim=True) - 1
         return token_BV.gather(1, torch.minimum(place_B1, last_B1)).squeeze(1)
@@ -64,10 +65,10 @@ def nucleus(model: EncoderDecoder, image: Tensor, num_tokens: int, *, top_p: flo
 def beam(
     model: EncoderDecoder, image: Tensor, num_tokens: int, *, num_beams: int, end_id: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The likeliest captions that a search with K beams finds, best first.
+    """Return the most likely captions that a search with K beams finds, best first.
 
     Args:
-        end_id: token after which a caption is finished and keeps its probability; None lets all run to ``num_tokens``.
+        end_id: token that ends a caption, which then keeps its probability; None writes all ``num_tokens``.
 
     Returns:
         int64 [B, K, num_tokens], padded with ``end_id`` after it, and their log-probabilities [B, K].
@@ -76,7 +77,7 @@ def beam(
         raise ValueError(f"num_beams={num_beams} must be at least 1")
     model.eval()
     B, K = len(image), num_beams
-    # All beams of an image are its copies at first; only one of them may be continued.
+    # All beams of an image are equal at first, so only one of them may be continued.
     hidden_NE, cache = model.decoder.begin(model.encoder(image).repeat_interleave(K, dim=0))
     score_BK = torch.full((B, K), -torch.inf, device=image.device)
     score_BK[:, 0] = 0
@@ -102,7 +103,7 @@ def beam(
 
 @torch.no_grad()
 def _write(model: EncoderDecoder, image: Tensor, num_tokens: int, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Tokens [B, num_tokens], each chosen from the log-probabilities [B, V] and its place."""
+    """Return tokens [B, num_tokens], each chosen from the log-probabilities [B, V] and its position."""
     model.eval()
     hidden_BE, cache = model.decoder.begin(model.encoder(image))
     chosen = []
@@ -114,22 +115,21 @@ def _write(model: EncoderDecoder, image: Tensor, num_tokens: int, choose: Callab
     return torch.stack(chosen, dim=1)
 
 
-def examples(
-    model: EncoderDecoder, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
-) -> list[dict[str, Any]]:
-    """Images (PNG, base64), their captions and the model's; none from a model that writes no captions.
+def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> list[dict[str, Any]]:
+    """Return images (PNG, base64), their captions and the model's.
 
-    With end-of-text unsupervised, as in the released config, the model never learned to stop, so its caption is cut at
-    the reference's number of tokens.
+    If end-of-text is not supervised, as in the released config, the model does not learn to stop. Its caption is then
+    cut at the reference's number of tokens.
     """
-    if not len(pairs) or not hasattr(model.decoder, "text_head"):
+    assert isinstance(model, EncoderDecoder), "only a decoder writes captions"
+    if not len(pairs):
         return []
     data = prepare_pairs(pairs, tokenizer, config, caption="name")
     written_NT = greedy(model, data.image.to(config.device), config.model.max_text_tokens - 1).cpu()
-    stops = not config.objective.supervise_eos
+    is_cut = not config.objective.supervise_eos
     found = []
     for row, name in enumerate(pairs.table["name"]):
-        length = int(data.supervised_NT[row].sum()) if stops else None
+        length = int(data.supervised_NT[row].sum()) if is_cut else None
         found.append(
             {
                 "key": pairs.table["key"][row],
@@ -142,7 +142,7 @@ def examples(
 
 
 def png_base64(image: Tensor) -> str:
-    """A network input [3, P, P] as a PNG, in base64."""
+    """Encode a network input [3, P, P] as a PNG, in base64."""
     stream = io.BytesIO()
     Image.fromarray(unnormalise(image)).save(stream, "png")
     return base64.b64encode(stream.getvalue()).decode()

@@ -1,7 +1,8 @@
-"""Everything that is measured at the end of a run."""
+"""Evaluation: the held-out curve during training and the final metrics of a run."""
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,119 +14,134 @@ from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.losses import NO_LOSS, HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
-from aimv2.evaluation.metrics import CAPTION_UNITS, RECALL_AT, RETRIEVAL_UNITS, Metric, not_applicable, pixel_units
+from aimv2.evaluation.metrics import RECALL_AT, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.probe import Features, attentive_probe
 from aimv2.evaluation.retrieval import caption_labels, embeddings, recall
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
-from aimv2.objectives import objective
-from aimv2.objectives.base import Report
+from aimv2.objectives import Objective
+from aimv2.objectives.specification import Report
 from aimv2.training.device import autocast
 
 CAPTIONS = ("name", "description")
 Data = dict[str, HeldOut]
+Measured = dict[str, tuple[float, str]]  # values by metric, each with how it was measured
 
 
 def evaluate(
-    model: Network, train: Pairs, held_out: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
+    model: Network,
+    goal: Objective,
+    train: Pairs,
+    held_out: Pairs,
+    tokenizer: CaptionTokenizer,
+    config: RunConfig,
+    transfer: Callable[[Pairs, Pairs], list[TransferSet]] = transfer_sets,
 ) -> dict[str, Metric]:
-    """What the objective's network can report on held-out pairs, and probes of the frozen encoder, each with its unit.
+    """Return the objective's reports on held-out pairs and the probes of the frozen encoder.
 
-    What it cannot report is there too, without a value.
+    Metrics that do not apply to the objective are there too, without a value.
+
+    Args:
+        goal: the objective that the config names.
+        transfer: maps training and held-out pairs to the tasks of the probes.
 
     Raises:
         RunFailedError: a metric is not finite.
     """
     chosen = held_out.subset(config.evaluation.num_pairs)
     data = {caption: prepare_pairs(chosen, tokenizer, config, caption=caption) for caption in CAPTIONS}
-    metrics: dict[str, Metric] = {}
-    for report in objective(config.objective.name).reports:
-        metrics |= MEASURES[report](model, data, config)
-    for task in transfer_sets(train, held_out):
-        metrics |= probe(model.encoder, task, config)
-    for name, metric in metrics.items():
-        if metric.value is None or not math.isfinite(metric.value):
-            raise RunFailedError("not finite", f"{name} is {metric.value} after training")
+    measured: Measured = {}
+    for report in goal.reports:
+        measured |= REPORTS[report].final(model, data, config)
+    for task in transfer(train, held_out):
+        measured |= probe(model.encoder, task, config)
+    for name, (value, _) in measured.items():
+        if not math.isfinite(value):
+            raise RunFailedError("not finite", f"{name} is {value} after training")
+    metrics = {name: Metric(value, unit_of(name), how) for name, (value, how) in measured.items()}
     return metrics | not_applicable(config)
 
 
 def held_out_curve(
-    held_out: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
+    goal: Objective, held_out: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
 ) -> Callable[[Network], dict[str, float]]:
-    """What to measure during training: the first thing that the objective reports, on few held-out pairs."""
+    """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
     shown = held_out.subset(config.evaluation.curve_pairs)
     data = {caption: prepare_pairs(shown, tokenizer, config, caption=caption) for caption in CAPTIONS}
+    point = REPORTS[goal.reports[0]].curve
+    return lambda model: point(model, data, config)
 
-    return lambda model: curve_value(model, data, config)
+
+def _captions(model: EncoderDecoder, data: Data, config: RunConfig) -> Measured:
+    name, description = (caption_loss(model, data[caption], config) for caption in CAPTIONS)
+    both = name + description
+    causal = sum((caption_loss(model, data[caption], config, is_causal=True) for caption in CAPTIONS), NO_LOSS)
+    pairs = f"{len(data['name'])} held-out pairs"
+    how = f"{pairs}, full attention"
+    return {
+        "caption_loss": (both.nats_per_token, f"both captions of {how}"),
+        "caption_bits": (both.bits_per_byte, f"both captions of {how}"),
+        "name_loss": (name.nats_per_token, f"names of {how}"),
+        "description_loss": (description.nats_per_token, f"descriptive captions of {how}"),
+        "causal_caption_loss": (causal.nats_per_token, f"both captions of {pairs}, causal attention in the encoder"),
+    }
 
 
-def curve_value(model: Network, data: Data, config: RunConfig) -> dict[str, float]:
-    """One point of the held-out curve."""
-    if isinstance(model, DualEncoder):
-        image_NS, text_NS = embeddings(model, data["name"], config)
-        return {"held_out_recall": recall(image_NS, text_NS, caption_labels(data["name"].token_NT), k=1)}
-    assert isinstance(model, EncoderDecoder)
-    if objective(config.objective.name).reports[0] == "pixels":
-        return {"held_out_pixel_loss": pixel_loss_at(model, data["name"], 0.5, config)}
+def _caption_curve(model: EncoderDecoder, data: Data, config: RunConfig) -> dict[str, float]:
     total = sum((caption_loss(model, part, config) for part in data.values()), NO_LOSS)
     return {"held_out_caption_loss": total.nats_per_token}
 
 
-def _captions(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
-    assert isinstance(model, EncoderDecoder)
-    losses = {caption: caption_loss(model, data[caption], config) for caption in CAPTIONS}
-    both = losses["name"] + losses["description"]
-    causal = sum((caption_loss(model, data[caption], config, is_causal=True) for caption in CAPTIONS), NO_LOSS)
+def _pixels(model: EncoderDecoder, data: Data, config: RunConfig) -> Measured:
     pairs = f"{len(data['name'])} held-out pairs"
-    how = f"{pairs}, full attention"
-    found = {
-        "caption_loss": (both.nats_per_token, f"both captions of {how}"),
-        "caption_bits": (both.bits_per_byte, f"both captions of {how}"),
-        "name_loss": (losses["name"].nats_per_token, f"names of {how}"),
-        "description_loss": (losses["description"].nats_per_token, f"descriptive captions of {how}"),
-        "causal_caption_loss": (
-            causal.nats_per_token,
-            f"both captions of {pairs}, causal attention in the encoder",
-        ),
-    }
-    return {name: Metric(found[name][0], unit, found[name][1]) for name, unit in CAPTION_UNITS.items()}
-
-
-def _pixels(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
-    assert isinstance(model, EncoderDecoder)
-    units = pixel_units(config.objective.pixel_targets, config)
     return {
-        name: Metric(
-            pixel_loss_at(model, data["name"], fraction, config),
-            unit,
-            f"{len(data['name'])} held-out pairs, prefix {fraction:g} of the image",
-        )
-        for (name, unit), fraction in zip(units.items(), config.evaluation.prefix_fractions, strict=True)
+        name: (pixel_loss_at(model, data["name"], fraction, config), f"{pairs}, prefix {fraction:g} of the image")
+        for name, fraction in pixel_losses(config).items()
     }
 
 
-def _retrieval(model: Network, data: Data, config: RunConfig) -> dict[str, Metric]:
-    assert isinstance(model, DualEncoder)
+def _pixel_curve(model: EncoderDecoder, data: Data, config: RunConfig) -> dict[str, float]:
+    return {"held_out_pixel_loss": pixel_loss_at(model, data["name"], 0.5, config)}
+
+
+def _retrieval(model: DualEncoder, data: Data, config: RunConfig) -> Measured:
     image_NS, text_NS = embeddings(model, data["name"], config)
-    label_N = caption_labels(data["name"].token_NT).to(image_NS.device)
-    values = [
-        recall(query, key, label_N, k) for query, key in ((image_NS, text_NS), (text_NS, image_NS)) for k in RECALL_AT
-    ]
+    label_N = caption_labels(data["name"].token_NT)
     how = f"{len(label_N)} held-out pairs, {len(label_N.unique())} different names, full attention"
-    return {name: Metric(value, unit, how) for (name, unit), value in zip(RETRIEVAL_UNITS.items(), values, strict=True)}
+    ways = {"image_to_text": (image_NS, text_NS), "text_to_image": (text_NS, image_NS)}
+    return {
+        f"{way}_recall_{k}": (recall(query_NS, key_NS, label_N, k), how)
+        for way, (query_NS, key_NS) in ways.items()
+        for k in RECALL_AT
+    }
 
 
-MEASURES: dict[Report, Callable[[Network, Data, RunConfig], dict[str, Metric]]] = {
-    "captions": _captions,
-    "pixels": _pixels,
-    "retrieval": _retrieval,
+def _retrieval_curve(model: DualEncoder, data: Data, config: RunConfig) -> dict[str, float]:
+    image_NS, text_NS = embeddings(model, data["name"], config)
+    return {"held_out_recall": recall(image_NS, text_NS, caption_labels(data["name"].token_NT), k=1)}
+
+
+class Measurements(NamedTuple):
+    """How a report is measured at the end of a run, and as a point of the held-out curve.
+
+    Both take the network, held-out pairs by caption, and the config.
+    """
+
+    final: Callable[[Any, Data, RunConfig], Measured]
+    curve: Callable[[Any, Data, RunConfig], dict[str, float]]
+
+
+REPORTS: dict[Report, Measurements] = {
+    "captions": Measurements(_captions, _caption_curve),
+    "pixels": Measurements(_pixels, _pixel_curve),
+    "retrieval": Measurements(_retrieval, _retrieval_curve),
 }
 
 
-def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> dict[str, Metric]:
-    """Attentive probe and kNN accuracy of the frozen encoder on one task."""
+def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> Measured:
+    """Return the accuracies of an attentive probe and of k nearest neighbours on the frozen encoder's features."""
     train, validation, test = (encode(encoder, part, config) for part in (task.train, task.validation, task.test))
     probed = attentive_probe(train, validation, test, task.num_classes, config.evaluation.probe, seed=config.seed)
     neighbours = min(config.evaluation.knn_neighbours, len(task.train))
@@ -133,16 +149,14 @@ def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> dict[str, M
     setting = f"lr {probed.learning_rate:g} and weight decay {probed.weight_decay:g}"
     chosen = f"{setting} chosen on {len(task.validation)} validation images"
     return {
-        f"probe_{task.name}": Metric(probed.test_accuracy, "accuracy", f"attentive probe, {images}, {chosen}"),
-        f"knn_{task.name}": Metric(
-            knn_accuracy(train, test, neighbours), "accuracy", f"{neighbours} nearest neighbours, {images}"
-        ),
+        f"probe_{task.name}": (probed.test_accuracy, f"attentive probe, {images}, {chosen}"),
+        f"knn_{task.name}": (knn_accuracy(train, test, neighbours), f"{neighbours} nearest neighbours, {images}"),
     }
 
 
 @torch.no_grad()
 def encode(encoder: Encoder, part: Labelled, config: RunConfig) -> Features:
-    """Features of every image with full attention, computed once: float32 [N, I, D]."""
+    """Return the features of every image under full attention: float32 [N, I, D]."""
     encoder.eval()
     features = []
     for rows in chunks(len(part)):

@@ -1,14 +1,14 @@
-"""k nearest neighbours on mean-pooled features: a probe that nothing is trained for."""
+"""k nearest neighbours on mean-pooled features: a probe without training."""
 
 from aimv2.evaluation.probe import Features
 
 
 def knn_accuracy(train: Features, test: Features, num_neighbours: int) -> float:
-    """Share of test images whose class the k nearest training images vote for, weighted by their cosine distance.
+    """Return the share of test images whose class wins the vote of the k nearest training images.
 
-    Where there are fewer than k, all vote.
+    Votes are weighted by inverse cosine distance. With fewer than k training images, all vote.
     """
-    from sklearn.neighbors import KNeighborsClassifier  # here, for it takes longer to load than a plan to be made
+    from sklearn.neighbors import KNeighborsClassifier  # here, because it is slow to load
 
     classifier = KNeighborsClassifier(
         n_neighbors=min(num_neighbours, len(train.label_N)), metric="cosine", weights="distance"

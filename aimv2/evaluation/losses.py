@@ -22,8 +22,15 @@ EVAL_BATCH = 256
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out pairs, prepared once: network inputs [N, 3, P, P], tokens [N, T], supervised [N, T], tokens up to and
-    including end-of-text [N], and the caption bytes that the supervised tokens spell."""
+    """Held-out pairs, prepared once.
+
+    Attributes:
+        image: network inputs, float32 [N, 3, P, P].
+        token_NT: int64 [N, T].
+        supervised_NT: bool [N, T], True where a token is predicted.
+        text_len_N: tokens up to and including end-of-text.
+        num_bytes: caption bytes that the supervised tokens spell.
+    """
 
     image: torch.Tensor
     token_NT: torch.Tensor
@@ -36,7 +43,7 @@ class HeldOut:
 
 
 def prepare_pairs(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, *, caption: str) -> HeldOut:
-    """Centre crops of the pairs with one of their captions, ``name`` or ``description``."""
+    """Return centre crops of the pairs with one of their captions, ``name`` or ``description``."""
     image = torch.cat([centred_images(pairs.images(rows), config.model.image_px) for rows in chunks(len(pairs))])
     captions = pairs.table[caption].tolist()
     token_NT = tokenizer.encode(captions, config.model.max_text_tokens)
@@ -52,7 +59,7 @@ def prepare_pairs(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, 
 
 @dataclass(frozen=True)
 class CaptionLoss:
-    """Summed cross-entropy of captions, and what it is spread over."""
+    """Summed cross-entropy of captions, with their tokens and bytes."""
 
     nats: float
     num_tokens: int
@@ -64,7 +71,7 @@ class CaptionLoss:
 
     @property
     def bits_per_byte(self) -> float:
-        """Over the bytes of the cleaned captions, so that tokenizers can be compared."""
+        """Return the loss per byte of the cleaned captions, which is comparable between tokenizers."""
         return self.nats / math.log(2) / self.num_bytes
 
     def __add__(self, other: "CaptionLoss") -> "CaptionLoss":
@@ -75,15 +82,23 @@ NO_LOSS = CaptionLoss(0.0, 0, 0)
 
 
 @torch.no_grad()
-def caption_loss(model: EncoderDecoder, data: HeldOut, config: RunConfig, *, is_causal: bool = False) -> CaptionLoss:
-    """Cross-entropy of the supervised caption tokens, teacher-forced.
+def caption_loss(
+    model: EncoderDecoder,
+    data: HeldOut,
+    config: RunConfig,
+    *,
+    is_causal: bool = False,
+    batch_size: int = EVAL_BATCH,
+) -> CaptionLoss:
+    """Return the cross-entropy of the supervised caption tokens, teacher-forced.
 
     Args:
-        is_causal: the encoder's attention is causal (a prefix of one patch) instead of full.
+        batch_size: pairs in a forward pass.
+        is_causal: use causal attention in the encoder (a prefix of one patch) instead of full attention.
     """
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
-    for rows in chunks(len(data)):
+    for rows in chunks(len(data), batch_size):
         token_BT, supervised_BT = data.token_NT[rows], data.supervised_NT[rows]
         place_N = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
         token_BT = token_BT.to(config.device)
@@ -99,10 +114,13 @@ def caption_loss(model: EncoderDecoder, data: HeldOut, config: RunConfig, *, is_
 
 @torch.no_grad()
 def pixel_loss_at(model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig) -> float:
-    """Mean squared error of the training's pixel targets with every image's prefix at one fraction, so that all arms
-    face the same task. Patches that come after the caption are predicted with it.
+    """Return the mean squared error of the pixel targets, with the same prefix length for all images.
 
-    At full attention there is no patch left to predict, and the loss is not defined (paper facts, trap 11).
+    All arms thus solve the same task. With a text-first decoder patches are predicted with the caption. The loss is
+    not defined under full attention, which leaves no patch to predict.
+
+    Args:
+        fraction: prefix length as a fraction of the image.
     """
     model.eval()
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
@@ -122,5 +140,5 @@ def pixel_loss_at(model: EncoderDecoder, data: HeldOut, fraction: float, config:
 
 
 def chunks(num_rows: int, size: int = EVAL_BATCH) -> list[np.ndarray]:
-    """Row numbers in evaluation batches."""
+    """Return the row numbers of each evaluation batch."""
     return [np.arange(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

@@ -1,64 +1,120 @@
-"""The final metrics that there are, their units, and which of them a run cannot have. Nothing here imports torch."""
+"""The definition of every metric: name, unit, direction and report. Nothing here imports torch."""
 
+import re
 from dataclasses import dataclass
 
 from aimv2.config.run_config import RunConfig
+from aimv2.errors import unknown
 from aimv2.objectives import objective
+from aimv2.objectives.specification import Report
 
 RECALL_AT = (1, 5)
-TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # of probes; which of them, the data decides
-
-CAPTION_UNITS = {
-    "caption_loss": "nats/token",
-    "caption_bits": "bits/byte",
-    "name_loss": "nats/token",
-    "description_loss": "nats/token",
-    "causal_caption_loss": "nats/token",
-}
-RETRIEVAL_UNITS = {f"{way}_recall_{k}": "accuracy" for way in ("image_to_text", "text_to_image") for k in RECALL_AT}
+TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # of probes; the data decides which exist
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A final number, what it is measured in, and how it came about; None where the run can have no such number."""
+    """A final number, its unit and how it was measured. The value is None where it does not apply to the run."""
 
     value: float | None
     unit: str
     evaluation: str
 
 
+@dataclass(frozen=True)
+class Definition:
+    """A metric, or a family of metrics whose names end in a parameter.
+
+    Attributes:
+        name: a family's ends in its parameter in angle brackets, such as ``probe_<task>``.
+        report: the report of an objective that it belongs to; None if every run can have it.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    report: Report | None = None
+
+
+FINAL = (
+    Definition("caption_loss", "nats/token", True, "captions"),
+    Definition("caption_bits", "bits/byte", True, "captions"),
+    Definition("name_loss", "nats/token", True, "captions"),
+    Definition("description_loss", "nats/token", True, "captions"),
+    Definition("causal_caption_loss", "nats/token", True, "captions"),
+    # Losses of raw and of standardised pixels have names of their own, because they cannot be compared.
+    Definition("pixel_loss_<fraction>", "squared error of standardised pixels", True, "pixels"),
+    Definition("raw_pixel_loss_<fraction>", "squared error of raw pixels", True, "pixels"),
+    Definition("image_to_text_recall_<k>", "accuracy", False, "retrieval"),
+    Definition("text_to_image_recall_<k>", "accuracy", False, "retrieval"),
+    Definition("probe_<task>", "accuracy", False),
+    Definition("knn_<task>", "accuracy", False),
+)
+DEFINITIONS = (*FINAL, Definition("train_ms_per_sample", "ms/sample", True))  # the last is from the run's record
+PARAMETERS = {"<fraction>": r"[\d.e-]+", "<k>": r"\d+", "<task>": r"\w+"}
+
+
+def unit_of(metric: str) -> str:
+    """Return the unit of a metric.
+
+    Raises:
+        UsageError: there is no metric of this name.
+    """
+    return _definition(metric).unit
+
+
 def lower_is_better(metric: str) -> bool:
-    """Which way a final metric improves: losses and bits fall, accuracies and recalls rise."""
-    return "_loss" in metric or metric.endswith("_bits") or metric == "train_ms_per_sample"
+    """True if lower values of the metric are better.
+
+    Raises:
+        UsageError: there is no metric of this name.
+    """
+    return _definition(metric).lower_is_better
 
 
 def metric_names(config: RunConfig) -> list[str]:
-    """Of all final metrics that a run can have, whatever its objective, and whatever data there is."""
-    pixels = [name for targets in ("standardised", "raw") for name in pixel_units(targets, config)]
-    probes = [f"{kind}_{task}" for kind in ("probe", "knn") for task in TASKS]
-    return [*CAPTION_UNITS, *pixels, *RETRIEVAL_UNITS, *probes]
+    """Return the names of all final metrics, whatever the run's objective and data."""
+    return [metric for definition in FINAL for metric in _members(definition, config)]
+
+
+def pixel_losses(config: RunConfig) -> dict[str, float]:
+    """Return the names of the run's pixel losses, each with its prefix length as a fraction of the image."""
+    start = "raw_" if config.objective.pixel_targets == "raw" else ""
+    return {f"{start}pixel_loss_{fraction:g}": fraction for fraction in config.evaluation.prefix_fractions}
 
 
 def not_applicable(config: RunConfig) -> dict[str, Metric]:
-    """The metrics that other runs have and this one cannot, with the reason in place of a value."""
-    name, targets = config.objective.name, config.objective.pixel_targets
-    reports = objective(name).reports
-    why = f"not applicable to objective {name}"
-    units: dict[tuple[str, str], str] = {}
-    if "captions" not in reports:
-        units |= dict.fromkeys(CAPTION_UNITS.items(), why)
-    for other in ("standardised", "raw"):
-        if "pixels" not in reports:
-            units |= dict.fromkeys(pixel_units(other, config).items(), why)
-        elif other != targets:
-            units |= dict.fromkeys(pixel_units(other, config).items(), f"{why} with {targets} targets")
-    if "retrieval" not in reports:
-        units |= dict.fromkeys(RETRIEVAL_UNITS.items(), why)
-    return {metric: Metric(None, unit, reason) for (metric, unit), reason in units.items()}
+    """Return the metrics that the run's objective cannot report, with the reason instead of a value."""
+    reports, targets = objective(config.objective.name).reports, config.objective.pixel_targets
+    why = f"not applicable to objective {config.objective.name}"
+    absent = {}
+    for definition in FINAL:
+        for metric in _members(definition, config):
+            if definition.report is not None and definition.report not in reports:
+                absent[metric] = Metric(None, definition.unit, why)
+            elif definition.report == "pixels" and metric not in pixel_losses(config):
+                absent[metric] = Metric(None, definition.unit, f"{why} with {targets} targets")
+    return absent
 
 
-def pixel_units(targets: str, config: RunConfig) -> dict[str, str]:
-    """Losses of raw and of standardised pixels have names of their own, for they cannot be compared."""
-    start = "raw_" if targets == "raw" else ""
-    fractions = config.evaluation.prefix_fractions
-    return {f"{start}pixel_loss_{fraction:g}": f"squared error of {targets} pixels" for fraction in fractions}
+def _definition(metric: str) -> Definition:
+    for definition in DEFINITIONS:
+        pattern = definition.name
+        for parameter, values in PARAMETERS.items():
+            pattern = pattern.replace(parameter, values)
+        if re.fullmatch(pattern, metric):
+            return definition
+    raise unknown("metric", metric, [definition.name for definition in DEFINITIONS])
+
+
+def _members(definition: Definition, config: RunConfig) -> list[str]:
+    """Return the name of a metric, or the names of the run's metrics of a family."""
+    values: dict[str, list[str]] = {
+        "<fraction>": [f"{fraction:g}" for fraction in config.evaluation.prefix_fractions],
+        "<k>": [str(k) for k in RECALL_AT],
+        "<task>": list(TASKS),
+    }
+    for parameter, found in values.items():
+        if parameter in definition.name:
+            return [definition.name.replace(parameter, value) for value in found]
+    return [definition.name]

@@ -1,4 +1,4 @@
-"""The attentive probe: how much of a task can be read off a frozen encoder's features.
+"""The attentive probe: the accuracy of a small classifier on a frozen encoder's features.
 
 Letters: G settings of the grid, B images, I patches, D width, H heads, K head width, C classes.
 """
@@ -29,7 +29,7 @@ class Features:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The setting that did best on validation, and its accuracies."""
+    """The setting with the best validation accuracy, and its accuracies."""
 
     test_accuracy: float
     validation_accuracy: float
@@ -40,9 +40,11 @@ class ProbeResult:
 class AttentiveProbe(nn.Module):
     """Attention pooling with a learned query per head, then a linear classifier.
 
-    Keys and values are projections of the patch features; the query is used as it is, without a projection; the heads'
-    outputs are concatenated straight into a classifier without bias. No output projection: 2 D^2 + D parameters and the
-    classifier's (AIM v1 equation 4, ml-aim ``AttentionPoolingClassifier``).
+    Keys and values are projections of the patch features; the query is not projected. The heads' outputs are
+    concatenated and go into a classifier without bias and without an output projection: 2 D^2 + D parameters and the
+    classifier's.
+
+    Source: AIM v1 equation 4, ml-aim ``AttentionPoolingClassifier``.
     """
 
     def __init__(self, width: int, num_heads: int, num_classes: int, generator: torch.Generator) -> None:
@@ -55,10 +57,10 @@ class AttentiveProbe(nn.Module):
 
 
 def pooled_logits(probes: list[AttentiveProbe], feature_BID: Tensor) -> Tensor:
-    """Class scores of every probe: [G, B, C].
+    """Return the class scores of every probe: [G, B, C].
 
-    Keys and values are linear in the patches, so q . (W p) = (W' q) . p and sum a W p = W (sum a p): no patch is ever
-    projected, which makes a step many times cheaper than the textbook order and changes nothing else.
+    Keys and values are linear in the patches, so q . (W p) = (W' q) . p and sum a W p = W (sum a p). No patch is
+    projected, which makes a step many times cheaper than the textbook order with the same result.
     """
     query_GHK = torch.stack([probe.query_HK for probe in probes])
     G, H, K = query_GHK.shape
@@ -78,14 +80,13 @@ def pooled_logits(probes: list[AttentiveProbe], feature_BID: Tensor) -> Tensor:
 def attentive_probe(
     train: Features, validation: Features, test: Features, num_classes: int, config: ProbeConfig, *, seed: int
 ) -> ProbeResult:
-    """Train a probe for every setting of the grid at once, choose on validation, report on test.
+    """Train a probe for every setting of the grid, select the best on validation, report it on test.
 
-    Features are standardised with the training split's mean and deviation, which is what the non-affine batch norm of
-    ml-aim's probe comes to when the features are frozen. All settings start from the same weights and see the same
-    batches.
+    Features are standardised with the training split's mean and deviation, which is equivalent to the non-affine batch
+    norm of ml-aim's probe on frozen features. All settings start from the same weights and see the same batches.
 
-    Source: AIMv2 section 4.1 and Table A2. The paper reports the grid's best, as far as its text says on the test set;
-        here the test set chooses nothing.
+    Source: AIMv2 section 4.1 and Table A2. The paper reports the best setting of the grid, apparently selected on the
+        test set; here the test set selects nothing.
     """
     width = train.feature_NID.shape[-1]
     mean = train.feature_NID.mean(dim=(0, 1))
@@ -122,7 +123,7 @@ def attentive_probe(
                 group["lr"] = schedule(step / num_steps)
             logits_GBC = pooled_logits(probes, train.feature_NID[rows])
             target_GB = train.label_N[rows].expand(len(grid), -1)
-            # A sum over settings of each one's mean: no setting's gradient depends on another's.
+            # A sum over settings of each one's mean, so that no gradient depends on another setting.
             loss = F.cross_entropy(logits_GBC.flatten(0, 1), target_GB.flatten(), reduction="sum") / len(rows)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

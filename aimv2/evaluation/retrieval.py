@@ -1,4 +1,4 @@
-"""Finding each held-out image's caption among all, and each caption's image. Letters: N pairs, S width of the space."""
+"""Retrieval of each held-out image's caption among all, and the reverse. Letters: N pairs, S width of the space."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from aimv2.training.device import autocast
 
 @torch.no_grad()
 def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """Unit vectors of images and captions, [N, S] each; full attention in the encoder."""
+    """Return the unit vectors of images and captions, [N, S] each, with full attention in the encoder."""
     model.eval()
     images, texts = [], []
     for rows in chunks(len(data)):
@@ -24,12 +24,17 @@ def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Te
 
 
 def recall(query_NS: Tensor, key_NS: Tensor, label_N: Tensor, k: int) -> float:
-    """Share of queries with a key of their own label among the k nearest; pairs with one caption have one label."""
+    """Return the share of queries with a key of their own label among the k nearest.
+
+    Args:
+        label_N: equal for pairs with equal captions (``caption_labels``).
+    """
+    label_N = label_N.to(query_NS.device)
     nearest_Nk = (query_NS @ key_NS.T).topk(min(k, len(key_NS)), dim=1).indices
     return float((label_N[nearest_Nk] == label_N[:, None]).any(dim=1).double().mean())
 
 
 def caption_labels(token_NT: Tensor) -> Tensor:
-    """The same number for equal captions: int64 [N]."""
+    """Return a number for each caption, equal for equal captions: int64 [N]."""
     labels: Tensor = torch.unique(token_NT, dim=0, return_inverse=True)[1]
     return labels

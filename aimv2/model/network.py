@@ -19,7 +19,7 @@ class Network(nn.Module):
 def num_parameters(config: RunConfig) -> dict[str, int]:
     """Count the parameters of each part of the run's network on the meta device."""
     with torch.device("meta"):
-        model = objective(config.objective.name).network(config)
+        model = objective(config.objective.name).load().network(config)
     counted = parameter_count(model)
     return {part: counted[part] for part, _ in model.named_children()}
 
@@ -30,7 +30,7 @@ def build(config: RunConfig) -> Network:
     Each part draws from its own address, so arms that change one part keep the weights of the others.
     """
     with torch.device("meta"):
-        model = objective(config.objective.name).network(config)
+        model: Network = objective(config.objective.name).load().network(config)
     model.to_empty(device="cpu")
     with torch.no_grad():
         for name, part in model.named_children():

@@ -1,15 +1,10 @@
 """Contrastive pre-training with a softmax over the batch: CLIP (arXiv 2103.00020)."""
 
-from __future__ import annotations
+from torch import Tensor
 
-from typing import TYPE_CHECKING
-
+from aimv2.losses import gathered, softmax_contrast
+from aimv2.model.dual_encoder import Similarity
 from aimv2.objectives.contrastive import Contrastive
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from aimv2.model.dual_encoder import Similarity
 
 MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
 
@@ -17,7 +12,7 @@ MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
 class CLIP(Contrastive):
     """Symmetric InfoNCE over the images and texts of all processes, with a learned temperature.
 
-    Every process computes the whole loss; averaging gradients over processes, as DDP does, gives the gradient of one.
+    Every process computes the whole loss. The mean of their gradients is the gradient of one process with all pairs.
     """
 
     temperature = 0.07  # CLIP, ml-l3m
@@ -25,6 +20,4 @@ class CLIP(Contrastive):
     max_scale = MAX_SCALE
 
     def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
-        from aimv2.losses import gathered, softmax_contrast
-
         return softmax_contrast(similarity(gathered(image_BS)[0], gathered(text_BS)[0]))

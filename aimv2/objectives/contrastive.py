@@ -1,46 +1,33 @@
-"""What the objectives share whose networks are two encoders."""
-
-from __future__ import annotations
+"""The network and embeddings that contrastive objectives share."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.cost import Part, encoder_cost, image_head_cost, similarity_cost, text_tower_cost
-from aimv2.objectives.base import Losses, Objective, visible_prefix
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from aimv2.data.batches import Batch
-    from aimv2.model.dual_encoder import DualEncoder, Similarity
+from aimv2.data.batches import Batch
+from aimv2.model.dual_encoder import DualEncoder, Similarity
+from aimv2.objectives.base import Implementation, Losses, visible_prefix
 
 
-class Contrastive(Objective):
+class Contrastive(Implementation[DualEncoder]):
     """Matches images with their captions.
 
     Attributes:
-        temperature, bias: at the start, unless the config says otherwise.
-        max_scale: of the inverse temperature.
+        temperature, bias: initial values; the config may set another temperature.
+        max_scale: upper bound of the inverse temperature.
     """
 
-    attention = "bidirectional"
-    reports = ("retrieval",)
-    reads = ("temperature",)
     temperature: ClassVar[float]
     bias: ClassVar[float | None]
     max_scale: ClassVar[float]
 
     def network(self, config: RunConfig) -> DualEncoder:
-        from aimv2.model.dual_encoder import DualEncoder
-
         temperature = config.objective.temperature or self.temperature
         return DualEncoder(config.model, temperature=temperature, bias=self.bias, max_scale=self.max_scale)
 
-    def losses(self, model: nn.Module, batch: Batch, config: RunConfig) -> Losses:
-        from aimv2.model.dual_encoder import DualEncoder
-
-        assert isinstance(model, DualEncoder)
+    def losses(self, model: DualEncoder, batch: Batch, config: RunConfig) -> Losses:
         image_BS = model.embed_images(batch.image, visible_prefix(config.model, batch.prefix_len_B))
         text_BS = model.embed_texts(batch.token_BT, batch.text_len_B)
         contrast = self.contrast(model.similarity, image_BS, text_BS)
@@ -48,8 +35,4 @@ class Contrastive(Objective):
 
     @abstractmethod
     def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
-        """The loss of this process's pairs against those of all processes."""
-
-    def cost(self, config: RunConfig) -> list[Part]:
-        similarity = similarity_cost(config, has_bias=self.bias is not None)
-        return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
+        """Return the loss of this process's pairs against those of all processes."""

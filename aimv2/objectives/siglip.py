@@ -1,23 +1,19 @@
 """Contrastive pre-training with a sigmoid per pair: SigLIP (arXiv 2303.15343)."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from aimv2.losses import gathered, sigmoid_contrast
+from aimv2.model.dual_encoder import Similarity
 from aimv2.objectives.contrastive import Contrastive
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from aimv2.model.dual_encoder import Similarity
 
 
 class SigLIP(Contrastive):
-    """Each image against each text by itself, with a learned temperature and bias.
+    """Binary classification of each image-text pair, with a learned temperature and bias.
 
-    A process scores its images against the texts of all; averaging gradients over processes, as DDP does, gives the
-    gradient of one.
+    A process scores its images against the texts of all. The mean of their gradients is the gradient of one process
+    with all pairs.
     """
 
     temperature = 0.1  # arXiv 2303.15343, section 3.2: t' = log 10, b = -10
@@ -25,7 +21,5 @@ class SigLIP(Contrastive):
     max_scale = math.inf
 
     def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
-        from aimv2.losses import gathered, sigmoid_contrast
-
         texts_CS, first = gathered(text_BS)
         return sigmoid_contrast(similarity(image_BS, texts_CS), first)

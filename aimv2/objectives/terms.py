@@ -1,4 +1,4 @@
-"""The terms of a loss on the hidden states of a decoder."""
+"""Loss terms on the hidden states of a decoder."""
 
 from torch import Tensor
 
@@ -11,7 +11,8 @@ from aimv2.model.positions import in_reading_order
 
 
 def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the batch's supervised tokens, nats per token; only they meet the vocabulary."""
+    """Return the cross-entropy of the supervised tokens in nats per token. Only their states are projected to the
+    vocabulary."""
     # Text position t predicts token t; the last position predicts nothing.
     hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
     target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
@@ -20,7 +21,7 @@ def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batc
 
 
 def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
-    """Squared error of the patches outside the prefixes, as the config has it."""
+    """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says."""
     share, patches = batch.share, config.objective.pixel_patches
     count = None
     if share is not None:
@@ -36,6 +37,6 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
 
 
 def pixel_targets(image: Tensor, config: RunConfig) -> Tensor:
-    """What the pixel head should predict: [B, I, P] in reading order."""
+    """Return the targets of the pixel head: [B, I, P] in reading order."""
     target_BIP = in_reading_order(patchify(image, config.model.patch_px), config.model.patch_order, config.model.grid)
     return standardise(target_BIP) if config.objective.pixel_targets == "standardised" else target_BIP

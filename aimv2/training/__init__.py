@@ -1,1 +1,1 @@
-"""The one training loop, and what it steps with."""
+"""The training loop, its optimizer, schedule, checkpoints and ranks."""

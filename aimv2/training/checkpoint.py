@@ -1,7 +1,7 @@
-"""Checkpoints: all that a run needs to go on as if nothing had happened.
+"""Checkpoints, from which a run resumes bitwise.
 
-Batches and learning rates are functions of the step's number, and nothing draws from a stream. So weights, AdamW's
-moments and the number of steps are the whole state.
+Batches and learning rates are functions of the step, and no random stream is consumed. So weights, AdamW's moments and
+the number of steps are the whole state.
 """
 
 import json
@@ -30,13 +30,13 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
         step: steps done.
-        num_supervised: supervised tokens in them, which training FLOPs depend on.
-        seconds: wall time, over all attempts that led here.
-        cpu_seconds: the same of the CPU.
+        num_supervised: supervised tokens in them, which determine training FLOPs.
+        seconds: wall time, over all attempts so far.
+        cpu_seconds: CPU time, over all attempts so far.
     """
 
     step: int = 0
@@ -47,10 +47,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as read.
+    """A checkpoint in memory.
 
     Attributes:
-        attempt: the number of the attempt that kept it.
+        attempt: the number of the attempt that saved it.
         rows: that attempt's metric rows up to the checkpoint's step.
         tensors: ``model/NAME`` for each tensor of the model, ``MOMENT/NAME`` for each moment of a parameter.
     """
@@ -61,20 +61,20 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put model and optimizer, as the run's config makes them, into the checkpoint's state."""
+        """Load the state into the model and optimizer that the run's config describes."""
         model.load_state_dict({name: self.tensors[f"model/{name}"] for name in model.state_dict()})
         for name, parameter in model.named_parameters():
-            if f"step/{name}" in self.tensors:  # a parameter that never had a gradient has no moments
+            if f"step/{name}" in self.tensors:  # a parameter without gradients so far has no moments
                 optimizer.state[parameter] = {
                     moment: self.tensors[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in MOMENTS
                 }
 
 
-def keep(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write the attempt's checkpoint, in place of its last one.
+def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write the attempt's checkpoint, replacing the previous one.
 
     Raises:
-        OSError: it could not be written; the last one is still there.
+        OSError: the file cannot be written; the previous one is still there.
     """
     tensors = _tensors(model, optimizer)
     about = json.dumps(_origin(folder) | asdict(progress))
@@ -84,30 +84,29 @@ def keep(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
         save_tensors(tensors, partial, {"about": about, "checksum": _checksum(about, tensors)})
         sync(partial)
         partial.replace(folder / FILE)
-    except SafetensorError as error:  # how safetensors says that a disk is full
+    except SafetensorError as error:  # raised when the disk is full
         raise OSError(f"{folder / FILE} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
     sync(folder)
 
 
-def keeper(attempt: Attempt) -> Callable[[nn.Module, torch.optim.Optimizer, int, int], None]:
-    """What the training loop calls, with the steps done and the supervised tokens in them, to have a checkpoint kept.
+def saver(attempt: Attempt) -> Callable[[nn.Module, torch.optim.Optimizer, int, int], None]:
+    """Return the function by which the training loop saves a checkpoint of the attempt.
 
-    Raises, when called:
-        LeaseLostError: another process took the run over meanwhile.
-        OSError: it could not be written.
+    It takes the model, the optimizer, the steps done and the supervised tokens in them. It raises LeaseLostError if
+    another process has taken over the run, and OSError if the file cannot be written.
     """
 
-    def keep_now(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
+    def save_now(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
         attempt.sync_rows()
-        keep(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
+        save(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
 
-    return keep_now
+    return save_now
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:
-    """The first checkpoint among these attempts that can be gone on from; stderr says of each other why not."""
+    """Return the first checkpoint among these attempts that is usable; print to stderr why the others are not."""
     for folder in folders:
         if not (folder / FILE).exists():
             continue
@@ -119,7 +118,7 @@ def find(folders: Iterable[Path]) -> Checkpoint | None:
 
 
 def code_of(folder: Path) -> str:
-    """The digest of the code that the attempt's checkpoint was made with; empty if that cannot be read."""
+    """Return the digest of the code that saved the attempt's checkpoint; empty if it cannot be read."""
     try:
         with safe_open(folder / FILE, "pt") as file:
             return str(json.loads((file.metadata() or {})["about"])["code"])
@@ -128,28 +127,32 @@ def code_of(folder: Path) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Delete the attempt's checkpoint, if it has one, and what a kill may have left of another."""
+    """Delete the attempt's checkpoint, and the partial one that a killed process may have left."""
     (folder / FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
 def read(folder: Path) -> Checkpoint:
-    """An attempt's checkpoint. Raises ValueError, OSError or SafetensorError if it is broken, or was kept by another
-    run or by other code."""
+    """Read an attempt's checkpoint.
+
+    Raises:
+        OSError, SafetensorError: the file cannot be read.
+        ValueError: the file is damaged, or another run or other code saved it.
+    """
     with safe_open(folder / FILE, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     about = metadata.get("about", "")
     if metadata.get("checksum") != _checksum(about, tensors):
-        raise ValueError("its checksum does not fit its content")
+        raise ValueError("its checksum does not match its content")
     values = json.loads(about)
-    for what, here in _origin(folder).items():
-        if (there := values.pop(what)) != here:
-            raise ValueError(f"it is of {what} {there}, and this is {here}")
+    for name, here in _origin(folder).items():
+        if (there := values.pop(name)) != here:
+            raise ValueError(f"it was saved with {name}={there}, not {here}")
     progress = Progress(**values)
     rows = [row for row in read_rows(folder) if row["step"] <= progress.step]
     if [row["step"] for row in rows] != list(range(progress.step + 1)):
-        raise ValueError(f"the metrics beside it lack steps before {progress.step}")
+        raise ValueError(f"metrics.jsonl lacks steps before {progress.step}")
     return Checkpoint(int(folder.name), progress, rows, tensors)
 
 
@@ -162,12 +165,12 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 
 def _origin(folder: Path) -> dict[str, str]:
-    """What has to be the same for a run to go on bitwise: the run, and the code that does it."""
+    """Return what must be equal for a bitwise resume: the run and the code."""
     return {"run": folder.parent.parent.name, "torch": torch.__version__, "code": digest()}
 
 
 def _checksum(about: str, tensors: Mapping[str, Tensor]) -> str:
-    """Of everything that is in the file, which safetensors itself does not check."""
+    """Return a checksum of the file's content, which safetensors does not verify."""
     value = zlib.crc32(about.encode())
     for name, tensor in sorted(tensors.items()):
         value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)

@@ -1,12 +1,11 @@
-"""Several ranks for one run: processes that each train on a share of every batch, as torchrun or submitit starts them.
+"""Training on several ranks: processes, started by torchrun or submitit, that each take a share of every batch.
 
-Rank 0 has the run: it decides, records and evaluates. It calls the others to the training of one run after the other,
-through the store that the launcher's MASTER_ADDR and MASTER_PORT lead to, until it dismisses them. A config with
-ranks=1 touches nothing of this.
+Rank 0 owns the run: it decides, records and evaluates. It calls the other ranks to one run after the other, through the
+store at the launcher's MASTER_ADDR and MASTER_PORT, until it dismisses them. With ranks=1 none of this is used.
 
-Who waits for a rank in a collective goes on waiting, up to TIMEOUT, for as long as that rank's process has its
-connections, and an exception's traceback keeps those. So a rank that cannot go on leaves word of why and ends its
-process; where it is rank 0, which has the failure to record, the others end theirs.
+A rank blocked in a collective keeps waiting, up to TIMEOUT, while the process of the missing rank has open connections,
+and the traceback of an exception keeps them open. So a rank that fails writes its error to the store and ends its
+process. If rank 0 fails, the others end theirs, because rank 0 still has to record the failure.
 """
 
 import contextlib
@@ -34,19 +33,19 @@ from aimv2.config.run_config import RunConfig, from_dict, to_dict
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.failure import cause_of, sentence_of
 
-TIMEOUT = timedelta(minutes=10)  # of a rank that says nothing; a held-out point or a checkpoint takes rank 0 less
+TIMEOUT = timedelta(minutes=10)  # for a silent rank; a held-out point or a checkpoint takes rank 0 less
 POLL_SECONDS = 0.2
-ENDING_SECONDS = 5.0  # that rank 0 gives the others, before it ends and the store with it
-BUCKET_BYTES = 25 * 2**20  # as DistributedDataParallel's
-GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by the launcher
+ENDING_SECONDS = 5.0  # rank 0 waits so long for the others, because the store ends with it
+BUCKET_BYTES = 25 * 2**20  # as in DistributedDataParallel
+GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # environment variables that the launcher sets
 
 
 @dataclass(frozen=True)
 class World:
-    """The ranks of a run and what they do together, which all must do in the same order.
+    """The ranks of a run and their collectives, which all ranks must call in the same order.
 
     Attributes:
-        host: the group for tensors on the CPU, where that is not the default one.
+        host: the group for tensors on the CPU, if it is not the default one.
     """
 
     rank: int = 0
@@ -54,7 +53,7 @@ class World:
     host: dist.ProcessGroup | None = None
 
     def any(self, here: bool) -> bool:
-        """Whether it is so on some rank."""
+        """True if it is true on any rank."""
         if self.size == 1:
             return here
         flag = torch.tensor(int(here))
@@ -62,7 +61,7 @@ class World:
         return bool(flag)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Over the ranks, without gradients."""
+        """Return the mean over the ranks, without gradients."""
         if self.size == 1:
             return value
         total = value.detach().clone()
@@ -70,10 +69,10 @@ class World:
         return total / self.size
 
     def replicate(self, model: nn.Module) -> Callable[[], None]:
-        """Give every rank rank 0's weights; hosts may differ in the last bit of a random draw.
+        """Copy rank 0's weights to every rank, because random draws may differ between hosts in the last bit.
 
         Returns:
-            what makes each gradient the mean over the ranks; to be called after every backward pass.
+            a function that replaces each gradient by its mean over the ranks; call it after every backward pass.
         """
         if self.size == 1:
             return lambda: None
@@ -86,10 +85,10 @@ ALONE = World()
 
 
 class _GradientMean:
-    """Sends gradients off in buckets while the backward pass goes on, the last layers' first.
+    """Averages gradients over the ranks in buckets during the backward pass, starting with the last layers.
 
-    DistributedDataParallel does that, but for one ``forward``, and losses call the parts of a model; and where an
-    exception keeps it beyond its process group, freeing it waits for gloo's threads for ever (torch 2.13).
+    DistributedDataParallel supports a single ``forward``, but losses call the parts of a model. And if an exception
+    keeps it alive beyond its process group, freeing it waits for gloo's threads forever (torch 2.13).
     """
 
     def __init__(self, parameters: list[nn.Parameter], ranks: int) -> None:
@@ -113,7 +112,7 @@ class _GradientMean:
     def _arrive(self, bucket: int, place: int, parameter: Tensor) -> None:
         assert parameter.grad is not None
         self._arrived[bucket][place] = parameter.grad
-        # One bucket after the other, which is the same on all ranks whatever order autograd takes.
+        # In a fixed order, which is the same on all ranks whatever order autograd takes.
         while self._next < len(self._sizes) and len(self._arrived[self._next]) == self._sizes[self._next]:
             self._send()
 
@@ -126,7 +125,7 @@ class _GradientMean:
             self._sent.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
 
     def finish(self) -> None:
-        """Send the rest and wait for all. What a batch gives no gradient it gives none on any rank, and that stays."""
+        """Send the rest and wait for all. A parameter without a gradient has none on any rank, and keeps none."""
         while self._next < len(self._sizes):
             self._send()
         for gradients, flat, work in self._sent:
@@ -137,10 +136,10 @@ class _GradientMean:
 
 
 class Call(NamedTuple):
-    """A run that rank 0 calls the others to.
+    """A run to which rank 0 calls the others.
 
     Attributes:
-        start: the folder of the attempt whose checkpoint it goes on from.
+        start: the folder of the attempt from whose checkpoint the run resumes.
     """
 
     number: int
@@ -149,24 +148,24 @@ class Call(NamedTuple):
 
 
 def place(config: RunConfig) -> int:
-    """Take this process's place among the ranks, its GPU too, and give its rank.
+    """Select this process's GPU, join the store, and return its rank.
 
     Raises:
-        UsageError: the launcher started another number of processes, or does not say what it should.
+        UsageError: the launcher started another number of processes, or did not set the variables in GIVEN.
     """
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(config.ranks):
         raise UsageError(
-            f"ranks={config.ranks} and the number of processes that were started (WORLD_SIZE), {started}, differ; it"
-            f" takes: torchrun --nproc-per-node {config.ranks} -m aimv2 train ranks={config.ranks}"
+            f"ranks={config.ranks}, but WORLD_SIZE={started}; start it with:"
+            f" torchrun --nproc-per-node {config.ranks} -m aimv2 train ranks={config.ranks}"
         )
     if config.ranks == 1:
         return 0
     if missing := [name for name in GIVEN if name not in os.environ]:
-        raise UsageError(f"ranks={config.ranks} and the launcher has not set {' and '.join(missing)} for its processes")
+        raise UsageError(f"ranks={config.ranks}, but the launcher did not set {' and '.join(missing)}; use torchrun")
     rank = int(os.environ["RANK"])
     if config.device == "cuda":
-        # Some launchers show every process all GPUs of its host, some only its own.
+        # Some launchers show each process all GPUs of its host, others only its own.
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
     _store()
     return rank
@@ -174,8 +173,8 @@ def place(config: RunConfig) -> int:
 
 @lru_cache
 def _store() -> Store:
-    """The launcher's, once all ranks are there; kept, since a second one could not open the same port."""
-    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    """Return the launcher's store once all ranks have joined; cached, because its port can be opened only once."""
+    store: Store = next(rendezvous("env://", timeout=TIMEOUT))[0]
     return store
 
 
@@ -184,17 +183,17 @@ _number = itertools.count()  # of rank 0's calls
 
 @contextmanager
 def leading(config: RunConfig, start: str | None) -> Iterator[World]:
-    """Rank 0 calls the others to a run (``Call``), and is together with them in the context.
+    """Call the other ranks to a run, as rank 0, and train with them within the context.
 
     Raises:
-        RunFailedError: another rank could not go on; the message says which and why.
-        KeyboardInterrupt: another rank was told to stop.
+        RunFailedError: another rank failed; the message says which and why.
+        KeyboardInterrupt: another rank was interrupted.
     """
     if config.ranks == 1:
         yield ALONE
         return
     if _num_gone():
-        raise RunFailedError("node", "the other ranks ended with an earlier run; start them anew")
+        raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
     number = next(_number)
     _store().set(f"call/{number}", json.dumps({"config": to_dict(config), "start": start}))
     with joined(number, config, rank=0) as world:
@@ -202,7 +201,7 @@ def leading(config: RunConfig, start: str | None) -> Iterator[World]:
 
 
 def calls() -> Iterator[Call]:
-    """Rank 0's calls, for the others, until it dismisses them or is gone."""
+    """Yield rank 0's calls, on another rank, until rank 0 dismisses it or ends."""
     store = _store()
     for number in itertools.count():
         try:
@@ -218,20 +217,21 @@ def calls() -> Iterator[Call]:
 
 
 def dismiss() -> None:
-    """Rank 0 has no more runs for the others."""
+    """End the other ranks, as rank 0, after the last run."""
     _store().set(f"call/{next(_number)}", "null")
     _see_them_end()
 
 
 @contextmanager
 def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
-    """Be one of the ranks of a call's run. On other ranks than 0 an error, unless all have it, ends the process."""
+    """Train as one of the ranks within the context. On ranks other than 0 an error ends the process, unless all ranks
+    have it."""
     store = PrefixStore(f"run/{number}", _store())
     is_cuda = config.device == "cuda"
     dist.init_process_group(
         "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=config.ranks, timeout=TIMEOUT
     )
-    # What ranks agree on between steps goes from host to host: the GPU is not waited for, and waiting does not spin.
+    # Ranks agree on stops through the hosts, which neither waits for the GPU nor spins.
     host = dist.new_group(backend="gloo", timeout=TIMEOUT) if is_cuda else None
     leave, is_left = dist.destroy_process_group, threading.Event()
     if rank:
@@ -240,14 +240,14 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
         yield World(rank, config.ranks, host)
     except BaseException as error:
         if isinstance(error, RunFailedError) and error.cause == "not finite":
-            raise  # all ranks have read back the same values
+            raise  # all ranks read the same values
         if rank:
             if isinstance(error, Exception) and not _is_of_a_collective(error):
                 traceback.print_exc()
             _first_to_end(store, rank, error)
             _end_process()
         if is_cuda:
-            leave = _abort_process_group  # nccl would wait for what the others do not answer any more; never run yet
+            leave = _abort_process_group  # nccl would wait for ranks that no longer answer; not tested on GPUs
         first = _first_to_end(store, rank, error)
         _see_them_end()
         if first is error:
@@ -259,21 +259,22 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
 
 
 def _first_to_end(store: Store, rank: int, error: BaseException) -> BaseException:
-    """Leave word of the error, and give what ended the run: it or, if it only says that a rank is gone, that rank's."""
-    word = json.dumps([rank, cause_of(error), sentence_of(error)])
+    """Write the error to the store, and return the error that ended the run: another rank's if this one is of a
+    collective."""
+    report = json.dumps([rank, cause_of(error), sentence_of(error)])
     try:
-        first, cause, sentence = json.loads(store.compare_set("ended", "", word))
-    except RuntimeError:  # rank 0 is gone, and the store with it
+        first, cause, sentence = json.loads(store.compare_set("ended", "", report))
+    except RuntimeError:  # rank 0 has ended, and the store with it
         return error
     if not _is_of_a_collective(error):
         return error
     if first == rank:
-        return RunFailedError("node", f"another rank is gone without a word: {sentence}")
+        return RunFailedError("node", f"another rank ended without an error message: {sentence}")
     return KeyboardInterrupt() if cause == "time" else RunFailedError(cause, f"rank {first}: {sentence}")
 
 
 def _is_of_a_collective(error: BaseException) -> bool:
-    # gloo's errors have no type of their own, but begin with the source file that they are from.
+    # gloo's errors have no type of their own, but name their source file.
     return isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error))
 
 
@@ -281,15 +282,17 @@ def _end_when_another_does(store: Store, is_left: threading.Event) -> None:
     while not is_left.wait(1.0):
         try:
             is_over = store.check(["ended"])
-        except RuntimeError:  # rank 0 is gone
+        except RuntimeError:  # rank 0 has ended
             is_over = True
         if is_over:
             _end_process()
 
 
 def _end_process() -> NoReturn:
-    """End this process whatever its threads wait for. Its status is 0, for launchers end all processes at the first
-    that fails, and rank 0 has to record the failure: what the ranks come to is in its status."""
+    """End this process, whatever its threads wait for.
+
+    The exit status is 0, because launchers end all processes when one fails, and rank 0 has to record the failure.
+    """
     with contextlib.suppress(RuntimeError):
         _store().add("gone", 1)
     sys.stdout.flush()
@@ -302,7 +305,7 @@ def _num_gone() -> int:
 
 
 def _see_them_end() -> None:
-    """Give the other ranks time to."""
+    """Wait up to ENDING_SECONDS for the other ranks to end."""
     deadline = time.monotonic() + ENDING_SECONDS
     while _num_gone() < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 10)

@@ -13,7 +13,7 @@ from aimv2.cost import train_flops
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.errors import RunFailedError
 from aimv2.model.network import Network
-from aimv2.objectives import objective
+from aimv2.objectives import Objective
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.training.checkpoint import Checkpoint, Progress
@@ -23,58 +23,59 @@ from aimv2.training.optimizer import build_optimizer, set_learning_rate
 from aimv2.training.schedule import learning_rate
 
 Row = dict[str, Any]
-Keep = Callable[[nn.Module, torch.optim.Optimizer, int, int], None]
+Save = Callable[[nn.Module, torch.optim.Optimizer, int, int], None]
 
 
-def keep_nothing(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
-    """For who goes on from nothing: a measurement, or a rank whose checkpoints are another's."""
+def save_nothing(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
+    """Save no checkpoint: for measurements, and for ranks other than the first."""
 
 
 def train(
     config: RunConfig,
+    goal: Objective,
     model: Network,
     batches: TrainBatches,
     *,
     attempt: Attempt | Unrecorded,
-    held_out: Callable[[Network], Row],
-    on_rows: Callable[[list[Row]], None],
+    held_out: Callable[[Network], Row] = lambda model: {},
+    on_rows: Callable[[list[Row]], None] = lambda rows: None,
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
     world: World = ALONE,
-    keep: Keep = keep_nothing,
+    save: Save = save_nothing,
 ) -> int:
     """Train the model in place for the whole budget.
 
     Args:
-        batches: whole ones, or this rank's shares of them.
-        attempt: receives a metric row per step; of several ranks the first has it.
-        held_out: values of the model now for the held-out curve, by name; asked at ``evaluation.curve_points`` places.
+        goal: the objective that the config names.
+        batches: whole batches, or this rank's shares of them.
+        attempt: receives a metric row per step; with several ranks, only rank 0 records.
+        held_out: measures a point of the held-out curve; called at ``evaluation.curve_points`` steps.
         on_rows: called with each group of new rows, for a progress display.
-        start: what to go on from; None starts anew. Its rows are not written again.
-        interrupts: asked after each step whether to stop there.
-        world: the ranks that train together. What is recorded is of the whole batch, and if one is asked to stop, all
-            do, after the same step.
-        keep: keeps a checkpoint (``aimv2.training.checkpoint.keeper``); called by the clock, after the last step, and
-            before it stops because it was asked to.
+        start: the checkpoint to resume from. Its rows are not written again.
+        interrupts: checked after each step.
+        world: the ranks that train together. Recorded values are those of the whole batch. If one rank is interrupted,
+            all stop after the same step.
+        save: saves a checkpoint (``aimv2.training.checkpoint.saver``); called every ``checkpoint.every_seconds``, after
+            the last step, and before an interrupt stops the run.
 
     Returns:
         training FLOPs, forward and backward.
 
     Raises:
         RunFailedError: a loss or gradient is not finite; the message names the step.
-        KeyboardInterrupt: it was asked to stop, and has kept a checkpoint.
-        OSError: a checkpoint or a row could not be written.
+        KeyboardInterrupt: the run was interrupted, and a checkpoint is saved.
+        OSError: a checkpoint or a row cannot be written.
     """
     device = torch.device(config.device)
-    goal = objective(config.objective.name)
-    parts = goal.cost(config)
+    parts, implementation = goal.cost(config), goal.load()
     optimizer = build_optimizer(model, config.optimizer)
     rate = learning_rate(config.optimizer)
     num_steps, batch_size = config.budget.num_steps, config.budget.batch_size
     points = config.evaluation.curve_points
     curve_steps = {round(i * num_steps / (points - 1)) for i in range(points)}
     pending: list[tuple[Row, dict[str, Tensor]]] = []
-    asked = interrupts or Interrupts()
+    interrupt = interrupts or Interrupts()
     progress = Progress() if start is None else start.progress
     first_step, num_supervised = progress.step, progress.num_supervised
 
@@ -87,10 +88,10 @@ def train(
         start.restore(model, optimizer)
     average_gradients = world.replicate(model)
     model.train()
-    kept_at = time.monotonic()
+    saved_at = time.monotonic()
 
     def is_due() -> bool:
-        return world.any(asked.is_requested or time.monotonic() - kept_at >= config.checkpoint.every_seconds)
+        return world.any(interrupt.is_requested or time.monotonic() - saved_at >= config.checkpoint.every_seconds)
 
     read_at = attempt.seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
@@ -100,10 +101,10 @@ def train(
         step_rate = rate(step / num_steps)
         set_learning_rate(optimizer, step_rate)
         with autocast(config):
-            losses = goal.losses(model, batch, config)
+            losses = implementation.losses(model, batch, config)
         measured = dict(losses.terms)
         if step + 1 in curve_steps or step == 0:
-            measured |= gradient_balance(losses.terms, goal.shared_parameters(model), world)
+            measured |= gradient_balance(losses.terms, implementation.shared_parameters(model), world)
         losses.total.backward()
         average_gradients()
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
@@ -132,19 +133,21 @@ def train(
             attempt.write_rows(rows)
             on_rows(rows)
             read_at = attempt.seconds
-        # Asked again, for it may have been told to stop while a held-out point was measured. After the last step in any
-        # case: evaluating may be stopped, or die, and then nothing is trained again.
+        # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
+        # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):
-            keep(model, optimizer, done, num_supervised)
-            kept_at = time.monotonic()
-            if world.any(asked.is_requested):
+            save(model, optimizer, done, num_supervised)
+            saved_at = time.monotonic()
+            if world.any(interrupt.is_requested):
                 raise KeyboardInterrupt
     return train_flops(parts, config.budget.samples, num_supervised)
 
 
 def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter], world: World = ALONE) -> dict[str, Tensor]:
-    """How the two terms of a loss pull at the parameters they share: the norm of each one's gradient, and the cosine
-    between them. Nothing where there are not two terms or nothing is shared."""
+    """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
+
+    Empty unless there are two terms and shared parameters.
+    """
     if len(terms) != 2 or not shared:
         return {}
     gradients = {
@@ -157,14 +160,14 @@ def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter], world
 
 
 def _read_back(pending: list[tuple[Row, dict[str, Tensor]]], world: World) -> list[Row]:
-    """Fetch the steps' values in one copy: the whole batch's, which are the ranks' means."""
+    """Fetch the steps' values in one copy. Those of the whole batch are the mean over the ranks."""
     here = torch.stack([value.detach().float() for _, measured in pending for value in measured.values()])
     values = iter(world.mean(here.cpu()).tolist())
     return [row | {name: next(values) for name in measured} for row, measured in pending]
 
 
 def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
-    """End the run at the first step with a value that is not finite; the steps before it are kept."""
+    """Fail the run at the first step with a value that is not finite; earlier steps are still recorded."""
     for number, row in enumerate(rows):
         for name in row:
             if name.endswith(("_loss", "gradient_norm")) and not math.isfinite(row[name]):

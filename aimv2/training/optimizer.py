@@ -1,4 +1,4 @@
-"""AdamW as the paper has it: weight decay follows the schedule's shape, not the rate's size."""
+"""AdamW with fully decoupled weight decay, as in the paper."""
 
 import torch
 from torch import nn
@@ -11,10 +11,10 @@ NOT_DECAYED = ("bias", "norm", "pos_embed", "bos", "mask_token", "query", "logit
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Fully decoupled AdamW.
+    """Return AdamW whose weight decay follows the shape of the schedule, not the size of the learning rate.
 
     The paper's step multiplies a weight by 1 - lambda x lr / peak_lr. torch's multiplies it by 1 - weight_decay x lr,
-    so torch gets lambda / peak_lr: 0.1 for ViT-L. Passing 1e-4 itself would decay a thousand times too little.
+    so weight_decay is lambda / peak_lr: 0.1 for ViT-L. Passing 1e-4 itself would decay a thousand times too little.
 
     Source: paper Table A1, ml-l3m ``adamw_lh.py``.
     """
@@ -28,7 +28,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 
 
 def is_decayed(name: str) -> bool:
-    """Whether weight decay acts on the parameter of this dotted name."""
+    """True if weight decay applies to the parameter of this dotted name."""
     return not any(word in part for part in name.split(".") for word in NOT_DECAYED)
 
 

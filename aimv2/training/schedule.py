@@ -1,4 +1,4 @@
-"""The learning rate as a function of progress."""
+"""The learning-rate schedule."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ from aimv2.config.run_config import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig) -> Callable[[float], float]:
-    """Linear warm-up, then cosine: maps the share of steps already taken, in [0, 1), to the next step's rate.
+    """Return the schedule, linear warm-up then cosine: the share of steps done, in [0, 1), to the next step's rate.
 
-    Source: paper Table A1; start value and composition as ml-l3m, which uses the same schedulers.
+    Source: paper Table A1; start value and composition as in ml-l3m, which uses the same schedulers.
     """
     schedule: Callable[[float], float] = CompositeParamScheduler(
         schedulers=[

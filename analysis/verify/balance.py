@@ -56,7 +56,7 @@ def _why_not(run: TrainedRun) -> str:
     if set(goal.reports) != {"captions", "pixels"}:
         return f"objective {config.objective.name} does not have both losses"
     assert isinstance(run.model, EncoderDecoder)
-    if not goal.shared_parameters(run.model):
+    if not goal.load().shared_parameters(run.model):
         return "separate decoders share no parameters"
     return "" if config.objective.pixel_weight else "the pixel loss has weight 0"
 
@@ -75,7 +75,7 @@ def _recorded(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _gradients(run: TrainedRun) -> pd.DataFrame:
     config, model, batches = run.config, run.model, run.batches
-    goal = objective(config.objective.name)
+    goal = objective(config.objective.name).load()
     rows = []
     for step in range(max(0, len(batches) - NUM_BATCHES), len(batches)):
         batch = batches[step].to(torch.device(config.device))

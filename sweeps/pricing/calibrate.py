@@ -129,7 +129,7 @@ def _step_seconds(config: RunConfig) -> float:
 
     with threads(config.threads):
         model = build(config).to(config.device)
-        goal = objective(config.objective.name)
+        goal = objective(config.objective.name).load()
         optimizer = build_optimizer(model, config.optimizer)
         batch = random_batch(config).to(torch.device(config.device))
         seconds: list[float] = []

@@ -118,7 +118,7 @@ def _unit_seconds(config: RunConfig) -> dict[str, float]:
     from aimv2.data.batches import centred_images
     from aimv2.data.transfer import Labelled
     from aimv2.evaluation.captions import greedy
-    from aimv2.evaluation.evaluate import CAPTIONS, MEASURES, curve_value, encode
+    from aimv2.evaluation.evaluate import CAPTIONS, REPORTS, encode
     from aimv2.evaluation.losses import HeldOut
     from aimv2.evaluation.probe import Features, attentive_probe
     from aimv2.model.encoder_decoder import EncoderDecoder
@@ -126,7 +126,7 @@ def _unit_seconds(config: RunConfig) -> dict[str, float]:
     from aimv2.objectives import objective
 
     batch, size, evaluation = random_batch(config), config.budget.batch_size, config.evaluation
-    model = build(config).to(config.device)
+    model, goal = build(config).to(config.device), objective(config.objective.name)
     pairs = HeldOut(
         image=batch.image,
         token_NT=batch.token_BT,
@@ -142,8 +142,8 @@ def _unit_seconds(config: RunConfig) -> dict[str, float]:
     def reports() -> None:
         for _ in CAPTIONS:
             centred_images(images.images, config.model.image_px)
-        for report in objective(config.objective.name).reports:
-            MEASURES[report](model, data, config)
+        for report in goal.reports:
+            REPORTS[report].final(model, data, config)
 
     rows = evaluation.probe.batch_size
     feature_NID = encode(model.encoder, images, config).feature_NID
@@ -156,7 +156,7 @@ def _unit_seconds(config: RunConfig) -> dict[str, float]:
 
     by = {
         "report of a pair": _fastest(reports, config) / size,
-        "curve of a pair": _fastest(lambda: curve_value(model, data, config), config) / size,
+        "curve of a pair": _fastest(lambda: REPORTS[goal.reports[0]].curve(model, data, config), config) / size,
         "encoded image": _fastest(lambda: encode(model.encoder, images, config), config) / size,
         "probe step": _fastest(lambda: attentive_probe(features, one, one, 2, few_steps, seed=0), config) / PROBE_STEPS,
         "written caption": 0.0,

@@ -65,7 +65,7 @@ def test_every_arm_takes_two_steps_and_can_report_the_primary_metric(study, arm,
     pairs, _, tokenizer = prepared(replace(config.data, weights=None, captions="own"), config.model)
     record = Rows()
     batches = TrainBatches(config, pairs, tokenizer)
-    train(config, build(config), batches, attempt=record, held_out=lambda model: {}, on_rows=lambda rows: None)
+    train(config, objective(config.objective.name), build(config), batches, attempt=record)
     assert [row["step"] for row in record.rows] == [0, 1, 2]
     assert study.primary_metric not in not_applicable(config)
 

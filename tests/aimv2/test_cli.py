@@ -1,62 +1,74 @@
-"""``python -m aimv2`` as it is typed."""
+"""The commands of ``python -m aimv2``."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from aimv2.cli import main
+from aimv2.cli import guarded, main
 
 SMALL = (
-    "budget.samples=64",
-    "data.sources=[fontawesome,openmoji]",
-    "evaluation.num_pairs=32",
-    "evaluation.curve_pairs=16",
-    "evaluation.probe.epochs=1",
-)
+    *("budget.samples=16", "budget.batch_size=8", "data.sources=[openmoji,fontawesome]", "data.render_px=24"),
+    *("model.image_px=16", "model.patch_px=4", "model.vocab_size=512", "model.max_text_tokens=12"),
+    *("model.encoder.width=32", "model.encoder.num_heads=2", "model.encoder.depth=1"),
+    *("model.decoder.width=32", "model.decoder.num_heads=2", "model.decoder.depth=1"),
+    *("evaluation.num_pairs=32", "evaluation.curve_pairs=16"),
+    *("evaluation.curve_points=2", "evaluation.probe.epochs=1", "evaluation.probe.learning_rates=[0.001]"),
+)  # fmt: skip
 
 
-def typed(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "aimv2", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+@pytest.fixture
+def train(tmp_path, cache_dir, monkeypatch, capsys):
+    """Call ``python -m aimv2 train`` for a small run in an empty folder; return exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(*arguments):
+        keys = [argument.partition("=")[0] for argument in arguments]
+        small = [argument for argument in SMALL if argument.partition("=")[0] not in keys]
+        return main(["train", f"data.cache_dir={cache_dir}", *small, *arguments]), *capsys.readouterr()
+
+    return train
 
 
-@pytest.mark.slow
-def test_train_prints_both_encoders_and_a_second_time_trains_nothing(tmp_path, cache_dir):
-    first = typed("train", "scale=demo", f"data.cache_dir={cache_dir}", *SMALL, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert "untrained" in first.stdout
-    assert "caption_loss" in first.stdout
-    (pixels,) = [line for line in first.stdout.splitlines() if "│ pixel_loss_0.5 " in line]
-    assert pixels.split("│")[-2].strip() == "squared error"
-    runs = sorted((tmp_path / "runs").iterdir())
-    assert len(runs) == 2
+def rows(table):
+    """Return the lines of a printed table by their first cell."""
+    return {line.split("│")[1].strip(): line for line in table.splitlines() if line.count("│") > 3}
+
+
+def test_train_prints_both_encoders_and_trains_once(train, tmp_path):
+    status, printed, _ = train()
+    assert status == 0
+    assert "untrained" in printed
+    assert "caption_loss" in rows(printed)
+    assert rows(printed)["pixel_loss_0.5"].split("│")[-2].strip() == "squared error"
+    assert len(list((tmp_path / "runs").iterdir())) == 2
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
-    second = typed("train", "scale=demo", f"data.cache_dir={cache_dir}", *SMALL, cwd=tmp_path)
-    assert second.returncode == 0
+    status, again, _ = train()
+    assert status == 0
+    assert "is already done" in again
+    assert rows(again) == rows(printed)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path in before} == before
     assert len(list((tmp_path / "runs").rglob("attempts/*"))) == 2
 
 
-@pytest.mark.slow
-def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
-    failed = typed(
-        "train",
-        f"data.cache_dir={cache_dir}",
-        *SMALL,
-        "optimizer.peak_lr=1e30",
-        "optimizer.warmup_fraction=0.01",
-        cwd=tmp_path,
-    )
-    assert failed.returncode == 1
-    assert "not finite" in failed.stderr
-    assert "Traceback" not in failed.stderr + failed.stdout
+def test_failed_run_names_cause_and_traceback_file(train, tmp_path):
+    status, printed, errors = train("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    assert status == 1
+    assert "not finite" in errors
+    assert "Traceback" not in errors + printed
     assert not list((tmp_path / "runs").rglob("result.json"))
-    failure = json.loads(next((tmp_path / "runs").rglob("failure.json")).read_text())
-    assert failure["cause"] == "not finite"
+    path = next((tmp_path / "runs").rglob("failure.json"))
+    assert json.loads(path.read_text())["cause"] == "not finite"
+    assert str(path.relative_to(tmp_path)) in printed.replace("\n", "")
+
+
+def test_interrupted_command_says_how_to_resume(capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    assert guarded(interrupted, []) == 130
+    assert capsys.readouterr().out == "Interrupted. Run the same command to resume from the last checkpoint.\n"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +79,7 @@ def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "must be above 0"),
         (["train", "runs_dir=/proc/nowhere"], "runs_dir='/proc/nowhere' cannot be written"),
-        (["train", "device=cuda", "runs_dir=runs"], "sees no CUDA device"),
+        (["train", "device=cuda", "data.sources=[fontawesome]"], "no CUDA device"),
         (["train", "objective.name=clop"], "unknown objective.name 'clop'. Did you mean 'clip'?"),
         (["cost", "model.decoder.sharing=separate", "objective.name=cappa"], "only 'joint'"),
         (["cost", "runs_dir=runs"], "unknown key 'runs_dir'"),
@@ -76,43 +88,53 @@ def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
         (["bench", "decoder"], "encoder"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_a_status(tmp_path, arguments, message, cache_dir):
-    if "device=cuda" in arguments:
-        arguments = [*arguments, f"data.cache_dir={cache_dir}", "data.sources=[fontawesome]"]
-    refused = typed(*arguments, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert message in refused.stderr
-    assert refused.stderr.count("\n") == 1
+def test_bad_input_gets_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    refused = capsys.readouterr().err
+    assert message in refused
+    assert refused.count("\n") == 1
     assert not list(tmp_path.rglob("attempts"))
 
 
-def test_cost_adds_up_and_names_what_is_in_the_network(tmp_path):
-    shown = typed("cost", "scale=vit_l", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert "encoder        309.2 M" in shown.stdout
-    assert "1.03e+22 training FLOPs" in shown.stdout
-    clip = typed("cost", "scale=vit_l", "objective.name=clip", cwd=tmp_path)
-    assert "text tower" in clip.stdout
-    assert "decoder" not in clip.stdout
-    assert not list(Path(tmp_path).iterdir())
+def test_cost_lists_the_parts_of_the_network(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["cost", "scale=vit_l"]) == 0
+    printed = capsys.readouterr().out
+    assert "encoder        309.2 M" in printed
+    assert "1.03e+22 training FLOPs" in printed
+    assert main(["cost", "scale=vit_l", "objective.name=clip"]) == 0
+    clip = capsys.readouterr().out
+    assert "text tower" in clip
+    assert "decoder" not in clip
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_what_a_rival_cannot_report_is_not_applicable(tmp_path, cache_dir):
-    shown = typed("train", f"data.cache_dir={cache_dir}", *SMALL, "objective.name=siglip", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    rows = {line.split("│")[1].strip(): line for line in shown.stdout.splitlines() if line.count("│") > 3}
-    assert "image_to_text_recall_1" in rows
-    assert not {name for name in rows if "caption" in name or "pixel" in name}
-    (absent,) = [line for line in shown.stdout.splitlines() if line.startswith("not applicable to this run: ")]
+def test_metrics_that_do_not_apply_are_listed_below_the_table(train):
+    status, printed, _ = train("objective.name=siglip")
+    assert status == 0
+    assert "image_to_text_recall_1" in rows(printed)
+    assert not {name for name in rows(printed) if "caption" in name or "pixel" in name}
+    (absent,) = [line for line in printed.splitlines() if line.startswith("not applicable to this run: ")]
     assert absent.split(": ")[1].split(", ")[:2] == ["caption_loss", "caption_bits"]
 
 
-def test_help_needs_nothing(tmp_path):
-    shown = typed("--help", cwd=tmp_path)
-    assert shown.returncode == 0
-    assert "python -m aimv2 COMMAND" in shown.stdout
-    assert not list(Path(tmp_path).iterdir())
+def test_run_without_samples_prints_one_column(train, tmp_path):
+    status, printed, _ = train("budget.samples=0")
+    assert status == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    (head,) = [line for line in printed.splitlines() if "metric" in line]
+    assert [cell.strip() for cell in head.split("┃")[1:-1]] == ["metric", "untrained", "unit"]
+
+
+def test_python_m_aimv2_prints_its_usage_and_refuses_bad_input(tmp_path):
+    def typed(*arguments):
+        return subprocess.run([sys.executable, "-m", "aimv2", *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    assert typed("--help").returncode == 0
+    assert "python -m aimv2 COMMAND" in typed("--help").stdout
+    assert typed("fly").returncode == 2
+    assert not list(tmp_path.iterdir())
 
 
 HELPS = {
@@ -126,7 +148,7 @@ HELPS = {
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize(("command", "keys"), HELPS.items(), ids=" ".join)
-def test_every_command_has_its_own_help_and_does_nothing_else(command, keys, flag, tmp_path, monkeypatch, capsys):
+def test_command_help_prints_its_keys_only(command, keys, flag, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*command, "scale=demo", flag]) == 0
     shown = capsys.readouterr()
@@ -137,7 +159,7 @@ def test_every_command_has_its_own_help_and_does_nothing_else(command, keys, fla
 
 
 @pytest.mark.parametrize("command", [["train"], ["cost"], ["weights", "import"], ["bench", "encoder"]])
-def test_debug_is_the_same_for_every_command(command, tmp_path, monkeypatch, capsys):
+def test_every_command_takes_debug(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for debug, has_traceback in (("debug=true", True), ("debug=false", False)):
         assert main([*command, "nothing=1", debug]) == 2
@@ -148,12 +170,3 @@ def test_debug_is_the_same_for_every_command(command, tmp_path, monkeypatch, cap
         assert main([*command, *debug]) == 2
         assert "debug" in (refused := capsys.readouterr().err)
         assert refused.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_a_run_without_samples_is_one_run_in_one_column(tmp_path, cache_dir, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", f"data.cache_dir={cache_dir}", *SMALL[1:], "budget.samples=0"]) == 0
-    assert len(list((tmp_path / "runs").iterdir())) == 1
-    (head,) = [line for line in capsys.readouterr().out.splitlines() if "metric" in line]
-    assert [cell.strip() for cell in head.split("┃")[1:-1]] == ["metric", "untrained", "unit"]

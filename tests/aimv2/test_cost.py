@@ -1,4 +1,4 @@
-"""The closed form against two counters, for every recipe at reduced depth and every objective."""
+"""The closed form against two counters, for every objective and every scale at reduced depth."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ NUM_IMAGES = 2
 
 
 def shallow(config, name, **changes):
-    """One block per stack, and the objective; the text tower's depth too, which follows the decoder otherwise."""
+    """Return the run with an objective and one block per stack, the text tower included."""
     model = config.model
     model = replace(
         model,
@@ -50,11 +50,11 @@ def random_batch(config):
 
 
 def counted_by_torch(config):
-    """Forward, and forward with backward, on the meta device: nothing is computed."""
-    goal, batch = objective(config.objective.name), random_batch(config)
+    """Count forward, and forward with backward, on the meta device, which computes nothing."""
+    goal, batch = objective(config.objective.name).load(), random_batch(config)
     with torch.device("meta"):
         model = goal.network(config)
-    # The default CPU attention is counted as nothing by torch 2.13; the math backend is counted in full.
+    # torch 2.13 does not count the default CPU attention; it counts the math backend in full.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
         loss = goal.losses(model, batch.to(torch.device("meta")), config).total
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
@@ -70,7 +70,7 @@ def closed_form(config, num_tokens):
 
 @pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
-def test_flops_equal_torchs_counter(recipe, name):
+def test_flops_match_torchs_counter(recipe, name):
     config = shallow(recipe(), name)
     forward, both, num_tokens = counted_by_torch(config)
     assert closed_form(config, num_tokens) == (forward, both)
@@ -86,7 +86,7 @@ def test_flops_equal_torchs_counter(recipe, name):
     ],
     ids=str,
 )
-def test_flops_of_other_decoders_equal_torchs_counter(changes):
+def test_flops_of_other_decoders_match_torchs_counter(changes):
     config = shallow(demo(), "aimv2")
     config = replace(config, model=replace(config.model, decoder=replace(config.model.decoder, **changes)))
     forward, both, num_tokens = counted_by_torch(config)
@@ -94,19 +94,19 @@ def test_flops_of_other_decoders_equal_torchs_counter(changes):
 
 
 class Step(nn.Module):
-    """A forward pass as fvcore wants it: a module of tensors."""
+    """A forward pass as a module of tensors, which fvcore needs."""
 
     def __init__(self, model, batch, config):
         super().__init__()
         self.model, self.batch, self.config = model, batch, config
 
     def forward(self, image):
-        goal = objective(self.config.objective.name)
+        goal = objective(self.config.objective.name).load()
         return goal.losses(self.model, self.batch._replace(image=image), self.config).total
 
 
 def attention_macs(inputs, outputs):
-    """fvcore knows no fused attention: scores and mixing, a multiply and an add counted once."""
+    """Count scores and mixing of fused attention, which fvcore does not know; a multiply and an add are one."""
     (B, H, L, d), S = inputs[0].type().sizes(), inputs[1].type().sizes()[2]
     return 2 * B * H * L * S * d
 
@@ -114,7 +114,7 @@ def attention_macs(inputs, outputs):
 def count_by_fvcore(config):
     batch = random_batch(config)
     with torch.device("meta"):
-        model = objective(config.objective.name).network(config)
+        model = objective(config.objective.name).load().network(config)
     model.to_empty(device="cpu")
     counter = FlopCountAnalysis(Step(model, batch, config), batch.image)
     counter.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
@@ -125,9 +125,13 @@ def count_by_fvcore(config):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("scale", "name"),
-    [(scale, "aimv2") for scale in SCALES] + [("vit_l", name) for name in REGISTRY if name != "aimv2"],
+    [
+        *(("demo", name) for name in REGISTRY),
+        *(pytest.param(scale, "aimv2", marks=pytest.mark.exhaustive) for scale in SCALES if scale != "demo"),
+        *(pytest.param("vit_l", name, marks=pytest.mark.exhaustive) for name in REGISTRY if name != "aimv2"),
+    ],
 )
-def test_flops_equal_fvcores(scale, name):
+def test_flops_match_fvcores_counter(scale, name):
     config = shallow(SCALES[scale](), name)
     counted, num_tokens = count_by_fvcore(config)
     assert closed_form(config, num_tokens)[0] == pytest.approx(counted, rel=0.005)
@@ -136,22 +140,22 @@ def test_flops_equal_fvcores(scale, name):
 @pytest.mark.parametrize(
     "law", [PrefixDistribution(), PrefixDistribution(law="beta", alpha=3, beta=1, full_attention=0.2)], ids=str
 )
-def test_useful_attention_is_what_the_mask_lets_through(law):
+def test_useful_attention_is_the_share_that_the_mask_lets_through(law):
     config = with_attention(replace(demo(), prefix=law))
     shares = prefix_mask(torch.arange(1, 17), 16).double().mean(dim=(1, 2, 3)).numpy()
     assert visible_share(config) == pytest.approx(float(law.pmf(16) @ shares))
 
 
 @pytest.mark.parametrize(("attention", "share"), [("causal", 17 / 32), ("bidirectional", 1)])
-def test_other_masks_let_through_their_share(attention, share):
+def test_visible_share_of_other_masks(attention, share):
     config = replace(demo(), model=replace(demo().model, encoder=replace(demo().model.encoder, attention=attention)))
     assert visible_share(config) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "ffn": "gelu"}], ids=str)
-def test_activation_memory_is_what_autograd_keeps(name, changes):
-    """Oracle: the bytes of all saved tensors that are no weights, each storage once."""
+def test_activation_memory_matches_autograds_saved_tensors(name, changes):
+    """Oracle: the bytes of all saved tensors except weights, each storage once."""
     config = replace(demo(), budget=replace(demo().budget, samples=0, batch_size=NUM_IMAGES))
     encoder = replace(config.model.encoder, **changes)
     config = replace(
@@ -164,11 +168,11 @@ def test_activation_memory_is_what_autograd_keeps(name, changes):
     def note(tensor):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage  # held, so that its address is not given to another
+            kept[storage.data_ptr()] = storage  # kept alive, so that its address is not reused
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = objective(name).losses(model, batch, config).total
+        loss = objective(name).load().losses(model, batch, config).total
     assert torch.isfinite(loss)
     parts = objective(name).cost(config)
     expected = sum(NUM_IMAGES * part.kept + len(batch.supervised_N) * part.kept_per_token for part in parts)
@@ -179,7 +183,7 @@ def test_activation_memory_is_what_autograd_keeps(name, changes):
     ("scale", "encoder_millions"),
     [("vit_b", 85.6), ("vit_l", 309.2), ("vit_h", 680.9), ("vit_1b", 1235.0), ("vit_3b", 2720.7)],
 )
-def test_the_papers_models_have_their_size(scale, encoder_millions):
+def test_encoders_have_the_papers_size(scale, encoder_millions):
     """Paper Table 1 and ml-aim; the decoder at L has about 221 M."""
     parameters = num_parameters(SCALES[scale]())
     assert round(parameters["encoder"] / 1e6, 1) == encoder_millions
@@ -197,7 +201,7 @@ def test_the_papers_models_have_their_size(scale, encoder_millions):
     ],
     ids=str,
 )
-def test_the_papers_other_decoders_have_their_size(changes, millions):
+def test_decoders_have_the_papers_size(changes, millions):
     """Tables 9e and 9f at ViT-L; sizes derived in the paper's facts from the released code."""
     config = SCALES["vit_l"]()
     config = replace(config, model=replace(config.model, decoder=replace(config.model.decoder, **changes)))
@@ -205,10 +209,10 @@ def test_the_papers_other_decoders_have_their_size(changes, millions):
 
 
 def counted_parameters(config):
-    """Weights of each part's module on the meta device, without those of the other parts that lie within it."""
+    """Count the weights of each part's module on the meta device, without those of other parts within it."""
     parts = objective(config.objective.name).cost(config)
     with torch.device("meta"):
-        counted = parameter_count(objective(config.objective.name).network(config))
+        counted = parameter_count(objective(config.objective.name).load().network(config))
     modules = [part.module for part in parts]
     own = {
         module: counted[module] - sum(counted[inner] for inner in modules if inner.startswith(f"{module}."))
@@ -224,7 +228,7 @@ def priced_parameters(config):
 
 @pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
-def test_parameters_of_every_part_equal_torchs(recipe, name):
+def test_parameters_of_every_part_match_torchs(recipe, name):
     config = with_attention(replace(recipe(), objective=replace(recipe().objective, name=name)))
     assert priced_parameters(config) == counted_parameters(config)
 
@@ -240,7 +244,7 @@ def test_parameters_of_every_part_equal_torchs(recipe, name):
     ],
     ids=str,
 )
-def test_parameters_of_other_networks_equal_torchs(name, encoder, decoder):
+def test_parameters_of_other_networks_match_torchs(name, encoder, decoder):
     config = shallow(demo(), name, text_tower=replace(demo().model.text_tower, embed_dim=24))
     model = config.model
     if name == "cappa":

@@ -71,7 +71,7 @@ def golden_batch(golden, config):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
-def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolerance):
+def test_outputs_losses_and_gradients_match_the_released_code(dtype, tolerance):
     config, golden = read_golden(dtype)
     model = EncoderDecoder(config).to(dtype)
     state = fused(section(golden, "weights/"))
@@ -90,7 +90,7 @@ def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolera
     assert_close(model.decoder.pixel_head(image_BIE), golden["outputs/pixel_predictions"], tolerance, "pixels")
     assert_close(model.decoder.text_head(text_BTE), golden["outputs/text_logits"], tolerance, "logits")
 
-    total, terms = objective("aimv2").losses(model, golden_batch(golden, config), replace(demo(), model=config))
+    total, terms = objective("aimv2").load().losses(model, golden_batch(golden, config), replace(demo(), model=config))
     assert_close(terms["pixel_loss"], golden["outputs/pixel_loss"], tolerance, "pixel loss")
     assert_close(terms["text_loss"], golden["outputs/text_loss"], tolerance, "text loss")
     assert_close(total, golden["outputs/total_loss"], tolerance, "total loss")
@@ -103,13 +103,13 @@ def test_outputs_losses_and_every_gradient_match_the_released_code(dtype, tolera
         assert_close(parameter.grad, gradients[name], tolerance, f"gradient of {name}")
 
 
-def test_captions_alone_and_pixels_alone_are_the_released_codes_two_terms():
+def test_caption_and_image_only_match_the_released_codes_terms():
     """Their losses are the golden terms, and their gradients with the golden weighting are the golden gradients."""
     config, golden = read_golden(torch.float64)
     state, run = fused(section(golden, "weights/")), replace(demo(), model=config)
     gradients = {}
     for name, term, weight in (("caption", "text_loss", 1.0), ("image_only", "pixel_loss", 0.4)):
-        goal = objective(name)
+        goal = objective(name).load()
         model = goal.network(run).double()
         own = model.state_dict().keys()
         model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=True)
@@ -125,17 +125,17 @@ def test_captions_alone_and_pixels_alone_are_the_released_codes_two_terms():
         assert_close(gradient, expected[key], 1e-6, f"gradient of {key}")
 
 
-def test_two_decoders_with_the_joint_ones_weights_have_the_released_codes_losses():
+def test_separate_decoders_with_joint_weights_match_the_released_losses():
     config, golden = read_golden(torch.float64)
     config = replace(config, decoder=replace(config.decoder, sharing="separate"))
     run = replace(demo(), model=config)
-    model = objective("aimv2").network(run).double()
+    model = objective("aimv2").load().network(run).double()
     state = fused(section(golden, "weights/"))
     split = {}
     for key in model.state_dict():
         split[key] = state[key.replace("decoder.pixels.", "decoder.").replace("decoder.tokens.", "decoder.")]
     model.load_state_dict(split, strict=True)
-    total, terms = objective("aimv2").losses(model, golden_batch(golden, config), run)
+    total, terms = objective("aimv2").load().losses(model, golden_batch(golden, config), run)
     assert_close(terms["pixel_loss"], golden["outputs/pixel_loss"], 1e-6, "pixel loss")
     assert_close(terms["text_loss"], golden["outputs/text_loss"], 1e-6, "text loss")
     assert_close(total, golden["outputs/total_loss"], 1e-6, "total loss")

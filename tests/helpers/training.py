@@ -4,11 +4,13 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import from_dict, to_dict
 from aimv2.data.batches import TrainBatches
 from aimv2.model.network import build
+from aimv2.objectives import objective
+from aimv2.objectives.aimv2 import AIMv2
 from aimv2.training.loop import train
 
 
 class Rows:
-    """Stands where an attempt's record would: keeps the rows, with a clock that moves at every look."""
+    """An attempt's record in memory, with a clock that advances by a second at every reading."""
 
     def __init__(self):
         self.rows = []
@@ -23,15 +25,25 @@ class Rows:
         self.rows += rows
 
 
-def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None):
+def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None, goal=None):
+    """Train on the pairs and return the model, its metric rows and the training FLOPs."""
     train_pairs, _, tokenizer = pairs
     model, record = build(config), record or Rows()
     batches = TrainBatches(config, train_pairs, tokenizer)
-    flops = train(config, model, batches, attempt=record, held_out=held_out, on_rows=lambda rows: None)
+    goal = goal or objective(config.objective.name)
+    flops = train(config, goal, model, batches, attempt=record, held_out=held_out)
     return model, record.rows, flops
 
 
+class Unshared(AIMv2):
+    """AIMv2's objective without shared parameters, so that no gradient balance is measured."""
+
+    def shared_parameters(self, model):
+        return []
+
+
 def changed(config, changes):
+    """Return the run with other values, by their paths; ``auto`` attention becomes the objective's."""
     values = to_dict(config)
     for key, value in changes.items():
         *groups, name = key.split(".")

@@ -59,7 +59,7 @@ def rows(run):
 def test_two_ranks_went_on_after_a_requeue_and_without_one_of_them(folder):
     run = trained(folder, 2)
     assert (run / "attempts" / "0001" / "interrupted").exists()
-    assert "another rank is gone" in json.loads((run / "attempts" / "0002" / "failure.json").read_text())["message"]
+    assert "another rank ended" in json.loads((run / "attempts" / "0002" / "failure.json").read_text())["message"]
     assert json.loads((run / "result.json").read_text())["attempt"] > 2
 
 

@@ -204,7 +204,7 @@ def attempt(tiny):
         taken = run.acquire(config)
         with taken:
             taken.write_rows([{"step": 0}])
-            checkpoint.keep(taken.folder, model, optimizer, checkpoint.Progress())
+            checkpoint.save(taken.folder, model, optimizer, checkpoint.Progress())
             end(taken)
         return taken.folder / CHECKPOINT
 

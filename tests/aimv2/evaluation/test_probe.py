@@ -3,12 +3,11 @@ import torch
 import torch.nn.functional as F
 
 from aimv2.config.run_config import ProbeConfig
-from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.probe import AttentiveProbe, Features, attentive_probe, pooled_logits
 
 
 def planted(num_rows, num_classes, *, seed, signal=3.0, width=16):
-    """Features in which one patch of eight shows the class, in a direction of its own."""
+    """Return features in which one patch of eight carries the class, each class in its own direction."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(num_classes, width, generator=torch.Generator().manual_seed(99))
     features = torch.randn(num_rows, 8, width, generator=generator)
@@ -18,7 +17,7 @@ def planted(num_rows, num_classes, *, seed, signal=3.0, width=16):
     return Features(features, labels)
 
 
-def test_pooling_without_projecting_patches_is_the_textbook_attention():
+def test_pooled_logits_match_textbook_attention():
     probes = [AttentiveProbe(12, 3, 5, torch.Generator().manual_seed(seed)).double() for seed in range(2)]
     features = torch.randn(4, 7, 12, dtype=torch.float64, requires_grad=True)
     expected = []
@@ -40,13 +39,13 @@ def test_pooling_without_projecting_patches_is_the_textbook_attention():
             torch.testing.assert_close(a, b)
 
 
-def test_it_has_the_papers_number_of_parameters():
+def test_probe_has_the_papers_number_of_parameters():
     probe = AttentiveProbe(64, 4, 10, torch.Generator())
     assert sum(p.numel() for p in probe.parameters()) == 2 * 64**2 + 64 + 10 * 64
 
 
-def test_it_finds_planted_classes_and_nothing_in_noise():
-    config = ProbeConfig(learning_rates=(1e-3, 1e-2), weight_decays=(0.05,), epochs=30, batch_size=64, head_dim=4)
+def test_probe_finds_planted_classes_and_none_in_noise():
+    config = ProbeConfig(learning_rates=(1e-3, 1e-2), weight_decays=(0.05,), epochs=20, batch_size=64, head_dim=4)
     train, validation, test = (planted(n, 4, seed=i) for i, n in enumerate((600, 200, 400)))
     found = attentive_probe(train, validation, test, 4, config, seed=0)
     assert found.test_accuracy > 0.8
@@ -54,8 +53,8 @@ def test_it_finds_planted_classes_and_nothing_in_noise():
     assert attentive_probe(*noise, 4, config, seed=0).test_accuracy < 0.35
 
 
-def test_the_test_split_chooses_nothing():
-    """Another test split changes its accuracy and no choice; another validation split may change the choice."""
+def test_settings_are_selected_on_validation_only():
+    """Another test split changes the test accuracy and no choice."""
     config = ProbeConfig(learning_rates=(1e-6, 1e-2), weight_decays=(0.05, 0.1), epochs=10, batch_size=64, head_dim=4)
     train, validation = planted(300, 3, seed=0), planted(100, 3, seed=1)
     results = [
@@ -67,7 +66,7 @@ def test_the_test_split_chooses_nothing():
     assert results[0].learning_rate == 1e-2
 
 
-def test_settings_trained_together_are_what_each_is_alone():
+def test_settings_trained_together_match_training_alone():
     train, validation, test = (planted(120, 3, seed=i) for i in range(3))
 
     def best(learning_rates):
@@ -77,9 +76,3 @@ def test_settings_trained_together_are_what_each_is_alone():
     together, alone = best((1e-5, 1e-2)), best((1e-2,))
     assert together.learning_rate == alone.learning_rate
     assert together.test_accuracy == pytest.approx(alone.test_accuracy, abs=0.01)
-
-
-def test_nearest_neighbours_vote():
-    train = Features(torch.eye(3).repeat(5, 1)[:, None], torch.arange(3).repeat(5))
-    test = Features(2.5 * torch.eye(3)[:, None] + 0.1, torch.tensor([0, 1, 0]))
-    assert knn_accuracy(train, test, 3) == pytest.approx(2 / 3)

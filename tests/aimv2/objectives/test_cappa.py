@@ -9,8 +9,8 @@ from aimv2.objectives import objective
 
 
 @pytest.mark.parametrize(("fraction", "num_parallel"), [(0, 0), (0.25, 2), (0.75, 4), (1, 6)])
-def test_the_loss_is_the_obvious_loop(tiny, batch, fraction, num_parallel):
-    """Image by image, with a mask drawn by hand and attention spelled out."""
+def test_loss_matches_a_loop_over_images(tiny, batch, fraction, num_parallel):
+    """Oracle: image by image, with an explicit mask and attention."""
     config = replace(tiny, objective=replace(tiny.objective, name="cappa", parallel_fraction=fraction))
     config = replace(
         config, model=replace(config.model, encoder=replace(config.model.encoder, attention="bidirectional"))
@@ -30,7 +30,7 @@ def test_the_loss_is_the_obvious_loop(tiny, batch, fraction, num_parallel):
             x_LE = x_LE + block.ffn(block.norm2(x_LE))
         log_prob_SV = F.log_softmax(decoder.text_head(decoder.norm(x_LE)[16:]), dim=-1)
         nats += [-log_prob_SV[t, token] for t, token in enumerate(batch.token_BT[row].tolist()) if token != 1]
-    total, terms = objective("cappa").losses(model, batch, config)
+    total, terms = objective("cappa").load().losses(model, batch, config)
     torch.testing.assert_close(total, torch.stack(nats).mean())
     assert terms == {"text_loss": total}
 

@@ -1,6 +1,6 @@
-"""Two ranks against one process, and what becomes of a run when a rank is stopped, fails or dies.
+"""Two ranks against one process, and runs in which a rank is interrupted, fails or dies.
 
-This process is rank 0, and another follows.
+This process is rank 0, and another one follows.
 """
 
 import functools
@@ -28,9 +28,10 @@ from aimv2.config.signature import signature
 from aimv2.data.batches import TrainBatches
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import Metric
-from aimv2.execute import execute, follow
+from aimv2.execute import execute as execute_and_evaluate
+from aimv2.execute import follow
 from aimv2.model.network import build
-from aimv2.objectives import REGISTRY
+from aimv2.objectives import REGISTRY, objective
 from aimv2.runs.files import read_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
@@ -47,20 +48,21 @@ VARIANTS = [
     *({"objective.name": name} for name in REGISTRY),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
-    {"prefix.full_attention": 0.8},  # of some batches one rank has no patch to predict, of some none has
+    {"prefix.full_attention": 0.8},  # in some batches one rank has no patch to predict, in some both have none
     {"prefix.full_attention": 0.999, "prefix.per": "batch"},
     {"prefix.per": "batch", "objective.pixel_values": "sum"},
     {"model.decoder.sharing": "separate", "data.weights": [3, 1]},
     {"model.decoder.order": "text_first", "data.captions": "shuffled", "objective.supervise_eos": True},
 ]
 
+# Evaluation by rank 0 is tested elsewhere and takes most of a small run's time.
+execute = functools.partial(
+    execute_and_evaluate, evaluate=lambda *data: {"caption_loss": Metric(1.0, "nats/token", "a test")}
+)
+
 
 class Follower:
-    """Rank 1, and what makes this process rank 0 beside it (``led``).
-
-    Args:
-        function, arguments: what it does.
-    """
+    """A process that is rank 1 and calls a function; ``led`` makes this process rank 0 within a context."""
 
     def __init__(self, function, *arguments):
         with socket.socket() as free:
@@ -71,7 +73,7 @@ class Follower:
         self.number = itertools.count()
         self.output = Path(tempfile.mkdtemp()) / "stderr"
         server = multiprocessing.get_context("forkserver")
-        server.set_forkserver_preload([__name__])  # so that torch is imported once for all of them
+        server.set_forkserver_preload([__name__])  # torch is imported once for all of them
         self.process = server.Process(
             target=as_rank_1, args=(self.given, self.output, function, arguments), daemon=True
         )
@@ -89,11 +91,11 @@ class Follower:
             yield
 
     def ended(self):
-        """Its status and what it said."""
-        self.process.join(timeout=30)
-        said = self.output.read_text()
+        """Wait for its end; return its exit status and stderr."""
+        self.process.join(timeout=120)
+        printed = self.output.read_text()
         shutil.rmtree(self.output.parent)
-        return self.process.exitcode, said
+        return self.process.exitcode, printed
 
 
 def as_rank_1(given, output, function, arguments):
@@ -107,10 +109,10 @@ def following(config, **does):
 
 
 def follow_until(config, does):
-    """Follow, but for something that befalls this rank in a step."""
+    """Follow rank 0 until this rank is interrupted, killed or fails in a step."""
     original = TrainBatches.__getitem__
 
-    def befallen(batches, step):
+    def disturbed(batches, step):
         if step == does.get("signalled_in"):
             os.kill(os.getpid(), signal.SIGUSR2)
         if step == does.get("killed_in"):
@@ -119,22 +121,14 @@ def follow_until(config, does):
             raise MemoryError("no room for the batch")
         return original(batches, step)
 
-    TrainBatches.__getitem__ = befallen
+    TrainBatches.__getitem__ = disturbed
     with Interrupts().listening() as interrupts:
         follow(config, interrupts)
 
 
-@pytest.fixture(autouse=True)
-def unevaluated(monkeypatch):
-    """What rank 0 does by itself afterwards is tested elsewhere and takes most of a small run's time."""
-    monkeypatch.setattr(
-        "aimv2.execute.evaluate", lambda *arguments: {"caption_loss": Metric(1.0, "nats/token", "a test")}
-    )
-
-
 @pytest.fixture(scope="module")
 def longer(tiny, with_samples):
-    """A run of a few steps on two ranks, with something changed."""
+    """A run of a few steps on two ranks, with other values."""
 
     def change(changes, **more):
         config = with_samples(changed(tiny, changes), NUM_STEPS * tiny.budget.batch_size)
@@ -148,7 +142,7 @@ def longer(tiny, with_samples):
 
 @pytest.fixture(scope="module")
 def follower(longer):
-    """A rank 1 that does nothing but follow, run after run."""
+    """A rank 1 that follows in one run after the other."""
     follower = following(longer({}))
     yield follower
     with follower.led():
@@ -157,25 +151,25 @@ def follower(longer):
 
 
 def on_two(follower, config, pairs, record):
-    """As ``on_one``."""
+    """Train as ``on_one`` does, on two ranks."""
     model = build(config)
     with follower.led():
         assert place(config) == 0
         with leading(config, None) as world:
             flops = train(
                 config,
+                objective(config.objective.name),
                 model,
                 TrainBatches(config, pairs[0], pairs[2], rank=0),
                 attempt=record,
                 held_out=lambda model: {"held_out_caption_loss": 1.5},
-                on_rows=lambda rows: None,
                 world=world,
             )
     return model, record.rows, flops
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
-def test_two_ranks_have_the_losses_and_weights_of_one(longer, follower, pairs, changes):
+def test_two_ranks_train_like_one(longer, follower, pairs, changes):
     config = longer(changes)
     model, rows, flops = on_two(follower, config, pairs, Rows())
     alone, expected, expected_flops = on_one(replace(config, ranks=1), pairs)
@@ -195,7 +189,7 @@ def test_two_ranks_have_the_losses_and_weights_of_one(longer, follower, pairs, c
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_the_ranks_shares_are_the_batch(longer, pairs, ranks):
+def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
     config = replace(longer({"prefix.full_attention": 0.5, "data.captions": "shuffled"}), ranks=ranks)
     whole = TrainBatches(config, pairs[0], pairs[2])[3]
     parts = [TrainBatches(config, pairs[0], pairs[2], rank)[3] for rank in range(ranks)]
@@ -209,17 +203,19 @@ def test_the_ranks_shares_are_the_batch(longer, pairs, ranks):
         assert part.share.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
 
 
-def test_a_run_that_was_stopped_on_the_other_rank_goes_on_bitwise(longer, follower, tmp_path):
+def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path):
     config = longer({})
     whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
-    stopped, resumed = following(config, signalled_in=2), following(config)
+    interrupted, resumed = following(config, signalled_in=2), following(config)
     with follower.led():
         assert execute(whole.acquire(config), config) is None
-    with stopped.led(), pytest.raises(KeyboardInterrupt):
+    with interrupted.led(), pytest.raises(KeyboardInterrupt):
         execute(parted.acquire(config), config)
-    assert stopped.ended() == (0, "")
+    assert interrupted.ended() == (0, "")
     assert parted.state() == "new"
-    assert [row["step"] for row in read_rows(parted.path / "attempts/0001")] == [0, 1, 2, 3], "after the same step"
+    assert [row["step"] for row in read_rows(parted.path / "attempts/0001")] == [0, 1, 2, 3], (
+        "both ranks stop after the same step"
+    )
     with resumed.led():
         assert execute(parted.acquire(config), config) is None
         dismiss()
@@ -232,12 +228,12 @@ def test_a_run_that_was_stopped_on_the_other_rank_goes_on_bitwise(longer, follow
     assert parted.result()["train_flops"] == whole.result()["train_flops"]
 
 
-def test_a_loss_that_is_not_finite_fails_the_run_and_the_ranks_go_on(longer, follower, pairs, tmp_path):
+def test_loss_that_is_not_finite_fails_the_run_and_ranks_take_the_next(longer, follower, pairs, tmp_path):
     config = longer({})
-    wild = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30))
-    run = RunFolder(tmp_path, signature(wild))
+    divergent = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30))
+    run = RunFolder(tmp_path, signature(divergent))
     with follower.led():
-        assert execute(run.acquire(wild), wild).cause == "not finite"
+        assert execute(run.acquire(divergent), divergent).cause == "not finite"
     assert len(on_two(follower, config, pairs, Rows())[1]) == NUM_STEPS + 1
 
 
@@ -245,10 +241,10 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_the_ranks_go_on(longer, fol
     ("does", "cause", "message"),
     [
         ({"fails_in": 2}, "out of memory", r"rank 1: MemoryError: no room for the batch"),
-        ({"killed_in": 2}, "node", r"another rank is gone without a word: .*"),
+        ({"killed_in": 2}, "node", r"another rank ended without an error message: .*"),
     ],
 )
-def test_what_befalls_another_rank_is_recorded_at_once(longer, tmp_path, does, cause, message):
+def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, message):
     config = longer({})
     follower, run = following(config, **does), RunFolder(tmp_path, signature(config))
     with follower.led():
@@ -257,14 +253,14 @@ def test_what_befalls_another_rank_is_recorded_at_once(longer, tmp_path, does, c
         assert re.fullmatch(message, failure.message)
         assert run.failure() == failure
         again = replace(config, seed=1)
-        if "fails_in" in does:  # it left word
+        if "fails_in" in does:  # rank 1 wrote its error to the store
             refused = execute(RunFolder(tmp_path, signature(again)).acquire(again), again)
-            assert refused.message == "the other ranks ended with an earlier run; start them anew"
-    status, said = follower.ended()
-    assert (status, "Traceback" in said) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
+            assert refused.message == "the other ranks ended with an earlier run; start all ranks again"
+    status, printed = follower.ended()
+    assert (status, "Traceback" in printed) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
 
 
-def test_who_loses_the_run_ends_the_other_rank(longer, tmp_path):
+def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path):
     config = longer({})
     follower, run = following(config), RunFolder(tmp_path, signature(config))
 
@@ -281,13 +277,13 @@ def test_who_loses_the_run_ends_the_other_rank(longer, tmp_path):
 @pytest.mark.parametrize(
     ("started", "ranks", "message"),
     [
-        ({}, 2, r"ranks=2 and the number of processes that were started \(WORLD_SIZE\), 1, differ; it takes: torchrun"),
-        ({"WORLD_SIZE": "4"}, 2, "ranks=2 and the number .*, 4, differ"),
-        ({"WORLD_SIZE": "2"}, 1, "ranks=1 and the number .*, 2, differ"),
-        ({"WORLD_SIZE": "2", "RANK": "1"}, 2, "ranks=2 and the launcher has not set MASTER_ADDR and MASTER_PORT for"),
+        ({}, 2, "ranks=2, but WORLD_SIZE=1; start it with: torchrun --nproc-per-node 2 "),
+        ({"WORLD_SIZE": "4"}, 2, "ranks=2, but WORLD_SIZE=4"),
+        ({"WORLD_SIZE": "2"}, 1, "ranks=1, but WORLD_SIZE=2"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, 2, "ranks=2, but the launcher did not set MASTER_ADDR and MASTER_PORT"),
     ],
 )
-def test_another_number_of_processes_is_refused(longer, monkeypatch, started, ranks, message):
+def test_wrong_number_of_processes_is_refused(longer, monkeypatch, started, ranks, message):
     for name in distributed.GIVEN:
         monkeypatch.delenv(name, raising=False)
     for name, value in started.items():
@@ -297,23 +293,24 @@ def test_another_number_of_processes_is_refused(longer, monkeypatch, started, ra
     assert "\n" not in str(caught.value)
 
 
-def test_shares_that_are_not_equal_are_refused(tiny):
+def test_batch_size_not_divisible_by_ranks_is_refused(tiny):
     with pytest.raises(UsageError, match=r"budget\.batch_size=8 is not divisible by ranks=3") as caught:
         changed(tiny, {"ranks": 3})
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_trains_with_all_ranks_and_evaluates_with_one(tmp_path, cache_dir, capsys):
+def test_command_line_trains_on_all_ranks_and_evaluates_on_one(tmp_path, cache_dir, capsys):
     arguments = [
         *("train", "ranks=2", f"data.cache_dir={cache_dir}", f"runs_dir={tmp_path}", "budget.samples=32"),
         *("budget.batch_size=8", "data.sources=[fontawesome,openmoji]", "model.image_px=16", "data.render_px=24"),
         *("model.patch_px=4", "model.encoder.depth=1", "model.decoder.depth=1", "evaluation.num_pairs=32"),
         *("evaluation.curve_pairs=16", "evaluation.curve_points=2", "evaluation.probe.epochs=1"),
+        *("evaluation.probe.learning_rates=[0.001]", "evaluation.probe.weight_decays=[0.05]"),
     ]  # fmt: skip
     follower = Follower(command_line, arguments)
     with follower.led():
         assert command_line(arguments) == 0
     assert follower.ended() == (0, "")
-    assert "everything else about it" in capsys.readouterr().out
+    assert "run folder: " in capsys.readouterr().out
     results = [read_json(path) for path in tmp_path.glob("*/result.json")]
     assert sorted(result["train_flops"] > 0 for result in results) == [False, True], "and the untrained encoder"

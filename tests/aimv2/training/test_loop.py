@@ -1,4 +1,4 @@
-"""The golden run, and what the loop records."""
+"""The golden run, and the rows that the loop records."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def golden_rows(cache_dir):
     return [{name: row[name] for name in ("step", *LOSSES)} for row in run(config, pairs)[1] if "text_loss" in row]
 
 
-def test_the_golden_run_reproduces(cache_dir):
+def test_golden_run_reproduces(cache_dir):
     golden = json.loads(GOLDEN.read_text())
     actual = golden_rows(cache_dir)
     assert len(actual) == GOLDEN_STEPS
@@ -60,7 +60,7 @@ def test_two_runs_on_one_machine_are_bitwise_equal(tiny, pairs, with_samples):
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def test_reading_back_less_often_records_the_same_steps(tiny, pairs, with_samples):
+def test_log_interval_does_not_change_the_recorded_steps(tiny, pairs, with_samples):
     config = with_samples(tiny, 40)
     every = run(config, pairs)[1]
     seldom = run(replace(config, log=LogConfig(every_steps=4)), pairs)[1]
@@ -70,7 +70,7 @@ def test_reading_back_less_often_records_the_same_steps(tiny, pairs, with_sample
         assert other["images_per_second"] > 0
 
 
-def test_rows_say_what_was_spent(tiny, pairs):
+def test_rows_record_samples_and_flops(tiny, pairs):
     _, rows, flops = run(tiny, pairs)
     batches = TrainBatches(tiny, pairs[0], pairs[2])
     supervised = sum(len(batches[step].supervised_N) for step in range(2))
@@ -78,14 +78,14 @@ def test_rows_say_what_was_spent(tiny, pairs):
     assert rows[-1]["train_flops"] == flops == train_flops(objective("aimv2").cost(tiny), 16, supervised)
 
 
-def test_the_curve_has_its_points_first_and_last_included(tiny, pairs, with_samples):
+def test_held_out_curve_includes_first_and_last_step(tiny, pairs, with_samples):
     config = with_samples(tiny, 80)
     config = replace(config, evaluation=replace(config.evaluation, curve_points=6))
     _, rows, _ = run(config, pairs)
     assert [row["step"] for row in rows if "held_out_caption_loss" in row] == [0, 2, 4, 6, 8, 10]
 
 
-def test_the_weights_learn_to_tell_a_small_set_by_heart(tiny, pairs, with_samples):
+def test_training_memorises_a_small_set(tiny, pairs, with_samples):
     train_pairs, held_out, tokenizer = pairs
     few = train_pairs.subset(8)
     config = with_samples(tiny, 8 * 120)
@@ -95,9 +95,9 @@ def test_the_weights_learn_to_tell_a_small_set_by_heart(tiny, pairs, with_sample
     assert rows[-1]["pixel_loss"] < rows[1]["pixel_loss"]
 
 
-def test_the_pull_of_each_loss_at_the_shared_weights_is_recorded(tiny, batch):
+def test_gradient_balance_matches_separate_backward_passes(tiny, batch):
     """Oracle: each loss's own backward pass."""
-    goal, model = objective("aimv2"), build(tiny)
+    goal, model = objective("aimv2").load(), build(tiny)
     shared = goal.shared_parameters(model)
     terms = goal.losses(model, batch, tiny).terms
     balance = gradient_balance(terms, shared)
@@ -112,19 +112,20 @@ def test_the_pull_of_each_loss_at_the_shared_weights_is_recorded(tiny, batch):
     assert gradient_balance({"text_loss": terms["text_loss"]}, shared) == {}
 
 
-def test_the_balance_of_the_losses_is_measured_at_the_curve_and_changes_nothing(tiny, pairs, with_samples, monkeypatch):
+def test_gradient_balance_is_measured_at_curve_points_and_changes_nothing(tiny, pairs, with_samples):
     config = with_samples(tiny, 40)
     config = replace(config, evaluation=replace(config.evaluation, curve_points=3))
     rows = run(config, pairs)[1]
     assert [row["step"] for row in rows if "gradient_cosine" in row] == [1, 2, 5]
-    monkeypatch.setattr("aimv2.training.loop.gradient_balance", lambda terms, shared, world: {})
-    without = run(config, pairs)[1]
+    unshared = replace(objective("aimv2"), implementation="tests.helpers.training:Unshared")
+    without = run(config, pairs, goal=unshared)[1]
+    assert not any("gradient_cosine" in row for row in without)
     assert [[row.get(name) for name in LOSSES] for row in rows] == [
         [row.get(name) for name in LOSSES] for row in without
     ]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs, with_samples):
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs, with_samples):
     config = with_samples(tiny, 80)
     config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30, warmup_fraction=0.01))
     record = Rows()
@@ -134,10 +135,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, pairs,
         run(config, pairs, record=record)
     assert caught.value.cause == "not finite"
     named = int(str(caught.value).split()[-1])
-    assert [row["step"] for row in record.rows] == list(range(named)), "the steps before it are kept"
+    assert [row["step"] for row in record.rows] == list(range(named)), "earlier steps are recorded"
 
 
-def test_an_untrained_run_takes_no_step(tiny, pairs, with_samples):
+def test_run_without_samples_takes_no_step(tiny, pairs, with_samples):
     model, rows, flops = run(with_samples(tiny, 0), pairs)
     start = build(tiny).state_dict()
     assert (rows, flops) == ([], 0)

@@ -33,7 +33,7 @@ def test_gradients_at_the_end_equal_backward_passes(small):
     vectors = []
     for name in ("pixel_loss", "text_loss"):
         small.model.zero_grad()
-        objective("aimv2").losses(small.model, last, small.config).terms[name].backward()
+        objective("aimv2").load().losses(small.model, last, small.config).terms[name].backward()
         vectors.append(torch.cat([parameter.grad.flatten() for parameter in shared]).double().numpy())
     small.model.zero_grad()
     norms = [np.linalg.norm(vector) for vector in vectors]

@@ -43,7 +43,7 @@ def test_a_checkpoint_is_as_large_as_it_is_priced(tiny, tmp_path):
     optimizer.step()
     folder = tmp_path / "v1-x" / "attempts" / "0001"
     folder.mkdir(parents=True)
-    checkpoint.keep(folder, model, optimizer, checkpoint.Progress())
+    checkpoint.save(folder, model, optimizer, checkpoint.Progress())
     priced = price([tiny], clock).checkpoint_bytes / 2  # of the two that there are for a moment
     assert priced < (folder / CHECKPOINT).stat().st_size < 1.1 * priced
 

@@ -1,0 +1,165 @@
+"""The specification of every objective: all that configs, plans and checks need. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from aimv2.cost import Part, dual_encoder_cost, encoder_decoder_cost
+from aimv2.errors import UsageError
+from aimv2.prefix import PrefixDistribution
+
+if TYPE_CHECKING:
+    from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name
+    from aimv2.objectives.base import Implementation
+
+Report = Literal["captions", "pixels", "retrieval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What an objective trains, needs and reports.
+
+    Attributes:
+        implementation: ``module:class`` of its network and losses (``aimv2.objectives.base.Implementation``).
+        attention: the encoder's attention in training, unless the config sets it.
+        reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve.
+        reads: the fields of ``ObjectiveConfig`` that it reads.
+        cost: maps a config to the cost of a forward pass, part by part.
+        requirements: checks of a config, each of which raises UsageError.
+    """
+
+    implementation: str
+    attention: Literal["prefix", "bidirectional"]
+    reports: tuple[Report, ...]
+    reads: tuple[str, ...]
+    cost: Callable[[RunConfig], list[Part]]
+    requirements: tuple[Callable[[RunConfig], None], ...] = ()
+
+    def load(self) -> Implementation[Any]:
+        """Import the objective's network and losses, and with them torch."""
+        module, _, name = self.implementation.partition(":")
+        implementation: Implementation[Any] = getattr(import_module(module), name)()
+        return implementation
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse values that this objective does not allow, and values that it ignores: each run has one name.
+
+        Raises:
+            UsageError: naming the value and what is allowed.
+        """
+        default = type(config.objective)()
+        for field in fields(default):
+            if field.name in ("name", *self.reads):
+                continue
+            if getattr(config.objective, field.name) != getattr(default, field.name):
+                readers = [name for name, other in REGISTRY.items() if field.name in other.reads]
+                raise UsageError(
+                    f"objective.name={config.objective.name} has no {field.name};"
+                    f" objective.{field.name} belongs to objective.name={' or '.join(readers)}"
+                )
+        attention = config.model.encoder.attention
+        if attention != "prefix" and "pixels" not in self.reports and config.prefix != PrefixDistribution():
+            raise UsageError(
+                f"prefix.law={config.prefix.law!r} has no effect with attention={attention!r} in the encoder and no"
+                " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
+            )
+        for requirement in self.requirements:
+            requirement(config)
+
+
+def _joint_and_image_first(config: RunConfig) -> None:
+    decoder = config.model.decoder
+    for key, value, allowed in (("sharing", decoder.sharing, "joint"), ("order", decoder.order, "image_first")):
+        if value != allowed:
+            raise UsageError(
+                f"model.decoder.{key}={value!r} with objective.name={config.objective.name!r}: only {allowed!r} is"
+                " possible"
+            )
+
+
+def _no_separate_text_first(config: RunConfig) -> None:
+    decoder = config.model.decoder
+    if decoder.sharing == "separate" and decoder.order == "text_first":
+        raise UsageError(
+            "model.decoder.sharing='separate' with order='text_first': neither decoder would read what comes first;"
+            " choose 'joint' or 'image_first'"
+        )
+
+
+def _no_full_attention(config: RunConfig) -> None:
+    if config.prefix.full_attention:
+        raise UsageError(
+            f"prefix.full_attention={config.prefix.full_attention:g} with objective.name={config.objective.name!r}: an"
+            " image with full attention leaves no patch to predict; only 0 is possible"
+        )
+
+
+def _own_captions(config: RunConfig) -> None:
+    if config.data.captions != "own":
+        raise UsageError(
+            f"data.captions={config.data.captions!r} with objective.name={config.objective.name!r}, which reads no"
+            " captions: only 'own' is possible"
+        )
+
+
+def _cappa_cost(config: RunConfig) -> list[Part]:
+    return encoder_decoder_cost(config, ("tokens",), parallel_fraction=config.objective.parallel_fraction)
+
+
+REGISTRY: dict[str, Objective] = {
+    "aimv2": Objective(
+        implementation="aimv2.objectives.aimv2:AIMv2",
+        attention="prefix",
+        reports=("captions", "pixels"),
+        reads=("pixel_weight", "pixel_values", "pixel_patches", "pixel_targets", "supervise_eos"),
+        cost=partial(encoder_decoder_cost, predicts=("pixels", "tokens")),
+        requirements=(_no_separate_text_first,),
+    ),
+    "caption": Objective(
+        implementation="aimv2.objectives.caption:Caption",
+        attention="prefix",
+        reports=("captions",),
+        reads=("supervise_eos",),
+        cost=partial(encoder_decoder_cost, predicts=("tokens",)),
+        requirements=(_joint_and_image_first,),
+    ),
+    "image_only": Objective(
+        implementation="aimv2.objectives.image_only:ImageOnly",
+        attention="prefix",
+        reports=("pixels",),
+        reads=("pixel_values", "pixel_patches", "pixel_targets"),
+        cost=partial(encoder_decoder_cost, predicts=("pixels",)),
+        requirements=(_joint_and_image_first, _no_full_attention, _own_captions),
+    ),
+    "cappa": Objective(
+        implementation="aimv2.objectives.cappa:CapPa",
+        attention="bidirectional",
+        reports=("captions",),
+        reads=("supervise_eos", "parallel_fraction"),
+        cost=_cappa_cost,
+        requirements=(_joint_and_image_first,),
+    ),
+    "clip": Objective(
+        implementation="aimv2.objectives.clip:CLIP",
+        attention="bidirectional",
+        reports=("retrieval",),
+        reads=("temperature",),
+        cost=partial(dual_encoder_cost, has_bias=False),
+    ),
+    "siglip": Objective(
+        implementation="aimv2.objectives.siglip:SigLIP",
+        attention="bidirectional",
+        reports=("retrieval",),
+        reads=("temperature",),
+        cost=partial(dual_encoder_cost, has_bias=True),
+    ),
+}
+
+
+def objective(name: str) -> Objective:
+    """Return the objective of this name, which the config has checked."""
+    return REGISTRY[name]

@@ -1,0 +1,67 @@
+"""The registry, and a seventh objective added as ``docs/adding.md`` shows."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aimv2.config.resolve import with_attention
+from aimv2.config.run_config import ObjectiveConfig
+from aimv2.config.signature import signature
+from aimv2.evaluation.evaluate import REPORTS, evaluate
+from aimv2.execute import execute
+from aimv2.objectives import REGISTRY, objective, specification
+from aimv2.objectives.base import Implementation
+from aimv2.runs.record import RunFolder
+
+PAGE = Path(__file__).parents[3] / "docs" / "adding.md"
+
+
+@pytest.fixture
+def seventh(tmp_path, monkeypatch):
+    """The page's file on the path, and its entry in the registry."""
+    section = PAGE.read_text().partition("## An objective")[2].partition("\n## ")[0]
+    (file,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (change,) = re.findall(r"```diff\n(.*?)```", section, flags=re.DOTALL)
+    entry = "".join(line[1:] for line in change.splitlines() if re.match(r"\+(?!\+)", line))
+    ((name, goal),) = eval(f"{{{entry}}}", dict(vars(specification))).items()
+    module, _, kind = goal.implementation.partition(":")
+    assert module == f"aimv2.objectives.{name}"
+    (tmp_path / "seventh_objective.py").write_text(file)
+    monkeypatch.syspath_prepend(tmp_path)
+    REGISTRY[name] = replace(goal, implementation=f"seventh_objective:{kind}")
+    yield name
+    del REGISTRY[name]
+    sys.modules.pop("seventh_objective", None)
+
+
+def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tmp_path):
+    config = with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh)))
+    objective(seventh).check(config)
+    run = RunFolder(tmp_path / "runs", signature(config))
+    without_probes = partial(evaluate, transfer=lambda train, held_out: [])
+    assert execute(run.acquire(config), config, evaluate=without_probes) is None
+    result = run.result()
+    assert result["train_flops"] > 0
+    assert result["metrics"]["caption_loss"]["value"] > 0
+    assert result["metrics"]["pixel_loss_0.5"]["value"] is None
+    assert (run.metrics()["smoothed_loss"].dropna() > 0).all()
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_specification_is_complete(name):
+    goal = objective(name)
+    assert isinstance(goal.load(), Implementation)
+    assert goal.attention in ("prefix", "bidirectional")
+    assert goal.reports
+    assert set(goal.reports) <= REPORTS.keys()
+    assert set(goal.reads) < {field.name for field in fields(ObjectiveConfig)}
+
+
+def test_specifications_load_without_torch():
+    code = "import sys, aimv2.objectives, aimv2.config.scales; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
