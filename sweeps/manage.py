@@ -176,13 +176,12 @@ def cancel_command(arguments: Arguments) -> int:
     shared = frozenset().union(*(launch.runs for launch in active if launch.study != name))
     cancelled = frozenset().union(*(launch.runs for launch in own)) - shared
     running = [run.run for run in status.runs if run.state == "running"]
-    num_shared = sum(run in shared for run in running)
-    console.print(
-        f"{name}: releases {sum(run in cancelled for run in running)} active runs with a checkpoint,"
-        f" does not start {status.count('waiting')}"
-        + (f"; {num_shared} active runs belong to another sweep too and continue" if num_shared else ""),
-        soft_wrap=True,
-    )
+    counts = {
+        "active runs to release": sum(run in cancelled for run in running),
+        "waiting runs that will not start": status.count("waiting"),
+        "active runs that continue for another sweep": sum(run in shared for run in running),
+    }
+    console.print(f"{name}: {', '.join(f'{what}: {count}' for what, count in counts.items() if count)}", soft_wrap=True)
     if "--yes" not in arguments.flags and not _confirmed("cancel?"):
         console.print("nothing was cancelled")
         return 0

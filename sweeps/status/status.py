@@ -147,7 +147,7 @@ def _why_waiting(active: Sequence[ActiveLaunch], logs: Path, name: str) -> str:
         return f"no active launch of this sweep{where}"
     num_waiting = sum(map(num_seatless, active))
     more = f"; workers waiting for a free core or GPU: {num_waiting}" if num_waiting else ""
-    return f"for a worker{more}"
+    return f"no free worker yet{more}"
 
 
 def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, waits: str) -> RunStatus:
