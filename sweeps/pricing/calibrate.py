@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rich.console import Console
+
 from ablations.budget import flops_per_sample
 from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig
 from aimv2.config.signature import signature
@@ -45,7 +47,9 @@ def calibrate(
         short = RunFolder(Path(folder), signature(run))
         attempt = short.acquire(run)
         assert attempt is not None, "the folder is new"
-        return run_times(short.path) if execute(attempt, run) is None else None
+        with Console().status("measuring the speed of this model, once per machine and shape"):
+            failure = execute(attempt, run)
+        return run_times(short.path) if failure is None else None
 
 
 def _short(config: RunConfig, cache_dir: Path) -> RunConfig:

@@ -144,7 +144,7 @@ def read_limits(text: str) -> list[Limit]:
         match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", part)
         number = _number(match[1]) if match else None
         if match is None or number is None or match[2] not in UNITS:
-            raise UsageError(f"limit={text}: cannot read {part!r}; give a number and a unit: {', '.join(UNITS)}")
+            raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {', '.join(UNITS)}")
         if not 0 < number < math.inf:
             raise UsageError(f"limit={text}: {part.strip()!r} must be above 0 and finite")
         quantity, unit = UNITS[match[2]]

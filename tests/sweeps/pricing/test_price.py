@@ -78,7 +78,7 @@ def test_limit_is_a_number_and_a_unit(text, quantity, amount):
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2weeks", "2h,", "-1h", "1.2.3h", "2h 3"])
 def test_unreadable_limit_is_refused(text):
-    with pytest.raises(UsageError, match=r"limit=.*: cannot read .*; give a number and a unit: s, min, h, d"):
+    with pytest.raises(UsageError, match=r"limit=.*: cannot read .*; a number and one of s, min, h, d"):
         read_limits(text)
 
 
