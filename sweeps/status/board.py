@@ -106,7 +106,7 @@ def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool
 def rendered(sweeps: list[SweepStatus]) -> RenderableType:
     """Render sweeps: progress, arms, active runs, failures by cause, and what other runs wait for."""
     if not sweeps:
-        return Text("no sweep was launched into this folder yet")
+        return Text("nothing was launched into this folder yet")
     return Group(*(part for sweep in sweeps for part in _parts(sweep)))
 
 

@@ -251,4 +251,4 @@ def test_help_lists_the_commands(command):
 
 def test_status_of_an_empty_folder(folder, command):
     (folder / "runs").mkdir()
-    assert command("status") == (0, "no sweep was launched into this folder yet")
+    assert command("status") == (0, "nothing was launched into this folder yet")

@@ -75,7 +75,7 @@ def test_many_running_runs_are_cut():
 
 
 def test_no_sweep_is_said():
-    assert text() == "no sweep was launched into this folder yet"
+    assert text() == "nothing was launched into this folder yet"
 
 
 @pytest.mark.parametrize(
