@@ -16,13 +16,13 @@ from rich.text import Text
 from aimv2.errors import Cause
 from aimv2.runs.failure import Failure
 from sweeps.plan import Plan
-from sweeps.status.status import RunStatus, State, SweepStatus, plan_status
+from sweeps.status.status import RunStatus, RunState, SweepStatus, plan_status
 
 REFRESH_SECONDS = 2.0
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 BAR_WIDTH = 40
 MAX_SHOWN_RUNNING = 20
-STATE_STYLES: dict[State, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
+STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 NEVER_TRIED = Failure("node", "no worker tried it")
 ADVICE: dict[Cause, str] = {
     "out of memory": "a smaller executor.runs_per_gpu or fewer executor.workers: retry with executor.runs_per_gpu=1;"

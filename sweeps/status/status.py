@@ -24,7 +24,7 @@ SPEED_BYTES = 65536  # of another seed's metrics, from which its usual speed is 
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 
-State = Literal["done", "running", "failed", "waiting"]
+RunState = Literal["done", "running", "failed", "waiting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class RunStatus:
     run: str
     arm: str
     seed: int
-    state: State
+    state: RunState
     samples: int
     budget: int
     images_per_second: float | None = None
@@ -79,7 +79,7 @@ class SweepStatus:
     runs: list[RunStatus]
     report: str = ""
 
-    def count(self, state: State) -> int:
+    def count(self, state: RunState) -> int:
         return sum(run.state == state for run in self.runs)
 
     @property
