@@ -16,7 +16,7 @@ from rich.text import Text
 from aimv2.errors import Cause
 from aimv2.runs.failure import Failure
 from sweeps.plan import Plan
-from sweeps.status.status import RunStatus, RunState, SweepStatus, plan_status
+from sweeps.status.status import RunState, RunStatus, SweepStatus, plan_status
 
 REFRESH_SECONDS = 2.0
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
