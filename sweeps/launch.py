@@ -34,10 +34,10 @@ from sweeps.executors.slurm import SlurmConfig
 from sweeps.freeze import freeze
 from sweeps.machine.room import shortage
 from sweeps.plan import Plan
-from sweeps.pricing.calibrate import images_per_second, unknown_speed
+from sweeps.plan_display import described_sweeps, print_plan
+from sweeps.pricing.clock import MachineClock, unknown_time
 from sweeps.pricing.price import Clock, Limit, check_limits, price, read_limits
-from sweeps.pricing.timing import run_seconds
-from sweeps.status.board import described_sweeps, print_failures, print_plan
+from sweeps.status.board import print_failures
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -167,13 +167,15 @@ def read(arguments: Sequence[str]) -> Launch:
     keep = not is_dry or Path(run.data.cache_dir).is_dir()
     executor = _executor(values["executor"])
     resolved: Callable[[RunConfig], RunConfig] = resolve
-    speed: Callable[[RunConfig], float | None] = partial(images_per_second, keep=keep)
-    clock: Clock = partial(run_seconds, keep=keep)
+    runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
+    here = MachineClock(runs_dir, keep=keep)
+    speed: Callable[[RunConfig], float | None] = here.images_per_second
+    clock: Clock = here
     if isinstance(executor, SlurmConfig):
         if wanted.equal == "seconds":
             raise UsageError("sweep.equal=seconds is timed on the launching machine, and SLURM's nodes are others")
         resolved = partial(resolve, available=executor.device)
-        speed = clock = unknown_speed
+        speed = clock = unknown_time
     study, base = wanted.apply(STUDIES[wanted.slug]), resolved(run)
     cells_of = partial(expand, study, arms=wanted.arms, seeds=wanted.seeds, images_per_second=speed)
     request = Request(
@@ -185,7 +187,6 @@ def read(arguments: Sequence[str]) -> Launch:
     few = partial(cells_of, seeds=wanted.seeds[:1])
     _check_effect(typed, run, recipe, resolved(recipe), lambda changed: few(resolved(changed)))
     _check_metric(study, base)
-    runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     plan = Plan(request.folder, request.cells, runs_dir)
     if not is_dry:
         executor.num_workers([cell.config for cell in plan.cells])  # refuses what this machine has no room for

@@ -1,25 +1,21 @@
-"""python sweeps/manage.py status: look at sweeps and see to them, from any host that sees the runs' folder."""
+"""python sweeps/manage.py status: inspect and manage sweeps, from any host that sees the runs folder."""
 
 import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Column, Table
-from rich.text import Text
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
-from aimv2.errors import Cause, UsageError, unknown
+from aimv2.errors import UsageError, unknown
 from aimv2.runs.failure import read_failure
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
@@ -28,51 +24,39 @@ from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.cluster import end_abandoned, withdraw
 from sweeps.prune import prune
-from sweeps.status.board import duration
-from sweeps.status.status import RunStatus, SweepStatus, sweep_status
+from sweeps.status.board import REFRESH_SECONDS, failures, rendered
+from sweeps.status.status import SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
-  status [SWEEP]               where sweeps stand: progress, time left, loss against siblings, stragglers, waiting
-                               reasons, failures by cause; --watch looks again and again, --json prints all of it
-  logs RUN                     what became of a run: its attempts, the end of its metrics and log, its traceback
-  retry SWEEP                  failed runs once more, with their causes and what to change; executor.minutes=60 and the
-                               like say it anew, here and for extend
-  cancel SWEEP                 hand back what is under way and start no more; asks first, unless --yes
-  extend SWEEP seeds=8         the last launch again with more seeds, which include those that it had; samples=40960
-                               makes new runs of every arm and seed, since a run is named by what it computes
+  status [SWEEP]               progress, time left, loss against other seeds, stragglers, failures by cause, and what
+                               runs wait for; --watch refreshes, --json prints everything
+  logs RUN                     a run's attempts, the end of its metrics and log, its traceback
+  retry SWEEP                  do failed runs again; shows causes and advice. executor.runs_per_gpu=1 and any other
+                               executor key can be overridden, here and in extend
+  cancel SWEEP                 release active runs and start no more; asks first, unless --yes
+  extend SWEEP seeds=8         repeat the last launch with more seeds, which must include its own; samples=40960 makes
+                               new runs of every arm and seed, since a run is named by what it computes
   replay RUN                   do a finished run again and compare it with its record, step by step
-  prune                        delete checkpoints that nobody will go on from and, when no launch is at work, copies
-                               of the code that no checkpoint is of and no launch took for a day, and workers' logs
-                               older than a week; results stay
+  prune                        delete checkpoints that are no longer needed and, if no launch is active, code snapshots
+                               that are a day old and have no checkpoint, and workers' logs that are a week old;
+                               results stay
 
-  runs_dir=runs                where runs are kept
+  runs_dir=runs                the runs folder
   debug=true                   show the traceback of an error
 
-SWEEP is a study's name as in runs/studies/, RUN a run's name or the beginning of it.
+SWEEP is a name in runs/studies/; RUN is a run's name or the beginning of it.
 """
 
-# What usually helps, by the cause of a failure.
-ADVICE: dict[Cause, str] = {
-    "out of memory": "a smaller budget.batch_size, or fewer executor.workers at once",
-    "not finite": "a lower optimizer.peak_lr or a longer optimizer.warmup_fraction; then it is another run",
-    "node": "look at the disk and the host (logs RUN), then retry as it is",
-    "time": "nothing: it goes on from its checkpoint",
-    "data": "mend or delete the file that the message names",
-    "bug": "read the traceback (logs RUN); with the same code it will fail again",
-}
-SHOWN_RUNNING = 20
 SHOWN_ROWS = 5
 SHOWN_LINES = 20
-WATCH_SECONDS = 2.0
-STATE_STYLES = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 
 console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A command line, taken apart."""
+class Arguments:
+    """A command line: names, flags, values of the command's keys, and overrides of the executor as typed."""
 
     names: list[str]
     flags: frozenset[str]
@@ -84,21 +68,19 @@ class Asked:
         return Path(self.values.get("runs_dir", "runs"))
 
     def name(self, what: str) -> str:
-        """The one name that a command needs."""
+        """Return the one name that a command needs."""
         if len(self.names) != 1:
-            raise UsageError(f"which {what}? Say one. {self._there()}")
+            launched = ", ".join(requested_names(self.runs_dir)) or "none"
+            raise UsageError(f"which {what}? Name one. Launched into {str(self.runs_dir)!r}: {launched}.")
         return self.names[0]
-
-    def _there(self) -> str:
-        return f"Launched into {str(self.runs_dir)!r}: {', '.join(requested_names(self.runs_dir)) or 'none'}."
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command.
 
-    The exit status is 0 when it did what was asked, 2 when that cannot be, 130 when it was interrupted. 1 is for
-    ``retry`` and ``extend`` when runs failed (again), and for ``replay`` when it differs from the record; ``status``
-    and ``logs`` say what failed and give 0, for they have looked as they were asked to.
+    Returns:
+        0 on success, 1 if runs failed in ``retry`` or ``extend`` or a replay differs from the record, 2 if the command
+        is refused, 130 if interrupted. ``status`` and ``logs`` return 0 whether runs have failed or not.
     """
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
@@ -107,54 +89,56 @@ def main(arguments: Sequence[str]) -> int:
         return guarded(manage, arguments)
 
 
-def manage(arguments: Sequence[str]) -> int:
-    command = arguments[0] if arguments else ""
+def manage(typed: Sequence[str]) -> int:
+    """Run the command that was typed, once its names, flags and keys are checked."""
+    command = typed[0] if typed else ""
     if command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
-    run, flags, keys = COMMANDS[command]
-    rest = arguments[1:]
-    words = [one for one in rest if "=" in one]
-    executor = [word for word in words if EXECUTOR in keys and _is_executor(word)]
-    typed = [word for word in words if word not in executor]
-    values = key_values(typed, {"runs_dir", *keys}, f"key of {command}")
-    given = frozenset(one for one in rest if one.startswith("-"))
-    if wrong := sorted(given - flags):
-        raise unknown(f"flag of {command}", wrong[0], flags)
-    names = [one for one in rest if "=" not in one and not one.startswith("-")]
-    asked = Asked(names, given, values, executor)
-    if not asked.runs_dir.is_dir():
-        raise UsageError(f"runs_dir={str(asked.runs_dir)!r} is no folder; nothing was launched there")
-    share(asked.runs_dir)
-    return run(asked)
+    run, allowed_flags, keys = COMMANDS[command]
+    pairs = [word for word in typed[1:] if "=" in word]
+    flags = {word for word in typed[1:] if "=" not in word and word.startswith("-")}
+    executor = [word for word in pairs if EXECUTOR in keys and _is_executor(word)]
+    if wrong := sorted(flags - allowed_flags):
+        raise unknown(f"flag of {command}", wrong[0], allowed_flags)
+    arguments = Arguments(
+        names=[word for word in typed[1:] if "=" not in word and word not in flags],
+        flags=frozenset(flags),
+        values=key_values([word for word in pairs if word not in executor], {"runs_dir", *keys}, f"key of {command}"),
+        executor=executor,
+    )
+    if not arguments.runs_dir.is_dir():
+        raise UsageError(f"runs_dir={str(arguments.runs_dir)!r} does not exist; nothing was launched there")
+    share(arguments.runs_dir)
+    return run(arguments)
 
 
-def status_command(asked: Asked) -> int:
-    def look() -> list[SweepStatus]:
-        names = asked.names or requested_names(asked.runs_dir)
-        return [sweep_status(read_request(asked.runs_dir, name, STUDIES), asked.runs_dir) for name in names]
+def status_command(arguments: Arguments) -> int:
+    def read() -> list[SweepStatus]:
+        names = arguments.names or requested_names(arguments.runs_dir)
+        return [_status(arguments.runs_dir, name) for name in names]
 
-    found = look()
-    if "--json" in asked.flags:
-        print(json.dumps([dataclasses.asdict(sweep) for sweep in found], indent=1))
-    elif "--watch" in asked.flags:
-        with Live(_shown(found), console=console) as live:
-            while any(sweep.num_launches for sweep in found):
-                time.sleep(WATCH_SECONDS)
-                found = look()
-                live.update(_shown(found))
+    sweeps = read()
+    if "--json" in arguments.flags:
+        print(json.dumps([dataclasses.asdict(sweep) for sweep in sweeps], indent=1))
+    elif "--watch" in arguments.flags:
+        with Live(rendered(sweeps), console=console) as live:
+            while any(sweep.num_launches for sweep in sweeps):
+                time.sleep(REFRESH_SECONDS)
+                sweeps = read()
+                live.update(rendered(sweeps))
     else:
-        console.print(_shown(found))
+        console.print(rendered(sweeps))
     return 0
 
 
-def logs_command(asked: Asked) -> int:
-    run = _run(asked)
+def logs_command(arguments: Arguments) -> int:
+    run = _run(arguments)
     console.print(f"{run.path}: {run.state()}", soft_wrap=True)
     for attempt in sorted((run.path / "attempts").glob("[0-9]*")):
-        who = holder(attempt)
-        where = f"{str(who.get('host', 'unknown host')).partition('/')[0]}, process {who.get('pid', 'unknown')}"
+        owner = holder(attempt)
+        where = f"{str(owner.get('host', 'unknown host')).partition('/')[0]}, process {owner.get('pid', 'unknown')}"
         console.print(f"attempt {attempt.name}: {where}, {_ending(attempt)}", soft_wrap=True)
-        log = Path(who.get("log") or "")
+        log = Path(owner.get("log") or "")
         if log.is_file():
             console.print(f"log {log}:", soft_wrap=True)
             for line in log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]:
@@ -167,95 +151,117 @@ def logs_command(asked: Asked) -> int:
     return 0
 
 
-def retry_command(asked: Asked) -> int:
-    name = asked.name("sweep")
-    request = read_request(asked.runs_dir, name, STUDIES)
-    failed = [run for run in sweep_status(request, asked.runs_dir).runs if run.state == "failed"]
+def retry_command(arguments: Arguments) -> int:
+    name = arguments.name("sweep")
+    request = read_request(arguments.runs_dir, name, STUDIES)
+    failed = [run for run in sweep_status(request, arguments.runs_dir).runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of {name} has failed")
         return 0
-    console.print(_failures(failed))
+    console.print(failures(failed))
 
     from sweeps.launch import carry_out
 
-    return carry_out(_again(asked, request, {}), only={run.run for run in failed})
+    return carry_out(relaunch(request, arguments, {}), only={run.run for run in failed})
 
 
-def cancel_command(asked: Asked) -> int:
-    name = asked.name("sweep")
-    end_abandoned(asked.runs_dir)
-    request, at_work = read_request(asked.runs_dir, name, STUDIES), active_launches(asked.runs_dir)
-    ours = [active for active in at_work if active.study == name]
-    if not ours:
-        console.print(f"no launch of {name} is at work")
+def cancel_command(arguments: Arguments) -> int:
+    name = arguments.name("sweep")
+    end_abandoned(arguments.runs_dir)
+    status, active = _status(arguments.runs_dir, name), active_launches(arguments.runs_dir)
+    own = [launch for launch in active if launch.study == name]
+    if not own:
+        console.print(f"{name} has no active launch")
         return 0
-    others = frozenset().union(*(active.runs for active in at_work if active.study != name))
-    wanted = frozenset().union(*(active.runs for active in ours)) - others
-    found = sweep_status(request, asked.runs_dir)
-    stopped = [run.run for run in found.runs if run.state != "done" and run.run in wanted]
-    running = sum(run.state == "running" and run.run in stopped for run in found.runs)
-    shared = sum(run.state == "running" and run.run in others for run in found.runs)
-    what = f"{running} runs are handed back with a checkpoint, {found.count('waiting')} are not started"
-    stay = f"; {shared} under way are wanted by another sweep and stay" if shared else ""
-    console.print(f"{name}: {what}{stay}", soft_wrap=True)
-    if "--yes" not in asked.flags and not _agreed("cancel?"):
+    shared = frozenset().union(*(launch.runs for launch in active if launch.study != name))
+    cancelled = frozenset().union(*(launch.runs for launch in own)) - shared
+    running = [run.run for run in status.runs if run.state == "running"]
+    counts = {
+        "active runs to release": sum(run in cancelled for run in running),
+        "waiting runs that will not start": status.count("waiting"),
+        "active runs that continue for another sweep": sum(run in shared for run in running),
+    }
+    console.print(f"{name}: {', '.join(f'{what}: {count}' for what, count in counts.items() if count)}", soft_wrap=True)
+    if "--yes" not in arguments.flags and not _confirmed("cancel?"):
         console.print("nothing was cancelled")
         return 0
-    for active in ours:
-        cancel(active, wanted)
-        if stays := withdraw(active):
-            console.print(f"in the queue stay {stays}", soft_wrap=True)
-    console.print("cancelled; workers stop within seconds, and the same launch goes on from there")
+    for launch in own:
+        cancel(launch, cancelled)
+        if left := withdraw(launch):
+            console.print(f"still in the queue: {left}", soft_wrap=True)
+    console.print("Cancelled; workers stop within seconds. Launch the sweep again to resume.")
     return 0
 
 
-def extend_command(asked: Asked) -> int:
-    request = read_request(asked.runs_dir, asked.name("sweep"), STUDIES)
+def extend_command(arguments: Arguments) -> int:
+    from sweeps.launch import carry_out
+
+    return carry_out(extended(read_request(arguments.runs_dir, arguments.name("sweep"), STUDIES), arguments))
+
+
+def extended(request: Request, arguments: Arguments) -> list[str]:
+    """Return the arguments of a launch with the seeds or samples that were typed.
+
+    Raises:
+        UsageError: neither was typed, or seeds of the last launch would be left out.
+    """
     keys = {"seeds": "sweep.seeds", "samples": "budget.samples"}
-    more = {keys[key]: value for key, value in asked.values.items() if key in keys}
-    if not more:
-        raise UsageError("extend by what? Say seeds=8 or samples=40960.")
+    overrides = {keys[key]: value for key, value in arguments.values.items() if key in keys}
+    if not overrides:
+        raise UsageError("extend by what? Type seeds=8 or samples=40960.")
 
-    from sweeps.launch import carry_out, read
+    from sweeps.launch import read
 
-    again = _again(asked, request, more)
-    if "samples" in asked.values:
-        console.print("samples= makes new runs; those that there are stay, and are not in this sweep's report any more")
-    had, has = ({cell.seed for cell in one.cells} for one in (request, read(again).request))
-    if lost := sorted(had - has):
+    again = relaunch(request, arguments, overrides)
+    if "samples" in arguments.values:
+        console.print("samples= makes new runs; the old ones stay, and leave this sweep's report")
+    before, after = ({cell.seed for cell in one.cells} for one in (request, read(again).request))
+    if lost := sorted(before - after):
         raise UsageError(
-            f"extend {request.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"
-            f" seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of {', '.join(map(str, sorted(had)))}"
+            f"extend {request.folder} seeds={arguments.values.get('seeds', len(after))} would leave out"
+            f" seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of {', '.join(map(str, sorted(before)))};"
+            " name all seeds, as in seeds=[0,1,2]"
         )
-    return carry_out(again)
+    return again
 
 
-def replay_command(asked: Asked) -> int:
+def relaunch(request: Request, arguments: Arguments, overrides: Mapping[str, str]) -> list[str]:
+    """Return the arguments of a request, with some overridden, as a launch into the same runs folder."""
+    new = [f"runs_dir={arguments.runs_dir}", *(f"{key}={value}" for key, value in overrides.items())]
+    new += arguments.executor
+    dropped = {word.partition("=")[0] for word in new} | {"dry_run", "debug"}
+    kept = [word for word in request.arguments if word.partition("=")[0] not in dropped]
+    if "executor" in dropped:  # another executor does not have the keys of the old one
+        kept = [word for word in kept if not _is_executor(word)]
+    return kept + new
+
+
+def replay_command(arguments: Arguments) -> int:
     from sweeps.replay import replay
 
-    run = _run(asked)
+    run = _run(arguments)
     if not run.is_done:
-        raise UsageError(f"run {run.name} is not done yet; there is nothing to compare with")
-    console.print(f"doing {run.name} again, in a folder that is deleted afterwards", soft_wrap=True)
+        raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
+    console.print(f"doing {run.name} again in a temporary folder", soft_wrap=True)
     found = replay(run)
     for line in found.lines:
         console.print(line, soft_wrap=True, markup=False)
     return 0 if found.is_equal else 1
 
 
-def prune_command(asked: Asked) -> int:
-    end_abandoned(asked.runs_dir)
-    freed = prune(asked.runs_dir)
-    parts = {"checkpoints": freed.checkpoints, "code": freed.code, "logs": freed.logs}
+def prune_command(arguments: Arguments) -> int:
+    end_abandoned(arguments.runs_dir)
+    freed = prune(arguments.runs_dir)
+    parts = {"checkpoints": freed.checkpoints, "code snapshots": freed.code, "logs": freed.logs}
     listed = ", ".join(f"{size / 1e6:,.1f} MB of {what}" for what, size in parts.items())
-    console.print(f"{listed} deleted; results are untouched")
+    console.print(f"deleted {listed}; results are untouched")
     return 0
 
 
-EXECUTOR = "executor.*"  # any of an executor's keys, or another executor
+EXECUTOR = "executor.*"  # any key of the executor, or another executor
 
-# Of each command: what does it, the flags and the keys that it takes beside runs_dir.
-COMMANDS: dict[str, tuple[Callable[[Asked], int], set[str], set[str]]] = {
+# Each command's function, and the flags and keys that it takes beside runs_dir.
+COMMANDS: dict[str, tuple[Callable[[Arguments], int], set[str], set[str]]] = {
     "status": (status_command, {"--json", "--watch"}, set()),
     "logs": (logs_command, set(), set()),
     "retry": (retry_command, set(), {EXECUTOR}),
@@ -266,33 +272,27 @@ COMMANDS: dict[str, tuple[Callable[[Asked], int], set[str], set[str]]] = {
 }
 
 
-def _again(asked: Asked, request: Request, more: dict[str, str]) -> list[str]:
-    """The arguments of a launch, with some of them said anew, into this runs' folder."""
-    anew = [f"runs_dir={asked.runs_dir}", *(f"{key}={value}" for key, value in more.items()), *asked.executor]
-    dropped = {word.partition("=")[0] for word in anew} | {"dry_run", "debug"}
-    kept = [word for word in request.arguments if word.partition("=")[0] not in dropped]
-    if "executor" in dropped:  # another one, which has not the old one's keys
-        kept = [word for word in kept if not _is_executor(word)]
-    return kept + anew
+def _status(runs_dir: Path, name: str) -> SweepStatus:
+    return sweep_status(read_request(runs_dir, name, STUDIES), runs_dir)
 
 
 def _is_executor(word: str) -> bool:
     return word.partition("=")[0].split(".")[0] == "executor"
 
 
-def _run(asked: Asked) -> RunFolder:
-    """The run of this name, or the only one whose name begins so."""
-    name = Path(asked.name("run")).name
-    found = sorted(path.name for path in asked.runs_dir.glob("v*-*") if path.name.startswith(name))
+def _run(arguments: Arguments) -> RunFolder:
+    """Return the run whose name begins so."""
+    name = Path(arguments.name("run")).name
+    found = sorted(path.name for path in arguments.runs_dir.glob("v*-*") if path.name.startswith(name))
     if not found and any(
         cell.name.startswith(name)
-        for sweep in requested_names(asked.runs_dir)
-        for cell in read_request(asked.runs_dir, sweep, STUDIES).cells
+        for sweep in requested_names(arguments.runs_dir)
+        for cell in read_request(arguments.runs_dir, sweep, STUDIES).cells
     ):
-        raise UsageError(f"no worker has begun {name} yet; status says what it waits for")
+        raise UsageError(f"no worker has started {name} yet; manage.py status shows what it waits for")
     if len(found) != 1:
-        raise UsageError(f"{len(found)} runs in {str(asked.runs_dir)!r} begin with {name!r}; one is needed")
-    return RunFolder(asked.runs_dir, found[0])
+        raise UsageError(f"{len(found)} runs in {str(arguments.runs_dir)!r} begin with {name!r}; name exactly one")
+    return RunFolder(arguments.runs_dir, found[0])
 
 
 def _ending(attempt: Path) -> str:
@@ -302,93 +302,14 @@ def _ending(attempt: Path) -> str:
     if (attempt / "result.json").exists():
         return "finished"
     if (attempt / "interrupted").exists():
-        return "was asked to stop"
-    return "at work" if is_held(attempt) else "ended without a word"
+        return "interrupted"
+    return "running" if is_held(attempt) else "died without a record"
 
 
-def _agreed(question: str) -> bool:
+def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to ask; say --yes")
+        raise UsageError(f"{question} There is no terminal to answer in; type --yes to confirm")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _shown(sweeps: list[SweepStatus]) -> RenderableType:
-    if not sweeps:
-        return Text("nothing was launched into this folder yet")
-    return Group(*(part for sweep in sweeps for part in _sweep_parts(sweep)))
-
-
-def _sweep_parts(sweep: SweepStatus) -> list[RenderableType]:
-    left = sweep.seconds_left
-    at_work = f"{sweep.num_launches} launch{'es' * (sweep.num_launches != 1)} at work"
-    time_left = f", about {duration(left)} of training left" if left is not None else ""
-    parts: list[RenderableType] = [
-        Text.from_markup(f"[bold]{sweep.name}[/bold]: {escape(sweep.question)}"),
-        Text(f"{len(sweep.runs)} runs, {at_work}{time_left}"),
-        *map(Text, sweep.queue),
-        _arms(sweep),
-    ]
-    running = [run for run in sweep.runs if run.state == "running"]
-    if running:
-        parts.append(_running(running))
-    failed = [run for run in sweep.runs if run.state == "failed"]
-    if failed:
-        parts.append(_failures(failed))
-    waiting: dict[str, list[str]] = {}
-    for run in sweep.runs:
-        if run.state == "waiting":
-            waiting.setdefault(run.note, []).append(f"{run.arm}, {run.seed}")
-    for note, who in sorted(waiting.items()):
-        parts.append(Text(f"waiting, {who[0] if len(who) == 1 else f'{len(who)} runs'}: {note}"))
-    if sweep.report:
-        parts.append(Text(f"report: {sweep.report}"))
-    return [*parts, Text("")]
-
-
-def _arms(sweep: SweepStatus) -> Table:
-    states = ("done", "running", "failed", "waiting")
-    table = Table("arm", *(Column(state, justify="right") for state in (*states, "samples")), box=SIMPLE_HEAD)
-    for arm in dict.fromkeys(run.arm for run in sweep.runs):
-        runs = [run for run in sweep.runs if run.arm == arm]
-        counts = {state: sum(run.state == state for run in runs) for state in states}
-        shown = [f"[{STATE_STYLES[state]}]{count}[/]" if count else "" for state, count in counts.items()]
-        trained, budget = sum(run.samples for run in runs), sum(run.budget for run in runs)
-        table.add_row(arm, *shown, f"{trained / budget:.0%}" if budget else "")
-    return table
-
-
-def _running(running: list[RunStatus]) -> Group:
-    numbers = ("done", "images/s", "left", "loss", "± seeds")
-    columns = [Column(name, justify="right", no_wrap=True) for name in numbers]
-    named = [Column(name, no_wrap=True) for name in ("running", "run")]
-    table = Table(*named, *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for run in running[:SHOWN_RUNNING]:
-        table.add_row(
-            f"{run.arm}, {run.seed}",
-            run.run,
-            f"{run.samples / run.budget:.0%}" if run.budget else "",
-            f"{run.images_per_second:.0f}" if run.images_per_second else "",
-            duration(run.seconds_left) if run.seconds_left is not None else "",
-            f"{run.loss:.3f}" if run.loss is not None else "",
-            f"{run.loss_against_siblings:+.3f}" if run.loss_against_siblings is not None else "",
-        )
-    more = [Text(f"and {len(running) - SHOWN_RUNNING} more")] if len(running) > SHOWN_RUNNING else []
-    notes = [
-        Text(f"{run.arm}, {run.seed} on {run.host or 'an unknown host'}: {run.note}")
-        for run in running[:SHOWN_RUNNING]
-        if run.note
-    ]
-    return Group(table, *more, *notes)
-
-
-def _failures(failed: list[RunStatus]) -> Table:
-    table = Table("failed", "runs", "the first says", "what helps", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for cause in dict.fromkeys(run.cause for run in failed):
-        runs = [run for run in failed if run.cause == cause]
-        advice = ADVICE.get(cause, "") if cause else ""
-        first = f"{runs[0].arm}, seed {runs[0].seed} ({runs[0].run}): {runs[0].note}"
-        table.add_row(cause, str(len(runs)), escape(first), advice)
-    return table
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What nobody will go on from or look at again: checkpoints, copies of code, workers' logs."""
+"""Delete checkpoints, code snapshots and logs that are no longer needed."""
 
 import shutil
 import time
@@ -12,12 +12,12 @@ from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RunFolder
 from sweeps.active_launches import active_launches, ended
 
 LOG_DAYS = 7
-CODE_DAYS = 1  # since a launch took it: one that is drawing its data is not at work yet
+CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its data is not active yet
 
 
 @dataclass
 class Freed:
-    """Bytes that pruning freed, by what had them."""
+    """Freed bytes."""
 
     checkpoints: int = 0
     code: int = 0
@@ -29,24 +29,27 @@ class Freed:
 
 
 def prune(runs_dir: Path) -> Freed:
-    """Delete checkpoints of runs that are done, and of the others those that their next attempt would not use; what
-    kills left of unfinished ones; the folders of launches that died; copies of the code that no checkpoint is of and no
-    launch took for a day, and workers' logs older than a week. Results stay always.
+    """Delete files of the runs folder that are no longer needed. Results always stay.
 
-    Left alone is what a launch at work may want: its runs' checkpoints, and then all code and logs. So are the
-    checkpoints of a run of which this code can use none: they may be of code that comes back.
+    - checkpoints of finished runs, and of other runs those that their next attempt would not use
+    - unfinished files of killed processes, and folders of launches that died
+    - code snapshots that no checkpoint was made with and no launch used for CODE_DAYS
+    - workers' logs older than LOG_DAYS
+
+    While a launch is active, the checkpoints of its runs and all code snapshots and logs stay. If this code can use no
+    checkpoint of a run, all of them stay: the code that made them may come back.
     """
-    at_work = active_launches(runs_dir)
-    wanted = frozenset().union(*(active.runs for active in at_work))
+    launches = active_launches(runs_dir)
+    requested = frozenset().union(*(launch.runs for launch in launches))
     freed = Freed()
     for folder in sorted(runs_dir.glob("v*-*")):
         run = RunFolder(runs_dir, folder.name)
         attempts = sorted(folder.glob("attempts/[0-9]*"), reverse=True)
-        if run.name not in wanted and not any(is_held(attempt, file_system_time) for attempt in attempts[:1]):
+        if run.name not in requested and not any(is_held(attempt, file_system_time) for attempt in attempts[:1]):
             freed.checkpoints += _prune_run(run, attempts)
     for folder in ended(runs_dir):
         shutil.rmtree(folder, ignore_errors=True)
-    if not at_work:
+    if not launches:
         freed.code = _prune_code(runs_dir)
         freed.logs = _prune_logs(runs_dir)
     return freed
@@ -56,22 +59,26 @@ def _prune_run(run: RunFolder, attempts: list[Path]) -> int:
     from aimv2.training import checkpoint
 
     freed = sum(_delete(attempt / CHECKPOINT_PARTIAL) for attempt in attempts)
-    kept = [attempt for attempt in attempts if (attempt / CHECKPOINT).exists()]
+    saved = [attempt for attempt in attempts if (attempt / CHECKPOINT).exists()]
     if run.is_done:
-        return freed + sum(_delete(attempt / CHECKPOINT) for attempt in kept)
-    if len(kept) < 2:
+        return freed + sum(_delete(attempt / CHECKPOINT) for attempt in saved)
+    if len(saved) < 2:
         return freed
-    found = checkpoint.find(kept)  # newest first, as the next attempt will look
-    unused = [] if found is None else [attempt for attempt in kept if int(attempt.name) != found.attempt]
+    found = checkpoint.find(saved)  # newest first, in the order of the next attempt
+    unused = [] if found is None else [attempt for attempt in saved if int(attempt.name) != found.attempt]
     return freed + sum(_delete(attempt / CHECKPOINT) for attempt in unused)
 
 
 def _prune_code(runs_dir: Path) -> int:
-    """Copies that no checkpoint was made with, and what kills left of unfinished ones."""
+    """Delete snapshots that no checkpoint was made with, and unfinished ones."""
     oldest = time.time() - 86400 * CODE_DAYS
-    copies = [path for path in (runs_dir / "code").glob("*") if path.is_dir() and path.stat().st_mtime < oldest]
-    needed = _codes(runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}")) if copies else set()
-    return sum(_delete(copy) for copy in copies if copy.name.startswith(".") or digest_of(copy / "aimv2") not in needed)
+    snapshots = [path for path in (runs_dir / "code").glob("*") if path.is_dir() and path.stat().st_mtime < oldest]
+    needed = _codes(runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}")) if snapshots else set()
+    return sum(
+        _delete(snapshot)
+        for snapshot in snapshots
+        if snapshot.name.startswith(".") or digest_of(snapshot / "aimv2") not in needed
+    )
 
 
 def _codes(checkpoints: Iterable[Path]) -> set[str]:
@@ -81,7 +88,7 @@ def _codes(checkpoints: Iterable[Path]) -> set[str]:
 
 
 def _prune_logs(runs_dir: Path) -> int:
-    """Of workers of which nothing was heard for a week."""
+    """Delete logs that were not written to for LOG_DAYS."""
     oldest = time.time() - 86400 * LOG_DAYS
     folders = [path for path in (runs_dir / "workers").glob("*") if path.is_dir()]
     return sum(_delete(folder) for folder in folders if _last_written(folder) < oldest)
@@ -92,7 +99,7 @@ def _last_written(folder: Path) -> float:
 
 
 def _delete(path: Path) -> int:
-    """Delete a file, or a folder with what is in it; gives the bytes that it had."""
+    """Delete a file or a folder and return its size in bytes."""
     if path.is_dir():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         shutil.rmtree(path)

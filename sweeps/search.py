@@ -1,10 +1,10 @@
-"""python sweeps/search.py search=optimizer: find good values for a recipe with Optuna, ask and tell.
+"""python sweeps/search.py search=optimizer: tune a recipe with Optuna (ask and tell).
 
-A trial is a run like any other: named by what it computes, done once, kept with the sweeps' runs. Optuna's journal only
-remembers which values were asked for, so a search that was interrupted goes on, with its unfinished trials first.
+A trial is a run like any other: named by what it computes, done once, and stored in the runs folder. Optuna's journal
+only stores which values were requested, so an interrupted search resumes with its unfinished trials.
 
-Trials are compared on the held-out pairs, as studies compare arms. So a search chooses what all arms of a study share,
-with a seed that the study does not use, and is no comparison itself.
+Trials are compared on the held-out pairs, as studies compare arms. A search therefore chooses what all arms of a study
+share, with a seed that the study does not use; it is not a comparison itself.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -28,7 +28,8 @@ from ablations.expand import Cell
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
-from aimv2.config.run_config import CHECKED, RunConfig, from_dict, to_dict
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.config.signature import identity
 from aimv2.errors import UsageError
 from aimv2.runs.files import writable_folder
@@ -41,12 +42,12 @@ from sweeps.plan import Plan
 SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
 USAGE = f"""usage: python sweeps/search.py search=NAME [key=value ...]
 
-Search for good values of a recipe. Trials are runs, done once and kept; searching again goes on from there.
+Tune values of a recipe. Trials are runs, each done once; the same search again resumes.
 
   search=NAME                  {", ".join(SEARCHES)}
-  search.trials=12             how many in all
+  search.trials=12             number of trials in all
   scale=demo                   the recipe
-  budget.samples=4096          any value of it, by its path
+  budget.samples=4096          any value of the recipe, by its path
   executor=local|debug runs_dir=runs
   debug=true                   show the traceback of an error
 """
@@ -56,7 +57,7 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Parameter:
-    """A value of the run to vary, by its path, between two bounds, on a logarithmic scale or not."""
+    """A value of the run to vary, by its path, between two bounds, on a logarithmic scale if ``log``."""
 
     path: str
     low: float
@@ -74,7 +75,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SearchConfig:
-    """What is searched: parameters, the final metric that decides, and how many trials there are in all."""
+    """The parameters, the final metric that decides, and the number of trials in all."""
 
     metric: str
     direction: Literal["minimize", "maximize"]
@@ -83,7 +84,7 @@ class SearchConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Search; the exit status is 0 when every trial is done, 1 when some failed, 2 when it was not possible."""
+    """Search. Return 0 if every trial is done, 1 if some failed, 2 if the search is refused, 130 if interrupted."""
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -102,14 +103,12 @@ def search(arguments: Sequence[str]) -> int:
 
     config = checked("search", SearchConfig, values["search"])
     if values["executor"]["cluster"] == "slurm":
-        raise UsageError("executor=slurm cannot be: a search waits for its trials. Allowed: local, debug.")
+        raise UsageError("executor=slurm is not possible: a search waits for its trials. Allowed: local, debug.")
     executor = checked("executor", LocalConfig, values["executor"])
-    if executor.share_gpu:
-        raise UsageError("executor.share_gpu=true changes nothing: a search asks for as many trials as it has workers")
     base = resolve(run_config(values))
-    for parameter in config.parameters:  # both ends must be runs that can exist
-        with_values(base, {parameter.path: parameter.low})
-        with_values(base, {parameter.path: parameter.high})
+    for parameter in config.parameters:  # refuses bounds that no run can have
+        replaced(base, {parameter.path: parameter.low})
+        replaced(base, {parameter.path: parameter.high})
     runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir")
     writable_folder(base.data.cache_dir, "data.cache_dir")
 
@@ -123,41 +122,23 @@ def search(arguments: Sequence[str]) -> int:
     return print_trials(study, config)
 
 
-def with_values(base: RunConfig, values: dict[str, float]) -> RunConfig:
-    """The run with some of its values replaced, by path.
-
-    Raises:
-        UsageError: a path that does not exist, or a value that cannot be.
-    """
-    nested = to_dict(base)
-    for path, value in values.items():
-        *groups, name = path.split(".")
-        owner: Any = nested
-        for group in groups:
-            owner = owner.get(group) if isinstance(owner, dict) else None
-        if not isinstance(owner, dict) or name not in owner:
-            raise UsageError(f"search.parameters: {path!r} is no value of a run")
-        owner[name] = value
-    return from_dict(nested)
-
-
 def open_study(config: SearchConfig, base: RunConfig, runs_dir: Path) -> optuna.Study:
-    """The journal of this very search: the same recipe and parameters, whatever the number of trials."""
+    """Open the journal of the search with this recipe and these parameters, whatever the number of trials."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = [parameter.__dict__ for parameter in config.parameters]
-    asked = json.dumps([identity(base), space, config.metric, config.direction], sort_keys=True)
-    name = hashlib.sha256(asked.encode()).hexdigest()[:12]
+    searched = json.dumps([identity(base), space, config.metric, config.direction], sort_keys=True)
+    name = hashlib.sha256(searched.encode()).hexdigest()[:12]
     path = runs_dir / "searches" / f"{name}.journal"
     path.parent.mkdir(exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(path)))
     study = optuna.create_study(study_name=name, storage=storage, direction=config.direction, load_if_exists=True)
-    # A sampler starts its numbers anew in each process; the trials so far keep it from asking for the same again.
+    # Each process restarts the sampler; another seed keeps it from requesting the same values again.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
     return study
 
 
 def ask(study: optuna.Study, config: SearchConfig, num_workers: int) -> list[FrozenTrial]:
-    """The next trials to run, one a worker: those an earlier launch left unfinished, then new ones."""
+    """Return the next trials, one per worker: unfinished ones of an earlier call, then new ones."""
     distributions: dict[str, BaseDistribution] = {p.path: p.distribution for p in config.parameters}
     trials = study.get_trials(deepcopy=False)
     num_new = min(num_workers - sum(trial.state == TrialState.RUNNING for trial in trials), config.trials - len(trials))
@@ -167,19 +148,19 @@ def ask(study: optuna.Study, config: SearchConfig, num_workers: int) -> list[Fro
 
 
 def tell(study: optuna.Study, trial: FrozenTrial, run: RunFolder, metric: str) -> None:
-    """Give Optuna the run's metric, or that it failed."""
+    """Report the run's metric to Optuna, or that the run failed."""
     if not run.is_done:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return
     metrics = run.result()["metrics"]
     if metric not in metrics or metrics[metric]["value"] is None:
         measured = ", ".join(name for name, found in metrics.items() if found["value"] is not None)
-        raise UsageError(f"search.metric={metric!r} is not measured. Allowed: {measured}.")
+        raise UsageError(f"search.metric={metric!r} is not measured by these runs. Allowed: {measured}.")
     study.tell(trial.number, metrics[metric]["value"], skip_if_finished=True)
 
 
 def print_trials(study: optuna.Study, config: SearchConfig) -> int:
-    """All trials, best first, and the best as overrides."""
+    """Print all trials, best first, and the best one as overrides. Return the exit status."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     done.sort(key=lambda trial: trial.values[0], reverse=config.direction == "maximize")
     table = Table("trial", *(parameter.path for parameter in config.parameters), config.metric)
@@ -192,12 +173,12 @@ def print_trials(study: optuna.Study, config: SearchConfig) -> int:
         overrides = " ".join(f"{path}={value!r}" for path, value in done[0].params.items())
         console.print(f"best of {len(done)}: {overrides}", soft_wrap=True)
     if num_failed:
-        console.print(f"{num_failed} trials failed; their runs say why", style="red")
+        console.print(f"{num_failed} trials failed; python sweeps/manage.py logs RUN shows why", style="red")
     return 1 if num_failed else 0
 
 
 def _cell(trial: FrozenTrial, base: RunConfig) -> Cell:
-    return Cell(arm=f"trial {trial.number}", seed=base.seed, config=with_values(base, trial.params))
+    return Cell(arm=f"trial {trial.number}", seed=base.seed, config=replaced(base, trial.params))
 
 
 if __name__ == "__main__":

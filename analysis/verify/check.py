@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import Estimate
+from analysis.intervals import Estimate
 
 Verdict = Literal["PASS", "FAIL", "NOT APPLICABLE"]
 

@@ -18,7 +18,7 @@ from aimv2.model.positions import in_reading_order, inverse, reading_order
 from aimv2.objectives import objective
 from aimv2.objectives.terms import pixel_targets
 from aimv2.prefix import prefix_len_at
-from analysis.statistics import Estimate
+from analysis.intervals import Estimate
 from analysis.verify.check import Check, clustered_mean, judged, not_applicable, shown
 from analysis.verify.trained_run import TrainedRun
 

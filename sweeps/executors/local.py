@@ -68,6 +68,13 @@ class LocalConfig:
             )
         return 1 if self.cluster == "debug" else self.workers or here.workers
 
+    @property
+    def speed_unknown(self) -> str:
+        return ""
+
+    def describe_workers(self, num_workers: int) -> str:
+        return f"{num_workers} worker{'s' * (num_workers > 1)}"
+
     def runs_per_gpu(self, runs: Sequence[RunConfig]) -> int:
         """Runs that a worker does at once, at most.
 

@@ -125,6 +125,13 @@ class SlurmConfig:
             raise UsageError(f"executor.workers={self.workers} and ranks={ranks}: such runs have a job each")
         self.runs_per_gpu(runs)
 
+    @property
+    def speed_unknown(self) -> str:
+        return "the speed of SLURM's nodes is not known here"
+
+    def describe_workers(self, num_workers: int) -> str:
+        return f"{num_workers} worker{'s' * (num_workers > 1)} of a SLURM array"
+
     def runs_per_gpu(self, runs: Sequence[RunConfig]) -> int:
         """Runs that an element does at once, at most.
 

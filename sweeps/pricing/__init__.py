@@ -1,1 +1,1 @@
-"""What runs cost before they are started."""
+"""FLOPs, time and disk that a plan needs."""

@@ -1,4 +1,4 @@
-"""What runs cost: FLOPs in closed form, seconds from short measurements, disk; and limits on that."""
+"""Price of runs: FLOPs in closed form, seconds by a clock, disk; and limits on it."""
 
 import math
 import re
@@ -15,13 +15,18 @@ from aimv2.objectives import objective
 
 BYTES_PER_PARAMETER = 4
 WEIGHTS_PER_CHECKPOINT = 3  # the weights and AdamW's two moments
-CHECKPOINTS = 2  # of a run at once: a new one is whole before it replaces the last
+CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last
 
-What = Literal["flops", "seconds", "disk_bytes"]
+Quantity = Literal["flops", "seconds", "disk_bytes"]
 
 
 class RunSeconds(NamedTuple):
-    """What a run takes one worker: the steps of its training, and all that is measured on the way and at the end."""
+    """Time of a run on one worker.
+
+    Attributes:
+        training: steps of training.
+        evaluation: everything else: start, held-out curve, evaluation at the end.
+    """
 
     training: float
     evaluation: float
@@ -29,8 +34,8 @@ class RunSeconds(NamedTuple):
 
 Clock = Callable[[RunConfig], RunSeconds | None]
 
-# Of a limit, by the unit as it is typed: what it limits, and how much one of it is.
-UNITS: dict[str, tuple[What, float]] = {
+# By the unit of a limit as it is typed: the quantity that it limits, and how much of it one unit is.
+UNITS: dict[str, tuple[Quantity, float]] = {
     "s": ("seconds", 1.0),
     "min": ("seconds", 60.0),
     "h": ("seconds", 3600.0),
@@ -48,15 +53,15 @@ UNITS: dict[str, tuple[What, float]] = {
 
 @dataclass(frozen=True)
 class Price:
-    """Of one run or of several.
+    """Price of one run or of several.
 
     Attributes:
-        flops: of training, at most, for captions may be shorter than their room.
-        training_seconds: one run after the other; None where this machine cannot train the model to measure it.
+        flops: training FLOPs, an upper bound: captions may be shorter than the model allows.
+        training_seconds: training, one run after the other; None if it is not known.
         seconds: the same, with evaluation.
-        longest_seconds: of the longest run, with evaluation.
-        weights_bytes: what stays on the disk when all is done: the rest of a run is small beside its weights.
-        checkpoint_bytes: of the largest run while it trains, at most.
+        longest_seconds: the longest run, with evaluation.
+        weights_bytes: disk that the finished runs take; other run outputs are small beside the weights.
+        checkpoint_bytes: disk that checkpoints of the largest run take while it trains, an upper bound.
     """
 
     flops: int
@@ -67,21 +72,21 @@ class Price:
     checkpoint_bytes: int
 
     def wall_seconds(self, num_workers: int) -> float | None:
-        """Until all is done, with so many workers; no run is shared between them."""
+        """Return the time until all runs are done by so many workers; each run has one worker."""
         if self.seconds is None or self.longest_seconds is None:
             return None
         return max(self.longest_seconds, self.seconds / num_workers)
 
     def disk_bytes(self, num_workers: int) -> int:
-        """At most at once: all weights, and the checkpoints of the runs under way."""
+        """Return the most disk that is in use at any time: all weights, and checkpoints of one run per worker."""
         return self.weights_bytes + num_workers * self.checkpoint_bytes
 
 
 def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
-    """What these runs cost together.
+    """Return the price of these runs together.
 
     Args:
-        clock: what a run takes here; None where that cannot be known.
+        clock: gives the time of a run, or None if it is not known.
     """
     prices = [_price(replace(run, seed=0), clock) for run in runs]
     return Price(
@@ -95,7 +100,7 @@ def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
 
 
 def _together(add: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
-    """None if one of them is."""
+    """Add up, or return None if one value is None."""
     known: list[float] = []
     for value in values:
         if value is None:
@@ -106,12 +111,12 @@ def _together(add: Callable[[list[float]], float], values: Iterable[float | None
 
 @cache
 def _price(run: RunConfig, clock: Clock) -> Price:
-    samples, takes = run.budget.samples, clock(run)
-    seconds = None if takes is None else sum(takes)
+    samples, time = run.budget.samples, clock(run)
+    seconds = None if time is None else sum(time)
     weights = BYTES_PER_PARAMETER * num_parameters(objective(run.objective.name).cost(run))
     return Price(
         flops=max_train_flops(run, samples) if samples else 0,
-        training_seconds=None if takes is None else takes.training,
+        training_seconds=None if time is None else time.training,
         seconds=seconds,
         longest_seconds=seconds,
         weights_bytes=weights,
@@ -121,49 +126,49 @@ def _price(run: RunConfig, clock: Clock) -> Price:
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that a launch may cost, as it was typed."""
+    """The most that a launch may cost; ``text`` is the limit as it was typed."""
 
     text: str
-    what: What
+    quantity: Quantity
     amount: float
 
 
 def read_limits(text: str) -> list[Limit]:
-    """Limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``.
+    """Read limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``.
 
     Raises:
-        UsageError: one that cannot be read, or that nothing could keep.
+        UsageError: a limit cannot be read, or is not above 0 and finite.
     """
     limits = []
     for part in text.strip("[]").split(","):
         match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", part)
         number = _number(match[1]) if match else None
         if match is None or number is None or match[2] not in UNITS:
-            raise UsageError(f"budget={text}: cannot read {part!r}; a number and one of {', '.join(UNITS)}")
+            raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {', '.join(UNITS)}")
         if not 0 < number < math.inf:
-            raise UsageError(f"budget={text}: {part.strip()!r} must be above 0, and finite")
-        what, unit = UNITS[match[2]]
-        limits.append(Limit(part.strip(), what, number * unit))
+            raise UsageError(f"limit={text}: {part.strip()!r} must be above 0 and finite")
+        quantity, unit = UNITS[match[2]]
+        limits.append(Limit(part.strip(), quantity, number * unit))
     return limits
 
 
 def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> None:
-    """Refuse a plan that costs more; seconds are those on the wall, all workers at work.
+    """Refuse a plan that costs more; seconds are wall time with all workers.
 
     Raises:
-        UsageError: it does, or what it takes is not known.
+        UsageError: the plan costs more, or its time is limited and not known.
     """
-    costs: dict[What, float | None] = {
+    costs: dict[Quantity, float | None] = {
         "flops": total.flops,
         "seconds": total.wall_seconds(num_workers),
         "disk_bytes": total.disk_bytes(num_workers),
     }
     for limit in limits:
-        cost = costs[limit.what]
+        cost = costs[limit.quantity]
         if cost is None:
-            raise UsageError(f"budget={limit.text} cannot be held: how long this takes is not known here")
+            raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
-            raise UsageError(f"the plan costs {cost / limit.amount:.3g} times budget={limit.text}; nothing was started")
+            raise UsageError(f"the plan costs {cost / limit.amount:.3g} times limit={limit.text}; nothing was started")
 
 
 def _number(text: str) -> float | None:

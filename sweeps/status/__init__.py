@@ -1,1 +1,1 @@
-"""Where a sweep stands, and how that is displayed."""
+"""Progress of a sweep, and its display."""

@@ -1,10 +1,10 @@
-"""Where a sweep stands, read from its folders and, for a launch on SLURM, from the queue: nothing is written."""
+"""Progress of a sweep, read from its run folders and, for a launch on SLURM, from the queue. Nothing is written."""
 
 import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -14,30 +14,32 @@ from ablations.request import Request
 from aimv2.errors import Cause
 from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, last_heartbeat, latest_attempt
 from aimv2.runs.record import RunFolder
-from aimv2.runs.rows import last_rows, loss_of, row_at
+from aimv2.runs.rows import last_rows, loss_of, losses_of, row_at
 from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_seatless
 from sweeps.executors.slurm import Queued, queue_of
+from sweeps.plan import Plan
 
-MAX_SIBLINGS = 4
-SPEED_BYTES = 65536  # of a sibling's metrics, from which its usual speed is taken: some two hundred rows
-SLOW = 0.5  # a run that is slower than this share of its siblings' speed is a straggler
+MAX_OTHER_SEEDS = 4
+SPEED_BYTES = 65536  # of another seed's metrics, from which its usual speed is computed: about two hundred rows
+SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 
-State = Literal["done", "running", "failed", "waiting"]
+RunState = Literal["done", "running", "failed", "waiting"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """A run of a sweep.
+    """Progress of a run.
 
     Attributes:
-        state: ``failed`` was tried and is nobody's at present; ``waiting`` was not tried, or was asked to stop.
-        samples: trained on so far, of ``budget``.
-        images_per_second: at the last reading, or over the whole training of a run that is done.
+        state: ``failed`` was tried and has no owner at present; ``waiting`` was not tried, or was interrupted.
+        samples: number trained on so far, of ``budget``.
+        images_per_second: at the last reading.
         seconds_left: of training.
-        loss: the training loss at the last reading.
-        loss_against_siblings: minus the median of other seeds of the same arm at that step.
-        host: who has it.
+        loss: first training loss at the last reading.
+        losses: all training losses at the last reading, for display.
+        loss_against_other_seeds: ``loss`` minus the median loss of other seeds of the arm at that step.
+        host: where its worker runs.
         cause: of a failure.
         note: what it waits for, why it failed, or what looks wrong.
     """
@@ -45,13 +47,14 @@ class RunStatus:
     run: str
     arm: str
     seed: int
-    state: State
+    state: RunState
     samples: int
     budget: int
     images_per_second: float | None = None
     seconds_left: float | None = None
     loss: float | None = None
-    loss_against_siblings: float | None = None
+    losses: str = ""
+    loss_against_other_seeds: float | None = None
     host: str = ""
     cause: Cause | None = None
     note: str = ""
@@ -59,169 +62,167 @@ class RunStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStatus:
-    """A sweep: its runs in the order of its cells, how many launches are at work on it, what SLURM says of each that is
-    there, and once none is at work the path of its report, if there is one."""
+    """Progress of a sweep.
+
+    Attributes:
+        question: of its study.
+        num_launches: number of its active launches.
+        queue: state of the jobs of each launch on SLURM, in words.
+        runs: in the order of the sweep's cells.
+        report: path of its report, if there is one and no launch is active.
+    """
 
     name: str
-    question: str
+    question: str = ""
     num_launches: int
     queue: list[str]
     runs: list[RunStatus]
-    report: str
+    report: str = ""
 
-    def count(self, state: State) -> int:
+    def count(self, state: RunState) -> int:
         return sum(run.state == state for run in self.runs)
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all is trained, if the runs under way keep their speed and others follow them; None if none is."""
+        """Training time left if the active runs keep their speed and others follow them; None if no run is active."""
         speed = sum(run.images_per_second or 0.0 for run in self.runs if run.state == "running")
         left = sum(run.budget - run.samples for run in self.runs if run.state != "done")
         return left / speed if speed else None
 
 
 def sweep_status(request: Request, runs_dir: Path) -> SweepStatus:
-    """Read every run's folder; a run that several cells ask for stands in the first of them."""
+    """Return the progress of a request's runs, with the question and the report of its study."""
+    status = plan_status(Plan(request.folder, request.cells, runs_dir))
+    report = "" if status.num_launches else _report(request)
+    return replace(status, question=request.study.question, report=report)
+
+
+def plan_status(plan: Plan) -> SweepStatus:
+    """Return the progress of a plan's runs. A run that several cells share is listed with the first of them."""
     cells: dict[str, Cell] = {}
-    for cell in request.cells:
+    for cell in plan.cells:
         cells.setdefault(cell.name, cell)
-    name = request.folder
-    ours = [active for active in active_launches(runs_dir) if active.study == name]
-    queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in ours if one.jobs is not None}
-    at_work = [active for active in ours if queues.get(active.folder) != []]
-    waits = _why_waiting(at_work, runs_dir / "workers", name)
+    launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
+    queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in launches if one.jobs is not None}
+    active = [one for one in launches if queues.get(one.folder) != []]
+    reason = _why_waiting(active, plan.runs_dir / "workers", plan.title)
     return SweepStatus(
-        name=name,
-        question=request.study.question,
-        num_launches=len(at_work),
-        queue=[in_queue(one.jobs, queues[one.folder]) for one in ours if one.jobs is not None],
-        runs=[_run_status(cell, cells.values(), runs_dir, waits) for cell in cells.values()],
-        report="" if at_work else _report(request),
+        name=plan.title,
+        num_launches=len(active),
+        queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
+        runs=[_run_status(cell, cells.values(), plan.runs_dir, reason) for cell in cells.values()],
     )
 
 
 def _report(request: Request) -> str:
-    said = [word.partition("=")[2] for word in request.arguments if word.startswith("reports_dir=")]
-    path = Path(said[-1] if said else "reports") / request.folder / "report.md"
+    folders = [word.partition("=")[2] for word in request.arguments if word.startswith("reports_dir=")]
+    path = Path(folders[-1] if folders else "reports") / request.folder / "report.md"
     return str(path) if path.exists() else ""
 
 
-def in_queue(jobs: Jobs, found: Sequence[Queued] | None) -> str:
-    """How many of a launch's jobs are in which state, and why they are.
+def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
+    """Count a launch's jobs by state and reason, in words.
 
     Args:
-        found: what is in the queue of it (``sweeps.executors.slurm.queue_of``).
+        queued: its jobs in the queue (``sweeps.executors.slurm.queue_of``).
     """
-    who = jobs.described
-    if found is None:
-        return f"{who}: UNKNOWN, for squeue cannot be asked from here"
-    if not found:
-        return f"{who}: no job of it is in SLURM's queue any more; launch the sweep again"
+    workers = jobs.described
+    if queued is None:
+        return f"{workers}: UNKNOWN, squeue cannot be asked from here"
+    if not queued:
+        return f"{workers}: no job of it is in SLURM's queue any more; launch the sweep again"
     counts = Counter(
         f"{job.state} ({job.reason})" if job.reason not in ("None", "") else job.state
-        for job in found
+        for job in queued
         if job.array in jobs.arrays
     )
-    return f"{who}: {', '.join(f'{count} {state}' for state, count in counts.items()) or 'ended, its report is due'}"
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"{workers}: {states or 'ended, the finalizer job writes the report'}"
 
 
-def _why_waiting(ours: Sequence[ActiveLaunch], logs: Path, name: str) -> str:
-    if not ours:
+def _why_waiting(active: Sequence[ActiveLaunch], logs: Path, name: str) -> str:
+    if not active:
         last = max(logs.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
         where = "" if last is None else f"; the logs of its last workers on SLURM are in {last}"
-        return f"no launch of this sweep is at work{where}"
-    seatless = sum(map(num_seatless, ours))
-    more = f"; workers that wait for a free core or GPU: {seatless}" if seatless else ""
-    return f"waits for a worker{more}"
+        return f"no active launch of this sweep{where}"
+    num_waiting = sum(map(num_seatless, active))
+    more = f"; workers waiting for a free core or GPU: {num_waiting}" if num_waiting else ""
+    return f"no free worker yet{more}"
 
 
 def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, waits: str) -> RunStatus:
     run, budget = RunFolder(runs_dir, cell.name), cell.config.budget.samples
+    new = RunStatus(run=cell.name, arm=cell.arm, seed=cell.seed, state="waiting", samples=0, budget=budget, note=waits)
     state = run.state()
     if state == "done":
-        return RunStatus(run=cell.name, arm=cell.arm, seed=cell.seed, state="done", samples=budget, budget=budget)
+        return replace(new, state="done", samples=budget, note="")
     row = run.last_row()
-    samples = row.get("samples", 0)
     if state == "running":
-        return _running(cell, cells, runs_dir, row)
+        return _running(new, row, _other_seeds(cell, cells, runs_dir), runs_dir)
     failure = run.failure()
-    if failure is not None and failure.cause != "time":
-        return RunStatus(
-            run=cell.name, arm=cell.arm, seed=cell.seed, state="failed", samples=samples, budget=budget,
-            cause=failure.cause, note=failure.message,
-        )  # fmt: skip
-    reasons = [waits]
-    if failure is not None:
-        reasons.insert(0, f"stopped after {samples:,} samples and goes on from its checkpoint")
-    return RunStatus(
-        run=cell.name, arm=cell.arm, seed=cell.seed, state="waiting", samples=samples, budget=budget,
-        note="; ".join(reasons),
-    )  # fmt: skip
+    if failure is None:
+        return new
+    samples = row.get("samples", 0)
+    if failure.cause == "time":
+        note = f"interrupted after {samples:,} samples, resumes from its checkpoint; {waits}"
+        return replace(new, samples=samples, note=note)
+    return replace(new, state="failed", samples=samples, cause=failure.cause, note=failure.message)
 
 
-def _running(cell: Cell, cells: Iterable[Cell], runs_dir: Path, row: dict[str, float]) -> RunStatus:
-    samples, budget = int(row.get("samples", 0)), cell.config.budget.samples
-    speed, loss = row.get("images_per_second"), loss_of(row)
-    attempt = latest_attempt(runs_dir / cell.name)
+def _running(new: RunStatus, row: dict[str, float], others: list[Path], runs_dir: Path) -> RunStatus:
+    samples, speed = int(row.get("samples", 0)), row.get("images_per_second")
+    attempt = latest_attempt(runs_dir / new.run)
     assert attempt is not None
-    siblings = _siblings(cell, cells, runs_dir)
     notes = []
     if (silent := time.time() - last_heartbeat(attempt)) > SILENT_SECONDS:
-        notes.append(f"no sign of life for {silent:.0f} s")
-    if speed and (usual := _usual_speed(siblings)) and speed < SLOW * usual:
-        notes.append(f"a straggler: {speed:.0f} images/s, its siblings {usual:.0f}")
+        notes.append(f"no heartbeat for {silent:.0f} s")
+    if speed and (usual := _usual_speed(others)) and speed < SLOW * usual:
+        notes.append(f"a straggler: {speed:.0f} images/s, other seeds {usual:.0f}")
     if not row:
         notes.append("starting")
-    elif samples >= budget:
+    elif samples >= new.budget:
         notes.append("evaluating")
-    return RunStatus(
-        run=cell.name,
-        arm=cell.arm,
-        seed=cell.seed,
+    return replace(
+        new,
         state="running",
         samples=samples,
-        budget=budget,
         images_per_second=speed,
-        seconds_left=(budget - samples) / speed if speed else None,
-        loss=loss,
-        loss_against_siblings=_against(siblings, row),
+        seconds_left=(new.budget - samples) / speed if speed else None,
+        loss=loss_of(row),
+        losses=losses_of(row),
+        loss_against_other_seeds=_against(others, row),
         host=str(holder(attempt).get("host", "")).partition("/")[0],
         note="; ".join(notes),
     )
 
 
-def _siblings(cell: Cell, cells: Iterable[Cell], runs_dir: Path) -> list[Path]:
-    """Attempts of other seeds of the arm that have measured something."""
+def _other_seeds(cell: Cell, cells: Iterable[Cell], runs_dir: Path) -> list[Path]:
+    """Return attempts of other seeds of the arm that have metrics."""
     found: list[Path] = []
     for other in cells:
-        if other.arm == cell.arm and other.name != cell.name and len(found) < MAX_SIBLINGS:
+        if other.arm == cell.arm and other.name != cell.name and len(found) < MAX_OTHER_SEEDS:
             attempt = RunFolder(runs_dir, other.name).measured()
             if attempt is not None and _stamp(attempt):
                 found.append(attempt)
     return found
 
 
-def loss_against_siblings(cell: Cell, cells: Iterable[Cell], runs_dir: Path, row: dict[str, float]) -> float | None:
-    """A run's training loss at a row, minus the median of other seeds of its arm at that step; None without any."""
-    return _against(_siblings(cell, cells, runs_dir), row)
-
-
-def _against(siblings: list[Path], row: dict[str, float]) -> float | None:
+def _against(others: list[Path], row: dict[str, float]) -> float | None:
     own, step = loss_of(row), row.get("step")
     if own is None or step is None:
         return None
-    losses = [_loss_at(attempt, int(step), _stamp(attempt)) for attempt in siblings]
+    losses = [_loss_at(attempt, int(step), _stamp(attempt)) for attempt in others]
     known = [loss for loss in losses if loss is not None]
     return own - statistics.median(known) if known else None
 
 
-def _usual_speed(siblings: list[Path]) -> float | None:
-    speeds = [speed for attempt in siblings if (speed := _speed(attempt, _stamp(attempt))) is not None]
+def _usual_speed(others: list[Path]) -> float | None:
+    speeds = [speed for attempt in others if (speed := _speed(attempt, _stamp(attempt))) is not None]
     return statistics.median(speeds) if speeds else None
 
 
 def _stamp(attempt: Path) -> tuple[int, int] | None:
-    """What changes with an attempt's metrics; None while there are none."""
+    """Return time and size of an attempt's metrics, which change with them; None while there are none."""
     try:
         about = (attempt / "metrics.jsonl").stat()
     except FileNotFoundError:
@@ -229,7 +230,7 @@ def _stamp(attempt: Path) -> tuple[int, int] | None:
     return (about.st_mtime_ns, about.st_size) if about.st_size else None
 
 
-@lru_cache(maxsize=1024)  # a board looks every second
+@lru_cache(maxsize=1024)  # a display reads every few seconds
 def _loss_at(attempt: Path, step: int, stamp: tuple[int, int] | None) -> float | None:
     row = row_at(attempt, step)
     return None if row is None else loss_of(row)
@@ -237,6 +238,6 @@ def _loss_at(attempt: Path, step: int, stamp: tuple[int, int] | None) -> float |
 
 @lru_cache(maxsize=1024)
 def _speed(attempt: Path, stamp: tuple[int, int] | None) -> float | None:
-    """The usual one of late, in images per second."""
+    """Return the median of the newest speeds, in images per second."""
     speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
     return statistics.median(speeds) if speeds else None

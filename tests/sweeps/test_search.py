@@ -1,33 +1,27 @@
-"""The search as it is typed, and what it remembers."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""The search as it is typed, and its journal."""
 
 import pytest
 from optuna.trial import TrialState
 
 from aimv2.config.arguments import checked
 from aimv2.errors import UsageError
-from sweeps.search import SearchConfig, ask, open_study, with_values
-
-SEARCH = Path(__file__).parents[2] / "sweeps" / "search.py"
-SMALL = (
-    "budget.samples=64",
-    "data.sources=[fontawesome,openmoji]",
-    "evaluation.num_pairs=32",
-    "evaluation.curve_pairs=16",
-    "evaluation.curve_points=2",
-    "evaluation.probe.epochs=1",
-)
+from sweeps import search
+from sweeps.search import SearchConfig, ask, open_study
+from tests.helpers.finished import ARGUMENTS
 
 
 @pytest.fixture
-def typed(tmp_path, cache_dir):
+def command(tmp_path, cache_dir, capsys):
+    """Run a search in this process; gives its exit status, its output, and its errors."""
+
     def run(*more):
+        small = [word for word in ARGUMENTS if not word.startswith("sweep")]
         name = [] if more[0].startswith("search=") else ["search=optimizer"]
-        command = [sys.executable, str(SEARCH), *name, f"data.cache_dir={cache_dir}", *SMALL, *more]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=540)
+        folders = [f"runs_dir={tmp_path / 'runs'}", f"data.cache_dir={cache_dir}"]
+        capsys.readouterr()
+        status = search.main([*name, *folders, *small, *more])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
 
     return run
 
@@ -42,28 +36,32 @@ def config():
     )
 
 
-@pytest.mark.slow
-def test_a_search_runs_its_trials_once_and_goes_on_from_there(typed, tmp_path):
-    first = typed("search.trials=3")
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "best of 3: optimizer.peak_lr=" in first.stdout
-    runs = sorted((tmp_path / "runs").glob("v1-*/result.json"))
-    assert len(runs) == 3
-    second = typed("search.trials=4")
-    assert second.returncode == 0
-    assert "best of 4" in second.stdout
-    assert len(list((tmp_path / "runs").glob("v1-*/attempts/*"))) == 4
-    rows = [line.split("│") for line in second.stdout.splitlines() if line.startswith("│")]
+def test_search_does_its_trials_once_and_resumes(command, tmp_path):
+    status, out, err = command("search.trials=2")
+    assert status == 0, out + err
+    assert "best of 2: optimizer.peak_lr=" in out
+    assert len(list(tmp_path.glob("runs/v1-*/result.json"))) == 2
+    status, out, _ = command("search.trials=3")
+    assert status == 0
+    assert "best of 3" in out
+    assert len(list(tmp_path.glob("runs/v1-*/attempts/*"))) == 3
+    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
     losses = [float(row[-2]) for row in rows]
     assert losses == sorted(losses)
-    assert len(losses) == 4
+    assert len(losses) == 3
+
+
+def test_failed_trials_are_counted(command):
+    status, out, _ = command("search.trials=1", "objective.pixel_weight=1e39")
+    assert status == 1
+    assert "1 trials failed" in out
 
 
 def test_unfinished_trials_come_first(config, tiny, tmp_path):
     study = open_study(config, tiny, tmp_path)
     left = ask(study, config, num_workers=2)
     assert [trial.number for trial in left] == [0, 1]
-    # A new process opens the journal: the two are still to do, and no third is asked for.
+    # A new process opens the journal: the two are unfinished, and no third is requested.
     again = ask(open_study(config, tiny, tmp_path), config, num_workers=2)
     assert [trial.params for trial in again] == [trial.params for trial in left]
     study = open_study(config, tiny, tmp_path)
@@ -80,14 +78,13 @@ def test_another_recipe_is_another_search(config, tiny, tmp_path, with_samples):
     assert one.study_name != other.study_name
 
 
-def test_values_reach_the_run(tiny):
-    assert with_values(tiny, {"optimizer.peak_lr": 0.5, "budget.samples": 80}).budget.samples == 80
-
-
-@pytest.mark.parametrize("path", ["optimizer.lr", "optimizer.peak_lr.x", "nothing"])
-def test_a_parameter_that_is_no_value_of_a_run_is_named(tiny, path):
-    with pytest.raises(UsageError, match=f"'{path}' is no value of a run"):
-        with_values(tiny, {path: 1.0})
+def test_bounds_that_no_run_can_have_are_refused(command, tmp_path):
+    for bounds in ("{path: optimizer.lr, low: 1, high: 2}", "{path: optimizer.peak_lr, low: -1, high: 1}"):
+        status, _, err = command(f"search.parameters=[{bounds}]")
+        assert status == 2
+        assert err.startswith("error: ")
+        assert ("Did you mean 'optimizer." in err) == ("optimizer.lr" in bounds)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -99,7 +96,7 @@ def test_a_parameter_that_is_no_value_of_a_run_is_named(tiny, path):
         ({"parameters": [{"path": "seed", "low": 0, "high": 1, "log": True}]}, "above 0 if log"),
     ],
 )
-def test_a_search_that_cannot_be_says_why(change, message):
+def test_impossible_search_is_refused(change, message):
     values = {"metric": "caption_loss", "direction": "minimize", "trials": 3, "parameters": []}
     with pytest.raises(UsageError, match=message):
         checked("search", SearchConfig, values | change)
@@ -107,9 +104,19 @@ def test_a_search_that_cannot_be_says_why(change, message):
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [(["search=learning"], "unknown search 'learning'"), (["search.trails=3"], "Did you mean 'search.trials'?")],
+    [
+        ("search=learning", "unknown search 'learning'"),
+        ("search.trails=3", "Did you mean 'search.trials'?"),
+        ("search.metric=nothing", "search.metric='nothing' is not measured by these runs. Allowed: caption_loss"),
+    ],
 )
-def test_bad_input_gets_one_sentence(typed, more, message):
-    refused = typed(*more)
-    assert refused.returncode == 2
-    assert message in refused.stderr
+def test_bad_input_is_refused_in_one_sentence(command, more, message):
+    status, _, err = command(more, *(["search.trials=1"] if "metric" in more else []))
+    assert status == 2
+    assert message in err
+
+
+def test_executor_slurm_is_refused(tmp_path, cache_dir, capsys):
+    assert search.main(["search=optimizer", "executor=slurm", f"runs_dir={tmp_path / 'runs'}"]) == 2
+    assert "executor=slurm is not possible" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

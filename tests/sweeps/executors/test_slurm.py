@@ -208,7 +208,7 @@ def test_what_is_in_the_queue_is_read(bin_dir, tmp_path):
     assert "UNKNOWN" in said(Jobs({"7": 3}, "8", "elsewhere"))
     assert "no job of it is in SLURM's queue any more" in said(Jobs({"7": 3}, "8", "here"))
     bin_dir("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    assert "UNKNOWN, for squeue cannot be asked" in said(Jobs({"7": 3}, "8", "here"))
+    assert "UNKNOWN, squeue cannot be asked" in said(Jobs({"7": 3}, "8", "here"))
 
 
 def test_a_submission_that_was_accepted_and_not_answered_is_withdrawn_and_made_again(made, bin_dir, tmp_path):

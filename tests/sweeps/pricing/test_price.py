@@ -1,4 +1,4 @@
-"""Prices against the closed forms they are made of, and limits on them."""
+"""Prices against the closed forms that they consist of, and limits on them."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def clock(run):
     return RunSeconds(90.0, 10.0) if run.budget.samples else RunSeconds(0.0, 10.0)
 
 
-def test_runs_cost_what_their_parts_cost_together(base):
+def test_price_adds_up_the_runs(base):
     runs = [base, replace(base, seed=1), untrained(base)]
     cost = price(runs, clock)
     weights = 4 * sum(num_parameters(base).values())
@@ -33,10 +33,10 @@ def test_runs_cost_what_their_parts_cost_together(base):
     assert (cost.training_seconds, cost.seconds, cost.longest_seconds) == (180.0, 210.0, 100.0)
     assert cost.weights_bytes == 3 * weights
     assert cost.disk_bytes(num_workers=2) == 3 * weights + 2 * 6 * weights
-    assert price([untrained(base)], clock).disk_bytes(num_workers=1) == weights, "it keeps no checkpoint"
+    assert price([untrained(base)], clock).disk_bytes(num_workers=1) == weights, "it saves no checkpoint"
 
 
-def test_a_checkpoint_is_as_large_as_it_is_priced(tiny, tmp_path):
+def test_price_of_a_checkpoint_is_its_size(tiny, tmp_path):
     model = build(tiny)
     optimizer = build_optimizer(model, tiny.optimizer)
     sum(parameter.sum() for parameter in model.parameters()).backward()
@@ -49,17 +49,17 @@ def test_a_checkpoint_is_as_large_as_it_is_priced(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("num_workers", "wall"), [(1, 210.0), (2, 105.0), (3, 100.0), (100, 100.0)])
-def test_the_wall_clock_waits_for_the_longest_run(base, num_workers, wall):
+def test_wall_time_is_at_least_the_longest_run(base, num_workers, wall):
     assert price([base, replace(base, seed=1), untrained(base)], clock).wall_seconds(num_workers) == wall
 
 
-def test_a_time_that_is_not_known_is_none(base):
+def test_price_has_no_time_if_one_run_has_none(base):
     cost = price([untrained(base), base], lambda run: None if run.budget.samples else RunSeconds(0.0, 1.0))
     assert (cost.training_seconds, cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None,) * 4
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "amount"),
+    ("text", "quantity", "amount"),
     [
         ("90s", "seconds", 90),
         ("20min", "seconds", 1200),
@@ -71,24 +71,24 @@ def test_a_time_that_is_not_known_is_none(base):
         ("2 EFLOPs", "flops", 2e18),
     ],
 )
-def test_a_limit_is_a_number_and_a_unit(text, what, amount):
+def test_limit_is_a_number_and_a_unit(text, quantity, amount):
     (limit,) = read_limits(text)
-    assert (limit.what, limit.amount) == (what, pytest.approx(amount))
+    assert (limit.quantity, limit.amount) == (quantity, pytest.approx(amount))
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2weeks", "2h,", "-1h", "1.2.3h", "2h 3"])
-def test_what_is_no_limit_is_named(text):
-    with pytest.raises(UsageError, match=r"budget=.*: cannot read .*; a number and one of s, min, h, d"):
+def test_unreadable_limit_is_refused(text):
+    with pytest.raises(UsageError, match=r"limit=.*: cannot read .*; a number and one of s, min, h, d"):
         read_limits(text)
 
 
 @pytest.mark.parametrize(("text", "part"), [("0s", "0s"), ("2h,0.0GB", "0.0GB"), ("1e999h", "1e999h")])
-def test_a_limit_that_nothing_or_everything_keeps_is_refused(text, part):
-    with pytest.raises(UsageError, match=f"^budget={text}: '{part}' must be above 0, and finite$"):
+def test_limit_of_zero_or_infinity_is_refused(text, part):
+    with pytest.raises(UsageError, match=f"^limit={text}: '{part}' must be above 0 and finite$"):
         read_limits(text)
 
 
-def test_a_plan_above_a_limit_is_refused_and_one_below_is_not():
+def test_plan_above_a_limit_is_refused():
     cost = Price(
         flops=10**15,
         training_seconds=6000,
@@ -99,9 +99,9 @@ def test_a_plan_above_a_limit_is_refused_and_one_below_is_not():
     )
     check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
     for limit, times in (("30min", "2"), ("500MB", "2"), ("1e14FLOPs", "10")):
-        with pytest.raises(UsageError, match=f"costs {times} times budget={limit}; nothing was started"):
+        with pytest.raises(UsageError, match=f"costs {times} times limit={limit}; nothing was started"):
             check_limits(read_limits(limit), cost, num_workers=2)
-    with pytest.raises(UsageError, match="costs 2 times budget=25min"):
+    with pytest.raises(UsageError, match="costs 2 times limit=25min"):
         check_limits(read_limits("25min"), cost, num_workers=100)
-    with pytest.raises(UsageError, match="cannot be held"):
+    with pytest.raises(UsageError, match="cannot be checked"):
         check_limits(read_limits("1h"), replace(cost, seconds=None, longest_seconds=None), num_workers=2)

@@ -1,47 +1,150 @@
-"""What a plan shows of its arms."""
+"""The progress display, of sweeps in known states."""
 
+import io
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from aimv2.config.resolve import with_attention
-from aimv2.config.scales import demo
-from sweeps.executors.local import LocalConfig
+from ablations.studies.prefix_ratio import STUDY
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
 from sweeps.plan import Plan
-from sweeps.pricing.price import RunSeconds
-from sweeps.status.board import print_plan
+from sweeps.status.board import (
+    LINE_SECONDS,
+    MAX_SHOWN_RUNNING,
+    REFRESH_SECONDS,
+    Board,
+    duration,
+    headline,
+    print_failures,
+    rendered,
+)
+from sweeps.status.status import RunStatus, SweepStatus
 
 
-def clock(run):
-    """As if every run trained 200 images a second, and its evaluation took 20 s."""
-    return RunSeconds(run.budget.samples / 200, 20.0)
+def run(state, seed=0, **more):
+    return RunStatus(run=f"v1-{seed:012d}", arm="causal", seed=seed, state=state, budget=100, **{"samples": 0} | more)
 
 
-@pytest.mark.parametrize("equal", ["samples", "flops", "seconds"])
-def test_an_arm_is_marked_where_it_is_not_equal_in_what_the_study_holds_equal(tmp_path, equal):
-    """Half the samples of a network: by whichever of the three, 0.50 times the baseline; its evaluation does not count,
-    which the shown time has in it."""
-    study = replace(STUDIES["scaling"], equal="samples")
-    arms = ["size_100_samples_100", "size_100_samples_050"]
-    cells = expand(study, with_attention(demo()), arms=arms, seeds=[0])
-    console = Console(record=True, width=160)
-    plan = Plan("scaling", cells, tmp_path)
-    print_plan(console, replace(study, equal=equal), plan, LocalConfig(cluster="debug"), [], clock)
-    lines = {line.split()[0]: line for line in console.export_text().splitlines() if "  none " in line or "all" in line}
-    column = {"samples": "10,240", "flops": "1.15e+12", "seconds": "71 s"}[equal]
-    assert f"{column}, 0.50 x" in lines["size_100_samples_050"]
-    assert [arm for arm, line in lines.items() if " x " in line] == ["size_100_samples_050"]
-    assert lines["size_100_samples_050"].count("0.50 x") == 1
+def sweep(*runs, **more):
+    return SweepStatus(**{"name": "prefix_ratio", "num_launches": 1, "queue": [], "runs": list(runs)} | more)
 
 
-def test_more_flops_at_equal_samples_are_no_mark_and_a_level_that_is_not_as_meant_is_said(tmp_path):
-    study = STUDIES["decoder_depth"]
-    cells = expand(study, with_attention(demo()), seeds=[0])
-    console = Console(record=True, width=160)
-    print_plan(console, study, Plan("decoder_depth", cells, tmp_path), LocalConfig(cluster="debug"), [], clock)
-    shown = console.export_text()
-    assert "depth_067: model.decoder.depth=1 (2/3 as deep; here depth 1 for 2, 0.5 x)" in shown
-    assert not [line for line in shown.splitlines() if "e+12" in line and " x" in line]
+def text(*sweeps):
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(rendered(list(sweeps)))
+    return " ".join(console.export_text().split())
+
+
+def test_headline_counts_runs_samples_launches_and_time_left():
+    runs = (run("done", samples=100), run("running", 1, samples=40, images_per_second=2.0), run("waiting", 2))
+    line = "3 runs, 1 done, 1 running, 1 waiting; 140 of 300 samples; 1 active launch; about 80 s of training left"
+    assert headline(sweep(*runs)) == line
+
+
+def test_running_run_shows_progress_losses_and_notes():
+    active = run(
+        "running", samples=40, images_per_second=20.0, seconds_left=3.0, losses="text 3.100  pixel 0.900",
+        loss_against_other_seeds=-0.25, host="node7", note="no heartbeat for 60 s",
+    )  # fmt: skip
+    shown = text(sweep(active))
+    assert "causal, 0 v1-000000000000 40% 20 3 s text 3.100 pixel 0.900 -0.250" in shown
+    assert "causal, 0 on node7: no heartbeat for 60 s" in shown
+
+
+def test_failures_are_grouped_by_cause_with_advice():
+    memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
+    shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
+    assert "out of memory 2 causal, seed 0 (v1-000000000000): CUDA out of memory [tried 2 GB]" in shown
+    assert "retry with executor.runs_per_gpu=1" in shown
+    assert "bug 1 causal, seed 2" in shown
+
+
+def test_waiting_runs_are_grouped_by_reason():
+    waiting = [run("waiting", seed, note="no free worker yet") for seed in range(3)]
+    shown = text(sweep(*waiting, run("waiting", 3, note="interrupted"), report="reports/x/report.md"))
+    assert "waiting, 3 runs: no free worker yet" in shown
+    assert "waiting, causal, seed 3: interrupted" in shown
+    assert "report: reports/x/report.md" in shown
+
+
+def test_many_running_runs_are_cut():
+    shown = text(sweep(*(run("running", seed) for seed in range(MAX_SHOWN_RUNNING + 3))))
+    assert "and 3 more" in shown
+
+
+def test_no_sweep_is_said():
+    assert text() == "nothing was launched into this folder yet"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90.0 min"), (5400, "1.5 h")]
+)
+def test_duration(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.fixture
+def plan(tiny, tmp_path):
+    cells = replace(STUDY, controls=()).cells(tiny, arms=["uniform"], seeds=[0, 1])
+    return Plan("prefix_ratio", cells, tmp_path)
+
+
+def claim(plan, number):
+    cell = plan.cells[number]
+    return RunFolder(plan.runs_dir, cell.name).acquire(cell.config)
+
+
+class Time:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_board_prints_each_failure_once_and_a_line_now_and_then(plan):
+    with claim(plan, 0) as attempt:
+        attempt.fail(Failure("bug", "of an earlier launch"), "")
+    time, console = Time(), Console(record=True, width=200, file=io.StringIO())
+    with Board(plan, console, is_live=True, clock=time) as board:
+        with claim(plan, 1) as attempt:
+            attempt.fail(Failure("node", "the disk was full"), "")
+        for time.now in range(int(LINE_SECONDS) + 1):
+            board.update()
+    shown = console.export_text().splitlines()
+    assert shown[0] == "uniform, seed 1 failed, node: the disk was full"
+    assert [line.partition(";")[0] for line in shown[1:]] == ["prefix_ratio: 4 runs, 2 failed, 2 waiting"]
+
+
+def test_board_prints_a_failure_after_its_last_reading(plan):
+    time, console = Time(), Console(record=True, width=200, file=io.StringIO())
+    with Board(plan, console, is_live=False, clock=time) as board:
+        board.update()
+        time.now = REFRESH_SECONDS / 2
+        with claim(plan, 0) as attempt:
+            attempt.fail(Failure("node", "the disk was full"), "")
+        board.update()
+        assert console.export_text(clear=False) == ""
+    assert "the disk was full" in console.export_text()
+
+
+def test_board_redraws_a_terminal(plan):
+    file = io.StringIO()
+    console = Console(file=file, width=120, force_terminal=True)
+    with claim(plan, 0) as attempt:
+        attempt.write_rows([{"step": 1, "samples": 8, "text_loss": 4.5, "images_per_second": 10}])
+        with Board(plan, console, is_live=True, clock=Time()) as board:
+            board.update()
+    assert "1 running" in file.getvalue()
+    assert "text 4.500" in file.getvalue()
+
+
+def test_failures_of_the_launch_are_named(plan):
+    console = Console(record=True, width=200, file=io.StringIO())
+    names = [cell.name for cell in plan.cells[:2]]
+    with claim(plan, 0) as attempt:
+        attempt.publish({}, train_flops=0)
+    assert print_failures(console, plan, names)
+    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) failed, node: no worker tried it"
+    assert not print_failures(console, plan, names[:1])

@@ -1,4 +1,4 @@
-"""Where a sweep stands, from folders whose history is known."""
+"""Progress of a sweep, from folders with a known history."""
 
 import os
 import time
@@ -12,9 +12,7 @@ from ablations.studies.prefix_ratio import STUDY
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
-from aimv2.runs.rows import row_at
 from sweeps.active_launches import at_work
-from sweeps.status import status
 from sweeps.status.status import sweep_status
 
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
@@ -35,7 +33,7 @@ def rows(losses, speed):
 
 @pytest.fixture
 def attempts(prefix_request, tmp_path):
-    """A run in each state: two done, one under way, one failed, one stopped, one whose worker died, the rest new."""
+    """Runs in each state: two done, one active, one failed, one interrupted, one whose worker died, the rest new."""
     cells = {(cell.arm, cell.seed): cell for cell in prefix_request.cells}
 
     def claim(arm, seed):
@@ -52,13 +50,13 @@ def attempts(prefix_request, tmp_path):
         attempt.write_rows(rows([5, 4], 100))
         (attempt.folder / "interrupted").touch()
     with claim("causal", 2):
-        pass  # ended without a word
+        pass  # died
     with claim("uniform", 2) as attempt:
         attempt.write_rows(rows([5, 4, 3.75], 40))
         yield attempt
 
 
-def test_every_run_is_in_its_state(prefix_request, tmp_path, attempts):
+def test_status_of_each_run(prefix_request, tmp_path, attempts):
     found = {(run.arm, run.seed): run for run in sweep_status(prefix_request, tmp_path).runs}
     assert {key: run.state for key, run in found.items()} == {
         ("uniform", 0): "done",
@@ -71,49 +69,44 @@ def test_every_run_is_in_its_state(prefix_request, tmp_path, attempts):
     }
     running = found["uniform", 2]
     assert (running.samples, running.budget, running.loss) == (16, 80, 3.75)
-    assert running.loss_against_siblings == pytest.approx(3.75 - 3.25)
+    assert running.loss_against_other_seeds == pytest.approx(3.75 - 3.25)
     assert running.seconds_left == pytest.approx(64 / 40)
-    assert running.note == "a straggler: 40 images/s, its siblings 100"
+    assert running.note == "a straggler: 40 images/s, other seeds 100"
     assert (found["causal", 0].cause, found["causal", 2].cause) == ("not finite", "node")
-    assert found["causal", 1].note.startswith("stopped after 8 samples and goes on from its checkpoint; no launch")
-    assert found["untrained", 0].note == "no launch of this sweep is at work"
+    assert found["causal", 1].note.startswith("interrupted after 8 samples, resumes from its checkpoint; no active")
+    assert found["untrained", 0].note == "no active launch of this sweep"
 
 
-def test_time_left_is_that_of_all_samples_at_the_present_speed(prefix_request, tmp_path, attempts):
+def test_time_left_is_all_samples_at_the_current_speed(prefix_request, tmp_path, attempts):
     found = sweep_status(prefix_request, tmp_path)
     assert found.seconds_left == pytest.approx((80 * 4 - 16 - 8) / 40)
     assert (found.count("done"), found.count("failed")) == (2, 2)
 
 
-def test_a_silent_holder_is_named_and_a_launch_at_work_is_waited_for(prefix_request, tmp_path, attempts):
+def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_request, tmp_path, attempts):
     silent = time.time() - 60
     os.utime(attempts.folder / "heartbeat", (silent, silent))
     with at_work(tmp_path, prefix_request.folder, {}):
         found = {(run.arm, run.seed): run for run in sweep_status(prefix_request, tmp_path).runs}
-    assert "no sign of life for 6" in found["uniform", 2].note
-    assert found["untrained", 0].note == "waits for a worker"
+    assert "no heartbeat for 6" in found["uniform", 2].note
+    assert found["untrained", 0].note == "no free worker yet"
 
 
-def test_siblings_metrics_are_read_again_only_when_they_grow(prefix_request, tmp_path, attempts, monkeypatch):
-    read = []
-    monkeypatch.setattr(status, "row_at", lambda attempt, step: read.append(attempt) or row_at(attempt, step))
-    status._loss_at.cache_clear()
-
+def test_metrics_of_other_seeds_are_read_again_when_they_grow(prefix_request, tmp_path, attempts):
     def against():
         (run,) = (run for run in sweep_status(prefix_request, tmp_path).runs if run.state == "running")
-        return run.loss_against_siblings
+        return run.loss_against_other_seeds
 
     assert against() == pytest.approx(3.75 - 3.25)
-    assert against() == pytest.approx(3.75 - 3.25)
-    assert len(read) == 2, "one look at each of two siblings"
     attempts.write_rows([{"step": 3, "samples": 24, "text_loss": 3.0, "images_per_second": 40}])
-    with (read[0] / "metrics.jsonl").open("a") as stream:
+    assert against() is None, "no other seed has that step"
+    done = next(cell.name for cell in prefix_request.cells if (cell.arm, cell.seed) == ("uniform", 0))
+    with RunFolder(tmp_path, done).file("metrics.jsonl").open("a") as stream:
         stream.write('{"step": 3, "text_loss": 2.5}\n')
     assert against() == pytest.approx(3.0 - 2.5)
-    assert len(read) == 4
 
 
-def test_looking_writes_nothing(prefix_request, tmp_path, attempts):
+def test_status_writes_nothing(prefix_request, tmp_path, attempts):
     def everything():
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "heartbeat"}
 
@@ -122,13 +115,13 @@ def test_looking_writes_nothing(prefix_request, tmp_path, attempts):
     assert everything() == before
 
 
-def test_of_a_sweep_that_nobody_tried_all_runs_wait(prefix_request, tmp_path):
+def test_all_runs_of_an_untried_sweep_wait(prefix_request, tmp_path):
     found = sweep_status(prefix_request, tmp_path)
     assert found.count("waiting") == len(found.runs) == 9
     assert found.seconds_left is None
 
 
-def test_the_report_is_named_once_no_launch_is_at_work(prefix_request, tmp_path):
+def test_report_is_named_once_no_launch_is_active(prefix_request, tmp_path):
     found = replace(prefix_request, arguments=("sweep=prefix_ratio", f"reports_dir={tmp_path / 'reports'}"))
     assert sweep_status(found, tmp_path).report == "", "there is none"
     report = tmp_path / "reports" / found.folder / "report.md"

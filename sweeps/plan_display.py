@@ -1,0 +1,165 @@
+"""The plan as a launch displays it: arms, what is done, and the price of the rest."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from ablations.budget import UNEQUAL, Equal
+from ablations.expand import Cell
+from ablations.study import UNTRAINED, Study
+from aimv2.config.paths import differences
+from aimv2.config.run_config import RunConfig
+from aimv2.config.scales import SCALES
+from aimv2.errors import UsageError
+from sweeps.plan import Plan
+from sweeps.pricing.clock import MachineClock
+from sweeps.pricing.price import Clock, Price, price
+from sweeps.status.board import duration
+
+MAX_SHOWN_SEEDS = 12
+MAX_SHOWN_VALUES = 4
+
+
+class Workers(Protocol):
+    """What a plan shows of its executor."""
+
+    @property
+    def speed_unknown(self) -> str:
+        """Why this machine cannot measure the workers' speed; empty if it can."""
+
+    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+        """Return the number of workers for these runs."""
+
+    def describe_workers(self, num_workers: int) -> str:
+        """Return the workers in words."""
+
+
+def described_sweeps(studies: Iterable[Study]) -> str:
+    """Return each study's question and its price at scale=demo, with its time if that is known; nothing is measured."""
+    from aimv2.config.resolve import resolve
+
+    base, clock = resolve(SCALES["demo"]()), MachineClock(Path("runs"), measure=None)
+    lines = []
+    for study in studies:
+        configs = [cell.config for cell in study.cells(base)]
+        cost = price(configs, clock)
+        time = "" if cost.seconds is None else f", {duration(cost.seconds)} on one worker"
+        lines += [
+            f"  {study.slug}",
+            f"    {study.question}",
+            f"    {len(configs)} runs, {cost.flops:.1e} training FLOPs{time}",
+        ]
+    return "\n".join(lines)
+
+
+def print_plan(
+    console: Console,
+    study: Study,
+    plan: Plan,
+    workers: Workers,
+    remaining: list[str],
+    clock: Clock,
+) -> None:
+    """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
+    console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
+    by_arm: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        by_arm.setdefault(cell.arm, []).append(cell)
+    baseline = by_arm.get(study.baseline, plan.cells)[0].config
+    actual_levels = study.off_levels(plan.cells)
+    for arm, cells in by_arm.items():
+        change = _change(study, arm, cells[0].config, baseline)
+        if arm in actual_levels:
+            change += f" ({study.label(arm)}; here {actual_levels[arm]})"
+        console.print(f"  {arm}: {change}", soft_wrap=True, markup=False)
+    console.print(_arms_table(study, by_arm, baseline, set(remaining), clock))
+    console.print("time: training and evaluation of a run; MB: its weights, which stay on disk", soft_wrap=True)
+    seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
+    which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
+    todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
+    console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
+    if remaining:
+        configs = plan.configs(remaining)
+        console.print(_priced(price(configs, clock), workers, configs), soft_wrap=True)
+
+
+def _priced(cost: Price, workers: Workers, configs: list[RunConfig]) -> str:
+    flops, weights = f"price: at most {cost.flops:.2e} training FLOPs", f"{_megabytes(cost.weights_bytes)} of weights"
+    try:
+        num_workers = min(workers.num_workers(configs), len(configs))
+    except UsageError as error:
+        return f"{flops}; {weights}; {error}"
+    checkpoints = cost.disk_bytes(num_workers) - cost.weights_bytes
+    disk = weights + (f" and up to {_megabytes(checkpoints)} of checkpoints" if checkpoints else "")
+    return f"{flops}; {disk}; {_time_needed(cost, workers, num_workers)}"
+
+
+def _time_needed(cost: Price, workers: Workers, num_workers: int) -> str:
+    wall, described = cost.wall_seconds(num_workers), workers.describe_workers(num_workers)
+    if wall is None:
+        reason = workers.speed_unknown or "these models are too large to measure their speed on this machine"
+        return f"{described}; the time is not known: {reason}"
+    longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
+    return f"{duration(wall)} of training and evaluation on {described}{longest}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
+
+
+def _arms_table(
+    study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], clock: Clock
+) -> Table:
+    """Render a row per arm: its runs, the seeds that are done, and the cost of a run, marked where the study holds it
+    equal and it differs from the baseline's."""
+    numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
+    columns = (Column(name, justify="right") for name in numbers)
+    table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    whole = _costs(baseline, price([baseline], clock))
+    for arm, cells in by_arm.items():
+        config, cost = cells[0].config, price([cells[0].config], clock)
+        mark = "" if arm == UNTRAINED else _unequal(_costs(config, cost)[study.equal], whole[study.equal])
+        marks: dict[Equal, str] = {study.equal: mark}
+        table.add_row(
+            arm,
+            str(len(cells)),
+            _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells)),
+            f"{config.budget.samples:,}" + marks.get("samples", ""),
+            f"{cost.flops:.2e}" + marks.get("flops", ""),
+            ("unknown" if cost.seconds is None else duration(cost.seconds)) + marks.get("seconds", ""),
+            f"{cost.weights_bytes / 1e6:,.1f}",
+        )
+    return table
+
+
+def _costs(config: RunConfig, cost: Price) -> dict[Equal, float | None]:
+    return {"samples": config.budget.samples, "flops": cost.flops, "seconds": cost.training_seconds}
+
+
+def _unequal(cost: float | None, baseline: float | None) -> str:
+    """Return the ratio to the baseline's cost, if both are known and differ."""
+    if cost is None or not baseline or abs(cost / baseline - 1) < UNEQUAL:
+        return ""
+    return f", {cost / baseline:.2f} x"
+
+
+def _change(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> str:
+    """Return the values that differ from the baseline's, or the arm's label if there are none or many."""
+    if arm == UNTRAINED:
+        return "the baseline's encoder before training"
+    changed = differences(replace(config, seed=baseline.seed), baseline)
+    values = " ".join(f"{path}={value}" for path, value in changed.items() if value is not None)
+    return values if 0 < len(changed) <= MAX_SHOWN_VALUES else study.label(arm)
+
+
+def _shown_seeds(skipped: list[int], num_cells: int) -> str:
+    if not skipped:
+        return "none"
+    if len(skipped) == num_cells:
+        return "all"
+    return f"seed{'s' * (len(skipped) > 1)} {', '.join(map(str, skipped))}"

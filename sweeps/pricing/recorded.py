@@ -1,0 +1,102 @@
+"""Time of finished runs, read from their records. Nothing here imports torch."""
+
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aimv2.runs.files import read_json
+from aimv2.runs.rows import last_rows, row_at
+
+MAX_RUNS = 100  # newest finished runs that are read
+SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
+
+Times = dict[str, float]
+
+
+def training_shape(run: Mapping[str, Any], hardware: str) -> str:
+    """Return a name for all that the speed of training depends on.
+
+    Args:
+        run: the config as nested dicts of JSON values.
+    """
+    steps_measured = 8  # kept since measurements that sweep.equal=seconds relies on are stored under this name
+    return _hash(
+        run["model"],
+        run["objective"]["name"],
+        run["budget"]["batch_size"],
+        run["precision"],
+        hardware,
+        run["threads"],
+        steps_measured,
+    )
+
+
+def evaluation_shape(run: Mapping[str, Any], hardware: str) -> str:
+    """Return a name for all that the time of evaluation depends on.
+
+    Attention in training and the held-out curve are not part of it, so a run and its untrained encoder share it.
+    """
+    model = run["model"] | {"encoder": run["model"]["encoder"] | {"attention": None}}
+    evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith("curve_")}
+    data = [run["data"][key] for key in ("sources", "held_out_fraction", "render_px", "fingerprint")]
+    return _hash(
+        "evaluation", model, run["objective"]["name"], evaluation, data, run["precision"], hardware, run["threads"]
+    )
+
+
+def run_times(run: Path) -> Times:
+    """Return the times of a finished run.
+
+    Returns:
+        ``evaluation_seconds``, with the start of the run; and if it was trained, ``images_per_second`` of its training
+        steps and ``curve_seconds_per_pair``, of one held-out pair in one point of the curve.
+
+    Raises:
+        UsageError, OSError, KeyError, TypeError: its record is incomplete.
+    """
+    config, result = read_json(run / "config.json"), read_json(run / "result.json")
+    attempt = run / "attempts" / f"{result['attempt']:04d}"
+    first = row_at(attempt, 0)
+    if first is None:
+        return {"evaluation_seconds": result["seconds"]}
+    speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
+    speed = statistics.median(speeds)
+    curve_seconds = result["train_seconds"] - first["seconds"] - config["budget"]["samples"] / speed
+    curve_pairs = config["evaluation"]["curve_points"] * config["evaluation"]["curve_pairs"]
+    return {
+        "images_per_second": speed,
+        "curve_seconds_per_pair": max(curve_seconds, 0.0) / curve_pairs,
+        "evaluation_seconds": first["seconds"] + result["seconds"] - result["train_seconds"],
+    }
+
+
+def recorded_times(runs_dir: Path) -> dict[str, Times]:
+    """Return the median times of the newest finished runs, by the name of their shape."""
+    finished = sorted(runs_dir.glob("v*-*/result.json"), key=lambda path: -path.stat().st_mtime)
+    found: dict[str, list[Times]] = {}
+    for result in finished[:MAX_RUNS]:
+        try:
+            config = read_json(result.parent / "config.json")
+            number = read_json(result)["attempt"]
+            hardware = read_json(result.parent / "attempts" / f"{number:04d}" / "manifest.json")["hardware"]
+            times = run_times(result.parent)
+            names = [evaluation_shape(config, hardware)]
+            if "images_per_second" in times:
+                names.append(training_shape(config, hardware))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a record of another version, or a broken one
+        for name in names:
+            found.setdefault(name, []).append(times)
+    return {name: _medians(runs) for name, runs in found.items()}
+
+
+def _medians(runs: list[Times]) -> Times:
+    keys = dict.fromkeys(key for run in runs for key in run)
+    return {key: statistics.median(run[key] for run in runs if key in run) for key in keys}
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,90 @@
+"""The clock: which source it asks, and that measurements are stored."""
+
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo
+from aimv2.config.signature import untrained
+from sweeps.pricing.clock import MachineClock
+
+TIMES = {"images_per_second": 512.0, "curve_seconds_per_pair": 0.001, "evaluation_seconds": 6.0}
+
+
+@pytest.fixture
+def base(tmp_path):
+    run = with_attention(demo())
+    return replace(run, device="cpu", precision="float32", data=replace(run.data, cache_dir=str(tmp_path / "cache")))
+
+
+@pytest.fixture
+def clock(tmp_path):
+    """Make a clock, as a new process does. Gives it and the runs it measures."""
+
+    def make(times=TIMES, *, keep=True):
+        measured = []
+
+        def measure(config, cache_dir):
+            measured.append(config)
+            return times
+
+        return MachineClock(tmp_path / "runs", keep=keep, measure=measure), measured
+
+    return make
+
+
+def test_time_is_steps_and_curve_and_evaluation(base, clock):
+    here, _ = clock()
+    assert here(base) == pytest.approx((20_480 / 512, 13 * 256 * 0.001 + 6.0))
+    few = replace(base, evaluation=replace(base.evaluation, curve_pairs=10))
+    assert here(few) == pytest.approx((20_480 / 512, 13 * 10 * 0.001 + 6.0))
+    assert here(untrained(base)) == (0.0, 6.0)
+
+
+def test_training_time_scales_with_samples(base, clock):
+    here, measured = clock()
+    double = replace(base, budget=replace(base.budget, samples=2 * base.budget.samples))
+    assert here(double).training == 2 * here(base).training
+    assert len(measured) == 1
+
+
+def test_a_shape_is_measured_once_per_machine(base, clock):
+    here, measured = clock()
+    time = here(base)
+    assert (here(replace(base, seed=5)), here(untrained(base)).evaluation) == (time, 6.0)
+    assert measured == [base], "the untrained encoder shares the measurement"
+    later, measured_later = clock({"images_per_second": 1.0, "evaluation_seconds": 1.0})
+    assert (later(base), later.images_per_second(base)) == (time, 512.0)
+    assert measured_later == []
+    wider = replace(base, model=replace(base.model, decoder=replace(base.model.decoder, depth=3)))
+    later(wider)
+    assert measured_later == [wider]
+
+
+def test_a_broken_measurement_is_made_again(base, clock, tmp_path):
+    clock()[0](base)
+    for path in (tmp_path / "cache" / "speed").iterdir():
+        path.write_text("{")
+    here, measured = clock()
+    assert here(base) is not None
+    assert len(measured) == 1
+
+
+def test_nothing_is_stored_without_keep(base, clock, tmp_path):
+    here, measured = clock(keep=False)
+    assert here(base) == here(base)
+    assert len(measured) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_time_is_none_and_is_not_measured_twice(base, clock):
+    here, measured = clock(None)
+    assert (here(base), here.images_per_second(base), here(untrained(base))) == (None, None, None)
+    assert len(measured) == 1
+
+
+def test_a_clock_without_measure_knows_recorded_numbers_only(base, clock, tmp_path):
+    assert MachineClock(tmp_path / "runs", measure=None)(base) is None
+    time = clock()[0](base)
+    assert MachineClock(tmp_path / "runs", measure=None)(base) == time

@@ -1,0 +1,99 @@
+"""Times of finished runs, against records with known numbers."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.run_config import to_dict
+from aimv2.config.signature import signature, untrained
+from aimv2.hardware import hardware
+from sweeps.pricing.clock import MachineClock
+from sweeps.pricing.recorded import MAX_RUNS, recorded_times, run_times
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Write the record of a run that started for 1 s, measured a curve, and was evaluated for ``evaluation`` s."""
+
+    def write(config, *, speed=100.0, curve=4.0, evaluation=10.0, machine=None, age=0):
+        run = tmp_path / signature(config)
+        attempt = run / "attempts" / "0002"
+        attempt.mkdir(parents=True)
+        samples, rows = config.budget.samples, []
+        if samples:
+            rows = [{"step": 0, "seconds": 1.0}] + [{"step": n, "images_per_second": speed} for n in (1, 2, 3)]
+            rows[1]["images_per_second"] = speed / 10  # the first step warms up
+        train_seconds = 1.0 + (samples / speed + curve if samples else 0.0)
+        files = {
+            run / "config.json": to_dict(config),
+            attempt / "manifest.json": {"hardware": machine or hardware(config.device)},
+            run / "result.json": {"attempt": 2, "seconds": train_seconds + evaluation, "train_seconds": train_seconds},
+        }
+        for path, values in files.items():
+            path.write_text(json.dumps(values))
+        (attempt / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.utime(run / "result.json", (10**9 - age, 10**9 - age))
+        return run
+
+    return write
+
+
+def seeds(config, number):
+    return [replace(config, seed=seed) for seed in range(number)]
+
+
+def test_times_are_those_of_the_record(tiny, record):
+    points = tiny.evaluation.curve_points * tiny.evaluation.curve_pairs
+    assert run_times(record(tiny)) == pytest.approx(
+        {"images_per_second": 100, "curve_seconds_per_pair": 4 / points, "evaluation_seconds": 11}
+    )
+    assert run_times(record(untrained(tiny))) == pytest.approx({"evaluation_seconds": 11})
+
+
+def test_a_clock_takes_the_median_of_recorded_runs(tiny, record, tmp_path):
+    for seed, speed, evaluation in ((0, 100.0, 10.0), (1, 200.0, 20.0), (2, 400.0, 90.0)):
+        record(replace(tiny, seed=seed), speed=speed, evaluation=evaluation)
+    here = MachineClock(tmp_path, measure=None)
+    double = replace(tiny, budget=replace(tiny.budget, samples=32), seed=9)
+    assert here(double) == pytest.approx((32 / 200, 4 + 1 + 20))
+    assert here(untrained(double)) == pytest.approx((0, 1 + 20))
+    assert here.images_per_second(double) is None, "an arm's samples and so its name must not move with the median"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda run: replace(run, model=replace(run.model, patch_px=2)),
+        lambda run: replace(run, budget=replace(run.budget, batch_size=4)),
+        lambda run: replace(run, threads=2),
+        lambda run: replace(run, precision="bfloat16"),
+        lambda run: replace(run, evaluation=replace(run.evaluation, num_pairs=64)),
+    ],
+)
+def test_runs_of_another_shape_do_not_count(tiny, record, tmp_path, other):
+    record(other(tiny))
+    assert MachineClock(tmp_path, measure=None)(tiny) is None
+
+
+def test_runs_on_other_hardware_do_not_count(tiny, record, tmp_path):
+    record(tiny, machine="another CPU")
+    assert MachineClock(tmp_path, measure=None)(tiny) is None
+
+
+def test_only_the_newest_runs_are_read(tiny, record, tmp_path):
+    for run in seeds(tiny, MAX_RUNS):
+        record(run, evaluation=10.0)
+    record(replace(tiny, seed=MAX_RUNS), evaluation=1e6, age=60)
+    assert max(times["evaluation_seconds"] for times in recorded_times(tmp_path).values()) == 11
+
+
+def test_broken_records_are_skipped(tiny, record, tmp_path):
+    first, second, third, fourth = (record(run) for run in seeds(tiny, 4))
+    (first / "config.json").write_text("{")
+    (second / "result.json").write_text("[]")
+    (third / "attempts" / "0002" / "manifest.json").unlink()
+    (fourth / "config.json").write_text("{}")
+    assert recorded_times(tmp_path) == {}
+    assert recorded_times(tmp_path / "nowhere") == {}

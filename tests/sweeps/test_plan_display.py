@@ -1,0 +1,84 @@
+"""The display of a plan and its price."""
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from ablations.catalogue import STUDIES
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo
+from sweeps.plan import Plan
+from sweeps.plan_display import described_sweeps, print_plan
+from sweeps.pricing.price import RunSeconds
+
+
+class Workers:
+    """Two workers at most."""
+
+    speed_unknown = ""
+
+    def num_workers(self, runs):
+        return 2
+
+    def describe_workers(self, num_workers):
+        return f"{num_workers} workers"
+
+
+def clock(run):
+    """Every run trains 200 images per second, and its evaluation takes 20 s."""
+    return RunSeconds(run.budget.samples / 200, 20.0)
+
+
+@pytest.mark.parametrize("equal", ["samples", "flops", "seconds"])
+def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, equal):
+    """Half the samples of a network are 0.50 times the baseline by each of the three. The ratio of seconds is that of
+    training, though the time shown includes evaluation."""
+    study = replace(STUDIES["scaling"], equal="samples")
+    arms = ["size_100_samples_100", "size_100_samples_050"]
+    cells = study.cells(with_attention(demo()), arms=arms, seeds=[0])
+    console = Console(record=True, width=160)
+    plan = Plan("scaling", cells, tmp_path)
+    print_plan(console, replace(study, equal=equal), plan, Workers(), [], clock)
+    lines = {line.split()[0]: line for line in console.export_text().splitlines() if "  none " in line or "all" in line}
+    column = {"samples": "10,240", "flops": "1.15e+12", "seconds": "71 s"}[equal]
+    assert f"{column}, 0.50 x" in lines["size_100_samples_050"]
+    assert [arm for arm, line in lines.items() if " x " in line] == ["size_100_samples_050"]
+    assert lines["size_100_samples_050"].count("0.50 x") == 1
+
+
+def test_flops_are_not_marked_at_equal_samples_and_a_deviating_level_is_noted(tmp_path):
+    study = STUDIES["decoder_depth"]
+    cells = study.cells(with_attention(demo()), seeds=[0])
+    console = Console(record=True, width=160)
+    print_plan(console, study, Plan("decoder_depth", cells, tmp_path), Workers(), [], clock)
+    shown = console.export_text()
+    assert "depth_067: model.decoder.depth=1 (2/3 as deep; here depth 1 for 2, 0.5 x)" in shown
+    assert not [line for line in shown.splitlines() if "e+12" in line and " x" in line]
+
+
+@pytest.mark.parametrize(
+    ("time", "reason", "shown"),
+    [
+        (RunSeconds(90.0, 30.0), "", "; 2.0 min of training and evaluation on 2 workers, as long as the longest run"),
+        (None, "", "; 2 workers; the time is not known: these models are too large to measure their speed"),
+        (None, "nodes differ", "; 2 workers; the time is not known: nodes differ"),
+    ],
+)
+def test_price_says_how_long_the_workers_take(tmp_path, time, reason, shown):
+    study, workers = STUDIES["eos"], Workers()
+    workers.speed_unknown = reason
+    cells = study.cells(with_attention(demo()), seeds=[0])[:2]
+    plan = Plan("eos", cells, tmp_path)
+    console = Console(record=True, width=160)
+    print_plan(console, study, plan, workers, plan.remaining(), lambda run: time)
+    assert shown in console.export_text().replace("\n", " ")
+
+
+def test_sweeps_are_described_with_their_question_and_price(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    described = described_sweeps([STUDIES["eos"]])
+    assert STUDIES["eos"].question in described
+    assert "training FLOPs" in described
+    assert "on one worker" not in described, "nothing is known here, and nothing is measured"
+    assert not list(tmp_path.iterdir())
