@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ablations.budget import UNEQUAL, Equal
-from ablations.expand import Cell
+from ablations.expand import Cell, expand, off_ratios
 from ablations.study import UNTRAINED, Study
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
@@ -46,7 +46,7 @@ def described_sweeps(studies: Iterable[Study]) -> str:
     base, clock = resolve(SCALES["demo"]()), MachineClock(Path("runs"), measure=None)
     lines = []
     for study in studies:
-        configs = [cell.config for cell in study.cells(base)]
+        configs = [cell.config for cell in expand(study, base)]
         cost = price(configs, clock)
         time = "" if cost.seconds is None else f", {duration(cost.seconds)} on one worker"
         lines += [
@@ -71,7 +71,7 @@ def print_plan(
     for cell in plan.cells:
         by_arm.setdefault(cell.arm, []).append(cell)
     baseline = by_arm.get(study.baseline, plan.cells)[0].config
-    actual_levels = study.off_levels(plan.cells)
+    actual_levels = off_ratios(study, plan.cells)
     for arm, cells in by_arm.items():
         change = _change(study, arm, cells[0].config, baseline)
         if arm in actual_levels:

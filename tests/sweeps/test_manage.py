@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from ablations.catalogue import STUDIES
+from ablations.expand import expand
 from ablations.request import Request, read_request, write_request
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.errors import UsageError
@@ -186,7 +187,7 @@ def test_relaunch_can_override_the_executor(typed, again):
 @pytest.fixture
 def untried(folder, tiny):
     """A recorded request whose runs no worker has tried."""
-    cells = STUDY.cells(tiny, seeds=[0])
+    cells = expand(STUDY, tiny, seeds=[0])
     write_request(folder / "runs", Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio",)))
     return folder / "runs", cells
 

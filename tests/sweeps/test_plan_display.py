@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
+from ablations.expand import expand
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
 from sweeps.plan import Plan
@@ -36,7 +37,7 @@ def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, 
     training, though the time shown includes evaluation."""
     study = replace(STUDIES["scaling"], equal="samples")
     arms = ["size_100_samples_100", "size_100_samples_050"]
-    cells = study.cells(with_attention(demo()), arms=arms, seeds=[0])
+    cells = expand(study, with_attention(demo()), arms=arms, seeds=[0])
     console = Console(record=True, width=160)
     plan = Plan("scaling", cells, tmp_path)
     print_plan(console, replace(study, equal=equal), plan, Workers(), [], clock)
@@ -49,7 +50,7 @@ def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, 
 
 def test_flops_are_not_marked_at_equal_samples_and_a_deviating_level_is_noted(tmp_path):
     study = STUDIES["decoder_depth"]
-    cells = study.cells(with_attention(demo()), seeds=[0])
+    cells = expand(study, with_attention(demo()), seeds=[0])
     console = Console(record=True, width=160)
     print_plan(console, study, Plan("decoder_depth", cells, tmp_path), Workers(), [], clock)
     shown = console.export_text()
@@ -68,7 +69,7 @@ def test_flops_are_not_marked_at_equal_samples_and_a_deviating_level_is_noted(tm
 def test_price_says_how_long_the_workers_take(tmp_path, time, reason, shown):
     study, workers = STUDIES["eos"], Workers()
     workers.speed_unknown = reason
-    cells = study.cells(with_attention(demo()), seeds=[0])[:2]
+    cells = expand(study, with_attention(demo()), seeds=[0])[:2]
     plan = Plan("eos", cells, tmp_path)
     console = Console(record=True, width=160)
     print_plan(console, study, plan, workers, plan.remaining(), lambda run: time)

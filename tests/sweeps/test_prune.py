@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.model.network import build
 from aimv2.runs.failure import Failure
@@ -19,7 +20,7 @@ from sweeps.prune import prune
 
 @pytest.fixture
 def cells(tiny):
-    return STUDY.cells(tiny, seeds=[0])
+    return expand(STUDY, tiny, seeds=[0])
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def attempt(tiny):
         taken = run.acquire(config)
         with taken:
             taken.write_rows([{"step": 0}])
-            checkpoint.keep(taken.folder, model, optimizer, checkpoint.Progress())
+            checkpoint.save(taken.folder, model, optimizer, checkpoint.Progress())
             end(taken)
         return taken.folder / CHECKPOINT
 

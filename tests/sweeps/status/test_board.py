@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
@@ -87,7 +88,7 @@ def test_duration(seconds, words):
 
 @pytest.fixture
 def plan(tiny, tmp_path):
-    cells = replace(STUDY, controls=()).cells(tiny, arms=["uniform"], seeds=[0, 1])
+    cells = expand(replace(STUDY, controls=()), tiny, arms=["uniform"], seeds=[0, 1])
     return Plan("prefix_ratio", cells, tmp_path)
 
 
