@@ -26,7 +26,7 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.cluster import end_abandoned, withdraw
+from sweeps.executors.slurm_queue import end_abandoned, withdraw
 from sweeps.prune import prune
 from sweeps.status.board import duration
 from sweeps.status.status import RunStatus, SweepStatus, sweep_status
@@ -216,12 +216,13 @@ def extend_command(asked: Asked) -> int:
     if not more:
         raise UsageError("extend by what? Say seeds=8 or samples=40960.")
 
-    from sweeps.launch import carry_out, read
+    from sweeps.launch import carry_out
+    from sweeps.parse import parse
 
     again = _again(asked, request, more)
     if "samples" in asked.values:
         console.print("samples= makes new runs; those that there are stay, and are not in this sweep's report any more")
-    had, has = ({cell.seed for cell in one.cells} for one in (request, read(again).request))
+    had, has = ({cell.seed for cell in one.cells} for one in (request, parse(again).request))
     if lost := sorted(had - has):
         raise UsageError(
             f"extend {request.folder} seeds={asked.values.get('seeds', len(has))} would leave out what there is:"

@@ -139,9 +139,9 @@ def read_limits(text: str) -> list[Limit]:
         match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", part)
         number = _number(match[1]) if match else None
         if match is None or number is None or match[2] not in UNITS:
-            raise UsageError(f"budget={text}: cannot read {part!r}; a number and one of {', '.join(UNITS)}")
+            raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {', '.join(UNITS)}")
         if not 0 < number < math.inf:
-            raise UsageError(f"budget={text}: {part.strip()!r} must be above 0, and finite")
+            raise UsageError(f"limit={text}: {part.strip()!r} must be above 0, and finite")
         what, unit = UNITS[match[2]]
         limits.append(Limit(part.strip(), what, number * unit))
     return limits
@@ -161,9 +161,9 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
     for limit in limits:
         cost = costs[limit.what]
         if cost is None:
-            raise UsageError(f"budget={limit.text} cannot be held: how long this takes is not known here")
+            raise UsageError(f"limit={limit.text} cannot be held: how long this takes is not known here")
         if cost > limit.amount:
-            raise UsageError(f"the plan costs {cost / limit.amount:.3g} times budget={limit.text}; nothing was started")
+            raise UsageError(f"the plan costs {cost / limit.amount:.3g} times limit={limit.text}; nothing was started")
 
 
 def _number(text: str) -> float | None:

@@ -22,8 +22,7 @@ from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import State
 from aimv2.runs.rows import losses_of
-from sweeps.executors.local import LocalConfig
-from sweeps.executors.slurm import SlurmConfig
+from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.pricing.price import Clock, Price, price
 from sweeps.pricing.timing import known_run_seconds
@@ -145,7 +144,7 @@ def print_plan(
     console: Console,
     study: Study,
     plan: Plan,
-    executor: LocalConfig | SlurmConfig,
+    executor: Executor,
     remaining: list[str],
     clock: Clock,
 ) -> None:
@@ -172,7 +171,7 @@ def print_plan(
         console.print(_priced(price(configs, clock), executor, configs), soft_wrap=True)
 
 
-def _priced(cost: Price, executor: LocalConfig | SlurmConfig, configs: list[RunConfig]) -> str:
+def _priced(cost: Price, executor: Executor, configs: list[RunConfig]) -> str:
     flops, weights = f"price: at most {cost.flops:.2e} training FLOPs", f"{_megabytes(cost.weights_bytes)} of weights"
     try:
         workers = min(executor.num_workers(configs), len(configs))
@@ -183,10 +182,10 @@ def _priced(cost: Price, executor: LocalConfig | SlurmConfig, configs: list[RunC
     return f"{flops}; {disk}; {_time_needed(cost, executor, workers)}"
 
 
-def _time_needed(cost: Price, executor: LocalConfig | SlurmConfig, workers: int) -> str:
-    who = f"{workers} worker{'s' * (workers > 1)}"
-    if isinstance(executor, SlurmConfig):
-        return f"{who} of a SLURM array, whose nodes' speed is not known here"
+def _time_needed(cost: Price, executor: Executor, workers: int) -> str:
+    who = executor.describe_workers(workers)
+    if executor.speed_unknown:
+        return f"{who}; {executor.speed_unknown}"
     wall = cost.wall_seconds(workers)
     if wall is None:
         return f"this machine cannot train these models to say how long {who} would take"

@@ -15,8 +15,8 @@ from aimv2.errors import Cause
 from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, last_sign, latest_attempt
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows, loss_of, row_at
-from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_seatless
-from sweeps.executors.slurm import Queued, queue_of
+from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_waiting
+from sweeps.executors.slurm_commands import Queued, queue_of
 
 MAX_SIBLINGS = 4
 SPEED_BYTES = 65536  # of a sibling's metrics, from which its usual speed is taken: some two hundred rows
@@ -110,7 +110,7 @@ def in_queue(jobs: Jobs, found: Sequence[Queued] | None) -> str:
     """How many of a launch's jobs are in which state, and why they are.
 
     Args:
-        found: what is in the queue of it (``sweeps.executors.slurm.queue_of``).
+        found: what is in the queue of it (``sweeps.executors.slurm_commands.queue_of``).
     """
     who = jobs.described
     if found is None:
@@ -130,8 +130,8 @@ def _why_waiting(ours: Sequence[ActiveLaunch], logs: Path, name: str) -> str:
         last = max(logs.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
         where = "" if last is None else f"; the logs of its last workers on SLURM are in {last}"
         return f"no launch of this sweep is at work{where}"
-    seatless = sum(map(num_seatless, ours))
-    more = f"; workers that wait for a free core or GPU: {seatless}" if seatless else ""
+    without_slot = sum(map(num_waiting, ours))
+    more = f"; workers that wait for a free core or GPU: {without_slot}" if without_slot else ""
     return f"waits for a worker{more}"
 
 

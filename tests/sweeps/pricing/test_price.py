@@ -78,13 +78,13 @@ def test_a_limit_is_a_number_and_a_unit(text, what, amount):
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2weeks", "2h,", "-1h", "1.2.3h", "2h 3"])
 def test_what_is_no_limit_is_named(text):
-    with pytest.raises(UsageError, match=r"budget=.*: cannot read .*; a number and one of s, min, h, d"):
+    with pytest.raises(UsageError, match=r"limit=.*: cannot read .*; a number and one of s, min, h, d"):
         read_limits(text)
 
 
 @pytest.mark.parametrize(("text", "part"), [("0s", "0s"), ("2h,0.0GB", "0.0GB"), ("1e999h", "1e999h")])
 def test_a_limit_that_nothing_or_everything_keeps_is_refused(text, part):
-    with pytest.raises(UsageError, match=f"^budget={text}: '{part}' must be above 0, and finite$"):
+    with pytest.raises(UsageError, match=f"^limit={text}: '{part}' must be above 0, and finite$"):
         read_limits(text)
 
 
@@ -99,9 +99,9 @@ def test_a_plan_above_a_limit_is_refused_and_one_below_is_not():
     )
     check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
     for limit, times in (("30min", "2"), ("500MB", "2"), ("1e14FLOPs", "10")):
-        with pytest.raises(UsageError, match=f"costs {times} times budget={limit}; nothing was started"):
+        with pytest.raises(UsageError, match=f"costs {times} times limit={limit}; nothing was started"):
             check_limits(read_limits(limit), cost, num_workers=2)
-    with pytest.raises(UsageError, match="costs 2 times budget=25min"):
+    with pytest.raises(UsageError, match="costs 2 times limit=25min"):
         check_limits(read_limits("25min"), cost, num_workers=100)
     with pytest.raises(UsageError, match="cannot be held"):
         check_limits(read_limits("1h"), replace(cost, seconds=None, longest_seconds=None), num_workers=2)

@@ -8,7 +8,7 @@ from rich.console import Console
 from ablations.catalogue import STUDIES
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
-from sweeps.executors.local import LocalConfig
+from sweeps.executors.local import LocalExecutor
 from sweeps.plan import Plan
 from sweeps.pricing.price import RunSeconds
 from sweeps.status.board import print_plan
@@ -28,7 +28,7 @@ def test_an_arm_is_marked_where_it_is_not_equal_in_what_the_study_holds_equal(tm
     cells = study.cells(with_attention(demo()), arms=arms, seeds=[0])
     console = Console(record=True, width=160)
     plan = Plan("scaling", cells, tmp_path)
-    print_plan(console, replace(study, equal=equal), plan, LocalConfig(cluster="debug"), [], clock)
+    print_plan(console, replace(study, equal=equal), plan, LocalExecutor(cluster="debug"), [], clock)
     lines = {line.split()[0]: line for line in console.export_text().splitlines() if "  none " in line or "all" in line}
     column = {"samples": "10,240", "flops": "1.15e+12", "seconds": "71 s"}[equal]
     assert f"{column}, 0.50 x" in lines["size_100_samples_050"]
@@ -40,7 +40,7 @@ def test_more_flops_at_equal_samples_are_no_mark_and_a_level_that_is_not_as_mean
     study = STUDIES["decoder_depth"]
     cells = study.cells(with_attention(demo()), seeds=[0])
     console = Console(record=True, width=160)
-    print_plan(console, study, Plan("decoder_depth", cells, tmp_path), LocalConfig(cluster="debug"), [], clock)
+    print_plan(console, study, Plan("decoder_depth", cells, tmp_path), LocalExecutor(cluster="debug"), [], clock)
     shown = console.export_text()
     assert "depth_067: model.decoder.depth=1 (2/3 as deep; here depth 1 for 2, 0.5 x)" in shown
     assert not [line for line in shown.splitlines() if "e+12" in line and " x" in line]
