@@ -105,7 +105,7 @@ def work(
         # submitit ignores SIGTERM and SIGUSR2 until we listen.
         with interrupts.listening(), worker_of(launch_dir) as folder:
             if minutes is not None:
-                interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
+                interrupts.until(time.monotonic() + seconds_to_work(minutes))
             _Worker(
                 tasks, runs_dir, report, on_rows, interrupts, launch_dir, folder, runs_per_gpu if takes_slots else None
             ).wait_and_work()
@@ -119,6 +119,11 @@ def work(
     report.cpu_seconds = _cpu_seconds() - before
     report.seconds = time.time() - requested_at
     return report
+
+
+def seconds_to_work(minutes: float) -> float:
+    """Return the part of a worker's time after which it ends its run."""
+    return 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator
 from rich.console import Console
 
 from ablations.request import Request
@@ -12,7 +12,14 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from sweeps.plan import Plan
 
-RunsPerGpu = Annotated[int, Field(gt=0)] | Literal["auto"]
+
+def _runs_per_gpu(value: object) -> object:
+    if value != "auto" and not (isinstance(value, int) and value > 0):
+        raise ValueError(f"{value} must be a number of runs, at least 1, or auto")
+    return value
+
+
+RunsPerGpu = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_gpu)]
 
 
 class Executor(Protocol):

@@ -17,8 +17,10 @@ from aimv2.runs.provenance import digest_of
 from aimv2.runs.record import CHECKPOINT, RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
-from sweeps import launch, manage
+from sweeps import launch, manage, parse
 from sweeps.active_launches import at_work, cancelled
+from sweeps.executors.local import LocalExecutor
+from sweeps.plan import Plan
 from sweeps.prune import prune
 from tests.helpers.sweeps import SMALL
 
@@ -114,7 +116,7 @@ def launched_without_running(cache_dir, runs_dir, *more):
     """A launch's record as the launcher writes it; its runs were all left for others to do."""
     small = [one for one in SMALL if not one.startswith("budget.")] + ["budget.samples=64"]
     arguments = ["sweep=prefix_ratio", "executor=debug", f"data.cache_dir={cache_dir}", *small, *more]
-    found = launch.read(arguments)
+    found = parse.parse(arguments)
     write_request(runs_dir, found.request)
     return found.request.cells
 
@@ -126,25 +128,25 @@ def test_retry_speaks_of_what_it_retried(folder, cache_dir, capsys, monkeypatch)
     with failed.acquire(cells[0].config) as attempt:
         attempt.fail(Failure("node", "the disk was full"), "")
 
-    def do_runs(plan, executor, console, names):
+    def do_runs(executor, plan, names, console):
         assert list(names) == [cells[0].name]
         with failed.acquire(cells[0].config) as attempt:
             attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")}, train_flops=0, train_seconds=1.0)
 
-    monkeypatch.setattr(launch, "do_runs", do_runs)
-    monkeypatch.setattr(launch, "prepare_data", lambda plan: None)
+    monkeypatch.setattr(LocalExecutor, "complete", do_runs)
+    monkeypatch.setattr(Plan, "prepare_data", lambda plan: None)
     monkeypatch.setattr("analysis.report.build", lambda *args: "nowhere")
     status, shown = typed(capsys, "retry", "prefix_ratio")
     assert status == 0, shown
-    assert "3 still wait; launch the sweep again to have them done" in shown
+    assert "3 runs are still missing; launch the sweep again to do the rest" in shown
     assert "no worker tried it" not in shown
 
-    monkeypatch.setattr(launch, "do_runs", lambda *args: None)
+    monkeypatch.setattr(LocalExecutor, "complete", lambda *args: None)
     with RunFolder(folder / "runs", cells[1].name).acquire(cells[1].config) as attempt:
         attempt.fail(Failure("node", "the disk was full"), "")
     status, shown = typed(capsys, "retry", "prefix_ratio")
     assert status == 1, shown
-    assert "2 still wait" in shown
+    assert "2 runs are still missing" in shown
 
 
 @pytest.mark.parametrize(
