@@ -1,6 +1,7 @@
 """Workers on this machine: processes (``executor=local``), or this process itself (``executor=debug``)."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import time
@@ -95,20 +96,23 @@ class LocalExecutor:
         return True
 
     def complete(
-        self, plan: Plan, names: Sequence[str], console: Console, start_round: "StartRound | None" = None
+        self,
+        plan: Plan,
+        names: Sequence[str],
+        console: Console,
+        work_round: "Callable[[Round], list[WorkerReport]] | None" = None,
     ) -> None:
         """Do these runs of the plan. Return when each is done, has failed once more, or lost two workers.
 
         Args:
-            start_round: starts workers for the open tasks and returns their reports when all have ended; None is by
-                the executor.
+            work_round: starts workers and returns their reports when all have ended; None is the executor's way.
 
         Raises:
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
             UsageError: no worker can run here, or the code snapshot was changed.
         """
         tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
-        start_round = start_round or (_work_here if self.cluster == "debug" else _work_in_processes)
+        work_round = work_round or (_work_here if self.cluster == "debug" else _work_in_processes)
         started, num_idle = time.perf_counter(), 0
         reports: list[WorkerReport] = []
         with (
@@ -121,7 +125,7 @@ class LocalExecutor:
                     time.sleep(POLL_SECONDS)
                     continue
                 before = plan.num_attempts()
-                ended = start_round(self, still_open, plan.runs_dir, launch_dir, board.update, console)
+                ended = work_round(Round(self, still_open, plan.runs_dir, launch_dir, board.update, console))
                 reports += ended
                 # Once can be chance: another launch held the runs and has just released them. A worker that ran out
                 # of time without a try waited for a slot.
@@ -136,7 +140,36 @@ class LocalExecutor:
             console.print(summary(reports, time.perf_counter() - started, cores), soft_wrap=True)
 
 
-StartRound = Callable[[LocalExecutor, Sequence[Task], Path, Path, Callable[[], None], Console], list[WorkerReport]]
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """Workers to start for the open tasks of a launch.
+
+    Attributes:
+        update: updates the display.
+    """
+
+    executor: LocalExecutor
+    tasks: Sequence[Task]
+    runs_dir: Path
+    launch_dir: Path
+    update: Callable[[], None]
+    console: Console
+
+    @property
+    def runs(self) -> list[RunConfig]:
+        return [task.config for task in self.tasks]
+
+    @property
+    def work_arguments(self) -> dict[str, Any]:
+        """Arguments of ``sweeps.worker.work``."""
+        return {
+            "tasks": self.tasks,
+            "runs_dir": self.runs_dir,
+            "minutes": self.executor.minutes,
+            "launch_dir": self.launch_dir,
+            "requested_at": time.time(),
+            "runs_per_gpu": resolve_runs_per_gpu(self.executor.runs_per_gpu, self.runs),
+        }
 
 
 def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:
@@ -151,46 +184,29 @@ def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:
     )
 
 
-def _work_here(
-    executor: LocalExecutor,
-    tasks: Sequence[Task],
-    runs_dir: Path,
-    launch_dir: Path,
-    update: Callable[[], None],
-    console: Console,
-) -> list[WorkerReport]:
+def _work_here(round: Round) -> list[WorkerReport]:
     """Work in this process, with the code that it has imported."""
-    per_gpu = resolve_runs_per_gpu(executor.runs_per_gpu, [task.config for task in tasks])
-    report = work(
-        tasks, runs_dir, lambda rows: update(), executor.minutes, launch_dir, time.time(), runs_per_gpu=per_gpu
-    )
-    update()
+    report = work(**round.work_arguments, on_rows=lambda rows: round.update())
+    round.update()
     if report.signal is not None:
         raise KeyboardInterrupt
     return _checked([report])
 
 
-def _work_in_processes(
-    executor: LocalExecutor,
-    tasks: Sequence[Task],
-    runs_dir: Path,
-    launch_dir: Path,
-    update: Callable[[], None],
-    console: Console,
-) -> list[WorkerReport]:
+def _work_in_processes(round: Round) -> list[WorkerReport]:
     """Work in processes of this machine, which import the code snapshot."""
     jobs: list[submitit.Job[WorkerReport]] = []
-    requested_at = time.time()
+    started = time.time()
     try:
-        _start_processes(executor, tasks, runs_dir, launch_dir, requested_at, jobs)
+        _start_processes(round, jobs)
         while not all(job.done() for job in jobs):
-            update()
+            round.update()
             time.sleep(POLL_SECONDS)
-        reports = [report_of(job, time.time() - requested_at, console) for job in jobs]
-        update()
+        reports = [report_of(job, time.time() - started, round.console) for job in jobs]
+        round.update()
     except BaseException:
         if not _stop(jobs):
-            console.print("some workers are still running; they stop after their current step", style="yellow")
+            round.console.print("some workers are still running; they stop after their current step", style="yellow")
         raise
     return _checked(reports)
 
@@ -217,41 +233,25 @@ def report_of(job: "submitit.Job[WorkerReport]", wall: float, console: Console) 
     return WorkerReport(seconds=wall)
 
 
-def _start_processes(
-    executor: LocalExecutor,
-    tasks: Sequence[Task],
-    runs_dir: Path,
-    launch_dir: Path,
-    requested_at: float,
-    jobs: "list[submitit.Job[WorkerReport]]",
-) -> None:
+def _start_processes(round: Round, jobs: "list[submitit.Job[WorkerReport]]") -> None:
     """Start workers, at most one per task, and append each to ``jobs`` as it starts.
 
     A worker does many runs, since submitit starts all its jobs at once.
     """
-    runs = [task.config for task in tasks]
     # A folder of its own, since submitit names local jobs by their process number, and those are used again.
-    submitter = submitit.AutoExecutor(folder=runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j", cluster="local")
+    folder = round.runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j"
+    submitter = submitit.AutoExecutor(folder=folder, cluster="local")
     submitter.update_parameters(timeout_min=SUBMITIT_MINUTES)
-    if runs[0].device == "cuda":
+    if round.runs[0].device == "cuda":
         import torch
 
         submitter.update_parameters(gpus_per_node=torch.cuda.device_count())  # otherwise submitit hides all GPUs
-    per_gpu = resolve_runs_per_gpu(executor.runs_per_gpu, runs)
     # submitit pickles ``work`` by its name, so the import path decides which code a worker runs.
-    path = os.pathsep.join(filter(None, [str(freeze(runs_dir)), os.environ.get("PYTHONPATH")]))
-    with _environment(worker_environment(runs[0]) | {"PYTHONPATH": path}), _without_interrupts():
-        for _ in range(min(executor.num_workers(runs), len(tasks))):
-            job = submitter.submit(
-                work,
-                tasks,
-                runs_dir,
-                minutes=executor.minutes,
-                launch_dir=launch_dir,
-                requested_at=requested_at,
-                runs_per_gpu=per_gpu,
-            )
-            jobs.append(job)
+    path = os.pathsep.join(filter(None, [str(freeze(round.runs_dir)), os.environ.get("PYTHONPATH")]))
+    arguments = round.work_arguments
+    with _environment(worker_environment(round.runs[0]) | {"PYTHONPATH": path}), _without_interrupts():
+        for _ in range(min(round.executor.num_workers(round.runs), len(round.tasks))):
+            jobs.append(submitter.submit(work, **arguments))
 
 
 def _stop(jobs: "Sequence[submitit.Job[Any]]") -> bool:

@@ -207,12 +207,12 @@ def test_a_refused_launch_prints_one_sentence_and_does_no_run(here, tmp_path, mo
     assert not attempts(tmp_path)
 
 
-def test_a_missing_data_package_stops_the_launch_before_any_run(tmp_path):
+def test_a_missing_data_package_stops_the_launch_before_any_run(tmp_path, cache_dir):
     """The package is hidden from the launcher by a module of its name that cannot be imported."""
     (tmp_path / "fonticon_mdi7.py").write_text("raise ImportError('hidden')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(LAUNCH.parents[1])])}
     refused = subprocess.run(
-        [sys.executable, str(LAUNCH), "sweep=prefix_ratio", "data.sources=[material]"],
+        [sys.executable, str(LAUNCH), *small_sweep(cache_dir, "data.sources=[material]")],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert refused.returncode == 2

@@ -40,28 +40,28 @@ def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path
 def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan):
     rounds = []
 
-    def start_round(executor, tasks, *args):
-        rounds.append(tasks)
+    def work_round(round):
+        rounds.append(round.tasks)
         return [WorkerReport()]
 
     with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
-        DEBUG.complete(plan, plan.remaining(), Console(), start_round)
+        DEBUG.complete(plan, plan.remaining(), Console(), work_round)
     assert len(rounds) == MAX_IDLE
 
 
 def test_workers_that_waited_for_a_slot_are_started_again(plan):
     reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
 
-    def start_round(executor, tasks, runs_dir, *args):
+    def work_round(round):
         if reports:
             return [reports.pop()]
-        for task in tasks:
+        for task in round.tasks:
             for _ in range(2):
-                with RunFolder(runs_dir, task.name).acquire(task.config):
+                with RunFolder(round.runs_dir, task.name).acquire(task.config):
                     pass  # two workers die
         return [WorkerReport()]
 
-    DEBUG.complete(plan, plan.remaining(), Console(), start_round)
+    DEBUG.complete(plan, plan.remaining(), Console(), work_round)
     assert not reports
     assert plan.num_attempts() == 4
 
