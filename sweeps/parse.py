@@ -151,7 +151,7 @@ def _run_overrides(typed: Sequence[str], notes: Mapping[str, str]) -> dict[str, 
 def _repeated_defaults(
     typed: Sequence[str], run: RunConfig, overrides: StudyOverrides, resolved: Callable[[RunConfig], RunConfig]
 ) -> dict[str, str]:
-    """Return a note on each override that repeats the value of the scale or the study, or what ``auto`` resolves to."""
+    """Return a note on each override that repeats a default of the scale or the study, with ``auto`` resolved."""
     notes = {}
     recipe, own = SCALES[run.scale](), study_overrides(STUDIES[overrides.slug])
     for argument in typed:
@@ -163,7 +163,7 @@ def _repeated_defaults(
             elif value_at(recipe, key) == "auto" and value_at(run, key) == value_at(
                 resolved(replaced(run, {key: "auto"})), key
             ):
-                notes[argument] = f"{argument} is what the default, auto, resolves to"
+                notes[argument] = f"{argument} is the default: auto resolves to it"
         if part == "sweep" and name and _study_value(overrides, name) == _study_value(own, name):
             notes[argument] = f"{argument} is the default of sweep={overrides.slug}"
     return notes
@@ -192,7 +192,7 @@ def _check_runs(request: Request, executor: Executor) -> None:
 def _check_effect(overrides: Mapping[str, str], run: RunConfig, cells_of: Callable[[RunConfig], list[Cell]]) -> None:
     """Refuse overrides that every arm replaces by its own value: they would be lost.
 
-    Each override is left out by itself, and all of a part together, since one alone may be what another needs.
+    Each override is left out by itself, and all of a part together, since another may need it.
 
     Args:
         overrides: as typed, by key; none is a default.

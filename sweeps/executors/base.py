@@ -34,7 +34,7 @@ class Executor(Protocol):
 
     @property
     def speed_unknown(self) -> str:
-        """Why no measurement on this machine gives the workers' speed; empty if one does."""
+        """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
 
     def check(self, runs: Sequence[RunConfig]) -> None:
         """Refuse runs that these workers cannot do.
@@ -57,7 +57,7 @@ class Executor(Protocol):
         """Test whether a launch of these runs would be accepted, and start nothing.
 
         Returns:
-            A sentence on what could not be tested here; empty otherwise.
+            A sentence if this machine cannot test it; empty otherwise.
 
         Raises:
             UsageError: the launch would be refused.

@@ -83,7 +83,7 @@ class LocalExecutor:
         return f"{num_workers} worker{'s' * (num_workers > 1)}"
 
     def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
-        """Test nothing: ``check`` and ``num_workers`` have found what this machine refuses."""
+        """Test nothing: this machine refuses runs in ``check`` and ``num_workers`` only."""
         return ""
 
     def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:

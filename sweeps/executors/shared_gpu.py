@@ -18,7 +18,7 @@ def work_in_processes(num_processes: int, *args: Any, **kwargs: Any) -> WorkerRe
     A signal is passed on, so that each process saves a checkpoint and releases its run.
 
     Returns:
-        The signal, and a problem if a process died. The folders of the runs record what the processes did.
+        The signal, and a problem if a process died. The runs' folders record the rest.
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     processes = [context.Process(target=_work, args=(args, kwargs)) for _ in range(num_processes)]

@@ -45,7 +45,7 @@ class SlurmExecutor:
         workers: number of elements; None is one per run.
         nodes: nodes of a run of several ranks, which are spread evenly over them; other runs have one node.
         minutes: a job's time limit.
-        signal_seconds: time before that limit at which a worker is told to save a checkpoint.
+        signal_seconds: time before that limit at which SLURM signals a worker, which then saves a checkpoint.
         array_parallelism: largest number of elements that run at once.
         partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node, mem: sbatch's.
         cpus_per_task: None is one core per thread and loader process of the runs that an element does at once.
@@ -78,8 +78,8 @@ class SlurmExecutor:
     def __post_init__(self) -> None:
         if self.signal_seconds >= 60 * self.minutes:
             raise ValueError(
-                f"signal_seconds={self.signal_seconds} leaves nothing of minutes={self.minutes}: workers would be told"
-                " to end as they start"
+                f"signal_seconds={self.signal_seconds} leaves nothing of minutes={self.minutes}: workers would be"
+                " interrupted as they start"
             )
         for key in self.more:
             if not KEY.fullmatch(key):
@@ -108,23 +108,19 @@ class SlurmExecutor:
         if ranks > 1 and self.workers is not None:
             raise UsageError(f"executor.workers={self.workers} and ranks={ranks}: such runs need one job each")
         check_gpu_sharing(self.runs_per_gpu, runs)
-        each, at_least = cores_per_run(runs), 2 if self.runs_per_gpu == "auto" else self.runs_per_gpu
-        is_missing = self.cpus_per_task is None and self.runs_per_gpu == "auto"
-        if is_missing or (self.runs_per_gpu != 1 and self.max_runs(runs) < at_least):
+        is_auto, each = self.runs_per_gpu == "auto", cores_per_run(runs)
+        needed = each * (2 if self.runs_per_gpu == "auto" else self.runs_per_gpu)
+        if self.runs_per_gpu != 1 and (self.cpus_per_task or (0 if is_auto else needed)) < needed:
             raise UsageError(
-                f"executor.runs_per_gpu={self.runs_per_gpu} needs executor.cpus_per_task={at_least * each} or more:"
-                f" {each} per run, for its threads and loader processes"
+                f"executor.runs_per_gpu={self.runs_per_gpu} needs executor.cpus_per_task={needed} or more: {each} per"
+                " run, for its threads and loader processes"
             )
 
     def max_runs(self, runs: Sequence[RunConfig]) -> int:
-        """Return the largest number of these runs that an element does at once."""
-        if self.runs_per_gpu == 1:
-            return 1
-        if self.cpus_per_task is None:
-            assert self.runs_per_gpu != "auto", "refused by check"
-            return self.runs_per_gpu
-        fitting = self.cpus_per_task // cores_per_run(runs)
-        return fitting if self.runs_per_gpu == "auto" else min(fitting, self.runs_per_gpu)
+        """Return the largest number of these runs that an element does at once, if they passed ``check``."""
+        if self.runs_per_gpu == "auto":
+            return (self.cpus_per_task or 0) // cores_per_run(runs)
+        return self.runs_per_gpu
 
     def num_elements(self, runs: Sequence[RunConfig]) -> int:
         """Return the number of array elements for these runs."""

@@ -1,5 +1,5 @@
-"""The jobs of a launch on SLURM: an array of workers, and a finalizer job that resubmits what they leave undone and
-writes the report."""
+"""The jobs of a launch on SLURM: an array of workers, and a finalizer job that resubmits lost runs and writes the
+report."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""What launches have in SLURM's queue: runs that another launch will do, and jobs to withdraw."""
+"""SLURM's queue: runs that another launch will do, and the jobs of a cancelled launch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from sweeps.worker import Task
 
 @dataclass
 class QueuedElsewhere:
-    """What other launches have in the queue.
+    """Runs that other launches have in the queue.
 
     Attributes:
         runs: names of the runs that their workers will do.
@@ -62,7 +62,7 @@ def withdraw(active: ActiveLaunch) -> str:
     """Withdraw a cancelled launch's waiting workers, and its finalizer job if no worker runs.
 
     Returns:
-        What stays in the queue, and why; empty if nothing does.
+        The jobs that stay in the queue, with the reason; empty if none does.
     """
     jobs = active.jobs
     if jobs is None:

@@ -1,4 +1,4 @@
-"""SLURM's commands as scripts on PATH, which print what a test wants and record what is submitted."""
+"""SLURM's commands as scripts on PATH, which print given answers and record submissions."""
 
 import os
 import pickle
@@ -59,7 +59,7 @@ class FakeSlurm:
         self.put(name, f'printf "{answer}\\n" >&2; exit 1')
 
     def submissions(self, jobs_dir: Path) -> list[Submission]:
-        """Return what was submitted, in order.
+        """Return the accepted submissions, in order.
 
         Args:
             jobs_dir: folder in which submitit writes its files, or one around it.

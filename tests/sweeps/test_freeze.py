@@ -72,9 +72,9 @@ def test_workers_run_the_snapshot_although_the_source_is_edited(source, tmp_path
         subprocess.run([*git, *command], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
     digest = digest_of(source / "aimv2")
-    asked = ["sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", "executor.workers=1", *SMALL]
+    arguments = ["sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", "executor.workers=1", *SMALL]
     process = subprocess.Popen(
-        [sys.executable, str(source / "sweeps/launch.py"), *asked, f"data.cache_dir={cache_dir}"],
+        [sys.executable, str(source / "sweeps/launch.py"), *arguments, f"data.cache_dir={cache_dir}"],
         cwd=source,  # where an import would find the source first
         env={**os.environ, "PYTHONPATH": str(source)},
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Command lines of a launch, and what is refused."""
+"""Command lines of a launch, and refusals."""
 
 import importlib
 
@@ -86,7 +86,7 @@ def test_an_unknown_sweep_is_refused(arguments, message):
         ),
         (
             ("model.encoder.attention=prefix",),
-            ["model.encoder.attention=prefix is what the default, auto, resolves to"],
+            ["model.encoder.attention=prefix is the default: auto resolves to it"],
         ),
         (("sweep.seeds=4",), ["sweep.seeds=4 is the default of sweep=loss_weight"]),
         (("sweep.equal=samples",), ["sweep.equal=samples is the default of sweep=loss_weight"]),

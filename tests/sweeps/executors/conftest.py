@@ -65,5 +65,5 @@ def launch(tmp_path):
 
 @pytest.fixture
 def submissions(slurm, tmp_path):
-    """Return what was submitted so far."""
+    """Return the submissions so far."""
     return lambda: slurm.submissions(tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""The jobs that SLURM is asked for, and a launch beside other launches."""
+"""Job scripts, and a launch beside other launches."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ from tests.helpers.slurm import EXECUTOR
 
 @pytest.fixture
 def script_of(slurm, tiny, tmp_path):
-    """Submit jobs; return the script that sbatch received, without what differs between tests."""
+    """Submit jobs; return the script that sbatch received, with placeholders for paths and ids."""
 
     def run(jobs, *, after=(), ranks=1, **more):
         template = replace(EXECUTOR, **more).template(
@@ -162,7 +162,7 @@ def test_more_takes_long_names_only(key):
 
 def test_the_signal_must_leave_time_to_work():
     with pytest.raises(
-        ValueError, match=r"signal_seconds=90 leaves nothing of minutes=1: workers would be told to end"
+        ValueError, match=r"signal_seconds=90 leaves nothing of minutes=1: workers would be interrupted"
     ):
         replace(EXECUTOR, minutes=1)
 
