@@ -1,11 +1,11 @@
-"""Launches at work: a folder each, so that others know of them, from any host. One that watches its workers has a
-heartbeat there like a run's; one that left its workers to SLURM has the names of their jobs.
+"""Active launches. Each has a folder, so that other processes and hosts see it.
 
-Cancelling is a file in that folder; the launch's workers look for it between runs and while they train.
+A launch that waits for its workers has a heartbeat in its folder, as a run has; a launch on SLURM has the ids of its
+jobs there. To cancel a launch is to write a file into its folder, which its workers read between runs and during
+training.
 """
 
 import contextlib
-import dataclasses
 import json
 import shutil
 import uuid
@@ -23,40 +23,39 @@ ABOUT = "launch.json"
 CANCELLED = "cancelled.json"
 JOBS = "jobs.json"
 WORKERS = "workers"
-SEATLESS = "seatless"
+WAITING = "waiting"  # for a slot
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """A launch's jobs on SLURM; all of them have the name of its folder.
+    """A launch's jobs on SLURM, which all have the name of its folder.
 
     Attributes:
-        arrays: how many workers each array has, by its id.
-        settling: id of the job behind them, which sees to what is left and writes the report; empty before that is
-            there.
-        cluster: whose jobs they are; another's queue knows nothing of them.
+        arrays: number of elements of each array, by its id.
+        finalizer: id of the finalizer job; empty until it is submitted.
+        cluster: name of the cluster; the queue of another cluster does not show these jobs.
     """
 
     arrays: dict[str, int]
-    settling: str
+    finalizer: str
     cluster: str
 
     @property
     def described(self) -> str:
-        """Such as ``8 workers as array 17``."""
+        """The arrays in words, such as ``8 workers as array 17``."""
         workers = (f"{n} worker{'s' * (n != 1)} as array {job}" for job, n in self.arrays.items())
         return " and ".join(workers) or "no workers of its own"
 
 
 @dataclass(frozen=True)
 class ActiveLaunch:
-    """A launch that is at work.
+    """An active launch.
 
     Attributes:
-        folder: its own.
-        study: the folder name of its study.
-        runs: names of the runs that it wants done.
-        jobs: on SLURM; None if its workers are processes of its own.
+        folder: the launch's folder.
+        study: folder name of its study.
+        runs: names of the requested runs.
+        jobs: its jobs on SLURM; None if its workers are processes of a machine.
     """
 
     folder: Path
@@ -66,10 +65,10 @@ class ActiveLaunch:
 
 
 def new_launch(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Path:
-    """Make a launch's folder.
+    """Make a launch's folder and return it.
 
     Args:
-        tries: by the names of the runs that it wants done, how often each had been tried before.
+        tries: number of earlier tries of each requested run, by its name.
     """
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     unnamed = folder.with_name(f".{folder.name}")
@@ -79,52 +78,52 @@ def new_launch(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Path:
     return folder
 
 
-def tries_at_launch(folder: Path) -> dict[str, int]:
-    """The runs of a launch, and how often each had been tried before."""
-    return {name: int(tries) for name, tries in read_json(folder / ABOUT)["runs"].items()}
+def tries_at_launch(launch_dir: Path) -> dict[str, int]:
+    """Return the number of earlier tries of each requested run, by its name."""
+    return {name: int(tries) for name, tries in read_json(launch_dir / ABOUT)["runs"].items()}
 
 
-def write_jobs(folder: Path, jobs: Jobs) -> None:
-    """Make a launch's jobs known."""
-    write_json(folder / JOBS, dataclasses.asdict(jobs))
+def write_jobs(launch_dir: Path, jobs: Jobs) -> None:
+    """Record a launch's jobs in its folder."""
+    write_json(launch_dir / JOBS, {"arrays": jobs.arrays, "settling": jobs.finalizer, "cluster": jobs.cluster})
 
 
 @contextmanager
 def at_work(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Iterator[Path]:
-    """Make a launch known for the length of the context; gives its folder."""
-    folder = new_launch(runs_dir, study, tries)
+    """Register a launch for the length of the context; yields its folder."""
+    launch_dir = new_launch(runs_dir, study, tries)
     try:
-        with Presence(folder):
-            yield folder
+        with Presence(launch_dir):
+            yield launch_dir
     finally:
-        end(folder)
+        end(launch_dir)
 
 
 @contextmanager
-def worker_of(folder: Path | None) -> Iterator[Path | None]:
-    """Make a worker of a launch known for the length of the context; gives the worker's folder.
+def worker_of(launch_dir: Path | None) -> Iterator[Path | None]:
+    """Register a worker of a launch for the length of the context; yields the worker's folder.
 
-    So a launch whose launcher was killed is at work as long as its workers are.
+    A launch whose launcher was killed stays active while its workers run.
     """
-    if folder is None:
+    if launch_dir is None:
         yield None
         return
-    own = folder / WORKERS / uuid.uuid4().hex[:12]
+    own = launch_dir / WORKERS / uuid.uuid4().hex[:12]
     own.mkdir(parents=True)
     with Presence(own):
         yield own
 
 
-def end(folder: Path) -> None:
-    """Delete a launch's folder; for others it is gone at once, or not yet."""
-    gone = folder.with_name(f".{folder.name}")
+def end(launch_dir: Path) -> None:
+    """Delete a launch's folder. Other processes see all of it or nothing."""
+    hidden = launch_dir.with_name(f".{launch_dir.name}")
     with contextlib.suppress(OSError):
-        folder.rename(gone)
-        shutil.rmtree(gone)
+        launch_dir.rename(hidden)
+        shutil.rmtree(hidden)
 
 
 def active_launches(runs_dir: Path) -> list[ActiveLaunch]:
-    """Those at work now, as far as their folders say; whether jobs are still in SLURM's queue, SLURM knows.
+    """Return the active launches, as their folders show them; only SLURM knows whether jobs are still queued.
 
     Raises:
         UsageError: a launch's file is broken.
@@ -133,24 +132,24 @@ def active_launches(runs_dir: Path) -> list[ActiveLaunch]:
 
 
 def ended(runs_dir: Path) -> list[Path]:
-    """Folders of launches that died without a word."""
+    """Return the folders of launches whose processes died."""
     return [folder for folder in _folders(runs_dir) if not (folder / JOBS).exists() and not _is_at_work(folder)]
 
 
-def num_seatless(active: ActiveLaunch) -> int:
-    """Workers of a launch that wait for a free core or GPU."""
-    return sum((worker / SEATLESS).exists() and is_held(worker) for worker in _workers(active.folder))
+def num_waiting(active: ActiveLaunch) -> int:
+    """Return the number of a launch's workers that wait for a free core or GPU."""
+    return sum((worker / WAITING).exists() and is_held(worker) for worker in _workers(active.folder))
 
 
 def cancel(active: ActiveLaunch, runs: Collection[str]) -> None:
-    """Ask a launch to start no further run, and to hand these back if it is at one of them."""
+    """Request that a launch starts no further run, and releases these runs if it works on one of them."""
     write_json(active.folder / CANCELLED, sorted(runs))
 
 
-def cancelled(folder: Path) -> frozenset[str] | None:
-    """The runs that a launch must hand back; None if it was not cancelled."""
+def cancelled(launch_dir: Path) -> frozenset[str] | None:
+    """Return the runs that a launch has to release; None if it was not cancelled."""
     try:
-        return frozenset(json.loads((folder / CANCELLED).read_text()))
+        return frozenset(json.loads((launch_dir / CANCELLED).read_text()))
     except FileNotFoundError:
         return None
 
@@ -171,9 +170,9 @@ def _workers(folder: Path) -> list[Path]:
 
 
 def _active(folder: Path) -> ActiveLaunch | None:
-    """A launch by its folder; None if it is not at work, or its folder was deleted at this moment."""
+    """Return the launch of a folder; None if it has ended, or its folder was deleted at this moment."""
     try:
-        jobs = Jobs(**read_json(folder / JOBS)) if (folder / JOBS).exists() else None
+        jobs = _read_jobs(folder) if (folder / JOBS).exists() else None
         if jobs is None and not _is_at_work(folder):
             return None
         about = read_json(folder / ABOUT)
@@ -182,3 +181,8 @@ def _active(folder: Path) -> ActiveLaunch | None:
         if not folder.exists():
             return None
         raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error
+
+
+def _read_jobs(folder: Path) -> Jobs:
+    found = read_json(folder / JOBS)
+    return Jobs(arrays=found["arrays"], finalizer=found["settling"], cluster=found["cluster"])

@@ -1,4 +1,4 @@
-"""What workers run: a copy, made at launch, so that editing while runs wait changes nothing."""
+"""The code snapshot that workers import: made at launch, so that later edits do not reach waiting runs."""
 
 import json
 import os
@@ -16,44 +16,43 @@ SOURCE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 
 
-def variables(run: RunConfig) -> dict[str, str]:
-    """For workers that do runs like this one, beside the way to the copy: as many threads as said in every library, no
-    tokenizer pool beside them, and no imports from the folder that they stand in."""
+def worker_environment(run: RunConfig) -> dict[str, str]:
+    """Return the environment variables of workers that do runs like this one: the run's number of threads for every
+    library, no tokenizer threads, and no imports from the current directory."""
     libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return dict.fromkeys(libraries, str(run.threads)) | {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
 
 
-@lru_cache  # once a launch, however often it starts workers
-def freeze(runs_dir: Path) -> Path:
-    """Copy the packages, as they lie beside each other, to ``runs_dir/code/<digest>``.
+@lru_cache  # one snapshot per launch, however often it starts workers
+def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
+    """Copy the packages to ``runs_dir/code/<digest>`` and return that folder.
 
-    The digest is of all that is in the copy: the packages' files and the commit that they are at. A copy that is there
-    already is used again.
+    The digest covers all files of the snapshot, with the commit. An existing snapshot is used again.
 
     Raises:
-        UsageError: a file of the copy that is there was changed since.
+        UsageError: a file of the existing snapshot was changed.
     """
     partial = runs_dir / "code" / f".{uuid.uuid4().hex}"
     try:
         for package in PACKAGES:
-            _copy(SOURCE / package, partial / package)
-        if (SOURCE / LOCK).exists():
-            shutil.copyfile(SOURCE / LOCK, partial / LOCK)
+            _copy(source / package, partial / package)
+        if (source / LOCK).exists():
+            shutil.copyfile(source / LOCK, partial / LOCK)
         (partial / FROZEN).write_text(json.dumps({"commit": git_commit()}) + "\n")
-        # The copy's own digest: the source may be edited at this moment.
+        # The digest of the copy, since the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))
         if not frozen.exists():
             _rename(partial, frozen)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if digest_of(frozen) != frozen.name:
-        raise UsageError(f"{frozen}, the code that workers run, was changed; delete it to have it made again")
-    os.utime(frozen)  # for prune, which leaves alone what was used lately
+        raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
+    os.utime(frozen)  # prune keeps snapshots that were used lately
     return frozen.resolve()
 
 
 def _copy(package: Path, to: Path) -> None:
-    """Copy a package's files; their modes are the umask's, so whoever shares the folder can delete them too."""
+    """Copy a package's files, with the umask's modes, so that others who share the folder can delete them."""
     for path in sorted(package.rglob("*")):
         place = path.relative_to(package)
         if path.is_file() and "__pycache__" not in place.parts:
@@ -66,5 +65,5 @@ def _rename(partial: Path, frozen: Path) -> None:
     try:
         partial.rename(frozen)
     except OSError:
-        if not frozen.exists():  # else another launch was faster
+        if not frozen.exists():  # otherwise another launch was faster
             raise

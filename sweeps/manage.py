@@ -22,7 +22,7 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.cluster import end_abandoned, withdraw
+from sweeps.executors.slurm_queue import end_abandoned, withdraw
 from sweeps.prune import prune
 from sweeps.status.board import REFRESH_SECONDS, failures, rendered
 from sweeps.status.status import SweepStatus, sweep_status
@@ -210,12 +210,12 @@ def extended(request: Request, arguments: Arguments) -> list[str]:
     if not overrides:
         raise UsageError("extend by what? Type seeds=8 or samples=40960.")
 
-    from sweeps.launch import read
+    from sweeps.parse import parse
 
     again = relaunch(request, arguments, overrides)
     if "samples" in arguments.values:
         console.print("samples= makes new runs; the old ones stay, and leave this sweep's report")
-    before, after = ({cell.seed for cell in one.cells} for one in (request, read(again).request))
+    before, after = ({cell.seed for cell in one.cells} for one in (request, parse(again).request))
     if lost := sorted(before - after):
         raise UsageError(
             f"extend {request.folder} seeds={arguments.values.get('seeds', len(after))} would leave out"

@@ -1,4 +1,4 @@
-"""Runs to do, and what is left of them."""
+"""The runs of a request, and which of them are missing."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from aimv2.runs.record import RunFolder, State
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells with their runs; cells that ask for the same run share it."""
+    """Cells with their runs; cells with equal configs share a run."""
 
     title: str
     cells: list[Cell]
@@ -19,24 +19,34 @@ class Plan:
 
     @cached_property
     def runs(self) -> dict[str, RunFolder]:
-        """Run folders by signature, longest runs first, so that the end is not one worker with a long one."""
+        """Run folders by run name, longest runs first, so that no worker starts a long run last."""
         order = sorted(self.cells, key=lambda cell: -cell.config.budget.samples)
         return {cell.name: RunFolder(self.runs_dir, cell.name) for cell in order}
 
     @cached_property
     def cell_of(self) -> dict[str, Cell]:
-        """A cell that asks for each run, by signature."""
+        """A cell of each run, by run name."""
         return {cell.name: cell for cell in self.cells}
 
     def states(self) -> dict[str, State]:
+        """Return the state of each run, by run name."""
         return {name: run.state() for name, run in self.runs.items()}
 
     def remaining(self) -> list[str]:
+        """Return the names of the runs that are not done."""
         return [name for name, state in self.states().items() if state != "done"]
 
     def configs(self, names: list[str]) -> list[RunConfig]:
+        """Return the configs of these runs."""
         return [self.cell_of[name].config for name in names]
 
     def num_attempts(self) -> int:
-        """How often runs of the plan were tried so far."""
+        """Return the number of attempts at the plan's runs so far."""
         return sum(run.num_attempts for run in self.runs.values())
+
+    def prepare_data(self) -> None:
+        """Render pictures and train tokenizers before workers start, so that no run waits for them or fails there."""
+        from aimv2.data.pairs import prepare
+
+        for data, model in {(cell.config.data, cell.config.model) for cell in self.cells}:
+            prepare(data, model, show_progress=True)

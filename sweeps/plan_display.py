@@ -1,9 +1,8 @@
 """The plan as a launch displays it: arms, what is done, and the price of the rest."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,6 +15,7 @@ from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError
+from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Price, price
@@ -23,20 +23,6 @@ from sweeps.status.board import duration
 
 MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4
-
-
-class Workers(Protocol):
-    """What a plan shows of its executor."""
-
-    @property
-    def speed_unknown(self) -> str:
-        """Why this machine cannot measure the workers' speed; empty if it can."""
-
-    def num_workers(self, runs: Sequence[RunConfig]) -> int:
-        """Return the number of workers for these runs."""
-
-    def describe_workers(self, num_workers: int) -> str:
-        """Return the workers in words."""
 
 
 def described_sweeps(studies: Iterable[Study]) -> str:
@@ -61,7 +47,7 @@ def print_plan(
     console: Console,
     study: Study,
     plan: Plan,
-    workers: Workers,
+    executor: Executor,
     remaining: list[str],
     clock: Clock,
 ) -> None:
@@ -85,24 +71,24 @@ def print_plan(
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     if remaining:
         configs = plan.configs(remaining)
-        console.print(_priced(price(configs, clock), workers, configs), soft_wrap=True)
+        console.print(_priced(price(configs, clock), executor, configs), soft_wrap=True)
 
 
-def _priced(cost: Price, workers: Workers, configs: list[RunConfig]) -> str:
+def _priced(cost: Price, executor: Executor, configs: list[RunConfig]) -> str:
     flops, weights = f"price: at most {cost.flops:.2e} training FLOPs", f"{_megabytes(cost.weights_bytes)} of weights"
     try:
-        num_workers = min(workers.num_workers(configs), len(configs))
+        num_workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
         return f"{flops}; {weights}; {error}"
     checkpoints = cost.disk_bytes(num_workers) - cost.weights_bytes
     disk = weights + (f" and up to {_megabytes(checkpoints)} of checkpoints" if checkpoints else "")
-    return f"{flops}; {disk}; {_time_needed(cost, workers, num_workers)}"
+    return f"{flops}; {disk}; {_time_needed(cost, executor, num_workers)}"
 
 
-def _time_needed(cost: Price, workers: Workers, num_workers: int) -> str:
-    wall, described = cost.wall_seconds(num_workers), workers.describe_workers(num_workers)
+def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
+    wall, described = cost.wall_seconds(num_workers), executor.describe_workers(num_workers)
     if wall is None:
-        reason = workers.speed_unknown or "these models are too large to measure their speed on this machine"
+        reason = executor.speed_unknown or "these models are too large to measure their speed on this machine"
         return f"{described}; the time is not known: {reason}"
     longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
     return f"{duration(wall)} of training and evaluation on {described}{longest}"

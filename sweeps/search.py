@@ -35,8 +35,7 @@ from aimv2.errors import UsageError
 from aimv2.runs.files import writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
-from sweeps.executors.drive import do_runs, prepare_data
-from sweeps.executors.local import CONF_DIR, LocalConfig
+from sweeps.executors.local import CONF_DIR, LocalExecutor
 from sweeps.plan import Plan
 
 SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
@@ -104,7 +103,7 @@ def search(arguments: Sequence[str]) -> int:
     config = checked("search", SearchConfig, values["search"])
     if values["executor"]["cluster"] == "slurm":
         raise UsageError("executor=slurm is not possible: a search waits for its trials. Allowed: local, debug.")
-    executor = checked("executor", LocalConfig, values["executor"])
+    executor = checked("executor", LocalExecutor, values["executor"])
     base = resolve(run_config(values))
     for parameter in config.parameters:  # refuses bounds that no run can have
         replaced(base, {parameter.path: parameter.low})
@@ -115,8 +114,8 @@ def search(arguments: Sequence[str]) -> int:
     study = open_study(config, base, runs_dir)
     while pending := ask(study, config, executor.num_workers([base])):
         plan = Plan("search", [_cell(trial, base) for trial in pending], runs_dir)
-        prepare_data(plan)
-        do_runs(plan, executor, console, plan.remaining())
+        plan.prepare_data()
+        executor.complete(plan, plan.remaining(), console)
         for trial in pending:
             tell(study, trial, plan.runs[_cell(trial, base).name], config.metric)
     return print_trials(study, config)

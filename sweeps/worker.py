@@ -1,9 +1,9 @@
-"""A worker: claim a run, do it, and go on to the next, until none is left to claim."""
+"""A worker: acquire a run, execute it, and take the next one until no run is left."""
 
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,18 +14,17 @@ import submitit
 
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from aimv2.runs.failure import Failure
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, file_system_time
 from aimv2.runs.record import Attempt, RunFolder
-from sweeps.active_launches import SEATLESS, cancelled, worker_of
+from sweeps.active_launches import WAITING, cancelled, worker_of
 from sweeps.machine.room import largest_bytes
-from sweeps.machine.slots import seated
+from sweeps.machine.slots import run_slots
 
-SEAT_POLL_SECONDS = 0.5
-RESERVE_SECONDS = 60.0  # of a worker's time, for the step under way and a checkpoint; no more than a tenth of it
-TRIES = 2  # of a run whose worker or node fails it: once more, for it may not have been the run's fault
+SLOT_POLL_SECONDS = 0.5
+RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
+TRIES = 2  # of a run whose worker or node failed: a second try, since the run may not be the cause
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Task:
     """A run to do.
 
     Attributes:
-        tries: how many there had been at launch: a launch tries a failed run once more, not again and again.
+        tries: number of tries before this launch. A launch tries a failed run once more, not again and again.
     """
 
     name: str
@@ -41,33 +40,27 @@ class Task:
     tries: int
 
     def is_open(self, runs_dir: Path) -> bool:
-        """Whether it is still to be done by this launch, or being done."""
-        return self._is_open(runs_dir, if_running=True)
-
-    def is_free(self, runs_dir: Path) -> bool:
-        """Whether it is still to be done by this launch, and nobody is at it."""
-        return self._is_open(runs_dir, if_running=False)
-
-    def _is_open(self, runs_dir: Path, *, if_running: bool) -> bool:
+        """True if the run is running or this launch still has to do it."""
         run = RunFolder(runs_dir, self.name)
         state = run.state(file_system_time)
         if state in ("done", "running"):
-            return state == "running" and if_running
+            return state == "running"
         failure = run.failure() if state == "failed" else None
         return run.num_tries - self.tries < (TRIES if failure is None or failure.cause == "node" else 1)
 
 
 @dataclass
 class WorkerReport:
-    """What a worker did, and the CPU seconds that it and its loader processes took.
+    """The runs that a worker did, and the time that it took.
 
     Attributes:
-        signal: that interrupted it, or None.
-        was_out_of_time: it ended because its time was nearly up.
-        was_cancelled: its launch was.
-        seconds: wall time from when the worker was asked for; of a worker with several processes, all of theirs.
-        working_seconds: of that, in training and evaluation.
-        problem: why it could not go on, if that is nothing of a single run (the runs' folder cannot be written, say).
+        cpu_seconds: of the worker and its loader processes.
+        signal: the signal that interrupted the worker, or None.
+        was_out_of_time: True if the worker ended because its time was nearly up.
+        was_cancelled: True if its launch was cancelled.
+        seconds: wall time since the worker was requested.
+        working_seconds: the part of it spent in training and evaluation.
+        problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
     """
 
     done: list[str] = field(default_factory=list)
@@ -82,124 +75,131 @@ class WorkerReport:
 
 
 def work(
-    tasks: list[Task],
+    tasks: Sequence[Task],
     runs_dir: Path,
-    on_rows: Callable[[list[dict[str, Any]]], None] | None = None,
+    on_rows: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
     minutes: float | None = None,
-    launch: Path | None = None,
-    asked_for: float | None = None,
+    launch_dir: Path | None = None,
+    requested_at: float | None = None,
     *,
-    takes_seats: bool = True,
-    kind: "Callable[..., Work] | None" = None,
+    takes_slots: bool = True,
+    runs_per_gpu: int = 1,
     interrupts: Interrupts | None = None,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
 
-    A signal (SIGINT, SIGTERM, SIGUSR2) or the end of its time makes it keep a checkpoint, hand the run under way back
-    and end in good order. A run that is being evaluated is finished when the time ends, but not after a signal.
+    After a signal (SIGINT, SIGTERM, SIGUSR2), or when its time is nearly up, the worker saves a checkpoint, releases
+    its run and returns. A run in evaluation is finished when the time is up, but not after a signal.
 
     Args:
         on_rows: called with each group of new metric rows, for a display in the same process.
         minutes: the worker's time; None is no limit.
-        launch: the launch's folder, in which it may be cancelled.
-        asked_for: when the worker was, by ``time.time``; its wall time counts from there, or from now.
-        takes_seats: share the machine's cores and GPUs with other launches; not where a scheduler gives them out.
-        kind: makes what does the work of what ``Work`` is made of; None is ``Work`` itself.
+        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
+        requested_at: when the worker was requested, by ``time.time``; None is now.
+        takes_slots: share the machine's cores and GPUs with other launches; False where a scheduler assigns them.
+        runs_per_gpu: workers that may share a GPU.
     """
-    before, asked_for = _cpu_seconds(), asked_for or time.time()
+    before, requested_at = _cpu_seconds(), requested_at or time.time()
     share(runs_dir)
     report, interrupts = WorkerReport(), interrupts or Interrupts()
     try:
-        # Until it listens submitit swallows SIGTERM and SIGUSR2.
-        with interrupts.listening(), worker_of(launch) as folder:
+        # submitit ignores SIGTERM and SIGUSR2 until we listen.
+        with interrupts.listening(), worker_of(launch_dir) as folder:
             if minutes is not None:
-                interrupts.until(time.monotonic() + 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes))
-            told = on_rows or (lambda rows: None)
-            (kind or Work)(tasks, runs_dir, report, told, interrupts, launch, folder, takes_seats).until_done()
+                interrupts.until(time.monotonic() + seconds_to_work(minutes))
+            _Worker(
+                tasks, runs_dir, report, on_rows, interrupts, launch_dir, folder, runs_per_gpu if takes_slots else None
+            ).wait_and_work()
     except KeyboardInterrupt:
         pass
     except (UsageError, OSError) as error:
         report.problem = str(error)
     report.signal = interrupts.signal
     report.was_out_of_time = interrupts.is_out_of_time
-    report.was_cancelled = launch is not None and cancelled(launch) is not None
+    report.was_cancelled = launch_dir is not None and cancelled(launch_dir) is not None
     report.cpu_seconds = _cpu_seconds() - before
-    report.seconds = max(report.seconds, time.time() - asked_for)
+    report.seconds = time.time() - requested_at
     return report
 
 
-@dataclass
-class Work:
-    """What a worker has before it."""
+def seconds_to_work(minutes: float) -> float:
+    """Return the part of a worker's time after which it ends its run."""
+    return 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes)
 
-    tasks: list[Task]
+
+@dataclass
+class _Worker:
+    """A worker at work.
+
+    Attributes:
+        folder: the worker's own, in its launch's; None without a launch.
+        runs_per_gpu: workers that may share a GPU; None if the worker takes no slots.
+    """
+
+    tasks: Sequence[Task]
     runs_dir: Path
     report: WorkerReport
     on_rows: Callable[[list[dict[str, Any]]], None]
     interrupts: Interrupts
-    launch: Path | None
+    launch_dir: Path | None
     folder: Path | None
-    takes_seats: bool
+    runs_per_gpu: int | None
 
-    def until_done(self) -> None:
-        """Wait for seats, then do every task that is free."""
-        while self.is_wanted and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with self.seated() as is_seated:
-                self._say_seatless(not is_seated)
-                if is_seated:
+    def wait_and_work(self) -> None:
+        """Wait for slots, then do every free task."""
+        while self.should_continue and any(task.is_open(self.runs_dir) for task in self.tasks):
+            with self.slots() as has_slots:
+                self._show_waiting(not has_slots)
+                if has_slots:
                     self.do_all()
                     return
-            time.sleep(SEAT_POLL_SECONDS)
+            time.sleep(SLOT_POLL_SECONDS)
 
-    def seated(self) -> AbstractContextManager[bool]:
-        """Try to take what one run computes on, where seats are taken; gives whether there is enough."""
-        if not self.takes_seats:
+    def slots(self) -> AbstractContextManager[bool]:
+        """Try to take the slots that a run computes on. The context yields False if too few are free."""
+        if self.runs_per_gpu is None:
             return contextlib.nullcontext(True)
-        return seated(self.tasks[0].config, lambda: self._memory_needed)
+        return run_slots(self.tasks[0].config, lambda: self._memory_needed, self.runs_per_gpu)
 
     @cached_property
     def _memory_needed(self) -> int:
         return largest_bytes(task.config for task in self.tasks)
 
-    def _say_seatless(self, is_seatless: bool) -> None:
-        """So that others can tell why it does nothing."""
+    def _show_waiting(self, is_waiting: bool) -> None:
+        """Tell other processes that this worker waits for a slot."""
         if self.folder is None:
             return
         with contextlib.suppress(OSError):  # a full disk
-            if is_seatless:
-                (self.folder / SEATLESS).touch()
+            if is_waiting:
+                (self.folder / WAITING).touch()
             else:
-                (self.folder / SEATLESS).unlink(missing_ok=True)
+                (self.folder / WAITING).unlink(missing_ok=True)
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether nobody has asked it to stop."""
-        return not self.interrupts.is_requested and (self.launch is None or cancelled(self.launch) is None)
+    def should_continue(self) -> bool:
+        """True unless the worker was interrupted or its launch was cancelled."""
+        return not self.interrupts.is_requested and (self.launch_dir is None or cancelled(self.launch_dir) is None)
 
     def do_all(self) -> None:
-        """Do every task that is free, from a seat."""
-        import aimv2.execute  # noqa: F401  # before a run is claimed, for a broken installation is no run's fault
+        """Do every free task."""
+        import aimv2.execute  # noqa: F401  # before a run is acquired: a broken installation is not a run's failure
 
         for task in self.tasks:
             if task.is_open(self.runs_dir):
                 attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log())
                 if attempt is not None:
                     self.do(task, attempt)
-                    # Asked after a run and not before: however short its time is, a seated worker takes a run one
-                    # step further.
-                    if not self.is_wanted:
+                    # Checked after a run and not before it: however short its time, a worker takes a run one step
+                    # further.
+                    if not self.should_continue:
                         return
 
-    def hands_back(self, failure: Failure) -> bool:
-        """As in ``aimv2.execute.execute``."""
-        return False
-
     def do(self, task: Task, attempt: Attempt) -> None:
-        """Do a run that is claimed."""
+        """Execute an acquired run."""
         from aimv2.execute import execute
 
         def is_cancelled() -> bool:
-            runs = None if self.launch is None else cancelled(self.launch)
+            runs = None if self.launch_dir is None else cancelled(self.launch_dir)
             return runs is not None and task.name in runs
 
         self.interrupts.also_when(is_cancelled)
@@ -214,7 +214,7 @@ class Work:
 
 
 def _log() -> str:
-    """Where submitit puts what this process prints; nowhere when it is no worker process."""
+    """Return the path of this process's log, which submitit writes; empty if this is no worker process."""
     try:
         return str(submitit.JobEnvironment().paths.stderr.resolve())
     except RuntimeError:

@@ -1,1 +1,1 @@
-"""Where workers run: in this process, as processes of this machine, or on SLURM."""
+"""Executors: where workers run. Each is a ``base.Executor``, built from ``sweeps/conf/executor/NAME.yaml``."""

@@ -1,70 +1,57 @@
-"""SLURM's commands: what is asked of sbatch, squeue and scancel, and what they answer.
-
-Accounting (sacct) is never asked, for clusters without it; what became of a run stands in its folder.
-"""
+"""``executor=slurm``: workers as elements of a job array."""
 
 import contextlib
-import io
-import os
+import math
 import re
 import shlex
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import submitit
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from rich.console import Console
 
+from ablations.request import Request, save_request, write_request
 from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.errors import UsageError
-from sweeps.executors.pack import check_sharing
-from sweeps.freeze import variables
+from sweeps.active_launches import end, new_launch
+from sweeps.executors.base import RunsPerGpu, check_gpu_sharing
+from sweeps.executors.slurm_commands import check_accepted
+from sweeps.executors.slurm_jobs import LAUNCHED, submit_workers
+from sweeps.executors.slurm_queue import end_abandoned, queued_elsewhere
+from sweeps.freeze import worker_environment
+from sweeps.plan import Plan
+from sweeps.worker import Task
 
-TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own give up before
-MAX_REQUEUES = 10**6  # submitit counts a job's ends by time; a run that makes progress may go on for ever
-REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
-KEY_OF = {  # what an answer of sbatch is about, by a word in it
-    "partition": "executor.partition",
-    "account": "executor.account",
-    "qos": "executor.qos",
-    "feature": "executor.constraint",
-    "node name": "executor.nodelist or executor.exclude",
-    "gres": "executor.gres or executor.gpus_per_node",
-    "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
-    "time limit": "executor.minutes",
-    "array": "executor.workers",
-    "submit limit": "fewer executor.workers",
-    "temporarily unavailable": "its queue is full; later, or with fewer executor.workers",
-}
+MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
     *("array", "cpus-per-task", "dependency", "error", "job-name", "nodes", "ntasks", "ntasks-per-node"),
     *("open-mode", "output", "requeue", "signal", "time"),
 }
-RESOURCES = re.compile("gpu|mem|cpu|core|task|exclusive")  # in a key's name; one core has to do without
-
+RESOURCES = re.compile("gpu|mem|cpu|core|task|exclusive")  # in a key's name; the finalizer job needs one core only
 KEY = re.compile(r"[a-z][a-z0-9-]*(=[^\n]*)?")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class SlurmConfig:
-    """Workers as elements of a job array. What is null is the cluster's to choose.
+class SlurmExecutor:
+    """Workers as elements of a job array. A key that is null is left to the cluster.
 
     Attributes:
-        workers: how many elements; None is one a run.
-        nodes: of a run of several ranks, which are shared out evenly over them; any other run has one.
+        cluster: submitit's name of the executor.
+        workers: number of elements; None is one per run.
+        nodes: nodes of a run of several ranks, which are spread evenly over them; other runs have one node.
         minutes: a job's time limit.
-        signal_seconds: how long before that a worker is told to keep a checkpoint.
-        array_parallelism: elements at work at once, at most.
+        signal_seconds: time before that limit at which SLURM signals a worker, which then saves a checkpoint.
+        array_parallelism: largest number of elements that run at once.
         partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node, mem: sbatch's.
-        cpus_per_task: None is a core for each of a run's threads and loader processes.
-        share_gpu: an element does as many runs at once as fit its GPU's memory and its cores. Each takes longer then.
-        more: any other keys of sbatch, by their long names: ``reservation=x``, or ``hold`` for one without a value.
+        cpus_per_task: None is one core per thread and loader process of the runs that an element does at once.
+        runs_per_gpu: worker processes of an element, which share its GPU; ``auto`` is as many as the GPU's memory holds
+            by prediction, and ``cpus_per_task`` has cores for.
+        more: other keys of sbatch by their long names: ``reservation=x``, or ``hold`` for one without a value.
         setup: lines of shell before Python starts.
     """
 
@@ -84,266 +71,174 @@ class SlurmConfig:
     gpus_per_node: int | None = Field(default=None, gt=0)
     mem: str | int | None = None
     cpus_per_task: int | None = Field(default=None, gt=0)
-    share_gpu: bool = False
+    runs_per_gpu: RunsPerGpu = 1
     more: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.signal_seconds >= 60 * self.minutes:
             raise ValueError(
-                f"signal_seconds={self.signal_seconds} leaves nothing of minutes={self.minutes}: workers would be told"
-                " to end as they start"
+                f"signal_seconds={self.signal_seconds} leaves nothing of minutes={self.minutes}: workers would be"
+                " interrupted as they start"
             )
         for key in self.more:
             if not KEY.fullmatch(key):
                 raise ValueError(
-                    f"more has {key!r}: it takes long names without dashes in front, as hold or reservation=x"
+                    f"more has {key!r}: it takes long names without leading dashes, such as hold or reservation=x"
                 )
             if (name := key.partition("=")[0]) in OWN_KEYS:
-                raise ValueError(f"more has {key!r}: {name} is the launch's to say, or a key of its own here")
+                raise ValueError(f"more has {key!r}: {name} is set by the launch or has a key of its own")
 
     @property
     def device(self) -> Literal["cuda", "cpu"]:
-        """What ``device=auto`` comes to on the nodes that are asked for."""
-        asks = self.gpus_per_node is not None or "gpu" in (self.gres or "") or any("gpu" in key for key in self.more)
-        return "cuda" if asks else "cpu"
-
-    def num_workers(self, runs: Sequence[RunConfig]) -> int:
-        """Workers for these runs, if each is to have one."""
-        return self.workers or len(runs)
-
-    def check(self, runs: Sequence[RunConfig]) -> None:
-        """Refuse runs that these workers cannot do.
-
-        Raises:
-            UsageError: nodes cannot have their ranks, or they cannot share a GPU.
-        """
-        ranks = max(run.ranks for run in runs)  # the untrained have one
-        if ranks % self.nodes:
-            raise UsageError(f"ranks={ranks} cannot be shared out evenly over executor.nodes={self.nodes}")
-        if ranks > 1 and self.workers is not None:
-            raise UsageError(f"executor.workers={self.workers} and ranks={ranks}: such runs have a job each")
-        self.runs_per_gpu(runs)
+        """The device of the requested nodes."""
+        has_gpu = self.gpus_per_node is not None or "gpu" in (self.gres or "") or any("gpu" in key for key in self.more)
+        return "cuda" if has_gpu else "cpu"
 
     @property
     def speed_unknown(self) -> str:
-        return "the speed of SLURM's nodes is not known here"
+        """The nodes are other machines."""
+        return "the speed of the cluster's nodes is not known on this machine"
+
+    def check(self, runs: Sequence[RunConfig]) -> None:
+        """Refuse ranks that the nodes cannot hold, and runs that cannot share a GPU."""
+        ranks = max(run.ranks for run in runs)  # untrained encoders have one
+        if ranks % self.nodes:
+            raise UsageError(f"ranks={ranks} cannot be spread evenly over executor.nodes={self.nodes}")
+        if ranks > 1 and self.workers is not None:
+            raise UsageError(f"executor.workers={self.workers} and ranks={ranks}: such runs need one job each")
+        check_gpu_sharing(self.runs_per_gpu, runs)
+        is_auto, each = self.runs_per_gpu == "auto", cores_per_run(runs)
+        needed = each * (2 if self.runs_per_gpu == "auto" else self.runs_per_gpu)
+        if self.runs_per_gpu != 1 and (self.cpus_per_task or (0 if is_auto else needed)) < needed:
+            raise UsageError(
+                f"executor.runs_per_gpu={self.runs_per_gpu} needs executor.cpus_per_task={needed} or more: {each} per"
+                " run, for its threads and loader processes"
+            )
+
+    def max_runs(self, runs: Sequence[RunConfig]) -> int:
+        """Return the largest number of these runs that an element does at once, if they passed ``check``."""
+        if self.runs_per_gpu == "auto":
+            return (self.cpus_per_task or 0) // cores_per_run(runs)
+        return self.runs_per_gpu
+
+    def num_elements(self, runs: Sequence[RunConfig]) -> int:
+        """Return the number of array elements for these runs."""
+        at_once = 1 if self.runs_per_gpu == "auto" else self.runs_per_gpu
+        return min(self.workers or math.ceil(len(runs) / at_once), len(runs))
+
+    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+        """Return the number of worker processes for these runs."""
+        return self.num_elements(runs) * self.max_runs(runs)
 
     def describe_workers(self, num_workers: int) -> str:
+        """Return the workers in words."""
         return f"{num_workers} worker{'s' * (num_workers > 1)} of a SLURM array"
 
-    def runs_per_gpu(self, runs: Sequence[RunConfig]) -> int:
-        """Runs that an element does at once, at most.
-
-        Raises:
-            UsageError: they cannot share a GPU, or it is not said that there are cores for two.
-        """
-        if not self.share_gpu:
-            return 1
-        check_sharing(runs)
-        each = max(run.threads + run.loader.num_workers for run in runs)
-        if self.cpus_per_task is None or self.cpus_per_task < 2 * each:
-            raise UsageError(
-                f"executor.share_gpu=true needs executor.cpus_per_task for the runs of a GPU, at least {2 * each}: each"
-                f" takes {each}, for its threads and loader processes"
-            )
-        return self.cpus_per_task // each
-
-
-@dataclass(frozen=True)
-class Queued:
-    """An element of an array that is in the queue.
-
-    Attributes:
-        state: SLURM's word, such as ``PENDING``.
-        reason: why it is not at work, such as ``Resources``.
-    """
-
-    job: str
-    state: str
-    reason: str
-
-    @property
-    def array(self) -> str:
-        """Its array's id."""
-        return self.job.partition("_")[0]
-
-
-def executor(
-    config: SlurmConfig, run: RunConfig, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()
-) -> submitit.SlurmExecutor:
-    """submitit's executor for workers that do runs like this one.
-
-    Args:
-        folder: of what submitit writes.
-        name: of the jobs.
-        code: where workers import our packages from.
-        after: arrays behind which, however they end, one job of one core is to run; none is for an array itself.
-    """
-    try:
-        made = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
-    except RuntimeError as error:
-        raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-    cores = config.cpus_per_task or run.threads + run.loader.num_workers
-    # srun of SLURM 22.05 to 23.02 does not take its job's cores by itself.
-    exports = variables(run) | {"SRUN_CPUS_PER_TASK": str(cores)}
-    setup = [*config.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
-    setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-    more = {key: value or True for key, _, value in (one.partition("=") for one in config.more)}
-    values: dict[str, Any] = {
-        "job_name": name,
-        "time": config.minutes,
-        "cpus_per_task": cores,
-        "signal_delay_s": config.signal_seconds,
-        "array_parallelism": config.array_parallelism,
-        "setup": setup,
-    }
-    values |= {key: getattr(config, key) for key in PLAIN_KEYS if getattr(config, key) is not None}
-    if run.ranks > 1 and not after:
-        values |= {"nodes": config.nodes, "ntasks_per_node": run.ranks // config.nodes}
-    if after:
-        values |= {"dependency": f"afterany:{':'.join(after)}", "cpus_per_task": 1, "use_srun": False}
-        values = {key: value for key, value in values.items() if key not in ("gres", "gpus_per_node", "mem")}
-        more = {key: value for key, value in more.items() if not RESOURCES.search(key)}
-    made.update_parameters(**values, additional_parameters={"requeue": True} | more)
-    return made
-
-
-def check(made: submitit.SlurmExecutor) -> None:
-    """Ask SLURM whether it would take such a job; nothing is submitted.
-
-    Raises:
-        UsageError: it would not, and says why.
-    """
-    with TemporaryDirectory() as folder:
-        script = Path(folder) / "test-only.sh"
-        script.write_text(made._make_submission_file_text("true", "test-only"))
-        try:
-            command("sbatch", "--test-only", str(script))
-        except UsageError as error:
-            raise UsageError(f"{error}; nothing was submitted") from error
-
-
-def submit(made: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
-    """Submit one job, or several as one array; gives its id.
-
-    A submission that SLURM has accepted and not answered is withdrawn, and made once more.
-
-    Raises:
-        UsageError: SLURM refuses it, or cannot be reached.
-    """
-    name = made.parameters["job_name"]
-    before = {queued.job for queued in queue(name) or []}
-    for is_last in (False, True):
-        try:
-            # submitit prints what sbatch complains of; we say it in a sentence
-            with _outside_a_job(), contextlib.redirect_stderr(io.StringIO()), made.batch():
-                submitted = [made.submit(job) for job in jobs]
-            return str(submitted[0].job_id).partition("_")[0]
-        except (FailedJobError, FailedSubmissionError) as error:
-            now = queue(name)
-            if now is None:
-                raise UsageError(
-                    f"{_sentence('sbatch', str(error))}; squeue does not answer either. If it was accepted, take it out"
-                    f" with: scancel --name={name}"
-                ) from error
-            accepted = {queued.array for queued in now if queued.job not in before}
-            for job in accepted:
-                command("scancel", job)
-            if is_last or not accepted:
-                raise UsageError(f"{_sentence('sbatch', str(error))}; nothing was submitted") from error
-    raise AssertionError("unreachable")
-
-
-def queue_of(launch: Path, cluster: str) -> list[Queued] | None:
-    """What is in the queue of a launch; None also where nothing is shown and that means nothing: it was launched on
-    another cluster, or by another user, whose jobs SLURM may hide."""
-    found = queue(launch.name)
-    try:
-        is_own = launch.stat().st_uid == os.getuid() and cluster_name() == cluster
-    except (FileNotFoundError, UsageError):
-        is_own = False
-    return found if found or is_own else None
-
-
-def queue(name: str) -> list[Queued] | None:
-    """What is in the queue under a job's name, an entry an element; None if squeue cannot be asked from here."""
-    try:
-        answer = command("squeue", "--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%r")
-    except UsageError:
-        return None
-    return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]
-
-
-def max_array_size() -> int | None:
-    """Elements that an array may have, if SLURM says."""
-    size = _setting("MaxArraySize")
-    return int(size) - 1 if size.isdecimal() else None  # the largest index is below it
-
-
-def cluster_name() -> str:
-    """This cluster's, if SLURM says."""
-    return _setting("ClusterName")
-
-
-def _setting(name: str) -> str:
-    """One of the controller's; empty if it has none of that name.
-
-    Raises:
-        UsageError: it cannot be asked.
-    """
-    found = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
-    return found[1] if found else ""
-
-
-def partitions() -> list[str]:
-    """Names of the cluster's."""
-    return command("sinfo", "--noheader", "--format=%R").split()
-
-
-def command(*words: str) -> str:
-    """Run one of SLURM's commands; gives what it prints.
-
-    Raises:
-        UsageError: it is not there, refuses, or does not answer.
-    """
-    try:
-        # Without what a user has squeue show by default.
-        asked = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True, env=asked)
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no {words[0]} on this machine; is it a login node of a SLURM cluster?") from error
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"{words[0]} did not answer within {TIMEOUT_SECONDS:.0f} s; try again later") from error
-    except subprocess.CalledProcessError as error:
-        raise UsageError(_sentence(words[0], error.stderr)) from error
-    return done.stdout
-
-
-def _sentence(who: str, answer: str) -> str:
-    """The last thing that a command complains of, and which key it is about."""
-    lines = [found[1] for line in answer.strip().splitlines() if (found := REFUSALS.match(line.strip()))]
-    said = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
-    keys = [key for word, key in KEY_OF.items() if word in said.lower()]
-    hint = f" ({' or '.join(keys)})" if keys else ""
-    if keys == ["executor.partition"]:
-        hint += _allowed_partitions()
-    return f"SLURM's {who} says: {said}{hint}"
-
-
-def _allowed_partitions() -> str:
-    try:
-        return f". Allowed: {', '.join(partitions())}"
-    except UsageError:
+    def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
+        """Test whether SLURM would accept an array for these runs."""
+        if shutil.which("sbatch") is None:
+            return "whether SLURM accepts this was not tested: there is no sbatch on this machine"
+        self._test_arrays(runs, runs_dir)
         return ""
 
+    def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:
+        """Submit workers for these runs and the finalizer job, and return at once.
 
-@contextmanager
-def _outside_a_job() -> Iterator[None]:
-    """Without the variables of a job that this process may be: sbatch would hand them on."""
-    given = [key for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_")) and key != "SLURM_CONF"]
-    inside = {key: os.environ.pop(key) for key in given if "SLURM_JOB_ID" in given}
-    try:
-        yield
-    finally:
-        os.environ.update(inside)
+        Runs that another launch has in the queue are left to its workers; the report waits for those too.
+
+        Raises:
+            UsageError: SLURM refuses; nothing is left behind.
+        """
+        self._test_arrays([plan.cell_of[name].config for name in names], plan.runs_dir)
+        plan.prepare_data()
+        end_abandoned(plan.runs_dir)
+        tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
+        elsewhere = queued_elsewhere(request, tasks, plan.runs_dir)
+        for sentence in elsewhere.described:
+            console.print(f"{sentence}; to change how, cancel that launch first", soft_wrap=True)
+        own = [task for task in tasks if task.name not in elsewhere.runs]
+        if own or not elsewhere.is_reported:
+            self._submit(request, plan, tasks, own, elsewhere.arrays, reports_dir.resolve(), console)
+        write_request(plan.runs_dir, request)
+        return False
+
+    def _submit(
+        self,
+        request: Request,
+        plan: Plan,
+        tasks: Sequence[Task],
+        own: Sequence[Task],
+        others: Sequence[str],
+        reports_dir: Path,
+        console: Console,
+    ) -> None:
+        """Submit workers for ``own`` and a finalizer job, which waits for ``tasks`` and the arrays ``others``."""
+        launch_dir = new_launch(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}).resolve()
+        try:
+            save_request(launch_dir / LAUNCHED, request)
+            jobs = submit_workers(launch_dir, own, self, reports_dir, plan, others)
+        except BaseException:
+            end(launch_dir)
+            with contextlib.suppress(OSError):
+                (plan.runs_dir / "workers" / launch_dir.name).rmdir()  # unless something was submitted
+            raise
+        where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
+        if sum(jobs.arrays.values()) < self.num_elements([task.config for task in own]):
+            console.print(
+                "an array of this cluster has no room for one worker per run (MaxArraySize): each does several"
+            )
+        console.print(
+            f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
+            f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
+            soft_wrap=True,
+        )
+
+    def _test_arrays(self, runs: Sequence[RunConfig], runs_dir: Path) -> None:
+        for run in {run.ranks: run for run in runs}.values():
+            check_accepted(self.template(run, folder=runs_dir / "workers", name="test-only", code=runs_dir / "code"))
+
+    def template(
+        self, run: RunConfig, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()
+    ) -> submitit.SlurmExecutor:
+        """Return submitit's executor for workers that do runs like this one, or for a finalizer job.
+
+        Args:
+            folder: of submitit's files.
+            name: of the jobs.
+            code: folder from which workers import our packages.
+            after: ids of the arrays after which a finalizer job of one core starts, however they end; empty for an
+                array itself.
+        """
+        try:
+            template = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
+        except RuntimeError as error:
+            raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
+        cores = self.cpus_per_task or self.max_runs([run]) * cores_per_run([run])
+        # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
+        exports = worker_environment(run) | {"SRUN_CPUS_PER_TASK": str(cores)}
+        setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
+        setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+        more = {key: value or True for key, _, value in (one.partition("=") for one in self.more)}
+        values: dict[str, Any] = {
+            "job_name": name,
+            "time": self.minutes,
+            "cpus_per_task": cores,
+            "signal_delay_s": self.signal_seconds,
+            "array_parallelism": self.array_parallelism,
+            "setup": setup,
+        }
+        values |= {key: getattr(self, key) for key in PLAIN_KEYS if getattr(self, key) is not None}
+        if run.ranks > 1 and not after:
+            values |= {"nodes": self.nodes, "ntasks_per_node": run.ranks // self.nodes}
+        if after:
+            values |= {"dependency": f"afterany:{':'.join(after)}", "cpus_per_task": 1, "use_srun": False}
+            values = {key: value for key, value in values.items() if key not in ("gres", "gpus_per_node", "mem")}
+            more = {key: value for key, value in more.items() if not RESOURCES.search(key)}
+        template.update_parameters(**values, additional_parameters={"requeue": True} | more)
+        return template
+
+
+def cores_per_run(runs: Sequence[RunConfig]) -> int:
+    """Return the cores that the largest of these runs uses: its threads and loader processes."""
+    return max(run.threads + run.loader.num_workers for run in runs)

@@ -1,1 +1,1 @@
-"""What this machine has: cores, memory, GPUs, and the locks that share them out."""
+"""Cores, memory and GPUs of this machine, and the locks that share them between launches."""

@@ -1,28 +1,28 @@
-"""What this process's control groups let it use: the limits of a container, or of a SLURM job with ``--mem``.
+"""Limits of this process's control groups, which containers and SLURM jobs with ``--mem`` set.
 
-Both versions of Linux's interface are read; where there is neither, nothing limits. A group's limit binds those within
-it, so the smallest of a group and all around it counts.
+Both versions of Linux's interface are read; without either there is no limit. A group's limit binds the groups within
+it, so the smallest limit of a group and all its parents counts.
 """
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-UNLIMITED = 1 << 60  # bytes: version 1 says "no limit" as the largest multiple of a page
+UNLIMITED = 1 << 60  # bytes; version 1 writes "no limit" as the largest multiple of a page
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """Bytes that the group may use in all; None without a limit.
+    """Return the bytes that the group may use; None without a limit.
 
     Args:
-        root: of the file system that has ``proc`` and ``sys``.
+        root: file system that holds ``proc`` and ``sys``.
     """
     return min((limit for _, limit in _memory_groups(root)), default=None)
 
 
 def memory_left(root: Path = Path("/")) -> int | None:
-    """Bytes that the group may still take; None without a limit. What the kernel keeps of files and would give back
-    counts as free."""
+    """Return the bytes that the group may still allocate; None without a limit. The kernel's cache of files counts as
+    free."""
     left = []
     for folder, limit in _memory_groups(root):
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
@@ -31,19 +31,19 @@ def memory_left(root: Path = Path("/")) -> int | None:
 
 
 def cores(root: Path = Path("/")) -> float | None:
-    """Cores' worth of time that the group may take; None without a limit."""
+    """Return the number of cores whose time the group may use; None without a limit."""
     found = []
     for folder in _groups(root, "cpu"):
         quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
         if (folder / "cpu.max").exists():  # "200000 100000", or "max 100000"
             quota, period = (int(text) if text.isdecimal() else None for text in _text(folder / "cpu.max").split())
-        if quota and period and quota > 0:  # version 1 says "no limit" as -1
+        if quota and period and quota > 0:  # version 1 writes "no limit" as -1
             found.append(quota / period)
     return min(found, default=None)
 
 
 def _memory_groups(root: Path) -> Iterator[tuple[Path, int]]:
-    """Groups that have a limit, with it."""
+    """Yield the groups that have a limit, with the limit in bytes."""
     for folder in _groups(root, "memory"):
         limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
         if limit is not None and limit < UNLIMITED:
@@ -51,7 +51,7 @@ def _memory_groups(root: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of the process's group and of those around it, in both versions."""
+    """Yield the folders of the process's group and of its parents, in both versions."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number != "0" and controller not in controllers.split(","):
@@ -61,7 +61,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         if mount is None:
             continue
         folder = mount / path.lstrip("/")
-        if ".." in folder.parts or not folder.is_dir():  # the path is the host's, and the container sees its own group
+        if ".." in folder.parts or not folder.is_dir():  # the path is the host's; the container sees its own group
             folder = mount
         yield folder
         while folder != mount:
@@ -70,7 +70,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _cached(folder: Path) -> int:
-    """Bytes of files that the kernel keeps in memory and has not used lately."""
+    """Return the bytes of files in the kernel's cache that were not used lately."""
     values = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
     return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
 

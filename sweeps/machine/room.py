@@ -1,13 +1,15 @@
-"""How many runs this machine has room for at once: cores, memory, GPUs, of what this process may use of them.
+"""How many runs fit this machine at once: the cores, memory and GPUs that this process may use.
 
-Room is what there is, whoever uses it at present: workers wait for memory that others have as they wait for cores
-(``sweeps/machine/slots.py``), and only what would never fit is refused.
+Room counts all resources, those in use included: workers wait for busy memory as they wait for busy cores
+(``sweeps/machine/slots.py``). Only what can never fit is refused.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from aimv2.config.run_config import RunConfig
 from aimv2.cost import num_parameters
@@ -15,50 +17,124 @@ from aimv2.objectives import objective
 from sweeps.machine import cgroup
 
 BYTES_PER_PARAMETER = 16  # a weight, its gradient and AdamW's two moments, in float32
-PROCESS_BYTES = 600_000_000  # of a worker with torch, before it has a model
+PROCESS_BYTES = 600_000_000  # a worker with torch, before it has a model; on a GPU, its CUDA context
+GPU_MARGIN = 1.25  # on a run's predicted memory: evaluation has its own peak, and the allocator rounds up
+
+ROOT = Path("/")
+
+
+def total_memory(root: Path = ROOT) -> int:
+    """Return the bytes of memory that this process's control group may use, of the machine's.
+
+    Args:
+        root: file system that holds ``proc`` and ``sys``.
+    """
+    machine = _meminfo("MemTotal", root) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = cgroup.memory_limit(root)
+    return machine if limit is None else min(machine, limit)
+
+
+def available_memory(root: Path = ROOT) -> int:
+    """Return the bytes that programs can still allocate; all memory where the system does not report it (macOS)."""
+    free, left = _meminfo("MemAvailable", root) or total_memory(root), cgroup.memory_left(root)
+    return free if left is None else min(free, left)
+
+
+def num_cores(root: Path = ROOT) -> int:
+    """Return the number of cores that this process may use, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = cgroup.cores(root)
+    return cores if limit is None else max(min(cores, int(limit)), 1)
+
+
+def num_gpus() -> int:
+    """Return the number of CUDA devices that this process may use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def gpu_memory() -> int:
+    """Return the bytes of memory of the smallest GPU; 0 without one."""
+    import torch
+
+    sizes = (torch.cuda.get_device_properties(gpu).total_memory for gpu in range(torch.cuda.device_count()))
+    return min(sizes, default=0)
+
+
+def resident_memory(pid: int) -> int:
+    """Return the bytes of memory that a process holds; 0 if it has ended or belongs to another container."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine's resources. Each is a function, since most are read again at every use; GPUs load torch."""
+
+    num_cores: Callable[[], int] = num_cores
+    total_memory: Callable[[], int] = total_memory
+    available_memory: Callable[[], int] = available_memory
+    resident_memory: Callable[[int], int] = resident_memory
+    num_gpus: Callable[[], int] = num_gpus
+    gpu_memory: Callable[[], int] = gpu_memory
+
+
+HERE = Machine()
 
 
 @dataclass(frozen=True)
 class Room:
-    """Workers that fit, and what there is no room for more of."""
+    """The number of workers that fit, and a phrase that names the resource that limits it."""
 
     workers: int
     limit: str
 
 
-def room(runs: Iterable[RunConfig]) -> Room:
-    """Room on this machine for workers that do these runs, each of them the largest."""
+def room(runs: Iterable[RunConfig], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
+    """Return how many workers fit this machine if each does the largest of these runs."""
     shapes = list({replace(run, seed=0): None for run in runs})
-    threads = max(run.threads for run in shapes)
-    found = [Room(num_cores() // threads, f"{num_cores()} cores have room for at threads={threads}")]
+    threads, cores = max(run.threads for run in shapes), machine.num_cores()
+    found = [Room(cores // threads, f"{cores} cores have room for at threads={threads}")]
     if any(run.device == "cuda" for run in shapes):
-        found.append(Room(num_gpus(), f"{num_gpus()} GPUs have room for"))
+        gpus = machine.num_gpus()
+        each = f" at {runs_per_gpu} runs each" if runs_per_gpu > 1 else ""
+        found.append(Room(gpus * runs_per_gpu, f"{gpus} GPUs have room for{each}"))
     else:
-        needed, memory = largest_bytes(shapes), total_memory()
+        needed, memory = largest_bytes(shapes), machine.total_memory()
         found.append(
             Room(int(memory // needed), f"{memory / 1e9:.1f} GB of memory have room for, {needed / 1e9:.1f} GB each")
         )
     return min(found, key=lambda one: one.workers)
 
 
-def shortage(runs: Iterable[RunConfig]) -> str:
-    """What workers will have to wait for, as a sentence; empty if there is memory for one of them now."""
+def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunConfig], machine: Machine = HERE) -> int:
+    """Return how many of these runs share a GPU; ``auto`` divides its memory by the largest run's, with GPU_MARGIN."""
+    if requested != "auto":
+        return requested
+    return max(int(machine.gpu_memory() / (GPU_MARGIN * largest_bytes(runs))), 1)
+
+
+def shortage(runs: Iterable[RunConfig], machine: Machine = HERE) -> str:
+    """Return a sentence on the memory that workers have to wait for; empty if one of them can start now."""
     runs = list(runs)
     if any(run.device == "cuda" for run in runs):
         return ""
-    needed, free = largest_bytes(runs), available_memory()
+    needed, free = largest_bytes(runs), machine.available_memory()
     if free >= needed:
         return ""
     return f"a run needs {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: workers wait for more"
 
 
 def largest_bytes(runs: Iterable[RunConfig]) -> int:
-    """Memory that the largest of these runs takes."""
+    """Return the memory that the largest of these runs takes, in bytes."""
     return max(memory_bytes(run) for run in {replace(run, seed=0): None for run in runs})
 
 
 def memory_bytes(run: RunConfig) -> int:
-    """Memory that training takes, at most: weights with what the optimizer keeps, and activations of a batch."""
+    """Return an upper bound of the bytes that training takes: the process, weights, gradients, AdamW's moments, and
+    the activations of a batch in float32."""
     parts = objective(run.objective.name).cost(run)
     kept = sum(part.kept + run.model.max_text_tokens * part.kept_per_token for part in parts)
     return int(
@@ -68,36 +144,9 @@ def memory_bytes(run: RunConfig) -> int:
     )
 
 
-def total_memory() -> int:
-    """Bytes that this process and others of its control group may take in all."""
-    there = _meminfo("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = cgroup.memory_limit()
-    return there if limit is None else min(there, limit)
-
-
-def available_memory() -> int:
-    """Bytes that programs can still take; all there is where the system does not say what is free (macOS)."""
-    free, left = _meminfo("MemAvailable") or total_memory(), cgroup.memory_left()
-    return free if left is None else min(free, left)
-
-
-def _meminfo(name: str) -> int | None:
-    path = Path("/proc/meminfo")
+def _meminfo(name: str, root: Path) -> int | None:
+    path = root / "proc/meminfo"
     for line in path.read_text().splitlines() if path.exists() else ():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def num_cores() -> int:
-    """Cores that this process may use, at least one."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = cgroup.cores()
-    return there if limit is None else max(min(there, int(limit)), 1)
-
-
-def num_gpus() -> int:
-    """CUDA devices that this process may use."""
-    import torch
-
-    return torch.cuda.device_count()

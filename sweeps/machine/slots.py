@@ -1,7 +1,10 @@
-"""Seats on this machine: however many launches there are, no more threads compute at once than it has cores, no two
-workers on one GPU, and none whose run has not the memory that it needs."""
+"""Slots of this machine: a core per thread, a GPU or a share of one, and memory.
 
-import contextlib
+However many launches there are, no more threads compute at once than there are cores, no GPU has more runs than
+requested, and no run starts without the memory that it needs. A slot is a file lock: the kernel releases it when its
+process ends, however it ends.
+"""
+
 import fcntl
 import os
 import tempfile
@@ -9,102 +12,118 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
 
 from aimv2.config.run_config import RunConfig
-from sweeps.machine.room import available_memory, num_cores, num_gpus
+from sweeps.machine.room import HERE, Machine
 
 
 @contextmanager
-def seated(run: RunConfig, memory_needed: Callable[[], int]) -> Iterator[bool]:
-    """Try to take what runs of this kind compute on for the length of the context: a core a thread, and memory, or with
-    CUDA a GPU, which becomes this process's. Gives False when too little is free.
+def run_slots(
+    run: RunConfig, memory_needed: Callable[[], int], runs_per_gpu: int = 1, machine: Machine = HERE
+) -> Iterator[bool]:
+    """Try to hold the slots of a worker for the length of the context: a core per thread, and memory, or with CUDA a
+    GPU, which becomes this process's device. Yields False when too little is free.
 
     Args:
-        memory_needed: bytes that the largest run takes; asked once there are cores.
+        memory_needed: returns the bytes that the largest run takes; called once there are cores.
+        runs_per_gpu: processes that may share the GPU.
     """
-    with ExitStack() as taken:
-        is_free = bool(taken.enter_context(seats("core", run.threads)))
+    with ExitStack() as held:
+        is_free = held.enter_context(core_slots(run.threads, machine))
         if is_free and run.device == "cuda":
             import torch
 
-            gpus = taken.enter_context(seats("gpu", 1))
-            is_free = bool(gpus)
-            if gpus:
-                torch.cuda.set_device(gpus[0])
+            gpu = held.enter_context(gpu_slot(runs_per_gpu, machine))
+            is_free = gpu is not None
+            if gpu is not None:
+                torch.cuda.set_device(gpu)
         elif is_free:
-            is_free = taken.enter_context(memory(memory_needed()))
+            is_free = held.enter_context(memory_slot(memory_needed(), machine))
         yield is_free
 
 
 @contextmanager
-def memory(needed: int) -> Iterator[bool]:
-    """Try to promise this process so many bytes for the length of the context; gives whether they are free.
+def core_slots(wanted: int, machine: Machine = HERE) -> Iterator[bool]:
+    """Try to hold this many cores. Yields False, and holds none, when too few are free."""
+    with ExitStack() as held:
+        found = 0
+        for number in range(machine.num_cores()):
+            found += found < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX)
+        if found < wanted:
+            held.close()  # leave them to others
+        yield found == wanted
 
-    What others were promised and have not taken yet is not free. A promise is a locked file that says how much, so it
-    ends with its process, however that ends.
+
+@contextmanager
+def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE) -> Iterator[int | None]:
+    """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken.
+
+    A whole GPU and shares of it exclude each other. Launches that request different shares have at most the larger
+    number of processes on a GPU.
+    """
+    with ExitStack() as held:
+        # Share by share, so that processes spread over the GPUs.
+        for share in range(runs_per_gpu):
+            for gpu in range(machine.num_gpus()):
+                with ExitStack() as attempt:
+                    is_free = _lock(attempt, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH)
+                    if is_free and (runs_per_gpu == 1 or _lock(attempt, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX)):
+                        held.push(attempt.pop_all())
+                        yield gpu
+                        return
+        yield None
+
+
+@contextmanager
+def memory_slot(needed: int, machine: Machine = HERE) -> Iterator[bool]:
+    """Try to reserve this many bytes for this process. Yields False when they are not free.
+
+    Memory that other processes reserved and have not allocated yet is not free. A reservation is a locked file that
+    holds its size, so it ends with its process.
     """
     folder = _folder()
-    with ExitStack() as taken:
+    with ExitStack() as held:
         with (folder / "memory").open("w") as mutex:
             fcntl.flock(mutex, fcntl.LOCK_EX)
-            is_free = available_memory() - _owed(folder) >= needed - _resident(os.getpid())
+            free = machine.available_memory() - _reserved(folder, machine)
+            is_free = free >= needed - machine.resident_memory(os.getpid())
             if is_free:
                 path = folder / f"memory-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-                file = taken.enter_context(path.open("w"))
+                file = held.enter_context(path.open("w"))
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(str(needed))
                 file.flush()
         yield is_free
 
 
-def _owed(folder: Path) -> int:
-    """Bytes that processes were promised and have not taken yet."""
-    owed = 0
+def _reserved(folder: Path, machine: Machine) -> int:
+    """Return the bytes that processes reserved and have not allocated yet."""
+    reserved = 0
     for path in folder.glob("memory-*"):
         pid = int(path.name.split("-")[1])
         with path.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                owed += max(int(file.read()) - _resident(pid), 0)
+                reserved += max(int(file.read()) - machine.resident_memory(pid), 0)
             else:
                 path.unlink()  # its process has ended
-    return owed
+    return reserved
 
 
-def _resident(pid: int) -> int:
-    """Bytes of memory that a process has; 0 if it is gone, or of another container."""
-    with contextlib.suppress(OSError, ValueError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
-
-
-@contextmanager
-def seats(kind: Literal["core", "gpu"], wanted: int) -> Iterator[list[int]]:
-    """Try to take so many; gives their numbers, none when too few are free.
-
-    A seat is a lock that the kernel holds for this process and takes back when it ends, however it ends.
-    """
-    folder = _folder()
-    with ExitStack() as taken:
-        numbers: list[int] = []
-        for number in range(num_cores() if kind == "core" else num_gpus()):
-            file = taken.enter_context((folder / f"{kind}-{number}").open("w"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            numbers.append(number)
-            if len(numbers) == wanted:
-                break
-        if len(numbers) < wanted:
-            taken.close()  # not enough: leave them to others
-            numbers = []
-        yield numbers
+def _lock(held: ExitStack, name: str, kind: int) -> bool:
+    """Try to lock a file until ``held`` is closed."""
+    file = (_folder() / name).open("w")
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return False
+    held.enter_context(file)
+    return True
 
 
 def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"aimv2-seats-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"aimv2-slots-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     return folder

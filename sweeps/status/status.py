@@ -15,8 +15,8 @@ from aimv2.errors import Cause
 from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, last_heartbeat, latest_attempt
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows, loss_of, losses_of, row_at
-from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_seatless
-from sweeps.executors.slurm import Queued, queue_of
+from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_waiting
+from sweeps.executors.slurm_commands import Queued, queue_of
 from sweeps.plan import Plan
 
 MAX_OTHER_SEEDS = 4
@@ -124,7 +124,7 @@ def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
     """Count a launch's jobs by state and reason, in words.
 
     Args:
-        queued: its jobs in the queue (``sweeps.executors.slurm.queue_of``).
+        queued: its jobs in the queue (``sweeps.executors.slurm_commands.queue_of``).
     """
     workers = jobs.described
     if queued is None:
@@ -145,8 +145,8 @@ def _why_waiting(active: Sequence[ActiveLaunch], logs: Path, name: str) -> str:
         last = max(logs.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
         where = "" if last is None else f"; the logs of its last workers on SLURM are in {last}"
         return f"no active launch of this sweep{where}"
-    num_waiting = sum(map(num_seatless, active))
-    more = f"; workers waiting for a free core or GPU: {num_waiting}" if num_waiting else ""
+    waiting = sum(map(num_waiting, active))
+    more = f"; workers waiting for a free core or GPU: {waiting}" if waiting else ""
     return f"no free worker yet{more}"
 
 

@@ -10,3 +10,10 @@ SMALL = (
     "evaluation.num_examples=2",
     "sweep.controls=[]",
 )
+
+
+def small_sweep(cache_dir, *more, sweep="prefix_ratio"):
+    """Return the arguments of a small sweep, of which ``more`` may replace some."""
+    replaced = {argument.partition("=")[0] for argument in more}
+    small = [argument for argument in SMALL if argument.partition("=")[0] not in replaced]
+    return [f"sweep={sweep}", f"data.cache_dir={cache_dir}", *small, *more]

@@ -1,4 +1,4 @@
-"""A SLURM of two nodes on this host, and our commands as they are typed there."""
+"""A SLURM of two nodes on this host, and commands typed there."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from aimv2.data.pairs import prepare
 HERE = Path(__file__).parent
 SWEEPS = HERE.parents[1] / "sweeps"
 NEEDED = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
-# Runs of the demo's model that take seconds.
+# Runs of the demo's model that take seconds each.
 SMALL = (
     "budget.samples=4096",
     "checkpoint.every_seconds=1",
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items):
 
 @dataclass(frozen=True)
 class Slurm:
-    """The cluster, asked with SLURM's own commands."""
+    """The cluster, through SLURM's own commands."""
 
     folder: Path
 
@@ -51,18 +51,18 @@ class Slurm:
         return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def queue(self) -> list[list[str]]:
-        """Of every job and element in the queue its id and why it waits."""
+        """Return the id and the reason of every job and array element in the queue."""
         return [line.split("|") for line in self("squeue", "--noheader", "--array", "--format=%i|%r").splitlines()]
 
     def wait_until_empty(self, seconds: float = 600) -> None:
         _wait_for(lambda: not self.queue(), seconds)
 
 
-def _wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
-    """Until it is there or true; gives it."""
+def _wait_for(find: Callable[[], Any], seconds: float = 120) -> Any:
+    """Return what ``find`` returns once that is true."""
     deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain"
+    while not (found := find()):
+        assert time.monotonic() < deadline, f"nothing after {seconds:.0f} s"
         time.sleep(0.2)
     return found
 
@@ -75,8 +75,8 @@ def wait_for():
 @pytest.fixture(scope="session")
 def slurm():
     if os.geteuid() != 0 or not all(map(shutil.which, NEEDED)):
-        pytest.exit("this takes root, and: apt-get install slurm-wlm munge slurmdbd mariadb-server", returncode=2)
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own are closed to the database's user
+        pytest.exit("these tests need root, and: apt-get install slurm-wlm munge slurmdbd mariadb-server", returncode=2)
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # the database's user cannot read pytest's folders
     subprocess.run([HERE / "one_host.sh", "start", folder], check=True, timeout=120)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     found, is_over = Slurm(folder), threading.Event()
@@ -90,7 +90,7 @@ def slurm():
 
 
 def _hurry(slurm: Slurm, is_over: threading.Event) -> None:
-    """What an administrator does, and time: requeued jobs wait for two minutes, and held ones for their release."""
+    """Act as an administrator: start requeued jobs, which wait for two minutes, and release held ones."""
     while not is_over.wait(1.0):
         for job, reason in slurm.queue():
             with contextlib.suppress(subprocess.CalledProcessError):  # it is in another state by now
@@ -102,7 +102,7 @@ def _hurry(slurm: Slurm, is_over: threading.Event) -> None:
 
 @pytest.fixture(scope="session")
 def prepared(cache_dir):
-    """The pairs, drawn, so that no launch waits for that."""
+    """Render the pairs, so that no launch waits for them."""
     run = SCALES["demo"]()
     run = resolve(replace(run, data=replace(run.data, sources=("fontawesome", "openmoji"), cache_dir=cache_dir)))
     prepare(run.data, run.model)
@@ -110,12 +110,12 @@ def prepared(cache_dir):
 
 @pytest.fixture(scope="session")
 def typed(cache_dir, prepared):
-    """Type a command in a folder; gives what comes of it."""
+    """Type a command in a folder; return the completed process."""
 
     def run(folder, script, *words, **options):
         if script == "launch.py":
-            said = {word.partition("=")[0] for word in words}
-            small = [word for word in SMALL if word.partition("=")[0] not in said]
+            replaced = {word.partition("=")[0] for word in words}
+            small = [word for word in SMALL if word.partition("=")[0] not in replaced]
             words = (f"data.cache_dir={cache_dir}", *small, *words)
         command = [sys.executable, str(SWEEPS / script), *words]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **options)

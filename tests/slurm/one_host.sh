@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real SLURM on this host, for tests: one_host.sh start DIR, one_host.sh stop DIR. What it needs: root, and
+# A real SLURM on this host, for tests: one_host.sh start DIR, one_host.sh stop DIR. It needs root, and
 # apt-get install slurm-wlm munge slurmdbd mariadb-server. Two nodes, n1 and n2, share the cores; partition `main` is the
 # default, `urgent` preempts it; jobs need an account, of which there is `lab`.
 set -euo pipefail

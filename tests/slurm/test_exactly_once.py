@@ -1,5 +1,5 @@
-"""A sweep on a cluster, while everything happens to it that can: afterwards every run was done exactly once, and as if
-nothing had happened."""
+"""A sweep on a cluster whose workers are preempted, cancelled, killed and lose their node: every run is done exactly
+once, with the losses of an uninterrupted run."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows
 from sweeps.active_launches import active_launches
 
-ASKED = ("launch.py", "sweep=prefix_ratio", "executor=slurm", "sweep.arms=[uniform,causal]")
-# Longer runs than the time limit leaves room for more than one or two of.
+ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "executor=slurm", "sweep.arms=[uniform,causal]")
+# Runs so long that one or two of them reach the time limit.
 STEPS = 192
 SIZE = (f"budget.samples={STEPS * 32}", "executor.minutes=1", "executor.signal_seconds=20")
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that trains a run, and has kept a checkpoint of it."""
+    """A process that trains a run and has saved a checkpoint of it."""
 
     attempt: Path
     pid: int
@@ -42,14 +42,14 @@ class Worker:
 
 @dataclass(frozen=True)
 class Story:
-    """What was done to the sweep.
+    """What happened to the sweep.
 
     Attributes:
-        first, second: what the two launches printed.
-        num_done: runs that were done when the first launch returned.
-        seconds: that it took.
-        befallen: the workers, by what befell them.
-        outlived: whether the worker of the node that was down lived on, and another process could not claim its run.
+        first, second: output of the two launches.
+        num_done: number of runs that were done when the first launch returned.
+        seconds: time that the first launch took.
+        disturbed: a worker for each disturbance, by its name.
+        outlived: True if the worker of the down node kept its run: it lived on, and no other process could acquire it.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class Story:
     second: str
     num_done: int
     seconds: float
-    befallen: dict[str, Worker]
+    disturbed: dict[str, Worker]
     outlived: bool
 
     @property
@@ -66,7 +66,7 @@ class Story:
 
 
 def worker_of(run: Path) -> Worker | None:
-    """The worker that is at a run, has come some way and has some to go."""
+    """Return the worker of a run that is between its first checkpoint and half of its steps."""
     attempt = latest_attempt(run)
     if attempt is None or (attempt / "released").exists() or not (attempt / "checkpoint.safetensors").exists():
         return None
@@ -80,8 +80,8 @@ def worker_of(run: Path) -> Worker | None:
     return Worker(attempt, pid, variables["SLURM_JOB_ID"], variables["SLURMD_NODENAME"])
 
 
-def claimed_beside(worker: Worker) -> Lease | None:
-    """What a second process gets that would do the worker's run."""
+def acquired_beside(worker: Worker) -> Lease | None:
+    """Try to acquire the worker's run, as a second process would."""
     return acquire(worker.attempt.parent.parent)
 
 
@@ -90,8 +90,8 @@ def story(slurm, typed, wait_for, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
 
     def training(node: str | None = None) -> Worker:
-        """A worker that nothing has happened to yet."""
-        past = {worker.attempt.parent for worker in befallen.values()}
+        """Return a worker that was not disturbed yet."""
+        past = {worker.attempt.parent for worker in disturbed.values()}
 
         def find() -> Worker | None:
             found = (worker_of(run) for run in folder.glob("runs/v1-*") if run / "attempts" not in past)
@@ -99,44 +99,44 @@ def story(slurm, typed, wait_for, tmp_path_factory):
 
         return wait_for(find)
 
-    befallen: dict[str, Worker] = {}
+    disturbed: dict[str, Worker] = {}
     start = time.monotonic()
-    first = typed(folder, *ASKED, *SIZE)
+    first = typed(folder, *ARGUMENTS, *SIZE)
     seconds = time.monotonic() - start
     num_done = len(list(folder.glob("runs/*/result.json")))
     assert first.returncode == 0, first.stdout + first.stderr
-    second = typed(folder, *ASKED, *SIZE)
+    second = typed(folder, *ARGUMENTS, *SIZE)
     assert second.returncode == 0, second.stdout + second.stderr
 
-    befallen["preempted"] = training("n1")
+    disturbed["preempted"] = training("n1")
     slurm("sbatch", "--partition=urgent", "--account=lab", "--nodelist=n1", "--output=/dev/null", "--wrap=sleep 3")
 
-    down = befallen["node down"] = training("n2")
+    down = disturbed["node down"] = training("n2")
     slurmd = int((slurm.folder / "slurmd.n2.pid").read_text())
-    os.kill(slurmd, signal.SIGSTOP)  # as if the network were gone: the node's processes are not
+    os.kill(slurmd, signal.SIGSTOP)  # as if the network were down: the node's processes live
     slurm("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
     time.sleep(3)
-    outlived = down.is_alive and down.is_latest and claimed_beside(down) is None
+    outlived = down.is_alive and down.is_latest and acquired_beside(down) is None
     os.kill(slurmd, signal.SIGCONT)
     slurm("scontrol", "update", "NodeName=n2", "State=RESUME")
 
-    befallen["cancelled"] = training()
-    slurm("scancel", befallen["cancelled"].job)
+    disturbed["cancelled"] = training()
+    slurm("scancel", disturbed["cancelled"].job)
 
-    befallen["killed"] = training()
-    os.kill(befallen["killed"].pid, signal.SIGKILL)
+    disturbed["killed"] = training()
+    os.kill(disturbed["killed"].pid, signal.SIGKILL)
 
     slurm.wait_until_empty()
-    return Story(folder, first.stdout, second.stdout, num_done, seconds, befallen, outlived)
+    return Story(folder, first.stdout, second.stdout, num_done, seconds, disturbed, outlived)
 
 
-def test_the_launch_returns_before_the_work(story):
+def test_launch_returns_before_the_work(story):
     print(f"submitted in {story.seconds:.1f} s")
     assert story.num_done == 0
     assert "submitted: 12 workers as array" in story.first
 
 
-def test_the_second_launch_leaves_the_runs_to_the_first(story):
+def test_a_second_launch_leaves_the_runs_to_the_first(story):
     assert "12 runs are in the queue already" in story.second
     assert "submitted" not in story.second
 
@@ -148,9 +148,9 @@ def test_every_run_has_one_result(story):
         assert len(list(run.path.glob("attempts/*/result.json"))) == 1
 
 
-def test_what_befell_a_worker_interrupted_its_run(story):
+def test_a_disturbed_worker_loses_its_run(story):
     for name in ("preempted", "cancelled", "killed"):
-        assert not story.befallen[name].is_latest, name
+        assert not story.disturbed[name].is_latest, name
 
 
 def test_a_worker_that_outlives_its_node_keeps_its_run(story):
@@ -172,10 +172,10 @@ def test_interrupted_runs_have_the_losses_of_uninterrupted_ones(story, typed):
             assert "equal to the last bit" in done.stdout
 
 
-def test_nothing_is_left_but_the_report(story):
+def test_only_runs_and_the_report_are_left(story):
     assert active_launches(story.folder / "runs") == []
     assert (story.folder / "reports" / "prefix_ratio" / "report.md").exists()
-    assert not any(worker.is_alive for worker in story.befallen.values())
+    assert not any(worker.is_alive for worker in story.disturbed.values())
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(story.folder).encode() in _read(path)]
 
 

@@ -1,11 +1,11 @@
-"""What a cluster refuses, and how many it takes at once."""
+"""Refusals of a cluster, and a large array."""
 
 import os
 import re
 
 import pytest
 
-ASKED = ("launch.py", "sweep=prefix_ratio", "executor=slurm")
+ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "executor=slurm")
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ ASKED = ("launch.py", "sweep=prefix_ratio", "executor=slurm")
             "Invalid account or account/partition combination specified (executor",
         ),
         (("executor.mem=9000GB",), "Requested node configuration is not available (executor.mem"),
-        (("executor.nodes=3", "ranks=8"), "ranks=8 cannot be shared out evenly over executor.nodes=3"),
+        (("executor.nodes=3", "ranks=8"), "ranks=8 cannot be spread evenly over executor.nodes=3"),
     ],
 )
 def test_a_refusal_is_one_sentence_and_leaves_nothing(slurm, typed, tmp_path, words, sentence):
-    _assert_refused(typed(tmp_path, *ASKED, *words), sentence)
+    _assert_refused(typed(tmp_path, *ARGUMENTS, *words), sentence)
     assert slurm.queue() == []
     assert list(tmp_path.glob("runs/launches/*")) == []
 
@@ -29,13 +29,13 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(slurm, typed, tmp_path, wo
 def test_an_unreachable_controller_is_one_sentence(slurm, typed, tmp_path):
     text = (slurm.folder / "slurm.conf").read_text()
     (tmp_path / "slurm.conf").write_text(f"{text}SlurmctldPort=6999\n")
-    refused = typed(tmp_path, *ASKED, env=os.environ | {"SLURM_CONF": str(tmp_path / "slurm.conf")})
+    refused = typed(tmp_path, *ARGUMENTS, env=os.environ | {"SLURM_CONF": str(tmp_path / "slurm.conf")})
     _assert_refused(refused, "Unable to contact slurm controller (connect failure); nothing was submitted")
 
 
 def test_a_missing_sbatch_is_one_sentence(typed, tmp_path):
     _assert_refused(
-        typed(tmp_path, *ASKED, env=os.environ | {"PATH": "/nowhere"}),
+        typed(tmp_path, *ARGUMENTS, env=os.environ | {"PATH": "/nowhere"}),
         "there is no srun on this machine; is it a login node of a SLURM cluster?",
     )
 
@@ -48,14 +48,14 @@ def _assert_refused(done, sentence):
 
 @pytest.fixture
 def busy(slurm):
-    """Both nodes have other work."""
+    """Keep both nodes busy."""
     job = slurm("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--output=/dev/null", "--wrap=sleep 600")
     yield job
     slurm("scancel", job.strip())
 
 
 def test_a_thousand_runs_are_one_array_and_can_be_cancelled(slurm, busy, typed, tmp_path):
-    request = typed(tmp_path, *ASKED, "sweep.seeds=250", "sweep.arms=[uniform,causal,fixed_50]")
+    request = typed(tmp_path, *ARGUMENTS, "sweep.seeds=250", "sweep.arms=[uniform,causal,fixed_50]")
     assert "submitted: 1000 workers as array" in request.stdout, request.stdout + request.stderr
     assert len(slurm.queue()) == 1 + 1000 + 1
     cancelled = typed(tmp_path, "manage.py", "cancel", "prefix_ratio", "--yes")

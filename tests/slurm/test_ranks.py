@@ -1,4 +1,4 @@
-"""A run on two ranks, one on each of two nodes, that is interrupted and loses a rank, against the same on one."""
+"""A run on two nodes, one rank each, is interrupted and loses a rank; it is compared with the same run on one rank."""
 
 import contextlib
 import json
@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 STEPS = 128
-ASKED = ("launch.py", "sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", f"budget.samples={32 * STEPS}")
+ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", f"budget.samples={32 * STEPS}")
 COMPARED = ["text_loss", "pixel_loss", "gradient_norm"]
 
 
 @pytest.fixture(scope="module")
 def folder(slurm, typed, wait_for, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    request = typed(folder, *ASKED, "executor=slurm", "executor.minutes=30", "ranks=2", "executor.nodes=2")
+    request = typed(folder, *ARGUMENTS, "executor=slurm", "executor.minutes=30", "ranks=2", "executor.nodes=2")
     assert request.returncode == 0, request.stdout + request.stderr
     wait_for(lambda: list(folder.glob("runs/v1-*/attempts/0001/checkpoint.safetensors")))
     at_work = slurm("squeue", "--noheader", "--state=RUNNING", "--format=%D %A").split("\n")
@@ -26,13 +26,13 @@ def folder(slurm, typed, wait_for, tmp_path_factory):
     wait_for(lambda: list(folder.glob("runs/v1-*/attempts/0002/checkpoint.safetensors")))
     os.kill(wait_for(lambda: process_of_rank(1, job)), signal.SIGKILL)
     slurm.wait_until_empty()
-    alone = typed(folder, *ASKED, "executor=debug")
+    alone = typed(folder, *ARGUMENTS, "executor=debug")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     return folder
 
 
 def process_of_rank(rank, job):
-    """The number of a job's process."""
+    """Return the number of a rank's process, or None."""
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (path / "environ").read_bytes().split(b"\0")
@@ -43,7 +43,7 @@ def process_of_rank(rank, job):
 
 
 def trained(folder, ranks):
-    """The finished run of so many ranks that is not the untrained one."""
+    """Return the finished run of so many ranks that was trained."""
     for path in folder.glob("runs/v1-*/config.json"):
         config = json.loads(path.read_text())
         if config["ranks"] == ranks and config["budget"]["samples"]:
@@ -56,7 +56,7 @@ def rows(run):
     return pd.read_json(run / "attempts" / f"{attempt:04d}" / "metrics.jsonl", lines=True).set_index("step").loc[1:]
 
 
-def test_two_ranks_went_on_after_a_requeue_and_without_one_of_them(folder):
+def test_two_ranks_resume_after_a_requeue_and_after_the_loss_of_one(folder):
     run = trained(folder, 2)
     assert (run / "attempts" / "0001" / "interrupted").exists()
     assert "another rank ended" in json.loads((run / "attempts" / "0002" / "failure.json").read_text())["message"]

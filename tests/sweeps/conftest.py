@@ -4,8 +4,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def seats_of_its_own(tmp_path_factory, monkeypatch):
-    """Workers of a test wait for none that something else on this machine has."""
-    folder = str(tmp_path_factory.mktemp("seats"))
+def own_slots(tmp_path_factory, monkeypatch):
+    """Give a test's workers their own slots, so that they never wait for other processes on this machine."""
+    folder = str(tmp_path_factory.mktemp("slots"))
     monkeypatch.setenv("TMPDIR", folder)
     monkeypatch.setattr(tempfile, "tempdir", folder)

@@ -1,8 +1,6 @@
-"""Launches that are at work, and what becomes of one that is cancelled."""
+"""Active launches, and workers of a cancelled one."""
 
 import os
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,7 +14,7 @@ from sweeps.active_launches import active_launches, at_work, cancel, cancelled, 
 from sweeps.worker import Task, work
 
 
-def test_a_launch_is_known_while_it_is_at_work(tmp_path):
+def test_a_launch_is_active_within_its_context(tmp_path):
     assert active_launches(tmp_path) == []
     with at_work(tmp_path, "one", {"b": 0, "a": 0}) as folder:
         (found,) = active_launches(tmp_path)
@@ -25,14 +23,14 @@ def test_a_launch_is_known_while_it_is_at_work(tmp_path):
     assert not folder.exists()
 
 
-def test_a_launch_that_died_is_not_at_work(tmp_path):
+def test_a_launch_without_a_heartbeat_has_ended(tmp_path):
     with at_work(tmp_path, "one", {"a": 0}) as folder:
         os.utime(folder / "heartbeat", (0, 0))
         assert active_launches(tmp_path) == []
         assert ended(tmp_path) == [folder]
 
 
-def test_cancelling_names_the_runs_to_hand_back(tmp_path):
+def test_cancel_names_the_runs_to_release(tmp_path):
     with at_work(tmp_path, "one", {"a": 0, "b": 0}) as folder:
         assert cancelled(folder) is None
         cancel(active_launches(tmp_path)[0], ["a"])
@@ -40,7 +38,7 @@ def test_cancelling_names_the_runs_to_hand_back(tmp_path):
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tiny, tmp_path, is_shared):
+def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny, tmp_path, is_shared):
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
     tasks = [Task(signature(config), config, tries=0) for config in configs]
 
@@ -50,17 +48,17 @@ def test_a_cancelled_worker_hands_its_run_back_unless_another_sweep_wants_it(tin
             if rows[-1]["step"] == 1:
                 cancel(active_launches(tmp_path)[0], [tasks[1].name] if is_shared else [task.name for task in tasks])
 
-        report = work(tasks, tmp_path, stop, launch=folder, interrupts=Interrupts(poll_seconds=0))
+        report = work(tasks, tmp_path, stop, launch_dir=folder, interrupts=Interrupts(poll_seconds=0))
     assert report.was_cancelled
     assert report.signal is None
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)
-    assert second.num_attempts == 0, "no further run was started"
+    assert second.num_attempts == 0, "no further run is started"
     assert first.is_done == is_shared
     assert report.done == ([first.name] if is_shared else [])
     assert (first.path / "attempts/0001/checkpoint.safetensors").exists() != is_shared
 
 
-def test_a_launch_whose_launcher_was_killed_is_at_work_as_long_as_a_worker_is(tmp_path):
+def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
     folder = new_launch(tmp_path, "one", {"a": 0})
     (folder / "heartbeat").touch()
     os.utime(folder / "heartbeat", (0, 0))
@@ -73,27 +71,21 @@ def test_a_launch_whose_launcher_was_killed_is_at_work_as_long_as_a_worker_is(tm
     assert ended(tmp_path) == [folder]
 
 
-def test_looking_while_launches_end_is_never_an_error(tmp_path):
-    stop = threading.Event()
-
+def test_looking_while_launches_end_is_no_error(tmp_path):
     def launch():
-        while not stop.is_set():
+        for _ in range(100):
             with at_work(tmp_path, "one", {"a": 0}) as folder, worker_of(folder):
                 pass
 
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(launch)
-        deadline = time.monotonic() + 1.0
-        try:
-            while time.monotonic() < deadline:
-                active_launches(tmp_path)
-                ended(tmp_path)
-        finally:
-            stop.set()
+        while not busy.done():
+            active_launches(tmp_path)
+            ended(tmp_path)
         busy.result()
 
 
-def test_a_broken_record_of_a_launch_is_named(tmp_path):
+def test_a_broken_record_is_reported_with_its_path(tmp_path):
     with at_work(tmp_path, "one", {"a": 0}) as folder:
         (folder / "launch.json").write_text("{}")
         with pytest.raises(UsageError, match="is no record of a launch"):

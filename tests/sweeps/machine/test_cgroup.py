@@ -1,16 +1,16 @@
-"""Limits of control groups, from files such as both versions of Linux's interface have."""
+"""Limits of control groups, from files as in both versions of Linux's interface."""
 
 import pytest
 
 from sweeps.machine import cgroup
 
 GB = 10**9
-NO_LIMIT = "9223372036854771712\n"  # as version 1 says it
+NO_LIMIT = "9223372036854771712\n"  # as version 1 writes it
 
 
 @pytest.fixture
 def files(tmp_path):
-    """Write files of a machine; gives its root."""
+    """Write a machine's files and return its root."""
 
     def write(own, contents):
         for path, text in {"proc/self/cgroup": own, **contents}.items():
@@ -21,12 +21,12 @@ def files(tmp_path):
     return write
 
 
-def test_a_machine_without_groups_limits_nothing(tmp_path):
+def test_there_is_no_limit_without_groups(tmp_path):
     assert (cgroup.memory_limit(tmp_path), cgroup.memory_left(tmp_path), cgroup.cores(tmp_path)) == (None, None, None)
 
 
-def test_version_2_in_a_slurm_job(files):
-    """The job's group limits memory, the user's cores; the step that the process is in says "max"."""
+def test_version_2_reads_the_limits_of_a_slurm_job(files):
+    """The job's group limits memory and the user's limits cores; the step of the process has no limit."""
     job = "sys/fs/cgroup/system.slice/job_7"
     root = files(
         "0::/system.slice/job_7/step_0\n",
@@ -44,7 +44,7 @@ def test_version_2_in_a_slurm_job(files):
     assert cgroup.cores(root) == 3.5
 
 
-def test_version_2_in_a_container_that_sees_its_own_group_as_the_root(files):
+def test_version_2_reads_a_container_that_sees_its_group_as_the_root(files):
     root = files(
         "0::/\n",
         {
@@ -56,7 +56,7 @@ def test_version_2_in_a_container_that_sees_its_own_group_as_the_root(files):
     assert (cgroup.memory_limit(root), cgroup.memory_left(root), cgroup.cores(root)) == (4 * GB, 0, 0.5)
 
 
-def test_version_1_takes_the_smallest_of_all_groups_around(files):
+def test_version_1_reads_the_smallest_limit_of_all_parents(files):
     memory = "sys/fs/cgroup/memory"
     root = files(
         "4:memory:/outer/inner\n1:cpu,cpuacct:/outer\n0::/\n",
@@ -78,7 +78,7 @@ def test_version_1_takes_the_smallest_of_all_groups_around(files):
     assert cgroup.cores(root) == 2
 
 
-def test_version_1_in_a_container_whose_path_is_the_hosts(files):
+def test_version_1_reads_a_container_whose_path_is_the_hosts(files):
     root = files(
         "4:memory:/docker/abc\n",
         {

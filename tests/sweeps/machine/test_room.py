@@ -1,4 +1,4 @@
-"""Room for workers: whatever there is least of decides."""
+"""Room for workers: the scarcest resource decides."""
 
 import os
 from dataclasses import replace
@@ -8,10 +8,22 @@ import pytest
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
 from aimv2.errors import UsageError
-from sweeps.executors.local import LocalConfig
-from sweeps.machine import cgroup
-from sweeps.machine import room as room_module
-from sweeps.machine.room import available_memory, memory_bytes, num_cores, room, shortage, total_memory
+from sweeps.executors.local import LocalExecutor
+from sweeps.machine.room import (
+    GPU_MARGIN,
+    PROCESS_BYTES,
+    available_memory,
+    memory_bytes,
+    num_cores,
+    resident_memory,
+    resolve_runs_per_gpu,
+    room,
+    shortage,
+    total_memory,
+)
+from tests.helpers.machine import machine
+
+GB = 10**9
 
 
 @pytest.fixture
@@ -19,67 +31,80 @@ def base():
     return replace(with_attention(demo()), device="cpu")
 
 
-@pytest.fixture
-def machine(monkeypatch):
-    def make(*, cores=8, memory=64e9, free=None, gpus=0):
-        monkeypatch.setattr(room_module, "num_cores", lambda: cores)
-        monkeypatch.setattr(room_module, "total_memory", lambda: memory)
-        monkeypatch.setattr(room_module, "available_memory", lambda: memory if free is None else free)
-        monkeypatch.setattr(room_module, "num_gpus", lambda: gpus)
-
-    return make
-
-
-def test_cores_memory_or_gpus_decide(base, machine):
-    machine()
-    assert room([base]).workers == 8
-    assert room([base, replace(base, threads=3)]).workers == 2
-    machine(memory=3.5 * memory_bytes(base))
-    assert room([base]).workers == 3
-    machine(gpus=2)
-    assert room([replace(base, device="cuda")]).workers == 2
+def test_room_is_limited_by_cores_memory_or_gpus(base):
+    assert room([base], machine=machine()).workers == 8
+    assert room([base, replace(base, threads=3)], machine=machine()).workers == 2
+    assert room([base], machine=machine(memory=3.5 * memory_bytes(base))).workers == 3
+    on_gpu = replace(base, device="cuda")
+    assert room([on_gpu], machine=machine(gpus=2)).workers == 2
+    assert room([on_gpu], 3, machine(gpus=2)).workers == 6
+    assert room([on_gpu], 3, machine(gpus=2, cores=4)).workers == 4
 
 
-def test_more_workers_than_there_is_room_for_are_refused(base, machine):
-    machine(cores=2)
-    assert LocalConfig(cluster="local").num_workers([base]) == 2
-    assert LocalConfig(cluster="debug").num_workers([base]) == 1
+def test_num_workers_refuses_more_than_there_is_room_for(base):
+    two_cores = machine(cores=2)
+    assert LocalExecutor(cluster="local").num_workers([base], two_cores) == 2
+    assert LocalExecutor(cluster="debug").num_workers([base], two_cores) == 1
     with pytest.raises(UsageError, match=r"executor.workers=3 is more than the 2 that this machine's 2 cores"):
-        LocalConfig(cluster="local", workers=3).num_workers([base])
+        LocalExecutor(cluster="local", workers=3).num_workers([base], two_cores)
     with pytest.raises(UsageError, match="no run fits this machine: its 2 cores have room for at threads=5"):
-        LocalConfig(cluster="local").num_workers([replace(base, threads=5)])
-    machine(memory=1e8)
+        LocalExecutor(cluster="local").num_workers([replace(base, threads=5)], two_cores)
     with pytest.raises(UsageError, match=r"its 0.1 GB of memory have room for, .* GB each"):
-        LocalConfig(cluster="local").num_workers([base])
+        LocalExecutor(cluster="local").num_workers([base], machine(memory=1e8))
 
 
-def test_memory_that_others_have_is_waited_for(base, machine):
+def test_num_workers_counts_shares_of_a_gpu(base):
+    on_gpu, two_gpus = replace(base, device="cuda"), machine(gpus=2, gpu_memory=80 * GB)
+    assert LocalExecutor(cluster="local", runs_per_gpu=3).num_workers([on_gpu], two_gpus) == 6
+    assert LocalExecutor(cluster="local", runs_per_gpu="auto").num_workers([on_gpu], two_gpus) == 8, "of 8 cores"
+    with pytest.raises(UsageError, match=r"executor.workers=7 is more than the 6 that this machine's 2 GPUs have room"):
+        LocalExecutor(cluster="local", workers=7, runs_per_gpu=3).num_workers([on_gpu], two_gpus)
+
+
+def test_runs_per_gpu_auto_divides_the_memory_by_the_largest_runs(base):
+    large = replace(base, budget=replace(base.budget, batch_size=256))
+    of_three = int(3.1 * GPU_MARGIN * memory_bytes(large))
+    assert resolve_runs_per_gpu("auto", [base, large], machine(gpu_memory=of_three)) == 3
+    assert resolve_runs_per_gpu("auto", [base], machine(gpu_memory=of_three)) > 3
+    assert resolve_runs_per_gpu("auto", [base], machine(gpu_memory=0)) == 1
+    assert resolve_runs_per_gpu(5, [base], machine(gpu_memory=0)) == 5
+
+
+def test_busy_memory_is_waited_for_and_not_refused(base):
     needed = memory_bytes(base)
-    machine(memory=3.5 * needed, free=0.5 * needed)
-    assert LocalConfig(cluster="local").num_workers([base]) == 3, "nothing is refused: it will be free again"
-    assert "are free: workers wait for more" in shortage([base])
-    machine(memory=3.5 * needed, free=needed)
-    assert shortage([base]) == ""
+    busy = machine(memory=3.5 * needed, free=0.5 * needed)
+    assert LocalExecutor(cluster="local").num_workers([base], busy) == 3
+    assert "are free: workers wait for more" in shortage([base], busy)
+    assert shortage([base], machine(memory=3.5 * needed, free=needed)) == ""
 
 
-def test_the_smallest_limit_counts(monkeypatch):
-    machine, free = total_memory(), available_memory()
-    monkeypatch.setattr(cgroup, "memory_limit", lambda: 10**8)
-    monkeypatch.setattr(cgroup, "memory_left", lambda: 10**7)
-    assert (total_memory(), available_memory()) == (10**8, 10**7)
-    monkeypatch.setattr(cgroup, "memory_limit", lambda: 2 * machine)
-    monkeypatch.setattr(cgroup, "memory_left", lambda: 2 * machine)
-    assert total_memory() == machine
-    assert available_memory() == pytest.approx(free, rel=0.5)
-    for limit, cores in ((0.5, 1), (1.9, 1), (1e6, len(os.sched_getaffinity(0))), (None, len(os.sched_getaffinity(0)))):
-        monkeypatch.setattr(cgroup, "cores", lambda limit=limit: limit)
-        assert num_cores() == cores
+def test_the_control_groups_limit_counts_if_it_is_smaller(tmp_path):
+    def write(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    write("proc/meminfo", "MemTotal: 64000 kB\nMemAvailable: 32000 kB\n")
+    assert (total_memory(tmp_path), available_memory(tmp_path)) == (64000 * 1024, 32000 * 1024)
+    cores = len(os.sched_getaffinity(0))
+    assert num_cores(tmp_path) == cores
+    write("proc/self/cgroup", "0::/\n")
+    write("sys/fs/cgroup/memory.max", "10000000\n")
+    write("sys/fs/cgroup/memory.current", "9000000\n")
+    write("sys/fs/cgroup/cpu.max", "50000 100000\n")
+    assert (total_memory(tmp_path), available_memory(tmp_path)) == (10_000_000, 1_000_000)
+    assert num_cores(tmp_path) == 1
+    write("sys/fs/cgroup/memory.max", f"{10**12}\n")
+    write("sys/fs/cgroup/cpu.max", "100000000 100000\n")
+    assert (total_memory(tmp_path), available_memory(tmp_path)) == (64000 * 1024, 32000 * 1024)
+    assert num_cores(tmp_path) == cores
 
 
-def test_this_machine_says_how_much_memory_is_free():
+def test_this_machine_has_plausible_memory():
     assert 10**8 < available_memory() <= total_memory() < 10**14
+    assert 10**7 < resident_memory(os.getpid()) < 10**11
+    assert resident_memory(2**31 - 1) == 0, "no such process"
 
 
-def test_weights_and_activations_take_memory(base):
+def test_a_larger_batch_needs_more_memory(base):
     larger = replace(base, budget=replace(base.budget, batch_size=64))
-    assert memory_bytes(larger) > memory_bytes(base) > room_module.PROCESS_BYTES
+    assert memory_bytes(larger) > memory_bytes(base) > PROCESS_BYTES

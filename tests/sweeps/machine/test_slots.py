@@ -1,133 +1,122 @@
+"""Slots are locks of open files, so several holders within this process exclude each other as processes do."""
+
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 import torch
 
-from sweeps.machine import slots
+from sweeps.machine.slots import core_slots, gpu_slot, memory_slot, run_slots
+from tests.helpers.machine import machine
 
 GB = 10**9
-TAKE = """
+HOLD = """
 import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
-from sweeps.machine import slots
-slots.available_memory = lambda: 10 * 10**9  # nobody has taken yet what was promised
-with slots.memory(int(sys.argv[2])) as is_free:
-    print(is_free, flush=True)
-    time.sleep(60)
+from sweeps.machine.room import Machine
+from sweeps.machine.slots import core_slots, memory_slot
+here = Machine(num_cores=lambda: 3, available_memory=lambda: 10 * 10**9, resident_memory=lambda pid: 0)
+with core_slots(2, here) as cores, memory_slot(7 * 10**9, here) as memory:
+    print(cores and memory, flush=True)
+    time.sleep(600)
 """
-SIT = """
-import sys, tempfile, time
-tempfile.tempdir = sys.argv[1]
-from sweeps.machine import slots
-slots.num_cores = lambda: 3
-with slots.seats("core", int(sys.argv[2])) as numbers:
-    print(bool(numbers), flush=True)
-    time.sleep(60)
-"""
+THREE_CORES = machine(cores=3, free=10 * GB)
 
 
 @pytest.fixture
-def room(tmp_path, monkeypatch):
-    """A machine of three cores, and a way to seat processes there."""
-    monkeypatch.setattr(slots.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(slots, "num_cores", lambda: 3)
-    started = []
-
-    def sit_down(number, script=SIT):
-        command = [sys.executable, "-c", script, str(tmp_path), str(number)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        return process, process.stdout.readline().strip() == "True"
-
-    yield sit_down
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+def holder(own_slots):
+    """A process that holds two of three cores and 7 of 10 GB."""
+    command = [sys.executable, "-c", HOLD, os.environ["TMPDIR"]]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "True"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
 
 
-def test_no_more_threads_sit_than_there_are_cores(room):
-    first, seated = room(2)
-    assert seated
-    assert not room(2)[1]
-    assert room(1)[1], "the one that found too few left them to others"
-    with slots.seats("core", 1) as mine:
-        assert not mine
-    first.kill()  # however it ends, its seats are free
-    first.wait()
-    with slots.seats("core", 2) as mine:
-        assert mine
+def test_core_slots_are_at_most_the_number_of_cores():
+    for _ in range(2):  # they are free again after their context
+        with core_slots(2, THREE_CORES) as first, core_slots(2, THREE_CORES) as second:
+            assert (first, second) == (True, False)
+            with core_slots(1, THREE_CORES) as third:
+                assert third, "the holder that found too few left them to others"
 
 
-def test_seats_are_free_again_after_their_context(room):
-    for _ in range(3):
-        with slots.seats("core", 3) as mine:
-            assert mine
+def test_slots_of_a_killed_process_are_free(holder):
+    with core_slots(2, THREE_CORES) as cores, memory_slot(4 * GB, THREE_CORES) as memory:
+        assert (cores, memory) == (False, False)
+    holder.kill()
+    holder.wait()
+    with core_slots(3, THREE_CORES) as cores, memory_slot(10 * GB, THREE_CORES) as memory:
+        assert (cores, memory) == (True, True)
 
 
-def no_memory():
-    return 0
+def test_allocated_memory_is_not_reserved_as_well(holder):
+    """The holder has allocated 6 of its 7 GB: the system reports 4 of 10 GB as free, and 1 GB is still reserved."""
+    here = machine(free=4 * GB, resident=lambda pid: 6 * GB if pid == holder.pid else 0)
+    with memory_slot(int(3.1 * GB), here) as is_free:
+        assert not is_free
+    with memory_slot(3 * GB, here) as is_free:
+        assert is_free
 
 
-def test_every_worker_has_a_gpu_of_its_own(tiny, tmp_path, monkeypatch):
-    """The cards are simulated; which one a process takes is what torch is told."""
-    monkeypatch.setattr(slots.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(slots, "num_cores", lambda: 8)
-    monkeypatch.setattr(slots, "num_gpus", lambda: 2)
-    told = []
-    monkeypatch.setattr(torch.cuda, "set_device", told.append)
-    run = replace(tiny, device="cuda", threads=2)
+def test_memory_slots_are_at_most_the_free_memory():
     with (
-        slots.seated(run, no_memory) as first,
-        slots.seated(run, no_memory) as second,
-        slots.seated(run, no_memory) as third,
+        memory_slot(7 * GB, THREE_CORES) as first,
+        memory_slot(4 * GB, THREE_CORES) as too_large,
+        memory_slot(2 * GB, THREE_CORES) as third,
     ):
-        assert [first, second, third] == [True, True, False]
-    assert told == [0, 1]
-    with slots.seated(tiny, no_memory) as seated:
-        assert seated
-    assert told == [0, 1], "a run on the CPU asks for no card"
+        assert (first, too_large, third) == (True, False, True)
+    with memory_slot(10 * GB, THREE_CORES) as is_free:
+        assert is_free
 
 
-def test_memory_that_others_were_promised_is_not_free(room, monkeypatch):
-    monkeypatch.setattr(slots, "available_memory", lambda: 10 * GB)
-    monkeypatch.setattr(slots, "_resident", lambda pid: 0)
-    first, is_free = room(7 * GB, TAKE)
-    assert is_free
-    assert not room(7 * GB, TAKE)[1]
-    assert room(2 * GB, TAKE)[1], "the one that found too little was promised nothing"
-    with slots.memory(2 * GB) as mine:
-        assert not mine
-    first.kill()  # however it ends, what it was promised is free
-    first.wait()
-    with slots.memory(2 * GB) as mine, slots.memory(5 * GB) as more, slots.memory(2 * GB) as too_much:
-        assert (mine, more, too_much) == (True, True, False)
-    with slots.memory(8 * GB) as mine:
-        assert mine
+def test_memory_that_this_process_holds_counts_as_its_own():
+    with memory_slot(12 * GB, machine(free=10 * GB, resident=lambda pid: 2 * GB)) as is_free:
+        assert is_free
 
 
-def test_what_was_taken_is_not_owed_as_well(room, monkeypatch):
-    """Of 7 GB that were promised 6 are taken, so the system says that 4 of 10 are free and 1 is still owed."""
-    first, _ = room(7 * GB, TAKE)
-    monkeypatch.setattr(slots, "available_memory", lambda: 4 * GB)
-    monkeypatch.setattr(slots, "_resident", lambda pid: 6 * GB if pid == first.pid else 0)
-    with slots.memory(int(3.1 * GB)) as mine:
-        assert not mine
-    with slots.memory(3 * GB) as mine:
-        assert mine
+def gpus_held(*shares, gpus=2):
+    """The GPUs of holders that ask for these shares, one after the other, and all keep theirs."""
+    with ExitStack() as held:
+        return [held.enter_context(gpu_slot(runs_per_gpu, machine(gpus=gpus))) for runs_per_gpu in shares]
 
 
-def test_a_worker_without_memory_leaves_its_cores_to_others(tiny, room, monkeypatch):
-    monkeypatch.setattr(slots, "available_memory", lambda: 10 * GB)
-    monkeypatch.setattr(slots, "_resident", lambda pid: 0)
-    with slots.seated(replace(tiny, threads=3), lambda: 11 * GB) as seated:
-        assert not seated
-    assert room(3)[1]
+@pytest.mark.parametrize(
+    ("shares", "gpus"),
+    [
+        ((1, 1, 1), [0, 1, None]),
+        ((2, 2, 2, 2, 2), [0, 1, 0, 1, None]),  # spread over the GPUs first
+        ((1, 2, 2, 2), [0, 1, 1, None]),  # a whole GPU is not shared
+        ((2, 1, 1, 2), [0, 1, None, 0]),  # and a shared one not taken whole
+        ((3, 2, 2, 2, 3, 3, 3), [0, 1, 0, 1, 0, 1, None]),  # at most the larger number
+    ],
+)
+def test_gpu_slots_have_as_many_holders_as_requested(shares, gpus):
+    assert gpus_held(*shares) == gpus
+    assert gpus_held(*shares) == gpus, "they are free again"
 
 
-def test_a_process_has_memory_and_one_that_is_gone_has_none():
-    assert 10**7 < slots._resident(os.getpid()) < 10**11
-    assert slots._resident(2**31 - 1) == 0
+def test_run_slots_set_the_processes_gpu(tiny, monkeypatch):
+    devices = []
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
+    run, here = replace(tiny, device="cuda", threads=2), machine(gpus=2)
+    with (
+        run_slots(run, int, machine=here) as first,
+        run_slots(run, int, machine=here) as second,
+        run_slots(run, int, machine=here) as third,
+        run_slots(tiny, int, machine=here) as on_cpu,
+    ):
+        assert [first, second, third, on_cpu] == [True, True, False, True]
+    assert devices == [0, 1]
+
+
+def test_run_slots_without_memory_hold_no_cores(tiny):
+    with run_slots(replace(tiny, threads=3), lambda: 11 * GB, machine=THREE_CORES) as is_free:
+        assert not is_free
+    with core_slots(3, THREE_CORES) as is_free:
+        assert is_free

@@ -1,0 +1,90 @@
+"""The interface of executors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BeforeValidator
+from rich.console import Console
+
+from ablations.request import Request
+from aimv2.config.run_config import RunConfig
+from aimv2.errors import UsageError
+from sweeps.plan import Plan
+
+
+def _runs_per_gpu(value: object) -> object:
+    if value != "auto" and not (isinstance(value, int) and value > 0):
+        raise ValueError(f"{value} must be a number of runs, at least 1, or auto")
+    return value
+
+
+RunsPerGpu = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_gpu)]
+
+
+class Executor(Protocol):
+    """Where the workers of a launch run.
+
+    A caller checks the runs, and then either tests them (``dry_run=true``) or launches them.
+    """
+
+    @property
+    def device(self) -> Literal["cuda", "cpu"] | None:
+        """The device that ``device=auto`` means to the workers; None is this machine's."""
+
+    @property
+    def speed_unknown(self) -> str:
+        """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
+
+    def check(self, runs: Sequence[RunConfig]) -> None:
+        """Refuse runs that these workers cannot do.
+
+        Raises:
+            UsageError: the reason, with the key to change.
+        """
+
+    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+        """Return the number of workers for these runs; it may be larger than the number of runs.
+
+        Raises:
+            UsageError: there is no room for one worker, or for as many as requested.
+        """
+
+    def describe_workers(self, num_workers: int) -> str:
+        """Return the workers in words, such as ``8 workers``."""
+
+    def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
+        """Test whether a launch of these runs would be accepted, and start nothing.
+
+        Returns:
+            A sentence if this machine cannot test it; empty otherwise.
+
+        Raises:
+            UsageError: the launch would be refused.
+        """
+
+    def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:
+        """Save the request and start workers for these runs of the plan.
+
+        Returns:
+            True if the runs are over, so that the report can be written; False if workers continue after this
+            process and write the report themselves.
+
+        Raises:
+            UsageError: no worker can run.
+            KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
+        """
+
+
+def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> None:
+    """Refuse runs that cannot share a GPU, if they are to.
+
+    Raises:
+        UsageError: a run is on the CPU or has several ranks.
+    """
+    if runs_per_gpu == 1:
+        return
+    if any(run.device != "cuda" for run in runs):
+        raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} needs runs on a GPU, and these are on the CPU")
+    if (ranks := max(run.ranks for run in runs)) > 1:
+        raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} and ranks={ranks}: only runs of one rank share a GPU")

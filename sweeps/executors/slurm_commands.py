@@ -1,0 +1,196 @@
+"""SLURM's commands: sbatch, squeue, scancel, scontrol and sinfo, and their answers.
+
+Accounting (sacct) is never used, since some clusters have none; a run's folder records what happened to it.
+"""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from aimv2.errors import UsageError
+
+TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
+REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
+KEY_OF = {  # the key that a refusal of sbatch is about, by a word in it
+    "partition": "executor.partition",
+    "account": "executor.account",
+    "qos": "executor.qos",
+    "feature": "executor.constraint",
+    "node name": "executor.nodelist or executor.exclude",
+    "gres": "executor.gres or executor.gpus_per_node",
+    "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
+    "time limit": "executor.minutes",
+    "array": "executor.workers",
+    "submit limit": "fewer executor.workers",
+    "temporarily unavailable": "its queue is full; later, or with fewer executor.workers",
+}
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job, or an element of an array, that is in the queue.
+
+    Attributes:
+        state: SLURM's state, such as ``PENDING``.
+        reason: SLURM's reason for it, such as ``Resources``.
+    """
+
+    job: str
+    state: str
+    reason: str
+
+    @property
+    def array(self) -> str:
+        """The id of its array."""
+        return self.job.partition("_")[0]
+
+
+def check_accepted(template: submitit.SlurmExecutor) -> None:
+    """Check that SLURM would accept such a job (``sbatch --test-only``); nothing is submitted.
+
+    Raises:
+        UsageError: SLURM's reason to refuse it.
+    """
+    with TemporaryDirectory() as folder:
+        script = Path(folder) / "test-only.sh"
+        script.write_text(template._make_submission_file_text("true", "test-only"))
+        try:
+            command("sbatch", "--test-only", str(script))
+        except UsageError as error:
+            raise UsageError(f"{error}; nothing was submitted") from error
+
+
+def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
+    """Submit one job, or several as one array, and return its id.
+
+    A submission that SLURM accepted without an answer is withdrawn and repeated once.
+
+    Raises:
+        UsageError: SLURM refuses it or cannot be reached.
+    """
+    name = template.parameters["job_name"]
+    before = {queued.job for queued in queue(name) or []}
+    for is_last in (False, True):
+        try:
+            # submitit prints sbatch's complaints; we report them in a sentence
+            with _outside_a_job(), contextlib.redirect_stderr(io.StringIO()), template.batch():
+                submitted = [template.submit(job) for job in jobs]
+            return str(submitted[0].job_id).partition("_")[0]
+        except (FailedJobError, FailedSubmissionError) as error:
+            now = queue(name)
+            if now is None:
+                raise UsageError(
+                    f"{_sentence('sbatch', str(error))}; squeue does not answer either. If it was accepted, withdraw it"
+                    f" with: scancel --name={name}"
+                ) from error
+            accepted = {queued.array for queued in now if queued.job not in before}
+            for job in accepted:
+                command("scancel", job)
+            if is_last or not accepted:
+                raise UsageError(f"{_sentence('sbatch', str(error))}; nothing was submitted") from error
+    raise AssertionError("unreachable")
+
+
+def queue_of(launch_dir: Path, cluster: str) -> list[Queued] | None:
+    """Return a launch's jobs in the queue.
+
+    Returns:
+        None if squeue cannot be used here, and also if the queue shows nothing and that proves nothing: the launch is
+        on another cluster, or another user's, whose jobs SLURM may hide.
+    """
+    found = queue(launch_dir.name)
+    try:
+        is_own = launch_dir.stat().st_uid == os.getuid() and cluster_name() == cluster
+    except (FileNotFoundError, UsageError):
+        is_own = False
+    return found if found or is_own else None
+
+
+def queue(name: str) -> list[Queued] | None:
+    """Return the queued jobs of this name, one entry per array element; None if squeue cannot be used here."""
+    try:
+        answer = command("squeue", "--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%r")
+    except UsageError:
+        return None
+    return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]
+
+
+def max_array_size() -> int | None:
+    """Return the largest number of elements of an array; None if SLURM does not report it."""
+    size = _setting("MaxArraySize")
+    return int(size) - 1 if size.isdecimal() else None  # the largest index is below it
+
+
+def cluster_name() -> str:
+    """Return the name of this cluster; empty if SLURM does not report it."""
+    return _setting("ClusterName")
+
+
+def _setting(name: str) -> str:
+    """Return one of the controller's settings; empty if there is none of this name.
+
+    Raises:
+        UsageError: the controller cannot be reached.
+    """
+    found = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def partitions() -> list[str]:
+    """Return the names of the cluster's partitions."""
+    return command("sinfo", "--noheader", "--format=%R").split()
+
+
+def command(*words: str) -> str:
+    """Run one of SLURM's commands and return what it prints.
+
+    Raises:
+        UsageError: the command is missing, fails or does not answer.
+    """
+    # Without the user's own defaults of squeue.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True, env=environment
+        )
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {words[0]} on this machine; is it a login node of a SLURM cluster?") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"{words[0]} did not answer within {TIMEOUT_SECONDS:.0f} s; try again later") from error
+    except subprocess.CalledProcessError as error:
+        raise UsageError(_sentence(words[0], error.stderr)) from error
+    return done.stdout
+
+
+def _sentence(name: str, answer: str) -> str:
+    """Return a command's last complaint as a sentence, with the keys that it is about."""
+    lines = [found[1] for line in answer.strip().splitlines() if (found := REFUSALS.match(line.strip()))]
+    complaint = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
+    keys = [key for word, key in KEY_OF.items() if word in complaint.lower()]
+    hint = f" ({' or '.join(keys)})" if keys else ""
+    if keys == ["executor.partition"]:
+        with contextlib.suppress(UsageError):
+            hint += f". Allowed: {', '.join(partitions())}"
+    return f"SLURM's {name} reports: {complaint}{hint}"
+
+
+@contextmanager
+def _outside_a_job() -> Iterator[None]:
+    """Remove the variables of the job that this process may be, since sbatch would pass them on."""
+    found = [key for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_")) and key != "SLURM_CONF"]
+    removed = {key: os.environ.pop(key) for key in found if "SLURM_JOB_ID" in found}
+    try:
+        yield
+    finally:
+        os.environ.update(removed)

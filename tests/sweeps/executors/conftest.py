@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from ablations.catalogue import STUDIES
+from ablations.request import Request, save_request, write_request
+from sweeps.active_launches import Jobs, new_launch, write_jobs
+from sweeps.executors.slurm_jobs import LAUNCHED
+from sweeps.plan import Plan
+from tests.helpers.slurm import EXECUTOR, on_path
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """SLURM's commands, as scripts."""
+    return on_path(monkeypatch, tmp_path / "bin")
+
+
+@pytest.fixture
+def request_of(tiny):
+    """Make a request of a study without controls: the untrained encoder and these arms, at these seeds."""
+
+    def make(arms=("uniform",), seeds=(0,)):
+        study = replace(STUDIES["prefix_ratio"], controls=())
+        cells = study.cells(tiny, arms=list(arms), seeds=list(seeds))
+        return Request(study=study, cells=cells, arguments=("sweep=prefix_ratio",))
+
+    return make
+
+
+@pytest.fixture
+def small(request_of, tmp_path):
+    """A request of two runs, saved as its study's last one, and its plan."""
+    request = request_of()
+    plan = Plan(request.folder, request.cells, tmp_path / "runs")
+    write_request(plan.runs_dir, request)
+    return request, plan
+
+
+@pytest.fixture
+def launched(small):
+    """The folder of a launch of that request on SLURM: array 7 and finalizer job 8."""
+    request, plan = small
+    folder = new_launch(plan.runs_dir, plan.title, dict.fromkeys(plan.runs, 0))
+    save_request(folder / LAUNCHED, request)
+    write_jobs(folder, Jobs({"7": len(plan.runs)}, "8", "here"))
+    return folder
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Launch a request on SLURM."""
+
+    def run(request, **more):
+        plan = Plan(request.folder, request.cells, tmp_path / "runs")
+        is_over = replace(EXECUTOR, **more).launch(
+            request, plan, plan.remaining(), tmp_path / "reports", Console(quiet=True)
+        )
+        assert not is_over
+        return plan
+
+    return run
+
+
+@pytest.fixture
+def submissions(slurm, tmp_path):
+    """Return the submissions so far."""
+    return lambda: slurm.submissions(tmp_path / "runs")

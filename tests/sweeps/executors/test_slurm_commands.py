@@ -1,0 +1,111 @@
+"""Answers of SLURM's commands."""
+
+import os
+
+import pytest
+
+from aimv2.errors import UsageError
+from sweeps.active_launches import Jobs
+from sweeps.executors.slurm_commands import Queued, check_accepted, queue, queue_of, submit
+from sweeps.status.status import in_queue
+from tests.helpers.slurm import EXECUTOR
+
+TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+
+
+@pytest.fixture
+def template(slurm, tiny, tmp_path):
+    return EXECUTOR.template(tiny, folder=tmp_path / "jobs", name="sweep-1", code=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (
+            "sbatch: error: invalid partition specified: nope\\nallocation failure: Invalid partition name specified",
+            r"SLURM's sbatch reports: invalid partition specified: nope \(executor.partition\). Allowed: main, urgent;",
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+            r"Invalid account or account/partition combination specified \(executor.partition or executor.account\)",
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+            r"reports: Unable to contact slurm controller \(connect failure\); nothing was submitted",
+        ),
+        (
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\\nsbatch: error: Batch job"
+            " submission failed: Resource temporarily unavailable",
+            r"Resource temporarily unavailable \(its queue is full; later, or with fewer executor.workers\); nothing",
+        ),
+        (
+            "sbatch: error: AssocMaxSubmitJobLimit\\nsbatch: error: Batch job submission failed: Job violates"
+            " accounting/QOS policy (job submit limit, user's size and/or time limits)",
+            r"time limits\) \(executor.account or .* or executor.minutes or fewer executor.workers\); nothing",
+        ),
+    ],
+)
+def test_a_refusal_is_one_sentence(template, slurm, answer, sentence):
+    slurm.refuse("sbatch", answer)
+    slurm.put("sinfo", "printf 'main\\nurgent\\n'")
+    with pytest.raises(UsageError, match=sentence):
+        check_accepted(template)
+
+
+def test_a_missing_command_is_one_sentence(template, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UsageError, match="there is no sbatch on this machine; is it a login node"):
+        check_accepted(template)
+    assert queue("sweep-1") is None
+
+
+def test_the_queue_is_read(slurm, tmp_path):
+    def described(jobs):
+        return in_queue(jobs, queue_of(tmp_path, jobs.cluster))
+
+    slurm.queue("7_0|RUNNING|None", "7_1|PENDING|Resources", "7_2|PENDING|Resources", "8|PENDING|Dependency")
+    assert queue("sweep-1")[1] == Queued("7_1", "PENDING", "Resources")
+    assert described(Jobs({"7": 3}, "8", "here")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
+    slurm.queue()
+    assert queue_of(tmp_path, "here") == []
+    slurm.refuse("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
+    assert queue_of(tmp_path, "here") is None
+    assert "UNKNOWN" in described(Jobs({"7": 3}, "8", "here"))
+
+
+@pytest.mark.parametrize(("user", "cluster", "answer"), [(0, "here", []), (1, "here", None), (0, "elsewhere", None)])
+def test_an_empty_queue_is_evidence_for_ones_own_jobs_only(slurm, tmp_path, monkeypatch, user, cluster, answer):
+    """SLURM may hide other users' jobs (PrivateData), and never shows another cluster's."""
+    uid = os.getuid() + user
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    assert queue_of(tmp_path, cluster) == answer
+    slurm.queue("8|PENDING|Dependency")
+    assert queue_of(tmp_path, cluster) == [Queued("8", "PENDING", "Dependency")]
+
+
+def test_a_users_defaults_of_squeue_are_ignored(slurm, monkeypatch):
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    slurm.put("squeue", 'echo "7|${SQUEUE_STATES:-ALL}|None"')
+    assert queue("sweep-1") == [Queued("7", "ALL", "None")]
+
+
+def test_a_submission_accepted_without_an_answer_is_withdrawn_and_repeated(template, slurm, tmp_path):
+    count, withdrawn = tmp_path / "count", tmp_path / "withdrawn"
+    slurm.put(
+        "sbatch",
+        f"echo x >> {count}; if [ $(wc -l < {count}) = 1 ]; then echo '{TIMED_OUT}' >&2; exit 1; fi;"
+        " echo 'Submitted batch job 8'",
+    )
+    slurm.put("squeue", f"if [ -e {count} ] && [ ! -e {withdrawn} ]; then echo '7_0|PENDING|None'; fi")
+    slurm.put("scancel", f"echo $* > {withdrawn}")
+    assert submit(template, [print, print]) == "8"
+    assert withdrawn.read_text().strip() == "7"
+    assert len(list((tmp_path / "jobs").glob("8_*/*_submitted.pkl"))) == 2
+
+
+def test_an_unknown_submission_is_reported_with_the_command_that_withdraws_it(template, slurm, tmp_path):
+    called = tmp_path / "called"
+    slurm.put("sbatch", f"touch {called}; echo '{TIMED_OUT}' >&2; exit 1")
+    slurm.put("squeue", f"if [ -e {called} ]; then exit 1; fi")
+    with pytest.raises(UsageError, match=r"Socket timed out .*; squeue does not answer either\. If .*scancel --name="):
+        submit(template, [print, print])

@@ -1,0 +1,130 @@
+"""Command lines of a launch, and refusals."""
+
+import importlib
+
+import pytest
+
+from ablations.catalogue import STUDIES
+from aimv2.errors import UsageError
+from sweeps.parse import parse
+from tests.helpers.sweeps import small_sweep
+
+SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_metric:caption_loss}"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("sweep.arms=[casual]",), "unknown arm 'casual'. Did you mean 'causal'?"),
+        (("objective.name=image_only",), "compares caption_loss, which is not applicable to objective image_only"),
+        (("objective.name=clip",), "prefix.law='fixed' with attention='bidirectional' in the encoder"),
+        (("objective.name=caption", "model.decoder.order=text_first"), "which predicts captions from images: only"),
+        (("sweep.seeds=[0,0]",), "must name at least one, and each once"),
+        (("sweep.seeds=few",), "sweep.seeds: few must be a number of seeds, at least 1, or a list"),
+        (("budget.sample=64",), "Did you mean 'budget.samples'?"),
+        (("seed=1",), "seed=1 has no effect in a sweep; type sweep.seeds=[1]"),
+        (("ranks=2",), "ranks=2 needs executor=slurm"),
+        (("sweep.equal=epochs",), "sweep.equal: Input should be 'samples', 'flops' or 'seconds'"),
+        (("sweep.equal=seconds", "executor=slurm"), "sweep.equal=seconds needs the workers' speed, but the speed of"),
+        (("sweep.baseline=casual",), "unknown sweep.baseline 'casual'. Did you mean 'causal'?"),
+        (("sweep.primary_metric=recall",), "unknown sweep.primary_metric 'recall'. Allowed: caption_bits, "),
+        (("sweep.arm=[uniform]",), "unknown key 'sweep.arm'. Did you mean 'sweep.arms'?"),
+        (("sweep.design=ladder",), "arms are Python, in ablations/studies/prefix_ratio.py"),
+        (("sweep.arms.causal=fixed",), "sweep.arms.causal is not set on a command line: arms are Python"),
+        (("sweep.expected.causal=good",), "sweep.expected.causal: Input should be 'better', 'worse' or 'equal'"),
+        (
+            (f"sweep.claims.prefix-beats-causal=[{SEEN.replace('caption_loss', 'recall')}]",),
+            "unknown metric of sweep.claims.prefix-beats-causal 'recall'",
+        ),
+        (
+            ("prefix.law=fixed", "prefix.fraction=0.3", "objective.supervise_eos=true"),
+            "prefix.law=fixed prefix.fraction=0.3 has no effect: every arm of the sweep sets its own prefix",
+        ),
+        (("budget=2h",), "cannot use 'budget=2h': limit=2h limits the price of a plan, budget.samples=4096 sets"),
+        (("limit=soon",), "limit=soon: cannot read 'soon'; a number and one of s, min"),
+        (("executor.workers=1", "executor.workers=2"), "executor.workers= is given twice"),
+        (("executor.workers=1000",), "executor.workers=1000 is more than the"),
+        (
+            ("executor.runs_per_gpu=0",),
+            "executor: runs_per_gpu: 0 must be a number of runs, at least 1, or",
+        ),
+        (("executor.runs_per_gpu=2",), "executor.runs_per_gpu=2 needs runs on a GPU, and these are on the CPU"),
+        (("executor=slrum",), "unknown executor 'slrum'"),
+        (("threads=1000",), "cores have room for at threads=1000"),
+        (("dry_run=perhaps",), "dry_run: "),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_one_sentence(cache_dir, more, message):
+    with pytest.raises(UsageError) as refused:
+        parse(small_sweep(cache_dir, *more))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep=prefix"], "unknown sweep 'prefix'. Did you mean 'prefix_ratio'?"),
+        (["sweep.seeds=1"], "no sweep is named; type sweep=NAME. Allowed: "),
+    ],
+)
+def test_an_unknown_sweep_is_refused(arguments, message):
+    with pytest.raises(UsageError) as refused:
+        parse(arguments)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "notes"),
+    [
+        (("objective.pixel_weight=0.1",), None),
+        (("objective.supervise_eos=true", "objective.pixel_weight=0.1"), None),
+        (("objective.supervise_eos=true",), []),
+        (
+            ("model.encoder.width=96", "objective.supervise_eos=true"),
+            ["model.encoder.width=96 is the default of scale=d"],
+        ),
+        (
+            ("model.encoder.attention=prefix",),
+            ["model.encoder.attention=prefix is the default: auto resolves to it"],
+        ),
+        (("sweep.seeds=4",), ["sweep.seeds=4 is the default of sweep=loss_weight"]),
+        (("sweep.equal=samples",), ["sweep.equal=samples is the default of sweep=loss_weight"]),
+    ],
+)
+def test_an_override_that_repeats_a_default_is_noted_and_one_that_would_be_lost_refused(cache_dir, more, notes):
+    """Every arm of loss_weight has its own pixel_weight."""
+    arguments = [*small_sweep(cache_dir, *more, sweep="loss_weight"), "dry_run=true"]
+    if notes is None:
+        with pytest.raises(
+            UsageError, match=r"objective\.pixel_weight=0\.1 has no effect: every arm of the sweep sets"
+        ):
+            parse(arguments)
+    else:
+        found = parse(arguments).notes
+        assert [note.startswith(start) for note, start in zip(found, notes, strict=True)] == [True] * len(notes)
+
+
+def test_overrides_reach_the_study(cache_dir):
+    study = parse(
+        [
+            *small_sweep(
+                cache_dir,
+                "sweep.question='Which?'",
+                "sweep.source=ours",
+                "sweep.expected.causal=better",
+                f"sweep.claims.prefix-beats-causal=[{SEEN}]",
+                "sweep.claims.uniform-prefix-length=[]",
+            ),
+            "dry_run=true",
+        ]
+    ).request.study
+    assert (study.question, study.source, study.expected["causal"]) == ("Which?", "ours", "better")
+    (seen,) = study.claims["prefix-beats-causal"]
+    assert (seen.arm, seen.relation, seen.than_arm) == ("causal", "worse", "uniform")
+    assert "uniform-prefix-length" not in study.claims
+
+
+@pytest.mark.parametrize("slug", STUDIES)
+def test_a_study_is_in_the_file_that_messages_name(slug):
+    assert STUDIES[slug] is importlib.import_module(f"ablations.studies.{slug}").STUDY
