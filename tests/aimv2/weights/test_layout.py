@@ -12,5 +12,5 @@ def test_stated_number_of_heads_is_taken_unchecked():
 
 def test_missing_number_of_heads_is_that_of_heads_128_wide():
     assert num_heads("config.json", {}, "heads", 1024) == 8
-    with pytest.raises(UsageError, match="config.json: the number of heads is unknown .* width 100 is not a multiple"):
+    with pytest.raises(UsageError, match=r"config.json: the number of heads is unknown .* width 100 is not a multiple"):
         num_heads("config.json", {}, "heads", 100)
