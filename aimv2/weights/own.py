@@ -103,26 +103,14 @@ def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
             omitted += f": no layout has {why}"
         else:
             exported, omitted = tensors, ""
-            tower = {
-                "width": model.tower.stack.width,
-                "depth": model.tower.stack.depth,
-                "num_heads": model.tower.stack.num_heads,
-                "embed_dim": model.tower.embed_dim,
-                "vocab_size": model.vocab_size,
-                "max_text_tokens": model.max_text_tokens,
-                "end_id": CaptionTokenizer.load(run.file("tokenizer.json")).end_id,
-            }
-    config = weights_config(
-        where,
-        {
-            "source": {"layout": "run", "file": run.name, "dtypes": dtypes(tensors)},
-            "image_px": model.image_px,
-            "patch_px": model.patch_px,
-            "patch_order": model.patch_order,
-            "encoder": asdict(model.encoder),
-            "text_tower": tower,
-        },
-    )
+            stack, end_id = model.tower.stack, CaptionTokenizer.load(run.file("tokenizer.json")).end_id
+            tower = {"width": stack.width, "depth": stack.depth, "num_heads": stack.num_heads, "end_id": end_id}
+            tower |= {"embed_dim": model.tower.embed_dim, "vocab_size": model.vocab_size}
+            tower |= {"max_text_tokens": model.max_text_tokens}
+    source = {"layout": "run", "file": run.name, "dtypes": dtypes(tensors)}
+    sizes = {"image_px": model.image_px, "patch_px": model.patch_px, "patch_order": model.patch_order}
+    parts = {"source": source, **sizes, "encoder": asdict(model.encoder), "text_tower": tower}
+    config = weights_config(where, parts)
     return _checked(where, config, file, exported)._replace(omitted=omitted)
 
 

@@ -19,7 +19,7 @@ NUM_BATCHES = 8  # last training batches, on which gradients are taken again
 PAPER_ALPHAS = (0.2, 0.4, 0.6)  # Table 9c
 ALPHAS = (0.05, 0.1, *PAPER_ALPHAS, 1.0, 2.0)
 TRAINING = "both losses train the shared decoder throughout"
-END = "neither loss drowns the other at the end"
+END = "neither loss drowns out the other at the end"
 
 
 class Balance(NamedTuple):

@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2 import address
-from aimv2.data.pairs import Pairs
 from aimv2.data.text import clean
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.captions import beam, greedy, nucleus
 from aimv2.evaluation.losses import HeldOut, chunks
 from aimv2.model.encoder_decoder import EncoderDecoder
@@ -90,13 +88,12 @@ def caption_nats(
     return torch.cat(parts).numpy()
 
 
-def unigram(
-    train: Pairs, caption: str, tokenizer: CaptionTokenizer, max_tokens: int, supervise_eos: bool
-) -> np.ndarray:
+def unigram(run: TrainedRun, caption: str) -> np.ndarray:
     """Return the log-probability of each token [V]: its frequency among the supervised tokens of the training captions
     of one kind, ``name`` or ``description``, with one added to every count."""
-    token_NT = tokenizer.encode(train.table[caption].tolist(), max_tokens)
-    supervised = token_NT[tokenizer.supervised(token_NT, supervise_eos=supervise_eos)]
+    config, tokenizer = run.config, run.tokenizer
+    token_NT = tokenizer.encode(run.train.table[caption].tolist(), config.model.max_text_tokens)
+    supervised = token_NT[tokenizer.supervised(token_NT, supervise_eos=config.objective.supervise_eos)]
     count_V = np.bincount(supervised, minlength=tokenizer.vocab_size) + 1.0
     log_probability_V: np.ndarray = np.log(count_V / count_V.sum())
     return log_probability_V
@@ -118,13 +115,10 @@ def _check_unigram(run: TrainedRun, model: EncoderDecoder, name_nats_N: np.ndarr
     reported, not judged: no training caption has their concepts, so a network that memorised its captions may be more
     certain of wrong names than frequencies are.
     """
-    config = run.config
     nats, baseline, count = (np.zeros(len(run.names)) for _ in range(3))
     losses: list[tuple[float, float]] = []  # of the names, then of both captions
     for caption, data in (("name", run.names), ("description", run.descriptions)):
-        log_probability_V = unigram(
-            run.train, caption, run.tokenizer, config.model.max_text_tokens, config.objective.supervise_eos
-        )
+        log_probability_V = unigram(run, caption)
         nats += name_nats_N if caption == "name" else caption_nats(run, model, data)
         baseline -= np.where(data.supervised_NT.numpy(), log_probability_V[data.token_NT.numpy()], 0).sum(axis=1)
         count += _num_tokens(data)

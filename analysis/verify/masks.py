@@ -37,13 +37,8 @@ class Images(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """The effect of perturbing one position of B images.
-
-    Attributes:
-        num_images: B.
-        leak: largest change of a value that must not change; 0 if there is none.
-        num_unreached: outputs that had to change and did not.
-    """
+    """The effect of perturbing one position of B images: the largest change where there must be none, and the number of
+    outputs that had to change and did not."""
 
     num_images: int
     leak: float

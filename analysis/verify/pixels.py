@@ -102,11 +102,9 @@ def _errors(run: TrainedRun, fraction: float, predict: Predict) -> Errors:
 
 
 def _mean_patch(run: TrainedRun) -> Tensor:
-    data, config = run.names, run.config
-    total_P = torch.zeros(config.model.patch_dim, device=config.device)
-    for rows in chunks(len(data)):
-        total_P += pixel_targets(data.image[rows].to(config.device), config).sum(dim=(0, 1))
-    return total_P / (len(data) * config.model.num_patches)
+    image, config = run.names.image, run.config
+    sums = [pixel_targets(image[rows].to(config.device), config).sum(dim=(0, 1)) for rows in chunks(len(image))]
+    return torch.stack(sums).sum(dim=0) / (len(image) * config.model.num_patches)
 
 
 def render(run: TrainedRun, rows: np.ndarray, predict: Predict = predict) -> dict[str, list[np.ndarray]]:
@@ -120,7 +118,8 @@ def render(run: TrainedRun, rows: np.ndarray, predict: Predict = predict) -> dic
     config = run.config.model
     image = run.names.image[rows]
     true_BIP = in_reading_order(patchify(image, config.patch_px), config.patch_order, config.grid)
-    mean_BI1, variance_BI1 = true_BIP.mean(dim=-1, keepdim=True), true_BIP.var(dim=-1, keepdim=True)
+    mean_BI1 = true_BIP.mean(dim=-1, keepdim=True)
+    deviation_BI1 = (true_BIP.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()
     is_standardised = run.config.objective.pixel_targets == "standardised"
     unseen_3 = (UNSEEN / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
 
@@ -137,7 +136,6 @@ def render(run: TrainedRun, rows: np.ndarray, predict: Predict = predict) -> dic
         prefix_len = prefix_len_at(fraction, config.num_patches)
         rest_BIP = predict(run, rows, prefix_len).cpu()[:, prefix_len - 1 :]
         if is_standardised:
-            deviation_BI1 = (variance_BI1 + PIXEL_EPS).sqrt()
             rest_BIP = rest_BIP * deviation_BI1[:, prefix_len:] + mean_BI1[:, prefix_len:]
         columns[f"prefix\n{fraction:g}"] = completed(prefix_len, unseen_3.repeat(config.patch_px**2))
         columns[f"predicted\nafter {fraction:g}"] = completed(prefix_len, rest_BIP)

@@ -40,13 +40,8 @@ class Findings(NamedTuple):
 
     @property
     def checks(self) -> list[Check]:
-        return [
-            self.prefix_lengths.check,
-            *self.masks,
-            *self.balance.checks,
-            self.pixels.check,
-            *self.captions.checks,
-        ]
+        lengths, masks, balance = self.prefix_lengths.check, self.masks, self.balance.checks
+        return [lengths, *masks, *balance, self.pixels.check, *self.captions.checks]
 
 
 def summary(run: TrainedRun, findings: Findings) -> list[str]:

@@ -66,7 +66,7 @@ def test_unigram_counts_tokens_of_training_captions(small, kind):
         count.update(token for token in tokens if token != small.tokenizer.end_id)
     total = sum(count.values()) + small.tokenizer.vocab_size
     expected = [math.log((count[token] + 1) / total) for token in range(small.tokenizer.vocab_size)]
-    found = unigram(small.train, kind, small.tokenizer, 12, False)
+    found = unigram(small, kind)
     assert found == pytest.approx(np.array(expected))
     assert np.exp(found).sum() == pytest.approx(1)
 
