@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -18,15 +18,13 @@ from aimv2.config.compose import compose, run_config
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import SCALES
 from aimv2.config.signature import signature, untrained
+from aimv2.cost import Part, forward_flops, train_flops
 from aimv2.errors import RunFailedError, UsageError, unknown
-from aimv2.objectives import REGISTRY
+from aimv2.objectives import REGISTRY, objective
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import losses_of
-
-if TYPE_CHECKING:
-    from aimv2.cost import Part
 
 USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
@@ -167,8 +165,6 @@ def cost_command(overrides: Sequence[str]) -> int:
     config = run_config(compose(overrides, defaults={}))
 
     from aimv2.config.resolve import with_attention
-    from aimv2.cost import train_flops
-    from aimv2.objectives import objective
 
     config = with_attention(config)
     goal = objective(config.objective.name)
@@ -196,9 +192,7 @@ def _print_usage(usage: str) -> int:
     return 0
 
 
-def _cost_table(config: RunConfig, parts: "list[Part]") -> Table:
-    from aimv2.cost import forward_flops, train_flops
-
+def _cost_table(config: RunConfig, parts: list[Part]) -> Table:
     tokens = config.model.max_text_tokens
     rows = [
         (

@@ -192,7 +192,7 @@ def leading(config: RunConfig, start: str | None) -> Iterator[World]:
     if config.ranks == 1:
         yield ALONE
         return
-    if _num_gone():
+    if _num_ended():
         raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
     number = next(_number)
     _store().set(f"call/{number}", json.dumps({"config": to_dict(config), "start": start}))
@@ -219,7 +219,7 @@ def calls() -> Iterator[Call]:
 def dismiss() -> None:
     """End the other ranks, as rank 0, after the last run."""
     _store().set(f"call/{next(_number)}", "null")
-    _see_them_end()
+    _wait_for_their_end()
 
 
 @contextmanager
@@ -235,21 +235,21 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
     host = dist.new_group(backend="gloo", timeout=TIMEOUT) if is_cuda else None
     leave, is_left = dist.destroy_process_group, threading.Event()
     if rank:
-        threading.Thread(target=_end_when_another_does, args=(store, is_left), daemon=True).start()
+        threading.Thread(target=_end_with_the_others, args=(store, is_left), daemon=True).start()
     try:
         yield World(rank, config.ranks, host)
     except BaseException as error:
         if isinstance(error, RunFailedError) and error.cause == "not finite":
             raise  # all ranks read the same values
         if rank:
-            if isinstance(error, Exception) and not _is_of_a_collective(error):
+            if isinstance(error, Exception) and not _is_collective_error(error):
                 traceback.print_exc()
-            _first_to_end(store, rank, error)
+            _ending_error(store, rank, error)
             _end_process()
         if is_cuda:
             leave = _abort_process_group  # nccl would wait for ranks that no longer answer; not tested on GPUs
-        first = _first_to_end(store, rank, error)
-        _see_them_end()
+        first = _ending_error(store, rank, error)
+        _wait_for_their_end()
         if first is error:
             raise
         raise first from error
@@ -258,7 +258,7 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
         leave()
 
 
-def _first_to_end(store: Store, rank: int, error: BaseException) -> BaseException:
+def _ending_error(store: Store, rank: int, error: BaseException) -> BaseException:
     """Write the error to the store, and return the error that ended the run: another rank's if this one is of a
     collective."""
     report = json.dumps([rank, cause_of(error), sentence_of(error)])
@@ -266,25 +266,25 @@ def _first_to_end(store: Store, rank: int, error: BaseException) -> BaseExceptio
         first, cause, sentence = json.loads(store.compare_set("ended", "", report))
     except RuntimeError:  # rank 0 has ended, and the store with it
         return error
-    if not _is_of_a_collective(error):
+    if not _is_collective_error(error):
         return error
     if first == rank:
         return RunFailedError("node", f"another rank ended without an error message: {sentence}")
     return KeyboardInterrupt() if cause == "time" else RunFailedError(cause, f"rank {first}: {sentence}")
 
 
-def _is_of_a_collective(error: BaseException) -> bool:
+def _is_collective_error(error: BaseException) -> bool:
     # gloo's errors have no type of their own, but name their source file.
     return isinstance(error, dist.DistError) or (type(error) is RuntimeError and "gloo" in str(error))
 
 
-def _end_when_another_does(store: Store, is_left: threading.Event) -> None:
+def _end_with_the_others(store: Store, is_left: threading.Event) -> None:
     while not is_left.wait(1.0):
         try:
-            is_over = store.check(["ended"])
+            has_ended = store.check(["ended"])
         except RuntimeError:  # rank 0 has ended
-            is_over = True
-        if is_over:
+            has_ended = True
+        if has_ended:
             _end_process()
 
 
@@ -300,12 +300,12 @@ def _end_process() -> NoReturn:
     os._exit(0)
 
 
-def _num_gone() -> int:
+def _num_ended() -> int:
     return _store().add("gone", 0)
 
 
-def _see_them_end() -> None:
+def _wait_for_their_end() -> None:
     """Wait up to ENDING_SECONDS for the other ranks to end."""
     deadline = time.monotonic() + ENDING_SECONDS
-    while _num_gone() < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
+    while _num_ended() < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 10)

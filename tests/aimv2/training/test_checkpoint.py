@@ -182,16 +182,14 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     ]  # fmt: skip
     for attempt, (number, status) in enumerate([(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)], start=1):
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 120
         while not (saved := list(tmp_path.glob(f"runs/*/attempts/{attempt:04d}/checkpoint.safetensors"))):
-            assert time.monotonic() < deadline, "no checkpoint"
             assert process.poll() is None, process.stdout.read()
             time.sleep(0.01)
         process.send_signal(number)
         output = process.communicate()[0]
         assert process.returncode == status, output
         assert (b"to resume from the last checkpoint" in output) == (number == signal.SIGTERM)
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
 
     name = saved[0].parents[2].name

@@ -86,7 +86,7 @@ class Follower:
                 patched.setenv(name, value)
             patched.setattr(distributed, "_store", self.store)
             patched.setattr(distributed, "_number", self.number)
-            patched.setattr(distributed, "TIMEOUT", timedelta(seconds=60))
+            patched.setattr(distributed, "TIMEOUT", timedelta(minutes=5))
             patched.setattr(distributed, "ENDING_SECONDS", 1.0)
             yield
 
