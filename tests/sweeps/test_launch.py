@@ -246,7 +246,7 @@ def test_a_failed_run_is_named_retried_once_a_launch_and_shown_in_the_report(com
         (("executor.workers=1", "executor.workers=2"), "executor.workers= is given twice"),
         (("debug=perhaps",), "debug: Input should be a valid boolean"),
         (("data.tokenizer=nowhere.json",), "data.tokenizer='nowhere.json' is not a readable tokenizer.json"),
-        (("model.vocab_size=100",), "model.vocab_size=100 is less"),
+        (("model.vocab_size=100",), "more than model.vocab_size=100"),
         (("threads=1000",), "cores have room for at threads=1000"),
         (("prefix.law=fixed", "prefix.fraction=0"), "must be above 0 and below 1"),
         (("executor=slrum",), "unknown executor 'slrum'"),
