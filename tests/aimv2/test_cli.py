@@ -67,7 +67,7 @@ def test_a_run_that_fails_says_why_and_where(tmp_path, cache_dir):
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "must be above 0"),
         (["train", "runs_dir=/proc/nowhere"], "runs_dir='/proc/nowhere' cannot be written"),
-        (["train", "device=cuda", "runs_dir=runs"], "sees no CUDA device"),
+        (["train", "device=cuda", "runs_dir=runs"], "finds no CUDA device"),
         (["train", "objective.name=clop"], "unknown objective.name 'clop'. Did you mean 'clip'?"),
         (["cost", "model.decoder.sharing=separate", "objective.name=cappa"], "only 'joint'"),
         (["cost", "runs_dir=runs"], "unknown key 'runs_dir'"),
