@@ -1,0 +1,25 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aimv2.hardware import hardware
+
+
+def test_hardware_of_the_cpu_has_its_number_of_cores():
+    model, _, cores = hardware("cpu").rpartition(", ")
+    assert model
+    assert cores == f"{os.cpu_count()} cores"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drivers are looked up on Linux only")
+def test_has_cuda_loads_torch_only_where_a_driver_is(tmp_path):
+    check = (
+        "import sys; from aimv2.hardware import has_cuda; "
+        "found = has_cuda(sys.argv[1:]); print(found, 'torch' in sys.modules)"
+    )
+    absent = [sys.executable, "-c", check, str(tmp_path / "absent"), str(tmp_path / "none")]
+    assert subprocess.run(absent, check=True, capture_output=True, text=True).stdout == "False False\n"
+    present = subprocess.run([*absent, str(tmp_path)], check=True, capture_output=True, text=True).stdout
+    assert present.endswith(" True\n")
