@@ -51,8 +51,8 @@ USAGE = f"""usage: python -m aimv2 bench encoder [key=value ...]
 Time the encoder beside timm's and transformers' with the same weights, interleaved in one process, after checking that
 their features agree.
 
-  scale=vit_l                  recipe of the encoder ({", ".join(SCALES)})
-  depth=24                     number of blocks; the default is the recipe's
+  scale=vit_l                  scale of the encoder ({", ".join(SCALES)})
+  depth=24                     number of blocks; the default is the scale's
   repeats=10                   timings of each encoder; an interval needs 6
   batch_size=1                 images per call; the default is 1 on the CPU and {CUDA_BATCH} on CUDA
   threads=2                    CPU threads; the default is all cores

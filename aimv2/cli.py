@@ -37,7 +37,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   debug=true                   (every command) show the traceback of an error
 """
 
-RUN_VALUES = """  scale=demo                   the recipe to start from ({scales})
+RUN_VALUES = """  scale=demo                   the scale to start from ({scales})
   objective.name=aimv2         the training objective ({objectives})
   budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
 """

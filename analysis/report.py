@@ -42,7 +42,7 @@ from analysis.verdicts import verdicts
 
 USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
 
-Build the report of a launched study again, from its finished runs.
+Write the report of a launched study again, from its finished runs.
 
   sweep=NAME                   the study, or the name of its report where scale or sweep.equal is not the default
                                (scaling_tiny, scaling_equal_flops)

@@ -19,32 +19,34 @@ from sweeps.status.board import print_failures
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
-Do the runs of a study and write its report. A run is named by its config and done once: launch again, here or on
-another machine, to do the runs that are missing.
+Execute the runs of a study and write its report. A run is named by its config and executed once. Launch again, here or
+on another machine, to execute the runs that are missing.
 
 sweeps, with their price at scale=demo:
 {sweeps}
 
-  sweep.arms=[a,b]             some of the arms
+  sweep.arms=[a,b]             run only these arms
   sweep.seeds=5                seeds 0 to 4, or a list of seeds
-  sweep.equal=flops|seconds    what the arms have in common with the baseline; the default is samples
+  sweep.equal=flops|seconds    what is equal in all arms; the default is samples
   sweep.controls=[]            leave out the null control and the positive control
   sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
-  sweep.expected.ARM=better    expectation for the arm's primary metric: better, worse, equal or null
+                               other values of the study
+  sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
   sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
-  scale=demo                   recipe of the base run
-  budget.samples=4096          a value of the recipe, by its path
-  limit=2h                     refuse a plan that costs more: s, min, h, d of wall time, FLOPs to EFLOPs, MB to TB
+  scale=demo                   scale of the base run
+  budget.samples=4096          any other value of the base run, by its path
+  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
+                               space (MB to TB)
   executor=local|debug|slurm   worker processes, this process, or a SLURM job array
   executor.workers=4           number of workers
-  executor.minutes=60          a worker's time; another worker resumes its run from the checkpoint
+  executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
-  dry_run=true                 print the plan and its price only
+  dry_run=true                 only print the plan and its price
   runs_dir=runs                folder of the runs
   reports_dir=reports          folder of the reports
   debug=true                   show the traceback of an error
 
-Arms and their levels are Python: ablations/studies/NAME.py. More keys of an executor: sweeps/conf/executor/.
+Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/conf/executor/.
 """
 
 console = Console(highlight=False)

@@ -29,15 +29,15 @@ from sweeps.status.status import SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
-  status [SWEEP]               progress, time left, loss against other seeds, stragglers, failures by cause, and what
-                               runs wait for; --watch refreshes, --json prints everything
-  logs RUN                     a run's attempts, the end of its metrics and log, its traceback
-  retry SWEEP                  do failed runs again; shows causes and advice. executor.runs_per_gpu=1 and any other
-                               executor key can be overridden, here and in extend
-  cancel SWEEP                 release active runs and start no more; asks first, unless --yes
-  extend SWEEP seeds=8         repeat the last launch with more seeds, which must include its own; samples=40960 makes
-                               new runs of every arm and seed, since a run is named by what it computes
-  replay RUN                   do a finished run again and compare it with its record, step by step
+  status [SWEEP]               show progress, time left, loss against other seeds, stragglers, failures by cause, and
+                               why runs wait; --watch refreshes, --json prints everything
+  logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
+  retry SWEEP                  execute failed runs again, after listing their causes with advice. Executor keys, such as
+                               executor.runs_per_gpu=1, can be overridden, here and in extend
+  cancel SWEEP                 release active runs and start no others; asks for confirmation, unless --yes
+  extend SWEEP seeds=8         launch again with more seeds, among them all seeds of the last launch; samples=40960
+                               makes new runs for every arm and seed, since a run is named by its config
+  replay RUN                   execute a finished run again and compare it with its record, step by step
   prune                        delete checkpoints that are no longer needed and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old;
                                results stay
@@ -242,7 +242,7 @@ def replay_command(arguments: Arguments) -> int:
     run = _run(arguments)
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
-    console.print(f"doing {run.name} again in a temporary folder", soft_wrap=True)
+    console.print(f"executing {run.name} again in a temporary folder", soft_wrap=True)
     found = replay(run)
     for line in found.lines:
         console.print(line, soft_wrap=True, markup=False)

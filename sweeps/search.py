@@ -41,13 +41,14 @@ from sweeps.plan import Plan
 SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
 USAGE = f"""usage: python sweeps/search.py search=NAME [key=value ...]
 
-Tune values of a recipe. Trials are runs, each done once; the same search again resumes.
+Tune values of a scale. Trials are runs, and each is executed once. The same command resumes an interrupted search.
 
-  search=NAME                  {", ".join(SEARCHES)}
-  search.trials=12             number of trials in all
-  scale=demo                   the recipe
-  budget.samples=4096          any value of the recipe, by its path
-  executor=local|debug runs_dir=runs
+  search=NAME                  the search: {", ".join(SEARCHES)}
+  search.trials=12             total number of trials
+  scale=demo                   the scale
+  budget.samples=4096          any other value of the trials, by its path
+  executor=local|debug         worker processes, or this process
+  runs_dir=runs                the runs folder
   debug=true                   show the traceback of an error
 """
 

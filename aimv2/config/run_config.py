@@ -381,7 +381,7 @@ class LoaderConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LogConfig:
-    """Steps between two rows of training metrics, which are then copied from the device and written."""
+    """Steps between two writes of training metrics, whose rows are then copied from the device together."""
 
     every_steps: int = Field(default=10, gt=0)
 

@@ -19,7 +19,7 @@ from aimv2.weights.tensors import MismatchError
 USAGE = """usage: python -m aimv2 weights import from=PATH to=FOLDER [layout=auto] [image_px=336]
        python -m aimv2 weights export from=FOLDER to=FOLDER [layout=transformers]
 
-import reads published weights, a file or a folder, and writes them under our names. export reads such a folder, or the
+import reads published weights, a file or a folder, and writes them in our layout. export reads such a folder, or the
 folder of a finished run, and writes weights that other packages load.
 
   layout=auto                  transformers, timm or ml-aim; auto detects it by the names of the tensors (import only)
