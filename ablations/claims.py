@@ -46,8 +46,8 @@ CLAIMS: dict[str, Claim] = {
             id="prefix-beats-causal",
             where="AIM v1 Table 3d and section 5.2, inherited by AIMv2 section 2.2",
             statement="After prefix training, the mask can be removed for inference; after causal training, it cannot.",
-            refuted_if="the causal encoder is no worse without its mask, or the prefix encoder without a mask is worse"
-            " than one of the other three combinations",
+            refuted_if="the causal encoder is no worse without its mask than with it, or the prefix encoder without its"
+            " mask is worse than with it, or worse than the causal encoder with or without its mask",
         ),
         Claim(
             id="uniform-prefix-length",

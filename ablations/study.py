@@ -18,7 +18,7 @@ Control = Literal["null_control", "positive_control"]
 
 CONTROLS: Mapping[str, Arm] = {
     "null_control": Arm(label="the baseline with other seeds", change=unchanged),
-    "positive_control": Arm(label="captions of other images", change=setting({"data.captions": "shuffled"})),
+    "positive_control": Arm(label="shuffled captions", change=setting({"data.captions": "shuffled"})),
 }
 
 
@@ -38,7 +38,7 @@ class StudyValues:
         equal: what arms share with the baseline: ``samples``, training ``flops``, or training ``seconds`` on the
             launching machine. The samples of other arms are changed to match.
         controls: arms that every study has. ``null_control`` is the baseline with other seeds and must not differ;
-            ``positive_control`` is the baseline with the captions of other images and must be worse.
+            ``positive_control`` is the baseline with shuffled captions and must be worse.
     """
 
     slug: str

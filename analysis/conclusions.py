@@ -74,7 +74,7 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
         rest = f"This is within the equivalence margin of {study.equivalence_margin:g}: there are enough seeds."
     else:
         rest = (
-            f"The equivalence margin is {study.equivalence_margin:g}, so larger differences than the margin may have"
+            f"The equivalence margin is {study.equivalence_margin:g}, so differences larger than the margin may have"
             " been missed. More seeds would detect them."
         )
     return f"Minimum detectable difference ({100 * POWER:.0f} % power), from the observed spread: {amount}. {rest}"

@@ -57,7 +57,7 @@ def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evi
     if null.has_interval and paired:
         sentences.append(
             f"The standard error of the arms' paired differences is {paired[0]:.2g} to {paired[-1]:.2g}; that of this"
-            f" unpaired difference is {null.error:.2g}. The difference is the gain of pairing."
+            f" unpaired difference is {null.error:.2g}. The gap shows what pairing gains."
         )
     return " ".join(sentences)
 
@@ -74,8 +74,8 @@ def _positive(study: Study, estimate: Estimate) -> tuple[Result, str]:
     if not estimate.has_interval:
         return "inconclusive", "There are too few seeds."
     if direction(estimate, lower_is_better=study.lower_is_better) == "worse":
-        return "passed", f"Captions of other images make the model worse, and the study detects it: {estimate.short}."
+        return "passed", f"Shuffled captions make the model worse, and the study detects it: {estimate.short}."
     return "failed", (
-        f"The study does not detect that captions of other images are harmful: {estimate.short}. It cannot detect"
+        f"The study does not detect that shuffled captions are harmful: {estimate.short}. It cannot detect"
         " smaller effects either."
     )

@@ -23,7 +23,7 @@ METRIC_TITLES = {
     "caption_bits": "held-out caption bits",
     "causal_caption_loss": "caption loss with causal attention",
     "name_loss": "caption loss on names",
-    "description_loss": "caption loss on descriptions",
+    "description_loss": "caption loss on descriptive captions",
 }
 
 COSTS: Mapping[Equal, tuple[str, str]] = {

@@ -57,7 +57,7 @@ def test_report_gives_command_hardware_and_missing_runs(folder):
     text = (folder / "report.md").read_text()
     assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in text
     assert "a test" in text
-    assert "None: every cell has its run." in text
+    assert "None: every cell has a finished run." in text
 
 
 def test_results_have_a_row_per_run(folder, cells):

@@ -44,7 +44,7 @@ def test_primary_table_judges_no_expectation_after_a_failed_control(cells):
     comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
     rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls).rows}
     assert rows["causal (prefix of 1 patch)"][1:3] == ["worse", ["better", "not judged: a control failed"]]
-    assert rows["captions of other images"][1:3] == ["worse", "failed"]
+    assert rows["shuffled captions"][1:3] == ["worse", "failed"]
 
 
 def test_metrics_table_has_the_untrained_encoder(evidence):
