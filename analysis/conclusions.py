@@ -87,9 +87,9 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
     level = simultaneous_level(len(arms) * len(metrics))
     found = []
     for metric in metrics:
-        values, unit = evidence.values(metric), evidence.unit(metric)
+        unit = evidence.unit(metric)
         for arm in arms:
-            estimate = against_baseline(study, values, arm, level)
+            estimate = against_baseline(study, evidence, metric, arm, level)
             if estimate.excludes_zero:
                 side = "above" if estimate.mean > 0 else "below"
                 amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"

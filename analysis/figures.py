@@ -101,7 +101,7 @@ def differences_to_baseline(study: Study, evidence: Evidence, differences: Mappi
     own interval. The positive control would be off the scale.
     """
     values = evidence.values(study.primary_metric)
-    null = against_baseline(study, values, "null_control", NULL_LEVEL)
+    null = against_baseline(study, evidence, study.primary_metric, "null_control", NULL_LEVEL)
     differences = {**differences, **({"null_control": null} if null.n else {})}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
     colours = palette(study)
@@ -173,7 +173,7 @@ def accuracies(study: Study, evidence: Evidence) -> Figure:
             values = evidence.values(f"{kind}_{task}")
             arms = _present(study, values.columns)
             for place, arm in enumerate(arms):
-                estimate = mean_interval(values[arm].dropna().to_numpy())
+                estimate = mean_interval(values[arm])
                 axis.plot(np.full(len(values), place), values[arm], "o", ms=4, alpha=0.4, color=colours[arm], mew=0)
                 axis.errorbar(
                     place,
@@ -200,7 +200,7 @@ def accuracies(study: Study, evidence: Evidence) -> Figure:
 
 
 def _interval(values: pd.Series) -> tuple[float, float]:
-    estimate = mean_interval(values.to_numpy())
+    estimate = mean_interval(values)
     return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
 
 

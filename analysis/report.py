@@ -22,16 +22,16 @@ from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import UsageError
 from analysis.compare import primary_comparisons
 from analysis.conclusions import conclusion, findings, power
-from analysis.controls import NULL_LEVEL, check_controls, failed_controls, null_note
+from analysis.controls import NULL_LEVEL, check_controls, null_note
 from analysis.figures import draw_all
 from analysis.intervals import simultaneous_level
 from analysis.load import Evidence, load
 from analysis.page import to_html
 from analysis.tables import (
     COSTS,
-    METRIC_TITLES,
     cost_table,
     examples_table,
+    metric_title,
     metrics_table,
     missing_table,
     primary_table,
@@ -120,7 +120,7 @@ def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Pa
     cells = request.cells
     comparisons = primary_comparisons(study, cells, evidence)
     controls = check_controls(study, evidence)
-    failed = failed_controls(controls)
+    failed = [outcome.control for outcome in controls if outcome.result == "failed"]
     differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
     unit = evidence.unit(study.primary_metric)
     return {
@@ -143,7 +143,7 @@ def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Pa
         "missing": missing_table(evidence),
         "figures": draw_all(study, evidence, differences, figures_dir),
         "examples": examples_table(study, evidence, figures_dir),
-        "primary_title": METRIC_TITLES.get(study.primary_metric, study.primary_metric.replace("_", " ")),
+        "primary_title": metric_title(study.primary_metric),
         "unit": unit,
         "evaluation": evidence.evaluation(study.primary_metric),
         "supervises_eos": cells[0].config.objective.supervise_eos,

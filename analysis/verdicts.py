@@ -1,12 +1,10 @@
 """Verdicts on the paper's claims, from the expectations that a study wrote for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
-import pandas as pd
-
-from ablations.claims import CLAIMS, Claim
+from ablations.claims import CLAIMS
 from ablations.expectations import Expectation, Relation
 from ablations.study import Control, Study
 from aimv2.evaluation.metrics import lower_is_better
@@ -21,29 +19,27 @@ Word = Literal["supported", "refuted", "inconclusive"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says of a claim at its scale.
+    """The conclusion of a study about a claim, at its scale.
 
     Attributes:
         word: *supported*, *refuted* or *inconclusive*, with a qualification if one is needed.
         evidence: the comparisons that decide, in words.
     """
 
-    claim: Claim
     word: str
-    evidence: tuple[str, ...]
+    evidence: list[str]
 
 
-def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> list[Verdict]:
+def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> dict[str, Verdict]:
     """Return a verdict on each claim, with simultaneous 95 % intervals for the claim's comparisons.
 
     Args:
         failed: controls that failed, after which every verdict is inconclusive.
     """
-    found = []
-    for name, expectations in study.claims.items():
-        word, comparisons = _judge(study, CLAIMS[name], expectations, evidence)
-        found.append(Verdict(CLAIMS[name], failure_note(failed) if failed else word, comparisons))
-    return found
+    found = {name: _verdict(study, name, evidence) for name in study.claims}
+    return {
+        name: replace(verdict, word=failure_note(failed) if failed else verdict.word) for name, verdict in found.items()
+    }
 
 
 def failure_note(failed: Sequence[Control]) -> str:
@@ -51,8 +47,7 @@ def failure_note(failed: Sequence[Control]) -> str:
     return f"inconclusive: {' and '.join(name.replace('_', ' ') for name in failed)} failed"
 
 
-@dataclass(frozen=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     """The result of an expectation, whether a difference within the margin decides it, and the comparison in words."""
 
     word: Word
@@ -60,32 +55,26 @@ class _Outcome:
     comparison: str
 
 
-def _judge(
-    study: Study, claim: Claim, expectations: tuple[Expectation, ...], evidence: Evidence
-) -> tuple[str, tuple[str, ...]]:
+def _verdict(study: Study, claim: str, evidence: Evidence) -> Verdict:
+    expectations = study.claims[claim]
     level = simultaneous_level(len(expectations))
     outcomes = [_outcome(study, expectation, evidence, level) for expectation in expectations]
     refuting = [outcome for outcome in outcomes if outcome.word == "refuted"]
     word: Word
-    if len(refuting) == len(outcomes) or (refuting and claim.refuted_by == "any"):
+    if len(refuting) == len(outcomes) or (refuting and CLAIMS[claim].refuted_by == "any"):
         word, deciding = "refuted", refuting
     elif all(outcome.word == "supported" for outcome in outcomes):
         word, deciding = "supported", outcomes
     else:
         word, deciding = "inconclusive", outcomes
     is_small = word != "inconclusive" and all(outcome.is_small for outcome in deciding)
-    return word + WITHIN_MARGIN * is_small, tuple(outcome.comparison for outcome in deciding)
+    return Verdict(word + WITHIN_MARGIN * is_small, [outcome.comparison for outcome in deciding])
 
 
 def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: float) -> _Outcome:
-    pair = pd.DataFrame(
-        {
-            "one": evidence.values(expected.metric).get(expected.arm, pd.Series(dtype=float)),
-            "other": evidence.values(expected.than_metric).get(expected.than_arm, pd.Series(dtype=float)),
-        }
-    )
-    is_paired = are_paired(expected.arm, expected.than_arm)
-    estimate = difference(pair, "one", "other", is_paired=is_paired, level=level)
+    one = evidence.value(expected.metric, expected.arm)
+    other = evidence.value(expected.than_metric, expected.than_arm)
+    estimate = difference(one, other, is_paired=are_paired(expected.arm, expected.than_arm), level=level)
     compared = _compared(study, expected)
     if not estimate.has_interval:
         return _Outcome("inconclusive", False, f"{compared}: too few seeds")
@@ -96,7 +85,7 @@ def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: flo
         word == "refuted" and expected.relation != "far worse"
     )
     is_small = rests_on_difference and found.direction != "unclear" and found.is_small
-    return _Outcome(word, is_small, f"{compared}: {estimate.short}, {_in_words(found)}")
+    return _Outcome(word, is_small, f"{compared}: {estimate.text()}, {_in_words(found)}")
 
 
 def _held_to(relation: Relation, found: Finding) -> Word:

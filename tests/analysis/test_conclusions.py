@@ -1,7 +1,7 @@
 from ablations.studies.prefix_ratio import STUDY
 from analysis.compare import Comparison, primary_comparisons
 from analysis.conclusions import conclusion, findings, power
-from analysis.intervals import NO_ESTIMATE, NO_FINDING, Estimate, judge
+from analysis.intervals import NO_ESTIMATE, Estimate, judge
 
 
 def concluded(comparisons, requested=STUDY.arms, failed=()):
@@ -45,7 +45,7 @@ def test_detected_difference_within_the_margin_is_marked():
 
 def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
     some = primary_comparisons(STUDY, cells, evidence) | {
-        "causal": Comparison(NO_ESTIMATE, NO_FINDING, "worse"),
+        "causal": Comparison(NO_ESTIMATE, judge(NO_ESTIMATE, 0.02, lower_is_better=True), "worse"),
         "fixed_25": compared(0.1, 0, n=1),
     }
     text = concluded(some)
