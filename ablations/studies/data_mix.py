@@ -4,10 +4,9 @@ The paper's sources are not public, so ours stand in for them: Material icons fo
 COYO, OpenMoji for HQITP (the curated one). The study can decide whether a mixture in these proportions is better than
 its parts.
 
-The probe decides, because caption losses are not comparable between all arms. ``public`` has no synthetic captions and
-trains on names alone: a loss over both kinds of captions penalises it for captions that it never saw, and a loss over
-names favours it. Claims about arms that read both kinds use the caption loss too. The probe classifies emoji, which
-favours arms with ``openmoji``.
+The probe decides, because caption losses are not comparable between all arms. ``public`` trains on names alone: a loss
+over both kinds of captions penalises it for captions that it never saw, and a loss over names favours it. Claims about
+arms that read both kinds use the caption loss too.
 """
 
 from ablations.design import Arm, Change, one_factor
@@ -61,7 +60,6 @@ STUDY = Study(
     equivalence_margin=0.01,
     expected={"material": "worse", "fontawesome": "worse", "openmoji": "worse", "public": "worse"},
     claims={
-        "data-mix": expect(("material", "fontawesome"), "worse", than="paper", metric=PROBE)
-        + expect(("material", "fontawesome"), "worse", than="paper", metric="caption_loss"),
+        "data-mix": expect(("material", "fontawesome"), "worse", than="paper", metric=(PROBE, "caption_loss")),
     },
 )

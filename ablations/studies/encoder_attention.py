@@ -25,9 +25,8 @@ STUDY = Study(
     expected={"causal_both": "worse", "causal_text": "worse"},
     claims={
         "prefix-beats-bidirectional-for-captioning": expect(
-            "prefix_text", "better", than="bidirectional_text", metric=PROBE
-        )
-        + expect("prefix_text", "better", than="bidirectional_text", metric="caption_loss"),
+            "prefix_text", "better", than="bidirectional_text", metric=(PROBE, "caption_loss")
+        ),
         "both-losses-beat-text-only": expect("prefix_both", "better", than="prefix_text", metric=PROBE),
     },
 )

@@ -33,9 +33,8 @@ STUDY = Study(
         "both-losses-beat-text-only": expect("aimv2", "better", than="caption_prefix", metric=PROBE),
         "both-losses-beat-image-only": expect("image_only", "far worse", than="aimv2", metric=PROBE),
         "prefix-beats-bidirectional-for-captioning": expect(
-            "caption_prefix", "better", than="caption_bidirectional", metric=PROBE
-        )
-        + expect("caption_prefix", "better", than="caption_bidirectional", metric="caption_loss"),
+            "caption_prefix", "better", than="caption_bidirectional", metric=(PROBE, "caption_loss")
+        ),
         "beats-clip-same-data": expect("clip", "worse", than="aimv2", metric=PROBE),
         "beats-cappa-same-data": expect("cappa", "worse", than="aimv2", metric=PROBE),
     },

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ablations.design import (
     Arm,
-    Range,
     factorial,
     fractional,
     latin_hypercube,
@@ -74,12 +73,12 @@ def test_fraction_has_every_pair_of_levels_equally_often(factors):
 
 @given(num_points=st.integers(2, 12), seed=st.integers(0, 5))
 def test_latin_hypercube_has_a_point_in_every_stratum(num_points, seed):
-    rate, decay = (
-        Range(path="optimizer.peak_lr", low=1e-4, high=1e-2, log=True),
-        Range(path="optimizer.weight_decay", low=0.0, high=1.0),
-    )
     design = latin_hypercube(
-        {"base": Arm(label="base", change=unchanged)}, rate, decay, num_points=num_points, seed=seed
+        {"base": Arm(label="base", change=unchanged)},
+        linear={"optimizer.weight_decay": (0, 1)},
+        log={"optimizer.peak_lr": (1e-4, 1e-2)},
+        num_points=num_points,
+        seed=seed,
     )
     runs = [arm.change(demo()) for name, arm in design.arms.items() if name != "base"]
     strata = sorted(int(run.optimizer.weight_decay * num_points) for run in runs)
