@@ -7,7 +7,7 @@ from typing import Literal
 from ablations.catalogue import STUDIES
 from ablations.study import Control, Study
 from analysis.compare import Comparison, against_baseline
-from analysis.intervals import LEVEL, direction
+from analysis.intervals import LEVEL, judge
 from analysis.load import Evidence
 
 NULL_LEVEL = 0.99  # at 95 %, one of the 17 studies would fail by chance more often than not
@@ -39,7 +39,7 @@ def _check(study: Study, control: Control, evidence: Evidence) -> ControlOutcome
     if is_null:
         reason = f"Other seeds do not differ detectably from the baseline: {shown}."
         return ControlOutcome(control, "passed", reason)
-    if direction(estimate, lower_is_better=study.lower_is_better) == "worse":
+    if judge(estimate, study.equivalence_margin, lower_is_better=study.lower_is_better).direction == "worse":
         reason = f"Captions of other images make the model worse, and the study detects it: {shown}."
         return ControlOutcome(control, "passed", reason)
     reason = (

@@ -41,11 +41,11 @@ class Estimate:
 
     @property
     def low(self) -> float:
-        return self.mean - self._half_width
+        return self.mean - self.half_width
 
     @property
     def high(self) -> float:
-        return self.mean + self._half_width
+        return self.mean + self.half_width
 
     @property
     def excludes_zero(self) -> bool:
@@ -63,7 +63,7 @@ class Estimate:
         return f"[{self.low:{form}}, {self.high:{form}}]" if self.has_interval else "no interval"
 
     @property
-    def _half_width(self) -> float:
+    def half_width(self) -> float:
         return float(stats.t.ppf((1 + self.level) / 2, self.df)) * self.error if self.has_interval else math.nan
 
 
@@ -136,13 +136,6 @@ def simultaneous_level(num_comparisons: int, level: float = LEVEL) -> float:
     return 1 - (1 - level) / max(num_comparisons, 1)
 
 
-def direction(difference: Estimate, *, lower_is_better: bool) -> Direction:
-    """Return whether the arm is better or worse than the baseline; unclear if the interval includes 0."""
-    if not difference.excludes_zero:
-        return "unclear"
-    return "better" if (difference.mean < 0) == lower_is_better else "worse"
-
-
 def judge(difference: Estimate, margin: float, *, lower_is_better: bool) -> Finding:
     """Return what a difference shows at its own level, 1 - alpha.
 
@@ -156,8 +149,9 @@ def judge(difference: Estimate, margin: float, *, lower_is_better: bool) -> Find
     """
     one_sided = replace(difference, level=1 - 2 * (1 - difference.level))
     is_not_lower, is_not_higher = one_sided.low > -margin, one_sided.high < margin
+    side: Direction = "better" if (difference.mean < 0) == lower_is_better else "worse"
     return Finding(
-        direction(difference, lower_is_better=lower_is_better),
+        side if difference.excludes_zero else "unclear",
         is_not_better=is_not_lower if lower_is_better else is_not_higher,
         is_not_worse=is_not_higher if lower_is_better else is_not_lower,
         is_large=difference.low > margin or difference.high < -margin,

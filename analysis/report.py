@@ -127,7 +127,7 @@ def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Pa
         "study": study,
         "title": request.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
-        "conclusion": conclusion(study, {cell.arm for cell in cells}, comparisons, unit, failed),
+        "conclusion": conclusion(study, comparisons, unit, failed),
         "controls": controls,
         "has_failed": bool(failed),
         "null_level": f"{100 * NULL_LEVEL:.0f}",

@@ -59,7 +59,7 @@ def metric_title(metric: str) -> str:
 
 def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     """Return arms, scale, data, hardware and software of the runs."""
-    config = next((cell.config for cell in cells if cell.arm == study.baseline), cells[0].config)
+    config = next(cell.config for cell in cells if cell.arm == study.baseline)
     runs = evidence.runs
     model, budget = config.model, config.budget
     requested = {cell.arm for cell in cells}
@@ -112,8 +112,8 @@ def primary_table(
             "samples to reach the baseline's final loss",
         ]
     )
-    for arm in _arms(study, values):
-        if arm == UNTRAINED:
+    for arm in study.conditions:
+        if arm not in values:
             continue
         compared = comparisons.get(arm)
         table.rows.append(

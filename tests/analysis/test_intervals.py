@@ -13,7 +13,6 @@ from analysis.intervals import (
     Finding,
     detectable_difference,
     difference,
-    direction,
     judge,
     mean_interval,
     samples_to_reach,
@@ -124,7 +123,7 @@ def test_paired_difference_is_invariant_to_a_common_shift(values, shift):
 )
 def test_direction_is_clear_only_if_the_interval_excludes_zero(mean, error, lower_is_better, word):
     estimate = Estimate(mean, error, 30, 31)
-    assert direction(estimate, lower_is_better=lower_is_better) == word
+    assert judge(estimate, 0.02, lower_is_better=lower_is_better).direction == word
 
 
 @given(
