@@ -21,12 +21,13 @@ class Arm:
     """One condition: its label in reports, and its change of the study's base run.
 
     Attributes:
+        change: the base run as it is by default.
         ratios: target ratios to the base run by path, properties such as ``model.decoder.ffn_hidden`` included. Whole
             layers and heads do not allow every ratio; labels give the actual values (``expand.with_actual_ratios``).
     """
 
     label: str
-    change: Change
+    change: Change = lambda run: run
     ratios: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -42,14 +43,9 @@ class Design:
     arms: Mapping[str, Arm]
 
 
-def unchanged(run: RunConfig) -> RunConfig:
-    """Return the base run as it is."""
-    return run
-
-
-def setting(values: Mapping[str, Any]) -> Change:
-    """Return a change that sets values by path; a mapping sets a whole part of the run."""
-    return lambda run: replaced(run, values)
+def setting(label: str, values: Mapping[str, Any]) -> Arm:
+    """Return an arm that sets values by path; a mapping sets a whole part of the run."""
+    return Arm(label=label, change=lambda run: replaced(run, values))
 
 
 def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
@@ -88,8 +84,8 @@ def widened(ratio: float, stack: str) -> Arm:
     return Arm(label=f"{ratio:g} x as wide", change=change, ratios=ratios)
 
 
-def switch_objective(name: str, **values: Any) -> Change:
-    """Return a change of objective, and of other values by path, that resets the options of other objectives."""
+def switch_objective(label: str, name: str, **values: Any) -> Arm:
+    """Return an arm with another objective, and other values by path; options of other objectives are reset."""
 
     def change(run: RunConfig) -> RunConfig:
         objective: dict[str, Any] = {"name": name}
@@ -97,7 +93,7 @@ def switch_objective(name: str, **values: Any) -> Change:
             objective["supervise_eos"] = run.objective.supervise_eos
         return replaced(run, {"objective": objective, **values})
 
-    return change
+    return Arm(label=label, change=change)
 
 
 def one_factor(*factors: Factor) -> Design:
@@ -174,5 +170,5 @@ def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: in
         values = {path: low + (high - low) * position[path] for path, (low, high) in linear.items()}
         values |= {path: low * (high / low) ** position[path] for path, (low, high) in log.items()}
         label = ", ".join(f"{path} {value:.3g}" for path, value in values.items())
-        points[f"point_{number}"] = Arm(label=label, change=setting(values))
+        points[f"point_{number}"] = setting(label, values)
     return Design(kind=f"Latin hypercube of {num_points} points", arms={**base, **points})

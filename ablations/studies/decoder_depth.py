@@ -1,5 +1,3 @@
-"""How deep should the decoder be?"""
-
 from ablations.design import ladder, level
 from ablations.expectations import PROBE, expect
 from ablations.study import Study

@@ -1,5 +1,3 @@
-"""How wide should the decoder be?"""
-
 from ablations.design import ladder, widened
 from ablations.expectations import PROBE, expect
 from ablations.study import Study

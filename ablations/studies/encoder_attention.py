@@ -1,16 +1,14 @@
-"""Which encoder attention is best for training, and does that depend on the pixel loss?"""
-
-from ablations.design import Arm, factorial, setting, switch_objective, unchanged
+from ablations.design import Arm, factorial, setting, switch_objective
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
 
 ATTENTION = {
-    name: Arm(label=f"{name} attention", change=setting({"model.encoder.attention": name}))
+    name: setting(f"{name} attention", {"model.encoder.attention": name})
     for name in ("prefix", "causal", "bidirectional")
 }
 LOSSES = {
-    "both": Arm(label="both losses", change=unchanged),
-    "text": Arm(label="no pixel loss", change=switch_objective("caption")),
+    "both": Arm(label="both losses"),
+    "text": switch_objective("no pixel loss", "caption"),
 }
 
 STUDY = Study(

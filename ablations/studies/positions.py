@@ -1,6 +1,4 @@
-"""Which position embeddings should patches have?"""
-
-from ablations.design import Arm, one_factor, setting, unchanged
+from ablations.design import Arm, one_factor, setting
 from ablations.study import Study
 
 STUDY = Study(
@@ -10,11 +8,9 @@ STUDY = Study(
     " and the native-resolution model have sine and cosine. They were never compared",
     design=one_factor(
         {
-            "learned": Arm(label="learned", change=unchanged),
-            "sincos": Arm(label="sine and cosine", change=setting({"model.encoder.positions": "sincos"})),
-            "decoder": Arm(
-                label="learned, in the decoder too", change=setting({"model.decoder.image_positions": True})
-            ),
+            "learned": Arm(label="learned"),
+            "sincos": setting("sine and cosine", {"model.encoder.positions": "sincos"}),
+            "decoder": setting("learned, in the decoder too", {"model.decoder.image_positions": True}),
         }
     ),
     baseline="learned",

@@ -1,6 +1,4 @@
-"""Does it matter how much of the image the encoder sees bidirectionally during training?"""
-
-from ablations.design import Arm, one_factor, setting
+from ablations.design import one_factor, setting
 from ablations.expectations import Expectation, Relation, expect
 from ablations.study import Study
 
@@ -19,11 +17,11 @@ STUDY = Study(
     source="AIMv2 section 2.2, which uses the uniform distribution and never ablates it",
     design=one_factor(
         {
-            "uniform": Arm(label="uniform on 1..I-1", change=setting({"prefix": {"law": "uniform"}})),
-            "fixed_25": Arm(label="fixed at 25 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.25}})),
-            "fixed_50": Arm(label="fixed at 50 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.5}})),
-            "fixed_75": Arm(label="fixed at 75 %", change=setting({"prefix": {"law": "fixed", "fraction": 0.75}})),
-            "causal": Arm(label="causal (prefix of 1 patch)", change=setting({"prefix": {"law": "causal"}})),
+            "uniform": setting("uniform on 1..I-1", {"prefix": {"law": "uniform"}}),
+            "fixed_25": setting("fixed at 25 %", {"prefix": {"law": "fixed", "fraction": 0.25}}),
+            "fixed_50": setting("fixed at 50 %", {"prefix": {"law": "fixed", "fraction": 0.5}}),
+            "fixed_75": setting("fixed at 75 %", {"prefix": {"law": "fixed", "fraction": 0.75}}),
+            "causal": setting("causal (prefix of 1 patch)", {"prefix": {"law": "causal"}}),
         }
     ),
     baseline="uniform",

@@ -15,7 +15,6 @@ from ablations.design import (
     one_factor,
     scaled,
     setting,
-    unchanged,
     widened,
 )
 from aimv2.config.paths import differences, replaced
@@ -25,7 +24,7 @@ from aimv2.config.scales import demo
 def factor(path, *values):
     """Levels named by the path's last letter and their number."""
     letter = path[-1]
-    return {f"{letter}{n}": Arm(label=f"{path} {v}", change=setting({path: v})) for n, v in enumerate(values)}
+    return {f"{letter}{n}": setting(f"{path} {v}", {path: v}) for n, v in enumerate(values)}
 
 
 WIDTH = factor("model.decoder.depth", 1, 2, 3)
@@ -74,7 +73,7 @@ def test_fraction_has_every_pair_of_levels_equally_often(factors):
 @given(num_points=st.integers(2, 12), seed=st.integers(0, 5))
 def test_latin_hypercube_has_a_point_in_every_stratum(num_points, seed):
     design = latin_hypercube(
-        {"base": Arm(label="base", change=unchanged)},
+        {"base": Arm(label="base")},
         linear={"optimizer.weight_decay": (0, 1)},
         log={"optimizer.peak_lr": (1e-4, 1e-2)},
         num_points=num_points,
