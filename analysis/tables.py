@@ -94,11 +94,17 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
 def primary_table(
     study: Study, evidence: Evidence, comparisons: Mapping[str, Comparison], controls: Sequence[ControlOutcome]
 ) -> Table:
-    """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric."""
+    """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric.
+
+    No expectation is judged after a failed control.
+    """
     metric = study.primary_metric
     values = evidence.values(metric)
-    outcomes: dict[str, str] = {outcome.control: outcome.result for outcome in controls}
-    has_failed = "failed" in outcomes.values()
+    observed: dict[str, str | list[str]] = {outcome.control: outcome.result for outcome in controls}
+    has_failed = "failed" in observed.values()
+    for arm, comparison in comparisons.items():
+        word, met = comparison.observed.word, "not judged: a control failed" if has_failed else comparison.met
+        observed[arm] = [word, met] if comparison.met and met != word else word
     expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     table = Table(
         [
@@ -120,7 +126,7 @@ def primary_table(
             [
                 study.label(arm),
                 expected.get(arm, "open"),
-                _observed(compared, has_failed=has_failed) if compared else outcomes.get(arm, ""),
+                observed.get(arm, ""),
                 mean_interval(values[arm]).text(".4f"),
                 "baseline" if arm == study.baseline else against_baseline(study, evidence, metric, arm).text("+.4f"),
                 compared.difference.bounds("+.4f") if compared else "",
@@ -131,23 +137,20 @@ def primary_table(
     return table
 
 
-def _observed(compared: Comparison, *, has_failed: bool) -> str | list[str]:
-    """Return an arm's finding, and whether it was expected; no expectation is judged after a failed control."""
-    word = compared.observed.word
-    met = "not judged: a control failed" if compared.met and has_failed else compared.met
-    return [word, met] if met and met != word else word
-
-
 def metrics_table(study: Study, evidence: Evidence) -> Table:
-    """Return every metric of every arm, with the difference from the baseline."""
-    arms = _arms(study, evidence.metrics["arm"].unique())
+    """Return every metric of every arm, with the difference from the baseline.
+
+    A metric is not applicable if the arm's objective does not have it.
+    """
+    arms, absent = _arms(study, evidence.metrics["arm"].unique()), evidence.not_applicable
+    not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
     table = Table(["metric", *(study.label(arm) for arm in arms)])
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
         cells: list[str | list[str]] = [[metric_title(metric), f"[{evidence.unit(metric)}]"]]
         for arm in arms:
             if arm not in values:
-                cells.append(_absent(evidence, arm, metric))
+                cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
                 continue
             lines = [mean_interval(values[arm]).text(".3f")]
             if arm != study.baseline:
@@ -155,13 +158,6 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
             cells.append(lines)
         table.rows.append(cells)
     return table
-
-
-def _absent(evidence: Evidence, arm: str, metric: str) -> str:
-    """Return why an arm lacks a metric: its objective has none, or it was not measured."""
-    table = evidence.not_applicable
-    is_known = ((table["arm"] == arm) & (table["metric"] == metric)).any()
-    return "not applicable" if is_known else "not measured"
 
 
 def cost_table(study: Study, evidence: Evidence) -> Table:

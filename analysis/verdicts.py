@@ -90,19 +90,16 @@ def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: flo
 
 def _held_to(relation: Relation, found: Finding) -> Word:
     """Compare a finding with an expectation, as ``Expectation.relation`` defines it."""
-    if relation in ("better", "worse"):
-        if found.direction == "unclear":
-            return "refuted" if found.is_small else "inconclusive"
-        return "supported" if found.direction == relation else "refuted"
-    if relation == "far worse":
-        if found.direction == "better" or found.is_small:
-            return "refuted"
-        return "supported" if found.direction == "worse" and found.is_large else "inconclusive"
-    excluded = {"not better": ("better",), "not worse": ("worse",), "equal": ("better", "worse")}[relation]
-    if found.direction in excluded:
-        return "refuted"
-    is_shown = {"not better": found.is_not_better, "not worse": found.is_not_worse, "equal": found.is_small}[relation]
-    return "supported" if is_shown else "inconclusive"
+    is_better, is_worse = found.direction == "better", found.direction == "worse"
+    is_supported, is_refuted = {
+        "better": (is_better, is_worse or found.is_small),
+        "worse": (is_worse, is_better or found.is_small),
+        "far worse": (is_worse and found.is_large, is_better or found.is_small),
+        "not better": (found.is_not_better and not is_better, is_better),
+        "not worse": (found.is_not_worse and not is_worse, is_worse),
+        "equal": (found.is_small and not (is_better or is_worse), is_better or is_worse),
+    }[relation]
+    return "supported" if is_supported else "refuted" if is_refuted else "inconclusive"
 
 
 def _in_words(found: Finding) -> str:
