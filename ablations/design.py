@@ -1,7 +1,6 @@
 """Designs: which conditions a study compares. Arms are levels of factors, alone or combined.
 
-A factor is a mapping of arms, its levels; the first is that of the base run. Conditions on combinations are plain
-functions: ``exclude`` leaves some out, ``tie`` changes another value with them (such as the learning rate with width).
+A factor is a mapping of arms, its levels; the first is that of the base run.
 """
 
 import itertools
@@ -96,45 +95,39 @@ def switch_objective(label: str, name: str, **values: Any) -> Arm:
     return Arm(label=label, change=change)
 
 
-def one_factor(*factors: Factor) -> Design:
+def one_factor(**levels: Arm) -> Design:
     """Return a design of each level by itself, everything else as in the base run."""
-    arms = {name: arm for factor in factors for name, arm in factor.items()}
-    assert len(arms) == sum(map(len, factors)), "two levels have one name"
-    return Design(kind="one factor at a time", arms=arms)
+    return Design(kind="one factor at a time", arms=levels)
 
 
-def ladder(rungs: Factor) -> Design:
+def ladder(**rungs: Arm) -> Design:
     """Return a design of the levels of one factor, from low to high."""
     return Design(kind="ladder", arms=rungs)
 
 
-def factorial(
-    *factors: Factor, exclude: Callable[..., bool] | None = None, tie: Change | None = None, kind: str = "factorial"
-) -> Design:
+def factorial(*factors: Factor, exclude: Callable[..., bool] = lambda *names: False, kind: str = "factorial") -> Design:
     """Return a design of every combination of levels, one of each factor. Changes apply in the factors' order.
 
     Args:
         exclude: called with a combination's level names, one of each factor; True leaves it out.
-        tie: a change of every combination, after the others.
     """
     arms = {}
     for names in itertools.product(*factors):
-        if exclude is not None and exclude(*names):
-            continue
-        parts = [factor[name] for factor, name in zip(factors, names, strict=True)]
-        arms["_".join(names)] = Arm(
-            label=", ".join(part.label for part in parts),
-            change=_in_order([part.change for part in parts] + ([tie] if tie else [])),
-            ratios={path: ratio for part in parts for path, ratio in part.ratios.items()},
-        )
+        if not exclude(*names):
+            levels = [factor[name] for factor, name in zip(factors, names, strict=True)]
+            arms["_".join(names)] = reduce(_combined, levels)
     return Design(kind=kind, arms=arms)
 
 
-def _in_order(changes: list[Change]) -> Change:
-    return lambda run: reduce(lambda changed, change: change(changed), changes, run)
+def _combined(one: Arm, other: Arm) -> Arm:
+    return Arm(
+        label=f"{one.label}, {other.label}",
+        change=lambda run: other.change(one.change(run)),
+        ratios={**one.ratios, **other.ratios},
+    )
 
 
-def fractional(*factors: Factor, tie: Change | None = None) -> Design:
+def fractional(*factors: Factor) -> Design:
     """Return a regular fraction of the factorial: the combinations whose level numbers add up to a multiple of n.
 
     With factors of n levels each, this is 1/n of all combinations. With three factors or more, every two levels of two
@@ -150,7 +143,7 @@ def fractional(*factors: Factor, tie: Change | None = None) -> Design:
         numbers = (list(factor).index(name) for factor, name in zip(factors, names, strict=True))
         return sum(numbers) % num_levels != 0
 
-    return factorial(*factors, exclude=is_outside, tie=tie, kind=f"fractional factorial, 1/{num_levels}")
+    return factorial(*factors, exclude=is_outside, kind=f"fractional factorial, 1/{num_levels}")
 
 
 def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: int, seed: int = 0) -> Design:

@@ -33,11 +33,15 @@ class Expectation:
 
 
 def expect(
-    arms: str | Sequence[str], relation: Relation, than: str, metric: str | Sequence[str]
+    arms: str | Sequence[str], relation: Relation, than: str, metric: str | Sequence[str], than_metric: str = ""
 ) -> tuple[Expectation, ...]:
-    """Return the same expectation of one or several arms, against one arm, in one or several metrics."""
+    """Return the same expectation of one or several arms, against one arm, in one or several metrics.
+
+    Args:
+        than_metric: the metric of the other arm; the same by default.
+    """
     return tuple(
-        Expectation(arm=arm, metric=name, relation=relation, than_arm=than, than_metric=name)
+        Expectation(arm=arm, metric=name, relation=relation, than_arm=than, than_metric=than_metric or name)
         for name in ([metric] if isinstance(metric, str) else metric)
         for arm in ([arms] if isinstance(arms, str) else arms)
     )

@@ -1,8 +1,8 @@
 """Verdicts on the paper's claims, from the expectations that a study wrote for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ablations.claims import CLAIMS
 from ablations.expectations import Expectation, Relation
@@ -13,8 +13,6 @@ from analysis.intervals import Finding, difference, judge, simultaneous_level
 from analysis.load import Evidence
 
 WITHIN_MARGIN = " (difference within the margin)"
-
-Word = Literal["supported", "refuted", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,7 @@ def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -
     Args:
         failed: controls that failed, after which every verdict is inconclusive.
     """
-    found = {name: _verdict(study, name, evidence) for name in study.claims}
-    return {
-        name: replace(verdict, word=failure_note(failed) if failed else verdict.word) for name, verdict in found.items()
-    }
+    return {claim: _verdict(study, claim, evidence, failed) for claim in study.claims}
 
 
 def failure_note(failed: Sequence[Control]) -> str:
@@ -50,25 +45,27 @@ def failure_note(failed: Sequence[Control]) -> str:
 class _Outcome(NamedTuple):
     """The result of an expectation, whether a difference within the margin decides it, and the comparison in words."""
 
-    word: Word
+    word: str
     is_small: bool
     comparison: str
 
 
-def _verdict(study: Study, claim: str, evidence: Evidence) -> Verdict:
+def _verdict(study: Study, claim: str, evidence: Evidence, failed: Sequence[Control]) -> Verdict:
     expectations = study.claims[claim]
     level = simultaneous_level(len(expectations))
     outcomes = [_outcome(study, expectation, evidence, level) for expectation in expectations]
     refuting = [outcome for outcome in outcomes if outcome.word == "refuted"]
-    word: Word
     if len(refuting) == len(outcomes) or (refuting and CLAIMS[claim].refuted_by == "any"):
         word, deciding = "refuted", refuting
     elif all(outcome.word == "supported" for outcome in outcomes):
         word, deciding = "supported", outcomes
     else:
         word, deciding = "inconclusive", outcomes
-    is_small = word != "inconclusive" and all(outcome.is_small for outcome in deciding)
-    return Verdict(word + WITHIN_MARGIN * is_small, [outcome.comparison for outcome in deciding])
+    if failed:
+        word = failure_note(failed)
+    elif word != "inconclusive" and all(outcome.is_small for outcome in deciding):
+        word += WITHIN_MARGIN
+    return Verdict(word, [outcome.comparison for outcome in deciding])
 
 
 def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: float) -> _Outcome:
@@ -79,16 +76,14 @@ def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: flo
     if not estimate.has_interval:
         return _Outcome("inconclusive", False, f"{compared}: too few seeds")
     found = judge(estimate, study.margin(expected.metric), lower_is_better=lower_is_better(expected.metric))
-    word = _held_to(expected.relation, found)
+    relation, word = expected.relation, _held_to(expected.relation, found)
     # A small difference refutes "far worse" by being small; any other verdict that rests on one says so.
-    rests_on_difference = expected.relation in ("better", "worse") or (
-        word == "refuted" and expected.relation != "far worse"
-    )
+    rests_on_difference = relation in ("better", "worse") or (word == "refuted" and relation != "far worse")
     is_small = rests_on_difference and found.direction != "unclear" and found.is_small
     return _Outcome(word, is_small, f"{compared}: {estimate.text()}, {_in_words(found)}")
 
 
-def _held_to(relation: Relation, found: Finding) -> Word:
+def _held_to(relation: Relation, found: Finding) -> str:
     """Compare a finding with an expectation, as ``Expectation.relation`` defines it."""
     is_better, is_worse = found.direction == "better", found.direction == "worse"
     is_supported, is_refuted = {

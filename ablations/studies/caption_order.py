@@ -8,10 +8,8 @@ STUDY = Study(
     source="AIMv2 section 2.1, stated and never ablated. Caption losses are not comparable, as a caption that comes"
     " first is predicted without the image",
     design=one_factor(
-        {
-            "image_first": setting("image first", {"model.decoder.order": "image_first"}),
-            "text_first": setting("caption first", {"model.decoder.order": "text_first"}),
-        }
+        image_first=setting("image first", {"model.decoder.order": "image_first"}),
+        text_first=setting("caption first", {"model.decoder.order": "text_first"}),
     ),
     baseline="image_first",
     primary_metric=PROBE,

@@ -41,10 +41,10 @@ STUDY = Study(
     source="AIMv2 Table 2: 60 % DFN-2B, 9 % COYO, 31 % HQITP; never ablated. Caption losses are not comparable with"
     " an arm that trains on names alone. The probe classifies emoji, which favours arms with openmoji",
     design=one_factor(
-        {"paper": shares("the paper's proportions", PAPER)},
-        {source: shares(f"{source} alone", {source: 1.0}) for source in PAPER},
-        {f"without_{source}": without(source) for source in PAPER},
-        {"public": shares("public parts only: no HQITP, no synthetic captions", PUBLIC, descriptive_fraction=0.0)},
+        paper=shares("the paper's proportions", PAPER),
+        **{source: shares(f"{source} alone", {source: 1.0}) for source in PAPER},
+        **{f"without_{source}": without(source) for source in PAPER},
+        public=shares("public parts only: no HQITP, no synthetic captions", PUBLIC, descriptive_fraction=0.0),
     ),
     baseline="paper",
     primary_metric=PROBE,

@@ -9,11 +9,9 @@ STUDY = Study(
     question="Is there an optimal decoder depth, and does a deeper decoder help?",
     source="AIMv2 Table 9f: 8, 12 and 16 blocks, that is 2/3, 1 and 4/3 of the default",
     design=ladder(
-        {
-            "depth_067": level("2/3 as deep", 2 / 3, DEPTH),
-            "depth_100": level("1 x as deep", 1, DEPTH),
-            "depth_133": level("4/3 as deep", 4 / 3, DEPTH),
-        }
+        depth_067=level("2/3 as deep", 2 / 3, DEPTH),
+        depth_100=level("1 x as deep", 1, DEPTH),
+        depth_133=level("4/3 as deep", 4 / 3, DEPTH),
     ),
     baseline="depth_100",
     primary_metric="caption_loss",

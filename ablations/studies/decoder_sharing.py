@@ -7,10 +7,8 @@ STUDY = Study(
     question="Is one decoder for patches and captions as good as one for each?",
     source="AIMv2 Table 9d, which does not say how the separate decoders are built",
     design=one_factor(
-        {
-            "joint": setting("one decoder", {"model.decoder.sharing": "joint"}),
-            "separate": setting("a decoder for each", {"model.decoder.sharing": "separate"}),
-        }
+        joint=setting("one decoder", {"model.decoder.sharing": "joint"}),
+        separate=setting("a decoder for each", {"model.decoder.sharing": "separate"}),
     ),
     baseline="joint",
     primary_metric="caption_loss",

@@ -8,10 +8,8 @@ STUDY = Study(
     source="AIMv2 Figure 1 shows the end of text as a target; the released configuration ignores it. Caption losses"
     " are not comparable, as they average over different tokens",
     design=one_factor(
-        {
-            "ignored": setting("end of text ignored", {"objective.supervise_eos": False}),
-            "supervised": setting("end of text supervised", {"objective.supervise_eos": True}),
-        }
+        ignored=setting("end of text ignored", {"objective.supervise_eos": False}),
+        supervised=setting("end of text supervised", {"objective.supervise_eos": True}),
     ),
     baseline="ignored",
     primary_metric=PROBE,

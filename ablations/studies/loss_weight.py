@@ -9,7 +9,7 @@ STUDY = Study(
     question="Which weight should the pixel loss have relative to the caption loss?",
     source="AIMv2 Table 9c, with 0 and larger weights added",
     design=ladder(
-        {name: setting(f"alpha = {alpha:g}", {"objective.pixel_weight": alpha}) for name, alpha in WEIGHTS.items()}
+        **{name: setting(f"alpha = {alpha:g}", {"objective.pixel_weight": alpha}) for name, alpha in WEIGHTS.items()}
     ),
     baseline="alpha_04",
     primary_metric="caption_loss",

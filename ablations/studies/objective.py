@@ -11,15 +11,13 @@ STUDY = Study(
     " training FLOPs)?",
     source="AIMv2 Tables 9a and 9b, at equal samples and unequal compute",
     design=one_factor(
-        {
-            "aimv2": Arm(label="AIMv2, both losses"),
-            "caption_prefix": switch_objective("captioning, prefix", "caption", **PREFIX),
-            "caption_bidirectional": switch_objective("captioning, bidirectional", "caption", **BIDIRECTIONAL),
-            "image_only": switch_objective("pixels only (AIM v1)", "image_only", **PREFIX),
-            "cappa": switch_objective("CapPa", "cappa", **BIDIRECTIONAL),
-            "clip": switch_objective("CLIP", "clip", **BIDIRECTIONAL),
-            "siglip": switch_objective("SigLIP", "siglip", **BIDIRECTIONAL),
-        }
+        aimv2=Arm(label="AIMv2, both losses"),
+        caption_prefix=switch_objective("captioning, prefix", "caption", **PREFIX),
+        caption_bidirectional=switch_objective("captioning, bidirectional", "caption", **BIDIRECTIONAL),
+        image_only=switch_objective("pixels only (AIM v1)", "image_only", **PREFIX),
+        cappa=switch_objective("CapPa", "cappa", **BIDIRECTIONAL),
+        clip=switch_objective("CLIP", "clip", **BIDIRECTIONAL),
+        siglip=switch_objective("SigLIP", "siglip", **BIDIRECTIONAL),
     ),
     baseline="aimv2",
     primary_metric=PROBE,

@@ -7,11 +7,9 @@ STUDY = Study(
     source="AIMv2 section 2.2 and the released code have learned positions, and none for patches in the decoder. AIM v1"
     " and the native-resolution model have sine and cosine. They were never compared",
     design=one_factor(
-        {
-            "learned": Arm(label="learned"),
-            "sincos": setting("sine and cosine", {"model.encoder.positions": "sincos"}),
-            "decoder": setting("learned, in the decoder too", {"model.decoder.image_positions": True}),
-        }
+        learned=Arm(label="learned"),
+        sincos=setting("sine and cosine", {"model.encoder.positions": "sincos"}),
+        decoder=setting("learned, in the decoder too", {"model.decoder.image_positions": True}),
     ),
     baseline="learned",
     primary_metric="caption_loss",

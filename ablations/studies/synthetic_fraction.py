@@ -9,7 +9,7 @@ STUDY = Study(
     " Our descriptive captions stand in for synthetic ones. Caption losses are not comparable, as arms train on"
     " different captions",
     design=ladder(
-        {
+        **{
             f"synthetic_{percent:03}": setting(f"{percent} % descriptive", {"data.descriptive_fraction": percent / 100})
             for percent in (0, 33, 50, 67, 100)
         }

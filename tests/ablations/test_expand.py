@@ -82,7 +82,7 @@ def test_studies_that_request_the_same_run_share_it(study, tiny):
         slug="other",
         question="Is it shared?",
         source="none",
-        design=one_factor({"plain": Arm(label="as it is")}),
+        design=one_factor(plain=Arm(label="as it is")),
         baseline="plain",
         primary_metric="caption_loss",
         equivalence_margin=0.1,
