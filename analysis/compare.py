@@ -28,7 +28,7 @@ class Comparison:
 
     @property
     def met(self) -> Met:
-        """Whether the expectation was met; empty if there was none.
+        """The expectation judged by the finding; empty if there was none.
 
         ``equal`` is met if differences larger than the margin are ruled out; ``better`` and ``worse`` are met by a
         difference in that direction unless it is shown to lie within the margin.

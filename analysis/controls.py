@@ -1,4 +1,4 @@
-"""Whether a study's controls passed."""
+"""Checks of a study's controls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -72,7 +72,7 @@ NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
 
 @dataclass(frozen=True)
 class Finding:
-    """What the interval of a difference shows, given the equivalence margin.
+    """The conclusion from the interval of a difference, given the equivalence margin.
 
     Attributes:
         direction: ``unclear`` if the interval includes 0.
@@ -172,16 +172,15 @@ def detectable_difference(difference: Estimate, power: float = POWER) -> float:
     return float(special.nctdtrinc(difference.df, 1 - power, critical)) * difference.error
 
 
-def samples_to_reach(curve: pd.DataFrame, loss: float, column: str) -> float:
+def samples_to_reach(curve: pd.Series, loss: float) -> float:
     """Return the number of samples at which a curve first falls to a loss; NaN if it never does.
 
     The curve is linear between its points.
 
     Args:
-        curve: one run's rows, with ``samples`` and the loss in ``column``; rows without a loss are skipped.
+        curve: a run's losses by samples, in their order.
     """
-    points = curve.dropna(subset=[column]).sort_values("samples")
-    samples, losses = points["samples"].to_numpy(dtype=float), points[column].to_numpy(dtype=float)
+    samples, losses = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
     below = np.flatnonzero(losses <= loss)
     if not len(below):
         return math.nan

@@ -227,15 +227,12 @@ def _reach(study: Study, evidence: Evidence, arm: str) -> str:
     column = evidence.curve
     if not column.endswith("_loss"):
         return "no loss curve"
-    curves = evidence.curves.dropna(subset=[column]).sort_values("samples")
+    curves = evidence.curves.dropna(subset=[column]).sort_values("samples").set_index("samples")
     finals = curves[curves["arm"] == study.baseline].groupby("seed")[column].last()
     if not are_paired(arm, study.baseline):
         finals = pd.Series(finals.mean(), index=curves["seed"].unique()).dropna()
-    found = [
-        samples_to_reach(curve, finals[seed], column)
-        for seed, curve in curves[curves["arm"] == arm].groupby("seed")
-        if seed in finals
-    ]
+    by_seed = curves[curves["arm"] == arm].groupby("seed")[column]
+    found = [samples_to_reach(curve, finals[seed]) for seed, curve in by_seed if seed in finals]
     reached = [samples for samples in found if np.isfinite(samples)]
     if not reached:
         return f"never (0 of {len(found)} seeds)" if found else "no curve"

@@ -11,7 +11,7 @@ from tests.helpers.evidence import evidence_from, evidence_of
     ("null", "positive", "results"),
     [(0.0, 1.0, ["passed", "passed"]), (0.3, 0.0, ["failed", "failed"]), (0.0, -1.0, ["passed", "failed"])],
 )
-def test_controls_pass_if_they_show_what_they_must(null, positive, results):
+def test_control_result_follows_from_its_effect(null, positive, results):
     effects = {"null_control": null, "positive_control": positive}
     outcomes = check_controls(STUDY, evidence_of(STUDY, effects, spread=0.01, shared=0))
     assert [one.control for one in outcomes] == ["null_control", "positive_control"]

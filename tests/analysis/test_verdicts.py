@@ -113,7 +113,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("claim", "slug", "effects", "word"), CASES)
-def test_verdict_follows_what_is_shown(claim, slug, effects, word):
+def test_verdict_follows_from_the_effects(claim, slug, effects, word):
     assert verdict_on(claim, slug, effects).word == word
 
 
