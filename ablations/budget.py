@@ -13,7 +13,7 @@ UNEQUAL = 0.02  # relative deviation from the matched quantity above which an ar
 
 
 def matched(
-    run: RunConfig, baseline: RunConfig, equal: Equal, images_per_second: Callable[[RunConfig], float | None] | None
+    run: RunConfig, baseline: RunConfig, equal: Equal, images_per_second: Callable[[RunConfig], float | None]
 ) -> RunConfig:
     """Return the run with the samples that match the baseline's FLOPs or seconds, in whole batches and at least one.
 
@@ -27,7 +27,6 @@ def matched(
     if equal == "flops":
         ratio = flops_per_sample(baseline) / flops_per_sample(run)
     else:
-        assert images_per_second is not None, "equal seconds need the machine's speed"
         speed, baseline_speed = images_per_second(run), images_per_second(baseline)
         if speed is None or baseline_speed is None:
             raise UsageError("sweep.equal=seconds needs a machine that can train these models to measure their speed")

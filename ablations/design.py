@@ -1,11 +1,10 @@
 """Designs: which conditions a study compares. Arms are levels of factors, alone or combined.
 
-A factor is a mapping of arms, its levels; the first is that of the base run. Conditions on combinations are plain
-functions: ``exclude`` leaves some out, ``tie`` changes another value with them (such as the learning rate with width).
+A factor is a mapping of arms, its levels; the first is that of the base run.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -21,16 +20,18 @@ class Arm:
     """One condition: its label in reports, and its change of the study's base run.
 
     Attributes:
+        change: the base run as it is by default.
         ratios: target ratios to the base run by path, properties such as ``model.decoder.ffn_hidden`` included. Whole
             layers and heads do not allow every ratio; labels give the actual values (``expand.with_actual_ratios``).
     """
 
     label: str
-    change: Change
+    change: Change = lambda run: run
     ratios: Mapping[str, float] = field(default_factory=dict)
 
 
 Factor = Mapping[str, Arm]
+Bounds = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +42,9 @@ class Design:
     arms: Mapping[str, Arm]
 
 
-def unchanged(run: RunConfig) -> RunConfig:
-    """Return the base run as it is."""
-    return run
-
-
-def setting(values: Mapping[str, Any]) -> Change:
-    """Return a change that sets values by path; a mapping sets a whole part of the run."""
-    return lambda run: replaced(run, values)
+def setting(label: str, values: Mapping[str, Any]) -> Arm:
+    """Return an arm that sets values by path; a mapping sets a whole part of the run."""
+    return Arm(label=label, change=lambda run: replaced(run, values))
 
 
 def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
@@ -83,17 +79,12 @@ def widened(ratio: float, stack: str) -> Arm:
         nearest = min(heads, key=lambda number: (abs(number - part.num_heads * ratio), -number))
         return replaced(run, {f"{stack}.width": width, f"{stack}.num_heads": nearest})
 
-    sizes = ("width", "num_heads", "ffn_hidden")
-    ratios = {f"{stack}.{size}": ratio for size in sizes}
+    ratios = {f"{stack}.{size}": ratio for size in ("width", "num_heads", "ffn_hidden")}
     return Arm(label=f"{ratio:g} x as wide", change=change, ratios=ratios)
 
 
-def switch_objective(name: str, **values: Any) -> Change:
-    """Return a change of objective that resets the options of other objectives to their defaults.
-
-    Args:
-        values: further values by path.
-    """
+def switch_objective(label: str, name: str, **values: Any) -> Arm:
+    """Return an arm with another objective, and other values by path; options of other objectives are reset."""
 
     def change(run: RunConfig) -> RunConfig:
         objective: dict[str, Any] = {"name": name}
@@ -101,36 +92,42 @@ def switch_objective(name: str, **values: Any) -> Change:
             objective["supervise_eos"] = run.objective.supervise_eos
         return replaced(run, {"objective": objective, **values})
 
-    return change
+    return Arm(label=label, change=change)
 
 
-def one_factor(*factors: Factor) -> Design:
+def one_factor(**levels: Arm) -> Design:
     """Return a design of each level by itself, everything else as in the base run."""
-    arms = {name: arm for factor in factors for name, arm in factor.items()}
-    assert len(arms) == sum(map(len, factors)), "two levels have one name"
-    return Design(kind="one factor at a time", arms=arms)
+    return Design(kind="one factor at a time", arms=levels)
 
 
-def ladder(rungs: Factor) -> Design:
+def ladder(**rungs: Arm) -> Design:
     """Return a design of the levels of one factor, from low to high."""
     return Design(kind="ladder", arms=rungs)
 
 
-def factorial(
-    *factors: Factor, exclude: Callable[..., bool] | None = None, tie: Change | None = None, kind: str = "factorial"
-) -> Design:
+def factorial(*factors: Factor, exclude: Callable[..., bool] = lambda *names: False, kind: str = "factorial") -> Design:
     """Return a design of every combination of levels, one of each factor. Changes apply in the factors' order.
 
     Args:
         exclude: called with a combination's level names, one of each factor; True leaves it out.
-        tie: a change of every combination, after the others.
     """
-    combinations = itertools.product(*(factor.items() for factor in factors))
-    kept = [levels for levels in combinations if exclude is None or not exclude(*(name for name, _ in levels))]
-    return Design(kind=kind, arms=_combined(kept, tie))
+    arms = {}
+    for names in itertools.product(*factors):
+        if not exclude(*names):
+            levels = [factor[name] for factor, name in zip(factors, names, strict=True)]
+            arms["_".join(names)] = reduce(_combined, levels)
+    return Design(kind=kind, arms=arms)
 
 
-def fractional(*factors: Factor, tie: Change | None = None) -> Design:
+def _combined(one: Arm, other: Arm) -> Arm:
+    return Arm(
+        label=f"{one.label}, {other.label}",
+        change=lambda run: other.change(one.change(run)),
+        ratios={**one.ratios, **other.ratios},
+    )
+
+
+def fractional(*factors: Factor) -> Design:
     """Return a regular fraction of the factorial: the combinations whose level numbers add up to a multiple of n.
 
     With factors of n levels each, this is 1/n of all combinations. With three factors or more, every two levels of two
@@ -141,60 +138,30 @@ def fractional(*factors: Factor, tie: Change | None = None) -> Design:
     num_levels = len(factors[0])
     assert len(factors) > 2, "a fraction needs three factors or more"
     assert all(len(factor) == num_levels for factor in factors), "a regular fraction needs factors of as many levels"
-    numbered = itertools.product(*(enumerate(factor.items()) for factor in factors))
-    kept = [
-        [level for _, level in levels] for levels in numbered if sum(number for number, _ in levels) % num_levels == 0
-    ]
-    return Design(kind=f"fractional factorial, 1/{num_levels}", arms=_combined(kept, tie))
+
+    def is_outside(*names: str) -> bool:
+        numbers = (list(factor).index(name) for factor, name in zip(factors, names, strict=True))
+        return sum(numbers) % num_levels != 0
+
+    return factorial(*factors, exclude=is_outside, kind=f"fractional factorial, 1/{num_levels}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """A range of a value of the run, linear or logarithmic."""
-
-    path: str
-    low: float
-    high: float
-    log: bool = False
-
-    def at(self, position: float) -> float:
-        """Return the value at a position in 0..1 of the range."""
-        if self.log:
-            return float(self.low * (self.high / self.low) ** position)
-        return self.low + (self.high - self.low) * position
-
-
-def latin_hypercube(base: Factor, *ranges: Range, num_points: int, seed: int = 0) -> Design:
+def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: int, seed: int = 0) -> Design:
     """Return a design of points that fill a box evenly: every range has one point in each of ``num_points`` strata.
 
     Args:
         base: the baseline, an arm beside the points.
+        linear, log: the low and high end of each range by path, on a linear and a logarithmic scale.
 
     Source: McKay, Beckman and Conover 1979; scipy's sampler.
     """
     from scipy.stats import qmc  # here, as studies must load fast
 
-    positions = qmc.LatinHypercube(len(ranges), rng=seed).random(num_points)
-    points: dict[str, Arm] = {}
-    for number, row in enumerate(positions, 1):
-        values = {axis.path: axis.at(position) for axis, position in zip(ranges, row.tolist(), strict=True)}
+    points = {}
+    for number, row in enumerate(qmc.LatinHypercube(len(linear) + len(log), rng=seed).random(num_points).tolist(), 1):
+        position = dict(zip([*linear, *log], row, strict=True))
+        values = {path: low + (high - low) * position[path] for path, (low, high) in linear.items()}
+        values |= {path: low * (high / low) ** position[path] for path, (low, high) in log.items()}
         label = ", ".join(f"{path} {value:.3g}" for path, value in values.items())
-        points[f"point_{number}"] = Arm(label=label, change=setting(values))
+        points[f"point_{number}"] = setting(label, values)
     return Design(kind=f"Latin hypercube of {num_points} points", arms={**base, **points})
-
-
-def _combined(combinations: Iterable[Iterable[tuple[str, Arm]]], tie: Change | None) -> dict[str, Arm]:
-    arms = {}
-    for levels in combinations:
-        names, parts = zip(*levels, strict=True)
-        changes = [part.change for part in parts] + ([tie] if tie else [])
-        arms["_".join(names)] = Arm(
-            label=", ".join(part.label for part in parts),
-            change=_in_order(changes),
-            ratios={path: ratio for part in parts for path, ratio in part.ratios.items()},
-        )
-    return arms
-
-
-def _in_order(changes: list[Change]) -> Change:
-    return lambda run: reduce(lambda changed, change: change(changed), changes, run)

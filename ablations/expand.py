@@ -36,14 +36,14 @@ def expand(
     base: RunConfig,
     arms: Sequence[str] | None = None,
     seeds: Iterable[int] | None = None,
-    images_per_second: Callable[[RunConfig], float | None] | None = None,
+    images_per_second: Callable[[RunConfig], float | None] = lambda run: None,
 ) -> list[Cell]:
     """Return the cells: every arm and control with every seed, then the untrained encoder with every seed.
 
     Args:
         base: the run that arms change.
         arms, seeds: those of the study by default.
-        images_per_second: training speed of a run on this machine; needed for equal seconds.
+        images_per_second: training speed of a run on this machine, if it can train it; needed for equal seconds.
 
     Raises:
         UsageError: an arm is unknown, cannot be built or equals another; or the baseline is not among the arms.
@@ -54,7 +54,9 @@ def expand(
     baseline = _changed(study, study.baseline, base)
     changed = {name: _changed(study, name, base) for name in names}
     changed |= {name: _changed(study, name, baseline) for name in study.controls}
-    _check_distinct(changed, "")
+    _check_distinct(
+        changed, ": the base run is too small to tell their levels apart, or an override sets what one of them changes"
+    )
     runs = {
         name: run if name in study.controls else matched(run, baseline, study.equal, images_per_second)
         for name, run in changed.items()
@@ -79,14 +81,17 @@ def off_ratios(study: Study, cells: Iterable[Cell]) -> dict[str, str]:
     Whole layers and heads do not allow every ratio.
     """
     configs = {cell.arm: cell.config for cell in cells}
-    if study.baseline not in configs:
-        return {}
-    described = {
-        name: "; ".join(_off_ratios(study, name, configs[name], configs[study.baseline]))
-        for name in study.arms
-        if name in configs
-    }
-    return {name: text for name, text in described.items() if text}
+    baseline, own_ratios = configs[study.baseline], study.arms[study.baseline].ratios
+    found: dict[str, list[str]] = {}
+    for name, arm in study.arms.items():
+        for path, ratio in arm.ratios.items():
+            if name not in configs or (path == "budget.samples" and study.equal != "samples"):
+                continue  # the arm does not run, or matching has changed its samples
+            value, other = value_at(configs[name], path), value_at(baseline, path)
+            if abs(value / other / (ratio / own_ratios.get(path, 1)) - 1) > OFF_RATIO:
+                text = f"{path.rpartition('.')[2]} {value} for {other}, {value / other:.3g} x"
+                found.setdefault(name, []).append(text)
+    return {name: "; ".join(texts) for name, texts in found.items()}
 
 
 def with_actual_ratios(study: Study, cells: Iterable[Cell]) -> Study:
@@ -97,18 +102,6 @@ def with_actual_ratios(study: Study, cells: Iterable[Cell]) -> Study:
         for name, arm in study.arms.items()
     }
     return replace(study, design=replace(study.design, arms=arms))
-
-
-def _off_ratios(study: Study, name: str, run: RunConfig, baseline: RunConfig) -> list[str]:
-    found = []
-    for path, ratio in study.arms[name].ratios.items():
-        if path == "budget.samples" and study.equal != "samples":
-            continue  # matching has changed them
-        target = ratio / study.arms[study.baseline].ratios.get(path, 1)
-        value, other = value_at(run, path), value_at(baseline, path)
-        if abs(value / other / target - 1) > OFF_RATIO:
-            found.append(f"{path.rpartition('.')[2]} {value} for {other}, {value / other:.3g} x")
-    return found
 
 
 def _check_names(study: Study, names: list[str], seeds: list[int]) -> None:
@@ -125,23 +118,19 @@ def _check_names(study: Study, names: list[str], seeds: list[int]) -> None:
         )
 
 
-def _check_distinct(runs: Mapping[str, RunConfig], when: str) -> None:
+def _check_distinct(runs: Mapping[str, RunConfig], why: str) -> None:
     """Refuse two arms that are one run. The null control is the baseline, except for its seeds."""
     first: dict[str, str] = {}
     for name, run in runs.items():
         if name == "null_control":
             continue
         if (other := first.setdefault(signature(replace(run, seed=0)), name)) != name:
-            why = when or (
-                ": the base run is too small to tell their levels apart, or an override sets what one of them changes"
-            )
             raise UsageError(f"arms {other!r} and {name!r} are the same run{why}")
 
 
 def _changed(study: Study, name: str, run: RunConfig) -> RunConfig:
     try:
         return study.arm(name).change(run)
-    except ValidationError as error:
-        raise UsageError(f"arm {name!r} cannot exist: {explain(error)}") from error
-    except UsageError as error:
-        raise UsageError(f"arm {name!r} cannot exist: {error}") from error
+    except (ValidationError, UsageError) as error:
+        cause = explain(error) if isinstance(error, ValidationError) else error
+        raise UsageError(f"arm {name!r} cannot exist: {cause}") from error

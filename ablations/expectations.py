@@ -32,11 +32,18 @@ class Expectation:
     than_metric: str
 
 
-def expect(arms: str | Sequence[str], relation: Relation, than: str, metric: str) -> tuple[Expectation, ...]:
-    """Return the same expectation of several arms, against one arm, in one metric."""
-    names = [arms] if isinstance(arms, str) else arms
+def expect(
+    arms: str | Sequence[str], relation: Relation, than: str, metric: str | Sequence[str], than_metric: str = ""
+) -> tuple[Expectation, ...]:
+    """Return the same expectation of one or several arms, against one arm, in one or several metrics.
+
+    Args:
+        than_metric: the metric of the other arm; the same by default.
+    """
     return tuple(
-        Expectation(arm=arm, metric=metric, relation=relation, than_arm=than, than_metric=metric) for arm in names
+        Expectation(arm=arm, metric=name, relation=relation, than_arm=than, than_metric=than_metric or name)
+        for name in ([metric] if isinstance(metric, str) else metric)
+        for arm in ([arms] if isinstance(arms, str) else arms)
     )
 
 

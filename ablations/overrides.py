@@ -43,8 +43,6 @@ class StudyOverrides(StudyValues):
         Raises:
             UsageError: the baseline or a claim names an unknown arm, or something is expected of the baseline.
         """
-        if self.baseline not in study.arms:
-            raise unknown("sweep.baseline", self.baseline, study.arms)
         expected = {arm: relation for arm, relation in self.expected.items() if relation is not None}
         if (self.baseline, self.primary_metric) != (study.baseline, study.primary_metric):
             # The study's own expectations hold for its own baseline and metric only.

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -43,7 +42,7 @@ class Request:
 
 def write_request(runs_dir: Path, request: Request) -> None:
     """Record a request as the latest of its study in this folder."""
-    path = _file(runs_dir, request.folder)
+    path = runs_dir / FOLDER / f"{request.folder}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_request(path, request)
 
@@ -57,7 +56,7 @@ def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Req
     Raises:
         UsageError: there is none, or its file is broken or names an unknown study.
     """
-    path = _file(runs_dir, name)
+    path = runs_dir / FOLDER / f"{name}.json"
     if not path.exists():
         there = ", ".join(requested_names(runs_dir)) or "none"
         raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
@@ -66,12 +65,11 @@ def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Req
 
 def save_request(path: Path, request: Request) -> None:
     """Write a request to a file."""
-    # The runs of an arm differ in their seed only, so one config per arm is enough.
-    configs = {cell.arm: to_dict(cell.config) for cell in reversed(request.cells)}
     values = {
         "arguments": request.arguments,
         "sweep": dataclasses.asdict(study_overrides(request.study)),
-        "configs": configs,
+        # The runs of an arm differ in their seed only, so one config per arm is enough.
+        "configs": {cell.arm: to_dict(cell.config) for cell in reversed(request.cells)},
         "cells": [
             {"arm": cell.arm, "seed": cell.seed, "run": cell.name, "run_seed": cell.config.seed}
             for cell in request.cells
@@ -93,11 +91,14 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
         current = {RENAMED.get(key, key): value for key, value in recorded["sweep"].items()}
         values |= {key: value for key, value in current.items() if key in values}
         overrides = TypeAdapter(StudyOverrides).validate_python(values)
-        return Request(
-            study=overrides.apply(study),
-            cells=_cells(recorded),
-            arguments=tuple(recorded["arguments"]),
-        )
+        configs = {arm: from_dict(config) for arm, config in recorded["configs"].items()}
+        cells = [
+            Cell(
+                arm=one["arm"], seed=one["seed"], config=dataclasses.replace(configs[one["arm"]], seed=one["run_seed"])
+            )
+            for one in recorded["cells"]
+        ]
+        return Request(study=overrides.apply(study), cells=cells, arguments=tuple(recorded["arguments"]))
     except (KeyError, TypeError, ValidationError, UsageError) as error:
         raise UsageError(f"{path} is not the record of a launch of a known study; launch the sweep again") from error
 
@@ -105,19 +106,3 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
 def requested_names(runs_dir: Path) -> list[str]:
     """Return the names of all requests in this folder."""
     return sorted(path.stem for path in (runs_dir / FOLDER).glob("*.json"))
-
-
-def _cells(recorded: Mapping[str, Any]) -> list[Cell]:
-    configs = {arm: from_dict(values) for arm, values in recorded["configs"].items()}
-    return [
-        Cell(
-            arm=cell["arm"],
-            seed=cell["seed"],
-            config=dataclasses.replace(configs[cell["arm"]], seed=cell["run_seed"]),
-        )
-        for cell in recorded["cells"]
-    ]
-
-
-def _file(runs_dir: Path, name: str) -> Path:
-    return runs_dir / FOLDER / f"{name}.json"

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from ablations.budget import Equal
-from ablations.design import Arm, Design, setting, unchanged
+from ablations.design import Arm, Design, setting
 from ablations.expectations import Expectation, default_margin
 from aimv2.errors import unknown
 from aimv2.evaluation.metrics import lower_is_better
@@ -17,8 +17,8 @@ UNTRAINED = "untrained"
 Control = Literal["null_control", "positive_control"]
 
 CONTROLS: Mapping[str, Arm] = {
-    "null_control": Arm(label="the baseline with other seeds", change=unchanged),
-    "positive_control": Arm(label="shuffled captions", change=setting({"data.captions": "shuffled"})),
+    "null_control": Arm(label="the baseline with other seeds"),
+    "positive_control": setting("shuffled captions", {"data.captions": "shuffled"}),
 }
 
 

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import pandas as pd
-
 from ablations.expand import Cell
 from ablations.study import Study
 from analysis.intervals import LEVEL, Estimate, Finding, difference, judge, simultaneous_level
@@ -30,7 +28,7 @@ class Comparison:
 
     @property
     def met(self) -> Met:
-        """Whether the expectation was met; empty if there was none.
+        """The expectation judged by the finding; empty if there was none.
 
         ``equal`` is met if differences larger than the margin are ruled out; ``better`` and ``worse`` are met by a
         difference in that direction unless it is shown to lie within the margin.
@@ -39,9 +37,8 @@ class Comparison:
             return ""
         if self.observed.word == "inconclusive":
             return "inconclusive"
-        if self.expected == "equal":
-            return "as expected" if self.observed.is_small else "not as expected"
-        is_met = self.observed.direction == self.expected and not self.observed.is_small
+        is_small = self.observed.is_small
+        is_met = is_small if self.expected == "equal" else self.observed.direction == self.expected and not is_small
         return "as expected" if is_met else "not as expected"
 
 
@@ -50,24 +47,20 @@ def are_paired(arm: str, other: str) -> bool:
     return arm == other or "null_control" not in (arm, other)
 
 
-def against_baseline(study: Study, values: pd.DataFrame, arm: str, level: float = LEVEL) -> Estimate:
-    """Return arm minus baseline.
-
-    Args:
-        values: a row per seed, a column per arm, as ``Evidence.values`` returns it.
-    """
-    return difference(values, arm, study.baseline, is_paired=are_paired(arm, study.baseline), level=level)
+def against_baseline(study: Study, evidence: Evidence, metric: str, arm: str, level: float = LEVEL) -> Estimate:
+    """Return arm minus baseline in a metric."""
+    one, other = evidence.value(metric, arm), evidence.value(metric, study.baseline)
+    return difference(one, other, is_paired=are_paired(arm, study.baseline), level=level)
 
 
 def primary_comparisons(study: Study, cells: Iterable[Cell], evidence: Evidence) -> dict[str, Comparison]:
     """Compare every requested arm with the baseline in the primary metric, with simultaneous 95 % intervals."""
-    values = evidence.values(study.primary_metric)
     requested = {cell.arm for cell in cells}
     others = [arm for arm in study.arms if arm in requested and arm != study.baseline]
     level = simultaneous_level(len(others))
     comparisons = {}
     for arm in others:
-        estimate = against_baseline(study, values, arm, level)
+        estimate = against_baseline(study, evidence, study.primary_metric, arm, level)
         observed = judge(estimate, study.equivalence_margin, lower_is_better=study.lower_is_better)
         comparisons[arm] = Comparison(estimate, observed, study.expected.get(arm, "open"))
     return comparisons

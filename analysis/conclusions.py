@@ -1,6 +1,6 @@
 """Sentences on the primary metric, and on differences in the others."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ablations.study import Control, Study
 from analysis.compare import Comparison, against_baseline
@@ -9,56 +9,46 @@ from analysis.load import Evidence
 from analysis.verdicts import failure_note
 
 
-def conclusion(
-    study: Study,
-    requested: Collection[str],
-    comparisons: Mapping[str, Comparison],
-    unit: str,
-    failed: Sequence[Control] = (),
-) -> str:
+def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, failed: Sequence[Control] = ()) -> str:
     """Return the study's result in a few sentences.
 
     Args:
-        requested: the arms that were requested.
-        comparisons: each of them but the baseline, with simultaneous 95 % intervals.
+        comparisons: the requested arms but the baseline, with simultaneous 95 % intervals.
         failed: controls that failed, after which nothing is concluded.
     """
-    baseline = study.arms[study.baseline].label
-    if study.baseline not in requested:
-        return f"No conclusion: the baseline ({baseline}) is not among the requested arms."
-    known = {arm: one.difference for arm, one in comparisons.items() if one.difference.has_interval}
-    if not known:
+    num_seeds = [one.difference.n for one in comparisons.values() if one.difference.has_interval]
+    if not num_seeds:
         return "No conclusion: no arm shares two seeds with the baseline."
     if failed:
         return f"{failure_note(failed).capitalize()}. The study can confirm neither differences nor equivalence."
-    counts = sorted({estimate.n for estimate in known.values()})
-    seeds = f"{' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds"
-    context = f"the baseline ({baseline}) in {study.primary_metric} over {seeds}"
+    seeds = " to ".join(str(n) for n in sorted({min(num_seeds), max(num_seeds)}))
+    context = f"the baseline ({study.label(study.baseline)}) in {study.primary_metric} over {seeds} seeds"
     margin = f"±{study.equivalence_margin:g} {unit}"
-    words = {arm: comparisons[arm].observed.word for arm in known}
-    inconclusive = [arm for arm, word in words.items() if word == "inconclusive"]
-    too_few = [arm for arm in comparisons if arm not in known]
-    if len(inconclusive) == len(known):
-        sentences = [
+    effects = []
+    arms: dict[str, list[str]] = {"equivalent": [], "inconclusive": [], "too few": []}
+    for arm, one in comparisons.items():
+        estimate, observed, label = one.difference, one.observed, study.label(arm)
+        if observed.direction != "unclear":
+            small = ", within the margin" * observed.is_small
+            amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)}{small})"
+            effects.append(f"{label} is {observed.direction} by {amount}")
+        else:
+            arms[observed.word if estimate.has_interval else "too few"].append(label)
+    sentences = []
+    if effects:
+        sentences.append(f"Compared with {context}: {'; '.join(effects)}.")
+    if arms["equivalent"]:
+        other = "it" if effects else context
+        sentences.append(f"Equivalent to {other} within {margin}: {'; '.join(arms['equivalent'])}.")
+    if not sentences:
+        sentences.append(
             f"Inconclusive: no arm differs detectably from {context}, but differences larger than the equivalence"
             f" margin ({margin}) are not ruled out either."
-        ]
-    else:
-        effects = [
-            f"{study.label(arm)} is {comparisons[arm].observed.direction} by {abs(known[arm].mean):.3f} {unit}"
-            f" ({_bounds(known[arm])}{', within the margin' * comparisons[arm].observed.is_small})"
-            for arm, word in words.items()
-            if word not in ("inconclusive", "equivalent")
-        ]
-        equivalent = [arm for arm, word in words.items() if word == "equivalent"]
-        sentences = [f"Compared with {context}: {'; '.join(effects)}."] if effects else []
-        if equivalent:
-            other = "it" if effects else context
-            sentences.append(f"Equivalent to {other} within {margin}: {_labels(study, equivalent)}.")
-        if inconclusive:
-            sentences.append(f"Inconclusive: {_labels(study, inconclusive)}.")
-    if too_few:
-        sentences.append(f"Too few seeds: {_labels(study, too_few)}.")
+        )
+    elif arms["inconclusive"]:
+        sentences.append(f"Inconclusive: {'; '.join(arms['inconclusive'])}.")
+    if arms["too few"]:
+        sentences.append(f"Too few seeds: {'; '.join(arms['too few'])}.")
     return " ".join(sentences)
 
 
@@ -87,18 +77,14 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
     level = simultaneous_level(len(arms) * len(metrics))
     found = []
     for metric in metrics:
-        values, unit = evidence.values(metric), evidence.unit(metric)
+        unit = evidence.unit(metric)
         for arm in arms:
-            estimate = against_baseline(study, values, arm, level)
+            estimate = against_baseline(study, evidence, metric, arm, level)
             if estimate.excludes_zero:
                 side = "above" if estimate.mean > 0 else "below"
                 amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"
                 found.append(f"{metric}: {study.label(arm)} is {side} the baseline by {amount}.")
     return found
-
-
-def _labels(study: Study, arms: Sequence[str]) -> str:
-    return "; ".join(study.label(arm) for arm in arms)
 
 
 def _bounds(estimate: Estimate) -> str:

@@ -38,23 +38,23 @@ CURVE_TITLES = {
 }
 
 
-def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimate], folder: Path) -> dict[str, Path]:
-    """Draw the figures for which there is evidence; return their files by name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
+def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimate], folder: Path) -> list[str]:
+    """Draw the figures for which there is evidence, and return their names."""
+    figures = {}
     with style():
         if evidence.curve:
-            curves = learning_curves(study, evidence.curves, evidence.curve)
-            drawn["learning_curves"] = _save(curves, folder / "learning_curves.svg")
+            figures["learning_curves"] = learning_curves(study, evidence)
         if differences:
-            drawn["differences"] = _save(
-                differences_to_baseline(study, evidence, differences), folder / "differences.svg"
-            )
-        if _metrics(evidence, "pixel_loss_"):
-            drawn["pixel_loss"] = _save(pixel_losses(study, evidence), folder / "pixel_loss.svg")
+            figures["differences"] = differences_to_baseline(study, evidence, differences)
+        if names := _metrics(evidence, "pixel_loss_"):
+            figures["pixel_loss"] = pixel_losses(study, evidence, names)
         if _metrics(evidence, "probe_"):
-            drawn["accuracy"] = _save(accuracies(study, evidence), folder / "accuracy.svg")
-    return drawn
+            figures["accuracy"] = accuracies(study, evidence)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            plt.close(figure)
+    return list(figures)
 
 
 def palette(study: Study) -> dict[str, tuple[float, float, float]]:
@@ -68,26 +68,23 @@ def palette(study: Study) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def learning_curves(study: Study, curves: pd.DataFrame, column: str) -> Figure:
+def learning_curves(study: Study, evidence: Evidence) -> Figure:
     """Draw a held-out value over samples: the whole run, and its second half enlarged.
 
     Lines are means over seeds with 95 % intervals. Arms without the value are left out.
     """
+    column, curves = evidence.curve, evidence.curves
     points = curves[curves["arm"].isin(list(study.arms))].dropna(subset=[column])
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half"), strict=True):
-        shown = points[points["samples"] >= start * points["samples"].max()]
         sns.lineplot(
-            shown,
+            points[points["samples"] >= start * points["samples"].max()],
             x="samples",
             y=column,
-            hue="arm",
-            hue_order=_present(study, shown["arm"]),
-            palette=palette(study),
-            errorbar=_interval,
             err_kws={"alpha": 0.12, "linewidth": 0},
             ax=axis,
             legend=start == 0,
+            **_by_arm(study, points),
         )
         axis.set(title=title, xlabel="samples seen", ylabel=CURVE_TITLES[column] if start == 0 else "")
     _label_arms(axes[0], study)
@@ -100,51 +97,35 @@ def differences_to_baseline(study: Study, evidence: Evidence, differences: Mappi
     Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous 95 % intervals. The null control has its
     own interval. The positive control would be off the scale.
     """
-    values = evidence.values(study.primary_metric)
-    null = against_baseline(study, values, "null_control", NULL_LEVEL)
+    metric, margin = study.primary_metric, study.equivalence_margin
+    values = evidence.values(metric)
+    null = against_baseline(study, evidence, metric, "null_control", NULL_LEVEL)
     differences = {**differences, **({"null_control": null} if null.n else {})}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
-    colours = palette(study)
+    colours, baseline = palette(study), values[study.baseline]
     for row, (arm, difference) in enumerate(differences.items()):
-        baseline = values[study.baseline]
-        axis.plot(
-            values[arm] - (baseline if are_paired(arm, study.baseline) else baseline.mean()),
-            np.full(len(values), row + 0.16),
-            "o",
-            ms=4,
-            alpha=0.5,
-            color=colours[arm],
-            mew=0,
-        )
-        if difference.has_interval:
-            axis.plot([difference.low, difference.high], [row, row], color=colours[arm], lw=2.5, solid_capstyle="round")
-        axis.plot(difference.mean, row, "D", ms=6, color=colours[arm])
+        seeds = values[arm] - (baseline if are_paired(arm, study.baseline) else baseline.mean())
+        axis.plot(seeds, np.full(len(seeds), row + 0.16), "o", ms=4, alpha=0.5, color=colours[arm], mew=0)
+        axis.errorbar(difference.mean, row, xerr=difference.half_width, fmt="D", color=colours[arm], elinewidth=2.5)
     axis.axvline(0, color="0.3", lw=1)
-    axis.axvspan(-study.equivalence_margin, study.equivalence_margin, color="0.5", alpha=0.12, lw=0)
+    axis.axvspan(-margin, margin, color="0.5", alpha=0.12, lw=0)
     axis.set_yticks(range(len(differences)), [study.label(arm) for arm in differences])
     axis.set_ylim(len(differences) - 0.5, -0.5)
-    unit = evidence.unit(study.primary_metric)
     better = "left" if study.lower_is_better else "right"
-    axis.set(xlabel=f"{study.primary_metric} minus baseline [{unit}], {better} is better")
+    axis.set(xlabel=f"{metric} minus baseline [{evidence.unit(metric)}], {better} is better")
     axis.grid(False, axis="y")
     return figure
 
 
-def pixel_losses(study: Study, evidence: Evidence) -> Figure:
-    """Draw the pixel loss of every arm at the same fixed prefixes."""
-    chosen = evidence.metrics[evidence.metrics["metric"].isin(_metrics(evidence, "pixel_loss_"))]
-    chosen = chosen[chosen["arm"].isin(list(study.arms))].assign(
-        prefix=lambda t: t["metric"].str.removeprefix("pixel_loss_")
-    )
+def pixel_losses(study: Study, evidence: Evidence, names: list[str]) -> Figure:
+    """Draw the pixel losses of every arm at the same fixed prefixes."""
+    table = evidence.metrics
+    chosen = table[table["metric"].isin(names) & table["arm"].isin(list(study.arms))]
     figure, axis = plt.subplots(figsize=(8.5, 4), layout="constrained")
     sns.pointplot(
-        chosen,
+        chosen.assign(prefix=chosen["metric"].str.removeprefix("pixel_loss_")),
         x="prefix",
         y="value",
-        hue="arm",
-        hue_order=_present(study, chosen["arm"]),
-        palette=palette(study),
-        errorbar=_interval,
         dodge=0.4 if chosen["arm"].nunique() > 1 else False,
         linestyle="none",
         marker="D",
@@ -152,11 +133,12 @@ def pixel_losses(study: Study, evidence: Evidence) -> Figure:
         capsize=0.04,
         err_kws={"linewidth": 1.5},
         ax=axis,
+        **_by_arm(study, chosen),
     )
     axis.set(
         xlabel="prefix length [fraction of the image]", ylabel="pixel loss\n[squared error of standardised pixels]"
     )
-    _label_arms(axis, study, outside=True)
+    _label_arms(axis, study, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -168,26 +150,17 @@ def accuracies(study: Study, evidence: Evidence) -> Figure:
         2, len(tasks), figsize=(3.6 * len(tasks), 5.4), layout="constrained", squeeze=False, sharex=True
     )
     colours = palette(study)
-    for row, kind in enumerate(("probe", "knn")):
-        for axis, task in zip(axes[row], tasks, strict=True):
+    for row, (kind, title) in zip(axes, (("probe", "attentive probe"), ("knn", "kNN")), strict=True):
+        for axis, task in zip(row, tasks, strict=True):
             values = evidence.values(f"{kind}_{task}")
             arms = _present(study, values.columns)
             for place, arm in enumerate(arms):
-                estimate = mean_interval(values[arm].dropna().to_numpy())
+                estimate = mean_interval(values[arm])
                 axis.plot(np.full(len(values), place), values[arm], "o", ms=4, alpha=0.4, color=colours[arm], mew=0)
-                axis.errorbar(
-                    place,
-                    estimate.mean,
-                    [[estimate.mean - estimate.low], [estimate.high - estimate.mean]],
-                    fmt="D",
-                    ms=5,
-                    color=colours[arm],
-                )
+                axis.errorbar(place, estimate.mean, estimate.half_width, fmt="D", ms=5, color=colours[arm])
             if UNTRAINED in values:
                 axis.axhline(values[UNTRAINED].mean(), color="0.4", ls="--", lw=1.2, label="untrained")
-            axis.set_title(
-                f"{'attentive probe' if kind == 'probe' else 'kNN'}, {task.replace('_', ' ')}", fontsize="medium"
-            )
+            axis.set_title(f"{title}, {task.replace('_', ' ')}", fontsize="medium")
             axis.set_xticks(range(len(arms)), arms, rotation=30, ha="right")
             axis.set_xlim(-0.5, len(arms) - 0.5)
             axis.margins(y=0.1)
@@ -199,8 +172,13 @@ def accuracies(study: Study, evidence: Evidence) -> Figure:
     return figure
 
 
+def _by_arm(study: Study, table: pd.DataFrame) -> dict[str, Any]:
+    """Return seaborn's options for a colour per arm and Student's intervals over seeds."""
+    return {"hue": "arm", "hue_order": _present(study, table["arm"]), "palette": palette(study), "errorbar": _interval}
+
+
 def _interval(values: pd.Series) -> tuple[float, float]:
-    estimate = mean_interval(values.to_numpy())
+    estimate = mean_interval(values)
     return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
 
 
@@ -212,16 +190,9 @@ def _present(study: Study, arms: "pd.Series[str] | pd.Index[str]") -> list[str]:
     return [arm for arm in study.arms if arm in set(arms)]
 
 
-def _label_arms(axis: Axes, study: Study, *, outside: bool = False) -> None:
+def _label_arms(axis: Axes, study: Study, **options: Any) -> None:
     handles, names = axis.get_legend_handles_labels()
-    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if outside else {}
-    axis.legend(handles, [study.arms[name].label for name in names], title=None, frameon=not outside, **place)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return path
+    axis.legend(handles, [study.arms[name].label for name in names], title=None, **options)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import special, stats
 
 LEVEL = 0.95
 POWER = 0.8
@@ -41,23 +41,29 @@ class Estimate:
 
     @property
     def low(self) -> float:
-        return self.mean - self._half_width
+        return self.mean - self.half_width
 
     @property
     def high(self) -> float:
-        return self.mean + self._half_width
-
-    @property
-    def short(self) -> str:
-        """The signed mean and interval, to three digits."""
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return self.mean + self.half_width
 
     @property
     def excludes_zero(self) -> bool:
-        return self.has_interval and not self.low <= 0 <= self.high
+        return self.low > 0 or self.high < 0
+
+    def text(self, form: str = "+.3f") -> str:
+        """Return mean and interval, or why there is none."""
+        if not self.n:
+            return "no shared seed"
+        mean = format(self.mean, form)
+        return f"{mean} {self.bounds(form)}" if self.has_interval else f"{mean} (no interval)"
+
+    def bounds(self, form: str = "+.3f") -> str:
+        """Return the interval, or that there is none."""
+        return f"[{self.low:{form}}, {self.high:{form}}]" if self.has_interval else "no interval"
 
     @property
-    def _half_width(self) -> float:
+    def half_width(self) -> float:
         return float(stats.t.ppf((1 + self.level) / 2, self.df)) * self.error if self.has_interval else math.nan
 
 
@@ -66,7 +72,7 @@ NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
 
 @dataclass(frozen=True)
 class Finding:
-    """What the interval of a difference shows, given the equivalence margin.
+    """The conclusion from the interval of a difference, given the equivalence margin.
 
     Attributes:
         direction: ``unclear`` if the interval includes 0.
@@ -92,63 +98,42 @@ class Finding:
         return f"{self.direction}, within the margin" if self.is_small else self.direction
 
 
-NO_FINDING = Finding("unclear", is_not_better=False, is_not_worse=False, is_large=False)
-
-
-def mean_interval(values: np.ndarray, level: float = LEVEL) -> Estimate:
-    """Return the mean with Student's t interval."""
-    values = np.asarray(values, dtype=float)
+def mean_interval(values: pd.Series | np.ndarray, level: float = LEVEL) -> Estimate:
+    """Return the mean with Student's t interval; missing values are left out."""
+    present = np.asarray(values, dtype=float)
+    present = present[~np.isnan(present)]
+    if not len(present):
+        return NO_ESTIMATE
     # No spread is no certainty: equal counts of a few images happen.
-    error = float(stats.sem(values)) if len(values) > 1 else 0.0
-    return Estimate(float(np.mean(values)), error, len(values) - 1, len(values), level)
+    error = float(stats.sem(present)) if len(present) > 1 else 0.0
+    return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level)
 
 
-def paired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate:
-    """Return arm minus baseline over the seeds that both have.
+def difference(one: pd.Series, other: pd.Series, *, is_paired: bool, level: float = LEVEL) -> Estimate:
+    """Return the mean of one arm minus that of another; ``NO_ESTIMATE`` without the seeds for it.
 
     Args:
-        values: a row per seed, a column per arm, as ``Evidence.values`` gives it.
+        one, other: a value per seed.
+        is_paired: take the difference seed by seed, over the shared seeds; otherwise between the means.
+
+    Source: Welch 1947 for the unpaired difference; the two variances may differ.
     """
-    if arm not in values or baseline not in values:
+    if is_paired:
+        return mean_interval(one - other, level)
+    first, second = mean_interval(one), mean_interval(other)
+    n = min(first.n, second.n)
+    if not n:
         return NO_ESTIMATE
-    difference = (values[arm] - values[baseline]).dropna().to_numpy()
-    return mean_interval(difference, level) if len(difference) else NO_ESTIMATE
-
-
-def unpaired_difference(values: pd.DataFrame, arm: str, baseline: str, level: float = LEVEL) -> Estimate:
-    """Return the arm's mean minus the baseline's, each over its own seeds.
-
-    Source: Welch 1947; the two variances may differ.
-    """
-    if arm not in values or baseline not in values:
-        return NO_ESTIMATE
-    samples = [values[name].dropna().to_numpy() for name in (arm, baseline)]
-    if not all(map(len, samples)):
-        return NO_ESTIMATE
-    one, other = map(mean_interval, samples)
-    mean, n = one.mean - other.mean, min(one.n, other.n)
-    error = math.hypot(one.error, other.error)
+    mean, error = first.mean - second.mean, math.hypot(first.error, second.error)
     if n < 2 or error == 0:
         return Estimate(mean, 0.0, 0, n, level)
-    df = error**4 / (one.error**4 / one.df + other.error**4 / other.df)
+    df = error**4 / (first.error**4 / first.df + second.error**4 / second.df)
     return Estimate(mean, error, df, n, level)
-
-
-def difference(values: pd.DataFrame, arm: str, baseline: str, *, is_paired: bool, level: float = LEVEL) -> Estimate:
-    """Return arm minus baseline, paired by seed or between means; ``NO_ESTIMATE`` without the seeds for it."""
-    return (paired_difference if is_paired else unpaired_difference)(values, arm, baseline, level)
 
 
 def simultaneous_level(num_comparisons: int, level: float = LEVEL) -> float:
     """Return the level of each interval at which all hold together with ``level`` (Bonferroni)."""
     return 1 - (1 - level) / max(num_comparisons, 1)
-
-
-def direction(difference: Estimate, *, lower_is_better: bool) -> Direction:
-    """Return whether the arm is better or worse than the baseline; unclear if the interval includes 0."""
-    if not difference.excludes_zero:
-        return "unclear"
-    return "better" if (difference.mean < 0) == lower_is_better else "worse"
 
 
 def judge(difference: Estimate, margin: float, *, lower_is_better: bool) -> Finding:
@@ -159,15 +144,14 @@ def judge(difference: Estimate, margin: float, *, lower_is_better: bool) -> Find
     one-sided tests of Schuirmann 1987.
 
     Args:
-        difference: arm minus baseline; without an interval it shows nothing.
+        difference: arm minus baseline; without an interval its bounds are NaN, and it shows nothing.
         margin: the equivalence margin, in the metric's unit.
     """
-    if not difference.has_interval:
-        return NO_FINDING
     one_sided = replace(difference, level=1 - 2 * (1 - difference.level))
     is_not_lower, is_not_higher = one_sided.low > -margin, one_sided.high < margin
+    side: Direction = "better" if (difference.mean < 0) == lower_is_better else "worse"
     return Finding(
-        direction(difference, lower_is_better=lower_is_better),
+        side if difference.excludes_zero else "unclear",
         is_not_better=is_not_lower if lower_is_better else is_not_higher,
         is_not_worse=is_not_higher if lower_is_better else is_not_lower,
         is_large=difference.low > margin or difference.high < -margin,
@@ -184,29 +168,21 @@ def detectable_difference(difference: Estimate, power: float = POWER) -> float:
     """
     if not difference.has_interval:
         return math.nan
-    critical = float(stats.t.ppf((1 + difference.level) / 2, difference.df))
-    upper = critical + 1
-    while stats.nct.sf(critical, difference.df, upper) < power:
-        upper *= 2
-    errors = optimize.brentq(lambda shift: stats.nct.sf(critical, difference.df, shift) - power, 0, upper)
-    return float(errors) * difference.error
+    critical = stats.t.ppf((1 + difference.level) / 2, difference.df)
+    return float(special.nctdtrinc(difference.df, 1 - power, critical)) * difference.error
 
 
-def samples_to_reach(curve: pd.DataFrame, loss: float, column: str) -> float:
+def samples_to_reach(curve: pd.Series, loss: float) -> float:
     """Return the number of samples at which a curve first falls to a loss; NaN if it never does.
 
     The curve is linear between its points.
 
     Args:
-        curve: one run's rows, with ``samples`` and the loss in ``column``; rows without a loss are skipped.
+        curve: a run's losses by samples, in their order.
     """
-    points = curve.dropna(subset=[column]).sort_values("samples")
-    samples, losses = points["samples"].to_numpy(dtype=float), points[column].to_numpy(dtype=float)
+    samples, losses = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
     below = np.flatnonzero(losses <= loss)
     if not len(below):
-        return float("nan")
-    i = below[0]
-    if i == 0:
-        return float(samples[0])
-    share = (losses[i - 1] - loss) / (losses[i - 1] - losses[i])
-    return float(samples[i - 1] + share * (samples[i] - samples[i - 1]))
+        return math.nan
+    last, first = below[0], max(below[0] - 1, 0)
+    return float(np.interp(loss, losses[[last, first]], samples[[last, first]]))

@@ -44,27 +44,26 @@ class Evidence:
 
     def values(self, metric: str) -> pd.DataFrame:
         """Return a metric, or the training time per sample, with a row per seed and a column per arm."""
-        if metric == STEP_TIME:
-            return self._step_times()
         chosen = self.metrics[self.metrics["metric"] == metric]
+        if metric == STEP_TIME and len(self.runs):
+            trained = self.runs[self.runs["samples"] > 0]
+            chosen = trained.assign(value=1000 * trained["train_seconds"] / trained["samples"])
         return chosen.pivot(index="seed", columns="arm", values="value")
 
-    def _step_times(self) -> pd.DataFrame:
-        if "samples" not in self.runs:
-            return pd.DataFrame()
-        trained = self.runs[self.runs["samples"] > 0]
-        times = trained.assign(value=1000 * trained["train_seconds"] / trained["samples"])
-        return times.pivot(index="seed", columns="arm", values="value")
+    def value(self, metric: str, arm: str) -> pd.Series:
+        """Return an arm's metric by seed; empty if it has none."""
+        return self.values(metric).get(arm, pd.Series(dtype=float))
 
     def unit(self, metric: str) -> str:
         """Return the metric's unit; empty if it was not measured."""
-        units = self.metrics.loc[self.metrics["metric"] == metric, "unit"]
-        return str(units.iloc[0]) if len(units) else ""
+        return self._first(metric, "unit")
 
     def evaluation(self, metric: str) -> str:
         """Return how the metric was measured; empty if it was not."""
-        found = self.metrics.loc[self.metrics["metric"] == metric, "evaluation"]
-        return str(found.iloc[0]) if len(found) else ""
+        return self._first(metric, "evaluation")
+
+    def _first(self, metric: str, column: str) -> str:
+        return str(next(iter(self.metrics.loc[self.metrics["metric"] == metric, column]), ""))
 
     @property
     def results(self) -> pd.DataFrame:
@@ -78,9 +77,7 @@ class Evidence:
 
 def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     """Read the run of every cell, finished or not."""
-    runs, curves, missing = [], [], []
-    metrics: list[dict[str, Any]] = []
-    not_applicable: list[dict[str, Any]] = []
+    runs, curves, missing, metrics = [], [], [], []
     examples: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         run = RunFolder(runs_dir, cell.name)
@@ -109,15 +106,16 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
                 "held_out_pairs": manifest["held_out_pairs"],
             }
         )
-        for name, metric in result["metrics"].items():
-            (metrics if metric["value"] is not None else not_applicable).append({**where, "metric": name, **metric})
+        metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
         curves.append(run.metrics().assign(arm=cell.arm, seed=cell.seed))
         if cell.arm not in examples:
             examples[cell.arm] = read_json(run.file("examples.json"))
+    table = pd.DataFrame(metrics, columns=METRIC_COLUMNS)
+    is_applicable = table["value"].notna()
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
-        metrics=pd.DataFrame(metrics, columns=METRIC_COLUMNS),
-        not_applicable=pd.DataFrame(not_applicable, columns=METRIC_COLUMNS),
+        metrics=table[is_applicable].astype({"value": float}),
+        not_applicable=table[~is_applicable],
         curves=pd.concat([c for c in curves if len(c)], ignore_index=True) if any(map(len, curves)) else pd.DataFrame(),
         missing=pd.DataFrame(missing, columns=["arm", "seed", "run", "reason"]),
         examples=examples,
@@ -125,8 +123,7 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
 
 
 def _reason(run: RunFolder) -> str:
-    state = run.state()
+    if run.state() == "running":
+        return "still running"
     failure = run.failure()
-    if state == "failed" and failure is not None:
-        return f"failed, {failure.cause}: {failure.message}"
-    return {"running": "still running", "new": "not run yet"}.get(state, state)
+    return "not run yet" if failure is None else f"{failure.cause}: {failure.message}"

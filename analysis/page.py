@@ -21,11 +21,8 @@ def to_html(markdown: str, folder: Path) -> str:
     body = INTERVAL.sub(r'<span class="number">\g<0></span>', body)
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     body = IMAGE.sub(lambda found: f'src="{_inline_png(folder / found[1])}"', body)
-    return FIGURE.sub(lambda found: _figure(folder / found[1], found[2]), body)
-
-
-def _figure(path: Path, caption: str) -> str:
-    return f"<figure>{_inline_svg(path)}<figcaption>{caption}</figcaption></figure>"
+    figure = "<figure>{}<figcaption>{}</figcaption></figure>"
+    return FIGURE.sub(lambda found: figure.format(_inline_svg(folder / found[1]), found[2]), body)
 
 
 def _inline_svg(path: Path) -> str:
@@ -35,8 +32,7 @@ def _inline_svg(path: Path) -> str:
     """
     text = path.read_text()
     text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1, flags=re.S)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1, flags=re.S)
+    text = re.sub(r' (width|height)="[^"]*"', "", text, count=2)  # the first two are those of the whole
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{path.stem}-", text)
 
 

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,24 +19,14 @@ from ablations.study import Study
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import UsageError
+from analysis import tables
 from analysis.compare import primary_comparisons
 from analysis.conclusions import conclusion, findings, power
-from analysis.controls import NULL_LEVEL, check_controls, failed_controls, null_note
+from analysis.controls import NULL_LEVEL, check_controls, null_note
 from analysis.figures import draw_all
 from analysis.intervals import simultaneous_level
 from analysis.load import Evidence, load
 from analysis.page import to_html
-from analysis.tables import (
-    COSTS,
-    METRIC_TITLES,
-    cost_table,
-    examples_table,
-    metrics_table,
-    missing_table,
-    primary_table,
-    setup_table,
-    verdicts_table,
-)
 from analysis.verdicts import verdicts
 
 USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
@@ -86,12 +75,9 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     target = reports_dir / request.folder
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
-        workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=reports_dir))
-        try:
-            _write(request, evidence, workspace / "new")
-            replace_folder(target, workspace)
-        finally:
-            shutil.rmtree(workspace, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=reports_dir, ignore_cleanup_errors=True) as workspace:
+            _write(request, evidence, Path(workspace, "new"))
+            replace_folder(target, Path(workspace))
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
@@ -120,30 +106,30 @@ def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Pa
     cells = request.cells
     comparisons = primary_comparisons(study, cells, evidence)
     controls = check_controls(study, evidence)
-    failed = failed_controls(controls)
+    failed = [outcome.control for outcome in controls if outcome.result == "failed"]
     differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
     unit = evidence.unit(study.primary_metric)
     return {
         "study": study,
         "title": request.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
-        "conclusion": conclusion(study, {cell.arm for cell in cells}, comparisons, unit, failed),
+        "conclusion": conclusion(study, comparisons, unit, failed),
         "controls": controls,
         "has_failed": bool(failed),
         "null_level": f"{100 * NULL_LEVEL:.0f}",
         "null_note": null_note(study, comparisons, evidence),
         "power": power(study, comparisons, unit),
-        "claims": verdicts_table(verdicts(study, evidence, failed)),
-        "setup": setup_table(study, cells, evidence),
-        "primary": primary_table(study, evidence, comparisons, controls),
-        "metrics": metrics_table(study, evidence),
+        "claims": tables.verdicts_table(verdicts(study, evidence, failed)),
+        "setup": tables.setup_table(study, cells, evidence),
+        "primary": tables.primary_table(study, evidence, comparisons, controls),
+        "metrics": tables.metrics_table(study, evidence),
         "findings": findings(study, evidence),
-        "cost": cost_table(study, evidence),
-        "equal": COSTS[study.equal][0],
-        "missing": missing_table(evidence),
+        "cost": tables.cost_table(study, evidence),
+        "equal": tables.COSTS[study.equal][0],
+        "missing": tables.missing_table(evidence),
         "figures": draw_all(study, evidence, differences, figures_dir),
-        "examples": examples_table(study, evidence, figures_dir),
-        "primary_title": METRIC_TITLES.get(study.primary_metric, study.primary_metric.replace("_", " ")),
+        "examples": tables.examples_table(study, evidence, figures_dir),
+        "primary_title": tables.metric_title(study.primary_metric),
         "unit": unit,
         "evaluation": evidence.evaluation(study.primary_metric),
         "supervises_eos": cells[0].config.objective.supervise_eos,

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from ablations.budget import UNEQUAL, Equal
+from ablations.claims import CLAIMS
 from ablations.expand import Cell
 from ablations.study import UNTRAINED, Study
 from analysis.compare import Comparison, against_baseline, are_paired
 from analysis.controls import ControlOutcome
-from analysis.intervals import POWER, Estimate, detectable_difference, mean_interval, samples_to_reach
+from analysis.intervals import POWER, detectable_difference, mean_interval, samples_to_reach
 from analysis.load import Evidence
 from analysis.verdicts import Verdict
 
@@ -31,6 +32,15 @@ COSTS: Mapping[Equal, tuple[str, str]] = {
     "flops": ("FLOPs", "train_flops"),
     "seconds": ("training time", "train_seconds"),
 }
+COST_COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
+    "runs": lambda runs: str(len(runs)),
+    "samples per run": lambda runs: f"{runs['samples'].mean():,.0f}",
+    "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
+    "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
+    "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
+    "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
+    "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
+}
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
 
@@ -42,9 +52,14 @@ class Table:
     rows: list[list[str | list[str]]] = field(default_factory=list)
 
 
+def metric_title(metric: str) -> str:
+    """Return a metric's name in prose."""
+    return METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN"))
+
+
 def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     """Return arms, scale, data, hardware and software of the runs."""
-    config = next((cell.config for cell in cells if cell.arm == study.baseline), cells[0].config)
+    config = next(cell.config for cell in cells if cell.arm == study.baseline)
     runs = evidence.runs
     model, budget = config.model, config.budget
     requested = {cell.arm for cell in cells}
@@ -61,7 +76,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
     patches = f"{model.image_px} px images in I = {model.num_patches} patches"
     pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs, no concept in both"
-    rows: dict[str, str] = {
+    rows = {
         "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",
         "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
@@ -73,16 +88,23 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
         "hardware": f"{seen('hardware')}; threads per run: {seen('threads')}; {config.precision}",
         "software": f"torch {seen('torch')}; commit {seen('commit')}",
     }
-    return Table(["", ""], [[key, value] for key, value in rows.items()])
+    return Table(["", ""], [list(row) for row in rows.items()])
 
 
 def primary_table(
     study: Study, evidence: Evidence, comparisons: Mapping[str, Comparison], controls: Sequence[ControlOutcome]
 ) -> Table:
-    """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric."""
-    values = evidence.values(study.primary_metric)
-    outcomes: dict[str, str] = {outcome.control: outcome.result for outcome in controls}
-    has_failed = "failed" in outcomes.values()
+    """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric.
+
+    No expectation is judged after a failed control.
+    """
+    metric = study.primary_metric
+    values = evidence.values(metric)
+    observed: dict[str, str | list[str]] = {outcome.control: outcome.result for outcome in controls}
+    has_failed = "failed" in observed.values()
+    for arm, comparison in comparisons.items():
+        word, met = comparison.observed.word, "not judged: a control failed" if has_failed else comparison.met
+        observed[arm] = [word, met] if comparison.met and met != word else word
     expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     table = Table(
         [
@@ -96,18 +118,18 @@ def primary_table(
             "samples to reach the baseline's final loss",
         ]
     )
-    for arm in _arms(study, values):
-        if arm == UNTRAINED:
+    for arm in study.conditions:
+        if arm not in values:
             continue
         compared = comparisons.get(arm)
         table.rows.append(
             [
                 study.label(arm),
                 expected.get(arm, "open"),
-                _observed(compared, has_failed=has_failed) if compared else outcomes.get(arm, ""),
-                _show(mean_interval(values[arm].dropna().to_numpy())),
-                "baseline" if arm == study.baseline else _show(against_baseline(study, values, arm), signed=True),
-                _bounds(compared.difference, signed=True) if compared else "",
+                observed.get(arm, ""),
+                mean_interval(values[arm]).text(".4f"),
+                "baseline" if arm == study.baseline else against_baseline(study, evidence, metric, arm).text("+.4f"),
+                compared.difference.bounds("+.4f") if compared else "",
                 f"{detectable_difference(compared.difference):.4f}" if compared else "",
                 _reach(study, evidence, arm),
             ]
@@ -115,58 +137,34 @@ def primary_table(
     return table
 
 
-def _observed(compared: Comparison, *, has_failed: bool) -> str | list[str]:
-    """Return an arm's finding, and whether it was expected; no expectation is judged after a failed control."""
-    word = compared.observed.word
-    met = "not judged: a control failed" if compared.met and has_failed else compared.met
-    return [word, met] if met and met != word else word
-
-
 def metrics_table(study: Study, evidence: Evidence) -> Table:
-    """Return every metric of every arm, with the difference from the baseline."""
-    arms = _arms(study, evidence.metrics["arm"].unique())
+    """Return every metric of every arm, with the difference from the baseline.
+
+    A metric is not applicable if the arm's objective does not have it.
+    """
+    arms, absent = _arms(study, evidence.metrics["arm"].unique()), evidence.not_applicable
+    not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
     table = Table(["metric", *(study.label(arm) for arm in arms)])
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
-        cells: list[str | list[str]] = [
-            [METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN")), f"[{evidence.unit(metric)}]"]
-        ]
+        cells: list[str | list[str]] = [[metric_title(metric), f"[{evidence.unit(metric)}]"]]
         for arm in arms:
-            if arm not in values or values[arm].isna().all():
-                cells.append(_absent(evidence, arm, metric))
+            if arm not in values:
+                cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
                 continue
-            lines = [_show(mean_interval(values[arm].dropna().to_numpy()), digits=3)]
+            lines = [mean_interval(values[arm]).text(".3f")]
             if arm != study.baseline:
-                lines.append("Δ " + _show(against_baseline(study, values, arm), signed=True, digits=3))
+                lines.append(f"Δ {against_baseline(study, evidence, metric, arm).text()}")
             cells.append(lines)
         table.rows.append(cells)
     return table
 
 
-def _absent(evidence: Evidence, arm: str, metric: str) -> str:
-    """Return why an arm lacks a metric: its objective has none, or it was not measured."""
-    table = evidence.not_applicable
-    is_known = ((table["arm"] == arm) & (table["metric"] == metric)).any()
-    return "not applicable" if is_known else "not measured"
-
-
 def cost_table(study: Study, evidence: Evidence) -> Table:
     """Return the cost of each arm and of all, marked where the study holds it equal to the baseline and it is not."""
-    table = Table(
-        [
-            "arm",
-            "runs",
-            "samples per run",
-            "training FLOPs per run",
-            "minutes per run",
-            "of which training",
-            "FLOPs of all runs",
-            "hours of all runs",
-            *(f"{title} relative to baseline" for title, _ in COSTS.values()),
-        ]
-    )
+    table = Table(["arm", *COST_COLUMNS, *(f"{title} relative to baseline" for title, _ in COSTS.values())])
     runs = evidence.runs
-    if "train_flops" not in runs:
+    if runs.empty:
         return table
     baseline = runs[runs["arm"] == study.baseline]
     for arm in _arms(study, runs["arm"].unique()):
@@ -175,21 +173,9 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
             _relative(own[column].mean(), baseline[column].mean(), is_equal=unit == study.equal)
             for unit, (_, column) in COSTS.items()
         ]
-        table.rows.append([study.label(arm), *_costs(own), *relative])
-    table.rows.append(["all", *_costs(runs), *("" for _ in COSTS)])
+        table.rows.append([study.label(arm), *(cost(own) for cost in COST_COLUMNS.values()), *relative])
+    table.rows.append(["all", *(cost(runs) for cost in COST_COLUMNS.values()), *("" for _ in COSTS)])
     return table
-
-
-def _costs(runs: pd.DataFrame) -> list[str]:
-    return [
-        str(len(runs)),
-        f"{runs['samples'].mean():,.0f}",
-        f"{runs['train_flops'].mean():.3g}",
-        f"{runs['seconds'].mean() / 60:.2f}",
-        f"{runs['train_seconds'].mean() / 60:.2f}",
-        f"{runs['train_flops'].sum():.3g}",
-        f"{runs['seconds'].sum() / 3600:.3f}",
-    ]
 
 
 def _relative(cost: float, baseline: float, *, is_equal: bool) -> str:
@@ -200,13 +186,13 @@ def _relative(cost: float, baseline: float, *, is_equal: bool) -> str:
     return f"{ratio:.2f} x (unequal)" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"
 
 
-def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
+def verdicts_table(verdicts: Mapping[str, Verdict]) -> Table:
     """Return the paper's claims and the study's verdicts."""
     table = Table(["claim", "source", "verdict at this scale", "evidence"])
-    for verdict in verdicts:
-        claim = verdict.claim
-        lines = [f"{claim.id}: {claim.statement}", f"Refuted if {claim.refuted_if}."]
-        table.rows.append([lines, claim.where, f"**{verdict.word}**", list(verdict.evidence)])
+    for name, verdict in verdicts.items():
+        claim = CLAIMS[name]
+        lines = [f"{name}: {claim.statement}", f"Refuted if {claim.refuted_if}."]
+        table.rows.append([lines, claim.where, f"**{verdict.word}**", verdict.evidence])
     return table
 
 
@@ -241,15 +227,12 @@ def _reach(study: Study, evidence: Evidence, arm: str) -> str:
     column = evidence.curve
     if not column.endswith("_loss"):
         return "no loss curve"
-    curves = evidence.curves.dropna(subset=[column]).sort_values("samples")
+    curves = evidence.curves.dropna(subset=[column]).sort_values("samples").set_index("samples")
     finals = curves[curves["arm"] == study.baseline].groupby("seed")[column].last()
     if not are_paired(arm, study.baseline):
-        finals = pd.Series(finals.mean(), index=curves["seed"].unique()) if len(finals) else finals
-    found = [
-        samples_to_reach(curve, finals[seed], column)
-        for seed, curve in curves[curves["arm"] == arm].groupby("seed")
-        if seed in finals
-    ]
+        finals = pd.Series(finals.mean(), index=curves["seed"].unique()).dropna()
+    by_seed = curves[curves["arm"] == arm].groupby("seed")[column]
+    found = [samples_to_reach(curve, finals[seed]) for seed, curve in by_seed if seed in finals]
     reached = [samples for samples in found if np.isfinite(samples)]
     if not reached:
         return f"never (0 of {len(found)} seeds)" if found else "no curve"
@@ -258,19 +241,3 @@ def _reach(study: Study, evidence: Evidence, arm: str) -> str:
 
 def _arms(study: Study, present: "pd.DataFrame | np.ndarray") -> list[str]:
     return [arm for arm in [*study.conditions, UNTRAINED] if arm in set(present)]
-
-
-def _show(estimate: Estimate, *, signed: bool = False, digits: int = 4) -> str:
-    if not estimate.n:
-        return "no shared seed"
-    mean = f"{estimate.mean:{'+' if signed else ''}.{digits}f}"
-    if not estimate.has_interval:
-        return f"{mean} (no interval)"
-    return f"{mean} {_bounds(estimate, signed=signed, digits=digits)}"
-
-
-def _bounds(estimate: Estimate, *, signed: bool = False, digits: int = 4) -> str:
-    if not estimate.has_interval:
-        return "no interval"
-    form = f"{'+' if signed else ''}.{digits}f"
-    return f"[{estimate.low:{form}}, {estimate.high:{form}}]"

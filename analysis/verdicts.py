@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
-import pandas as pd
-
-from ablations.claims import CLAIMS, Claim
+from ablations.claims import CLAIMS
 from ablations.expectations import Expectation, Relation
 from ablations.study import Control, Study
 from aimv2.evaluation.metrics import lower_is_better
@@ -16,34 +14,27 @@ from analysis.load import Evidence
 
 WITHIN_MARGIN = " (difference within the margin)"
 
-Word = Literal["supported", "refuted", "inconclusive"]
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says of a claim at its scale.
+    """The conclusion of a study about a claim, at its scale.
 
     Attributes:
         word: *supported*, *refuted* or *inconclusive*, with a qualification if one is needed.
         evidence: the comparisons that decide, in words.
     """
 
-    claim: Claim
     word: str
-    evidence: tuple[str, ...]
+    evidence: list[str]
 
 
-def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> list[Verdict]:
+def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> dict[str, Verdict]:
     """Return a verdict on each claim, with simultaneous 95 % intervals for the claim's comparisons.
 
     Args:
         failed: controls that failed, after which every verdict is inconclusive.
     """
-    found = []
-    for name, expectations in study.claims.items():
-        word, comparisons = _judge(study, CLAIMS[name], expectations, evidence)
-        found.append(Verdict(CLAIMS[name], failure_note(failed) if failed else word, comparisons))
-    return found
+    return {claim: _verdict(study, claim, evidence, failed) for claim in study.claims}
 
 
 def failure_note(failed: Sequence[Control]) -> str:
@@ -51,69 +42,59 @@ def failure_note(failed: Sequence[Control]) -> str:
     return f"inconclusive: {' and '.join(name.replace('_', ' ') for name in failed)} failed"
 
 
-@dataclass(frozen=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     """The result of an expectation, whether a difference within the margin decides it, and the comparison in words."""
 
-    word: Word
+    word: str
     is_small: bool
     comparison: str
 
 
-def _judge(
-    study: Study, claim: Claim, expectations: tuple[Expectation, ...], evidence: Evidence
-) -> tuple[str, tuple[str, ...]]:
+def _verdict(study: Study, claim: str, evidence: Evidence, failed: Sequence[Control]) -> Verdict:
+    expectations = study.claims[claim]
     level = simultaneous_level(len(expectations))
     outcomes = [_outcome(study, expectation, evidence, level) for expectation in expectations]
     refuting = [outcome for outcome in outcomes if outcome.word == "refuted"]
-    word: Word
-    if len(refuting) == len(outcomes) or (refuting and claim.refuted_by == "any"):
+    if len(refuting) == len(outcomes) or (refuting and CLAIMS[claim].refuted_by == "any"):
         word, deciding = "refuted", refuting
     elif all(outcome.word == "supported" for outcome in outcomes):
         word, deciding = "supported", outcomes
     else:
         word, deciding = "inconclusive", outcomes
-    is_small = word != "inconclusive" and all(outcome.is_small for outcome in deciding)
-    return word + WITHIN_MARGIN * is_small, tuple(outcome.comparison for outcome in deciding)
+    if failed:
+        word = failure_note(failed)
+    elif word != "inconclusive" and all(outcome.is_small for outcome in deciding):
+        word += WITHIN_MARGIN
+    return Verdict(word, [outcome.comparison for outcome in deciding])
 
 
 def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: float) -> _Outcome:
-    pair = pd.DataFrame(
-        {
-            "one": evidence.values(expected.metric).get(expected.arm, pd.Series(dtype=float)),
-            "other": evidence.values(expected.than_metric).get(expected.than_arm, pd.Series(dtype=float)),
-        }
-    )
-    is_paired = are_paired(expected.arm, expected.than_arm)
-    estimate = difference(pair, "one", "other", is_paired=is_paired, level=level)
+    one = evidence.value(expected.metric, expected.arm)
+    other = evidence.value(expected.than_metric, expected.than_arm)
+    estimate = difference(one, other, is_paired=are_paired(expected.arm, expected.than_arm), level=level)
     compared = _compared(study, expected)
     if not estimate.has_interval:
         return _Outcome("inconclusive", False, f"{compared}: too few seeds")
     found = judge(estimate, study.margin(expected.metric), lower_is_better=lower_is_better(expected.metric))
-    word = _held_to(expected.relation, found)
+    relation, word = expected.relation, _held_to(expected.relation, found)
     # A small difference refutes "far worse" by being small; any other verdict that rests on one says so.
-    rests_on_difference = expected.relation in ("better", "worse") or (
-        word == "refuted" and expected.relation != "far worse"
-    )
+    rests_on_difference = relation in ("better", "worse") or (word == "refuted" and relation != "far worse")
     is_small = rests_on_difference and found.direction != "unclear" and found.is_small
-    return _Outcome(word, is_small, f"{compared}: {estimate.short}, {_in_words(found)}")
+    return _Outcome(word, is_small, f"{compared}: {estimate.text()}, {_in_words(found)}")
 
 
-def _held_to(relation: Relation, found: Finding) -> Word:
+def _held_to(relation: Relation, found: Finding) -> str:
     """Compare a finding with an expectation, as ``Expectation.relation`` defines it."""
-    if relation in ("better", "worse"):
-        if found.direction == "unclear":
-            return "refuted" if found.is_small else "inconclusive"
-        return "supported" if found.direction == relation else "refuted"
-    if relation == "far worse":
-        if found.direction == "better" or found.is_small:
-            return "refuted"
-        return "supported" if found.direction == "worse" and found.is_large else "inconclusive"
-    excluded = {"not better": ("better",), "not worse": ("worse",), "equal": ("better", "worse")}[relation]
-    if found.direction in excluded:
-        return "refuted"
-    is_shown = {"not better": found.is_not_better, "not worse": found.is_not_worse, "equal": found.is_small}[relation]
-    return "supported" if is_shown else "inconclusive"
+    is_better, is_worse = found.direction == "better", found.direction == "worse"
+    is_supported, is_refuted = {
+        "better": (is_better, is_worse or found.is_small),
+        "worse": (is_worse, is_better or found.is_small),
+        "far worse": (is_worse and found.is_large, is_better or found.is_small),
+        "not better": (found.is_not_better and not is_better, is_better),
+        "not worse": (found.is_not_worse and not is_worse, is_worse),
+        "equal": (found.is_small and not (is_better or is_worse), is_better or is_worse),
+    }[relation]
+    return "supported" if is_supported else "refuted" if is_refuted else "inconclusive"
 
 
 def _in_words(found: Finding) -> str:

@@ -1,6 +1,4 @@
-"""Image before caption, or caption before image?"""
-
-from ablations.design import Arm, one_factor, setting
+from ablations.design import one_factor, setting
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
 
@@ -10,10 +8,8 @@ STUDY = Study(
     source="AIMv2 section 2.1, stated and never ablated. Caption losses are not comparable, as a caption that comes"
     " first is predicted without the image",
     design=one_factor(
-        {
-            "image_first": Arm(label="image first", change=setting({"model.decoder.order": "image_first"})),
-            "text_first": Arm(label="caption first", change=setting({"model.decoder.order": "text_first"})),
-        }
+        image_first=setting("image first", {"model.decoder.order": "image_first"}),
+        text_first=setting("caption first", {"model.decoder.order": "text_first"}),
     ),
     baseline="image_first",
     primary_metric=PROBE,

@@ -1,5 +1,3 @@
-"""How deep should the decoder be?"""
-
 from ablations.design import ladder, level
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
@@ -11,11 +9,9 @@ STUDY = Study(
     question="Is there an optimal decoder depth, and does a deeper decoder help?",
     source="AIMv2 Table 9f: 8, 12 and 16 blocks, that is 2/3, 1 and 4/3 of the default",
     design=ladder(
-        {
-            "depth_067": level("2/3 as deep", 2 / 3, DEPTH),
-            "depth_100": level("1 x as deep", 1, DEPTH),
-            "depth_133": level("4/3 as deep", 4 / 3, DEPTH),
-        }
+        depth_067=level("2/3 as deep", 2 / 3, DEPTH),
+        depth_100=level("1 x as deep", 1, DEPTH),
+        depth_133=level("4/3 as deep", 4 / 3, DEPTH),
     ),
     baseline="depth_100",
     primary_metric="caption_loss",
@@ -23,7 +19,6 @@ STUDY = Study(
     expected={"depth_067": "worse", "depth_133": "equal"},
     claims={
         "decoder-depth-optimum": expect("depth_067", "worse", than="depth_100", metric=PROBE)
-        + expect("depth_133", "not better", than="depth_100", metric=PROBE)
-        + expect("depth_133", "not better", than="depth_100", metric="caption_loss"),
+        + expect("depth_133", "not better", than="depth_100", metric=(PROBE, "caption_loss")),
     },
 )

@@ -1,5 +1,3 @@
-"""How wide should the decoder be?"""
-
 from ablations.design import ladder, widened
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
@@ -11,9 +9,7 @@ STUDY = Study(
     question="Is there an optimal decoder width, and is a wider decoder worse?",
     source="AIMv2 Table 9e: widths 512, 1024 and 1536, that is 0.5, 1 and 1.5 times the ViT-L's; it does not give"
     " the number of heads",
-    design=ladder(
-        {"width_050": widened(0.5, DECODER), "width_100": widened(1, DECODER), "width_150": widened(1.5, DECODER)}
-    ),
+    design=ladder(width_050=widened(0.5, DECODER), width_100=widened(1, DECODER), width_150=widened(1.5, DECODER)),
     baseline="width_100",
     primary_metric="caption_loss",
     equivalence_margin=0.02,

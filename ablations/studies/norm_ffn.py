@@ -1,5 +1,3 @@
-"""RMSNorm and SwiGLU, or LayerNorm and GELU?"""
-
 from ablations.design import Arm, factorial, setting
 from ablations.expectations import expect
 from ablations.study import Study
@@ -7,7 +5,7 @@ from ablations.study import Study
 
 def both(field: str, value: str, label: str) -> Arm:
     """Return an arm with the value in both encoder and decoder."""
-    return Arm(label=label, change=setting({f"model.encoder.{field}": value, f"model.decoder.{field}": value}))
+    return setting(label, {f"model.encoder.{field}": value, f"model.decoder.{field}": value})
 
 
 STUDY = Study(

@@ -1,6 +1,4 @@
-"""Which position embeddings should patches have?"""
-
-from ablations.design import Arm, one_factor, setting, unchanged
+from ablations.design import Arm, one_factor, setting
 from ablations.study import Study
 
 STUDY = Study(
@@ -9,13 +7,9 @@ STUDY = Study(
     source="AIMv2 section 2.2 and the released code have learned positions, and none for patches in the decoder. AIM v1"
     " and the native-resolution model have sine and cosine. They were never compared",
     design=one_factor(
-        {
-            "learned": Arm(label="learned", change=unchanged),
-            "sincos": Arm(label="sine and cosine", change=setting({"model.encoder.positions": "sincos"})),
-            "decoder": Arm(
-                label="learned, in the decoder too", change=setting({"model.decoder.image_positions": True})
-            ),
-        }
+        learned=Arm(label="learned"),
+        sincos=setting("sine and cosine", {"model.encoder.positions": "sincos"}),
+        decoder=setting("learned, in the decoder too", {"model.decoder.image_positions": True}),
     ),
     baseline="learned",
     primary_metric="caption_loss",

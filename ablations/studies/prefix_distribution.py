@@ -1,6 +1,4 @@
-"""Is uniform the best prefix-length distribution?"""
-
-from ablations.design import Arm, one_factor, setting
+from ablations.design import one_factor, setting
 from ablations.expectations import expect
 from ablations.study import Study
 
@@ -19,9 +17,7 @@ STUDY = Study(
     slug="prefix_distribution",
     question="Is any prefix-length distribution better than the uniform one per image?",
     source="AIMv2 section 2.2; ml-aim issue 32; never ablated",
-    design=one_factor(
-        {name: Arm(label=label, change=setting({"prefix": prefix})) for name, (label, prefix) in DISTRIBUTIONS.items()}
-    ),
+    design=one_factor(**{name: setting(label, {"prefix": prefix}) for name, (label, prefix) in DISTRIBUTIONS.items()}),
     baseline="uniform",
     primary_metric="caption_loss",
     equivalence_margin=0.02,

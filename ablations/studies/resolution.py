@@ -1,6 +1,4 @@
-"""Larger images or smaller patches?"""
-
-from ablations.design import Arm, level, one_factor, scaled, unchanged
+from ablations.design import Arm, level, one_factor, scaled
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
 from aimv2.config.run_config import RunConfig
@@ -23,13 +21,11 @@ STUDY = Study(
     source="AIMv2 Figure 3 and Table B2: 224, 336 and 448 px, where larger images also had more samples. The patch size"
     " was never varied",
     design=one_factor(
-        {
-            "base": Arm(label="images and patches of the recipe", change=unchanged),
-            "image_150": image(1.5),
-            "image_200": image(2),
-            "patch_050": level("patches 0.5 x as large", 0.5, "model.patch_px"),
-            "patch_200": level("patches 2 x as large", 2, "model.patch_px"),
-        }
+        base=Arm(label="images and patches of the recipe"),
+        image_150=image(1.5),
+        image_200=image(2),
+        patch_050=level("patches 0.5 x as large", 0.5, "model.patch_px"),
+        patch_200=level("patches 2 x as large", 2, "model.patch_px"),
     ),
     baseline="base",
     primary_metric="caption_loss",

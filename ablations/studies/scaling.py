@@ -1,5 +1,3 @@
-"""How do loss and probe accuracy scale with encoder size and samples?"""
-
 from itertools import pairwise
 
 from ablations.design import Arm, factorial, scaled

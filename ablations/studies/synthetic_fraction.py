@@ -1,16 +1,6 @@
-"""Which fraction of captions should be synthetic?"""
-
-from ablations.design import Arm, ladder, setting
+from ablations.design import ladder, setting
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
-
-FRACTIONS = {
-    "synthetic_000": 0.0,
-    "synthetic_033": 0.33,
-    "synthetic_050": 0.5,
-    "synthetic_067": 0.67,
-    "synthetic_100": 1.0,
-}
 
 STUDY = Study(
     slug="synthetic_fraction",
@@ -19,9 +9,9 @@ STUDY = Study(
     " Our descriptive captions stand in for synthetic ones. Caption losses are not comparable, as arms train on"
     " different captions",
     design=ladder(
-        {
-            name: Arm(label=f"{fraction:.0%} descriptive", change=setting({"data.descriptive_fraction": fraction}))
-            for name, fraction in FRACTIONS.items()
+        **{
+            f"synthetic_{percent:03}": setting(f"{percent} % descriptive", {"data.descriptive_fraction": percent / 100})
+            for percent in (0, 33, 50, 67, 100)
         }
     ),
     baseline="synthetic_033",

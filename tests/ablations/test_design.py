@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from ablations.design import (
     Arm,
-    Range,
     factorial,
     fractional,
     latin_hypercube,
     one_factor,
     scaled,
     setting,
-    unchanged,
     widened,
 )
 from aimv2.config.paths import differences, replaced
@@ -26,7 +24,7 @@ from aimv2.config.scales import demo
 def factor(path, *values):
     """Levels named by the path's last letter and their number."""
     letter = path[-1]
-    return {f"{letter}{n}": Arm(label=f"{path} {v}", change=setting({path: v})) for n, v in enumerate(values)}
+    return {f"{letter}{n}": setting(f"{path} {v}", {path: v}) for n, v in enumerate(values)}
 
 
 WIDTH = factor("model.decoder.depth", 1, 2, 3)
@@ -40,7 +38,7 @@ def values(design):
 
 
 def test_one_factor_changes_one_value_per_arm():
-    assert values(one_factor(WIDTH, ALPHA)) == {
+    assert values(one_factor(**WIDTH, **ALPHA)) == {
         "h0": {"model.decoder.depth": 1},
         "h1": {},
         "h2": {"model.decoder.depth": 3},
@@ -49,15 +47,10 @@ def test_one_factor_changes_one_value_per_arm():
     }
 
 
-def test_factorial_has_every_combination_but_the_excluded_and_ties_values():
-    tie = scaled(2, "budget.samples")
-    design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1", tie=tie)
+def test_factorial_has_every_combination_but_the_excluded():
+    design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1")
     assert list(design.arms) == ["h0_t0", "h0_t1", "h1_t0", "h1_t1", "h2_t0"]
-    assert values(design)["h0_t1"] == {
-        "model.decoder.depth": 1,
-        "objective.pixel_weight": 0.8,
-        "budget.samples": 40_960,
-    }
+    assert values(design)["h0_t1"] == {"model.decoder.depth": 1, "objective.pixel_weight": 0.8}
     assert design.arms["h0_t1"].label == "model.decoder.depth 1, objective.pixel_weight 0.8"
 
 
@@ -74,12 +67,12 @@ def test_fraction_has_every_pair_of_levels_equally_often(factors):
 
 @given(num_points=st.integers(2, 12), seed=st.integers(0, 5))
 def test_latin_hypercube_has_a_point_in_every_stratum(num_points, seed):
-    rate, decay = (
-        Range(path="optimizer.peak_lr", low=1e-4, high=1e-2, log=True),
-        Range(path="optimizer.weight_decay", low=0.0, high=1.0),
-    )
     design = latin_hypercube(
-        {"base": Arm(label="base", change=unchanged)}, rate, decay, num_points=num_points, seed=seed
+        {"base": Arm(label="base")},
+        linear={"optimizer.weight_decay": (0, 1)},
+        log={"optimizer.peak_lr": (1e-4, 1e-2)},
+        num_points=num_points,
+        seed=seed,
     )
     runs = [arm.change(demo()) for name, arm in design.arms.items() if name != "base"]
     strata = sorted(int(run.optimizer.weight_decay * num_points) for run in runs)

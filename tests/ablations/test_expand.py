@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablations.catalogue import STUDIES
-from ablations.design import Arm, one_factor, unchanged
+from ablations.design import Arm, one_factor
 from ablations.expand import NULL_SEED, expand, off_ratios, with_actual_ratios
 from ablations.study import CONTROLS, UNTRAINED, Study
 from aimv2.config.paths import differences, replaced
@@ -82,7 +82,7 @@ def test_studies_that_request_the_same_run_share_it(study, tiny):
         slug="other",
         question="Is it shared?",
         source="none",
-        design=one_factor({"plain": Arm(label="as it is", change=unchanged)}),
+        design=one_factor(plain=Arm(label="as it is")),
         baseline="plain",
         primary_metric="caption_loss",
         equivalence_margin=0.1,

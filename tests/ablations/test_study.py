@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.design import Arm, unchanged
+from ablations.design import Arm
 from ablations.expectations import PROBE, STEP_TIME
 from aimv2.errors import UsageError
 
@@ -32,6 +32,6 @@ def test_baseline_must_be_an_arm(study):
 
 
 def test_arm_cannot_take_the_name_of_a_control(study):
-    arms = {**study.arms, "null_control": Arm(label="mine", change=unchanged)}
+    arms = {**study.arms, "null_control": Arm(label="mine")}
     with pytest.raises(AssertionError, match="reserved"):
         replace(study, design=replace(study.design, arms=arms))

@@ -49,7 +49,7 @@ def test_only_the_null_control_is_unpaired():
         (0.050, 0.0000, "equal", "inconclusive", "inconclusive"),
     ],
 )
-def test_expectation_is_met_by_what_is_shown(mean, error, expected, word, met):
+def test_expectation_is_judged_by_the_finding(mean, error, expected, word, met):
     estimate = Estimate(mean, error, 1e6, 10**6)
     compared = Comparison(estimate, judge(estimate, 0.02, lower_is_better=True), expected)
     assert (compared.observed.word, compared.met) == (word, met)

@@ -9,19 +9,19 @@ from scipy import stats
 
 from analysis.intervals import (
     NO_ESTIMATE,
-    NO_FINDING,
     Estimate,
+    Finding,
     detectable_difference,
-    direction,
+    difference,
     judge,
     mean_interval,
-    paired_difference,
     samples_to_reach,
     simultaneous_level,
-    unpaired_difference,
 )
 
 numbers = st.floats(-1e3, 1e3)
+ABSENT = pd.Series(dtype=float)
+NO_FINDING = Finding("unclear", is_not_better=False, is_not_worse=False, is_large=False)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
@@ -39,7 +39,7 @@ def test_paired_difference_agrees_with_the_paired_t_test():
     table.loc[2, "a"] = np.nan  # a seed that only the baseline has
     both = table.dropna()
     expected = stats.ttest_rel(both["a"], both["base"])
-    actual = paired_difference(table, "a", "base", 0.98)
+    actual = difference(table["a"], table["base"], is_paired=True, level=0.98)
     interval = expected.confidence_interval(0.98)
     assert (actual.low, actual.high) == pytest.approx((interval.low, interval.high))
     assert actual.n == 5
@@ -52,7 +52,7 @@ def test_unpaired_difference_agrees_with_welchs_test(spread):
     table = pd.DataFrame({"a": rng.normal(0, spread, 7), "base": rng.normal(1, 1, 7)})
     table.loc[[0, 4], "a"] = np.nan  # seeds of one arm say nothing of the other's
     expected = stats.ttest_ind(table["a"].dropna(), table["base"], equal_var=False)
-    actual = unpaired_difference(table, "a", "base", 0.99)
+    actual = difference(table["a"], table["base"], is_paired=False, level=0.99)
     interval = expected.confidence_interval(0.99)
     assert (actual.low, actual.high) == pytest.approx((interval.low, interval.high))
     assert (actual.n, actual.df) == (5, pytest.approx(expected.df))
@@ -60,12 +60,13 @@ def test_unpaired_difference_agrees_with_welchs_test(spread):
 
 def test_unpaired_difference_needs_two_seeds_per_arm():
     table = pd.DataFrame({"a": [1.0, np.nan], "base": [2.0, 3.0], "none": [np.nan, np.nan], "same": [1.0, 1.0]})
-    one = unpaired_difference(table, "a", "base")
+    one = difference(table["a"], table["base"], is_paired=False)
     assert (one.mean, one.n, one.has_interval) == (-1.5, 1, False)
-    assert unpaired_difference(table, "none", "base") is NO_ESTIMATE
-    assert unpaired_difference(table, "absent", "base") is NO_ESTIMATE
-    assert not unpaired_difference(table, "same", "same").has_interval, "no spread is no certainty"
-    assert unpaired_difference(table, "same", "base").df == pytest.approx(1), "all of the spread is the baseline's"
+    assert difference(table["none"], table["base"], is_paired=False) is NO_ESTIMATE
+    assert difference(ABSENT, table["base"], is_paired=False) is NO_ESTIMATE
+    assert not difference(table["same"], table["same"], is_paired=False).has_interval, "no spread is no certainty"
+    spread_of_baseline = difference(table["same"], table["base"], is_paired=False)
+    assert spread_of_baseline.df == pytest.approx(1)
 
 
 def test_intervals_have_their_nominal_coverage():
@@ -96,15 +97,15 @@ def test_seeds_without_spread_have_no_interval():
 
 def test_arms_without_a_shared_seed_have_no_difference():
     table = pd.DataFrame({"a": [1.0, np.nan], "base": [np.nan, 2.0]})
-    assert paired_difference(table, "a", "base") is NO_ESTIMATE
-    assert paired_difference(table, "absent", "base") is NO_ESTIMATE
+    assert difference(table["a"], table["base"], is_paired=True) is NO_ESTIMATE
+    assert difference(ABSENT, table["base"], is_paired=True) is NO_ESTIMATE
 
 
 @given(st.lists(numbers, min_size=2, max_size=8), numbers)
 def test_paired_difference_is_invariant_to_a_common_shift(values, shift):
     base = pd.DataFrame({"a": values, "base": [0.0] * len(values)})
     moved = base + shift
-    one, other = paired_difference(base, "a", "base"), paired_difference(moved, "a", "base")
+    one, other = (difference(table["a"], table["base"], is_paired=True) for table in (base, moved))
     assert one.mean == pytest.approx(other.mean, abs=1e-6)
     if one.has_interval and other.has_interval:  # rounding may leave one of them without any spread
         assert one.low == pytest.approx(other.low, abs=1e-4)
@@ -122,7 +123,7 @@ def test_paired_difference_is_invariant_to_a_common_shift(values, shift):
 )
 def test_direction_is_clear_only_if_the_interval_excludes_zero(mean, error, lower_is_better, word):
     estimate = Estimate(mean, error, 30, 31)
-    assert direction(estimate, lower_is_better=lower_is_better) == word
+    assert judge(estimate, 0.02, lower_is_better=lower_is_better).direction == word
 
 
 @given(
@@ -189,8 +190,7 @@ def test_detectable_difference_of_many_seeds_is_normal():
 
 
 def curve(losses, step=100):
-    rows = [{"samples": i * step, "held_out_caption_loss": loss} for i, loss in enumerate(losses)]
-    return pd.DataFrame([*rows, {"samples": 50, "held_out_caption_loss": np.nan}])
+    return pd.Series(losses, index=[i * step for i in range(len(losses))])
 
 
 @pytest.mark.parametrize(
@@ -198,12 +198,12 @@ def curve(losses, step=100):
     [([4, 2, 1], 3, 50), ([4, 2, 1], 2, 100), ([4, 2, 1], 4, 0), ([4, 2, 3, 1], 2.5, 75), ([4, 3], 1, math.nan)],
 )
 def test_samples_to_reach_interpolates_between_points(losses, target, expected):
-    assert samples_to_reach(curve(losses), target, "held_out_caption_loss") == pytest.approx(expected, nan_ok=True)
+    assert samples_to_reach(curve(losses), target) == pytest.approx(expected, nan_ok=True)
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=10), st.floats(0.1, 10))
 def test_loss_at_the_samples_to_reach_is_the_target(losses, target):
-    samples = samples_to_reach(curve(losses), target, "held_out_caption_loss")
+    samples = samples_to_reach(curve(losses), target)
     if math.isnan(samples):
         assert min(losses) > target
     elif samples > 0:

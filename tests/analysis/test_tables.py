@@ -1,6 +1,8 @@
 import re
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from ablations.studies.prefix_ratio import STUDY
@@ -37,6 +39,14 @@ def test_primary_table_gives_expectation_observation_difference_power_and_speed(
     reached = re.match(r"([\d.]+) \(4 of 4 seeds\)", rows["causal (prefix of 1 patch)"][7])
     assert float(reached[1]) == pytest.approx(0.8 * 16, abs=0.6)
     assert "untrained" not in rows
+
+
+def test_steps_without_a_held_out_loss_do_not_change_the_samples_to_reach(cells, evidence):
+    between = evidence.curves.assign(samples=evidence.curves["samples"] + 2, held_out_caption_loss=np.nan)
+    more = replace(evidence, curves=pd.concat([evidence.curves, between]))
+    comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
+    tables = [primary_table(STUDY, some, comparisons, controls) for some in (evidence, more)]
+    assert tables[0] == tables[1]
 
 
 def test_primary_table_judges_no_expectation_after_a_failed_control(cells):

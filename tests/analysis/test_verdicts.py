@@ -15,7 +15,7 @@ METRICS = (LOSS, MASKED, PROBE, STEP_TIME)
 def verdict_on(claim, slug, effects, spread=0.0005):
     study = STUDIES[slug]
     evidence = evidence_of(study, effects, spread=spread, metrics=METRICS)
-    return next(one for one in verdicts(study, evidence) if one.claim.id == claim)
+    return verdicts(study, evidence)[claim]
 
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
@@ -113,7 +113,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("claim", "slug", "effects", "word"), CASES)
-def test_verdict_follows_what_is_shown(claim, slug, effects, word):
+def test_verdict_follows_from_the_effects(claim, slug, effects, word):
     assert verdict_on(claim, slug, effects).word == word
 
 
@@ -129,7 +129,8 @@ def test_every_claim_of_every_study_has_supporting_and_refuting_cases():
 def test_wide_intervals_make_every_claim_inconclusive(slug):
     """No difference, and a spread of twenty times the margin."""
     study = STUDIES[slug]
-    assert {one.word for one in verdicts(study, evidence_of(study, {}, spread=0.4, metrics=METRICS))} == {INCONCLUSIVE}
+    found = verdicts(study, evidence_of(study, {}, spread=0.4, metrics=METRICS))
+    assert {one.word for one in found.values()} == {INCONCLUSIVE}
 
 
 def test_evidence_lists_the_deciding_comparisons():
@@ -144,12 +145,12 @@ def test_evidence_lists_the_deciding_comparisons():
 def test_failed_control_makes_every_claim_inconclusive():
     study = STUDIES["loss_weight"]
     found = verdicts(study, evidence_of(study, {}, spread=0.0005, metrics=METRICS), failed=["positive_control"])
-    assert {one.word for one in found} == {"inconclusive: positive control failed"}
+    assert {one.word for one in found.values()} == {"inconclusive: positive control failed"}
 
 
 def test_claim_without_runs_is_inconclusive():
     nothing = evidence_from([], [])
     for slug in ("prefix_ratio", "decoder_sharing"):
         found = verdicts(STUDIES[slug], nothing)
-        assert {one.word for one in found} == {INCONCLUSIVE}
-        assert all("too few seeds" in text for one in found for text in one.evidence)
+        assert {one.word for one in found.values()} == {INCONCLUSIVE}
+        assert all("too few seeds" in text for one in found.values() for text in one.evidence)
