@@ -1,4 +1,4 @@
-"""Reasons for failures: their record, and the mapping from an exception to a cause and a sentence."""
+"""Failures: their record, and the cause of an exception and a sentence for it."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -81,11 +81,8 @@ def sentence_of(error: BaseException) -> str:
 
 
 def _mentions(error: BaseException, parts: tuple[str, ...]) -> bool:
-    """True for a RuntimeError (torch raises it for nearly everything) or OSError with one of these parts.
-
-    torch names the signal that killed a loader process only in the cause of the error.
-    """
-    text = f"{error} {error.__cause__}"
+    """True for a RuntimeError (torch raises it for nearly everything) or OSError with one of these parts."""
+    text = f"{error} {error.__cause__}"  # torch names the signal that killed a loader process in the cause
     return isinstance(error, RuntimeError | OSError) and any(part in text for part in parts)
 
 

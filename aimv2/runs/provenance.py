@@ -18,13 +18,9 @@ def digest() -> str:
 
 def digest_of(folder: Path) -> str:
     """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count."""
-    files = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     whole = hashlib.sha256()
-    for name, path in sorted(files.items()):
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
         content = path.read_bytes()
         whole.update(f"{name}\0{len(content)}\0".encode() + content)
     return whole.hexdigest()[:12]
@@ -37,13 +33,7 @@ def git_commit(package: Path = PACKAGE) -> str:
     if frozen.exists():  # first: the snapshot may be inside a checkout that has moved on
         return str(json.loads(frozen.read_text())["commit"])
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"],
-            cwd=package,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
+        return subprocess.check_output(command, cwd=package, stderr=subprocess.DEVNULL, text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return described.stdout.strip()
