@@ -111,13 +111,13 @@ def openmoji() -> Iterator[Glyph]:
 
 def material() -> Iterator[Glyph]:
     """Yield every glyph of Material Design Icons."""
-    yield from _icons("material", {"": _package("material", "fonticon_mdi7").MDI7})
+    return _icons("material", {"": _package("material", "fonticon_mdi7").MDI7})
 
 
 def fontawesome() -> Iterator[Glyph]:
     """Yield every glyph of the three styles of Font Awesome."""
     fonts = _package("fontawesome", "fonticon_fa6")
-    yield from _icons("fontawesome", {"solid": fonts.FA6S, "regular": fonts.FA6R, "brand": fonts.FA6B})
+    return _icons("fontawesome", {"solid": fonts.FA6S, "regular": fonts.FA6R, "brand": fonts.FA6B})
 
 
 SOURCES: dict[str, Callable[[], Iterator[Glyph]]] = {
@@ -154,11 +154,6 @@ def emoji_concept(name: str) -> str:
     return " ".join(words) or "person"
 
 
-def icon_concept(name: str) -> str:
-    """Return the first word of an icon's name: ``arrow left bold`` becomes ``arrow``."""
-    return name.split()[0]
-
-
 def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
     for style, font in fonts.items():
         for attribute, character in vars(font).items():
@@ -171,7 +166,7 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
             yield Glyph(
                 key=key,
                 source=source,
-                concept=icon_concept(name),
+                concept=name.split()[0],
                 name=name,
                 description=f"{name}, {' '.join(filter(None, [style, 'icon']))} in {ink} on {paper}",
                 category=source,
