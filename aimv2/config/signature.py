@@ -1,22 +1,11 @@
 """The name of a run, which is a hash of its config."""
 
-import dataclasses
 import hashlib
 import json
 from typing import Any
 
-from aimv2.config.run_config import (
-    AugmentConfig,
-    BudgetConfig,
-    DataConfig,
-    EvaluationConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    RunConfig,
-    flatten,
-    to_dict,
-)
-from aimv2.prefix import PrefixDistribution
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import DataConfig, EvaluationConfig, RunConfig, flatten, to_dict
 
 SIGNATURE_VERSION = 1
 # A label, and values and whole parts that set speed or place, which change no result. The tokenizer's content is in
@@ -75,24 +64,21 @@ def untrained(config: RunConfig) -> RunConfig:
 
     Arms that differ only in training share it.
     """
-    encoder, defaults = dataclasses.replace(config.model.encoder, attention="prefix"), EvaluationConfig()
-    return dataclasses.replace(
+    objective, evaluation = config.objective, EvaluationConfig()
+    return replaced(
         config,
-        model=dataclasses.replace(config.model, encoder=encoder),
-        budget=BudgetConfig(samples=0, batch_size=1),
-        prefix=PrefixDistribution(),
-        data=dataclasses.replace(
-            config.data, weights=None, captions="own", descriptive_fraction=DataConfig().descriptive_fraction
-        ),
-        objective=ObjectiveConfig(
-            name=config.objective.name,
-            pixel_targets=config.objective.pixel_targets,
-            supervise_eos=config.objective.supervise_eos,
-        ),
-        augment=AugmentConfig(),
-        optimizer=OptimizerConfig(),
-        evaluation=dataclasses.replace(
-            config.evaluation, curve_pairs=defaults.curve_pairs, curve_points=defaults.curve_points
-        ),
-        ranks=1,
+        {
+            "model.encoder.attention": "prefix",
+            "budget": {"samples": 0, "batch_size": 1},
+            "prefix": {},
+            "objective": {name: getattr(objective, name) for name in ("name", "pixel_targets", "supervise_eos")},
+            "data.weights": None,
+            "data.captions": "own",
+            "data.descriptive_fraction": DataConfig().descriptive_fraction,
+            "augment": {},
+            "optimizer": {},
+            "evaluation.curve_pairs": evaluation.curve_pairs,
+            "evaluation.curve_points": evaluation.curve_points,
+            "ranks": 1,
+        },
     )

@@ -76,7 +76,7 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     if not (folder / "train-images-idx3-ubyte.gz").exists():
         return None
     train, test = (
-        [_read_idx(folder / f"{stem}-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")]
+        (_read_idx(folder / f"{stem}-images-idx3-ubyte.gz"), _read_idx(folder / f"{stem}-labels-idx1-ubyte.gz"))
         for stem in ("train", "t10k")
     )
     generator = address.generator(seed=0, purpose="fashion_mnist split")
