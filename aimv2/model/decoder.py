@@ -3,7 +3,7 @@
 Letters: B images, I patches in reading order, T caption tokens, E decoder width, V vocabulary, P values in a patch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -23,7 +23,7 @@ class Cache:
     """The state of a decoder that generates captions: keys and values by layer, and the number of tokens read."""
 
     layers: list[KeyValues]
-    num_tokens: int = field(default=0)
+    num_tokens: int = 0
 
     def select(self, row_B: Tensor) -> None:
         """Keep these rows of the batch, in this order."""
@@ -182,7 +182,6 @@ class SeparateDecoders(nn.Module):
     def forward(
         self, features_BID: Tensor, token_BT: Tensor, text_len_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As ``Decoder.forward``."""
         return self.pixels(features_BID, token_BT)[0], self.tokens(features_BID, token_BT)[1]
 
     def begin(self, features_BID: Tensor) -> tuple[Tensor, Cache]:

@@ -3,6 +3,9 @@
 Letters: B batch, L positions, S positions in the cache, D width, H heads, d head width, F FFN width.
 """
 
+from collections.abc import Sequence
+from itertools import zip_longest
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +21,8 @@ def build_norm(config: TransformerConfig) -> nn.RMSNorm | nn.LayerNorm:
 
 
 def embedding(num_rows: int, width: int) -> nn.Embedding:
-    """Return an embedding with uninitialised weights.
-
-    Networks are built on the meta device, where torch's own initialisation would load its compiler. That takes longer
-    than the rest of a plan.
-    """
+    """Return an embedding with uninitialised weights."""
+    # On the meta device torch's own initialisation would load its compiler, which takes longer than the rest of a plan.
     return nn.Embedding(num_rows, width, _weight=torch.empty(num_rows, width))
 
 
@@ -138,15 +138,10 @@ class Stack(nn.ModuleList):
         super().__init__(Block(config) for _ in range(config.depth))
 
     def forward(
-        self,
-        x_BLD: Tensor,
-        mask: Tensor | None = None,
-        *,
-        is_causal: bool = False,
-        caches: list[KeyValues] | None = None,
+        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
     ) -> Tensor:
-        for number, block in enumerate(self):
-            x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=caches[number] if caches else None)
+        for block, cache in zip_longest(self, caches):
+            x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
         return x_BLD
 
     def init_weights_(self, generator: torch.Generator) -> None:
