@@ -138,9 +138,8 @@ class ModelConfig:
             raise ValueError(
                 f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; at least two are needed"
             )
-        width, num_heads = (
-            getattr(self.text_tower, name) or getattr(self.decoder, name) for name in ("width", "num_heads")
-        )
+        tower, decoder = self.text_tower, self.decoder
+        width, num_heads = tower.width or decoder.width, tower.num_heads or decoder.num_heads
         if width % num_heads:
             raise ValueError(
                 f"text_tower: width={width} is not divisible by num_heads={num_heads} (None is the decoder's)"
@@ -256,10 +255,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources or len(set(self.sources)) != len(self.sources):
             raise ValueError(f"sources={list(self.sources)} must name at least one source, each once")
-        if self.weights is not None:
-            self._check_weights(self.weights)
-
-    def _check_weights(self, weights: tuple[float, ...]) -> None:
+        weights = self.weights
+        if weights is None:
+            return
         if len(weights) != len(self.sources):
             raise ValueError(f"weights={list(weights)} must have one value for each of sources={list(self.sources)}")
         if not any(weights):
@@ -334,15 +332,13 @@ class BudgetConfig:
 class ProbeConfig:
     """The attentive probe's grid and length (paper Table A2: 7 learning rates, 2 weight decays, 100 epochs)."""
 
-    learning_rates: tuple[float, ...] = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3)
-    weight_decays: tuple[float, ...] = (0.05, 0.1)
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3), min_length=1
+    )
+    weight_decays: tuple[float, ...] = Field(default=(0.05, 0.1), min_length=1)
     epochs: int = Field(default=100, gt=0)
     batch_size: int = Field(default=512, gt=0)
     head_dim: int = Field(default=128, gt=0)  # ml-aim AttentionPoolingClassifier
-
-    def __post_init__(self) -> None:
-        if not self.learning_rates or not self.weight_decays or min(self.learning_rates) <= 0:
-            raise ValueError("learning_rates and weight_decays need a value each, and learning_rates must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -361,14 +357,10 @@ class EvaluationConfig:
     num_pairs: int = Field(default=2048, gt=0)
     curve_pairs: int = Field(default=512, gt=0)
     curve_points: int = Field(default=13, gt=1)
-    prefix_fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
+    prefix_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5, 0.75)
     probe: ProbeConfig = ProbeConfig()
     knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
-
-    def __post_init__(self) -> None:
-        if not all(0 < fraction < 1 for fraction in self.prefix_fractions):
-            raise ValueError(f"prefix_fractions={list(self.prefix_fractions)} must all be above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -426,14 +418,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:
-            raise ValueError(
-                f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}; all ranks"
-                " have equal shares of a batch"
-            )
-        if self.data.render_px < self.model.image_px:
-            raise ValueError(
-                f"data.render_px={self.data.render_px} is smaller than model.image_px={self.model.image_px}"
-            )
+            raise ValueError(f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}")
+        render_px, image_px = self.data.render_px, self.model.image_px
+        if render_px < image_px:
+            raise ValueError(f"data.render_px={render_px} is smaller than model.image_px={image_px}")
         width, head_dim = self.model.encoder.width, self.evaluation.probe.head_dim
         if width > head_dim and width % head_dim:
             raise ValueError(
@@ -465,7 +453,11 @@ def explain(error: ValidationError) -> UsageError:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
-        return unknown("key", ".".join(where), _sibling_keys(where))
+        owner: Any = RunConfig
+        for part in where[:-1]:
+            owner = owner.__dataclass_fields__[part].type
+        siblings = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
+        return unknown("key", ".".join(where), siblings)
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
     if first["type"] == "literal_error":
@@ -475,13 +467,6 @@ def explain(error: ValidationError) -> UsageError:
     place = ".".join(where)
     names_the_key = not place or f"{place}." in message
     return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")
-
-
-def _sibling_keys(where: list[str]) -> list[str]:
-    owner: Any = RunConfig
-    for part in where[:-1]:
-        owner = next(field.type for field in dataclasses.fields(owner) if field.name == part)
-    return [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -67,8 +67,12 @@ def cause_of(error: BaseException, run: Path | None = None) -> Cause:
         return "time"
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _mentions(error, NO_MEMORY):
         return "out of memory"
-    if isinstance(error, FileNotFoundError) and not (run is not None and _is_in(error.filename, run)):
-        return "data"
+    if isinstance(error, FileNotFoundError):
+        # An error from a loader process has no file name; loaders read only data.
+        is_of_run = (
+            run is not None and error.filename and Path(error.filename).absolute().is_relative_to(run.absolute())
+        )
+        return "node" if is_of_run else "data"
     if isinstance(error, OSError | SafetensorError | torch.distributed.DistError) or _mentions(error, NO_LOADER):
         return "node"
     return "data" if isinstance(error, UsageError) else "bug"
@@ -84,8 +88,3 @@ def _mentions(error: BaseException, parts: tuple[str, ...]) -> bool:
     """True for a RuntimeError (torch raises it for nearly everything) or OSError with one of these parts."""
     text = f"{error} {error.__cause__}"  # torch names the signal that killed a loader process in the cause
     return isinstance(error, RuntimeError | OSError) and any(part in text for part in parts)
-
-
-def _is_in(filename: object, folder: Path) -> bool:
-    """True if the file is in the folder. An error from a loader process has no file name; loaders read only data."""
-    return isinstance(filename, str | Path) and Path(filename).absolute().is_relative_to(folder.absolute())
