@@ -455,7 +455,7 @@ def explain(error: ValidationError) -> UsageError:
     if first["type"] == "unexpected_keyword_argument":
         owner: Any = RunConfig
         for part in where[:-1]:
-            owner = owner.__dataclass_fields__[part].type
+            owner = {field.name: field.type for field in dataclasses.fields(owner)}[part]
         siblings = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
         return unknown("key", ".".join(where), siblings)
     message = first["msg"].removeprefix("Value error, ")

@@ -55,11 +55,12 @@ def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tu
     return np.stack([top_B, left_B, height_B, width_B], axis=1), uniform_BU[:, -1] < config.flip_probability
 
 
-def centre_crops(batch_size: int, side: int, share: float = CENTRE_CROP) -> np.ndarray:
-    """Return the same centred box for every image: int64 [B, 4]."""
-    size = round(side * share)
-    start = (side - size) // 2
-    return np.tile(np.array([start, start, size, size]), (batch_size, 1))
+def centred_images(images: np.ndarray, out_px: int) -> Tensor:
+    """Centre-crop pictures for evaluation: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
+    size = round(images.shape[1] * CENTRE_CROP)
+    start = (images.shape[1] - size) // 2
+    box_B4 = np.tile([start, start, size, size], (len(images), 1))
+    return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)
 
 
 def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, out_px: int) -> Tensor:

@@ -69,9 +69,8 @@ def cause_of(error: BaseException, run: Path | None = None) -> Cause:
         return "out of memory"
     if isinstance(error, FileNotFoundError):
         # An error from a loader process has no file name; loaders read only data.
-        is_of_run = (
-            run is not None and error.filename and Path(error.filename).absolute().is_relative_to(run.absolute())
-        )
+        is_named = isinstance(error.filename, str | Path)
+        is_of_run = run is not None and is_named and Path(error.filename).absolute().is_relative_to(run.absolute())
         return "node" if is_of_run else "data"
     if isinstance(error, OSError | SafetensorError | torch.distributed.DistError) or _mentions(error, NO_LOADER):
         return "node"
