@@ -28,7 +28,7 @@ class Cache:
     def select(self, row_B: Tensor) -> None:
         """Keep these rows of the batch, in this order."""
         for layer in self.layers:
-            layer.select(row_B)
+            layer[:] = [tensor[row_B] for tensor in layer]
 
 
 class Decoder(nn.Module):
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         no_token_B0 = torch.empty((len(features_BID), 0), dtype=torch.int64, device=features_BID.device)
         bos_B1E = self._text(no_token_B0)
         start = bos_B1E if self.is_text_first else torch.cat([self._image(features_BID), bos_B1E], dim=1)
-        cache = Cache([KeyValues() for _ in self.blocks])
+        cache = Cache([[] for _ in self.blocks])
         return self.norm(self.blocks(start, is_causal=True, caches=cache.layers)[:, -1]), cache
 
     def extend(self, token_B: Tensor, cache: Cache) -> Tensor:
