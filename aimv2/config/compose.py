@@ -37,7 +37,7 @@ def compose(
     """Compose a config and apply the overrides.
 
     Args:
-        defaults: the groups and the default choice of each. ``scale``, whose choices are the recipes, is always added.
+        defaults: the groups and the default choice of each, besides ``scale``, whose choices are the recipes.
         values: further top-level keys with their defaults.
         groups: choices by group and name, for groups that are defined in Python.
         conf_dir: folder of the YAML files of the other groups, one subfolder per group; None if there are none.
@@ -62,14 +62,13 @@ def compose(
         if conf_dir is None
         else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3")
     ):
-        chosen, parsed = [], _parsed(overrides)
-        for text, key, value in parsed:
-            if key in defaults:
-                allowed = _choices(store, key, conf_dir)
-                if value not in allowed:
-                    raise unknown(key, str(value), allowed)
-                chosen.append(text)
-        known = flatten(_composed(chosen))
+        parsed = _parsed(overrides)
+        chosen = [(key, value) for _, key, value in parsed if key in defaults]
+        for key, value in chosen:
+            allowed = _choices(store, key, conf_dir)
+            if value not in allowed:
+                raise unknown(key, str(value), allowed)
+        known = flatten(_composed([f"{key}={value}" for key, value in chosen]))
         for text, key, value in parsed:
             if key not in defaults and key not in known:
                 raise _not_a_value(text, key, value, known)

@@ -1,7 +1,4 @@
-"""The config of one run: frozen dataclasses, checked on construction.
-
-Each part states which of its values are the paper's. Nothing here imports torch, so plans and studies load fast.
-"""
+"""The config of one run: frozen dataclasses, checked on construction. Each part states the paper's values."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -47,9 +44,7 @@ class TransformerConfig:
     def ffn_hidden(self) -> int:
         """Width of the FFN. SwiGLU: 2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``), 2816 at
         width 1024. GELU: 4 x width (AIM v1), which has the same number of weights except for the rounding."""
-        if self.ffn == "gelu":
-            return 4 * self.width
-        return -(-int(4 * self.width * 2 / 3) // 256) * 256
+        return 4 * self.width if self.ffn == "gelu" else -(-int(4 * self.width * 2 / 3) // 256) * 256
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -393,9 +388,8 @@ class RunConfig:
         precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
-        ranks: processes that train the run together, each on an equal share of every batch. If above 1, a launcher
-            (torchrun, submitit) starts them. Losses and gradients are those of the whole batch. Part of the run's name
-            for the same reason as ``threads``.
+        ranks: processes that train the run together, each on an equal share of every batch; a launcher (torchrun,
+            submitit) starts them. Losses and gradients are those of the whole batch. Part of the name like ``threads``.
     """
 
     scale: str

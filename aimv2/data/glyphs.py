@@ -1,6 +1,5 @@
 """Glyphs: pictures with names, from Python packages.
 
-There are three sources: OpenMoji with Unicode's CLDR names and groups, Material Design icons, and Font Awesome icons.
 Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
 paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
 description names them.
@@ -8,7 +7,6 @@ description names them.
 Licences: OpenMoji CC BY-SA 4.0, Material Design Icons Apache-2.0, Font Awesome Free icons CC BY 4.0, fonts OFL 1.1.
 """
 
-import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -79,7 +77,7 @@ class Glyph:
 
 def sample_id(key: str) -> int:
     """Return the sample id for random addresses: 63 bits of the hash of the key."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
+    return address.hash64(key) >> 1
 
 
 def openmoji() -> Iterator[Glyph]:

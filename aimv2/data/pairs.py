@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import Progress
 
+from aimv2 import address
 from aimv2.config.run_config import DataConfig, ModelConfig
 from aimv2.data import glyphs
 from aimv2.data.order import Mixture, quotas
@@ -91,7 +92,7 @@ def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
 
 def concept_position(concept: str) -> float:
     """Map the name of a concept to [0, 1) by its hash."""
-    return int.from_bytes(hashlib.sha256(concept.encode()).digest()[:8], "little") / 2**64
+    return address.hash64(concept) / 2**64
 
 
 def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
@@ -103,14 +104,12 @@ def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
     if config.weights is None:
         return None
     source_N = train.table["source"].to_numpy()
-    mixed = Mixture(
-        config.sources, quotas(config.weights), tuple(np.flatnonzero(source_N == name) for name in config.sources)
-    )
+    rows_of = tuple(np.flatnonzero(source_N == name) for name in config.sources)
+    mixed = Mixture(config.sources, quotas(config.weights), rows_of)
     for name, quota, rows in zip(*mixed, strict=True):
         if quota and not len(rows):
-            raise UsageError(
-                f"data.weights={list(config.weights)}: {name!r} has no training pair; its weight must be 0"
-            )
+            weights = list(config.weights)
+            raise UsageError(f"data.weights={weights}: {name!r} has no training pair; its weight must be 0")
     return mixed
 
 
