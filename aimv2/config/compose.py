@@ -81,6 +81,7 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
 
 
 def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
+    """Return the text, key and value of each override."""
     parsed: dict[str, tuple[str, str, Any]] = {}
     for text in overrides:
         if "${" in text:

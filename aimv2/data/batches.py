@@ -63,8 +63,7 @@ class Batch(NamedTuple):
     def each(self, number: int) -> float:
         """Divide a count of the whole batch by the number of ranks.
 
-        A rank divides its sum of errors by this. The mean of the ranks' losses is then the loss of the whole batch,
-        however tokens and patches are distributed over the ranks.
+        A rank divides its sum of errors by this. The mean of the ranks' losses is then that of the whole batch.
         """
         return number if self.share is None else number / self.share.ranks
 

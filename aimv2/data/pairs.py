@@ -55,7 +55,7 @@ def prepare(
     """Return training pairs, held-out pairs and tokenizer; render and train them first if the cache lacks them.
 
     Raises:
-        UsageError: as the three functions below.
+        UsageError: as ``load_pairs``, ``split`` and ``load_tokenizer``.
     """
     train, held_out = split(load_pairs(config, show_progress=show_progress), config.held_out_fraction)
     return train, held_out, load_tokenizer(config, model, train)

@@ -82,9 +82,8 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     generator = address.generator(seed=0, purpose="fashion_mnist split")
     chosen = generator.permutation(len(train[0]))[:FASHION_MNIST_TRAIN]
     tested = generator.permutation(len(test[0]))[:FASHION_MNIST_TEST]
-    cut = round((1 - VALIDATION_SHARE) * len(chosen))
-    parts = (_grey(*train, chosen[:cut]), _grey(*train, chosen[cut:]), _grey(*test, tested))
-    return TransferSet("fashion_mnist", 10, *parts)
+    fit, validation = np.split(chosen, [round((1 - VALIDATION_SHARE) * len(chosen))])
+    return TransferSet("fashion_mnist", 10, _grey(*train, fit), _grey(*train, validation), _grey(*test, tested))
 
 
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
