@@ -11,8 +11,9 @@ import numpy as np
 
 
 @lru_cache
-def _purpose_key(purpose: str) -> int:
-    return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+def hash64(text: str) -> int:
+    """Return 64 bits of the text's SHA-256, as a number."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
 def generator(*, seed: int, purpose: str, epoch: int = 0, sample_id: int = 0) -> np.random.Generator:
@@ -20,7 +21,7 @@ def generator(*, seed: int, purpose: str, epoch: int = 0, sample_id: int = 0) ->
 
     Addresses with different epoch or sample id are at least 2**128 blocks apart, so their draws never overlap.
     """
-    philox = np.random.Philox(key=[seed, _purpose_key(purpose)], counter=[0, 0, epoch, sample_id])
+    philox = np.random.Philox(key=[seed, hash64(purpose)], counter=[0, 0, epoch, sample_id])
     return np.random.Generator(philox)
 
 

@@ -15,11 +15,7 @@ class UsageError(ValueError):
 
 
 class RunFailedError(RuntimeError):
-    """A run started and cannot continue, for a reason in the run itself (a loss that is not finite, for example).
-
-    Attributes:
-        cause: short name by which failures are grouped, such as ``not finite``.
-    """
+    """A run started and cannot continue, for a reason in the run itself; ``cause`` groups failures."""
 
     def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(message)

@@ -28,10 +28,9 @@ from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import write_json, write_text
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
-from aimv2.runs.provenance import digest, git_commit
+from aimv2.runs.provenance import compare_with_lock, digest, git_commit
 from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.runs.tensor_file import save_tensors
-from aimv2.runs.versions import compare_with_lock
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import Call, calls, joined, leading, place

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -26,11 +27,7 @@ def hardware(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = (
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        )
-        model = next(names, model)
+    found = re.search(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    model = found[1].strip() if found else platform.processor() or platform.machine()
     return f"{model}, {os.cpu_count()} cores"

@@ -43,7 +43,7 @@ class PrefixDistribution:
     """
 
     law: Literal["uniform", "uniform_figure1", "fixed", "beta", "truncated", "causal"] = "uniform"
-    fraction: float | None = None
+    fraction: float | None = Field(default=None, gt=0, lt=1)
     alpha: float | None = Field(default=None, gt=0)
     beta: float | None = Field(default=None, gt=0)
     low: float | None = Field(default=None, ge=0, le=1)
@@ -59,10 +59,6 @@ class PrefixDistribution:
             for name in names:
                 if name not in needed and getattr(self, name) is not None:
                     raise ValueError(f"prefix.law={self.law} has no {name}; prefix.{name} belongs to prefix.law={law}")
-        if self.fraction is not None and not 0 < self.fraction < 1:
-            raise ValueError(
-                f"fraction={self.fraction} must be above 0 and below 1: both the prefix and the rest need a patch"
-            )
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low={self.low} must not exceed high={self.high}")
 

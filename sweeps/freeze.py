@@ -9,8 +9,7 @@ from pathlib import Path
 
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from aimv2.runs.provenance import FROZEN, digest_of, git_commit
-from aimv2.runs.versions import LOCK
+from aimv2.runs.provenance import FROZEN, LOCK, digest_of, git_commit
 
 SOURCE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")

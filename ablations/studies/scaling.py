@@ -5,7 +5,6 @@ from ablations.expectations import PROBE, expect
 from ablations.study import Study
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.config.scales import ladder
 
 # Heads and learning rate of L, H, 1B and 3B, relative to L (Tables 1 and A1).
 SIZES = {"size_100": (1, 1), "size_150": (1.5, 0.8), "size_200": (2, 0.8), "size_300": (3, 0.4)}
@@ -20,8 +19,16 @@ def size(heads_ratio: float, rate_ratio: float) -> Arm:
     """
 
     def change(run: RunConfig) -> RunConfig:
-        (wider,) = ladder(run, [max(round(run.model.encoder.num_heads * heads_ratio), 1)])
-        return replaced(wider, {"optimizer.peak_lr": run.optimizer.peak_lr * rate_ratio})
+        encoder = run.model.encoder
+        num_heads = max(round(encoder.num_heads * heads_ratio), 1)
+        return replaced(
+            run,
+            {
+                "model.encoder.num_heads": num_heads,
+                "model.encoder.width": encoder.width // encoder.num_heads * num_heads,
+                "optimizer.peak_lr": run.optimizer.peak_lr * rate_ratio,
+            },
+        )
 
     ratios = dict.fromkeys(("model.encoder.width", "model.encoder.ffn_hidden"), heads_ratio)
     return Arm(label=f"{heads_ratio:g} x as wide", change=change, ratios=ratios)

@@ -5,8 +5,7 @@ others set one value of the composed config (``model.encoder.width=128``). Value
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def compose(
     """Compose a config and apply the overrides.
 
     Args:
-        defaults: the groups and the default choice of each. ``scale``, whose choices are the recipes, is always added.
+        defaults: the groups and the default choice of each, besides ``scale``, whose choices are the recipes.
         values: further top-level keys with their defaults.
         groups: choices by group and name, for groups that are defined in Python.
         conf_dir: folder of the YAML files of the other groups, one subfolder per group; None if there are none.
@@ -58,30 +57,22 @@ def compose(
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
     store.store(name="root", node=root)
 
-    with _hydra(conf_dir):
-        chosen, parsed = [], _parsed(overrides)
+    with (
+        initialize(config_path=None, version_base="1.3")
+        if conf_dir is None
+        else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3")
+    ):
+        parsed = _parsed(overrides)
+        chosen = [(key, value) for _, key, value in parsed if key in defaults]
+        for key, value in chosen:
+            allowed = _choices(store, key, conf_dir)
+            if value not in allowed:
+                raise unknown(key, str(value), allowed)
+        known = flatten(_composed([f"{key}={value}" for key, value in chosen]))
         for text, key, value in parsed:
-            if key in defaults:
-                allowed = _choices(store, key, conf_dir)
-                if value not in allowed:
-                    raise unknown(key, str(value), allowed)
-                chosen.append(text)
-        known = _composed(chosen)
-        for text, key, value in parsed:
-            if key in defaults:
-                continue
-            part = _at(known, key)
-            if part is _MISSING:
-                raise unknown("key", key, _near(known, key))
-            if isinstance(part, Mapping):
-                raise _whole_part(text, key, value, part)
+            if key not in defaults and key not in known:
+                raise _not_a_value(text, key, value, known)
         return _composed(list(overrides))
-
-
-def _hydra(conf_dir: Path | None) -> AbstractContextManager[None]:
-    if conf_dir is None:
-        return initialize(config_path=None, version_base="1.3")
-    return initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3")
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -90,6 +81,7 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
 
 
 def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
+    """Return the text, key and value of each override."""
     parsed: dict[str, tuple[str, str, Any]] = {}
     for text in overrides:
         if "${" in text:
@@ -108,12 +100,24 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
     return list(parsed.values())
 
 
-def _whole_part(text: str, key: str, value: Any, part: Mapping[str, Any]) -> UsageError:
-    """Return the error for an override of a whole part of the config."""
-    if key in NAMED_BY and isinstance(value, str):
-        return UsageError(f"cannot use {text!r}: {key} is a group of keys; write {key}.{NAMED_BY[key]}={value}")
-    paths = [f"{key}.{name}" + ".…" * isinstance(value, Mapping) for name, value in part.items()]
-    return UsageError(f"cannot use {text!r}: {key} is a group of keys, each set by its path: {', '.join(paths)}")
+def _not_a_value(text: str, key: str, value: Any, known: Iterable[str]) -> UsageError:
+    """Return the error for an override of a whole part, or of a key that is not among the known paths of values."""
+    if inside := _inside(key, known):
+        if key in NAMED_BY and isinstance(value, str):
+            return UsageError(f"cannot use {text!r}: {key} is a group of keys; write {key}.{NAMED_BY[key]}={value}")
+        return UsageError(f"cannot use {text!r}: {key} is a group of keys, each set by its path: {', '.join(inside)}")
+    group = key
+    while group and not inside:
+        group = group.rpartition(".")[0]
+        inside = _inside(group, known)
+    return unknown("key", key, [name.removesuffix(".…") for name in inside])
+
+
+def _inside(group: str, known: Iterable[str]) -> list[str]:
+    """Return the paths one level below a group, or the top level if it is empty; ``.…`` ends those of groups."""
+    start = f"{group}." if group else ""
+    names = [path.removeprefix(start).partition(".") for path in known if path.startswith(start)]
+    return list(dict.fromkeys(f"{start}{name}{'.…' if dot else ''}" for name, dot, _ in names))
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
@@ -129,26 +133,3 @@ def _choices(store: ConfigStore, group: str, conf_dir: Path | None) -> list[str]
     stored = store.list(group) if group in store.repo else []
     files = [] if conf_dir is None else [path.name for path in (conf_dir / group).glob("*.yaml")]
     return sorted({name.removesuffix(".yaml") for name in [*stored, *files]})
-
-
-_MISSING = object()
-
-
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a key, or ``_MISSING``."""
-    value: Any = config
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value
-
-
-def _near(config: Mapping[str, Any], key: str) -> list[str]:
-    """Return the keys of the deepest existing group of an unknown key."""
-    owner = key.rpartition(".")[0]
-    while owner and _at(config, owner) is _MISSING:
-        owner = owner.rpartition(".")[0]
-    value = _at(config, owner) if owner else config
-    names = value if isinstance(value, Mapping) else {}
-    return [f"{owner}.{name}" if owner else str(name) for name in names] or list(flatten(config))

@@ -1,6 +1,8 @@
-"""Values of a run by their paths, such as ``model.decoder.width``. Nothing here imports torch."""
+"""Values of a run by their paths, such as ``model.decoder.width``."""
 
+import dataclasses
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from aimv2.config.run_config import RunConfig, flatten, from_dict, to_dict
@@ -17,24 +19,24 @@ def replaced(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     Raises:
         UsageError: an unknown path or an invalid value.
     """
-    changed = to_dict(config)
+    changed = dict(vars(config))
     for path, value in values.items():
         *groups, name = path.split(".")
         owner: Any = changed
         for group in groups:
-            owner = owner.setdefault(group, {}) if isinstance(owner, dict) else None
-        if not isinstance(owner, dict):
-            raise unknown("key", path, flatten(changed))
+            part = owner.setdefault(group, {})
+            if dataclasses.is_dataclass(part):  # parts without a change stay as they are: they are checked already
+                owner[group] = dict(vars(part))
+            elif not isinstance(part, dict):
+                raise unknown("key", path, flatten(to_dict(config)))
+            owner = owner[group]
         owner[name] = dict(value) if isinstance(value, Mapping) else value
     return from_dict(changed)
 
 
 def value_at(config: RunConfig, path: str) -> Any:
     """Return the value, or the part, at a path that exists."""
-    found: Any = config
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found
+    return attrgetter(path)(config)
 
 
 def differences(config: RunConfig, other: RunConfig) -> dict[str, Any]:

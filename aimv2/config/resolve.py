@@ -1,10 +1,10 @@
 """Resolution of a config: from the config as written to the values that this machine will use."""
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Literal
 
+from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.data import glyphs
 from aimv2.errors import UsageError
@@ -27,9 +27,7 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
     available = available or ("cuda" if has_cuda() else "cpu")
     config = with_attention(config)
     objective(config.objective.name).check(config)
-    device = config.device
-    if device == "auto":
-        device = available
+    device = available if config.device == "auto" else config.device
     if device == "cuda" and available != "cuda":
         raise UsageError(
             "device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto, or on SLURM request a GPU"
@@ -38,17 +36,15 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
-    data = dataclasses.replace(config.data, fingerprint=data_fingerprint(config))
-    return dataclasses.replace(config, device=device, precision=precision, data=data)
+    values = {"device": device, "precision": precision, "data.fingerprint": data_fingerprint(config)}
+    return replaced(config, values)
 
 
 def with_attention(config: RunConfig) -> RunConfig:
     """Replace ``model.encoder.attention=auto`` by the objective's attention."""
     if config.model.encoder.attention != "auto":
         return config
-    attention = objective(config.objective.name).attention
-    encoder = dataclasses.replace(config.model.encoder, attention=attention)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder))
+    return replaced(config, {"model.encoder.attention": objective(config.objective.name).attention})
 
 
 def data_fingerprint(config: RunConfig) -> str:

@@ -1,10 +1,6 @@
-"""The config of one run: frozen dataclasses, checked on construction.
-
-Each part states which of its values are the paper's. Nothing here imports torch, so plans and studies load fast.
-"""
+"""The config of one run: frozen dataclasses, checked on construction. Each part states the paper's values."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -48,9 +44,7 @@ class TransformerConfig:
     def ffn_hidden(self) -> int:
         """Width of the FFN. SwiGLU: 2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``), 2816 at
         width 1024. GELU: 4 x width (AIM v1), which has the same number of weights except for the rounding."""
-        if self.ffn == "gelu":
-            return 4 * self.width
-        return -(-int(4 * self.width * 2 / 3) // 256) * 256
+        return 4 * self.width if self.ffn == "gelu" else -(-int(4 * self.width * 2 / 3) // 256) * 256
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -139,9 +133,8 @@ class ModelConfig:
             raise ValueError(
                 f"patch_px={self.patch_px} makes one patch of an image of {self.image_px} px; at least two are needed"
             )
-        width, num_heads = (
-            getattr(self.text_tower, name) or getattr(self.decoder, name) for name in ("width", "num_heads")
-        )
+        tower, decoder = self.text_tower, self.decoder
+        width, num_heads = tower.width or decoder.width, tower.num_heads or decoder.num_heads
         if width % num_heads:
             raise ValueError(
                 f"text_tower: width={width} is not divisible by num_heads={num_heads} (None is the decoder's)"
@@ -257,10 +250,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources or len(set(self.sources)) != len(self.sources):
             raise ValueError(f"sources={list(self.sources)} must name at least one source, each once")
-        if self.weights is not None:
-            self._check_weights(self.weights)
-
-    def _check_weights(self, weights: tuple[float, ...]) -> None:
+        weights = self.weights
+        if weights is None:
+            return
         if len(weights) != len(self.sources):
             raise ValueError(f"weights={list(weights)} must have one value for each of sources={list(self.sources)}")
         if not any(weights):
@@ -335,15 +327,13 @@ class BudgetConfig:
 class ProbeConfig:
     """The attentive probe's grid and length (paper Table A2: 7 learning rates, 2 weight decays, 100 epochs)."""
 
-    learning_rates: tuple[float, ...] = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3)
-    weight_decays: tuple[float, ...] = (0.05, 0.1)
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3), min_length=1
+    )
+    weight_decays: tuple[float, ...] = Field(default=(0.05, 0.1), min_length=1)
     epochs: int = Field(default=100, gt=0)
     batch_size: int = Field(default=512, gt=0)
     head_dim: int = Field(default=128, gt=0)  # ml-aim AttentionPoolingClassifier
-
-    def __post_init__(self) -> None:
-        if not self.learning_rates or not self.weight_decays or min(self.learning_rates) <= 0:
-            raise ValueError("learning_rates and weight_decays need a value each, and learning_rates must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -362,14 +352,10 @@ class EvaluationConfig:
     num_pairs: int = Field(default=2048, gt=0)
     curve_pairs: int = Field(default=512, gt=0)
     curve_points: int = Field(default=13, gt=1)
-    prefix_fractions: tuple[float, ...] = (0.25, 0.5, 0.75)
+    prefix_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5, 0.75)
     probe: ProbeConfig = ProbeConfig()
     knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
-
-    def __post_init__(self) -> None:
-        if not all(0 < fraction < 1 for fraction in self.prefix_fractions):
-            raise ValueError(f"prefix_fractions={list(self.prefix_fractions)} must all be above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -402,9 +388,8 @@ class RunConfig:
         precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
-        ranks: processes that train the run together, each on an equal share of every batch. If above 1, a launcher
-            (torchrun, submitit) starts them. Losses and gradients are those of the whole batch. Part of the run's name
-            for the same reason as ``threads``.
+        ranks: processes that train the run together, each on an equal share of every batch; a launcher (torchrun,
+            submitit) starts them. Losses and gradients are those of the whole batch. Part of the name like ``threads``.
     """
 
     scale: str
@@ -427,14 +412,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:
-            raise ValueError(
-                f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}; all ranks"
-                " have equal shares of a batch"
-            )
-        if self.data.render_px < self.model.image_px:
-            raise ValueError(
-                f"data.render_px={self.data.render_px} is smaller than model.image_px={self.model.image_px}"
-            )
+            raise ValueError(f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}")
+        render_px, image_px = self.data.render_px, self.model.image_px
+        if render_px < image_px:
+            raise ValueError(f"data.render_px={render_px} is smaller than model.image_px={image_px}")
         width, head_dim = self.model.encoder.width, self.evaluation.probe.head_dim
         if width > head_dim and width % head_dim:
             raise ValueError(
@@ -445,7 +426,7 @@ class RunConfig:
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """Return the config as nested dicts of JSON values."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    values: dict[str, Any] = TypeAdapter(RunConfig).dump_python(config, mode="json")
     return values
 
 
@@ -466,7 +447,11 @@ def explain(error: ValidationError) -> UsageError:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
-        return unknown("key", ".".join(where), _sibling_keys(where))
+        owner: Any = RunConfig
+        for part in where[:-1]:
+            owner = {field.name: field.type for field in dataclasses.fields(owner)}[part]
+        siblings = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
+        return unknown("key", ".".join(where), siblings)
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
     if first["type"] == "literal_error":
@@ -478,18 +463,11 @@ def explain(error: ValidationError) -> UsageError:
     return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")
 
 
-def _sibling_keys(where: list[str]) -> list[str]:
-    owner: Any = RunConfig
-    for part in where[:-1]:
-        owner = next(field.type for field in dataclasses.fields(owner) if field.name == part)
-    return [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested dicts: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value

@@ -1,28 +1,16 @@
-"""The name of a run, which is a hash of its config. Nothing here imports torch."""
+"""The name of a run, which is a hash of its config."""
 
-import dataclasses
 import hashlib
 import json
-from fnmatch import fnmatch
-from functools import lru_cache
 from typing import Any
 
-from aimv2.config.run_config import (
-    AugmentConfig,
-    BudgetConfig,
-    DataConfig,
-    EvaluationConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    RunConfig,
-    flatten,
-    to_dict,
-)
-from aimv2.prefix import PrefixDistribution
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import DataConfig, EvaluationConfig, RunConfig, flatten, to_dict
 
 SIGNATURE_VERSION = 1
-# A label, or settings of speed and place, which change no result. The tokenizer's content is in data.fingerprint.
-NOT_IDENTITY = ("scale", "device", "loader.*", "log.*", "checkpoint.*", "data.cache_dir", "data.tokenizer")
+# A label, and values and whole parts that set speed or place, which change no result. The tokenizer's content is in
+# data.fingerprint.
+NOT_IDENTITY = frozenset({"scale", "device", "loader", "log", "checkpoint", "data.cache_dir", "data.tokenizer"})
 # Fields that were added after the first stored runs, with the values of those runs; a field with that value is left
 # out of the hash, so that old names stay valid.
 ADDED = {
@@ -58,23 +46,15 @@ ADDED = {
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return the hashed fields by path: all but those in NOT_IDENTITY and those with their value in ADDED."""
-    return _unseeded(dataclasses.replace(config, seed=0)) | {"seed": config.seed}
-
-
-@lru_cache(maxsize=256)  # a sweep names the same run with many seeds
-def _unseeded(config: RunConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(to_dict(config)).items()
-        if not any(fnmatch(key, pattern) for pattern in NOT_IDENTITY) and not (key in ADDED and value == ADDED[key])
+        if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and not (key in ADDED and value == ADDED[key])
     }
 
 
 def signature(config: RunConfig) -> str:
-    """Return the name of a run.
-
-    The whole resolved config is hashed, so a name stays valid when a default changes.
-    """
+    """Return the name of a run. The whole resolved config is hashed, so a name stays valid when a default changes."""
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
 
@@ -84,29 +64,21 @@ def untrained(config: RunConfig) -> RunConfig:
 
     Arms that differ only in training share it.
     """
-    encoder = dataclasses.replace(config.model.encoder, attention="prefix")
-    return dataclasses.replace(
+    objective, evaluation = config.objective, EvaluationConfig()
+    return replaced(
         config,
-        model=dataclasses.replace(config.model, encoder=encoder),
-        budget=BudgetConfig(samples=0, batch_size=1),
-        prefix=PrefixDistribution(),
-        data=dataclasses.replace(
-            config.data,
-            weights=None,
-            captions="own",
-            descriptive_fraction=DataConfig().descriptive_fraction,
-        ),
-        objective=ObjectiveConfig(
-            name=config.objective.name,
-            pixel_targets=config.objective.pixel_targets,
-            supervise_eos=config.objective.supervise_eos,
-        ),
-        augment=AugmentConfig(),
-        optimizer=OptimizerConfig(),
-        evaluation=dataclasses.replace(
-            config.evaluation,
-            curve_pairs=EvaluationConfig().curve_pairs,
-            curve_points=EvaluationConfig().curve_points,
-        ),
-        ranks=1,
+        {
+            "model.encoder.attention": "prefix",
+            "budget": {"samples": 0, "batch_size": 1},
+            "prefix": {},
+            "objective": {name: getattr(objective, name) for name in ("name", "pixel_targets", "supervise_eos")},
+            "data.weights": None,
+            "data.captions": "own",
+            "data.descriptive_fraction": DataConfig().descriptive_fraction,
+            "augment": {},
+            "optimizer": {},
+            "evaluation.curve_pairs": evaluation.curve_pairs,
+            "evaluation.curve_points": evaluation.curve_points,
+            "ranks": 1,
+        },
     )

@@ -14,7 +14,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.order import sample_order
 from aimv2.data.pairs import Pairs, mixture
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import NUM_CROP_DRAWS, centre_crops, crop_and_resize, random_crops
+from aimv2.data.transforms import NUM_CROP_DRAWS, crop_and_resize, random_crops
 from aimv2.runs.interrupt import SIGNALS
 
 
@@ -63,17 +63,13 @@ class Batch(NamedTuple):
     def each(self, number: int) -> float:
         """Divide a count of the whole batch by the number of ranks.
 
-        A rank divides its sum of errors by this. The mean of the ranks' losses is then the loss of the whole batch,
-        however tokens and patches are distributed over the ranks.
+        A rank divides its sum of errors by this. The mean of the ranks' losses is then that of the whole batch.
         """
         return number if self.share is None else number / self.share.ranks
 
     def to(self, device: torch.device) -> "Batch":
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in self._asdict().items()
-            if isinstance(value, Tensor)
-        }
+        tensors = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
         return self._replace(**moved)
 
 
@@ -111,34 +107,25 @@ class TrainBatches(Dataset[Batch]):
         caption_row_B = row_B if config.data.captions == "own" else order(purpose="order of shuffled captions")[1]
         sample_id_B = self._sample_ids[row_B]
 
-        def draws(purpose: str, num_draws: int, own: slice = slice(None)) -> np.ndarray:
-            return address.uniforms(
-                seed=config.seed,
-                purpose=purpose,
-                epoch_B=epoch_B[own],
-                sample_id_B=sample_id_B[own],
-                num_draws=num_draws,
-            )
-
-        use_description_B = draws("caption", 1)[:, 0] < config.data.descriptive_fraction
-        captions = self._captions[caption_row_B, use_description_B.astype(int)].tolist()
+        uniforms = partial(address.uniforms, seed=config.seed)
+        caption_B = uniforms(purpose="caption", epoch_B=epoch_B, sample_id_B=sample_id_B, num_draws=1)[:, 0]
+        is_description_B = caption_B < config.data.descriptive_fraction
+        captions = self._captions[caption_row_B, is_description_B.astype(int)].tolist()
+        num_patches = config.model.num_patches
         prefix_len_B = config.prefix.draw(
-            seed=config.seed,
-            epoch_B=epoch_B,
-            sample_id_B=sample_id_B,
-            step=step,
-            num_patches=config.model.num_patches,
+            seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B, step=step, num_patches=num_patches
         )
         token_BT = self.tokenizer.encode(captions, config.model.max_text_tokens)
         supervised_BT = self.tokenizer.supervised(token_BT, supervise_eos=config.objective.supervise_eos)
-        num_scored_B = config.model.num_patches - prefix_len_B
+        num_scored_B = num_patches - prefix_len_B
         # Every rank counts the whole batch, up to here; it crops only the images of its own part.
         own, share = slice(None), None
         if self.rank is not None:
             each = size // config.ranks
             own = slice(self.rank * each, (self.rank + 1) * each)
             share = Share(own.start, config.ranks, int(supervised_BT.sum()), int((num_scored_B > 0).sum()))
-        box_B4, flip_B = random_crops(draws("crop", NUM_CROP_DRAWS, own), config.data.render_px, config.augment)
+        crop_BU = uniforms(purpose="crop", epoch_B=epoch_B[own], sample_id_B=sample_id_B[own], num_draws=NUM_CROP_DRAWS)
+        box_B4, flip_B = random_crops(crop_BU, config.data.render_px, config.augment)
         image = torch.from_numpy(self.pairs.images(row_B[own]))
         return Batch(
             image=crop_and_resize(image, box_B4, flip_B, config.model.image_px),
@@ -153,12 +140,11 @@ class TrainBatches(Dataset[Batch]):
 
 def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataLoader[Batch]:
     """Load the batches from ``first_step`` on, in order, with ``loader.num_workers`` processes."""
-    num_workers = batches.config.loader.num_workers
     return DataLoader(
         batches,
         sampler=range(first_step, len(batches)),
         batch_size=None,
-        num_workers=num_workers,
+        num_workers=batches.config.loader.num_workers,
         pin_memory=pin_memory,
         worker_init_fn=_ignore_signals,
     )
@@ -168,9 +154,3 @@ def _ignore_signals(worker: int) -> None:
     """Ignore a scheduler's signals, which reach all processes of a job: the training process ends its loaders."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def centred_images(images: np.ndarray, out_px: int) -> Tensor:
-    """Centre-crop pictures for evaluation: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
-    box_B4 = centre_crops(len(images), images.shape[1])
-    return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)

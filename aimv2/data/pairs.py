@@ -1,12 +1,15 @@
 """The image-text pairs of a run, rendered once and split by concept."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from rich.progress import Progress
 
+from aimv2 import address
 from aimv2.config.run_config import DataConfig, ModelConfig
 from aimv2.data import glyphs
 from aimv2.data.order import Mixture, quotas
@@ -20,8 +23,8 @@ class Pairs:
     """Pairs of one or more sources.
 
     Attributes:
-        table: a row per pair: ``key``, ``sample_id`` (for random addresses), ``name``, ``description``, ``concept``,
-            ``category``, ``subcategory``, ``source``, ``is_variant``, and the row of the picture in its shards.
+        table: a row per pair: ``Glyph.labels``, ``sample_id`` (for random addresses), and ``row``, the place of the
+            picture in its shards.
     """
 
     def __init__(self, table: pd.DataFrame, shards: dict[str, Shards]) -> None:
@@ -52,14 +55,10 @@ def prepare(
     """Return training pairs, held-out pairs and tokenizer; render and train them first if the cache lacks them.
 
     Raises:
-        UsageError: a package or tokenizer is missing, the tokenizer is too large, or the cache cannot be written or
-            read.
+        UsageError: as ``load_pairs``, ``split`` and ``load_tokenizer``.
     """
     train, held_out = split(load_pairs(config, show_progress=show_progress), config.held_out_fraction)
-    try:
-        return train, held_out, load_tokenizer(config, model, train)
-    except OSError as error:
-        raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error
+    return train, held_out, load_tokenizer(config, model, train)
 
 
 def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
@@ -93,7 +92,7 @@ def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
 
 def concept_position(concept: str) -> float:
     """Map the name of a concept to [0, 1) by its hash."""
-    return int.from_bytes(hashlib.sha256(concept.encode()).digest()[:8], "little") / 2**64
+    return address.hash64(concept) / 2**64
 
 
 def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
@@ -105,14 +104,12 @@ def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
     if config.weights is None:
         return None
     source_N = train.table["source"].to_numpy()
-    mixed = Mixture(
-        config.sources, quotas(config.weights), tuple(np.flatnonzero(source_N == name) for name in config.sources)
-    )
+    rows_of = tuple(np.flatnonzero(source_N == name) for name in config.sources)
+    mixed = Mixture(config.sources, quotas(config.weights), rows_of)
     for name, quota, rows in zip(*mixed, strict=True):
         if quota and not len(rows):
-            raise UsageError(
-                f"data.weights={list(config.weights)}: {name!r} has no training pair; its weight must be 0"
-            )
+            weights = list(config.weights)
+            raise UsageError(f"data.weights={weights}: {name!r} has no training pair; its weight must be 0")
     return mixed
 
 
@@ -120,7 +117,8 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> Capt
     """Return the configured tokenizer, or the cached one that was trained on the training captions.
 
     Raises:
-        UsageError: the tokenizer is missing or broken, or has more tokens than ``model.vocab_size``.
+        UsageError: the tokenizer is missing or broken, or has more tokens than ``model.vocab_size``; or the cache
+            cannot be written.
     """
     if config.tokenizer is not None:
         tokenizer = CaptionTokenizer.load(Path(config.tokenizer))
@@ -129,9 +127,10 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> Capt
         content = "\n".join([str(model.vocab_size), *captions])
         path = Path(config.cache_dir) / "tokenizers" / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             trained = CaptionTokenizer.train(captions, model.vocab_size)
-            write_text(path, trained.to_json())
+            with _writing(config):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, trained.to_json())
         try:
             tokenizer = CaptionTokenizer.load(path)
         except UsageError as error:
@@ -149,10 +148,15 @@ def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
     if (folder / INDEX).exists():
         return folder
     found = list(glyphs.SOURCES[source]())
-    with Progress(disable=not show_progress, transient=True) as progress:
+    with Progress(disable=not show_progress, transient=True) as progress, _writing(config):
         tracked = progress.track(found, description=f"rendering {source}")
-        try:
-            write_shards(folder, ((glyph.render(config.render_px), glyph.labels) for glyph in tracked))
-        except OSError as error:
-            raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error
+        write_shards(folder, ((glyph.render(config.render_px), glyph.labels) for glyph in tracked))
     return folder
+
+
+@contextmanager
+def _writing(config: DataConfig) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error

@@ -52,22 +52,20 @@ class Shards:
         return len(self.table)
 
     @cached_property
-    def _maps(self) -> list[np.ndarray]:
-        by_name = {name: np.memmap(self.folder / name, mode="r") for name in self.table["shard"].unique()}
-        return [by_name[name] for name in self.table["shard"]]
-
-    @cached_property
-    def _places(self) -> list[tuple[int, int]]:
-        return list(zip(self.table["offset"].tolist(), self.table["side"].tolist(), strict=True))
+    def _places(self) -> list[tuple[np.ndarray, int, int]]:
+        """The memory map, offset and side of each picture."""
+        maps = {name: np.memmap(self.folder / name, mode="r") for name in self.table["shard"].unique()}
+        columns = (self.table[name].tolist() for name in ("shard", "offset", "side"))
+        return [(maps[shard], offset, side) for shard, offset, side in zip(*columns, strict=True)]
 
     def image(self, row: int) -> np.ndarray:
         """Return the picture of a row: uint8 [side, side, 3], a view of the file."""
-        offset, side = self._places[row]
-        return self._maps[row][offset : offset + 3 * side * side].reshape(side, side, 3)
+        shard, offset, side = self._places[row]
+        return shard[offset : offset + 3 * side * side].reshape(side, side, 3)
 
     def __getstate__(self) -> dict[str, Any]:
         # Each loader worker opens the memory maps itself.
-        return {key: value for key, value in vars(self).items() if key not in ("_maps", "_places")}
+        return {key: value for key, value in vars(self).items() if key != "_places"}
 
 
 def write_shards(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +87,10 @@ class CaptionTokenizer:
         """Return the bytes of the cleaned captions that the tokens of ``encode`` cover."""
         cleaned = [clean(caption) for caption in captions]
         total = 0
-        encodings = self._tokenizer.encode_batch(cleaned, add_special_tokens=False)
-        for caption, encoding in zip(cleaned, encodings, strict=True):
-            is_whole = len(encoding.ids) < max_tokens
-            end = len(caption) if is_whole else encoding.offsets[max_tokens - 2][1]
+        for caption, encoding in zip(
+            cleaned, self._tokenizer.encode_batch(cleaned, add_special_tokens=False), strict=True
+        ):
+            end = len(caption) if len(encoding.ids) < max_tokens else encoding.offsets[max_tokens - 2][1]
             total += len(caption[:end].encode())
         return total
 
@@ -107,7 +108,5 @@ class CaptionTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of the tokens before the first end-of-text."""
-        ids = list(tokens)
-        if self.end_id in ids:
-            ids = ids[: ids.index(self.end_id)]
+        ids = list(takewhile(lambda token: token != self.end_id, tokens))
         return str(self._tokenizer.decode(ids)).strip()

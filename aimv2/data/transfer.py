@@ -1,7 +1,6 @@
 """Transfer sets: labelled images on which frozen encoders are probed."""
 
 import gzip
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ VALIDATION_SHARE = 0.2
 FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 FASHION_MNIST_TRAIN = 6000  # a random part of the 60,000 images, to keep probes short
 FASHION_MNIST_TEST = 2000
-NUM_DIGITS = 1797
 
 
 @dataclass(frozen=True)
@@ -68,36 +66,24 @@ def digits() -> TransferSet:
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    assert len(images) == NUM_DIGITS, "this version of scikit-learn has other digits"
-    order = address.generator(seed=0, purpose="digits split").permutation(NUM_DIGITS)
-    cuts = np.split(order, [round(0.6 * NUM_DIGITS), round(0.8 * NUM_DIGITS)])
-    return TransferSet(
-        "digits", 10, *(Labelled(_grey(images[part]), bunch.target[part].astype(np.int64)) for part in cuts)
-    )
+    order = address.generator(seed=0, purpose="digits split").permutation(len(images))
+    cuts = np.split(order, [round(0.6 * len(order)), round(0.8 * len(order))])
+    return TransferSet("digits", 10, *(_grey(images, bunch.target, rows) for rows in cuts))
 
 
 def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     """Return a fixed random part of Fashion-MNIST, 28 px; None if its files are not installed."""
     if not (folder / "train-images-idx3-ubyte.gz").exists():
         return None
-    train_images, train_labels = (
-        _read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
+    train, test = (
+        (_read_idx(folder / f"{stem}-images-idx3-ubyte.gz"), _read_idx(folder / f"{stem}-labels-idx1-ubyte.gz"))
+        for stem in ("train", "t10k")
     )
-    test_images, test_labels = (_read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
     generator = address.generator(seed=0, purpose="fashion_mnist split")
-    chosen = generator.permutation(len(train_images))[:FASHION_MNIST_TRAIN]
-    test = generator.permutation(len(test_images))[:FASHION_MNIST_TEST]
-    cut = round((1 - VALIDATION_SHARE) * len(chosen))
-    parts = [
-        (train_images, train_labels, chosen[:cut]),
-        (train_images, train_labels, chosen[cut:]),
-        (test_images, test_labels, test),
-    ]
-    return TransferSet(
-        "fashion_mnist",
-        10,
-        *(Labelled(_grey(images[rows]), labels[rows].astype(np.int64)) for images, labels, rows in parts),
-    )
+    chosen = generator.permutation(len(train[0]))[:FASHION_MNIST_TRAIN]
+    tested = generator.permutation(len(test[0]))[:FASHION_MNIST_TEST]
+    fit, validation = np.split(chosen, [round((1 - VALIDATION_SHARE) * len(chosen))])
+    return TransferSet("fashion_mnist", 10, _grey(*train, fit), _grey(*train, validation), _grey(*test, tested))
 
 
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
@@ -106,17 +92,18 @@ def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
     return [task for task in sets if task is not None]
 
 
-def _grey(image_NSS: np.ndarray) -> np.ndarray:
-    return np.repeat(image_NSS[..., None], 3, axis=-1)
+def _grey(image_NSS: np.ndarray, label_N: np.ndarray, rows: np.ndarray) -> Labelled:
+    return Labelled(np.repeat(image_NSS[rows, ..., None], 3, axis=-1), label_N[rows].astype(np.int64))
 
 
 def _read_idx(path: Path) -> np.ndarray:
     """Read a gzip-compressed IDX file of unsigned bytes."""
     content = gzip.decompress(path.read_bytes())
-    zeros, kind, num_axes = struct.unpack(">HBB", content[:4])
-    if zeros != 0 or kind != 8:
+    if content[:3] != b"\0\0\x08":
         raise UsageError(f"{path} is not an IDX file of unsigned bytes")
-    shape = struct.unpack(f">{num_axes}I", content[4 : 4 + 4 * num_axes])
-    if len(content) - 4 - 4 * num_axes != np.prod(shape):
-        raise UsageError(f"{path} is broken: its header declares {shape} values, and it has another number")
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
+    num_axes = content[3]
+    try:
+        shape = np.frombuffer(content, ">u4", count=num_axes, offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
+    except ValueError as error:
+        raise UsageError(f"{path} is broken: {error}") from error

@@ -32,32 +32,35 @@ def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tu
     Returns:
         int64 [B, 4] (top, left, height, width) and bool [B], True to flip.
     """
-    area_BA = side * side * _between(uniform_BU[:, :CROP_ATTEMPTS], config.min_scale, config.max_scale)
-    ratio_BA = np.exp(
-        _between(
-            uniform_BU[:, CROP_ATTEMPTS : 2 * CROP_ATTEMPTS], math.log(config.min_ratio), math.log(config.max_ratio)
-        )
-    )
+
+    def between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
+        return low + uniform * (high - low)
+
+    area_BA = side * side * between(uniform_BU[:, :CROP_ATTEMPTS], config.min_scale, config.max_scale)
+    log_ratios = math.log(config.min_ratio), math.log(config.max_ratio)
+    ratio_BA = np.exp(between(uniform_BU[:, CROP_ATTEMPTS : 2 * CROP_ATTEMPTS], *log_ratios))
     width_BA = np.rint(np.sqrt(area_BA * ratio_BA)).astype(np.int64)
     height_BA = np.rint(np.sqrt(area_BA / ratio_BA)).astype(np.int64)
     fits_BA = (width_BA > 0) & (width_BA <= side) & (height_BA > 0) & (height_BA <= side)
 
     rows = np.arange(len(uniform_BU))
     first_B = fits_BA.argmax(axis=1)
-    fallback_height, fallback_width = _largest_box(side, config)
+    largest_height = max(round(side / max(config.min_ratio, 1)), 1)
+    largest_width = max(round(side * min(config.max_ratio, 1)), 1)
     any_B = fits_BA.any(axis=1)
-    height_B = np.where(any_B, height_BA[rows, first_B], fallback_height)
-    width_B = np.where(any_B, width_BA[rows, first_B], fallback_width)
+    height_B = np.where(any_B, height_BA[rows, first_B], largest_height)
+    width_B = np.where(any_B, width_BA[rows, first_B], largest_width)
     top_B = np.where(any_B, uniform_BU[:, -3] * (side - height_B + 1), (side - height_B) // 2).astype(np.int64)
     left_B = np.where(any_B, uniform_BU[:, -2] * (side - width_B + 1), (side - width_B) // 2).astype(np.int64)
     return np.stack([top_B, left_B, height_B, width_B], axis=1), uniform_BU[:, -1] < config.flip_probability
 
 
-def centre_crops(batch_size: int, side: int, share: float = CENTRE_CROP) -> np.ndarray:
-    """Return the same centred box for every image: int64 [B, 4]."""
-    size = round(side * share)
-    start = (side - size) // 2
-    return np.tile(np.array([start, start, size, size]), (batch_size, 1))
+def centred_images(images: np.ndarray, out_px: int) -> Tensor:
+    """Centre-crop pictures for evaluation: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
+    size = round(images.shape[1] * CENTRE_CROP)
+    start = (images.shape[1] - size) // 2
+    box_B4 = np.tile([start, start, size, size], (len(images), 1))
+    return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)
 
 
 def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, out_px: int) -> Tensor:
@@ -105,18 +108,6 @@ def unnormalise(image: Tensor) -> np.ndarray:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     pixels = (image.cpu().float() * std + mean).clamp(0, 1) * 255
     return pixels.round().to(torch.uint8).permute(1, 2, 0).numpy()
-
-
-def _between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
-    return low + uniform * (high - low)
-
-
-def _largest_box(side: int, config: AugmentConfig) -> tuple[int, int]:
-    if config.min_ratio > 1:
-        return max(1, round(side / config.min_ratio)), side
-    if config.max_ratio < 1:
-        return side, max(1, round(side * config.max_ratio))
-    return side, side
 
 
 def _cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
+from aimv2.data.transforms import centred_images
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.knn import knn_accuracy
 from aimv2.evaluation.losses import NO_LOSS, HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import centred_images
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.data.transforms import centred_images
 from aimv2.losses import pixel_loss
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.terms import pixel_targets

@@ -3,7 +3,7 @@
 Letters: B images, I patches in reading order, T caption tokens, E decoder width, V vocabulary, P values in a patch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -23,12 +23,12 @@ class Cache:
     """The state of a decoder that generates captions: keys and values by layer, and the number of tokens read."""
 
     layers: list[KeyValues]
-    num_tokens: int = field(default=0)
+    num_tokens: int = 0
 
     def select(self, row_B: Tensor) -> None:
         """Keep these rows of the batch, in this order."""
         for layer in self.layers:
-            layer.select(row_B)
+            layer[:] = [tensor[row_B] for tensor in layer]
 
 
 class Decoder(nn.Module):
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         no_token_B0 = torch.empty((len(features_BID), 0), dtype=torch.int64, device=features_BID.device)
         bos_B1E = self._text(no_token_B0)
         start = bos_B1E if self.is_text_first else torch.cat([self._image(features_BID), bos_B1E], dim=1)
-        cache = Cache([KeyValues() for _ in self.blocks])
+        cache = Cache([[] for _ in self.blocks])
         return self.norm(self.blocks(start, is_causal=True, caches=cache.layers)[:, -1]), cache
 
     def extend(self, token_B: Tensor, cache: Cache) -> Tensor:
@@ -182,7 +182,6 @@ class SeparateDecoders(nn.Module):
     def forward(
         self, features_BID: Tensor, token_BT: Tensor, text_len_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As ``Decoder.forward``."""
         return self.pixels(features_BID, token_BT)[0], self.tokens(features_BID, token_BT)[1]
 
     def begin(self, features_BID: Tensor) -> tuple[Tensor, Cache]:

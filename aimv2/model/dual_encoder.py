@@ -32,8 +32,8 @@ class ImageHead(nn.Module):
         self.out = nn.Linear(width, width)
         self.proj = nn.Linear(width, config.tower.embed_dim, bias=False)
 
-    def pool(self, features_BID: Tensor) -> Tensor:
-        """Pool [B, I, D] to [B, D]."""
+    def forward(self, features_BID: Tensor) -> Tensor:
+        """Embed [B, I, D] as [B, S], not normalised."""
         B, num_patches, D = features_BID.shape
         k_BHId, v_BHId = (
             self.key_value(features_BID)
@@ -41,12 +41,8 @@ class ImageHead(nn.Module):
             .permute(2, 0, 3, 1, 4)
         )
         q_BH1d = self.query.to(k_BHId.dtype).view(1, self.num_heads, 1, -1).expand(B, -1, -1, -1)
-        pooled_BD: Tensor = self.out(F.scaled_dot_product_attention(q_BH1d, k_BHId, v_BHId).reshape(B, D))
-        return pooled_BD
-
-    def forward(self, features_BID: Tensor) -> Tensor:
-        """Embed [B, I, D] as [B, S], not normalised."""
-        image_BS: Tensor = self.proj(self.pool(features_BID))
+        pooled_BD = self.out(F.scaled_dot_product_attention(q_BH1d, k_BHId, v_BHId).reshape(B, D))
+        image_BS: Tensor = self.proj(pooled_BD)
         return image_BS
 
     def init_weights_(self, generator: torch.Generator) -> None:
@@ -69,24 +65,20 @@ class TextTower(nn.Module):
         self.norm = build_norm(stack)
         self.proj = nn.Linear(stack.width, embed_dim, bias=False)
 
-    def pool(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
-        """Return the state at end-of-text after the final norm: [B, E].
+    def forward(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
+        """Embed [B, T] as [B, S], not normalised.
 
         Args:
             text_len_B: int64 [B], tokens up to and including end-of-text, 1..T.
         """
         x_BTE = self.text_embed(token_BT) + self.text_pos_embed[: token_BT.shape[1]]
         x_BTE = self.blocks(x_BTE, is_causal=True)
-        pooled_BE: Tensor = self.norm(x_BTE[torch.arange(len(token_BT), device=token_BT.device), text_len_B - 1])
-        return pooled_BE
-
-    def forward(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
-        """Embed [B, T] as [B, S], not normalised."""
-        text_BS: Tensor = self.proj(self.pool(token_BT, text_len_B))
+        pooled_BE = self.norm(x_BTE[torch.arange(len(token_BT), device=token_BT.device), text_len_B - 1])
+        text_BS: Tensor = self.proj(pooled_BE)
         return text_BS
 
     def init_weights_(self, generator: torch.Generator) -> None:
-        """Draw the initial weights: the projection's as in CLIP, the others' as in the decoder."""
+        """Draw the projection as in CLIP, the other weights as in the decoder."""
         nn.init.normal_(self.text_embed.weight, std=0.02, generator=generator)
         nn.init.normal_(self.text_pos_embed, std=0.01, generator=generator)
         self.blocks.init_weights_(generator)
@@ -96,10 +88,7 @@ class TextTower(nn.Module):
 class Similarity(nn.Module):
     """Cosine similarity times a learned scale (the inverse temperature), plus an optional learned bias.
 
-    Args:
-        temperature: initial temperature.
-        bias: initial bias; None has none.
-        max_scale: upper bound of the scale.
+    ``temperature`` and ``bias`` are initial values; ``max_scale`` bounds the scale.
     """
 
     def __init__(self, temperature: float, bias: float | None, max_scale: float = math.inf) -> None:

@@ -41,8 +41,12 @@ class Encoder(nn.Module):
         Returns:
             [B, I, D], after the final norm.
         """
-        num_rows, num_columns = (side // self.patch_embed.kernel_size[0] for side in image.shape[-2:])
-        x_BID = self._embed(image, num_rows, num_columns)
+        B, patch_px = len(image), self.patch_embed.kernel_size[0]
+        num_rows, num_columns = (side // patch_px for side in image.shape[-2:])
+        # The patch convolution as one product, which is faster than conv2d on the CPU.
+        cells = image.reshape(B, 3, num_rows, patch_px, num_columns, patch_px)
+        patch_BIP = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        x_BID = F.linear(patch_BIP, self.patch_embed.weight.flatten(1), self.patch_embed.bias)
         pos_embed: Tensor | None = self.pos_embed
         if pos_embed is None:
             pos_embed = sincos(num_rows, num_columns, x_BID.shape[-1], x_BID.device).to(self.patch_norm.weight.dtype)
@@ -52,13 +56,6 @@ class Encoder(nn.Module):
         mask = None if prefix_len_B is None else prefix_mask(prefix_len_B, x_BID.shape[1])
         features_BID: Tensor = self.norm(self.blocks(x_BID, mask))
         return features_BID
-
-    def _embed(self, image: Tensor, num_rows: int, num_columns: int) -> Tensor:
-        """Compute the patch convolution as one product, which is faster than conv2d on the CPU."""
-        B, patch_px = len(image), self.patch_embed.kernel_size[0]
-        cells = image.reshape(B, 3, num_rows, patch_px, num_columns, patch_px)
-        patch_BIP = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return F.linear(patch_BIP, self.patch_embed.weight.flatten(1), self.patch_embed.bias)
 
     def init_weights_(self, generator: torch.Generator) -> None:
         """Draw the initial weights.

@@ -27,11 +27,7 @@ class EncoderDecoder(Network):
         )
 
     def forward(
-        self,
-        image: Tensor,
-        token_BT: Tensor,
-        prefix_len_B: Tensor | None = None,
-        text_len_B: Tensor | None = None,
+        self, image: Tensor, token_BT: Tensor, prefix_len_B: Tensor | None = None, text_len_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the decoder's hidden states: image part [B, I, E] and text part [B, 1+T, E].
 

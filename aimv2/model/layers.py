@@ -3,12 +3,16 @@
 Letters: B batch, L positions, S positions in the cache, D width, H heads, d head width, F FFN width.
 """
 
+from collections.abc import Sequence
+from itertools import zip_longest
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aimv2.config.run_config import TransformerConfig
 
+KeyValues = list[Tensor]  # cached keys and values of one layer, [B, H, S, d] each; empty before the first call
 NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
 
 
@@ -18,32 +22,9 @@ def build_norm(config: TransformerConfig) -> nn.RMSNorm | nn.LayerNorm:
 
 
 def embedding(num_rows: int, width: int) -> nn.Embedding:
-    """Return an embedding with uninitialised weights.
-
-    Networks are built on the meta device, where torch's own initialisation would load its compiler. That takes longer
-    than the rest of a plan.
-    """
+    """Return an embedding with uninitialised weights."""
+    # On the meta device torch's own initialisation would load its compiler, which takes longer than the rest of a plan.
     return nn.Embedding(num_rows, width, _weight=torch.empty(num_rows, width))
-
-
-class KeyValues:
-    """Cached keys and values of one layer: [B, H, S, d] each."""
-
-    def __init__(self) -> None:
-        self.key: Tensor | None = None
-        self.value: Tensor | None = None
-
-    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append new positions and return all positions."""
-        if self.key is not None and self.value is not None:
-            key, value = torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
-        self.key, self.value = key, value
-        return key, value
-
-    def select(self, row_B: Tensor) -> None:
-        """Keep these rows of the batch, in this order."""
-        self.key = None if self.key is None else self.key[row_B]
-        self.value = None if self.value is None else self.value[row_B]
 
 
 class SelfAttention(nn.Module):
@@ -71,9 +52,11 @@ class SelfAttention(nn.Module):
             self.qkv(x_BLD).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
         )
         if cache is not None:
-            assert cache.key is None or L == 1, "after the first call the cache takes one position at a time"
+            assert not cache or L == 1, "after the first call the cache takes one position at a time"
             is_causal = is_causal and L > 1  # a single new position attends to all earlier ones
-            k_BHLd, v_BHLd = cache.extend(k_BHLd, v_BHLd)
+            if cache:
+                k_BHLd, v_BHLd = torch.cat([cache[0], k_BHLd], dim=2), torch.cat([cache[1], v_BHLd], dim=2)
+            cache[:] = k_BHLd, v_BHLd
         mixed_BHLd = F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask, is_causal=is_causal)
         out_BLD: Tensor = self.out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
         return out_BLD
@@ -138,15 +121,10 @@ class Stack(nn.ModuleList):
         super().__init__(Block(config) for _ in range(config.depth))
 
     def forward(
-        self,
-        x_BLD: Tensor,
-        mask: Tensor | None = None,
-        *,
-        is_causal: bool = False,
-        caches: list[KeyValues] | None = None,
+        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
     ) -> Tensor:
-        for number, block in enumerate(self):
-            x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=caches[number] if caches else None)
+        for block, cache in zip_longest(self, caches):
+            x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
         return x_BLD
 
     def init_weights_(self, generator: torch.Generator) -> None:

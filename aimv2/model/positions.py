@@ -2,8 +2,8 @@
 
 from functools import lru_cache
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2 import address
@@ -21,16 +21,11 @@ def sincos(num_rows: int, num_columns: int, width: int, device: torch.device) ->
     Source: ml-aim ``SinCosPosEmbed``.
     """
     with torch.inference_mode(False):  # an inference tensor could not be used in training later
-        return _sincos(num_rows, num_columns, width).to(device)
-
-
-def _sincos(num_rows: int, num_columns: int, width: int) -> Tensor:
-    frequency = BASE ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    row, column = torch.meshgrid(
-        torch.arange(num_rows, dtype=torch.float64), torch.arange(num_columns, dtype=torch.float64), indexing="ij"
-    )
-    halves = [torch.outer(place.flatten(), frequency) for place in (column, row)]
-    return torch.cat([part for angle in halves for part in (angle.sin(), angle.cos())], dim=1).float()
+        frequency = BASE ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+        sides = (torch.arange(side, dtype=torch.float64) for side in (num_rows, num_columns))
+        row, column = torch.meshgrid(*sides, indexing="ij")
+        halves = [torch.outer(place.flatten(), frequency) for place in (column, row)]
+        return torch.cat([part for angle in halves for part in (angle.sin(), angle.cos())], dim=1).float().to(device)
 
 
 @lru_cache(maxsize=64)
@@ -82,12 +77,5 @@ def resample(pos_embed: Tensor, num_rows: int, num_columns: int) -> Tensor:
     if (num_rows, num_columns) == (grid, grid):
         return pos_embed
     table_1DHW = pos_embed.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-    table_1DHW = torch.nn.functional.interpolate(
-        table_1DHW, size=(num_rows, num_columns), mode="bicubic", antialias=True
-    )
+    table_1DHW = F.interpolate(table_1DHW, size=(num_rows, num_columns), mode="bicubic", antialias=True)
     return table_1DHW.flatten(2).transpose(1, 2).to(pos_embed.dtype)
-
-
-def inverse(places: tuple[int, ...]) -> np.ndarray:
-    """Return the indices that bring reading order back to raster order: int64 [I]."""
-    return np.argsort(np.array(places))

@@ -1,4 +1,4 @@
-"""Reasons for failures: their record, and the mapping from an exception to a cause and a sentence."""
+"""Failures: their record, and the cause of an exception and a sentence for it."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -67,8 +67,11 @@ def cause_of(error: BaseException, run: Path | None = None) -> Cause:
         return "time"
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _mentions(error, NO_MEMORY):
         return "out of memory"
-    if isinstance(error, FileNotFoundError) and not (run is not None and _is_in(error.filename, run)):
-        return "data"
+    if isinstance(error, FileNotFoundError):
+        # An error from a loader process has no file name; loaders read only data.
+        is_named = isinstance(error.filename, str | Path)
+        is_of_run = run is not None and is_named and Path(error.filename).absolute().is_relative_to(run.absolute())
+        return "node" if is_of_run else "data"
     if isinstance(error, OSError | SafetensorError | torch.distributed.DistError) or _mentions(error, NO_LOADER):
         return "node"
     return "data" if isinstance(error, UsageError) else "bug"
@@ -81,14 +84,6 @@ def sentence_of(error: BaseException) -> str:
 
 
 def _mentions(error: BaseException, parts: tuple[str, ...]) -> bool:
-    """True for a RuntimeError (torch raises it for nearly everything) or OSError with one of these parts.
-
-    torch names the signal that killed a loader process only in the cause of the error.
-    """
-    text = f"{error} {error.__cause__}"
+    """True for a RuntimeError (torch raises it for nearly everything) or OSError with one of these parts."""
+    text = f"{error} {error.__cause__}"  # torch names the signal that killed a loader process in the cause
     return isinstance(error, RuntimeError | OSError) and any(part in text for part in parts)
-
-
-def _is_in(filename: object, folder: Path) -> bool:
-    """True if the file is in the folder. An error from a loader process has no file name; loaders read only data."""
-    return isinstance(filename, str | Path) and Path(filename).absolute().is_relative_to(folder.absolute())

@@ -84,10 +84,8 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: object) -> None:
-        is_first = not self.was_signalled
-        if is_first:
-            self.signal = number
         # A repeated SIGTERM must not interrupt the clean-up that the first one started.
-        raises = not self._is_deferring if is_first else number == signal.SIGINT
+        raises = number == signal.SIGINT if self.was_signalled else not self._is_deferring
+        self.signal = self.signal or number
         if raises:
             raise KeyboardInterrupt

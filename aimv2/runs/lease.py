@@ -1,10 +1,9 @@
 """Leases: the right to work on a run. Attempts are numbered folders, and the highest number holds the lease.
 
 A process acquires the lease by creating the next ``attempts/NNNN``. The file system lets only one process create a
-folder, so one of many gets the lease, without locks or a server, and nothing is ever deleted. The holder touches its
-``heartbeat`` to show that it is alive. The lease expires when the heartbeat is older than the grace period, or at once
-when the holder is a process of this host that has ended. A holder that wakes up later finds a higher number and must
-not publish.
+folder, so one of many gets the lease, without locks or a server. The lease expires when its heartbeat is older than the
+grace period, or at once when the holder is a process of this host that has ended. A holder that wakes up later finds a
+higher number and must not publish.
 """
 
 import contextlib
@@ -16,7 +15,6 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from aimv2.errors import RunFailedError
@@ -68,7 +66,8 @@ class Presence:
         self.folder = folder
         self._heartbeat_seconds = timing.heartbeat_seconds
         (folder / "heartbeat").touch()
-        (folder / "holder.json").write_text(json.dumps(_this_process() | {"log": log}))
+        process = {"host": _host(), "pid": os.getpid(), "process_start": process_start(os.getpid())}
+        (folder / "holder.json").write_text(json.dumps(process | {"claimed": time.time(), "log": log}))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -76,9 +75,7 @@ class Presence:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
         self.release()
@@ -97,14 +94,12 @@ class Presence:
 class Lease(Presence):
     """The right to work on one run, from ``acquire`` until it is released or the process dies.
 
-    Attributes:
-        folder: ``attempts/NNNN``, to which only this attempt writes.
-        number: NNNN.
+    Its folder is ``attempts/NNNN``, to which only this attempt writes.
     """
 
-    def __init__(self, folder: Path, *, log: str = "", timing: Timing = TIMING) -> None:
-        super().__init__(folder, log=log, timing=timing)
-        self.number = int(folder.name)
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
 
     def check(self) -> None:
         """Raise LeaseLostError if a later attempt exists."""
@@ -172,15 +167,6 @@ def last_heartbeat(folder: Path) -> float:
     """Return the time of the last heartbeat, by the file system's clock."""
     path = folder / "heartbeat"
     return (path if path.exists() else folder).stat().st_mtime
-
-
-def _this_process() -> dict[str, Any]:
-    return {
-        "host": _host(),
-        "pid": os.getpid(),
-        "process_start": process_start(os.getpid()),
-        "claimed": time.time(),
-    }
 
 
 @lru_cache

@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aimv2.config.run_config import RunConfig, to_dict
@@ -57,7 +56,7 @@ class RunFolder:
         return (self.path / "result.json").exists()
 
     def state(self, clock: Clock = host_time) -> State:
-        """Return the state of the run; ``clock`` is that of ``aimv2.runs.lease.is_held``."""
+        """Return the state of the run; ``clock`` as in ``lease.is_held``."""
         if self.is_done:
             return "done"
         attempt = latest_attempt(self.path)
@@ -78,10 +77,7 @@ class RunFolder:
         return self.num_attempts - len(list(self.path.glob("attempts/*/interrupted")))
 
     def acquire(self, config: RunConfig, *, log: str = "") -> "Attempt | None":
-        """Acquire the run, or return None if it is done or another process holds it.
-
-        Args:
-            log: path of this process's output, recorded for the user.
+        """Acquire the run, or return None if it is done or another process holds it; ``log`` as in ``lease.acquire``.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -152,24 +148,20 @@ class RunFolder:
     def rows(self) -> list[dict[str, Any]]:
         """Return the metric rows of ``measured``; none if they are missing or broken."""
         attempt = self.measured()
-        try:
+        with contextlib.suppress(FileNotFoundError, ValueError):
             return [] if attempt is None else read_rows(attempt)
-        except (FileNotFoundError, ValueError):
-            return []
+        return []
 
     def last_row(self) -> dict[str, Any]:
         """Return the newest row of the latest attempt, or an empty dict."""
         attempt = latest_attempt(self.path)
-        rows = [] if attempt is None else last_rows(attempt)
-        return rows[-1] if rows else {}
+        return (last_rows(attempt) or [{}])[-1] if attempt else {}
 
 
 class Attempt:
     """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
 
     Attributes:
-        seconds: wall time of the attempt, plus that of the training it resumed from.
-        cpu_seconds: the same in CPU time.
         working_seconds: wall time that this attempt spent in training and evaluation.
     """
 
@@ -193,19 +185,18 @@ class Attempt:
         self._lease.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is KeyboardInterrupt:
                 with contextlib.suppress(OSError):  # a full disk; then this attempt counts as a try
                     (self.folder / "interrupted").touch()
             self._rows.close()  # retries the write that a full disk refused
         finally:
-            self._lease.__exit__(kind, error, trace)
+            self._lease.__exit__(kind, *error)
 
     @property
     def seconds(self) -> float:
+        """Wall time of the attempt, plus that of the training it resumed from; ``cpu_seconds`` likewise."""
         return time.perf_counter() - self._started
 
     @property
@@ -223,9 +214,8 @@ class Attempt:
 
     def earlier(self) -> list[Path]:
         """Return the folders of the run's earlier attempts, newest first."""
-        numbers = (int(path.name) for path in self.folder.parent.glob("*") if path.name.isdecimal())
-        earlier = sorted((number for number in numbers if number < self._lease.number), reverse=True)
-        return [self.folder.with_name(f"{number:04d}") for number in earlier]
+        numbers = range(self._lease.number - 1, 0, -1)
+        return [path for number in numbers if (path := self.folder.with_name(f"{number:04d}")).is_dir()]
 
     def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
         """Start with the rows of an earlier attempt, and with the time that they took."""
@@ -240,28 +230,19 @@ class Attempt:
         """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
 
         Raises:
-            LeaseLostError: another process has acquired the run. The check is here so that a run stops soon, not after
-                hours.
+            LeaseLostError: another process has acquired the run.
         """
-        self._lease.check()
+        self._lease.check()  # here, so that a run stops soon, not after hours
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
         self._rows.flush()
 
     def sync_rows(self) -> None:
-        """Wait until the rows so far are on disk.
-
-        Raises:
-            LeaseLostError: another process has acquired the run.
-        """
+        """Wait until the rows so far are on disk. Raises LeaseLostError as ``write_rows`` does."""
         self._lease.check()
         os.fsync(self._rows.fileno())
 
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
-        """Publish the run's one and final result.
-
-        Raises:
-            LeaseLostError: another process has acquired the run.
-        """
+        """Publish the run's one and final result. Raises LeaseLostError as ``write_rows`` does."""
         import pandas as pd
 
         rows = read_rows(self.folder)

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import sys
+from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,24 +54,23 @@ def row_at(folder: Path, step: int, *, block: int = 4096) -> dict[str, Any] | No
     Rows are in the order of their steps, so a binary search reads a few kilobytes of a file of any length.
 
     Args:
-        block: bytes at which the search ends and reads; at least twice the longest row.
+        block: bytes that are read at once; at least twice the longest row.
     """
     try:
         with (folder / "metrics.jsonl").open("rb") as stream:
-            low, high = 0, stream.seek(0, os.SEEK_END)
-            while high - low > block:
-                middle = (low + high) // 2
-                stream.seek(middle)
-                found = _whole_rows(stream.read(block), is_start=False)
-                if found and found[0].get("step", step) <= step:
-                    low = middle
-                else:
-                    high = middle
-            stream.seek(low)
-            rows = _whole_rows(stream.read(3 * block), is_start=low == 0)
+
+            def rows(start: int, num_bytes: int = block) -> list[dict[str, Any]]:
+                stream.seek(start)
+                return _whole_rows(stream.read(num_bytes), is_start=start == 0)
+
+            def first_step(start: int) -> int:
+                return next((row.get("step", step) for row in rows(start)), sys.maxsize)
+
+            starts = range(0, stream.seek(0, os.SEEK_END), block)
+            start = block * max(bisect_right(starts, step, key=first_step) - 1, 0)
+            return next((row for row in rows(start, 3 * block) if row.get("step") == step), None)
     except FileNotFoundError:
         return None
-    return next((row for row in rows if row.get("step") == step), None)
 
 
 def _whole_rows(text: bytes, *, is_start: bool) -> list[dict[str, Any]]:

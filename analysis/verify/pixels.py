@@ -14,7 +14,7 @@ from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
 from aimv2.evaluation.losses import chunks
 from aimv2.losses import PIXEL_EPS, patchify
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.model.positions import in_reading_order, inverse, reading_order
+from aimv2.model.positions import in_reading_order, reading_order
 from aimv2.objectives import objective
 from aimv2.objectives.terms import pixel_targets
 from aimv2.prefix import prefix_len_at
@@ -128,7 +128,7 @@ def render(run: TrainedRun, rows: np.ndarray, predict: Predict = predict) -> dic
         patch_BIP = torch.cat([true_BIP[:, :prefix_len], rest_BIP], dim=1)
         places = reading_order(config.patch_order, config.grid)
         if places is not None:
-            patch_BIP = patch_BIP[:, torch.from_numpy(inverse(places))]
+            patch_BIP = patch_BIP[:, torch.tensor(places).argsort()]
         return [unnormalise(one) for one in unpatchify(patch_BIP, config.patch_px)]
 
     columns = {"image": [unnormalise(one) for one in image]}

@@ -132,8 +132,8 @@ def test_causal_always_draws_1():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"law": "fixed", "fraction": 0}, "above 0 and below 1"),
-        ({"law": "fixed", "fraction": 1}, "above 0 and below 1"),
+        ({"law": "fixed", "fraction": 0}, "fraction\n.*greater than 0"),
+        ({"law": "fixed", "fraction": 1}, "fraction\n.*less than 1"),
         ({"law": "fixed"}, "prefix.law=fixed needs prefix.fraction"),
         (
             {"law": "uniform", "fraction": 0.5},

@@ -1,6 +1,6 @@
 import pytest
 
-from aimv2.config.scales import LADDERS, SCALES, ladder
+from aimv2.config.scales import SCALES
 
 
 @pytest.mark.parametrize(
@@ -34,19 +34,3 @@ def test_recipe_has_its_name_and_a_lab_sheet(name):
     recipe = SCALES[name]
     assert recipe().scale == name == recipe.__name__
     assert all(f"{part}:" in recipe.__doc__ for part in ("Source", "Command", "Number to expect"))
-
-
-@pytest.mark.parametrize("name", LADDERS)
-def test_ladder_changes_only_the_size_of_the_encoder(name):
-    base = SCALES[name]()
-    rungs = ladder(base, LADDERS[name])
-    head_dim = base.model.encoder.width // base.model.encoder.num_heads
-    assert base in rungs
-    for rung, heads in zip(rungs, LADDERS[name], strict=True):
-        assert (rung.model.encoder.num_heads, rung.model.encoder.width) == (heads, heads * head_dim)
-        assert rung.model.decoder == base.model.decoder
-
-
-def test_ladder_of_vit_l_is_the_papers_family():
-    widths = [rung.model.encoder for rung in ladder(SCALES["vit_l"](), LADDERS["vit_l"])]
-    assert widths == [SCALES[name]().model.encoder for name in ("vit_l", "vit_h", "vit_1b", "vit_3b")]

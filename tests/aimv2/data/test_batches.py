@@ -162,9 +162,8 @@ def test_weight_of_a_source_without_pairs_is_refused(longer, pairs):
 
 def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
     """Without augmentation a batch has exactly the rendered pictures of its rows."""
-    from aimv2.data.batches import centred_images
     from aimv2.data.order import sample_order
-    from aimv2.data.transforms import crop_and_resize
+    from aimv2.data.transforms import centred_images, crop_and_resize
 
     train, _, tokenizer = pairs
     plain = replace(longer.augment, min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)

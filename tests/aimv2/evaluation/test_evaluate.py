@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.data.batches import centred_images
 from aimv2.data.transfer import digits
+from aimv2.data.transforms import centred_images
 from aimv2.evaluation.evaluate import encode, evaluate, held_out_curve
 from aimv2.model.network import build
 from aimv2.objectives import objective

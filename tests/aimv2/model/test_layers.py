@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from aimv2.config.run_config import TransformerConfig
+from aimv2.model.layers import MLP, Stack, SwiGLU, build_norm
+
+CONFIG = TransformerConfig(width=24, depth=2, num_heads=3)
+
+
+@pytest.fixture
+def stack():
+    stack = Stack(CONFIG)
+    for module in stack.modules():
+        if isinstance(module, torch.nn.RMSNorm):
+            module.reset_parameters()
+    stack.init_weights_(torch.Generator().manual_seed(0))
+    return stack
+
+
+@torch.no_grad()
+def test_cached_positions_give_what_all_at_once_give(stack):
+    x = torch.randn(3, 7, 24)
+    expected = stack(x, is_causal=True)
+    caches = [[] for _ in stack]
+    parts = [stack(x[:, :4], is_causal=True, caches=caches)]
+    parts += [stack(x[:, i : i + 1], is_causal=True, caches=caches) for i in range(4, 7)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected)
+    assert {tensor.shape for cache in caches for tensor in cache} == {(3, 3, 7, 8)}
+
+
+def test_cache_takes_one_position_at_a_time_after_the_first_call(stack):
+    caches = [[] for _ in stack]
+    stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)
+    with pytest.raises(AssertionError, match="one position at a time"):
+        stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)
+
+
+def test_swiglu_is_the_same_with_and_without_gradients():
+    ffn, x = SwiGLU(24, 64), torch.randn(2, 5, 24)
+    gate, up = ffn.gate_up.weight.chunk(2)
+    expected = (torch.nn.functional.silu(x @ gate.T) * (x @ up.T)) @ ffn.down.weight.T
+    torch.testing.assert_close(ffn(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(ffn(x), expected)
+
+
+def test_mlp_is_gelu_between_two_products():
+    ffn, x = MLP(24, 64), torch.randn(2, 5, 24)
+    torch.testing.assert_close(ffn(x), torch.nn.functional.gelu(x @ ffn.up.weight.T) @ ffn.down.weight.T)
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("rms", torch.nn.RMSNorm), ("layer", torch.nn.LayerNorm)])
+def test_build_norm_has_the_configured_kind_and_width(norm, kind):
+    built = build_norm(TransformerConfig(width=24, depth=1, num_heads=3, norm=norm))
+    assert type(built) is kind
+    assert (built.weight.shape, built.eps) == ((24,), 1e-5)
