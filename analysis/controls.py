@@ -40,11 +40,11 @@ def _check(study: Study, control: Control, evidence: Evidence) -> ControlOutcome
         reason = f"Other seeds do not differ detectably from the baseline: {shown}."
         return ControlOutcome(control, "passed", reason)
     if judge(estimate, study.equivalence_margin, lower_is_better=study.lower_is_better).direction == "worse":
-        reason = f"Captions of other images make the model worse, and the study detects it: {shown}."
+        reason = f"Shuffled captions make the model worse, and the study detects it: {shown}."
         return ControlOutcome(control, "passed", reason)
     reason = (
-        f"The study does not detect that captions of other images are harmful: {shown}. It cannot detect smaller"
-        " effects either."
+        f"The study does not detect that shuffled captions are harmful: {shown}. It cannot detect smaller effects"
+        " either."
     )
     return ControlOutcome(control, "failed", reason)
 
