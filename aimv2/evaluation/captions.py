@@ -79,8 +79,7 @@ def beam(
     B, K = len(image), num_beams
     # All beams of an image are equal at first, so only one of them may be continued.
     hidden_NE, cache = model.decoder.begin(model.encoder(image).repeat_interleave(K, dim=0))
-    score_BK = torch.full((B, K), -torch.inf, device=image.device)
-    score_BK[:, 0] = 0
+    score_BK = torch.tensor([0, *[-torch.inf] * (K - 1)], device=image.device).expand(B, -1)
     token_BKT = torch.empty((B, K, 0), dtype=torch.int64, device=image.device)
     is_done_BK = torch.zeros((B, K), dtype=torch.bool, device=image.device)
     for step in range(num_tokens):
@@ -130,19 +129,8 @@ def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: 
     found = []
     for row, name in enumerate(pairs.table["name"]):
         length = int(data.supervised_NT[row].sum()) if is_cut else None
-        found.append(
-            {
-                "key": pairs.table["key"][row],
-                "reference": clean(name),
-                "written": tokenizer.decode(written_NT[row, :length].tolist()),
-                "png": png_base64(data.image[row]),
-            }
-        )
+        written = tokenizer.decode(written_NT[row, :length].tolist())
+        Image.fromarray(unnormalise(data.image[row])).save(png := io.BytesIO(), "png")
+        encoded = base64.b64encode(png.getvalue()).decode()
+        found.append({"key": pairs.table["key"][row], "reference": clean(name), "written": written, "png": encoded})
     return found
-
-
-def png_base64(image: Tensor) -> str:
-    """Encode a network input [3, P, P] as a PNG, in base64."""
-    stream = io.BytesIO()
-    Image.fromarray(unnormalise(image)).save(stream, "png")
-    return base64.b64encode(stream.getvalue()).decode()

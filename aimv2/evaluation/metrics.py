@@ -1,7 +1,9 @@
 """The definition of every metric: name, unit, direction and report. Nothing here imports torch."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import unknown
@@ -21,8 +23,7 @@ class Metric:
     evaluation: str
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(NamedTuple):
     """A metric, or a family of metrics whose names end in a parameter.
 
     Attributes:
@@ -51,7 +52,11 @@ FINAL = (
     Definition("knn_<task>", "accuracy", False),
 )
 DEFINITIONS = (*FINAL, Definition("train_ms_per_sample", "ms/sample", True))  # the last is from the run's record
-PARAMETERS = {"<fraction>": r"[\d.e-]+", "<k>": r"\d+", "<task>": r"\w+"}
+PARAMETERS: dict[str, tuple[str, Callable[[RunConfig], Iterable[object]]]] = {  # a pattern, and a run's values
+    "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
+    "<k>": (r"\d+", lambda config: RECALL_AT),
+    "<task>": (r"\w+", lambda config: TASKS),
+}
 
 
 def unit_of(metric: str) -> str:
@@ -100,7 +105,7 @@ def not_applicable(config: RunConfig) -> dict[str, Metric]:
 def _definition(metric: str) -> Definition:
     for definition in DEFINITIONS:
         pattern = definition.name
-        for parameter, values in PARAMETERS.items():
+        for parameter, (values, _) in PARAMETERS.items():
             pattern = pattern.replace(parameter, values)
         if re.fullmatch(pattern, metric):
             return definition
@@ -109,12 +114,7 @@ def _definition(metric: str) -> Definition:
 
 def _members(definition: Definition, config: RunConfig) -> list[str]:
     """Return the name of a metric, or the names of the run's metrics of a family."""
-    values: dict[str, list[str]] = {
-        "<fraction>": [f"{fraction:g}" for fraction in config.evaluation.prefix_fractions],
-        "<k>": [str(k) for k in RECALL_AT],
-        "<task>": list(TASKS),
-    }
-    for parameter, found in values.items():
+    for parameter, (_, values) in PARAMETERS.items():
         if parameter in definition.name:
-            return [definition.name.replace(parameter, value) for value in found]
+            return [definition.name.replace(parameter, str(value)) for value in values(config)]
     return [definition.name]

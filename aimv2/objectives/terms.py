@@ -2,10 +2,9 @@
 
 from torch import Tensor
 
-from aimv2 import losses
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
-from aimv2.losses import patchify, pixel_loss, standardise
+from aimv2.losses import patchify, pixel_loss, standardise, text_loss
 from aimv2.model.decoder import Decoder, SeparateDecoders
 from aimv2.model.positions import in_reading_order
 
@@ -17,15 +16,14 @@ def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batc
     hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
     target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
     count = None if batch.share is None else batch.each(batch.num_supervised)
-    return losses.text_loss(decoder.text_head(hidden_NE), target_N, count)
+    return text_loss(decoder.text_head(hidden_NE), target_N, count)
 
 
 def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
     """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says."""
-    share, patches = batch.share, config.objective.pixel_patches
-    count = None
-    if share is not None:
-        count = batch.each(batch.num_scored if patches == "batch" else share.num_scored_images)
+    count, patches = None, config.objective.pixel_patches
+    if batch.share is not None:
+        count = batch.each(batch.num_scored if patches == "batch" else batch.share.num_scored_images)
     return pixel_loss(
         decoder.pixel_head(image_BIE),
         pixel_targets(batch.image, config),

@@ -5,6 +5,7 @@ import torch
 
 from aimv2.model.network import build
 from aimv2.objectives import objective
+from tests.helpers.objectives import with_objective
 from tests.helpers.training import changed
 
 
@@ -38,3 +39,25 @@ def test_losses_share_the_blocks_of_a_joint_decoder(tiny, sharing, is_shared):
     blocks = {id(value) for name, value in model.named_parameters() if name.startswith("decoder.blocks.")}
     assert shared == (blocks if is_shared else set())
     assert bool(blocks) == is_shared
+
+
+@pytest.mark.parametrize(
+    ("name", "term", "missing_head"),
+    [("caption", "text_loss", "pixel_head"), ("image_only", "pixel_loss", "text_head")],
+)
+def test_loss_alone_is_aimv2s_term(tiny, batch, name, term, missing_head):
+    config = with_objective(tiny, name)
+    goal, model, whole = objective(name).load(), build(config), build(tiny)
+    model.load_state_dict({key: whole.state_dict()[key] for key in model.state_dict()})
+    assert not hasattr(model.decoder, missing_head)
+    total, terms = goal.losses(model, batch, config)
+    assert terms == {term: total}
+    torch.testing.assert_close(total, objective("aimv2").load().losses(whole, batch, tiny).terms[term])
+    assert goal.shared_parameters(model) == []
+
+
+def test_image_only_reads_no_text(tiny, batch):
+    config = with_objective(tiny, "image_only")
+    goal, model = objective("image_only").load(), build(config)
+    other_text = batch._replace(token_BT=batch.token_BT.flip(0))
+    assert torch.equal(goal.losses(model, other_text, config).total, goal.losses(model, batch, config).total)
