@@ -94,8 +94,9 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
 def saver(attempt: Attempt) -> Callable[[nn.Module, torch.optim.Optimizer, int, int], None]:
     """Return the function by which the training loop saves a checkpoint of the attempt.
 
-    It takes the model, the optimizer, the steps done and the supervised tokens in them. It raises LeaseLostError if
-    another process has taken over the run, and OSError if the file cannot be written.
+    Raises (the function):
+        LeaseLostError: another process has taken over the run.
+        OSError: the file cannot be written.
     """
 
     def save_now(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
@@ -115,6 +116,14 @@ def find(folders: Iterable[Path]) -> Checkpoint | None:
         except (OSError, SafetensorError, ValueError) as error:
             print(f"{folder / FILE} is not used: {error}", file=sys.stderr)
     return None
+
+
+def resume(attempt: Attempt) -> Checkpoint | None:
+    """Resume the attempt from the newest usable checkpoint of earlier ones, if there is one."""
+    start = find(attempt.earlier())
+    if start is not None:
+        attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+    return start
 
 
 def code_of(folder: Path) -> str:

@@ -171,19 +171,25 @@ def place(config: RunConfig) -> int:
     return rank
 
 
-@lru_cache
 def _store() -> Store:
-    """Return the launcher's store once all ranks have joined; cached, because its port can be opened only once."""
+    """Return the launcher's store once all ranks have joined."""
+    return _store_at(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
+
+
+@lru_cache
+def _store_at(address: str, port: str) -> Store:
+    """Join the store that the environment names; cached, because its port can be opened only once."""
     store: Store = next(rendezvous("env://", timeout=TIMEOUT))[0]
     return store
 
 
-_number = itertools.count()  # of rank 0's calls
-
-
 @contextmanager
-def leading(config: RunConfig, start: str | None) -> Iterator[World]:
+def leading(config: RunConfig, start: str | None, *, ending_seconds: float = ENDING_SECONDS) -> Iterator[World]:
     """Call the other ranks to a run, as rank 0, and train with them within the context.
+
+    Args:
+        start: the folder of the attempt from whose checkpoint the run resumes.
+        ending_seconds: time that the other ranks have to end after an error, before rank 0 ends the store.
 
     Raises:
         RunFailedError: another rank failed; the message says which and why.
@@ -192,18 +198,24 @@ def leading(config: RunConfig, start: str | None) -> Iterator[World]:
     if config.ranks == 1:
         yield ALONE
         return
-    if _num_ended():
+    if _store().add("gone", 0):
         raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
-    number = next(_number)
-    _store().set(f"call/{number}", json.dumps({"config": to_dict(config), "start": start}))
-    with joined(number, config, rank=0) as world:
+    number = _call({"config": to_dict(config), "start": start})
+    with joined(number, config, rank=0, ending_seconds=ending_seconds) as world:
         yield world
+
+
+def _call(content: object) -> int:
+    """Publish rank 0's next call, and return its number."""
+    number = _store().add("calls", 1)
+    _store().set(f"call/{number}", json.dumps(content))
+    return number
 
 
 def calls() -> Iterator[Call]:
     """Yield rank 0's calls, on another rank, until rank 0 dismisses it or ends."""
     store = _store()
-    for number in itertools.count():
+    for number in itertools.count(1):
         try:
             while not store.check([f"call/{number}"]):
                 time.sleep(POLL_SECONDS)
@@ -218,12 +230,12 @@ def calls() -> Iterator[Call]:
 
 def dismiss() -> None:
     """End the other ranks, as rank 0, after the last run."""
-    _store().set(f"call/{next(_number)}", "null")
-    _wait_for_their_end()
+    _call(None)
+    _wait_for_their_end(ENDING_SECONDS)
 
 
 @contextmanager
-def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
+def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float = ENDING_SECONDS) -> Iterator[World]:
     """Train as one of the ranks within the context. On ranks other than 0 an error ends the process, unless all ranks
     have it."""
     store = PrefixStore(f"run/{number}", _store())
@@ -249,7 +261,7 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
         if is_cuda:
             leave = _abort_process_group  # nccl would wait for ranks that no longer answer; not tested on GPUs
         first = _ending_error(store, rank, error)
-        _wait_for_their_end()
+        _wait_for_their_end(ending_seconds)
         if first is error:
             raise
         raise first from error
@@ -300,12 +312,8 @@ def _end_process() -> NoReturn:
     os._exit(0)
 
 
-def _num_ended() -> int:
-    return _store().add("gone", 0)
-
-
-def _wait_for_their_end() -> None:
-    """Wait up to ENDING_SECONDS for the other ranks to end."""
-    deadline = time.monotonic() + ENDING_SECONDS
-    while _num_ended() < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
+def _wait_for_their_end(seconds: float) -> None:
+    """Wait for the other ranks to end, at most so long."""
+    deadline = time.monotonic() + seconds
+    while _store().add("gone", 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 10)

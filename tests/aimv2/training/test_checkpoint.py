@@ -99,9 +99,7 @@ def attempted(run, config, pairs, *, signal_in=None, save=None):
     attempt = run.acquire(config)
     try:
         with attempt, interrupts.listening():
-            start = checkpoint.find(attempt.earlier())
-            if start is not None:
-                attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+            start = checkpoint.resume(attempt)
             with interrupts.deferred():
                 flops = train(
                     config,

@@ -4,7 +4,6 @@ This process is rank 0, and another one follows.
 """
 
 import functools
-import itertools
 import json
 import multiprocessing
 import os
@@ -16,7 +15,6 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -37,8 +35,7 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
-from aimv2.training import distributed
-from aimv2.training.distributed import dismiss, leading, place
+from aimv2.training.distributed import GIVEN, dismiss, leading, place
 from aimv2.training.loop import train
 from tests.helpers.training import Rows, changed
 from tests.helpers.training import run as on_one
@@ -69,8 +66,6 @@ class Follower:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        self.store = functools.lru_cache(distributed._store.__wrapped__)
-        self.number = itertools.count()
         self.output = Path(tempfile.mkdtemp()) / "stderr"
         server = multiprocessing.get_context("forkserver")
         server.set_forkserver_preload([__name__])  # torch is imported once for all of them
@@ -84,10 +79,6 @@ class Follower:
         with pytest.MonkeyPatch.context() as patched:
             for name, value in {**self.given, "RANK": "0"}.items():
                 patched.setenv(name, value)
-            patched.setattr(distributed, "_store", self.store)
-            patched.setattr(distributed, "_number", self.number)
-            patched.setattr(distributed, "TIMEOUT", timedelta(minutes=5))
-            patched.setattr(distributed, "ENDING_SECONDS", 1.0)
             yield
 
     def ended(self):
@@ -248,7 +239,7 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
     config = longer({})
     follower, run = following(config, **does), RunFolder(tmp_path, signature(config))
     with follower.led():
-        failure = execute(run.acquire(config), config)
+        failure = execute(run.acquire(config), config, lead=functools.partial(leading, ending_seconds=1.0))
         assert failure.cause == cause
         assert re.fullmatch(message, failure.message)
         assert run.failure() == failure
@@ -284,7 +275,7 @@ def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path):
     ],
 )
 def test_wrong_number_of_processes_is_refused(longer, monkeypatch, started, ranks, message):
-    for name in distributed.GIVEN:
+    for name in GIVEN:
         monkeypatch.delenv(name, raising=False)
     for name, value in started.items():
         monkeypatch.setenv(name, value)
