@@ -23,7 +23,7 @@ from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
 from aimv2.hardware import hardware
-from aimv2.model.network import Network, build, num_parameters
+from aimv2.model.network import build, num_parameters
 from aimv2.objectives import objective
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import write_json, write_text
@@ -31,7 +31,6 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.provenance import digest, git_commit
 from aimv2.runs.record import Attempt, Unrecorded
-from aimv2.runs.tensor_file import save_tensors
 from aimv2.runs.versions import compare_with_lock
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
@@ -153,21 +152,12 @@ def _train_and_evaluate(
         written = examples(model, shown, tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
-    _save_weights(model, attempt.folder / "weights.safetensors")
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    checkpoint.write_tensors(weights, attempt.folder / "weights.safetensors")
     attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
     with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
         for folder in (attempt.folder, *attempt.earlier()):
             checkpoint.remove(folder)
-
-
-def _save_weights(model: Network, path: Path) -> None:
-    """Write the model's state, whole or not at all."""
-    partial = path.with_name(f".{path.name}")
-    try:
-        save_tensors({name: value.cpu() for name, value in model.state_dict().items()}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def manifest(

@@ -78,17 +78,26 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     """
     tensors = _tensors(model, optimizer)
     about = json.dumps(_origin(folder) | asdict(progress))
-    partial = folder / PARTIAL / FILE
+    write_tensors(tensors, folder / FILE, {"about": about, "checksum": _checksum(about, tensors)})
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write or replace a file of an attempt's folder, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    partial = path.parent / PARTIAL / path.name
     try:
         partial.parent.mkdir(exist_ok=True)
-        save_tensors(tensors, partial, {"about": about, "checksum": _checksum(about, tensors)})
+        save_tensors(tensors, partial, metadata)
         sync(partial)
-        partial.replace(folder / FILE)
+        partial.replace(path)
     except SafetensorError as error:  # raised when the disk is full
-        raise OSError(f"{folder / FILE} cannot be written: {error}") from error
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
-    sync(folder)
+    sync(path.parent)
 
 
 def saver(attempt: Attempt) -> Callable[[nn.Module, torch.optim.Optimizer, int, int], None]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -48,7 +48,6 @@ class World:
         host: the group for tensors on the CPU, if it is not the default one.
     """
 
-    rank: int = 0
     size: int = 1
     host: dist.ProcessGroup | None = None
 
@@ -135,18 +134,6 @@ class _GradientMean:
         self._begin()
 
 
-class Call(NamedTuple):
-    """A run to which rank 0 calls the others.
-
-    Attributes:
-        start: the folder of the attempt from whose checkpoint the run resumes.
-    """
-
-    number: int
-    config: RunConfig
-    start: str | None
-
-
 def place(config: RunConfig) -> int:
     """Select this process's GPU, join the store, and return its rank.
 
@@ -212,8 +199,8 @@ def _call(content: object) -> int:
     return number
 
 
-def calls() -> Iterator[Call]:
-    """Yield rank 0's calls, on another rank, until rank 0 dismisses it or ends."""
+def calls() -> Iterator[tuple[int, RunConfig, str | None]]:
+    """Yield number and arguments of rank 0's calls (``leading``), until rank 0 dismisses this rank or ends."""
     store = _store()
     for number in itertools.count(1):
         try:
@@ -225,7 +212,7 @@ def calls() -> Iterator[Call]:
                 return
         except dist.DistNetworkError:
             return
-        yield Call(number, from_dict(call["config"]), call["start"])
+        yield number, from_dict(call["config"]), call["start"]
 
 
 def dismiss() -> None:
@@ -249,7 +236,7 @@ def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float =
     if rank:
         threading.Thread(target=_end_with_the_others, args=(store, is_left), daemon=True).start()
     try:
-        yield World(rank, config.ranks, host)
+        yield World(config.ranks, host)
     except BaseException as error:
         if isinstance(error, RunFailedError) and error.cause == "not finite":
             raise  # all ranks read the same values
