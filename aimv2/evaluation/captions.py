@@ -31,14 +31,12 @@ def greedy(model: EncoderDecoder, image: Tensor, num_tokens: int) -> Tensor:
 
 
 def nucleus(model: EncoderDecoder, image: Tensor, num_tokens: int, *, top_p: float, seed: int) -> Tensor:
-    """Sample from the fewest tokens that together have probability ``top_p``: int64 [B, num_tokens].
+    """Sample from the fewest tokens that together have probability ``top_p``, in (0, 1]: int64 [B, num_tokens].
 
     A draw is a function of the seed, the row and the position in the caption.
 
     Source: arXiv 1904.09751.
     """
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p} must be above 0 and at most 1")
 
     def choose(log_prob_BV: Tensor, step: int) -> Tensor:
         uniform_B = address.uniforms(
@@ -73,8 +71,6 @@ def beam(
     Returns:
         int64 [B, K, num_tokens], padded with ``end_id`` after it, and their log-probabilities [B, K].
     """
-    if num_beams < 1:
-        raise ValueError(f"num_beams={num_beams} must be at least 1")
     model.eval()
     B, K = len(image), num_beams
     # All beams of an image are equal at first, so only one of them may be continued.

@@ -14,7 +14,7 @@ from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.losses import pixel_loss
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.objectives.terms import pixel_targets
+from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from aimv2.training.device import autocast
 

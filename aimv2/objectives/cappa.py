@@ -5,9 +5,8 @@ import torch
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.objectives.aimv2 import Caption
+from aimv2.objectives.aimv2 import Caption, text_term
 from aimv2.objectives.base import Losses, visible_prefix
-from aimv2.objectives.terms import text_term
 
 
 class CapPa(Caption):

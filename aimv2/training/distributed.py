@@ -92,40 +92,38 @@ class _GradientMean:
 
     def __init__(self, parameters: list[nn.Parameter], ranks: int) -> None:
         self._ranks = ranks
-        self._sizes: list[int] = []  # parameters of each bucket
+        self._buckets: list[list[nn.Parameter]] = []
         free = 0
         for parameter in reversed(parameters):
             if free <= 0:
-                self._sizes.append(0)
+                self._buckets.append([])
                 free = BUCKET_BYTES
-            parameter.register_post_accumulate_grad_hook(partial(self._arrive, len(self._sizes) - 1, self._sizes[-1]))
-            self._sizes[-1] += 1
+            parameter.register_post_accumulate_grad_hook(partial(self._arrive, len(self._buckets) - 1))
+            self._buckets[-1].append(parameter)
             free -= parameter.numel() * parameter.element_size()
         self._begin()
 
     def _begin(self) -> None:
-        self._arrived: list[dict[int, Tensor]] = [{} for _ in self._sizes]
-        self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
+        self._missing = [len(bucket) for bucket in self._buckets]
         self._next = 0
+        self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
 
-    def _arrive(self, bucket: int, place: int, parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        self._arrived[bucket][place] = parameter.grad
+    def _arrive(self, bucket: int, parameter: Tensor) -> None:
+        self._missing[bucket] -= 1
         # In a fixed order, which is the same on all ranks whatever order autograd takes.
-        while self._next < len(self._sizes) and len(self._arrived[self._next]) == self._sizes[self._next]:
+        while self._next < len(self._buckets) and not self._missing[self._next]:
             self._send()
 
     def _send(self) -> None:
-        arrived = self._arrived[self._next]
+        gradients = [parameter.grad for parameter in self._buckets[self._next] if parameter.grad is not None]
         self._next += 1
-        if arrived:
-            gradients = [arrived[place] for place in sorted(arrived)]
+        if gradients:
             flat = torch.cat([gradient.flatten() for gradient in gradients]) / self._ranks
             self._sent.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
 
     def finish(self) -> None:
         """Send the rest and wait for all. A parameter without a gradient has none on any rank, and keeps none."""
-        while self._next < len(self._sizes):
+        while self._next < len(self._buckets):
             self._send()
         for gradients, flat, work in self._sent:
             work.wait()
