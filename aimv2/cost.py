@@ -8,7 +8,7 @@ width of a shared space, B images in a batch, L positions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -106,18 +106,9 @@ def encoder_cost(config: RunConfig) -> Part:
         parameters += model.num_patches * encoder.width
     # Saved besides the blocks' values: the image, and values of the norms of patches and of features.
     kept = 3 * model.image_px**2 + 2 * model.num_patches * _kept_by_norm(encoder)
-    return _stack(
-        "encoder",
-        "encoder",
-        encoder,
-        model.num_patches,
-        useful_share=visible_share(config),
-        parameters=parameters,
-        products=embed,
-        of_input=embed,
-        kept=kept,
-        has_mask=encoder.attention in ("prefix", "causal"),
-    )
+    part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, kept=kept)
+    has_mask = encoder.attention in ("prefix", "causal")
+    return _with_blocks(part, encoder, model.num_patches, useful_share=visible_share(config), has_mask=has_mask)
 
 
 def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool, is_parallel: bool = False) -> Part:
@@ -133,17 +124,10 @@ def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool,
     parallel_fraction = config.objective.parallel_fraction if is_parallel else 0
     seen = length * (length + 1) / 2 + parallel_fraction * text * (text - 1) / 2
     vectors = (model.vocab_size + 1 + text) * reads_text + patches * model.decoder.image_positions + is_parallel
-    return _stack(
-        name,
-        module,
-        model.decoder,
-        length,
-        useful_share=seen / length**2,
-        parameters=(D + 1 + vectors) * E,
-        products=2 * patches * D * E,
-        kept=length * _kept_by_norm(model.decoder),
-        has_mask=bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first"),
-    )
+    kept = length * _kept_by_norm(model.decoder)
+    part = Part(name=name, module=module, parameters=(D + 1 + vectors) * E, products=2 * patches * D * E, kept=kept)
+    has_mask = bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first")
+    return _with_blocks(part, model.decoder, length, useful_share=seen / length**2, has_mask=has_mask)
 
 
 def pixel_head_cost(config: RunConfig, module: str) -> Part:
@@ -179,17 +163,14 @@ def image_head_cost(config: RunConfig) -> Part:
 def text_tower_cost(config: RunConfig) -> Part:
     stack, embed_dim = config.model.tower
     length = config.model.max_text_tokens
-    return _stack(
-        "text tower",
-        "text_tower",
-        stack,
-        length,
-        useful_share=(length + 1) / (2 * length),
+    part = Part(
+        name="text tower",
+        module="text_tower",
         parameters=(config.model.vocab_size + length + embed_dim) * stack.width,
         products=2 * stack.width * embed_dim,
         kept=2 * stack.width + 2 * embed_dim,
-        has_mask=False,
     )
+    return _with_blocks(part, stack, length, useful_share=(length + 1) / (2 * length), has_mask=False)
 
 
 def visible_share(config: RunConfig) -> float:
@@ -205,20 +186,8 @@ def visible_share(config: RunConfig) -> float:
     return float(config.prefix.pmf(patches) @ seen_I) / patches**2
 
 
-def _stack(
-    name: str,
-    module: str,
-    config: TransformerConfig,
-    length: int,
-    *,
-    useful_share: float,
-    parameters: int,
-    products: float,
-    kept: float,
-    has_mask: bool,
-    of_input: float = 0,
-) -> Part:
-    """Return the cost of a stack of blocks and the norm after it, plus the values passed for its embeddings."""
+def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_share: float, has_mask: bool) -> Part:
+    """Add a stack of blocks, and the norm after it, to the part of their embeddings."""
     D, F = config.width, config.ffn_hidden
     is_gated = config.ffn == "swiglu"
     weights = 4 * D**2 + (3 if is_gated else 2) * D * F
@@ -226,16 +195,13 @@ def _stack(
     # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up, silu of
     # the gate and the input of the down projection, or GELU's input and output.
     by_block = length * (2 * _kept_by_norm(config) + 4 * D + config.num_heads + (4 if is_gated else 2) * F)
-    by_block += has_mask * length**2
-    return Part(
-        name=name,
-        module=module,
-        parameters=parameters + config.depth * (weights + 2 * _norm_parameters(config)) + _norm_parameters(config),
-        products=products + config.depth * 2 * length * weights,
+    return replace(
+        part,
+        parameters=part.parameters + config.depth * weights + (2 * config.depth + 1) * _norm_parameters(config),
+        products=part.products + config.depth * 2 * length * weights,
         attention=attention,
         useful_attention=attention * useful_share,
-        of_input=of_input,
-        kept=kept + config.depth * by_block,
+        kept=part.kept + config.depth * (by_block + has_mask * length**2),
     )
 
 

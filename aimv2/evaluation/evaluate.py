@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import torch
 
@@ -27,6 +27,8 @@ from aimv2.training.device import autocast
 CAPTIONS = ("name", "description")
 Data = dict[str, HeldOut]
 Measured = dict[str, tuple[float, str]]  # values by metric, each with how it was measured
+T = TypeVar("T")
+Measure = Callable[[Any, Data, RunConfig], T]  # of a network, on held-out pairs by caption
 
 
 def evaluate(
@@ -52,7 +54,7 @@ def evaluate(
     data = _data(held_out.subset(config.evaluation.num_pairs), tokenizer, config)
     measured: Measured = {}
     for report in goal.reports:
-        measured |= REPORTS[report].final(model, data, config)
+        measured |= REPORTS[report][0](model, data, config)
     for task in transfer(train, held_out):
         measured |= probe(model.encoder, task, config)
     for name, (value, _) in measured.items():
@@ -67,7 +69,7 @@ def held_out_curve(
 ) -> Callable[[Network], dict[str, float]]:
     """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
     data = _data(held_out.subset(config.evaluation.curve_pairs), tokenizer, config)
-    point = REPORTS[goal.reports[0]].curve
+    _, point = REPORTS[goal.reports[0]]
     return lambda model: point(model, data, config)
 
 
@@ -127,20 +129,11 @@ def _retrieval_curve(model: DualEncoder, data: Data, config: RunConfig) -> dict[
     return {"held_out_recall": recall(image_NS, text_NS, caption_labels(data["name"].token_NT), k=1)}
 
 
-class Measurements(NamedTuple):
-    """How a report is measured at the end of a run, and as a point of the held-out curve.
-
-    Both take the network, held-out pairs by caption, and the config.
-    """
-
-    final: Callable[[Any, Data, RunConfig], Measured]
-    curve: Callable[[Any, Data, RunConfig], dict[str, float]]
-
-
-REPORTS: dict[Report, Measurements] = {
-    "captions": Measurements(_captions, _caption_curve),
-    "pixels": Measurements(_pixels, _pixel_curve),
-    "retrieval": Measurements(_retrieval, _retrieval_curve),
+# How a report is measured at the end of a run, and as a point of the held-out curve.
+REPORTS: dict[Report, tuple[Measure[Measured], Measure[dict[str, float]]]] = {
+    "captions": (_captions, _caption_curve),
+    "pixels": (_pixels, _pixel_curve),
+    "retrieval": (_retrieval, _retrieval_curve),
 }
 
 

@@ -23,32 +23,20 @@ EVAL_BATCH = 256
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out pairs, prepared once.
+    """Held-out pairs, prepared once."""
 
-    Attributes:
-        image: network inputs, float32 [N, 3, P, P].
-        token_NT: int64 [N, T].
-        supervised_NT: bool [N, T], True where a token is predicted.
-        text_len_N: tokens up to and including end-of-text.
-        num_bytes: caption bytes that the supervised tokens spell.
-    """
-
-    image: Tensor
-    token_NT: Tensor
-    supervised_NT: Tensor
-    text_len_N: Tensor
-    num_bytes: int
+    image: Tensor  # network inputs, float32 [N, 3, P, P]
+    token_NT: Tensor  # int64
+    supervised_NT: Tensor  # bool, True where a token is predicted
+    text_len_N: Tensor  # int64, tokens up to and including end-of-text
+    num_bytes: int  # that the supervised tokens spell
 
     def __len__(self) -> int:
         return len(self.image)
 
     def inputs(self, rows: np.ndarray, device: str) -> tuple[Tensor, Tensor, Tensor]:
         """Return image, tokens and text lengths of some pairs, on the device."""
-        return (
-            self.image[rows].to(device),
-            self.token_NT[rows].to(device),
-            self.text_len_N[rows].to(device),
-        )
+        return self.image[rows].to(device), self.token_NT[rows].to(device), self.text_len_N[rows].to(device)
 
 
 def prepare_pairs(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, *, caption: str) -> HeldOut:

@@ -60,20 +60,12 @@ PARAMETERS: dict[str, tuple[str, Callable[[RunConfig], Iterable[object]]]] = {  
 
 
 def unit_of(metric: str) -> str:
-    """Return the unit of a metric.
-
-    Raises:
-        UsageError: there is no metric of this name.
-    """
+    """Return the unit of a metric; an unknown name is a UsageError."""
     return _definition(metric).unit
 
 
 def lower_is_better(metric: str) -> bool:
-    """True if lower values of the metric are better.
-
-    Raises:
-        UsageError: there is no metric of this name.
-    """
+    """True if lower values of the metric are better; an unknown name is a UsageError."""
     return _definition(metric).lower_is_better
 
 
@@ -90,15 +82,15 @@ def pixel_losses(config: RunConfig) -> dict[str, float]:
 
 def not_applicable(config: RunConfig) -> dict[str, Metric]:
     """Return the metrics that the run's objective cannot report, with the reason instead of a value."""
-    reports, targets = objective(config.objective.name).reports, config.objective.pixel_targets
-    why = f"not applicable to objective {config.objective.name}"
+    reports, why = objective(config.objective.name).reports, f"not applicable to objective {config.objective.name}"
     absent = {}
     for definition in FINAL:
         for metric in _members(definition, config):
             if definition.report is not None and definition.report not in reports:
                 absent[metric] = Metric(None, definition.unit, why)
             elif definition.report == "pixels" and metric not in pixel_losses(config):
-                absent[metric] = Metric(None, definition.unit, f"{why} with {targets} targets")
+                how = f"{why} with {config.objective.pixel_targets} targets"
+                absent[metric] = Metric(None, definition.unit, how)
     return absent
 
 

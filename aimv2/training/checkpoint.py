@@ -30,17 +30,10 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run.
-
-    Attributes:
-        step: steps done.
-        num_supervised: supervised tokens in them, which determine training FLOPs.
-        seconds: wall time, over all attempts so far.
-        cpu_seconds: CPU time, over all attempts so far.
-    """
+    """Steps done, and the wall and CPU time that they took over all attempts so far."""
 
     step: int = 0
-    num_supervised: int = 0
+    num_supervised: int = 0  # tokens in these steps, which determine training FLOPs
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 

@@ -238,14 +238,13 @@ def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float =
     except BaseException as error:
         if isinstance(error, RunFailedError) and error.cause == "not finite":
             raise  # all ranks read the same values
+        if rank and isinstance(error, Exception) and not _is_collective_error(error):
+            traceback.print_exc()
+        first = _ending_error(store, rank, error)
         if rank:
-            if isinstance(error, Exception) and not _is_collective_error(error):
-                traceback.print_exc()
-            _ending_error(store, rank, error)
             _end_process()
         if is_cuda:
             leave = _abort_process_group  # nccl would wait for ranks that no longer answer; not tested on GPUs
-        first = _ending_error(store, rank, error)
         _wait_for_their_end(ending_seconds)
         if first is error:
             raise
