@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def _train_and_evaluate(
             start=start,
             interrupts=interrupts,
             world=world,
-            save=checkpoint.saver(attempt),
+            save=partial(checkpoint.save_attempt, attempt),
         )
     train_seconds = attempt.seconds
     with attempt.working():

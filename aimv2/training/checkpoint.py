@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,19 +93,20 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
     sync(path.parent)
 
 
-def saver(attempt: Attempt) -> Callable[[nn.Module, torch.optim.Optimizer, int, int], None]:
-    """Return the function by which the training loop saves a checkpoint of the attempt.
+def save_attempt(
+    attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int
+) -> None:
+    """Save a checkpoint of the attempt after its rows.
 
-    Raises (the function):
+    Args:
+        num_supervised: supervised tokens in the steps done.
+
+    Raises:
         LeaseLostError: another process has taken over the run.
         OSError: the file cannot be written.
     """
-
-    def save_now(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
-        attempt.sync_rows()
-        save(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
-
-    return save_now
+    attempt.sync_rows()
+    save(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:

@@ -51,8 +51,8 @@ def train(
         interrupts: checked after each step.
         world: the ranks that train together. Recorded values are those of the whole batch. If one rank is interrupted,
             all stop after the same step.
-        save: saves a checkpoint (``aimv2.training.checkpoint.saver``); called every ``checkpoint.every_seconds``, after
-            the last step, and before an interrupt stops the run.
+        save: saves a checkpoint (``aimv2.training.checkpoint.save_attempt``); called every
+            ``checkpoint.every_seconds``, after the last step, and before an interrupt stops the run.
 
     Returns:
         training FLOPs, forward and backward.
