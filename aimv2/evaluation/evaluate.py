@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import torch
 
@@ -27,8 +26,6 @@ from aimv2.training.device import autocast
 CAPTIONS = ("name", "description")
 Data = dict[str, HeldOut]
 Measured = dict[str, tuple[float, str]]  # values by metric, each with how it was measured
-T = TypeVar("T")
-Measure = Callable[[Any, Data, RunConfig], T]  # of a network, on held-out pairs by caption
 
 
 def evaluate(
@@ -61,7 +58,7 @@ def evaluate(
         if not math.isfinite(value):
             raise RunFailedError("not finite", f"{name} is {value} after training")
     metrics = {name: Metric(value, unit_of(name), how) for name, (value, how) in measured.items()}
-    return metrics | not_applicable(config)
+    return metrics | not_applicable(goal, config)
 
 
 def held_out_curve(
@@ -130,7 +127,7 @@ def _retrieval_curve(model: DualEncoder, data: Data, config: RunConfig) -> dict[
 
 
 # How a report is measured at the end of a run, and as a point of the held-out curve.
-REPORTS: dict[Report, tuple[Measure[Measured], Measure[dict[str, float]]]] = {
+REPORTS: dict[Report, tuple[Callable[..., Measured], Callable[..., dict[str, float]]]] = {
     "captions": (_captions, _caption_curve),
     "pixels": (_pixels, _pixel_curve),
     "retrieval": (_retrieval, _retrieval_curve),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import unknown
-from aimv2.objectives import objective
+from aimv2.objectives import Objective
 from aimv2.objectives.specification import Report
 
 RECALL_AT = (1, 5)
@@ -80,13 +80,13 @@ def pixel_losses(config: RunConfig) -> dict[str, float]:
     return {f"{start}pixel_loss_{fraction:g}": fraction for fraction in config.evaluation.prefix_fractions}
 
 
-def not_applicable(config: RunConfig) -> dict[str, Metric]:
+def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:
     """Return the metrics that the run's objective cannot report, with the reason instead of a value."""
-    reports, why = objective(config.objective.name).reports, f"not applicable to objective {config.objective.name}"
+    why = f"not applicable to objective {config.objective.name}"
     absent = {}
     for definition in FINAL:
         for metric in _members(definition, config):
-            if definition.report is not None and definition.report not in reports:
+            if definition.report is not None and definition.report not in goal.reports:
                 absent[metric] = Metric(None, definition.unit, why)
             elif definition.report == "pixels" and metric not in pixel_losses(config):
                 how = f"{why} with {config.objective.pixel_targets} targets"

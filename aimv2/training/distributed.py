@@ -275,13 +275,11 @@ def _is_collective_error(error: BaseException) -> bool:
 
 
 def _end_with_the_others(store: Store, is_left: threading.Event) -> None:
-    while not is_left.wait(1.0):
-        try:
-            has_ended = store.check(["ended"])
-        except RuntimeError:  # rank 0 has ended
-            has_ended = True
-        if has_ended:
-            _end_process()
+    with contextlib.suppress(RuntimeError):  # rank 0 has ended
+        while not store.check(["ended"]):
+            if is_left.wait(1.0):
+                return
+    _end_process()
 
 
 def _end_process() -> NoReturn:
