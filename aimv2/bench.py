@@ -24,7 +24,7 @@ from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import ModelConfig, RunConfig
 from aimv2.config.scales import SCALES
-from aimv2.cost import encoder_cost
+from aimv2.cost import encoder_cost, forward_flops
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder
@@ -271,7 +271,7 @@ def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int,
     shown = Table("encoder", title=title)
     for column in ("ms / image", "theirs / ours", "95 %", "GFLOP/s", "of mm"):
         shown.add_column(column, justify="right")
-    flops = dict.fromkeys(seconds, batch_size * encoder_cost(config).forward(1, 0))
+    flops = dict[str, float].fromkeys(seconds, forward_flops([encoder_cost(config)], batch_size, 0))
     flops[PRODUCT] = 2 * math.prod(_product_shape(config, batch_size))
     rates = {name: flops[name] / float(np.median(seconds_R)) for name, seconds_R in seconds.items()}
     for name, seconds_R in seconds.items():

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -68,7 +68,12 @@ COST_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation fu
 """
 
 BYTES = 4  # of a float32
-WIDE = 140  # columns of a terminal that has room for how each metric was measured
+COMMANDS = {  # imported when they are called, because some load torch
+    "train": "aimv2.cli:train_command",
+    "cost": "aimv2.cli:cost_command",
+    "weights": "aimv2.weights.command:weights_command",
+    "bench": "aimv2.bench:bench_command",
+}
 
 console = Console()
 
@@ -81,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         return print_error(unknown("command", name, COMMANDS))
-    return guarded(COMMANDS[name], rest)
+    return guarded(resolve_name(COMMANDS[name]), rest)
 
 
 def script() -> int:
@@ -98,20 +103,15 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> in
     debugs = [argument for argument in arguments if argument.startswith("debug=")]
     debug = False
     try:
-        if debugs:
-            debug = checked("debug", bool, key_values(debugs, ["debug"])["debug"])
+        debug = checked("debug", bool, key_values(debugs, ["debug"]).get("debug", False))
         return command([argument for argument in arguments if argument not in debugs])
     except KeyboardInterrupt:
         console.print("Interrupted. Run the same command to resume from the last checkpoint.", style="yellow")
         return 130
-    except UsageError as error:
+    except (UsageError, OSError, RunFailedError) as error:
         if debug:
             traceback.print_exc()
-        return print_error(error)
-    except (OSError, RunFailedError) as error:
-        if debug:
-            traceback.print_exc()
-        return print_error(error, status=1)
+        return print_error(error, status=2 if isinstance(error, UsageError) else 1)
 
 
 def print_error(error: Exception, *, status: int = 2) -> int:
@@ -162,11 +162,9 @@ def cost_command(overrides: Sequence[str]) -> int:
     """Print the cost of each part of the composed run."""
     if HELP & set(overrides):
         return _print_usage(COST_USAGE)
-    config = run_config(compose(overrides, defaults={}))
-
     from aimv2.config.resolve import with_attention
 
-    config = with_attention(config)
+    config = with_attention(run_config(compose(overrides, defaults={})))
     goal = objective(config.objective.name)
     goal.check(config)
     parts, model, samples = goal.cost(config), config.model, config.budget.samples
@@ -177,10 +175,10 @@ def cost_command(overrides: Sequence[str]) -> int:
         soft_wrap=True,
     )
     console.print(_cost_table(config, parts))
-    console.print(COST_LEGEND, highlight=False, soft_wrap=True)
     flops = train_flops(parts, samples, samples * tokens)
     console.print(
-        f"A run of {samples:,} samples takes {flops:.3g} training FLOPs if every caption has {tokens} tokens.",
+        f"{COST_LEGEND}\nA run of {samples:,} samples takes {flops:.3g} training FLOPs if every caption has {tokens}"
+        " tokens.",
         highlight=False,
         soft_wrap=True,
     )
@@ -194,24 +192,18 @@ def _print_usage(usage: str) -> int:
 
 def _cost_table(config: RunConfig, parts: list[Part]) -> Table:
     tokens = config.model.max_text_tokens
-    rows = [
-        (
-            part.parameters,
-            forward_flops([part], 1, tokens),
-            part.attention,
-            part.useful_attention,
-            train_flops([part], 1, tokens),
-            BYTES * (part.kept + tokens * part.kept_per_token),
-        )
-        for part in parts
-    ]
-    all_parts = [sum(column) for column in zip(*rows, strict=True)]
-    titles = ("parameters", "forward", "attention", "useful", "training", "activations")
-    columns = [
-        Column(title, _in_thousands(total), justify="right") for title, total in zip(titles, all_parts, strict=True)
-    ]
-    table = Table(Column("", "all"), *columns, show_footer=True, box=SIMPLE, padding=(0, 1, 0, 0))
-    for part, row in zip(parts, rows, strict=True):
+    columns: dict[str, Sequence[float]] = {
+        "parameters": [part.parameters for part in parts],
+        "forward": [forward_flops([part], 1, tokens) for part in parts],
+        "attention": [part.attention for part in parts],
+        "useful": [part.useful_attention for part in parts],
+        "training": [train_flops([part], 1, tokens) for part in parts],
+        "activations": [BYTES * (part.kept + tokens * part.kept_per_token) for part in parts],
+    }
+    table = Table(Column("", "all"), show_footer=True, box=SIMPLE, padding=(0, 1, 0, 0))
+    for title, values in columns.items():
+        table.add_column(title, _in_thousands(sum(values)), justify="right")
+    for part, *row in zip(parts, *columns.values(), strict=True):
         table.add_row(part.name, *map(_in_thousands, row))
     return table
 
@@ -222,26 +214,6 @@ def _in_thousands(value: float) -> str:
         return "–"
     power = min(int(math.log10(value)) // 3, 5) if value >= 1000 else 0
     return f"{value / 1000**power:.4g} {' kMGTP'[power]}".rstrip()
-
-
-def weights_command(arguments: Sequence[str]) -> int:
-    from aimv2.weights import command
-
-    return command.weights_command(arguments)
-
-
-def bench_command(arguments: Sequence[str]) -> int:
-    from aimv2 import bench
-
-    return bench.bench_command(arguments)
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "train": train_command,
-    "cost": cost_command,
-    "weights": weights_command,
-    "bench": bench_command,
-}
 
 
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
@@ -255,8 +227,9 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     if attempt is None:
         raise UsageError(f"another process is working on run {run.name}; its progress is in {run.path}")
     state = TextColumn("{task.fields[state]}")
+    total = config.budget.samples or 1
     with Progress("{task.description}", BarColumn(), TaskProgressColumn(), state, TimeRemainingColumn()) as progress:
-        task = progress.add_task(title, total=config.budget.samples or 1, state="")
+        task = progress.add_task(title, total=total, state="")
 
         def show(rows: list[dict[str, float]]) -> None:
             last = rows[-1]
@@ -265,36 +238,23 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
 
         failure = execute(attempt, config, show, interrupts)
         if failure is None:
-            progress.update(task, completed=config.budget.samples or 1)
-    if failure is not None:
-        print_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
-        console.print(f"traceback: {attempt.folder / 'failure.json'}")
-    return failure is None
-
-
-def _show(metric: dict[str, Any] | None) -> str:
-    return "not measured" if metric is None else f"{metric['value']:.4f}"
+            progress.update(task, completed=total)
+            return True
+    print_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
+    console.print(f"traceback: {attempt.folder / 'failure.json'}")
+    return False
 
 
 def _print_results(runs: dict[str, RunFolder]) -> None:
     """Print a column of metrics for each run, and the metrics that do not apply to the first one."""
-    is_wide = console.width >= WIDE
     run, *_ = runs.values()
-    table = Table(
-        Column("metric", no_wrap=True),
-        *runs,
-        "unit",
-        *(["evaluation"] if is_wide else []),
-        title=f"run {run.name}",
-    )
-    results = {title: run.result()["metrics"] for title, run in runs.items()}
-    metrics = results[next(iter(runs))]
+    metrics, *others = (run.result()["metrics"] for run in runs.values())
+    table = Table(Column("metric", no_wrap=True), *runs, "unit", title=f"run {run.name}")
     for name, metric in metrics.items():
-        if metric["value"] is None:
-            continue
-        cells = [_show(result.get(name)) for result in results.values()]
-        unit = metric["unit"].partition(" of ")[0]  # the rest is in the metric's name: raw pixels or standardised
-        table.add_row(name, *cells, unit, *([metric["evaluation"]] if is_wide else []))
+        if metric["value"] is not None:
+            cells = [f"{found[name]['value']:.4f}" if name in found else "not measured" for found in (metrics, *others)]
+            # What follows "of" is in the metric's name: raw pixels or standardised.
+            table.add_row(name, *cells, metric["unit"].partition(" of ")[0])
     console.print(table)
     if absent := [name for name, metric in metrics.items() if metric["value"] is None]:
         console.print(f"not applicable to this run: {', '.join(absent)}", highlight=False, soft_wrap=True)

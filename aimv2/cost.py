@@ -7,8 +7,8 @@ width of a shared space, B images in a batch, L positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -47,24 +47,16 @@ class Part:
     kept: float = 0
     kept_per_token: float = 0
 
-    def forward(self, num_images: float, num_tokens: float) -> float:
-        """Return the FLOPs of a forward pass with this many supervised tokens in all."""
-        return num_images * (self.products + self.attention) + num_tokens * self.per_token
-
-    def train(self, num_images: float, num_tokens: float) -> float:
-        """Return the FLOPs of a forward and a backward pass."""
-        passes = 1 + BACKWARD_PER_FORWARD
-        return passes * self.forward(num_images, num_tokens) - num_images * self.of_input
-
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
     """Return the FLOPs of a forward pass with this many supervised tokens in all."""
-    return round(sum(part.forward(num_images, num_tokens) for part in parts))
+    return round(sum(num_images * (part.products + part.attention) + num_tokens * part.per_token for part in parts))
 
 
-def train_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
+def train_flops(parts: Sequence[Part], num_images: int, num_tokens: int) -> int:
     """Return the FLOPs of a forward and a backward pass with this many supervised tokens in all."""
-    return round(sum(part.train(num_images, num_tokens) for part in parts))
+    of_input = round(num_images * sum(part.of_input for part in parts))
+    return (1 + BACKWARD_PER_FORWARD) * forward_flops(parts, num_images, num_tokens) - of_input
 
 
 def num_parameters(parts: Iterable[Part]) -> int:
@@ -73,41 +65,35 @@ def num_parameters(parts: Iterable[Part]) -> int:
 
 
 def encoder_decoder_cost(
-    config: RunConfig, predicts: tuple[Literal["pixels", "tokens"], ...], *, parallel_fraction: float | None = None
+    config: RunConfig, predicts: tuple[Literal["pixels", "tokens"], ...], *, is_parallel: bool = False
 ) -> list[Part]:
     """Return the parts of an encoder with one or two decoders and their heads.
 
     Args:
         predicts: the heads that the network has.
-        parallel_fraction: share of the captions that are predicted in parallel; None if the decoder cannot do that.
+        is_parallel: the decoder can predict captions in parallel.
     """
+    parts = [encoder_cost(config)]
     if config.model.decoder.sharing == "separate":
-        modules = {"pixels": "decoder.pixels", "tokens": "decoder.tokens"}
-        decoders = [
-            decoder_cost(config, "pixel decoder", modules["pixels"], reads_text=False),
-            decoder_cost(config, "token decoder", modules["tokens"], reads_text=True),
-        ]
+        pixels, tokens = "decoder.pixels", "decoder.tokens"
+        parts.append(decoder_cost(config, "pixel decoder", pixels, reads_text=False))
+        parts.append(decoder_cost(config, "token decoder", tokens, reads_text=True))
     else:
-        modules = dict.fromkeys(("pixels", "tokens"), "decoder")
+        pixels = tokens = "decoder"
         reads_text = "tokens" in predicts
-        decoders = [
-            decoder_cost(config, "decoder", "decoder", reads_text=reads_text, parallel_fraction=parallel_fraction)
-        ]
-    parts = [encoder_cost(config), *decoders]
+        parts.append(decoder_cost(config, "decoder", "decoder", reads_text=reads_text, is_parallel=is_parallel))
     if "pixels" in predicts:
-        parts.append(pixel_head_cost(config, f"{modules['pixels']}.pixel_head"))
+        parts.append(pixel_head_cost(config, f"{pixels}.pixel_head"))
     if "tokens" in predicts:
-        parts.append(text_head_cost(config, f"{modules['tokens']}.text_head"))
+        parts.append(text_head_cost(config, f"{tokens}.text_head"))
     return parts
 
 
 def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
-    """Return the parts of an image encoder and a text tower.
-
-    Args:
-        has_bias: the similarity has a learned bias.
-    """
-    similarity = similarity_cost(config, has_bias=has_bias)
+    """Return the parts of an image encoder, a text tower and their similarity, which may have a learned bias."""
+    B, S = config.budget.batch_size, config.model.tower.embed_dim
+    # Every image of a batch is compared with every text, with a learned scale.
+    similarity = Part(name="similarity", module="similarity", parameters=1 + has_bias, products=2 * B * S, kept=2 * B)
     return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
 
 
@@ -120,51 +106,28 @@ def encoder_cost(config: RunConfig) -> Part:
         parameters += model.num_patches * encoder.width
     # Saved besides the blocks' values: the image, and values of the norms of patches and of features.
     kept = 3 * model.image_px**2 + 2 * model.num_patches * _kept_by_norm(encoder)
-    return _stack(
-        "encoder",
-        "encoder",
-        encoder,
-        model.num_patches,
-        useful_share=visible_share(config),
-        parameters=parameters,
-        products=embed,
-        of_input=embed,
-        kept=kept,
-        has_mask=encoder.attention in ("prefix", "causal"),
-    )
+    part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, kept=kept)
+    has_mask = encoder.attention in ("prefix", "causal")
+    return _with_blocks(part, encoder, model.num_patches, useful_share=visible_share(config), has_mask=has_mask)
 
 
-def decoder_cost(
-    config: RunConfig, name: str, module: str, *, reads_text: bool, parallel_fraction: float | None = None
-) -> Part:
+def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool, is_parallel: bool = False) -> Part:
     """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens.
 
     Args:
-        parallel_fraction: share of the captions whose positions attend to each other in both directions; None if the
-            decoder cannot do that.
+        is_parallel: in ``objective.parallel_fraction`` of the captions all positions attend to each other.
     """
     model = config.model
     patches, D, E = model.num_patches, model.encoder.width, model.decoder.width
     length = patches + (1 + model.max_text_tokens if reads_text else 0)
-    causal = length * (length + 1) / 2
     text = length - patches
-    seen = causal + (parallel_fraction or 0) * text * (text - 1) / 2
-    parameters = (D + 1) * E + (model.vocab_size + 1 + text) * E * reads_text
-    if model.decoder.image_positions:
-        parameters += patches * E
-    if parallel_fraction is not None:
-        parameters += E
-    return _stack(
-        name,
-        module,
-        model.decoder,
-        length,
-        useful_share=seen / length**2,
-        parameters=parameters,
-        products=2 * patches * D * E,
-        kept=length * _kept_by_norm(model.decoder),
-        has_mask=bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first"),
-    )
+    parallel_fraction = config.objective.parallel_fraction if is_parallel else 0
+    seen = length * (length + 1) / 2 + parallel_fraction * text * (text - 1) / 2
+    vectors = (model.vocab_size + 1 + text) * reads_text + patches * model.decoder.image_positions + is_parallel
+    kept = length * _kept_by_norm(model.decoder)
+    part = Part(name=name, module=module, parameters=(D + 1 + vectors) * E, products=2 * patches * D * E, kept=kept)
+    has_mask = bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first")
+    return _with_blocks(part, model.decoder, length, useful_share=seen / length**2, has_mask=has_mask)
 
 
 def pixel_head_cost(config: RunConfig, module: str) -> Part:
@@ -186,14 +149,13 @@ def image_head_cost(config: RunConfig) -> Part:
     """Return the cost of attention pooling with one query and of the projection into the shared space."""
     model = config.model
     patches, D, S = model.num_patches, model.encoder.width, model.tower.embed_dim
-    attention = 4 * patches * D
     return Part(
         name="image head",
         module="image_head",
         parameters=D + 3 * D * D + D + D * S,
         products=2 * (2 * patches * D * D + D * D + D * S),
-        attention=attention,
-        useful_attention=attention,
+        attention=4 * patches * D,
+        useful_attention=4 * patches * D,
         kept=2 * patches * D + 2 * D + 2 * S,
     )
 
@@ -201,23 +163,14 @@ def image_head_cost(config: RunConfig) -> Part:
 def text_tower_cost(config: RunConfig) -> Part:
     stack, embed_dim = config.model.tower
     length = config.model.max_text_tokens
-    return _stack(
-        "text tower",
-        "text_tower",
-        stack,
-        length,
-        useful_share=(length + 1) / (2 * length),
+    part = Part(
+        name="text tower",
+        module="text_tower",
         parameters=(config.model.vocab_size + length + embed_dim) * stack.width,
         products=2 * stack.width * embed_dim,
         kept=2 * stack.width + 2 * embed_dim,
-        has_mask=False,
     )
-
-
-def similarity_cost(config: RunConfig, *, has_bias: bool) -> Part:
-    """Return the cost of comparing every image of a batch with every text, with a learned scale and maybe a bias."""
-    B, S = config.budget.batch_size, config.model.tower.embed_dim
-    return Part(name="similarity", module="similarity", parameters=1 + has_bias, products=2 * B * S, kept=2 * B)
+    return _with_blocks(part, stack, length, useful_share=(length + 1) / (2 * length), has_mask=False)
 
 
 def visible_share(config: RunConfig) -> float:
@@ -226,29 +179,15 @@ def visible_share(config: RunConfig) -> float:
     patches = config.model.num_patches
     attention = config.model.encoder.attention
     assert attention != "auto", "resolve() replaces it by the objective's own"
-    if attention == "bidirectional":
-        return 1.0
-    if attention == "causal":
-        return (patches + 1) / (2 * patches)
+    if attention != "prefix":
+        return 1.0 if attention == "bidirectional" else (patches + 1) / (2 * patches)
     prefix_I = np.arange(1, patches + 1)
     seen_I = prefix_I**2 + (patches * (patches + 1) - prefix_I * (prefix_I + 1)) / 2
     return float(config.prefix.pmf(patches) @ seen_I) / patches**2
 
 
-def _stack(
-    name: str,
-    module: str,
-    config: TransformerConfig,
-    length: int,
-    *,
-    useful_share: float,
-    parameters: int,
-    products: float,
-    kept: float,
-    has_mask: bool,
-    of_input: float = 0,
-) -> Part:
-    """Return the cost of a stack of blocks and the norm after it, plus the values passed for its embeddings."""
+def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_share: float, has_mask: bool) -> Part:
+    """Add a stack of blocks, and the norm after it, to the part of their embeddings."""
     D, F = config.width, config.ffn_hidden
     is_gated = config.ffn == "swiglu"
     weights = 4 * D**2 + (3 if is_gated else 2) * D * F
@@ -256,17 +195,13 @@ def _stack(
     # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up, silu of
     # the gate and the input of the down projection, or GELU's input and output.
     by_block = length * (2 * _kept_by_norm(config) + 4 * D + config.num_heads + (4 if is_gated else 2) * F)
-    if has_mask:
-        by_block += length**2
-    return Part(
-        name=name,
-        module=module,
-        parameters=parameters + config.depth * (weights + 2 * _norm_parameters(config)) + _norm_parameters(config),
-        products=products + config.depth * 2 * length * weights,
+    return replace(
+        part,
+        parameters=part.parameters + config.depth * weights + (2 * config.depth + 1) * _norm_parameters(config),
+        products=part.products + config.depth * 2 * length * weights,
         attention=attention,
         useful_attention=attention * useful_share,
-        of_input=of_input,
-        kept=kept + config.depth * by_block,
+        kept=part.kept + config.depth * (by_block + has_mask * length**2),
     )
 
 

@@ -5,7 +5,8 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import AbstractContextManager
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
 from aimv2.hardware import hardware
-from aimv2.model.network import Network, build, num_parameters
+from aimv2.model.network import build, num_parameters
 from aimv2.objectives import objective
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import write_json, write_text
@@ -30,10 +31,9 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.provenance import compare_with_lock, digest, git_commit
 from aimv2.runs.record import Attempt, Unrecorded
-from aimv2.runs.tensor_file import save_tensors
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
-from aimv2.training.distributed import Call, calls, joined, leading, place
+from aimv2.training.distributed import World, calls, joined, leading, place
 from aimv2.training.loop import Row, train
 
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
@@ -45,6 +45,7 @@ def execute(
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
     evaluate: Callable[..., dict[str, Metric]] = evaluate,
+    lead: Callable[[RunConfig, str | None], AbstractContextManager[World]] = leading,
 ) -> Failure | None:
     """Train, evaluate and publish the attempt's run, or record why it failed.
 
@@ -52,7 +53,8 @@ def execute(
     the others call ``follow``.
 
     Args:
-        evaluate: measures the final metrics, with the arguments of ``aimv2.evaluation.evaluate.evaluate``.
+        evaluate: measures the final metrics (``aimv2.evaluation.evaluate.evaluate``).
+        lead: calls the other ranks (``aimv2.training.distributed.leading``).
 
     Returns:
         None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
@@ -65,7 +67,7 @@ def execute(
     try:
         with attempt:
             try:
-                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate)
+                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead)
             except LeaseLostError:
                 raise
             except Exception as error:
@@ -89,27 +91,22 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
         UsageError: the launcher started another number of processes.
         KeyboardInterrupt: the process was interrupted between two runs.
     """
-    rank = place(config)
-    for call in calls():
-        with contextlib.suppress(RunFailedError):  # the same on all ranks, and recorded by rank 0
-            _train_beside(call, rank, interrupts or Interrupts())
-
-
-def _train_beside(call: Call, rank: int, interrupts: Interrupts) -> None:
-    config = call.config
-    torch.set_num_threads(config.threads)
-    with interrupts.deferred(), joined(call.number, config, rank) as world:
-        train_pairs, _, tokenizer = _prepared(config.data, config.model)
-        train(
-            config,
-            objective(config.objective.name),
-            build(config).to(config.device),
-            TrainBatches(config, train_pairs, tokenizer, rank),
-            attempt=Unrecorded(),
-            start=None if call.start is None else checkpoint.read(Path(call.start)),
-            interrupts=interrupts,
-            world=world,
-        )
+    rank, interrupts = place(config), interrupts or Interrupts()
+    for number, config, start in calls():
+        torch.set_num_threads(config.threads)
+        # A run that fails does so on all ranks, and rank 0 records it.
+        with contextlib.suppress(RunFailedError), interrupts.deferred(), joined(number, config, rank) as world:
+            train_pairs, _, tokenizer = _prepared(config.data, config.model)
+            train(
+                config,
+                objective(config.objective.name),
+                build(config).to(config.device),
+                TrainBatches(config, train_pairs, tokenizer, rank),
+                attempt=Unrecorded(),
+                start=None if start is None else checkpoint.read(Path(start)),
+                interrupts=interrupts,
+                world=world,
+            )
 
 
 _prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs cycle through a few arms, which read the same pairs
@@ -121,6 +118,7 @@ def _train_and_evaluate(
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
     evaluate: Callable[..., dict[str, Metric]],
+    lead: Callable[[RunConfig, str | None], AbstractContextManager[World]],
 ) -> None:
     torch.set_num_threads(config.threads)
     if config.ranks > 1:
@@ -129,10 +127,10 @@ def _train_and_evaluate(
     goal = objective(config.objective.name)
     train_pairs, held_out, tokenizer = _prepared(config.data, config.model)
     model = build(config).to(config.device)
-    start = _resumed(attempt)
+    start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))
     started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
-    with attempt.working(), interrupts.deferred(), leading(config, started) as world:
+    with attempt.working(), interrupts.deferred(), lead(config, started) as world:
         flops = train(
             config,
             goal,
@@ -144,7 +142,7 @@ def _train_and_evaluate(
             start=start,
             interrupts=interrupts,
             world=world,
-            save=checkpoint.saver(attempt),
+            save=partial(checkpoint.save_attempt, attempt),
         )
     train_seconds = attempt.seconds
     with attempt.working():
@@ -153,29 +151,12 @@ def _train_and_evaluate(
         written = examples(model, shown, tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
-    _save_weights(model, attempt.folder / "weights.safetensors")
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    checkpoint.write_tensors(weights, attempt.folder / "weights.safetensors")
     attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
     with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
         for folder in (attempt.folder, *attempt.earlier()):
             checkpoint.remove(folder)
-
-
-def _resumed(attempt: Attempt) -> Checkpoint | None:
-    """Resume the attempt from the newest usable checkpoint of earlier ones, if there is one."""
-    start = checkpoint.find(attempt.earlier())
-    if start is not None:
-        attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
-    return start
-
-
-def _save_weights(model: Network, path: Path) -> None:
-    """Write the model's state, whole or not at all."""
-    partial = path.with_name(f".{path.name}")
-    try:
-        save_tensors({name: value.cpu() for name, value in model.state_dict().items()}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def manifest(

@@ -216,6 +216,7 @@ def _check_effect(overrides: Mapping[str, str], run: RunConfig, cells_of: Callab
 def _check_metric(study: Study, base: RunConfig) -> None:
     """Refuse a base run that does not report the metrics that the study compares."""
     from aimv2.evaluation.metrics import metric_names, not_applicable
+    from aimv2.objectives import objective
 
     if study.primary_metric not in (known := metric_names(base)):
         raise unknown("sweep.primary_metric", study.primary_metric, known)
@@ -223,7 +224,7 @@ def _check_metric(study: Study, base: RunConfig) -> None:
         for metric in (name for one in expectations for name in (one.metric, one.than_metric)):
             if metric not in (possible := [*known, STEP_TIME]):
                 raise unknown(f"metric of sweep.claims.{claim}", metric, possible)
-    absent = not_applicable(base)
+    absent = not_applicable(objective(base.objective.name), base)
     if study.primary_metric in absent:
         reason = absent[study.primary_metric].evaluation
         raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")

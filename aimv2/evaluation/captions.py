@@ -31,14 +31,12 @@ def greedy(model: EncoderDecoder, image: Tensor, num_tokens: int) -> Tensor:
 
 
 def nucleus(model: EncoderDecoder, image: Tensor, num_tokens: int, *, top_p: float, seed: int) -> Tensor:
-    """Sample from the fewest tokens that together have probability ``top_p``: int64 [B, num_tokens].
+    """Sample from the fewest tokens that together have probability ``top_p``, in (0, 1]: int64 [B, num_tokens].
 
     A draw is a function of the seed, the row and the position in the caption.
 
     Source: arXiv 1904.09751.
     """
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p} must be above 0 and at most 1")
 
     def choose(log_prob_BV: Tensor, step: int) -> Tensor:
         uniform_B = address.uniforms(
@@ -73,14 +71,11 @@ def beam(
     Returns:
         int64 [B, K, num_tokens], padded with ``end_id`` after it, and their log-probabilities [B, K].
     """
-    if num_beams < 1:
-        raise ValueError(f"num_beams={num_beams} must be at least 1")
     model.eval()
     B, K = len(image), num_beams
     # All beams of an image are equal at first, so only one of them may be continued.
     hidden_NE, cache = model.decoder.begin(model.encoder(image).repeat_interleave(K, dim=0))
-    score_BK = torch.full((B, K), -torch.inf, device=image.device)
-    score_BK[:, 0] = 0
+    score_BK = torch.tensor([0, *[-torch.inf] * (K - 1)], device=image.device).expand(B, -1)
     token_BKT = torch.empty((B, K, 0), dtype=torch.int64, device=image.device)
     is_done_BK = torch.zeros((B, K), dtype=torch.bool, device=image.device)
     for step in range(num_tokens):
@@ -130,19 +125,8 @@ def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: 
     found = []
     for row, name in enumerate(pairs.table["name"]):
         length = int(data.supervised_NT[row].sum()) if is_cut else None
-        found.append(
-            {
-                "key": pairs.table["key"][row],
-                "reference": clean(name),
-                "written": tokenizer.decode(written_NT[row, :length].tolist()),
-                "png": png_base64(data.image[row]),
-            }
-        )
+        written = tokenizer.decode(written_NT[row, :length].tolist())
+        Image.fromarray(unnormalise(data.image[row])).save(png := io.BytesIO(), "png")
+        encoded = base64.b64encode(png.getvalue()).decode()
+        found.append({"key": pairs.table["key"][row], "reference": clean(name), "written": written, "png": encoded})
     return found
-
-
-def png_base64(image: Tensor) -> str:
-    """Encode a network input [3, P, P] as a PNG, in base64."""
-    stream = io.BytesIO()
-    Image.fromarray(unnormalise(image)).save(stream, "png")
-    return base64.b64encode(stream.getvalue()).decode()

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import torch
 
@@ -12,10 +11,9 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
 from aimv2.data.transforms import centred_images
 from aimv2.errors import RunFailedError
-from aimv2.evaluation.knn import knn_accuracy
-from aimv2.evaluation.losses import NO_LOSS, HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
+from aimv2.evaluation.losses import HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
 from aimv2.evaluation.metrics import RECALL_AT, Metric, not_applicable, pixel_losses, unit_of
-from aimv2.evaluation.probe import Features, attentive_probe
+from aimv2.evaluation.probe import Features, attentive_probe, knn_accuracy
 from aimv2.evaluation.retrieval import caption_labels, embeddings, recall
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
@@ -50,34 +48,39 @@ def evaluate(
     Raises:
         RunFailedError: a metric is not finite.
     """
-    chosen = held_out.subset(config.evaluation.num_pairs)
-    data = {caption: prepare_pairs(chosen, tokenizer, config, caption=caption) for caption in CAPTIONS}
+    data = _data(held_out.subset(config.evaluation.num_pairs), tokenizer, config)
     measured: Measured = {}
     for report in goal.reports:
-        measured |= REPORTS[report].final(model, data, config)
+        measured |= REPORTS[report][0](model, data, config)
     for task in transfer(train, held_out):
         measured |= probe(model.encoder, task, config)
     for name, (value, _) in measured.items():
         if not math.isfinite(value):
             raise RunFailedError("not finite", f"{name} is {value} after training")
     metrics = {name: Metric(value, unit_of(name), how) for name, (value, how) in measured.items()}
-    return metrics | not_applicable(config)
+    return metrics | not_applicable(goal, config)
 
 
 def held_out_curve(
     goal: Objective, held_out: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
 ) -> Callable[[Network], dict[str, float]]:
     """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
-    shown = held_out.subset(config.evaluation.curve_pairs)
-    data = {caption: prepare_pairs(shown, tokenizer, config, caption=caption) for caption in CAPTIONS}
-    point = REPORTS[goal.reports[0]].curve
+    data = _data(held_out.subset(config.evaluation.curve_pairs), tokenizer, config)
+    _, point = REPORTS[goal.reports[0]]
     return lambda model: point(model, data, config)
+
+
+def _data(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> Data:
+    return {caption: prepare_pairs(pairs, tokenizer, config, caption=caption) for caption in CAPTIONS}
 
 
 def _captions(model: EncoderDecoder, data: Data, config: RunConfig) -> Measured:
     name, description = (caption_loss(model, data[caption], config) for caption in CAPTIONS)
     both = name + description
-    causal = sum((caption_loss(model, data[caption], config, is_causal=True) for caption in CAPTIONS), NO_LOSS)
+    causal_name, causal_description = (
+        caption_loss(model, data[caption], config, is_causal=True) for caption in CAPTIONS
+    )
+    causal = causal_name + causal_description
     pairs = f"{len(data['name'])} held-out pairs"
     how = f"{pairs}, full attention"
     return {
@@ -90,8 +93,8 @@ def _captions(model: EncoderDecoder, data: Data, config: RunConfig) -> Measured:
 
 
 def _caption_curve(model: EncoderDecoder, data: Data, config: RunConfig) -> dict[str, float]:
-    total = sum((caption_loss(model, part, config) for part in data.values()), NO_LOSS)
-    return {"held_out_caption_loss": total.nats_per_token}
+    name, description = (caption_loss(model, data[caption], config) for caption in CAPTIONS)
+    return {"held_out_caption_loss": (name + description).nats_per_token}
 
 
 def _pixels(model: EncoderDecoder, data: Data, config: RunConfig) -> Measured:
@@ -123,20 +126,11 @@ def _retrieval_curve(model: DualEncoder, data: Data, config: RunConfig) -> dict[
     return {"held_out_recall": recall(image_NS, text_NS, caption_labels(data["name"].token_NT), k=1)}
 
 
-class Measurements(NamedTuple):
-    """How a report is measured at the end of a run, and as a point of the held-out curve.
-
-    Both take the network, held-out pairs by caption, and the config.
-    """
-
-    final: Callable[[Any, Data, RunConfig], Measured]
-    curve: Callable[[Any, Data, RunConfig], dict[str, float]]
-
-
-REPORTS: dict[Report, Measurements] = {
-    "captions": Measurements(_captions, _caption_curve),
-    "pixels": Measurements(_pixels, _pixel_curve),
-    "retrieval": Measurements(_retrieval, _retrieval_curve),
+# How a report is measured at the end of a run, and as a point of the held-out curve.
+REPORTS: dict[Report, tuple[Callable[..., Measured], Callable[..., dict[str, float]]]] = {
+    "captions": (_captions, _caption_curve),
+    "pixels": (_pixels, _pixel_curve),
+    "retrieval": (_retrieval, _retrieval_curve),
 }
 
 

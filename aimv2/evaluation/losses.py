@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
@@ -13,7 +14,7 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import centred_images
 from aimv2.losses import pixel_loss
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.objectives.terms import pixel_targets
+from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from aimv2.training.device import autocast
 
@@ -22,38 +23,33 @@ EVAL_BATCH = 256
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out pairs, prepared once.
+    """Held-out pairs, prepared once."""
 
-    Attributes:
-        image: network inputs, float32 [N, 3, P, P].
-        token_NT: int64 [N, T].
-        supervised_NT: bool [N, T], True where a token is predicted.
-        text_len_N: tokens up to and including end-of-text.
-        num_bytes: caption bytes that the supervised tokens spell.
-    """
-
-    image: torch.Tensor
-    token_NT: torch.Tensor
-    supervised_NT: torch.Tensor
-    text_len_N: torch.Tensor
-    num_bytes: int
+    image: Tensor  # network inputs, float32 [N, 3, P, P]
+    token_NT: Tensor  # int64
+    supervised_NT: Tensor  # bool, True where a token is predicted
+    text_len_N: Tensor  # int64, tokens up to and including end-of-text
+    num_bytes: int  # that the supervised tokens spell
 
     def __len__(self) -> int:
         return len(self.image)
 
+    def inputs(self, rows: np.ndarray, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image, tokens and text lengths of some pairs, on the device."""
+        return self.image[rows].to(device), self.token_NT[rows].to(device), self.text_len_N[rows].to(device)
+
 
 def prepare_pairs(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, *, caption: str) -> HeldOut:
     """Return centre crops of the pairs with one of their captions, ``name`` or ``description``."""
-    image = torch.cat([centred_images(pairs.images(rows), config.model.image_px) for rows in chunks(len(pairs))])
-    captions = pairs.table[caption].tolist()
-    token_NT = tokenizer.encode(captions, config.model.max_text_tokens)
-    supervised_NT = tokenizer.supervised(token_NT, supervise_eos=config.objective.supervise_eos)
+    captions, num_tokens = pairs.table[caption].tolist(), config.model.max_text_tokens
+    token_NT = tokenizer.encode(captions, num_tokens)
+    supervise_eos = config.objective.supervise_eos
     return HeldOut(
-        image=image,
+        image=torch.cat([centred_images(pairs.images(rows), config.model.image_px) for rows in chunks(len(pairs))]),
         token_NT=torch.from_numpy(token_NT),
-        supervised_NT=torch.from_numpy(supervised_NT),
+        supervised_NT=torch.from_numpy(tokenizer.supervised(token_NT, supervise_eos=supervise_eos)),
         text_len_N=torch.from_numpy(tokenizer.lengths(token_NT)),
-        num_bytes=tokenizer.num_bytes(captions, config.model.max_text_tokens),
+        num_bytes=tokenizer.num_bytes(captions, num_tokens),
     )
 
 
@@ -78,17 +74,9 @@ class CaptionLoss:
         return CaptionLoss(self.nats + other.nats, self.num_tokens + other.num_tokens, self.num_bytes + other.num_bytes)
 
 
-NO_LOSS = CaptionLoss(0.0, 0, 0)
-
-
 @torch.no_grad()
 def caption_loss(
-    model: EncoderDecoder,
-    data: HeldOut,
-    config: RunConfig,
-    *,
-    is_causal: bool = False,
-    batch_size: int = EVAL_BATCH,
+    model: EncoderDecoder, data: HeldOut, config: RunConfig, *, is_causal: bool = False, batch_size: int = EVAL_BATCH
 ) -> CaptionLoss:
     """Return the cross-entropy of the supervised caption tokens, teacher-forced.
 
@@ -99,13 +87,11 @@ def caption_loss(
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
     for rows in chunks(len(data), batch_size):
-        token_BT, supervised_BT = data.token_NT[rows], data.supervised_NT[rows]
-        place_N = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
-        token_BT = token_BT.to(config.device)
-        prefix_len_B = torch.ones(len(rows), dtype=torch.int64, device=config.device) if is_causal else None
+        image, token_BT, text_len_B = data.inputs(rows, config.device)
+        place_N = data.supervised_NT[rows].flatten().nonzero().squeeze(1).to(config.device)
+        prefix_len_B = torch.ones_like(text_len_B) if is_causal else None
         with autocast(config):
-            text_len_B = data.text_len_N[rows].to(config.device)
-            _, text_BTE = model(data.image[rows].to(config.device), token_BT, prefix_len_B, text_len_B)
+            _, text_BTE = model(image, token_BT, prefix_len_B, text_len_B)
             logits_NV = model.decoder.text_head(text_BTE[:, :-1].flatten(0, 1).index_select(0, place_N))
         target_N = token_BT.flatten().index_select(0, place_N)
         total += F.cross_entropy(logits_NV.float(), target_N, reduction="sum").double().cpu()
@@ -123,12 +109,10 @@ def pixel_loss_at(model: EncoderDecoder, data: HeldOut, fraction: float, config:
         fraction: prefix length as a fraction of the image.
     """
     model.eval()
-    prefix_len = prefix_len_at(fraction, config.model.num_patches)
     losses, sizes = [], []
     for rows in chunks(len(data)):
-        image = data.image[rows].to(config.device)
-        prefix_len_B = torch.full((len(image),), prefix_len, device=image.device)
-        token_BT, text_len_B = data.token_NT[rows].to(image.device), data.text_len_N[rows].to(image.device)
+        image, token_BT, text_len_B = data.inputs(rows, config.device)
+        prefix_len_B = torch.full_like(text_len_B, prefix_len_at(fraction, config.model.num_patches))
         if config.model.decoder.order == "image_first":
             token_BT = token_BT[:, :0]  # no patch sees them
         with autocast(config):

@@ -1,11 +1,13 @@
 """The definition of every metric: name, unit, direction and report. Nothing here imports torch."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import unknown
-from aimv2.objectives import objective
+from aimv2.objectives import Objective
 from aimv2.objectives.specification import Report
 
 RECALL_AT = (1, 5)
@@ -21,8 +23,7 @@ class Metric:
     evaluation: str
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(NamedTuple):
     """A metric, or a family of metrics whose names end in a parameter.
 
     Attributes:
@@ -51,24 +52,20 @@ FINAL = (
     Definition("knn_<task>", "accuracy", False),
 )
 DEFINITIONS = (*FINAL, Definition("train_ms_per_sample", "ms/sample", True))  # the last is from the run's record
-PARAMETERS = {"<fraction>": r"[\d.e-]+", "<k>": r"\d+", "<task>": r"\w+"}
+PARAMETERS: dict[str, tuple[str, Callable[[RunConfig], Iterable[object]]]] = {  # a pattern, and a run's values
+    "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
+    "<k>": (r"\d+", lambda config: RECALL_AT),
+    "<task>": (r"\w+", lambda config: TASKS),
+}
 
 
 def unit_of(metric: str) -> str:
-    """Return the unit of a metric.
-
-    Raises:
-        UsageError: there is no metric of this name.
-    """
+    """Return the unit of a metric; an unknown name is a UsageError."""
     return _definition(metric).unit
 
 
 def lower_is_better(metric: str) -> bool:
-    """True if lower values of the metric are better.
-
-    Raises:
-        UsageError: there is no metric of this name.
-    """
+    """True if lower values of the metric are better; an unknown name is a UsageError."""
     return _definition(metric).lower_is_better
 
 
@@ -83,24 +80,24 @@ def pixel_losses(config: RunConfig) -> dict[str, float]:
     return {f"{start}pixel_loss_{fraction:g}": fraction for fraction in config.evaluation.prefix_fractions}
 
 
-def not_applicable(config: RunConfig) -> dict[str, Metric]:
+def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:
     """Return the metrics that the run's objective cannot report, with the reason instead of a value."""
-    reports, targets = objective(config.objective.name).reports, config.objective.pixel_targets
     why = f"not applicable to objective {config.objective.name}"
     absent = {}
     for definition in FINAL:
         for metric in _members(definition, config):
-            if definition.report is not None and definition.report not in reports:
+            if definition.report is not None and definition.report not in goal.reports:
                 absent[metric] = Metric(None, definition.unit, why)
             elif definition.report == "pixels" and metric not in pixel_losses(config):
-                absent[metric] = Metric(None, definition.unit, f"{why} with {targets} targets")
+                how = f"{why} with {config.objective.pixel_targets} targets"
+                absent[metric] = Metric(None, definition.unit, how)
     return absent
 
 
 def _definition(metric: str) -> Definition:
     for definition in DEFINITIONS:
         pattern = definition.name
-        for parameter, values in PARAMETERS.items():
+        for parameter, (values, _) in PARAMETERS.items():
             pattern = pattern.replace(parameter, values)
         if re.fullmatch(pattern, metric):
             return definition
@@ -109,12 +106,7 @@ def _definition(metric: str) -> Definition:
 
 def _members(definition: Definition, config: RunConfig) -> list[str]:
     """Return the name of a metric, or the names of the run's metrics of a family."""
-    values: dict[str, list[str]] = {
-        "<fraction>": [f"{fraction:g}" for fraction in config.evaluation.prefix_fractions],
-        "<k>": [str(k) for k in RECALL_AT],
-        "<task>": list(TASKS),
-    }
-    for parameter, found in values.items():
+    for parameter, (_, values) in PARAMETERS.items():
         if parameter in definition.name:
-            return [definition.name.replace(parameter, value) for value in found]
+            return [definition.name.replace(parameter, str(value)) for value in values(config)]
     return [definition.name]

@@ -1,10 +1,10 @@
-"""The attentive probe: the accuracy of a small classifier on a frozen encoder's features.
+"""Probes: the accuracy of an attentive classifier and of k nearest neighbours on a frozen encoder's features.
 
 Letters: G settings of the grid, B images, I patches, D width, H heads, K head width, C classes.
 """
 
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +19,17 @@ MIN_LR = 1e-5  # paper Table A2
 FEATURE_EPS = 1e-6  # ml-aim AttentionPoolingClassifier
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """Frozen features and class numbers of a split: [N, I, D] and int64 [N]."""
 
     feature_NID: Tensor
     label_N: Tensor
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """The setting with the best validation accuracy, and its accuracies."""
+class ProbeResult(NamedTuple):
+    """The setting with the best validation accuracy, and its accuracy on the test split."""
 
     test_accuracy: float
-    validation_accuracy: float
     learning_rate: float
     weight_decay: float
 
@@ -96,16 +93,9 @@ def attentive_probe(
     )
     device = train.feature_NID.device
     grid = list(product(config.learning_rates, config.weight_decays))
-    num_heads = max(1, width // config.head_dim)
-    probes = [
-        AttentiveProbe(
-            width,
-            num_heads,
-            num_classes,
-            torch.Generator().manual_seed(address.integer(seed=seed, purpose="probe weights")),
-        ).to(device)
-        for _ in grid
-    ]
+    generator, weights_seed = torch.Generator(), address.integer(seed=seed, purpose="probe weights")
+    shape = (width, max(1, width // config.head_dim), num_classes)
+    probes = [AttentiveProbe(*shape, generator.manual_seed(weights_seed)).to(device) for _ in grid]
     groups = [
         {"params": list(probe.parameters()), "lr": rate, "weight_decay": decay}
         for probe, (rate, decay) in zip(probes, grid, strict=True)
@@ -134,10 +124,25 @@ def attentive_probe(
 
     validation_G, test_G = _accuracies(probes, validation), _accuracies(probes, test)
     best = max(range(len(grid)), key=lambda setting: validation_G[setting])
-    return ProbeResult(test_G[best], validation_G[best], *grid[best])
+    return ProbeResult(test_G[best], *grid[best])
 
 
 @torch.no_grad()
 def _accuracies(probes: list[AttentiveProbe], part: Features) -> list[float]:
     guess_GN = torch.cat([pooled_logits(probes, chunk).argmax(dim=-1) for chunk in part.feature_NID.split(512)], dim=1)
     return [float(value) for value in (guess_GN == part.label_N).double().mean(dim=1)]
+
+
+def knn_accuracy(train: Features, test: Features, num_neighbours: int) -> float:
+    """Return the share of test images whose class wins the vote of the k nearest training images.
+
+    Votes are weighted by inverse cosine distance. With fewer than k training images, all vote.
+    """
+    from sklearn.neighbors import KNeighborsClassifier  # here, because it is slow to load
+
+    classifier = KNeighborsClassifier(
+        n_neighbors=min(num_neighbours, len(train.label_N)), metric="cosine", weights="distance"
+    )
+    pooled_train, pooled_test = (part.feature_NID.mean(dim=1).cpu().numpy() for part in (train, test))
+    classifier.fit(pooled_train, train.label_N.cpu().numpy())
+    return float(classifier.score(pooled_test, test.label_N.cpu().numpy()))

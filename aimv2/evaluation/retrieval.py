@@ -15,11 +15,10 @@ def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Te
     model.eval()
     images, texts = [], []
     for rows in chunks(len(data)):
+        image, token_BT, text_len_B = data.inputs(rows, config.device)
         with autocast(config):
-            images.append(model.embed_images(data.image[rows].to(config.device)))
-            texts.append(
-                model.embed_texts(data.token_NT[rows].to(config.device), data.text_len_N[rows].to(config.device))
-            )
+            images.append(model.embed_images(image))
+            texts.append(model.embed_texts(token_BT, text_len_B))
     return torch.cat(images), torch.cat(texts)
 
 

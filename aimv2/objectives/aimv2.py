@@ -1,29 +1,88 @@
-"""Captions and pixels together (AIMv2 section 2.1)."""
+"""AIMv2's two losses, together and each alone."""
 
-from torch import nn
+from typing import ClassVar
+
+from torch import Tensor, nn
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
-from aimv2.model.decoder import Decoder
+from aimv2.losses import patchify, pixel_loss, standardise, text_loss
+from aimv2.model.decoder import Decoder, SeparateDecoders, Target
 from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.positions import in_reading_order
 from aimv2.objectives.base import Implementation, Losses, visible_prefix
-from aimv2.objectives.terms import pixel_term, text_term
 
 
 class AIMv2(Implementation[EncoderDecoder]):
-    """text + alpha x pixel. A batch whose prefixes leave no patch to predict has the text loss alone."""
+    """text + alpha x pixel (section 2.1). A batch whose prefixes leave no patch to predict has the text loss alone."""
+
+    predicts: ClassVar[tuple[Target, ...]] = ("pixels", "tokens")
 
     def network(self, config: RunConfig) -> EncoderDecoder:
-        return EncoderDecoder(config.model)
+        return EncoderDecoder(config.model, self.predicts)
 
     def losses(self, model: EncoderDecoder, batch: Batch, config: RunConfig) -> Losses:
         prefix_len_B = visible_prefix(config.model, batch.prefix_len_B)
         image_BIE, text_BSE = model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B)
         text = text_term(model.decoder, text_BSE, batch)
-        if not batch.num_scored:
+        if "pixels" not in self.predicts or not batch.num_scored:
             return Losses(text, {"text_loss": text})
         pixel = pixel_term(model.decoder, image_BIE, batch, config)
         return Losses(text + config.objective.pixel_weight * pixel, {"pixel_loss": pixel, "text_loss": text})
 
     def shared_parameters(self, model: EncoderDecoder) -> list[nn.Parameter]:
-        return list(model.decoder.blocks.parameters()) if isinstance(model.decoder, Decoder) else []
+        has_both = len(self.predicts) == 2
+        return list(model.decoder.blocks.parameters()) if has_both and isinstance(model.decoder, Decoder) else []
+
+
+class Caption(AIMv2):
+    """Captions alone (section 3.2 and Table 9a, "Cap"), with a prefix or a bidirectional encoder."""
+
+    predicts = ("tokens",)
+
+
+class ImageOnly(AIMv2):
+    """Pixels alone: AIM v1's objective (arXiv 2401.08541) on AIMv2's network (Table 9a).
+
+    The decoder reads image features and no text. AIM v1 itself has an MLP in the decoder's place; the paper does not
+    say which of the two Table 9a uses.
+    """
+
+    predicts = ("pixels",)
+
+    def losses(self, model: EncoderDecoder, batch: Batch, config: RunConfig) -> Losses:
+        prefix_len_B = visible_prefix(config.model, batch.prefix_len_B)
+        image_BIE, _ = model(batch.image, batch.token_BT[:, :0], prefix_len_B)
+        pixel = pixel_term(model.decoder, image_BIE, batch, config)
+        return Losses(pixel, {"pixel_loss": pixel})
+
+
+def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batch) -> Tensor:
+    """Return the cross-entropy of the supervised tokens in nats per token. Only their states are projected to the
+    vocabulary."""
+    # Text position t predicts token t; the last position predicts nothing.
+    hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
+    target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
+    count = None if batch.share is None else batch.each(batch.num_supervised)
+    return text_loss(decoder.text_head(hidden_NE), target_N, count)
+
+
+def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
+    """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says."""
+    count, patches = None, config.objective.pixel_patches
+    if batch.share is not None:
+        count = batch.each(batch.num_scored if patches == "batch" else batch.share.num_scored_images)
+    return pixel_loss(
+        decoder.pixel_head(image_BIE),
+        pixel_targets(batch.image, config),
+        batch.prefix_len_B,
+        values=config.objective.pixel_values,
+        patches=patches,
+        count=count,
+    )
+
+
+def pixel_targets(image: Tensor, config: RunConfig) -> Tensor:
+    """Return the targets of the pixel head: [B, I, P] in reading order."""
+    target_BIP = in_reading_order(patchify(image, config.model.patch_px), config.model.patch_order, config.model.grid)
+    return standardise(target_BIP) if config.objective.pixel_targets == "standardised" else target_BIP

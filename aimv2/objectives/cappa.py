@@ -5,11 +5,11 @@ import torch
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.objectives.base import Implementation, Losses, visible_prefix
-from aimv2.objectives.terms import text_term
+from aimv2.objectives.aimv2 import Caption, text_term
+from aimv2.objectives.base import Losses, visible_prefix
 
 
-class CapPa(Implementation[EncoderDecoder]):
+class CapPa(Caption):
     """In a fixed share of each batch all caption tokens are masked and predicted at once, and every text position
     attends to every other and to the whole image. The other captions are predicted token by token.
 
@@ -18,7 +18,7 @@ class CapPa(Implementation[EncoderDecoder]):
     """
 
     def network(self, config: RunConfig) -> EncoderDecoder:
-        return EncoderDecoder(config.model, ("tokens",), is_parallel=True)
+        return EncoderDecoder(config.model, self.predicts, is_parallel=True)
 
     def losses(self, model: EncoderDecoder, batch: Batch, config: RunConfig) -> Losses:
         features_BID = model.encoder(batch.image, visible_prefix(config.model, batch.prefix_len_B))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from importlib import import_module
+from operator import attrgetter
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
 from aimv2.cost import Part, dual_encoder_cost, encoder_decoder_cost
@@ -41,8 +42,7 @@ class Objective:
 
     def load(self) -> Implementation[Any]:
         """Import the objective's network and losses, and with them torch."""
-        module, _, name = self.implementation.partition(":")
-        implementation: Implementation[Any] = getattr(import_module(module), name)()
+        implementation: Implementation[Any] = resolve_name(self.implementation)()
         return implementation
 
     def check(self, config: RunConfig) -> None:
@@ -53,9 +53,8 @@ class Objective:
         """
         default = type(config.objective)()
         for field in fields(default):
-            if field.name in ("name", *self.reads):
-                continue
-            if getattr(config.objective, field.name) != getattr(default, field.name):
+            is_read = field.name in ("name", *self.reads)
+            if not is_read and getattr(config.objective, field.name) != getattr(default, field.name):
                 readers = [name for name, other in REGISTRY.items() if field.name in other.reads]
                 raise UsageError(
                     f"objective.name={config.objective.name} has no {field.name};"
@@ -71,14 +70,15 @@ class Objective:
             requirement(config)
 
 
+def _only(config: RunConfig, key: str, allowed: object, why: str = "") -> None:
+    if (value := attrgetter(key)(config)) != allowed:
+        name = config.objective.name
+        raise UsageError(f"{key}={value!r} with objective.name={name!r}{why}: only {allowed!r} is possible")
+
+
 def _joint_and_image_first(config: RunConfig) -> None:
-    decoder = config.model.decoder
-    for key, value, allowed in (("sharing", decoder.sharing, "joint"), ("order", decoder.order, "image_first")):
-        if value != allowed:
-            raise UsageError(
-                f"model.decoder.{key}={value!r} with objective.name={config.objective.name!r}: only {allowed!r} is"
-                " possible"
-            )
+    _only(config, "model.decoder.sharing", "joint")
+    _only(config, "model.decoder.order", "image_first")
 
 
 def _no_separate_text_first(config: RunConfig) -> None:
@@ -90,24 +90,9 @@ def _no_separate_text_first(config: RunConfig) -> None:
         )
 
 
-def _no_full_attention(config: RunConfig) -> None:
-    if config.prefix.full_attention:
-        raise UsageError(
-            f"prefix.full_attention={config.prefix.full_attention:g} with objective.name={config.objective.name!r}: an"
-            " image with full attention leaves no patch to predict; only 0 is possible"
-        )
-
-
-def _own_captions(config: RunConfig) -> None:
-    if config.data.captions != "own":
-        raise UsageError(
-            f"data.captions={config.data.captions!r} with objective.name={config.objective.name!r}, which reads no"
-            " captions: only 'own' is possible"
-        )
-
-
-def _cappa_cost(config: RunConfig) -> list[Part]:
-    return encoder_decoder_cost(config, ("tokens",), parallel_fraction=config.objective.parallel_fraction)
+def _patches_and_no_captions(config: RunConfig) -> None:
+    _only(config, "prefix.full_attention", 0, ", where full attention leaves no patch to predict")
+    _only(config, "data.captions", "own", ", which reads no captions")
 
 
 REGISTRY: dict[str, Objective] = {
@@ -120,7 +105,7 @@ REGISTRY: dict[str, Objective] = {
         requirements=(_no_separate_text_first,),
     ),
     "caption": Objective(
-        implementation="aimv2.objectives.caption:Caption",
+        implementation="aimv2.objectives.aimv2:Caption",
         attention="prefix",
         reports=("captions",),
         reads=("supervise_eos",),
@@ -128,30 +113,30 @@ REGISTRY: dict[str, Objective] = {
         requirements=(_joint_and_image_first,),
     ),
     "image_only": Objective(
-        implementation="aimv2.objectives.image_only:ImageOnly",
+        implementation="aimv2.objectives.aimv2:ImageOnly",
         attention="prefix",
         reports=("pixels",),
         reads=("pixel_values", "pixel_patches", "pixel_targets"),
         cost=partial(encoder_decoder_cost, predicts=("pixels",)),
-        requirements=(_joint_and_image_first, _no_full_attention, _own_captions),
+        requirements=(_joint_and_image_first, _patches_and_no_captions),
     ),
     "cappa": Objective(
         implementation="aimv2.objectives.cappa:CapPa",
         attention="bidirectional",
         reports=("captions",),
         reads=("supervise_eos", "parallel_fraction"),
-        cost=_cappa_cost,
+        cost=partial(encoder_decoder_cost, predicts=("tokens",), is_parallel=True),
         requirements=(_joint_and_image_first,),
     ),
     "clip": Objective(
-        implementation="aimv2.objectives.clip:CLIP",
+        implementation="aimv2.objectives.contrastive:CLIP",
         attention="bidirectional",
         reports=("retrieval",),
         reads=("temperature",),
         cost=partial(dual_encoder_cost, has_bias=False),
     ),
     "siglip": Objective(
-        implementation="aimv2.objectives.siglip:SigLIP",
+        implementation="aimv2.objectives.contrastive:SigLIP",
         attention="bidirectional",
         reports=("retrieval",),
         reads=("temperature",),

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,10 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run.
-
-    Attributes:
-        step: steps done.
-        num_supervised: supervised tokens in them, which determine training FLOPs.
-        seconds: wall time, over all attempts so far.
-        cpu_seconds: CPU time, over all attempts so far.
-    """
+    """Steps done, and the wall and CPU time that they took over all attempts so far."""
 
     step: int = 0
-    num_supervised: int = 0
+    num_supervised: int = 0  # tokens in these steps, which determine training FLOPs
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -78,31 +71,42 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     """
     tensors = _tensors(model, optimizer)
     about = json.dumps(_origin(folder) | asdict(progress))
-    partial = folder / PARTIAL / FILE
+    write_tensors(tensors, folder / FILE, {"about": about, "checksum": _checksum(about, tensors)})
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write or replace a file of an attempt's folder, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    partial = path.parent / PARTIAL / path.name
     try:
         partial.parent.mkdir(exist_ok=True)
-        save_tensors(tensors, partial, {"about": about, "checksum": _checksum(about, tensors)})
+        save_tensors(tensors, partial, metadata)
         sync(partial)
-        partial.replace(folder / FILE)
+        partial.replace(path)
     except SafetensorError as error:  # raised when the disk is full
-        raise OSError(f"{folder / FILE} cannot be written: {error}") from error
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
-    sync(folder)
+    sync(path.parent)
 
 
-def saver(attempt: Attempt) -> Callable[[nn.Module, torch.optim.Optimizer, int, int], None]:
-    """Return the function by which the training loop saves a checkpoint of the attempt.
+def save_attempt(
+    attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int
+) -> None:
+    """Save a checkpoint of the attempt after its rows.
 
-    It takes the model, the optimizer, the steps done and the supervised tokens in them. It raises LeaseLostError if
-    another process has taken over the run, and OSError if the file cannot be written.
+    Args:
+        num_supervised: supervised tokens in the steps done.
+
+    Raises:
+        LeaseLostError: another process has taken over the run.
+        OSError: the file cannot be written.
     """
-
-    def save_now(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
-        attempt.sync_rows()
-        save(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
-
-    return save_now
+    attempt.sync_rows()
+    save(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:
@@ -115,6 +119,14 @@ def find(folders: Iterable[Path]) -> Checkpoint | None:
         except (OSError, SafetensorError, ValueError) as error:
             print(f"{folder / FILE} is not used: {error}", file=sys.stderr)
     return None
+
+
+def resume(attempt: Attempt) -> Checkpoint | None:
+    """Resume the attempt from the newest usable checkpoint of earlier ones, if there is one."""
+    start = find(attempt.earlier())
+    if start is not None:
+        attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+    return start
 
 
 def code_of(folder: Path) -> str:

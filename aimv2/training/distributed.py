@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -48,7 +48,6 @@ class World:
         host: the group for tensors on the CPU, if it is not the default one.
     """
 
-    rank: int = 0
     size: int = 1
     host: dist.ProcessGroup | None = None
 
@@ -93,58 +92,44 @@ class _GradientMean:
 
     def __init__(self, parameters: list[nn.Parameter], ranks: int) -> None:
         self._ranks = ranks
-        self._sizes: list[int] = []  # parameters of each bucket
+        self._buckets: list[list[nn.Parameter]] = []
         free = 0
         for parameter in reversed(parameters):
             if free <= 0:
-                self._sizes.append(0)
+                self._buckets.append([])
                 free = BUCKET_BYTES
-            parameter.register_post_accumulate_grad_hook(partial(self._arrive, len(self._sizes) - 1, self._sizes[-1]))
-            self._sizes[-1] += 1
+            parameter.register_post_accumulate_grad_hook(partial(self._arrive, len(self._buckets) - 1))
+            self._buckets[-1].append(parameter)
             free -= parameter.numel() * parameter.element_size()
         self._begin()
 
     def _begin(self) -> None:
-        self._arrived: list[dict[int, Tensor]] = [{} for _ in self._sizes]
-        self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
+        self._missing = [len(bucket) for bucket in self._buckets]
         self._next = 0
+        self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
 
-    def _arrive(self, bucket: int, place: int, parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        self._arrived[bucket][place] = parameter.grad
+    def _arrive(self, bucket: int, parameter: Tensor) -> None:
+        self._missing[bucket] -= 1
         # In a fixed order, which is the same on all ranks whatever order autograd takes.
-        while self._next < len(self._sizes) and len(self._arrived[self._next]) == self._sizes[self._next]:
+        while self._next < len(self._buckets) and not self._missing[self._next]:
             self._send()
 
     def _send(self) -> None:
-        arrived = self._arrived[self._next]
+        gradients = [parameter.grad for parameter in self._buckets[self._next] if parameter.grad is not None]
         self._next += 1
-        if arrived:
-            gradients = [arrived[place] for place in sorted(arrived)]
+        if gradients:
             flat = torch.cat([gradient.flatten() for gradient in gradients]) / self._ranks
             self._sent.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
 
     def finish(self) -> None:
         """Send the rest and wait for all. A parameter without a gradient has none on any rank, and keeps none."""
-        while self._next < len(self._sizes):
+        while self._next < len(self._buckets):
             self._send()
         for gradients, flat, work in self._sent:
             work.wait()
             for gradient, mean in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
         self._begin()
-
-
-class Call(NamedTuple):
-    """A run to which rank 0 calls the others.
-
-    Attributes:
-        start: the folder of the attempt from whose checkpoint the run resumes.
-    """
-
-    number: int
-    config: RunConfig
-    start: str | None
 
 
 def place(config: RunConfig) -> int:
@@ -171,19 +156,25 @@ def place(config: RunConfig) -> int:
     return rank
 
 
-@lru_cache
 def _store() -> Store:
-    """Return the launcher's store once all ranks have joined; cached, because its port can be opened only once."""
+    """Return the launcher's store once all ranks have joined."""
+    return _store_at(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
+
+
+@lru_cache
+def _store_at(address: str, port: str) -> Store:
+    """Join the store that the environment names; cached, because its port can be opened only once."""
     store: Store = next(rendezvous("env://", timeout=TIMEOUT))[0]
     return store
 
 
-_number = itertools.count()  # of rank 0's calls
-
-
 @contextmanager
-def leading(config: RunConfig, start: str | None) -> Iterator[World]:
+def leading(config: RunConfig, start: str | None, *, ending_seconds: float = ENDING_SECONDS) -> Iterator[World]:
     """Call the other ranks to a run, as rank 0, and train with them within the context.
+
+    Args:
+        start: the folder of the attempt from whose checkpoint the run resumes.
+        ending_seconds: time that the other ranks have to end after an error, before rank 0 ends the store.
 
     Raises:
         RunFailedError: another rank failed; the message says which and why.
@@ -192,18 +183,24 @@ def leading(config: RunConfig, start: str | None) -> Iterator[World]:
     if config.ranks == 1:
         yield ALONE
         return
-    if _num_ended():
+    if _store().add("gone", 0):
         raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
-    number = next(_number)
-    _store().set(f"call/{number}", json.dumps({"config": to_dict(config), "start": start}))
-    with joined(number, config, rank=0) as world:
+    number = _call({"config": to_dict(config), "start": start})
+    with joined(number, config, rank=0, ending_seconds=ending_seconds) as world:
         yield world
 
 
-def calls() -> Iterator[Call]:
-    """Yield rank 0's calls, on another rank, until rank 0 dismisses it or ends."""
+def _call(content: object) -> int:
+    """Publish rank 0's next call, and return its number."""
+    number = _store().add("calls", 1)
+    _store().set(f"call/{number}", json.dumps(content))
+    return number
+
+
+def calls() -> Iterator[tuple[int, RunConfig, str | None]]:
+    """Yield number and arguments of rank 0's calls (``leading``), until rank 0 dismisses this rank or ends."""
     store = _store()
-    for number in itertools.count():
+    for number in itertools.count(1):
         try:
             while not store.check([f"call/{number}"]):
                 time.sleep(POLL_SECONDS)
@@ -213,17 +210,17 @@ def calls() -> Iterator[Call]:
                 return
         except dist.DistNetworkError:
             return
-        yield Call(number, from_dict(call["config"]), call["start"])
+        yield number, from_dict(call["config"]), call["start"]
 
 
 def dismiss() -> None:
     """End the other ranks, as rank 0, after the last run."""
-    _store().set(f"call/{next(_number)}", "null")
-    _wait_for_their_end()
+    _call(None)
+    _wait_for_their_end(ENDING_SECONDS)
 
 
 @contextmanager
-def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
+def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float = ENDING_SECONDS) -> Iterator[World]:
     """Train as one of the ranks within the context. On ranks other than 0 an error ends the process, unless all ranks
     have it."""
     store = PrefixStore(f"run/{number}", _store())
@@ -237,19 +234,18 @@ def joined(number: int, config: RunConfig, rank: int) -> Iterator[World]:
     if rank:
         threading.Thread(target=_end_with_the_others, args=(store, is_left), daemon=True).start()
     try:
-        yield World(rank, config.ranks, host)
+        yield World(config.ranks, host)
     except BaseException as error:
         if isinstance(error, RunFailedError) and error.cause == "not finite":
             raise  # all ranks read the same values
+        if rank and isinstance(error, Exception) and not _is_collective_error(error):
+            traceback.print_exc()
+        first = _ending_error(store, rank, error)
         if rank:
-            if isinstance(error, Exception) and not _is_collective_error(error):
-                traceback.print_exc()
-            _ending_error(store, rank, error)
             _end_process()
         if is_cuda:
             leave = _abort_process_group  # nccl would wait for ranks that no longer answer; not tested on GPUs
-        first = _ending_error(store, rank, error)
-        _wait_for_their_end()
+        _wait_for_their_end(ending_seconds)
         if first is error:
             raise
         raise first from error
@@ -279,13 +275,11 @@ def _is_collective_error(error: BaseException) -> bool:
 
 
 def _end_with_the_others(store: Store, is_left: threading.Event) -> None:
-    while not is_left.wait(1.0):
-        try:
-            has_ended = store.check(["ended"])
-        except RuntimeError:  # rank 0 has ended
-            has_ended = True
-        if has_ended:
-            _end_process()
+    with contextlib.suppress(RuntimeError):  # rank 0 has ended
+        while not store.check(["ended"]):
+            if is_left.wait(1.0):
+                return
+    _end_process()
 
 
 def _end_process() -> NoReturn:
@@ -300,12 +294,8 @@ def _end_process() -> NoReturn:
     os._exit(0)
 
 
-def _num_ended() -> int:
-    return _store().add("gone", 0)
-
-
-def _wait_for_their_end() -> None:
-    """Wait up to ENDING_SECONDS for the other ranks to end."""
-    deadline = time.monotonic() + ENDING_SECONDS
-    while _num_ended() < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
+def _wait_for_their_end(seconds: float) -> None:
+    """Wait for the other ranks to end, at most so long."""
+    deadline = time.monotonic() + seconds
+    while _store().add("gone", 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 10)

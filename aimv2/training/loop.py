@@ -19,15 +19,10 @@ from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.device import autocast
 from aimv2.training.distributed import ALONE, World
-from aimv2.training.optimizer import build_optimizer, set_learning_rate
-from aimv2.training.schedule import learning_rate
+from aimv2.training.optimizer import build_optimizer, learning_rate
 
 Row = dict[str, Any]
 Save = Callable[[nn.Module, torch.optim.Optimizer, int, int], None]
-
-
-def save_nothing(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int) -> None:
-    """Save no checkpoint: for measurements, and for ranks other than the first."""
 
 
 def train(
@@ -42,7 +37,7 @@ def train(
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
     world: World = ALONE,
-    save: Save = save_nothing,
+    save: Save = lambda model, optimizer, step, num_supervised: None,
 ) -> int:
     """Train the model in place for the whole budget.
 
@@ -56,8 +51,8 @@ def train(
         interrupts: checked after each step.
         world: the ranks that train together. Recorded values are those of the whole batch. If one rank is interrupted,
             all stop after the same step.
-        save: saves a checkpoint (``aimv2.training.checkpoint.saver``); called every ``checkpoint.every_seconds``, after
-            the last step, and before an interrupt stops the run.
+        save: saves a checkpoint (``aimv2.training.checkpoint.save_attempt``); called every
+            ``checkpoint.every_seconds``, after the last step, and before an interrupt stops the run.
 
     Returns:
         training FLOPs, forward and backward.
@@ -75,15 +70,14 @@ def train(
     points = config.evaluation.curve_points
     curve_steps = {round(i * num_steps / (points - 1)) for i in range(points)}
     pending: list[tuple[Row, dict[str, Tensor]]] = []
-    interrupt = interrupts or Interrupts()
+    interrupts = interrupts or Interrupts()
     progress = Progress() if start is None else start.progress
     first_step, num_supervised = progress.step, progress.num_supervised
 
     if num_steps == 0:
         return 0
     if start is None:
-        first = {"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds}
-        attempt.write_rows([first | held_out(model)])
+        attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
     else:
         start.restore(model, optimizer)
     average_gradients = world.replicate(model)
@@ -91,7 +85,7 @@ def train(
     saved_at = time.monotonic()
 
     def is_due() -> bool:
-        return world.any(interrupt.is_requested or time.monotonic() - saved_at >= config.checkpoint.every_seconds)
+        return world.any(interrupts.is_requested or time.monotonic() - saved_at >= config.checkpoint.every_seconds)
 
     read_at = attempt.seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
@@ -99,7 +93,8 @@ def train(
         num_supervised += batch.num_supervised
         batch = batch.to(device)
         step_rate = rate(step / num_steps)
-        set_learning_rate(optimizer, step_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = step_rate
         with autocast(config):
             losses = implementation.losses(model, batch, config)
         measured = dict(losses.terms)
@@ -138,7 +133,7 @@ def train(
         if not pending and (done == num_steps or is_due()):
             save(model, optimizer, done, num_supervised)
             saved_at = time.monotonic()
-            if world.any(interrupt.is_requested):
+            if world.any(interrupts.is_requested):
                 raise KeyboardInterrupt
     return train_flops(parts, config.budget.samples, num_supervised)
 

@@ -1,6 +1,9 @@
-"""AdamW with fully decoupled weight decay, as in the paper."""
+"""AdamW with fully decoupled weight decay, and its learning-rate schedule, as in the paper."""
+
+from collections.abc import Callable
 
 import torch
+from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler, LinearParamScheduler
 from torch import nn
 
 from aimv2.config.run_config import OptimizerConfig
@@ -32,6 +35,17 @@ def is_decayed(name: str) -> bool:
     return not any(word in part for part in name.split(".") for word in NOT_DECAYED)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+def learning_rate(config: OptimizerConfig) -> Callable[[float], float]:
+    """Return the schedule, linear warm-up then cosine: the share of steps done, in [0, 1), to the next step's rate.
+
+    Source: paper Table A1; start value and composition as in ml-l3m, which uses the same schedulers.
+    """
+    schedule: Callable[[float], float] = CompositeParamScheduler(
+        schedulers=[
+            LinearParamScheduler(config.start_lr, config.peak_lr),
+            CosineParamScheduler(config.peak_lr, config.min_lr),
+        ],
+        lengths=[config.warmup_fraction, 1 - config.warmup_fraction],
+        interval_scaling=["rescaled", "rescaled"],
+    )
+    return schedule

@@ -16,7 +16,7 @@ from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.model.positions import resample
-from aimv2.objectives.clip import MAX_SCALE
+from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.weights.files import short
 
 MAX_GRID = 256  # patches along a side after resampling

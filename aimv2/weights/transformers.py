@@ -5,7 +5,7 @@ from typing import Any
 from aimv2.config.run_config import TransformerConfig
 from aimv2.errors import UsageError
 from aimv2.model.layers import NORM_EPS
-from aimv2.objectives.clip import MAX_SCALE
+from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.weights.contents import MAX_GRID, WeightsConfig
 from aimv2.weights.files import short
 from aimv2.weights.layout import Layout, num_heads

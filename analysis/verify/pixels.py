@@ -16,7 +16,7 @@ from aimv2.losses import PIXEL_EPS, patchify
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import in_reading_order, reading_order
 from aimv2.objectives import objective
-from aimv2.objectives.terms import pixel_targets
+from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from analysis.intervals import Estimate
 from analysis.verify.check import Check, clustered_mean, judged, not_applicable, shown

@@ -7,15 +7,7 @@ import sys
 import pytest
 
 from aimv2.cli import guarded, main
-
-SMALL = (
-    *("budget.samples=16", "budget.batch_size=8", "data.sources=[openmoji,fontawesome]", "data.render_px=24"),
-    *("model.image_px=16", "model.patch_px=4", "model.vocab_size=512", "model.max_text_tokens=12"),
-    *("model.encoder.width=32", "model.encoder.num_heads=2", "model.encoder.depth=1"),
-    *("model.decoder.width=32", "model.decoder.num_heads=2", "model.decoder.depth=1"),
-    *("evaluation.num_pairs=32", "evaluation.curve_pairs=16"),
-    *("evaluation.curve_points=2", "evaluation.probe.epochs=1", "evaluation.probe.learning_rates=[0.001]"),
-)  # fmt: skip
+from tests.helpers.training import small_run
 
 
 @pytest.fixture
@@ -24,9 +16,7 @@ def train(tmp_path, cache_dir, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def train(*arguments):
-        keys = [argument.partition("=")[0] for argument in arguments]
-        small = [argument for argument in SMALL if argument.partition("=")[0] not in keys]
-        return main(["train", f"data.cache_dir={cache_dir}", *small, *arguments]), *capsys.readouterr()
+        return main(["train", *small_run(cache_dir, *arguments)]), *capsys.readouterr()
 
     return train
 
@@ -110,29 +100,25 @@ def test_cost_lists_the_parts_of_the_network(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_metrics_that_do_not_apply_are_listed_below_the_table(train):
-    status, printed, _ = train("objective.name=siglip")
+def test_run_without_samples_has_one_column_and_lists_metrics_that_do_not_apply(train, tmp_path):
+    status, printed, _ = train("budget.samples=0", "objective.name=siglip")
     assert status == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    (head,) = [line for line in printed.splitlines() if "metric" in line and "┃" in line]
+    assert [cell.strip() for cell in head.split("┃")[1:-1]] == ["metric", "untrained", "unit"]
     assert "image_to_text_recall_1" in rows(printed)
     assert not {name for name in rows(printed) if "caption" in name or "pixel" in name}
     (absent,) = [line for line in printed.splitlines() if line.startswith("not applicable to this run: ")]
     assert absent.split(": ")[1].split(", ")[:2] == ["caption_loss", "caption_bits"]
 
 
-def test_run_without_samples_prints_one_column(train, tmp_path):
-    status, printed, _ = train("budget.samples=0")
-    assert status == 0
-    assert len(list((tmp_path / "runs").iterdir())) == 1
-    (head,) = [line for line in printed.splitlines() if "metric" in line]
-    assert [cell.strip() for cell in head.split("┃")[1:-1]] == ["metric", "untrained", "unit"]
-
-
 def test_python_m_aimv2_prints_its_usage_and_refuses_bad_input(tmp_path):
     def typed(*arguments):
         return subprocess.run([sys.executable, "-m", "aimv2", *arguments], cwd=tmp_path, capture_output=True, text=True)
 
-    assert typed("--help").returncode == 0
-    assert "python -m aimv2 COMMAND" in typed("--help").stdout
+    usage = typed("--help")
+    assert usage.returncode == 0
+    assert "python -m aimv2 COMMAND" in usage.stdout
     assert typed("fly").returncode == 2
     assert not list(tmp_path.iterdir())
 

@@ -49,11 +49,14 @@ def random_batch(config):
     )
 
 
+def on_meta(config):
+    with torch.device("meta"):
+        return objective(config.objective.name).load().network(config)
+
+
 def counted_by_torch(config):
     """Count forward, and forward with backward, on the meta device, which computes nothing."""
-    goal, batch = objective(config.objective.name).load(), random_batch(config)
-    with torch.device("meta"):
-        model = goal.network(config)
+    goal, batch, model = objective(config.objective.name).load(), random_batch(config), on_meta(config)
     # torch 2.13 does not count the default CPU attention; it counts the math backend in full.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
         loss = goal.losses(model, batch.to(torch.device("meta")), config).total
@@ -68,29 +71,26 @@ def closed_form(config, num_tokens):
     return forward_flops(parts, NUM_IMAGES, num_tokens), train_flops(parts, NUM_IMAGES, num_tokens)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
-@pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
-def test_flops_match_torchs_counter(recipe, name):
-    config = shallow(recipe(), name)
+def assert_flops_match_torchs(config):
     forward, both, num_tokens = counted_by_torch(config)
     assert closed_form(config, num_tokens) == (forward, both)
 
 
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
+def test_flops_match_torchs_counter(recipe, name):
+    assert_flops_match_torchs(shallow(recipe(), name))
+
+
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"sharing": "separate"},
-        {"order": "text_first"},
-        {"image_positions": True},
-        {"ffn": "gelu", "norm": "layer"},
-    ],
+    [{"sharing": "separate"}, {"order": "text_first"}, {"image_positions": True}, {"ffn": "gelu", "norm": "layer"}],
     ids=str,
 )
 def test_flops_of_other_decoders_match_torchs_counter(changes):
     config = shallow(demo(), "aimv2")
     config = replace(config, model=replace(config.model, decoder=replace(config.model.decoder, **changes)))
-    forward, both, num_tokens = counted_by_torch(config)
-    assert closed_form(config, num_tokens) == (forward, both)
+    assert_flops_match_torchs(config)
 
 
 class Step(nn.Module):
@@ -112,10 +112,7 @@ def attention_macs(inputs, outputs):
 
 
 def count_by_fvcore(config):
-    batch = random_batch(config)
-    with torch.device("meta"):
-        model = objective(config.objective.name).load().network(config)
-    model.to_empty(device="cpu")
+    batch, model = random_batch(config), on_meta(config).to_empty(device="cpu")
     counter = FlopCountAnalysis(Step(model, batch, config), batch.image)
     counter.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -156,11 +153,9 @@ def test_visible_share_of_other_masks(attention, share):
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "ffn": "gelu"}], ids=str)
 def test_activation_memory_matches_autograds_saved_tensors(name, changes):
     """Oracle: the bytes of all saved tensors except weights, each storage once."""
-    config = replace(demo(), budget=replace(demo().budget, samples=0, batch_size=NUM_IMAGES))
-    encoder = replace(config.model.encoder, **changes)
-    config = replace(
-        config, model=replace(config.model, encoder=encoder), objective=replace(config.objective, name=name)
-    )
+    model, budget = demo().model, replace(demo().budget, samples=0, batch_size=NUM_IMAGES)
+    model = replace(model, encoder=replace(model.encoder, **changes))
+    config = replace(demo(), budget=budget, model=model, objective=replace(demo().objective, name=name))
     config = with_attention(config)
     model, batch, kept = build(config), random_batch(config), {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -210,10 +205,8 @@ def test_decoders_have_the_papers_size(changes, millions):
 
 def counted_parameters(config):
     """Count the weights of each part's module on the meta device, without those of other parts within it."""
-    parts = objective(config.objective.name).cost(config)
-    with torch.device("meta"):
-        counted = parameter_count(objective(config.objective.name).load().network(config))
-    modules = [part.module for part in parts]
+    counted = parameter_count(on_meta(config))
+    modules = [part.module for part in objective(config.objective.name).cost(config)]
     own = {
         module: counted[module] - sum(counted[inner] for inner in modules if inner.startswith(f"{module}."))
         for module in modules

@@ -116,6 +116,7 @@ def test_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_path,
     assert "Traceback" in json.loads((run.path / "attempts/0001/failure.json").read_text())["traceback"]
 
 
+@pytest.mark.usefixtures("pairs")  # rendered before the disk is full
 def test_full_disk_fails_the_run_and_leaves_no_partial_weights(tiny, tmp_path):
     config = untrained(tiny)
     run = RunFolder(tmp_path, signature(config))
@@ -127,6 +128,7 @@ def test_full_disk_fails_the_run_and_leaves_no_partial_weights(tiny, tmp_path):
     assert not list(run.path.rglob("*weights*"))
 
 
+@pytest.mark.usefixtures("pairs")  # rendered before the disk is full
 def test_full_disk_during_training_fails_the_run(tiny, tmp_path):
     run = RunFolder(tmp_path, signature(tiny))
     with files_limited_to(30_000):

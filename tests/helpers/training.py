@@ -8,6 +8,22 @@ from aimv2.objectives import objective
 from aimv2.objectives.aimv2 import AIMv2
 from aimv2.training.loop import train
 
+SMALL = (
+    *("budget.samples=16", "budget.batch_size=8", "data.sources=[openmoji,fontawesome]", "data.render_px=24"),
+    *("model.image_px=16", "model.patch_px=4", "model.vocab_size=512", "model.max_text_tokens=12"),
+    *("model.encoder.width=32", "model.encoder.num_heads=2", "model.encoder.depth=1"),
+    *("model.decoder.width=32", "model.decoder.num_heads=2", "model.decoder.depth=1"),
+    *("evaluation.num_pairs=32", "evaluation.curve_pairs=16", "evaluation.curve_points=2"),
+    *("evaluation.probe.epochs=1", "evaluation.probe.learning_rates=[0.001]", "evaluation.probe.weight_decays=[0.05]"),
+)  # fmt: skip
+
+
+def small_run(cache_dir, *arguments):
+    """Return the arguments of ``train`` for a small run with the given ones."""
+    keys = {argument.partition("=")[0] for argument in arguments}
+    small = [argument for argument in SMALL if argument.partition("=")[0] not in keys]
+    return [f"data.cache_dir={cache_dir}", *small, *arguments]
+
 
 class Rows:
     """An attempt's record in memory, with a clock that advances by a second at every reading."""

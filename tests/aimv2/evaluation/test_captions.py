@@ -208,17 +208,6 @@ def test_draws_depend_on_seed_row_and_position_only(small, images):
     assert len({tuple(column) for column in written.T.tolist()}) == 3, "and so do positions"
 
 
-@pytest.mark.parametrize("top_p", [0, -0.1, 1.01])
-def test_top_p_outside_its_range_is_refused(small, images, top_p):
-    with pytest.raises(ValueError, match=rf"top_p={top_p} must be above 0 and at most 1"):
-        nucleus(small, images, 2, top_p=top_p, seed=0)
-
-
-def test_search_without_beams_is_refused(small, images):
-    with pytest.raises(ValueError, match="num_beams=0 must be at least 1"):
-        beam(small, images, 2, num_beams=0)
-
-
 def test_examples_have_the_reference_and_the_models_caption(tiny, pairs):
     model, held_out = build(tiny), pairs[1].subset(21)
     shown = examples(model, held_out.subset(3), pairs[2], tiny)

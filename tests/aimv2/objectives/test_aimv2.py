@@ -2,9 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
 from aimv2.objectives import objective
+from aimv2.objectives.aimv2 import pixel_targets
+from tests.helpers.objectives import with_objective
 from tests.helpers.training import changed
 
 
@@ -38,3 +42,56 @@ def test_losses_share_the_blocks_of_a_joint_decoder(tiny, sharing, is_shared):
     blocks = {id(value) for name, value in model.named_parameters() if name.startswith("decoder.blocks.")}
     assert shared == (blocks if is_shared else set())
     assert bool(blocks) == is_shared
+
+
+@pytest.mark.parametrize(
+    ("name", "term", "missing_head"),
+    [("caption", "text_loss", "pixel_head"), ("image_only", "pixel_loss", "text_head")],
+)
+def test_loss_alone_is_aimv2s_term(tiny, batch, name, term, missing_head):
+    config = with_objective(tiny, name)
+    goal, model, whole = objective(name).load(), build(config), build(tiny)
+    model.load_state_dict({key: whole.state_dict()[key] for key in model.state_dict()})
+    assert not hasattr(model.decoder, missing_head)
+    total, terms = goal.losses(model, batch, config)
+    assert terms == {term: total}
+    torch.testing.assert_close(total, objective("aimv2").load().losses(whole, batch, tiny).terms[term])
+    assert goal.shared_parameters(model) == []
+
+
+def test_image_only_reads_no_text(tiny, batch):
+    config = with_objective(tiny, "image_only")
+    goal, model = objective("image_only").load(), build(config)
+    other_text = batch._replace(token_BT=batch.token_BT.flip(0))
+    assert torch.equal(goal.losses(model, other_text, config).total, goal.losses(model, batch, config).total)
+
+
+def test_text_loss_covers_supervised_tokens_only(tiny, batch):
+    model = build(tiny)
+    some = batch._replace(supervised_N=torch.tensor([3, 17, 40, 71]))  # places in the flattened [6 x 12]
+    text = objective("aimv2").load().losses(model, some, tiny).terms["text_loss"]
+    _, hidden = model(batch.image, batch.token_BT, batch.prefix_len_B)
+    terms = []
+    for place in some.supervised_N.tolist():
+        b, t = divmod(place, 12)
+        logits = model.decoder.text_head(hidden[b, t])
+        terms.append(-F.log_softmax(logits, dim=-1)[batch.token_BT[b, t]])
+    torch.testing.assert_close(text, torch.stack(terms).mean())
+
+
+@pytest.mark.parametrize("order", ["raster", "spiral"])
+@pytest.mark.parametrize("targets", ["raw", "standardised"])
+def test_pixel_targets_are_patches_in_reading_order(tiny, batch, order, targets):
+    config = changed(tiny, {"model.patch_order": order, "objective.pixel_targets": targets})
+    expected = patchify(batch.image, config.model.patch_px)
+    if targets == "standardised":
+        expected = standardise(expected)
+    found = pixel_targets(batch.image, config)
+    if order == "raster":
+        torch.testing.assert_close(found, expected)
+    else:
+        assert not torch.equal(found, expected)
+        # The same patches in another order: every target is the closest to one patch.
+        place = torch.cdist(found, expected).argmin(dim=2)
+        assert (place.sort(dim=1).values == torch.arange(16)).all()
+        torch.testing.assert_close(found[0], expected[0, place[0]])

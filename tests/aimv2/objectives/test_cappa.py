@@ -1,20 +1,16 @@
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from aimv2.model.network import build
 from aimv2.objectives import objective
+from tests.helpers.objectives import with_objective
 
 
 @pytest.mark.parametrize(("fraction", "num_parallel"), [(0, 0), (0.25, 2), (0.75, 4), (1, 6)])
 def test_loss_matches_a_loop_over_images(tiny, batch, fraction, num_parallel):
     """Oracle: image by image, with an explicit mask and attention."""
-    config = replace(tiny, objective=replace(tiny.objective, name="cappa", parallel_fraction=fraction))
-    config = replace(
-        config, model=replace(config.model, encoder=replace(config.model.encoder, attention="bidirectional"))
-    )
+    config = with_objective(tiny, "cappa", attention="bidirectional", parallel_fraction=fraction)
     model = build(config).double()
     batch = batch._replace(image=batch.image.double())
     decoder, nats = model.decoder, []

@@ -1,11 +1,13 @@
 """What the contrastive objectives share; several ranks are in training/test_distributed.py."""
 
+import math
+
 import pytest
 import torch
 
 from aimv2.model.network import build
 from aimv2.objectives import objective
-from tests.helpers.objectives import clip_loss, with_objective
+from tests.helpers.objectives import clip_loss, siglip_loss, with_objective
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
@@ -24,3 +26,25 @@ def test_encoder_attention_follows_the_config(tiny, batch, attention):
     image = model.embed_images(batch.image, prefix[attention])
     expected = clip_loss(model.similarity, image, model.embed_texts(batch.token_BT, batch.text_len_B))
     torch.testing.assert_close(objective("clip").load().losses(model, batch, config).total, expected)
+
+
+@pytest.mark.parametrize(("name", "open_clips"), [("clip", clip_loss), ("siglip", siglip_loss)])
+def test_loss_matches_open_clip(tiny, batch, name, open_clips):
+    config = with_objective(tiny, name, attention="bidirectional")
+    model = build(config)
+    total, terms = objective(name).load().losses(model, batch, config)
+    assert terms == {"contrastive_loss": total}
+    image = model.embed_images(batch.image)
+    text = model.embed_texts(batch.token_BT, batch.text_len_B)
+    torch.testing.assert_close(total, open_clips(model.similarity, image, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "temperature", "scale", "bias"),
+    [("clip", None, 1 / 0.07, None), ("clip", 0.5, 2, None), ("siglip", None, 10, -10), ("siglip", 0.02, 50, -10)],
+)
+def test_temperature_and_bias_start_at_the_papers_values(tiny, name, temperature, scale, bias):
+    similarity = build(with_objective(tiny, name, temperature=temperature)).similarity.requires_grad_(False)
+    assert float(similarity.scale) == pytest.approx(scale)
+    assert float(similarity.logit_scale) == pytest.approx(math.log(scale))
+    assert similarity.logit_bias == bias

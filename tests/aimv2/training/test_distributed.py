@@ -4,7 +4,6 @@ This process is rank 0, and another one follows.
 """
 
 import functools
-import itertools
 import json
 import multiprocessing
 import os
@@ -16,7 +15,6 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -37,10 +35,9 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
-from aimv2.training import distributed
-from aimv2.training.distributed import dismiss, leading, place
+from aimv2.training.distributed import GIVEN, dismiss, leading, place
 from aimv2.training.loop import train
-from tests.helpers.training import Rows, changed
+from tests.helpers.training import Rows, changed, small_run
 from tests.helpers.training import run as on_one
 
 NUM_STEPS = 6
@@ -69,8 +66,6 @@ class Follower:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        self.store = functools.lru_cache(distributed._store.__wrapped__)
-        self.number = itertools.count()
         self.output = Path(tempfile.mkdtemp()) / "stderr"
         server = multiprocessing.get_context("forkserver")
         server.set_forkserver_preload([__name__])  # torch is imported once for all of them
@@ -84,10 +79,6 @@ class Follower:
         with pytest.MonkeyPatch.context() as patched:
             for name, value in {**self.given, "RANK": "0"}.items():
                 patched.setenv(name, value)
-            patched.setattr(distributed, "_store", self.store)
-            patched.setattr(distributed, "_number", self.number)
-            patched.setattr(distributed, "TIMEOUT", timedelta(minutes=5))
-            patched.setattr(distributed, "ENDING_SECONDS", 1.0)
             yield
 
     def ended(self):
@@ -206,7 +197,7 @@ def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
 def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path):
     config = longer({})
     whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
-    interrupted, resumed = following(config, signalled_in=2), following(config)
+    interrupted = following(config, signalled_in=2)
     with follower.led():
         assert execute(whole.acquire(config), config) is None
     with interrupted.led(), pytest.raises(KeyboardInterrupt):
@@ -216,10 +207,8 @@ def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path):
     assert [row["step"] for row in read_rows(parted.path / "attempts/0001")] == [0, 1, 2, 3], (
         "both ranks stop after the same step"
     )
-    with resumed.led():
+    with follower.led():
         assert execute(parted.acquire(config), config) is None
-        dismiss()
-    assert resumed.ended() == (0, "")
     assert read_json(parted.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 3}
     weights, expected = (load_file(run.file("weights.safetensors")) for run in (parted, whole))
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
@@ -248,7 +237,7 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
     config = longer({})
     follower, run = following(config, **does), RunFolder(tmp_path, signature(config))
     with follower.led():
-        failure = execute(run.acquire(config), config)
+        failure = execute(run.acquire(config), config, lead=functools.partial(leading, ending_seconds=1.0))
         assert failure.cause == cause
         assert re.fullmatch(message, failure.message)
         assert run.failure() == failure
@@ -284,7 +273,7 @@ def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path):
     ],
 )
 def test_wrong_number_of_processes_is_refused(longer, monkeypatch, started, ranks, message):
-    for name in distributed.GIVEN:
+    for name in GIVEN:
         monkeypatch.delenv(name, raising=False)
     for name, value in started.items():
         monkeypatch.setenv(name, value)
@@ -300,13 +289,7 @@ def test_batch_size_not_divisible_by_ranks_is_refused(tiny):
 
 
 def test_command_line_trains_on_all_ranks_and_evaluates_on_one(tmp_path, cache_dir, capsys):
-    arguments = [
-        *("train", "ranks=2", f"data.cache_dir={cache_dir}", f"runs_dir={tmp_path}", "budget.samples=32"),
-        *("budget.batch_size=8", "data.sources=[fontawesome,openmoji]", "model.image_px=16", "data.render_px=24"),
-        *("model.patch_px=4", "model.encoder.depth=1", "model.decoder.depth=1", "evaluation.num_pairs=32"),
-        *("evaluation.curve_pairs=16", "evaluation.curve_points=2", "evaluation.probe.epochs=1"),
-        *("evaluation.probe.learning_rates=[0.001]", "evaluation.probe.weight_decays=[0.05]"),
-    ]  # fmt: skip
+    arguments = ["train", *small_run(cache_dir, "ranks=2", f"runs_dir={tmp_path}")]
     follower = Follower(command_line, arguments)
     with follower.led():
         assert command_line(arguments) == 0

@@ -1,4 +1,4 @@
-"""The optimizer against 40 steps of the released code's (``tests/golden/README.md``)."""
+"""The optimizer and its schedule against 40 steps of the released code's (``tests/golden/README.md``)."""
 
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from torch import nn
 from aimv2.config.run_config import OptimizerConfig
 from aimv2.config.scales import demo
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.training.optimizer import build_optimizer, is_decayed, set_learning_rate
-from aimv2.training.schedule import learning_rate
+from aimv2.training.optimizer import build_optimizer, is_decayed, learning_rate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "adamw_fully_decoupled.safetensors"
 CONFIG = OptimizerConfig(peak_lr=1e-3, min_lr=1e-5, start_lr=1e-6, warmup_fraction=0.25, weight_decay=1e-2)
@@ -24,10 +23,17 @@ def test_forty_steps_match_the_released_optimizer(golden_key, name):
     optimizer, rate = build_optimizer(model, CONFIG), learning_rate(CONFIG)
     num_steps = len(golden["lr"])
     for step in range(num_steps):
-        set_learning_rate(optimizer, rate(step / num_steps))
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step / num_steps)
         model[name].grad = golden["grads"][step].double()
         optimizer.step()
         torch.testing.assert_close(model[name].data, golden[golden_key][step], rtol=1e-9, atol=1e-9)
+
+
+def test_learning_rates_match_the_released_schedule():
+    expected, rate = load_file(GOLDEN)["lr"].double(), learning_rate(CONFIG)
+    actual = torch.tensor([rate(step / len(expected)) for step in range(len(expected))], dtype=torch.float64)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=0)
 
 
 def test_biases_norms_positions_and_bos_are_not_decayed():

@@ -9,7 +9,7 @@ import torch
 from aimv2.evaluation.losses import pixel_loss_at
 from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
-from aimv2.objectives.terms import pixel_targets
+from aimv2.objectives.aimv2 import pixel_targets
 from analysis.verify.pixels import FRACTIONS, pixels, predict, render, unpatchify
 
 
