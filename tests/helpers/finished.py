@@ -5,7 +5,7 @@ from pathlib import Path
 from ablations.request import Request, write_request
 from aimv2.execute import execute
 from aimv2.runs.record import RunFolder
-from sweeps import launch
+from sweeps.parse import parse
 
 ARGUMENTS = (
     "sweep=prefix_ratio",
@@ -39,7 +39,7 @@ def small_arguments(runs_dir: Path, cache_dir: str, *more: str) -> list[str]:
 
 def requested(runs_dir: Path, cache_dir: str, *more: str) -> Request:
     """Record a request in the runs folder, as a launch does, and do none of its runs."""
-    request = launch.read(small_arguments(runs_dir, cache_dir, *more)).request
+    request = parse(small_arguments(runs_dir, cache_dir, *more)).request
     write_request(runs_dir, request)
     return request
 

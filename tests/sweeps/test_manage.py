@@ -65,7 +65,7 @@ def last_request(runs_dir):
 def test_status_of_a_finished_sweep(done, command, capsys):
     status, shown = command("status", f"runs_dir={done}")
     assert status == 0
-    assert "prefix_ratio: Does the prefix law matter" in shown
+    assert "prefix_ratio: Does the prefix-length distribution matter" in shown
     assert "2 runs, 2 done; 64 of 64 samples; 0 active launches" in shown
     assert command("status", f"runs_dir={done}", "--watch")[0] == 0, "no launch is active, so it ends"
 
