@@ -26,11 +26,11 @@ def copied(done, tmp_path):
 
 def test_replay_of_an_unchanged_run_is_equal(done):
     before = sorted(done.path.rglob("*"))
-    found = replay(done)
-    assert found.is_equal
-    assert found.lines[-1] == "equal to the last bit"
-    assert found.lines[0].endswith("step values compared, 0 differ")
-    assert int(found.lines[0].split()[0]) > 2 * 5, "some values at each of two steps"
+    is_equal, lines = replay(done)
+    assert is_equal
+    assert lines[-1] == "equal to the last bit"
+    assert lines[0].endswith("step values compared, 0 differ")
+    assert int(lines[0].split()[0]) > 2 * 5, "some values at each of two steps"
     assert sorted(done.path.rglob("*")) == before
 
 
@@ -43,12 +43,12 @@ def test_replay_names_the_largest_difference_and_missing_metrics(copied):
     path.write_text(json.dumps(result))
     manifest = copied.file("manifest.json")
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"threads": 64}))
-    found = replay(copied)
-    assert not found.is_equal
-    assert f"largest difference: probe_digits was {was + 0.5!r} and is {was!r}" in found.lines
-    assert "in only one of the two: other" in found.lines
-    assert "threads was 64 and is 1" in found.lines
-    assert found.lines[-1] == "not equal"
+    is_equal, lines = replay(copied)
+    assert not is_equal
+    assert f"largest difference: probe_digits was {was + 0.5!r} and is {was!r}" in lines
+    assert "in only one of the two: other" in lines
+    assert "threads was 64 and is 1" in lines
+    assert lines[-1] == "not equal"
 
 
 def test_config_of_another_name_is_refused(copied):
