@@ -1,9 +1,9 @@
 """Read and check the command line of ``sweeps/launch.py``."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from ablations.study import Study
 from aimv2.config.arguments import checked
 from aimv2.config.compose import RUN_KEYS, compose, run_config
 from aimv2.config.paths import replaced, value_at
-from aimv2.config.run_config import RunConfig, explain
+from aimv2.config.run_config import RunConfig, explain, flatten
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, unknown
 from sweeps.executors.base import Executor
 from sweeps.executors.local import CONF_DIR, LocalExecutor
 from sweeps.executors.slurm import SlurmExecutor
 from sweeps.plan import Plan
-from sweeps.pricing.clock import MachineClock, unknown_time
+from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Limit, read_limits
 
 EXECUTORS: dict[str, type[LocalExecutor | SlurmExecutor]] = {
@@ -52,7 +52,6 @@ class ParsedRequest:
     limits: list[Limit]
     clock: Clock
     reports_dir: Path
-    cache_dir: Path
     is_dry_run: bool
     notes: list[str]
 
@@ -66,28 +65,30 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     from aimv2.config.resolve import resolve
 
     limits = [limit for text in _values_of(arguments, "limit") for limit in read_limits(text)]
-    typed = [argument for argument in arguments if not argument.startswith("limit=")]
-    values = _composed(typed)
+    words = [argument for argument in arguments if not argument.startswith("limit=")]
+    values = _composed(words)
     run, overrides = run_config(values), _study_overrides(values["sweep"])
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     is_dry_run = checked("dry_run", bool, values["dry_run"])
     executor: Executor = checked("executor", EXECUTORS[values["executor"]["cluster"]], values["executor"])
-    keep = not is_dry_run or Path(run.data.cache_dir).is_dir()  # a dry run makes no folder
-    here = MachineClock(runs_dir, keep=keep)
-    speed: Callable[[RunConfig], float | None] = here.images_per_second
-    clock: Clock = here
-    if executor.speed_unknown:
-        if overrides.equal == "seconds":
-            raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
-        speed = clock = unknown_time
-    resolved: Callable[[RunConfig], RunConfig] = partial(resolve, available=executor.device)
-    study, base = overrides.apply(STUDIES[overrides.slug]), resolved(run)
-    cells_of = partial(expand, study, arms=overrides.arms, seeds=overrides.seeds, images_per_second=speed)
-    request = Request(study=study, cells=cells_of(base), arguments=tuple(arguments))
+    clock = MachineClock(
+        runs_dir, keep=not is_dry_run or Path(run.data.cache_dir).is_dir()
+    )  # a dry run makes no folder
+    if executor.speed_unknown and overrides.equal == "seconds":
+        raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
+    study = overrides.apply(STUDIES[overrides.slug])
+
+    def resolved(config: RunConfig) -> RunConfig:
+        return resolve(config, available=executor.device)
+
+    def cells_of(base: RunConfig, seeds: Sequence[int]) -> list[Cell]:
+        return expand(study, base, arms=overrides.arms, seeds=seeds, images_per_second=clock.images_per_second)
+
+    base = resolved(run)
+    request = Request(study=study, cells=cells_of(base, overrides.seeds), arguments=tuple(arguments))
     _check_runs(request, executor)
-    notes = _repeated_defaults(typed, run, overrides, resolved)
-    cells_of_one_seed = partial(cells_of, seeds=overrides.seeds[:1])
-    _check_effect(_run_overrides(typed, notes), run, lambda changed: cells_of_one_seed(resolved(changed)))
+    typed = {word.partition("=")[0]: word for word in words}
+    notes = _check_effect(typed, run, resolved, lambda changed: cells_of(changed, overrides.seeds[:1]))
     _check_metric(study, base)
     plan = Plan(request.folder, request.cells, runs_dir)
     if not is_dry_run:
@@ -97,11 +98,10 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
         plan=plan,
         executor=executor,
         limits=limits,
-        clock=clock,
+        clock=(lambda config: None) if executor.speed_unknown else clock,
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
-        cache_dir=Path(base.data.cache_dir),
         is_dry_run=is_dry_run,
-        notes=list(notes.values()),
+        notes=[*notes, *_repeated_study_values(typed, overrides)],
     )
 
 
@@ -143,38 +143,13 @@ def _study_overrides(values: Mapping[str, Any]) -> StudyOverrides:
         raise UsageError(f"sweep.{explain(error)}") from error
 
 
-def _run_overrides(typed: Sequence[str], notes: Mapping[str, str]) -> dict[str, str]:
-    """Return the overrides of the run's values that are not a default, as typed, by key."""
-    found = {argument.partition("=")[0]: argument for argument in typed if argument not in notes}
-    return {key: text for key, text in found.items() if key.split(".")[0] in RUN_KEYS and key != "scale"}
-
-
-def _repeated_defaults(
-    typed: Sequence[str], run: RunConfig, overrides: StudyOverrides, resolved: Callable[[RunConfig], RunConfig]
-) -> dict[str, str]:
-    """Return a note on each override that repeats a default of the scale or the study, with ``auto`` resolved."""
-    notes = {}
-    recipe, own = SCALES[run.scale](), study_overrides(STUDIES[overrides.slug])
-    for argument in typed:
-        key = argument.partition("=")[0]
-        part, _, name = key.partition(".")
-        if part in RUN_KEYS and key != "scale":
-            if value_at(run, key) == value_at(recipe, key):
-                notes[argument] = f"{argument} is the default of scale={run.scale}"
-            elif value_at(recipe, key) == "auto" and value_at(run, key) == value_at(
-                resolved(replaced(run, {key: "auto"})), key
-            ):
-                notes[argument] = f"{argument} is the default: auto resolves to it"
-        if part == "sweep" and name and _study_value(overrides, name) == _study_value(own, name):
-            notes[argument] = f"{argument} is the default of sweep={overrides.slug}"
-    return notes
-
-
-def _study_value(overrides: StudyOverrides, path: str) -> Any:
-    """Return the value of the key ``sweep.<path>``."""
-    name, *rest = path.split(".", 1)
-    value = getattr(overrides, name)
-    return value[rest[0]] if rest else value
+def _repeated_study_values(typed: Mapping[str, str], overrides: StudyOverrides) -> list[str]:
+    """Return a note on each override that repeats a value of the study."""
+    own, now = (flatten(dataclasses.asdict(one)) for one in (study_overrides(STUDIES[overrides.slug]), overrides))
+    names = {key.removeprefix("sweep."): word for key, word in typed.items() if key.startswith("sweep.")}
+    return [
+        f"{word} is the default of sweep={overrides.slug}" for name, word in names.items() if now[name] == own[name]
+    ]
 
 
 def _check_runs(request: Request, executor: Executor) -> None:
@@ -190,27 +165,45 @@ def _check_runs(request: Request, executor: Executor) -> None:
             raise UsageError(f"arm {arm!r} cannot exist: {error}") from error
 
 
-def _check_effect(overrides: Mapping[str, str], run: RunConfig, cells_of: Callable[[RunConfig], list[Cell]]) -> None:
+def _check_effect(
+    typed: Mapping[str, str],
+    run: RunConfig,
+    resolved: Callable[[RunConfig], RunConfig],
+    cells_of: Callable[[RunConfig], list[Cell]],
+) -> list[str]:
     """Refuse overrides that every arm replaces by its own value: they would be lost.
 
     Each override is left out by itself, and all of a part together, since another may need it.
 
     Args:
-        overrides: as typed, by key; none is a default.
-        cells_of: returns the study's cells, given its base run.
+        typed: the arguments, by key.
+        resolved: resolves a base run.
+        cells_of: returns the study's cells, given its resolved base run.
+
+    Returns:
+        A note on each override that repeats a default of the scale.
     """
-    recipe, cells = SCALES[run.scale](), cells_of(run)
+    recipe, base = SCALES[run.scale](), resolved(run)
+    notes: list[str] = []
     by_part: dict[str, list[str]] = {}
-    for key in overrides:
-        by_part.setdefault(key.split(".")[0], []).append(key)
-    for keys in [*([key] for key in overrides), *(keys for keys in by_part.values() if len(keys) > 1)]:
+    for key, word in typed.items():
+        if (part := key.partition(".")[0]) not in RUN_KEYS or key == "scale":
+            continue
+        with contextlib.suppress(ValueError):  # without it the run is impossible, so it has an effect
+            if resolved(replaced(run, {key: value_at(recipe, key)})) == base:
+                notes.append(f"{word} is the default of scale={run.scale}")
+                continue
+        by_part.setdefault(part, []).append(key)
+    cells, single = cells_of(base), [[key] for keys in by_part.values() for key in keys]
+    for keys in [*single, *by_part.values()]:
         try:
-            others = cells_of(replaced(run, {key: value_at(recipe, key) for key in keys}))
+            others = cells_of(resolved(replaced(run, {key: value_at(recipe, key) for key in keys})))
         except ValueError:
             continue  # without them the run or an arm is impossible, so they have an effect
         if others == cells:
-            text, own = " ".join(overrides[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].split(".")[0]
+            text, own = " ".join(typed[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].partition(".")[0]
             raise UsageError(f"{text} has no effect: every arm of the sweep sets its own {own}")
+    return notes
 
 
 def _check_metric(study: Study, base: RunConfig) -> None:

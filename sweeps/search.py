@@ -64,10 +64,8 @@ class Parameter:
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"{self.path}: low={self.low} must be below high={self.high}, and above 0 if log")
+        self.distribution()  # refuses impossible bounds
 
-    @property
     def distribution(self) -> FloatDistribution:
         return FloatDistribution(self.low, self.high, log=self.log)
 
@@ -113,11 +111,14 @@ def search(arguments: Sequence[str]) -> int:
 
     study = open_study(config, base, runs_dir)
     while pending := ask(study, config, executor.num_workers([base])):
-        plan = Plan("search", [_cell(trial, base) for trial in pending], runs_dir)
+        cells = [
+            Cell(arm=f"trial {trial.number}", seed=base.seed, config=replaced(base, trial.params)) for trial in pending
+        ]
+        plan = Plan("search", cells, runs_dir)
         plan.prepare_data()
         executor.complete(plan, plan.remaining(), console)
-        for trial in pending:
-            tell(study, trial, plan.runs[_cell(trial, base).name], config.metric)
+        for trial, cell in zip(pending, cells, strict=True):
+            tell(study, trial, plan.runs[cell.name], config.metric)
     return print_trials(study, config)
 
 
@@ -138,7 +139,7 @@ def open_study(config: SearchConfig, base: RunConfig, runs_dir: Path) -> optuna.
 
 def ask(study: optuna.Study, config: SearchConfig, num_workers: int) -> list[FrozenTrial]:
     """Return the next trials, one per worker: unfinished ones of an earlier call, then new ones."""
-    distributions: dict[str, BaseDistribution] = {p.path: p.distribution for p in config.parameters}
+    distributions: dict[str, BaseDistribution] = {p.path: p.distribution() for p in config.parameters}
     trials = study.get_trials(deepcopy=False)
     num_new = min(num_workers - sum(trial.state == TrialState.RUNNING for trial in trials), config.trials - len(trials))
     for _ in range(num_new):
@@ -174,10 +175,6 @@ def print_trials(study: optuna.Study, config: SearchConfig) -> int:
     if num_failed:
         console.print(f"{num_failed} trials failed; python sweeps/manage.py logs RUN shows why", style="red")
     return 1 if num_failed else 0
-
-
-def _cell(trial: FrozenTrial, base: RunConfig) -> Cell:
-    return Cell(arm=f"trial {trial.number}", seed=base.seed, config=replaced(base, trial.params))
 
 
 if __name__ == "__main__":

@@ -36,37 +36,33 @@ def calibrate(
     """
     if flops_per_sample(config) > MAX_SAMPLE_FLOPS[config.device]:
         return None
-    if config.device == "cpu" and memory_bytes(_cut(config)) > memory():
+    short = _short(config)
+    if config.device == "cpu" and memory_bytes(short) > memory():
         return None
     from aimv2.data.pairs import prepare
     from aimv2.execute import execute
 
     with TemporaryDirectory() as folder:
-        run = _short(config, cache_dir or Path(folder) / "cache")
-        prepare(run.data, run.model, show_progress=True)
-        short = RunFolder(Path(folder), signature(run))
-        attempt = short.acquire(run)
+        config = replace(short, data=replace(short.data, cache_dir=str(cache_dir or Path(folder) / "cache")))
+        prepare(config.data, config.model, show_progress=True)
+        run = RunFolder(Path(folder), signature(config))
+        attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"
         with Console().status("measuring the speed of this model, once per machine and shape"):
-            failure = execute(attempt, run)
-        return run_times(short.path) if failure is None else None
+            failure = execute(attempt, config)
+        return run_times(run.path) if failure is None else None
 
 
-def _short(config: RunConfig, cache_dir: Path) -> RunConfig:
+def _short(config: RunConfig) -> RunConfig:
+    """Return the run with a few steps, on batches as large as MAX_STEP_FLOPS allows, and a short curve."""
+    if config.budget.samples:
+        size = int(MAX_STEP_FLOPS[config.device] / flops_per_sample(config))
+        size = min(max(size, 1), config.budget.batch_size)
+        config = replace(config, budget=BudgetConfig(samples=STEPS * size, batch_size=size))
     return replace(
-        _cut(config),
+        config,
         optimizer=OptimizerConfig(),  # a learning rate that diverges would end the run
         log=LogConfig(every_steps=1),
-        data=replace(config.data, cache_dir=str(cache_dir)),
         evaluation=replace(config.evaluation, curve_points=min(config.evaluation.curve_points, CURVE_POINTS)),
         ranks=1,
     )
-
-
-def _cut(config: RunConfig) -> RunConfig:
-    """Return the run with a few steps, on batches as large as MAX_STEP_FLOPS allows."""
-    if not config.budget.samples:
-        return config
-    size = int(MAX_STEP_FLOPS[config.device] / flops_per_sample(config))
-    size = min(max(size, 1), config.budget.batch_size)
-    return replace(config, budget=BudgetConfig(samples=STEPS * size, batch_size=size))

@@ -38,10 +38,8 @@ class MachineClock:
     def __call__(self, config: RunConfig) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and the model is too large to train here."""
         run, here = to_dict(config), hardware(config.device)
-        training: Times | None = {}
-        if config.budget.samples:
-            training = self._times(config, training_shape(run, here))
         evaluation = self._times(config, evaluation_shape(run, here))
+        training = self._times(config, training_shape(run, here)) if config.budget.samples else {}
         if training is None or evaluation is None:
             return None
         if not training:
@@ -85,10 +83,6 @@ class MachineClock:
             if self._keep and self._measured[shape] is times is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, times)
-
-
-def unknown_time(config: RunConfig) -> None:
-    """Return the time of a run, or the speed of its training, on other machines than this one: not known."""
 
 
 def _file(config: RunConfig, shape: str) -> Path:

@@ -62,8 +62,7 @@ def run_times(run: Path) -> Times:
     first = row_at(attempt, 0)
     if first is None:
         return {"evaluation_seconds": result["seconds"]}
-    speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
-    speed = statistics.median(speeds)
+    speed = statistics.median(recent_speeds(attempt))
     curve_seconds = result["train_seconds"] - first["seconds"] - config["budget"]["samples"] / speed
     curve_pairs = config["evaluation"]["curve_points"] * config["evaluation"]["curve_pairs"]
     return {
@@ -71,6 +70,11 @@ def run_times(run: Path) -> Times:
         "curve_seconds_per_pair": max(curve_seconds, 0.0) / curve_pairs,
         "evaluation_seconds": first["seconds"] + result["seconds"] - result["train_seconds"],
     }
+
+
+def recent_speeds(attempt: Path) -> list[float]:
+    """Return an attempt's speeds at its latest steps, in images per second."""
+    return [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
 
 
 def recorded_times(runs_dir: Path) -> dict[str, Times]:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,9 @@ from aimv2.runs.rows import last_rows, loss_of, losses_of, row_at
 from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_waiting
 from sweeps.executors.slurm_commands import Queued, queue_of
 from sweeps.plan import Plan
+from sweeps.pricing.recorded import recent_speeds
 
 MAX_OTHER_SEEDS = 4
-SPEED_BYTES = 65536  # of another seed's metrics, from which its usual speed is computed: about two hundred rows
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 
@@ -176,7 +176,8 @@ def _running(new: RunStatus, row: dict[str, float], others: list[Path], runs_dir
     notes = []
     if (silent := time.time() - last_heartbeat(attempt)) > SILENT_SECONDS:
         notes.append(f"no heartbeat for {silent:.0f} s")
-    if speed and (usual := _usual_speed(others)) and speed < SLOW * usual:
+    medians = [statistics.median(speeds) for attempt in others if (speeds := recent_speeds(attempt))]
+    if speed and medians and speed < SLOW * (usual := statistics.median(medians)):
         notes.append(f"a straggler: {speed:.0f} images/s, other seeds {usual:.0f}")
     if not row:
         notes.append("starting")
@@ -198,46 +199,14 @@ def _running(new: RunStatus, row: dict[str, float], others: list[Path], runs_dir
 
 def _other_seeds(cell: Cell, cells: Iterable[Cell], runs_dir: Path) -> list[Path]:
     """Return attempts of other seeds of the arm that have metrics."""
-    found: list[Path] = []
-    for other in cells:
-        if other.arm == cell.arm and other.name != cell.name and len(found) < MAX_OTHER_SEEDS:
-            attempt = RunFolder(runs_dir, other.name).measured()
-            if attempt is not None and _stamp(attempt):
-                found.append(attempt)
-    return found
+    names = (other.name for other in cells if other.arm == cell.arm and other.name != cell.name)
+    attempts = (RunFolder(runs_dir, name).measured() for name in names)
+    return list(islice((attempt for attempt in attempts if attempt and last_rows(attempt)), MAX_OTHER_SEEDS))
 
 
 def _against(others: list[Path], row: dict[str, float]) -> float | None:
-    own, step = loss_of(row), row.get("step")
-    if own is None or step is None:
-        return None
-    losses = [_loss_at(attempt, int(step), _stamp(attempt)) for attempt in others]
-    known = [loss for loss in losses if loss is not None]
-    return own - statistics.median(known) if known else None
-
-
-def _usual_speed(others: list[Path]) -> float | None:
-    speeds = [speed for attempt in others if (speed := _speed(attempt, _stamp(attempt))) is not None]
-    return statistics.median(speeds) if speeds else None
-
-
-def _stamp(attempt: Path) -> tuple[int, int] | None:
-    """Return time and size of an attempt's metrics, which change with them; None while there are none."""
-    try:
-        about = (attempt / "metrics.jsonl").stat()
-    except FileNotFoundError:
-        return None
-    return (about.st_mtime_ns, about.st_size) if about.st_size else None
-
-
-@lru_cache(maxsize=1024)  # a display reads every few seconds
-def _loss_at(attempt: Path, step: int, stamp: tuple[int, int] | None) -> float | None:
-    row = row_at(attempt, step)
-    return None if row is None else loss_of(row)
-
-
-@lru_cache(maxsize=1024)
-def _speed(attempt: Path, stamp: tuple[int, int] | None) -> float | None:
-    """Return the median of the newest speeds, in images per second."""
-    speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
-    return statistics.median(speeds) if speeds else None
+    """Return the row's loss minus the median loss of others at its step, if both are known."""
+    loss = loss_of(row)
+    rows = [found for attempt in others if (found := row_at(attempt, int(row.get("step", -1)))) is not None]
+    losses = [other for found in rows if (other := loss_of(found)) is not None]
+    return loss - statistics.median(losses) if loss is not None and losses else None

@@ -17,8 +17,14 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
     [
         (("sweep.arms=[casual]",), "unknown arm 'casual'. Did you mean 'causal'?"),
         (("objective.name=image_only",), "compares caption_loss, which is not applicable to objective image_only"),
-        (("objective.name=clip",), "arm 'fixed_25' cannot exist: prefix.law='fixed' has no effect with attention='bidirectional'"),
-        (("objective.name=caption", "model.decoder.order=text_first"), "model.decoder.order='text_first' with objective.name='caption': only 'image_first'"),
+        (
+            ("objective.name=clip",),
+            "arm 'fixed_25' cannot exist: prefix.law='fixed' has no effect with attention='bidirectional'",
+        ),
+        (
+            ("objective.name=caption", "model.decoder.order=text_first"),
+            "model.decoder.order='text_first' with objective.name='caption': only 'image_first'",
+        ),
         (("sweep.seeds=[0,0]",), "must name at least one, and each once"),
         (("sweep.seeds=few",), "sweep.seeds: few must be a number of seeds, at least 1, or a list"),
         (("budget.sample=64",), "Did you mean 'budget.samples'?"),
@@ -28,7 +34,10 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("sweep.equal=seconds", "executor=slurm"), "sweep.equal=seconds needs the workers' speed, but the speed of"),
         (("sweep.baseline=casual",), "unknown sweep.baseline 'casual'. Did you mean 'causal'?"),
         (("sweep.primary_metric=recall",), "unknown metric 'recall'. Allowed: caption_bits, "),
-        (("sweep.primary_metric=probe_digit",), "unknown sweep.primary_metric 'probe_digit'. Did you mean 'probe_digits'?"),
+        (
+            ("sweep.primary_metric=probe_digit",),
+            "unknown sweep.primary_metric 'probe_digit'. Did you mean 'probe_digits'?",
+        ),
         (("sweep.arm=[uniform]",), "unknown key 'sweep.arm'. Did you mean 'sweep.arms'?"),
         (("sweep.design=ladder",), "arms are Python, in ablations/studies/prefix_ratio.py"),
         (("sweep.arms.causal=fixed",), "sweep.arms.causal is not set on a command line: arms are Python"),
@@ -87,7 +96,7 @@ def test_an_unknown_sweep_is_refused(arguments, message):
         ),
         (
             ("model.encoder.attention=prefix",),
-            ["model.encoder.attention=prefix is the default: auto resolves to it"],
+            ["model.encoder.attention=prefix is the default of scale=demo"],
         ),
         (("sweep.seeds=4",), ["sweep.seeds=4 is the default of sweep=loss_weight"]),
         (("sweep.equal=samples",), ["sweep.equal=samples is the default of sweep=loss_weight"]),
