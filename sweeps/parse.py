@@ -34,6 +34,10 @@ EXECUTORS: dict[str, type[LocalExecutor | SlurmExecutor]] = {
     "slurm": SlurmExecutor,
 }
 
+CONFUSED_KEYS = {
+    "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
+    "seed": "it has no effect; type sweep.seeds=[1]",
+}
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
@@ -119,12 +123,8 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
         if key.startswith(PYTHON_KEYS):
             study = next((slug for slug in slugs if slug in STUDIES), "NAME")
             raise UsageError(f"{key} is not set on a command line: arms are Python, in ablations/studies/{study}.py")
-        if key == "budget":
-            raise UsageError(
-                f"cannot use {argument!r}: limit=2h limits the price of a plan, budget.samples=4096 sets its training"
-            )
-        if key == "seed":
-            raise UsageError(f"{argument} has no effect in a sweep; type sweep.seeds=[{argument.partition('=')[2]}]")
+        if key in CONFUSED_KEYS:
+            raise UsageError(f"cannot use {argument!r} in a sweep: {CONFUSED_KEYS[key]}")
     return compose(
         arguments,
         defaults={"executor": "local", "sweep": next(iter(STUDIES))},

@@ -37,18 +37,16 @@ class MachineClock:
 
     def __call__(self, config: RunConfig) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and the model is too large to train here."""
-        run, here = to_dict(config), hardware(config.device)
-        evaluation = self._times(config, evaluation_shape(run, here))
-        training = self._times(config, training_shape(run, here)) if config.budget.samples else {}
-        if training is None or evaluation is None:
+        shapes = _shapes(config)
+        times = [found for shape in shapes if (found := self._recorded.get(shape) or self._measurement(config, shape))]
+        if len(times) < len(shapes):
             return None
-        if not training:
-            return RunSeconds(0.0, evaluation["evaluation_seconds"])
+        evaluation_seconds = times[0]["evaluation_seconds"]
+        if not config.budget.samples:
+            return RunSeconds(0.0, evaluation_seconds)
         curve_pairs = config.evaluation.curve_points * config.evaluation.curve_pairs
-        curve_seconds = curve_pairs * training.get("curve_seconds_per_pair", 0.0)
-        return RunSeconds(
-            config.budget.samples / training["images_per_second"], curve_seconds + evaluation["evaluation_seconds"]
-        )
+        curve_seconds = curve_pairs * times[1].get("curve_seconds_per_pair", 0.0)
+        return RunSeconds(config.budget.samples / times[1]["images_per_second"], curve_seconds + evaluation_seconds)
 
     def images_per_second(self, config: RunConfig) -> float | None:
         """Return the speed of training, or None if the model is too large to train here.
@@ -56,15 +54,13 @@ class MachineClock:
         Recorded runs do not count: with ``sweep.equal=seconds`` it decides the samples of a run and so its name, and
         their median changes with every run.
         """
-        found = self._measurement(config, training_shape(to_dict(config), hardware(config.device)))
+        _, training = _shapes(config)
+        found = self._measurement(config, training)
         return None if found is None else found["images_per_second"]
 
     @cached_property
     def _recorded(self) -> dict[str, Times]:
         return recorded_times(self._runs_dir)
-
-    def _times(self, config: RunConfig, shape: str) -> Times | None:
-        return self._recorded.get(shape) or self._measurement(config, shape)
 
     def _measurement(self, config: RunConfig, shape: str) -> Times | None:
         if shape not in self._measured:
@@ -75,14 +71,18 @@ class MachineClock:
 
     def _calibrate(self, config: RunConfig, measure: Calibration) -> None:
         times = measure(config, Path(config.data.cache_dir) if self._keep else None)
-        run, here = to_dict(config), hardware(config.device)
-        shapes = [evaluation_shape(run, here), *([training_shape(run, here)] if config.budget.samples else [])]
-        for shape in shapes:
+        for shape in _shapes(config):
             path = _file(config, shape)
             self._measured[shape] = self._measured.get(shape) or _read(path) or times
             if self._keep and self._measured[shape] is times is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, times)
+
+
+def _shapes(config: RunConfig) -> list[str]:
+    """Return the names of the shapes of the run's evaluation and, if it is trained, of its training."""
+    run, here = to_dict(config), hardware(config.device)
+    return [evaluation_shape(run, here), *([training_shape(run, here)] if config.budget.samples else [])]
 
 
 def _file(config: RunConfig, shape: str) -> Path:

@@ -83,11 +83,18 @@ class SweepStatus:
         return sum(run.state == state for run in self.runs)
 
     @property
+    def samples(self) -> int:
+        return sum(run.samples for run in self.runs)
+
+    @property
+    def budget(self) -> int:
+        return sum(run.budget for run in self.runs)
+
+    @property
     def seconds_left(self) -> float | None:
         """Training time left if the active runs keep their speed and others follow them; None if no run is active."""
         speed = sum(run.images_per_second or 0.0 for run in self.runs if run.state == "running")
-        left = sum(run.budget - run.samples for run in self.runs if run.state != "done")
-        return left / speed if speed else None
+        return (self.budget - self.samples) / speed if speed else None
 
 
 def sweep_status(request: Request, runs_dir: Path) -> SweepStatus:
@@ -98,10 +105,8 @@ def sweep_status(request: Request, runs_dir: Path) -> SweepStatus:
 
 
 def plan_status(plan: Plan) -> SweepStatus:
-    """Return the progress of a plan's runs. A run that several cells share is listed with the first of them."""
-    cells: dict[str, Cell] = {}
-    for cell in plan.cells:
-        cells.setdefault(cell.name, cell)
+    """Return the progress of a plan's runs. A run that several cells share is listed with one of them."""
+    cells = plan.cell_of.values()
     launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
     queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in launches if one.jobs is not None}
     active = [one for one in launches if queues.get(one.folder) != []]
@@ -110,7 +115,7 @@ def plan_status(plan: Plan) -> SweepStatus:
         name=plan.title,
         num_launches=len(active),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
-        runs=[_run_status(cell, cells.values(), plan.runs_dir, reason) for cell in cells.values()],
+        runs=[_run_status(cell, cells, plan.runs_dir, reason) for cell in cells],
     )
 
 
@@ -153,14 +158,12 @@ def _why_waiting(active: Sequence[ActiveLaunch], logs: Path, name: str) -> str:
 def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, waits: str) -> RunStatus:
     run, budget = RunFolder(runs_dir, cell.name), cell.config.budget.samples
     new = RunStatus(run=cell.name, arm=cell.arm, seed=cell.seed, state="waiting", samples=0, budget=budget, note=waits)
-    state = run.state()
-    if state == "done":
+    if (state := run.state()) == "done":
         return replace(new, state="done", samples=budget, note="")
     row = run.last_row()
     if state == "running":
         return _running(new, row, _other_seeds(cell, cells, runs_dir), runs_dir)
-    failure = run.failure()
-    if failure is None:
+    if (failure := run.failure()) is None:
         return new
     samples = row.get("samples", 0)
     if failure.cause == "time":
