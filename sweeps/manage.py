@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -59,12 +59,11 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line: names, flags, values of the command's keys, and overrides of the executor as typed."""
+    """A command line: names, flags, and values by key."""
 
-    names: list[str] = field(default_factory=list)
-    flags: set[str] = field(default_factory=set)
-    values: dict[str, str] = field(default_factory=dict)
-    executor: list[str] = field(default_factory=list)
+    names: list[str]
+    flags: set[str]
+    values: dict[str, str]
 
     @property
     def runs_dir(self) -> Path:
@@ -100,14 +99,13 @@ def manage(typed: Sequence[str]) -> int:
     run, allowed_flags, keys = COMMANDS[command]
     pairs = [word for word in words if "=" in word]
     flags = {word for word in words if "=" not in word and word.startswith("-")}
-    executor = [word for word in pairs if EXECUTOR in keys and _is_executor(word)]
+    allowed = {"runs_dir", *keys, *(_key(word) for word in pairs if EXECUTOR in keys and _is_executor(word))}
     if wrong := sorted(flags - allowed_flags):
         raise unknown(f"flag of {command}", wrong[0], allowed_flags)
     arguments = Arguments(
         names=[word for word in words if "=" not in word and word not in flags],
         flags=flags,
-        values=key_values([word for word in pairs if word not in executor], {"runs_dir", *keys}, f"key of {command}"),
-        executor=executor,
+        values=key_values(pairs, allowed, f"key of {command}"),
     )
     if not arguments.runs_dir.is_dir():
         raise UsageError(f"runs_dir={str(arguments.runs_dir)!r} does not exist; nothing was launched there")
@@ -204,11 +202,9 @@ def extended(request: Request, arguments: Arguments) -> list[str]:
     Raises:
         UsageError: neither was typed, or seeds of the last launch would be left out.
     """
-    keys = {"seeds": "sweep.seeds", "samples": "budget.samples"}
-    overrides = [f"{keys[key]}={value}" for key, value in arguments.values.items() if key in keys]
-    if not overrides:
+    if not EXTENDED.keys() & arguments.values:
         raise UsageError("extend by what? Type seeds=8 or samples=40960.")
-    again = relaunch(request, arguments, *overrides)
+    again = relaunch(request, arguments)
     if "samples" in arguments.values:
         console.print("samples= makes new runs; the old ones stay, and leave this sweep's report")
     before, after = ({cell.seed for cell in one.cells} for one in (request, parse(again).request))
@@ -221,14 +217,14 @@ def extended(request: Request, arguments: Arguments) -> list[str]:
     return again
 
 
-def relaunch(request: Request, arguments: Arguments, *overrides: str) -> list[str]:
-    """Return the arguments of a request, with some overridden, as a launch into the same runs folder."""
-    new = [f"runs_dir={arguments.runs_dir}", *overrides, *arguments.executor]
-    dropped = {word.partition("=")[0] for word in new} | {"dry_run", "debug"}
-    kept = [word for word in request.arguments if word.partition("=")[0] not in dropped]
-    if "executor" in dropped:  # another executor does not have the keys of the old one
+def relaunch(request: Request, arguments: Arguments) -> list[str]:
+    """Return the arguments of a request, with the typed values, as a launch into the same runs folder."""
+    new = {EXTENDED.get(key, key): value for key, value in arguments.values.items()}
+    new["runs_dir"] = str(arguments.runs_dir)
+    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug"}]
+    if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not _is_executor(word)]
-    return kept + new
+    return kept + [f"{key}={value}" for key, value in new.items()]
 
 
 def replay_command(arguments: Arguments) -> int:
@@ -249,6 +245,7 @@ def prune_command(arguments: Arguments) -> int:
 
 
 EXECUTOR = "executor.*"  # any key of the executor, or another executor
+EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of extend, and those of a launch that they set
 
 # Each command's function, and the flags and keys that it takes beside runs_dir.
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], set[str], set[str]]] = {
@@ -256,14 +253,18 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], set[str], set[str]]] = {
     "logs": (logs_command, set(), set()),
     "retry": (retry_command, set(), {EXECUTOR}),
     "cancel": (cancel_command, {"--yes"}, set()),
-    "extend": (extend_command, set(), {"seeds", "samples", EXECUTOR}),
+    "extend": (extend_command, set(), {*EXTENDED, EXECUTOR}),
     "replay": (replay_command, set(), set()),
     "prune": (prune_command, set(), set()),
 }
 
 
+def _key(word: str) -> str:
+    return word.partition("=")[0]
+
+
 def _is_executor(word: str) -> bool:
-    return word.partition("=")[0].split(".")[0] == "executor"
+    return _key(word).partition(".")[0] == "executor"
 
 
 def _run(arguments: Arguments) -> RunFolder:

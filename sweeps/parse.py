@@ -28,18 +28,12 @@ from sweeps.plan import Plan
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Limit, read_limits
 
-EXECUTORS: dict[str, type[LocalExecutor | SlurmExecutor]] = {
-    "debug": LocalExecutor,
-    "local": LocalExecutor,
-    "slurm": SlurmExecutor,
-}
-
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
     "seed": "it has no effect; type sweep.seeds=[1]",
 }
 # Parts of a study that are Python and have no key.
-PYTHON_KEYS = ("sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
+PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
 
 @dataclass(frozen=True)
@@ -68,16 +62,17 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     """
     from aimv2.config.resolve import resolve
 
-    limits = [limit for text in _values_of(arguments, "limit") for limit in read_limits(text)]
-    words = [argument for argument in arguments if not argument.startswith("limit=")]
+    typed_limits = [argument for argument in arguments if argument.startswith("limit=")]
+    limits = [limit for text in typed_limits for limit in read_limits(text.removeprefix("limit="))]
+    words = [argument for argument in arguments if argument not in typed_limits]
     values = _composed(words)
     run, overrides = run_config(values), _study_overrides(values["sweep"])
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     is_dry_run = checked("dry_run", bool, values["dry_run"])
-    executor: Executor = checked("executor", EXECUTORS[values["executor"]["cluster"]], values["executor"])
-    clock = MachineClock(
-        runs_dir, keep=not is_dry_run or Path(run.data.cache_dir).is_dir()
-    )  # a dry run makes no folder
+    executor_class = SlurmExecutor if values["executor"]["cluster"] == "slurm" else LocalExecutor
+    executor: Executor = checked("executor", executor_class, values["executor"])
+    keep = not is_dry_run or Path(run.data.cache_dir).is_dir()  # a dry run makes no folder
+    clock = MachineClock(runs_dir, keep=keep)
     if executor.speed_unknown and overrides.equal == "seconds":
         raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
     study = overrides.apply(STUDIES[overrides.slug])
@@ -109,34 +104,29 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     )
 
 
-def _values_of(arguments: Sequence[str], key: str) -> list[str]:
-    return [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{key}=")]
-
-
 def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     """Refuse keys that Hydra would report worse, and compose the rest."""
-    slugs = _values_of(arguments, "sweep")
+    slugs = [argument.removeprefix("sweep=") for argument in arguments if argument.startswith("sweep=")]
     if not slugs:
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
+    if wrong := [slug for slug in slugs if slug not in STUDIES]:
+        raise unknown("sweep", wrong[0], STUDIES)
     for argument in arguments:
         key = argument.partition("=")[0]
         if key.startswith(PYTHON_KEYS):
-            study = next((slug for slug in slugs if slug in STUDIES), "NAME")
-            raise UsageError(f"{key} is not set on a command line: arms are Python, in ablations/studies/{study}.py")
+            raise UsageError(f"{key} is not set on a command line but in Python, in ablations/studies/{slugs[0]}.py")
         if key in CONFUSED_KEYS:
             raise UsageError(f"cannot use {argument!r} in a sweep: {CONFUSED_KEYS[key]}")
     return compose(
         arguments,
-        defaults={"executor": "local", "sweep": next(iter(STUDIES))},
+        defaults={"executor": "local", "sweep": slugs[0]},
         values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports"},
-        groups={"sweep": {slug: dataclasses.asdict(study_overrides(study)) for slug, study in STUDIES.items()}},
+        groups={"sweep": {slug: dataclasses.asdict(study_overrides(STUDIES[slug])) for slug in slugs}},
         conf_dir=CONF_DIR,
     )
 
 
 def _study_overrides(values: Mapping[str, Any]) -> StudyOverrides:
-    if values["slug"] not in STUDIES:
-        raise unknown("sweep", str(values["slug"]), STUDIES)
     try:
         return TypeAdapter(StudyOverrides).validate_python(values)
     except ValidationError as error:

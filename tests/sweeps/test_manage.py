@@ -159,7 +159,7 @@ def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
 def test_extend_never_drops_a_seed(folder, cache_dir, capsys, before, typed, lost):
     request = requested(folder / "runs", cache_dir, before)
     key, _, value = typed.partition("=")
-    arguments = Arguments(values={key: value})
+    arguments = Arguments(names=[], flags=set(), values={key: value})
     if lost is None:
         assert f"{'sweep' if key == 'seeds' else 'budget'}.{typed}" in extended(request, arguments)
         assert ("samples= makes new runs" in capsys.readouterr().out) == (key == "samples")
@@ -171,15 +171,15 @@ def test_extend_never_drops_a_seed(folder, cache_dir, capsys, before, typed, los
 @pytest.mark.parametrize(
     ("typed", "again"),
     [
-        ([], ["executor=slurm", "executor.minutes=60", "executor.mem=8GB"]),
-        (["executor.minutes=90"], ["executor=slurm", "executor.mem=8GB", "executor.minutes=90"]),
-        (["executor=local", "executor.workers=1"], ["executor=local", "executor.workers=1"]),
+        ({}, ["executor=slurm", "executor.minutes=60", "executor.mem=8GB"]),
+        ({"executor.minutes": "90"}, ["executor=slurm", "executor.mem=8GB", "executor.minutes=90"]),
+        ({"executor": "local", "executor.workers": "1"}, ["executor=local", "executor.workers=1"]),
     ],
 )
 def test_relaunch_can_override_the_executor(typed, again):
     before = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
     request = Request(study=STUDY, cells=[], arguments=(*before, "runs_dir=elsewhere"))
-    arguments = Arguments(values={"runs_dir": "here"}, executor=typed)
+    arguments = Arguments(names=[], flags=set(), values={"runs_dir": "here", **typed})
     found = relaunch(request, arguments)
     assert [word for word in found if word != "runs_dir=here"] == ["sweep=prefix_ratio", *again]
 

@@ -39,8 +39,9 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
             "unknown sweep.primary_metric 'probe_digit'. Did you mean 'probe_digits'?",
         ),
         (("sweep.arm=[uniform]",), "unknown key 'sweep.arm'. Did you mean 'sweep.arms'?"),
-        (("sweep.design=ladder",), "arms are Python, in ablations/studies/prefix_ratio.py"),
-        (("sweep.arms.causal=fixed",), "sweep.arms.causal is not set on a command line: arms are Python"),
+        (("sweep.design=ladder",), "but in Python, in ablations/studies/prefix_ratio.py"),
+        (("sweep.slug=eos",), "sweep.slug is not set on a command line but in Python"),
+        (("sweep.arms.causal=fixed",), "sweep.arms.causal is not set on a command line but in Python"),
         (("sweep.expected.causal=good",), "sweep.expected.causal: Input should be 'better', 'worse' or 'equal'"),
         (
             (f"sweep.claims.prefix-beats-causal=[{SEEN.replace('caption_loss', 'recall')}]",),
