@@ -18,9 +18,12 @@ from ablations.study import Study
 from aimv2.config.arguments import checked
 from aimv2.config.compose import RUN_KEYS, compose, run_config
 from aimv2.config.paths import replaced, value_at
+from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig, explain, flatten
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, unknown
+from aimv2.evaluation.metrics import metric_names, not_applicable
+from aimv2.objectives import objective
 from sweeps.executors.base import Executor
 from sweeps.executors.local import CONF_DIR, LocalExecutor
 from sweeps.executors.slurm import SlurmExecutor
@@ -60,8 +63,6 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     Raises:
         UsageError: an argument names something that does not exist, an arm cannot run, or an override would be lost.
     """
-    from aimv2.config.resolve import resolve
-
     typed_limits = [argument for argument in arguments if argument.startswith("limit=")]
     limits = [limit for text in typed_limits for limit in read_limits(text.removeprefix("limit="))]
     words = [argument for argument in arguments if argument not in typed_limits]
@@ -144,8 +145,6 @@ def _repeated_study_values(typed: Mapping[str, str], overrides: StudyOverrides) 
 
 def _check_runs(request: Request, executor: Executor) -> None:
     """Refuse arms that their objective or the executor cannot do."""
-    from aimv2.objectives import objective
-
     arms = {cell.arm: cell.config for cell in request.cells}
     executor.check(list(arms.values()))
     for arm, config in arms.items():
@@ -198,8 +197,6 @@ def _check_effect(
 
 def _check_metric(study: Study, base: RunConfig) -> None:
     """Refuse a base run that does not report the metrics that the study compares."""
-    from aimv2.evaluation.metrics import metric_names, not_applicable
-
     if study.primary_metric not in (known := metric_names(base)):
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, expectations in study.claims.items():

@@ -12,6 +12,7 @@ from ablations.budget import UNEQUAL, Equal
 from ablations.expand import Cell, expand, off_ratios
 from ablations.study import UNTRAINED, Study
 from aimv2.config.paths import differences
+from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError
@@ -27,8 +28,6 @@ MAX_SHOWN_VALUES = 4
 
 def described_sweeps(studies: Iterable[Study]) -> str:
     """Return each study's question and its price at scale=demo, with its time if that is known; nothing is measured."""
-    from aimv2.config.resolve import resolve
-
     base, clock = resolve(SCALES["demo"]()), MachineClock(Path("runs"), measure=None)
     lines = []
     for study in studies:

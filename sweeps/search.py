@@ -29,9 +29,11 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
 from aimv2.config.paths import replaced
+from aimv2.config.resolve import resolve
 from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.config.signature import identity
-from aimv2.errors import UsageError
+from aimv2.errors import UsageError, unknown
+from aimv2.evaluation.metrics import lower_is_better, metric_names, not_applicable
 from aimv2.runs.files import writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
@@ -75,9 +77,12 @@ class SearchConfig:
     """The parameters, the final metric that decides, and the number of trials in all."""
 
     metric: str
-    direction: Literal["minimize", "maximize"]
     trials: int = Field(gt=0)
     parameters: tuple[Parameter, ...]
+
+    @property
+    def direction(self) -> Literal["minimize", "maximize"]:
+        return "minimize" if lower_is_better(self.metric) else "maximize"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -96,13 +101,14 @@ def search(arguments: Sequence[str]) -> int:
         values={"runs_dir": "runs"},
         conf_dir=CONF_DIR,
     )
-    from aimv2.config.resolve import resolve
-
     config = checked("search", SearchConfig, values["search"])
     if values["executor"]["cluster"] == "slurm":
         raise UsageError("executor=slurm is not possible: a search waits for its trials. Allowed: local, debug.")
     executor = checked("executor", LocalExecutor, values["executor"])
     base = resolve(run_config(values))
+    measured = [name for name in metric_names(base) if name not in not_applicable(base)]
+    if config.metric not in measured:
+        raise unknown("search.metric", config.metric, measured)
     for parameter in config.parameters:  # refuses bounds that no run can have
         replaced(base, {parameter.path: parameter.low})
         replaced(base, {parameter.path: parameter.high})
@@ -151,12 +157,8 @@ def tell(study: optuna.Study, trial: FrozenTrial, run: RunFolder, metric: str) -
     """Report the run's metric to Optuna, or that the run failed."""
     if not run.is_done:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        return
-    metrics = run.result()["metrics"]
-    if metric not in metrics or metrics[metric]["value"] is None:
-        measured = ", ".join(name for name, found in metrics.items() if found["value"] is not None)
-        raise UsageError(f"search.metric={metric!r} is not measured by these runs. Allowed: {measured}.")
-    study.tell(trial.number, metrics[metric]["value"], skip_if_finished=True)
+    else:
+        study.tell(trial.number, run.result()["metrics"][metric]["value"], skip_if_finished=True)
 
 
 def print_trials(study: optuna.Study, config: SearchConfig) -> int:
@@ -173,7 +175,7 @@ def print_trials(study: optuna.Study, config: SearchConfig) -> int:
         overrides = " ".join(f"{path}={value!r}" for path, value in done[0].params.items())
         console.print(f"best of {len(done)}: {overrides}", soft_wrap=True)
     if num_failed:
-        console.print(f"{num_failed} trials failed; python sweeps/manage.py logs RUN shows why", style="red")
+        console.print(f"failed trials: {num_failed}; python sweeps/manage.py logs RUN shows why", style="red")
     return 1 if num_failed else 0
 
 

@@ -24,21 +24,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, cache_dir):
-    """A sweep of one run and its untrained encoder, done."""
-    runs_dir = tmp_path_factory.mktemp("manage") / "runs"
-    finished(runs_dir, cache_dir)
-    return runs_dir
-
-
-@pytest.fixture
-def copied(done, folder):
-    """The same, to change."""
-    shutil.copytree(done, folder / "runs")
-    return folder / "runs"
-
-
 @pytest.fixture
 def command(capsys):
     """Run a command; gives its exit status and its output as one line."""
@@ -112,7 +97,7 @@ def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
 
 
 @pytest.mark.slow
-def test_extend_does_the_runs_of_more_seeds(copied, command):
+def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     status, shown = command("extend", "prefix_ratio", "seeds=2")
     assert status == 0, shown
     assert "4 runs, 2 to do" in shown
@@ -121,7 +106,7 @@ def test_extend_does_the_runs_of_more_seeds(copied, command):
 
 
 @pytest.mark.slow
-def test_retry_does_failed_runs_only(copied, command):
+def test_retry_does_failed_runs_only(folder, copied, command):
     """One run has failed, and another one waits, which is no failure."""
     failed, waiting = last_request(copied).cells
     for cell in (failed, waiting):
@@ -211,7 +196,7 @@ def test_cancel_spares_the_runs_of_another_sweep(untried, command):
         assert cancelled(other) is None
 
 
-def test_prune_reports_what_it_deleted(copied, command):
+def test_prune_reports_what_it_deleted(folder, copied, command):
     name = last_request(copied).cells[0].name
     (copied / name / "attempts" / "0001" / "checkpoint.safetensors").write_bytes(b"x" * 2_000_000)
     status, shown = command("prune")
