@@ -18,7 +18,7 @@ from aimv2.runs.files import read_json, write_json
 from aimv2.runs.record import RunFolder
 from sweeps.machine.room import available_memory, memory_bytes
 from sweeps.pricing.price import RunSeconds
-from sweeps.pricing.recorded import Times, evaluation_shape, recorded_times, run_times, training_shape
+from sweeps.pricing.recorded import Times, recorded_times, run_times, shapes
 
 STEPS = 8
 CURVE_POINTS = 3
@@ -97,9 +97,9 @@ class MachineClock:
 
     def __call__(self, config: RunConfig) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and the model is too large to train here."""
-        shapes = _shapes(config)
-        times = [found for shape in shapes if (found := self._recorded.get(shape) or self._measurement(config, shape))]
-        if len(times) < len(shapes):
+        names = shapes(to_dict(config), hardware(config.device))
+        times = [found for name in names if (found := self._recorded.get(name) or self._measurement(config, name))]
+        if len(times) < len(names):
             return None
         evaluation_seconds = times[0]["evaluation_seconds"]
         if not config.budget.samples:
@@ -114,7 +114,7 @@ class MachineClock:
         Recorded runs do not count: with ``sweep.equal=seconds`` it decides the samples of a run and so its name, and
         their median changes with every run.
         """
-        _, training = _shapes(config)
+        _, training = shapes(to_dict(config), hardware(config.device))
         found = self._measurement(config, training)
         return None if found is None else found["images_per_second"]
 
@@ -131,18 +131,12 @@ class MachineClock:
 
     def _calibrate(self, config: RunConfig, measure: Calibration) -> None:
         times = measure(config, Path(config.data.cache_dir) if self._keep else None)
-        for shape in _shapes(config):
+        for shape in shapes(to_dict(config), hardware(config.device)):
             path = _file(config, shape)
             self._measured[shape] = self._measured.get(shape) or _read(path) or times
             if self._keep and self._measured[shape] is times is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, times)
-
-
-def _shapes(config: RunConfig) -> list[str]:
-    """Return the names of the shapes of the run's evaluation and, if it is trained, of its training."""
-    run, here = to_dict(config), hardware(config.device)
-    return [evaluation_shape(run, here), *([training_shape(run, here)] if config.budget.samples else [])]
 
 
 def _file(config: RunConfig, shape: str) -> Path:
