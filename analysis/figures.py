@@ -162,7 +162,7 @@ def accuracies(study: Study, evidence: Evidence) -> Figure:
                 axis.axhline(values[UNTRAINED].mean(), color="0.4", ls="--", lw=1.2, label="untrained")
             axis.set_title(f"{title}, {task.replace('_', ' ')}", fontsize="medium")
             axis.set_xticks(range(len(arms)), arms, rotation=30, ha="right")
-            axis.set_xlim(-0.5, len(arms) - 0.5)
+            axis.set_xlim(-0.5, max(len(arms), 1) - 0.5)  # no arm, if every trained run failed
             axis.margins(y=0.1)
             axis.grid(False, axis="x")
     for axis in axes[:, 0]:

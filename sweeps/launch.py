@@ -12,7 +12,7 @@ from aimv2.config.arguments import HELP
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from sweeps.freeze import freeze
-from sweeps.parse import ParsedRequest, parse
+from sweeps.parse import parse
 from sweeps.plan_display import described_sweeps, print_plan
 from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import print_failures
@@ -72,29 +72,25 @@ def script() -> int:
 
 
 def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) -> int:
-    """Parse the arguments and carry out the request; return the exit status.
+    """Print the plan, check its price, do the runs and write the report; return the exit status.
 
     Args:
         only: names of the runs to do; None is all that are missing. The exit status is about these.
     """
-    return carry_out_request(parse(arguments), only=only)
-
-
-def carry_out_request(parsed: ParsedRequest, *, only: Collection[str] | None = None) -> int:
-    """Print the plan, check its price, do the runs and write the report; return the exit status."""
-    plan, executor = parsed.plan, parsed.executor
+    parsed = parse(arguments)
+    request, plan, executor = parsed.request, parsed.plan, parsed.executor
     for note in parsed.notes:
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
         writable_folder(str(plan.runs_dir), "runs_dir")
         writable_folder(str(parsed.reports_dir), "reports_dir")
-        writable_folder(str(parsed.cache_dir), "data.cache_dir")
+        writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
     remaining = [name for name in plan.remaining() if only is None or name in only]
     configs = plan.configs(remaining)
     if remaining and not parsed.is_dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
-    print_plan(console, parsed.request.study, plan, executor, remaining, parsed.clock)
+    print_plan(console, request.study, plan, executor, remaining, parsed.clock)
     if remaining and parsed.limits:
         num_workers = min(executor.num_workers(configs), len(remaining))
         check_limits(parsed.limits, price(configs, parsed.clock), num_workers)
@@ -103,22 +99,15 @@ def carry_out_request(parsed: ParsedRequest, *, only: Collection[str] | None = N
             console.print(untested, soft_wrap=True)
         return 0
     if not remaining:
-        write_request(plan.runs_dir, parsed.request)
-    elif not executor.launch(parsed.request, plan, remaining, parsed.reports_dir, console):
+        write_request(plan.runs_dir, request)
+    elif not executor.launch(request, plan, remaining, parsed.reports_dir, console):
         return 0
-    return _report(parsed, remaining)
-
-
-def _report(parsed: ParsedRequest, names: Collection[str]) -> int:
-    """Print which of these runs failed and write the report; return the exit status."""
+    has_failed = print_failures(console, plan, remaining)
+    if waiting := set(plan.remaining()) - set(remaining):
+        console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to do them")
     from analysis.report import build
 
-    has_failed = print_failures(console, parsed.plan, names)
-    if waiting := set(parsed.plan.remaining()) - set(names):
-        runs = "1 run is" if len(waiting) == 1 else f"{len(waiting)} runs are"
-        console.print(f"{runs} still missing; launch the sweep again to do the rest")
-    report = build(parsed.request, parsed.plan.runs_dir, parsed.reports_dir)
-    console.print(f"report: {report}", soft_wrap=True)
+    console.print(f"report: {build(request, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,10 @@ from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.slurm_queue import end_abandoned, withdraw
+from sweeps.launch import carry_out
+from sweeps.parse import parse
 from sweeps.prune import prune
+from sweeps.replay import replay
 from sweeps.status.board import REFRESH_SECONDS, failures, rendered
 from sweeps.status.status import SweepStatus, sweep_status
 
@@ -56,12 +59,11 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line: names, flags, values of the command's keys, and overrides of the executor as typed."""
+    """A command line: names, flags, and values by key."""
 
     names: list[str]
-    flags: frozenset[str]
+    flags: set[str]
     values: dict[str, str]
-    executor: list[str]
 
     @property
     def runs_dir(self) -> Path:
@@ -90,21 +92,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def manage(typed: Sequence[str]) -> int:
-    """Run the command that was typed, once its names, flags and keys are checked."""
-    command = typed[0] if typed else ""
+    """Check the names, flags and keys that were typed, and run the command."""
+    command, *words = typed or [""]
     if command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
     run, allowed_flags, keys = COMMANDS[command]
-    pairs = [word for word in typed[1:] if "=" in word]
-    flags = {word for word in typed[1:] if "=" not in word and word.startswith("-")}
-    executor = [word for word in pairs if EXECUTOR in keys and _is_executor(word)]
+    pairs = [word for word in words if "=" in word]
+    flags = {word for word in words if "=" not in word and word.startswith("-")}
+    allowed = {"runs_dir", *keys, *(_key(word) for word in pairs if EXECUTOR in keys and _is_executor(word))}
     if wrong := sorted(flags - allowed_flags):
         raise unknown(f"flag of {command}", wrong[0], allowed_flags)
     arguments = Arguments(
-        names=[word for word in typed[1:] if "=" not in word and word not in flags],
-        flags=frozenset(flags),
-        values=key_values([word for word in pairs if word not in executor], {"runs_dir", *keys}, f"key of {command}"),
-        executor=executor,
+        names=[word for word in words if "=" not in word and word not in flags],
+        flags=flags,
+        values=key_values(pairs, allowed, f"key of {command}"),
     )
     if not arguments.runs_dir.is_dir():
         raise UsageError(f"runs_dir={str(arguments.runs_dir)!r} does not exist; nothing was launched there")
@@ -115,7 +116,8 @@ def manage(typed: Sequence[str]) -> int:
 def status_command(arguments: Arguments) -> int:
     def read() -> list[SweepStatus]:
         names = arguments.names or requested_names(arguments.runs_dir)
-        return [_status(arguments.runs_dir, name) for name in names]
+        requests = [read_request(arguments.runs_dir, name, STUDIES) for name in names]
+        return [sweep_status(request, arguments.runs_dir) for request in requests]
 
     sweeps = read()
     if "--json" in arguments.flags:
@@ -134,18 +136,17 @@ def status_command(arguments: Arguments) -> int:
 def logs_command(arguments: Arguments) -> int:
     run = _run(arguments)
     console.print(f"{run.path}: {run.state()}", soft_wrap=True)
-    for attempt in sorted((run.path / "attempts").glob("[0-9]*")):
+    for attempt in sorted(run.path.glob("attempts/[0-9]*")):
         owner = holder(attempt)
         where = f"{str(owner.get('host', 'unknown host')).partition('/')[0]}, process {owner.get('pid', 'unknown')}"
         console.print(f"attempt {attempt.name}: {where}, {_ending(attempt)}", soft_wrap=True)
         log = Path(owner.get("log") or "")
         if log.is_file():
-            console.print(f"log {log}:", soft_wrap=True)
-            for line in log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]:
-                console.print(f"  {line}", markup=False, soft_wrap=True)
+            lines = log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+            console.print(f"log {log}:", *lines, sep="\n  ", markup=False, soft_wrap=True)
     for row in run.rows()[-SHOWN_ROWS:]:
         console.print(json.dumps(row), markup=False, soft_wrap=True)
-    failed = sorted((run.path / "attempts").glob("*/failure.json"))
+    failed = sorted(run.path.glob("attempts/*/failure.json"))
     if failed and not run.is_done:
         console.print(read_failure(failed[-1].parent).traceback, markup=False, soft_wrap=True)
     return 0
@@ -159,27 +160,25 @@ def retry_command(arguments: Arguments) -> int:
         console.print(f"no run of {name} has failed")
         return 0
     console.print(failures(failed))
-
-    from sweeps.launch import carry_out
-
-    return carry_out(relaunch(request, arguments, {}), only={run.run for run in failed})
+    return carry_out(relaunch(request, arguments), only={run.run for run in failed})
 
 
 def cancel_command(arguments: Arguments) -> int:
     name = arguments.name("sweep")
     end_abandoned(arguments.runs_dir)
-    status, active = _status(arguments.runs_dir, name), active_launches(arguments.runs_dir)
+    status = sweep_status(read_request(arguments.runs_dir, name, STUDIES), arguments.runs_dir)
+    active = active_launches(arguments.runs_dir)
     own = [launch for launch in active if launch.study == name]
     if not own:
         console.print(f"{name} has no active launch")
         return 0
     shared = frozenset().union(*(launch.runs for launch in active if launch.study != name))
     cancelled = frozenset().union(*(launch.runs for launch in own)) - shared
-    running = [run.run for run in status.runs if run.state == "running"]
+    running = {run.run for run in status.runs if run.state == "running"}
     counts = {
-        "active runs to release": sum(run in cancelled for run in running),
+        "active runs to release": len(running & cancelled),
         "waiting runs that will not start": status.count("waiting"),
-        "active runs that continue for another sweep": sum(run in shared for run in running),
+        "active runs that continue for another sweep": len(running & shared),
     }
     console.print(f"{name}: {', '.join(f'{what}: {count}' for what, count in counts.items() if count)}", soft_wrap=True)
     if "--yes" not in arguments.flags and not _confirmed("cancel?"):
@@ -194,8 +193,6 @@ def cancel_command(arguments: Arguments) -> int:
 
 
 def extend_command(arguments: Arguments) -> int:
-    from sweeps.launch import carry_out
-
     return carry_out(extended(read_request(arguments.runs_dir, arguments.name("sweep"), STUDIES), arguments))
 
 
@@ -205,14 +202,9 @@ def extended(request: Request, arguments: Arguments) -> list[str]:
     Raises:
         UsageError: neither was typed, or seeds of the last launch would be left out.
     """
-    keys = {"seeds": "sweep.seeds", "samples": "budget.samples"}
-    overrides = {keys[key]: value for key, value in arguments.values.items() if key in keys}
-    if not overrides:
+    if not EXTENDED.keys() & arguments.values:
         raise UsageError("extend by what? Type seeds=8 or samples=40960.")
-
-    from sweeps.parse import parse
-
-    again = relaunch(request, arguments, overrides)
+    again = relaunch(request, arguments)
     if "samples" in arguments.values:
         console.print("samples= makes new runs; the old ones stay, and leave this sweep's report")
     before, after = ({cell.seed for cell in one.cells} for one in (request, parse(again).request))
@@ -225,40 +217,35 @@ def extended(request: Request, arguments: Arguments) -> list[str]:
     return again
 
 
-def relaunch(request: Request, arguments: Arguments, overrides: Mapping[str, str]) -> list[str]:
-    """Return the arguments of a request, with some overridden, as a launch into the same runs folder."""
-    new = [f"runs_dir={arguments.runs_dir}", *(f"{key}={value}" for key, value in overrides.items())]
-    new += arguments.executor
-    dropped = {word.partition("=")[0] for word in new} | {"dry_run", "debug"}
-    kept = [word for word in request.arguments if word.partition("=")[0] not in dropped]
-    if "executor" in dropped:  # another executor does not have the keys of the old one
+def relaunch(request: Request, arguments: Arguments) -> list[str]:
+    """Return the arguments of a request, with the typed values, as a launch into the same runs folder."""
+    new = {EXTENDED.get(key, key): value for key, value in arguments.values.items()}
+    new["runs_dir"] = str(arguments.runs_dir)
+    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug"}]
+    if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not _is_executor(word)]
-    return kept + new
+    return kept + [f"{key}={value}" for key, value in new.items()]
 
 
 def replay_command(arguments: Arguments) -> int:
-    from sweeps.replay import replay
-
     run = _run(arguments)
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
     console.print(f"executing {run.name} again in a temporary folder", soft_wrap=True)
-    found = replay(run)
-    for line in found.lines:
-        console.print(line, soft_wrap=True, markup=False)
-    return 0 if found.is_equal else 1
+    is_equal, lines = replay(run)
+    console.print("\n".join(lines), soft_wrap=True, markup=False)
+    return 0 if is_equal else 1
 
 
 def prune_command(arguments: Arguments) -> int:
     end_abandoned(arguments.runs_dir)
-    freed = prune(arguments.runs_dir)
-    parts = {"checkpoints": freed.checkpoints, "code snapshots": freed.code, "logs": freed.logs}
-    listed = ", ".join(f"{size / 1e6:,.1f} MB of {what}" for what, size in parts.items())
-    console.print(f"deleted {listed}; results are untouched")
+    freed = ", ".join(f"{size / 1e6:,.1f} MB of {kind}" for kind, size in prune(arguments.runs_dir).items())
+    console.print(f"deleted {freed}; results are untouched")
     return 0
 
 
 EXECUTOR = "executor.*"  # any key of the executor, or another executor
+EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of extend, and those of a launch that they set
 
 # Each command's function, and the flags and keys that it takes beside runs_dir.
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], set[str], set[str]]] = {
@@ -266,18 +253,18 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], set[str], set[str]]] = {
     "logs": (logs_command, set(), set()),
     "retry": (retry_command, set(), {EXECUTOR}),
     "cancel": (cancel_command, {"--yes"}, set()),
-    "extend": (extend_command, set(), {"seeds", "samples", EXECUTOR}),
+    "extend": (extend_command, set(), {*EXTENDED, EXECUTOR}),
     "replay": (replay_command, set(), set()),
     "prune": (prune_command, set(), set()),
 }
 
 
-def _status(runs_dir: Path, name: str) -> SweepStatus:
-    return sweep_status(read_request(runs_dir, name, STUDIES), runs_dir)
+def _key(word: str) -> str:
+    return word.partition("=")[0]
 
 
 def _is_executor(word: str) -> bool:
-    return word.partition("=")[0].split(".")[0] == "executor"
+    return _key(word).partition(".")[0] == "executor"
 
 
 def _run(arguments: Arguments) -> RunFolder:

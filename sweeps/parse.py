@@ -1,9 +1,9 @@
 """Read and check the command line of ``sweeps/launch.py``."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,25 @@ from ablations.study import Study
 from aimv2.config.arguments import checked
 from aimv2.config.compose import RUN_KEYS, compose, run_config
 from aimv2.config.paths import replaced, value_at
-from aimv2.config.run_config import RunConfig, explain
+from aimv2.config.resolve import resolve
+from aimv2.config.run_config import RunConfig, explain, flatten
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, unknown
+from aimv2.evaluation.metrics import metric_names, not_applicable
+from aimv2.objectives import objective
 from sweeps.executors.base import Executor
 from sweeps.executors.local import CONF_DIR, LocalExecutor
 from sweeps.executors.slurm import SlurmExecutor
 from sweeps.plan import Plan
-from sweeps.pricing.clock import MachineClock, unknown_time
+from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Limit, read_limits
 
-EXECUTORS: dict[str, type[LocalExecutor | SlurmExecutor]] = {
-    "debug": LocalExecutor,
-    "local": LocalExecutor,
-    "slurm": SlurmExecutor,
+CONFUSED_KEYS = {
+    "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
+    "seed": "it has no effect; type sweep.seeds=[1]",
 }
-
 # Parts of a study that are Python and have no key.
-PYTHON_KEYS = ("sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
+PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ class ParsedRequest:
     limits: list[Limit]
     clock: Clock
     reports_dir: Path
-    cache_dir: Path
     is_dry_run: bool
     notes: list[str]
 
@@ -63,31 +63,32 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     Raises:
         UsageError: an argument names something that does not exist, an arm cannot run, or an override would be lost.
     """
-    from aimv2.config.resolve import resolve
-
-    limits = [limit for text in _values_of(arguments, "limit") for limit in read_limits(text)]
-    typed = [argument for argument in arguments if not argument.startswith("limit=")]
-    values = _composed(typed)
+    typed_limits = [argument for argument in arguments if argument.startswith("limit=")]
+    limits = [limit for text in typed_limits for limit in read_limits(text.removeprefix("limit="))]
+    words = [argument for argument in arguments if argument not in typed_limits]
+    values = _composed(words)
     run, overrides = run_config(values), _study_overrides(values["sweep"])
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     is_dry_run = checked("dry_run", bool, values["dry_run"])
-    executor: Executor = checked("executor", EXECUTORS[values["executor"]["cluster"]], values["executor"])
+    executor_class = SlurmExecutor if values["executor"]["cluster"] == "slurm" else LocalExecutor
+    executor: Executor = checked("executor", executor_class, values["executor"])
     keep = not is_dry_run or Path(run.data.cache_dir).is_dir()  # a dry run makes no folder
-    here = MachineClock(runs_dir, keep=keep)
-    speed: Callable[[RunConfig], float | None] = here.images_per_second
-    clock: Clock = here
-    if executor.speed_unknown:
-        if overrides.equal == "seconds":
-            raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
-        speed = clock = unknown_time
-    resolved: Callable[[RunConfig], RunConfig] = partial(resolve, available=executor.device)
-    study, base = overrides.apply(STUDIES[overrides.slug]), resolved(run)
-    cells_of = partial(expand, study, arms=overrides.arms, seeds=overrides.seeds, images_per_second=speed)
-    request = Request(study=study, cells=cells_of(base), arguments=tuple(arguments))
+    clock = MachineClock(runs_dir, keep=keep)
+    if executor.speed_unknown and overrides.equal == "seconds":
+        raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
+    study = overrides.apply(STUDIES[overrides.slug])
+
+    def resolved(config: RunConfig) -> RunConfig:
+        return resolve(config, available=executor.device)
+
+    def cells_of(base: RunConfig, seeds: Sequence[int]) -> list[Cell]:
+        return expand(study, base, arms=overrides.arms, seeds=seeds, images_per_second=clock.images_per_second)
+
+    base = resolved(run)
+    request = Request(study=study, cells=cells_of(base, overrides.seeds), arguments=tuple(arguments))
     _check_runs(request, executor)
-    notes = _repeated_defaults(typed, run, overrides, resolved)
-    cells_of_one_seed = partial(cells_of, seeds=overrides.seeds[:1])
-    _check_effect(_run_overrides(typed, notes), run, lambda changed: cells_of_one_seed(resolved(changed)))
+    typed = {word.partition("=")[0]: word for word in words}
+    notes = _check_effect(typed, run, resolved, lambda changed: cells_of(changed, overrides.seeds[:1]))
     _check_metric(study, base)
     plan = Plan(request.folder, request.cells, runs_dir)
     if not is_dry_run:
@@ -97,90 +98,53 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
         plan=plan,
         executor=executor,
         limits=limits,
-        clock=clock,
+        clock=(lambda config: None) if executor.speed_unknown else clock,
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
-        cache_dir=Path(base.data.cache_dir),
         is_dry_run=is_dry_run,
-        notes=list(notes.values()),
+        notes=[*notes, *_repeated_study_values(typed, overrides)],
     )
-
-
-def _values_of(arguments: Sequence[str], key: str) -> list[str]:
-    return [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{key}=")]
 
 
 def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     """Refuse keys that Hydra would report worse, and compose the rest."""
-    slugs = _values_of(arguments, "sweep")
+    slugs = [argument.removeprefix("sweep=") for argument in arguments if argument.startswith("sweep=")]
     if not slugs:
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
+    if wrong := [slug for slug in slugs if slug not in STUDIES]:
+        raise unknown("sweep", wrong[0], STUDIES)
     for argument in arguments:
         key = argument.partition("=")[0]
         if key.startswith(PYTHON_KEYS):
-            study = next((slug for slug in slugs if slug in STUDIES), "NAME")
-            raise UsageError(f"{key} is not set on a command line: arms are Python, in ablations/studies/{study}.py")
-        if key == "budget":
-            raise UsageError(
-                f"cannot use {argument!r}: limit=2h limits the price of a plan, budget.samples=4096 sets its training"
-            )
-        if key == "seed":
-            raise UsageError(f"{argument} has no effect in a sweep; type sweep.seeds=[{argument.partition('=')[2]}]")
+            raise UsageError(f"{key} is not set on a command line but in Python, in ablations/studies/{slugs[0]}.py")
+        if key in CONFUSED_KEYS:
+            raise UsageError(f"cannot use {argument!r} in a sweep: {CONFUSED_KEYS[key]}")
     return compose(
         arguments,
-        defaults={"executor": "local", "sweep": next(iter(STUDIES))},
+        defaults={"executor": "local", "sweep": slugs[0]},
         values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports"},
-        groups={"sweep": {slug: dataclasses.asdict(study_overrides(study)) for slug, study in STUDIES.items()}},
+        groups={"sweep": {slug: dataclasses.asdict(study_overrides(STUDIES[slug])) for slug in slugs}},
         conf_dir=CONF_DIR,
     )
 
 
 def _study_overrides(values: Mapping[str, Any]) -> StudyOverrides:
-    if values["slug"] not in STUDIES:
-        raise unknown("sweep", str(values["slug"]), STUDIES)
     try:
         return TypeAdapter(StudyOverrides).validate_python(values)
     except ValidationError as error:
         raise UsageError(f"sweep.{explain(error)}") from error
 
 
-def _run_overrides(typed: Sequence[str], notes: Mapping[str, str]) -> dict[str, str]:
-    """Return the overrides of the run's values that are not a default, as typed, by key."""
-    found = {argument.partition("=")[0]: argument for argument in typed if argument not in notes}
-    return {key: text for key, text in found.items() if key.split(".")[0] in RUN_KEYS and key != "scale"}
-
-
-def _repeated_defaults(
-    typed: Sequence[str], run: RunConfig, overrides: StudyOverrides, resolved: Callable[[RunConfig], RunConfig]
-) -> dict[str, str]:
-    """Return a note on each override that repeats a default of the scale or the study, with ``auto`` resolved."""
-    notes = {}
-    recipe, own = SCALES[run.scale](), study_overrides(STUDIES[overrides.slug])
-    for argument in typed:
-        key = argument.partition("=")[0]
-        part, _, name = key.partition(".")
-        if part in RUN_KEYS and key != "scale":
-            if value_at(run, key) == value_at(recipe, key):
-                notes[argument] = f"{argument} is the default of scale={run.scale}"
-            elif value_at(recipe, key) == "auto" and value_at(run, key) == value_at(
-                resolved(replaced(run, {key: "auto"})), key
-            ):
-                notes[argument] = f"{argument} is the default: auto resolves to it"
-        if part == "sweep" and name and _study_value(overrides, name) == _study_value(own, name):
-            notes[argument] = f"{argument} is the default of sweep={overrides.slug}"
-    return notes
-
-
-def _study_value(overrides: StudyOverrides, path: str) -> Any:
-    """Return the value of the key ``sweep.<path>``."""
-    name, *rest = path.split(".", 1)
-    value = getattr(overrides, name)
-    return value[rest[0]] if rest else value
+def _repeated_study_values(typed: Mapping[str, str], overrides: StudyOverrides) -> list[str]:
+    """Return a note on each override that repeats a value of the study."""
+    own, now = (flatten(dataclasses.asdict(one)) for one in (study_overrides(STUDIES[overrides.slug]), overrides))
+    names = {key.removeprefix("sweep."): word for key, word in typed.items() if key.startswith("sweep.")}
+    return [
+        f"{word} is the default of sweep={overrides.slug}" for name, word in names.items() if now[name] == own[name]
+    ]
 
 
 def _check_runs(request: Request, executor: Executor) -> None:
     """Refuse arms that their objective or the executor cannot do."""
-    from aimv2.objectives import objective
-
     arms = {cell.arm: cell.config for cell in request.cells}
     executor.check(list(arms.values()))
     for arm, config in arms.items():
@@ -190,34 +154,49 @@ def _check_runs(request: Request, executor: Executor) -> None:
             raise UsageError(f"arm {arm!r} cannot exist: {error}") from error
 
 
-def _check_effect(overrides: Mapping[str, str], run: RunConfig, cells_of: Callable[[RunConfig], list[Cell]]) -> None:
+def _check_effect(
+    typed: Mapping[str, str],
+    run: RunConfig,
+    resolved: Callable[[RunConfig], RunConfig],
+    cells_of: Callable[[RunConfig], list[Cell]],
+) -> list[str]:
     """Refuse overrides that every arm replaces by its own value: they would be lost.
 
     Each override is left out by itself, and all of a part together, since another may need it.
 
     Args:
-        overrides: as typed, by key; none is a default.
-        cells_of: returns the study's cells, given its base run.
+        typed: the arguments, by key.
+        resolved: resolves a base run.
+        cells_of: returns the study's cells, given its resolved base run.
+
+    Returns:
+        A note on each override that repeats a default of the scale.
     """
-    recipe, cells = SCALES[run.scale](), cells_of(run)
+    recipe, base = SCALES[run.scale](), resolved(run)
+    notes: list[str] = []
     by_part: dict[str, list[str]] = {}
-    for key in overrides:
-        by_part.setdefault(key.split(".")[0], []).append(key)
-    for keys in [*([key] for key in overrides), *(keys for keys in by_part.values() if len(keys) > 1)]:
+    for key, word in typed.items():
+        if (part := key.partition(".")[0]) not in RUN_KEYS or key == "scale":
+            continue
+        with contextlib.suppress(ValueError):  # without it the run is impossible, so it has an effect
+            if resolved(replaced(run, {key: value_at(recipe, key)})) == base:
+                notes.append(f"{word} is the default of scale={run.scale}")
+                continue
+        by_part.setdefault(part, []).append(key)
+    cells, single = cells_of(base), [[key] for keys in by_part.values() for key in keys]
+    for keys in [*single, *by_part.values()]:
         try:
-            others = cells_of(replaced(run, {key: value_at(recipe, key) for key in keys}))
+            others = cells_of(resolved(replaced(run, {key: value_at(recipe, key) for key in keys})))
         except ValueError:
             continue  # without them the run or an arm is impossible, so they have an effect
         if others == cells:
-            text, own = " ".join(overrides[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].split(".")[0]
+            text, own = " ".join(typed[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].partition(".")[0]
             raise UsageError(f"{text} has no effect: every arm of the sweep sets its own {own}")
+    return notes
 
 
 def _check_metric(study: Study, base: RunConfig) -> None:
     """Refuse a base run that does not report the metrics that the study compares."""
-    from aimv2.evaluation.metrics import metric_names, not_applicable
-    from aimv2.objectives import objective
-
     if study.primary_metric not in (known := metric_names(base)):
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, expectations in study.claims.items():

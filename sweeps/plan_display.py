@@ -12,6 +12,7 @@ from ablations.budget import UNEQUAL, Equal
 from ablations.expand import Cell, expand, off_ratios
 from ablations.study import UNTRAINED, Study
 from aimv2.config.paths import differences
+from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError
@@ -27,8 +28,6 @@ MAX_SHOWN_VALUES = 4
 
 def described_sweeps(studies: Iterable[Study]) -> str:
     """Return each study's question and its price at scale=demo, with its time if that is known; nothing is measured."""
-    from aimv2.config.resolve import resolve
-
     base, clock = resolve(SCALES["demo"]()), MachineClock(Path("runs"), measure=None)
     lines = []
     for study in studies:
@@ -75,14 +74,14 @@ def print_plan(
 
 
 def _priced(cost: Price, executor: Executor, configs: list[RunConfig]) -> str:
-    flops, weights = f"price: at most {cost.flops:.2e} training FLOPs", f"{_megabytes(cost.weights_bytes)} of weights"
+    known = f"price: at most {cost.flops:.2e} training FLOPs; {cost.weights_bytes / 1e6:,.1f} MB of weights"
     try:
         num_workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
-        return f"{flops}; {weights}; {error}"
-    checkpoints = cost.disk_bytes(num_workers) - cost.weights_bytes
-    disk = weights + (f" and up to {_megabytes(checkpoints)} of checkpoints" if checkpoints else "")
-    return f"{flops}; {disk}; {_time_needed(cost, executor, num_workers)}"
+        return f"{known}; {error}"
+    if checkpoints := cost.disk_bytes(num_workers) - cost.weights_bytes:
+        known += f" and up to {checkpoints / 1e6:,.1f} MB of checkpoints"
+    return f"{known}; {_time_needed(cost, executor, num_workers)}"
 
 
 def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
@@ -94,10 +93,6 @@ def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
     return f"{duration(wall)} of training and evaluation on {described}{longest}"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e8 else f"{size / 1e6:,.0f} MB"
-
-
 def _arms_table(
     study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], clock: Clock
 ) -> Table:
@@ -106,32 +101,27 @@ def _arms_table(
     numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
     columns = (Column(name, justify="right") for name in numbers)
     table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    whole = _costs(baseline, price([baseline], clock))
+    baseline_cost = _compared(study.equal, baseline, clock)
     for arm, cells in by_arm.items():
         config, cost = cells[0].config, price([cells[0].config], clock)
-        mark = "" if arm == UNTRAINED else _unequal(_costs(config, cost)[study.equal], whole[study.equal])
-        marks: dict[Equal, str] = {study.equal: mark}
-        table.add_row(
-            arm,
-            str(len(cells)),
-            _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells)),
-            f"{config.budget.samples:,}" + marks.get("samples", ""),
-            f"{cost.flops:.2e}" + marks.get("flops", ""),
-            ("unknown" if cost.seconds is None else duration(cost.seconds)) + marks.get("seconds", ""),
-            f"{cost.weights_bytes / 1e6:,.1f}",
-        )
+        shown: dict[Equal, str] = {
+            "samples": f"{config.budget.samples:,}",
+            "flops": f"{cost.flops:.2e}",
+            "seconds": "unknown" if cost.seconds is None else duration(cost.seconds),
+        }
+        own = _compared(study.equal, config, clock)
+        if arm != UNTRAINED and own is not None and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:
+            shown[study.equal] += f", {own / baseline_cost:.2f} x"
+        skipped = _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells))
+        table.add_row(arm, str(len(cells)), skipped, *shown.values(), f"{cost.weights_bytes / 1e6:,.1f}")
     return table
 
 
-def _costs(config: RunConfig, cost: Price) -> dict[Equal, float | None]:
-    return {"samples": config.budget.samples, "flops": cost.flops, "seconds": cost.training_seconds}
-
-
-def _unequal(cost: float | None, baseline: float | None) -> str:
-    """Return the ratio to the baseline's cost, if both are known and differ."""
-    if cost is None or not baseline or abs(cost / baseline - 1) < UNEQUAL:
-        return ""
-    return f", {cost / baseline:.2f} x"
+def _compared(equal: Equal, config: RunConfig, clock: Clock) -> float | None:
+    """Return the cost of a run that a study holds equal; seconds are those of training."""
+    if equal == "seconds":
+        return None if (time := clock(config)) is None else time.training
+    return config.budget.samples if equal == "samples" else price([config], clock).flops
 
 
 def _change(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> str:

@@ -1,11 +1,8 @@
 """Do a finished run again and compare it with its record."""
 
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from aimv2.config.run_config import from_dict
 from aimv2.config.signature import signature
@@ -13,25 +10,16 @@ from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
 
-NOT_COMPARED = ("seconds", "images_per_second")  # they depend on the machine and its load
+NOT_COMPARED = ["seconds", "images_per_second"]  # they depend on the machine and its load
 PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
 
 
-@dataclass
-class Comparison:
-    """A replay beside its record.
-
-    Attributes:
-        is_equal: True if the values of every step and every final metric are bitwise equal.
-        lines: what was compared and where it differs, in words.
-    """
-
-    is_equal: bool = True
-    lines: list[str] = field(default_factory=list)
-
-
-def replay(run: RunFolder) -> Comparison:
+def replay(run: RunFolder) -> tuple[bool, list[str]]:
     """Do a finished run again in a temporary folder and compare.
+
+    Returns:
+        True if the values of every step and every final metric are bitwise equal; and sentences on what was compared
+        and where it differs.
 
     Raises:
         UsageError: the run's config no longer has the run's name.
@@ -54,40 +42,28 @@ def replay(run: RunFolder) -> Comparison:
         return _compared(run, again)
 
 
-def _compared(run: RunFolder, again: RunFolder) -> Comparison:
-    found = Comparison()
-    _note(found, "step", *(_by_step(one.metrics()) for one in (run, again)))
-    _note(found, "final metric", *(_final(one) for one in (run, again)))
-    was, now = (read_json(one.file("manifest.json")) for one in (run, again))
-    for key in PROVENANCE:
-        if was.get(key) != now.get(key):
-            found.lines.append(f"{key} was {was.get(key)} and is {now.get(key)}")
-    found.lines.append("equal to the last bit" if found.is_equal else "not equal")
-    return found
+def _compared(run: RunFolder, again: RunFolder) -> tuple[bool, list[str]]:
+    is_equal, lines = True, []
+    for kind, values_of in {"step": _values_by_step, "final metric": _final_values}.items():
+        was, now = values_of(run), values_of(again)
+        differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
+        lines.append(f"{len(was)} {kind} values compared, {len(differ)} differ")
+        if differ:
+            largest = max(differ, key=lambda name: differ[name])
+            lines.append(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
+        if alone := sorted(was.keys() ^ now.keys()):
+            lines.append(f"in only one of the two: {', '.join(alone[:5])}")
+        is_equal &= not differ and not alone
+    before, after = (read_json(one.file("manifest.json")) for one in (run, again))
+    changed = [key for key in PROVENANCE if before.get(key) != after.get(key)]
+    lines += [f"{key} was {before.get(key)} and is {after.get(key)}" for key in changed]
+    return is_equal, [*lines, "equal to the last bit" if is_equal else "not equal"]
 
 
-def _by_step(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the values by name and step."""
-    compared = rows.drop(columns=[name for name in NOT_COMPARED if name in rows])
-    if compared.empty:
-        return {}
-    values = compared.melt(id_vars=["step"]).dropna(subset=["value"])
-    keys = (f"{name} at step {step}" for name, step in zip(values["variable"], values["step"], strict=True))
-    return dict(zip(keys, values["value"], strict=True))
+def _values_by_step(run: RunFolder) -> dict[str, Any]:
+    rows = run.metrics().drop(columns=NOT_COMPARED, errors="ignore").set_index("step")
+    return {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
 
 
-def _final(run: RunFolder) -> dict[str, Any]:
+def _final_values(run: RunFolder) -> dict[str, Any]:
     return {name: metric["value"] for name, metric in run.result()["metrics"].items()}
-
-
-def _note(found: Comparison, what: str, was: dict[str, Any], now: dict[str, Any]) -> None:
-    """Note how many values are equal, the largest difference, and values that only one of the two has."""
-    differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
-    alone = sorted(was.keys() ^ now.keys())
-    found.lines.append(f"{len(was)} {what} values compared, {len(differ)} differ")
-    if differ:
-        largest = max(differ, key=lambda name: differ[name])
-        found.lines.append(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
-    if alone:
-        found.lines.append(f"in only one of the two: {', '.join(alone[:5])}")
-    found.is_equal &= not differ and not alone

@@ -29,9 +29,11 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
 from aimv2.config.paths import replaced
+from aimv2.config.resolve import resolve
 from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.config.signature import identity
-from aimv2.errors import UsageError
+from aimv2.errors import UsageError, unknown
+from aimv2.evaluation.metrics import lower_is_better, metric_names, not_applicable
 from aimv2.runs.files import writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
@@ -65,10 +67,8 @@ class Parameter:
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"{self.path}: low={self.low} must be below high={self.high}, and above 0 if log")
+        self.distribution()  # refuses impossible bounds
 
-    @property
     def distribution(self) -> FloatDistribution:
         return FloatDistribution(self.low, self.high, log=self.log)
 
@@ -78,9 +78,12 @@ class SearchConfig:
     """The parameters, the final metric that decides, and the number of trials in all."""
 
     metric: str
-    direction: Literal["minimize", "maximize"]
     trials: int = Field(gt=0)
     parameters: tuple[Parameter, ...]
+
+    @property
+    def direction(self) -> Literal["minimize", "maximize"]:
+        return "minimize" if lower_is_better(self.metric) else "maximize"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,13 +102,14 @@ def search(arguments: Sequence[str]) -> int:
         values={"runs_dir": "runs"},
         conf_dir=CONF_DIR,
     )
-    from aimv2.config.resolve import resolve
-
     config = checked("search", SearchConfig, values["search"])
     if values["executor"]["cluster"] == "slurm":
         raise UsageError("executor=slurm is not possible: a search waits for its trials. Allowed: local, debug.")
     executor = checked("executor", LocalExecutor, values["executor"])
     base = resolve(run_config(values))
+    measured = [name for name in metric_names(base) if name not in not_applicable(base)]
+    if config.metric not in measured:
+        raise unknown("search.metric", config.metric, measured)
     for parameter in config.parameters:  # refuses bounds that no run can have
         replaced(base, {parameter.path: parameter.low})
         replaced(base, {parameter.path: parameter.high})
@@ -114,11 +118,14 @@ def search(arguments: Sequence[str]) -> int:
 
     study = open_study(config, base, runs_dir)
     while pending := ask(study, config, executor.num_workers([base])):
-        plan = Plan("search", [_cell(trial, base) for trial in pending], runs_dir)
+        cells = [
+            Cell(arm=f"trial {trial.number}", seed=base.seed, config=replaced(base, trial.params)) for trial in pending
+        ]
+        plan = Plan("search", cells, runs_dir)
         plan.prepare_data()
         executor.complete(plan, plan.remaining(), console)
-        for trial in pending:
-            tell(study, trial, plan.runs[_cell(trial, base).name], config.metric)
+        for trial, cell in zip(pending, cells, strict=True):
+            tell(study, trial, plan.runs[cell.name], config.metric)
     return print_trials(study, config)
 
 
@@ -139,7 +146,7 @@ def open_study(config: SearchConfig, base: RunConfig, runs_dir: Path) -> optuna.
 
 def ask(study: optuna.Study, config: SearchConfig, num_workers: int) -> list[FrozenTrial]:
     """Return the next trials, one per worker: unfinished ones of an earlier call, then new ones."""
-    distributions: dict[str, BaseDistribution] = {p.path: p.distribution for p in config.parameters}
+    distributions: dict[str, BaseDistribution] = {p.path: p.distribution() for p in config.parameters}
     trials = study.get_trials(deepcopy=False)
     num_new = min(num_workers - sum(trial.state == TrialState.RUNNING for trial in trials), config.trials - len(trials))
     for _ in range(num_new):
@@ -151,12 +158,8 @@ def tell(study: optuna.Study, trial: FrozenTrial, run: RunFolder, metric: str) -
     """Report the run's metric to Optuna, or that the run failed."""
     if not run.is_done:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        return
-    metrics = run.result()["metrics"]
-    if metric not in metrics or metrics[metric]["value"] is None:
-        measured = ", ".join(name for name, found in metrics.items() if found["value"] is not None)
-        raise UsageError(f"search.metric={metric!r} is not measured by these runs. Allowed: {measured}.")
-    study.tell(trial.number, metrics[metric]["value"], skip_if_finished=True)
+    else:
+        study.tell(trial.number, run.result()["metrics"][metric]["value"], skip_if_finished=True)
 
 
 def print_trials(study: optuna.Study, config: SearchConfig) -> int:
@@ -173,12 +176,8 @@ def print_trials(study: optuna.Study, config: SearchConfig) -> int:
         overrides = " ".join(f"{path}={value!r}" for path, value in done[0].params.items())
         console.print(f"best of {len(done)}: {overrides}", soft_wrap=True)
     if num_failed:
-        console.print(f"{num_failed} trials failed; python sweeps/manage.py logs RUN shows why", style="red")
+        console.print(f"failed trials: {num_failed}; python sweeps/manage.py logs RUN shows why", style="red")
     return 1 if num_failed else 0
-
-
-def _cell(trial: FrozenTrial, base: RunConfig) -> Cell:
-    return Cell(arm=f"trial {trial.number}", seed=base.seed, config=replaced(base, trial.params))
 
 
 if __name__ == "__main__":

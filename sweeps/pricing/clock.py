@@ -1,19 +1,79 @@
-"""How long a run takes on this machine."""
+"""How long a run takes on this machine, by its records or by a short run that measures it."""
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from aimv2.config.run_config import RunConfig, to_dict
+from rich.console import Console
+
+from ablations.budget import flops_per_sample
+from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig, to_dict
+from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.hardware import hardware
 from aimv2.runs.files import read_json, write_json
-from sweeps.pricing.calibrate import calibrate
+from aimv2.runs.record import RunFolder
+from sweeps.machine.room import available_memory, memory_bytes
 from sweeps.pricing.price import RunSeconds
-from sweeps.pricing.recorded import Times, evaluation_shape, recorded_times, training_shape
+from sweeps.pricing.recorded import Times, recorded_times, run_times, shapes
+
+STEPS = 8
+CURVE_POINTS = 3
+# Training FLOPs. A batch is cut until a step takes no more than the first. A model whose samples take more than the
+# second is not measured, since its evaluation would take minutes.
+MAX_STEP_FLOPS = {"cpu": 1e12, "cuda": 1e14}
+MAX_SAMPLE_FLOPS = {"cpu": 1e9, "cuda": 1e12}
 
 Calibration = Callable[[RunConfig, Path | None], Times | None]
+
+
+def calibrate(
+    config: RunConfig, cache_dir: Path | None = None, *, memory: Callable[[], float] = available_memory
+) -> Times | None:
+    """Train the run for a few steps, evaluate it, and return its times (``sweeps.pricing.recorded.run_times``).
+
+    Args:
+        cache_dir: folder of the rendered pictures; None renders them into a temporary folder.
+        memory: bytes that are free now.
+
+    Returns:
+        None if the model is too large for this machine, or the short run fails.
+    """
+    if flops_per_sample(config) > MAX_SAMPLE_FLOPS[config.device]:
+        return None
+    short = _short(config)
+    if config.device == "cpu" and memory_bytes(short) > memory():
+        return None
+    from aimv2.data.pairs import prepare
+    from aimv2.execute import execute
+
+    with TemporaryDirectory() as folder:
+        config = replace(short, data=replace(short.data, cache_dir=str(cache_dir or Path(folder) / "cache")))
+        prepare(config.data, config.model, show_progress=True)
+        run = RunFolder(Path(folder), signature(config))
+        attempt = run.acquire(config)
+        assert attempt is not None, "the folder is new"
+        with Console().status("measuring the speed of this model, once per machine and shape"):
+            failure = execute(attempt, config)
+        return run_times(run.path) if failure is None else None
+
+
+def _short(config: RunConfig) -> RunConfig:
+    """Return the run with a few steps, on batches as large as MAX_STEP_FLOPS allows, and a short curve."""
+    if config.budget.samples:
+        size = int(MAX_STEP_FLOPS[config.device] / flops_per_sample(config))
+        size = min(max(size, 1), config.budget.batch_size)
+        config = replace(config, budget=BudgetConfig(samples=STEPS * size, batch_size=size))
+    return replace(
+        config,
+        optimizer=OptimizerConfig(),  # a learning rate that diverges would end the run
+        log=LogConfig(every_steps=1),
+        evaluation=replace(config.evaluation, curve_points=min(config.evaluation.curve_points, CURVE_POINTS)),
+        ranks=1,
+    )
 
 
 class MachineClock:
@@ -37,20 +97,16 @@ class MachineClock:
 
     def __call__(self, config: RunConfig) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and the model is too large to train here."""
-        run, here = to_dict(config), hardware(config.device)
-        training: Times | None = {}
-        if config.budget.samples:
-            training = self._times(config, training_shape(run, here))
-        evaluation = self._times(config, evaluation_shape(run, here))
-        if training is None or evaluation is None:
+        names = shapes(to_dict(config), hardware(config.device))
+        times = [found for name in names if (found := self._recorded.get(name) or self._measurement(config, name))]
+        if len(times) < len(names):
             return None
-        if not training:
-            return RunSeconds(0.0, evaluation["evaluation_seconds"])
+        evaluation_seconds = times[0]["evaluation_seconds"]
+        if not config.budget.samples:
+            return RunSeconds(0.0, evaluation_seconds)
         curve_pairs = config.evaluation.curve_points * config.evaluation.curve_pairs
-        curve_seconds = curve_pairs * training.get("curve_seconds_per_pair", 0.0)
-        return RunSeconds(
-            config.budget.samples / training["images_per_second"], curve_seconds + evaluation["evaluation_seconds"]
-        )
+        curve_seconds = curve_pairs * times[1].get("curve_seconds_per_pair", 0.0)
+        return RunSeconds(config.budget.samples / times[1]["images_per_second"], curve_seconds + evaluation_seconds)
 
     def images_per_second(self, config: RunConfig) -> float | None:
         """Return the speed of training, or None if the model is too large to train here.
@@ -58,15 +114,13 @@ class MachineClock:
         Recorded runs do not count: with ``sweep.equal=seconds`` it decides the samples of a run and so its name, and
         their median changes with every run.
         """
-        found = self._measurement(config, training_shape(to_dict(config), hardware(config.device)))
+        _, training = shapes(to_dict(config), hardware(config.device))
+        found = self._measurement(config, training)
         return None if found is None else found["images_per_second"]
 
     @cached_property
     def _recorded(self) -> dict[str, Times]:
         return recorded_times(self._runs_dir)
-
-    def _times(self, config: RunConfig, shape: str) -> Times | None:
-        return self._recorded.get(shape) or self._measurement(config, shape)
 
     def _measurement(self, config: RunConfig, shape: str) -> Times | None:
         if shape not in self._measured:
@@ -77,18 +131,12 @@ class MachineClock:
 
     def _calibrate(self, config: RunConfig, measure: Calibration) -> None:
         times = measure(config, Path(config.data.cache_dir) if self._keep else None)
-        run, here = to_dict(config), hardware(config.device)
-        shapes = [evaluation_shape(run, here), *([training_shape(run, here)] if config.budget.samples else [])]
-        for shape in shapes:
+        for shape in shapes(to_dict(config), hardware(config.device)):
             path = _file(config, shape)
             self._measured[shape] = self._measured.get(shape) or _read(path) or times
             if self._keep and self._measured[shape] is times is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, times)
-
-
-def unknown_time(config: RunConfig) -> None:
-    """Return the time of a run, or the speed of its training, on other machines than this one: not known."""
 
 
 def _file(config: RunConfig, shape: str) -> Path:

@@ -34,20 +34,11 @@ class RunSeconds(NamedTuple):
 
 Clock = Callable[[RunConfig], RunSeconds | None]
 
-# By the unit of a limit as it is typed: the quantity that it limits, and how much of it one unit is.
-UNITS: dict[str, tuple[Quantity, float]] = {
-    "s": ("seconds", 1.0),
-    "min": ("seconds", 60.0),
-    "h": ("seconds", 3600.0),
-    "d": ("seconds", 86400.0),
-    "MB": ("disk_bytes", 1e6),
-    "GB": ("disk_bytes", 1e9),
-    "TB": ("disk_bytes", 1e12),
-    "FLOPs": ("flops", 1.0),
-    "GFLOPs": ("flops", 1e9),
-    "TFLOPs": ("flops", 1e12),
-    "PFLOPs": ("flops", 1e15),
-    "EFLOPs": ("flops", 1e18),
+# Units of a limit as they are typed, and how much of the quantity one unit is.
+UNITS: dict[Quantity, dict[str, float]] = {
+    "seconds": {"s": 1, "min": 60, "h": 3600, "d": 86400},
+    "disk_bytes": {"MB": 1e6, "GB": 1e9, "TB": 1e12},
+    "flops": {"FLOPs": 1, "GFLOPs": 1e9, "TFLOPs": 1e12, "PFLOPs": 1e15, "EFLOPs": 1e18},
 }
 
 
@@ -57,15 +48,13 @@ class Price:
 
     Attributes:
         flops: training FLOPs, an upper bound: captions may be shorter than the model allows.
-        training_seconds: training, one run after the other; None if it is not known.
-        seconds: the same, with evaluation.
-        longest_seconds: the longest run, with evaluation.
+        seconds: training and evaluation, one run after the other; None if it is not known.
+        longest_seconds: those of the longest run.
         weights_bytes: disk that the finished runs take; other run outputs are small beside the weights.
         checkpoint_bytes: disk that checkpoints of the largest run take while it trains, an upper bound.
     """
 
     flops: int
-    training_seconds: float | None
     seconds: float | None
     longest_seconds: float | None
     weights_bytes: int
@@ -89,24 +78,15 @@ def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
         clock: gives the time of a run, or None if it is not known.
     """
     prices = [_price(replace(run, seed=0), clock) for run in runs]
+    seconds = [one.seconds for one in prices if one.seconds is not None]
+    is_known = len(seconds) == len(prices)
     return Price(
         flops=sum(one.flops for one in prices),
-        training_seconds=_together(sum, (one.training_seconds for one in prices)),
-        seconds=_together(sum, (one.seconds for one in prices)),
-        longest_seconds=_together(max, (one.longest_seconds for one in prices)),
+        seconds=sum(seconds) if is_known else None,
+        longest_seconds=max(seconds, default=0.0) if is_known else None,
         weights_bytes=sum(one.weights_bytes for one in prices),
         checkpoint_bytes=max((one.checkpoint_bytes for one in prices), default=0),
     )
-
-
-def _together(add: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
-    """Add up, or return None if one value is None."""
-    known: list[float] = []
-    for value in values:
-        if value is None:
-            return None
-        known.append(value)
-    return add(known) if known else 0.0
 
 
 @cache
@@ -114,14 +94,8 @@ def _price(run: RunConfig, clock: Clock) -> Price:
     samples, time = run.budget.samples, clock(run)
     seconds = None if time is None else sum(time)
     weights = BYTES_PER_PARAMETER * num_parameters(objective(run.objective.name).cost(run))
-    return Price(
-        flops=max_train_flops(run, samples) if samples else 0,
-        training_seconds=None if time is None else time.training,
-        seconds=seconds,
-        longest_seconds=seconds,
-        weights_bytes=weights,
-        checkpoint_bytes=CHECKPOINTS * WEIGHTS_PER_CHECKPOINT * weights if samples else 0,
-    )
+    checkpoints = CHECKPOINTS * WEIGHTS_PER_CHECKPOINT * weights if samples else 0
+    return Price(max_train_flops(run, samples), seconds, seconds, weights, checkpoints)
 
 
 @dataclass(frozen=True)
@@ -139,16 +113,16 @@ def read_limits(text: str) -> list[Limit]:
     Raises:
         UsageError: a limit cannot be read, or is not above 0 and finite.
     """
+    units = {name: (quantity, size) for quantity, sizes in UNITS.items() for name, size in sizes.items()}
     limits = []
     for part in text.strip("[]").split(","):
-        match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", part)
-        number = _number(match[1]) if match else None
-        if match is None or number is None or match[2] not in UNITS:
-            raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {', '.join(UNITS)}")
-        if not 0 < number < math.inf:
+        match = re.fullmatch(r"((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([A-Za-z]+)", part.strip())
+        if match is None or match[2] not in units:
+            raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {', '.join(units)}")
+        quantity, unit = units[match[2]]
+        if not 0 < (amount := float(match[1]) * unit) < math.inf:
             raise UsageError(f"limit={text}: {part.strip()!r} must be above 0 and finite")
-        quantity, unit = UNITS[match[2]]
-        limits.append(Limit(part.strip(), quantity, number * unit))
+        limits.append(Limit(part.strip(), quantity, amount))
     return limits
 
 
@@ -169,10 +143,3 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
             raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
             raise UsageError(f"the plan costs {cost / limit.amount:.3g} times limit={limit.text}; nothing was started")
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

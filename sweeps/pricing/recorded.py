@@ -16,12 +16,17 @@ SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
 Times = dict[str, float]
 
 
-def training_shape(run: Mapping[str, Any], hardware: str) -> str:
-    """Return a name for all that the speed of training depends on.
+def shapes(run: Mapping[str, Any], hardware: str) -> list[str]:
+    """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on.
 
     Args:
         run: the config as nested dicts of JSON values.
     """
+    evaluation = _evaluation_shape(run, hardware)
+    return [evaluation, _training_shape(run, hardware)] if run["budget"]["samples"] else [evaluation]
+
+
+def _training_shape(run: Mapping[str, Any], hardware: str) -> str:
     steps_measured = 8  # kept since measurements that sweep.equal=seconds relies on are stored under this name
     return _hash(
         run["model"],
@@ -34,11 +39,9 @@ def training_shape(run: Mapping[str, Any], hardware: str) -> str:
     )
 
 
-def evaluation_shape(run: Mapping[str, Any], hardware: str) -> str:
-    """Return a name for all that the time of evaluation depends on.
-
-    Attention in training and the held-out curve are not part of it, so a run and its untrained encoder share it.
-    """
+def _evaluation_shape(run: Mapping[str, Any], hardware: str) -> str:
+    """Return the name of the evaluation. A run and its untrained encoder share it, because attention in training and
+    the held-out curve are not part of it."""
     model = run["model"] | {"encoder": run["model"]["encoder"] | {"attention": None}}
     evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith("curve_")}
     data = [run["data"][key] for key in ("sources", "held_out_fraction", "render_px", "fingerprint")]
@@ -59,11 +62,10 @@ def run_times(run: Path) -> Times:
     """
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
     attempt = run / "attempts" / f"{result['attempt']:04d}"
-    first = row_at(attempt, 0)
-    if first is None:
+    if not config["budget"]["samples"]:
         return {"evaluation_seconds": result["seconds"]}
-    speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
-    speed = statistics.median(speeds)
+    first = row_at(attempt, 0) or {}
+    speed = statistics.median(recent_speeds(attempt))
     curve_seconds = result["train_seconds"] - first["seconds"] - config["budget"]["samples"] / speed
     curve_pairs = config["evaluation"]["curve_points"] * config["evaluation"]["curve_pairs"]
     return {
@@ -71,6 +73,11 @@ def run_times(run: Path) -> Times:
         "curve_seconds_per_pair": max(curve_seconds, 0.0) / curve_pairs,
         "evaluation_seconds": first["seconds"] + result["seconds"] - result["train_seconds"],
     }
+
+
+def recent_speeds(attempt: Path) -> list[float]:
+    """Return an attempt's speeds at its latest steps, in images per second."""
+    return [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
 
 
 def recorded_times(runs_dir: Path) -> dict[str, Times]:
@@ -82,10 +89,7 @@ def recorded_times(runs_dir: Path) -> dict[str, Times]:
             config = read_json(result.parent / "config.json")
             number = read_json(result)["attempt"]
             hardware = read_json(result.parent / "attempts" / f"{number:04d}" / "manifest.json")["hardware"]
-            times = run_times(result.parent)
-            names = [evaluation_shape(config, hardware)]
-            if "images_per_second" in times:
-                names.append(training_shape(config, hardware))
+            names, times = shapes(config, hardware), run_times(result.parent)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a record of another version, or a broken one
         for name in names:

@@ -92,15 +92,12 @@ class Board:
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
     """Print the cause of each of these runs that has no result. Return True if there is one."""
-    has_failed = False
-    for cell in plan.cells:
-        run = plan.runs[cell.name]
-        if cell.name in names and not run.is_done:
-            has_failed = True
-            failure = run.failure() or NEVER_TRIED
-            sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"
-            console.print(sentence, style="red", soft_wrap=True, markup=False)
-    return has_failed
+    failed = [cell for cell in plan.cells if cell.name in names and not plan.runs[cell.name].is_done]
+    for cell in failed:
+        failure = plan.runs[cell.name].failure() or NEVER_TRIED
+        sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"
+        console.print(sentence, style="red", soft_wrap=True, markup=False)
+    return bool(failed)
 
 
 def rendered(sweeps: list[SweepStatus]) -> RenderableType:
@@ -113,11 +110,9 @@ def rendered(sweeps: list[SweepStatus]) -> RenderableType:
 def headline(sweep: SweepStatus) -> str:
     """Return a sweep's progress in a line."""
     counts = ", ".join(f"{sweep.count(state)} {state}" for state in STATE_STYLES if sweep.count(state))
-    samples, budget = (sum(getattr(run, what) for run in sweep.runs) for what in ("samples", "budget"))
     launches = f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}"
-    left = sweep.seconds_left
-    time_left = "" if left is None else f"; about {duration(left)} of training left"
-    return f"{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}{time_left}"
+    left = "" if sweep.seconds_left is None else f"; about {duration(sweep.seconds_left)} of training left"
+    return f"{len(sweep.runs)} runs, {counts}; {sweep.samples:,} of {sweep.budget:,} samples; {launches}{left}"
 
 
 def duration(seconds: float) -> str:
@@ -138,25 +133,22 @@ def failures(failed: list[RunStatus]) -> Table:
 
 
 def _parts(sweep: SweepStatus) -> list[RenderableType]:
-    by_state = {state: [run for run in sweep.runs if run.state == state] for state in STATE_STYLES}
+    running, failed = ([run for run in sweep.runs if run.state == state] for state in ("running", "failed"))
     question = f": {escape(sweep.question)}" if sweep.question else ""
     parts: list[RenderableType] = [
         Text.from_markup(f"[bold]{sweep.name}[/bold]{question}"),
         Text(headline(sweep)),
         *map(Text, sweep.queue),
     ]
-    if by_state["running"]:
-        total, done = (sum(getattr(run, what) for run in sweep.runs) for what in ("budget", "samples"))
-        parts.append(ProgressBar(total=max(total, 1), completed=done, width=BAR_WIDTH))
+    if running:
+        parts.append(ProgressBar(total=max(sweep.budget, 1), completed=sweep.samples, width=BAR_WIDTH))
     parts.append(_arms(sweep))
-    if by_state["running"]:
-        parts.append(_running(by_state["running"]))
-    if by_state["failed"]:
-        parts.append(failures(by_state["failed"]))
-    waiting: dict[str, list[RunStatus]] = {}
-    for run in by_state["waiting"]:
-        waiting.setdefault(run.note, []).append(run)
-    for note, runs in sorted(waiting.items()):
+    if running:
+        parts.append(_running(running))
+    if failed:
+        parts.append(failures(failed))
+    for note in sorted({run.note for run in sweep.runs if run.state == "waiting"}):
+        runs = [run for run in sweep.runs if run.state == "waiting" and run.note == note]
         which = f"{runs[0].arm}, seed {runs[0].seed}" if len(runs) == 1 else f"{len(runs)} runs"
         parts.append(Text(f"waiting, {which}: {note}"))
     if sweep.report:

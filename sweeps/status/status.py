@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,9 @@ from aimv2.runs.rows import last_rows, loss_of, losses_of, row_at
 from sweeps.active_launches import ActiveLaunch, Jobs, active_launches, num_waiting
 from sweeps.executors.slurm_commands import Queued, queue_of
 from sweeps.plan import Plan
+from sweeps.pricing.recorded import recent_speeds
 
 MAX_OTHER_SEEDS = 4
-SPEED_BYTES = 65536  # of another seed's metrics, from which its usual speed is computed: about two hundred rows
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 
@@ -83,11 +83,18 @@ class SweepStatus:
         return sum(run.state == state for run in self.runs)
 
     @property
+    def samples(self) -> int:
+        return sum(run.samples for run in self.runs)
+
+    @property
+    def budget(self) -> int:
+        return sum(run.budget for run in self.runs)
+
+    @property
     def seconds_left(self) -> float | None:
         """Training time left if the active runs keep their speed and others follow them; None if no run is active."""
         speed = sum(run.images_per_second or 0.0 for run in self.runs if run.state == "running")
-        left = sum(run.budget - run.samples for run in self.runs if run.state != "done")
-        return left / speed if speed else None
+        return (self.budget - self.samples) / speed if speed else None
 
 
 def sweep_status(request: Request, runs_dir: Path) -> SweepStatus:
@@ -98,10 +105,8 @@ def sweep_status(request: Request, runs_dir: Path) -> SweepStatus:
 
 
 def plan_status(plan: Plan) -> SweepStatus:
-    """Return the progress of a plan's runs. A run that several cells share is listed with the first of them."""
-    cells: dict[str, Cell] = {}
-    for cell in plan.cells:
-        cells.setdefault(cell.name, cell)
+    """Return the progress of a plan's runs. A run that several cells share is listed with one of them."""
+    cells = plan.cell_of.values()
     launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
     queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in launches if one.jobs is not None}
     active = [one for one in launches if queues.get(one.folder) != []]
@@ -110,7 +115,7 @@ def plan_status(plan: Plan) -> SweepStatus:
         name=plan.title,
         num_launches=len(active),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
-        runs=[_run_status(cell, cells.values(), plan.runs_dir, reason) for cell in cells.values()],
+        runs=[_run_status(cell, cells, plan.runs_dir, reason) for cell in cells],
     )
 
 
@@ -153,14 +158,12 @@ def _why_waiting(active: Sequence[ActiveLaunch], logs: Path, name: str) -> str:
 def _run_status(cell: Cell, cells: Iterable[Cell], runs_dir: Path, waits: str) -> RunStatus:
     run, budget = RunFolder(runs_dir, cell.name), cell.config.budget.samples
     new = RunStatus(run=cell.name, arm=cell.arm, seed=cell.seed, state="waiting", samples=0, budget=budget, note=waits)
-    state = run.state()
-    if state == "done":
+    if (state := run.state()) == "done":
         return replace(new, state="done", samples=budget, note="")
     row = run.last_row()
     if state == "running":
         return _running(new, row, _other_seeds(cell, cells, runs_dir), runs_dir)
-    failure = run.failure()
-    if failure is None:
+    if (failure := run.failure()) is None:
         return new
     samples = row.get("samples", 0)
     if failure.cause == "time":
@@ -176,7 +179,8 @@ def _running(new: RunStatus, row: dict[str, float], others: list[Path], runs_dir
     notes = []
     if (silent := time.time() - last_heartbeat(attempt)) > SILENT_SECONDS:
         notes.append(f"no heartbeat for {silent:.0f} s")
-    if speed and (usual := _usual_speed(others)) and speed < SLOW * usual:
+    medians = [statistics.median(speeds) for attempt in others if (speeds := recent_speeds(attempt))]
+    if speed and medians and speed < SLOW * (usual := statistics.median(medians)):
         notes.append(f"a straggler: {speed:.0f} images/s, other seeds {usual:.0f}")
     if not row:
         notes.append("starting")
@@ -198,46 +202,14 @@ def _running(new: RunStatus, row: dict[str, float], others: list[Path], runs_dir
 
 def _other_seeds(cell: Cell, cells: Iterable[Cell], runs_dir: Path) -> list[Path]:
     """Return attempts of other seeds of the arm that have metrics."""
-    found: list[Path] = []
-    for other in cells:
-        if other.arm == cell.arm and other.name != cell.name and len(found) < MAX_OTHER_SEEDS:
-            attempt = RunFolder(runs_dir, other.name).measured()
-            if attempt is not None and _stamp(attempt):
-                found.append(attempt)
-    return found
+    names = (other.name for other in cells if other.arm == cell.arm and other.name != cell.name)
+    attempts = (RunFolder(runs_dir, name).measured() for name in names)
+    return list(islice((attempt for attempt in attempts if attempt and last_rows(attempt)), MAX_OTHER_SEEDS))
 
 
 def _against(others: list[Path], row: dict[str, float]) -> float | None:
-    own, step = loss_of(row), row.get("step")
-    if own is None or step is None:
-        return None
-    losses = [_loss_at(attempt, int(step), _stamp(attempt)) for attempt in others]
-    known = [loss for loss in losses if loss is not None]
-    return own - statistics.median(known) if known else None
-
-
-def _usual_speed(others: list[Path]) -> float | None:
-    speeds = [speed for attempt in others if (speed := _speed(attempt, _stamp(attempt))) is not None]
-    return statistics.median(speeds) if speeds else None
-
-
-def _stamp(attempt: Path) -> tuple[int, int] | None:
-    """Return time and size of an attempt's metrics, which change with them; None while there are none."""
-    try:
-        about = (attempt / "metrics.jsonl").stat()
-    except FileNotFoundError:
-        return None
-    return (about.st_mtime_ns, about.st_size) if about.st_size else None
-
-
-@lru_cache(maxsize=1024)  # a display reads every few seconds
-def _loss_at(attempt: Path, step: int, stamp: tuple[int, int] | None) -> float | None:
-    row = row_at(attempt, step)
-    return None if row is None else loss_of(row)
-
-
-@lru_cache(maxsize=1024)
-def _speed(attempt: Path, stamp: tuple[int, int] | None) -> float | None:
-    """Return the median of the newest speeds, in images per second."""
-    speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
-    return statistics.median(speeds) if speeds else None
+    """Return the row's loss minus the median loss of others at its step, if both are known."""
+    loss = loss_of(row)
+    rows = [found for attempt in others if (found := row_at(attempt, int(row.get("step", -1)))) is not None]
+    losses = [other for found in rows if (other := loss_of(found)) is not None]
+    return loss - statistics.median(losses) if loss is not None and losses else None

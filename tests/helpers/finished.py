@@ -5,28 +5,15 @@ from pathlib import Path
 from ablations.request import Request, write_request
 from aimv2.execute import execute
 from aimv2.runs.record import RunFolder
-from sweeps import launch
+from sweeps.parse import parse
+from tests.helpers.sweeps import SMALL
 
 ARGUMENTS = (
     "sweep=prefix_ratio",
     "sweep.arms=[uniform]",
     "sweep.seeds=1",
-    "sweep.controls=[]",
     "executor=debug",
-    "budget.samples=64",
-    "model.encoder.width=32",
-    "model.encoder.depth=1",
-    "model.encoder.num_heads=1",
-    "model.decoder.width=32",
-    "model.decoder.depth=1",
-    "model.decoder.num_heads=1",
-    "data.sources=[fontawesome]",
-    "evaluation.num_pairs=32",
-    "evaluation.curve_pairs=16",
-    "evaluation.curve_points=2",
-    "evaluation.num_examples=2",
-    "evaluation.probe.epochs=1",
-    "evaluation.probe.learning_rates=[1e-3]",
+    *SMALL,
 )
 
 
@@ -39,7 +26,7 @@ def small_arguments(runs_dir: Path, cache_dir: str, *more: str) -> list[str]:
 
 def requested(runs_dir: Path, cache_dir: str, *more: str) -> Request:
     """Record a request in the runs folder, as a launch does, and do none of its runs."""
-    request = launch.read(small_arguments(runs_dir, cache_dir, *more)).request
+    request = parse(small_arguments(runs_dir, cache_dir, *more)).request
     write_request(runs_dir, request)
     return request
 

@@ -1,14 +1,21 @@
 """Arguments that make a sweep small enough to run in a test."""
 
 SMALL = (
-    "budget.samples=128",
-    "data.sources=[fontawesome,openmoji]",
+    "sweep.controls=[]",
+    "budget.samples=64",
+    "model.encoder.width=32",
+    "model.encoder.depth=1",
+    "model.encoder.num_heads=1",
+    "model.decoder.width=32",
+    "model.decoder.depth=1",
+    "model.decoder.num_heads=1",
+    "data.sources=[fontawesome]",
     "evaluation.num_pairs=32",
     "evaluation.curve_pairs=16",
     "evaluation.curve_points=2",
-    "evaluation.probe.epochs=1",
     "evaluation.num_examples=2",
-    "sweep.controls=[]",
+    "evaluation.probe.epochs=1",
+    "evaluation.probe.learning_rates=[1e-3]",
 )
 
 

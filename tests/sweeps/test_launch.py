@@ -169,7 +169,7 @@ def test_a_killed_launch_continues_with_the_runs_that_are_missing(started, tmp_p
 @pytest.mark.exhaustive
 def test_a_killed_worker_loses_no_run(started, tmp_path):
     """The other worker, or a new one, resumes its run."""
-    process = started("sweep.arms=[uniform]", "sweep.seeds=2", "budget.samples=1024")
+    process = started("sweep.arms=[uniform]", "sweep.seeds=2", "budget.samples=20000")
     holders = wait_for(lambda: list(tmp_path.glob("runs/*/attempts/*/metrics.jsonl")), process)
     os.kill(json.loads((holders[0].parent / "holder.json").read_text())["pid"], signal.SIGKILL)
     output = process.communicate()[0]

@@ -24,21 +24,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, cache_dir):
-    """A sweep of one run and its untrained encoder, done."""
-    runs_dir = tmp_path_factory.mktemp("manage") / "runs"
-    finished(runs_dir, cache_dir)
-    return runs_dir
-
-
-@pytest.fixture
-def copied(done, folder):
-    """The same, to change."""
-    shutil.copytree(done, folder / "runs")
-    return folder / "runs"
-
-
 @pytest.fixture
 def command(capsys):
     """Run a command; gives its exit status and its output as one line."""
@@ -65,7 +50,7 @@ def last_request(runs_dir):
 def test_status_of_a_finished_sweep(done, command, capsys):
     status, shown = command("status", f"runs_dir={done}")
     assert status == 0
-    assert "prefix_ratio: Does the prefix law matter" in shown
+    assert "prefix_ratio: Does the prefix-length distribution matter" in shown
     assert "2 runs, 2 done; 64 of 64 samples; 0 active launches" in shown
     assert command("status", f"runs_dir={done}", "--watch")[0] == 0, "no launch is active, so it ends"
 
@@ -112,7 +97,7 @@ def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
 
 
 @pytest.mark.slow
-def test_extend_does_the_runs_of_more_seeds(copied, command):
+def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     status, shown = command("extend", "prefix_ratio", "seeds=2")
     assert status == 0, shown
     assert "4 runs, 2 to do" in shown
@@ -121,7 +106,7 @@ def test_extend_does_the_runs_of_more_seeds(copied, command):
 
 
 @pytest.mark.slow
-def test_retry_does_failed_runs_only(copied, command):
+def test_retry_does_failed_runs_only(folder, copied, command):
     """One run has failed, and another one waits, which is no failure."""
     failed, waiting = last_request(copied).cells
     for cell in (failed, waiting):
@@ -159,7 +144,7 @@ def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
 def test_extend_never_drops_a_seed(folder, cache_dir, capsys, before, typed, lost):
     request = requested(folder / "runs", cache_dir, before)
     key, _, value = typed.partition("=")
-    arguments = Arguments(names=["prefix_ratio"], flags=frozenset(), values={key: value}, executor=[])
+    arguments = Arguments(names=[], flags=set(), values={key: value})
     if lost is None:
         assert f"{'sweep' if key == 'seeds' else 'budget'}.{typed}" in extended(request, arguments)
         assert ("samples= makes new runs" in capsys.readouterr().out) == (key == "samples")
@@ -171,16 +156,16 @@ def test_extend_never_drops_a_seed(folder, cache_dir, capsys, before, typed, los
 @pytest.mark.parametrize(
     ("typed", "again"),
     [
-        ([], ["executor=slurm", "executor.minutes=60", "executor.mem=8GB"]),
-        (["executor.minutes=90"], ["executor=slurm", "executor.mem=8GB", "executor.minutes=90"]),
-        (["executor=local", "executor.workers=1"], ["executor=local", "executor.workers=1"]),
+        ({}, ["executor=slurm", "executor.minutes=60", "executor.mem=8GB"]),
+        ({"executor.minutes": "90"}, ["executor=slurm", "executor.mem=8GB", "executor.minutes=90"]),
+        ({"executor": "local", "executor.workers": "1"}, ["executor=local", "executor.workers=1"]),
     ],
 )
 def test_relaunch_can_override_the_executor(typed, again):
     before = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
     request = Request(study=STUDY, cells=[], arguments=(*before, "runs_dir=elsewhere"))
-    arguments = Arguments(names=[], flags=frozenset(), values={"runs_dir": "here"}, executor=typed)
-    found = relaunch(request, arguments, {})
+    arguments = Arguments(names=[], flags=set(), values={"runs_dir": "here", **typed})
+    found = relaunch(request, arguments)
     assert [word for word in found if word != "runs_dir=here"] == ["sweep=prefix_ratio", *again]
 
 
@@ -211,7 +196,7 @@ def test_cancel_spares_the_runs_of_another_sweep(untried, command):
         assert cancelled(other) is None
 
 
-def test_prune_reports_what_it_deleted(copied, command):
+def test_prune_reports_what_it_deleted(folder, copied, command):
     name = last_request(copied).cells[0].name
     (copied / name / "attempts" / "0001" / "checkpoint.safetensors").write_bytes(b"x" * 2_000_000)
     status, shown = command("prune")

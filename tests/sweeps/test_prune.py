@@ -62,15 +62,15 @@ def test_prune_deletes_checkpoints_that_no_attempt_will_use(cells, attempt, tmp_
     unused = first.stat().st_size + finished.stat().st_size
     with held.acquire(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
         freed = prune(runs_dir)
-    assert (freed.checkpoints, freed.code, freed.logs) == (unused, 0, 0)
+    assert list(freed.values()) == [unused, 0, 0]
     assert [path.exists() for path in (first, second, finished, failed)] == [False, True, False, True]
     assert older.exists()
     assert newer.exists()
     assert done.is_done
     assert not died.exists()
-    assert prune(runs_dir).checkpoints > 0, "no launch is active on the others now"
+    assert prune(runs_dir)["checkpoints"] > 0, "no launch is active on the others now"
     assert [path.exists() for path in (second, failed, older, newer)] == [True, True, False, True]
-    assert prune(runs_dir).total == 0
+    assert not any(prune(runs_dir).values())
 
 
 def test_prune_keeps_the_checkpoint_of_the_next_attempt(cells, attempt, tmp_path):
@@ -88,7 +88,7 @@ def test_prune_keeps_the_checkpoint_of_the_next_attempt(cells, attempt, tmp_path
 def test_prune_keeps_all_checkpoints_of_a_run_if_this_code_can_use_none(cells, attempt, tmp_path):
     run = RunFolder(tmp_path, cells[1].name)
     foreign = [made_by(attempt(run, cells[1].config), "0" * 12) for _ in range(2)]
-    assert prune(tmp_path).total == 0
+    assert not any(prune(tmp_path).values())
     assert all(path.exists() for path in foreign)
 
 
@@ -118,8 +118,8 @@ def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attemp
 
     young, old = log("young", 6), log("old", 8)
     with at_work(runs_dir, "other", {}):
-        assert prune(runs_dir).total == 0, "workers of an active launch may need the code and write the logs"
+        assert not any(prune(runs_dir).values()), "workers of an active launch may need the code and write the logs"
     freed = prune(runs_dir)
-    assert (freed.checkpoints, freed.code, freed.logs) == (0, len("unneeded") + len(".partial"), 1000)
+    assert list(freed.values()) == [0, len("unneeded") + len(".partial"), 1000]
     assert [path.exists() for path in (needed, unneeded, unfinished, fresh)] == [True, False, False, True]
     assert [path.exists() for path in (young, old)] == [True, False]

@@ -1,5 +1,7 @@
 """The search as it is typed, and its journal."""
 
+import re
+
 import pytest
 from optuna.trial import TrialState
 
@@ -30,7 +32,6 @@ def command(tmp_path, cache_dir, capsys):
 def config():
     return SearchConfig(
         metric="caption_loss",
-        direction="minimize",
         trials=4,
         parameters=({"path": "optimizer.peak_lr", "low": 1e-4, "high": 1e-2, "log": True},),
     )
@@ -54,7 +55,7 @@ def test_search_does_its_trials_once_and_resumes(command, tmp_path):
 def test_failed_trials_are_counted(command):
     status, out, _ = command("search.trials=1", "objective.pixel_weight=1e39")
     assert status == 1
-    assert "1 trials failed" in out
+    assert "failed trials: 1;" in out
 
 
 def test_unfinished_trials_come_first(config, tiny, tmp_path):
@@ -91,14 +92,19 @@ def test_bounds_that_no_run_can_have_are_refused(command, tmp_path):
     ("change", "message"),
     [
         ({"trials": 0}, "trials: Input should be greater than 0"),
-        ({"direction": "up"}, "'minimize' or 'maximize'"),
-        ({"parameters": [{"path": "seed", "low": 2, "high": 1}]}, "low=2.0 must be below high=1.0"),
-        ({"parameters": [{"path": "seed", "low": 0, "high": 1, "log": True}]}, "above 0 if log"),
+        (
+            {"parameters": [{"path": "seed", "low": 2, "high": 1}]},
+            "parameters.0: `low <= high` must hold, but got (low=2.0, high=1.0)",
+        ),
+        (
+            {"parameters": [{"path": "seed", "low": 0, "high": 1, "log": True}]},
+            "`low > 0` must hold for `log=True`",
+        ),
     ],
 )
 def test_impossible_search_is_refused(change, message):
-    values = {"metric": "caption_loss", "direction": "minimize", "trials": 3, "parameters": []}
-    with pytest.raises(UsageError, match=message):
+    values = {"metric": "caption_loss", "trials": 3, "parameters": []}
+    with pytest.raises(UsageError, match=re.escape(message)):
         checked("search", SearchConfig, values | change)
 
 
@@ -107,11 +113,11 @@ def test_impossible_search_is_refused(change, message):
     [
         ("search=learning", "unknown search 'learning'"),
         ("search.trails=3", "Did you mean 'search.trials'?"),
-        ("search.metric=nothing", "search.metric='nothing' is not measured by these runs. Allowed: caption_loss"),
+        ("search.metric=recall", "unknown search.metric 'recall'. Allowed: caption_bits, caption_loss, "),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(command, more, message):
-    status, _, err = command(more, *(["search.trials=1"] if "metric" in more else []))
+    status, _, err = command(more)
     assert status == 2
     assert message in err
 

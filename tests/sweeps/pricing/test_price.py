@@ -30,7 +30,7 @@ def test_price_adds_up_the_runs(base):
     cost = price(runs, clock)
     weights = 4 * sum(num_parameters(base).values())
     assert cost.flops == 2 * max_train_flops(base, base.budget.samples)
-    assert (cost.training_seconds, cost.seconds, cost.longest_seconds) == (180.0, 210.0, 100.0)
+    assert (cost.seconds, cost.longest_seconds) == (210.0, 100.0)
     assert cost.weights_bytes == 3 * weights
     assert cost.disk_bytes(num_workers=2) == 3 * weights + 2 * 6 * weights
     assert price([untrained(base)], clock).disk_bytes(num_workers=1) == weights, "it saves no checkpoint"
@@ -55,7 +55,7 @@ def test_wall_time_is_at_least_the_longest_run(base, num_workers, wall):
 
 def test_price_has_no_time_if_one_run_has_none(base):
     cost = price([untrained(base), base], lambda run: None if run.budget.samples else RunSeconds(0.0, 1.0))
-    assert (cost.training_seconds, cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None,) * 4
+    assert (cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None,) * 3
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,6 @@ def test_limit_of_zero_or_infinity_is_refused(text, part):
 def test_plan_above_a_limit_is_refused():
     cost = Price(
         flops=10**15,
-        training_seconds=6000,
         seconds=7200,
         longest_seconds=3000,
         weights_bytes=8 * 10**8,
