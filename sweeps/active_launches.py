@@ -99,15 +99,17 @@ def at_work(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Iterator[Pa
         end(launch_dir)
 
 
+def runs_dir_of(launch_dir: Path) -> Path:
+    """Return the runs folder that a launch's folder is in."""
+    return launch_dir.parents[1]
+
+
 @contextmanager
-def worker_of(launch_dir: Path | None) -> Iterator[Path | None]:
+def worker_of(launch_dir: Path) -> Iterator[Path]:
     """Register a worker of a launch for the length of the context; yields the worker's folder.
 
     A launch whose launcher was killed stays active while its workers run.
     """
-    if launch_dir is None:
-        yield None
-        return
     own = launch_dir / WORKERS / uuid.uuid4().hex[:12]
     own.mkdir(parents=True)
     with Presence(own):
@@ -172,8 +174,11 @@ def _workers(folder: Path) -> list[Path]:
 def _active(folder: Path) -> ActiveLaunch | None:
     """Return the launch of a folder; None if it has ended, or its folder was deleted at this moment."""
     try:
-        jobs = _read_jobs(folder) if (folder / JOBS).exists() else None
-        if jobs is None and not _is_at_work(folder):
+        jobs = None
+        if (folder / JOBS).exists():
+            found = read_json(folder / JOBS)
+            jobs = Jobs(arrays=found["arrays"], finalizer=found["settling"], cluster=found["cluster"])
+        elif not _is_at_work(folder):
             return None
         about = read_json(folder / ABOUT)
         return ActiveLaunch(folder, about["study"], frozenset(about["runs"]), jobs)
@@ -181,8 +186,3 @@ def _active(folder: Path) -> ActiveLaunch | None:
         if not folder.exists():
             return None
         raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error
-
-
-def _read_jobs(folder: Path) -> Jobs:
-    found = read_json(folder / JOBS)
-    return Jobs(arrays=found["arrays"], finalizer=found["settling"], cluster=found["cluster"])

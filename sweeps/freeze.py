@@ -33,36 +33,23 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
     """
     partial = runs_dir / "code" / f".{uuid.uuid4().hex}"
     try:
-        for package in PACKAGES:
-            _copy(source / package, partial / package)
-        if (source / LOCK).exists():
-            shutil.copyfile(source / LOCK, partial / LOCK)
+        files = (path for package in PACKAGES for path in (source / package).rglob("*"))
+        for path in [source / LOCK, *files]:
+            copy = partial / path.relative_to(source)
+            if path.is_file() and "__pycache__" not in path.parts:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)  # with the umask's mode, so that others who share the folder can delete it
         (partial / FROZEN).write_text(json.dumps({"commit": git_commit()}) + "\n")
         # The digest of the copy, since the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))
-        if not frozen.exists():
-            _rename(partial, frozen)
+        try:
+            partial.rename(frozen)
+        except OSError:
+            if not frozen.exists():
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
     os.utime(frozen)  # prune keeps snapshots that were used lately
     return frozen.resolve()
-
-
-def _copy(package: Path, to: Path) -> None:
-    """Copy a package's files, with the umask's modes, so that others who share the folder can delete them."""
-    for path in sorted(package.rglob("*")):
-        place = path.relative_to(package)
-        if path.is_file() and "__pycache__" not in place.parts:
-            copied = to / place
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copied)
-
-
-def _rename(partial: Path, frozen: Path) -> None:
-    try:
-        partial.rename(frozen)
-    except OSError:
-        if not frozen.exists():  # otherwise another launch was faster
-            raise

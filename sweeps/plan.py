@@ -1,5 +1,6 @@
 """The runs of a request, and which of them are missing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +37,7 @@ class Plan:
         """Return the names of the runs that are not done."""
         return [name for name, state in self.states().items() if state != "done"]
 
-    def configs(self, names: list[str]) -> list[RunConfig]:
+    def configs(self, names: Iterable[str]) -> list[RunConfig]:
         """Return the configs of these runs."""
         return [self.cell_of[name].config for name in names]
 

@@ -1,12 +1,14 @@
 """A worker: acquire a run, execute it, and take the next one until no run is left."""
 
 import contextlib
+import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, file_system_time
-from aimv2.runs.record import Attempt, RunFolder
-from sweeps.active_launches import WAITING, cancelled, worker_of
+from aimv2.runs.record import RunFolder
+from sweeps.active_launches import WAITING, cancelled, runs_dir_of, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
 
 SLOT_POLL_SECONDS = 0.5
+SIGNAL_POLL_SECONDS = 0.5
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 TRIES = 2  # of a run whose worker or node failed: a second try, since the run may not be the cause
 
@@ -54,6 +57,7 @@ class WorkerReport:
     """The runs that a worker did, and the time that it took.
 
     Attributes:
+        done: names of the runs.
         cpu_seconds: of the worker and its loader processes.
         signal: the signal that interrupted the worker, or None.
         was_out_of_time: True if the worker ended because its time was nearly up.
@@ -64,7 +68,6 @@ class WorkerReport:
     """
 
     done: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     signal: int | None = None
     was_out_of_time: bool = False
@@ -76,14 +79,12 @@ class WorkerReport:
 
 def work(
     tasks: Sequence[Task],
-    runs_dir: Path,
+    launch_dir: Path,
     on_rows: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
-    minutes: float | None = None,
-    launch_dir: Path | None = None,
-    requested_at: float | None = None,
     *,
-    takes_slots: bool = True,
-    runs_per_gpu: int = 1,
+    minutes: float | None = None,
+    requested_at: float | None = None,
+    runs_per_gpu: int | None = 1,
     interrupts: Interrupts | None = None,
 ) -> WorkerReport:
     """Do every task that no other worker has, one at a time.
@@ -92,34 +93,69 @@ def work(
     its run and returns. A run in evaluation is finished when the time is up, but not after a signal.
 
     Args:
+        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
         on_rows: called with each group of new metric rows, for a display in the same process.
         minutes: the worker's time; None is no limit.
-        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
         requested_at: when the worker was requested, by ``time.time``; None is now.
-        takes_slots: share the machine's cores and GPUs with other launches; False where a scheduler assigns them.
-        runs_per_gpu: workers that may share a GPU.
+        runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
+            takes no slots.
     """
-    before, requested_at = _cpu_seconds(), requested_at or time.time()
+    before, requested_at = sum(os.times()[:4]), requested_at or time.time()
+    runs_dir, report, interrupts = runs_dir_of(launch_dir), WorkerReport(), interrupts or Interrupts()
+    memory_needed = cache(lambda: largest_bytes(task.config for task in tasks))
     share(runs_dir)
-    report, interrupts = WorkerReport(), interrupts or Interrupts()
     try:
         # submitit ignores SIGTERM and SIGUSR2 until we listen.
         with interrupts.listening(), worker_of(launch_dir) as folder:
             if minutes is not None:
                 interrupts.until(time.monotonic() + seconds_to_work(minutes))
-            _Worker(
-                tasks, runs_dir, report, on_rows, interrupts, launch_dir, folder, runs_per_gpu if takes_slots else None
-            ).wait_and_work()
+            while cancelled(launch_dir) is None and any(task.is_open(runs_dir) for task in tasks):
+                with run_slots(tasks[0].config, memory_needed, runs_per_gpu) as has_slots:
+                    _show_waiting(folder / WAITING, not has_slots)
+                    if has_slots:
+                        _do_all(tasks, launch_dir, on_rows, interrupts, report)
+                if has_slots or interrupts.is_out_of_time:
+                    break
+                time.sleep(SLOT_POLL_SECONDS)
     except KeyboardInterrupt:
         pass
     except (UsageError, OSError) as error:
         report.problem = str(error)
     report.signal = interrupts.signal
     report.was_out_of_time = interrupts.is_out_of_time
-    report.was_cancelled = launch_dir is not None and cancelled(launch_dir) is not None
-    report.cpu_seconds = _cpu_seconds() - before
+    report.was_cancelled = cancelled(launch_dir) is not None
+    report.cpu_seconds = sum(os.times()[:4]) - before  # user and system time, that of child processes included
     report.seconds = time.time() - requested_at
     return report
+
+
+def work_in_processes(num_processes: int, tasks: Sequence[Task], launch_dir: Path) -> WorkerReport:
+    """Do the tasks in several processes that share a GPU, and wait for all of them.
+
+    A signal is passed on, so that each process saves a checkpoint and releases its run.
+
+    Returns:
+        The signal, and a problem if a process died. The runs' folders record the rest.
+    """
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    processes = [context.Process(target=_exit_with_problem, args=(tasks, launch_dir)) for _ in range(num_processes)]
+    with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt), interrupts.deferred():
+        try:
+            for process in processes:
+                process.start()
+            while running := [process for process in processes if process.is_alive()]:
+                if interrupts.was_signalled:
+                    for process in running:
+                        process.terminate()  # repeated, since a process that is just starting can miss it
+                wait([process.sentinel for process in running], SIGNAL_POLL_SECONDS)
+        finally:
+            for process in processes:  # after a second Ctrl-C
+                if process.is_alive():
+                    process.kill()
+    dead = sum(process.exitcode != 0 for process in processes)
+    has_died = dead and not interrupts.was_signalled
+    problem = f"{dead} of {num_processes} workers on this GPU ended early; this job's log has the reason"
+    return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
 
 
 def seconds_to_work(minutes: float) -> float:
@@ -127,90 +163,47 @@ def seconds_to_work(minutes: float) -> float:
     return 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes)
 
 
-@dataclass
-class _Worker:
-    """A worker at work.
+def _show_waiting(file: Path, is_waiting: bool) -> None:
+    """Tell other processes whether this worker waits for a slot."""
+    with contextlib.suppress(OSError):  # a full disk
+        if is_waiting:
+            file.touch()
+        else:
+            file.unlink(missing_ok=True)
 
-    Attributes:
-        folder: the worker's own, in its launch's; None without a launch.
-        runs_per_gpu: workers that may share a GPU; None if the worker takes no slots.
-    """
 
-    tasks: Sequence[Task]
-    runs_dir: Path
-    report: WorkerReport
-    on_rows: Callable[[list[dict[str, Any]]], None]
-    interrupts: Interrupts
-    launch_dir: Path | None
-    folder: Path | None
-    runs_per_gpu: int | None
+def _do_all(
+    tasks: Sequence[Task],
+    launch_dir: Path,
+    on_rows: Callable[[list[dict[str, Any]]], None],
+    interrupts: Interrupts,
+    report: WorkerReport,
+) -> None:
+    """Do every free task."""
+    from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
-    def wait_and_work(self) -> None:
-        """Wait for slots, then do every free task."""
-        while self.should_continue and any(task.is_open(self.runs_dir) for task in self.tasks):
-            with self.slots() as has_slots:
-                self._show_waiting(not has_slots)
-                if has_slots:
-                    self.do_all()
-                    return
-            time.sleep(SLOT_POLL_SECONDS)
-
-    def slots(self) -> AbstractContextManager[bool]:
-        """Try to take the slots that a run computes on. The context yields False if too few are free."""
-        if self.runs_per_gpu is None:
-            return contextlib.nullcontext(True)
-        return run_slots(self.tasks[0].config, lambda: self._memory_needed, self.runs_per_gpu)
-
-    @cached_property
-    def _memory_needed(self) -> int:
-        return largest_bytes(task.config for task in self.tasks)
-
-    def _show_waiting(self, is_waiting: bool) -> None:
-        """Tell other processes that this worker waits for a slot."""
-        if self.folder is None:
-            return
-        with contextlib.suppress(OSError):  # a full disk
-            if is_waiting:
-                (self.folder / WAITING).touch()
-            else:
-                (self.folder / WAITING).unlink(missing_ok=True)
-
-    @property
-    def should_continue(self) -> bool:
-        """True unless the worker was interrupted or its launch was cancelled."""
-        return not self.interrupts.is_requested and (self.launch_dir is None or cancelled(self.launch_dir) is None)
-
-    def do_all(self) -> None:
-        """Do every free task."""
-        import aimv2.execute  # noqa: F401  # before a run is acquired: a broken installation is not a run's failure
-
-        for task in self.tasks:
-            if task.is_open(self.runs_dir):
-                attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log())
-                if attempt is not None:
-                    self.do(task, attempt)
-                    # Checked after a run and not before it: however short its time, a worker takes a run one step
-                    # further.
-                    if not self.should_continue:
-                        return
-
-    def do(self, task: Task, attempt: Attempt) -> None:
-        """Execute an acquired run."""
-        from aimv2.execute import execute
-
-        def is_cancelled() -> bool:
-            runs = None if self.launch_dir is None else cancelled(self.launch_dir)
-            return runs is not None and task.name in runs
-
-        self.interrupts.also_when(is_cancelled)
+    runs_dir = runs_dir_of(launch_dir)
+    for task in tasks:
+        if not task.is_open(runs_dir):
+            continue
+        attempt = RunFolder(runs_dir, task.name).acquire(task.config, log=_log())
+        if attempt is None:
+            continue
+        interrupts.also_when(partial(_must_release, task.name, launch_dir))
         try:
-            failure = execute(attempt, task.config, self.on_rows, self.interrupts)
+            if execute(attempt, task.config, on_rows, interrupts) is None:
+                report.done.append(task.name)
         except LeaseLostError:
             pass
-        else:
-            (self.report.done if failure is None else self.report.failed).append(task.name)
         finally:
-            self.report.working_seconds += attempt.working_seconds
+            report.working_seconds += attempt.working_seconds
+        # Checked after a run and not before it: however short its time, a worker takes a run one step further.
+        if interrupts.is_requested or cancelled(launch_dir) is not None:
+            return
+
+
+def _must_release(run: str, launch_dir: Path) -> bool:
+    return run in (cancelled(launch_dir) or ())
 
 
 def _log() -> str:
@@ -221,6 +214,5 @@ def _log() -> str:
         return ""
 
 
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def _exit_with_problem(tasks: Sequence[Task], launch_dir: Path) -> None:
+    sys.exit(work(tasks, launch_dir, runs_per_gpu=None).problem or 0)

@@ -1,8 +1,9 @@
 """The interface of executors."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 from rich.console import Console
@@ -22,7 +23,7 @@ def _runs_per_gpu(value: object) -> object:
 RunsPerGpu = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_gpu)]
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """Where the workers of a launch run.
 
     A caller checks the runs, and then either tests them (``dry_run=true``) or launches them.
@@ -31,11 +32,14 @@ class Executor(Protocol):
     @property
     def device(self) -> Literal["cuda", "cpu"] | None:
         """The device that ``device=auto`` means to the workers; None is this machine's."""
+        return None
 
     @property
+    @abstractmethod
     def speed_unknown(self) -> str:
         """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
 
+    @abstractmethod
     def check(self, runs: Sequence[RunConfig]) -> None:
         """Refuse runs that these workers cannot do.
 
@@ -43,6 +47,7 @@ class Executor(Protocol):
             UsageError: the reason, with the key to change.
         """
 
+    @abstractmethod
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
         """Return the number of workers for these runs; it may be larger than the number of runs.
 
@@ -52,9 +57,10 @@ class Executor(Protocol):
 
     def describe_workers(self, num_workers: int) -> str:
         """Return the workers in words, such as ``8 workers``."""
+        return f"{num_workers} worker{'s' * (num_workers > 1)}"
 
     def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
-        """Test whether a launch of these runs would be accepted, and start nothing.
+        """Test whether a launch of these runs, which passed ``check``, would be accepted, and start nothing.
 
         Returns:
             A sentence if this machine cannot test it; empty otherwise.
@@ -62,7 +68,9 @@ class Executor(Protocol):
         Raises:
             UsageError: the launch would be refused.
         """
+        return ""
 
+    @abstractmethod
     def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:
         """Save the request and start workers for these runs of the plan.
 

@@ -1,13 +1,13 @@
 """Workers on this machine: processes (``executor=local``), or this process itself (``executor=debug``)."""
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +15,14 @@ import submitit
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
+from submitit.helpers import environment_variables
 
 from ablations.request import Request, write_request
 from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.lease import file_system_time
-from sweeps.active_launches import at_work
-from sweeps.executors.base import RunsPerGpu, check_gpu_sharing
+from sweeps.active_launches import at_work, runs_dir_of
+from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
 from sweeps.machine.room import HERE, Machine, num_cores, resolve_runs_per_gpu, room, shortage
 from sweeps.plan import Plan
@@ -34,18 +35,13 @@ STOP_SECONDS = 30
 MAX_IDLE = 3  # rounds of workers that tried no run
 SUBMITIT_MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes by default
 
+# Starts workers for tasks of a launch, given its folder, and returns their reports when all have ended.
+WorkRound = Callable[[Sequence[Task], Path], list[WorkerReport]]
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LocalExecutor:
-    """Workers on this machine.
-
-    Attributes:
-        cluster: submitit's name of the executor: ``local``, or ``debug`` for one worker in this process.
-        workers: number of workers; None is as many as fit the machine (cores, memory, GPUs).
-        minutes: a worker's time; None is no limit. When it is nearly up, the worker saves a checkpoint and releases
-            its run, and another worker starts if runs are left.
-        runs_per_gpu: workers that share a GPU; ``auto`` is as many as the GPU's memory holds by prediction.
-    """
+class LocalExecutor(Executor):
+    """Workers on this machine. ``sweeps/conf/executor/local.yaml`` explains the keys."""
 
     cluster: Literal["debug", "local"]
     workers: int | None = Field(default=None, gt=0)
@@ -53,12 +49,7 @@ class LocalExecutor:
     runs_per_gpu: RunsPerGpu = 1
 
     @property
-    def device(self) -> None:
-        """``device=auto`` means this machine's."""
-
-    @property
     def speed_unknown(self) -> str:
-        """Runs that share a GPU slow each other down by an unknown factor."""
         return "" if self.runs_per_gpu == 1 else "the speed of runs that share a GPU is not known"
 
     def check(self, runs: Sequence[RunConfig]) -> None:
@@ -68,7 +59,6 @@ class LocalExecutor:
         check_gpu_sharing(self.runs_per_gpu, runs)
 
     def num_workers(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
-        """Return the number of workers for these runs."""
         here = room(runs, resolve_runs_per_gpu(self.runs_per_gpu, runs, machine), machine)
         if here.workers == 0:
             raise UsageError(f"no run fits this machine: its {here.limit}")
@@ -78,54 +68,45 @@ class LocalExecutor:
             )
         return 1 if self.cluster == "debug" else self.workers or here.workers
 
-    def describe_workers(self, num_workers: int) -> str:
-        """Return the workers in words."""
-        return f"{num_workers} worker{'s' * (num_workers > 1)}"
-
-    def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
-        """Test nothing: this machine refuses runs in ``check`` and ``num_workers`` only."""
-        return ""
-
     def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:
         """Do these runs, and return when all are over."""
         write_request(plan.runs_dir, request)
         plan.prepare_data()
-        if missing := shortage(plan.configs(list(names))):
+        if missing := shortage(plan.configs(names)):
             console.print(missing, soft_wrap=True)
         self.complete(plan, names, console)
         return True
 
-    def complete(
-        self,
-        plan: Plan,
-        names: Sequence[str],
-        console: Console,
-        work_round: "Callable[[Round], list[WorkerReport]] | None" = None,
-    ) -> None:
+    def complete(self, plan: Plan, names: Sequence[str], console: Console, work_round: WorkRound | None = None) -> None:
         """Do these runs of the plan. Return when each is done, has failed once more, or lost two workers.
 
         Args:
-            work_round: starts workers and returns their reports when all have ended; None is the executor's way.
+            work_round: None is the executor's own way.
 
         Raises:
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
             UsageError: no worker can run here, or the code snapshot was changed.
         """
         tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
-        work_round = work_round or (_work_here if self.cluster == "debug" else _work_in_processes)
         started, num_idle = time.perf_counter(), 0
         reports: list[WorkerReport] = []
         with (
             at_work(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}) as launch_dir,
             Board(plan, console, is_live=self.cluster != "debug") as board,
         ):
+            own_way = self._work_here if self.cluster == "debug" else self._work_in_processes
+            work_round = work_round or partial(own_way, board.update, console)
             while still_open := [task for task in tasks if task.is_open(plan.runs_dir)]:
                 if all(plan.runs[task.name].state(file_system_time) == "running" for task in still_open):
                     board.update()  # another launch does them all
                     time.sleep(POLL_SECONDS)
                     continue
                 before = plan.num_attempts()
-                ended = work_round(Round(self, still_open, plan.runs_dir, launch_dir, board.update, console))
+                ended = work_round(still_open, launch_dir)
+                if any(report.was_cancelled for report in ended):
+                    raise KeyboardInterrupt
+                if problems := [report.problem for report in ended if report.problem]:
+                    raise UsageError(problems[0])
                 reports += ended
                 # Once can be chance: another launch held the runs and has just released them. A worker that ran out
                 # of time without a try waited for a slot.
@@ -139,37 +120,58 @@ class LocalExecutor:
             cores = min(num_cores(), tasks[0].config.threads * num_workers)
             console.print(summary(reports, time.perf_counter() - started, cores), soft_wrap=True)
 
+    def _worker(self, tasks: Sequence[Task], launch_dir: Path) -> Callable[..., WorkerReport]:
+        """Return the call of a worker for these tasks."""
+        runs_per_gpu = resolve_runs_per_gpu(self.runs_per_gpu, [task.config for task in tasks])
+        return partial(
+            work, tasks, launch_dir, minutes=self.minutes, requested_at=time.time(), runs_per_gpu=runs_per_gpu
+        )
 
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """Workers to start for the open tasks of a launch.
+    def _work_here(
+        self, update: Callable[[], None], console: Console, tasks: Sequence[Task], launch_dir: Path
+    ) -> list[WorkerReport]:
+        """Work in this process, with the code that it has imported."""
+        report = self._worker(tasks, launch_dir)(on_rows=lambda rows: update())
+        update()
+        if report.signal is not None:
+            raise KeyboardInterrupt
+        return [report]
 
-    Attributes:
-        update: updates the display.
-    """
+    def _work_in_processes(
+        self, update: Callable[[], None], console: Console, tasks: Sequence[Task], launch_dir: Path
+    ) -> list[WorkerReport]:
+        """Work in processes of this machine, at most one per task, which import the code snapshot.
 
-    executor: LocalExecutor
-    tasks: Sequence[Task]
-    runs_dir: Path
-    launch_dir: Path
-    update: Callable[[], None]
-    console: Console
+        A worker does many runs, since submitit starts all its jobs at once.
+        """
+        runs, runs_dir, started = [task.config for task in tasks], runs_dir_of(launch_dir), time.time()
+        # A folder of its own, since submitit names local jobs by their process number, and those are used again.
+        folder = runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j"
+        submitter = submitit.AutoExecutor(folder=folder, cluster="local")
+        submitter.update_parameters(timeout_min=SUBMITIT_MINUTES)
+        if runs[0].device == "cuda":
+            import torch
 
-    @property
-    def runs(self) -> list[RunConfig]:
-        return [task.config for task in self.tasks]
-
-    @property
-    def work_arguments(self) -> dict[str, Any]:
-        """Arguments of ``sweeps.worker.work``."""
-        return {
-            "tasks": self.tasks,
-            "runs_dir": self.runs_dir,
-            "minutes": self.executor.minutes,
-            "launch_dir": self.launch_dir,
-            "requested_at": time.time(),
-            "runs_per_gpu": resolve_runs_per_gpu(self.executor.runs_per_gpu, self.runs),
-        }
+            submitter.update_parameters(gpus_per_node=torch.cuda.device_count())  # otherwise submitit hides all GPUs
+        # submitit pickles ``work`` by its name, so the import path decides which code a worker runs.
+        path = os.pathsep.join(filter(None, [str(freeze(runs_dir)), os.environ.get("PYTHONPATH")]))
+        worker, jobs = self._worker(tasks, launch_dir), list[submitit.Job[WorkerReport]]()
+        try:
+            with environment_variables(**worker_environment(runs[0]), PYTHONPATH=path), ExitStack() as stack:
+                # Processes started here ignore SIGINT, so that Ctrl-C in their terminal reaches the launcher alone.
+                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+                for _ in range(min(self.num_workers(runs), len(tasks))):
+                    jobs.append(submitter.submit(worker))
+            while not all(job.done() for job in jobs):
+                update()
+                time.sleep(POLL_SECONDS)
+            reports = [report_of(job, time.time() - started, console) for job in jobs]
+            update()
+            return reports
+        except BaseException:
+            if not _stop(jobs):
+                console.print("some workers are still running; they stop after their current step", style="yellow")
+            raise
 
 
 def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:
@@ -184,74 +186,13 @@ def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:
     )
 
 
-def _work_here(round: Round) -> list[WorkerReport]:
-    """Work in this process, with the code that it has imported."""
-    report = work(**round.work_arguments, on_rows=lambda rows: round.update())
-    round.update()
-    if report.signal is not None:
-        raise KeyboardInterrupt
-    return _checked([report])
-
-
-def _work_in_processes(round: Round) -> list[WorkerReport]:
-    """Work in processes of this machine, which import the code snapshot."""
-    jobs: list[submitit.Job[WorkerReport]] = []
-    started = time.time()
-    try:
-        _start_processes(round, jobs)
-        while not all(job.done() for job in jobs):
-            round.update()
-            time.sleep(POLL_SECONDS)
-        reports = [report_of(job, time.time() - started, round.console) for job in jobs]
-        round.update()
-    except BaseException:
-        if not _stop(jobs):
-            round.console.print("some workers are still running; they stop after their current step", style="yellow")
-        raise
-    return _checked(reports)
-
-
-def _checked(reports: list[WorkerReport]) -> list[WorkerReport]:
-    """Return the reports of workers that can be followed by others."""
-    if any(report.was_cancelled for report in reports):
-        raise KeyboardInterrupt
-    if problems := [report.problem for report in reports if report.problem]:
-        raise UsageError(problems[0])
-    return reports
-
-
 def report_of(job: "submitit.Job[WorkerReport]", wall: float, console: Console) -> WorkerReport:
-    """Return a worker's report.
-
-    Args:
-        wall: seconds from the request of the workers to the end of the last one. A worker that died reports no work in
-            all that time, since no other took its place.
-    """
+    """Return a worker's report. One that died did no work for ``wall`` seconds, until the last worker ended, since no
+    other took its place."""
     if job.exception() is None:
         return job.result()
     console.print(f"a worker ended early; its log is {job.paths.stderr}", style="red", soft_wrap=True)
     return WorkerReport(seconds=wall)
-
-
-def _start_processes(round: Round, jobs: "list[submitit.Job[WorkerReport]]") -> None:
-    """Start workers, at most one per task, and append each to ``jobs`` as it starts.
-
-    A worker does many runs, since submitit starts all its jobs at once.
-    """
-    # A folder of its own, since submitit names local jobs by their process number, and those are used again.
-    folder = round.runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j"
-    submitter = submitit.AutoExecutor(folder=folder, cluster="local")
-    submitter.update_parameters(timeout_min=SUBMITIT_MINUTES)
-    if round.runs[0].device == "cuda":
-        import torch
-
-        submitter.update_parameters(gpus_per_node=torch.cuda.device_count())  # otherwise submitit hides all GPUs
-    # submitit pickles ``work`` by its name, so the import path decides which code a worker runs.
-    path = os.pathsep.join(filter(None, [str(freeze(round.runs_dir)), os.environ.get("PYTHONPATH")]))
-    arguments = round.work_arguments
-    with _environment(worker_environment(round.runs[0]) | {"PYTHONPATH": path}), _without_interrupts():
-        for _ in range(min(round.executor.num_workers(round.runs), len(round.tasks))):
-            jobs.append(submitter.submit(work, **arguments))
 
 
 def _stop(jobs: "Sequence[submitit.Job[Any]]") -> bool:
@@ -267,28 +208,3 @@ def _stop(jobs: "Sequence[submitit.Job[Any]]") -> bool:
                 os.kill(int(job.job_id), signal.SIGTERM)
         time.sleep(0.5)
     return True
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Have processes started here ignore SIGINT, so that Ctrl-C in their terminal reaches the launcher alone."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _environment(wanted: dict[str, str]) -> Iterator[None]:
-    """Set these variables for processes started here."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value

@@ -18,7 +18,7 @@ from ablations.request import Request, save_request, write_request
 from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.errors import UsageError
 from sweeps.active_launches import end, new_launch
-from sweeps.executors.base import RunsPerGpu, check_gpu_sharing
+from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.executors.slurm_commands import check_accepted
 from sweeps.executors.slurm_jobs import LAUNCHED, submit_workers
 from sweeps.executors.slurm_queue import end_abandoned, queued_elsewhere
@@ -37,23 +37,9 @@ KEY = re.compile(r"[a-z][a-z0-9-]*(=[^\n]*)?")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class SlurmExecutor:
-    """Workers as elements of a job array. A key that is null is left to the cluster.
-
-    Attributes:
-        cluster: submitit's name of the executor.
-        workers: number of elements; None is one per run.
-        nodes: nodes of a run of several ranks, which are spread evenly over them; other runs have one node.
-        minutes: a job's time limit.
-        signal_seconds: time before that limit at which SLURM signals a worker, which then saves a checkpoint.
-        array_parallelism: largest number of elements that run at once.
-        partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node, mem: sbatch's.
-        cpus_per_task: None is one core per thread and loader process of the runs that an element does at once.
-        runs_per_gpu: worker processes of an element, which share its GPU; ``auto`` is as many as the GPU's memory holds
-            by prediction, and ``cpus_per_task`` has cores for.
-        more: other keys of sbatch by their long names: ``reservation=x``, or ``hold`` for one without a value.
-        setup: lines of shell before Python starts.
-    """
+class SlurmExecutor(Executor):
+    """Workers as elements of a job array. ``sweeps/conf/executor/slurm.yaml`` explains the keys; a key that is null is
+    left to the cluster."""
 
     cluster: Literal["slurm"]
     workers: int | None = Field(default=None, gt=0)
@@ -97,7 +83,6 @@ class SlurmExecutor:
 
     @property
     def speed_unknown(self) -> str:
-        """The nodes are other machines."""
         return "the speed of the cluster's nodes is not known on this machine"
 
     def check(self, runs: Sequence[RunConfig]) -> None:
@@ -108,9 +93,11 @@ class SlurmExecutor:
         if ranks > 1 and self.workers is not None:
             raise UsageError(f"executor.workers={self.workers} and ranks={ranks}: such runs need one job each")
         check_gpu_sharing(self.runs_per_gpu, runs)
-        is_auto, each = self.runs_per_gpu == "auto", cores_per_run(runs)
+        if self.runs_per_gpu == 1:
+            return
+        each = cores_per_run(runs)
         needed = each * (2 if self.runs_per_gpu == "auto" else self.runs_per_gpu)
-        if self.runs_per_gpu != 1 and (self.cpus_per_task or (0 if is_auto else needed)) < needed:
+        if (self.cpus_per_task or (0 if self.runs_per_gpu == "auto" else needed)) < needed:
             raise UsageError(
                 f"executor.runs_per_gpu={self.runs_per_gpu} needs executor.cpus_per_task={needed} or more: {each} per"
                 " run, for its threads and loader processes"
@@ -128,15 +115,12 @@ class SlurmExecutor:
         return min(self.workers or math.ceil(len(runs) / at_once), len(runs))
 
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
-        """Return the number of worker processes for these runs."""
         return self.num_elements(runs) * self.max_runs(runs)
 
     def describe_workers(self, num_workers: int) -> str:
-        """Return the workers in words."""
-        return f"{num_workers} worker{'s' * (num_workers > 1)} of a SLURM array"
+        return f"{super().describe_workers(num_workers)} of a SLURM array"
 
     def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
-        """Test whether SLURM would accept an array for these runs."""
         if shutil.which("sbatch") is None:
             return "whether SLURM accepts this was not tested: there is no sbatch on this machine"
         self._test_arrays(runs, runs_dir)
@@ -159,40 +143,27 @@ class SlurmExecutor:
             console.print(f"{sentence}; to change how, cancel that launch first", soft_wrap=True)
         own = [task for task in tasks if task.name not in elsewhere.runs]
         if own or not elsewhere.is_reported:
-            self._submit(request, plan, tasks, own, elsewhere.arrays, reports_dir.resolve(), console)
+            launch_dir = new_launch(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}).resolve()
+            try:
+                save_request(launch_dir / LAUNCHED, request)
+                jobs = submit_workers(launch_dir, own, self, reports_dir.resolve(), plan, elsewhere.arrays)
+            except BaseException:
+                end(launch_dir)
+                with contextlib.suppress(OSError):
+                    (plan.runs_dir / "workers" / launch_dir.name).rmdir()  # unless something was submitted
+                raise
+            if sum(jobs.arrays.values()) < self.num_elements([task.config for task in own]):
+                console.print(
+                    "an array of this cluster has no room for one worker per run (MaxArraySize): each does several"
+                )
+            where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
+            console.print(
+                f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
+                f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
+                soft_wrap=True,
+            )
         write_request(plan.runs_dir, request)
         return False
-
-    def _submit(
-        self,
-        request: Request,
-        plan: Plan,
-        tasks: Sequence[Task],
-        own: Sequence[Task],
-        others: Sequence[str],
-        reports_dir: Path,
-        console: Console,
-    ) -> None:
-        """Submit workers for ``own`` and a finalizer job, which waits for ``tasks`` and the arrays ``others``."""
-        launch_dir = new_launch(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}).resolve()
-        try:
-            save_request(launch_dir / LAUNCHED, request)
-            jobs = submit_workers(launch_dir, own, self, reports_dir, plan, others)
-        except BaseException:
-            end(launch_dir)
-            with contextlib.suppress(OSError):
-                (plan.runs_dir / "workers" / launch_dir.name).rmdir()  # unless something was submitted
-            raise
-        where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
-        if sum(jobs.arrays.values()) < self.num_elements([task.config for task in own]):
-            console.print(
-                "an array of this cluster has no room for one worker per run (MaxArraySize): each does several"
-            )
-        console.print(
-            f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
-            f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
-            soft_wrap=True,
-        )
 
     def _test_arrays(self, runs: Sequence[RunConfig], runs_dir: Path) -> None:
         for run in {run.ranks: run for run in runs}.values():
@@ -204,8 +175,6 @@ class SlurmExecutor:
         """Return submitit's executor for workers that do runs like this one, or for a finalizer job.
 
         Args:
-            folder: of submitit's files.
-            name: of the jobs.
             code: folder from which workers import our packages.
             after: ids of the arrays after which a finalizer job of one core starts, however they end; empty for an
                 array itself.

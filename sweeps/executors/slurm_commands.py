@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import submitit
@@ -62,16 +61,13 @@ def check_accepted(template: submitit.SlurmExecutor) -> None:
     Raises:
         UsageError: SLURM's reason to refuse it.
     """
-    with TemporaryDirectory() as folder:
-        script = Path(folder) / "test-only.sh"
-        script.write_text(template._make_submission_file_text("true", "test-only"))
-        try:
-            command("sbatch", "--test-only", str(script))
-        except UsageError as error:
-            raise UsageError(f"{error}; nothing was submitted") from error
+    try:
+        command("sbatch", "--test-only", script=template._make_submission_file_text("true", "test-only"))
+    except UsageError as error:
+        raise UsageError(f"{error}; nothing was submitted") from error
 
 
-def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
+def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]], *, is_repeated: bool = False) -> str:
     """Submit one job, or several as one array, and return its id.
 
     A submission that SLURM accepted without an answer is withdrawn and repeated once.
@@ -81,25 +77,24 @@ def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) 
     """
     name = template.parameters["job_name"]
     before = {queued.job for queued in queue(name) or []}
-    for is_last in (False, True):
-        try:
-            # submitit prints sbatch's complaints; we report them in a sentence
-            with _outside_a_job(), contextlib.redirect_stderr(io.StringIO()), template.batch():
-                submitted = [template.submit(job) for job in jobs]
-            return str(submitted[0].job_id).partition("_")[0]
-        except (FailedJobError, FailedSubmissionError) as error:
-            now = queue(name)
-            if now is None:
-                raise UsageError(
-                    f"{_sentence('sbatch', str(error))}; squeue does not answer either. If it was accepted, withdraw it"
-                    f" with: scancel --name={name}"
-                ) from error
-            accepted = {queued.array for queued in now if queued.job not in before}
-            for job in accepted:
-                command("scancel", job)
-            if is_last or not accepted:
-                raise UsageError(f"{_sentence('sbatch', str(error))}; nothing was submitted") from error
-    raise AssertionError("unreachable")
+    try:
+        # submitit prints sbatch's complaints; we report them in a sentence
+        with _outside_a_job(), contextlib.redirect_stderr(io.StringIO()), template.batch():
+            submitted = [template.submit(job) for job in jobs]
+        return str(submitted[0].job_id).partition("_")[0]
+    except (FailedJobError, FailedSubmissionError) as error:
+        now, sentence = queue(name), _sentence("sbatch", str(error))
+        if now is None:
+            raise UsageError(
+                f"{sentence}; squeue does not answer either. If it was accepted, withdraw it with: scancel"
+                f" --name={name}"
+            ) from error
+        accepted = {queued.array for queued in now if queued.job not in before}
+        for job in accepted:
+            command("scancel", job)
+        if is_repeated or not accepted:
+            raise UsageError(f"{sentence}; nothing was submitted") from error
+    return submit(template, jobs, is_repeated=True)
 
 
 def queue_of(launch_dir: Path, cluster: str) -> list[Queued] | None:
@@ -111,7 +106,7 @@ def queue_of(launch_dir: Path, cluster: str) -> list[Queued] | None:
     """
     found = queue(launch_dir.name)
     try:
-        is_own = launch_dir.stat().st_uid == os.getuid() and cluster_name() == cluster
+        is_own = launch_dir.stat().st_uid == os.getuid() and setting("ClusterName") == cluster
     except (FileNotFoundError, UsageError):
         is_own = False
     return found if found or is_own else None
@@ -126,19 +121,8 @@ def queue(name: str) -> list[Queued] | None:
     return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]
 
 
-def max_array_size() -> int | None:
-    """Return the largest number of elements of an array; None if SLURM does not report it."""
-    size = _setting("MaxArraySize")
-    return int(size) - 1 if size.isdecimal() else None  # the largest index is below it
-
-
-def cluster_name() -> str:
-    """Return the name of this cluster; empty if SLURM does not report it."""
-    return _setting("ClusterName")
-
-
-def _setting(name: str) -> str:
-    """Return one of the controller's settings; empty if there is none of this name.
+def setting(name: str) -> str:
+    """Return one of the controller's settings, such as ``ClusterName``; empty if it does not report it.
 
     Raises:
         UsageError: the controller cannot be reached.
@@ -147,30 +131,23 @@ def _setting(name: str) -> str:
     return found[1] if found else ""
 
 
-def partitions() -> list[str]:
-    """Return the names of the cluster's partitions."""
-    return command("sinfo", "--noheader", "--format=%R").split()
-
-
-def command(*words: str) -> str:
-    """Run one of SLURM's commands and return what it prints.
+def command(*words: str, script: str = "") -> str:
+    """Run one of SLURM's commands, with a script as its input, and return what it prints.
 
     Raises:
         UsageError: the command is missing, fails or does not answer.
     """
-    # Without the user's own defaults of squeue.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}  # user's defaults
     try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True, env=environment
-        )
+        return subprocess.run(
+            words, input=script, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True, env=environment
+        ).stdout
     except FileNotFoundError as error:
         raise UsageError(f"there is no {words[0]} on this machine; is it a login node of a SLURM cluster?") from error
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"{words[0]} did not answer within {TIMEOUT_SECONDS:.0f} s; try again later") from error
     except subprocess.CalledProcessError as error:
         raise UsageError(_sentence(words[0], error.stderr)) from error
-    return done.stdout
 
 
 def _sentence(name: str, answer: str) -> str:
@@ -181,7 +158,7 @@ def _sentence(name: str, answer: str) -> str:
     hint = f" ({' or '.join(keys)})" if keys else ""
     if keys == ["executor.partition"]:
         with contextlib.suppress(UsageError):
-            hint += f". Allowed: {', '.join(partitions())}"
+            hint += f". Allowed: {', '.join(command('sinfo', '--noheader', '--format=%R').split())}"
     return f"SLURM's {name} reports: {complaint}{hint}"
 
 

@@ -4,14 +4,14 @@ report."""
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
+from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, load_request, read_request
@@ -20,15 +20,13 @@ from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import file_system_time
-from sweeps.active_launches import Jobs, cancelled, end, tries_at_launch, write_jobs
+from sweeps.active_launches import Jobs, cancelled, end, runs_dir_of, tries_at_launch, write_jobs
 from sweeps.executors import slurm_commands
-from sweeps.executors.base import RunsPerGpu
-from sweeps.executors.shared_gpu import work_in_processes
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
 from sweeps.status.board import print_failures
-from sweeps.worker import Task, WorkerReport, work
+from sweeps.worker import Task, WorkerReport, work, work_in_processes
 
 if TYPE_CHECKING:
     from sweeps.executors.slurm import SlurmExecutor
@@ -38,21 +36,17 @@ POLL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class ArrayWorker:
+class ArrayWorker(Checkpointable):
     """The job of an array element, or of all processes of a run with several ranks.
 
     Attributes:
-        launch_dir: the launch's folder.
         start: place in the launch of the run that it begins with. After that it takes any open run; with several ranks
-            it does this run only.
-        runs_per_gpu: worker processes that share its GPU; ``auto`` is decided on the node.
-        max_runs: upper limit of that number.
+            it does this run only. A requeued job begins anew, and its runs resume from their checkpoints.
     """
 
     launch_dir: Path
     start: int
-    runs_per_gpu: RunsPerGpu = 1
-    max_runs: int = 1
+    executor: "SlurmExecutor"
 
     def __call__(self) -> WorkerReport:
         if not self.launch_dir.exists():  # requeued after all runs were done
@@ -68,13 +62,14 @@ class ArrayWorker:
 
     def _work(self, tasks: Sequence[Task]) -> WorkerReport:
         num_processes = self.num_processes([task.config for task in tasks])
-        do = work if num_processes == 1 else partial(work_in_processes, num_processes)
-        return do(tasks, _runs_dir(self.launch_dir), launch_dir=self.launch_dir, takes_slots=False)
+        if num_processes > 1:
+            return work_in_processes(num_processes, tasks, self.launch_dir)
+        return work(tasks, self.launch_dir, runs_per_gpu=None)
 
     def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
         """Return the number of processes that do these runs on this node's GPU."""
-        most = min(self.max_runs, len(runs))
-        return most if most == 1 else min(most, resolve_runs_per_gpu(self.runs_per_gpu, runs, machine))
+        most = min(self.executor.max_runs(runs), len(runs))
+        return most if most == 1 else min(most, resolve_runs_per_gpu(self.executor.runs_per_gpu, runs, machine))
 
     def _work_together(self, task: Task) -> WorkerReport:
         """Work as one of the job's ranks: rank 0 is the worker, and the others follow it."""
@@ -90,10 +85,6 @@ class ArrayWorker:
             return self._work([task])
         finally:
             dismiss()
-
-    def checkpoint(self) -> DelayedSubmission:
-        """Return the requeued job's work: the same, since runs resume from their checkpoints."""
-        return DelayedSubmission(self)
 
 
 def end_job(report: WorkerReport) -> None:
@@ -111,11 +102,10 @@ def end_job(report: WorkerReport) -> None:
 
 
 @dataclass(frozen=True)
-class FinalizerJob:
+class FinalizerJob(Checkpointable):
     """The job that starts when no worker of the array is left, however the workers ended.
 
     Attributes:
-        launch_dir: the launch's folder.
         executor: with which lost runs are submitted again.
         reports_dir: where the report is written.
         num_attempts: attempts at the launch's runs when the array was submitted.
@@ -134,18 +124,26 @@ class FinalizerJob:
 
         if not self.launch_dir.exists():  # requeued after all was done
             return
-        share(_runs_dir(self.launch_dir))
+        share(runs_dir_of(self.launch_dir))
         console = Console(highlight=False)
         request, tasks = launched_request(self.launch_dir), launched_tasks(self.launch_dir)
-        plan = Plan(request.folder, request.cells, _runs_dir(self.launch_dir))
+        plan = Plan(request.folder, request.cells, runs_dir_of(self.launch_dir))
         self._wait(plan, tasks)
         if cancelled(self.launch_dir) is not None:
             console.print("cancelled: the report is not updated")
             end(self.launch_dir)
             return
-        left = [task for task in tasks if task.is_open(plan.runs_dir)]
-        if left and self._submit_again(left, plan, console):
-            return
+        if left := [task for task in tasks if task.is_open(plan.runs_dir)]:
+            lost = f"{len(left)} run{'s' * (len(left) > 1)} lost their workers"
+            try:
+                if plan.num_attempts() == self.num_attempts:
+                    raise UsageError("workers end before they try a run; their logs are beside this job's log")
+                jobs = submit_workers(self.launch_dir, left, self.executor, self.reports_dir, plan)
+            except UsageError as error:
+                console.print(f"{lost} and cannot be submitted again: {error}", soft_wrap=True)
+            else:
+                console.print(f"{lost} and are submitted again, as {jobs.described}")
+                return
         print_failures(console, plan, {task.name for task in tasks})
         latest = read_request(plan.runs_dir, request.folder, STUDIES)  # which may have more arms than this one
         console.print(f"report: {build(latest, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
@@ -160,23 +158,6 @@ class FinalizerJob:
                 signal.raise_signal(signal.SIGUSR2)  # SLURM signals the steps of a job, and this job has none
             time.sleep(self.poll_seconds)
 
-    def _submit_again(self, left: Sequence[Task], plan: Plan, console: Console) -> bool:
-        """Submit runs that lost their workers, unless that is useless. Return True if they were submitted."""
-        if plan.num_attempts() == self.num_attempts:
-            console.print("workers end before they try a run; their logs are in the folder of this job's log")
-            return False
-        try:
-            jobs = submit_workers(self.launch_dir, left, self.executor, self.reports_dir, plan)
-        except UsageError as error:
-            console.print(f"{len(left)} runs lost their workers and cannot be submitted again: {error}", soft_wrap=True)
-            return False
-        console.print(f"{len(left)} runs lost their workers and are submitted again, as {jobs.described}")
-        return True
-
-    def checkpoint(self) -> DelayedSubmission:
-        """Return the requeued job's work: the same, from the start."""
-        return DelayedSubmission(self)
-
 
 def submit_workers(
     launch_dir: Path,
@@ -186,23 +167,20 @@ def submit_workers(
     plan: Plan,
     others: Sequence[str] = (),
 ) -> Jobs:
-    """Submit an array of workers per number of ranks, and the finalizer job.
-
-    Args:
-        others: arrays of other launches that the finalizer job waits for too.
+    """Submit an array of workers per number of ranks, and the finalizer job, which waits for the arrays ``others`` too.
 
     Raises:
         UsageError: SLURM refuses one of them; those before it are withdrawn.
     """
-    runs_dir = _runs_dir(launch_dir)
-    folder, code = runs_dir / "workers" / launch_dir.name, freeze(runs_dir)
-    num_attempts = plan.num_attempts()
-    template = partial(executor.template, folder=folder, name=launch_dir.name, code=code)
-    jobs = Jobs({}, "", slurm_commands.cluster_name())
+    runs_dir, num_attempts = runs_dir_of(launch_dir), plan.num_attempts()
+    folder = runs_dir / "workers" / launch_dir.name
+    template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
+    jobs = Jobs({}, "", slurm_commands.setting("ClusterName"))
     try:
-        for run, group in _groups(tasks):
+        for ranks in sorted({task.config.ranks for task in tasks}):
+            group = [task for task in tasks if task.config.ranks == ranks]
             workers = _array_workers(launch_dir, group, executor)
-            array = slurm_commands.submit(template(run), workers)
+            array = slurm_commands.submit(template(group[0].config), workers)
             jobs = replace(jobs, arrays=jobs.arrays | {array: len(workers)})
             write_jobs(launch_dir, jobs)
         after = template(plan.cells[0].config, after=[*jobs.arrays, *others])
@@ -227,23 +205,11 @@ def launched_tasks(launch_dir: Path) -> list[Task]:
     return [Task(name, config_of[name], tries) for name, tries in tries_at_launch(launch_dir).items()]
 
 
-def _groups(tasks: Sequence[Task]) -> Iterator[tuple[RunConfig, list[Task]]]:
-    """Yield tasks that need the same kind of job, after one of their configs."""
-    for ranks in sorted({task.config.ranks for task in tasks}):
-        group = [task for task in tasks if task.config.ranks == ranks]
-        yield group[0].config, group
-
-
 def _array_workers(launch_dir: Path, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
     """Return workers that begin with these tasks, at equal distances."""
-    runs = [task.config for task in tasks]
-    number = executor.num_elements(runs)
-    if number > 1:
-        number = min(number, slurm_commands.max_array_size() or number)
+    number = executor.num_elements([task.config for task in tasks])
+    if number > 1 and (size := slurm_commands.setting("MaxArraySize")).isdecimal():
+        number = min(number, max(int(size) - 1, 1))  # the largest index is below it
     place = {name: place for place, name in enumerate(tries_at_launch(launch_dir))}
     starts = [place[tasks[len(tasks) * one // number].name] for one in range(number)]
-    return [ArrayWorker(launch_dir, start, executor.runs_per_gpu, executor.max_runs(runs)) for start in starts]
-
-
-def _runs_dir(launch_dir: Path) -> Path:
-    return launch_dir.parents[1]
+    return [ArrayWorker(launch_dir, start, executor) for start in starts]

@@ -33,29 +33,21 @@ def queued_elsewhere(request: Request, tasks: Sequence[Task], runs_dir: Path) ->
     """Return which of these tasks other launches have in the queue."""
     found = QueuedElsewhere()
     for active in active_launches(runs_dir):
-        if active.jobs is None:
+        if active.jobs is None or cancelled(active.folder) is not None:
             continue
         queued = {job.array for job in slurm_commands.queue(active.folder.name) or []}
-        arrays = [array for array in active.jobs.arrays if array in queued]
-        shared = _open_runs(active, tasks, runs_dir) if arrays else frozenset()
-        if shared:
-            are = "run is" if len(shared) == 1 else "runs are"
-            found.described.append(f"{len(shared)} {are} in the queue already, for {active.jobs.described}")
-            found.runs |= shared
-            found.arrays += arrays
-            found.is_reported |= (
-                active.study == request.folder and launched_request(active.folder).cells == request.cells
-            )
+        if arrays := [array for array in active.jobs.arrays if array in queued]:
+            tries = tries_at_launch(active.folder)
+            common = (replace(task, tries=tries[task.name]) for task in tasks if task.name in tries)
+            if shared := {task.name for task in common if task.is_open(runs_dir)}:
+                are = "run is" if len(shared) == 1 else "runs are"
+                found.described.append(f"{len(shared)} {are} in the queue already, for {active.jobs.described}")
+                found.runs |= shared
+                found.arrays += arrays
+                found.is_reported |= (
+                    active.study == request.folder and launched_request(active.folder).cells == request.cells
+                )
     return found
-
-
-def _open_runs(active: ActiveLaunch, tasks: Sequence[Task], runs_dir: Path) -> frozenset[str]:
-    """Return the names of the runs among these that a launch still has to do."""
-    if cancelled(active.folder) is not None:
-        return frozenset()
-    tries = tries_at_launch(active.folder)
-    shared = (replace(task, tries=tries[task.name]) for task in tasks if task.name in tries)
-    return frozenset(task.name for task in shared if task.is_open(runs_dir))
 
 
 def withdraw(active: ActiveLaunch) -> str:

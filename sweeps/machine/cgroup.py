@@ -26,7 +26,9 @@ def memory_left(root: Path = Path("/")) -> int | None:
     left = []
     for folder, limit in _memory_groups(root):
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
-        left.append(max(limit - used + _cached(folder), 0))
+        values = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+        cached = int(values.get("total_inactive_file", values.get("inactive_file", 0)))  # not used lately
+        left.append(max(limit - used + cached, 0))
     return min(left, default=None)
 
 
@@ -34,11 +36,11 @@ def cores(root: Path = Path("/")) -> float | None:
     """Return the number of cores whose time the group may use; None without a limit."""
     found = []
     for folder in _groups(root, "cpu"):
-        quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-        if (folder / "cpu.max").exists():  # "200000 100000", or "max 100000"
-            quota, period = (int(text) if text.isdecimal() else None for text in _text(folder / "cpu.max").split())
-        if quota and period and quota > 0:  # version 1 writes "no limit" as -1
-            found.append(quota / period)
+        # Quota and period; without a limit, the quota is "max" in version 2 and -1 in version 1.
+        files = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = " ".join(_text(folder / name) for name in files).split()
+        if len(words) == 2 and all(word.isdecimal() for word in words):
+            found.append(int(words[0]) / int(words[1]))
     return min(found, default=None)
 
 
@@ -63,21 +65,12 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         folder = mount / path.lstrip("/")
         if ".." in folder.parts or not folder.is_dir():  # the path is the host's; the container sees its own group
             folder = mount
-        yield folder
-        while folder != mount:
-            folder = folder.parent
-            yield folder
-
-
-def _cached(folder: Path) -> int:
-    """Return the bytes of files in the kernel's cache that were not used lately."""
-    values = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
-    return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
+        yield from (group for group in (folder, *folder.parents) if group.is_relative_to(mount))
 
 
 def _number(path: Path) -> int | None:
     text = _text(path).strip()
-    return int(text) if text.lstrip("-").isdecimal() else None  # "max" is no limit
+    return int(text) if text.isdecimal() else None  # "max" is no limit
 
 
 def _text(path: Path) -> str:

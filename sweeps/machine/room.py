@@ -6,7 +6,7 @@ Room counts all resources, those in use included: workers wait for busy memory a
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -92,17 +92,16 @@ class Room:
     limit: str
 
 
-def room(runs: Iterable[RunConfig], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
+def room(runs: Sequence[RunConfig], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
     """Return how many workers fit this machine if each does the largest of these runs."""
-    shapes = list({replace(run, seed=0): None for run in runs})
-    threads, cores = max(run.threads for run in shapes), machine.num_cores()
+    threads, cores = max(run.threads for run in runs), machine.num_cores()
     found = [Room(cores // threads, f"{cores} cores have room for at threads={threads}")]
-    if any(run.device == "cuda" for run in shapes):
+    if any(run.device == "cuda" for run in runs):
         gpus = machine.num_gpus()
         each = f" at {runs_per_gpu} runs each" if runs_per_gpu > 1 else ""
         found.append(Room(gpus * runs_per_gpu, f"{gpus} GPUs have room for{each}"))
     else:
-        needed, memory = largest_bytes(shapes), machine.total_memory()
+        needed, memory = largest_bytes(runs), machine.total_memory()
         found.append(
             Room(int(memory // needed), f"{memory / 1e9:.1f} GB of memory have room for, {needed / 1e9:.1f} GB each")
         )
@@ -116,9 +115,8 @@ def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunCon
     return max(int(machine.gpu_memory() / (GPU_MARGIN * largest_bytes(runs))), 1)
 
 
-def shortage(runs: Iterable[RunConfig], machine: Machine = HERE) -> str:
+def shortage(runs: Sequence[RunConfig], machine: Machine = HERE) -> str:
     """Return a sentence on the memory that workers have to wait for; empty if one of them can start now."""
-    runs = list(runs)
     if any(run.device == "cuda" for run in runs):
         return ""
     needed, free = largest_bytes(runs), machine.available_memory()

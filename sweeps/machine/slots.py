@@ -19,15 +19,18 @@ from sweeps.machine.room import HERE, Machine
 
 @contextmanager
 def run_slots(
-    run: RunConfig, memory_needed: Callable[[], int], runs_per_gpu: int = 1, machine: Machine = HERE
+    run: RunConfig, memory_needed: Callable[[], int], runs_per_gpu: int | None = 1, machine: Machine = HERE
 ) -> Iterator[bool]:
     """Try to hold the slots of a worker for the length of the context: a core per thread, and memory, or with CUDA a
     GPU, which becomes this process's device. Yields False when too little is free.
 
     Args:
         memory_needed: returns the bytes that the largest run takes; called once there are cores.
-        runs_per_gpu: processes that may share the GPU.
+        runs_per_gpu: processes that may share the GPU; None where a scheduler assigns resources, and no slot is needed.
     """
+    if runs_per_gpu is None:
+        yield True
+        return
     with ExitStack() as held:
         is_free = held.enter_context(core_slots(run.threads, machine))
         if is_free and run.device == "cuda":
@@ -61,17 +64,14 @@ def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE) -> Iterator[int | N
     A whole GPU and shares of it exclude each other. Launches that request different shares have at most the larger
     number of processes on a GPU.
     """
-    with ExitStack() as held:
-        # Share by share, so that processes spread over the GPUs.
-        for share in range(runs_per_gpu):
-            for gpu in range(machine.num_gpus()):
-                with ExitStack() as attempt:
-                    is_free = _lock(attempt, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH)
-                    if is_free and (runs_per_gpu == 1 or _lock(attempt, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX)):
-                        held.push(attempt.pop_all())
-                        yield gpu
-                        return
-        yield None
+    for share in range(runs_per_gpu):  # share by share, so that processes spread over the GPUs
+        for gpu in range(machine.num_gpus()):
+            with ExitStack() as held:
+                is_free = _lock(held, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH)
+                if is_free and (runs_per_gpu == 1 or _lock(held, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX)):
+                    yield gpu
+                    return
+    yield None
 
 
 @contextmanager

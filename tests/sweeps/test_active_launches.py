@@ -48,7 +48,7 @@ def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny,
             if rows[-1]["step"] == 1:
                 cancel(active_launches(tmp_path)[0], [tasks[1].name] if is_shared else [task.name for task in tasks])
 
-        report = work(tasks, tmp_path, stop, launch_dir=folder, interrupts=Interrupts(poll_seconds=0))
+        report = work(tasks, folder, stop, interrupts=Interrupts(poll_seconds=0))
     assert report.was_cancelled
     assert report.signal is None
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)

@@ -1,9 +1,10 @@
-"""Workers that are interrupted."""
+"""Workers that are interrupted, and several on one GPU, which train on the CPU here."""
 
 import multiprocessing
 import os
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import replace
 
@@ -13,37 +14,44 @@ from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
-from sweeps.worker import RESERVE_SECONDS, Task, seconds_to_work, work
+from sweeps.active_launches import new_launch
+from sweeps.worker import RESERVE_SECONDS, Task, WorkerReport, seconds_to_work, work, work_in_processes
 
 
 @pytest.fixture
-def tasks(tiny):
+def tasks(tiny, pairs):
+    """Two runs of two steps, whose data is rendered."""
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
     return [Task(signature(config), config, tries=0) for config in configs]
 
 
+@pytest.fixture
+def launch_dir(tmp_path):
+    return new_launch(tmp_path, "a test", {})
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
-def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tmp_path, number):
+def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tmp_path, launch_dir, number):
     def stop(rows):
         if rows[-1]["step"] == 1:
             os.kill(os.getpid(), number)
 
-    report = work(tasks, tmp_path, stop)
+    report = work(tasks, launch_dir, stop)
     assert report.signal == number
-    assert (report.done, report.failed, report.problem) == ([], [], "")
+    assert (report.done, report.problem) == ([], "")
     released, untried = (RunFolder(tmp_path, task.name) for task in tasks)
     assert released.state() == "new"
     assert (released.path / "attempts/0001/checkpoint.safetensors").exists()
     assert untried.num_attempts == 0
 
     if number == signal.SIGTERM:
-        again = work(tasks, tmp_path)
+        again = work(tasks, launch_dir)
         assert (again.signal, again.was_out_of_time) == (None, False)
         assert again.done == [task.name for task in tasks]
         assert list(released.metrics()["step"]) == [0, 1, 2]
 
 
-def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path):
+def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path, launch_dir):
     """As a scheduler sends it."""
     config = replace(tasks[0].config, loader=LoaderConfig(num_workers=2))
 
@@ -56,15 +64,15 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path)
             time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    report = work([Task(signature(config), config, tries=0)], tmp_path, stop)
-    assert (report.signal, report.failed, report.problem) == (signal.SIGTERM, [], "")
+    report = work([Task(signature(config), config, tries=0)], launch_dir, stop)
+    assert (report.signal, report.problem) == (signal.SIGTERM, "")
     run = RunFolder(tmp_path, signature(config))
     assert (run.state(), run.num_tries) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
 
 
-def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path):
-    report = work(tasks, tmp_path, minutes=1e-6)
+def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
+    report = work(tasks, launch_dir, minutes=1e-6)
     assert (report.was_out_of_time, report.signal, report.done) == (True, None, [])
     run = RunFolder(tmp_path, tasks[0].name)
     assert (run.state(), run.num_attempts, run.num_tries) == ("new", 1, 0)
@@ -98,3 +106,45 @@ def test_a_run_that_kills_its_worker_is_tried_twice_per_launch(tasks, tmp_path):
             assert task.is_open(tmp_path), "it is running"
     assert not task.is_open(tmp_path)
     assert replace(task, tries=2).is_open(tmp_path), "another launch tries again"
+
+
+@pytest.mark.exhaustive
+def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
+    assert work_in_processes(2, tasks, launch_dir) == WorkerReport()
+    for task in tasks:
+        run = RunFolder(tmp_path, task.name)
+        assert run.is_done
+        assert run.num_attempts == 1
+
+
+@pytest.mark.slow
+def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
+    endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
+    tasks = [Task(signature(config), config, tries=0) for config in endless]
+    runs = [RunFolder(tmp_path, task.name) for task in tasks]
+
+    def signal_when_both_train():
+        while not all(run.last_row().get("step") for run in runs):
+            if is_over.wait(0.1):
+                return
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    is_over = threading.Event()
+    watcher = threading.Thread(target=signal_when_both_train)
+    watcher.start()
+    try:
+        report = work_in_processes(2, tasks, launch_dir)
+    finally:
+        is_over.set()
+        watcher.join()
+    assert report == WorkerReport(signal=signal.SIGUSR2)
+    for run in runs:
+        assert (run.state(), run.num_tries) == ("new", 0)
+        assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
+
+
+@pytest.mark.exhaustive
+def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
+    (tmp_path / tasks[0].name).write_text("in the way")
+    report = work_in_processes(1, tasks, launch_dir)
+    assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"

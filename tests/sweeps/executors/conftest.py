@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
+from ablations.expand import expand
 from ablations.request import Request, save_request, write_request
 from sweeps.active_launches import Jobs, new_launch, write_jobs
 from sweeps.executors.slurm_jobs import LAUNCHED
@@ -23,7 +24,7 @@ def request_of(tiny):
 
     def make(arms=("uniform",), seeds=(0,)):
         study = replace(STUDIES["prefix_ratio"], controls=())
-        cells = study.cells(tiny, arms=list(arms), seeds=list(seeds))
+        cells = expand(study, tiny, arms=arms, seeds=seeds)
         return Request(study=study, cells=cells, arguments=("sweep=prefix_ratio",))
 
     return make

@@ -40,8 +40,8 @@ def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path
 def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan):
     rounds = []
 
-    def work_round(round):
-        rounds.append(round.tasks)
+    def work_round(tasks, launch_dir):
+        rounds.append(tasks)
         return [WorkerReport()]
 
     with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
@@ -52,12 +52,12 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan):
 def test_workers_that_waited_for_a_slot_are_started_again(plan):
     reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
 
-    def work_round(round):
+    def work_round(tasks, launch_dir):
         if reports:
             return [reports.pop()]
-        for task in round.tasks:
+        for task in tasks:
             for _ in range(2):
-                with RunFolder(round.runs_dir, task.name).acquire(task.config):
+                with RunFolder(plan.runs_dir, task.name).acquire(task.config):
                     pass  # two workers die
         return [WorkerReport()]
 

@@ -74,7 +74,7 @@ def test_a_launch_goes_from_array_to_report_without_accounting(slurm, small, tmp
 )
 def test_num_processes_of_an_array_worker(tiny, tmp_path, runs_per_gpu, max_runs, num_runs, expected):
     gpu = machine(gpu_memory=2.5 * GPU_MARGIN * memory_bytes(tiny))
-    worker = ArrayWorker(tmp_path, 0, runs_per_gpu, max_runs)
+    worker = ArrayWorker(tmp_path, 0, replace(EXECUTOR, runs_per_gpu=runs_per_gpu, cpus_per_task=max_runs))
     assert worker.num_processes([tiny] * num_runs, gpu) == expected
 
 
