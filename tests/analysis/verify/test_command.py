@@ -44,7 +44,8 @@ def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsy
     assert f"python -m analysis.verify {finished.path} out={out}" in text
     config = json.loads(re.search(r"```json\n(.*?)```", text, flags=re.S)[1])
     assert config["model"]["image_px"] == 16
-    assert Image.open(out / "example_01.png").size == (96, 96)
+    with Image.open(out / "example_01.png") as thumbnail:
+        assert thumbnail.size == (96, 96)
     assert not list(out.parent.glob(".*")), "nothing is left beside it"
 
     before = {path.name: path.read_bytes() for path in out.iterdir()}
