@@ -10,11 +10,10 @@ from aimv2.errors import UsageError
 from aimv2.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
 from aimv2.weights.files import find, read_object, read_tensors, short, some, write_folder
 from aimv2.weights.layout import Layout
-from aimv2.weights.ml_aim import MlAim
 from aimv2.weights.names import FFN, PATCHES, their_names
 from aimv2.weights.tensors import measured, to_ours, to_theirs
 from aimv2.weights.timm import Timm
-from aimv2.weights.transformers import PairModel, VisionModel
+from aimv2.weights.transformers import MlAim, PairModel, VisionModel
 
 PUBLISHED: tuple[Layout, ...] = (VisionModel(), PairModel(), Timm(), MlAim())
 LAYOUTS = ("transformers", "timm", "ml-aim")
@@ -87,7 +86,7 @@ def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
         for candidate in candidates:
             if their_names(candidate.names, ours)[0] in tensors:
                 return candidate
-    patches = " or ".join(candidate.names[PATCHES] for candidate in candidates)
+    patches = " or ".join(their_names(candidate.names, PATCHES)[0] for candidate in candidates)
     actual = f"its names are {some([short(name) for name in tensors])}" if tensors else "it holds no tensors"
     raise UsageError(f"{file} is not an AIMv2 in layout={layout}, which has {patches}; {actual}")
 
