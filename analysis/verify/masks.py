@@ -27,6 +27,11 @@ ENCODER = "the encoder's mask leaks nothing"
 DECODER = "the decoder's mask leaks nothing"
 
 
+# The effect of perturbing one position of the images: the largest change where there must be none, and the number of
+# outputs that had to change and did not.
+Reach = tuple[float, int]
+
+
 class Images(NamedTuple):
     """The first images of some batches, with the fields of ``Batch`` that are read here."""
 
@@ -34,14 +39,6 @@ class Images(NamedTuple):
     token_BT: Tensor
     prefix_len_B: Tensor
     text_len_B: Tensor
-
-
-class Reach(NamedTuple):
-    """The effect of perturbing one position of the images: the largest change where there must be none, and the number
-    of outputs that had to change and did not."""
-
-    leak: float
-    num_unreached: int
 
 
 def masks(run: TrainedRun) -> list[Check]:
@@ -57,29 +54,39 @@ def first_images(batches: Sequence[Batch], device: str) -> Images:
     return Images(**{name: torch.cat(values).to(device) for name, values in parts.items()})
 
 
+@torch.no_grad()
 def _check_encoder(run: TrainedRun, images: Images) -> Check:
-    """Passes if no output before a perturbed patch outside the prefix changes, and all outputs that may see the patch
-    do: every output if the patch lies in the prefix, those from it on otherwise."""
-    model = run.config.model
-    if model.encoder.attention == "bidirectional":
+    """Perturb each patch under the mask of training. Outputs before a patch outside the prefix must not change, and all
+    outputs that may see the patch must: every output if it lies in the prefix, those from it on otherwise."""
+    config, encoder = run.config.model, run.model.encoder
+    prefix_len_B = visible_prefix(config, images.prefix_len_B)
+    if prefix_len_B is None:
         return Check(ENCODER, None, "bidirectional attention in training hides nothing")
-    setting = f"{model.encoder.attention} attention, {model.patch_order} order"
-    reaches = list(_encoder_reach(run, images))
+    before_BID = encoder(images.image, prefix_len_B)
+    raster = reading_order(config.patch_order, config.grid) or range(config.num_patches)
+    pos_I = torch.arange(config.num_patches, device=before_BID.device)
+    reaches = []
+    for place in _places(config.num_patches):
+        image = _with_noise_on_patch(images.image, raster[place], config.patch_px)
+        may_see_BI = (pos_I >= place) | (place < prefix_len_B)[:, None]
+        reaches.append(_reach(before_BID, encoder(image, prefix_len_B), hidden_BL=~may_see_BI))
+    setting = f"{config.encoder.attention} attention, {config.patch_order} order"
     return _judged(ENCODER, reaches, f"{len(images.image) * len(reaches):,} (image, patch) pairs", "output", setting)
 
 
 def _check_decoder(run: TrainedRun, images: Images) -> Check:
-    """Passes if perturbing an image feature or a caption token changes nothing before it in the sequence, and does
-    change its own position and all after it. So with images first no caption token reaches a patch, and with texts
-    first no patch reaches a caption; there the padding behind a caption must not reach patches either. In a parallel
-    caption no token reaches anything, and features reach what they do in others.
+    """Perturb image features and caption tokens. Nothing before them in the sequence may change; their own position and
+    all after it must.
+
+    So with images first no caption token reaches a patch, and with texts first no patch reaches a caption; there the
+    padding behind a caption must not reach patches either. In a parallel caption no token reaches anything, and
+    features reach what they do in others.
     """
     if not isinstance(run.model, EncoderDecoder):
         return Check(DECODER, None, f"objective {run.config.objective.name} has no decoder")
-    setting = run.config.model.decoder.order.replace("_", " ")
     reaches = list(_decoder_reach(run, run.model, images))
     count = f"{len(images.image) * len(reaches):,} (image, position) pairs"
-    return _judged(DECODER, reaches, count, "position", setting)
+    return _judged(DECODER, reaches, count, "position", run.config.model.decoder.order.replace("_", " "))
 
 
 def _judged(name: str, reaches: list[Reach], count: str, output: str, setting: str) -> Check:
@@ -88,21 +95,6 @@ def _judged(name: str, reaches: list[Reach], count: str, output: str, setting: s
     found = f"{count}, largest leak {largest:.3g}, {sum(num_unreached):,} expected changes missing; {setting}"
     criterion = f"leak 0, and every {output} that may see the change changes"
     return Check(name, largest == 0 and not any(num_unreached), found, criterion)
-
-
-@torch.no_grad()
-def _encoder_reach(run: TrainedRun, images: Images) -> Iterator[Reach]:
-    """Perturb each patch of the images under the mask of training."""
-    config, encoder = run.config.model, run.model.encoder
-    prefix_len_B = visible_prefix(config, images.prefix_len_B)
-    assert prefix_len_B is not None, "bidirectional attention has nothing to hide"
-    before_BID = encoder(images.image, prefix_len_B)
-    raster = reading_order(config.patch_order, config.grid) or range(config.num_patches)
-    pos_I = torch.arange(config.num_patches, device=before_BID.device)
-    for place in _places(config.num_patches):
-        image = _with_noise_on_patch(images.image, raster[place], config.patch_px)
-        may_see_BI = (pos_I >= place) | (place < prefix_len_B)[:, None]
-        yield _reach(before_BID, encoder(image, prefix_len_B), hidden_BL=~may_see_BI)
 
 
 @torch.no_grad()
@@ -145,7 +137,7 @@ def _reach(before_BLD: Tensor, after_BLD: Tensor, hidden_BL: Tensor) -> Reach:
     """Compare outputs: no change where the perturbation is hidden, a change everywhere else."""
     change_BL = (after_BLD - before_BLD).abs().amax(dim=-1)
     leak = float(torch.where(hidden_BL, change_BL, 0).max())
-    return Reach(leak, int((~hidden_BL & ~(change_BL > 0)).sum()))
+    return leak, int((~hidden_BL & ~(change_BL > 0)).sum())
 
 
 def _places(num_positions: int) -> list[int]:
