@@ -64,13 +64,12 @@ def write_published(weights: Weights, folder: str | Path, layout: str = "transfo
         UsageError: the layout has no such encoder, or the folder is not empty, or cannot be written.
     """
     check_expressible(weights.config, layout)
-    has_text_tower = weights.config.text_tower is not None
-    if has_text_tower and layout != "transformers":
-        has_text_tower = False
+    if weights.config.text_tower is not None and layout != "transformers":
         encoder, others = split_off_encoder(weights.tensors)
         config = replace(weights.config, text_tower=None)
         weights = Weights(config, encoder, f"{others}: layout={layout} has no such parts")
     _check_scale(weights.config.source.file, weights)
+    has_text_tower = weights.config.text_tower is not None
     target = next(each for each in PUBLISHED if (each.name, each.has_text_tower) == (layout, has_text_tower))
     tensors, description = to_theirs(weights.tensors, target.names), target.description(weights.config)
     write_folder(Path(folder), target.file, tensors, description)

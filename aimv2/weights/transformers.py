@@ -146,7 +146,7 @@ class PairModel(Layout):
         tower = config.text_tower
         assert tower is not None, "a pair of encoders has a text tower"
         text = {
-            **_stack(TransformerConfig(width=tower.width, depth=tower.depth, num_heads=tower.num_heads)),
+            **_stack(config.model.tower.stack),
             "vocab_size": tower.vocab_size,
             "max_position_embeddings": tower.max_text_tokens,
             "eos_token_id": tower.end_id,

@@ -122,8 +122,13 @@ def load(folder: RunFolder) -> TrainedRun:
         raise UsageError(f"run {folder.path} is broken: its tokenizer.json cannot be read") from error
     train, held_out, tokenizer = prepare(config.data, config.model, show_progress=True)
     _check_data(folder, "tokenizer", tokenizer.fingerprint, own.fingerprint)
+    model, weights = build(config), folder.file("weights.safetensors")
+    try:
+        model.load_state_dict(load_file(weights), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UsageError(f"{weights} does not hold this run's weights ({' '.join(str(error).split())})") from error
     pairs = held_out.subset(min(config.evaluation.num_pairs, MAX_PAIRS))
-    return TrainedRun(folder, config, _load_network(folder, config), train, pairs, tokenizer, metrics)
+    return TrainedRun(folder, config, model.to(device).eval(), train, pairs, tokenizer, metrics)
 
 
 def _read_config(run: RunFolder) -> RunConfig:
@@ -139,13 +144,3 @@ def _check_data(run: RunFolder, what: str, now: str, before: str) -> None:
             f"the data packages changed since run {run.path} was made: the {what} is {now} and was {before}; install"
             " the versions of its manifest.json, or train again"
         )
-
-
-def _load_network(run: RunFolder, config: RunConfig) -> Network:
-    path = run.file("weights.safetensors")
-    model = build(config)
-    try:
-        model.load_state_dict(load_file(path), strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path} does not hold this run's weights ({' '.join(str(error).split())})") from error
-    return model.to(config.device).eval()
