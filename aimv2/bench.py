@@ -5,12 +5,11 @@ Letters: B images, I patches, D encoder width, F FFN hidden, R repeats.
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from importlib import import_module, metadata
-from typing import Annotated, Any, Literal, NamedTuple
+from importlib import metadata
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import quantile_test
 from torch import Tensor
+from torch.utils.benchmark import timer
 
 from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.config.resolve import with_attention
@@ -30,7 +30,6 @@ from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder
 from aimv2.weights.contents import Source, WeightsConfig
 from aimv2.weights.names import TIMM, TRANSFORMERS
-from aimv2.weights.published import check_expressible
 from aimv2.weights.tensors import to_theirs
 from aimv2.weights.timm import Timm
 from aimv2.weights.transformers import VisionModel
@@ -60,8 +59,6 @@ their features agree.
   debug=true                   show the traceback of an error
 """
 
-Call = Callable[[], object]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -73,19 +70,6 @@ class Options:
     threads: PositiveInt | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     depth: PositiveInt | None = None
-
-
-class Ratio(NamedTuple):
-    """A median and its 95 % interval: NaN with fewer than six repeats."""
-
-    median: float
-    low: float
-    high: float
-
-    @property
-    def is_wide(self) -> bool:
-        """True if the interval is wider than a tenth of the ratio, or unknown."""
-        return not self.high - self.low <= WIDE * self.median
 
 
 def bench_command(arguments: Sequence[str]) -> int:
@@ -102,11 +86,14 @@ def bench_command(arguments: Sequence[str]) -> int:
         raise unknown("benchmark", arguments[0] if arguments else "", ["encoder"])
     options = read_options(arguments[1:])
     config = encoder_config(options)
-    device = _device(options.device)
+    has_cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not has_cuda:
+        raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
+    device = "cuda" if has_cuda and options.device != "cpu" else "cpu"
     batch_size = options.batch_size or (CUDA_BATCH if device == "cuda" else 1)
-    _require_packages()
     before = torch.get_num_threads()
-    torch.set_num_threads(options.threads or _num_cores())
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(options.threads or num_cores)
     try:
         console = Console()
         for precision in PRECISIONS:
@@ -129,8 +116,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     """
     kinds = {field.name: field.type for field in fields(Options)}
     given = key_values(arguments, kinds)
-    values: dict[str, Any] = {key: checked(key, kinds[key], value) for key, value in given.items()}
-    return Options(**values)
+    return Options(**{key: checked(key, kinds[key], value) for key, value in given.items()})
 
 
 def encoder_config(options: Options) -> RunConfig:
@@ -142,9 +128,7 @@ def encoder_config(options: Options) -> RunConfig:
     if options.scale not in SCALES:
         raise unknown("scale", options.scale, SCALES)
     config = with_attention(SCALES[options.scale]())
-    if options.depth is None:
-        return config
-    encoder = replace(config.model.encoder, depth=options.depth)
+    encoder = replace(config.model.encoder, depth=options.depth or config.model.encoder.depth)
     return replace(config, model=replace(config.model, encoder=encoder))
 
 
@@ -164,7 +148,7 @@ def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int,
     image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator)
     image = image.to(device, PRECISIONS[precision])
     encoders = implementations(encoder, model)
-    calls: dict[str, Call] = {name: partial(encode, image) for name, encode in encoders.items()}
+    calls = {name: partial(encode, image) for name, encode in encoders.items()}
     rows, width, columns = _product_shape(config, batch_size)
     left = torch.randn(rows, width, generator=generator).to(image)
     right = torch.randn(columns, width, generator=generator).to(image).T  # as in a linear layer
@@ -172,14 +156,23 @@ def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int,
     # Not earlier: with weights made in inference mode, torch.matmul takes a slower path for some layouts of its input.
     with torch.inference_mode():
         require_same(encoders, image, TOLERANCE[precision])
-        return interleaved(calls, repeats, synchronise=torch.cuda.synchronize if device == "cuda" else None)
+        return interleaved(calls, repeats)
 
 
 def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return functions from images to features: ours, timm's and transformers', with the same weights (no copies)."""
-    import timm
-    import transformers
+    """Return functions from images to features: ours, timm's and transformers', with the same weights (no copies).
 
+    Raises:
+        UsageError: a package cannot be imported.
+    """
+    try:
+        import timm
+        import transformers
+    except ImportError as error:
+        raise UsageError(
+            f"the benchmark compares with timm and transformers, but: {error}; install them with:"
+            " pip install 'aimv2-ablations[dev]'"
+        ) from error
     sizes = WeightsConfig(
         source=Source(layout="run", file="benchmark", dtypes=()),
         image_px=config.image_px,
@@ -187,8 +180,6 @@ def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable
         patch_order=config.patch_order,
         encoder=config.encoder,
     )
-    for layout in ("timm", "transformers"):
-        check_expressible(sizes, layout)
     for_timm, for_transformers = Timm().description(sizes), VisionModel().description(sizes)
     of_timm: Any = timm.create_model(for_timm["architecture"], **for_timm["model_args"])
     of_transformers: Any = transformers.Aimv2VisionModel(transformers.Aimv2VisionConfig(**for_transformers))
@@ -220,11 +211,10 @@ def require_same(encoders: Mapping[str, Callable[[Tensor], Tensor]], image: Tens
 
 
 def interleaved(
-    calls: Mapping[str, Call],
+    calls: Mapping[str, Callable[[], object]],
     repeats: int,
     *,
-    clock: Callable[[], float] = time.perf_counter,
-    synchronise: Call | None = None,
+    clock: Callable[[], float] = timer,
     min_seconds: float = MIN_SECONDS,
 ) -> dict[str, np.ndarray]:
     """Time calls in turn: seconds per call, float64 [R] each.
@@ -233,18 +223,14 @@ def interleaved(
     all calls alike.
 
     Args:
-        synchronise: waits for the device; None if calls return when they are done.
+        clock: returns seconds, after waiting for the device.
         min_seconds: duration of a timing, reached by repeating the call.
     """
 
     def turn(name: str, num_calls: int) -> float:
-        if synchronise is not None:
-            synchronise()
         start = clock()
         for _ in range(num_calls):
             calls[name]()
-        if synchronise is not None:
-            synchronise()
         return (clock() - start) / num_calls
 
     names = list(calls)
@@ -259,11 +245,12 @@ def interleaved(
     return {name: np.array(timings) for name, timings in seconds.items()}
 
 
-def ratio(theirs_R: np.ndarray, ours_R: np.ndarray) -> Ratio:
-    """Return the median of theirs over ours, repeat by repeat, with its interval by order statistics."""
+def ratio(theirs_R: np.ndarray, ours_R: np.ndarray) -> tuple[float, float, float]:
+    """Return the median of theirs over ours, repeat by repeat, and the bounds of its 95 % interval by order statistics,
+    which are NaN with fewer than six repeats."""
     ratio_R = theirs_R / ours_R
     interval: Any = quantile_test(ratio_R, p=0.5).confidence_interval(0.95)  # scipy-stubs call it a float
-    return Ratio(float(np.median(ratio_R)), float(interval.low), float(interval.high))
+    return float(np.median(ratio_R)), float(interval.low), float(interval.high)
 
 
 def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int, title: str) -> Table:
@@ -286,14 +273,16 @@ def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int,
 
 
 def warnings(seconds: Mapping[str, np.ndarray]) -> list[str]:
-    """Return a sentence for each comparison whose interval is too wide."""
-    repeats = len(seconds["ours"])
-    return [
-        f"warning: {name} / ours is uncertain: its interval is wider than {WIDE:.0%} of the ratio, or unknown, after"
-        f" {repeats} repeats; stop other work on the machine, or use repeats={max(20, 2 * repeats)}"
-        for name in _others(seconds)
-        if ratio(seconds[name], seconds["ours"]).is_wide
-    ]
+    """Return a sentence for each comparison whose interval is wider than a tenth of the ratio, or unknown."""
+    repeats, found = len(seconds["ours"]), []
+    for name in _others(seconds):
+        median, low, high = ratio(seconds[name], seconds["ours"])
+        if not high - low <= WIDE * median:
+            found.append(
+                f"warning: {name} / ours is uncertain: its interval is wider than {WIDE:.0%} of the ratio, or unknown,"
+                f" after {repeats} repeats; stop other work on the machine, or use repeats={max(20, 2 * repeats)}"
+            )
+    return found
 
 
 def _others(seconds: Mapping[str, np.ndarray]) -> list[str]:
@@ -317,26 +306,3 @@ def _product_shape(config: RunConfig, batch_size: int) -> tuple[int, int, int]:
     """Return rows, inner size and columns of the FFN's first product: B x I, D, and 2F for gate and up together."""
     encoder = config.model.encoder
     return batch_size * config.model.num_patches, encoder.width, 2 * encoder.ffn_hidden
-
-
-def _device(requested: str) -> str:
-    if requested == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device=cuda, but torch sees no CUDA device here; use device=cpu or device=auto")
-    if requested == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return requested
-
-
-def _require_packages() -> None:
-    for name in ("timm", "transformers"):
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise UsageError(
-                f"the benchmark compares with {name}, which cannot be imported ({error}); install it with:"
-                " pip install 'aimv2-ablations[dev]'"
-            ) from error
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -81,13 +81,11 @@ def _print_names(error: MismatchError) -> None:
 def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Table:
     config, encoder, tower = weights.config, weights.config.encoder, weights.config.text_tower
     origin = config.source
+    heads = count(encoder.num_heads, "head")
     rows = {
         "read": str(source),
         "origin": f"{origin.layout}: {origin.file}, {' and '.join(origin.dtypes)}",
-        "encoder": (
-            f"width {encoder.width}, depth {encoder.depth}, {count(encoder.num_heads, 'head')},"
-            f" FFN {encoder.ffn_hidden}"
-        ),
+        "encoder": f"width {encoder.width}, depth {encoder.depth}, {heads}, FFN {encoder.ffn_hidden}",
         "images": f"{config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
     }
     if origin.resampled_from_px is not None:

@@ -171,9 +171,8 @@ def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config:
     partial = folder / f".partial-{os.getpid()}"
     try:
         partial.mkdir()
-        save_tensors(
-            dict(tensors), partial / file, metadata={"format": "pt"}
-        )  # older versions of transformers require it
+        # Older versions of transformers require the metadata.
+        save_tensors(dict(tensors), partial / file, metadata={"format": "pt"})
         write_json(partial / "config.json", config)
         (partial / file).replace(folder / file)
         try:

@@ -1,6 +1,7 @@
 """Tables from our names of tensors to those of other packages.
 
-``#`` is the number of a block. If one of our tensors is several of theirs, stacked, braces list the differing parts.
+A row is a module with its ``weight`` and ``bias``, or a single tensor. ``#`` is the number of a block. If one of our
+tensors is several of theirs, stacked, braces list the differing parts.
 """
 
 import re
@@ -9,62 +10,40 @@ from collections.abc import Mapping
 Names = Mapping[str, str]
 
 OURS: Names = {}  # a name that is not in a table stays as it is
-TRANSFORMERS: Names = {
-    "encoder.patch_embed.weight": "embeddings.patch_embed.weight",
-    "encoder.patch_embed.bias": "embeddings.patch_embed.bias",
-    "encoder.patch_norm.weight": "embeddings.rms_norm.weight",
-    "encoder.pos_embed": "embeddings.position_embedding.weight",
-    "encoder.blocks.#.norm1.weight": "encoder.layers.#.rms_norm1.weight",
-    "encoder.blocks.#.attn.qkv.weight": "encoder.layers.#.attention.{q,k,v}_proj.weight",
-    "encoder.blocks.#.attn.out.weight": "encoder.layers.#.attention.out_proj.weight",
-    "encoder.blocks.#.norm2.weight": "encoder.layers.#.rms_norm2.weight",
-    "encoder.blocks.#.ffn.gate_up.weight": "encoder.layers.#.ffn.{gate,up}_proj.weight",
-    "encoder.blocks.#.ffn.down.weight": "encoder.layers.#.ffn.down_proj.weight",
-    "encoder.norm.weight": "rms_norm.weight",
+ENCODER = {  # ours: transformers, timm, ml-aim
+    "patch_embed": ("embeddings.patch_embed", "patch_embed.proj", "preprocessor.patchifier.proj"),
+    "patch_norm": ("embeddings.rms_norm", "patch_embed.norm", "preprocessor.patchifier.norm"),
+    "pos_embed": ("embeddings.position_embedding.weight", "pos_embed", "preprocessor.pos_embed"),
+    "blocks.#.norm1": ("encoder.layers.#.rms_norm1", "blocks.#.norm1", "trunk.blocks.#.norm_1"),
+    "blocks.#.attn.qkv": ("encoder.layers.#.attention.{q,k,v}_proj", "blocks.#.attn.qkv", "trunk.blocks.#.attn.qkv"),
+    "blocks.#.attn.out": ("encoder.layers.#.attention.out_proj", "blocks.#.attn.proj", "trunk.blocks.#.attn.proj"),
+    "blocks.#.norm2": ("encoder.layers.#.rms_norm2", "blocks.#.norm2", "trunk.blocks.#.norm_2"),
+    "blocks.#.ffn.gate_up": (
+        "encoder.layers.#.ffn.{gate,up}_proj",
+        "blocks.#.mlp.fc1_{g,x}",
+        "trunk.blocks.#.mlp.{fc1,fc3}",
+    ),
+    "blocks.#.ffn.down": ("encoder.layers.#.ffn.down_proj", "blocks.#.mlp.fc2", "trunk.blocks.#.mlp.fc2"),
+    "norm": ("rms_norm", "norm", "trunk.post_trunk_norm"),
 }
+TRANSFORMERS: Names
+TIMM: Names
+ML_AIM: Names
+TRANSFORMERS, TIMM, ML_AIM = (
+    {f"encoder.{ours}": theirs[column] for ours, theirs in ENCODER.items()} for column in range(3)
+)
 TRANSFORMERS_PAIR: Names = {
     **{ours: f"vision_model.{theirs}" for ours, theirs in TRANSFORMERS.items()},
     "image_head.query": "vision_model.head.cls_token",
-    "image_head.key_value.weight": "vision_model.head.{k,v}_proj.weight",
-    "image_head.out.weight": "vision_model.head.output_proj.weight",
-    "image_head.out.bias": "vision_model.head.output_proj.bias",
-    "image_head.proj.weight": "visual_projection.weight",
-    "text_tower.text_embed.weight": "text_model.embeddings.token_embedding.weight",
+    "image_head.key_value": "vision_model.head.{k,v}_proj",
+    "image_head.out": "vision_model.head.output_proj",
+    "image_head.proj": "visual_projection",
+    "text_tower.text_embed": "text_model.embeddings.token_embedding",
     "text_tower.text_pos_embed": "text_model.embeddings.position_embedding.weight",
-    **{
-        ours.replace("encoder", "text_tower"): f"text_model.{theirs}"
-        for ours, theirs in TRANSFORMERS.items()
-        if "#" in ours
-    },
-    "text_tower.norm.weight": "text_model.rms_norm.weight",
-    "text_tower.proj.weight": "text_projection.weight",
+    **{f"text_tower.{ours}": f"text_model.{theirs[0]}" for ours, theirs in ENCODER.items() if "#" in ours},
+    "text_tower.norm": "text_model.rms_norm",
+    "text_tower.proj": "text_projection",
     "similarity.logit_scale": "logit_scale",
-}
-TIMM: Names = {
-    "encoder.patch_embed.weight": "patch_embed.proj.weight",
-    "encoder.patch_embed.bias": "patch_embed.proj.bias",
-    "encoder.patch_norm.weight": "patch_embed.norm.weight",
-    "encoder.pos_embed": "pos_embed",
-    "encoder.blocks.#.norm1.weight": "blocks.#.norm1.weight",
-    "encoder.blocks.#.attn.qkv.weight": "blocks.#.attn.qkv.weight",
-    "encoder.blocks.#.attn.out.weight": "blocks.#.attn.proj.weight",
-    "encoder.blocks.#.norm2.weight": "blocks.#.norm2.weight",
-    "encoder.blocks.#.ffn.gate_up.weight": "blocks.#.mlp.fc1_{g,x}.weight",
-    "encoder.blocks.#.ffn.down.weight": "blocks.#.mlp.fc2.weight",
-    "encoder.norm.weight": "norm.weight",
-}
-ML_AIM: Names = {
-    "encoder.patch_embed.weight": "preprocessor.patchifier.proj.weight",
-    "encoder.patch_embed.bias": "preprocessor.patchifier.proj.bias",
-    "encoder.patch_norm.weight": "preprocessor.patchifier.norm.weight",
-    "encoder.pos_embed": "preprocessor.pos_embed",
-    "encoder.blocks.#.norm1.weight": "trunk.blocks.#.norm_1.weight",
-    "encoder.blocks.#.attn.qkv.weight": "trunk.blocks.#.attn.qkv.weight",
-    "encoder.blocks.#.attn.out.weight": "trunk.blocks.#.attn.proj.weight",
-    "encoder.blocks.#.norm2.weight": "trunk.blocks.#.norm_2.weight",
-    "encoder.blocks.#.ffn.gate_up.weight": "trunk.blocks.#.mlp.{fc1,fc3}.weight",
-    "encoder.blocks.#.ffn.down.weight": "trunk.blocks.#.mlp.fc2.weight",
-    "encoder.norm.weight": "trunk.post_trunk_norm.weight",
 }
 
 # Heads that their models may have behind the encoder, and ours do not.
@@ -82,6 +61,7 @@ def their_names(names: Names, ours: str) -> list[str]:
     """Return their names of the parts of one of our tensors, in order."""
     block = re.search(r"\.(\d+)\.", ours)
     template, number = (ours.replace(block[0], ".#.", 1), block[1]) if block else (ours, "")
-    start, _, rest = names.get(template, template).partition("{")
+    module, dot, kind = template.rpartition(".")
+    start, _, rest = names.get(template, names.get(module, module) + dot + kind).partition("{")
     parts, _, end = rest.partition("}")
     return [(start + part + end).replace("#", number) for part in parts.split(",")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aimv2.config.run_config import ModelConfig, flatten, from_dict
+from aimv2.config.run_config import flatten, from_dict
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
 from aimv2.model.dual_encoder import DualEncoder
@@ -51,9 +51,7 @@ def load_dual_encoder(folder: str | Path) -> DualEncoder:
 
 def _network(weights: Weights) -> Network:
     network = empty_network(weights.config)
-    copies = {
-        name: value.clone() for name, value in weights.tensors.items()
-    }  # the file is memory-mapped and may change
+    copies = {name: value.clone() for name, value in weights.tensors.items()}  # a memory-mapped file may change
     network.load_state_dict(copies, strict=True, assign=True)
     return network.eval()
 
@@ -99,8 +97,10 @@ def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
     exported, omitted = split_off_encoder(tensors)
     tower = None
     if "similarity.logit_scale" in tensors:
-        if why := _why_no_pair(model, tensors):
-            omitted += f": no layout has {why}"
+        if "similarity.logit_bias" in tensors:
+            omitted += ": no layout has a bias of the similarity"
+        elif (model.decoder.norm, model.decoder.ffn) != ("rms", "swiglu"):
+            omitted += ": no layout has a text tower with the decoder's norm and ffn"
         else:
             exported, omitted = tensors, ""
             stack, end_id = model.tower.stack, CaptionTokenizer.load(run.file("tokenizer.json")).end_id
@@ -110,17 +110,7 @@ def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
     source = {"layout": "run", "file": run.name, "dtypes": dtypes(tensors)}
     sizes = {"image_px": model.image_px, "patch_px": model.patch_px, "patch_order": model.patch_order}
     parts = {"source": source, **sizes, "encoder": asdict(model.encoder), "text_tower": tower}
-    config = weights_config(where, parts)
-    return _checked(where, config, file, exported)._replace(omitted=omitted)
-
-
-def _why_no_pair(model: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Return the part that keeps a run's pair of encoders out of every published layout, or an empty text."""
-    if "similarity.logit_bias" in tensors:
-        return "a bias of the similarity"
-    if (model.decoder.norm, model.decoder.ffn) != ("rms", "swiglu"):
-        return "a text tower with the decoder's norm and ffn"
-    return ""
+    return _checked(where, weights_config(where, parts), file, exported)._replace(omitted=omitted)
 
 
 def _checked(where: Path, config: WeightsConfig, file: Path, tensors: Mapping[str, Tensor]) -> Weights:

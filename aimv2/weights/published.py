@@ -10,11 +10,10 @@ from aimv2.errors import UsageError
 from aimv2.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
 from aimv2.weights.files import find, read_object, read_tensors, short, some, write_folder
 from aimv2.weights.layout import Layout
-from aimv2.weights.ml_aim import MlAim
 from aimv2.weights.names import FFN, PATCHES, their_names
 from aimv2.weights.tensors import measured, to_ours, to_theirs
 from aimv2.weights.timm import Timm
-from aimv2.weights.transformers import PairModel, VisionModel
+from aimv2.weights.transformers import MlAim, PairModel, VisionModel
 
 PUBLISHED: tuple[Layout, ...] = (VisionModel(), PairModel(), Timm(), MlAim())
 LAYOUTS = ("transformers", "timm", "ml-aim")
@@ -65,13 +64,12 @@ def write_published(weights: Weights, folder: str | Path, layout: str = "transfo
         UsageError: the layout has no such encoder, or the folder is not empty, or cannot be written.
     """
     check_expressible(weights.config, layout)
-    has_text_tower = weights.config.text_tower is not None
-    if has_text_tower and layout != "transformers":
-        has_text_tower = False
+    if weights.config.text_tower is not None and layout != "transformers":
         encoder, others = split_off_encoder(weights.tensors)
         config = replace(weights.config, text_tower=None)
         weights = Weights(config, encoder, f"{others}: layout={layout} has no such parts")
     _check_scale(weights.config.source.file, weights)
+    has_text_tower = weights.config.text_tower is not None
     target = next(each for each in PUBLISHED if (each.name, each.has_text_tower) == (layout, has_text_tower))
     tensors, description = to_theirs(weights.tensors, target.names), target.description(weights.config)
     write_folder(Path(folder), target.file, tensors, description)
@@ -87,7 +85,7 @@ def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
         for candidate in candidates:
             if their_names(candidate.names, ours)[0] in tensors:
                 return candidate
-    patches = " or ".join(candidate.names[PATCHES] for candidate in candidates)
+    patches = " or ".join(their_names(candidate.names, PATCHES)[0] for candidate in candidates)
     actual = f"its names are {some([short(name) for name in tensors])}" if tensors else "it holds no tensors"
     raise UsageError(f"{file} is not an AIMv2 in layout={layout}, which has {patches}; {actual}")
 

@@ -21,13 +21,33 @@ MAX_DEPTH = 1000  # so that a file of many tiny tensors cannot make us build as 
 class MismatchError(UsageError):
     """Tensors differ from those expected. The message counts them and names the first.
 
+    Args:
+        misshapen: the actual and the expected shape as text, by name.
+
     Attributes:
         names: all of them by kind (``missing``, ``unexpected``, ``of another shape``), one line of escaped text each.
     """
 
-    def __init__(self, message: str, names: dict[str, list[str]]) -> None:
-        super().__init__(message)
-        self.names = names
+    def __init__(
+        self,
+        file: Path,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        kinds: dict[str, list[tuple[str, str]]] = {
+            "missing": [(name, "") for name in missing],
+            "unexpected": [(name, "") for name in unexpected],
+            "of another shape": [(name, f" {shapes}") for name, shapes in misshapen.items()],
+        }
+        counts = ", ".join(
+            f"{len(found)} {kind} ({some([short(name) + shapes for name, shapes in found])})"
+            for kind, found in kinds.items()
+            if found
+        )
+        super().__init__(f"{file}: the tensors are not those of an AIMv2 encoder: {counts}")
+        self.names = {kind: [repr(name) + text for name, text in found] for kind, found in kinds.items() if found}
 
 
 def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_text_tower: bool) -> dict[str, Any]:
@@ -64,10 +84,10 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_tex
 def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, num_dims: int) -> torch.Size:
     name = their_names(names, ours)[0]
     if name not in tensors:
-        raise _mismatch(file, missing=[name])
+        raise MismatchError(file, missing=[name])
     shape = tensors[name].shape
     if len(shape) != num_dims:
-        raise _mismatch(file, misshapen={name: f"{list(shape)}, expected {num_dims} dimensions"})
+        raise MismatchError(file, misshapen={name: f"{list(shape)}, expected {num_dims} dimensions"})
     return shape
 
 
@@ -77,7 +97,7 @@ def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
     grid = math.isqrt(num_positions)
     if grid < 2 or grid**2 != num_positions:
         expected = f"[{'' if table in FLAT_TABLES else '1, '}N, {width}] with N = 4, 9, 16, … patches"
-        raise _mismatch(file, misshapen={table: f"{shape}, expected {expected}"})
+        raise MismatchError(file, misshapen={table: f"{shape}, expected {expected}"})
     return grid
 
 
@@ -114,14 +134,8 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     Raises:
         UsageError: a tensor is missing, unexpected, of the wrong shape, or not finite.
     """
-    shapes = {ours: list(value.shape) for ours, value in empty_network(config).state_dict().items()}
-    parts = {ours: their_names(names, ours) for ours in shapes}
-    expected: dict[str, list[int]] = {}
-    for ours, theirs in parts.items():
-        shape = shapes[ours]
-        if len(theirs) > 1:
-            shape = [shape[0] // len(theirs), *shape[1:]]
-        expected |= {name: shape[1:] if name in FLAT_TABLES else shape for name in theirs}
+    network = empty_network(config).state_dict()
+    expected = {name: list(value.shape) for name, value in to_theirs(network, names).items()}
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
     misshapen = {
@@ -130,13 +144,13 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
         if name in tensors and list(tensors[name].shape) != shape
     }
     if missing or unexpected or misshapen:
-        raise _mismatch(file, missing=missing, unexpected=unexpected, misshapen=misshapen)
+        raise MismatchError(file, missing=missing, unexpected=unexpected, misshapen=misshapen)
     if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
         raise UsageError(f"{file}: values that are not finite in {count(len(broken), 'tensor')} ({some(broken)})")
     whole = {}
-    for ours, theirs in parts.items():
-        values = [tensors[name].float().contiguous() for name in theirs]
-        whole[ours] = (torch.cat(values) if len(values) > 1 else values[0]).view(shapes[ours])
+    for ours, value in network.items():
+        parts = [tensors[name].float().contiguous() for name in their_names(names, ours)]
+        whole[ours] = (torch.cat(parts) if len(parts) > 1 else parts[0]).view(value.shape)
     return whole
 
 
@@ -149,31 +163,3 @@ def to_theirs(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
         for name, value in zip(theirs, parts, strict=True):
             renamed[name] = value[0] if name in FLAT_TABLES else value
     return renamed
-
-
-def _mismatch(
-    file: Path,
-    *,
-    missing: Sequence[str] = (),
-    unexpected: Sequence[str] = (),
-    misshapen: Mapping[str, str] = MappingProxyType({}),
-) -> MismatchError:
-    """Return the error for tensors that differ from those expected.
-
-    Args:
-        misshapen: the actual and the expected shape as text, by name.
-    """
-    texts_of = {
-        "missing": dict.fromkeys(missing, ""),
-        "unexpected": dict.fromkeys(unexpected, ""),
-        "of another shape": {name: f" {shapes}" for name, shapes in misshapen.items()},
-    }
-    found = {kind: texts for kind, texts in texts_of.items() if texts}
-    counts = ", ".join(
-        f"{len(texts)} {kind} ({some([short(name) + text for name, text in texts.items()])})"
-        for kind, texts in found.items()
-    )
-    return MismatchError(
-        f"{file}: the tensors are not those of an AIMv2 encoder: {counts}",
-        {kind: [repr(name) + text for name, text in texts.items()] for kind, texts in found.items()},
-    )

@@ -1,4 +1,4 @@
-"""The layouts of transformers: ``Aimv2VisionModel`` and, with LiT's text tower, ``Aimv2Model``."""
+"""The layouts with transformers' ``config.json``: its ``Aimv2VisionModel`` and ``Aimv2Model``, and Apple's ml-aim."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.weights.contents import MAX_GRID, WeightsConfig
 from aimv2.weights.files import short
 from aimv2.weights.layout import Layout, num_heads
-from aimv2.weights.names import POSITIONS, TRANSFORMERS, TRANSFORMERS_HEAD, TRANSFORMERS_PAIR
+from aimv2.weights.names import ML_AIM, POSITIONS, TRANSFORMERS, TRANSFORMERS_HEAD, TRANSFORMERS_PAIR
 from aimv2.weights.tensors import check_agrees
 
 # The defaults of transformers (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
@@ -45,7 +45,7 @@ class VisionModel(Layout):
     head = TRANSFORMERS_HEAD
 
     def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        return _with_defaults(where, description, VISION_DEFAULTS)
+        return VISION_DEFAULTS | _of_type(where, description, "aimv2_vision_model")
 
     def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
         encoder, patch_px = shown["encoder"], shown["patch_px"]
@@ -84,6 +84,21 @@ class VisionModel(Layout):
         return {**header, "use_head": False, **self.sizes(config)}
 
 
+class MlAim(VisionModel):
+    """Apple's ml-aim; its config.json has the keys of transformers and may be incomplete or missing."""
+
+    name = "ml-aim"
+    names = ML_AIM
+    head = ()
+    file = "weights.safetensors"
+
+    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        return _of_type(where, description, "aimv2", "aimv2_vision_model")  # its own, and that of transformers
+
+    def description(self, config: WeightsConfig) -> dict[str, Any]:
+        return self.sizes(config)
+
+
 class _VisionOfPair(VisionModel):
     names = TRANSFORMERS_PAIR
 
@@ -97,12 +112,13 @@ class PairModel(Layout):
     vision = _VisionOfPair()
 
     def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        stated = _with_defaults(where, description, PAIR_DEFAULTS)
-        for key, defaults in (("vision_config", VISION_DEFAULTS), ("text_config", TEXT_DEFAULTS)):
-            section = description.get(key) or {}
+        stated = PAIR_DEFAULTS | _of_type(where, description, "aimv2")
+        for key, defaults in (("vision", VISION_DEFAULTS), ("text", TEXT_DEFAULTS)):
+            section = description.get(f"{key}_config") or {}
             if not isinstance(section, dict):
-                raise UsageError(f"{where}: {key} must be an object, not {short(section)}")
-            stated[key] = _with_defaults(f"{where}: {key}", section, defaults)
+                raise UsageError(f"{where}: {key}_config must be an object, not {short(section)}")
+            section = _of_type(f"{where}: {key}_config", section, f"aimv2_{key}_model")
+            stated[f"{key}_config"] = defaults | section
         return stated
 
     def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +146,7 @@ class PairModel(Layout):
         tower = config.text_tower
         assert tower is not None, "a pair of encoders has a text tower"
         text = {
-            **_stack(TransformerConfig(width=tower.width, depth=tower.depth, num_heads=tower.num_heads)),
+            **_stack(config.model.tower.stack),
             "vocab_size": tower.vocab_size,
             "max_position_embeddings": tower.max_text_tokens,
             "eos_token_id": tower.end_id,
@@ -145,21 +161,12 @@ class PairModel(Layout):
         return {**header, **sizes, "vision_config": vision, "text_config": text}
 
 
-def check_model_type(where: str, stated: dict[str, Any], *allowed: str) -> None:
-    """Refuse a config.json of another kind of model; it need not state any.
-
-    Raises:
-        UsageError: naming the kinds that are allowed.
-    """
-    model_type = stated.get("model_type", allowed[0])
+def _of_type(where: str, description: dict[str, Any], *allowed: str) -> dict[str, Any]:
+    """Return the config.json after refusing another kind of model; it need not state any."""
+    model_type = description.get("model_type", allowed[0])
     if model_type not in allowed:
         raise UsageError(f"{where}: model_type={short(model_type)} must be {' or '.join(map(repr, allowed))}")
-
-
-def _with_defaults(where: str, description: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a config.json, with transformers' defaults for missing ones."""
-    check_model_type(where, description, defaults["model_type"])
-    return {**defaults, **description}
+    return description
 
 
 def _check_ffn(where: str, stated: dict[str, Any], sizes: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
 from aimv2.training.loop import gradient_balance
-from analysis.verify.check import Check, judged, not_applicable
+from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
 
 PIXEL, TEXT, COSINE = "pixel_loss_gradient", "text_loss_gradient", "gradient_cosine"
@@ -31,23 +31,22 @@ class Balance(NamedTuple):
     at_end: pd.DataFrame
 
     @property
-    def end_ratio(self) -> float:
-        """|g_pixel| / |g_text| at the trained weights, mean over the batches."""
-        return float((self.at_end[PIXEL] / self.at_end[TEXT]).mean())
+    def end_ratio_R(self) -> "pd.Series[float]":
+        """|g_pixel| / |g_text| at the trained weights, for each batch."""
+        return self.at_end[PIXEL] / self.at_end[TEXT]
 
 
 def balance(run: TrainedRun) -> Balance:
     """Compare the norms of both losses' gradients on the decoder's blocks, and the cosine between them.
 
-    Over training, passes if all norms are finite and above 0 at every recorded point. At the end, on the trained
-    weights and the last training batches, passes if both norms are finite and above 0, and neither weighted norm (alpha
-    times the pixel loss's, and the text loss's) is less than 1 % of the other.
+    At the end, on the trained weights and the last training batches, neither weighted norm (alpha times the pixel
+    loss's, and the text loss's) may be less than 1 % of the other.
     """
     if why := _why_not(run):
         none = pd.DataFrame(columns=["samples", *COLUMNS], dtype=float)
-        return Balance([not_applicable(name, why) for name in (TRAINING, END)], none, none)
-    recorded, at_end = _recorded(run.metrics), _gradients(run)
-    return Balance([_check_training(recorded), _check_end(at_end, run)], recorded, at_end)
+        return Balance([Check(name, None, why) for name in (TRAINING, END)], none, none)
+    found = Balance([], _recorded(run.metrics), _gradients(run))
+    return found._replace(checks=[_check_training(found), _check_end(found, run.config.objective.pixel_weight)])
 
 
 def _why_not(run: TrainedRun) -> str:
@@ -64,13 +63,11 @@ def _why_not(run: TrainedRun) -> str:
 def _recorded(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the points at which training recorded gradients or should have: the first step and those of the held-out
     curve, except for batches without a patch to predict, which have no pixel loss."""
-    table = metrics.reindex(columns=list(dict.fromkeys([*metrics.columns, "pixel_loss", *COLUMNS])))
+    table = metrics.reindex(columns=metrics.columns.union(["pixel_loss", *COLUMNS], sort=False))
     has_gradients = table[COLUMNS].notna().any(axis=1)
-    if not has_gradients.any():
-        return table.iloc[:0][["samples", *COLUMNS]]
     on_curve = table.filter(regex="^held_out_").notna().any(axis=1)
-    is_due = ((table["step"] == 1) | on_curve) & table["pixel_loss"].notna()
-    return table.loc[is_due | has_gradients, ["samples", *COLUMNS]]
+    is_due = ((table["step"] == 1) | on_curve) & table["pixel_loss"].notna() & bool(has_gradients.any())
+    return table.loc[is_due | has_gradients, :][["samples", *COLUMNS]]
 
 
 def _gradients(run: TrainedRun) -> pd.DataFrame:
@@ -85,40 +82,33 @@ def _gradients(run: TrainedRun) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS, dtype=float)
 
 
-def _is_sound(table: pd.DataFrame) -> np.ndarray:
-    """True for the rows whose norms are finite and above 0 and whose cosine is finite."""
-    values_RC, norms_RC = table[COLUMNS].to_numpy(dtype=float), table[[PIXEL, TEXT]].to_numpy(dtype=float)
-    is_sound: np.ndarray = np.isfinite(values_RC).all(axis=1) & (norms_RC > 0).all(axis=1)
-    return is_sound
+def _num_broken(table: pd.DataFrame) -> int:
+    """Count the rows with a norm of 0 or a value that is not finite."""
+    is_finite_R = np.isfinite(table[COLUMNS].to_numpy(dtype=float)).all(axis=1)
+    return len(table) - int((is_finite_R & (table[[PIXEL, TEXT]] > 0).all(axis=1)).sum())
 
 
-def _check_training(recorded: pd.DataFrame) -> Check:
+def _check_training(balance: Balance) -> Check:
+    recorded = balance.recorded
     if recorded.empty:
-        return not_applicable(TRAINING, "the run recorded no gradient norms of its losses")
+        return Check(TRAINING, None, "the run recorded no gradient norms of its losses")
     ranges = ", ".join(
         f"{label} {recorded[name].min():.3g} to {recorded[name].max():.3g}"
         for name, label in ((PIXEL, "norm of pixel gradient"), (TEXT, "of text gradient"), (COSINE, "cosine"))
     )
-    is_sound = _is_sound(recorded)
-    broken = "" if is_sound.all() else f"; {(~is_sound).sum()} with a norm of 0 or a value that is not finite"
+    num_broken = _num_broken(recorded)
+    broken = f"; {num_broken} with a norm of 0 or a value that is not finite" if num_broken else ""
     found = f"{len(recorded)} points, {ranges}{broken}"
-    return judged(TRAINING, bool(is_sound.all()), found, "norms finite and above 0 at every point")
+    return Check(TRAINING, not num_broken, found, "norms finite and above 0 at every point")
 
 
-def _check_end(at_end: pd.DataFrame, run: TrainedRun) -> Check:
+def _check_end(balance: Balance, alpha: float) -> Check:
+    at_end, ratio_R = balance.at_end, alpha * balance.end_ratio_R
     if at_end.empty:
-        return not_applicable(END, "the last training batches have no patch to predict")
-    alpha = run.config.objective.pixel_weight
-    ratio = alpha * at_end[PIXEL] / at_end[TEXT]
-    mean = float(ratio.mean())
-    passes = bool(_is_sound(at_end).all()) and MIN_RATIO <= mean <= 1 / MIN_RATIO
+        return Check(END, None, "the last training batches have no patch to predict")
+    passes = not _num_broken(at_end) and bool(MIN_RATIO <= ratio_R.mean() <= 1 / MIN_RATIO)
     found = (
-        f"alpha x pixel / text gradient = {mean:.3f} at alpha {alpha:g} ({len(ratio)} batches, {ratio.min():.3f} to"
-        f" {ratio.max():.3f}), cosine {at_end[COSINE].mean():+.3f}"
+        f"alpha x pixel / text gradient = {ratio_R.mean():.3f} at alpha {alpha:g} ({len(ratio_R)} batches,"
+        f" {ratio_R.min():.3f} to {ratio_R.max():.3f}), cosine {at_end[COSINE].mean():+.3f}"
     )
-    return judged(END, passes, found, f"norms finite and above 0, ratio {MIN_RATIO:g} to {1 / MIN_RATIO:g}")
-
-
-def share(ratio: float, alpha: float) -> float:
-    """Return alpha x |g_pixel| over the sum of both weighted norms, from |g_pixel| / |g_text|."""
-    return alpha * ratio / (1 + alpha * ratio)
+    return Check(END, passes, found, f"norms finite and above 0, ratio {MIN_RATIO:g} to {1 / MIN_RATIO:g}")

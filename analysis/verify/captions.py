@@ -18,7 +18,7 @@ from aimv2.evaluation.captions import beam, greedy, nucleus
 from aimv2.evaluation.losses import HeldOut, chunks
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
-from analysis.verify.check import Check, clustered_mean, judged, not_applicable, shown
+from analysis.verify.check import Check, clustered_mean, shown
 from analysis.verify.trained_run import TrainedRun
 
 NUM_WRITTEN = 32  # images whose captions are written with and without the cache
@@ -44,8 +44,6 @@ class Caption(NamedTuple):
 
 
 class Captions(NamedTuple):
-    """The checks of captions, and the captions to show."""
-
     checks: list[Check]
     shown: list[Caption]
 
@@ -59,7 +57,7 @@ def captions(run: TrainedRun, rows: np.ndarray, write: Write = greedy) -> Captio
     name, model = run.config.objective.name, run.model
     if "captions" not in objective(name).reports:
         why = f"objective {name} writes no captions"
-        return Captions([not_applicable(check, why) for check in (UNIGRAM, IMAGE, CACHE)], [])
+        return Captions([Check(check, None, why) for check in (UNIGRAM, IMAGE, CACHE)], [])
     assert isinstance(model, EncoderDecoder)
     nats_N = caption_nats(run, model, run.names)
     checks = [_check_unigram(run, model, nats_N), _check_image(run, model, nats_N), _check_cache(run, model, write)]
@@ -99,6 +97,12 @@ def unigram(run: TrainedRun, caption: str) -> np.ndarray:
     return log_probability_V
 
 
+def _unigram_nats(run: TrainedRun, caption: str, data: HeldOut) -> np.ndarray:
+    nats_NT = np.where(data.supervised_NT.numpy(), -unigram(run, caption)[data.token_NT.numpy()], 0)
+    nats_N: np.ndarray = nats_NT.sum(axis=1)
+    return nats_N
+
+
 def _num_tokens(data: HeldOut) -> np.ndarray:
     return data.supervised_NT.sum(dim=1).numpy().astype(float)
 
@@ -108,45 +112,40 @@ def _perplexity(nats_per_token: float) -> float:
 
 
 def _check_unigram(run: TrainedRun, model: EncoderDecoder, name_nats_N: np.ndarray) -> Check:
-    """Passes if the network's cross-entropy on both captions of the held-out pairs is below the unigram models' on the
-    same tokens, with the whole 95 % interval of the difference.
+    """Compare the network's cross-entropy on both captions of the held-out pairs with the unigram models'.
 
     Names and descriptions have a unigram model each, a stronger baseline than one for both. The names alone are
     reported, not judged: no training caption has their concepts, so a network that memorised its captions may be more
     certain of wrong names than frequencies are.
     """
-    nats, baseline, count = (np.zeros(len(run.names)) for _ in range(3))
-    losses: list[tuple[float, float]] = []  # of the names, then of both captions
-    for caption, data in (("name", run.names), ("description", run.descriptions)):
-        log_probability_V = unigram(run, caption)
-        nats += name_nats_N if caption == "name" else caption_nats(run, model, data)
-        baseline -= np.where(data.supervised_NT.numpy(), log_probability_V[data.token_NT.numpy()], 0).sum(axis=1)
-        count += _num_tokens(data)
-        losses.append((nats.sum() / count.sum(), baseline.sum() / count.sum()))
-    difference = clustered_mean(nats - baseline, count, run.concept_N)
-    names, (own, other) = losses
+    both = {"name": run.names, "description": run.descriptions}
+    own_2N = np.stack([name_nats_N, caption_nats(run, model, run.descriptions)])
+    other_2N = np.stack([_unigram_nats(run, caption, data) for caption, data in both.items()])
+    count_2N = np.stack([_num_tokens(data) for data in both.values()])
+    difference = clustered_mean((own_2N - other_2N).sum(axis=0), count_2N.sum(axis=0), run.concept_N)
+    own, other = (float(nats_2N.sum() / count_2N.sum()) for nats_2N in (own_2N, other_2N))
+    own_name, other_name = (nats_2N[0].sum() / count_2N[0].sum() for nats_2N in (own_2N, other_2N))
     found = (
-        f"both captions of {len(nats):,} held-out pairs, {int(count.sum()):,} tokens: {own:.3f} nats/token (perplexity"
-        f" {_perplexity(own):.1f}) against {other:.3f} ({_perplexity(other):.1f}), difference {shown(difference)};"
-        f" names alone {names[0]:.3f} against {names[1]:.3f}"
+        f"both captions of {len(run.names):,} held-out pairs, {int(count_2N.sum()):,} tokens: {own:.3f} nats/token"
+        f" (perplexity {_perplexity(own):.1f}) against {other:.3f} ({_perplexity(other):.1f}), difference"
+        f" {shown(difference)}; names alone {own_name:.3f} against {other_name:.3f}"
     )
-    return judged(UNIGRAM, difference.high < 0, found, "difference below 0 with its 95 % interval")
+    return Check(UNIGRAM, difference.high < 0, found, "difference below 0 with its 95 % interval")
 
 
 def _check_image(run: TrainedRun, model: EncoderDecoder, nats_N: np.ndarray) -> Check:
-    """Passes if captions are likelier with their own image than with another one, with the whole 95 % interval.
+    """Compare the captions' cross-entropy given their own image and given the next one in a fixed random order.
 
-    The other image is the next in a fixed random order. Some captions share a concept, or even a name, with it, which
-    can only reduce the difference.
+    Some captions share a concept, or even a name, with the other image, which can only reduce the difference.
     """
     if run.config.model.decoder.order == "text_first":
-        return not_applicable(IMAGE, "a text-first decoder predicts captions without the image")
+        return Check(IMAGE, None, "a text-first decoder predicts captions without the image")
     other_nats_N = caption_nats(run, model, run.names, derangement(len(run.names)))
     count_N = _num_tokens(run.names)
     difference = clustered_mean(other_nats_N - nats_N, count_N, run.concept_N)
     own, other = nats_N.sum() / count_N.sum(), other_nats_N.sum() / count_N.sum()
     found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {shown(difference)}"
-    return judged(IMAGE, difference.low > 0, found, "difference above 0 with its 95 % interval")
+    return Check(IMAGE, difference.low > 0, found, "difference above 0 with its 95 % interval")
 
 
 def derangement(num_rows: int) -> np.ndarray:
@@ -158,10 +157,8 @@ def derangement(num_rows: int) -> np.ndarray:
 
 
 def _check_cache(run: TrainedRun, model: EncoderDecoder, write: Write) -> Check:
-    """Passes if logits computed position by position with the cache differ from those of one pass over the whole
-    sequence by no more than float32 sums do, and each greedy token has the largest of the latter within that tolerance.
-    Then the captions are equal unless two tokens tie.
-    """
+    """Compare logits computed position by position with the cache to those of one pass over the whole sequence, and
+    each greedy token's logit to the largest of the latter. If both agree, only captions in which tokens tie differ."""
     image = run.names.image[:NUM_WRITTEN].to(run.config.device)
     num_tokens = run.config.model.max_text_tokens - 1
     written_BT = write(model, image, num_tokens)
@@ -177,7 +174,7 @@ def _check_cache(run: TrainedRun, model: EncoderDecoder, write: Write) -> Check:
         f" {difference:.1e} of their range, of a chosen token to the best {shortfall:.1e}"
     )
     passes = difference <= MAX_DIFFERENCE and shortfall <= MAX_DIFFERENCE
-    return judged(CACHE, passes, found, f"both at most {MAX_DIFFERENCE:g}, so that only ties may differ")
+    return Check(CACHE, passes, found, f"both at most {MAX_DIFFERENCE:g}, so that only ties may differ")
 
 
 @torch.no_grad()

@@ -1,44 +1,37 @@
 """The outcome of a check, and the interval that several checks rest on. Letters: N rows, C clusters."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.intervals import Estimate
 
-Verdict = Literal["PASS", "FAIL", "NOT APPLICABLE"]
 
-
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """A check and its outcome.
 
     Attributes:
         name: the statement that is checked.
+        passes: None if the check does not apply to the run.
         found: the measured values, or why the check does not apply.
         criterion: what the values must satisfy.
     """
 
     name: str
-    verdict: Verdict
+    passes: bool | None
     found: str
     criterion: str = ""
+
+    @property
+    def verdict(self) -> Literal["PASS", "FAIL", "NOT APPLICABLE"]:
+        if self.passes is None:
+            return "NOT APPLICABLE"
+        return "PASS" if self.passes else "FAIL"
 
     def __str__(self) -> str:
         criterion = f" (criterion: {self.criterion})" if self.criterion else ""
         return f"{self.verdict}  {self.name}: {self.found}{criterion}"
-
-
-def judged(name: str, passes: bool, found: str, criterion: str) -> Check:
-    """Return a check that passed or failed."""
-    return Check(name, "PASS" if passes else "FAIL", found, criterion)
-
-
-def not_applicable(name: str, why: str) -> Check:
-    """Return a check that does not apply to this run."""
-    return Check(name, "NOT APPLICABLE", why)
 
 
 def clustered_mean(total_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndarray) -> Estimate:
@@ -62,5 +55,4 @@ def clustered_mean(total_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndar
 
 def shown(estimate: Estimate) -> str:
     """Return an estimate as text: ``+0.148 [+0.114, +0.182]``."""
-    interval = f"[{estimate.low:+.3f}, {estimate.high:+.3f}]" if estimate.has_interval else "(no interval)"
-    return f"{estimate.mean:+.3f} {interval}"
+    return estimate.short if estimate.has_interval else f"{estimate.mean:+.3f} (no interval)"

@@ -32,14 +32,11 @@ DEFAULTS = {"runs_dir": "runs", "out": "reports/verify"}
 NUM_SHOWN = 8
 STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
 
-console = Console()
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def verify_command(arguments: Sequence[str]) -> int:
     """Check one finished run, print a line per check and write the report.
-
-    Args:
-        arguments: ``run=``, ``runs_dir=`` and ``out=``, as in USAGE.
 
     Returns:
         0 if no check fails, else 1.
@@ -50,25 +47,24 @@ def verify_command(arguments: Sequence[str]) -> int:
     if HELP & set(arguments):
         print(USAGE, end="")
         return 0
-    first, rest = arguments[:1], arguments[1:]
-    named = [text if "=" in text else f"run={text}" for text in first]
-    values = DEFAULTS | key_values([*named, *rest], ("run", *DEFAULTS))
+    first = [text if "=" in text else f"run={text}" for text in arguments[:1]]
+    values = DEFAULTS | key_values([*first, *arguments[1:]], ("run", *DEFAULTS))
     run = load(find(values.get("run"), Path(values["runs_dir"])))
     out = writable_folder(values["out"], "out")
     torch.set_num_threads(run.config.threads)
-    _print(f"run {run.folder.name} in {run.folder.path.parent}")
+    console.print(f"run {run.folder.name} in {run.folder.path.parent}")
     findings = check(run)
     for outcome in findings.checks:
-        _print(str(outcome), STYLES[outcome.verdict])
-    for sentence in summary(run, findings):
-        _print(sentence)
-    _print(f"report: {write_report(run, findings, arguments, out)}")
-    return int(any(outcome.verdict == "FAIL" for outcome in findings.checks))
+        console.print(str(outcome), style=STYLES[outcome.verdict])
+    console.print(*summary(run, findings), sep="\n")
+    console.print(f"report: {write_report(run, findings, arguments, out)}")
+    return int(any(outcome.passes is False for outcome in findings.checks))
 
 
 def check(run: TrainedRun) -> Findings:
-    """Run all checks."""
-    rows, predicted = _shown_rows(run), pixels(run)
+    """Run all checks; the pairs to show are the first by sample id, which is a hash, so none is hand-picked."""
+    rows = np.flatnonzero(run.held_out.table["sample_id"].rank() <= NUM_SHOWN)
+    predicted = pixels(run)
     return Findings(
         prefix_lengths=prefix_lengths(run),
         masks=masks(run),
@@ -77,12 +73,3 @@ def check(run: TrainedRun) -> Findings:
         pictures=render(run, rows) if predicted.errors else {},
         captions=captions(run, rows),
     )
-
-
-def _shown_rows(run: TrainedRun) -> np.ndarray:
-    """Return the held-out pairs to show: the first by sample id, which is a hash, so none is hand-picked."""
-    return np.flatnonzero(run.held_out.table["sample_id"].rank() <= NUM_SHOWN)
-
-
-def _print(text: str, style: str = "") -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from PIL import Image
 
 from analysis.figures import style
-from analysis.verify.balance import COSINE, PAPER_ALPHAS, PIXEL, TEXT, Balance
+from analysis.verify.balance import ALPHAS, COSINE, PAPER_ALPHAS, PIXEL, TEXT, Balance
 from analysis.verify.prefix import PrefixLengths
 
 CELL_INCHES = 1.05
@@ -76,20 +76,18 @@ def _draw_training(norms: Axes, cosine: Axes, found: Balance) -> None:
 
 def _draw_ratio(axis: Axes, found: Balance, alpha: float) -> None:
     paper, _, own = sns.color_palette("colorblind", 3)
-    ratio_R = (found.at_end[PIXEL] / found.at_end[TEXT]).to_numpy(dtype=float)
-    alpha_A = np.geomspace(0.05, 2, 50)
+    ratio_R, alpha_A, paper_A = found.end_ratio_R, np.geomspace(0.05, 2, 50), np.array(PAPER_ALPHAS)
     if len(ratio_R):
+        mean = ratio_R.mean()
         axis.fill_between(alpha_A, alpha_A * ratio_R.min(), alpha_A * ratio_R.max(), color="0.5", alpha=0.2, lw=0)
-        axis.plot(alpha_A, alpha_A * found.end_ratio, color="0.2", lw=1.8)
-        points = np.array(PAPER_ALPHAS)
-        axis.plot(points, points * found.end_ratio, "o", ms=7, color=paper, label="alphas of the paper's Table 9c")
+        axis.plot(alpha_A, alpha_A * mean, color="0.2", lw=1.8)
+        axis.plot(paper_A, paper_A * mean, "o", ms=7, color=paper, label="alphas of the paper's Table 9c")
         marker = {"mfc": "none", "mec": own, "mew": 2}
-        axis.plot(alpha, alpha * found.end_ratio, "D", ms=11, label=f"this run's alpha, {alpha:g}", **marker)
+        axis.plot(alpha, alpha * mean, "D", ms=11, label=f"this run's alpha, {alpha:g}", **marker)
     axis.axhline(1, color="0.3", ls="--", lw=1.2, label="both losses pull equally")
     axis.set(xscale="log", yscale="log", xlabel="alpha", ylabel="alpha × pixel gradient / text gradient")
     axis.set_title("at the trained weights")
-    ticks = [0.05, 0.1, 0.2, 0.4, 0.6, 1, 2]
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_xticks(ALPHAS, [f"{tick:g}" for tick in ALPHAS])
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.minorticks_off()
     axis.legend(loc="lower right")

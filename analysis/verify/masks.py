@@ -4,7 +4,7 @@ Letters: B images, I patches in reading order, T caption tokens, S = 1 + T text 
 sequence, D and E widths.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from aimv2.model.decoder import Decoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import reading_order
 from aimv2.objectives.base import visible_prefix
-from analysis.verify.check import Check, judged, not_applicable
+from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
 
 NUM_STEPS = 8  # first training steps whose images are used, so that per='batch' shows several prefix lengths
@@ -27,8 +27,13 @@ ENCODER = "the encoder's mask leaks nothing"
 DECODER = "the decoder's mask leaks nothing"
 
 
+# The effect of perturbing one position of the images: the largest change where there must be none, and the number of
+# outputs that had to change and did not.
+Reach = tuple[float, int]
+
+
 class Images(NamedTuple):
-    """A few images of a batch, with the fields of ``Batch`` that are read here."""
+    """The first images of some batches, with the fields of ``Batch`` that are read here."""
 
     image: Tensor
     token_BT: Tensor
@@ -36,89 +41,75 @@ class Images(NamedTuple):
     text_len_B: Tensor
 
 
-class Reach(NamedTuple):
-    """The effect of perturbing one position of B images: the largest change where there must be none, and the number of
-    outputs that had to change and did not."""
-
-    num_images: int
-    leak: float
-    num_unreached: int
-
-
 def masks(run: TrainedRun) -> list[Check]:
     """Check the encoder's and the decoder's mask on images of the first training batches."""
-    steps = range(min(NUM_STEPS, len(run.batches)))
-    parts = [first_images(run.batches[step], run.config.device) for step in steps]
-    return [_check_encoder(run, parts), _check_decoder(run, parts)]
+    batches = [run.batches[step] for step in range(min(NUM_STEPS, len(run.batches)))]
+    images = first_images(batches, run.config.device)
+    return [_check_encoder(run, images), _check_decoder(run, images)]
 
 
-def first_images(batch: Batch, device: str) -> Images:
-    """Return the first images of a batch."""
-    return Images(**{name: getattr(batch, name)[:IMAGES_PER_STEP].to(device) for name in Images._fields})
-
-
-def _check_encoder(run: TrainedRun, parts: list[Images]) -> Check:
-    """Passes if no output before a perturbed patch outside the prefix changes, and all outputs that may see the patch
-    do: every output if the patch lies in the prefix, those from it on otherwise."""
-    model = run.config.model
-    if model.encoder.attention == "bidirectional":
-        return not_applicable(ENCODER, "bidirectional attention in training hides nothing")
-    setting = f"{model.encoder.attention} attention, {model.patch_order} order"
-    return _judged(ENCODER, (reach for part in parts for reach in encoder_reach(run, part)), "patch", setting)
-
-
-def _check_decoder(run: TrainedRun, parts: list[Images]) -> Check:
-    """Passes if perturbing an image feature or a caption token changes nothing before it in the sequence, and does
-    change its own position and all after it. So with images first no caption token reaches a patch, and with texts
-    first no patch reaches a caption; there the padding behind a caption must not reach patches either. In a parallel
-    caption no token reaches anything, and features reach what they do in others.
-    """
-    if not isinstance(run.model, EncoderDecoder):
-        return not_applicable(DECODER, f"objective {run.config.objective.name} has no decoder")
-    setting = run.config.model.decoder.order.replace("_", " ")
-    reaches = (reach for part in parts for reach in decoder_reach(run, run.model, part))
-    return _judged(DECODER, reaches, "position", setting)
-
-
-def _judged(name: str, reaches: Iterable[Reach], place: str, setting: str) -> Check:
-    num_images, leaks, num_unreached = zip(*reaches, strict=True)
-    largest = float(np.max(leaks))  # not max(), which may drop a NaN
-    found = (
-        f"{sum(num_images):,} (image, {place}) pairs, largest leak {largest:.3g},"
-        f" {sum(num_unreached):,} expected changes missing; {setting}"
-    )
-    criterion = f"leak 0, and every {'output' if place == 'patch' else place} that may see the change changes"
-    return judged(name, largest == 0 and sum(num_unreached) == 0, found, criterion)
+def first_images(batches: Sequence[Batch], device: str) -> Images:
+    """Return the first images of each batch."""
+    parts = {name: [getattr(batch, name)[:IMAGES_PER_STEP] for batch in batches] for name in Images._fields}
+    return Images(**{name: torch.cat(values).to(device) for name, values in parts.items()})
 
 
 @torch.no_grad()
-def encoder_reach(run: TrainedRun, batch: Images) -> Iterator[Reach]:
-    """Perturb each patch of the images under the mask of training."""
+def _check_encoder(run: TrainedRun, images: Images) -> Check:
+    """Perturb each patch under the mask of training. Outputs before a patch outside the prefix must not change, and all
+    outputs that may see the patch must: every output if it lies in the prefix, those from it on otherwise."""
     config, encoder = run.config.model, run.model.encoder
-    prefix_len_B = visible_prefix(config, batch.prefix_len_B)
-    assert prefix_len_B is not None, "bidirectional attention has nothing to hide"
-    before_BID = encoder(batch.image, prefix_len_B)
+    prefix_len_B = visible_prefix(config, images.prefix_len_B)
+    if prefix_len_B is None:
+        return Check(ENCODER, None, "bidirectional attention in training hides nothing")
+    before_BID = encoder(images.image, prefix_len_B)
     raster = reading_order(config.patch_order, config.grid) or range(config.num_patches)
     pos_I = torch.arange(config.num_patches, device=before_BID.device)
+    reaches = []
     for place in _places(config.num_patches):
-        image = _with_noise_on_patch(batch.image, raster[place], config.patch_px)
+        image = _with_noise_on_patch(images.image, raster[place], config.patch_px)
         may_see_BI = (pos_I >= place) | (place < prefix_len_B)[:, None]
-        yield _reach(before_BID, encoder(image, prefix_len_B), hidden_BL=~may_see_BI)
+        reaches.append(_reach(before_BID, encoder(image, prefix_len_B), hidden_BL=~may_see_BI))
+    setting = f"{config.encoder.attention} attention, {config.patch_order} order"
+    return _judged(ENCODER, reaches, f"{len(images.image) * len(reaches):,} (image, patch) pairs", "output", setting)
+
+
+def _check_decoder(run: TrainedRun, images: Images) -> Check:
+    """Perturb image features and caption tokens. Nothing before them in the sequence may change; their own position and
+    all after it must.
+
+    So with images first no caption token reaches a patch, and with texts first no patch reaches a caption; there the
+    padding behind a caption must not reach patches either. In a parallel caption no token reaches anything, and
+    features reach what they do in others.
+    """
+    if not isinstance(run.model, EncoderDecoder):
+        return Check(DECODER, None, f"objective {run.config.objective.name} has no decoder")
+    reaches = list(_decoder_reach(run, run.model, images))
+    count = f"{len(images.image) * len(reaches):,} (image, position) pairs"
+    return _judged(DECODER, reaches, count, "position", run.config.model.decoder.order.replace("_", " "))
+
+
+def _judged(name: str, reaches: list[Reach], count: str, output: str, setting: str) -> Check:
+    leaks, num_unreached = zip(*reaches, strict=True)
+    largest = float(np.max(leaks))  # not max(), which may drop a NaN
+    found = f"{count}, largest leak {largest:.3g}, {sum(num_unreached):,} expected changes missing; {setting}"
+    criterion = f"leak 0, and every {output} that may see the change changes"
+    return Check(name, largest == 0 and not any(num_unreached), found, criterion)
 
 
 @torch.no_grad()
-def decoder_reach(run: TrainedRun, model: EncoderDecoder, batch: Images) -> Iterator[Reach]:
+def _decoder_reach(run: TrainedRun, model: EncoderDecoder, images: Images) -> Iterator[Reach]:
     """Perturb each encoder feature and each caption token; if the decoder can predict in parallel, in that mode too."""
     config, decoder = run.config.model, model.decoder
-    features_BID = model.encoder(batch.image, visible_prefix(config, batch.prefix_len_B))
-    token_BT = batch.token_BT if hasattr(decoder, "text_head") else batch.token_BT[:, :0]
+    features_BID = model.encoder(images.image, visible_prefix(config, images.prefix_len_B))
+    token_BT = images.token_BT if hasattr(decoder, "text_head") else images.token_BT[:, :0]
     is_text_first = config.decoder.order == "text_first"
     num_text = 1 + token_BT.shape[1] if hasattr(decoder, "text_head") else 0  # BOS and the tokens
     first_patch, bos = (num_text, 0) if is_text_first else (0, config.num_patches)
     pos_L = torch.arange(config.num_patches + num_text, device=token_BT.device)
 
     def decode(features: Tensor, tokens: Tensor, options: dict[str, Tensor]) -> Tensor:
-        image_BIE, text_BSE = decoder(features, tokens, batch.text_len_B, **options)
+        image_BIE, text_BSE = decoder(features, tokens, images.text_len_B, **options)
         return torch.cat([text_BSE, image_BIE] if is_text_first else [image_BIE, text_BSE], dim=1)
 
     modes: list[dict[str, Tensor]] = [{}]
@@ -136,7 +127,7 @@ def decoder_reach(run: TrainedRun, model: EncoderDecoder, batch: Images) -> Iter
             tokens[:, place] = (tokens[:, place] + 1) % config.vocab_size
             hidden_BL = (pos_L < bos + 1 + place).expand(len(tokens), -1)
             if is_text_first:  # padding is hidden from the patches
-                hidden_BL = hidden_BL | ((place >= batch.text_len_B)[:, None] & (pos_L >= first_patch))
+                hidden_BL = hidden_BL | ((place >= images.text_len_B)[:, None] & (pos_L >= first_patch))
             if options:  # the mask vector replaces every token
                 hidden_BL = torch.ones_like(hidden_BL)
             yield _reach(before_BLE, decode(features_BID, tokens, options), hidden_BL)
@@ -146,7 +137,7 @@ def _reach(before_BLD: Tensor, after_BLD: Tensor, hidden_BL: Tensor) -> Reach:
     """Compare outputs: no change where the perturbation is hidden, a change everywhere else."""
     change_BL = (after_BLD - before_BLD).abs().amax(dim=-1)
     leak = float(torch.where(hidden_BL, change_BL, 0).max())
-    return Reach(len(change_BL), leak, int((~hidden_BL & ~(change_BL > 0)).sum()))
+    return leak, int((~hidden_BL & ~(change_BL > 0)).sum())
 
 
 def _places(num_positions: int) -> list[int]:

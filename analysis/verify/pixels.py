@@ -19,7 +19,7 @@ from aimv2.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from analysis.intervals import Estimate
-from analysis.verify.check import Check, clustered_mean, judged, not_applicable, shown
+from analysis.verify.check import Check, clustered_mean, shown
 from analysis.verify.trained_run import TrainedRun
 
 FRACTIONS = (0.25, 0.5, 0.75)
@@ -65,12 +65,11 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
 
     The mean predicts, for standardised targets, each patch's own, which is 0 after standardisation; for raw targets the
     best constant patch, the mean patch of these images. Repeating the previous patch in reading order is reported, not
-    judged. Passes if the network's error minus the mean's, paired over images, is below 0 at all three prefixes with
-    its whole 95 % interval over concepts.
+    judged. Differences are paired over images, and their intervals are over concepts.
     """
     name = run.config.objective.name
     if "pixels" not in objective(name).reports:
-        return Pixels(not_applicable(NAME, f"objective {name} predicts no pixels"), {}, {})
+        return Pixels(Check(NAME, None, f"objective {name} predicts no pixels"), {}, {})
     errors = {fraction: _errors(run, fraction, predict) for fraction in FRACTIONS}
     weight_N = np.ones(len(run.held_out))
     advantage = {
@@ -84,13 +83,15 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
     )
     passes = all(estimate.high < 0 for estimate in advantage.values())
     criterion = "the difference to the mean below 0 with its 95 % interval, at every prefix"
-    return Pixels(judged(NAME, passes, f"{len(weight_N):,} held-out images, {found}", criterion), errors, advantage)
+    return Pixels(Check(NAME, passes, f"{len(weight_N):,} held-out images, {found}", criterion), errors, advantage)
 
 
 def _errors(run: TrainedRun, fraction: float, predict: Predict) -> Errors:
     config, data = run.config, run.names
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
-    constant_P: Tensor | float = _mean_patch(run) if config.objective.pixel_targets == "raw" else 0.0
+    constant_P: Tensor | float = 0.0
+    if config.objective.pixel_targets == "raw":
+        constant_P = pixel_targets(data.image.to(config.device), config).mean(dim=(0, 1))
     parts = []
     for rows in chunks(len(data)):
         target_BIP = pixel_targets(data.image[rows].to(config.device), config)
@@ -101,19 +102,12 @@ def _errors(run: TrainedRun, fraction: float, predict: Predict) -> Errors:
     return Errors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _mean_patch(run: TrainedRun) -> Tensor:
-    image, config = run.names.image, run.config
-    sums = [pixel_targets(image[rows].to(config.device), config).sum(dim=(0, 1)) for rows in chunks(len(image))]
-    return torch.stack(sums).sum(dim=0) / (len(image) * config.model.num_patches)
-
-
 def render(run: TrainedRun, rows: np.ndarray, predict: Predict = predict) -> dict[str, list[np.ndarray]]:
     """Render some held-out images, uint8 [S, S, 3] each: columns of pictures by title.
 
     The columns are the image; by prefix, the prefix alone and predictions in place of the rest; and, for standardised
     targets, each patch's mean in place of the rest. A standardised prediction lacks the patch's brightness and
-    contrast, so it is rendered with the true patch's, as in MAE. Every patch is predicted from the true patches before
-    it, not from predictions.
+    contrast, so it is rendered with the true patch's, as in MAE.
     """
     config = run.config.model
     image = run.names.image[rows]

@@ -3,8 +3,8 @@
 import json
 import re
 import shlex
-import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from aimv2.config.scales import SCALES, demo
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
 from aimv2.objectives import objective
-from analysis.verify.balance import ALPHAS, Balance, share
+from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check, shown
 from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, save_thumbnail
@@ -40,25 +40,23 @@ class Findings(NamedTuple):
 
     @property
     def checks(self) -> list[Check]:
-        lengths, masks, balance = self.prefix_lengths.check, self.masks, self.balance.checks
-        return [lengths, *masks, *balance, self.pixels.check, *self.captions.checks]
+        losses = [*self.balance.checks, self.pixels.check, *self.captions.checks]
+        return [self.prefix_lengths.check, *self.masks, *losses]
 
 
 def summary(run: TrainedRun, findings: Findings) -> list[str]:
-    """Return how many checks passed and failed, and what must be known to interpret that: a sentence each."""
+    """Return how many checks passed and failed, and facts needed to interpret that: a sentence each."""
     config, checks = run.config, findings.checks
-    verdicts = [check.verdict for check in checks]
-    counts = {verdict: verdicts.count(verdict) for verdict in ("PASS", "FAIL", "NOT APPLICABLE")}
-    shown = [f"{count} {verdict}" for verdict, count in counts.items() if count or verdict != "NOT APPLICABLE"]
-    sentences = [f"{len(checks)} checks: {', '.join(shown)}."]
-    name = config.objective.name
+    name, recipe = config.objective.name, SCALES.get(config.scale, demo)()
+    counts = Counter(check.verdict for check in checks)
+    absent = f", {counts['NOT APPLICABLE']} NOT APPLICABLE" if counts["NOT APPLICABLE"] else ""
+    sentences = [f"{len(checks)} checks: {counts['PASS']} PASS, {counts['FAIL']} FAIL{absent}."]
     if not {"captions", "pixels"} & set(objective(name).reports):
-        judged = [check.name for check in checks if check.verdict != "NOT APPLICABLE"]
+        judged = [check.name for check in checks if check.passes is not None]
         sentences.append(
             f"Objective {name} predicts neither pixels nor captions, so their checks do not apply;"
             f" verified: {', '.join(judged) or 'nothing'}. Its own metric, retrieval, is in the run's result."
         )
-    recipe = SCALES.get(config.scale, demo)()
     if counts["FAIL"] and config.budget.samples < recipe.budget.samples:
         sentences.append(
             f"The run is short: it has seen {config.budget.samples:,} samples. Before you look for a fault, check a run"
@@ -69,38 +67,28 @@ def summary(run: TrainedRun, findings: Findings) -> list[str]:
 
 
 def write_report(run: TrainedRun, findings: Findings, arguments: Sequence[str], out: Path) -> Path:
-    """Write ``out/report.md`` and its figures; other files there are left alone.
+    """Write ``out/report.md`` and its figures, and return its path; other files there are left alone.
 
     Everything is made in a folder beside ``out``, then moved in file by file, the text last.
-
-    Returns:
-        the path of ``report.md``.
 
     Raises:
         UsageError: the folder cannot be written.
     """
     try:
-        workspace = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.resolve().parent))
-        try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.resolve().parent) as folder:
+            workspace = Path(folder)
             _draw(run, findings, workspace)
             (workspace / "report.md").write_text(_text(run, findings, arguments), encoding="utf-8")
-            _move_in(workspace, out)
-        finally:
-            shutil.rmtree(workspace, ignore_errors=True)
+            out.mkdir(parents=True, exist_ok=True)
+            new = sorted((path.name for path in workspace.iterdir()), key=lambda name: name == "report.md")
+            for name in new:
+                (workspace / name).replace(out / name)
+        for path in out.iterdir():
+            if OURS.fullmatch(path.name) and path.name not in new:
+                path.unlink()
     except OSError as error:
         raise UsageError(f"out={str(out)!r} cannot be written: {error.strerror}") from error
     return out / "report.md"
-
-
-def _move_in(workspace: Path, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    new = sorted(workspace.iterdir(), key=lambda path: path.name == "report.md")
-    for path in new:
-        path.replace(out / path.name)
-    current = {path.name for path in new}
-    for path in out.iterdir():
-        if OURS.fullmatch(path.name) and path.name not in current:
-            path.unlink()
 
 
 def _draw(run: TrainedRun, findings: Findings, folder: Path) -> None:
@@ -132,7 +120,6 @@ def _text(run: TrainedRun, findings: Findings, arguments: Sequence[str]) -> str:
         summary=" ".join(summary(run, findings)),
         findings=findings,
         alphas=sorted({*ALPHAS, config.objective.pixel_weight}),
-        share=share,
         num_beams=NUM_BEAMS,
         top_p=TOP_P,
         config_json=json.dumps(to_dict(config), indent=1, ensure_ascii=False),

@@ -91,9 +91,9 @@ def find(run: str | None, runs_dir: Path) -> RunFolder:
 
 
 def _newest(runs_dir: Path) -> RunFolder:
-    runs = [RunFolder(runs_dir, path.name) for path in runs_dir.glob(f"v{SIGNATURE_VERSION}-*")]
-    results = [((run.path / "result.json").stat().st_mtime_ns, run.name, run) for run in runs if run.is_done]
-    for *_, run in sorted(results, key=lambda result: result[:2], reverse=True):
+    results = runs_dir.glob(f"v{SIGNATURE_VERSION}-*/result.json")
+    for result in sorted(results, key=lambda path: (path.stat().st_mtime_ns, path), reverse=True):
+        run = RunFolder(runs_dir, result.parent.name)
         if _read_config(run).budget.samples:
             return run
     where = "" if runs_dir == Path("runs") else f" runs_dir={runs_dir}"
@@ -114,17 +114,21 @@ def load(folder: RunFolder) -> TrainedRun:
     device = config.device if config.device == "cpu" or torch.cuda.is_available() else "cpu"
     config = replace(with_attention(config), device=device, precision="float32")
     metrics = folder.metrics()
-    if config.data.fingerprint and (now := data_fingerprint(config)) != config.data.fingerprint:
-        raise _data_changed(folder, f"the fingerprint is {now} and was {config.data.fingerprint}")
+    if config.data.fingerprint:
+        _check_data(folder, "fingerprint", data_fingerprint(config), config.data.fingerprint)
     try:
         own = CaptionTokenizer.load(folder.file("tokenizer.json"))
     except UsageError as error:
         raise UsageError(f"run {folder.path} is broken: its tokenizer.json cannot be read") from error
     train, held_out, tokenizer = prepare(config.data, config.model, show_progress=True)
-    if own.fingerprint != tokenizer.fingerprint:
-        raise _data_changed(folder, f"the tokenizer is {tokenizer.fingerprint} and was {own.fingerprint}")
+    _check_data(folder, "tokenizer", tokenizer.fingerprint, own.fingerprint)
+    model, weights = build(config), folder.file("weights.safetensors")
+    try:
+        model.load_state_dict(load_file(weights), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UsageError(f"{weights} does not hold this run's weights ({' '.join(str(error).split())})") from error
     pairs = held_out.subset(min(config.evaluation.num_pairs, MAX_PAIRS))
-    return TrainedRun(folder, config, _load_network(folder, config), train, pairs, tokenizer, metrics)
+    return TrainedRun(folder, config, model.to(device).eval(), train, pairs, tokenizer, metrics)
 
 
 def _read_config(run: RunFolder) -> RunConfig:
@@ -134,18 +138,9 @@ def _read_config(run: RunFolder) -> RunConfig:
         raise UsageError(f"run {run.path} is broken: {error}; choose another with run=") from error
 
 
-def _data_changed(run: RunFolder, how: str) -> UsageError:
-    return UsageError(
-        f"the data packages changed since run {run.path} was made: {how}; install the versions of its manifest.json, or"
-        " train again"
-    )
-
-
-def _load_network(run: RunFolder, config: RunConfig) -> Network:
-    path = run.file("weights.safetensors")
-    model = build(config)
-    try:
-        model.load_state_dict(load_file(path), strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path} does not hold this run's weights ({' '.join(str(error).split())})") from error
-    return model.to(config.device).eval()
+def _check_data(run: RunFolder, what: str, now: str, before: str) -> None:
+    if now != before:
+        raise UsageError(
+            f"the data packages changed since run {run.path} was made: the {what} is {now} and was {before}; install"
+            " the versions of its manifest.json, or train again"
+        )

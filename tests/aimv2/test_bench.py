@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from aimv2.bench import (
     PRODUCT,
     Options,
-    Ratio,
     bench_command,
     encoder_config,
     implementations,
@@ -39,6 +38,9 @@ class Clock:
         self.pending = 0.0
 
     def __call__(self):
+        """Wait for the device and return the time."""
+        self.now += self.pending
+        self.pending = 0.0
         return self.now
 
     def work(self, name, seconds):
@@ -57,10 +59,6 @@ class Clock:
             self.pending += seconds
 
         return call
-
-    def wait(self):
-        self.now += self.pending
-        self.pending = 0.0
 
 
 def test_interleaved_times_every_call_once_per_repeat_in_rotating_order():
@@ -90,13 +88,13 @@ def test_slowing_machine_does_not_change_the_ratio():
     }
     seconds = interleaved(calls, 40, clock=clock)
     assert seconds["ours"][-1] > 2 * seconds["ours"][0]
-    assert ratio(seconds["theirs"], seconds["ours"]).median == pytest.approx(1.5, rel=0.02)
+    assert ratio(seconds["theirs"], seconds["ours"])[0] == pytest.approx(1.5, rel=0.02)
 
 
 def test_interleaved_waits_for_the_device():
     clock = Clock()
     calls = {"a": clock.launch(1.0), "b": clock.launch(3.0)}
-    seconds = interleaved(calls, 3, clock=clock, synchronise=clock.wait)
+    seconds = interleaved(calls, 3, clock=clock)
     assert seconds["a"].tolist() == [1] * 3
     assert seconds["b"].tolist() == [3] * 3
 
@@ -190,11 +188,6 @@ def test_uncertain_comparison_gets_a_warning():
     assert "timm" in warning, "five repeats have no interval"
 
 
-@pytest.mark.parametrize(("high", "is_wide"), [(2.09, False), (2.11, True), (math.nan, True)])
-def test_interval_is_wide_above_a_tenth_of_the_ratio(high, is_wide):
-    assert Ratio(2.0, 1.9, high).is_wide == is_wide
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -220,7 +213,7 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_missing_cuda_device_is_refused():
-    with pytest.raises(UsageError, match="sees no CUDA device"):
+    with pytest.raises(UsageError, match="finds no CUDA device"):
         bench_command(["encoder", "scale=demo", "device=cuda"])
 
 

@@ -135,28 +135,18 @@ def templates(tmp_path_factory, make_pair):
     return folder
 
 
-@pytest.fixture
-def foreign(templates, tmp_path):
-    """A small folder of transformers."""
-    return shutil.copytree(templates / "transformers", tmp_path / "foreign")
+def copy_of(template):
+    """Return a fixture: a copy of this template, which a test may break."""
+
+    @pytest.fixture
+    def folder(templates, tmp_path):
+        return shutil.copytree(templates / template, tmp_path / f"foreign-{template}")
+
+    return folder
 
 
-@pytest.fixture
-def foreign_timm(templates, tmp_path):
-    """A small folder of timm."""
-    return shutil.copytree(templates / "timm", tmp_path / "foreign")
-
-
-@pytest.fixture
-def foreign_ml_aim(templates, tmp_path):
-    """A small folder of ml-aim, without a config."""
-    return shutil.copytree(templates / "ml-aim", tmp_path / "foreign")
-
-
-@pytest.fixture
-def pair(templates, tmp_path):
-    """A small folder of transformers' pair of encoders."""
-    return shutil.copytree(templates / "pair", tmp_path / "pair")
+foreign, foreign_timm, pair = copy_of("transformers"), copy_of("timm"), copy_of("pair")
+foreign_ml_aim = copy_of("ml-aim")  # without a config.json
 
 
 @pytest.fixture(scope="session")

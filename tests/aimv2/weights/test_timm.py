@@ -49,6 +49,9 @@ def test_missing_positions_are_refused(foreign_timm, refusal):
     assert "lack 'pos_embed'" in refusal(read_published, foreign_timm)
 
 
+OTHERS = sorted(WIDTHS.keys() - {"large"})
+
+
 def published(width, depth=1, image_px=448):
     encoder = EncoderConfig(width=width, depth=depth, num_heads=width // 128)
     source = Source(layout="timm", file="x", dtypes=())
@@ -62,7 +65,7 @@ def test_mlp_ratio_rounds_down_to_the_hidden_width():
         assert int(width * ratio) == config.encoder.ffn_hidden  # as timm computes it
 
 
-@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize("size", ["large", *(pytest.param(size, marks=pytest.mark.exhaustive) for size in OTHERS)])
 def test_published_encoder_is_described_as_registered_in_timm(size):
     config = published(WIDTHS[size], depth=24)
     description = Timm().description(config)

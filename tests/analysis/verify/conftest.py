@@ -20,9 +20,9 @@ from tests.helpers.training import run as train
 def trained(tiny) -> RunConfig:
     return replace(
         tiny,
-        budget=replace(tiny.budget, samples=300 * 32, batch_size=32),
+        budget=replace(tiny.budget, samples=200 * 32, batch_size=32),
         optimizer=replace(tiny.optimizer, peak_lr=5e-3, warmup_fraction=0.1),
-        evaluation=replace(tiny.evaluation, num_pairs=512, curve_points=4),
+        evaluation=replace(tiny.evaluation, num_pairs=256, curve_points=3),
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.verify.check import clustered_mean, judged, not_applicable, shown
+from analysis.verify.check import Check, clustered_mean, shown
 
 RANDOM = np.random.default_rng(0)
 
@@ -52,8 +52,8 @@ def test_estimate_is_shown_with_its_interval():
 
 
 def test_check_prints_verdict_name_finding_and_criterion():
-    assert str(judged("things hold", True, "2 things", "at least 1")) == (
+    assert str(Check("things hold", True, "2 things", "at least 1")) == (
         "PASS  things hold: 2 things (criterion: at least 1)"
     )
-    assert str(judged("things hold", False, "0 things", "at least 1")).startswith("FAIL  things hold")
-    assert str(not_applicable("things hold", "no things")) == "NOT APPLICABLE  things hold: no things"
+    assert str(Check("things hold", False, "0 things", "at least 1")).startswith("FAIL  things hold")
+    assert str(Check("things hold", None, "no things")) == "NOT APPLICABLE  things hold: no things"

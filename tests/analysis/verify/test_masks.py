@@ -150,6 +150,6 @@ def test_weights_that_are_not_finite_fail(variant):
 def test_images_hold_only_the_fields_that_are_read_by_name(batch):
     values = batch._asdict()
     backwards = namedtuple("Backwards", list(values)[::-1])(**values)
-    images = first_images(backwards, "cpu")._asdict()
+    images = first_images([backwards], "cpu")._asdict()
     assert images.keys() == {"image", "token_BT", "prefix_len_B", "text_len_B"}
     assert all(torch.equal(value, values[name][:4]) for name, value in images.items())

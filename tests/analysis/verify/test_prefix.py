@@ -24,7 +24,7 @@ def test_every_distribution_passes_on_its_own_draws(variant, kind):
     found = prefix_lengths(variant(prefix=kind))
     assert found.check.verdict == "PASS", found.check
     assert "chi-square" in found.check.found
-    assert found.count_I.sum() == (300 if kind.get("per") == "batch" else 9600)
+    assert found.count_I.sum() == (200 if kind.get("per") == "batch" else 6400)
 
 
 def test_lengths_of_a_mixture_are_drawn_at_its_samples(variant):

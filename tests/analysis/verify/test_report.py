@@ -40,6 +40,14 @@ def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, num_not_applica
     assert ("never learned to stop" in text) == never_stops
 
 
+def test_the_same_run_has_the_same_report(captioner, tmp_path):
+    run, findings = captioner
+    one = write_report(run, findings, [], tmp_path / "one").parent
+    other = write_report(run, check(run), [], tmp_path / "other").parent
+    files = {path.name: path.read_bytes() for path in one.iterdir()}
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == files
+
+
 def test_report_replaces_its_own_files_and_no_others(captioner, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -64,32 +64,24 @@ def other_weights(path):
     save_file({"encoder.norm.weight": torch.ones(32)}, path / "weights.safetensors")
 
 
-def make_untrained(path):
-    config = json.loads((path / "config.json").read_text())
-    config["budget"]["samples"] = 0
-    (path / "config.json").write_text(json.dumps(config))
+def with_value(part, key, value):
+    def change(path):
+        config = json.loads((path / "config.json").read_text())
+        config[part][key] = value
+        (path / "config.json").write_text(json.dumps(config))
 
-
-def other_version(path):
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps(config | {"rotary": True}))
+    return change
 
 
 def other_tokenizer(path):
     (path / "tokenizer.json").write_text(CaptionTokenizer.train(["a house", "a tree"], 300).to_json())
 
 
-def other_fingerprint(path):
-    config = json.loads((path / "config.json").read_text())
-    config["data"]["fingerprint"] = "0123456789ab"
-    (path / "config.json").write_text(json.dumps(config))
-
-
 BROKEN = {
     "unfinished": (remove("result.json"), "is not finished (new)"),
     "no config": (remove("config.json"), "is not a run: it has no config.json"),
     "torn config": (overwrite("config.json", b'{"scale"'), "is broken: "),
-    "config of another version": (other_version, "unknown key 'rotary'"),
+    "config of another version": (with_value("model", "rotary", True), "unknown key 'model.rotary'"),
     "torn result": (overwrite("result.json", b"{}"), "is not the result of a run"),
     "torn metrics": (in_attempt(overwrite("metrics.parquet", b"PAR1")), "metrics.parquet cannot be read"),
     "no weights": (in_attempt(remove("weights.safetensors")), "does not hold this run's weights"),
@@ -98,8 +90,8 @@ BROKEN = {
     "no tokenizer": (in_attempt(remove("tokenizer.json")), "its tokenizer.json cannot be read"),
     "torn tokenizer": (in_attempt(overwrite("tokenizer.json", b"{")), "its tokenizer.json cannot be read"),
     "other tokenizer": (in_attempt(other_tokenizer), "the data packages changed"),
-    "other data": (other_fingerprint, "the data packages changed"),
-    "untrained": (make_untrained, "is an untrained encoder"),
+    "other data": (with_value("data", "fingerprint", "0123456789ab"), "the data packages changed"),
+    "untrained": (with_value("budget", "samples", 0), "is an untrained encoder"),
 }
 
 
