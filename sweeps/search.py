@@ -34,6 +34,7 @@ from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.config.signature import identity
 from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.metrics import lower_is_better, metric_names, not_applicable
+from aimv2.objectives import objective
 from aimv2.runs.files import writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
@@ -107,7 +108,8 @@ def search(arguments: Sequence[str]) -> int:
         raise UsageError("executor=slurm is not possible: a search waits for its trials. Allowed: local, debug.")
     executor = checked("executor", LocalExecutor, values["executor"])
     base = resolve(run_config(values))
-    measured = [name for name in metric_names(base) if name not in not_applicable(base)]
+    absent = not_applicable(objective(base.objective.name), base)
+    measured = [name for name in metric_names(base) if name not in absent]
     if config.metric not in measured:
         raise unknown("search.metric", config.metric, measured)
     for parameter in config.parameters:  # refuses bounds that no run can have

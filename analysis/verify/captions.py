@@ -18,7 +18,7 @@ from aimv2.evaluation.captions import beam, greedy, nucleus
 from aimv2.evaluation.losses import HeldOut, chunks
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
-from analysis.verify.check import Check, clustered_mean, shown
+from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun
 
 NUM_WRITTEN = 32  # images whose captions are written with and without the cache
@@ -128,7 +128,7 @@ def _check_unigram(run: TrainedRun, model: EncoderDecoder, name_nats_N: np.ndarr
     found = (
         f"both captions of {len(run.names):,} held-out pairs, {int(count_2N.sum()):,} tokens: {own:.3f} nats/token"
         f" (perplexity {_perplexity(own):.1f}) against {other:.3f} ({_perplexity(other):.1f}), difference"
-        f" {shown(difference)}; names alone {own_name:.3f} against {other_name:.3f}"
+        f" {difference.text()}; names alone {own_name:.3f} against {other_name:.3f}"
     )
     return Check(UNIGRAM, difference.high < 0, found, "difference below 0 with its 95 % interval")
 
@@ -144,7 +144,7 @@ def _check_image(run: TrainedRun, model: EncoderDecoder, nats_N: np.ndarray) -> 
     count_N = _num_tokens(run.names)
     difference = clustered_mean(other_nats_N - nats_N, count_N, run.concept_N)
     own, other = nats_N.sum() / count_N.sum(), other_nats_N.sum() / count_N.sum()
-    found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {shown(difference)}"
+    found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {difference.text()}"
     return Check(IMAGE, difference.low > 0, found, "difference above 0 with its 95 % interval")
 
 

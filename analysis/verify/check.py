@@ -51,8 +51,3 @@ def clustered_mean(total_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndar
     if num_clusters > 1:
         error = float(np.sqrt(num_clusters / (num_clusters - 1) * np.square(residual_C).sum()) / weight_N.sum())
     return Estimate(mean, error, num_clusters - 1, num_clusters)
-
-
-def shown(estimate: Estimate) -> str:
-    """Return an estimate as text: ``+0.148 [+0.114, +0.182]``."""
-    return estimate.short if estimate.has_interval else f"{estimate.mean:+.3f} (no interval)"

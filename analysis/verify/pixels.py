@@ -19,7 +19,7 @@ from aimv2.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from analysis.intervals import Estimate
-from analysis.verify.check import Check, clustered_mean, shown
+from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun
 
 FRACTIONS = (0.25, 0.5, 0.75)
@@ -78,7 +78,7 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
     }
     found = "; ".join(
         f"prefix {fraction:g}: {here.model_N.mean():.3f} against {here.mean_N.mean():.3f} for the mean"
-        f" (difference {shown(advantage[fraction])}) and {here.previous_N.mean():.3f} for the previous patch"
+        f" (difference {advantage[fraction].text()}) and {here.previous_N.mean():.3f} for the previous patch"
         for fraction, here in errors.items()
     )
     passes = all(estimate.high < 0 for estimate in advantage.values())

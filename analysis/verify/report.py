@@ -19,7 +19,7 @@ from aimv2.errors import UsageError
 from aimv2.objectives import objective
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
-from analysis.verify.check import Check, shown
+from analysis.verify.check import Check
 from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, save_thumbnail
 from analysis.verify.pixels import Pixels
 from analysis.verify.prefix import PrefixLengths
@@ -112,7 +112,7 @@ def _text(run: TrainedRun, findings: Findings, arguments: Sequence[str]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"shown": shown, "md": _escape}
+    environment.filters |= {"md": _escape}
     return environment.get_template("verify.md.j2").render(
         run=run,
         config=config,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.verify.check import Check, clustered_mean, shown
+from analysis.verify.check import Check, clustered_mean
 
 RANDOM = np.random.default_rng(0)
 
@@ -47,7 +47,7 @@ def test_one_cluster_has_no_interval():
 
 
 def test_estimate_is_shown_with_its_interval():
-    assert shown(clustered_mean(np.array([1.0, 2.0, 3.0]), np.ones(3), np.arange(3))) == "+2.000 [-0.484, +4.484]"
+    assert clustered_mean(np.array([1.0, 2.0, 3.0]), np.ones(3), np.arange(3)).text() == "+2.000 [-0.484, +4.484]"
     assert shown(clustered_mean(np.ones(3), np.ones(3), np.zeros(3))) == "+1.000 (no interval)"
 
 
