@@ -48,7 +48,7 @@ def test_one_cluster_has_no_interval():
 
 def test_estimate_is_shown_with_its_interval():
     assert clustered_mean(np.array([1.0, 2.0, 3.0]), np.ones(3), np.arange(3)).text() == "+2.000 [-0.484, +4.484]"
-    assert shown(clustered_mean(np.ones(3), np.ones(3), np.zeros(3))) == "+1.000 (no interval)"
+    assert clustered_mean(np.ones(3), np.ones(3), np.zeros(3)).text() == "+1.000 (no interval)"
 
 
 def test_check_prints_verdict_name_finding_and_criterion():
