@@ -105,23 +105,29 @@ def ladder(**rungs: Arm) -> Design:
     return Design(kind="ladder", arms=rungs)
 
 
-def factorial(*factors: Factor, exclude: Callable[..., bool] = lambda *names: False, kind: str = "factorial") -> Design:
+def factorial(
+    *factors: Factor,
+    exclude: Callable[..., bool] = lambda *names: False,
+    tie: Change = lambda run: run,
+    kind: str = "factorial",
+) -> Design:
     """Return a design of every combination of levels, one of each factor. Changes apply in the factors' order.
 
     Args:
         exclude: called with a combination's level names, one of each factor; True leaves it out.
+        tie: a change of every combination after its levels, such as a learning rate that follows the width.
     """
     arms = {}
     for names in itertools.product(*factors):
         if not exclude(*names):
             levels = [factor[name] for factor, name in zip(factors, names, strict=True)]
-            arms["_".join(names)] = reduce(_combined, levels)
+            arms["_".join(names)] = reduce(_combined, [*levels, Arm(label="", change=tie)])
     return Design(kind=kind, arms=arms)
 
 
 def _combined(one: Arm, other: Arm) -> Arm:
     return Arm(
-        label=f"{one.label}, {other.label}",
+        label=", ".join(filter(None, (one.label, other.label))),
         change=lambda run: other.change(one.change(run)),
         ratios={**one.ratios, **other.ratios},
     )

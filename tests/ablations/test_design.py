@@ -47,10 +47,15 @@ def test_one_factor_changes_one_value_per_arm():
     }
 
 
-def test_factorial_has_every_combination_but_the_excluded():
-    design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1")
+def test_factorial_has_every_combination_but_the_excluded_and_ties_another_value():
+    tie = scaled(2, "budget.samples")
+    design = factorial(WIDTH, ALPHA, exclude=lambda depth, alpha: depth == "h2" and alpha == "t1", tie=tie)
     assert list(design.arms) == ["h0_t0", "h0_t1", "h1_t0", "h1_t1", "h2_t0"]
-    assert values(design)["h0_t1"] == {"model.decoder.depth": 1, "objective.pixel_weight": 0.8}
+    assert values(design)["h0_t1"] == {
+        "model.decoder.depth": 1,
+        "objective.pixel_weight": 0.8,
+        "budget.samples": 40_960,
+    }
     assert design.arms["h0_t1"].label == "model.decoder.depth 1, objective.pixel_weight 0.8"
 
 
