@@ -109,11 +109,7 @@ def bench_command(arguments: Sequence[str]) -> int:
 
 
 def read_options(arguments: Sequence[str]) -> Options:
-    """Read the options of a command line.
-
-    Raises:
-        UsageError: an argument is not ``key=value``, a key is unknown or given twice, or a value is invalid.
-    """
+    """Read the options of a command line; invalid ones raise ``UsageError``."""
     kinds = {field.name: field.type for field in fields(Options)}
     given = key_values(arguments, kinds)
     return Options(**{key: checked(key, kinds[key], value) for key, value in given.items()})
@@ -145,8 +141,7 @@ def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int,
     encoder = Encoder(model).eval()
     encoder.init_weights_(generator)
     encoder.to(device, PRECISIONS[precision])
-    image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator)
-    image = image.to(device, PRECISIONS[precision])
+    image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator).to(encoder.norm.weight)
     encoders = implementations(encoder, model)
     calls = {name: partial(encode, image) for name, encode in encoders.items()}
     rows, width, columns = _product_shape(config, batch_size)

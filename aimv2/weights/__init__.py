@@ -3,8 +3,7 @@
 ``transformers`` is ``Aimv2VisionModel``, or ``Aimv2Model`` for LiT's pair of encoders; ``timm`` is its ``aimv2_*``;
 ``ml-aim`` has Apple's names. Ours is a folder with ``weights.safetensors``, float32 under the names of ``DualEncoder``
 (only ``encoder.*`` without a text tower), and ``config.json``, a ``WeightsConfig``. Files are untrusted: no code in
-them is run, and every difference from what is expected is an error. None of these files states how to normalise pixels,
-and the ports disagree: ml-aim uses the ImageNet statistics, as we do, timm CLIP's.
+them is run, and every difference from what is expected is an error. How to normalise pixels: docs/weights.md.
 """
 
 from aimv2.weights.contents import Weights, WeightsConfig, resampled

@@ -1,5 +1,6 @@
 """``python -m aimv2 weights``: import and export published weights."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,9 +34,6 @@ def weights_command(arguments: Sequence[str]) -> int:
 
     If tensors differ from those expected, all their names are printed to stderr before the error is raised.
 
-    Args:
-        arguments: what follows ``weights``: ``import`` or ``export``, and the keys of USAGE.
-
     Raises:
         UsageError: the arguments, the source or the target are invalid.
     """
@@ -59,23 +57,17 @@ def weights_command(arguments: Sequence[str]) -> int:
     try:
         weights = read_published(source, layout) if is_import else read_weights(source)
     except MismatchError as error:
-        _print_names(error)
+        for kind, texts in error.names.items():
+            print(f"{kind}:", *texts, sep="\n  ", file=sys.stderr)
         raise
+    if image_px is not None:
+        weights = resampled(weights, image_px)
     if is_import:
-        if image_px is not None:
-            weights = resampled(weights, image_px)
         write_weights(weights, target)
     else:
         weights = write_published(weights, target, layout)
     Console().print(_summary(weights, source, target, to_layout="ours" if is_import else layout))
     return 0
-
-
-def _print_names(error: MismatchError) -> None:
-    console = Console(stderr=True)
-    for kind, texts in error.names.items():
-        for line in (f"{kind}:", *(f"  {text}" for text in texts)):
-            console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Table:
