@@ -111,14 +111,6 @@ def test_module_is_a_command(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: runs_dir='none' has no finished trained run")
 
 
-def test_debug_shows_the_traceback(capsys):
-    for debug, has_traceback in (("debug=true", True), ("debug=false", False)):
-        assert guarded(verify_command, ["nothing=1", debug]) == 2
-        printed = capsys.readouterr().err
-        assert "error: unknown key 'nothing'" in printed
-        assert ("Traceback" in printed) == has_traceback
-
-
 def test_shown_pairs_are_the_first_by_hash(captioner):
     run, findings = captioner
     ids = run.held_out.table["sample_id"].to_numpy()
