@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,6 @@ def test_help_lists_the_sweeps_with_their_questions(capsys):
         assert study.question in shown
 
 
-@pytest.mark.slow
 def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
     status, shown, _ = here(*ONE_ARM)
     assert status == 0
@@ -122,7 +122,6 @@ def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
     assert len(attempts(tmp_path)) == 3
 
 
-@pytest.mark.slow
 def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_path):
     """SIGINT reaches the launcher alone, as from a process manager."""
     process = started(*ONE_ARM, "executor.workers=1", "budget.samples=1000000")
@@ -179,14 +178,13 @@ def test_a_killed_worker_loses_no_run(started, tmp_path):
     assert len(attempts(tmp_path)) == 5
 
 
-@pytest.mark.slow
 def test_a_failed_run_is_named_retried_once_per_launch_and_shown_in_the_report(here, tmp_path):
     for number in (1, 2):
         status, shown, _ = here(*ONE_ARM, "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
         assert status == 1
         assert "failed, not finite:" in shown
         assert len([path for path in attempts(tmp_path) if (path / "failure.json").exists()]) == number
-    assert "failed, not finite" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
+    assert "not finite: " in (tmp_path / "reports/prefix_ratio/report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -207,15 +205,16 @@ def test_a_refused_launch_prints_one_sentence_and_does_no_run(here, tmp_path, mo
     assert not attempts(tmp_path)
 
 
-def test_a_missing_data_package_stops_the_launch_before_any_run(tmp_path, cache_dir):
-    """The package is hidden from the launcher by a module of its name that cannot be imported."""
-    (tmp_path / "fonticon_mdi7.py").write_text("raise ImportError('hidden')")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(LAUNCH.parents[1])])}
-    refused = subprocess.run(
-        [sys.executable, str(LAUNCH), *small_sweep(cache_dir, "data.sources=[material]")],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert refused.returncode == 2
-    assert "data source 'material' needs the package 'fonticon_mdi7'" in refused.stderr
-    assert "pip install 'aimv2-ablations[glyphs]'" in refused.stderr
+def test_a_missing_data_package_stops_the_launch_before_any_run(here, tmp_path, monkeypatch):
+    def version(name):
+        if name == "fonticon-materialdesignicons7":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    installed = metadata.version
+    monkeypatch.setattr(metadata, "version", version)
+    status, _, error = here("data.sources=[material]")
+    assert status == 2
+    assert "data source 'material' needs the package 'fonticon-materialdesignicons7'" in error
+    assert "pip install 'aimv2-ablations[glyphs]'" in error
     assert not attempts(tmp_path)

@@ -96,7 +96,6 @@ def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
     assert "is not done yet; only a finished run can be replayed" in shown
 
 
-@pytest.mark.slow
 def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     status, shown = command("extend", "prefix_ratio", "seeds=2")
     assert status == 0, shown
@@ -105,7 +104,6 @@ def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
 
 
-@pytest.mark.slow
 def test_retry_does_failed_runs_only(folder, copied, command):
     """One run has failed, and another one waits, which is no failure."""
     failed, waiting = last_request(copied).cells
@@ -121,7 +119,6 @@ def test_retry_does_failed_runs_only(folder, copied, command):
     assert "no worker tried it" not in shown
 
 
-@pytest.mark.slow
 def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
     request = finished(folder / "runs", cache_dir, "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
     trained, untrained = (RunFolder(folder / "runs", cell.name) for cell in request.cells)

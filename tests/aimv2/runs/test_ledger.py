@@ -51,7 +51,6 @@ def work_through(runs_dir, notes, wanted, held_back, seed):
                 (notes / f"lost-{os.getpid()}-{name}").touch()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_processes", "num_runs", "num_each"),
     [(4, 40, 3), pytest.param(8, 500, 15, marks=pytest.mark.exhaustive)],
@@ -201,7 +200,6 @@ class Interleavings(RuleBasedStateMachine):
             assert self.run(number)[0].result()["maker"] == worker
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_examples", [20, pytest.param(200, marks=pytest.mark.exhaustive)])
 def test_one_living_holder_and_one_result_in_any_order_of_operations(tiny, num_examples):
     machine = type("Runs", (Interleavings,), {"configs": configs(tiny, 2)})

@@ -114,7 +114,7 @@ def test_captions_with_and_without_the_cache_agree(variant, kind):
 def test_cache_that_forgets_fails(small, broken):
     def forget(extend, token_B, cache):
         for layer in cache.layers:
-            layer.key, layer.value = layer.key[:, :, 1:], layer.value[:, :, 1:]
+            layer[:] = [tensor[:, :, 1:] for tensor in layer]
         return extend(token_B, cache)
 
     assert by_name(broken(small, "decoder", "extend", forget))[CACHE].verdict == "FAIL"
