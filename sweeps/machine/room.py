@@ -1,4 +1,4 @@
-"""How many runs fit this machine at once: the cores, memory and GPUs that this process may use.
+"""The number of runs that fit this machine at once, by the cores, memory and GPUs that this process may use.
 
 Room counts all resources, those in use included: workers wait for busy memory as they wait for busy cores
 (``sweeps/machine/slots.py``). Only what can never fit is refused.
