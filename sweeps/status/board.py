@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Collection
-from types import TracebackType
 from typing import Self
 
 from rich.box import SIMPLE_HEAD
@@ -59,9 +58,7 @@ class Board:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._live.stop()
         if kind is None:
             self._print_failures(plan_status(self._plan))
