@@ -170,7 +170,7 @@ def test_activation_memory_matches_autograds_saved_tensors(name, changes):
         loss = objective(name).load().losses(model, batch, config).total
     assert torch.isfinite(loss)
     parts = objective(name).cost(config)
-    expected = sum(NUM_IMAGES * part.kept + len(batch.supervised_N) * part.kept_per_token for part in parts)
+    expected = sum(NUM_IMAGES * part.saved + len(batch.supervised_N) * part.saved_per_token for part in parts)
     assert 4 * expected == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.03)
 
 
