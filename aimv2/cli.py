@@ -198,7 +198,7 @@ def _cost_table(config: RunConfig, parts: list[Part]) -> Table:
         "attention": [part.attention for part in parts],
         "useful": [part.useful_attention for part in parts],
         "training": [train_flops([part], 1, tokens) for part in parts],
-        "activations": [BYTES * (part.kept + tokens * part.kept_per_token) for part in parts],
+        "activations": [BYTES * (part.saved + tokens * part.saved_per_token) for part in parts],
     }
     table = Table(Column("", "all"), show_footer=True, box=SIMPLE, padding=(0, 1, 0, 0))
     for title, values in columns.items():

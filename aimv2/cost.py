@@ -31,9 +31,9 @@ class Part:
         useful_attention: the part of ``attention`` that the mask lets through, averaged over prefix lengths.
         per_token: FLOPs for each supervised token, forward; only these are projected to the vocabulary.
         of_input: the part of ``products`` with the run's input, which needs no gradient.
-        kept: float32 values per image saved for the backward pass by torch's CPU kernels. Fused kernels and lower
+        saved: float32 values per image saved for the backward pass by torch's CPU kernels. Fused kernels and lower
             precision save less.
-        kept_per_token: the same for each supervised token.
+        saved_per_token: the same for each supervised token.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Part:
     useful_attention: float = 0
     per_token: float = 0
     of_input: float = 0
-    kept: float = 0
-    kept_per_token: float = 0
+    saved: float = 0
+    saved_per_token: float = 0
 
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
@@ -93,7 +93,7 @@ def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
     """Return the parts of an image encoder, a text tower and their similarity, which may have a learned bias."""
     B, S = config.budget.batch_size, config.model.tower.embed_dim
     # Every image of a batch is compared with every text, with a learned scale.
-    similarity = Part(name="similarity", module="similarity", parameters=1 + has_bias, products=2 * B * S, kept=2 * B)
+    similarity = Part(name="similarity", module="similarity", parameters=1 + has_bias, products=2 * B * S, saved=2 * B)
     return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
 
 
@@ -105,8 +105,8 @@ def encoder_cost(config: RunConfig) -> Part:
     if encoder.positions == "learned":
         parameters += model.num_patches * encoder.width
     # Saved besides the blocks' values: the image, and values of the norms of patches and of features.
-    kept = 3 * model.image_px**2 + 2 * model.num_patches * _kept_by_norm(encoder)
-    part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, kept=kept)
+    saved = 3 * model.image_px**2 + 2 * model.num_patches * _saved_by_norm(encoder)
+    part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, saved=saved)
     has_mask = encoder.attention in ("prefix", "causal")
     return _with_blocks(part, encoder, model.num_patches, useful_share=visible_share(config), has_mask=has_mask)
 
@@ -124,8 +124,8 @@ def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool,
     parallel_fraction = config.objective.parallel_fraction if is_parallel else 0
     seen = length * (length + 1) / 2 + parallel_fraction * text * (text - 1) / 2
     vectors = (model.vocab_size + 1 + text) * reads_text + patches * model.decoder.image_positions + is_parallel
-    kept = length * _kept_by_norm(model.decoder)
-    part = Part(name=name, module=module, parameters=(D + 1 + vectors) * E, products=2 * patches * D * E, kept=kept)
+    saved = length * _saved_by_norm(model.decoder)
+    part = Part(name=name, module=module, parameters=(D + 1 + vectors) * E, products=2 * patches * D * E, saved=saved)
     has_mask = bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first")
     return _with_blocks(part, model.decoder, length, useful_share=seen / length**2, has_mask=has_mask)
 
@@ -134,14 +134,14 @@ def pixel_head_cost(config: RunConfig, module: str) -> Part:
     model = config.model
     patches, E, P = model.num_patches, model.decoder.width, model.patch_dim
     # Saved: the differences between predictions and targets. The norm saves the states.
-    return Part(name="pixel head", module=module, parameters=E * P, products=2 * patches * E * P, kept=patches * P)
+    return Part(name="pixel head", module=module, parameters=E * P, products=2 * patches * E * P, saved=patches * P)
 
 
 def text_head_cost(config: RunConfig, module: str) -> Part:
     model = config.model
     E, V = model.decoder.width, model.vocab_size
     return Part(
-        name="text head", module=module, parameters=E * V, products=0, per_token=2 * E * V, kept_per_token=E + V
+        name="text head", module=module, parameters=E * V, products=0, per_token=2 * E * V, saved_per_token=E + V
     )
 
 
@@ -156,7 +156,7 @@ def image_head_cost(config: RunConfig) -> Part:
         products=2 * (2 * patches * D * D + D * D + D * S),
         attention=4 * patches * D,
         useful_attention=4 * patches * D,
-        kept=2 * patches * D + 2 * D + 2 * S,
+        saved=2 * patches * D + 2 * D + 2 * S,
     )
 
 
@@ -168,7 +168,7 @@ def text_tower_cost(config: RunConfig) -> Part:
         module="text_tower",
         parameters=(config.model.vocab_size + length + embed_dim) * stack.width,
         products=2 * stack.width * embed_dim,
-        kept=2 * stack.width + 2 * embed_dim,
+        saved=2 * stack.width + 2 * embed_dim,
     )
     return _with_blocks(part, stack, length, useful_share=(length + 1) / (2 * length), has_mask=False)
 
@@ -194,14 +194,14 @@ def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_s
     attention = config.depth * 4 * length**2 * D
     # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up, silu of
     # the gate and the input of the down projection, or GELU's input and output.
-    by_block = length * (2 * _kept_by_norm(config) + 4 * D + config.num_heads + (4 if is_gated else 2) * F)
+    by_block = length * (2 * _saved_by_norm(config) + 4 * D + config.num_heads + (4 if is_gated else 2) * F)
     return replace(
         part,
         parameters=part.parameters + config.depth * weights + (2 * config.depth + 1) * _norm_parameters(config),
         products=part.products + config.depth * 2 * length * weights,
         attention=attention,
         useful_attention=attention * useful_share,
-        kept=part.kept + config.depth * (by_block + has_mask * length**2),
+        saved=part.saved + config.depth * (by_block + has_mask * length**2),
     )
 
 
@@ -209,7 +209,7 @@ def _norm_parameters(config: TransformerConfig) -> int:
     return (1 if config.norm == "rms" else 2) * config.width
 
 
-def _kept_by_norm(config: TransformerConfig) -> int:
+def _saved_by_norm(config: TransformerConfig) -> int:
     """Return the values saved per position: input, statistics and output; for RMSNorm, which is not fused on the CPU,
     also the scaled input."""
     return (3 * config.width + 1) if config.norm == "rms" else (2 * config.width + 2)

@@ -23,7 +23,7 @@ from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
 from aimv2.hardware import hardware
-from aimv2.model.network import build, num_parameters
+from aimv2.model.network import build, parameters_by_part
 from aimv2.objectives import objective
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import write_json, write_text
@@ -177,6 +177,6 @@ def manifest(
         "train_pairs": len(train_pairs),
         "held_out_pairs": len(held_out),
         "tokenizer": tokenizer.fingerprint,
-        "parameters": num_parameters(config),
+        "parameters": parameters_by_part(config),
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }

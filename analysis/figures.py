@@ -47,7 +47,7 @@ def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimat
         if differences:
             figures["differences"] = differences_to_baseline(study, evidence, differences)
         if names := _metrics(evidence, "pixel_loss_"):
-            figures["pixel_loss"] = pixel_losses(study, evidence, names)
+            figures["pixel_loss"] = pixel_loss_bars(study, evidence, names)
         if _metrics(evidence, "probe_"):
             figures["accuracy"] = accuracies(study, evidence)
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def differences_to_baseline(study: Study, evidence: Evidence, differences: Mappi
     return figure
 
 
-def pixel_losses(study: Study, evidence: Evidence, names: list[str]) -> Figure:
+def pixel_loss_bars(study: Study, evidence: Evidence, names: list[str]) -> Figure:
     """Draw the pixel losses of every arm at the same fixed prefixes."""
     table = evidence.metrics
     chosen = table[table["metric"].isin(names) & table["arm"].isin(list(study.arms))]

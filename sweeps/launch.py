@@ -1,4 +1,4 @@
-"""python sweeps/launch.py sweep=prefix_ratio: do the runs of a study, each once, and write its report."""
+"""python sweeps/launch.py sweep=prefix_ratio: execute the runs of a study, each once, and write its report."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -72,10 +72,10 @@ def script() -> int:
 
 
 def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) -> int:
-    """Print the plan, check its price, do the runs and write the report; return the exit status.
+    """Print the plan, check its price, execute the runs and write the report; return the exit status.
 
     Args:
-        only: names of the runs to do; None is all that are missing. The exit status is about these.
+        only: names of the runs to execute; None is all that are missing. The exit status is about these.
     """
     parsed = parse(arguments)
     request, plan, executor = parsed.request, parsed.plan, parsed.executor
@@ -104,7 +104,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         return 0
     has_failed = print_failures(console, plan, remaining)
     if waiting := set(plan.remaining()) - set(remaining):
-        console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to do them")
+        console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
     from analysis.report import build
 
     console.print(f"report: {build(request, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)

@@ -35,8 +35,9 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   status [SWEEP]               show progress, time left, loss against other seeds, stragglers, failures by cause, and
                                why runs wait; --watch refreshes, --json prints everything
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
-  retry SWEEP                  execute failed runs again, after listing their causes with advice. Executor keys, such as
-                               executor.runs_per_gpu=1, can be overridden, here and in extend
+  retry SWEEP                  execute failed runs again, after listing their causes with advice; after a failure out of
+                               memory, with half of executor.runs_per_gpu. Executor keys, such as executor.minutes=90,
+                               can be overridden, here and in extend
   cancel SWEEP                 release active runs and start no others; asks for confirmation, unless --yes
   extend SWEEP seeds=8         launch again with more seeds, among them all seeds of the last launch; samples=40960
                                makes new runs for every arm and seed, since a run is named by its config
@@ -160,7 +161,19 @@ def retry_command(arguments: Arguments) -> int:
         console.print(f"no run of {name} has failed")
         return 0
     console.print(failures(failed))
+    if any(run.cause == "out of memory" for run in failed):
+        arguments = fewer_runs_per_gpu(request, arguments)
     return carry_out(relaunch(request, arguments), only={run.run for run in failed})
+
+
+def fewer_runs_per_gpu(request: Request, arguments: Arguments) -> Arguments:
+    """Halve the request's ``executor.runs_per_gpu``, or replace ``auto`` by 1, unless another value is typed."""
+    before = {_key(word): word.partition("=")[2] for word in request.arguments}.get(RUNS_PER_GPU, "1")
+    if before == "1" or {"executor", RUNS_PER_GPU} & arguments.values.keys():
+        return arguments
+    fewer = "1" if before == "auto" else str(int(before) // 2)
+    console.print(f"{RUNS_PER_GPU}={fewer}, since a run was out of memory with {before}", soft_wrap=True)
+    return dataclasses.replace(arguments, values={**arguments.values, RUNS_PER_GPU: fewer})
 
 
 def cancel_command(arguments: Arguments) -> int:
@@ -244,6 +257,7 @@ def prune_command(arguments: Arguments) -> int:
     return 0
 
 
+RUNS_PER_GPU = "executor.runs_per_gpu"
 EXECUTOR = "executor.*"  # any key of the executor, or another executor
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of extend, and those of a launch that they set
 

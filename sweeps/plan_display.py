@@ -43,12 +43,7 @@ def described_sweeps(studies: Iterable[Study]) -> str:
 
 
 def print_plan(
-    console: Console,
-    study: Study,
-    plan: Plan,
-    executor: Executor,
-    remaining: list[str],
-    clock: Clock,
+    console: Console, study: Study, plan: Plan, executor: Executor, remaining: list[str], clock: Clock
 ) -> None:
     """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
     console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Do a finished run again and compare it with its record."""
+"""Execute a finished run again and compare it with its record."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "toke
 
 
 def replay(run: RunFolder) -> tuple[bool, list[str]]:
-    """Do a finished run again in a temporary folder and compare.
+    """Execute a finished run again in a temporary folder and compare.
 
     Returns:
         True if the values of every step and every final metric are bitwise equal; and sentences on what was compared

@@ -98,10 +98,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def search(arguments: Sequence[str]) -> int:
     values = compose(
-        arguments,
-        defaults={"executor": "local", "search": SEARCHES[0]},
-        values={"runs_dir": "runs"},
-        conf_dir=CONF_DIR,
+        arguments, defaults={"executor": "local", "search": SEARCHES[0]}, values={"runs_dir": "runs"}, conf_dir=CONF_DIR
     )
     config = checked("search", SearchConfig, values["search"])
     if values["executor"]["cluster"] == "slurm":

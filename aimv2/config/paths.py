@@ -10,7 +10,7 @@ from aimv2.errors import unknown
 
 
 def replaced(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """Return the run with some of its values replaced, all at once, because single ones may contradict the others.
+    """Return the run with some of its values replaced together, because single ones may contradict the others.
 
     Args:
         values: new values by path. A mapping at the path of a whole part replaces that part; keys that it leaves out

@@ -450,8 +450,8 @@ def explain(error: ValidationError) -> UsageError:
         owner: Any = RunConfig
         for part in where[:-1]:
             owner = {field.name: field.type for field in dataclasses.fields(owner)}[part]
-        siblings = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
-        return unknown("key", ".".join(where), siblings)
+        allowed = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
+        return unknown("key", ".".join(where), allowed)
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
     if first["type"] == "literal_error":

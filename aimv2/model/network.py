@@ -16,10 +16,9 @@ class Network(nn.Module):
     encoder: Encoder
 
 
-def num_parameters(config: RunConfig) -> dict[str, int]:
+def parameters_by_part(config: RunConfig) -> dict[str, int]:
     """Count the parameters of each part of the run's network on the meta device."""
-    with torch.device("meta"):
-        model = objective(config.objective.name).load().network(config)
+    model = _on_meta(config)
     counted = parameter_count(model)
     return {part: counted[part] for part, _ in model.named_children()}
 
@@ -29,8 +28,7 @@ def build(config: RunConfig) -> Network:
 
     Each part draws from its own address, so arms that change one part keep the weights of the others.
     """
-    with torch.device("meta"):
-        model: Network = objective(config.objective.name).load().network(config)
+    model = _on_meta(config)
     model.to_empty(device="cpu")
     with torch.no_grad():
         for name, part in model.named_children():
@@ -39,4 +37,10 @@ def build(config: RunConfig) -> Network:
                 if isinstance(module, nn.RMSNorm | nn.LayerNorm):
                     module.reset_parameters()
             part.init_weights_(generator)  # type: ignore[operator]
+    return model
+
+
+def _on_meta(config: RunConfig) -> Network:
+    with torch.device("meta"):
+        model: Network = objective(config.objective.name).load().network(config)
     return model

@@ -22,7 +22,7 @@ Report = Literal["captions", "pixels", "retrieval"]
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What an objective trains, needs and reports.
+    """An objective: the network that it trains, its requirements and its reports.
 
     Attributes:
         implementation: ``module:class`` of its network and losses (``aimv2.objectives.base.Implementation``).

@@ -25,7 +25,7 @@ NO_LOADER = ("DataLoader worker (pid",)  # a loader process ended for another re
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt has no result: a cause by which failures are grouped, and a sentence.
+    """The reason why an attempt has no result: a cause by which failures are grouped, and a sentence.
 
     Attributes:
         cause: ``out of memory``; ``not finite``, a loss; ``node``, the disk or host failed, or the process ended
@@ -41,7 +41,7 @@ class Failure:
 
 
 def read_failure(attempt: Path) -> Failure:
-    """Return the recorded failure of an attempt, or one that says that the record is broken."""
+    """Return the recorded failure of an attempt, or one that reports that the record is broken."""
     path = attempt / "failure.json"
     with contextlib.suppress(UsageError, KeyError, TypeError):
         recorded = read_json(path)

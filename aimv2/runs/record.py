@@ -1,18 +1,4 @@
-"""The record of a run, written by runs and read by analysis. Its layout is an interface (docs/architecture.md).
-
-runs/<signature>/
-  config.json            the whole RunConfig
-  result.json            written when the run is done: final metrics with units, cost, and the attempt that made them
-  attempts/NNNN/         one try at the run; only its own process writes here
-    holder.json heartbeat released      the lease (aimv2/runs/lease.py)
-    manifest.json        versions, hardware, threads, code, commit, data fingerprints, the checkpoint resumed from
-    metrics.jsonl        a row per step, while the run trains
-    checkpoint.safetensors              until the run is done: its state, to resume (aimv2/training/checkpoint.py)
-    metrics.parquet      the rows of metrics.jsonl, when the run is done
-    weights.safetensors tokenizer.json examples.json
-    failure.json         instead of a result: the cause, a sentence, the traceback
-    interrupted          instead of either: the run was interrupted and released
-"""
+"""The record of a run, written by runs and read by analysis. Its layout is an interface (docs/architecture.md)."""
 
 import contextlib
 import json

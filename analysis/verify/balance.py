@@ -1,4 +1,4 @@
-"""How strongly does each of the two losses pull at the decoder that they share?"""
+"""Balance of the two losses: their gradients on the decoder that they share."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.objectives import objective
 from aimv2.training.loop import gradient_balance
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
@@ -51,11 +50,10 @@ def balance(run: TrainedRun) -> Balance:
 
 def _why_not(run: TrainedRun) -> str:
     config = run.config
-    goal = objective(config.objective.name)
-    if set(goal.reports) != {"captions", "pixels"}:
+    if set(run.objective.reports) != {"captions", "pixels"}:
         return f"objective {config.objective.name} does not have both losses"
     assert isinstance(run.model, EncoderDecoder)
-    if not goal.load().shared_parameters(run.model):
+    if not run.objective.load().shared_parameters(run.model):
         return "separate decoders share no parameters"
     return "" if config.objective.pixel_weight else "the pixel loss has weight 0"
 
@@ -72,7 +70,7 @@ def _recorded(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _gradients(run: TrainedRun) -> pd.DataFrame:
     config, model, batches = run.config, run.model, run.batches
-    goal = objective(config.objective.name).load()
+    goal = run.objective.load()
     rows = []
     for step in range(max(0, len(batches) - NUM_BATCHES), len(batches)):
         batch = batches[step].to(torch.device(config.device))

@@ -1,4 +1,4 @@
-"""What does the trained network know of held-out captions, and how does it write them?
+"""Checks of the trained network on held-out captions, and captions that it writes.
 
 Letters: N captions, B images, T caption tokens, V vocabulary, E decoder width.
 """
@@ -17,7 +17,6 @@ from aimv2.data.text import clean
 from aimv2.evaluation.captions import beam, greedy, nucleus
 from aimv2.evaluation.losses import HeldOut, chunks
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.objectives import objective
 from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun
 
@@ -32,7 +31,7 @@ CACHE = "writing with the cache equals writing without"
 Write = Callable[[EncoderDecoder, Tensor, int], Tensor]
 
 
-class Caption(NamedTuple):
+class WrittenCaption(NamedTuple):
     """A held-out caption (``row`` of the pairs), its teacher-forced perplexity, and what the network writes instead."""
 
     row: int
@@ -45,7 +44,7 @@ class Caption(NamedTuple):
 
 class Captions(NamedTuple):
     checks: list[Check]
-    shown: list[Caption]
+    shown: list[WrittenCaption]
 
 
 def captions(run: TrainedRun, rows: np.ndarray, write: Write = greedy) -> Captions:
@@ -54,9 +53,9 @@ def captions(run: TrainedRun, rows: np.ndarray, write: Write = greedy) -> Captio
     Args:
         write: greedy search with the cache.
     """
-    name, model = run.config.objective.name, run.model
-    if "captions" not in objective(name).reports:
-        why = f"objective {name} writes no captions"
+    model = run.model
+    if "captions" not in run.objective.reports:
+        why = f"objective {run.config.objective.name} writes no captions"
         return Captions([Check(check, None, why) for check in (UNIGRAM, IMAGE, CACHE)], [])
     assert isinstance(model, EncoderDecoder)
     nats_N = caption_nats(run, model, run.names)
@@ -195,7 +194,7 @@ def logits_with_cache(model: EncoderDecoder, image: Tensor, token_BT: Tensor) ->
     return logits_BTV
 
 
-def _written(run: TrainedRun, model: EncoderDecoder, rows: np.ndarray, nats_N: np.ndarray) -> list[Caption]:
+def _written(run: TrainedRun, model: EncoderDecoder, rows: np.ndarray, nats_N: np.ndarray) -> list[WrittenCaption]:
     """Write captions greedily, by beam search and by nucleus sampling.
 
     With end-of-text unsupervised the network never learned to stop; its captions are then as long as the reference.
@@ -213,5 +212,5 @@ def _written(run: TrainedRun, model: EncoderDecoder, rows: np.ndarray, nats_N: n
         token_rows = (greedy_BT[place, :length], beam_1KT[0, 0], nucleus_BT[place, :length])
         texts = (tokenizer.decode(tokens.tolist()) for tokens in token_rows)
         reference = clean(run.held_out.table["name"][row])
-        written.append(Caption(row, reference, _perplexity(nats_N[row] / count), *texts))
+        written.append(WrittenCaption(row, reference, _perplexity(nats_N[row] / count), *texts))
     return written

@@ -15,7 +15,6 @@ from aimv2.evaluation.losses import chunks
 from aimv2.losses import PIXEL_EPS, patchify
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import in_reading_order, reading_order
-from aimv2.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from analysis.intervals import Estimate
@@ -67,9 +66,8 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
     best constant patch, the mean patch of these images. Repeating the previous patch in reading order is reported, not
     judged. Differences are paired over images, and their intervals are over concepts.
     """
-    name = run.config.objective.name
-    if "pixels" not in objective(name).reports:
-        return Pixels(Check(NAME, None, f"objective {name} predicts no pixels"), {}, {})
+    if "pixels" not in run.objective.reports:
+        return Pixels(Check(NAME, None, f"objective {run.config.objective.name} predicts no pixels"), {}, {})
     errors = {fraction: _errors(run, fraction, predict) for fraction in FRACTIONS}
     weight_N = np.ones(len(run.held_out))
     advantage = {

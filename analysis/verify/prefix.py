@@ -7,7 +7,6 @@ from scipy import stats
 
 from aimv2.data.order import sample_order
 from aimv2.data.pairs import mixture
-from aimv2.objectives import objective
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
 
@@ -36,7 +35,7 @@ def prefix_lengths(run: TrainedRun) -> PrefixLengths:
     config = run.config
     pmf_I = config.prefix.pmf(config.model.num_patches)
     attention = config.model.encoder.attention
-    if attention != "prefix" and "pixels" not in objective(config.objective.name).reports:
+    if attention != "prefix" and "pixels" not in run.objective.reports:
         why = f"nothing reads prefix lengths with {attention} attention in the encoder and no pixel loss"
         return PrefixLengths(Check(NAME, None, why), np.zeros(len(pmf_I), dtype=int), pmf_I)
     drawn_SB = _drawn(run)

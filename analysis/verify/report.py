@@ -16,7 +16,6 @@ from aimv2.config.run_config import to_dict
 from aimv2.config.scales import SCALES, demo
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
-from aimv2.objectives import objective
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check
@@ -51,7 +50,7 @@ def summary(run: TrainedRun, findings: Findings) -> list[str]:
     counts = Counter(check.verdict for check in checks)
     absent = f", {counts['NOT APPLICABLE']} NOT APPLICABLE" if counts["NOT APPLICABLE"] else ""
     sentences = [f"{len(checks)} checks: {counts['PASS']} PASS, {counts['FAIL']} FAIL{absent}."]
-    if not {"captions", "pixels"} & set(objective(name).reports):
+    if not {"captions", "pixels"} & set(run.objective.reports):
         judged = [check.name for check in checks if check.passes is not None]
         sentences.append(
             f"Objective {name} predicts neither pixels nor captions, so their checks do not apply;"

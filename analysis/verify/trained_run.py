@@ -19,6 +19,7 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
 from aimv2.evaluation.losses import HeldOut, prepare_pairs
 from aimv2.model.network import Network, build
+from aimv2.objectives import Objective, objective
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
 
@@ -42,6 +43,11 @@ class TrainedRun:
     held_out: Pairs
     tokenizer: CaptionTokenizer
     metrics: pd.DataFrame
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The specification of the objective that the run was trained with."""
+        return objective(self.config.objective.name)
 
     @cached_property
     def batches(self) -> TrainBatches:

@@ -24,7 +24,7 @@ RunsPerGpu = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_gpu)]
 
 
 class Executor(ABC):
-    """Where the workers of a launch run.
+    """A place where the workers of a launch run.
 
     A caller checks the runs, and then either tests them (``dry_run=true``) or launches them.
     """

@@ -132,7 +132,7 @@ class SlurmExecutor(Executor):
         Runs that another launch has in the queue are left to its workers; the report waits for those too.
 
         Raises:
-            UsageError: SLURM refuses; nothing is left behind.
+            UsageError: SLURM refuses; nothing stays in the queue.
         """
         self._test_arrays([plan.cell_of[name].config for name in names], plan.runs_dir)
         plan.prepare_data()
@@ -140,7 +140,7 @@ class SlurmExecutor(Executor):
         tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
         elsewhere = queued_elsewhere(request, tasks, plan.runs_dir)
         for sentence in elsewhere.described:
-            console.print(f"{sentence}; to change how, cancel that launch first", soft_wrap=True)
+            console.print(f"{sentence}; to run them with other executor keys, cancel that launch first", soft_wrap=True)
         own = [task for task in tasks if task.name not in elsewhere.runs]
         if own or not elsewhere.is_reported:
             launch_dir = new_launch(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}).resolve()

@@ -106,7 +106,7 @@ def queue_of(launch_dir: Path, cluster: str) -> list[Queued] | None:
     """
     found = queue(launch_dir.name)
     try:
-        is_own = launch_dir.stat().st_uid == os.getuid() and setting("ClusterName") == cluster
+        is_own = launch_dir.stat().st_uid == os.getuid() and cluster_setting("ClusterName") == cluster
     except (FileNotFoundError, UsageError):
         is_own = False
     return found if found or is_own else None
@@ -121,7 +121,7 @@ def queue(name: str) -> list[Queued] | None:
     return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]
 
 
-def setting(name: str) -> str:
+def cluster_setting(name: str) -> str:
     """Return one of the controller's settings, such as ``ClusterName``; empty if it does not report it.
 
     Raises:

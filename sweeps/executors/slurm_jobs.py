@@ -41,7 +41,7 @@ class ArrayWorker(Checkpointable):
 
     Attributes:
         start: place in the launch of the run that it begins with. After that it takes any open run; with several ranks
-            it does this run only. A requeued job begins anew, and its runs resume from their checkpoints.
+            it does this run only. A requeued job starts over, and its runs resume from their checkpoints.
     """
 
     launch_dir: Path
@@ -175,7 +175,7 @@ def submit_workers(
     runs_dir, num_attempts = runs_dir_of(launch_dir), plan.num_attempts()
     folder = runs_dir / "workers" / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
-    jobs = Jobs({}, "", slurm_commands.setting("ClusterName"))
+    jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
     try:
         for ranks in sorted({task.config.ranks for task in tasks}):
             group = [task for task in tasks if task.config.ranks == ranks]
@@ -208,7 +208,7 @@ def launched_tasks(launch_dir: Path) -> list[Task]:
 def _array_workers(launch_dir: Path, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
     """Return workers that begin with these tasks, at equal distances."""
     number = executor.num_elements([task.config for task in tasks])
-    if number > 1 and (size := slurm_commands.setting("MaxArraySize")).isdecimal():
+    if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
         number = min(number, max(int(size) - 1, 1))  # the largest index is below it
     place = {name: place for place, name in enumerate(tries_at_launch(launch_dir))}
     starts = [place[tasks[len(tasks) * one // number].name] for one in range(number)]

@@ -1,4 +1,4 @@
-"""How many runs fit this machine at once: the cores, memory and GPUs that this process may use.
+"""The number of runs that fit this machine at once, by the cores, memory and GPUs that this process may use.
 
 Room counts all resources, those in use included: workers wait for busy memory as they wait for busy cores
 (``sweeps/machine/slots.py``). Only what can never fit is refused.
@@ -134,11 +134,11 @@ def memory_bytes(run: RunConfig) -> int:
     """Return an upper bound of the bytes that training takes: the process, weights, gradients, AdamW's moments, and
     the activations of a batch in float32."""
     parts = objective(run.objective.name).cost(run)
-    kept = sum(part.kept + run.model.max_text_tokens * part.kept_per_token for part in parts)
+    saved = sum(part.saved + run.model.max_text_tokens * part.saved_per_token for part in parts)
     return int(
         PROCESS_BYTES
         + BYTES_PER_PARAMETER * num_parameters(parts)
-        + 4 * run.budget.batch_size * kept * (run.budget.samples > 0)
+        + 4 * run.budget.batch_size * saved * (run.budget.samples > 0)
     )
 
 

@@ -1,4 +1,4 @@
-"""How long a run takes on this machine, by its records or by a short run that measures it."""
+"""Time of a run on this machine, from its records or from a short run that measures it."""
 
 import contextlib
 from collections.abc import Callable

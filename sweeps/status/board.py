@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Collection
-from types import TracebackType
 from typing import Self
 
 from rich.box import SIMPLE_HEAD
@@ -25,8 +24,8 @@ MAX_SHOWN_RUNNING = 20
 STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 NEVER_TRIED = Failure("node", "no worker tried it")
 ADVICE: dict[Cause, str] = {
-    "out of memory": "a smaller executor.runs_per_gpu or fewer executor.workers: retry with executor.runs_per_gpu=1;"
-    " or a smaller budget.batch_size, which makes another run",
+    "out of memory": "retry, which halves executor.runs_per_gpu; or fewer executor.workers; or a smaller"
+    " budget.batch_size, which makes another run",
     "not finite": "a lower optimizer.peak_lr or a longer optimizer.warmup_fraction, which makes another run",
     "node": "check the disk and the host (logs RUN), then retry",
     "time": "nothing: it resumes from its checkpoint",
@@ -59,9 +58,7 @@ class Board:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._live.stop()
         if kind is None:
             self._print_failures(plan_status(self._plan))

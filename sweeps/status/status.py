@@ -133,7 +133,7 @@ def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
     """
     workers = jobs.described
     if queued is None:
-        return f"{workers}: UNKNOWN, squeue cannot be asked from here"
+        return f"{workers}: UNKNOWN, squeue does not answer on this host"
     if not queued:
         return f"{workers}: no job of it is in SLURM's queue any more; launch the sweep again"
     counts = Counter(

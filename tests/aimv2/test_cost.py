@@ -14,7 +14,7 @@ from aimv2.config.scales import SCALES, demo
 from aimv2.cost import forward_flops, train_flops, visible_share
 from aimv2.data.batches import Batch
 from aimv2.model.masks import prefix_mask
-from aimv2.model.network import build, num_parameters
+from aimv2.model.network import build, parameters_by_part
 from aimv2.objectives import REGISTRY, objective
 from aimv2.prefix import PrefixDistribution
 
@@ -170,7 +170,7 @@ def test_activation_memory_matches_autograds_saved_tensors(name, changes):
         loss = objective(name).load().losses(model, batch, config).total
     assert torch.isfinite(loss)
     parts = objective(name).cost(config)
-    expected = sum(NUM_IMAGES * part.kept + len(batch.supervised_N) * part.kept_per_token for part in parts)
+    expected = sum(NUM_IMAGES * part.saved + len(batch.supervised_N) * part.saved_per_token for part in parts)
     assert 4 * expected == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.03)
 
 
@@ -180,7 +180,7 @@ def test_activation_memory_matches_autograds_saved_tensors(name, changes):
 )
 def test_encoders_have_the_papers_size(scale, encoder_millions):
     """Paper Table 1 and ml-aim; the decoder at L has about 221 M."""
-    parameters = num_parameters(SCALES[scale]())
+    parameters = parameters_by_part(SCALES[scale]())
     assert round(parameters["encoder"] / 1e6, 1) == encoder_millions
     if scale == "vit_l":
         assert round(parameters["decoder"] / 1e6) == 221
@@ -200,7 +200,7 @@ def test_decoders_have_the_papers_size(changes, millions):
     """Tables 9e and 9f at ViT-L; sizes derived in the paper's facts from the released code."""
     config = SCALES["vit_l"]()
     config = replace(config, model=replace(config.model, decoder=replace(config.model.decoder, **changes)))
-    assert num_parameters(config)["decoder"] / 1e6 == pytest.approx(millions, abs=0.05 if millions != 170 else 0.5)
+    assert parameters_by_part(config)["decoder"] / 1e6 == pytest.approx(millions, abs=0.05 if millions != 170 else 0.5)
 
 
 def counted_parameters(config):

@@ -1,4 +1,4 @@
-"""What pages refer to exists: links, keys, studies and scales; and they stay short."""
+"""Pages are short, and their links, keys, studies and scales exist."""
 
 import re
 

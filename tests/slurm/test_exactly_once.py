@@ -42,7 +42,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Story:
-    """What happened to the sweep.
+    """The outcome of the sweep.
 
     Attributes:
         first, second: output of the two launches.

@@ -14,7 +14,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps import manage
 from sweeps.active_launches import at_work, cancelled
-from sweeps.manage import Arguments, extended, relaunch
+from sweeps.manage import Arguments, extended, fewer_runs_per_gpu, relaunch
 from tests.helpers.finished import finished, requested
 
 
@@ -112,7 +112,7 @@ def test_retry_does_failed_runs_only(folder, copied, command):
     fail(copied, failed, Failure("out of memory", "CUDA out of memory"))
     status, shown = command("retry", "prefix_ratio")
     assert status == 0, shown
-    assert "retry with executor.runs_per_gpu=1" in shown
+    assert "executor.runs_per_gpu;" in shown
     assert RunFolder(copied, failed.name).is_done
     assert RunFolder(copied, failed.name).num_attempts == 2
     assert RunFolder(copied, waiting.name).state() == "new"
@@ -164,6 +164,24 @@ def test_relaunch_can_override_the_executor(typed, again):
     arguments = Arguments(names=[], flags=set(), values={"runs_dir": "here", **typed})
     found = relaunch(request, arguments)
     assert [word for word in found if word != "runs_dir=here"] == ["sweep=prefix_ratio", *again]
+
+
+@pytest.mark.parametrize(
+    ("before", "typed", "fewer"),
+    [
+        (["executor.runs_per_gpu=5"], {}, "2"),
+        (["executor.runs_per_gpu=8", "executor.runs_per_gpu=3"], {}, "1"),
+        (["executor.runs_per_gpu=auto"], {}, "1"),
+        (["executor.runs_per_gpu=1"], {}, None),
+        ([], {}, None),
+        (["executor.runs_per_gpu=5"], {"executor.runs_per_gpu": "4"}, "4"),
+        (["executor.runs_per_gpu=5"], {"executor": "debug"}, None),
+    ],
+)
+def test_retry_after_out_of_memory_halves_the_runs_per_gpu(before, typed, fewer):
+    request = Request(study=STUDY, cells=[], arguments=("sweep=prefix_ratio", *before))
+    found = fewer_runs_per_gpu(request, Arguments(names=[], flags=set(), values=typed))
+    assert found.values.get("executor.runs_per_gpu") == fewer
 
 
 @pytest.fixture

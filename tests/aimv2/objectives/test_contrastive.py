@@ -1,4 +1,4 @@
-"""What the contrastive objectives share; several ranks are in training/test_distributed.py."""
+"""Losses of the contrastive objectives; several ranks are in training/test_distributed.py."""
 
 import math
 

@@ -16,12 +16,12 @@ def test_import_and_export_print_a_summary(foreign, tmp_path, capsys):
     arguments = [f"from={foreign}", f"to={tmp_path / 'ours'}", "image_px=28"]
     assert main(["weights", "import", *arguments]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for said in (
+    for sentence in (
         "transformers: model.safetensors, float32",
         "width 128, depth 1, 1 head, FFN 512",
         "from 4 x 4 to 2 x 2",
     ):
-        assert said in printed
+        assert sentence in printed
     assert "encoder 0.3 M" in printed
     assert read_weights(tmp_path / "ours").config.image_px == 28
     arguments = [f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}", "layout=timm", "debug=true"]

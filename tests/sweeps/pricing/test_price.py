@@ -9,7 +9,7 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
 from aimv2.config.signature import untrained
 from aimv2.errors import UsageError
-from aimv2.model.network import build, num_parameters
+from aimv2.model.network import build, parameters_by_part
 from aimv2.runs.record import CHECKPOINT
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
@@ -28,7 +28,7 @@ def clock(run):
 def test_price_adds_up_the_runs(base):
     runs = [base, replace(base, seed=1), untrained(base)]
     cost = price(runs, clock)
-    weights = 4 * sum(num_parameters(base).values())
+    weights = 4 * sum(parameters_by_part(base).values())
     assert cost.flops == 2 * max_train_flops(base, base.budget.samples)
     assert (cost.seconds, cost.longest_seconds) == (210.0, 100.0)
     assert cost.weights_bytes == 3 * weights

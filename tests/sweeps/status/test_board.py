@@ -58,7 +58,7 @@ def test_failures_are_grouped_by_cause_with_advice():
     memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
     shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
     assert "out of memory 2 causal, seed 0 (v1-000000000000): CUDA out of memory [tried 2 GB]" in shown
-    assert "retry with executor.runs_per_gpu=1" in shown
+    assert "executor.runs_per_gpu;" in shown
     assert "bug 1 causal, seed 2" in shown
 
 
