@@ -62,8 +62,10 @@ def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evi
     null = against_baseline(study, evidence, study.primary_metric, "null_control")
     paired = sorted(one.difference.error for one in comparisons.values() if one.difference.has_interval)
     if null.has_interval and paired:
+        low, high = f"{paired[0]:.2g}", f"{paired[-1]:.2g}"
+        errors = low if low == high else f"{low} to {high}"
         note += (
-            f" The standard error of the arms' paired differences is {paired[0]:.2g} to {paired[-1]:.2g}; that of this"
+            f" The standard error of the arms' paired differences is {errors}; that of this"
             f" unpaired difference is {null.error:.2g}. The gap shows what pairing gains."
         )
     return note

@@ -74,7 +74,8 @@ def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: flo
     estimate = difference(one, other, is_paired=are_paired(expected.arm, expected.than_arm), level=level)
     compared = _compared(study, expected)
     if not estimate.has_interval:
-        return _Outcome("inconclusive", False, f"{compared}: too few seeds")
+        reason = "not measured" if one.empty or other.empty else "too few seeds"
+        return _Outcome("inconclusive", False, f"{compared}: {reason}")
     found = judge(estimate, study.margin(expected.metric), lower_is_better=lower_is_better(expected.metric))
     relation, word = expected.relation, _held_to(expected.relation, found)
     # A small difference refutes "far worse" by being small; any other verdict that rests on one says so.

@@ -61,10 +61,10 @@ class LocalExecutor(Executor):
     def num_workers(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
         here = room(runs, resolve_runs_per_gpu(self.runs_per_gpu, runs, machine), machine)
         if here.workers == 0:
-            raise UsageError(f"no run fits this machine: its {here.limit}")
+            raise UsageError(f"no run fits this machine: it {here.limit}")
         if self.workers is not None and self.workers > here.workers:
             raise UsageError(
-                f"executor.workers={self.workers} is more than the {here.workers} that this machine's {here.limit}"
+                f"executor.workers={self.workers} is more than the {here.workers} that fit: this machine {here.limit}"
             )
         return 1 if self.cluster == "debug" else self.workers or here.workers
 

@@ -95,15 +95,15 @@ class Room:
 def room(runs: Sequence[RunConfig], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
     """Return how many workers fit this machine if each does the largest of these runs."""
     threads, cores = max(run.threads for run in runs), machine.num_cores()
-    found = [Room(cores // threads, f"{cores} cores have room for at threads={threads}")]
+    found = [Room(cores // threads, f"has {cores} cores, and a run needs {threads} (threads={threads})")]
     if any(run.device == "cuda" for run in runs):
         gpus = machine.num_gpus()
-        each = f" at {runs_per_gpu} runs each" if runs_per_gpu > 1 else ""
-        found.append(Room(gpus * runs_per_gpu, f"{gpus} GPUs have room for{each}"))
+        each = f", for {runs_per_gpu} runs each" if runs_per_gpu > 1 else ""
+        found.append(Room(gpus * runs_per_gpu, f"has {gpus} GPUs{each}"))
     else:
         needed, memory = largest_bytes(runs), machine.total_memory()
         found.append(
-            Room(int(memory // needed), f"{memory / 1e9:.1f} GB of memory have room for, {needed / 1e9:.1f} GB each")
+            Room(int(memory // needed), f"has {memory / 1e9:.1f} GB of memory, and a run needs {needed / 1e9:,.1f} GB")
         )
     return min(found, key=lambda one: one.workers)
 

@@ -64,7 +64,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         ),
         (("executor.runs_per_gpu=2",), "executor.runs_per_gpu=2 needs runs on a GPU, and these are on the CPU"),
         (("executor=slrum",), "unknown executor 'slrum'"),
-        (("threads=1000",), "cores have room for at threads=1000"),
+        (("threads=1000",), "cores, and a run needs 1000 (threads=1000)"),
         (("dry_run=perhaps",), "dry_run: "),
     ],
 )

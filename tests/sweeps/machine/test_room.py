@@ -45,11 +45,11 @@ def test_num_workers_refuses_more_than_there_is_room_for(base):
     two_cores = machine(cores=2)
     assert LocalExecutor(cluster="local").num_workers([base], two_cores) == 2
     assert LocalExecutor(cluster="debug").num_workers([base], two_cores) == 1
-    with pytest.raises(UsageError, match=r"executor.workers=3 is more than the 2 that this machine's 2 cores"):
+    with pytest.raises(UsageError, match=r"executor.workers=3 is more than the 2 that fit: this machine has 2 cores"):
         LocalExecutor(cluster="local", workers=3).num_workers([base], two_cores)
-    with pytest.raises(UsageError, match="no run fits this machine: its 2 cores have room for at threads=5"):
+    with pytest.raises(UsageError, match=r"no run fits this machine: it has 2 cores, and a run needs 5 \(threads=5\)"):
         LocalExecutor(cluster="local").num_workers([replace(base, threads=5)], two_cores)
-    with pytest.raises(UsageError, match=r"its 0.1 GB of memory have room for, .* GB each"):
+    with pytest.raises(UsageError, match=r"it has 0.1 GB of memory, and a run needs .* GB"):
         LocalExecutor(cluster="local").num_workers([base], machine(memory=1e8))
 
 
@@ -57,7 +57,7 @@ def test_num_workers_counts_shares_of_a_gpu(base):
     on_gpu, two_gpus = replace(base, device="cuda"), machine(gpus=2, gpu_memory=80 * GB)
     assert LocalExecutor(cluster="local", runs_per_gpu=3).num_workers([on_gpu], two_gpus) == 6
     assert LocalExecutor(cluster="local", runs_per_gpu="auto").num_workers([on_gpu], two_gpus) == 8, "of 8 cores"
-    with pytest.raises(UsageError, match=r"executor.workers=7 is more than the 6 that this machine's 2 GPUs have room"):
+    with pytest.raises(UsageError, match=r"executor.workers=7 is more than the 6 that fit: .* has 2 GPUs"):
         LocalExecutor(cluster="local", workers=7, runs_per_gpu=3).num_workers([on_gpu], two_gpus)
 
 
