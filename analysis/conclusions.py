@@ -61,7 +61,7 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
     low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
     amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, depending on the arm"
     if max(detectable) <= study.equivalence_margin:
-        rest = f"This is within the equivalence margin of {study.equivalence_margin:g}: there are enough seeds."
+        rest = f"These seeds suffice to detect differences of the equivalence margin, {study.equivalence_margin:g}."
     else:
         rest = (
             f"The equivalence margin is {study.equivalence_margin:g}, so differences larger than the margin may have"

@@ -164,9 +164,11 @@ def seconds_to_work(minutes: float) -> float:
 
 
 def _show_waiting(file: Path, is_waiting: bool) -> None:
-    """Tell other processes whether this worker waits for a slot."""
+    """Tell other processes, and once the user, whether this worker waits for a slot."""
     with contextlib.suppress(OSError):  # a full disk
         if is_waiting:
+            if not file.exists():
+                print("waiting for a free core, GPU or memory", file=sys.stderr)
             file.touch()
         else:
             file.unlink(missing_ok=True)

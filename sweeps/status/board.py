@@ -166,7 +166,8 @@ def _arms(sweep: SweepStatus) -> Table:
 
 
 def _running(running: list[RunStatus]) -> Group:
-    columns = [Column(name, justify="right", no_wrap=True) for name in ("done", "images/s", "left", "loss", "± seeds")]
+    names = ("done", "images/s", "left", "loss", "± seeds")
+    columns = [Column(name, justify="right", no_wrap=name != "loss") for name in names]
     titles = [Column(name, no_wrap=True) for name in ("running", "run")]
     table = Table(*titles, *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = running[:MAX_SHOWN_RUNNING]

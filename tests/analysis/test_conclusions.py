@@ -68,7 +68,8 @@ def test_power_gives_the_range_of_minimum_detectable_differences():
     text = power(STUDY, many, "nats/token")
     assert "0.028 to 0.056 nats/token, depending on the arm" in text
     assert "may have been missed" in text
-    assert power(STUDY, {"causal": compared(0, 0.005, df=1e6)}, "nats/token").endswith("there are enough seeds.")
+    sentence = power(STUDY, {"causal": compared(0, 0.005, df=1e6)}, "nats/token")
+    assert sentence.endswith("These seeds suffice to detect differences of the equivalence margin, 0.02.")
     assert power(STUDY, {"fixed_75": compared(0, 0, n=1)}, "nats/token") == ""
 
 
