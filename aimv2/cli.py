@@ -35,6 +35,8 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
   COMMAND --help               show the keys of a command
   debug=true                   (every command) show the traceback of an error
+
+To check a trained run: python -m analysis.verify
 """
 
 RUN_VALUES = """  scale=demo                   the scale to start from ({scales})
