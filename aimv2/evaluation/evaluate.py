@@ -20,7 +20,7 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
-from aimv2.objectives.specification import Report
+from aimv2.objectives.registry import Report
 from aimv2.training.device import autocast
 
 CAPTIONS = ("name", "description")

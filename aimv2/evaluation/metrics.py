@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import unknown
 from aimv2.objectives import Objective
-from aimv2.objectives.specification import Report
+from aimv2.objectives.registry import Report
 
 RECALL_AT = (1, 5)
 TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # of probes; the data decides which exist

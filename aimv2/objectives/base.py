@@ -20,7 +20,7 @@ class Losses(NamedTuple):
 
 
 class Implementation(ABC, Generic[N]):
-    """An objective's network and losses; its specification is in ``aimv2.objectives.specification``."""
+    """An objective's network and losses; its specification is in ``aimv2.objectives.registry``."""
 
     @abstractmethod
     def network(self, config: RunConfig) -> N:

@@ -62,6 +62,6 @@ def test_every_specification_is_complete(name):
     assert set(goal.reads) < {field.name for field in fields(ObjectiveConfig)}
 
 
-def test_specifications_load_without_torch():
+def test_registrys_load_without_torch():
     code = "import sys, aimv2.objectives, aimv2.config.scales; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
