@@ -14,7 +14,7 @@ from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
 from aimv2.evaluation.evaluate import REPORTS, evaluate
 from aimv2.execute import execute
-from aimv2.objectives import REGISTRY, objective, specification
+from aimv2.objectives import REGISTRY, objective, registry
 from aimv2.objectives.base import Implementation
 from aimv2.runs.record import RunFolder
 
@@ -28,7 +28,7 @@ def seventh(tmp_path, monkeypatch):
     (file,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     (change,) = re.findall(r"```diff\n(.*?)```", section, flags=re.DOTALL)
     entry = "".join(line[1:] for line in change.splitlines() if re.match(r"\+(?!\+)", line))
-    ((name, goal),) = eval(f"{{{entry}}}", dict(vars(specification))).items()
+    ((name, goal),) = eval(f"{{{entry}}}", dict(vars(registry))).items()
     module, _, kind = goal.implementation.partition(":")
     assert module == f"aimv2.objectives.{name}"
     (tmp_path / "seventh_objective.py").write_text(file)
