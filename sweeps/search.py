@@ -2,9 +2,6 @@
 
 A trial is a run like any other: named by what it computes, done once, and stored in the runs folder. Optuna's journal
 only stores which values were requested, so an interrupted search resumes with its unfinished trials.
-
-Trials are compared on the held-out pairs, as studies compare arms. A search therefore chooses what all arms of a study
-share, with a seed that the study does not use; it is not a comparison itself.
 """
 
 import hashlib

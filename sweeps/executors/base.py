@@ -24,10 +24,7 @@ RunsPerGpu = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_gpu)]
 
 
 class Executor(ABC):
-    """A place where the workers of a launch run.
-
-    A caller checks the runs, and then either tests them (``dry_run=true``) or launches them.
-    """
+    """A place where the workers of a launch run."""
 
     @property
     def device(self) -> Literal["cuda", "cpu"] | None:
@@ -85,14 +82,12 @@ class Executor(ABC):
 
 
 def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> None:
-    """Refuse runs that cannot share a GPU, if they are to.
+    """Refuse runs on the CPU and runs of several ranks, if several are to share a GPU.
 
     Raises:
-        UsageError: a run is on the CPU or has several ranks.
+        UsageError: naming the key.
     """
-    if runs_per_gpu == 1:
-        return
-    if any(run.device != "cuda" for run in runs):
+    if runs_per_gpu != 1 and any(run.device != "cuda" for run in runs):
         raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} needs runs on a GPU, and these are on the CPU")
-    if (ranks := max(run.ranks for run in runs)) > 1:
+    if runs_per_gpu != 1 and (ranks := max(run.ranks for run in runs)) > 1:
         raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} and ranks={ranks}: only runs of one rank share a GPU")
