@@ -3,7 +3,7 @@ import tempfile
 
 import pytest
 
-from tests.helpers.finished import finished
+from tests.helpers.finished_sweeps import finished
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from aimv2.runs.record import RunFolder
 from sweeps import manage
 from sweeps.active_launches import at_work, cancelled
 from sweeps.manage import Arguments, extended, fewer_runs_per_gpu, relaunch
-from tests.helpers.finished import finished, requested
+from tests.helpers.finished_sweeps import finished, requested
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from aimv2.config.arguments import checked
 from aimv2.errors import UsageError
 from sweeps import search
 from sweeps.search import SearchConfig, ask, open_study
-from tests.helpers.finished import ARGUMENTS
+from tests.helpers.finished_sweeps import ARGUMENTS
 
 
 @pytest.fixture
