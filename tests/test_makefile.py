@@ -24,7 +24,8 @@ def make(tmp_path):
     python.chmod(0o755)
 
     def run(*arguments, pip_status=0):
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+        inherited = ("MAKE", "MFLAGS", "LATEST", "PYTHON")  # of the make that runs these tests
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(inherited)}
         for name in ("Makefile", "pyproject.toml", "constraints.txt"):
             (tmp_path / name).write_bytes((ROOT / name).read_bytes())
         done = subprocess.run(
