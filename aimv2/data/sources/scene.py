@@ -93,12 +93,13 @@ class Scene(NamedTuple):
 def dense_caption(scene: Scene) -> Caption:
     """Return the caption that names every object with its ink, and its place or its relation to the next one.
 
-    ``two on yellow red star below purple rocket``, or ``two on yellow purple rocket top left red star bottom right``.
+    ``on yellow two red star below purple rocket``, or ``on yellow two purple rocket top left red star bottom right``.
+    The paper comes first, so that no word of content has to tell a dense caption from a short one.
     """
     words: list[tuple[str, WordClass]] = [
-        (COUNTS[len(scene.things) - 1], "count"),
         ("on", "other"),
         (scene.paper, "other"),
+        (COUNTS[len(scene.things) - 1], "count"),
     ]
     if scene.form == "places":
         for thing in scene.things:
