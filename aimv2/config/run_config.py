@@ -258,8 +258,8 @@ class SceneConfig:
             )
 
 
-SCENE_SOURCES = ("material_scenes", "fontawesome_scenes", "openmoji_scenes")
 Source = Literal["material_scenes", "fontawesome_scenes", "openmoji_scenes", "material", "fontawesome", "openmoji"]
+SCENE_SOURCES: tuple[Source, ...] = ("material_scenes", "fontawesome_scenes", "openmoji_scenes")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

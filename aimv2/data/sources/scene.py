@@ -32,7 +32,15 @@ COLUMNS = {2: ("left", "right"), 3: ("left", "centre", "right")}
 NOISE = ("free", "stock", "download", "photo", "best", "click", "image", "new")  # words of alt-text that say nothing
 RESERVED = frozenset(
     word
-    for words in (INKS, PAPERS, COUNTS, NOISE, *(relation.split() for relation in RELATIONS), *ROWS.values(), *COLUMNS.values())
+    for words in (
+        INKS,
+        PAPERS,
+        COUNTS,
+        NOISE,
+        *(relation.split() for relation in RELATIONS),
+        *ROWS.values(),
+        *COLUMNS.values(),
+    )
     for word in words
 ) | {"on"}  # no object has such a name
 
