@@ -225,12 +225,12 @@ def test_real_errors_have_their_cause(tmp_path, monkeypatch, work, cause):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         work()
-    assert cause_of(caught.value, tmp_path / "v1-x") == cause
+    assert cause_of(caught.value, tmp_path / "v2-x") == cause
 
 
 def test_file_missing_from_the_run_folder_has_cause_node(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError) as caught:
-        (tmp_path / "v1-x" / "attempts" / "metrics.jsonl").read_text()
-    assert cause_of(caught.value, Path("v1-x")) == "node"
-    assert cause_of(caught.value, Path("v1-y")) == "data"
+        (tmp_path / "v2-x" / "attempts" / "metrics.jsonl").read_text()
+    assert cause_of(caught.value, Path("v2-x")) == "node"
+    assert cause_of(caught.value, Path("v2-y")) == "data"

@@ -258,7 +258,7 @@ def test_any_damaged_bit_is_detected(interrupted):
     damaged()
 
 
-@pytest.mark.parametrize(("name", "value"), [("run", "v1-0123456789ab"), ("torch", "2.0.0"), ("code", "0123456789ab")])
+@pytest.mark.parametrize(("name", "value"), [("run", "v2-0123456789ab"), ("torch", "2.0.0"), ("code", "0123456789ab")])
 def test_checkpoint_of_another_run_or_other_code_is_not_used(interrupted, capsys, name, value):
     _, _, (folder, _) = interrupted
     with safe_open(folder / checkpoint.FILE, "pt") as file:
