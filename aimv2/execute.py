@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data import glyphs
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import Pairs, prepare
+from aimv2.data.prepare import Data, prepare
+from aimv2.data.sources.version import version
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
@@ -173,7 +173,7 @@ def manifest(
         "host": platform.node(),
         "hardware": hardware(config.device),
         "threads": torch.get_num_threads(),
-        "data": {source: glyphs.version(source) for source in config.data.sources},
+        "data": {source: version(source) for source in config.data.sources},
         "train_pairs": len(train_pairs),
         "held_out_pairs": len(held_out),
         "tokenizer": tokenizer.fingerprint,

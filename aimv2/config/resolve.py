@@ -6,14 +6,14 @@ from typing import Literal
 
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.data import glyphs
+from aimv2.data.sources.version import version
 from aimv2.errors import UsageError
 from aimv2.hardware import has_cuda
 from aimv2.objectives import objective
 
 
 def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:
-    """Replace each ``auto`` by its value for the machine and objective, and fill in ``data.fingerprint``.
+    """Replace each ``auto`` by its value for the machine, data and objective, and fill in ``data.fingerprint``.
 
     The name of a resolved config therefore covers everything that the run computes.
 
@@ -36,7 +36,8 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
-    values = {"device": device, "precision": precision, "data.fingerprint": data_fingerprint(config)}
+    augment = config.augment.of(config.data)
+    values = {"augment": augment, "device": device, "precision": precision, "data.fingerprint": data_fingerprint(config)}
     return replaced(config, values)
 
 
@@ -49,7 +50,7 @@ def with_attention(config: RunConfig) -> RunConfig:
 
 def data_fingerprint(config: RunConfig) -> str:
     """Hash the versions of the packages of pictures and captions, and the content of a given tokenizer."""
-    parts = [glyphs.version(source) for source in config.data.sources]
+    parts = [version(source) for source in config.data.sources]
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer
 

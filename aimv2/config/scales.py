@@ -17,6 +17,7 @@ from aimv2.config.run_config import (
     OptimizerConfig,
     ProbeConfig,
     RunConfig,
+    SceneConfig,
     TextTowerConfig,
 )
 
@@ -37,10 +38,11 @@ def demo() -> RunConfig:
             decoder=DecoderConfig(width=96, depth=2, num_heads=3),
             image_px=32,
             patch_px=8,
-            vocab_size=2048,
+            vocab_size=512,
             max_text_tokens=16,
         ),
-        budget=BudgetConfig(samples=20_480, batch_size=32),
+        budget=BudgetConfig(samples=10_240, batch_size=32),
+        data=DataConfig(render_px=32, dense_fraction=0.75, scenes=SceneConfig(num_objects=12, num_unseen=4)),
         optimizer=OptimizerConfig(peak_lr=2e-3, warmup_fraction=0.1, weight_decay=1e-3),
         evaluation=EvaluationConfig(
             num_pairs=1024,

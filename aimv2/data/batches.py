@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
 from aimv2.data.order import sample_order
-from aimv2.data.pairs import Pairs, mixture
+from aimv2.data.pairs import Joined, texts
+from aimv2.data.prepare import mixture
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import NUM_CROP_DRAWS, crop_and_resize, random_crops
+from aimv2.data.transforms import NUM_CROP_DRAWS, crop_and_resize, hide_patches, random_crops
 from aimv2.runs.interrupt import SIGNALS
 
 
@@ -38,13 +39,14 @@ class Batch(NamedTuple):
     """The input of a training step. Letters: B images, T caption tokens, N supervised tokens.
 
     Attributes:
-        image: float32 [B, 3, image_px, image_px], normalised.
+        image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour.
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
         supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T].
         text_len_B: int64 [B], tokens up to and including end-of-text.
         num_scored: patches outside the prefixes in the whole batch, counted on the CPU to avoid a device sync.
         share: the part of the batch that this is; None is the whole batch.
+        target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
     """
 
     image: Tensor
@@ -54,6 +56,7 @@ class Batch(NamedTuple):
     text_len_B: Tensor
     num_scored: int
     share: Share | None = None
+    target_image: Tensor | None = None
 
     @property
     def num_supervised(self) -> int:
@@ -80,14 +83,13 @@ class TrainBatches(Dataset[Batch]):
         rank: the rank whose part of each batch to return; None returns whole batches.
     """
 
-    def __init__(self, config: RunConfig, pairs: Pairs, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
+    def __init__(self, config: RunConfig, pairs: Joined, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
         self.config = config
         self.rank = rank
         self.pairs = pairs
         self.tokenizer = tokenizer
         self._mixture = mixture(config.data, pairs)
-        self._sample_ids = pairs.table["sample_id"].to_numpy()
-        self._captions = pairs.table[["name", "description"]].to_numpy()
+        self._augment = config.augment.of(config.data)
 
     def __len__(self) -> int:
         return self.config.budget.num_steps
@@ -105,12 +107,11 @@ class TrainBatches(Dataset[Batch]):
         epoch_B, row_B = order()
         # A second, independent order: it also shows each caption once an epoch, and keeps the shares of a mixture.
         caption_row_B = row_B if config.data.captions == "own" else order(purpose="order of shuffled captions")[1]
-        sample_id_B = self._sample_ids[row_B]
+        sample_id_B = self.pairs.sample_ids(row_B)
 
         uniforms = partial(address.uniforms, seed=config.seed)
         caption_B = uniforms(purpose="caption", epoch_B=epoch_B, sample_id_B=sample_id_B, num_draws=1)[:, 0]
-        is_description_B = caption_B < config.data.descriptive_fraction
-        captions = self._captions[caption_row_B, is_description_B.astype(int)].tolist()
+        captions = self._captions(caption_row_B, is_dense_B=caption_B < config.data.dense_fraction)
         num_patches = config.model.num_patches
         prefix_len_B = config.prefix.draw(
             seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B, step=step, num_patches=num_patches
@@ -125,17 +126,37 @@ class TrainBatches(Dataset[Batch]):
             own = slice(self.rank * each, (self.rank + 1) * each)
             share = Share(own.start, config.ranks, int(supervised_BT.sum()), int((num_scored_B > 0).sum()))
         crop_BU = uniforms(purpose="crop", epoch_B=epoch_B[own], sample_id_B=sample_id_B[own], num_draws=NUM_CROP_DRAWS)
-        box_B4, flip_B = random_crops(crop_BU, config.data.render_px, config.augment)
-        image = torch.from_numpy(self.pairs.images(row_B[own]))
+        boxes = random_crops(crop_BU, config.data.render_px, self._augment)
+
+        def cropped(row_B: np.ndarray) -> Tensor:
+            return crop_and_resize(torch.from_numpy(self.pairs.images(row_B)), *boxes, config.model.image_px)
+
+        image, target_image = cropped(row_B[own]), None
+        if config.data.pixels == "shuffled":
+            target_image = cropped(order(purpose="order of shuffled pixels")[1][own])
+        if self._augment.hidden_fraction:
+            hidden_BI = uniforms(
+                purpose="hidden patches", epoch_B=epoch_B[own], sample_id_B=sample_id_B[own], num_draws=num_patches
+            )
+            target_image = image if target_image is None else target_image
+            image = hide_patches(image, hidden_BI, self._augment.hidden_fraction)
         return Batch(
-            image=crop_and_resize(image, box_B4, flip_B, config.model.image_px),
+            image=image,
             token_BT=torch.from_numpy(token_BT[own]),
             prefix_len_B=torch.from_numpy(prefix_len_B[own]),
             supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT[own])),
             text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT[own])),
             num_scored=int(num_scored_B.sum()),
             share=share,
+            target_image=target_image,
         )
+
+    def _captions(self, row_B: np.ndarray, *, is_dense_B: np.ndarray) -> list[str]:
+        text_B = np.empty(len(row_B), dtype=object)
+        for kind, here_B in (("short", ~is_dense_B), ("dense", is_dense_B)):
+            text_B[here_B] = texts(self.pairs.captions(row_B[here_B], kind))
+        found: list[str] = text_B.tolist()
+        return found
 
 
 def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataLoader[Batch]:

@@ -1,162 +1,135 @@
-"""The image-text pairs of a run, rendered once and split by concept."""
+"""Image-text pairs: the interface of every source, and pairs of several sources together. Letters: B images, S side."""
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
-from rich.progress import Progress
 
 from aimv2 import address
-from aimv2.config.run_config import DataConfig, ModelConfig
-from aimv2.data import glyphs
-from aimv2.data.order import Mixture, quotas
-from aimv2.data.shards import INDEX, Shards, write_shards
-from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.errors import UsageError
-from aimv2.runs.files import write_text
+from aimv2.data.sources.scene import Caption, Scene
+
+CaptionKind = Literal["short", "dense"]  # in place of the paper's alt-text and synthetic captions
+CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")
 
 
-class Pairs:
-    """Pairs of one or more sources.
+class Pairs(ABC):
+    """Images with two captions each, by row. Rows are int64 arrays of numbers from 0 to ``len - 1``."""
 
-    Attributes:
-        table: a row per pair: ``Glyph.labels``, ``sample_id`` (for random addresses), and ``row``, the place of the
-            picture in its shards.
-    """
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __init__(self, table: pd.DataFrame, shards: dict[str, Shards]) -> None:
-        self.table = table.reset_index(drop=True)
-        self._shards = shards
-        self._places = list(zip(self.table["source"], self.table["row"].tolist(), strict=True))
+    @abstractmethod
+    def keys(self, row_B: np.ndarray) -> list[str]:
+        """Return a unique and stable name for each pair."""
 
-    def __len__(self) -> int:
-        return len(self.table)
+    @abstractmethod
+    def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
+        """Return the ids for random addresses: int64 [B]."""
 
-    def images(self, rows: np.ndarray) -> np.ndarray:
-        """Return the pictures of the given rows: uint8 [B, S, S, 3]."""
-        places = (self._places[row] for row in rows.tolist())
-        return np.stack([self._shards[source].image(row) for source, row in places])
+    @abstractmethod
+    def images(self, row_B: np.ndarray) -> np.ndarray:
+        """Return the pictures: uint8 [B, S, S, 3]."""
 
-    def where(self, chosen: pd.Series | np.ndarray) -> "Pairs":
-        """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
-        return Pairs(self.table[np.asarray(chosen)], self._shards)
+    @abstractmethod
+    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
+        """Return one of the two captions of each pair."""
+
+    def scene(self, row: int) -> Scene | None:
+        """Return what the picture shows; None if the pair is not a scene."""
+        return None
 
     def subset(self, num_pairs: int) -> "Pairs":
-        """Return the first ``num_pairs`` by sample id, a random subset that is the same for every run."""
-        return self.where(self.table["sample_id"].rank() <= num_pairs)
+        """Return a random subset, the same for every run; a smaller subset is part of a larger one."""
+        if num_pairs >= len(self):
+            return self
+        order = address.generator(seed=0, purpose="subset").permutation(len(self))
+        return Selected(self, np.sort(order[:num_pairs]))
 
 
-def prepare(
-    config: DataConfig, model: ModelConfig, *, show_progress: bool = False
-) -> tuple[Pairs, Pairs, CaptionTokenizer]:
-    """Return training pairs, held-out pairs and tokenizer; render and train them first if the cache lacks them.
+class Selected(Pairs):
+    """Some rows of other pairs."""
 
-    Raises:
-        UsageError: as ``load_pairs``, ``split`` and ``load_tokenizer``.
+    def __init__(self, pairs: Pairs, row_N: np.ndarray) -> None:
+        self._pairs, self._row_N = pairs, row_N
+
+    def __len__(self) -> int:
+        return len(self._row_N)
+
+    def keys(self, row_B: np.ndarray) -> list[str]:
+        return self._pairs.keys(self._row_N[row_B])
+
+    def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
+        return self._pairs.sample_ids(self._row_N[row_B])
+
+    def images(self, row_B: np.ndarray) -> np.ndarray:
+        return self._pairs.images(self._row_N[row_B])
+
+    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
+        return self._pairs.captions(self._row_N[row_B], kind)
+
+    def scene(self, row: int) -> Scene | None:
+        return self._pairs.scene(int(self._row_N[row]))
+
+
+class Joined(Pairs):
+    """The pairs of several sources, one after the other.
+
+    Attributes:
+        rows: the rows of each source, int64.
     """
-    train, held_out = split(load_pairs(config, show_progress=show_progress), config.held_out_fraction)
-    return train, held_out, load_tokenizer(config, model, train)
+
+    def __init__(self, parts: dict[str, Pairs]) -> None:
+        self._parts = list(parts.values())
+        self._ends = np.cumsum([len(part) for part in self._parts])
+        self._starts = self._ends - [len(part) for part in self._parts]
+        self.rows = {
+            name: np.arange(start, end) for name, start, end in zip(parts, self._starts, self._ends, strict=True)
+        }
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def keys(self, row_B: np.ndarray) -> list[str]:
+        return [part.keys(np.array([row]))[0] for part, row in self._places(row_B)]
+
+    def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
+        id_B = np.empty(len(row_B), dtype=np.int64)
+        for part, start, here_B in self._by_part(row_B):
+            id_B[here_B] = part.sample_ids(row_B[here_B] - start)
+        return id_B
+
+    def images(self, row_B: np.ndarray) -> np.ndarray:
+        return np.concatenate([part.images(np.array([row])) for part, row in self._places(row_B)])
+
+    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
+        return [part.captions(np.array([row]), kind)[0] for part, row in self._places(row_B)]
+
+    def scene(self, row: int) -> Scene | None:
+        (part, own_row), *_ = self._places(np.array([row]))
+        return part.scene(own_row)
+
+    def _places(self, row_B: np.ndarray) -> list[tuple[Pairs, int]]:
+        part_B = np.searchsorted(self._ends, row_B, side="right")
+        return [
+            (self._parts[part], row) for part, row in zip(part_B.tolist(), row_B - self._starts[part_B], strict=True)
+        ]
+
+    def _by_part(self, row_B: np.ndarray) -> list[tuple[Pairs, int, np.ndarray]]:
+        part_B = np.searchsorted(self._ends, row_B, side="right")
+        return [
+            (self._parts[part], int(self._starts[part]), part_B == part) for part in np.unique(part_B).tolist()
+        ]
 
 
-def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
-    """Return all pairs of the configured sources; render them first if the cache lacks them.
+class Sides(NamedTuple):
+    """The parts of a source: pairs for training, held-out pairs, and held-out pairs with unseen objects if it has any."""
 
-    Raises:
-        UsageError: a package of a source is not installed, or the cache cannot be written or read.
-    """
-    shards: dict[str, Shards] = {source: Shards(_rendered(source, config, show_progress)) for source in config.sources}
-    tables = [opened.table.assign(row=np.arange(len(opened))) for opened in shards.values()]
-    table = pd.concat(tables, ignore_index=True)
-    return Pairs(table.assign(sample_id=table["key"].map(glyphs.sample_id)), shards)
+    train: Pairs
+    held_out: Pairs
+    unseen: Pairs | None = None
 
 
-def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
-    """Split pairs into training and held-out pairs, with no concept on both sides.
-
-    The hash of its name decides a concept's side, which is therefore the same in every source.
-
-    Raises:
-        UsageError: one side has no pair.
-    """
-    held_out = pairs.table["concept"].map(concept_position) < held_out_fraction
-    for side, has_none, change in (("training", held_out.all(), "lower"), ("held-out", not held_out.any(), "raise")):
-        if has_none:
-            raise UsageError(
-                f"data.held_out_fraction={held_out_fraction} leaves no {side} pair out of {len(pairs):,}; {change} it"
-            )
-    return pairs.where(~held_out), pairs.where(held_out)
-
-
-def concept_position(concept: str) -> float:
-    """Map the name of a concept to [0, 1) by its hash."""
-    return address.hash64(concept) / 2**64
-
-
-def mixture(config: DataConfig, train: Pairs) -> Mixture | None:
-    """Return the share of each source in training; None if the config has no weights.
-
-    Raises:
-        UsageError: a source with a weight above 0 has no training pair.
-    """
-    if config.weights is None:
-        return None
-    source_N = train.table["source"].to_numpy()
-    rows_of = tuple(np.flatnonzero(source_N == name) for name in config.sources)
-    mixed = Mixture(config.sources, quotas(config.weights), rows_of)
-    for name, quota, rows in zip(*mixed, strict=True):
-        if quota and not len(rows):
-            weights = list(config.weights)
-            raise UsageError(f"data.weights={weights}: {name!r} has no training pair; its weight must be 0")
-    return mixed
-
-
-def load_tokenizer(config: DataConfig, model: ModelConfig, train: Pairs) -> CaptionTokenizer:
-    """Return the configured tokenizer, or the cached one that was trained on the training captions.
-
-    Raises:
-        UsageError: the tokenizer is missing or broken, or has more tokens than ``model.vocab_size``; or the cache
-            cannot be written.
-    """
-    if config.tokenizer is not None:
-        tokenizer = CaptionTokenizer.load(Path(config.tokenizer))
-    else:
-        captions = [*train.table["name"], *train.table["description"]]
-        content = "\n".join([str(model.vocab_size), *captions])
-        path = Path(config.cache_dir) / "tokenizers" / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
-        if not path.exists():
-            trained = CaptionTokenizer.train(captions, model.vocab_size)
-            with _writing(config):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, trained.to_json())
-        try:
-            tokenizer = CaptionTokenizer.load(path)
-        except UsageError as error:
-            raise UsageError(f"{path} cannot be read; delete it and it is trained again") from error
-    if tokenizer.vocab_size > model.vocab_size:
-        raise UsageError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, more than model.vocab_size={model.vocab_size}"
-        )
-    return tokenizer
-
-
-def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
-    """Return the folder of a source's shards; render them first if it is missing."""
-    folder = Path(config.cache_dir) / "pairs" / f"{source}-{config.render_px}px-{glyphs.version(source)}"
-    if (folder / INDEX).exists():
-        return folder
-    found = list(glyphs.SOURCES[source]())
-    with Progress(disable=not show_progress, transient=True) as progress, _writing(config):
-        tracked = progress.track(found, description=f"rendering {source}")
-        write_shards(folder, ((glyph.render(config.render_px), glyph.labels) for glyph in tracked))
-    return folder
-
-
-@contextmanager
-def _writing(config: DataConfig) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error
+def texts(captions: Sequence[Caption]) -> list[str]:
+    """Return the captions as strings."""
+    return [caption.text for caption in captions]

@@ -20,7 +20,7 @@ NUM_CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
 
 
 def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the boxes of RandomResizedCrop, and flips, from uniform numbers.
+    """Compute the boxes of RandomResizedCrop, and flips, from uniform numbers; the config has values for all.
 
     As in torchvision, the area is uniform in the scale range and the aspect ratio log-uniform, both rounded to pixels.
     Of ten attempts the first that fits counts, or else the largest centred box of an allowed ratio.
@@ -32,6 +32,8 @@ def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tu
     Returns:
         int64 [B, 4] (top, left, height, width) and bool [B], True to flip.
     """
+
+    assert config.min_scale is not None and config.flip_probability is not None, "AugmentConfig.of() sets them"
 
     def between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
         return low + uniform * (high - low)
@@ -55,9 +57,25 @@ def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tu
     return np.stack([top_B, left_B, height_B, width_B], axis=1), uniform_BU[:, -1] < config.flip_probability
 
 
-def centred_images(images: np.ndarray, out_px: int) -> Tensor:
-    """Centre-crop pictures for evaluation: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
-    size = round(images.shape[1] * CENTRE_CROP)
+def hide_patches(image: Tensor, uniform_BI: np.ndarray, fraction: float) -> Tensor:
+    """Set the patches with the smallest numbers to 0, the same share in every image.
+
+    Args:
+        image: float32 [B, 3, P, P], normalised.
+        uniform_BI: a number per patch, in raster order of a square grid.
+        fraction: share of the patches, rounded to whole patches.
+    """
+    num_patches = uniform_BI.shape[1]
+    grid = math.isqrt(num_patches)
+    is_seen_BI = uniform_BI.argsort(axis=1).argsort(axis=1) >= round(fraction * num_patches)
+    is_seen = torch.from_numpy(is_seen_BI.reshape(-1, 1, grid, grid)).to(image.dtype)
+    pixels = image.shape[-1] // grid
+    return image * is_seen.repeat_interleave(pixels, dim=2).repeat_interleave(pixels, dim=3)
+
+
+def centred_images(images: np.ndarray, out_px: int, share: float = CENTRE_CROP) -> Tensor:
+    """Centre-crop pictures for evaluation to a share of their side: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
+    size = round(images.shape[1] * share)
     start = (images.shape[1] - size) // 2
     box_B4 = np.tile([start, start, size, size], (len(images), 1))
     return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)

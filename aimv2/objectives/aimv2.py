@@ -74,7 +74,7 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
         count = batch.each(batch.num_scored if patches == "batch" else batch.share.num_scored_images)
     return pixel_loss(
         decoder.pixel_head(image_BIE),
-        pixel_targets(batch.image, config),
+        pixel_targets(batch.image if batch.target_image is None else batch.target_image, config),
         batch.prefix_len_B,
         values=config.objective.pixel_values,
         patches=patches,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from aimv2.data.shards import INDEX, Shards, write_shards
+from aimv2.data.sources.shards import INDEX, Shards, write_shards
 from aimv2.errors import UsageError
 
 

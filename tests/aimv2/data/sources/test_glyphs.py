@@ -4,7 +4,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from aimv2.data import glyphs
+from aimv2.data.sources import glyphs
 from aimv2.errors import UsageError
 
 

@@ -20,28 +20,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from aimv2 import address
+from aimv2.data.sources.scene import INKS, PAPERS
 from aimv2.errors import UsageError
 
 GLYPHS_VERSION = 1  # raise it when the pictures or captions of the same packages change
 
-INKS = {
-    "black": (20, 20, 20),
-    "red": (205, 40, 40),
-    "orange": (225, 110, 15),
-    "green": (25, 125, 60),
-    "teal": (0, 125, 130),
-    "blue": (35, 80, 200),
-    "purple": (115, 45, 160),
-    "brown": (115, 70, 35),
-}
-PAPERS = {
-    "white": (255, 255, 255),
-    "grey": (214, 214, 214),
-    "yellow": (255, 236, 150),
-    "pink": (255, 205, 215),
-    "mint": (200, 242, 214),
-    "sky": (200, 228, 255),
-}
+BRANDS = frozenset({"brand"})  # subcategories of logos, whose names say nothing about their shapes
 
 
 @dataclass(frozen=True)
@@ -57,6 +41,7 @@ class Glyph:
         category, subcategory: Unicode's groups for emoji; the source's name for icons.
         is_variant: True for a skin-tone variant of another glyph.
         render: function from the side in px to uint8 RGB [side, side, 3].
+        mask: function from the side in px to uint8 [side, side], how much ink each pixel gets: 0 none, 255 all.
     """
 
     key: str
@@ -68,11 +53,12 @@ class Glyph:
     subcategory: str
     is_variant: bool
     render: Callable[[int], np.ndarray]
+    mask: Callable[[int], np.ndarray]
 
     @property
     def labels(self) -> dict[str, Any]:
-        """All fields but ``render``, as JSON values."""
-        return {key: value for key, value in vars(self).items() if key != "render"}
+        """All fields but the functions, as JSON values."""
+        return {key: value for key, value in vars(self).items() if key not in ("render", "mask")}
 
 
 def sample_id(key: str) -> int:
@@ -106,6 +92,7 @@ def openmoji() -> Iterator[Glyph]:
             subcategory=subcategory,
             is_variant="skin tone" in emoji.cldr_name,
             render=partial(_render_svg, path, PAPERS[paper]),
+            mask=partial(_svg_mask, path),
         )
 
 
@@ -179,6 +166,7 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
                 subcategory=style or source,
                 is_variant=False,
                 render=partial(_render_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
+                mask=partial(_icon_mask, font.__font_file__, character),
             )
 
 
@@ -193,6 +181,18 @@ def _render_svg(path: Path, paper: tuple[int, int, int], side: int) -> np.ndarra
     background = "#{:02x}{:02x}{:02x}".format(*paper)
     png = svg_to_bytes(svg_path=str(path), width=side, height=side, background=background, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+
+
+def _svg_mask(path: Path, side: int) -> np.ndarray:
+    """Return the picture printed in one ink: the darker, the more ink, and full ink from half black on."""
+    grey_SS = np.asarray(Image.fromarray(_render_svg(path, (255, 255, 255), side)).convert("L"))
+    inked_SS: np.ndarray = np.minimum(2 * (255 - grey_SS.astype(np.int16)), 255).astype(np.uint8)
+    return inked_SS
+
+
+def _icon_mask(font_file: str, character: str, side: int) -> np.ndarray:
+    inked_SS: np.ndarray = 255 - _render_icon(font_file, character, (0, 0, 0), (255, 255, 255), side)[..., 0]
+    return inked_SS
 
 
 def _render_icon(

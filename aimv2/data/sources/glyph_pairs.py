@@ -1,0 +1,110 @@
+"""Glyphs as pairs: rendered once into shards, and split by concept."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.progress import Progress
+
+from aimv2 import address
+from aimv2.config.run_config import DataConfig
+from aimv2.data.pairs import CaptionKind, Pairs, Sides
+from aimv2.data.sources import glyphs
+from aimv2.data.sources.scene import INKS, Caption, WordClass
+from aimv2.data.sources.shards import INDEX, Shards, write_shards
+from aimv2.data.text import clean
+from aimv2.errors import UsageError
+
+
+class GlyphPairs(Pairs):
+    """Rendered glyphs. The short caption is the name, the dense one the description.
+
+    Attributes:
+        table: a row per pair: ``Glyph.labels``, ``sample_id`` (for random addresses), and ``row``, the place of the
+            picture in its shards.
+    """
+
+    def __init__(self, table: pd.DataFrame, shards: Shards) -> None:
+        self.table = table.reset_index(drop=True)
+        self._shards = shards
+        self._ids = self.table["sample_id"].to_numpy()
+        self._rows = self.table["row"].tolist()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def keys(self, row_B: np.ndarray) -> list[str]:
+        return self.table["key"].iloc[row_B].tolist()
+
+    def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
+        id_B: np.ndarray = self._ids[row_B]
+        return id_B
+
+    def images(self, row_B: np.ndarray) -> np.ndarray:
+        return np.stack([self._shards.image(self._rows[row]) for row in row_B.tolist()])
+
+    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
+        rows = self.table.iloc[row_B]
+        return [_worded(name, text) for name, text in zip(rows["name"], rows[_COLUMNS[kind]], strict=True)]
+
+    def where(self, chosen: pd.Series | np.ndarray) -> "GlyphPairs":
+        """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
+        return GlyphPairs(self.table[np.asarray(chosen)], self._shards)
+
+
+_COLUMNS = {"short": "name", "dense": "description"}
+
+
+def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:
+    """Return a source's training and held-out pairs; render them first if the cache lacks them.
+
+    Raises:
+        UsageError: a package of the source is not installed, the cache cannot be written or read, or a side is empty.
+    """
+    shards = Shards(_rendered(source, config, show_progress))
+    table = shards.table.assign(row=np.arange(len(shards)))
+    pairs = GlyphPairs(table.assign(sample_id=table["key"].map(glyphs.sample_id)), shards)
+    held_out = table["concept"].map(concept_position) < config.held_out_fraction
+    for side, has_none, change in (("training", held_out.all(), "lower"), ("held-out", not held_out.any(), "raise")):
+        if has_none:
+            raise UsageError(
+                f"data.held_out_fraction={config.held_out_fraction} leaves no {side} pair of {source} out of"
+                f" {len(pairs):,}; {change} it"
+            )
+    return Sides(pairs.where(~held_out), pairs.where(held_out))
+
+
+def concept_position(concept: str) -> float:
+    """Map the name of a concept to [0, 1) by its hash. A concept is on the same side in every source."""
+    return address.hash64(concept) / 2**64
+
+
+def _worded(name: str, text: str) -> Caption:
+    """Return a caption whose words are of class object if the name has them, else ink or other."""
+    names = set(clean(name).split())
+    words = tuple(clean(text).split())
+    classes: list[WordClass] = ["object" if word in names else "ink" if word in INKS else "other" for word in words]
+    return Caption(words, tuple(classes))
+
+
+def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
+    """Return the folder of a source's shards; render them first if it is missing."""
+    folder = Path(config.cache_dir) / "pairs" / f"{source}-{config.render_px}px-{glyphs.version(source)}"
+    if (folder / INDEX).exists():
+        return folder
+    found = list(glyphs.SOURCES[source]())
+    with Progress(disable=not show_progress, transient=True) as progress, writing(config):
+        tracked = progress.track(found, description=f"rendering {source}")
+        write_shards(folder, ((glyph.render(config.render_px), glyph.labels) for glyph in tracked))
+    return folder
+
+
+@contextmanager
+def writing(config: DataConfig) -> Iterator[None]:
+    """Turn an error of the cache's file system into a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error

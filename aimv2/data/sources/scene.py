@@ -1,0 +1,132 @@
+"""What a scene shows, and the captions that say so. Nothing here draws a random number or a pixel."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+WordClass = Literal["object", "ink", "place", "relation", "count", "other"]
+CONTENT_CLASSES: tuple[WordClass, ...] = ("object", "ink", "place", "relation", "count")  # what an image decides
+
+INKS = {
+    "black": (20, 20, 20),
+    "red": (205, 40, 40),
+    "orange": (225, 110, 15),
+    "green": (25, 125, 60),
+    "teal": (0, 125, 130),
+    "blue": (35, 80, 200),
+    "purple": (115, 45, 160),
+    "brown": (115, 70, 35),
+}
+PAPERS = {
+    "white": (255, 255, 255),
+    "grey": (214, 214, 214),
+    "yellow": (255, 236, 150),
+    "pink": (255, 205, 215),
+    "mint": (200, 242, 214),
+    "sky": (200, 228, 255),
+}
+COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+RELATIONS = ("above", "below", "left of", "right of")
+OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
+ROWS = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
+COLUMNS = {2: ("left", "right"), 3: ("left", "centre", "right")}
+NOISE = ("free", "stock", "download", "photo", "best", "click", "image", "new")  # words of alt-text that say nothing
+RESERVED = frozenset(
+    word
+    for words in (INKS, PAPERS, COUNTS, NOISE, *(relation.split() for relation in RELATIONS), *ROWS.values(), *COLUMNS.values())
+    for word in words
+) | {"on"}  # no object has such a name
+
+
+class Caption(NamedTuple):
+    """A caption as words, each with its class. Words are clean: lower case, without punctuation or white space."""
+
+    words: tuple[str, ...]
+    classes: tuple[WordClass, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+class Thing(NamedTuple):
+    """An object in a scene.
+
+    Attributes:
+        name, ink: words of the caption.
+        cell: place in the grid, in reading order.
+        side, top, left: size and corner of its square in px.
+    """
+
+    name: str
+    ink: str
+    cell: int
+    side: int
+    top: int
+    left: int
+
+
+class Scene(NamedTuple):
+    """A picture of one or more objects on a paper.
+
+    Attributes:
+        grid: cells along a side.
+        things: the objects in reading order, at most one in a cell.
+        order: the order in which the relations form names them.
+        form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object with
+            the next instead, and exists for two objects or more.
+        alt_text: the short caption.
+    """
+
+    paper: str
+    grid: int
+    things: tuple[Thing, ...]
+    order: tuple[int, ...]
+    form: Literal["places", "relations"]
+    alt_text: Caption
+
+    @property
+    def largest(self) -> Thing:
+        """The largest object; of several, the first in reading order."""
+        return max(self.things, key=lambda thing: thing.side)
+
+
+def dense_caption(scene: Scene) -> Caption:
+    """Return the caption that names every object with its ink, and its place or its relation to the next one.
+
+    ``two on yellow red star below purple rocket``, or ``two on yellow purple rocket top left red star bottom right``.
+    """
+    words: list[tuple[str, WordClass]] = [
+        (COUNTS[len(scene.things) - 1], "count"),
+        ("on", "other"),
+        (scene.paper, "other"),
+    ]
+    if scene.form == "places":
+        for thing in scene.things:
+            words += [(thing.ink, "ink"), (thing.name, "object")]
+            words += [(word, "place") for word in place(thing.cell, scene.grid).split()]
+    else:
+        ordered = [scene.things[number] for number in scene.order]
+        for number, thing in enumerate(ordered):
+            words += [(thing.ink, "ink"), (thing.name, "object")]
+            if number + 1 < len(ordered):
+                words += [(word, "relation") for word in relation(thing, ordered[number + 1], scene.grid).split()]
+    return caption(words)
+
+
+def caption(words: Sequence[tuple[str, WordClass]]) -> Caption:
+    """Return a caption of words with classes."""
+    return Caption(tuple(word for word, _ in words), tuple(kind for _, kind in words))
+
+
+def place(cell: int, grid: int) -> str:
+    """Return the words for a cell, such as ``top left``."""
+    row, column = divmod(cell, grid)
+    return f"{ROWS[grid][row]} {COLUMNS[grid][column]}"
+
+
+def relation(one: Thing, other: Thing, grid: int) -> str:
+    """Return where one object is relative to another: above or below if their rows differ, else left or right of it."""
+    (row, column), (other_row, other_column) = divmod(one.cell, grid), divmod(other.cell, grid)
+    if row != other_row:
+        return "above" if row < other_row else "below"
+    return "left of" if column < other_column else "right of"

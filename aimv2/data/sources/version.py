@@ -1,0 +1,21 @@
+"""Versions of the sources, for run names and manifests."""
+
+from aimv2.config.run_config import SCENE_SOURCES
+from aimv2.data.sources import glyphs
+
+SCENES_VERSION = 1  # raise it when the same config gives other scenes
+
+
+def glyphs_of(source: str) -> str:
+    """Return the glyph source that a source shows."""
+    return source.removesuffix("_scenes")
+
+
+def version(source: str) -> str:
+    """Return the versions that a source's pictures and captions depend on.
+
+    Raises:
+        UsageError: a package is not installed.
+    """
+    packages = glyphs.version(glyphs_of(source))
+    return f"{packages}_scenes-v{SCENES_VERSION}" if source in SCENE_SOURCES else packages
