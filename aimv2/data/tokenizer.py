@@ -84,16 +84,15 @@ class CaptionTokenizer:
             row[: len(ids)] = ids
         return token_BT
 
-    def num_bytes(self, captions: Sequence[str], max_tokens: int) -> int:
-        """Return the bytes of the cleaned captions that the tokens of ``encode`` cover."""
+    def num_bytes(self, captions: Sequence[str], max_tokens: int) -> np.ndarray:
+        """Return the bytes of each cleaned caption that the tokens of ``encode`` cover: int64 [B]."""
         cleaned = [clean(caption) for caption in captions]
-        total = 0
-        for caption, encoding in zip(
-            cleaned, self._tokenizer.encode_batch(cleaned, add_special_tokens=False), strict=True
-        ):
+        encodings = self._tokenizer.encode_batch(cleaned, add_special_tokens=False)
+        num_bytes_B = np.empty(len(captions), dtype=np.int64)
+        for row, (caption, encoding) in enumerate(zip(cleaned, encodings, strict=True)):
             end = len(caption) if len(encoding.ids) < max_tokens else encoding.offsets[max_tokens - 2][1]
-            total += len(caption[:end].encode())
-        return total
+            num_bytes_B[row] = len(caption[:end].encode())
+        return num_bytes_B
 
     def token_words(self, captions: Sequence[Sequence[str]], max_tokens: int) -> np.ndarray:
         """Return the index of the word that each token of ``encode`` belongs to: int64 [B, max_tokens].

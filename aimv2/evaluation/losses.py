@@ -80,8 +80,8 @@ def token_nats(
 
 
 @torch.no_grad()
-def pixel_errors(model: EncoderDecoder, data: HeldOut, num_pairs: int, fraction: float, config: RunConfig) -> np.ndarray:
-    """Return each image's mean squared error of the pixel targets after a prefix: float64 [N] of the first pairs.
+def pixel_errors(model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig) -> np.ndarray:
+    """Return each image's mean squared error of the pixel targets after a prefix: float64 [N].
 
     The prefix length is the same for all images, so all arms solve the same task. With a text-first decoder patches are
     predicted with the short caption. The loss is not defined under full attention, which leaves no patch to predict.
@@ -92,7 +92,7 @@ def pixel_errors(model: EncoderDecoder, data: HeldOut, num_pairs: int, fraction:
     model.eval()
     errors = []
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
-    for rows in chunks(min(num_pairs, len(data))):
+    for rows in chunks(len(data)):
         image = centred_images(data.images[rows], config.model.image_px).to(config.device)
         token_BT, text_len_B = data.short.token_NT[rows].to(image.device), data.short.text_len_N[rows].to(image.device)
         if config.model.decoder.order == "image_first":

@@ -69,6 +69,7 @@ class Scene(NamedTuple):
     """A picture of one or more objects on a paper.
 
     Attributes:
+        source: of its objects' pictures.
         grid: cells along a side.
         things: the objects in reading order, at most one in a cell.
         order: the order in which the relations form names them.
@@ -77,6 +78,7 @@ class Scene(NamedTuple):
         alt_text: the short caption.
     """
 
+    source: str
     paper: str
     grid: int
     things: tuple[Thing, ...]
