@@ -9,7 +9,8 @@ from aimv2.objectives.aimv2 import AIMv2
 from aimv2.training.loop import train
 
 SMALL = (
-    *("budget.samples=16", "budget.batch_size=8", "data.sources=[openmoji_scenes,fontawesome_scenes]", "data.render_px=24"),
+    *("budget.samples=16", "budget.batch_size=8"),
+    *("data.sources=[openmoji_scenes,fontawesome_scenes]", "data.render_px=24"),
     *("data.scenes.num_scenes=400", "data.scenes.num_objects=5", "data.scenes.num_unseen=4"),
     *("model.image_px=16", "model.patch_px=4", "model.vocab_size=512", "model.max_text_tokens=12"),
     *("model.encoder.width=32", "model.encoder.num_heads=2", "model.encoder.depth=1"),

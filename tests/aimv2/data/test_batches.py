@@ -103,7 +103,7 @@ def test_source_with_weight_0_is_known_to_the_tokenizer_but_never_shown(longer, 
 
 @pytest.fixture
 def few(pairs):
-    """Forty training pairs, twenty of each source, whose dense captions have different tokens: 5 batches of 8 per epoch."""
+    """Forty training pairs, twenty of each source, with different dense captions: 5 batches of 8 per epoch."""
     parts, seen = {}, set()
     for source, rows in pairs.train.rows.items():
         chosen = []
