@@ -51,7 +51,7 @@ FINAL = (
     Definition("probe_<task>", "accuracy", False),
     Definition("knn_<task>", "accuracy", False),
 )
-DEFINITIONS = (*FINAL, Definition("train_ms_per_sample", "ms/sample", True))  # the last is from the run's record
+DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last: from the record
 PARAMETERS: dict[str, tuple[str, Callable[[RunConfig], Iterable[object]]]] = {  # a pattern, and a run's values
     "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
     "<k>": (r"\d+", lambda config: RECALL_AT),

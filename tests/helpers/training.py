@@ -39,6 +39,13 @@ class Rows:
         self._seconds += 1.0
         return self._seconds
 
+    @property
+    def cpu_seconds(self):
+        return self._seconds / 2
+
+    def advance(self, seconds):
+        self._seconds += seconds
+
     def write_rows(self, rows):
         self.rows += rows
 

@@ -17,7 +17,7 @@ from aimv2.evaluation.metrics import TASKS, lower_is_better, metric_names, unit_
         ("image_to_text_recall_5", "accuracy", False),
         ("probe_digits", "accuracy", False),
         ("knn_emoji_category", "accuracy", False),
-        ("train_ms_per_sample", "ms/sample", True),
+        ("train_cpu_ms_per_sample", "ms/sample", True),
     ],
 )
 def test_metric_has_one_unit_and_direction(metric, unit, is_lower_better):
@@ -36,4 +36,4 @@ def test_every_final_metric_is_defined(tiny):
     names = metric_names(tiny)
     assert len(set(names)) == len(names) == 5 + 2 * 3 + 2 * 2 + 2 * len(TASKS)
     assert all(unit_of(name) for name in names)
-    assert "train_ms_per_sample" not in names
+    assert "train_cpu_ms_per_sample" not in names
