@@ -17,7 +17,6 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import TrainBatches
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.sources.version import version
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
@@ -97,12 +96,12 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
         torch.set_num_threads(config.threads)
         # A run that fails does so on all ranks, and rank 0 records it.
         with contextlib.suppress(RunFailedError), interrupts.deferred(), joined(number, config, rank) as world:
-            train_pairs, _, tokenizer = _prepared(config.data, config.model)
+            data = _prepared(config.data, config.model)
             train(
                 config,
                 objective(config.objective.name),
                 build(config).to(config.device),
-                TrainBatches(config, train_pairs, tokenizer, rank),
+                TrainBatches(config, data.train, data.tokenizer, rank),
                 attempt=Unrecorded(),
                 start=None if start is None else checkpoint.read(Path(start)),
                 interrupts=interrupts,
@@ -126,19 +125,19 @@ def _train_and_evaluate(
         rank = place(config)
         assert rank == 0, "the other ranks call follow"
     goal = objective(config.objective.name)
-    train_pairs, held_out, tokenizer = _prepared(config.data, config.model)
+    data = _prepared(config.data, config.model)
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
-    attempt.write_manifest(manifest(config, tokenizer, train_pairs, held_out, start))
+    attempt.write_manifest(manifest(config, data, start))
     started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
     with attempt.working(), interrupts.deferred(), lead(config, started) as world:
         flops = train(
             config,
             goal,
             model,
-            TrainBatches(config, train_pairs, tokenizer, rank=0 if config.ranks > 1 else None),
+            TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
             attempt=attempt,
-            held_out=held_out_curve(goal, held_out, tokenizer, config),
+            held_out=held_out_curve(goal, data, config),
             on_rows=on_rows,
             start=start,
             interrupts=interrupts,
@@ -147,11 +146,11 @@ def _train_and_evaluate(
         )
     train_seconds = attempt.seconds
     with attempt.working():
-        metrics = evaluate(model, goal, train_pairs, held_out, tokenizer, config)
-        shown = held_out.subset(config.evaluation.num_examples)
-        written = examples(model, shown, tokenizer, config) if "captions" in goal.reports else []
+        metrics = evaluate(model, goal, data, config)
+        shown = data.held_out.subset(config.evaluation.num_examples)
+        written = examples(model, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
-    write_text(attempt.folder / "tokenizer.json", tokenizer.to_json())
+    write_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json())
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     checkpoint.write_tensors(weights, attempt.folder / "weights.safetensors")
     attempt.publish(
@@ -176,9 +175,7 @@ def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
     return float(sum(row.get("step_cpu_seconds", 0.0) for row in read_rows(folder)))
 
 
-def manifest(
-    config: RunConfig, tokenizer: CaptionTokenizer, train_pairs: Pairs, held_out: Pairs, start: Checkpoint | None
-) -> dict[str, Any]:
+def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[str, Any]:
     """Return versions, hardware, commit and data of the attempt, and the checkpoint that it resumed from."""
     return {
         "python": platform.python_version(),
@@ -191,9 +188,9 @@ def manifest(
         "hardware": hardware(config.device),
         "threads": torch.get_num_threads(),
         "data": {source: version(source) for source in config.data.sources},
-        "train_pairs": len(train_pairs),
-        "held_out_pairs": len(held_out),
-        "tokenizer": tokenizer.fingerprint,
+        "train_pairs": len(data.train),
+        "held_out_pairs": len(data.held_out),
+        "tokenizer": data.tokenizer.fingerprint,
         "parameters": parameters_by_part(config),
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }

@@ -400,10 +400,11 @@ class BudgetConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ProbeConfig:
-    """The attentive probe's grid and length (paper Table A2: 7 learning rates, 2 weight decays, 100 epochs)."""
+    """The attentive probe's grid and length (paper Table A2: learning rates from 5e-5 to 2e-3, here with a neighbour on
+    each side so that the best may be inside; 2 weight decays; 100 epochs)."""
 
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3), min_length=1
+        default=(2e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3), min_length=1
     )
     weight_decays: tuple[float, ...] = Field(default=(0.05, 0.1), min_length=1)
     epochs: int = Field(default=100, gt=0)
@@ -413,10 +414,14 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaluationConfig:
-    """Measurements on held-out concepts.
+    """Measurements on held-out pairs.
 
     Attributes:
-        num_pairs: held-out pairs for the losses after training.
+        num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
+            are fewer.
+        num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses, causal caption losses,
+            image gains, blind choices, unseen objects, and retrieval.
+        num_probe_scenes: training scenes for the probes, of which a fifth is for validation.
         curve_pairs: held-out pairs for each point of the curve during training.
         curve_points: points of that curve, including the untrained model's.
         prefix_fractions: fixed prefix lengths at which the pixel loss of every arm is measured.
@@ -424,7 +429,9 @@ class EvaluationConfig:
         num_examples: held-out images whose captions are saved for the report.
     """
 
+    num_items: int = Field(default=5120, gt=0)
     num_pairs: int = Field(default=2048, gt=0)
+    num_probe_scenes: int = Field(default=10_240, gt=1)
     curve_pairs: int = Field(default=512, gt=0)
     curve_points: int = Field(default=13, gt=1)
     prefix_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5, 0.75)

@@ -45,10 +45,16 @@ def demo() -> RunConfig:
         data=DataConfig(render_px=32, dense_fraction=0.75, scenes=SceneConfig(num_objects=6, num_unseen=4)),
         optimizer=OptimizerConfig(peak_lr=1.4e-3, warmup_fraction=0.1, weight_decay=1e-3),
         evaluation=EvaluationConfig(
+            num_items=5120,
             num_pairs=1024,
+            num_probe_scenes=2560,
             curve_pairs=256,
             probe=ProbeConfig(
-                learning_rates=(1e-3, 3e-3, 1e-2), weight_decays=(0.05,), epochs=15, batch_size=128, head_dim=32
+                learning_rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+                weight_decays=(0.05,),
+                epochs=10,
+                batch_size=128,
+                head_dim=32,
             ),
         ),
     )

@@ -27,6 +27,10 @@ class Pairs(ABC):
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
         """Return the ids for random addresses: int64 [B]."""
 
+    def items(self, row_B: np.ndarray) -> np.ndarray:
+        """Return the numbers by which evaluation groups pairs that are not independent: int64 [B], by default all are."""
+        return self.sample_ids(row_B)
+
     @abstractmethod
     def images(self, row_B: np.ndarray) -> np.ndarray:
         """Return the pictures: uint8 [B, S, S, 3]."""
@@ -40,11 +44,9 @@ class Pairs(ABC):
         return None
 
     def subset(self, num_pairs: int) -> "Pairs":
-        """Return a random subset, the same for every run; a smaller subset is part of a larger one."""
-        if num_pairs >= len(self):
-            return self
+        """Return random pairs in random order, the same for every run; a smaller subset is the start of a larger one."""
         order = address.generator(seed=0, purpose="subset").permutation(len(self))
-        return Selected(self, np.sort(order[:num_pairs]))
+        return Selected(self, order[:num_pairs])
 
 
 class Selected(Pairs):
@@ -62,6 +64,9 @@ class Selected(Pairs):
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
         return self._pairs.sample_ids(self._row_N[row_B])
 
+    def items(self, row_B: np.ndarray) -> np.ndarray:
+        return self._pairs.items(self._row_N[row_B])
+
     def images(self, row_B: np.ndarray) -> np.ndarray:
         return self._pairs.images(self._row_N[row_B])
 
@@ -76,10 +81,12 @@ class Joined(Pairs):
     """The pairs of several sources, one after the other.
 
     Attributes:
+        parts: the pairs of each source.
         rows: the rows of each source, int64.
     """
 
     def __init__(self, parts: Mapping[str, Pairs]) -> None:
+        self.parts = dict(parts)
         self._parts = list(parts.values())
         self._ends = np.cumsum([len(part) for part in self._parts])
         self._starts = self._ends - [len(part) for part in self._parts]
@@ -98,6 +105,12 @@ class Joined(Pairs):
         for part, start, here_B in self._by_part(row_B):
             id_B[here_B] = part.sample_ids(row_B[here_B] - start)
         return id_B
+
+    def items(self, row_B: np.ndarray) -> np.ndarray:
+        item_B = np.empty(len(row_B), dtype=np.int64)
+        for part, start, here_B in self._by_part(row_B):
+            item_B[here_B] = part.items(row_B[here_B] - start)
+        return item_B
 
     def images(self, row_B: np.ndarray) -> np.ndarray:
         return np.concatenate([part.images(np.array([row])) for part, row in self._places(row_B)])

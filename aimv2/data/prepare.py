@@ -30,8 +30,8 @@ class Data(NamedTuple):
     """
 
     train: Joined
-    held_out: Pairs
-    unseen: Pairs | None
+    held_out: Joined
+    unseen: Joined | None
     tokenizer: CaptionTokenizer
 
 

@@ -1,8 +1,9 @@
 """Conversion of captions to token ids and back."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -83,16 +84,33 @@ class CaptionTokenizer:
             row[: len(ids)] = ids
         return token_BT
 
-    def num_bytes(self, captions: Sequence[str], max_tokens: int) -> int:
-        """Return the bytes of the cleaned captions that the tokens of ``encode`` cover."""
+    def num_bytes(self, captions: Sequence[str], max_tokens: int) -> np.ndarray:
+        """Return the bytes of each cleaned caption that the tokens of ``encode`` cover: int64 [B]."""
         cleaned = [clean(caption) for caption in captions]
-        total = 0
-        for caption, encoding in zip(
-            cleaned, self._tokenizer.encode_batch(cleaned, add_special_tokens=False), strict=True
-        ):
+        encodings = self._tokenizer.encode_batch(cleaned, add_special_tokens=False)
+        num_bytes_B = np.empty(len(captions), dtype=np.int64)
+        for row, (caption, encoding) in enumerate(zip(cleaned, encodings, strict=True)):
             end = len(caption) if len(encoding.ids) < max_tokens else encoding.offsets[max_tokens - 2][1]
-            total += len(caption[:end].encode())
-        return total
+            num_bytes_B[row] = len(caption[:end].encode())
+        return num_bytes_B
+
+    def token_words(self, captions: Sequence[Sequence[str]], max_tokens: int) -> np.ndarray:
+        """Return the index of the word that each token of ``encode`` belongs to: int64 [B, max_tokens].
+
+        End-of-text and padding have -1. A token that is only the space before a word belongs to that word.
+
+        Args:
+            captions: the words of each caption, which ``clean`` leaves as they are.
+        """
+        texts = [" ".join(words) for words in captions]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        word_BT = np.full((len(captions), max_tokens), -1, dtype=np.int64)
+        for row, words, encoding in zip(word_BT, captions, encodings, strict=True):
+            next_start_W = list(accumulate(len(word) + 1 for word in words))
+            for place, (start, end) in enumerate(encoding.offsets[: max_tokens - 1]):
+                last = max(start, end - 1)
+                row[place] = bisect_right(next_start_W, last + 1)
+        return word_BT
 
     def lengths(self, token_BT: np.ndarray) -> np.ndarray:
         """Return the number of tokens up to and including the first end-of-text: int64 [B], 1..T."""

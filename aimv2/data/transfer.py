@@ -1,63 +1,138 @@
-"""Transfer sets: labelled images on which frozen encoders are probed."""
+"""Transfer sets: labelled images on which frozen encoders are probed. Letters: N images, K labels of each."""
 
 import gzip
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from aimv2 import address
-from aimv2.data.pairs import Pairs, concept_position
+from aimv2.config.run_config import SCENE_SOURCES
+from aimv2.data.pairs import Joined, Pairs, Selected
+from aimv2.data.prepare import Data
+from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position
+from aimv2.data.sources.scene import INKS, Scene
 from aimv2.errors import UsageError
 
 VALIDATION_SHARE = 0.2
+NO_LABEL = -1
+EMOJI_LABELS = ("subcategory", "category")
 FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 FASHION_MNIST_TRAIN = 6000  # a random part of the 60,000 images, to keep probes short
 FASHION_MNIST_TEST = 2000
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Images with class numbers: uint8 [N, S, S, 3] and int64 [N]."""
+class Task(NamedTuple):
+    """A classification task, with the labels of each split.
 
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class TransferSet:
-    """A classification task in three splits. Hyper-parameters are chosen on ``validation``, never on ``test``."""
+    Attributes:
+        train_NK, validation_NK, test_NK: int64, the class of each of K things in an image, such as its cells;
+            ``NO_LABEL`` where there is none.
+    """
 
     name: str
     num_classes: int
-    train: Labelled
-    validation: Labelled
-    test: Labelled
+    train_NK: np.ndarray
+    validation_NK: np.ndarray
+    test_NK: np.ndarray
 
 
-def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
-    """Return emoji with their ``category`` or ``subcategory``, tested on held-out concepts; None if a split is empty.
+class TransferSet(NamedTuple):
+    """Images in three splits, and their tasks. Hyper-parameters are chosen on ``validation``, never on ``test``.
 
-    Skin-tone variants are left out, because they are half of all emoji, and so are classes without a training concept.
+    Attributes:
+        train, validation, test: uint8 [N, S, S, 3].
+        item_N: int64, the number of each test image as an evaluation item (``Pairs.items``).
     """
-    known, test = (
-        pairs.where((pairs.table["source"] == "openmoji") & ~pairs.table["is_variant"]) for pairs in (train, held_out)
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    item_N: np.ndarray
+    tasks: tuple[Task, ...]
+
+
+class Tested(NamedTuple):
+    """Held-out pairs with their images, uint8 [N, S, S, 3]."""
+
+    pairs: Pairs
+    images: np.ndarray
+
+
+def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
+    """Return the tasks on scenes: the object and the ink in each cell, and the number of objects.
+
+    Args:
+        train: scenes for training and validation, whose compositions no test scene has.
+        tested: held-out pairs, of which the scenes are the test split.
+
+    Returns:
+        None if no test pair is a scene.
+    """
+    is_scene_N = np.array([tested.pairs.scene(row) is not None for row in range(len(tested.pairs))], dtype=bool)
+    if not is_scene_N.any():
+        return None
+    # The same array if all are scenes, so that its features are computed once.
+    test, images = (tested.pairs, tested.images) if is_scene_N.all() else (
+        Selected(tested.pairs, np.flatnonzero(is_scene_N)),
+        tested.images[is_scene_N],
     )
+    fit, validation = _split(np.arange(len(train)))
+    parts = (Selected(train, fit), Selected(train, validation), test)
+    scenes_of = [_scenes(part) for part in parts]
+    names = sorted({thing.name for scene in scenes_of[0] for thing in scene.things})
+    most = max(len(scene.things) for scene in scenes_of[0])
+    tasks = (
+        Task("object", len(names), *(_by_cell(found, "name", names) for found in scenes_of)),
+        Task("ink", len(INKS), *(_by_cell(found, "ink", list(INKS)) for found in scenes_of)),
+        Task("count", most, *(_counts(found, most) for found in scenes_of)),
+    )
+    train_images, validation_images = (part.images(np.arange(len(part))) for part in parts[:2])
+    return TransferSet(train_images, validation_images, images, test.items(np.arange(len(test))), tasks)
+
+
+def _scenes(pairs: Pairs) -> list[Scene]:
+    found = [pairs.scene(row) for row in range(len(pairs))]
+    return [scene for scene in found if scene is not None]
+
+
+def _by_cell(scenes: Sequence[Scene], field: Literal["name", "ink"], classes: Sequence[str]) -> np.ndarray:
+    """Return the class of the object in each cell: int64 [N, cells]."""
+    number = {name: place for place, name in enumerate(classes)}
+    label_NK = np.full((len(scenes), scenes[0].grid ** 2), NO_LABEL, dtype=np.int64)
+    for label_K, scene in zip(label_NK, scenes, strict=True):
+        for thing in scene.things:
+            label_K[thing.cell] = number.get(getattr(thing, field), NO_LABEL)
+    return label_NK
+
+
+def _counts(scenes: Sequence[Scene], most: int) -> np.ndarray:
+    """Return the number of objects, minus one: int64 [N, 1]."""
+    count_N1 = np.array([[len(scene.things)] for scene in scenes], dtype=np.int64)
+    return np.where(count_N1 <= most, count_N1 - 1, NO_LABEL)
+
+
+def emoji(train: GlyphPairs, held_out: GlyphPairs) -> TransferSet | None:
+    """Return emoji with their subcategory and category, tested on held-out concepts; None if a split is empty.
+
+    Skin-tone variants are left out, because they are half of all emoji. Classes without a training concept have no
+    label.
+    """
+    known, test = (pairs.where(~pairs.table["is_variant"]) for pairs in (train, held_out))
     # A different hash from that of the training and held-out sides, so that the two splits are independent.
     is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
-    fit = known.where(~is_validation)
-    classes = sorted(fit.table[label].unique())
-    parts = []
-    for pairs in (fit, known.where(is_validation), test):
-        usable = pairs.where(pairs.table[label].isin(classes))
-        if not len(usable):
-            return None
-        labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
-        parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
-    return TransferSet(f"emoji_{label}", len(classes), *parts)
+    parts = (known.where(~is_validation), known.where(is_validation), test)
+    if not all(map(len, parts)):
+        return None
+    tasks = []
+    for label in EMOJI_LABELS:
+        classes = sorted(parts[0].table[label].unique())
+        number = {name: place for place, name in enumerate(classes)}
+        columns = (part.table[label].map(number).fillna(NO_LABEL).to_numpy(dtype=np.int64) for part in parts)
+        tasks.append(Task(f"emoji_{label}", len(classes), *(label_N[:, None] for label_N in columns)))
+    images = (part.images(np.arange(len(part))) for part in parts)
+    return TransferSet(*images, test.items(np.arange(len(test))), tuple(tasks))
 
 
 def digits() -> TransferSet:
@@ -68,7 +143,7 @@ def digits() -> TransferSet:
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     order = address.generator(seed=0, purpose="digits split").permutation(len(images))
     cuts = np.split(order, [round(0.6 * len(order)), round(0.8 * len(order))])
-    return TransferSet("digits", 10, *(_grey(images, bunch.target, rows) for rows in cuts))
+    return _grey("digits", *((images[rows], bunch.target[rows]) for rows in cuts))
 
 
 def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
@@ -82,18 +157,39 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     generator = address.generator(seed=0, purpose="fashion_mnist split")
     chosen = generator.permutation(len(train[0]))[:FASHION_MNIST_TRAIN]
     tested = generator.permutation(len(test[0]))[:FASHION_MNIST_TEST]
-    fit, validation = np.split(chosen, [round((1 - VALIDATION_SHARE) * len(chosen))])
-    return TransferSet("fashion_mnist", 10, _grey(*train, fit), _grey(*train, validation), _grey(*test, tested))
+    fit, validation = _split(chosen)
+    cuts = [(images[rows], labels[rows]) for (images, labels), rows in ((train, fit), (train, validation), (test, tested))]
+    return _grey("fashion_mnist", *cuts)
 
 
-def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:
-    """Return every task whose data this machine has."""
-    sets = [emoji(train, held_out, "subcategory"), emoji(train, held_out, "category"), digits(), fashion_mnist()]
-    return [task for task in sets if task is not None]
+def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferSet]:
+    """Return the tasks of the run's data, and those whose data this machine has.
+
+    Args:
+        tested: held-out pairs, for tasks on scenes.
+        num_scenes: scenes for training and validation of the probes.
+    """
+    sets: list[TransferSet | None] = []
+    if drawn := {source: part for source, part in data.train.parts.items() if source in SCENE_SOURCES}:
+        sets.append(scenes(Joined(drawn).subset(num_scenes), tested))
+    if "openmoji" in data.train.parts:
+        train, held_out = (side.parts["openmoji"] for side in (data.train, data.held_out))
+        assert isinstance(train, GlyphPairs) and isinstance(held_out, GlyphPairs), "openmoji are glyphs"
+        sets.append(emoji(train, held_out))
+    return [found for found in (*sets, digits(), fashion_mnist()) if found is not None]
 
 
-def _grey(image_NSS: np.ndarray, label_N: np.ndarray, rows: np.ndarray) -> Labelled:
-    return Labelled(np.repeat(image_NSS[rows, ..., None], 3, axis=-1), label_N[rows].astype(np.int64))
+def _split(row_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows, which are in random order, into a training and a validation part."""
+    fit, validation = np.split(row_N, [round((1 - VALIDATION_SHARE) * len(row_N))])
+    return fit, validation
+
+
+def _grey(name: str, *splits: tuple[np.ndarray, np.ndarray]) -> TransferSet:
+    """Return the task of grey images, uint8 [N, S, S], with labels [N], in three splits."""
+    train, validation, test = (np.repeat(images[..., None], 3, axis=-1) for images, _ in splits)
+    labels = [label_N.astype(np.int64)[:, None] for _, label_N in splits]
+    return TransferSet(train, validation, test, np.arange(len(test)), (Task(name, 10, *labels),))
 
 
 def _read_idx(path: Path) -> np.ndarray:

@@ -17,10 +17,9 @@ from torch import Tensor
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
-from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import unnormalise
-from aimv2.evaluation.losses import prepare_pairs
+from aimv2.data.transforms import centred_images, unnormalise
+from aimv2.evaluation.held_out import Words, prepare_captions
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 
@@ -111,7 +110,7 @@ def _write(model: EncoderDecoder, image: Tensor, num_tokens: int, choose: Callab
 
 
 def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> list[dict[str, Any]]:
-    """Return images (PNG, base64), their captions and the model's.
+    """Return images (PNG, base64), their dense captions and the model's.
 
     If end-of-text is not supervised, as in the released config, the model does not learn to stop. Its caption is then
     cut at the reference's number of tokens.
@@ -119,14 +118,16 @@ def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: 
     assert isinstance(model, EncoderDecoder), "only a decoder writes captions"
     if not len(pairs):
         return []
-    data = prepare_pairs(pairs, tokenizer, config, caption="name")
-    written_NT = greedy(model, data.image.to(config.device), config.model.max_text_tokens - 1).cpu()
+    row_N = np.arange(len(pairs))
+    captions = pairs.captions(row_N, "dense")
+    length_N = prepare_captions(captions, Words.of(tokenizer, config)).supervised_NT.sum(dim=1).tolist()
+    image = centred_images(pairs.images(row_N), config.model.image_px)
+    written_NT = greedy(model, image.to(config.device), config.model.max_text_tokens - 1).cpu()
     is_cut = not config.objective.supervise_eos
     found = []
-    for row, name in enumerate(pairs.table["name"]):
-        length = int(data.supervised_NT[row].sum()) if is_cut else None
-        written = tokenizer.decode(written_NT[row, :length].tolist())
-        Image.fromarray(unnormalise(data.image[row])).save(png := io.BytesIO(), "png")
+    for row, (key, caption) in enumerate(zip(pairs.keys(row_N), captions, strict=True)):
+        written = tokenizer.decode(written_NT[row, : length_N[row] if is_cut else None].tolist())
+        Image.fromarray(unnormalise(image[row])).save(png := io.BytesIO(), "png")
         encoded = base64.b64encode(png.getvalue()).decode()
-        found.append({"key": pairs.table["key"][row], "reference": clean(name), "written": written, "png": encoded})
+        found.append({"key": key, "reference": caption.text, "written": written, "png": encoded})
     return found

@@ -1,160 +1,344 @@
 """Evaluation: the held-out curve during training and the final metrics of a run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from aimv2.config.run_config import RunConfig
-from aimv2.data.pairs import Pairs
-from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
-from aimv2.data.transforms import centred_images
+from aimv2.config.run_config import DataConfig, EvaluationConfig, RunConfig
+from aimv2.data.prepare import Data
+from aimv2.data.sources.scene import CONTENT_CLASSES, WordClass
+from aimv2.data.transfer import Task, Tested, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError
-from aimv2.evaluation.losses import HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
+from aimv2.evaluation.choices import Choices, choice_items, negatives, outcomes, prepare_choices
+from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_images, prepare_pairs
+from aimv2.evaluation.items import Items
+from aimv2.evaluation.losses import encode, pixel_errors, token_nats
 from aimv2.evaluation.metrics import RECALL_AT, Metric, not_applicable, pixel_losses, unit_of
-from aimv2.evaluation.probe import Features, attentive_probe, knn_accuracy
-from aimv2.evaluation.retrieval import caption_labels, embeddings, recall
+from aimv2.evaluation.probe import Features, attentive_probe, knn_score
+from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
 from aimv2.objectives.registry import Report
-from aimv2.training.device import autocast
 
-CAPTIONS = ("name", "description")
-Data = dict[str, HeldOut]
-Measured = dict[str, tuple[float, str]]  # values by metric, each with how it was measured
+
+class Measured(NamedTuple):
+    """A metric's items, how it was measured, and what makes it doubtful."""
+
+    items: Items
+    how: str
+    warning: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all runs on the same data are evaluated on.
+
+    Attributes:
+        held_out: in random order, so that the first pairs are a random subset.
+        unseen: held-out scenes with unseen objects; None if the data has none.
+        choices: about the scenes of ``held_out``.
+    """
+
+    held_out: HeldOut
+    unseen: HeldOut | None
+    choices: Choices
+    transfer: list[TransferSet]
+
+
+@dataclass(eq=False)
+class Encoded:
+    """The features of the held-out images, computed when they are first read and once per attention."""
+
+    encoder: Encoder
+    images: np.ndarray
+    config: RunConfig
+
+    @cached_property
+    def full(self) -> Tensor:
+        return encode(self.encoder, self.images, self.config)
+
+    @cached_property
+    def causal(self) -> Tensor:
+        return encode(self.encoder, self.images, self.config, is_causal=True)
+
+    def of(self, images: np.ndarray, *, is_causal: bool) -> Tensor:
+        """Return the features of any images: float32 [N, I, D]."""
+        if images is self.images:
+            return self.causal if is_causal else self.full
+        return encode(self.encoder, images, self.config, is_causal=is_causal)
 
 
 def evaluate(
     model: Network,
     goal: Objective,
-    train: Pairs,
-    held_out: Pairs,
-    tokenizer: CaptionTokenizer,
+    data: Data,
     config: RunConfig,
-    transfer: Callable[[Pairs, Pairs], list[TransferSet]] = transfer_sets,
+    transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets,
 ) -> dict[str, Metric]:
     """Return the objective's reports on held-out pairs and the probes of the frozen encoder.
 
-    Metrics that do not apply to the objective are there too, without a value.
+    Metrics that do not apply to the objective or the data are there too, without a value.
 
     Args:
         goal: the objective that the config names.
-        transfer: maps training and held-out pairs to the tasks of the probes.
+        transfer: returns the tasks of the probes.
 
     Raises:
         RunFailedError: a metric is not finite.
     """
-    data = _data(held_out.subset(config.evaluation.num_pairs), tokenizer, config)
-    measured: Measured = {}
+    prepared = prepare_evaluation(data, config, transfer)
+    encoded = Encoded(model.encoder, prepared.held_out.images, config)
+    measured: dict[str, Measured] = {}
     for report in goal.reports:
-        measured |= REPORTS[report][0](model, data, config)
-    for task in transfer(train, held_out):
-        measured |= probe(model.encoder, task, config)
-    for name, (value, _) in measured.items():
-        if not math.isfinite(value):
-            raise RunFailedError("not finite", f"{name} is {value} after training")
-    metrics = {name: Metric(value, unit_of(name), how) for name, (value, how) in measured.items()}
+        measured |= REPORTS[report][0](model, encoded, prepared, config)
+    for found in prepared.transfer:
+        measured |= probes(encoded, found, config)
+    metrics = {}
+    for name, (items, how, warning) in measured.items():
+        if len(items.item_N):  # else the data has no such word or choice
+            if not math.isfinite(items.value):
+                raise RunFailedError("not finite", f"{name} is {items.value} after training")
+            metrics[name] = Metric(items.value, unit_of(name), how, warning, items)
     return metrics | not_applicable(goal, config)
 
 
-def held_out_curve(
-    goal: Objective, held_out: Pairs, tokenizer: CaptionTokenizer, config: RunConfig
-) -> Callable[[Network], dict[str, float]]:
-    """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
-    data = _data(held_out.subset(config.evaluation.curve_pairs), tokenizer, config)
-    _, point = REPORTS[goal.reports[0]]
-    return lambda model: point(model, data, config)
+def prepare_evaluation(
+    data: Data, config: RunConfig, transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets
+) -> Prepared:
+    """Prepare the evaluation data, or return that of an earlier run of this process if it is the same."""
+    words = Words.of(data.tokenizer, config)
+    return _prepare(data, words, config.data, config.evaluation, transfer)
 
 
-def _data(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> Data:
-    return {caption: prepare_pairs(pairs, tokenizer, config, caption=caption) for caption in CAPTIONS}
-
-
-def _captions(model: EncoderDecoder, data: Data, config: RunConfig) -> Measured:
-    name, description = (caption_loss(model, data[caption], config) for caption in CAPTIONS)
-    both = name + description
-    causal_name, causal_description = (
-        caption_loss(model, data[caption], config, is_causal=True) for caption in CAPTIONS
+@lru_cache(maxsize=4)  # a worker's runs cycle through a few arms; each has some 100 MB at demo's sizes
+def _prepare(
+    data: Data,
+    words: Words,
+    config: DataConfig,
+    evaluation: EvaluationConfig,
+    transfer: Callable[[Data, Tested, int], list[TransferSet]],
+) -> Prepared:
+    pairs = data.held_out.subset(evaluation.num_items)
+    held_out = prepare_pairs(pairs, words)
+    scenes = [pairs.scene(row) for row in range(len(pairs))]
+    found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
+    return Prepared(
+        held_out=held_out,
+        unseen=None if data.unseen is None else prepare_pairs(data.unseen.subset(evaluation.num_pairs), words),
+        choices=prepare_choices(found, words),
+        transfer=transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes),
     )
-    causal = causal_name + causal_description
-    pairs = f"{len(data['name'])} held-out pairs"
-    how = f"{pairs}, full attention"
+
+
+def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:
+    """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
+    words = Words.of(data.tokenizer, config)
+    held_out = prepare_pairs(data.held_out.subset(config.evaluation.curve_pairs), words)
+    _, point = REPORTS[goal.reports[0]]
+    return lambda model: point(model, held_out, config)
+
+
+def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
+    held_out, num_some = prepared.held_out, min(config.evaluation.num_pairs, len(prepared.held_out))
+    some = held_out.first(num_some)
+    short_NT, dense_NT = (
+        token_nats(model, encoded.full, captions, config) for captions in (held_out.short, held_out.dense)
+    )
+    pairs, few = f"{len(held_out):,} held-out pairs", f"{num_some:,} held-out pairs"
+    short, dense = (
+        _items(nats_NT, captions, held_out.item_N)
+        for nats_NT, captions in ((short_NT, held_out.short), (dense_NT, held_out.dense))
+    )
+    bits = Items.of(
+        np.tile(held_out.item_N, 2),
+        torch.cat([short_NT.sum(dim=1), dense_NT.sum(dim=1)]).numpy() / math.log(2),
+        np.concatenate([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]),
+    )
+    both, content = f"both captions of {pairs}, full attention", f"content words of dense captions of {pairs}"
+    found = {
+        "caption_loss": Measured(short + dense, both),
+        "caption_bits": Measured(bits, both),
+        "short_loss": Measured(short, f"short captions of {pairs}, full attention"),
+        "dense_loss": Measured(dense, f"dense captions of {pairs}, full attention"),
+    }
+    for name, words in by_class(dense_NT, held_out.dense, held_out.item_N).items():
+        found[f"content_loss{name}"] = Measured(words, f"{content}, full attention")
+
+    causal = [
+        token_nats(model, encoded.causal[:num_some], captions, config) for captions in (some.short, some.dense)
+    ]
+    mask = "causal attention in the encoder"
+    causal_both = _items(causal[0], some.short, some.item_N) + _items(causal[1], some.dense, some.item_N)
+    causal_content = by_class(causal[1], some.dense, some.item_N)[""]
+    found["causal_caption_loss"] = Measured(causal_both, f"both captions of {few}, {mask}")
+    found["causal_content_loss"] = Measured(causal_content, f"content words of dense captions of {few}, {mask}")
+
+    other_N = other_images(some.dense)
+    other_NT = token_nats(model, encoded.full, some.dense, config, image_of_N=other_N)
+    how = f"content words of dense captions of {few}, loss with another pair's image minus that with its own"
+    for name, words in by_class(other_NT - dense_NT[:num_some], some.dense, some.item_N).items():
+        found[f"image_gain{name}"] = Measured(words, how)
+
+    if len(prepared.choices):
+        found |= _choices(model, encoded, prepared, config, dense_NT, other_NT, other_N)
+    if prepared.unseen is not None:
+        unseen = prepared.unseen
+        features_NID = encoded.of(unseen.images, is_causal=False)
+        items = _items(
+            token_nats(model, features_NID, unseen.dense, config), unseen.dense, unseen.item_N, ("ink", "place")
+        )
+        how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"
+        found["unseen_content_loss"] = Measured(items, how)
+    return found
+
+
+def _choices(
+    model: EncoderDecoder,
+    encoded: Encoded,
+    prepared: Prepared,
+    config: RunConfig,
+    dense_NT: Tensor,
+    other_NT: Tensor,
+    other_N: np.ndarray,
+) -> dict[str, Measured]:
+    """Measure the choices given the true image, and given another image.
+
+    Args:
+        dense_NT: cross-entropy of the true captions, and ``other_NT`` given other images, the rows ``other_N``.
+    """
+    held_out, choices = prepared.held_out, prepared.choices
+    nats_MT = token_nats(model, encoded.full, choices.captions, config, image_of_N=choices.row_M)
+    outcome_M = outcomes(dense_NT, held_out.dense, nats_MT, choices)
+    found = {
+        f"choice_accuracy{name}": Measured(items, f"{len(items.item_N):,} choices, true dense caption or hard negative")
+        for name, items in choice_items(outcome_M, choices, held_out.item_N).items()
+    }
+    some = choices.first(len(other_N))
+    nats_MT = token_nats(model, encoded.full, some.captions, config, image_of_N=other_N[some.row_M])
+    blind = choice_items(outcomes(other_NT, held_out.dense, nats_MT, some), some, held_out.item_N)[""]
+    how = f"{len(blind.item_N):,} choices given another image; without the image half are right"
+    return found | {"blind_choice_accuracy": Measured(blind, how)}
+
+
+def _items(
+    nats_NT: Tensor, captions: Captions, item_N: np.ndarray, classes: Sequence[WordClass] = CLASSES
+) -> Items:
+    """Return the loss per token of these classes."""
+    chosen_NT = captions.of_class(*classes)
+    return Items.of(item_N, (nats_NT * chosen_NT).sum(dim=1).numpy(), chosen_NT.sum(dim=1).numpy())
+
+
+def by_class(nats_NT: Tensor, captions: Captions, item_N: np.ndarray) -> dict[str, Items]:
+    """Return the loss per token of all content words, by the name "", and of each class, by ``_<class>``."""
+    classes = {f"_{name}": (name,) for name in CONTENT_CLASSES}
     return {
-        "caption_loss": (both.nats_per_token, f"both captions of {how}"),
-        "caption_bits": (both.bits_per_byte, f"both captions of {how}"),
-        "name_loss": (name.nats_per_token, f"names of {how}"),
-        "description_loss": (description.nats_per_token, f"descriptive captions of {how}"),
-        "causal_caption_loss": (causal.nats_per_token, f"both captions of {pairs}, causal attention in the encoder"),
+        name: _items(nats_NT, captions, item_N, chosen) for name, chosen in {"": CONTENT_CLASSES, **classes}.items()
     }
 
 
-def _caption_curve(model: EncoderDecoder, data: Data, config: RunConfig) -> dict[str, float]:
-    name, description = (caption_loss(model, data[caption], config) for caption in CAPTIONS)
-    return {"held_out_caption_loss": (name + description).nats_per_token}
+def _caption_curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) -> dict[str, float]:
+    features_NID = encode(model.encoder, held_out.images, config)
+    short, dense = (
+        _items(token_nats(model, features_NID, captions, config), captions, held_out.item_N)
+        for captions in (held_out.short, held_out.dense)
+    )
+    return {"held_out_caption_loss": (short + dense).value}
 
 
-def _pixels(model: EncoderDecoder, data: Data, config: RunConfig) -> Measured:
-    pairs = f"{len(data['name'])} held-out pairs"
+def _pixels(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
+    some = prepared.held_out.first(config.evaluation.num_pairs)
     return {
-        name: (pixel_loss_at(model, data["name"], fraction, config), f"{pairs}, prefix {fraction:g} of the image")
+        name: Measured(
+            Items.of(some.item_N, pixel_errors(model, some, fraction, config)),
+            f"{len(some):,} held-out pairs, prefix {fraction:g} of the image",
+        )
         for name, fraction in pixel_losses(config).items()
     }
 
 
-def _pixel_curve(model: EncoderDecoder, data: Data, config: RunConfig) -> dict[str, float]:
-    return {"held_out_pixel_loss": pixel_loss_at(model, data["name"], 0.5, config)}
+def _pixel_curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) -> dict[str, float]:
+    return {"held_out_pixel_loss": float(pixel_errors(model, held_out, 0.5, config).mean())}
 
 
-def _retrieval(model: DualEncoder, data: Data, config: RunConfig) -> Measured:
-    image_NS, text_NS = embeddings(model, data["name"], config)
-    label_N = caption_labels(data["name"].token_NT)
-    how = f"{len(label_N)} held-out pairs, {len(label_N.unique())} different names, full attention"
+def _retrieval(model: DualEncoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
+    some = prepared.held_out.first(config.evaluation.num_pairs)
+    image_NS, text_NS = embeddings(model, some, config)
+    label_N = caption_labels(some.dense.token_NT)
+    how = f"{len(label_N):,} held-out pairs, {len(label_N.unique()):,} different dense captions, full attention"
     ways = {"image_to_text": (image_NS, text_NS), "text_to_image": (text_NS, image_NS)}
     return {
-        f"{way}_recall_{k}": (recall(query_NS, key_NS, label_N, k), how)
+        f"{way}_recall_{k}": Measured(Items.of(some.item_N, hits(query_NS, key_NS, label_N, k)), how)
         for way, (query_NS, key_NS) in ways.items()
         for k in RECALL_AT
     }
 
 
-def _retrieval_curve(model: DualEncoder, data: Data, config: RunConfig) -> dict[str, float]:
-    image_NS, text_NS = embeddings(model, data["name"], config)
-    return {"held_out_recall": recall(image_NS, text_NS, caption_labels(data["name"].token_NT), k=1)}
+def _retrieval_curve(model: DualEncoder, held_out: HeldOut, config: RunConfig) -> dict[str, float]:
+    image_NS, text_NS = embeddings(model, held_out, config)
+    label_N = caption_labels(held_out.dense.token_NT)
+    return {"held_out_recall": float(hits(image_NS, text_NS, label_N, k=1).mean())}
 
 
 # How a report is measured at the end of a run, and as a point of the held-out curve.
-REPORTS: dict[Report, tuple[Callable[..., Measured], Callable[..., dict[str, float]]]] = {
+REPORTS: dict[Report, tuple[Callable[..., dict[str, Measured]], Callable[..., dict[str, float]]]] = {
     "captions": (_captions, _caption_curve),
     "pixels": (_pixels, _pixel_curve),
     "retrieval": (_retrieval, _retrieval_curve),
 }
 
 
-def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> Measured:
-    """Return the accuracies of an attentive probe and of k nearest neighbours on the frozen encoder's features."""
-    train, validation, test = (encode(encoder, part, config) for part in (task.train, task.validation, task.test))
-    probed = attentive_probe(train, validation, test, task.num_classes, config.evaluation.probe, seed=config.seed)
-    neighbours = min(config.evaluation.knn_neighbours, len(task.train))
-    images = f"{len(task.test)} test images, {task.num_classes} classes"
+def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> dict[str, Measured]:
+    """Return the accuracies of attentive probes, with full and with causal attention in the encoder, and of k nearest
+    neighbours, on the encoder's features."""
+    measured: dict[str, Measured] = {}
+    for is_causal in (False, True):
+        splits = [encoded.of(images, is_causal=is_causal) for images in (found.train, found.validation, found.test)]
+        for task in found.tasks:
+            labels = (task.train_NK, task.validation_NK, task.test_NK)
+            parts = [
+                Features(features, torch.from_numpy(label_NK).to(features.device))
+                for features, label_NK in zip(splits, labels, strict=True)
+            ]
+            start = "causal_probe" if is_causal else "probe"
+            measured[f"{start}_{task.name}"] = _probe(parts, task, found.item_N, config, is_causal=is_causal)
+            if not is_causal:
+                measured[f"knn_{task.name}"] = _neighbours(parts, task, found.item_N, config)
+    return measured
+
+
+def _probe(
+    parts: list[Features], task: Task, item_N: np.ndarray, config: RunConfig, *, is_causal: bool
+) -> Measured:
+    train, validation, test = parts
+    grid = config.evaluation.probe
+    probed = attentive_probe(train, validation, test, task.num_classes, grid, seed=config.seed)
     setting = f"lr {probed.learning_rate:g} and weight decay {probed.weight_decay:g}"
-    chosen = f"{setting} chosen on {len(task.validation)} validation images"
-    return {
-        f"probe_{task.name}": (probed.test_accuracy, f"attentive probe, {images}, {chosen}"),
-        f"knn_{task.name}": (knn_accuracy(train, test, neighbours), f"{neighbours} nearest neighbours, {images}"),
-    }
+    attention = "causal" if is_causal else "full"
+    how = (
+        f"attentive probe, {attention} attention, {_size(task)}, {setting} chosen on {len(validation.label_NK):,}"
+        " validation images"
+    )
+    rates = grid.learning_rates
+    is_edge = len(rates) > 1 and probed.learning_rate in (min(rates), max(rates))
+    warning = f"the best learning rate, {probed.learning_rate:g}, is at the edge of the grid" if is_edge else ""
+    return Measured(Items.of(item_N, *probed.score), how, warning)
 
 
-@torch.no_grad()
-def encode(encoder: Encoder, part: Labelled, config: RunConfig) -> Features:
-    """Return the features of every image under full attention: float32 [N, I, D]."""
-    encoder.eval()
-    features = []
-    for rows in chunks(len(part)):
-        image = centred_images(part.images[rows], config.model.image_px).to(config.device)
-        with autocast(config):
-            features.append(encoder(image).float())
-    return Features(torch.cat(features), torch.tensor(part.labels, device=config.device))
+def _neighbours(parts: list[Features], task: Task, item_N: np.ndarray, config: RunConfig) -> Measured:
+    train, _, test = parts
+    num_neighbours = min(config.evaluation.knn_neighbours, len(train.label_NK))
+    score = knn_score(train, test, task.num_classes, num_neighbours)
+    return Measured(Items.of(item_N, *score), f"{num_neighbours} nearest neighbours, full attention, {_size(task)}")
+
+
+def _size(task: Task) -> str:
+    return f"{len(task.test_NK):,} test images, {task.num_classes} classes"

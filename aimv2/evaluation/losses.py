@@ -1,7 +1,4 @@
-"""Held-out losses. Letters: B images, T caption tokens, I patches."""
-
-import math
-from dataclasses import dataclass
+"""Losses on held-out pairs, image by image. Letters: N pairs, B images of a batch, T caption tokens, I patches."""
 
 import numpy as np
 import torch
@@ -9,10 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.pairs import Pairs
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import centred_images
-from aimv2.losses import pixel_loss
+from aimv2.evaluation.held_out import Captions, HeldOut
+from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
@@ -21,106 +17,92 @@ from aimv2.training.device import autocast
 EVAL_BATCH = 256
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out pairs, prepared once."""
-
-    image: Tensor  # network inputs, float32 [N, 3, P, P]
-    token_NT: Tensor  # int64
-    supervised_NT: Tensor  # bool, True where a token is predicted
-    text_len_N: Tensor  # int64, tokens up to and including end-of-text
-    num_bytes: int  # that the supervised tokens spell
-
-    def __len__(self) -> int:
-        return len(self.image)
-
-    def inputs(self, rows: np.ndarray, device: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image, tokens and text lengths of some pairs, on the device."""
-        return self.image[rows].to(device), self.token_NT[rows].to(device), self.text_len_N[rows].to(device)
-
-
-def prepare_pairs(pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig, *, caption: str) -> HeldOut:
-    """Return centre crops of the pairs with one of their captions, ``name`` or ``description``."""
-    captions, num_tokens = pairs.table[caption].tolist(), config.model.max_text_tokens
-    token_NT = tokenizer.encode(captions, num_tokens)
-    supervise_eos = config.objective.supervise_eos
-    return HeldOut(
-        image=torch.cat([centred_images(pairs.images(rows), config.model.image_px) for rows in chunks(len(pairs))]),
-        token_NT=torch.from_numpy(token_NT),
-        supervised_NT=torch.from_numpy(tokenizer.supervised(token_NT, supervise_eos=supervise_eos)),
-        text_len_N=torch.from_numpy(tokenizer.lengths(token_NT)),
-        num_bytes=tokenizer.num_bytes(captions, num_tokens),
-    )
-
-
-@dataclass(frozen=True)
-class CaptionLoss:
-    """Summed cross-entropy of captions, with their tokens and bytes."""
-
-    nats: float
-    num_tokens: int
-    num_bytes: int
-
-    @property
-    def nats_per_token(self) -> float:
-        return self.nats / self.num_tokens
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Return the loss per byte of the cleaned captions, which is comparable between tokenizers."""
-        return self.nats / math.log(2) / self.num_bytes
-
-    def __add__(self, other: "CaptionLoss") -> "CaptionLoss":
-        return CaptionLoss(self.nats + other.nats, self.num_tokens + other.num_tokens, self.num_bytes + other.num_bytes)
-
-
 @torch.no_grad()
-def caption_loss(
-    model: EncoderDecoder, data: HeldOut, config: RunConfig, *, is_causal: bool = False, batch_size: int = EVAL_BATCH
-) -> CaptionLoss:
-    """Return the cross-entropy of the supervised caption tokens, teacher-forced.
+def encode(encoder: Encoder, images: np.ndarray, config: RunConfig, *, is_causal: bool = False) -> Tensor:
+    """Return the features of images uint8 [N, S, S, 3]: float32 [N, I, D].
 
     Args:
-        batch_size: pairs in a forward pass.
-        is_causal: use causal attention in the encoder (a prefix of one patch) instead of full attention.
+        is_causal: causal attention (a prefix of one patch) instead of full attention.
     """
-    model.eval()
-    total = torch.zeros((), dtype=torch.float64)
-    for rows in chunks(len(data), batch_size):
-        image, token_BT, text_len_B = data.inputs(rows, config.device)
-        place_N = data.supervised_NT[rows].flatten().nonzero().squeeze(1).to(config.device)
-        prefix_len_B = torch.ones_like(text_len_B) if is_causal else None
+    encoder.eval()
+    features = []
+    for rows in chunks(len(images)):
+        image = centred_images(images[rows], config.model.image_px).to(config.device)
+        prefix_len_B = torch.ones(len(image), dtype=torch.int64, device=image.device) if is_causal else None
         with autocast(config):
-            _, text_BTE = model(image, token_BT, prefix_len_B, text_len_B)
-            logits_NV = model.decoder.text_head(text_BTE[:, :-1].flatten(0, 1).index_select(0, place_N))
-        target_N = token_BT.flatten().index_select(0, place_N)
-        total += F.cross_entropy(logits_NV.float(), target_N, reduction="sum").double().cpu()
-    return CaptionLoss(float(total), int(data.supervised_NT.sum()), data.num_bytes)
+            features.append(encoder(image, prefix_len_B).float())
+    return torch.cat(features)
 
 
 @torch.no_grad()
-def pixel_loss_at(model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig) -> float:
-    """Return the mean squared error of the pixel targets, with the same prefix length for all images.
+def token_nats(
+    model: EncoderDecoder,
+    features_NID: Tensor,
+    captions: Captions,
+    config: RunConfig,
+    *,
+    image_of_N: np.ndarray | None = None,
+    batch_size: int = EVAL_BATCH,
+) -> Tensor:
+    """Return the cross-entropy of each token of the captions, teacher-forced: float32 [N, T] on the CPU.
 
-    All arms thus solve the same task. With a text-first decoder patches are predicted with the caption. The loss is
-    not defined under full attention, which leaves no patch to predict.
+    Tokens that are not supervised have 0.
+
+    Args:
+        features_NID: of the images.
+        image_of_N: the image that each caption is given, by row; None is its own.
+        batch_size: captions in a forward pass. Captions of similar length go together, so that little padding is
+            computed.
+    """
+    model.eval()
+    nats_NT = torch.zeros(captions.token_NT.shape)
+    num_scored_N = captions.supervised_NT.sum(dim=1)  # the supervised tokens are the first ones
+    order_N = num_scored_N.argsort(stable=True)
+    for row_B in order_N.split(batch_size):
+        longest = int(num_scored_N[row_B[-1]])
+        if not longest:
+            continue
+        image_B = row_B if image_of_N is None else torch.from_numpy(image_of_N)[row_B]
+        features_BID = features_NID[image_B.to(features_NID.device)]
+        target_BT = captions.token_NT[row_B, :longest].to(config.device)
+        supervised_BT = captions.supervised_NT[row_B, :longest]
+        place_M = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
+        read_BT = target_BT[:, : longest - 1]  # the state after these predicts the last token
+        text_len_B = captions.text_len_N[row_B].clamp(max=longest - 1).to(config.device)
+        with autocast(config):
+            _, text_BTE = model.decoder(features_BID, read_BT, text_len_B)
+            logits_MV = model.decoder.text_head(text_BTE.flatten(0, 1).index_select(0, place_M))
+        nats_M = F.cross_entropy(logits_MV.float(), target_BT.flatten().index_select(0, place_M), reduction="none")
+        here_BT = torch.zeros(supervised_BT.shape)
+        here_BT[supervised_BT] = nats_M.cpu()
+        nats_NT[row_B, :longest] = here_BT
+    return nats_NT
+
+
+@torch.no_grad()
+def pixel_errors(model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig) -> np.ndarray:
+    """Return each image's mean squared error of the pixel targets after a prefix: float64 [N].
+
+    The prefix length is the same for all images, so all arms solve the same task. With a text-first decoder patches are
+    predicted with the short caption. The loss is not defined under full attention, which leaves no patch to predict.
 
     Args:
         fraction: prefix length as a fraction of the image.
     """
     model.eval()
-    losses, sizes = [], []
+    errors = []
+    prefix_len = prefix_len_at(fraction, config.model.num_patches)
     for rows in chunks(len(data)):
-        image, token_BT, text_len_B = data.inputs(rows, config.device)
-        prefix_len_B = torch.full_like(text_len_B, prefix_len_at(fraction, config.model.num_patches))
+        image = centred_images(data.images[rows], config.model.image_px).to(config.device)
+        token_BT, text_len_B = data.short.token_NT[rows].to(image.device), data.short.text_len_N[rows].to(image.device)
         if config.model.decoder.order == "image_first":
             token_BT = token_BT[:, :0]  # no patch sees them
         with autocast(config):
-            image_BIE, _ = model(image, token_BT, prefix_len_B, text_len_B)
-            predicted_BIP = model.decoder.pixel_head(image_BIE)
-        losses.append(float(pixel_loss(predicted_BIP, pixel_targets(image, config), prefix_len_B)))
-        sizes.append(len(image))
-    return float(np.average(losses, weights=sizes))
+            image_BIE, _ = model(image, token_BT, torch.full_like(text_len_B, prefix_len), text_len_B)
+            predicted_BIP = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
+        target_BIP = pixel_targets(image, config)[:, prefix_len:]
+        errors.append((predicted_BIP.float() - target_BIP).square().mean(dim=(1, 2)).double().cpu().numpy())
+    return np.concatenate(errors)
 
 
 def chunks(num_rows: int, size: int = EVAL_BATCH) -> list[np.ndarray]:

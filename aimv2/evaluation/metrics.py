@@ -1,26 +1,45 @@
-"""The definition of every metric: name, unit, direction and report. Nothing here imports torch."""
+"""The definition of every metric: name, unit, direction and what it needs. Nothing here imports torch."""
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from aimv2.config.run_config import RunConfig
+from aimv2.data.sources.scene import CONTENT_CLASSES
 from aimv2.errors import unknown
+from aimv2.evaluation.items import Items
 from aimv2.objectives import Objective
 from aimv2.objectives.registry import Report
 
 RECALL_AT = (1, 5)
-TASKS = ("emoji_subcategory", "emoji_category", "digits", "fashion_mnist")  # of probes; the data decides which exist
+CHOICE_KINDS = ("objects", "inks", "relations", "counts")
+SCENE_TASKS = ("object", "ink", "count")
+EMOJI_TASKS = ("emoji_subcategory", "emoji_category")
+TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits", "fashion_mnist")  # of probes; the machine decides if the last exists
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A final number, its unit and how it was measured. The value is None where it does not apply to the run."""
+    """A final number, its unit and how it was measured. The value is None where it does not apply to the run.
+
+    Attributes:
+        warning: what makes the value doubtful; empty if nothing does.
+        items: the parts that the value is made of; None if they are not known.
+    """
 
     value: float | None
     unit: str
     evaluation: str
+    warning: str = ""
+    items: Items | None = field(default=None, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the items."""
+        return {name: getattr(self, name) for name in ("value", "unit", "evaluation", "warning")}
+
+
+Needs = Literal["scenes", "emoji"]  # in the run's data
 
 
 class Definition(NamedTuple):
@@ -29,34 +48,51 @@ class Definition(NamedTuple):
     Attributes:
         name: a family's ends in its parameter in angle brackets, such as ``probe_<task>``.
         report: the report of an objective that it belongs to; None if every run can have it.
+        needs: what the run's data must have; empty if any data will do.
     """
 
     name: str
     unit: str
     lower_is_better: bool
     report: Report | None = None
+    needs: Needs | None = None
 
 
+NATS = "nats/token"
 FINAL = (
-    Definition("caption_loss", "nats/token", True, "captions"),
+    Definition("caption_loss", NATS, True, "captions"),
     Definition("caption_bits", "bits/byte", True, "captions"),
-    Definition("name_loss", "nats/token", True, "captions"),
-    Definition("description_loss", "nats/token", True, "captions"),
-    Definition("causal_caption_loss", "nats/token", True, "captions"),
+    Definition("short_loss", NATS, True, "captions"),
+    Definition("dense_loss", NATS, True, "captions"),
+    Definition("causal_caption_loss", NATS, True, "captions"),
+    Definition("content_loss", NATS, True, "captions"),
+    Definition("content_loss_<class>", NATS, True, "captions"),
+    Definition("causal_content_loss", NATS, True, "captions"),
+    Definition("image_gain", NATS, False, "captions"),
+    Definition("image_gain_<class>", NATS, False, "captions"),
+    Definition("unseen_content_loss", NATS, True, "captions", "scenes"),
+    Definition("choice_accuracy", "accuracy", False, "captions", "scenes"),
+    Definition("choice_accuracy_<kind>", "accuracy", False, "captions", "scenes"),
+    Definition("blind_choice_accuracy", "accuracy", False, "captions", "scenes"),
     # Losses of raw and of standardised pixels have names of their own, because they cannot be compared.
     Definition("pixel_loss_<fraction>", "squared error of standardised pixels", True, "pixels"),
     Definition("raw_pixel_loss_<fraction>", "squared error of raw pixels", True, "pixels"),
     Definition("image_to_text_recall_<k>", "accuracy", False, "retrieval"),
     Definition("text_to_image_recall_<k>", "accuracy", False, "retrieval"),
     Definition("probe_<task>", "accuracy", False),
+    Definition("causal_probe_<task>", "accuracy", False),
     Definition("knn_<task>", "accuracy", False),
 )
-DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last: from the record
-PARAMETERS: dict[str, tuple[str, Callable[[RunConfig], Iterable[object]]]] = {  # a pattern, and a run's values
+DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
+Values = Callable[[RunConfig], Iterable[object]]
+PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
     "<k>": (r"\d+", lambda config: RECALL_AT),
+    "<class>": ("|".join(CONTENT_CLASSES), lambda config: CONTENT_CLASSES),
+    "<kind>": ("|".join(CHOICE_KINDS), lambda config: CHOICE_KINDS),
     "<task>": (r"\w+", lambda config: TASKS),
 }
+GLYPH_CLASSES = ("object", "ink")  # of words in captions of glyphs
 
 
 def unit_of(metric: str) -> str:
@@ -81,24 +117,37 @@ def pixel_losses(config: RunConfig) -> dict[str, float]:
 
 
 def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:
-    """Return the metrics that the run's objective cannot report, with the reason instead of a value."""
-    why = f"not applicable to objective {config.objective.name}"
-    absent = {}
-    for definition in FINAL:
-        for metric in _members(definition, config):
-            if definition.report is not None and definition.report not in goal.reports:
-                absent[metric] = Metric(None, definition.unit, why)
-            elif definition.report == "pixels" and metric not in pixel_losses(config):
-                how = f"{why} with {config.objective.pixel_targets} targets"
-                absent[metric] = Metric(None, definition.unit, how)
-    return absent
+    """Return the metrics that the run's objective or data cannot have, with the reason instead of a value."""
+    return {
+        metric: Metric(None, definition.unit, f"not applicable to {why}")
+        for definition in FINAL
+        for metric in _members(definition, config)
+        if (why := _why_not(definition, metric, goal, config))
+    }
+
+
+def _why_not(definition: Definition, metric: str, goal: Objective, config: RunConfig) -> str:
+    """Return what a metric does not apply to; empty if it applies."""
+    name = f"objective {config.objective.name}"
+    if definition.report is not None and definition.report not in goal.reports:
+        return name
+    if definition.report == "pixels" and metric not in pixel_losses(config):
+        return f"{name} with {config.objective.pixel_targets} targets"
+    needs = definition.needs
+    if definition.name.endswith("_<task>"):
+        task = metric.removeprefix(definition.name.removesuffix("<task>"))
+        needs = "scenes" if task in SCENE_TASKS else "emoji" if task in EMOJI_TASKS else None
+    if definition.name.endswith("_<class>"):
+        needs = None if metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES)) else "scenes"
+    has = {"scenes": config.data.has_scenes, "emoji": "openmoji" in config.data.sources}
+    return "" if needs is None or has[needs] else f"data without {needs}"
 
 
 def _definition(metric: str) -> Definition:
     for definition in DEFINITIONS:
         pattern = definition.name
         for parameter, (values, _) in PARAMETERS.items():
-            pattern = pattern.replace(parameter, values)
+            pattern = pattern.replace(parameter, f"({values})")
         if re.fullmatch(pattern, metric):
             return definition
     raise unknown("metric", metric, [definition.name for definition in DEFINITIONS])

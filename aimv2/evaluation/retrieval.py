@@ -1,36 +1,43 @@
 """Retrieval of each held-out image's caption among all, and the reverse. Letters: N pairs, S width of the space."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.losses import HeldOut, chunks
+from aimv2.data.transforms import centred_images
+from aimv2.evaluation.held_out import HeldOut
+from aimv2.evaluation.losses import chunks
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.training.device import autocast
 
 
 @torch.no_grad()
 def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """Return the unit vectors of images and captions, [N, S] each, with full attention in the encoder."""
+    """Return the unit vectors of images and dense captions, [N, S] each, with full attention in the encoder."""
     model.eval()
     images, texts = [], []
     for rows in chunks(len(data)):
-        image, token_BT, text_len_B = data.inputs(rows, config.device)
+        image = centred_images(data.images[rows], config.model.image_px).to(config.device)
+        token_BT, text_len_B = (
+            part[rows].to(config.device) for part in (data.dense.token_NT, data.dense.text_len_N)
+        )
         with autocast(config):
             images.append(model.embed_images(image))
             texts.append(model.embed_texts(token_BT, text_len_B))
     return torch.cat(images), torch.cat(texts)
 
 
-def recall(query_NS: Tensor, key_NS: Tensor, label_N: Tensor, k: int) -> float:
-    """Return the share of queries with a key of their own label among the k nearest.
+def hits(query_NS: Tensor, key_NS: Tensor, label_N: Tensor, k: int) -> np.ndarray:
+    """Return True for queries with a key of their own label among the k nearest, whose mean is the recall: bool [N].
 
     Args:
         label_N: equal for pairs with equal captions (``caption_labels``).
     """
     label_N = label_N.to(query_NS.device)
     nearest_Nk = (query_NS @ key_NS.T).topk(min(k, len(key_NS)), dim=1).indices
-    return float((label_N[nearest_Nk] == label_N[:, None]).any(dim=1).double().mean())
+    is_hit_N: np.ndarray = (label_N[nearest_Nk] == label_N[:, None]).any(dim=1).cpu().numpy()
+    return is_hit_N
 
 
 def caption_labels(token_NT: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class GlyphPairs(Pairs):
         self._shards = shards
         self._ids = self.table["sample_id"].to_numpy()
         self._rows = self.table["row"].tolist()
+        self._items = self.table["concept"].map(address.hash64).to_numpy(dtype=np.uint64).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -41,6 +42,11 @@ class GlyphPairs(Pairs):
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
         id_B: np.ndarray = self._ids[row_B]
         return id_B
+
+    def items(self, row_B: np.ndarray) -> np.ndarray:
+        """Return a number for the concept of each pair, because its variants are near copies."""
+        item_B: np.ndarray = self._items[row_B]
+        return item_B
 
     def images(self, row_B: np.ndarray) -> np.ndarray:
         return np.stack([self._shards.image(self._rows[row]) for row in row_B.tolist()])

@@ -77,6 +77,7 @@ class Scene(NamedTuple):
     """A picture of one or more objects on a paper.
 
     Attributes:
+        source: of its objects' pictures.
         grid: cells along a side.
         things: the objects in reading order, at most one in a cell.
         order: the order in which the relations form names them.
@@ -85,6 +86,7 @@ class Scene(NamedTuple):
         alt_text: the short caption.
     """
 
+    source: str
     paper: str
     grid: int
     things: tuple[Thing, ...]

@@ -145,9 +145,9 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     return sides[0], sides[1]
 
 
-def composition(source: str, things: tuple[Thing, ...]) -> str:
+def composition(scene: Scene) -> str:
     """Return the name of a scene's composition: its objects with their inks, wherever they are."""
-    return f"{source}: {', '.join(sorted(f'{thing.ink} {thing.name}' for thing in things))}"
+    return f"{scene.source}: {', '.join(sorted(f'{thing.ink} {thing.name}' for thing in scene.things))}"
 
 
 def is_held_out(composed: str, held_out_fraction: float) -> bool:
@@ -163,7 +163,7 @@ def draw_scene(objects: Objects, row: int) -> Scene:
         scene = _attempt(objects, row, attempt)
         if objects.side == "unseen":
             return scene
-        held_out = is_held_out(composition(objects.source, scene.things), objects.held_out_fraction)
+        held_out = is_held_out(composition(scene), objects.held_out_fraction)
         if held_out == (objects.side == "held_out"):
             return scene
         attempt += 1
@@ -193,6 +193,7 @@ def _attempt(objects: Objects, row: int, attempt: int) -> Scene:
         before, after = (NOISE[int(len(NOISE) * draw)] for draw in noise)
         words = [(before, "other"), *words, (after, "other")]
     return Scene(
+        source=objects.source,
         paper=list(PAPERS)[int(len(PAPERS) * paper)],
         grid=config.grid,
         things=things,

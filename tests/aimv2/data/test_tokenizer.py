@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -96,3 +96,34 @@ def test_load_names_a_file_that_is_not_a_tokenizer(tmp_path, content):
         path.write_text(content)
     with pytest.raises(UsageError, match=r"tokenizer\.json"):
         CaptionTokenizer.load(path)
+
+
+WORDS = st.lists(st.text(st.sampled_from("aeilprdsé漢"), min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "sentencepiece"])
+@given(words=WORDS, max_tokens=st.integers(2, 40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_tokens_of_each_word_are_those_of_the_word_alone(request, kind, words, max_tokens):
+    """Neither tokenizer merges across words, so each word can be encoded by itself."""
+    found = request.getfixturevalue(kind)
+    expected = []
+    for number, word in enumerate(words):
+        alone = found.encode([word], 200)[0]
+        expected += [number] * int((alone != found.end_id).sum())
+    expected = (expected[: max_tokens - 1] + [-1] * max_tokens)[:max_tokens]
+    assert found.token_words([words], max_tokens).tolist() == [expected]
+
+
+def test_token_words_of_several_captions(sentencepiece):
+    captions = [("red", "apple"), (), ("apple", "s", "red", "pie")]
+    assert sentencepiece.encode([" ".join(words) for words in captions], 6).tolist() == [
+        [4, 5, 1, 1, 1, 1],
+        [1, 1, 1, 1, 1, 1],
+        [5, 3, 7, 4, 6, 1],
+    ]
+    assert sentencepiece.token_words(captions, 6).tolist() == [
+        [0, 1, -1, -1, -1, -1],
+        [-1, -1, -1, -1, -1, -1],
+        [0, 1, 1, 2, 3, -1],
+    ]

@@ -1,0 +1,155 @@
+"""Choices between a caption and a hard negative, by likelihood. Letters: N images, M choices, T caption tokens.
+
+Every kind of negative is as likely as the true caption if the image is not known, so that a model without the image is
+at chance (SugarCrepe, arXiv 2306.14610, shows what happens otherwise):
+
+- ``objects``, ``inks``: two objects of the scene, or their inks, change places. Scenes draw inks independently, and put
+  objects into cells at random. What is not drawn independently is which compositions are held out, so the negative's
+  composition must be held out too; its hash then says nothing about which of the two is true.
+- ``relations``: every above becomes below, or every left of right of, and the reverse: the caption of the mirrored
+  scene, which has the same composition and is drawn equally often.
+- ``counts``: another count, all counts being drawn equally often. Only the count word is compared, because the rest of
+  the caption shows the number of objects.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimv2 import address
+from aimv2.data.sources.scene import COUNTS, Caption, Scene, caption, dense_caption
+from aimv2.data.sources.scenes import composition, is_held_out
+from aimv2.evaluation.held_out import Captions, Words, prepare_captions
+from aimv2.evaluation.items import Items
+
+Kind = Literal["objects", "inks", "relations", "counts"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+COUNT_SHARE = 0.5  # of the scenes, whatever they show, that get a choice of counts
+
+
+class Negative(NamedTuple):
+    """A caption that is false for the image of a row."""
+
+    row: int
+    kind: Kind
+    caption: Caption
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Negatives as tokens; ``row_M`` (int64) and ``kind_M`` are their images and kinds."""
+
+    captions: Captions
+    row_M: np.ndarray
+    kind_M: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row_M)
+
+    def first(self, num_images: int) -> "Choices":
+        """Return the choices about the first images."""
+        row_C = np.flatnonzero(self.row_M < num_images)
+        return Choices(self.captions.rows(row_C), self.row_M[row_C], self.kind_M[row_C])
+
+
+def prepare_choices(found: Sequence[Negative], words: Words) -> Choices:
+    """Tokenize the negatives."""
+    return Choices(
+        prepare_captions([negative.caption for negative in found], words),
+        np.array([negative.row for negative in found], dtype=np.int64),
+        np.array([negative.kind for negative in found], dtype=object),
+    )
+
+
+def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fraction: float) -> list[Negative]:
+    """Return the hard negatives of held-out scenes, in a fixed random way; None has none.
+
+    A scene has at most one swap, of the kind that is the rarest so far of those that it admits. Half of the scenes have
+    another count, independently of what they show.
+    """
+    found: list[Negative] = []
+    used: Counter[Kind] = Counter()
+    draw_N2 = address.generator(seed=0, purpose="choices").random((len(scenes), 2))
+    for row, (scene, (share, which)) in enumerate(zip(scenes, draw_N2.tolist(), strict=True)):
+        if scene is None:
+            continue
+        admitted = swaps(scene, held_out_fraction)
+        if kinds := [kind for kind in KINDS if admitted.get(kind)]:
+            kind = min(kinds, key=lambda kind: used[kind])
+            used[kind] += 1
+            found.append(Negative(row, kind, admitted[kind][int(which * len(admitted[kind]))]))
+        if share < COUNT_SHARE and max_objects > 1:
+            others = [count for count in COUNTS[:max_objects] if count != COUNTS[len(scene.things) - 1]]
+            found.append(Negative(row, "counts", caption([(others[int(which * len(others))], "count")])))
+    return found
+
+
+def swaps(scene: Scene, held_out_fraction: float) -> dict[Kind, list[Caption]]:
+    """Return every hard negative of a scene but those of counts, by kind."""
+    mirrors = [mirrored(scene, axis) for axis in (0, 1)] if scene.form == "relations" else []
+    changed: dict[Kind, list[Scene]] = {"objects": [], "inks": [], "relations": mirrors}
+    for one, other in combinations(range(len(scene.things)), 2):
+        for kind, field in (("objects", "name"), ("inks", "ink")):
+            swapped = _swapped(scene, one, other, field)
+            if is_held_out(composition(swapped), held_out_fraction):
+                changed[kind].append(swapped)
+    true = dense_caption(scene)
+    captions = {kind: [dense_caption(other) for other in others] for kind, others in changed.items()}
+    return {kind: [other for other in others if other != true] for kind, others in captions.items()}
+
+
+def _swapped(scene: Scene, one: int, other: int, field: str) -> Scene:
+    """Exchange a field of two things."""
+    things = list(scene.things)
+    for place, source in ((one, other), (other, one)):
+        things[place] = things[place]._replace(**{field: getattr(scene.things[source], field)})
+    return scene._replace(things=tuple(things))
+
+
+def mirrored(scene: Scene, axis: int) -> Scene:
+    """Exchange top and bottom (axis 0) or left and right (axis 1) of what the caption says of a scene."""
+    cells = []
+    for thing in scene.things:
+        place = list(divmod(thing.cell, scene.grid))
+        place[axis] = scene.grid - 1 - place[axis]
+        cells.append(place[0] * scene.grid + place[1])
+    in_reading_order = sorted(range(len(cells)), key=cells.__getitem__)
+    things = tuple(scene.things[number]._replace(cell=cells[number]) for number in in_reading_order)
+    return scene._replace(things=things, order=tuple(in_reading_order.index(number) for number in scene.order))
+
+
+def outcomes(dense_nats_NT: Tensor, dense: Captions, negative_nats_MT: Tensor, choices: Choices) -> np.ndarray:
+    """Return 1 where the true caption is likelier than the negative, 0 where it is not, 0.5 for ties: float64 [M].
+
+    Args:
+        dense_nats_NT: cross-entropy of the tokens of the true captions ``dense``, and ``negative_nats_MT`` of the
+            negatives (``token_nats``), each given the same image.
+    """
+    true_nats_M = _compared(dense_nats_NT[choices.row_M], dense.rows(choices.row_M), choices.kind_M)
+    false_nats_M = _compared(negative_nats_MT, choices.captions, choices.kind_M)
+    outcome_M: np.ndarray = 0.5 * (1 + np.sign(false_nats_M - true_nats_M))
+    return outcome_M
+
+
+def _compared(nats_MT: Tensor, captions: Captions, kind_M: np.ndarray) -> np.ndarray:
+    """Return the cross-entropy of the tokens that a choice compares: float64 [M]."""
+    is_count_M1 = torch.from_numpy(kind_M == "counts")[:, None]
+    compared_MT = torch.where(is_count_M1, captions.of_class("count"), captions.supervised_NT)
+    nats_M: np.ndarray = (nats_MT.double() * compared_MT).sum(dim=1).numpy()
+    return nats_M
+
+
+def choice_items(outcome_M: np.ndarray, choices: Choices, item_N: np.ndarray) -> dict[str, Items]:
+    """Return the accuracy of all choices, by the name "", and of each kind, by ``_<kind>``."""
+    item_M = item_N[choices.row_M]
+    found = {"": Items.of(item_M, outcome_M)}
+    for kind in KINDS:
+        is_kind_M = choices.kind_M == kind
+        found[f"_{kind}"] = Items.of(item_M[is_kind_M], outcome_M[is_kind_M])
+    return found

@@ -1,0 +1,127 @@
+"""Held-out pairs, prepared once for all evaluations. Letters: N pairs, T caption tokens, W words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimv2.config.run_config import RunConfig
+from aimv2.data.pairs import CAPTION_KINDS, Pairs
+from aimv2.data.sources.scene import Caption, WordClass
+from aimv2.data.tokenizer import CaptionTokenizer
+
+CLASSES: tuple[WordClass, ...] = get_args(WordClass)
+OTHER = CLASSES.index("other")
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions as tokens.
+
+    Attributes:
+        token_NT: int64, padded with end-of-text.
+        supervised_NT: bool, True where a token is predicted.
+        class_NT: int8, the class of the token's word, an index of ``CLASSES``; end-of-text is ``other``.
+        text_len_N: int64, tokens up to and including end-of-text.
+        num_bytes_N: int64, bytes that the supervised tokens spell.
+    """
+
+    token_NT: Tensor
+    supervised_NT: Tensor
+    class_NT: Tensor
+    text_len_N: Tensor
+    num_bytes_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.token_NT)
+
+    def rows(self, row_M: np.ndarray) -> "Captions":
+        """Return some of the captions."""
+        return Captions(*(getattr(self, field.name)[row_M] for field in fields(self)))
+
+    def of_class(self, *classes: WordClass) -> Tensor:
+        """Return True for the predicted tokens of these classes: bool [N, T]."""
+        wanted = torch.tensor([CLASSES.index(name) for name in classes], dtype=self.class_NT.dtype)
+        return self.supervised_NT & torch.isin(self.class_NT, wanted)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out pairs.
+
+    Attributes:
+        images: uint8 [N, S, S, 3].
+        item_N: int64, the number of each pair as an item (``Items``).
+        short, dense: both captions of each pair.
+    """
+
+    images: np.ndarray
+    item_N: np.ndarray
+    short: Captions
+    dense: Captions
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def first(self, num_pairs: int) -> "HeldOut":
+        """Return the first pairs, at most all."""
+        row_M = np.arange(min(num_pairs, len(self)))
+        return HeldOut(self.images[row_M], self.item_N[row_M], self.short.rows(row_M), self.dense.rows(row_M))
+
+
+class Words(NamedTuple):
+    """How captions become tokens: at most ``max_tokens``, the last of which may be supervised (``supervise_eos``)."""
+
+    tokenizer: CaptionTokenizer
+    max_tokens: int
+    supervise_eos: bool
+
+    @classmethod
+    def of(cls, tokenizer: CaptionTokenizer, config: RunConfig) -> "Words":
+        return cls(tokenizer, config.model.max_text_tokens, config.objective.supervise_eos)
+
+
+def prepare_pairs(pairs: Pairs, words: Words) -> HeldOut:
+    """Return the images of the pairs with both captions."""
+    row_N = np.arange(len(pairs))
+    short, dense = (prepare_captions(pairs.captions(row_N, kind), words) for kind in CAPTION_KINDS)
+    return HeldOut(pairs.images(row_N), pairs.items(row_N), short, dense)
+
+
+def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:
+    """Tokenize captions, and find the class of each token."""
+    tokenizer, max_tokens, supervise_eos = words
+    texts = [caption.text for caption in captions]
+    token_NT = tokenizer.encode(texts, max_tokens)
+    word_NT = tokenizer.token_words([caption.words for caption in captions], max_tokens)
+    num_words = max((len(caption.words) for caption in captions), default=0)
+    class_NW = np.full((len(captions), num_words + 1), OTHER, dtype=np.int8)  # the last column is that of word -1
+    for class_W, caption in zip(class_NW, captions, strict=True):
+        class_W[: len(caption.words)] = [CLASSES.index(name) for name in caption.classes]
+    return Captions(
+        token_NT=torch.from_numpy(token_NT),
+        supervised_NT=torch.from_numpy(tokenizer.supervised(token_NT, supervise_eos=supervise_eos)),
+        class_NT=torch.from_numpy(np.take_along_axis(class_NW, word_NT % (num_words + 1), axis=1)),
+        text_len_N=torch.from_numpy(tokenizer.lengths(token_NT)),
+        num_bytes_N=tokenizer.num_bytes(texts, max_tokens),
+    )
+
+
+def other_images(captions: Captions) -> np.ndarray:
+    """Return for each pair the row of the next one with another caption, the first row after the last: int64 [N].
+
+    If all captions are equal there is none, and each pair keeps its own.
+    """
+    _, text_N = torch.unique(captions.token_NT, dim=0, return_inverse=True)
+    num_pairs = len(captions)
+    own_N = np.arange(num_pairs)
+    other_N, label_N = own_N.copy(), text_N.numpy()
+    for shift in range(1, num_pairs):
+        is_open_N = label_N[other_N] == label_N
+        if not is_open_N.any():
+            break
+        other_N[is_open_N] = (own_N[is_open_N] + shift) % num_pairs
+    return np.where(label_N[other_N] == label_N, own_N, other_N)
