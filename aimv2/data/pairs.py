@@ -134,7 +134,7 @@ class Joined(Pairs):
 
 
 class Sides(NamedTuple):
-    """The parts of a source: pairs for training, held-out pairs, and held-out pairs with unseen objects if it has any."""
+    """The parts of a source: training pairs, held-out pairs, and those with unseen objects if it has any."""
 
     train: Pairs
     held_out: Pairs

@@ -39,10 +39,12 @@ def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = Fal
     """Return the data of a run; glyphs are rendered and tokenizers trained first if the cache lacks them.
 
     Raises:
-        UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large, or
-            the cache cannot be read or written.
+        UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large,
+            or the cache cannot be read or written.
     """
-    sides: dict[str, Sides] = {source: open_source(source, config, show_progress=show_progress) for source in config.sources}
+    sides: dict[str, Sides] = {
+        source: open_source(source, config, show_progress=show_progress) for source in config.sources
+    }
     train = Joined({source: side.train for source, side in sides.items()})
     unseen = {source: side.unseen for source, side in sides.items() if side.unseen is not None}
     return Data(

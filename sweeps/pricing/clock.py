@@ -47,7 +47,7 @@ def calibrate(
     short = _short(config)
     if config.device == "cpu" and memory_bytes(short) > memory():
         return None
-    from aimv2.data.pairs import prepare
+    from aimv2.data.prepare import prepare
     from aimv2.execute import execute
 
     with TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from aimv2.config.paths import replaced, value_at
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo, vit_l_2b
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import prepare
+from aimv2.data.prepare import prepare
 from aimv2.evaluation.metrics import not_applicable
 from aimv2.model.network import build
 from aimv2.objectives import objective

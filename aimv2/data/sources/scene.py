@@ -81,8 +81,8 @@ class Scene(NamedTuple):
         grid: cells along a side.
         things: the objects in reading order, at most one in a cell.
         order: the order in which the relations form names them.
-        form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object with
-            the next instead, and exists for two objects or more.
+        form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object
+            with the next instead, and exists for two objects or more.
         alt_text: the short caption.
     """
 
