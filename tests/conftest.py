@@ -19,9 +19,10 @@ from aimv2.config.run_config import (
     ModelConfig,
     ProbeConfig,
     RunConfig,
+    SceneConfig,
 )
 from aimv2.data.batches import Batch
-from aimv2.data.pairs import load_pairs, load_tokenizer, split
+from aimv2.data.prepare import prepare
 
 END_ID = 1  # end-of-text and padding
 
@@ -54,9 +55,16 @@ def tiny(cache_dir) -> RunConfig:
             max_text_tokens=12,
         ),
         budget=BudgetConfig(samples=16, batch_size=8),
-        data=DataConfig(sources=("openmoji", "fontawesome"), render_px=24, cache_dir=cache_dir),
+        data=DataConfig(
+            sources=("openmoji_scenes", "fontawesome_scenes"),
+            scenes=SceneConfig(num_scenes=400, num_objects=5, num_unseen=4),
+            render_px=24,
+            cache_dir=cache_dir,
+        ),
         evaluation=EvaluationConfig(
+            num_items=48,
             num_pairs=32,
+            num_probe_scenes=40,
             curve_pairs=16,
             curve_points=2,
             num_examples=2,
@@ -70,9 +78,8 @@ def tiny(cache_dir) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def pairs(tiny):
-    """Return training pairs, held-out pairs and tokenizer of the tiny run."""
-    train, held_out = split(load_pairs(tiny.data), tiny.data.held_out_fraction)
-    return train, held_out, load_tokenizer(tiny.data, tiny.model, train)
+    """Return the data of the tiny run."""
+    return prepare(tiny.data, tiny.model)
 
 
 @pytest.fixture

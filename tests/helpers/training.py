@@ -9,7 +9,9 @@ from aimv2.objectives.aimv2 import AIMv2
 from aimv2.training.loop import train
 
 SMALL = (
-    *("budget.samples=16", "budget.batch_size=8", "data.sources=[openmoji,fontawesome]", "data.render_px=24"),
+    *("budget.samples=16", "budget.batch_size=8"),
+    *("data.sources=[openmoji_scenes,fontawesome_scenes]", "data.render_px=24"),
+    *("data.scenes.num_scenes=400", "data.scenes.num_objects=5", "data.scenes.num_unseen=4"),
     *("model.image_px=16", "model.patch_px=4", "model.vocab_size=512", "model.max_text_tokens=12"),
     *("model.encoder.width=32", "model.encoder.num_heads=2", "model.encoder.depth=1"),
     *("model.decoder.width=32", "model.decoder.num_heads=2", "model.decoder.depth=1"),
@@ -37,13 +39,20 @@ class Rows:
         self._seconds += 1.0
         return self._seconds
 
+    @property
+    def cpu_seconds(self):
+        return self._seconds / 2
+
+    def advance(self, seconds):
+        self._seconds += seconds
+
     def write_rows(self, rows):
         self.rows += rows
 
 
 def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None, goal=None):
     """Train on the pairs and return the model, its metric rows and the training FLOPs."""
-    train_pairs, _, tokenizer = pairs
+    train_pairs, tokenizer = pairs.train, pairs.tokenizer
     model, record = build(config), record or Rows()
     batches = TrainBatches(config, train_pairs, tokenizer)
     goal = goal or objective(config.objective.name)
