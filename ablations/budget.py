@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from aimv2.config.run_config import RunConfig
+from aimv2.cost import Part, train_flops
 from aimv2.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]
@@ -20,7 +21,8 @@ def matched(
     With equal samples a run is unchanged, so an arm can vary its samples.
 
     Raises:
-        UsageError: equal seconds are requested, and this machine cannot train these models.
+        UsageError: equal seconds are requested, and this machine cannot train these models; or equal FLOPs, and the
+            training captions cannot be read.
     """
     if equal == "samples" or run == baseline:
         return run
@@ -37,13 +39,25 @@ def matched(
 
 
 def flops_per_sample(run: RunConfig) -> float:
-    """Return the training FLOPs of a sample with a caption of full length."""
-    return max_train_flops(run, run.budget.batch_size) / run.budget.batch_size
+    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
+
+    Raises:
+        UsageError: the training captions cannot be read.
+    """
+    parts, num_samples, num_tokens = _cost(run), 10_000, 0
+    if any(part.per_token for part in parts):
+        from aimv2.data.expected import mean_supervised_tokens  # here, because other plans need no captions
+
+        num_tokens = round(num_samples * mean_supervised_tokens(run))
+    return train_flops(parts, num_samples, num_tokens) / num_samples
 
 
 def max_train_flops(run: RunConfig, samples: int) -> int:
-    """Return an upper bound on training FLOPs: all captions have full length, as no caption has been read yet."""
-    from aimv2.cost import train_flops
+    """Return an upper bound on training FLOPs, for which no caption is read: all captions have full length."""
+    return train_flops(_cost(run), samples, samples * run.model.max_text_tokens)
+
+
+def _cost(run: RunConfig) -> list[Part]:
     from aimv2.objectives import objective
 
-    return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)
+    return objective(run.objective.name).cost(run)

@@ -28,6 +28,7 @@ from aimv2.cost import encoder_cost, forward_flops
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder
+from aimv2.model.initial import init_weights_
 from aimv2.weights.contents import Source, WeightsConfig
 from aimv2.weights.names import TIMM, TRANSFORMERS
 from aimv2.weights.tensors import to_theirs
@@ -139,7 +140,7 @@ def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int,
     model = config.model
     generator = torch.Generator().manual_seed(0)
     encoder = Encoder(model).eval()
-    encoder.init_weights_(generator)
+    init_weights_(encoder, seed=0)
     encoder.to(device, PRECISIONS[precision])
     image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator).to(encoder.norm.weight)
     encoders = implementations(encoder, model)

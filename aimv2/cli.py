@@ -137,7 +137,7 @@ def train_command(overrides: Sequence[str]) -> int:
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
     from aimv2.config.resolve import resolve
-    from aimv2.data.pairs import prepare
+    from aimv2.data.prepare import prepare
     from aimv2.execute import follow
     from aimv2.training.distributed import dismiss, place
 

@@ -30,6 +30,7 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.provenance import compare_with_lock, digest, git_commit
 from aimv2.runs.record import Attempt, Unrecorded
+from aimv2.runs.rows import read_rows
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import World, calls, joined, leading, place
@@ -152,10 +153,26 @@ def _train_and_evaluate(
     write_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json())
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     checkpoint.write_tensors(weights, attempt.folder / "weights.safetensors")
-    attempt.publish(metrics, train_flops=flops, train_seconds=train_seconds)
+    attempt.publish(
+        metrics,
+        train_flops=flops,
+        train_seconds=train_seconds,
+        train_cpu_seconds=_train_cpu_seconds(attempt.folder, config),
+    )
     with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
         for folder in (attempt.folder, *attempt.earlier()):
             checkpoint.remove(folder)
+
+
+def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
+    """Return the CPU seconds of all training steps, over all attempts and without loader processes.
+
+    Returns:
+        None if they are not the cost of training: a device or other ranks did part of the work.
+    """
+    if config.device != "cpu" or config.ranks > 1:
+        return None
+    return float(sum(row.get("step_cpu_seconds", 0.0) for row in read_rows(folder)))
 
 
 def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Runs as tidy tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import pandas as pd
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
+from aimv2.evaluation.metrics import Metric, unit_of
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
 
+NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation"]
 
 
@@ -43,11 +45,11 @@ class Evidence:
         return max(columns, key=lambda name: self.curves[name].count(), default="")
 
     def values(self, metric: str) -> pd.DataFrame:
-        """Return a metric, or the training time per sample, with a row per seed and a column per arm."""
+        """Return a metric, or the CPU time of training per sample, with a row per seed and a column per arm."""
         chosen = self.metrics[self.metrics["metric"] == metric]
         if metric == STEP_TIME and len(self.runs):
-            trained = self.runs[self.runs["samples"] > 0]
-            chosen = trained.assign(value=1000 * trained["train_seconds"] / trained["samples"])
+            trained = self.runs[(self.runs["samples"] > 0) & self.runs["train_cpu_seconds"].notna()]
+            chosen = trained.assign(value=1000 * trained["train_cpu_seconds"].astype(float) / trained["samples"])
         return chosen.pivot(index="seed", columns="arm", values="value")
 
     def value(self, metric: str, arm: str) -> pd.Series:
@@ -93,6 +95,7 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
                 "samples": cell.config.budget.samples,
                 "train_flops": result["train_flops"],
                 "train_seconds": result["train_seconds"],
+                "train_cpu_seconds": result["train_cpu_seconds"],
                 "seconds": result["seconds"],
                 "cpu_seconds": result["cpu_seconds"],
                 "precision": cell.config.precision,
@@ -107,6 +110,8 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
             }
         )
         metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
+        if result["train_cpu_seconds"] is None:
+            metrics.append({**where, "metric": STEP_TIME, **asdict(NO_STEP_TIME)})
         curves.append(run.metrics().assign(arm=cell.arm, seed=cell.seed))
         if cell.arm not in examples:
             examples[cell.arm] = read_json(run.file("examples.json"))

@@ -30,7 +30,7 @@ METRIC_TITLES = {
 COSTS: Mapping[Equal, tuple[str, str]] = {
     "samples": ("samples", "samples"),
     "flops": ("FLOPs", "train_flops"),
-    "seconds": ("training time", "train_seconds"),
+    "seconds": ("training time", "train_cpu_seconds"),  # the wall time of one run also measures the load of the machine
 }
 COST_COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -38,6 +38,7 @@ COST_COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
     "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
     "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
+    "CPU minutes of training steps": lambda runs: _minutes(runs["train_cpu_seconds"]),
     "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
@@ -163,24 +164,30 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
 def cost_table(study: Study, evidence: Evidence) -> Table:
     """Return the cost of each arm and of all, marked where the study holds it equal to the baseline and it is not."""
     table = Table(["arm", *COST_COLUMNS, *(f"{title} relative to baseline" for title, _ in COSTS.values())])
-    runs = evidence.runs
+    runs, costs = evidence.runs, dict(COSTS)
     if runs.empty:
         return table
+    if runs["train_cpu_seconds"].isna().any():  # trained on a device: its wall time is the best there is
+        costs = costs | {"seconds": ("training time", "train_seconds")}
     baseline = runs[runs["arm"] == study.baseline]
     for arm in _arms(study, runs["arm"].unique()):
         own = runs[runs["arm"] == arm]
         relative = [
             _relative(own[column].mean(), baseline[column].mean(), is_equal=unit == study.equal)
-            for unit, (_, column) in COSTS.items()
+            for unit, (_, column) in costs.items()
         ]
         table.rows.append([study.label(arm), *(cost(own) for cost in COST_COLUMNS.values()), *relative])
     table.rows.append(["all", *(cost(runs) for cost in COST_COLUMNS.values()), *("" for _ in COSTS)])
     return table
 
 
+def _minutes(seconds: pd.Series) -> str:
+    return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
+
+
 def _relative(cost: float, baseline: float, *, is_equal: bool) -> str:
     """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
-    if not cost or not baseline > 0:  # the untrained encoder, or no baseline
+    if not cost > 0 or not baseline > 0:  # the untrained encoder, no baseline, or not measured
         return ""
     ratio = cost / baseline
     return f"{ratio:.2f} x (unequal)" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"

@@ -47,7 +47,7 @@ class Plan:
 
     def prepare_data(self) -> None:
         """Render pictures and train tokenizers before workers start, so that no run waits for them or fails there."""
-        from aimv2.data.pairs import prepare
+        from aimv2.data.prepare import prepare
 
         for data, model in {(cell.config.data, cell.config.model) for cell in self.cells}:
             prepare(data, model, show_progress=True)

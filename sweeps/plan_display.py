@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from ablations.budget import UNEQUAL, Equal
+from ablations.budget import UNEQUAL, Equal, flops_per_sample
 from ablations.expand import Cell, expand, off_ratios
 from ablations.study import UNTRAINED, Study
 from aimv2.config.paths import differences
@@ -99,12 +99,12 @@ def _arms_table(
     baseline_cost = _compared(study.equal, baseline, clock)
     for arm, cells in by_arm.items():
         config, cost = cells[0].config, price([cells[0].config], clock)
+        own = _compared(study.equal, config, clock)
         shown: dict[Equal, str] = {
             "samples": f"{config.budget.samples:,}",
-            "flops": f"{cost.flops:.2e}",
+            "flops": f"{own if study.equal == 'flops' else cost.flops:.2e}",
             "seconds": "unknown" if cost.seconds is None else duration(cost.seconds),
         }
-        own = _compared(study.equal, config, clock)
         if arm != UNTRAINED and own is not None and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:
             shown[study.equal] += f", {own / baseline_cost:.2f} x"
         skipped = _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells))
@@ -113,10 +113,11 @@ def _arms_table(
 
 
 def _compared(equal: Equal, config: RunConfig, clock: Clock) -> float | None:
-    """Return the cost of a run that a study holds equal; seconds are those of training."""
+    """Return the cost of a run that a study holds equal: samples, expected training FLOPs or seconds of training."""
     if equal == "seconds":
         return None if (time := clock(config)) is None else time.training
-    return config.budget.samples if equal == "samples" else price([config], clock).flops
+    samples = config.budget.samples
+    return samples if equal == "samples" else samples * flops_per_sample(config)
 
 
 def _change(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> str:

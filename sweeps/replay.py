@@ -10,7 +10,7 @@ from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
 
-NOT_COMPARED = ["seconds", "images_per_second"]  # they depend on the machine and its load
+NOT_COMPARED = ["seconds", "images_per_second", "step_cpu_seconds"]  # they depend on the machine and its load
 PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
 
 

@@ -37,7 +37,12 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     augment = config.augment.of(config.data)
-    values = {"augment": augment, "device": device, "precision": precision, "data.fingerprint": data_fingerprint(config)}
+    values = {
+        "augment": augment,
+        "device": device,
+        "precision": precision,
+        "data.fingerprint": data_fingerprint(config),
+    }
     return replaced(config, values)
 
 

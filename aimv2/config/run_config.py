@@ -258,8 +258,8 @@ class SceneConfig:
             )
 
 
-SCENE_SOURCES = ("material_scenes", "fontawesome_scenes", "openmoji_scenes")
 Source = Literal["material_scenes", "fontawesome_scenes", "openmoji_scenes", "material", "fontawesome", "openmoji"]
+SCENE_SOURCES: tuple[Source, ...] = ("material_scenes", "fontawesome_scenes", "openmoji_scenes")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -279,7 +279,7 @@ class DataConfig:
             permutation every epoch, so that images and captions are independent and each is shown as often as before.
             This is a positive control for studies of captions. By chance, about one sample per epoch shows its own
             caption. Held-out pairs keep theirs.
-        pixels: ``own``, or ``shuffled``: the pixel loss asks for the patches of another training image, in the same way.
+        pixels: ``own``, or ``shuffled``: in the same way, the pixel loss asks for the patches of another training image.
         dense_fraction: probability that a sample shows its dense caption instead of the short one; 0.33 is the paper's
             share of synthetic captions (Table 2).
         held_out_fraction: share of the compositions (scenes) or concepts (glyphs) that no training sample shows.

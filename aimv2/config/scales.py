@@ -34,16 +34,16 @@ def demo() -> RunConfig:
     return RunConfig(
         scale="demo",
         model=ModelConfig(
-            encoder=EncoderConfig(width=96, depth=4, num_heads=3),
-            decoder=DecoderConfig(width=96, depth=2, num_heads=3),
+            encoder=EncoderConfig(width=96, depth=4, num_heads=6),
+            decoder=DecoderConfig(width=96, depth=2, num_heads=6),
             image_px=32,
             patch_px=8,
             vocab_size=512,
             max_text_tokens=16,
         ),
-        budget=BudgetConfig(samples=10_240, batch_size=32),
-        data=DataConfig(render_px=32, dense_fraction=0.75, scenes=SceneConfig(num_objects=12, num_unseen=4)),
-        optimizer=OptimizerConfig(peak_lr=2e-3, warmup_fraction=0.1, weight_decay=1e-3),
+        budget=BudgetConfig(samples=10_240, batch_size=16),
+        data=DataConfig(render_px=32, dense_fraction=0.75, scenes=SceneConfig(num_objects=6, num_unseen=4)),
+        optimizer=OptimizerConfig(peak_lr=1.4e-3, warmup_fraction=0.1, weight_decay=1e-3),
         evaluation=EvaluationConfig(
             num_items=5120,
             num_pairs=1024,

@@ -2,54 +2,27 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import DataConfig, EvaluationConfig, RunConfig, flatten, to_dict
 
-SIGNATURE_VERSION = 1
+SIGNATURE_VERSION = 2
 # A label, and values and whole parts that set speed or place, which change no result. The tokenizer's content is in
 # data.fingerprint.
 NOT_IDENTITY = frozenset({"scale", "device", "loader", "log", "checkpoint", "data.cache_dir", "data.tokenizer"})
-# Fields that were added after the first stored runs, with the values of those runs; a field with that value is left
-# out of the hash, so that old names stay valid.
-ADDED = {
-    "model.encoder.norm": "rms",
-    "model.encoder.ffn": "swiglu",
-    "model.encoder.attention": "prefix",
-    "model.encoder.positions": "learned",
-    "model.decoder.norm": "rms",
-    "model.decoder.ffn": "swiglu",
-    "model.decoder.sharing": "joint",
-    "model.decoder.order": "image_first",
-    "model.decoder.image_positions": False,
-    "model.text_tower.width": None,
-    "model.text_tower.depth": None,
-    "model.text_tower.num_heads": None,
-    "model.text_tower.embed_dim": None,
-    "model.patch_order": "raster",
-    "prefix.alpha": None,
-    "prefix.beta": None,
-    "prefix.low": None,
-    "prefix.high": None,
-    "prefix.full_attention": 0.0,
-    "prefix.per": "image",
-    "objective.name": "aimv2",
-    "objective.pixel_targets": "standardised",
-    "objective.parallel_fraction": 0.75,
-    "objective.temperature": None,
-    "data.weights": None,
-    "data.captions": "own",
-    "ranks": 1,
-}
+# Fields that were added after the first stored runs of this version, with the values of those runs; a field with that
+# value is left out of the hash, so that stored runs keep their names. Raising the version empties it.
+ADDED: dict[str, Any] = {}
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """Return the hashed fields by path: all but those in NOT_IDENTITY and those with their value in ADDED."""
+def identity(config: RunConfig, added: Mapping[str, Any] = ADDED) -> dict[str, Any]:
+    """Return the hashed fields by path: all but those in NOT_IDENTITY and those with their value in ``added``."""
     return {
         key: value
         for key, value in flatten(to_dict(config)).items()
-        if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and not (key in ADDED and value == ADDED[key])
+        if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and not (key in added and value == added[key])
     }
 
 
@@ -74,7 +47,8 @@ def untrained(config: RunConfig) -> RunConfig:
             "objective": {name: getattr(objective, name) for name in ("name", "pixel_targets", "supervise_eos")},
             "data.weights": None,
             "data.captions": "own",
-            "data.descriptive_fraction": DataConfig().descriptive_fraction,
+            "data.pixels": "own",
+            "data.dense_fraction": DataConfig().dense_fraction,
             "augment": {},
             "optimizer": {},
             "evaluation.curve_pairs": evaluation.curve_pairs,

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
 from aimv2.data.order import sample_order
-from aimv2.data.pairs import Joined, texts
+from aimv2.data.pairs import CAPTION_KINDS, Joined, texts
 from aimv2.data.prepare import mixture
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import NUM_CROP_DRAWS, crop_and_resize, hide_patches, random_crops
@@ -153,7 +153,8 @@ class TrainBatches(Dataset[Batch]):
 
     def _captions(self, row_B: np.ndarray, *, is_dense_B: np.ndarray) -> list[str]:
         text_B = np.empty(len(row_B), dtype=object)
-        for kind, here_B in (("short", ~is_dense_B), ("dense", is_dense_B)):
+        for kind in CAPTION_KINDS:
+            here_B = is_dense_B if kind == "dense" else ~is_dense_B
             text_B[here_B] = texts(self.pairs.captions(row_B[here_B], kind))
         found: list[str] = text_B.tolist()
         return found

@@ -1,7 +1,7 @@
 """Image-text pairs: the interface of every source, and pairs of several sources together. Letters: B images, S side."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -85,8 +85,8 @@ class Joined(Pairs):
         rows: the rows of each source, int64.
     """
 
-    def __init__(self, parts: dict[str, Pairs]) -> None:
-        self.parts = parts
+    def __init__(self, parts: Mapping[str, Pairs]) -> None:
+        self.parts = dict(parts)
         self._parts = list(parts.values())
         self._ends = np.cumsum([len(part) for part in self._parts])
         self._starts = self._ends - [len(part) for part in self._parts]
@@ -130,13 +130,11 @@ class Joined(Pairs):
 
     def _by_part(self, row_B: np.ndarray) -> list[tuple[Pairs, int, np.ndarray]]:
         part_B = np.searchsorted(self._ends, row_B, side="right")
-        return [
-            (self._parts[part], int(self._starts[part]), part_B == part) for part in np.unique(part_B).tolist()
-        ]
+        return [(self._parts[part], int(self._starts[part]), part_B == part) for part in np.unique(part_B).tolist()]
 
 
 class Sides(NamedTuple):
-    """The parts of a source: pairs for training, held-out pairs, and held-out pairs with unseen objects if it has any."""
+    """The parts of a source: training pairs, held-out pairs, and those with unseen objects if it has any."""
 
     train: Pairs
     held_out: Pairs

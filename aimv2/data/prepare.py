@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aimv2.config.run_config import SCENE_SOURCES, DataConfig, ModelConfig
+from aimv2.config.run_config import SCENE_SOURCES, DataConfig, ModelConfig, Source
 from aimv2.data.order import Mixture, quotas
 from aimv2.data.pairs import CAPTION_KINDS, Joined, Pairs, Sides, texts
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
@@ -39,10 +39,12 @@ def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = Fal
     """Return the data of a run; glyphs are rendered and tokenizers trained first if the cache lacks them.
 
     Raises:
-        UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large, or
-            the cache cannot be read or written.
+        UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large,
+            or the cache cannot be read or written.
     """
-    sides = {source: open_source(source, config, show_progress=show_progress) for source in config.sources}
+    sides: dict[str, Sides] = {
+        source: open_source(source, config, show_progress=show_progress) for source in config.sources
+    }
     train = Joined({source: side.train for source, side in sides.items()})
     unseen = {source: side.unseen for source, side in sides.items() if side.unseen is not None}
     return Data(
@@ -53,7 +55,7 @@ def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = Fal
     )
 
 
-def open_source(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:
+def open_source(source: Source, config: DataConfig, *, show_progress: bool = False) -> Sides:
     """Return the pairs of one source."""
     if source in SCENE_SOURCES:
         return open_scenes(glyphs_of(source), config)

@@ -33,7 +33,8 @@ def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tu
         int64 [B, 4] (top, left, height, width) and bool [B], True to flip.
     """
 
-    assert config.min_scale is not None and config.flip_probability is not None, "AugmentConfig.of() sets them"
+    assert config.min_scale is not None, "AugmentConfig.of() sets it"
+    assert config.flip_probability is not None, "AugmentConfig.of() sets it"
 
     def between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
         return low + uniform * (high - low)

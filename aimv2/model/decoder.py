@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from aimv2.config.run_config import ModelConfig
+from aimv2.model.initial import Distribution, normal, truncated_normal, uniform
 from aimv2.model.layers import KeyValues, Stack, build_norm, embedding
 from aimv2.model.masks import padded_text_mask, parallel_text_mask
-
-TRUNCATED_STD = 0.87962566103423978  # standard deviation of a standard normal truncated at -2 and 2
 
 Target = Literal["pixels", "tokens"]
 
@@ -135,29 +134,26 @@ class Decoder(nn.Module):
             text_BSE = torch.where(is_parallel_B[:, None, None], self.mask_token, text_BSE)
         return text_BSE + self.text_pos_embed[: text_BSE.shape[1]]
 
-    def init_weights_(self, generator: torch.Generator) -> None:
-        """Draw the initial weights.
+    def initial(self) -> dict[str, Distribution]:
+        """Declare the initial distributions.
 
         Source: ml-l3m. ``image_proj`` has torch's default for linear layers; the heads are truncated normal, with the
         fan-in variance divided by 1 + depth. Image positions and the mask vector, which ml-l3m lacks, follow their
         counterparts for text.
         """
-        bound = self.image_proj.in_features**-0.5
-        nn.init.uniform_(self.image_proj.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(self.image_proj.bias, -bound, bound, generator=generator)
-        if self.reads_text:
-            nn.init.normal_(self.text_embed.weight, std=0.02, generator=generator)
-            nn.init.normal_(self.bos, std=0.02, generator=generator)
-            nn.init.normal_(self.text_pos_embed, std=0.01, generator=generator)
-        self.blocks.init_weights_(generator)
-        for name in ("pixel_head", "text_head"):
-            if isinstance(head := getattr(self, name, None), nn.Linear):
-                std = (head.in_features * (1 + len(self.blocks))) ** -0.5 / TRUNCATED_STD
-                nn.init.trunc_normal_(head.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
-        if self.image_pos_embed is not None:
-            nn.init.normal_(self.image_pos_embed, std=0.01, generator=generator)
-        if self.mask_token is not None:
-            nn.init.normal_(self.mask_token, std=0.02, generator=generator)
+        width, depth = self.image_proj.out_features, len(self.blocks)
+        image_proj, head = uniform(self.image_proj.in_features**-0.5), truncated_normal((width * (1 + depth)) ** -0.5)
+        return {
+            "image_proj.weight": image_proj,
+            "image_proj.bias": image_proj,
+            "text_embed.weight": normal(0.02),
+            "bos": normal(0.02),
+            "text_pos_embed": normal(0.01),
+            "pixel_head.weight": head,
+            "text_head.weight": head,
+            "image_pos_embed": normal(0.01),
+            "mask_token": normal(0.02),
+        }
 
 
 class SeparateDecoders(nn.Module):
@@ -189,7 +185,3 @@ class SeparateDecoders(nn.Module):
 
     def extend(self, token_B: Tensor, cache: Cache) -> Tensor:
         return self.tokens.extend(token_B, cache)
-
-    def init_weights_(self, generator: torch.Generator) -> None:
-        self.pixels.init_weights_(generator)
-        self.tokens.init_weights_(generator)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from aimv2.config.run_config import ModelConfig
 from aimv2.model.encoder import Encoder
+from aimv2.model.initial import Distribution, constant, normal, xavier_uniform
 from aimv2.model.layers import Stack, build_norm, embedding
 from aimv2.model.network import Network
 
@@ -45,12 +46,14 @@ class ImageHead(nn.Module):
         image_BS: Tensor = self.proj(pooled_BD)
         return image_BS
 
-    def init_weights_(self, generator: torch.Generator) -> None:
-        nn.init.normal_(self.query, std=0.02, generator=generator)
-        for weight in (*self.key_value.weight.chunk(2), self.out.weight):
-            nn.init.xavier_uniform_(weight, generator=generator)
-        nn.init.zeros_(self.out.bias)
-        nn.init.normal_(self.proj.weight, std=self.proj.in_features**-0.5, generator=generator)
+    def initial(self) -> dict[str, Distribution]:
+        return {
+            "query": normal(0.02),
+            "key_value.weight": xavier_uniform(num_fused=2),
+            "out.weight": xavier_uniform(),
+            "out.bias": constant(0),
+            "proj.weight": normal(self.proj.in_features**-0.5),
+        }
 
 
 class TextTower(nn.Module):
@@ -77,12 +80,13 @@ class TextTower(nn.Module):
         text_BS: Tensor = self.proj(pooled_BE)
         return text_BS
 
-    def init_weights_(self, generator: torch.Generator) -> None:
-        """Draw the projection as in CLIP, the other weights as in the decoder."""
-        nn.init.normal_(self.text_embed.weight, std=0.02, generator=generator)
-        nn.init.normal_(self.text_pos_embed, std=0.01, generator=generator)
-        self.blocks.init_weights_(generator)
-        nn.init.normal_(self.proj.weight, std=self.proj.in_features**-0.5, generator=generator)
+    def initial(self) -> dict[str, Distribution]:
+        """Declare the initial distributions: the projection's as in CLIP, the others as in the decoder."""
+        return {
+            "text_embed.weight": normal(0.02),
+            "text_pos_embed": normal(0.01),
+            "proj.weight": normal(self.proj.in_features**-0.5),
+        }
 
 
 class Similarity(nn.Module):
@@ -93,7 +97,7 @@ class Similarity(nn.Module):
 
     def __init__(self, temperature: float, bias: float | None, max_scale: float = math.inf) -> None:
         super().__init__()
-        self._start = (math.log(1 / temperature), bias)
+        self._start = {"logit_scale": math.log(1 / temperature)} | ({} if bias is None else {"logit_bias": bias})
         self._max_logit_scale = math.log(max_scale)
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.logit_bias = None if bias is None else nn.Parameter(torch.empty(()))
@@ -110,11 +114,8 @@ class Similarity(nn.Module):
             logits_BC = self.scale * (image_BS @ text_CS.T)
             return logits_BC if self.logit_bias is None else logits_BC + self.logit_bias
 
-    def init_weights_(self, generator: torch.Generator) -> None:
-        scale, bias = self._start
-        nn.init.constant_(self.logit_scale, scale)
-        if self.logit_bias is not None and bias is not None:
-            nn.init.constant_(self.logit_bias, bias)
+    def initial(self) -> dict[str, Distribution]:
+        return {name: constant(value) for name, value in self._start.items()}
 
 
 class DualEncoder(Network):

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aimv2.config.run_config import ModelConfig
+from aimv2.model.initial import Distribution, normal, uniform, xavier_uniform
 from aimv2.model.layers import Stack, build_norm
 from aimv2.model.masks import prefix_mask
 from aimv2.model.positions import in_reading_order, sincos
@@ -57,16 +58,13 @@ class Encoder(nn.Module):
         features_BID: Tensor = self.norm(self.blocks(x_BID, mask))
         return features_BID
 
-    def init_weights_(self, generator: torch.Generator) -> None:
-        """Draw the initial weights.
+    def initial(self) -> dict[str, Distribution]:
+        """Declare the initial distributions.
 
         Source: ml-l3m. The flattened patch kernel is Xavier-uniform, as in MAE; its bias has torch's default.
         """
-        kernel = self.patch_embed.weight
-        nn.init.xavier_uniform_(kernel.view(kernel.shape[0], -1), generator=generator)
-        assert self.patch_embed.bias is not None
-        bound = kernel[0].numel() ** -0.5
-        nn.init.uniform_(self.patch_embed.bias, -bound, bound, generator=generator)
-        if self.pos_embed is not None:
-            nn.init.normal_(self.pos_embed, std=0.02, generator=generator)
-        self.blocks.init_weights_(generator)
+        return {
+            "patch_embed.weight": xavier_uniform(),
+            "patch_embed.bias": uniform(self.patch_embed.weight[0].numel() ** -0.5),
+            "pos_embed": normal(0.02),
+        }

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aimv2.config.run_config import TransformerConfig
+from aimv2.model.initial import Distribution, xavier_uniform
 
 KeyValues = list[Tensor]  # cached keys and values of one layer, [B, H, S, d] each; empty before the first call
 NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
@@ -113,6 +114,16 @@ class Block(nn.Module):
         out_BLD: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
         return out_BLD
 
+    def initial(self) -> dict[str, Distribution]:
+        """Declare each projection Xavier-uniform, fused ones in their parts, which ml-l3m has as separate layers."""
+        return {
+            "attn.qkv.weight": xavier_uniform(num_fused=3),
+            "attn.out.weight": xavier_uniform(),
+            "ffn.gate_up.weight": xavier_uniform(num_fused=2),
+            "ffn.up.weight": xavier_uniform(),
+            "ffn.down.weight": xavier_uniform(),
+        }
+
 
 class Stack(nn.ModuleList):
     """A sequence of blocks."""
@@ -126,12 +137,3 @@ class Stack(nn.ModuleList):
         for block, cache in zip_longest(self, caches):
             x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
         return x_BLD
-
-    def init_weights_(self, generator: torch.Generator) -> None:
-        """Draw each projection Xavier-uniform, fused ones in their parts, which ml-l3m has as separate layers."""
-        for block in self:
-            assert isinstance(block, Block)
-            qkv, ffn = block.attn.qkv.weight, block.ffn
-            first = ffn.gate_up.weight.chunk(2) if isinstance(ffn, SwiGLU) else [ffn.up.weight]
-            for weight in (*qkv.chunk(3), block.attn.out.weight, *first, ffn.down.weight):
-                nn.init.xavier_uniform_(weight, generator=generator)

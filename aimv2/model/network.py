@@ -4,14 +4,14 @@ import torch
 from fvcore.nn import parameter_count
 from torch import nn
 
-from aimv2 import address
 from aimv2.config.run_config import RunConfig
 from aimv2.model.encoder import Encoder
+from aimv2.model.initial import init_weights_
 from aimv2.objectives import objective
 
 
 class Network(nn.Module):
-    """An encoder and the parts that an objective trains it with. Each child has ``init_weights_(generator)``."""
+    """An encoder and the parts that an objective trains it with. The parts declare their initial distributions."""
 
     encoder: Encoder
 
@@ -24,19 +24,10 @@ def parameters_by_part(config: RunConfig) -> dict[str, int]:
 
 
 def build(config: RunConfig) -> Network:
-    """Build the run's network; the weights of a part depend only on the seed and the shapes of that part.
-
-    Each part draws from its own address, so arms that change one part keep the weights of the others.
-    """
+    """Build the run's network with its initial weights."""
     model = _on_meta(config)
     model.to_empty(device="cpu")
-    with torch.no_grad():
-        for name, part in model.named_children():
-            generator = torch.Generator().manual_seed(address.integer(seed=config.seed, purpose=f"weights/{name}"))
-            for module in part.modules():
-                if isinstance(module, nn.RMSNorm | nn.LayerNorm):
-                    module.reset_parameters()
-            part.init_weights_(generator)  # type: ignore[operator]
+    init_weights_(model, seed=config.seed)
     return model
 
 

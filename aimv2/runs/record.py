@@ -287,5 +287,9 @@ class Unrecorded:
     def seconds(self) -> float:
         return time.perf_counter()
 
+    @property
+    def cpu_seconds(self) -> float:
+        return time.process_time()
+
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         pass

@@ -87,7 +87,7 @@ def train(
     def is_due() -> bool:
         return world.any(interrupts.is_requested or time.monotonic() - saved_at >= config.checkpoint.every_seconds)
 
-    read_at = attempt.seconds
+    read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
     for step, batch in enumerate(remaining, start=first_step):
         num_supervised += batch.num_supervised
@@ -117,9 +117,13 @@ def train(
         pending.append((row, measured | {"gradient_norm": gradient_norm}))
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
             rows = _read_back(pending, world)
-            seconds = attempt.seconds - read_at
+            times = {
+                "seconds": attempt.seconds,
+                "images_per_second": len(rows) * batch_size / (attempt.seconds - read_at),
+                "step_cpu_seconds": (attempt.cpu_seconds - cpu_read_at) / len(rows),
+            }
             for row in rows:
-                row |= {"seconds": attempt.seconds, "images_per_second": len(rows) * batch_size / seconds}
+                row |= times
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
@@ -127,7 +131,7 @@ def train(
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)
-            read_at = attempt.seconds
+            read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
         # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
         # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from aimv2.data.order import sample_order
-from aimv2.data.pairs import mixture
+from aimv2.data.prepare import mixture
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
 

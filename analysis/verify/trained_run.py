@@ -14,7 +14,8 @@ from aimv2.config.resolve import data_fingerprint, with_attention
 from aimv2.config.run_config import RunConfig, from_dict
 from aimv2.config.signature import SIGNATURE_VERSION
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import Pairs, prepare
+from aimv2.data.pairs import Pairs
+from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
 from aimv2.evaluation.losses import HeldOut, prepare_pairs

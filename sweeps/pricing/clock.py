@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from ablations.budget import flops_per_sample
+from ablations.budget import max_train_flops
 from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig, to_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
@@ -42,12 +42,12 @@ def calibrate(
     Returns:
         None if the model is too large for this machine, or the short run fails.
     """
-    if flops_per_sample(config) > MAX_SAMPLE_FLOPS[config.device]:
+    if max_train_flops(config, 1) > MAX_SAMPLE_FLOPS[config.device]:
         return None
     short = _short(config)
     if config.device == "cpu" and memory_bytes(short) > memory():
         return None
-    from aimv2.data.pairs import prepare
+    from aimv2.data.prepare import prepare
     from aimv2.execute import execute
 
     with TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def calibrate(
 def _short(config: RunConfig) -> RunConfig:
     """Return the run with a few steps, on batches as large as MAX_STEP_FLOPS allows, and a short curve."""
     if config.budget.samples:
-        size = int(MAX_STEP_FLOPS[config.device] / flops_per_sample(config))
+        size = int(MAX_STEP_FLOPS[config.device] / max_train_flops(config, 1))
         size = min(max(size, 1), config.budget.batch_size)
         config = replace(config, budget=BudgetConfig(samples=STEPS * size, batch_size=size))
     return replace(

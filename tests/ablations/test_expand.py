@@ -13,7 +13,7 @@ from ablations.expand import NULL_SEED, expand, off_ratios, with_actual_ratios
 from ablations.study import CONTROLS, UNTRAINED, Study
 from aimv2.config.paths import differences, replaced
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import SCALES, demo
+from aimv2.config.scales import SCALES
 from aimv2.data.batches import TrainBatches
 from aimv2.errors import UsageError
 from aimv2.execute import execute
@@ -135,12 +135,12 @@ def test_equal_arms_are_refused_with_the_cause(study, tiny):
         expand(STUDIES["loss_form"], raw)
 
 
-def test_arms_made_equal_by_matching_are_refused_with_the_cause():
+def test_arms_made_equal_by_matching_are_refused_with_the_cause(tiny):
     scaling = replace(STUDIES["scaling"], equal="flops")
     with pytest.raises(
         UsageError, match=r"'size_100_samples_050' are the same run once sweep\.equal=flops has changed"
     ):
-        expand(scaling, with_attention(demo()))
+        expand(scaling, replaced(tiny, {"budget.samples": 640}))
 
 
 def test_arms_without_the_baseline_are_refused(study, tiny):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+import torch
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
@@ -14,7 +15,7 @@ from aimv2.config.paths import replaced, value_at
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo, vit_l_2b
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import prepare
+from aimv2.data.prepare import prepare
 from aimv2.evaluation.metrics import not_applicable
 from aimv2.model.network import build
 from aimv2.objectives import objective
@@ -93,6 +94,31 @@ def test_mixtures_are_judged_by_a_metric_that_all_arms_trained_for():
         assert study.primary_metric == PROBE
         by_loss = {e.arm for seen in study.claims.values() for e in seen if "loss" in e.metric}
         assert not by_loss & others
+
+
+# Weights of equal name and shape that two arms start differently, because an arm changes their initial distribution.
+OWN_START = {
+    "decoder_depth": {"decoder.pixel_head.weight", "decoder.text_head.weight"},  # variance / (1 + depth)
+    "resolution": {"encoder.patch_embed.bias"},  # bound by the values in a patch
+    "scaling": {"decoder.image_proj.bias"},  # bound by the encoder's width
+    "objective": {"similarity.logit_scale"},  # CLIP's or SigLIP's temperature
+}
+
+
+@studies
+def test_arms_start_from_the_same_weights_wherever_name_and_shape_are_equal(study, base):
+    base = replaced(base, {"data.sources": ("openmoji", "material", "fontawesome")})
+    first, num_shared, differ = {}, 0, set()
+    for cell in expand(study, base, seeds=[0]):
+        if cell.arm == "null_control":  # its seed differs
+            continue
+        for name, weight in build(cell.config).state_dict().items():
+            other = first.setdefault((name, weight.shape), weight)
+            num_shared += other is not weight
+            if not torch.equal(weight, other):
+                differ.add(name)
+    assert num_shared > 0
+    assert differ == OWN_START.get(study.slug, set())
 
 
 PAPER = {

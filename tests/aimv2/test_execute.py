@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from aimv2.config.signature import signature, untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.execute import execute
+from aimv2.execute import _train_cpu_seconds, execute
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
@@ -69,6 +69,18 @@ def test_manifest_records_versions_data_and_size(finished):
     assert manifest["versions"]["torch"]
     assert set(manifest["data"]) == {"openmoji", "fontawesome"}
     assert manifest["parameters"]["encoder"] > 0
+
+
+def test_cpu_seconds_of_training_are_those_of_its_steps(finished, tiny):
+    result, steps = finished.result(), finished.metrics()["step_cpu_seconds"].dropna()
+    assert len(steps) == tiny.budget.num_steps
+    assert result["train_cpu_seconds"] == pytest.approx(steps.sum())
+    assert 0 < result["train_cpu_seconds"] < result["cpu_seconds"]
+
+
+@pytest.mark.parametrize("changes", [{"device": "cuda"}, {"ranks": 2}], ids=str)
+def test_cpu_seconds_are_not_the_cost_where_others_do_part_of_the_work(tiny, tmp_path, changes):
+    assert _train_cpu_seconds(tmp_path, replace(tiny, **changes)) is None
 
 
 def test_repeated_run_gives_the_same_numbers(finished, tiny, tmp_path):
@@ -225,12 +237,12 @@ def test_real_errors_have_their_cause(tmp_path, monkeypatch, work, cause):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         work()
-    assert cause_of(caught.value, tmp_path / "v1-x") == cause
+    assert cause_of(caught.value, tmp_path / "v2-x") == cause
 
 
 def test_file_missing_from_the_run_folder_has_cause_node(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError) as caught:
-        (tmp_path / "v1-x" / "attempts" / "metrics.jsonl").read_text()
-    assert cause_of(caught.value, Path("v1-x")) == "node"
-    assert cause_of(caught.value, Path("v1-y")) == "data"
+        (tmp_path / "v2-x" / "attempts" / "metrics.jsonl").read_text()
+    assert cause_of(caught.value, Path("v2-x")) == "node"
+    assert cause_of(caught.value, Path("v2-y")) == "data"

@@ -74,12 +74,23 @@ def test_setup_table_counts_finished_runs_and_names_hardware(cells, evidence):
     [("samples", []), ("flops", ["causal (prefix of 1 patch)"]), ("seconds", ["fixed at 25 %"])],
 )
 def test_cost_table_marks_an_arm_that_misses_what_the_study_holds_equal(evidence, equal, marked):
-    """One arm has half more FLOPs, another half more seconds; all have their samples."""
+    """One arm has half more FLOPs, another half more CPU seconds; all have their samples."""
     runs = evidence.runs.copy()
     runs.loc[runs["arm"] == "causal", "train_flops"] *= 1.5
-    runs.loc[runs["arm"] == "fixed_25", "train_seconds"] *= 1.5
+    runs.loc[runs["arm"] == "fixed_25", "train_cpu_seconds"] *= 1.5
+    runs.loc[runs["arm"] == "fixed_75", "train_seconds"] *= 1.5  # the machine was busy
     table = cost_table(replace(STUDY, equal=equal), replace(evidence, runs=runs))
     assert [row[0] for row in table.rows if any("unequal" in cell for cell in row)] == marked
     flops = table.columns.index("FLOPs relative to baseline")
     assert {row[0]: row[flops] for row in table.rows}["causal (prefix of 1 patch)"].startswith("1.50 x")
     assert table.rows[-1][1] == "32"
+
+
+def test_cost_table_compares_wall_time_where_cpu_time_does_not_measure_the_work(evidence):
+    runs = evidence.runs.copy()
+    runs.loc[runs["arm"] == "fixed_25", "train_seconds"] *= 1.5
+    runs["train_cpu_seconds"] = np.nan
+    table = cost_table(STUDY, replace(evidence, runs=runs))
+    row = next(row for row in table.rows if row[0] == "fixed at 25 %")
+    assert row[table.columns.index("training time relative to baseline")] == "1.50 x"
+    assert row[table.columns.index("CPU minutes of training steps")] == "not measured"

@@ -17,7 +17,7 @@ import pytest
 
 from aimv2.config.resolve import resolve
 from aimv2.config.scales import SCALES
-from aimv2.data.pairs import prepare
+from aimv2.data.prepare import prepare
 
 HERE = Path(__file__).parent
 SWEEPS = HERE.parents[1] / "sweeps"

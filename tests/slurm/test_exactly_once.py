@@ -62,7 +62,7 @@ class Story:
 
     @property
     def runs(self) -> list[RunFolder]:
-        return [RunFolder(path.parent, path.name) for path in sorted(self.folder.glob("runs/v1-*"))]
+        return [RunFolder(path.parent, path.name) for path in sorted(self.folder.glob("runs/v2-*"))]
 
 
 def worker_of(run: Path) -> Worker | None:
@@ -94,7 +94,7 @@ def story(slurm, typed, wait_for, tmp_path_factory):
         past = {worker.attempt.parent for worker in disturbed.values()}
 
         def find() -> Worker | None:
-            found = (worker_of(run) for run in folder.glob("runs/v1-*") if run / "attempts" not in past)
+            found = (worker_of(run) for run in folder.glob("runs/v2-*") if run / "attempts" not in past)
             return next((worker for worker in found if worker and node in (None, worker.node)), None)
 
         return wait_for(find)

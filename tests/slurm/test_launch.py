@@ -63,4 +63,4 @@ def test_a_thousand_runs_are_one_array_and_can_be_cancelled(slurm, busy, typed, 
     slurm("scancel", busy.strip())
     slurm.wait_until_empty()
     assert list(tmp_path.glob("runs/launches/*")) == []
-    assert list(tmp_path.glob("runs/v1-*")) == []
+    assert list(tmp_path.glob("runs/v2-*")) == []

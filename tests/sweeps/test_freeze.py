@@ -94,7 +94,7 @@ def test_workers_run_the_snapshot_although_the_source_is_edited(source, tmp_path
     (source / "sweeps/worker.py").write_text("raise ImportError('edited')\n")
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    manifests = [read_json(path) for path in source.glob("runs/v1-*/attempts/0001/manifest.json")]
+    manifests = [read_json(path) for path in source.glob("runs/v2-*/attempts/0001/manifest.json")]
     assert len(manifests) == 2
     for manifest in manifests:
         assert manifest["code"] == digest == digest_of(copies[0] / "aimv2")

@@ -127,7 +127,7 @@ def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_
     process = started(*ONE_ARM, "executor.workers=1", "budget.samples=1000000")
 
     def training():
-        runs = [RunFolder(path.parent, path.name) for path in (tmp_path / "runs").glob("v1-*")]
+        runs = [RunFolder(path.parent, path.name) for path in (tmp_path / "runs").glob("v2-*")]
         return next((run for run in runs if run.last_row().get("step", 0)), None)
 
     run = wait_for(training, process)

@@ -229,7 +229,7 @@ def test_prune_reports_what_it_deleted(folder, copied, command):
         (["status", "runs_dri=runs"], "unknown key of status 'runs_dri'. Did you mean 'runs_dir'?"),
         (["status", "runs_dir=nowhere"], "runs_dir='nowhere' does not exist"),
         (["logs"], "which run? Name one."),
-        (["logs", "v1-x"], "0 runs in 'runs' begin with 'v1-x'; name exactly one"),
+        (["logs", "v2-x"], "0 runs in 'runs' begin with 'v2-x'; name exactly one"),
         (["retry"], "which sweep? Name one. Launched into 'runs': prefix_ratio_test."),
         (["extend", "prefix_ratio_test"], "extend by what? Type seeds=8 or samples=40960."),
         (["extend", "prefix_ratio_test", "arms=2"], "unknown key of extend 'arms'"),

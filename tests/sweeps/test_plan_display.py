@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from ablations.budget import flops_per_sample
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
+from aimv2.config.paths import replaced
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
 from sweeps.plan import Plan
@@ -32,17 +34,18 @@ def clock(run):
 
 
 @pytest.mark.parametrize("equal", ["samples", "flops", "seconds"])
-def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, equal):
+def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, tiny, equal):
     """Half the samples of a network are 0.50 times the baseline by each of the three. The ratio of seconds is that of
     training, though the time shown includes evaluation."""
     study = replace(STUDIES["scaling"], equal="samples")
     arms = ["size_100_samples_100", "size_100_samples_050"]
-    cells = expand(study, with_attention(demo()), arms=arms, seeds=[0])
+    base = replaced(tiny, {"budget.samples": 10_240})
+    cells = expand(study, base, arms=arms, seeds=[0])
     console = Console(record=True, width=160)
     plan = Plan("scaling", cells, tmp_path)
     print_plan(console, replace(study, equal=equal), plan, Workers(), [], clock)
     lines = {line.split()[0]: line for line in console.export_text().splitlines() if "  none " in line or "all" in line}
-    column = {"samples": "10,240", "flops": "1.15e+12", "seconds": "71 s"}[equal]
+    column = {"samples": "5,120", "flops": f"{5120 * flops_per_sample(base):.2e}", "seconds": "46 s"}[equal]
     assert f"{column}, 0.50 x" in lines["size_100_samples_050"]
     assert [arm for arm, line in lines.items() if " x " in line] == ["size_100_samples_050"]
     assert lines["size_100_samples_050"].count("0.50 x") == 1

@@ -41,11 +41,11 @@ def test_search_does_its_trials_once_and_resumes(command, tmp_path):
     status, out, err = command("search.trials=2")
     assert status == 0, out + err
     assert "best of 2: optimizer.peak_lr=" in out
-    assert len(list(tmp_path.glob("runs/v1-*/result.json"))) == 2
+    assert len(list(tmp_path.glob("runs/v2-*/result.json"))) == 2
     status, out, _ = command("search.trials=3")
     assert status == 0
     assert "best of 3" in out
-    assert len(list(tmp_path.glob("runs/v1-*/attempts/*"))) == 3
+    assert len(list(tmp_path.glob("runs/v2-*/attempts/*"))) == 3
     rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
     losses = [float(row[-2]) for row in rows]
     assert losses == sorted(losses)

@@ -32,7 +32,15 @@ COLUMNS = {2: ("left", "right"), 3: ("left", "centre", "right")}
 NOISE = ("free", "stock", "download", "photo", "best", "click", "image", "new")  # words of alt-text that say nothing
 RESERVED = frozenset(
     word
-    for words in (INKS, PAPERS, COUNTS, NOISE, *(relation.split() for relation in RELATIONS), *ROWS.values(), *COLUMNS.values())
+    for words in (
+        INKS,
+        PAPERS,
+        COUNTS,
+        NOISE,
+        *(relation.split() for relation in RELATIONS),
+        *ROWS.values(),
+        *COLUMNS.values(),
+    )
     for word in words
 ) | {"on"}  # no object has such a name
 
@@ -73,8 +81,8 @@ class Scene(NamedTuple):
         grid: cells along a side.
         things: the objects in reading order, at most one in a cell.
         order: the order in which the relations form names them.
-        form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object with
-            the next instead, and exists for two objects or more.
+        form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object
+            with the next instead, and exists for two objects or more.
         alt_text: the short caption.
     """
 
@@ -95,12 +103,13 @@ class Scene(NamedTuple):
 def dense_caption(scene: Scene) -> Caption:
     """Return the caption that names every object with its ink, and its place or its relation to the next one.
 
-    ``two on yellow red star below purple rocket``, or ``two on yellow purple rocket top left red star bottom right``.
+    ``on yellow two red star below purple rocket``, or ``on yellow two purple rocket top left red star bottom right``.
+    The paper comes first, so that no word of content has to tell a dense caption from a short one.
     """
     words: list[tuple[str, WordClass]] = [
-        (COUNTS[len(scene.things) - 1], "count"),
         ("on", "other"),
         (scene.paper, "other"),
+        (COUNTS[len(scene.things) - 1], "count"),
     ]
     if scene.form == "places":
         for thing in scene.things:

@@ -5,14 +5,12 @@ import pytest
 import torch
 
 from aimv2.data.batches import TrainBatches, loader
-from aimv2.data.pairs import load_pairs, load_tokenizer, split
-from aimv2.errors import UsageError
+from aimv2.data.pairs import Joined, Selected, texts
 from aimv2.prefix import PrefixDistribution
 
 
 def batches(config, pairs):
-    train, _, tokenizer = pairs
-    return TrainBatches(config, train, tokenizer)
+    return TrainBatches(config, pairs.train, pairs.tokenizer)
 
 
 def loader_of(config, pairs):
@@ -21,7 +19,7 @@ def loader_of(config, pairs):
 
 def assert_same(one, other):
     assert one.num_scored == other.num_scored
-    tensors = [name for name in one._fields if name not in ("num_scored", "share")]
+    tensors = [name for name, value in one._asdict().items() if isinstance(value, torch.Tensor)]
     assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
 
 
@@ -68,12 +66,17 @@ def test_seed_changes_the_samples(longer, pairs):
     assert not torch.equal(one.image, other.image)
 
 
-@pytest.mark.parametrize(("fraction", "column"), [(0.0, "name"), (1.0, "description")])
-def test_descriptive_fraction_selects_the_caption(longer, pairs, fraction, column):
-    train, _, tokenizer = pairs
-    config = replace(longer, data=replace(longer.data, descriptive_fraction=fraction))
-    allowed = {tuple(row) for row in tokenizer.encode(train.table[column].tolist(), 12).tolist()}
+@pytest.mark.parametrize(("fraction", "kind"), [(0.0, "short"), (1.0, "dense")])
+def test_dense_fraction_selects_the_caption(longer, pairs, fraction, kind):
+    config = replace(longer, data=replace(longer.data, dense_fraction=fraction))
+    allowed = all_tokens(pairs, kind)
     assert all(tuple(row) in allowed for row in batches(config, pairs)[0].token_BT.tolist())
+
+
+def all_tokens(pairs, kind, rows=None):
+    rows = np.arange(len(pairs.train)) if rows is None else rows
+    token_NT = pairs.tokenizer.encode(texts(pairs.train.captions(rows, kind)), 12)
+    return {tuple(row): number for number, row in enumerate(token_NT.tolist())}
 
 
 def test_supervised_tokens_are_not_padding(longer, pairs):
@@ -91,13 +94,8 @@ def test_batch_counts_its_tokens_and_scored_patches(longer, pairs):
 
 
 def test_source_with_weight_0_is_known_to_the_tokenizer_but_never_shown(longer, pairs):
-    config = replace(longer, data=replace(longer.data, weights=(0, 1), descriptive_fraction=0))
-    train, held_out = split(load_pairs(config.data), config.data.held_out_fraction)
-    tokenizer = load_tokenizer(config.data, config.model, train)
-    assert tokenizer.fingerprint == pairs[2].fingerprint
-    assert set(held_out.table["source"]) == {"openmoji", "fontawesome"}
-    names = {source: train.table.loc[train.table["source"] == source, "name"] for source in config.data.sources}
-    icons, emoji = ({tuple(row) for row in tokenizer.encode(names[s].tolist(), 12).tolist()} for s in reversed(names))
+    config = replace(longer, data=replace(longer.data, weights=(0, 1), dense_fraction=1))
+    emoji, icons = (set(all_tokens(pairs, "dense", rows)) for rows in pairs.train.rows.values())
     shown = {tuple(row) for batch in loader_of(config, pairs) for row in batch.token_BT.tolist()}
     assert shown <= icons
     assert not shown <= emoji
@@ -105,31 +103,37 @@ def test_source_with_weight_0_is_known_to_the_tokenizer_but_never_shown(longer, 
 
 @pytest.fixture
 def few(pairs):
-    """Forty training pairs whose names all have different tokens: 5 batches of 8 per epoch."""
-    train, held_out, tokenizer = pairs
-    token_NT = tokenizer.encode(train.table["name"].tolist(), 12)
-    _, first_N = np.unique(token_NT, axis=0, return_index=True)
-    return train.where(np.isin(np.arange(len(train)), first_N)).subset(40), held_out, tokenizer
+    """Forty training pairs, twenty of each source, with different dense captions: 5 batches of 8 per epoch."""
+    parts, seen = {}, set()
+    for source, rows in pairs.train.rows.items():
+        chosen = []
+        for row, tokens in zip(
+            rows, pairs.tokenizer.encode(texts(pairs.train.captions(rows, "dense")), 12), strict=True
+        ):
+            if len(chosen) < 20 and tuple(tokens) not in seen:
+                seen.add(tuple(tokens))
+                chosen.append(row)
+        parts[source] = Selected(pairs.train, np.array(chosen))
+    return pairs._replace(train=Joined(parts))
 
 
-def shown_names(config, pairs):
-    """Return the row whose name each sample shows, by epoch: int64 [epochs, 40]."""
-    train, _, tokenizer = pairs
-    row_of = {tuple(row): n for n, row in enumerate(tokenizer.encode(train.table["name"].tolist(), 12).tolist())}
+def shown_captions(config, pairs):
+    """Return the row whose dense caption each sample shows, by epoch: int64 [epochs, 40]."""
+    row_of = all_tokens(pairs, "dense")
     shown = [row_of[tuple(row)] for batch in loader_of(config, pairs) for row in batch.token_BT.tolist()]
     return np.array(shown).reshape(-1, 40)
 
 
 def test_shuffled_captions_are_a_new_permutation_every_epoch(longer, few, with_samples):
     config = with_samples(longer, 160)
-    own = replace(config, data=replace(config.data, descriptive_fraction=0))
+    own = replace(config, data=replace(config.data, dense_fraction=1))
     shuffled = replace(own, data=replace(own.data, captions="shuffled"))
-    image_of, caption_of = shown_names(own, few), shown_names(shuffled, few)
+    image_of, caption_of = shown_captions(own, few), shown_captions(shuffled, few)
     assert all(sorted(epoch) == list(range(40)) for epoch in caption_of.tolist())
     assert (image_of == caption_of).sum() <= 10, "one per epoch is expected, and there are four epochs"
     pairings = {tuple(caption[np.argsort(image)]) for image, caption in zip(image_of, caption_of, strict=True)}
     assert len(pairings) == 4, "every epoch has its own permutation"
-    assert not np.array_equal(caption_of, shown_names(replace(shuffled, seed=1), few))
+    assert not np.array_equal(caption_of, shown_captions(replace(shuffled, seed=1), few))
 
 
 def test_shuffled_captions_change_only_the_tokens(longer, pairs):
@@ -142,22 +146,11 @@ def test_shuffled_captions_change_only_the_tokens(longer, pairs):
 
 def test_shuffled_captions_keep_the_shares_of_a_mixture(longer, few, with_samples):
     config = with_samples(longer, 1000)
-    data = replace(config.data, weights=(1, 3), captions="shuffled", descriptive_fraction=0)
-    is_icon = (few[0].table["source"] == "fontawesome").to_numpy()
-    assert is_icon.any()
-    assert is_icon[shown_names(replace(config, data=data), few)].sum() == 750
+    data = replace(config.data, weights=(1, 3), captions="shuffled", dense_fraction=1)
+    is_icon = np.isin(np.arange(40), few.train.rows["fontawesome_scenes"])
+    assert is_icon[shown_captions(replace(config, data=data), few)].sum() == 750
     data = replace(data, weights=(0, 1))
-    assert is_icon[shown_names(replace(config, data=data), few)].all(), "a source with weight 0 provides no caption"
-
-
-def test_weight_of_a_source_without_pairs_is_refused(longer, pairs):
-    train, _, tokenizer = pairs
-    icons = train.where(train.table["source"] == "fontawesome")
-    config = replace(longer, data=replace(longer.data, weights=(1, 3)))
-    with pytest.raises(
-        UsageError, match=r"data.weights=\[1.0, 3.0\]: 'openmoji' has no training pair; its weight must be 0"
-    ):
-        TrainBatches(config, icons, tokenizer)
+    assert is_icon[shown_captions(replace(config, data=data), few)].all(), "a source with weight 0 provides no caption"
 
 
 def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
@@ -165,11 +158,35 @@ def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
     from aimv2.data.order import sample_order
     from aimv2.data.transforms import centred_images, crop_and_resize
 
-    train, _, tokenizer = pairs
+    train = pairs.train
     plain = replace(longer.augment, min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
-    batch = TrainBatches(replace(longer, augment=plain), train, tokenizer)[0]
+    batch = batches(replace(longer, augment=plain), pairs)[0]
     _, rows = sample_order(seed=0, start=0, stop=8, num_rows=len(train))
     whole = np.tile([0, 0, 24, 24], (8, 1))
     expected = crop_and_resize(torch.from_numpy(train.images(rows)), whole, np.zeros(8, dtype=bool), 16)
     torch.testing.assert_close(batch.image, expected)
     assert centred_images(train.images(rows), 16).shape == (8, 3, 16, 16)
+
+
+def test_shuffled_pixels_change_only_the_targets_of_the_pixel_loss(longer, pairs):
+    shuffled = replace(longer, data=replace(longer.data, pixels="shuffled"))
+    targets = []
+    for one, other in zip(loader_of(longer, pairs), loader_of(shuffled, pairs), strict=True):
+        for name in ("image", "token_BT", "prefix_len_B"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert one.target_image is None
+        targets.append(other.target_image)
+        assert not torch.equal(other.target_image, one.image)
+    own = torch.cat([batch.image for batch in loader_of(longer, pairs)])
+    assert not any(torch.equal(target, image) for target, image in zip(torch.cat(targets), own, strict=True))
+
+
+def test_hidden_patches_are_hidden_from_the_encoder_and_still_targets(longer, pairs):
+    hidden = replace(longer, augment=replace(longer.augment, hidden_fraction=0.5))
+    for one, other in zip(loader_of(longer, pairs), loader_of(hidden, pairs), strict=True):
+        assert torch.equal(other.target_image, one.image)
+        patches = other.image.unfold(2, 4, 4).unfold(3, 4, 4)
+        is_hidden = (patches == 0).all(dim=(1, 4, 5))
+        assert (is_hidden.sum(dim=(1, 2)) == 8).all()
+        seen = ~is_hidden[:, None].repeat_interleave(4, 2).repeat_interleave(4, 3).expand_as(other.image)
+        assert torch.equal(other.image[seen], one.image[seen])

@@ -1,96 +1,58 @@
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pytest
 
-from aimv2.data.pairs import concept_position, load_pairs, load_tokenizer, prepare, split
-from aimv2.errors import UsageError
+from aimv2.data.pairs import Joined, texts
 
-
-def test_split_puts_no_concept_on_both_sides(pairs, tiny):
-    train, held_out, _ = pairs
-    assert not set(train.table["concept"]) & set(held_out.table["concept"])
-    num_train, num_held_out = (part.table["concept"].nunique() for part in (train, held_out))
-    share = num_held_out / (num_train + num_held_out)
-    assert share == pytest.approx(tiny.data.held_out_fraction, abs=0.03)
+ROWS = np.array([3, 401, 5, 799])
 
 
-def test_split_keeps_all_skin_tones_together(pairs):
-    train, held_out, _ = pairs
-    sides = [part.table["name"].str.startswith("waving hand").sum() for part in (train, held_out)]
-    assert sorted(sides) == [0, 6]
+def test_joined_pairs_are_those_of_their_sources(pairs):
+    emoji, icons = (pairs.train._parts[number] for number in (0, 1))
+    joined = Joined({"emoji": emoji, "icons": icons})
+    assert len(joined) == 800
+    assert {name: (rows[0], rows[-1]) for name, rows in joined.rows.items()} == {"emoji": (0, 399), "icons": (400, 799)}
+    own = [(emoji, 3), (icons, 1), (emoji, 5), (icons, 399)]
+    assert joined.keys(ROWS) == [part.keys(np.array([row]))[0] for part, row in own]
+    assert joined.captions(ROWS, "dense") == [part.captions(np.array([row]), "dense")[0] for part, row in own]
+    assert joined.sample_ids(ROWS).tolist() == [int(part.sample_ids(np.array([row]))[0]) for part, row in own]
+    assert [joined.scene(row) for row in ROWS] == [part.scene(row) for part, row in own]
+    for image, (part, row) in zip(joined.images(ROWS), own, strict=True):
+        np.testing.assert_array_equal(image, part.images(np.array([row]))[0])
 
 
-def test_split_does_not_depend_on_other_sources(tiny, pairs):
-    train, _, _ = pairs
-    fewer, _ = split(load_pairs(replace(tiny.data, sources=("fontawesome",))), tiny.data.held_out_fraction)
-    expected = train.table.loc[train.table["source"] == "fontawesome", "key"]
-    assert set(fewer.table["key"]) == set(expected)
-
-
-def test_where_keeps_pictures_with_their_rows(pairs):
-    train, _, _ = pairs
-    chosen = train.where(train.table["source"] == "openmoji")
-    row = 5
-    before = train.table.index[train.table["key"] == chosen.table["key"][row]][0]
-    np.testing.assert_array_equal(chosen.images(np.array([row])), train.images(np.array([before])))
+def test_sample_ids_of_all_parts_are_different(pairs):
+    ids = [
+        int(value) for part in (pairs.train, pairs.held_out, pairs.unseen) for value in part.sample_ids(np.arange(800))
+    ]
+    assert len(set(ids)) == len(ids)
 
 
 def test_subsets_are_nested_and_of_the_requested_size(pairs):
-    _, held_out, _ = pairs
-    small, large = held_out.subset(10), held_out.subset(50)
+    small, large = pairs.held_out.subset(10), pairs.held_out.subset(50)
     assert (len(small), len(large)) == (10, 50)
-    assert set(small.table["key"]) < set(large.table["key"])
+    assert set(small.keys(np.arange(10))) < set(large.keys(np.arange(50)))
+    assert pairs.train.subset(10_000) is pairs.train
 
 
-def test_concept_positions_are_uniform():
-    positions = [concept_position(f"concept {i}") for i in range(4000)]
-    assert np.histogram(positions, bins=10, range=(0, 1))[0].min() > 330
+def test_subset_has_pairs_of_every_source(pairs):
+    names = {key.rpartition("-")[0] for key in pairs.held_out.subset(50).keys(np.arange(50))}
+    assert names == {"openmoji-held_out", "fontawesome-held_out"}
 
 
-def test_load_tokenizer_uses_the_cached_one(tiny, pairs):
-    train, _, tokenizer = pairs
-    assert load_tokenizer(tiny.data, tiny.model, train).fingerprint == tokenizer.fingerprint
-
-
-def test_load_tokenizer_refuses_one_larger_than_the_vocabulary(tiny, pairs, tmp_path):
-    train, _, tokenizer = pairs
-    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
-    data = replace(tiny.data, tokenizer=str(tmp_path / "tokenizer.json"))
-    assert load_tokenizer(data, tiny.model, train).fingerprint == tokenizer.fingerprint
-    with pytest.raises(UsageError, match="vocab_size=300"):
-        load_tokenizer(data, replace(tiny.model, vocab_size=300), train)
-
-
-def test_prepare_names_a_cache_without_room_for_the_tokenizer(tiny, tmp_path):
-    (tmp_path / "tokenizers").write_text("in the way")
-    pairs_of_tiny = (Path(tiny.data.cache_dir) / "pairs").resolve()
-    (tmp_path / "pairs").symlink_to(pairs_of_tiny)
-    load_pairs(tiny.data)
-    with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
-        prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model)
-
-
-def test_load_pairs_names_a_cache_that_cannot_be_written(tiny, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    with pytest.raises(UsageError, match=r"data\.cache_dir"):
-        load_pairs(replace(tiny.data, sources=("fontawesome",), cache_dir=str(blocked)))
-
-
-@pytest.mark.parametrize(
-    ("fraction", "message"), [(1 - 1e-9, "no training pair out of"), (1e-9, "no held-out pair out of")]
-)
-def test_prepare_refuses_a_split_with_an_empty_side(tiny, fraction, message):
-    with pytest.raises(UsageError, match=f"^data.held_out_fraction={fraction} leaves {message}") as caught:
-        prepare(replace(tiny.data, held_out_fraction=fraction), tiny.model)
-    assert "\n" not in str(caught.value)
+def test_selected_pairs_keep_pictures_captions_and_scenes_together(pairs):
+    subset = pairs.held_out.subset(20)
+    row_of = {key: row for row, key in enumerate(pairs.held_out.keys(np.arange(len(pairs.held_out))))}
+    rows = np.arange(20)
+    before = np.array([row_of[key] for key in subset.keys(rows)])
+    np.testing.assert_array_equal(subset.images(rows), pairs.held_out.images(before))
+    assert texts(subset.captions(rows, "short")) == texts(pairs.held_out.captions(before, "short"))
+    assert [subset.scene(row) for row in rows] == [pairs.held_out.scene(row) for row in before]
+    assert subset.sample_ids(rows).tolist() == pairs.held_out.sample_ids(before).tolist()
 
 
 def test_pairs_load_without_torch():
-    """A launcher of many runs, for example, whose pictures are rendered already."""
-    script = "import sys, aimv2.data.pairs; print('torch' in sys.modules)"
+    """A launcher of many runs, for example."""
+    script = "import sys, aimv2.data.prepare; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from aimv2.config.run_config import AugmentConfig
+from aimv2.config.run_config import AugmentConfig, DataConfig
 from aimv2.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     NUM_CROP_DRAWS,
     centred_images,
     crop_and_resize,
+    hide_patches,
     random_crops,
     unnormalise,
 )
 
 SIDE = 48
+PAPER = AugmentConfig().of(DataConfig(sources=("openmoji",)))
 
 
 def pictures(count, side=SIDE):
@@ -36,7 +40,7 @@ def raw(normalised):
 @pytest.mark.parametrize("out_px", [16, 32, 70])
 def test_crop_and_resize_matches_torch(out_px):
     images = pictures(12)
-    boxes, flips = random_crops(draws(12), SIDE, AugmentConfig())
+    boxes, flips = random_crops(draws(12), SIDE, PAPER)
     actual = raw(crop_and_resize(torch.from_numpy(images), boxes, flips, out_px))
     assert len({tuple(box) for box in boxes}) > 6
     assert 0 < flips.sum() < 12
@@ -64,7 +68,7 @@ def test_crop_and_resize_matches_pillow_to_its_rounding():
     ratio=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted),
 )
 def test_random_crops_are_within_the_image(seed, side, scale, ratio):
-    config = AugmentConfig(min_scale=scale[0], max_scale=scale[1], min_ratio=ratio[0], max_ratio=ratio[1])
+    config = replace(PAPER, min_scale=scale[0], max_scale=scale[1], min_ratio=ratio[0], max_ratio=ratio[1])
     boxes, _ = random_crops(draws(8, seed), side, config)
     top, left, height, width = boxes.T
     assert (height >= 1).all()
@@ -76,7 +80,7 @@ def test_random_crops_are_within_the_image(seed, side, scale, ratio):
 
 
 def test_random_crops_cover_the_papers_ranges():
-    boxes, flips = random_crops(draws(20_000), 1000, AugmentConfig())
+    boxes, flips = random_crops(draws(20_000), 1000, PAPER)
     _, _, height, width = boxes.T.astype(float)
     area, ratio = height * width / 1000**2, width / height
     assert area.min() == pytest.approx(0.4, abs=0.01)
@@ -94,3 +98,26 @@ def test_no_augmentation_is_the_whole_image():
     kept = crop_and_resize(torch.from_numpy(images), boxes, flips, SIDE)
     for row in range(3):
         np.testing.assert_array_equal(unnormalise(kept[row]), images[row])
+
+
+@given(seed=st.integers(0, 1000), fraction=st.sampled_from([0.0, 0.25, 0.5, 0.8]))
+def test_hide_patches_hides_the_same_share_of_every_image(seed, fraction):
+    """The obvious loop: the patches with the smallest numbers are 0, all others unchanged."""
+    image = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    uniform_BI = np.random.default_rng(seed).random((3, 16))
+    hidden = hide_patches(image, uniform_BI, fraction)
+    for number in range(3):
+        smallest = set(np.argsort(uniform_BI[number])[: round(fraction * 16)].tolist())
+        for patch in range(16):
+            row, column = divmod(patch, 4)
+            here = (number, slice(None), slice(2 * row, 2 * row + 2), slice(2 * column, 2 * column + 2))
+            expected = torch.zeros(3, 2, 2) if patch in smallest else image[here]
+            assert torch.equal(hidden[here], expected)
+
+
+def test_scenes_are_not_flipped_and_hardly_cropped():
+    scenes = AugmentConfig().of(DataConfig())
+    assert (scenes.min_scale, scenes.flip_probability) == (0.9, 0.0)
+    assert (PAPER.min_scale, PAPER.flip_probability) == (0.4, 0.5)  # Table A1
+    own = AugmentConfig(min_scale=0.5, flip_probability=0.1)
+    assert own.of(DataConfig()) == own

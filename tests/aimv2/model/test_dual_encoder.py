@@ -11,6 +11,7 @@ from transformers.models.aimv2.modeling_aimv2 import Aimv2AttentionPoolingHead
 
 from aimv2.config.run_config import TextTowerConfig
 from aimv2.model.dual_encoder import DualEncoder, ImageHead, Similarity, TextTower
+from aimv2.model.initial import init_weights_
 
 END_ID = 1
 
@@ -134,7 +135,7 @@ def test_embeddings_stay_float32_under_bfloat16(config, batch):
 @pytest.mark.parametrize("bias", [None, -10.0])
 def test_similarity_is_scaled_cosine_plus_bias(bias):
     similarity = Similarity(0.5, bias)
-    similarity.init_weights_(torch.Generator())
+    init_weights_(similarity, seed=0)
     image, text = F.normalize(torch.randn(3, 4), dim=1), F.normalize(torch.randn(5, 4), dim=1)
     logits = similarity(image, text)
     for i in range(3):
@@ -163,7 +164,7 @@ def test_similarity_without_a_cap_does_not_bound_its_scale():
 def test_similarity_stays_float32_under_bfloat16():
     """Logits of two unit vectors times 50: bfloat16 would round them by up to 0.2."""
     similarity = Similarity(0.02, -10.0)
-    similarity.init_weights_(torch.Generator())
+    init_weights_(similarity, seed=0)
     image, text = F.normalize(torch.randn(8, 64), dim=1), F.normalize(torch.randn(8, 64), dim=1)
     expected = similarity(image, text)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from aimv2.config.run_config import TransformerConfig
+from aimv2.model.initial import init_weights_
 from aimv2.model.layers import MLP, Stack, SwiGLU, build_norm
 
 CONFIG = TransformerConfig(width=24, depth=2, num_heads=3)
@@ -10,10 +11,7 @@ CONFIG = TransformerConfig(width=24, depth=2, num_heads=3)
 @pytest.fixture
 def stack():
     stack = Stack(CONFIG)
-    for module in stack.modules():
-        if isinstance(module, torch.nn.RMSNorm):
-            module.reset_parameters()
-    stack.init_weights_(torch.Generator().manual_seed(0))
+    init_weights_(stack, seed=0)
     return stack
 
 

@@ -19,12 +19,21 @@ def test_weights_depend_on_the_seed_and_not_on_earlier_draws(tiny):
     assert not any(torch.equal(first[name], other[name]) for name in first if "norm" not in name)
 
 
-def test_weights_of_the_encoder_do_not_depend_on_the_decoder(tiny):
-    wider = replace(tiny, model=replace(tiny.model, decoder=replace(tiny.model.decoder, width=64, depth=2)))
-    first, second = states(tiny, 0), states(wider, 0)
-    encoder = [name for name in first if name.startswith("encoder.")]
-    assert encoder
-    assert all(torch.equal(first[name], second[name]) for name in encoder)
+def test_networks_share_the_tensors_that_they_have_in_common(tiny):
+    """The second lacks the encoder's position table, has one for the decoder, and is a block deeper on both sides."""
+    encoder = replace(tiny.model.encoder, positions="sincos", depth=3)
+    decoder = replace(tiny.model.decoder, image_positions=True, depth=2)
+    first, second = (
+        states(tiny, 0),
+        states(replace(tiny, model=replace(tiny.model, encoder=encoder, decoder=decoder)), 0),
+    )
+    assert first.keys() - second.keys() == {"encoder.pos_embed"}
+    assert "decoder.image_pos_embed" in second
+    common = first.keys() & second.keys()
+    differ = {name for name in common if not torch.equal(first[name], second[name])}
+    assert differ == {"decoder.pixel_head.weight", "decoder.text_head.weight"}, "their spread depends on the depth"
+    for name in differ:
+        torch.testing.assert_close(second[name], first[name] * (2 / 3) ** 0.5)
 
 
 def test_initial_weights_have_the_released_codes_spread(tiny):

@@ -15,7 +15,7 @@ from aimv2.config.scales import demo
 from aimv2.cost import train_flops
 from aimv2.data.sources import glyphs
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import prepare
+from aimv2.data.prepare import prepare
 from aimv2.errors import RunFailedError
 from aimv2.model.network import build
 from aimv2.objectives import objective
@@ -68,6 +68,19 @@ def test_log_interval_does_not_change_the_recorded_steps(tiny, pairs, with_sampl
     for one, other in zip(every[1:], seldom[1:], strict=True):
         assert all(one[name] == other[name] for name in (*LOSSES, "learning_rate", "train_flops", "samples"))
         assert other["images_per_second"] > 0
+
+
+def test_cpu_seconds_of_steps_leave_out_the_held_out_curve(tiny, pairs, with_samples):
+    record = Rows()
+
+    def slow_curve(model):
+        record.advance(1000)
+        return {"held_out_caption_loss": 1.5}
+
+    rows = run(with_samples(tiny, 40), pairs, record=record, held_out=slow_curve)[1]
+    assert sum("held_out_caption_loss" in row for row in rows) > 1
+    assert "step_cpu_seconds" not in rows[0]
+    assert all(0 < row["step_cpu_seconds"] < 10 for row in rows[1:])
 
 
 def test_rows_record_samples_and_flops(tiny, pairs):

@@ -23,17 +23,17 @@ def newest_attempt(path):
 
 def test_default_is_the_newest_finished_trained_run(copied, trained):
     runs_dir = copied.parent
-    ages = {copied.name: 1000, "v1-000000000000": 1, "v1-111111111111": 2000, "v1-222222222222": 3000}
+    ages = {copied.name: 1000, "v2-000000000000": 1, "v2-111111111111": 2000, "v2-222222222222": 3000}
     for name, when in ages.items():
         path = runs_dir / name
         if name != copied.name:
             shutil.copytree(copied, path)
         os.utime(path / "result.json", (when, when))
-    (runs_dir / "v1-111111111111" / "result.json").unlink()
-    (runs_dir / "v1-222222222222" / "config.json").write_text(json.dumps(to_dict(untrained(trained))))
+    (runs_dir / "v2-111111111111" / "result.json").unlink()
+    (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(to_dict(untrained(trained))))
     assert find(None, runs_dir).name == copied.name
-    os.utime(runs_dir / "v1-000000000000" / "result.json", (1001, 1001))
-    assert find(None, runs_dir).name == "v1-000000000000"
+    os.utime(runs_dir / "v2-000000000000" / "result.json", (1001, 1001))
+    assert find(None, runs_dir).name == "v2-000000000000"
 
 
 def test_run_is_found_by_path_or_by_name_in_runs_dir(copied, monkeypatch):

@@ -41,7 +41,7 @@ def test_price_of_a_checkpoint_is_its_size(tiny, tmp_path):
     optimizer = build_optimizer(model, tiny.optimizer)
     sum(parameter.sum() for parameter in model.parameters()).backward()
     optimizer.step()
-    folder = tmp_path / "v1-x" / "attempts" / "0001"
+    folder = tmp_path / "v2-x" / "attempts" / "0001"
     folder.mkdir(parents=True)
     checkpoint.save(folder, model, optimizer, checkpoint.Progress())
     priced = price([tiny], clock).checkpoint_bytes / 2  # of the two that there are for a moment

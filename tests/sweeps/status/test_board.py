@@ -25,7 +25,7 @@ from sweeps.status.status import RunStatus, SweepStatus
 
 
 def run(state, seed=0, **more):
-    return RunStatus(run=f"v1-{seed:012d}", arm="causal", seed=seed, state=state, budget=100, **{"samples": 0} | more)
+    return RunStatus(run=f"v2-{seed:012d}", arm="causal", seed=seed, state=state, budget=100, **{"samples": 0} | more)
 
 
 def sweep(*runs, **more):
@@ -50,14 +50,14 @@ def test_running_run_shows_progress_losses_and_notes():
         loss_against_other_seeds=-0.25, host="node7", note="no heartbeat for 60 s",
     )  # fmt: skip
     shown = text(sweep(active))
-    assert "causal, 0 v1-000000000000 40% 20 3 s text 3.100 pixel 0.900 -0.250" in shown
+    assert "causal, 0 v2-000000000000 40% 20 3 s text 3.100 pixel 0.900 -0.250" in shown
     assert "causal, 0 on node7: no heartbeat for 60 s" in shown
 
 
 def test_failures_are_grouped_by_cause_with_advice():
     memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
     shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
-    assert "out of memory 2 causal, seed 0 (v1-000000000000): CUDA out of memory [tried 2 GB]" in shown
+    assert "out of memory 2 causal, seed 0 (v2-000000000000): CUDA out of memory [tried 2 GB]" in shown
     assert "executor.runs_per_gpu;" in shown
     assert "bug 1 causal, seed 2" in shown
 

@@ -1,0 +1,34 @@
+import subprocess
+import sys
+
+import pytest
+
+from aimv2.config.paths import replaced
+from aimv2.data.batches import TrainBatches
+from aimv2.data.expected import mean_supervised_tokens
+
+NUM_SAMPLES = 4000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"objective.supervise_eos": True},
+        {"data.descriptive_fraction": 1.0},
+        {"data.descriptive_fraction": 0.0, "data.weights": (1, 9)},
+        {"data.weights": (3, 1), "data.captions": "shuffled"},
+        {"model.max_text_tokens": 4},
+    ],
+    ids=str,
+)
+def test_mean_is_that_of_the_samples_that_training_draws(tiny, pairs, changes):
+    config = replaced(tiny, {"budget.samples": NUM_SAMPLES, "budget.batch_size": 500} | changes)
+    batches = TrainBatches(config, pairs[0], pairs[2])
+    drawn = sum(batches[step].num_supervised for step in range(len(batches))) / NUM_SAMPLES
+    assert mean_supervised_tokens(config) == pytest.approx(drawn, rel=0.025), "four standard errors"
+
+
+def test_it_needs_no_torch():
+    script = "import sys, aimv2.data.expected; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

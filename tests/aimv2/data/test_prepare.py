@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aimv2.data.prepare import load_tokenizer, mixture, prepare
+from aimv2.errors import UsageError
+
+
+def test_prepare_joins_the_sides_of_all_sources(pairs):
+    assert list(pairs.train.rows) == ["openmoji_scenes", "fontawesome_scenes"]
+    sides = [
+        {key.split("-")[1] for key in part.keys(np.arange(10))} for part in (pairs.train, pairs.held_out, pairs.unseen)
+    ]
+    assert sides == [{"train"}, {"held_out"}, {"unseen"}]
+
+
+def test_scenes_and_glyphs_can_be_mixed(tiny):
+    sources = ("fontawesome_scenes", "fontawesome")
+    data = prepare(replace(tiny.data, sources=sources), tiny.model)
+    shown = data.train.images(np.array([0, len(data.train) - 1]))
+    assert shown.shape == (2, 24, 24, 3)
+    assert data.unseen is not None
+    assert data.train.scene(0) is not None
+    assert data.train.scene(len(data.train) - 1) is None
+
+
+def test_glyphs_alone_have_no_unseen_objects(tiny):
+    assert prepare(replace(tiny.data, sources=("fontawesome",)), tiny.model).unseen is None
+
+
+def test_mixture_has_the_rows_of_each_source(tiny, pairs):
+    assert mixture(tiny.data, pairs.train) is None
+    mixed = mixture(replace(tiny.data, weights=(1, 3)), pairs.train)
+    assert mixed.quotas == (250, 750)
+    assert [rows.tolist() for rows in mixed.rows] == [list(range(400)), list(range(400, 800))]
+
+
+def test_load_tokenizer_uses_the_cached_one(tiny, pairs):
+    assert load_tokenizer(tiny.data, tiny.model, pairs.train).fingerprint == pairs.tokenizer.fingerprint
+
+
+def test_load_tokenizer_refuses_one_larger_than_the_vocabulary(tiny, pairs, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(pairs.tokenizer.to_json())
+    data = replace(tiny.data, tokenizer=str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(data, tiny.model, pairs.train).fingerprint == pairs.tokenizer.fingerprint
+    with pytest.raises(UsageError, match="vocab_size=300"):
+        load_tokenizer(data, replace(tiny.model, vocab_size=300), pairs.train)
+
+
+def test_prepare_names_a_cache_without_room_for_the_tokenizer(tiny, tmp_path):
+    (tmp_path / "tokenizers").write_text("in the way")
+    with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
+        prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model)
