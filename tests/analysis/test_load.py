@@ -7,11 +7,11 @@ from analysis.load import load
 def test_tables_have_a_row_per_finished_cell(evidence, cells):
     assert len(evidence.runs) == len(cells) == 32
     assert set(evidence.metrics["metric"]) == {
-        "caption_loss", "causal_caption_loss", "pixel_loss_0.5", "probe_digits", "knn_digits", "bits",
+        "content_loss", "causal_content_loss", "pixel_loss_0.5", "probe_digits", "knn_digits", "caption_bits",
     }  # fmt: skip
-    assert evidence.values("caption_loss").shape == (4, 8)
+    assert evidence.values("content_loss").shape == (4, 8)
     assert evidence.missing.empty
-    assert evidence.unit("caption_loss") == "nats/token"
+    assert evidence.unit("content_loss") == "nats/token"
 
 
 def test_results_have_metrics_with_their_units_as_columns(evidence):
@@ -20,8 +20,8 @@ def test_results_have_metrics_with_their_units_as_columns(evidence):
 
 
 def test_metric_that_is_not_applicable_has_no_value(evidence):
-    assert "causal" not in evidence.values("bits")
-    assert set(evidence.not_applicable["metric"]) == {"recall", "bits"}
+    assert "causal" not in evidence.values("caption_bits")
+    assert set(evidence.not_applicable["metric"]) == {"image_to_text_recall_1", "caption_bits"}
 
 
 def test_step_time_is_absent_with_the_reason_where_a_device_did_the_work(cells, runs_dir, tmp_path):
