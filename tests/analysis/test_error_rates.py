@@ -74,7 +74,7 @@ def test_true_claimed_effect_is_refuted_at_most_five_percent_of_the_time(num_see
 
 
 def test_looks_at_4_8_12_and_16_seeds_keep_five_percent():
-    num, false, false_without = 600, 0, 0
+    num, false, false_without = 400, 0, 0
     for number in range(num):
         evidence = evidence_of(NULL, {}, spread=SPREAD, seeds=range(16), rng=20_000 + number)
         looks = [(until(evidence, 4 * look), Look(look).level) for look in (1, 2, 3, 4)]
