@@ -92,7 +92,7 @@ class Differences:
 
     def _with_items(self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str) -> Estimate:
         """Add the items' part if all seeds of both sides have the values of the same items."""
-        if not estimate.has_interval or not are_paired(arm, than_arm):
+        if not self._evidence.item_files or not estimate.has_interval or not are_paired(arm, than_arm):
             return estimate
         one = self._evidence.item_influence(metric, arm)
         other = self._evidence.item_influence(than_metric, than_arm)

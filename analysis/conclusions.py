@@ -110,4 +110,5 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
 
 def _bounds(estimate: Estimate) -> str:
     low, high = sorted((abs(estimate.low), abs(estimate.high)))
-    return f"simultaneous interval {low:.3f} to {high:.3f}, covers {estimate.covers}"
+    level = f"{100 * estimate.level:.2f}".rstrip("0").rstrip(".")
+    return f"simultaneous {level} % interval {low:.3f} to {high:.3f}, covers {estimate.covers}"

@@ -89,7 +89,7 @@ class Evidence:
 
     def num_failed(self, arm: str) -> int:
         """Return the number of an arm's runs that failed."""
-        return int(self.missing.loc[self.missing["arm"] == arm, "has_failed"].sum())
+        return 0 if self.missing.empty else int(self.missing.loc[self.missing["arm"] == arm, "has_failed"].sum())
 
     def num_runs(self, arm: str) -> int:
         """Return the number of an arm's runs, with or without a result."""

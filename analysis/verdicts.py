@@ -11,7 +11,7 @@ from aimv2.evaluation.metrics import lower_is_better
 from analysis.compare import Differences, failures
 from analysis.controls import ControlOutcome, withholding
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
-from analysis.inference.relations import Outcome, Word, finding, outcome
+from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
 from analysis.load import Evidence
 from analysis.sensitivity import MetricSensitivity, not_measured
 
@@ -146,13 +146,20 @@ def _in_words(study: Study, one: _Judged) -> str:
     compared = _compared(study, expected)
     if not difference.has_interval:
         return f"{compared}: {one.outcome.qualification}"
-    observed = finding(difference, margin, lower_is_better=lower_is_better(expected.metric)).text
+    observed = _observed(finding(difference, margin, lower_is_better=lower_is_better(expected.metric)))
     claimed = f", claimed effect {expected.effect:g}" if expected.effect is not None else ""
     word = ", ".join(filter(None, (one.outcome.word, one.outcome.qualification)))
     return (
         f"{compared}: {difference.text()} ({difference.basis}; margin {margin:g}{claimed}); expected"
         f" {expected.relation}, observed {observed}: {word}"
     )
+
+
+def _observed(found: Finding) -> str:
+    """Return a finding in words; an inconclusive one with the side that is ruled out."""
+    if found.text == "inconclusive" and found.is_not_better != found.is_not_worse:
+        return f"inconclusive, but not {'better' if found.is_not_better else 'worse'} by the margin"
+    return found.text
 
 
 def _compared(study: Study, expected: Expectation) -> str:

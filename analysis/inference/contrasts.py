@@ -134,13 +134,12 @@ class SharedError:
     """
 
     def __init__(self, values: pd.DataFrame) -> None:
-        self._values = values
         self._number = {str(arm): number for number, arm in enumerate(values)}
-        value_SA = values.to_numpy(dtype=float)
-        self._spreads = spreads(value_SA)
+        self._value_SA = values.to_numpy(dtype=float)
+        self._spreads = spreads(self._value_SA)
         pooled = [number for number in self._number.values() if number not in self._spreads.apart]
         self._place = {number: place for place, number in enumerate(pooled)}
-        self._pool = Blocks(value_SA[:, pooled])
+        self._pool = Blocks(self._value_SA[:, pooled])
 
     def contrast(self, arm: str, other: str, level: float = LEVEL) -> Estimate:
         """Return one arm minus another."""
@@ -185,10 +184,14 @@ class SharedError:
     def _paired(self, arm: str, other: str, level: float) -> Estimate:
         if not {arm, other} <= set(self._number):
             return NO_ESTIMATE
-        return mean_interval(self._values[arm] - self._values[other], level)
+        return mean_interval(self._difference_S(arm, other), level)
 
     def _num_shared(self, arm: str, other: str) -> int:
-        return int((self._values[arm].notna() & self._values[other].notna()).sum())
+        return int(np.count_nonzero(~np.isnan(self._difference_S(arm, other))))
+
+    def _difference_S(self, arm: str, other: str) -> np.ndarray:
+        """Return the differences by seed, NaN where one is missing."""
+        return np.asarray(self._value_SA[:, self._number[arm]] - self._value_SA[:, self._number[other]])
 
     def _weight_A(self, arm: str, other: str) -> np.ndarray:
         weight_A = np.zeros(len(self._place))

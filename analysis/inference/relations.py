@@ -39,11 +39,17 @@ class Finding:
 
     Attributes:
         direction: ``unclear`` if the interval includes 0.
-        is_small: True if differences larger than the margin are ruled out on both sides.
+        is_not_better, is_not_worse: True if a difference of the margin or more on that side is ruled out.
     """
 
     direction: Direction
-    is_small: bool
+    is_not_better: bool
+    is_not_worse: bool
+
+    @property
+    def is_small(self) -> bool:
+        """True if differences of the margin or more are ruled out on both sides."""
+        return self.is_not_better and self.is_not_worse
 
     @property
     def text(self) -> str:
@@ -92,7 +98,11 @@ def finding(difference: Estimate, margin: float, *, lower_is_better: bool) -> Fi
     """
     advantage = Bounds.of(difference, lower_is_better=lower_is_better)
     direction: Direction = "better" if advantage.low > 0 else "worse" if advantage.high < 0 else "unclear"
-    return Finding(direction, advantage.is_within(margin))
+    return Finding(
+        direction,
+        is_not_better=advantage.high_alone < margin,
+        is_not_worse=advantage.low_alone > -margin,
+    )
 
 
 def outcome(
@@ -105,7 +115,8 @@ def outcome(
         effect: the size of the claimed effect, or None.
     """
     if not difference.has_interval:
-        return Outcome(Word.NOT_TESTABLE, "too few seeds" if difference.n else "not measured")
+        reason = "no spread over seeds" if difference.n > 1 else "too few seeds" if difference.n else "not measured"
+        return Outcome(Word.NOT_TESTABLE, reason)
     advantage = Bounds.of(difference, lower_is_better=lower_is_better)
     match relation:
         case "better":

@@ -69,6 +69,8 @@ def test_without_an_interval_nothing_is_testable():
         assert outcome(relation, NO_ESTIMATE, MARGIN, lower_is_better=True).qualification == "not measured"
         one_seed = outcome(relation, mean_interval(np.array([1.0])), MARGIN, lower_is_better=True)
         assert (one_seed.word, one_seed.qualification) == (Word.NOT_TESTABLE, "too few seeds")
+        no_spread = outcome(relation, mean_interval(np.array([1.0, 1.0])), MARGIN, lower_is_better=True)
+        assert no_spread.qualification == "no spread over seeds"
 
 
 @given(
@@ -99,7 +101,8 @@ def test_finding_agrees_with_three_t_tests(shift, spread, seed, lower_is_better,
     found = finding(mean_interval(values, level), MARGIN, lower_is_better=lower_is_better)
     side = "better" if (values.mean() < 0) == lower_is_better else "worse"
     assert found.direction == (side if is_different else "unclear")
-    assert found.is_small == (is_below and is_above)
+    assert (found.is_not_worse if lower_is_better else found.is_not_better) == is_below
+    assert (found.is_not_better if lower_is_better else found.is_not_worse) == is_above
     words = {
         (False, False): "inconclusive",
         (False, True): "equivalent",
@@ -117,7 +120,7 @@ def test_equivalence_has_its_nominal_error_rate():
 
 
 def test_no_interval_and_no_margin_show_nothing():
-    nothing = Finding("unclear", is_small=False)
+    nothing = Finding("unclear", is_not_better=False, is_not_worse=False)
     assert finding(NO_ESTIMATE, MARGIN, lower_is_better=True) == nothing
     assert finding(mean_interval(np.array([1.0])), 2, lower_is_better=True) == nothing
     assert finding(Estimate(0.0, 1e-9, 3, 4), 0, lower_is_better=True).text == "inconclusive"
