@@ -35,17 +35,17 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
         values = evidence.values(metric)
         if study.baseline not in values or values[study.baseline].count() < 2:
             continue
-        effects = {}
+        noise, effects = _paired_sd(study, evidence, metric), {}
         for rung in rungs:
-            if failures(study, evidence, [rung, study.baseline]):
-                continue
+            if not noise or failures(study, evidence, [rung, study.baseline]):
+                continue  # equal values are no certainty
             estimate = differences.separately(metric, rung, covers_items=True)
             if estimate.has_interval:
                 effects[rung] = Effect(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
         metrics[metric] = Seen(
             unit=unit_of(metric),
             seed_sd=float(values[study.baseline].std()),
-            paired_sd=_paired_sd(study, evidence, metric),
+            paired_sd=noise,
             effects=effects,
         )
     return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)

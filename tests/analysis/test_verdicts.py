@@ -213,7 +213,7 @@ def test_control_that_did_not_pass_withholds_the_verdicts_that_use_its_metric():
     found = judged(study, evidence, controls=check_controls(study, evidence))
     assert found["uniform-prefix-length"].word is SUPPORTED
     assert found["prefix-beats-causal"].word is NOT_TESTABLE
-    assert found["prefix-beats-causal"].qualifications == ("positive control failed in causal_caption_loss",)
+    assert found["prefix-beats-causal"].qualifications == ("positive control failed in causal_content_loss",)
     absent = replace(study, controls=())
     found = judged(absent, evidence, controls=check_controls(absent, evidence))
     assert {one.word for one in found.values()} == {NOT_TESTABLE}
