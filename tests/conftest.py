@@ -62,7 +62,9 @@ def tiny(cache_dir) -> RunConfig:
             cache_dir=cache_dir,
         ),
         evaluation=EvaluationConfig(
+            num_items=48,
             num_pairs=32,
+            num_probe_scenes=40,
             curve_pairs=16,
             curve_points=2,
             num_examples=2,

@@ -50,9 +50,9 @@ def demo() -> RunConfig:
             num_probe_scenes=2560,
             curve_pairs=256,
             probe=ProbeConfig(
-                learning_rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+                learning_rates=(3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
                 weight_decays=(0.05,),
-                epochs=10,
+                epochs=8,
                 batch_size=128,
                 head_dim=32,
             ),

@@ -129,7 +129,7 @@ def emoji(train: GlyphPairs, held_out: GlyphPairs) -> TransferSet | None:
     for label in EMOJI_LABELS:
         classes = sorted(parts[0].table[label].unique())
         number = {name: place for place, name in enumerate(classes)}
-        columns = (part.table[label].map(number).fillna(NO_LABEL).to_numpy(dtype=np.int64) for part in parts)
+        columns = (part.table[label].map(number).fillna(NO_LABEL).to_numpy(dtype=np.int64, copy=True) for part in parts)
         tasks.append(Task(f"emoji_{label}", len(classes), *(label_N[:, None] for label_N in columns)))
     images = (part.images(np.arange(len(part))) for part in parts)
     return TransferSet(*images, test.items(np.arange(len(test))), tuple(tasks))

@@ -77,6 +77,8 @@ def hide_patches(image: Tensor, uniform_BI: np.ndarray, fraction: float) -> Tens
 def centred_images(images: np.ndarray, out_px: int, share: float = CENTRE_CROP) -> Tensor:
     """Centre-crop pictures for evaluation to a share of their side: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
     size = round(images.shape[1] * share)
+    if size == out_px == images.shape[1]:  # resizing would change nothing, and takes longer than a small encoder
+        return _normalised(torch.from_numpy(images).permute(0, 3, 1, 2))
     start = (images.shape[1] - size) // 2
     box_B4 = np.tile([start, start, size, size], (len(images), 1))
     return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)
@@ -104,9 +106,13 @@ def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, 
     # [B, S, P x C]: the columns become the contracted axis.
     columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
     resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, out_px, out_px, 3)
-    resized_BCPP = resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255) / 255
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    normalised_BCPP: Tensor = (resized_BCPP - mean) / std
+    return _normalised(resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255))
+
+
+def _normalised(pixels_BCPP: Tensor) -> Tensor:
+    """Normalise values of 0..255 with the ImageNet mean and standard deviation."""
+    mean, std = (torch.tensor(v, device=pixels_BCPP.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    normalised_BCPP: Tensor = (pixels_BCPP / 255 - mean) / std
     return normalised_BCPP.contiguous()
 
 

@@ -18,8 +18,8 @@ from aimv2 import address
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import centred_images, unnormalise
-from aimv2.evaluation.held_out import Words, prepare_captions
+from aimv2.data.transforms import unnormalise
+from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 
@@ -121,7 +121,7 @@ def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: 
     row_N = np.arange(len(pairs))
     captions = pairs.captions(row_N, "dense")
     length_N = prepare_captions(captions, Words.of(tokenizer, config)).supervised_NT.sum(dim=1).tolist()
-    image = centred_images(pairs.images(row_N), config.model.image_px)
+    image = network_inputs(pairs.images(row_N), config)
     written_NT = greedy(model, image.to(config.device), config.model.max_text_tokens - 1).cpu()
     is_cut = not config.objective.supervise_eos
     found = []

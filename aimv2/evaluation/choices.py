@@ -12,7 +12,6 @@ at chance (SugarCrepe, arXiv 2306.14610, shows what happens otherwise):
   the caption shows the number of objects.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -30,7 +29,7 @@ from aimv2.evaluation.items import Items
 
 Kind = Literal["objects", "inks", "relations", "counts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-COUNT_SHARE = 0.5  # of the scenes, whatever they show, that get a choice of counts
+COUNT_SHARE = 1 / 3  # of the scenes get a choice of counts
 
 
 class Negative(NamedTuple):
@@ -68,25 +67,22 @@ def prepare_choices(found: Sequence[Negative], words: Words) -> Choices:
 
 
 def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fraction: float) -> list[Negative]:
-    """Return the hard negatives of held-out scenes, in a fixed random way; None has none.
+    """Return the hard negatives of held-out scenes: one of each kind that a scene admits; None has none.
 
-    A scene has at most one swap, of the kind that is the rarest so far of those that it admits. Half of the scenes have
-    another count, independently of what they show.
+    Of several negatives of a kind a fixed random one is used. Counts are changed in a third of the scenes, whatever
+    these show, so that the kinds are about equally frequent.
     """
     found: list[Negative] = []
-    used: Counter[Kind] = Counter()
-    draw_N2 = address.generator(seed=0, purpose="choices").random((len(scenes), 2))
-    for row, (scene, (share, which)) in enumerate(zip(scenes, draw_N2.tolist(), strict=True)):
+    draw_NK = address.generator(seed=0, purpose="choices").random((len(scenes), len(KINDS)))
+    for row, (scene, (share, *draws)) in enumerate(zip(scenes, draw_NK.tolist(), strict=True)):
         if scene is None:
             continue
-        admitted = swaps(scene, held_out_fraction)
-        if kinds := [kind for kind in KINDS if admitted.get(kind)]:
-            kind = min(kinds, key=lambda kind: used[kind])
-            used[kind] += 1
-            found.append(Negative(row, kind, admitted[kind][int(which * len(admitted[kind]))]))
+        for (kind, captions), draw in zip(swaps(scene, held_out_fraction).items(), draws, strict=True):
+            if captions:
+                found.append(Negative(row, kind, captions[int(draw * len(captions))]))
         if share < COUNT_SHARE and max_objects > 1:
             others = [count for count in COUNTS[:max_objects] if count != COUNTS[len(scene.things) - 1]]
-            found.append(Negative(row, "counts", caption([(others[int(which * len(others))], "count")])))
+            found.append(Negative(row, "counts", caption([(others[int(share / COUNT_SHARE * len(others))], "count")])))
     return found
 
 

@@ -12,6 +12,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, Pairs
 from aimv2.data.sources.scene import Caption, WordClass
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.data.transforms import CENTRE_CROP, centred_images
 
 CLASSES: tuple[WordClass, ...] = get_args(WordClass)
 OTHER = CLASSES.index("other")
@@ -108,6 +109,14 @@ def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:
         text_len_N=torch.from_numpy(tokenizer.lengths(token_NT)),
         num_bytes_N=tokenizer.num_bytes(texts, max_tokens),
     )
+
+
+def network_inputs(images: np.ndarray, config: RunConfig) -> Tensor:
+    """Crop images uint8 [N, S, S, 3] as for all evaluations: float32 [N, 3, P, P].
+
+    Scenes are shown whole, because a crop would lose parts of the objects that captions and labels name.
+    """
+    return centred_images(images, config.model.image_px, 1.0 if config.data.has_scenes else CENTRE_CROP)
 
 
 def other_images(captions: Captions) -> np.ndarray:

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.transforms import centred_images
-from aimv2.evaluation.held_out import Captions, HeldOut
+from aimv2.evaluation.held_out import Captions, HeldOut, network_inputs
 from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
@@ -27,7 +26,7 @@ def encode(encoder: Encoder, images: np.ndarray, config: RunConfig, *, is_causal
     encoder.eval()
     features = []
     for rows in chunks(len(images)):
-        image = centred_images(images[rows], config.model.image_px).to(config.device)
+        image = network_inputs(images[rows], config).to(config.device)
         prefix_len_B = torch.ones(len(image), dtype=torch.int64, device=image.device) if is_causal else None
         with autocast(config):
             features.append(encoder(image, prefix_len_B).float())
@@ -93,7 +92,7 @@ def pixel_errors(model: EncoderDecoder, data: HeldOut, fraction: float, config: 
     errors = []
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
     for rows in chunks(len(data)):
-        image = centred_images(data.images[rows], config.model.image_px).to(config.device)
+        image = network_inputs(data.images[rows], config).to(config.device)
         token_BT, text_len_B = data.short.token_NT[rows].to(image.device), data.short.text_len_N[rows].to(image.device)
         if config.model.decoder.order == "image_first":
             token_BT = token_BT[:, :0]  # no patch sees them

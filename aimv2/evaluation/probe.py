@@ -45,49 +45,63 @@ class ProbeResult(NamedTuple):
     weight_decay: float
 
 
-class AttentiveProbe(nn.Module):
-    """Attention pooling with a learned query per head, then a linear classifier.
+class AttentiveProbes(nn.Module):
+    """Attention pooling with a learned query per head, then a linear classifier for each label; one for each setting.
 
     Keys and values are projections of the patch features; the query is not projected. The heads' outputs are
-    concatenated and go into a linear classifier for each label, without bias and without an output projection: 2 D^2 + D
-    parameters and the classifiers'.
+    concatenated and go into the classifiers without bias and without an output projection: 2 D^2 + D parameters and the
+    classifiers'. All settings have the same initial weights.
 
     Source: AIM v1 equation 4, ml-aim ``AttentionPoolingClassifier``.
     """
 
     def __init__(
-        self, width: int, num_heads: int, num_labels: int, num_classes: int, generator: torch.Generator
+        self,
+        num_settings: int,
+        width: int,
+        num_heads: int,
+        num_labels: int,
+        num_classes: int,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         bound = width**-0.5  # torch's default for linear layers
-        self.query_HW = nn.Parameter(0.02 * torch.randn(num_heads, width // num_heads, generator=generator))
-        self.key_DD = nn.Parameter(torch.empty(width, width).uniform_(-bound, bound, generator=generator))
-        self.value_DD = nn.Parameter(torch.empty(width, width).uniform_(-bound, bound, generator=generator))
-        self.classifier_KCD = nn.Parameter(
-            torch.empty(num_labels, num_classes, width).uniform_(-bound, bound, generator=generator)
-        )
 
+        def uniform(*shape: int) -> nn.Parameter:
+            drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+            return nn.Parameter(drawn.expand(num_settings, *shape).clone())
 
-def pooled_logits(probes: list[AttentiveProbe], feature_BID: Tensor) -> Tensor:
-    """Return the class scores of every probe: [G, B, K, C].
+        query_HW = 0.02 * torch.randn(num_heads, width // num_heads, generator=generator)
+        self.query_GHW = nn.Parameter(query_HW.expand(num_settings, -1, -1).clone())
+        self.key_GHWD = uniform(num_heads, width // num_heads, width)
+        self.value_GHWD = uniform(num_heads, width // num_heads, width)
+        self.classifier_GKCD = uniform(num_labels, num_classes, width)
 
-    Keys and values are linear in the patches, so q . (W p) = (W' q) . p and sum a W p = W (sum a p). No patch is
-    projected, which makes a step many times cheaper than the textbook order with the same result.
-    """
-    query_GHW = torch.stack([probe.query_HW for probe in probes])
-    G, H, W = query_GHW.shape
-    D = H * W
-    key_GHWD = torch.stack([probe.key_DD for probe in probes]).view(G, H, W, D)
-    value_GHWD = torch.stack([probe.value_DD for probe in probes]).view(G, H, W, D)
-    classifier_GKCD = torch.stack([probe.classifier_KCD for probe in probes])
+    def forward(self, feature_BID: Tensor) -> Tensor:
+        """Return the class scores of every setting: [G, B, K, C].
 
-    seen_GHD = torch.einsum("ghw,ghwd->ghd", query_GHW, key_GHWD) * W**-0.5
-    score_BIGH = (feature_BID @ seen_GHD.view(G * H, D).T).view(*feature_BID.shape[:2], G, H)
-    attention_BXI = score_BIGH.softmax(dim=1).flatten(2).transpose(1, 2)
-    mixed_BGHD = (attention_BXI @ feature_BID).view(-1, G, H, D)
-    pooled_GBHW = torch.einsum("bghd,ghwd->gbhw", mixed_BGHD, value_GHWD)
-    logits_GBX = pooled_GBHW.flatten(2) @ classifier_GKCD.flatten(1, 2).transpose(1, 2)
-    return logits_GBX.unflatten(2, classifier_GKCD.shape[1:3])
+        Keys and values are linear in the patches, so q . (W p) = (W' q) . p and sum a W p = W (sum a p). No patch is
+        projected, which makes a step many times cheaper than the textbook order with the same result.
+        """
+        G, H, W, D = self.key_GHWD.shape
+        seen_GHD = torch.einsum("ghw,ghwd->ghd", self.query_GHW, self.key_GHWD) * W**-0.5
+        score_BXI = seen_GHD.view(G * H, D) @ feature_BID.transpose(1, 2)
+        mixed_BGHD = (score_BXI.softmax(dim=2) @ feature_BID).view(-1, G, H, D)
+        pooled_GBHW = torch.einsum("bghd,ghwd->gbhw", mixed_BGHD, self.value_GHWD)
+        logits_GBX = pooled_GBHW.flatten(2) @ self.classifier_GKCD.flatten(1, 2).transpose(1, 2)
+        return logits_GBX.unflatten(2, self.classifier_GKCD.shape[1:3])
+
+    def settings(self) -> list[list[Tensor]]:
+        """Return the weights of each setting, as views that an optimizer can change."""
+        return [[weight.detach()[setting] for weight in self.parameters()] for setting in range(len(self.query_GHW))]
+
+    def clip_gradients(self, max_norm: float) -> None:
+        """Scale the gradient of each setting to a norm of at most ``max_norm``, as torch's ``clip_grad_norm_``."""
+        gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
+        norm_G = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+        scale_G = (max_norm / (norm_G + 1e-6)).clamp(max=1)
+        for gradient in gradients:
+            gradient *= scale_G.view(-1, *[1] * (gradient.ndim - 1))
 
 
 def attentive_probe(
@@ -111,11 +125,13 @@ def attentive_probe(
     device = train.feature_NID.device
     grid = list(product(config.learning_rates, config.weight_decays))
     generator, weights_seed = torch.Generator(), address.integer(seed=seed, purpose="probe weights")
-    shape = (width, max(1, width // config.head_dim), train.label_NK.shape[1], num_classes)
-    probes = [AttentiveProbe(*shape, generator.manual_seed(weights_seed)).to(device) for _ in grid]
+    num_heads = max(1, width // config.head_dim)
+    shape = (len(grid), width, num_heads, train.label_NK.shape[1], num_classes)
+    probes = AttentiveProbes(*shape, generator.manual_seed(weights_seed)).to(device)
+    settings = probes.settings()
     groups = [
-        {"params": list(probe.parameters()), "lr": rate, "weight_decay": decay}
-        for probe, (rate, decay) in zip(probes, grid, strict=True)
+        {"params": weights, "lr": rate, "weight_decay": decay}
+        for weights, (rate, decay) in zip(settings, grid, strict=True)
     ]
     optimizer = torch.optim.AdamW(groups, fused=True)
     num_rows = len(train.label_NK)
@@ -129,12 +145,13 @@ def attentive_probe(
             for group, schedule in zip(optimizer.param_groups, schedules, strict=True):
                 group["lr"] = schedule(step / num_steps)
             step += 1
+            probes.zero_grad(set_to_none=True)
             # A sum over settings of each one's mean, so that no gradient depends on another setting.
-            loss = _losses(pooled_logits(probes, train.feature_NID[rows]), train.label_NK[rows]).sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            for probe in probes:
-                torch.nn.utils.clip_grad_norm_(probe.parameters(), CLIP_NORM)
+            _losses(probes(train.feature_NID[rows]), train.label_NK[rows]).sum().backward()
+            probes.clip_gradients(CLIP_NORM)
+            for setting, weights in enumerate(settings):
+                for weight, stacked in zip(weights, probes.parameters(), strict=True):
+                    weight.grad = None if stacked.grad is None else stacked.grad[setting]
             optimizer.step()
 
     with torch.no_grad():
@@ -142,12 +159,12 @@ def attentive_probe(
         right_G = (logits_GNKC.argmax(dim=-1) == validation.label_NK).sum(dim=(1, 2)).tolist()
         loss_G = _losses(logits_GNKC, validation.label_NK).tolist()
         best = max(range(len(grid)), key=lambda setting: (right_G[setting], -loss_G[setting]))
-        guess_NK = _logits([probes[best]], test)[0].argmax(dim=-1)
+        guess_NK = _logits(probes, test)[best].argmax(dim=-1)
     return ProbeResult(_score(guess_NK, test.label_NK), *grid[best])
 
 
-def _logits(probes: list[AttentiveProbe], part: Features) -> Tensor:
-    return torch.cat([pooled_logits(probes, chunk) for chunk in part.feature_NID.split(512)], dim=1)
+def _logits(probes: AttentiveProbes, part: Features) -> Tensor:
+    return torch.cat([probes(chunk) for chunk in part.feature_NID.split(256)], dim=1)
 
 
 def _losses(logits_GBKC: Tensor, label_BK: Tensor) -> Tensor:

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.transforms import centred_images
-from aimv2.evaluation.held_out import HeldOut
+from aimv2.evaluation.held_out import HeldOut, network_inputs
 from aimv2.evaluation.losses import chunks
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.training.device import autocast
@@ -18,7 +17,7 @@ def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Te
     model.eval()
     images, texts = [], []
     for rows in chunks(len(data)):
-        image = centred_images(data.images[rows], config.model.image_px).to(config.device)
+        image = network_inputs(data.images[rows], config).to(config.device)
         token_BT, text_len_B = (
             part[rows].to(config.device) for part in (data.dense.token_NT, data.dense.text_len_N)
         )

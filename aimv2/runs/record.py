@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from aimv2.config.run_config import RunConfig, to_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
+from aimv2.evaluation.items import table
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.files import read_json, sync, write_json
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LAYOUT_VERSION = 1
 
+ITEMS = "items.parquet"
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
 
@@ -82,7 +84,7 @@ class RunFolder:
         return None if lease is None else Attempt(self, lease, config)
 
     def result(self) -> dict[str, Any]:
-        """Return the result; its ``metrics`` map each name to value, unit and evaluation.
+        """Return the result; its ``metrics`` map each name to value, unit, evaluation and warning.
 
         Raises:
             UsageError: the file is missing or broken, or has another layout.
@@ -119,13 +121,25 @@ class RunFolder:
         Raises:
             UsageError: the file is missing or broken.
         """
+        return self._table("metrics.parquet")
+
+    def _table(self, name: str) -> "pd.DataFrame":
         import pandas as pd  # here, because loading it takes longer than listing a thousand runs
 
-        path = self.file("metrics.parquet")
+        path = self.file(name)
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read; delete {self.path} to repeat the run") from error
+
+    def items(self) -> "pd.DataFrame":
+        """Return a row per metric and evaluation item: ``metric``, ``item`` (int64, the same in every run), ``total`` and
+        ``weight`` (float32). A metric's value is sum(total) / sum(weight).
+
+        Raises:
+            UsageError: the file is missing or broken.
+        """
+        return self._table(ITEMS)
 
     def measured(self) -> Path | None:
         """Return the attempt that made the result, or else the latest one; None if there is none."""
@@ -228,10 +242,16 @@ class Attempt:
         os.fsync(self._rows.fileno())
 
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
-        """Publish the run's one and final result. Raises LeaseLostError as ``write_rows`` does."""
+        """Publish the run's one and final result, and the items of its metrics.
+
+        Raises:
+            LeaseLostError: as ``write_rows``.
+        """
         import pandas as pd
 
         rows = read_rows(self.folder)
+        items = {name: metric.items for name, metric in metrics.items() if metric.items is not None}
+        table(items).to_parquet(self.folder / ITEMS, compression="zstd")
         pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
         write_json(
             self.folder / "result.json",
@@ -239,7 +259,7 @@ class Attempt:
                 "layout_version": LAYOUT_VERSION,
                 "signature": self.run.name,
                 "attempt": self._lease.number,
-                "metrics": {name: asdict(metric) for name, metric in metrics.items()},
+                "metrics": {name: metric.to_json() for name, metric in metrics.items()},
                 "seconds": self.seconds,
                 "cpu_seconds": self.cpu_seconds,
                 **more,

@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from aimv2.data.text import clean
 from aimv2.evaluation.captions import beam, examples, greedy, nucleus
 from aimv2.model.network import build
 
@@ -209,8 +208,10 @@ def test_draws_depend_on_seed_row_and_position_only(small, images):
 
 
 def test_examples_have_the_reference_and_the_models_caption(tiny, pairs):
-    model, held_out = build(tiny), pairs[1].subset(21)
-    shown = examples(model, held_out.subset(3), pairs[2], tiny)
-    assert [example["reference"] for example in shown] == [clean(n) for n in held_out.subset(3).table["name"]]
+    model, held_out = build(tiny), pairs.held_out.subset(3)
+    shown = examples(model, held_out, pairs.tokenizer, tiny)
+    rows = np.arange(3)
+    assert [example["reference"] for example in shown] == [c.text for c in held_out.captions(rows, "dense")]
+    assert [example["key"] for example in shown] == held_out.keys(rows)
     assert all(set(example) == {"key", "reference", "written", "png"} for example in shown)
-    assert examples(model, held_out.subset(0), pairs[2], tiny) == []
+    assert examples(model, held_out.subset(0), pairs.tokenizer, tiny) == []

@@ -1,35 +1,49 @@
+"""The metrics of a run: which there are, and what their values are made of."""
+
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from aimv2.data.transfer import digits
-from aimv2.data.transforms import centred_images
-from aimv2.evaluation.evaluate import encode, evaluate, held_out_curve
+from aimv2.config.run_config import ProbeConfig
+from aimv2.data.prepare import prepare
+from aimv2.data.transfer import Task, TransferSet
+from aimv2.errors import RunFailedError
+from aimv2.evaluation.evaluate import Encoded, evaluate, held_out_curve, prepare_evaluation, probes
+from aimv2.evaluation.held_out import CLASSES, other_images
+from aimv2.evaluation.losses import encode, token_nats
+from aimv2.evaluation.metrics import metric_names, unit_of
 from aimv2.model.network import build
 from aimv2.objectives import objective
 
-CAPTIONS = {"caption_loss", "caption_bits", "causal_caption_loss", "name_loss", "description_loss"}
+CONTENT = ("object", "ink", "place", "relation", "count")
+CAPTIONS = {
+    *("caption_loss", "caption_bits", "short_loss", "dense_loss", "causal_caption_loss"),
+    *("content_loss", "causal_content_loss", "image_gain", "unseen_content_loss"),
+    *(f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in CONTENT),
+    *("choice_accuracy", "blind_choice_accuracy"),
+    *(f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")),
+}
 PIXELS = {f"pixel_loss_{fraction}" for fraction in (0.25, 0.5, 0.75)}
 RAW_PIXELS = {f"raw_{name}" for name in PIXELS}
 RETRIEVAL = {f"{way}_recall_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5)}
 
 
+def no_transfer(*data):
+    return []
+
+
+@pytest.fixture(scope="module")
+def long(tiny):
+    """The tiny run, with room for whole captions."""
+    return replace(tiny, model=replace(tiny.model, max_text_tokens=24))
+
+
 def variant(config, name="aimv2", order="image_first", **objective):
     model = replace(config.model, decoder=replace(config.model.decoder, order=order))
     return replace(config, model=model, objective=replace(config.objective, name=name, **objective))
-
-
-def test_features_are_the_encoders_under_full_attention(tiny):
-    encoder = build(tiny).encoder
-    part = digits().validation
-    features = encode(encoder, part, tiny)
-    assert features.feature_NID.shape == (len(part), 16, 32)
-    assert not features.feature_NID.requires_grad
-    assert features.label_N.tolist() == part.labels.tolist()
-    with torch.no_grad():
-        one = encoder(centred_images(part.images[7:8], 16))
-    torch.testing.assert_close(features.feature_NID[7:8], one)
 
 
 @pytest.mark.parametrize(
@@ -46,16 +60,112 @@ def test_features_are_the_encoders_under_full_attention(tiny):
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",  # a set's order differs from process to process
 )
-def test_metric_that_does_not_apply_has_a_reason_instead_of_a_value(tiny, pairs, changes, applicable):
-    config = variant(tiny, **changes)
-    goal = objective(config.objective.name)
-    metrics = evaluate(build(config), goal, *pairs, config, transfer=lambda train, held_out: [])
-    assert set(metrics) == CAPTIONS | PIXELS | RAW_PIXELS | RETRIEVAL
+def test_metric_that_does_not_apply_has_a_reason_instead_of_a_value(long, pairs, changes, applicable):
+    config = variant(long, **changes)
+    metrics = evaluate(build(config), objective(config.objective.name), pairs, config, transfer=no_transfer)
     assert {name for name, metric in metrics.items() if metric.value is not None} == applicable
-    absent = [metric for name, metric in metrics.items() if name not in applicable]
-    assert all(metric.evaluation.startswith("not applicable to objective") and metric.unit for metric in absent)
-    by_targets = {name for name, metric in metrics.items() if metric.value is None and "targets" in metric.evaluation}
-    assert by_targets <= PIXELS | RAW_PIXELS
+    absent = {name: metric for name, metric in metrics.items() if name not in applicable}
+    assert set(metrics) <= set(metric_names(config))
+    assert CAPTIONS | PIXELS | RAW_PIXELS | RETRIEVAL <= set(metrics)
+    assert all(metric.evaluation.startswith("not applicable to ") and metric.unit for metric in absent.values())
+    assert all(metric.items is None for metric in absent.values())
+
+
+def test_value_of_every_metric_is_that_of_its_items(long, pairs):
+    metrics = evaluate(build(long), objective("aimv2"), pairs, long)
+    known = set(prepare_evaluation(pairs, long).held_out.item_N.tolist())
+    for name, metric in metrics.items():
+        if metric.value is None:
+            continue
+        assert metric.unit == unit_of(name)
+        total_N, weight_N = (part.astype(float) for part in metric.items[1:])
+        assert metric.value == pytest.approx(math.fsum(total_N) / math.fsum(weight_N))
+        if not name.endswith(("digits", "fashion_mnist")) and name != "unseen_content_loss":
+            assert set(metric.items.item_N.tolist()) <= known, f"{name} has the items of the held-out pairs"
+    assert {"probe_object", "causal_probe_object", "knn_object", "probe_digits"} <= set(metrics)
+
+
+def test_losses_of_classes_are_sums_over_their_tokens(long, pairs):
+    """From one table of all tokens, token by token."""
+    model = build(long)
+    metrics = evaluate(model, objective("aimv2"), pairs, long, transfer=no_transfer)
+    held_out = prepare_evaluation(pairs, long, no_transfer).held_out
+    assert len(held_out) == 48
+    full, causal = (encode(model.encoder, held_out.images, long, is_causal=mask) for mask in (False, True))
+    some = held_out.first(32)
+    tables = {
+        "short": token_nats(model, full, held_out.short, long),
+        "dense": token_nats(model, full, held_out.dense, long),
+        "causal_short": token_nats(model, causal, some.short, long),
+        "causal_dense": token_nats(model, causal, some.dense, long),
+        "other": token_nats(model, full, some.dense, long, image_of_N=other_images(some.dense)),
+    }
+
+    def mean(*parts):
+        """The mean over tokens of (table, captions, classes), with the tokens found one by one."""
+        total, count = 0.0, 0
+        for nats_NT, captions, classes in parts:
+            for row in range(len(nats_NT)):
+                for place in range(nats_NT.shape[1]):
+                    if captions.supervised_NT[row, place] and CLASSES[captions.class_NT[row, place]] in classes:
+                        total, count = total + float(nats_NT[row, place]), count + 1
+        return total / count
+
+    short = (tables["short"], held_out.short, CLASSES)
+    dense = (tables["dense"], held_out.dense, CLASSES)
+    gain = tables["other"] - tables["dense"][:32]
+    expected = {
+        "caption_loss": mean(short, dense),
+        "short_loss": mean(short),
+        "dense_loss": mean(dense),
+        "content_loss": mean((tables["dense"], held_out.dense, CONTENT)),
+        "causal_caption_loss": mean(
+            (tables["causal_short"], some.short, CLASSES), (tables["causal_dense"], some.dense, CLASSES)
+        ),
+        "causal_content_loss": mean((tables["causal_dense"], some.dense, CONTENT)),
+        "image_gain": mean((gain, some.dense, CONTENT)),
+        **{f"content_loss_{kind}": mean((tables["dense"], held_out.dense, (kind,))) for kind in CONTENT},
+        **{f"image_gain_{kind}": mean((gain, some.dense, (kind,))) for kind in CONTENT},
+    }
+    for name, value in expected.items():
+        assert metrics[name].value == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    nats = float(tables["short"].double().sum() + tables["dense"].double().sum())
+    num_bytes = held_out.short.num_bytes_N.sum() + held_out.dense.num_bytes_N.sum()
+    assert metrics["caption_bits"].value == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
+
+
+def test_text_first_decoder_gains_nothing_from_the_image(long, pairs):
+    config = variant(long, order="text_first")
+    metrics = evaluate(build(config), objective("aimv2"), pairs, config, transfer=no_transfer)
+    assert metrics["image_gain"].value == pytest.approx(0, abs=1e-6)
+    assert metrics["choice_accuracy"].items.item_N.size > metrics["blind_choice_accuracy"].items.item_N.size > 0
+
+
+def test_metrics_of_glyphs_have_no_scenes(tiny):
+    config = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
+    metrics = evaluate(build(config), objective("aimv2"), prepare(config.data, config.model), config)
+    measured = {name for name, metric in metrics.items() if metric.value is not None}
+    assert {"content_loss", "content_loss_object", "image_gain", "probe_emoji_category", "knn_digits"} <= measured
+    assert not {name for name in measured if "choice" in name or name.endswith(("_place", "_relation", "_count"))}
+    assert metrics["choice_accuracy"].evaluation == "not applicable to data without scenes"
+
+
+def test_value_that_is_not_finite_fails_the_run(tiny, pairs):
+    model = build(tiny)
+    with torch.no_grad():
+        model.decoder.text_head.weight.fill_(float("nan"))
+    with pytest.raises(RunFailedError, match="caption_loss is nan"):
+        evaluate(model, objective("aimv2"), pairs, tiny, transfer=no_transfer)
+
+
+def test_evaluation_data_is_prepared_once_for_all_runs_on_the_same_data(tiny, pairs):
+    prepared = prepare_evaluation(pairs, tiny, no_transfer)
+    other = replace(tiny, seed=5, model=replace(tiny.model, encoder=replace(tiny.model.encoder, depth=1)))
+    assert prepare_evaluation(pairs, other, no_transfer) is prepared
+    longer = replace(tiny, model=replace(tiny.model, max_text_tokens=13))
+    assert prepare_evaluation(pairs, longer, no_transfer) is not prepared
+    assert len(prepared.held_out) == 48
+    assert len(prepared.unseen) == 32
 
 
 @pytest.mark.parametrize(
@@ -68,6 +178,27 @@ def test_metric_that_does_not_apply_has_a_reason_instead_of_a_value(tiny, pairs,
 )
 def test_curve_measures_the_first_report_of_the_objective(tiny, pairs, name, column):
     config = variant(tiny, name)
-    measured = held_out_curve(objective(name), pairs[1], pairs[2], config)(build(config))
+    measured = held_out_curve(objective(name), pairs, config)(build(config))
     assert list(measured) == [column]
     assert 0 <= measured[column] < 20
+
+
+@pytest.mark.parametrize(
+    ("learning_rates", "is_at_edge"), [((1e-5, 1e-2), True), ((1e-5, 1e-2, 1e4), False), ((1e-2,), False)]
+)
+def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_at_edge):
+    """The tops of the pictures are white or black; the label says which."""
+    grid = ProbeConfig(learning_rates=learning_rates, weight_decays=(0.05,), epochs=20, batch_size=16, head_dim=16)
+    config = replace(tiny, evaluation=replace(tiny.evaluation, probe=grid))
+    label_N1 = np.arange(64)[:, None] % 2
+    images = np.zeros((64, 16, 16, 3), dtype=np.uint8)
+    images[:, :8] = 255 * label_N1[:, None, None]
+    task = Task("ink", 2, label_N1, label_N1, label_N1)
+    found = TransferSet(images, images, images, np.arange(64), (task,))
+    encoded = Encoded(build(config).encoder, images, config)
+    measured = probes(encoded, found, config)
+    assert set(measured) == {"probe_ink", "causal_probe_ink", "knn_ink"}
+    assert measured["probe_ink"].items.value == 1
+    assert "lr 0.01 " in measured["probe_ink"].how
+    assert ("edge of the grid" in measured["probe_ink"].warning) == is_at_edge
+    assert "causal attention" in measured["causal_probe_ink"].how

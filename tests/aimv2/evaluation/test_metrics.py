@@ -1,9 +1,14 @@
 """Names, units and directions of metrics."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from aimv2.errors import UsageError
-from aimv2.evaluation.metrics import TASKS, lower_is_better, metric_names, unit_of
+from aimv2.evaluation.items import Items
+from aimv2.evaluation.metrics import TASKS, Metric, lower_is_better, metric_names, not_applicable, unit_of
+from aimv2.objectives import objective
 
 
 @pytest.mark.parametrize(
@@ -17,6 +22,12 @@ from aimv2.evaluation.metrics import TASKS, lower_is_better, metric_names, unit_
         ("image_to_text_recall_5", "accuracy", False),
         ("probe_digits", "accuracy", False),
         ("knn_emoji_category", "accuracy", False),
+        ("content_loss", "nats/token", True),
+        ("content_loss_relation", "nats/token", True),
+        ("image_gain_ink", "nats/token", False),
+        ("choice_accuracy_counts", "accuracy", False),
+        ("blind_choice_accuracy", "accuracy", False),
+        ("causal_probe_object", "accuracy", False),
         ("train_cpu_ms_per_sample", "ms/sample", True),
     ],
 )
@@ -25,7 +36,7 @@ def test_metric_has_one_unit_and_direction(metric, unit, is_lower_better):
     assert lower_is_better(metric) is is_lower_better
 
 
-@pytest.mark.parametrize("metric", ["my_loss", "probe_", "pixel_loss_half", "pixel_loss", "caption_loss_0.5", ""])
+@pytest.mark.parametrize("metric", ["my_loss", "probe_", "pixel_loss_half", "pixel_loss", "caption_loss_0.5", "content_loss_other", "choice_accuracy_colours", ""])
 def test_unknown_metric_is_refused(metric):
     for look_up in (unit_of, lower_is_better):
         with pytest.raises(UsageError, match=f"unknown metric '{metric}'"):
@@ -34,6 +45,37 @@ def test_unknown_metric_is_refused(metric):
 
 def test_every_final_metric_is_defined(tiny):
     names = metric_names(tiny)
-    assert len(set(names)) == len(names) == 5 + 2 * 3 + 2 * 2 + 2 * len(TASKS)
+    assert len(set(names)) == len(names)
     assert all(unit_of(name) for name in names)
+    assert {f"causal_probe_{task}" for task in TASKS} <= set(names)
     assert "train_cpu_ms_per_sample" not in names
+
+
+def absent(config, **data):
+    config = replace(config, data=replace(config.data, **data))
+    return {name for name in not_applicable(objective("aimv2"), config) if "data without" in metric_reason(config, name)}
+
+
+def metric_reason(config, name):
+    return not_applicable(objective("aimv2"), config)[name].evaluation
+
+
+def test_metrics_need_their_data(tiny):
+    starts = ("probe", "causal_probe", "knn")
+    emoji = {f"{start}_emoji_{label}" for start in starts for label in ("category", "subcategory")}
+    of_scenes = {f"{start}_{task}" for start in starts for task in ("object", "ink", "count")}
+    of_scenes |= {f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("place", "relation", "count")}
+    of_scenes |= {"choice_accuracy", "blind_choice_accuracy", "unseen_content_loss"}
+    of_scenes |= {f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")}
+    assert absent(tiny, sources=("material_scenes", "openmoji_scenes")) == emoji
+    assert absent(tiny, sources=("material",)) == emoji | of_scenes
+    assert absent(tiny, sources=("openmoji",)) == of_scenes
+    assert absent(tiny, sources=("openmoji", "material_scenes")) == set()
+    assert metric_reason(tiny, "probe_emoji_category") == "not applicable to data without emoji"
+
+
+def test_metric_is_written_without_its_items():
+    items = Items.of(np.array([1]), np.array([0.5]))
+    metric = Metric(0.5, "accuracy", "a test", "doubtful", items)
+    assert metric.to_json() == {"value": 0.5, "unit": "accuracy", "evaluation": "a test", "warning": "doubtful"}
+    assert metric == Metric(0.5, "accuracy", "a test", "doubtful")

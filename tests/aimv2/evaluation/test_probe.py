@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.neighbors import KNeighborsClassifier
 
 from aimv2.config.run_config import ProbeConfig
-from aimv2.evaluation.probe import AttentiveProbe, Features, attentive_probe, knn_accuracy, pooled_logits
+from aimv2.evaluation.probe import AttentiveProbes, Features, attentive_probe, knn_score
 
 
 def planted(num_rows, num_classes, *, seed, signal=3.0, width=16):
@@ -14,43 +16,80 @@ def planted(num_rows, num_classes, *, seed, signal=3.0, width=16):
     labels = torch.randint(num_classes, (num_rows,), generator=generator)
     where = torch.randint(8, (num_rows,), generator=generator)
     features[torch.arange(num_rows), where] += signal * directions[labels]
-    return Features(features, labels)
+    return Features(features, labels[:, None])
 
 
-def test_pooled_logits_match_textbook_attention():
-    probes = [AttentiveProbe(12, 3, 5, torch.Generator().manual_seed(seed)).double() for seed in range(2)]
+def accuracy(score):
+    return score.num_right_N.sum() / score.num_labels_N.sum()
+
+
+def probes(num_settings, *shape, seed=0):
+    return AttentiveProbes(num_settings, *shape, torch.Generator().manual_seed(seed)).double()
+
+
+def test_scores_match_textbook_attention():
+    found = probes(2, 12, 3, 2, 5)
+    for parameter in found.parameters():  # so that the settings differ
+        parameter.data[1] = torch.randn(parameter[1].shape, generator=torch.Generator().manual_seed(1))
     features = torch.randn(4, 7, 12, dtype=torch.float64, requires_grad=True)
     expected = []
-    for probe in probes:
+    for setting in range(2):
         heads = []
         for h in range(3):
-            part = slice(4 * h, 4 * h + 4)
-            keys, values = features @ probe.key_DD[part].T, features @ probe.value_DD[part].T
-            query = probe.query_HK[h].expand(4, 1, 4)
+            keys, values = features @ found.key_GHWD[setting, h].T, features @ found.value_GHWD[setting, h].T
+            query = found.query_GHW[setting, h].expand(4, 1, 4)
             heads.append(F.scaled_dot_product_attention(query, keys, values)[:, 0])
-        expected.append(torch.cat(heads, dim=-1) @ probe.classifier_CD.T)
-    actual = pooled_logits(probes, features)
+        pooled = torch.cat(heads, dim=-1)
+        expected.append(torch.stack([pooled @ found.classifier_GKCD[setting, k].T for k in range(2)], dim=1))
+    actual = found(features)
     torch.testing.assert_close(actual, torch.stack(expected))
-    for probe in probes:
-        parameters = list(probe.parameters())
-        one = torch.autograd.grad(actual.square().sum(), parameters, retain_graph=True)
-        other = torch.autograd.grad(torch.stack(expected).square().sum(), parameters, retain_graph=True)
-        for a, b in zip(one, other, strict=True):
-            torch.testing.assert_close(a, b)
+    parameters = list(found.parameters())
+    one = torch.autograd.grad(actual.square().sum(), parameters, retain_graph=True)
+    other = torch.autograd.grad(torch.stack(expected).square().sum(), parameters, retain_graph=True)
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_probe_has_the_papers_number_of_parameters():
-    probe = AttentiveProbe(64, 4, 10, torch.Generator())
-    assert sum(p.numel() for p in probe.parameters()) == 2 * 64**2 + 64 + 10 * 64
+    found = probes(1, 64, 4, 1, 10)
+    assert sum(p.numel() for p in found.parameters()) == 2 * 64**2 + 64 + 10 * 64
+
+
+def test_settings_start_equal_and_their_views_are_the_weights():
+    found = probes(3, 8, 2, 1, 4)
+    for parameter in found.parameters():
+        assert torch.equal(parameter[0], parameter[2])
+        assert float(parameter[0].detach().std()) > 0
+    with torch.no_grad():
+        for view in found.settings()[1]:
+            view.fill_(7)
+    assert all((parameter[1] == 7).all() and not (parameter[0] == 7).any() for parameter in found.parameters())
+
+
+def test_gradients_are_clipped_by_setting_as_torch_does():
+    found = probes(2, 8, 2, 1, 4)
+    for parameter in found.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)).double()
+        parameter.grad[0] *= 1e-3  # below the maximum
+    expected = []
+    for setting in range(2):
+        own = [torch.nn.Parameter(view.clone()) for view in found.settings()[setting]]
+        for weight, parameter in zip(own, found.parameters(), strict=True):
+            weight.grad = parameter.grad[setting].clone()
+        torch.nn.utils.clip_grad_norm_(own, 3.0)
+        expected.append([weight.grad for weight in own])
+    found.clip_gradients(3.0)
+    for number, parameter in enumerate(found.parameters()):
+        torch.testing.assert_close(parameter.grad, torch.stack([gradients[number] for gradients in expected]))
 
 
 def test_probe_finds_planted_classes_and_none_in_noise():
     config = ProbeConfig(learning_rates=(1e-3, 1e-2), weight_decays=(0.05,), epochs=20, batch_size=64, head_dim=4)
     train, validation, test = (planted(n, 4, seed=i) for i, n in enumerate((600, 200, 400)))
     found = attentive_probe(train, validation, test, 4, config, seed=0)
-    assert found.test_accuracy > 0.8
+    assert accuracy(found.score) > 0.8
     noise = [planted(n, 4, seed=10 + i, signal=0.0) for i, n in enumerate((600, 200, 400))]
-    assert attentive_probe(*noise, 4, config, seed=0).test_accuracy < 0.35
+    assert accuracy(attentive_probe(*noise, 4, config, seed=0).score) < 0.35
 
 
 def test_settings_are_selected_on_validation_only():
@@ -62,7 +101,7 @@ def test_settings_are_selected_on_validation_only():
         for s in (2, 3)
     ]
     assert len({(r.learning_rate, r.weight_decay) for r in results}) == 1
-    assert results[0].test_accuracy != results[1].test_accuracy
+    assert accuracy(results[0].score) != accuracy(results[1].score)
     assert results[0].learning_rate == 1e-2
 
 
@@ -75,23 +114,79 @@ def test_settings_trained_together_match_training_alone():
 
     together, alone = best((1e-5, 1e-2)), best((1e-2,))
     assert together.learning_rate == alone.learning_rate
-    assert together.test_accuracy == pytest.approx(alone.test_accuracy, abs=0.01)
+    assert accuracy(together.score) == pytest.approx(accuracy(alone.score), abs=0.01)
 
 
 def on_circle(angles, labels):
     """Return features with one patch per image, on the unit circle."""
     angle_N = torch.tensor(angles)
-    return Features(torch.stack([angle_N.cos(), angle_N.sin()], dim=-1)[:, None], torch.tensor(labels))
+    return Features(torch.stack([angle_N.cos(), angle_N.sin()], dim=-1)[:, None], torch.tensor(labels)[:, None])
 
 
-@pytest.mark.parametrize(("num_neighbours", "accuracy"), [(1, 1.0), (3, 0.0), (1000, 0.0)])
-def test_k_nearest_vote_or_all_if_there_are_fewer(num_neighbours, accuracy):
+@pytest.mark.parametrize(("num_neighbours", "expected"), [(1, 1.0), (3, 0.0), (1000, 0.0)])
+def test_k_nearest_vote_or_all_if_there_are_fewer(num_neighbours, expected):
     # The nearest is of the test's class; two others, nearly as near, outvote it.
     train = on_circle([0.10, 0.12, -0.12], [1, 0, 0])
-    assert knn_accuracy(train, on_circle([0.0], [1]), num_neighbours) == accuracy
+    assert accuracy(knn_score(train, on_circle([0.0], [1]), 2, num_neighbours)) == expected
 
 
 def test_neighbours_are_nearest_by_cosine_distance():
-    train = Features(torch.eye(3).repeat(5, 1)[:, None], torch.arange(3).repeat(5))
-    test = Features(2.5 * torch.eye(3)[:, None] + 0.1, torch.tensor([0, 1, 0]))
-    assert knn_accuracy(train, test, 3) == pytest.approx(2 / 3)
+    train = Features(torch.eye(3).repeat(5, 1)[:, None], torch.arange(3).repeat(5)[:, None])
+    test = Features(2.5 * torch.eye(3)[:, None] + 0.1, torch.tensor([[0], [1], [0]]))
+    assert accuracy(knn_score(train, test, 3, 3)) == pytest.approx(2 / 3)
+
+
+def test_neighbours_vote_as_scikit_learns():
+    generator = np.random.default_rng(0)
+    train, test = (torch.from_numpy(generator.normal(size=(n, 3, 8))) for n in (60, 40))
+    labels = torch.from_numpy(generator.integers(0, 4, (100, 2)))
+    found = knn_score(Features(train, labels[:60]), Features(test, labels[60:]), 4, 5)
+    known = KNeighborsClassifier(n_neighbors=5, metric="cosine", weights="distance")
+    known.fit(train.mean(dim=1).numpy(), labels[:60].numpy())
+    right = known.predict(test.mean(dim=1).numpy()) == labels[60:].numpy()
+    assert found.num_right_N.tolist() == right.sum(axis=1).tolist()
+    assert found.num_labels_N.tolist() == [2] * 40
+
+
+def test_neighbours_without_the_label_do_not_vote():
+    train = on_circle([0.1, 0.2, 0.3], [-1, -1, 2])
+    score = knn_score(train, on_circle([0.0, 0.0], [2, -1]), 3, 3)
+    assert score.num_right_N.tolist() == [1, 0]
+    assert score.num_labels_N.tolist() == [1, 0]
+
+
+def test_missing_labels_change_no_weight():
+    """Rows without labels, and further labels that are all missing, leave the found probe as it is."""
+    config = ProbeConfig(learning_rates=(1e-2,), weight_decays=(0.05,), epochs=3, batch_size=500, head_dim=4)
+    train, validation, test = (planted(n, 3, seed=i) for i, n in enumerate((200, 50, 100)))
+    alone = attentive_probe(train, validation, test, 3, config, seed=0)
+
+    def padded(part):
+        nothing = torch.full_like(part.label_NK, -1)
+        return Features(part.feature_NID, torch.cat([part.label_NK, nothing], dim=1))
+
+    both = attentive_probe(padded(train), padded(validation), padded(test), 3, config, seed=0)
+    assert both.score.num_labels_N.tolist() == alone.score.num_labels_N.tolist() == [1] * 100
+    # The first label's classifier starts from the same draws, so the guesses are the same.
+    assert both.score.num_right_N.tolist() == alone.score.num_right_N.tolist()
+
+
+def test_each_label_has_a_classifier_of_its_own():
+    config = ProbeConfig(learning_rates=(1e-2,), weight_decays=(0.05,), epochs=30, batch_size=64, head_dim=4)
+
+    def two_labels(part):
+        return Features(part.feature_NID, torch.cat([part.label_NK, 3 - part.label_NK], dim=1))
+
+    train, validation, test = (two_labels(planted(n, 4, seed=i)) for i, n in enumerate((600, 200, 400)))
+    found = attentive_probe(train, validation, test, 4, config, seed=0)
+    assert found.score.num_labels_N.tolist() == [2] * 400
+    assert accuracy(found.score) > 0.75
+
+
+def test_equal_accuracies_are_decided_by_the_loss():
+    """All settings classify a lone class perfectly; the largest learning rate has the lowest loss."""
+    config = ProbeConfig(learning_rates=(1e-4, 1e-3, 1e-2), weight_decays=(0.05,), epochs=5, batch_size=64, head_dim=4)
+    train, validation, test = (planted(100, 1, seed=i, signal=5.0) for i in range(3))
+    parts = [Features(part.feature_NID, part.label_NK) for part in (train, validation, test)]
+    found = attentive_probe(*parts, 2, config, seed=0)
+    assert found.learning_rate == 1e-2

@@ -1,0 +1,194 @@
+"""Hard negatives: each is false, as likely as the truth without the image, and scored as a loop would."""
+
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from aimv2.data.sources.scene import COUNTS, INKS, OPPOSITE, PAPERS, RELATIONS, Caption, Scene, Thing, dense_caption
+from aimv2.data.sources.scenes import composition, is_held_out
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.evaluation.choices import KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
+from aimv2.evaluation.held_out import Words, prepare_captions
+
+NAMES = ("star", "rocket", "umbrella", "bug")
+FRACTION = 0.5
+
+
+def scene_of(things, form="places", order=None, grid=2):
+    """A scene of (name, ink, cell)."""
+    placed = tuple(Thing(name, ink, cell, 1, 0, 0) for name, ink, cell in sorted(things, key=lambda thing: thing[2]))
+    order = tuple(range(len(placed))) if order is None else order
+    return Scene("icons", "mint", grid, placed, order, form, Caption((placed[0].name,), ("object",)))
+
+
+def world(count):
+    """Every scene of so many objects of four, in two inks, that is held out, in both forms."""
+    found = []
+    for names in product(NAMES, repeat=count):
+        if len(set(names)) < count:
+            continue
+        for inks in product(("red", "blue"), repeat=count):
+            for cells in product(range(4), repeat=count):
+                if list(cells) != sorted(set(cells)):
+                    continue
+                things = list(zip(names, inks, cells, strict=True))
+                for form in ("places", "relations") if count > 1 else ("places",):
+                    scene = scene_of(things, form)
+                    if is_held_out(composition(scene), FRACTION):
+                        found.append(scene)
+    return found
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return world(2) + world(3)
+
+
+def differing(one, other):
+    return [(a, b, kind) for a, b, kind in zip(one.words, other.words, one.classes, strict=True) if a != b]
+
+
+def test_negatives_change_what_their_kind_says(scenes):
+    seen = Counter()
+    for scene in scenes:
+        true = dense_caption(scene)
+        for kind, captions in swaps(scene, FRACTION).items():
+            for other in captions:
+                seen[kind] += 1
+                changed = differing(true, other)
+                assert changed
+                assert sorted(true.classes) == sorted(other.classes)
+                if kind == "relations":
+                    assert all(cls == "relation" for *_, cls in changed)
+                    continue
+                wanted = {"objects": "object", "inks": "ink"}[kind]
+                (a, b, _), (c, d, _) = changed
+                assert (a, b) == (d, c), "two words change places"
+                assert {cls for *_, cls in changed} == {wanted}
+    assert set(seen) == {"objects", "inks", "relations"}
+
+
+def test_a_swap_is_symmetric_so_no_caption_is_likelier_to_be_the_true_one(scenes):
+    """The negatives of a negative contain the true caption: without the image both have the same chance to be true."""
+    by_caption = {dense_caption(scene): scene for scene in scenes}
+    for scene in scenes:
+        true = dense_caption(scene)
+        for kind, captions in swaps(scene, FRACTION).items():
+            for other in captions:
+                if other in by_caption and scene.order == by_caption[other].order:
+                    assert is_held_out(composition(by_caption[other]), FRACTION)
+                    if kind != "relations":  # several scenes have the same relations
+                        assert true in swaps(by_caption[other], FRACTION)[kind]
+
+
+def test_swaps_keep_the_composition_held_out(scenes):
+    """Read the objects and inks back from the caption."""
+    for scene in scenes:
+        for captions in swaps(scene, FRACTION).values():
+            for other in captions:
+                inks = [word for word, cls in zip(*other, strict=True) if cls == "ink"]
+                names = [word for word, cls in zip(*other, strict=True) if cls == "object"]
+                things = tuple(Thing(name, ink, 0, 1, 0, 0) for name, ink in zip(names, inks, strict=True))
+                assert is_held_out(composition(scene._replace(things=things)), FRACTION)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("grid", [2, 3])
+def test_mirrored_scene_has_the_opposite_relations(axis, grid):
+    flipped = ({"above", "below"}, {"left of", "right of"})[axis]
+    for cells in product(range(grid**2), repeat=3):
+        if list(cells) != sorted(set(cells)):
+            continue
+        things = list(zip(NAMES[:3], ("red", "blue", "red"), cells, strict=True))
+        scene = scene_of(things, "relations", order=(2, 0, 1), grid=grid)
+        expected = dense_caption(scene).text
+        for word in RELATIONS:
+            expected = expected.replace(word, f"<{word}>")
+        for word in RELATIONS:
+            expected = expected.replace(f"<{word}>", OPPOSITE[word] if word in flipped else word)
+        mirror = mirrored(scene, axis)
+        assert dense_caption(mirror).text == expected
+        assert [thing.cell for thing in mirror.things] == sorted(thing.cell for thing in mirror.things)
+        assert mirrored(mirror, axis) == scene
+
+
+def test_scene_of_places_has_no_other_relation_and_one_object_no_swap():
+    single = scene_of([("star", "red", 0)])
+    assert not any(swaps(single, 1.0).values())
+    pair = scene_of([("star", "red", 0), ("bug", "red", 3)])
+    found = swaps(pair, 1.0)
+    assert [caption.text for caption in found["objects"]] == ["two on mint red bug top left red star bottom right"]
+    assert found["inks"] == [], "equal inks change nothing"
+    assert found["relations"] == []
+
+
+def test_each_kind_is_about_equally_frequent_and_counts_are_independent_of_the_scene(pairs):
+    held_out = pairs.held_out.subset(2000)
+    drawn = [held_out.scene(row) for row in range(2000)]
+    found = negatives([*drawn, None], 3, 0.2)
+    assert found == negatives(drawn, 3, 0.2), "the same in every run"
+    share = {kind: sum(negative.kind == kind for negative in found) / len(found) for kind in KINDS}
+    assert all(0.1 < value < 0.45 for value in share.values())
+    assert len(found) > 0.98 * 2000
+    number = Counter(len(drawn[negative.row].things) for negative in found if negative.kind == "counts")
+    of_all = Counter(len(scene.things) for scene in drawn)
+    for count, chosen in number.items():
+        assert chosen / of_all[count] == pytest.approx(1 / 3, abs=0.08)
+    for negative in found:
+        if negative.kind == "counts":
+            assert negative.caption.words[0] in set(COUNTS[:3]) - {COUNTS[len(drawn[negative.row].things) - 1]}
+    assert len({(negative.row, negative.kind) for negative in found}) == len(found)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    words = " ".join([*NAMES, *INKS, *PAPERS, *COUNTS, *RELATIONS])
+    return CaptionTokenizer.train([words] * 3, vocab_size=600)
+
+
+@pytest.mark.parametrize("supervise_eos", [False, True])
+def test_outcome_compares_sums_over_the_tokens_of_its_kind(tokenizer, scenes, supervise_eos):
+    chosen = scenes[::41]
+    words = Words(tokenizer, 30, supervise_eos)
+    choices = prepare_choices(negatives(chosen, 3, FRACTION), words)
+    dense = prepare_captions([dense_caption(scene) for scene in chosen], words)
+    generator = torch.Generator().manual_seed(0)
+    true_NT = torch.randint(0, 3, dense.token_NT.shape, generator=generator) * dense.supervised_NT.float()
+    false_MT = torch.randint(0, 3, choices.captions.token_NT.shape, generator=generator)
+    false_MT = false_MT * choices.captions.supervised_NT.float()
+    found = outcomes(true_NT, dense, false_MT, choices)
+    expected = []
+    for place, (row, kind) in enumerate(zip(choices.row_M, choices.kind_M, strict=True)):
+        if kind == "counts":
+            count = COUNTS[len(chosen[row].things) - 1]
+            lengths = [int((tokenizer.encode([text], 9) != 1).sum()) for text in (count, _text(tokenizer, choices, place))]
+            true, false = float(true_NT[row, : lengths[0]].sum()), float(false_MT[place, : lengths[1]].sum())
+        else:
+            true, false = float(true_NT[row].sum()), float(false_MT[place].sum())
+        expected.append(1.0 if true < false else 0.5 if true == false else 0.0)
+    assert found.tolist() == expected
+    assert {0.0, 0.5, 1.0} <= set(expected)
+    assert {"counts", "relations"} <= set(choices.kind_M)
+    items = choice_items(found, choices, np.arange(100, 100 + len(chosen)))
+    assert items[""].value == pytest.approx(np.mean(expected))
+    for kind in KINDS:
+        own = [outcome for outcome, name in zip(expected, choices.kind_M, strict=True) if name == kind]
+        rows = [100 + row for row, name in zip(choices.row_M, choices.kind_M, strict=True) if name == kind]
+        assert items[f"_{kind}"].total_N.tolist() == own
+        assert items[f"_{kind}"].item_N.tolist() == rows
+
+
+def _text(tokenizer, choices, place):
+    return tokenizer.decode(choices.captions.token_NT[place].tolist())
+
+
+def test_first_choices_are_those_of_the_first_images(tokenizer, scenes):
+    choices = prepare_choices(negatives(scenes[:40], 3, FRACTION), Words(tokenizer, 30, False))
+    few = choices.first(7)
+    kept = [place for place, row in enumerate(choices.row_M) if row < 7]
+    assert 0 < len(few) == len(kept) < len(choices)
+    assert few.kind_M.tolist() == choices.kind_M[kept].tolist()
+    assert torch.equal(few.captions.token_NT, choices.captions.token_NT[kept])
