@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from aimv2 import address
 from aimv2.config.run_config import DataConfig, ModelConfig
-from aimv2.data import glyphs
+from aimv2.data import glyphs, likeness
 from aimv2.data.order import Mixture, quotas
 from aimv2.data.shards import INDEX, Shards, write_shards
 from aimv2.data.tokenizer import CaptionTokenizer
@@ -23,8 +23,8 @@ class Pairs:
     """Pairs of one or more sources.
 
     Attributes:
-        table: a row per pair: ``Glyph.labels``, ``sample_id`` (for random addresses), and ``row``, the place of the
-            picture in its shards.
+        table: a row per pair: ``Glyph.labels``, with the glyph's group (``aimv2.data.likeness``) as ``concept``;
+            ``sample_id`` (for random addresses), and ``row``, the place of the picture in its shards.
     """
 
     def __init__(self, table: pd.DataFrame, shards: dict[str, Shards]) -> None:
@@ -74,9 +74,9 @@ def load_pairs(config: DataConfig, *, show_progress: bool = False) -> Pairs:
 
 
 def split(pairs: Pairs, held_out_fraction: float) -> tuple[Pairs, Pairs]:
-    """Split pairs into training and held-out pairs, with no concept on both sides.
+    """Split pairs into training and held-out pairs, with no group of like glyphs on both sides.
 
-    The hash of its name decides a concept's side, which is therefore the same in every source.
+    The hash of its name decides a group's side, which is therefore the same in every source.
 
     Raises:
         UsageError: one side has no pair.
@@ -150,7 +150,10 @@ def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
     found = list(glyphs.SOURCES[source]())
     with Progress(disable=not show_progress, transient=True) as progress, _writing(config):
         tracked = progress.track(found, description=f"rendering {source}")
-        write_shards(folder, ((glyph.render(config.render_px), glyph.labels) for glyph in tracked))
+        group_of = likeness.groups()
+        labelled = (glyph.labels | {"concept": group_of[glyph.key]} for glyph in found)
+        pictures = (glyph.render(config.render_px) for glyph in tracked)
+        write_shards(folder, zip(pictures, labelled, strict=True))
     return folder
 
 
