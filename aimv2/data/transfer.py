@@ -29,13 +29,18 @@ class Labelled:
 
 @dataclass(frozen=True)
 class TransferSet:
-    """A classification task in three splits. Hyper-parameters are chosen on ``validation``, never on ``test``."""
+    """A classification task in three splits. Hyper-parameters are chosen on ``validation``, never on ``test``.
+
+    Attributes:
+        is_whole: images are resized without a crop, which would cut into what they show.
+    """
 
     name: str
     num_classes: int
     train: Labelled
     validation: Labelled
     test: Labelled
+    is_whole: bool = False
 
 
 def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
@@ -57,7 +62,7 @@ def emoji(train: Pairs, held_out: Pairs, label: str) -> TransferSet | None:
             return None
         labels = usable.table[label].map(classes.index).to_numpy(dtype=np.int64)
         parts.append(Labelled(usable.images(np.arange(len(usable))), labels))
-    return TransferSet(f"emoji_{label}", len(classes), *parts)
+    return TransferSet(f"emoji_{label}", len(classes), parts[0], parts[1], parts[2])
 
 
 def digits() -> TransferSet:
@@ -68,7 +73,8 @@ def digits() -> TransferSet:
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     order = address.generator(seed=0, purpose="digits split").permutation(len(images))
     cuts = np.split(order, [round(0.6 * len(order)), round(0.8 * len(order))])
-    return TransferSet("digits", 10, *(_grey(images, bunch.target, rows) for rows in cuts))
+    train, validation, test = (_grey(images, bunch.target, rows) for rows in cuts)
+    return TransferSet("digits", 10, train, validation, test, is_whole=True)
 
 
 def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
@@ -83,7 +89,8 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     chosen = generator.permutation(len(train[0]))[:FASHION_MNIST_TRAIN]
     tested = generator.permutation(len(test[0]))[:FASHION_MNIST_TEST]
     fit, validation = np.split(chosen, [round((1 - VALIDATION_SHARE) * len(chosen))])
-    return TransferSet("fashion_mnist", 10, _grey(*train, fit), _grey(*train, validation), _grey(*test, tested))
+    splits = _grey(*train, fit), _grey(*train, validation), _grey(*test, tested)
+    return TransferSet("fashion_mnist", 10, *splits, is_whole=True)
 
 
 def transfer_sets(train: Pairs, held_out: Pairs) -> list[TransferSet]:

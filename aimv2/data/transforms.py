@@ -55,9 +55,9 @@ def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tu
     return np.stack([top_B, left_B, height_B, width_B], axis=1), uniform_BU[:, -1] < config.flip_probability
 
 
-def centred_images(images: np.ndarray, out_px: int) -> Tensor:
-    """Centre-crop pictures for evaluation: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
-    size = round(images.shape[1] * CENTRE_CROP)
+def centred_images(images: np.ndarray, out_px: int, share: float = CENTRE_CROP) -> Tensor:
+    """Centre-crop pictures for evaluation to a share of their side: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
+    size = round(images.shape[1] * share)
     start = (images.shape[1] - size) // 2
     box_B4 = np.tile([start, start, size, size], (len(images), 1))
     return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)

@@ -9,7 +9,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transfer import Labelled, TransferSet, transfer_sets
-from aimv2.data.transforms import centred_images
+from aimv2.data.transforms import CENTRE_CROP, centred_images
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.losses import HeldOut, caption_loss, chunks, pixel_loss_at, prepare_pairs
 from aimv2.evaluation.metrics import RECALL_AT, Metric, not_applicable, pixel_losses, unit_of
@@ -136,7 +136,10 @@ REPORTS: dict[Report, tuple[Callable[..., Measured], Callable[..., dict[str, flo
 
 def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> Measured:
     """Return the accuracies of an attentive probe and of k nearest neighbours on the frozen encoder's features."""
-    train, validation, test = (encode(encoder, part, config) for part in (task.train, task.validation, task.test))
+    share = 1.0 if task.is_whole else CENTRE_CROP
+    train, validation, test = (
+        encode(encoder, part, config, share) for part in (task.train, task.validation, task.test)
+    )
     probed = attentive_probe(train, validation, test, task.num_classes, config.evaluation.probe, seed=config.seed)
     neighbours = min(config.evaluation.knn_neighbours, len(task.train))
     images = f"{len(task.test)} test images, {task.num_classes} classes"
@@ -149,12 +152,12 @@ def probe(encoder: Encoder, task: TransferSet, config: RunConfig) -> Measured:
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, part: Labelled, config: RunConfig) -> Features:
-    """Return the features of every image under full attention: float32 [N, I, D]."""
+def encode(encoder: Encoder, part: Labelled, config: RunConfig, share: float = CENTRE_CROP) -> Features:
+    """Return the features of the central share of every image under full attention: float32 [N, I, D]."""
     encoder.eval()
     features = []
     for rows in chunks(len(part)):
-        image = centred_images(part.images[rows], config.model.image_px).to(config.device)
+        image = centred_images(part.images[rows], config.model.image_px, share).to(config.device)
         with autocast(config):
             features.append(encoder(image).float())
     return Features(torch.cat(features), torch.tensor(part.labels, device=config.device))

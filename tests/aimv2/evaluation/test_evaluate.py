@@ -1,11 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from aimv2.data.transfer import digits
-from aimv2.data.transforms import centred_images
-from aimv2.evaluation.evaluate import encode, evaluate, held_out_curve
+from aimv2.data.transfer import Labelled, TransferSet, digits
+from aimv2.data.transforms import CENTRE_CROP, centred_images
+from aimv2.evaluation.evaluate import encode, evaluate, held_out_curve, probe
 from aimv2.model.network import build
 from aimv2.objectives import objective
 
@@ -30,6 +31,31 @@ def test_features_are_the_encoders_under_full_attention(tiny):
     with torch.no_grad():
         one = encoder(centred_images(part.images[7:8], 16))
     torch.testing.assert_close(features.feature_NID[7:8], one)
+
+
+@torch.no_grad()
+def test_no_row_or_column_of_a_small_image_is_lost(tiny):
+    """Every border pixel of a digit, made white, reaches the features. A crop would lose some of them."""
+    encoder, part = build(tiny).encoder, digits().test
+    assert digits().is_whole
+    black = np.zeros_like(part.images[:1])
+    borders = np.repeat(black, 32, axis=0)
+    for row, (top, left) in enumerate((edge, place) for edge in (0, 7) for place in range(8)):
+        borders[row, top, left] = borders[16 + row, left, top] = 255
+    pictures = Labelled(np.concatenate([black, borders]), np.zeros(33, dtype=np.int64))
+    for share, is_seen in ((1.0, True), (CENTRE_CROP, False)):
+        feature_NID = encode(encoder, pictures, tiny, share).feature_NID
+        assert bool((feature_NID[1:] != feature_NID[:1]).any(dim=(1, 2)).all()) == is_seen
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_probes_see_the_last_row_of_whole_images(tiny, is_whole):
+    """Only the last of eight rows tells the classes apart, and the crop cuts it."""
+    images, labels = np.zeros((40, 8, 8, 3), dtype=np.uint8), np.arange(40) % 2
+    images[labels == 1, -1] = 255
+    part = Labelled(images, labels)
+    measured = probe(build(tiny).encoder, TransferSet("digits", 2, part, part, part, is_whole), tiny)
+    assert measured["knn_digits"][0] == (1.0 if is_whole else 0.5)
 
 
 @pytest.mark.parametrize(
