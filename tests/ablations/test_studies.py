@@ -63,9 +63,9 @@ def test_every_arm_takes_two_steps_and_can_report_the_primary_metric(study, arm,
     config = next(cell.config for cell in expand(study, base, seeds=[0]) if cell.arm == arm)
     config = replace(config, budget=replace(config.budget, samples=2 * config.budget.batch_size))
     objective(config.objective.name).check(config)
-    pairs, _, tokenizer = prepared(replace(config.data, weights=None, captions="own"), config.model)
+    pairs = prepared(replace(config.data, weights=None, captions="own"), config.model)
     record = Rows()
-    batches = TrainBatches(config, pairs, tokenizer)
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
     train(config, objective(config.objective.name), build(config), batches, attempt=record)
     assert [row["step"] for row in record.rows] == [0, 1, 2]
     assert study.primary_metric not in not_applicable(objective(config.objective.name), config)
