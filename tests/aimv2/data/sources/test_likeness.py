@@ -8,7 +8,7 @@ import pytest
 from aimv2.config.run_config import DataConfig
 from aimv2.data import glyphs
 from aimv2.data.sources.likeness import NEAR_COPY, group_names, groups, near_copies, shape
-from aimv2.data.pairs import concept_position
+from aimv2.data.sources.glyph_pairs import concept_position, open_glyphs
 from aimv2.data.text import clean
 
 HELD_OUT_FRACTION = DataConfig().held_out_fraction
@@ -105,6 +105,6 @@ def test_groups_join_concepts_names_and_pictures_in_chains(icons):
     assert group_names(chain[::-1]) == group_names(chain)
 
 
-def test_pairs_have_the_groups_of_their_glyphs_as_concepts(pairs):
-    for side in pairs[:2]:
+def test_pairs_have_the_groups_of_their_glyphs_as_concepts(tiny):
+    for side in open_glyphs("fontawesome", tiny.data)[:2]:
         assert (side.table["concept"] == side.table["key"].map(groups())).all()
