@@ -83,7 +83,7 @@ def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False)
 
 
 def concept_position(concept: str) -> float:
-    """Map the name of a concept to [0, 1) by its hash. A concept is on the same side in every source."""
+    """Map the name of a group of like glyphs to [0, 1) by its hash. A group is on the same side in every source."""
     return address.hash64(concept) / 2**64
 
 
@@ -105,7 +105,8 @@ def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
         tracked = progress.track(found, description=f"rendering {source}")
         group_of = likeness.groups()
         labelled = (glyph.labels | {"concept": group_of[glyph.key]} for glyph in found)
-        write_shards(folder, ((glyph.render(config.render_px), labels) for glyph, labels in zip(tracked, labelled, strict=True)))
+        pictures = (glyph.render(config.render_px) for glyph in tracked)
+        write_shards(folder, zip(pictures, labelled, strict=True))
     return folder
 
 

@@ -36,7 +36,7 @@ class Glyph:
     Attributes:
         key: unique name, such as ``openmoji-1F34E``.
         concept: never split between training and held-out pairs: all skin tones and genders of a person, all icons
-            whose name starts with the same word. ``aimv2.data.sources.likeness`` joins concepts to groups.
+            whose name starts with the same word. ``likeness`` joins concepts to groups.
         name: the short caption, like alt-text.
         description: the longer caption.
         category, subcategory: Unicode's groups for emoji; the source's name for icons.
