@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.study import UNTRAINED, Study
-from analysis.compare import against_baseline, are_paired
+from analysis.compare import Differences, are_paired
 from analysis.controls import NULL_LEVEL
-from analysis.intervals import Estimate, mean_interval
+from analysis.inference.intervals import LEVEL, Estimate, mean_interval
 from analysis.load import Evidence
 
 STYLE: dict[Any, Any] = {
@@ -92,15 +92,16 @@ def learning_curves(study: Study, evidence: Evidence) -> Figure:
 
 
 def differences_to_baseline(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Figure:
-    """Draw each arm minus the baseline in the primary metric, with the equivalence margin in grey.
+    """Draw each arm and control minus the baseline in the primary metric, with the equivalence margin in grey.
 
-    Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous 95 % intervals. The null control has its
-    own interval. The positive control would be off the scale.
+    Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous intervals. Each control has an interval of
+    its own.
     """
     metric, margin = study.primary_metric, study.equivalence_margin
-    values = evidence.values(metric)
-    null = against_baseline(study, evidence, metric, "null_control", NULL_LEVEL)
-    differences = {**differences, **({"null_control": null} if null.n else {})}
+    values, controls = evidence.values(metric), Differences(study, evidence)
+    levels = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
+    alone = {arm: controls.separately(metric, arm, levels[arm]) for arm in study.controls}
+    differences = {**differences, **{arm: estimate for arm, estimate in alone.items() if estimate.n}}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
     colours, baseline = palette(study), values[study.baseline]
     for row, (arm, difference) in enumerate(differences.items()):

@@ -146,6 +146,25 @@ def test_report_without_finished_runs_concludes_nothing(cells, request_of, tmp_p
     assert text.count("not run yet") == len(cells)
 
 
+def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, request_of, tmp_path):
+    def text(num_seeds):
+        some = [cell for cell in cells if cell.seed < num_seeds]
+        for cell in some:
+            if not RunFolder(tmp_path, cell.name).is_done:
+                write_run(cell, tmp_path, 3.0 + 0.01 * cell.seed)
+        return build(replace(request_of, cells=some), tmp_path, tmp_path / "reports").read_text()
+
+    assert "This is look 1 at the study, so all that decides has the level 97.5 %" in text(2)
+    for _ in range(2):
+        assert "This is look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in text(4)
+
+
+def test_verdicts_wait_for_the_sensitivity_of_their_metric(folder):
+    text = (folder / "report.md").read_text()
+    assert text.count("**not testable**") == 2
+    assert "sensitivity of caption_loss at scale test was not measured: run sweep=sensitivity scale=test" in text
+
+
 def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
     arm = replace(STUDY.arms["causal"], ratios={"budget.samples": 2})
     study = replace(STUDY, design=replace(STUDY.design, arms={**STUDY.arms, "causal": arm}))
