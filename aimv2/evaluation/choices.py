@@ -91,10 +91,10 @@ def swaps(scene: Scene, held_out_fraction: float) -> dict[Kind, list[Caption]]:
     mirrors = [mirrored(scene, axis) for axis in (0, 1)] if scene.form == "relations" else []
     changed: dict[Kind, list[Scene]] = {"objects": [], "inks": [], "relations": mirrors}
     for one, other in combinations(range(len(scene.things)), 2):
-        for kind, field in (("objects", "name"), ("inks", "ink")):
+        for field, found in (("name", changed["objects"]), ("ink", changed["inks"])):
             swapped = _swapped(scene, one, other, field)
             if is_held_out(composition(swapped), held_out_fraction):
-                changed[kind].append(swapped)
+                found.append(swapped)
     true = dense_caption(scene)
     captions = {kind: [dense_caption(other) for other in others] for kind, others in changed.items()}
     return {kind: [other for other in others if other != true] for kind, others in captions.items()}

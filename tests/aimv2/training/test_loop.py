@@ -13,10 +13,10 @@ from aimv2.config.resolve import resolve
 from aimv2.config.run_config import LogConfig
 from aimv2.config.scales import demo
 from aimv2.cost import train_flops
-from aimv2.data.sources import glyphs
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import Joined
 from aimv2.data.prepare import prepare
+from aimv2.data.sources import glyphs
 from aimv2.errors import RunFailedError
 from aimv2.model.network import build
 from aimv2.objectives import objective
