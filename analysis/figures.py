@@ -53,9 +53,14 @@ def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimat
             figures["accuracy"] = accuracies(study, evidence)
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            plt.close(figure)
+            save(figure, folder / f"{name}.svg")
     return list(figures)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, the same bytes every time."""
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 def palette(study: Study) -> dict[str, tuple[float, float, float]]:

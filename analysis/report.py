@@ -18,16 +18,27 @@ from ablations.request import Request, read_request
 from ablations.study import Study
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
+from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from analysis import tables
 from analysis.compare import primary_comparisons
 from analysis.conclusions import conclusion, findings, look_note, power
 from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
-from analysis.figures import draw_all
+from analysis.figures import draw_all, save, style
 from analysis.inference.looks import Look, look, looks_path
+from analysis.ladder import climb, decision_table, draw_ladder, ladder_table
 from analysis.load import Evidence, load
 from analysis.page import to_html
-from analysis.sensitivity import MetricSensitivity, not_measured, read_sensitivity
+from analysis.sensitivity import (
+    FILE,
+    SLUG,
+    Ladder,
+    MetricSensitivity,
+    not_measured,
+    read_sensitivity,
+    sensitivity_of,
+    write_ladder,
+)
 from analysis.verdicts import verdicts
 
 USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
@@ -70,26 +81,29 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
         The path of ``report.md``.
 
     Raises:
-        UsageError: the folder or the record of looks cannot be written, or a result cannot be read.
+        UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
     evidence = load(request.cells, runs_dir)
     baseline = evidence.runs[evidence.runs["arm"] == request.study.baseline]
     this_look = look(looks_path(runs_dir, request.folder), baseline["seed"].tolist(), baseline["run"].tolist())
-    sensitivity = read_sensitivity(reports_dir, scale_of(request))
+    config, ladder = baseline_of(request), None
+    if request.study.slug == SLUG:
+        ladder = climb(request.study, evidence, config)
+    sensitivity = sensitivity_of(ladder) if ladder else read_sensitivity(reports_dir, config)
     target = reports_dir / request.folder
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=reports_dir, ignore_cleanup_errors=True) as workspace:
-            _write(request, evidence, this_look, sensitivity, Path(workspace, "new"))
+            _write(request, evidence, this_look, sensitivity, ladder, Path(workspace, "new"))
             replace_folder(target, Path(workspace))
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
 
 
-def scale_of(request: Request) -> str:
-    """Return the scale of the baseline's runs."""
-    return next(cell.config.scale for cell in request.cells if cell.arm == request.study.baseline)
+def baseline_of(request: Request) -> RunConfig:
+    """Return the baseline's run, of any seed."""
+    return next(cell.config for cell in request.cells if cell.arm == request.study.baseline)
 
 
 def _write(
@@ -97,11 +111,14 @@ def _write(
     evidence: Evidence,
     this_look: Look,
     sensitivity: Mapping[str, MetricSensitivity],
+    ladder: Ladder | None,
     folder: Path,
 ) -> None:
     study = with_actual_ratios(request.study, request.cells)
     folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
+    if ladder:
+        write_ladder(folder / FILE, ladder)
     environment = Environment(
         loader=PackageLoader("analysis"),
         autoescape=select_autoescape(["html.j2"]),
@@ -110,6 +127,7 @@ def _write(
         lstrip_blocks=True,
     )
     context = _context(request, study, evidence, this_look, sensitivity, folder / "figures")
+    context |= _ladder(study, ladder, context["figures"], folder / "figures")
     text = re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(context))
     (folder / "report.md").write_text(text)
     page = environment.get_template("report.html.j2").render(title=request.folder, body=to_html(text, folder))
@@ -125,7 +143,7 @@ def _context(
     figures_dir: Path,
 ) -> dict[str, Any]:
     """Return the template's values; draw the figures."""
-    cells, metric, scale = request.cells, study.primary_metric, scale_of(request)
+    cells, metric, scale = request.cells, study.primary_metric, baseline_of(request).scale
     comparisons = primary_comparisons(study, cells, evidence, this_look.level)
     controls = check_controls(study, evidence)
     differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
@@ -158,6 +176,19 @@ def _context(
         "evaluation": evidence.evaluation(study.primary_metric),
         "supervises_eos": cells[0].config.objective.supervise_eos,
         "level": f"{100 * this_look.level:.4f}".rstrip("0").rstrip("."),
+    }
+
+
+def _ladder(study: Study, ladder: Ladder | None, figures: list[str], figures_dir: Path) -> dict[str, Any]:
+    """Return the template's values for the section on sensitivity; draw its figure."""
+    if ladder is None:
+        return {"ladder": None}
+    with style():
+        save(draw_ladder(ladder), figures_dir / "sensitivity.svg")
+    return {
+        "ladder": ladder_table(ladder),
+        "decisions": decision_table(study, ladder),
+        "figures": [*figures, "sensitivity"],
     }
 
 

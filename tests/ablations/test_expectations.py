@@ -25,7 +25,18 @@ def test_claimed_effect_and_margin_are_positive_sizes():
 
 @pytest.mark.parametrize(
     ("metric", "margin"),
-    [("caption_loss", 0.02), ("caption_bits", 0.02), (PROBE, 0.01), ("image_to_text_recall_1", 0.01), (STEP_TIME, 0)],
+    [
+        ("caption_loss", 0.02),
+        ("caption_bits", 0.02),
+        ("content_loss", 0.1),
+        ("causal_content_loss", 0.1),
+        ("content_loss_ink", 0.1),
+        ("image_gain_object", 0.1),
+        ("unseen_content_loss", 0.1),
+        (PROBE, 0.01),
+        ("image_to_text_recall_1", 0.01),
+        (STEP_TIME, 0),
+    ],
 )
 def test_default_margin_depends_on_the_kind_of_metric(metric, margin):
     assert default_margin(metric) == margin

@@ -19,7 +19,7 @@ def test_pairing_detects_effects_that_the_seeds_would_hide(cells, evidence):
     assert comparisons["fixed_75"].difference.excludes_zero
     assert comparisons["fixed_75"].difference.mean == pytest.approx(0.5, abs=0.02)
     assert not comparisons["fixed_25"].difference.excludes_zero
-    assert evidence.values("caption_loss").std().min() > 0.5, "the seeds differ by more than any arm"
+    assert evidence.values("content_loss").std().min() > 0.5, "the seeds differ by more than any arm"
 
 
 def test_only_requested_arms_are_compared(cells, evidence):
@@ -62,19 +62,19 @@ def test_arm_with_a_failed_run_is_withheld_and_an_unfinished_one_is_not(cells):
 
 
 def test_controls_have_their_own_error(evidence):
-    differences, values = Differences(STUDY, evidence), evidence.values("caption_loss")
-    positive = differences.separately("caption_loss", "positive_control")
+    differences, values = Differences(STUDY, evidence), evidence.values("content_loss")
+    positive = differences.separately("content_loss", "positive_control")
     assert positive.error == pytest.approx(stats.sem(values["positive_control"] - values["uniform"]))
     assert (positive.df, positive.error_from) == (3, "own")
-    assert differences.separately("caption_loss", "causal").df == 12, "five arms and four seeds"
-    null = differences.separately("caption_loss", "null_control")
+    assert differences.separately("content_loss", "causal").df == 12, "five arms and four seeds"
+    null = differences.separately("content_loss", "null_control")
     interval = stats.ttest_ind(values["null_control"], values["uniform"], equal_var=False).confidence_interval()
     assert (null.low, null.high) == pytest.approx((interval.low, interval.high))
 
 
 def test_difference_between_two_metrics_is_paired_by_seed(evidence):
-    found = Differences(STUDY, evidence).of("causal", "caption_loss", "causal", "pixel_loss_0.5")
-    paired = evidence.value("caption_loss", "causal") - evidence.value("pixel_loss_0.5", "causal")
+    found = Differences(STUDY, evidence).of("causal", "content_loss", "causal", "pixel_loss_0.5")
+    paired = evidence.value("content_loss", "causal") - evidence.value("pixel_loss_0.5", "causal")
     assert (found.mean, found.error, found.df) == pytest.approx((paired.mean(), stats.sem(paired), 3))
 
 
@@ -84,13 +84,13 @@ def test_interval_covers_items_where_every_run_has_them(cells, tmp_path):
     hard = rng.normal(0, 2, 50)
     for cell in some:
         loss = 3 + rng.normal(0, 0.1, 50) + (hard if cell.arm == "causal" else 0)
-        items = [("caption_loss", item, 2 * value, 2.0) for item, value in enumerate(loss)]
+        items = [("content_loss", item, 2 * value, 2.0) for item, value in enumerate(loss)]
         write_run(cell, tmp_path, loss.mean(), items=items if cell.arm != "fixed_25" or cell.seed < 3 else None)
     comparisons = primary_comparisons(STUDY, some, load(some, tmp_path))
     causal, fixed = comparisons["causal"].difference, comparisons["fixed_25"].difference
     assert (causal.covers, fixed.covers) == ("seeds and items", "seeds")
     assert causal.error == pytest.approx(hard.std(ddof=1) / np.sqrt(50), rel=0.05)
-    alone = Differences(STUDY, load(some, tmp_path)).separately("caption_loss", "causal")
+    alone = Differences(STUDY, load(some, tmp_path)).separately("content_loss", "causal")
     assert alone.covers == "seeds"
     assert alone.error < causal.error / 5
 

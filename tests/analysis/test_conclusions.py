@@ -19,7 +19,7 @@ def compared(mean, error, *, n=4, df=30, withheld=""):
 
 def test_conclusion_names_effects_and_the_other_arms(cells, evidence):
     text = concluded(primary_comparisons(STUDY, cells, evidence))
-    assert text.startswith("Compared with the baseline (uniform on 1..I-1) in caption_loss over 4 seeds: fixed at 75 %")
+    assert text.startswith("Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: fixed at 75 %")
     assert "fixed at 75 % is worse by 0." in text
     assert "causal (prefix of 1 patch) is better by 0." in text
     assert text.endswith("Equivalent to it within ±0.02 nats/token: fixed at 50 %. Inconclusive: fixed at 25 %.")
@@ -35,7 +35,7 @@ def test_undetected_difference_is_not_called_equivalent():
     assert text.startswith("Inconclusive: no arm differs detectably from the baseline (uniform on 1..I-1)")
     assert "equivalence margin (±0.02 nats/token) are not ruled out" in text
     assert concluded({"causal": compared(0.001, 0.001)}) == (
-        "Equivalent to the baseline (uniform on 1..I-1) in caption_loss over 4 seeds within ±0.02 nats/token:"
+        "Equivalent to the baseline (uniform on 1..I-1) in content_loss over 4 seeds within ±0.02 nats/token:"
         " causal (prefix of 1 patch)."
     )
 
@@ -70,7 +70,7 @@ def test_look_note_gives_number_level_and_earlier_seeds():
 
 
 def test_control_that_did_not_pass_withholds_the_conclusion():
-    notes = ["null control failed in caption_loss", "positive control is inconclusive in caption_loss"]
+    notes = ["null control failed in content_loss", "positive control is inconclusive in content_loss"]
     text = concluded({"causal": compared(0.5, 0.001)}, withheld=notes)
     assert text.startswith(f"No conclusion: {'; '.join(notes)}.")
     assert "worse" not in text
@@ -96,4 +96,4 @@ def test_findings_name_metric_arm_and_side(evidence):
     assert any(text.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for text in found)
     assert not any("probe" in text or "25 %" in text for text in found)
     assert any("shuffled captions (control) is above" in text for text in found), "controls are shown too"
-    assert not any(text.startswith("caption_loss") for text in found), "the primary metric is no finding"
+    assert not any(text.startswith("content_loss") for text in found), "the primary metric is no finding"

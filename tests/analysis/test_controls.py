@@ -11,7 +11,7 @@ from analysis.controls import NULL_NOTE, check_controls, deciding_metrics, withh
 from analysis.load import MISSING_COLUMNS
 from tests.helpers.evidence import evidence_from, evidence_of
 
-LOSS, MASKED = "caption_loss", "causal_caption_loss"
+LOSS, MASKED = "content_loss", "causal_content_loss"
 
 
 def checked(study, evidence, metric=LOSS):
@@ -62,7 +62,7 @@ def test_absent_controls_and_controls_without_runs_are_inconclusive():
     assert {one.result for one in check_controls(STUDY, evidence_from([], []))} == {"inconclusive"}
     outcomes = checked(replace(STUDY, controls=("null_control",)), evidence_of(STUDY, {}, spread=0.01, shared=0))
     assert [one.result for one in outcomes] == ["passed", "inconclusive"]
-    assert withholding(outcomes, [LOSS]) == ["positive control is inconclusive in caption_loss"]
+    assert withholding(outcomes, [LOSS]) == ["positive control is inconclusive in content_loss"]
     assert "launched without it" in outcomes[1].reason
 
 
@@ -74,7 +74,7 @@ def test_control_with_a_failed_run_is_inconclusive():
 
 
 def test_null_control_is_compared_unpaired_at_99_percent(evidence):
-    values = evidence.values("caption_loss")
+    values = evidence.values("content_loss")
     expected = stats.ttest_ind(values["null_control"], values["uniform"], equal_var=False).confidence_interval(0.99)
     null = next(one for one in check_controls(STUDY, evidence) if one.control == "null_control")
     assert f"[{expected.low:+.3f}, {expected.high:+.3f}]" in null.reason

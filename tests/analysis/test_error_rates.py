@@ -19,7 +19,7 @@ from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 
 pytestmark = pytest.mark.exhaustive
 
-LOSS, SPREAD = "caption_loss", 0.02
+LOSS, SPREAD = "content_loss", 0.02
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")
 DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)
 

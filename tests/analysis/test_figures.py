@@ -23,7 +23,7 @@ def test_figures_without_evidence_are_left_out(tmp_path):
 def test_controls_off_the_scale_are_cut_off_with_their_value():
     effects = {"positive_control": 5.0, "causal": 0.1}
     evidence = evidence_of(STUDY, effects, spread=0.01, shared=0)
-    estimates = Differences(STUDY, evidence).from_baseline("caption_loss", ["causal", "fixed_25"])
+    estimates = Differences(STUDY, evidence).from_baseline("content_loss", ["causal", "fixed_25"])
     axis = differences_to_baseline(STUDY, evidence, estimates).axes[0]
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels[-2:] == ["the baseline with other seeds", "shuffled captions"]

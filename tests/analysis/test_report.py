@@ -172,6 +172,21 @@ def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
     assert "causal: causal (prefix of 1 patch) (here samples 16 for 16, 1 x)" in text
 
 
+def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
+    study, rungs = STUDIES["sensitivity"], {"samples_050": 0.5, "samples_200": -0.3, "positive_control": 2.0}
+    cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(3))
+    for cell in cells:
+        write_run(cell, tmp_path, 3.0 + rungs.get(cell.arm, 0) + 0.01 * hash_free(cell))
+    path = build(Request(study=study, cells=cells, arguments=("sweep=sensitivity",)), tmp_path, tmp_path / "reports")
+    text = path.read_text()
+    assert "## Sensitivity" in text
+    assert "figures/sensitivity.svg" in text
+    assert "caption_loss tells half the samples from all of them" in str(
+        read_sensitivity(tmp_path / "reports", cells[0].config)["content_loss"].text
+    )
+    assert (path.parent / "sensitivity.json").exists()
+
+
 def test_folder_that_cannot_be_written_is_named(request_of, runs_dir, tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(UsageError, match=r"the report folder .* cannot be written"):

@@ -14,8 +14,8 @@ from analysis.sensitivity import MetricSensitivity
 from analysis.verdicts import verdicts
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
 
-LOSS = "caption_loss"
-MASKED = "causal_caption_loss"
+LOSS = "content_loss"
+MASKED = "causal_content_loss"
 METRICS = (LOSS, MASKED, PROBE, STEP_TIME)
 SUPPORTED, CONTRADICTED, SMALLER = Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER
 UNDECIDED, NOT_TESTABLE = Word.UNDECIDED, Word.NOT_TESTABLE
@@ -194,7 +194,7 @@ def test_evidence_lists_the_deciding_comparisons():
     found = verdict_on("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 0.5})
     assert len(found.evidence) == 2, "both differences to alpha = 0.2, and no other"
     first = found.evidence[0]
-    assert first.startswith("caption_loss, alpha = 0.2 minus alpha = 0.4: +0.")
+    assert first.startswith("content_loss, alpha = 0.2 minus alpha = 0.4: +0.")
     # Two claims share 5 %, and the claim's share is shared by its six comparisons: 0.05 / 2 / 6.
     assert "(99.58 %, n = 4, own error, covers seeds; margin 0.02)" in first
     assert first.endswith("expected equal, observed worse: contradicted")

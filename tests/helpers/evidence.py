@@ -15,7 +15,7 @@ NUM_SEEDS = 4
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-def evidence_of(study, effects, *, spread, shared=0.3, metrics=("caption_loss",), seeds=range(NUM_SEEDS), rng=0):
+def evidence_of(study, effects, *, spread, shared=0.3, metrics=("content_loss",), seeds=range(NUM_SEEDS), rng=0):
     """Return evidence in which every arm has 3 in every metric, plus its effect, an effect of the seed, and noise.
 
     Args:
@@ -72,7 +72,7 @@ def sensitive(*metrics):
 
 
 def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
-    """Write the folder of a finished run with a chosen caption loss.
+    """Write the folder of a finished run with a chosen loss of content words.
 
     Args:
         items: the rows of ``items.parquet``: metric, item, total and weight.
@@ -96,12 +96,12 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
             table = pd.DataFrame(items, columns=["metric", "item", "total", "weight"])
             table.astype({"total": "float32", "weight": "float32"}).to_parquet(attempt.folder / "items.parquet")
         metrics = {
-            "caption_loss": Metric(value, "nats/token", "some pairs"),
-            "causal_caption_loss": Metric(value, "nats/token", "some pairs"),
+            "content_loss": Metric(value, "nats/token", "some pairs"),
+            "causal_content_loss": Metric(value, "nats/token", "some pairs"),
             "pixel_loss_0.5": Metric(value / 10, "squared error", "some pairs"),
             "probe_digits": Metric(0.5, "accuracy", "some digits"),
             "knn_digits": Metric(0.4, "accuracy", "some digits"),
-            "recall": Metric(None, "accuracy", "not applicable to anything"),
-            "bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
+            "image_to_text_recall_1": Metric(None, "accuracy", "not applicable to anything"),
+            "caption_bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
         }
         attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0)
