@@ -10,7 +10,8 @@ class Claim:
 
     Attributes:
         refuted_if: in words; the study's expectations give arms and metrics.
-        refuted_by: whether any refuted expectation refutes the claim, or only all together.
+        refuted_by: whether any expectation that is contradicted, or smaller than claimed, refutes the claim, or only
+            all together.
     """
 
     where: str

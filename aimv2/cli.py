@@ -258,6 +258,9 @@ def _print_results(runs: dict[str, RunFolder]) -> None:
             # What follows "of" is in the metric's name: raw pixels or standardised.
             table.add_row(name, *cells, metric["unit"].partition(" of ")[0])
     console.print(table)
+    for name, metric in metrics.items():
+        if metric["warning"]:
+            console.print(f"warning: {name}: {metric['warning']}", highlight=False, soft_wrap=True)
     if absent := [name for name, metric in metrics.items() if metric["value"] is None]:
         console.print(f"not applicable to this run: {', '.join(absent)}", highlight=False, soft_wrap=True)
     console.print(f"run folder: {run.path}", soft_wrap=True)

@@ -279,7 +279,8 @@ class DataConfig:
             permutation every epoch, so that images and captions are independent and each is shown as often as before.
             This is a positive control for studies of captions. By chance, about one sample per epoch shows its own
             caption. Held-out pairs keep theirs.
-        pixels: ``own``, or ``shuffled``: in the same way, the pixel loss asks for the patches of another training image.
+        pixels: ``own``, or ``shuffled``: in the same way, the pixel loss asks for the patches of another training
+            image.
         dense_fraction: probability that a sample shows its dense caption instead of the short one; 0.33 is the paper's
             share of synthetic captions (Table 2).
         held_out_fraction: share of the compositions (scenes) or concepts (glyphs) that no training sample shows.
@@ -419,8 +420,8 @@ class EvaluationConfig:
     Attributes:
         num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
             are fewer.
-        num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses, causal caption losses,
-            image gains, blind choices, unseen objects, and retrieval.
+        num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses, causal caption
+            losses, image gains, blind choices, unseen objects, and retrieval.
         num_probe_scenes: training scenes for the probes, of which a fifth is for validation.
         curve_pairs: held-out pairs for each point of the curve during training.
         curve_points: points of that curve, including the untrained model's.

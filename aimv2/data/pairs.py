@@ -28,7 +28,7 @@ class Pairs(ABC):
         """Return the ids for random addresses: int64 [B]."""
 
     def items(self, row_B: np.ndarray) -> np.ndarray:
-        """Return the numbers by which evaluation groups pairs that are not independent: int64 [B], by default all are."""
+        """Return numbers by which evaluation groups pairs that are not independent: int64 [B]; by default all are."""
         return self.sample_ids(row_B)
 
     @abstractmethod
@@ -44,7 +44,7 @@ class Pairs(ABC):
         return None
 
     def subset(self, num_pairs: int) -> "Pairs":
-        """Return random pairs in random order, the same for every run; a smaller subset is the start of a larger one."""
+        """Return random pairs in random order, the same for every run; smaller subsets are starts of larger ones."""
         order = address.generator(seed=0, purpose="subset").permutation(len(self))
         return Selected(self, order[:num_pairs])
 

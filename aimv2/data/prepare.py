@@ -9,7 +9,7 @@ import numpy as np
 
 from aimv2.config.run_config import SCENE_SOURCES, DataConfig, ModelConfig, Source
 from aimv2.data.order import Mixture, quotas
-from aimv2.data.pairs import CAPTION_KINDS, Joined, Pairs, Sides, texts
+from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, texts
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.sources.version import glyphs_of

@@ -74,9 +74,13 @@ def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
     if not is_scene_N.any():
         return None
     # The same array if all are scenes, so that its features are computed once.
-    test, images = (tested.pairs, tested.images) if is_scene_N.all() else (
-        Selected(tested.pairs, np.flatnonzero(is_scene_N)),
-        tested.images[is_scene_N],
+    test, images = (
+        (tested.pairs, tested.images)
+        if is_scene_N.all()
+        else (
+            Selected(tested.pairs, np.flatnonzero(is_scene_N)),
+            tested.images[is_scene_N],
+        )
     )
     fit, validation = _split(np.arange(len(train)))
     parts = (Selected(train, fit), Selected(train, validation), test)
@@ -131,8 +135,9 @@ def emoji(train: GlyphPairs, held_out: GlyphPairs) -> TransferSet | None:
         number = {name: place for place, name in enumerate(classes)}
         columns = (part.table[label].map(number).fillna(NO_LABEL).to_numpy(dtype=np.int64, copy=True) for part in parts)
         tasks.append(Task(f"emoji_{label}", len(classes), *(label_N[:, None] for label_N in columns)))
-    images = (part.images(np.arange(len(part))) for part in parts)
-    return TransferSet(*images, test.items(np.arange(len(test))), tuple(tasks))
+    train_images, validation_images, test_images = (part.images(np.arange(len(part))) for part in parts)
+    items = test.items(np.arange(len(test)))
+    return TransferSet(train_images, validation_images, test_images, items, tuple(tasks))
 
 
 def digits() -> TransferSet:
@@ -158,7 +163,9 @@ def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
     chosen = generator.permutation(len(train[0]))[:FASHION_MNIST_TRAIN]
     tested = generator.permutation(len(test[0]))[:FASHION_MNIST_TEST]
     fit, validation = _split(chosen)
-    cuts = [(images[rows], labels[rows]) for (images, labels), rows in ((train, fit), (train, validation), (test, tested))]
+    cuts = [
+        (images[rows], labels[rows]) for (images, labels), rows in ((train, fit), (train, validation), (test, tested))
+    ]
     return _grey("fashion_mnist", *cuts)
 
 
@@ -170,11 +177,13 @@ def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferS
         num_scenes: scenes for training and validation of the probes.
     """
     sets: list[TransferSet | None] = []
-    if drawn := {source: part for source, part in data.train.parts.items() if source in SCENE_SOURCES}:
+    drawn: dict[str, Pairs] = {source: part for source, part in data.train.parts.items() if source in SCENE_SOURCES}
+    if drawn:
         sets.append(scenes(Joined(drawn).subset(num_scenes), tested))
     if "openmoji" in data.train.parts:
         train, held_out = (side.parts["openmoji"] for side in (data.train, data.held_out))
-        assert isinstance(train, GlyphPairs) and isinstance(held_out, GlyphPairs), "openmoji are glyphs"
+        assert isinstance(train, GlyphPairs), "openmoji are glyphs"
+        assert isinstance(held_out, GlyphPairs), "openmoji are glyphs"
         sets.append(emoji(train, held_out))
     return [found for found in (*sets, digits(), fashion_mnist()) if found is not None]
 

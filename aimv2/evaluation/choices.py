@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from aimv2 import address
-from aimv2.data.sources.scene import COUNTS, Caption, Scene, caption, dense_caption
+from aimv2.data.sources.scene import COUNTS, Caption, Scene, dense_caption
 from aimv2.data.sources.scenes import composition, is_held_out
 from aimv2.evaluation.held_out import Captions, Words, prepare_captions
 from aimv2.evaluation.items import Items
@@ -82,7 +82,7 @@ def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fractio
                 found.append(Negative(row, kind, captions[int(draw * len(captions))]))
         if share < COUNT_SHARE and max_objects > 1:
             others = [count for count in COUNTS[:max_objects] if count != COUNTS[len(scene.things) - 1]]
-            found.append(Negative(row, "counts", caption([(others[int(share / COUNT_SHARE * len(others))], "count")])))
+            found.append(Negative(row, "counts", _counted(scene, others[int(share / COUNT_SHARE * len(others))])))
     return found
 
 
@@ -91,13 +91,20 @@ def swaps(scene: Scene, held_out_fraction: float) -> dict[Kind, list[Caption]]:
     mirrors = [mirrored(scene, axis) for axis in (0, 1)] if scene.form == "relations" else []
     changed: dict[Kind, list[Scene]] = {"objects": [], "inks": [], "relations": mirrors}
     for one, other in combinations(range(len(scene.things)), 2):
-        for kind, field in (("objects", "name"), ("inks", "ink")):
+        for field, found in (("name", changed["objects"]), ("ink", changed["inks"])):
             swapped = _swapped(scene, one, other, field)
             if is_held_out(composition(swapped), held_out_fraction):
-                changed[kind].append(swapped)
+                found.append(swapped)
     true = dense_caption(scene)
     captions = {kind: [dense_caption(other) for other in others] for kind, others in changed.items()}
     return {kind: [other for other in others if other != true] for kind, others in captions.items()}
+
+
+def _counted(scene: Scene, count: str) -> Caption:
+    """Return the caption up to its count, with another count."""
+    words, classes = dense_caption(scene)
+    place = classes.index("count")
+    return Caption((*words[:place], count), classes[: place + 1])
 
 
 def _swapped(scene: Scene, one: int, other: int, field: str) -> Scene:

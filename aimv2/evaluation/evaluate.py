@@ -173,9 +173,7 @@ def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, confi
     for name, words in by_class(dense_NT, held_out.dense, held_out.item_N).items():
         found[f"content_loss{name}"] = Measured(words, f"{content}, full attention")
 
-    causal = [
-        token_nats(model, encoded.causal[:num_some], captions, config) for captions in (some.short, some.dense)
-    ]
+    causal = [token_nats(model, encoded.causal[:num_some], captions, config) for captions in (some.short, some.dense)]
     mask = "causal attention in the encoder"
     causal_both = _items(causal[0], some.short, some.item_N) + _items(causal[1], some.dense, some.item_N)
     causal_content = by_class(causal[1], some.dense, some.item_N)[""]
@@ -229,9 +227,7 @@ def _choices(
     return found | {"blind_choice_accuracy": Measured(blind, how)}
 
 
-def _items(
-    nats_NT: Tensor, captions: Captions, item_N: np.ndarray, classes: Sequence[WordClass] = CLASSES
-) -> Items:
+def _items(nats_NT: Tensor, captions: Captions, item_N: np.ndarray, classes: Sequence[WordClass] = CLASSES) -> Items:
     """Return the loss per token of these classes."""
     chosen_NT = captions.of_class(*classes)
     return Items.of(item_N, (nats_NT * chosen_NT).sum(dim=1).numpy(), chosen_NT.sum(dim=1).numpy())
@@ -315,9 +311,7 @@ def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> dict[str,
     return measured
 
 
-def _probe(
-    parts: list[Features], task: Task, item_N: np.ndarray, config: RunConfig, *, is_causal: bool
-) -> Measured:
+def _probe(parts: list[Features], task: Task, item_N: np.ndarray, config: RunConfig, *, is_causal: bool) -> Measured:
     train, validation, test = parts
     grid = config.evaluation.probe
     probed = attentive_probe(train, validation, test, task.num_classes, grid, seed=config.seed)

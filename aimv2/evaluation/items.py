@@ -47,12 +47,15 @@ def table(items: Mapping[str, Items]) -> "pd.DataFrame":
     """Return a row per metric and item with the columns ``COLUMNS``; the parts of an item are summed."""
     import pandas as pd
 
-    parts = []
-    for metric, (item_N, total_N, weight_N) in items.items():
+    names, parts = list(items), []
+    for number, (item_N, total_N, weight_N) in enumerate(items.values()):
         item_M, place_N = np.unique(item_N, return_inverse=True)
-        sums = (np.bincount(place_N, values, len(item_M)).astype(np.float32) for values in (total_N, weight_N))
-        parts.append((np.full(len(item_M), len(parts)), item_M, *sums))
-    code, item, total, weight = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else [[]] * 4
-    metric = pd.Categorical.from_codes(np.asarray(code, dtype=np.int64), categories=list(items))
-    values = (np.asarray(item, np.int64), np.asarray(total, np.float32), np.asarray(weight, np.float32))
-    return pd.DataFrame(dict(zip(COLUMNS, (metric, *values), strict=True)))
+        total_M, weight_M = (np.bincount(place_N, values, len(item_M)) for values in (total_N, weight_N))
+        parts.append((np.full(len(item_M), number), item_M, total_M, weight_M))
+    kinds = (np.int64, np.int64, np.float32, np.float32)
+    columns = list(zip(*parts, strict=True)) or [()] * len(kinds)
+    code, *values = (
+        np.concatenate([np.empty(0, kind), *column]).astype(kind) for column, kind in zip(columns, kinds, strict=True)
+    )
+    metric = pd.Series(names, dtype="str").astype("category").cat.set_categories(names).iloc[code]
+    return pd.DataFrame(dict(zip(COLUMNS, (metric.array, *values), strict=True)))

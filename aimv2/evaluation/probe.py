@@ -89,7 +89,8 @@ class AttentiveProbes(nn.Module):
         mixed_BGHD = (score_BXI.softmax(dim=2) @ feature_BID).view(-1, G, H, D)
         pooled_GBHW = torch.einsum("bghd,ghwd->gbhw", mixed_BGHD, self.value_GHWD)
         logits_GBX = pooled_GBHW.flatten(2) @ self.classifier_GKCD.flatten(1, 2).transpose(1, 2)
-        return logits_GBX.unflatten(2, self.classifier_GKCD.shape[1:3])
+        logits_GBKC: Tensor = logits_GBX.unflatten(2, self.classifier_GKCD.shape[1:3])
+        return logits_GBKC
 
     def settings(self) -> list[list[Tensor]]:
         """Return the weights of each setting, as views that an optimizer can change."""

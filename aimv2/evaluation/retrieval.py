@@ -18,9 +18,7 @@ def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Te
     images, texts = [], []
     for rows in chunks(len(data)):
         image = network_inputs(data.images[rows], config).to(config.device)
-        token_BT, text_len_B = (
-            part[rows].to(config.device) for part in (data.dense.token_NT, data.dense.text_len_N)
-        )
+        token_BT, text_len_B = (part[rows].to(config.device) for part in (data.dense.token_NT, data.dense.text_len_N))
         with autocast(config):
             images.append(model.embed_images(image))
             texts.append(model.embed_texts(token_BT, text_len_B))

@@ -133,8 +133,8 @@ class RunFolder:
             raise UsageError(f"{path} cannot be read; delete {self.path} to repeat the run") from error
 
     def items(self) -> "pd.DataFrame":
-        """Return a row per metric and evaluation item: ``metric``, ``item`` (int64, the same in every run), ``total`` and
-        ``weight`` (float32). A metric's value is sum(total) / sum(weight).
+        """Return a row per metric and evaluation item: ``metric``, ``item`` (int64, the same in every run), ``total``
+        and ``weight`` (float32). A metric's value is sum(total) / sum(weight).
 
         Raises:
             UsageError: the file is missing or broken.

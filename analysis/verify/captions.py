@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2 import address
-from aimv2.data.text import clean
+from aimv2.data.pairs import CaptionKind, texts
 from aimv2.evaluation.captions import beam, greedy, nucleus
-from aimv2.evaluation.losses import HeldOut, chunks
+from aimv2.evaluation.held_out import Captions as Prepared
+from aimv2.evaluation.losses import chunks
 from aimv2.model.encoder_decoder import EncoderDecoder
 from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun
 
+MAX_TRAIN_PAIRS = 10_000  # whose tokens are counted
 NUM_WRITTEN = 32  # images whose captions are written with and without the cache
 MAX_DIFFERENCE = 1e-4  # of the logits' range: float32 sums in another order differ by less
 NUM_BEAMS = 4
@@ -58,14 +60,14 @@ def captions(run: TrainedRun, rows: np.ndarray, write: Write = greedy) -> Captio
         why = f"objective {run.config.objective.name} writes no captions"
         return Captions([Check(check, None, why) for check in (UNIGRAM, IMAGE, CACHE)], [])
     assert isinstance(model, EncoderDecoder)
-    nats_N = caption_nats(run, model, run.names)
+    nats_N = caption_nats(run, model, run.dense)
     checks = [_check_unigram(run, model, nats_N), _check_image(run, model, nats_N), _check_cache(run, model, write)]
     return Captions(checks, _written(run, model, rows, nats_N))
 
 
 @torch.no_grad()
 def caption_nats(
-    run: TrainedRun, model: EncoderDecoder, data: HeldOut, image_of_N: np.ndarray | None = None
+    run: TrainedRun, model: EncoderDecoder, data: Prepared, image_of_N: np.ndarray | None = None
 ) -> np.ndarray:
     """Return each held-out caption's cross-entropy, summed over its supervised tokens: float64 [N].
 
@@ -74,7 +76,7 @@ def caption_nats(
     Args:
         image_of_N: the row of the image that each caption is given; None is its own.
     """
-    image, device = data.image if image_of_N is None else data.image[image_of_N], run.config.device
+    image, device = run.image if image_of_N is None else run.image[image_of_N], run.config.device
     parts = []
     for rows in chunks(len(data)):
         token_BT = data.token_NT[rows].to(device)
@@ -85,24 +87,25 @@ def caption_nats(
     return torch.cat(parts).numpy()
 
 
-def unigram(run: TrainedRun, caption: str) -> np.ndarray:
+def unigram(run: TrainedRun, kind: CaptionKind) -> np.ndarray:
     """Return the log-probability of each token [V]: its frequency among the supervised tokens of the training captions
-    of one kind, ``name`` or ``description``, with one added to every count."""
+    of one kind, with one added to every count. Of many training pairs a random part is counted."""
     config, tokenizer = run.config, run.tokenizer
-    token_NT = tokenizer.encode(run.train.table[caption].tolist(), config.model.max_text_tokens)
+    pairs = run.train.subset(MAX_TRAIN_PAIRS)
+    token_NT = tokenizer.encode(texts(pairs.captions(np.arange(len(pairs)), kind)), config.model.max_text_tokens)
     supervised = token_NT[tokenizer.supervised(token_NT, supervise_eos=config.objective.supervise_eos)]
     count_V = np.bincount(supervised, minlength=tokenizer.vocab_size) + 1.0
     log_probability_V: np.ndarray = np.log(count_V / count_V.sum())
     return log_probability_V
 
 
-def _unigram_nats(run: TrainedRun, caption: str, data: HeldOut) -> np.ndarray:
-    nats_NT = np.where(data.supervised_NT.numpy(), -unigram(run, caption)[data.token_NT.numpy()], 0)
+def _unigram_nats(run: TrainedRun, kind: CaptionKind, data: Prepared) -> np.ndarray:
+    nats_NT = np.where(data.supervised_NT.numpy(), -unigram(run, kind)[data.token_NT.numpy()], 0)
     nats_N: np.ndarray = nats_NT.sum(axis=1)
     return nats_N
 
 
-def _num_tokens(data: HeldOut) -> np.ndarray:
+def _num_tokens(data: Prepared) -> np.ndarray:
     return data.supervised_NT.sum(dim=1).numpy().astype(float)
 
 
@@ -110,24 +113,23 @@ def _perplexity(nats_per_token: float) -> float:
     return math.exp(min(nats_per_token, 700))  # a float overflows beyond
 
 
-def _check_unigram(run: TrainedRun, model: EncoderDecoder, name_nats_N: np.ndarray) -> Check:
+def _check_unigram(run: TrainedRun, model: EncoderDecoder, dense_nats_N: np.ndarray) -> Check:
     """Compare the network's cross-entropy on both captions of the held-out pairs with the unigram models'.
 
-    Names and descriptions have a unigram model each, a stronger baseline than one for both. The names alone are
-    reported, not judged: no training caption has their concepts, so a network that memorised its captions may be more
-    certain of wrong names than frequencies are.
+    Short and dense captions have a unigram model each, a stronger baseline than one for both. The dense captions alone
+    are reported, not judged.
     """
-    both = {"name": run.names, "description": run.descriptions}
-    own_2N = np.stack([name_nats_N, caption_nats(run, model, run.descriptions)])
-    other_2N = np.stack([_unigram_nats(run, caption, data) for caption, data in both.items()])
+    both: dict[CaptionKind, Prepared] = {"dense": run.dense, "short": run.short}
+    own_2N = np.stack([dense_nats_N, caption_nats(run, model, run.short)])
+    other_2N = np.stack([_unigram_nats(run, kind, data) for kind, data in both.items()])
     count_2N = np.stack([_num_tokens(data) for data in both.values()])
-    difference = clustered_mean((own_2N - other_2N).sum(axis=0), count_2N.sum(axis=0), run.concept_N)
+    difference = clustered_mean((own_2N - other_2N).sum(axis=0), count_2N.sum(axis=0), run.item_N)
     own, other = (float(nats_2N.sum() / count_2N.sum()) for nats_2N in (own_2N, other_2N))
-    own_name, other_name = (nats_2N[0].sum() / count_2N[0].sum() for nats_2N in (own_2N, other_2N))
+    own_dense, other_dense = (nats_2N[0].sum() / count_2N[0].sum() for nats_2N in (own_2N, other_2N))
     found = (
-        f"both captions of {len(run.names):,} held-out pairs, {int(count_2N.sum()):,} tokens: {own:.3f} nats/token"
+        f"both captions of {len(run.dense):,} held-out pairs, {int(count_2N.sum()):,} tokens: {own:.3f} nats/token"
         f" (perplexity {_perplexity(own):.1f}) against {other:.3f} ({_perplexity(other):.1f}), difference"
-        f" {difference.text()}; names alone {own_name:.3f} against {other_name:.3f}"
+        f" {difference.text()}; dense captions alone {own_dense:.3f} against {other_dense:.3f}"
     )
     return Check(UNIGRAM, difference.high < 0, found, "difference below 0 with its 95 % interval")
 
@@ -135,13 +137,13 @@ def _check_unigram(run: TrainedRun, model: EncoderDecoder, name_nats_N: np.ndarr
 def _check_image(run: TrainedRun, model: EncoderDecoder, nats_N: np.ndarray) -> Check:
     """Compare the captions' cross-entropy given their own image and given the next one in a fixed random order.
 
-    Some captions share a concept, or even a name, with the other image, which can only reduce the difference.
+    Some captions say the same of the other image, which can only reduce the difference.
     """
     if run.config.model.decoder.order == "text_first":
         return Check(IMAGE, None, "a text-first decoder predicts captions without the image")
-    other_nats_N = caption_nats(run, model, run.names, derangement(len(run.names)))
-    count_N = _num_tokens(run.names)
-    difference = clustered_mean(other_nats_N - nats_N, count_N, run.concept_N)
+    other_nats_N = caption_nats(run, model, run.dense, derangement(len(run.dense)))
+    count_N = _num_tokens(run.dense)
+    difference = clustered_mean(other_nats_N - nats_N, count_N, run.item_N)
     own, other = nats_N.sum() / count_N.sum(), other_nats_N.sum() / count_N.sum()
     found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {difference.text()}"
     return Check(IMAGE, difference.low > 0, found, "difference above 0 with its 95 % interval")
@@ -158,7 +160,7 @@ def derangement(num_rows: int) -> np.ndarray:
 def _check_cache(run: TrainedRun, model: EncoderDecoder, write: Write) -> Check:
     """Compare logits computed position by position with the cache to those of one pass over the whole sequence, and
     each greedy token's logit to the largest of the latter. If both agree, only captions in which tokens tie differ."""
-    image = run.names.image[:NUM_WRITTEN].to(run.config.device)
+    image = run.image[:NUM_WRITTEN].to(run.config.device)
     num_tokens = run.config.model.max_text_tokens - 1
     written_BT = write(model, image, num_tokens)
     one_BTV, other_BTV = (logits(model, image, written_BT) for logits in (logits_with_cache, logits_without_cache))
@@ -199,9 +201,9 @@ def _written(run: TrainedRun, model: EncoderDecoder, rows: np.ndarray, nats_N: n
 
     With end-of-text unsupervised the network never learned to stop; its captions are then as long as the reference.
     """
-    config, data, tokenizer = run.config, run.names, run.tokenizer
+    config, data, tokenizer = run.config, run.dense, run.tokenizer
     num_tokens, stops = config.model.max_text_tokens - 1, config.objective.supervise_eos
-    image = data.image[rows].to(config.device)
+    image = run.image[rows].to(config.device)
     greedy_BT = greedy(model, image, num_tokens).cpu()
     nucleus_BT = nucleus(model, image, num_tokens, top_p=TOP_P, seed=config.seed).cpu()
     written = []
@@ -211,6 +213,6 @@ def _written(run: TrainedRun, model: EncoderDecoder, rows: np.ndarray, nats_N: n
         beam_1KT, _ = beam(model, image[place : place + 1], length, num_beams=NUM_BEAMS, end_id=end_id)
         token_rows = (greedy_BT[place, :length], beam_1KT[0, 0], nucleus_BT[place, :length])
         texts = (tokenizer.decode(tokens.tolist()) for tokens in token_rows)
-        reference = clean(run.held_out.table["name"][row])
-        written.append(WrittenCaption(row, reference, _perplexity(nats_N[row] / count), *texts))
+        (reference,) = run.held_out.captions(np.array([row]), "dense")
+        written.append(WrittenCaption(row, reference.text, _perplexity(nats_N[row] / count), *texts))
     return written

@@ -62,8 +62,8 @@ def verify_command(arguments: Sequence[str]) -> int:
 
 
 def check(run: TrainedRun) -> Findings:
-    """Run all checks; the pairs to show are the first by sample id, which is a hash, so none is hand-picked."""
-    rows = np.flatnonzero(run.held_out.table["sample_id"].rank() <= NUM_SHOWN)
+    """Run all checks; the pairs to show are the first of the held-out ones, whose order is random."""
+    rows = np.arange(min(NUM_SHOWN, len(run.held_out)))
     predicted = pixels(run)
     return Findings(
         prefix_lengths=prefix_lengths(run),

@@ -46,10 +46,10 @@ class Pixels(NamedTuple):
 
 def predict(run: TrainedRun, rows: np.ndarray, prefix_len: int) -> Tensor:
     """Predict patches 1..I-1 (from 0) of held-out images, each from the true patches before it: [B, I-1, P]."""
-    config, model, data = run.config, run.model, run.names
+    config, model, captions = run.config, run.model, run.short
     assert isinstance(model, EncoderDecoder)
-    image = data.image[rows].to(config.device)
-    token_BT, text_len_B = data.token_NT[rows].to(image.device), data.text_len_N[rows].to(image.device)
+    image = run.image[rows].to(config.device)
+    token_BT, text_len_B = captions.token_NT[rows].to(image.device), captions.text_len_N[rows].to(image.device)
     if config.model.decoder.order == "image_first":
         token_BT = token_BT[:, :0]  # no patch sees them
     prefix_len_B = torch.full((len(rows),), prefix_len, device=image.device)
@@ -64,14 +64,14 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
 
     The mean predicts, for standardised targets, each patch's own, which is 0 after standardisation; for raw targets the
     best constant patch, the mean patch of these images. Repeating the previous patch in reading order is reported, not
-    judged. Differences are paired over images, and their intervals are over concepts.
+    judged. Differences are paired over images, and their intervals are over items.
     """
     if "pixels" not in run.objective.reports:
         return Pixels(Check(NAME, None, f"objective {run.config.objective.name} predicts no pixels"), {}, {})
     errors = {fraction: _errors(run, fraction, predict) for fraction in FRACTIONS}
     weight_N = np.ones(len(run.held_out))
     advantage = {
-        fraction: clustered_mean(found.model_N - found.mean_N, weight_N, run.concept_N)
+        fraction: clustered_mean(found.model_N - found.mean_N, weight_N, run.item_N)
         for fraction, found in errors.items()
     }
     found = "; ".join(
@@ -85,14 +85,14 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
 
 
 def _errors(run: TrainedRun, fraction: float, predict: Predict) -> Errors:
-    config, data = run.config, run.names
+    config = run.config
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
     constant_P: Tensor | float = 0.0
     if config.objective.pixel_targets == "raw":
-        constant_P = pixel_targets(data.image.to(config.device), config).mean(dim=(0, 1))
+        constant_P = pixel_targets(run.image.to(config.device), config).mean(dim=(0, 1))
     parts = []
-    for rows in chunks(len(data)):
-        target_BIP = pixel_targets(data.image[rows].to(config.device), config)
+    for rows in chunks(len(run.held_out)):
+        target_BIP = pixel_targets(run.image[rows].to(config.device), config)
         scored_BIP = target_BIP[:, prefix_len:]
         predicted_BIP = predict(run, rows, prefix_len)[:, prefix_len - 1 :]
         guesses = (predicted_BIP, constant_P, target_BIP[:, prefix_len - 1 : -1])
@@ -108,7 +108,7 @@ def render(run: TrainedRun, rows: np.ndarray, predict: Predict = predict) -> dic
     contrast, so it is rendered with the true patch's, as in MAE.
     """
     config = run.config.model
-    image = run.names.image[rows]
+    image = run.image[rows]
     true_BIP = in_reading_order(patchify(image, config.patch_px), config.patch_order, config.grid)
     mean_BI1 = true_BIP.mean(dim=-1, keepdim=True)
     deviation_BI1 = (true_BIP.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()

@@ -68,13 +68,12 @@ def _check(run: TrainedRun, drawn_SB: np.ndarray, num_draws: int, count_I: np.nd
 def _drawn(run: TrainedRun) -> np.ndarray:
     """Return the prefix lengths of the first steps [S, B], drawn at the addresses that ``TrainBatches`` uses."""
     config, size = run.config, run.config.budget.batch_size
-    sample_ids = run.train.table["sample_id"].to_numpy()
     num_steps = min(config.budget.num_steps, -(-MAX_DRAWS // size))
     mixed = mixture(config.data, run.train)
     epoch_N, row_N = sample_order(
-        seed=config.seed, start=0, stop=num_steps * size, num_rows=len(sample_ids), mixture=mixed
+        seed=config.seed, start=0, stop=num_steps * size, num_rows=len(run.train), mixture=mixed
     )
-    addresses = zip(epoch_N.reshape(-1, size), sample_ids[row_N].reshape(-1, size), strict=True)
+    addresses = zip(epoch_N.reshape(-1, size), run.train.sample_ids(row_N).reshape(-1, size), strict=True)
     lengths = [
         config.prefix.draw(
             seed=config.seed, epoch_B=epoch_B, sample_id_B=id_B, step=step, num_patches=config.model.num_patches

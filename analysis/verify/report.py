@@ -99,7 +99,7 @@ def _draw(run: TrainedRun, findings: Findings, folder: Path) -> None:
     if findings.pictures:
         draw_pictures(findings.pictures, folder / "pixels.png")
     for number, caption in enumerate(findings.captions.shown, 1):
-        save_thumbnail(unnormalise(run.names.image[caption.row]), folder / f"example_{number:02d}.png")
+        save_thumbnail(unnormalise(run.image[caption.row]), folder / f"example_{number:02d}.png")
 
 
 def _text(run: TrainedRun, findings: Findings, arguments: Sequence[str]) -> str:

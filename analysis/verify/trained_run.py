@@ -9,16 +9,17 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from aimv2.config.resolve import data_fingerprint, with_attention
 from aimv2.config.run_config import RunConfig, from_dict
 from aimv2.config.signature import SIGNATURE_VERSION
 from aimv2.data.batches import TrainBatches
-from aimv2.data.pairs import Pairs
+from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
-from aimv2.evaluation.losses import HeldOut, prepare_pairs
+from aimv2.evaluation.held_out import Captions, HeldOut, Words, network_inputs, prepare_pairs
 from aimv2.model.network import Network, build
 from aimv2.objectives import Objective, objective
 from aimv2.runs.files import read_json
@@ -40,7 +41,7 @@ class TrainedRun:
     folder: RunFolder
     config: RunConfig
     model: Network
-    train: Pairs
+    train: Joined
     held_out: Pairs
     tokenizer: CaptionTokenizer
     metrics: pd.DataFrame
@@ -56,19 +57,29 @@ class TrainedRun:
         return TrainBatches(self.config, self.train, self.tokenizer)
 
     @cached_property
-    def names(self) -> HeldOut:
-        """The held-out images with their names as captions."""
-        return prepare_pairs(self.held_out, self.tokenizer, self.config, caption="name")
-
-    @cached_property
-    def descriptions(self) -> HeldOut:
-        """The held-out images with their descriptive captions."""
-        return prepare_pairs(self.held_out, self.tokenizer, self.config, caption="description")
+    def image(self) -> Tensor:
+        """The network's inputs for the held-out images, float32 [N, 3, P, P]."""
+        return network_inputs(self.pairs.images, self.config)
 
     @property
-    def concept_N(self) -> np.ndarray:
-        """The concept of every held-out pair."""
-        return self.held_out.table["concept"].to_numpy()
+    def short(self) -> Captions:
+        """The short captions of the held-out images."""
+        return self.pairs.short
+
+    @property
+    def dense(self) -> Captions:
+        """The dense captions of the held-out images."""
+        return self.pairs.dense
+
+    @cached_property
+    def pairs(self) -> HeldOut:
+        """The held-out pairs, prepared."""
+        return prepare_pairs(self.held_out, Words.of(self.tokenizer, self.config))
+
+    @property
+    def item_N(self) -> np.ndarray:
+        """The number of every held-out pair as an evaluation item, equal for pairs that are not independent."""
+        return self.pairs.item_N
 
 
 def find(run: str | None, runs_dir: Path) -> RunFolder:
@@ -127,15 +138,15 @@ def load(folder: RunFolder) -> TrainedRun:
         own = CaptionTokenizer.load(folder.file("tokenizer.json"))
     except UsageError as error:
         raise UsageError(f"run {folder.path} is broken: its tokenizer.json cannot be read") from error
-    train, held_out, tokenizer = prepare(config.data, config.model, show_progress=True)
-    _check_data(folder, "tokenizer", tokenizer.fingerprint, own.fingerprint)
+    data = prepare(config.data, config.model, show_progress=True)
+    _check_data(folder, "tokenizer", data.tokenizer.fingerprint, own.fingerprint)
     model, weights = build(config), folder.file("weights.safetensors")
     try:
         model.load_state_dict(load_file(weights), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UsageError(f"{weights} does not hold this run's weights ({' '.join(str(error).split())})") from error
-    pairs = held_out.subset(min(config.evaluation.num_pairs, MAX_PAIRS))
-    return TrainedRun(folder, config, model.to(device).eval(), train, pairs, tokenizer, metrics)
+    pairs = data.held_out.subset(min(config.evaluation.num_pairs, MAX_PAIRS))
+    return TrainedRun(folder, config, model.to(device).eval(), data.train, pairs, data.tokenizer, metrics)
 
 
 def _read_config(run: RunFolder) -> RunConfig:

@@ -51,7 +51,7 @@ def test_executed_cell_reports_the_primary_metric(study, arm, tiny, tmp_path):
 @pytest.mark.parametrize("arm", STUDIES["prefix_ratio"].arms)
 def test_arms_with_the_same_seed_read_the_same_batches(study, arm, tiny, pairs):
     baseline, other = (config_of(study, name, tiny, seed=3) for name in (study.baseline, arm))
-    train_pairs, _, tokenizer = pairs
+    train_pairs, tokenizer = pairs.train, pairs.tokenizer
     one, two = (TrainBatches(config, train_pairs, tokenizer)[1] for config in (baseline, other))
     assert torch.equal(one.image, two.image)
     assert torch.equal(one.token_BT, two.token_BT)

@@ -120,7 +120,7 @@ def test_scene_of_places_has_no_other_relation_and_one_object_no_swap():
     assert not any(swaps(single, 1.0).values())
     pair = scene_of([("star", "red", 0), ("bug", "red", 3)])
     found = swaps(pair, 1.0)
-    assert [caption.text for caption in found["objects"]] == ["two on mint red bug top left red star bottom right"]
+    assert [caption.text for caption in found["objects"]] == ["on mint two red bug top left red star bottom right"]
     assert found["inks"] == [], "equal inks change nothing"
     assert found["relations"] == []
 
@@ -139,7 +139,9 @@ def test_each_kind_is_about_equally_frequent_and_counts_are_independent_of_the_s
         assert chosen / of_all[count] == pytest.approx(1 / 3, abs=0.08)
     for negative in found:
         if negative.kind == "counts":
-            assert negative.caption.words[0] in set(COUNTS[:3]) - {COUNTS[len(drawn[negative.row].things) - 1]}
+            true = dense_caption(drawn[negative.row]).words
+            assert negative.caption.words[:-1] == true[: len(negative.caption.words) - 1]
+            assert negative.caption.words[-1] in set(COUNTS[:3]) - {COUNTS[len(drawn[negative.row].things) - 1]}
     assert len({(negative.row, negative.kind) for negative in found}) == len(found)
 
 
@@ -160,12 +162,17 @@ def test_outcome_compares_sums_over_the_tokens_of_its_kind(tokenizer, scenes, su
     false_MT = torch.randint(0, 3, choices.captions.token_NT.shape, generator=generator)
     false_MT = false_MT * choices.captions.supervised_NT.float()
     found = outcomes(true_NT, dense, false_MT, choices)
+
+    def length(text):
+        return int((tokenizer.encode([text], 30) != tokenizer.end_id).sum())
+
     expected = []
     for place, (row, kind) in enumerate(zip(choices.row_M, choices.kind_M, strict=True)):
         if kind == "counts":
-            count = COUNTS[len(chosen[row].things) - 1]
-            lengths = [int((tokenizer.encode([text], 9) != 1).sum()) for text in (count, _text(tokenizer, choices, place))]
-            true, false = float(true_NT[row, : lengths[0]].sum()), float(false_MT[place, : lengths[1]].sum())
+            before = length("on mint")
+            true_end = before + length(COUNTS[len(chosen[row].things) - 1])
+            false_end = before + length(tokenizer.decode(choices.captions.token_NT[place].tolist()).split()[-1])
+            true, false = float(true_NT[row, before:true_end].sum()), float(false_MT[place, before:false_end].sum())
         else:
             true, false = float(true_NT[row].sum()), float(false_MT[place].sum())
         expected.append(1.0 if true < false else 0.5 if true == false else 0.0)
@@ -179,10 +186,6 @@ def test_outcome_compares_sums_over_the_tokens_of_its_kind(tokenizer, scenes, su
         rows = [100 + row for row, name in zip(choices.row_M, choices.kind_M, strict=True) if name == kind]
         assert items[f"_{kind}"].total_N.tolist() == own
         assert items[f"_{kind}"].item_N.tolist() == rows
-
-
-def _text(tokenizer, choices, place):
-    return tokenizer.decode(choices.captions.token_NT[place].tolist())
 
 
 def test_first_choices_are_those_of_the_first_images(tokenizer, scenes):

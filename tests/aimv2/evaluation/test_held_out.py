@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from aimv2.data.sources.scene import Caption
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import centred_images
-from aimv2.evaluation.held_out import CLASSES, Captions, Words, network_inputs, other_images, prepare_captions, prepare_pairs
+from aimv2.evaluation.held_out import (
+    CLASSES,
+    Captions,
+    Words,
+    network_inputs,
+    other_images,
+    prepare_captions,
+    prepare_pairs,
+)
 
 TEXTS = ["two on mint red rocket below teal star"] * 3
 CAPTION = Caption(

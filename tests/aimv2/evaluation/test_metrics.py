@@ -36,7 +36,19 @@ def test_metric_has_one_unit_and_direction(metric, unit, is_lower_better):
     assert lower_is_better(metric) is is_lower_better
 
 
-@pytest.mark.parametrize("metric", ["my_loss", "probe_", "pixel_loss_half", "pixel_loss", "caption_loss_0.5", "content_loss_other", "choice_accuracy_colours", ""])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "my_loss",
+        "probe_",
+        "pixel_loss_half",
+        "pixel_loss",
+        "caption_loss_0.5",
+        "content_loss_other",
+        "choice_accuracy_colours",
+        "",
+    ],
+)
 def test_unknown_metric_is_refused(metric):
     for look_up in (unit_of, lower_is_better):
         with pytest.raises(UsageError, match=f"unknown metric '{metric}'"):
@@ -53,7 +65,9 @@ def test_every_final_metric_is_defined(tiny):
 
 def absent(config, **data):
     config = replace(config, data=replace(config.data, **data))
-    return {name for name in not_applicable(objective("aimv2"), config) if "data without" in metric_reason(config, name)}
+    return {
+        name for name in not_applicable(objective("aimv2"), config) if "data without" in metric_reason(config, name)
+    }
 
 
 def metric_reason(config, name):
@@ -64,7 +78,9 @@ def test_metrics_need_their_data(tiny):
     starts = ("probe", "causal_probe", "knn")
     emoji = {f"{start}_emoji_{label}" for start in starts for label in ("category", "subcategory")}
     of_scenes = {f"{start}_{task}" for start in starts for task in ("object", "ink", "count")}
-    of_scenes |= {f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("place", "relation", "count")}
+    of_scenes |= {
+        f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("place", "relation", "count")
+    }
     of_scenes |= {"choice_accuracy", "blind_choice_accuracy", "unseen_content_loss"}
     of_scenes |= {f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")}
     assert absent(tiny, sources=("material_scenes", "openmoji_scenes")) == emoji

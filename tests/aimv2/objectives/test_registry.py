@@ -43,7 +43,7 @@ def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tm
     config = with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh)))
     objective(seventh).check(config)
     run = RunFolder(tmp_path / "runs", signature(config))
-    without_probes = partial(evaluate, transfer=lambda train, held_out: [])
+    without_probes = partial(evaluate, transfer=lambda *data: [])
     assert execute(run.acquire(config), config, evaluate=without_probes) is None
     result = run.result()
     assert result["train_flops"] > 0

@@ -2,19 +2,25 @@ import json
 import os
 import threading
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from aimv2.config.run_config import to_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
+from aimv2.evaluation.items import Items
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.files import write_json
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import LAYOUT_VERSION, RunFolder
 
-METRICS = {"caption_loss": Metric(1.5, "nats/token", "four pairs")}
+ITEMS = Items.of(np.array([7, 2, 7]), np.array([1.0, 4.0, 1.0]), np.array([1, 2, 1]))
+METRICS = {
+    "caption_loss": Metric(1.5, "nats/token", "four pairs", items=ITEMS),
+    "probe_digits": Metric(0.9, "accuracy", "ten digits", "doubtful"),
+}
 ROWS = [{"step": i, "samples": 8 * i, "train_flops": i, "seconds": float(i), "text_loss": 1 / i} for i in (1, 2)]
 
 
@@ -41,6 +47,7 @@ def test_layout_is_pinned(run, tiny):
         "manifest.json",
         "metrics.jsonl",
         "metrics.parquet",
+        "items.parquet",
         "result.json",
     }
     assert files == {"config.json", "result.json"} | {f"attempts/0001/{name}" for name in attempt}
@@ -49,7 +56,10 @@ def test_layout_is_pinned(run, tiny):
     assert set(result) == {
         "layout_version", "signature", "attempt", "metrics", "seconds", "cpu_seconds", "train_flops",
     }  # fmt: skip
-    assert result["metrics"] == {"caption_loss": {"value": 1.5, "unit": "nats/token", "evaluation": "four pairs"}}
+    assert result["metrics"] == {
+        "caption_loss": {"value": 1.5, "unit": "nats/token", "evaluation": "four pairs", "warning": ""},
+        "probe_digits": {"value": 0.9, "unit": "accuracy", "evaluation": "ten digits", "warning": "doubtful"},
+    }
     assert json.loads((run.path / "config.json").read_text()) == to_dict(tiny)
 
 
@@ -57,6 +67,10 @@ def test_done_run_returns_what_was_written(run, tiny):
     finish(run, tiny)
     assert run.state() == "done"
     pd.testing.assert_frame_equal(run.metrics(), pd.DataFrame(ROWS))
+    expected = pd.DataFrame({"metric": ["caption_loss"] * 2, "item": [2, 7], "total": [4, 2], "weight": [2, 2]})
+    items = run.items().astype({"metric": str, "total": int, "weight": int})
+    pd.testing.assert_frame_equal(items, expected, check_dtype=False)
+    assert run.items().dtypes[["item", "total", "weight"]].map(str).tolist() == ["int64", "float32", "float32"]
     assert run.file("manifest.json").exists()
 
 

@@ -29,7 +29,7 @@ def trained(tiny) -> RunConfig:
 @pytest.fixture(scope="session")
 def finished(trained, pairs, tmp_path_factory) -> RunFolder:
     model, rows, _ = train(trained, pairs)
-    return finished_run(tmp_path_factory.mktemp("verified"), trained, model, rows=rows, tokenizer=pairs[2])
+    return finished_run(tmp_path_factory.mktemp("verified"), trained, model, rows=rows, tokenizer=pairs.tokenizer)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aimv2.evaluation.captions import greedy
-from aimv2.evaluation.losses import caption_loss
+from aimv2.evaluation.losses import encode, token_nats
 from aimv2.model.network import build
 from analysis.verify.captions import (
     CACHE,
@@ -50,19 +50,17 @@ def test_network_that_ignores_images_fails(run, broken):
 
 
 def test_nats_sum_to_the_loss_of_the_evaluation(small):
-    nats_N = caption_nats(small, small.model, small.names)
-    expected = caption_loss(small.model, small.names, small.config)
-    assert nats_N.sum() == pytest.approx(expected.nats, rel=1e-6)
-    one = replace(small, held_out=small.held_out.subset(1))
-    row = int(small.held_out.table["sample_id"].argmin())
-    assert caption_nats(one, one.model, one.names)[0] == pytest.approx(nats_N[row], rel=1e-4)
+    nats_N = caption_nats(small, small.model, small.dense)
+    features = encode(small.model.encoder, small.pairs.images, small.config)
+    expected_NT = token_nats(small.model, features, small.dense, small.config)
+    assert nats_N == pytest.approx(expected_NT.sum(dim=1).numpy(), rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["name", "description"])
+@pytest.mark.parametrize("kind", ["short", "dense"])
 def test_unigram_counts_tokens_of_training_captions(small, kind):
     count = Counter()
-    for name in small.train.table[kind]:
-        tokens = small.tokenizer.encode([name], 12)[0].tolist()
+    for caption in small.train.captions(np.arange(len(small.train)), kind):
+        tokens = small.tokenizer.encode([caption.text], 12)[0].tolist()
         count.update(token for token in tokens if token != small.tokenizer.end_id)
     total = sum(count.values()) + small.tokenizer.vocab_size
     expected = [math.log((count[token] + 1) / total) for token in range(small.tokenizer.vocab_size)]
@@ -101,7 +99,7 @@ def greedy_without_cache(model, image, num_tokens):
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_captions_with_and_without_the_cache_agree(variant, kind):
     run = variant(**kind)
-    image = run.names.image[:4]
+    image = run.image[:4]
     written = greedy(run.model, image, 11)
     assert torch.equal(written, greedy_without_cache(run.model, image, 11))
     one, other = (logits(run.model, image, written) for logits in (logits_with_cache, logits_without_cache))
@@ -140,10 +138,10 @@ def test_writer_that_does_not_take_the_likeliest_token_fails(small):
 
 
 def test_shown_captions_are_as_long_as_the_reference(small):
-    nats_N = caption_nats(small, small.model, small.names)
+    nats_N = caption_nats(small, small.model, small.dense)
     for caption in captions(small, ROWS).shown:
-        count = int(small.names.supervised_NT[caption.row].sum())
-        written = greedy(small.model, small.names.image[ROWS], 11)[caption.row, :count]
+        count = int(small.dense.supervised_NT[caption.row].sum())
+        written = greedy(small.model, small.image[ROWS], 11)[caption.row, :count]
         assert caption.greedy == small.tokenizer.decode(written.tolist())
         assert caption.perplexity == pytest.approx(math.exp(nats_N[caption.row] / count))
 
