@@ -5,6 +5,7 @@ from importlib import import_module
 from ablations.study import Study
 
 NAMES = (
+    "sensitivity",
     "prefix_ratio",
     "prefix_distribution",
     "encoder_attention",

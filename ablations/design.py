@@ -65,16 +65,29 @@ def level(label: str, ratio: float, path: str) -> Arm:
     return Arm(label=label, change=scaled(ratio, path), ratios={path: ratio})
 
 
-def widened(ratio: float, stack: str) -> Arm:
+def samples(ratio: float) -> Arm:
+    """Return an arm with the base run's samples times a ratio, in whole batches."""
+
+    def change(run: RunConfig) -> RunConfig:
+        return scaled(ratio, "budget.samples", multiple=run.budget.batch_size)(run)
+
+    return Arm(label=f"{ratio:g} x the samples", change=change, ratios={"budget.samples": ratio})
+
+
+def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
     """Return an arm in which the blocks at a path are wider by a ratio.
 
     The number of heads is the divisor of the width that is nearest to the same ratio; of two equally near, the larger.
     The hidden width of SwiGLU follows, in multiples of 256 (``TransformerConfig.ffn_hidden``).
+
+    Args:
+        multiple: the path of a value of which the width must be a multiple; empty if any width will do.
     """
 
     def change(run: RunConfig) -> RunConfig:
         part = value_at(run, stack)
-        width = max(round(part.width * ratio), 1)
+        step = value_at(run, multiple) if multiple else 1
+        width = max(round(part.width * ratio / step), 1) * step
         heads = [number for number in range(1, width + 1) if width % number == 0]
         nearest = min(heads, key=lambda number: (abs(number - part.num_heads * ratio), -number))
         return replaced(run, {f"{stack}.width": width, f"{stack}.num_heads": nearest})
@@ -83,14 +96,19 @@ def widened(ratio: float, stack: str) -> Arm:
     return Arm(label=f"{ratio:g} x as wide", change=change, ratios=ratios)
 
 
-def switch_objective(label: str, name: str, **values: Any) -> Arm:
-    """Return an arm with another objective, and other values by path; options of other objectives are reset."""
+def switch_objective(label: str, name: str, *, rate: float = 1, batch: int = 1, **values: Any) -> Arm:
+    """Return an arm with another objective, and other values by path; options of other objectives are reset.
+
+    Args:
+        rate, batch: ratios of the peak learning rate and of the batch size to those of the base run, at equal samples.
+    """
 
     def change(run: RunConfig) -> RunConfig:
         objective: dict[str, Any] = {"name": name}
         if name in ("caption", "cappa"):  # they read captions too
             objective["supervise_eos"] = run.objective.supervise_eos
-        return replaced(run, {"objective": objective, **values})
+        rates = {"optimizer.peak_lr": run.optimizer.peak_lr * rate, "budget.batch_size": run.budget.batch_size * batch}
+        return replaced(run, {"objective": objective, **rates, **values})
 
     return Arm(label=label, change=change)
 

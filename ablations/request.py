@@ -15,6 +15,7 @@ from aimv2.errors import UsageError
 from aimv2.runs.files import read_json, write_json
 
 FOLDER = "studies"
+LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside its request
 DEFAULT_SCALE = "demo"
 RENAMED = {"smallest_difference": "equivalence_margin"}  # keys of older records
 
@@ -105,4 +106,5 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
 
 def requested_names(runs_dir: Path) -> list[str]:
     """Return the names of all requests in this folder."""
-    return sorted(path.stem for path in (runs_dir / FOLDER).glob("*.json"))
+    paths = (runs_dir / FOLDER).glob("*.json")
+    return sorted(path.stem for path in paths if not path.name.endswith(LOOKS_SUFFIX))

@@ -1,15 +1,17 @@
-"""Differences between arms and the baseline, and whether expectations were met."""
+"""Differences between arms, and whether expectations were met."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+
+import numpy as np
 
 from ablations.expand import Cell
 from ablations.study import Study
-from analysis.intervals import LEVEL, Estimate, Finding, difference, judge, simultaneous_level
+from analysis.inference.contrasts import SharedError
+from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, unpaired_difference
+from analysis.inference.items import with_items
+from analysis.inference.relations import Finding, Outcome, finding, outcome
 from analysis.load import Evidence
-
-Met = Literal["as expected", "not as expected", "inconclusive", ""]
 
 
 @dataclass(frozen=True)
@@ -20,26 +22,84 @@ class Comparison:
         difference: arm minus baseline, with a simultaneous interval.
         observed: what the difference shows.
         expected: written before the runs: ``better``, ``worse``, ``equal``, or ``open``.
+        outcome: the expectation judged; None if there was none.
+        withheld: why nothing is concluded about the arm; empty if nothing prevents it.
     """
 
     difference: Estimate
     observed: Finding
     expected: str
+    outcome: Outcome | None = None
+    withheld: str = ""
 
-    @property
-    def met(self) -> Met:
-        """The expectation judged by the finding; empty if there was none.
 
-        ``equal`` is met if differences larger than the margin are ruled out; ``better`` and ``worse`` are met by a
-        difference in that direction unless it is shown to lie within the margin.
+class Differences:
+    """Differences between the arms of a study, with the error that each allows.
+
+    Arms of the study share an error. The controls do not, because their spread may be another: the positive control has
+    its own paired error, and the null control, with seeds of its own, an unpaired one. A difference between two metrics
+    is paired by seed, with its own error.
+    """
+
+    def __init__(self, study: Study, evidence: Evidence) -> None:
+        self._study = study
+        self._evidence = evidence
+        self._errors: dict[str, SharedError] = {}
+
+    def of(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float = LEVEL) -> Estimate:
+        """Return one side minus the other; the interval covers evaluation items where both sides have their values."""
+        if metric == than_metric and {arm, than_arm} <= set(self._study.arms):
+            estimate = self._error(metric).contrast(arm, than_arm, level)
+        else:
+            estimate = self._alone(arm, metric, than_arm, than_metric, level)
+        return self._with_items(estimate, arm, metric, than_arm, than_metric)
+
+    def from_baseline(
+        self, metric: str, arms: Sequence[str], level: float = LEVEL, *, covers_items: bool = False
+    ) -> dict[str, Estimate]:
+        """Return each arm minus the baseline; the intervals hold together with ``level``.
+
+        Args:
+            arms: arms of the study.
+            covers_items: True to treat evaluation items as random where runs have their values, which reads files.
         """
-        if self.expected == "open":
-            return ""
-        if self.observed.word == "inconclusive":
-            return "inconclusive"
-        is_small = self.observed.is_small
-        is_met = is_small if self.expected == "equal" else self.observed.direction == self.expected and not is_small
-        return "as expected" if is_met else "not as expected"
+        baseline = self._study.baseline
+        found = self._error(metric).contrasts(arms, baseline, level)
+        if not covers_items:
+            return found
+        return {arm: self._with_items(one, arm, metric, baseline, metric) for arm, one in found.items()}
+
+    def separately(self, metric: str, arm: str, level: float = LEVEL, *, covers_items: bool = False) -> Estimate:
+        """Return one arm, control or untrained encoder minus the baseline, with an interval of its own."""
+        if arm in self._study.arms:
+            return self.from_baseline(metric, [arm], level, covers_items=covers_items)[arm]
+        estimate = self._alone(arm, metric, self._study.baseline, metric, level)
+        if not covers_items:
+            return estimate
+        return self._with_items(estimate, arm, metric, self._study.baseline, metric)
+
+    def _error(self, metric: str) -> SharedError:
+        if metric not in self._errors:
+            values = self._evidence.values(metric)
+            self._errors[metric] = SharedError(values[[arm for arm in self._study.arms if arm in values]])
+        return self._errors[metric]
+
+    def _alone(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float) -> Estimate:
+        one, other = self._evidence.value(metric, arm), self._evidence.value(than_metric, than_arm)
+        if not are_paired(arm, than_arm):
+            return unpaired_difference(one, other, level)
+        return mean_interval(one - other, level) if len(one) and len(other) else NO_ESTIMATE
+
+    def _with_items(self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str) -> Estimate:
+        """Add the items' part if all seeds of both sides have the values of the same items."""
+        if not self._evidence.item_files or not estimate.has_interval or not are_paired(arm, than_arm):
+            return estimate
+        one = self._evidence.item_influence(metric, arm)
+        other = self._evidence.item_influence(than_metric, than_arm)
+        seeds = one.index.intersection(other.index)
+        if len(seeds) < estimate.n or not one.columns.equals(other.columns):
+            return estimate
+        return with_items(estimate, np.asarray(one.loc[seeds] - other.loc[seeds], dtype=float))
 
 
 def are_paired(arm: str, other: str) -> bool:
@@ -47,20 +107,31 @@ def are_paired(arm: str, other: str) -> bool:
     return arm == other or "null_control" not in (arm, other)
 
 
-def against_baseline(study: Study, evidence: Evidence, metric: str, arm: str, level: float = LEVEL) -> Estimate:
-    """Return arm minus baseline in a metric."""
-    one, other = evidence.value(metric, arm), evidence.value(metric, study.baseline)
-    return difference(one, other, is_paired=are_paired(arm, study.baseline), level=level)
+def failures(study: Study, evidence: Evidence, arms: Iterable[str]) -> list[str]:
+    """Return a note for each arm of which runs failed: what remains is a selection, so nothing is concluded from it."""
+    return [
+        f"{evidence.num_failed(arm)} of {evidence.num_runs(arm)} runs of {study.label(arm)} failed"
+        for arm in dict.fromkeys(arms)
+        if evidence.num_failed(arm)
+    ]
 
 
-def primary_comparisons(study: Study, cells: Iterable[Cell], evidence: Evidence) -> dict[str, Comparison]:
-    """Compare every requested arm with the baseline in the primary metric, with simultaneous 95 % intervals."""
+def primary_comparisons(
+    study: Study, cells: Iterable[Cell], evidence: Evidence, level: float = LEVEL
+) -> dict[str, Comparison]:
+    """Compare every requested arm with the baseline in the primary metric, with simultaneous intervals."""
     requested = {cell.arm for cell in cells}
     others = [arm for arm in study.arms if arm in requested and arm != study.baseline]
-    level = simultaneous_level(len(others))
-    comparisons = {}
-    for arm in others:
-        estimate = against_baseline(study, evidence, study.primary_metric, arm, level)
-        observed = judge(estimate, study.equivalence_margin, lower_is_better=study.lower_is_better)
-        comparisons[arm] = Comparison(estimate, observed, study.expected.get(arm, "open"))
-    return comparisons
+    estimates = Differences(study, evidence).from_baseline(study.primary_metric, others, level, covers_items=True)
+    return {arm: _comparison(study, evidence, arm, estimate) for arm, estimate in estimates.items()}
+
+
+def _comparison(study: Study, evidence: Evidence, arm: str, estimate: Estimate) -> Comparison:
+    relation, margin, is_lower_better = study.expected.get(arm), study.equivalence_margin, study.lower_is_better
+    return Comparison(
+        estimate,
+        finding(estimate, margin, lower_is_better=is_lower_better),
+        relation or "open",
+        outcome(relation, estimate, margin, lower_is_better=is_lower_better) if relation else None,
+        withheld="; ".join(failures(study, evidence, [arm, study.baseline])),
+    )

@@ -2,45 +2,49 @@
 
 from collections.abc import Mapping, Sequence
 
-from ablations.study import Control, Study
-from analysis.compare import Comparison, against_baseline
-from analysis.intervals import POWER, Estimate, detectable_difference, simultaneous_level
+from ablations.study import Study
+from analysis.compare import Comparison, Differences, failures
+from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
+from analysis.inference.looks import Look
 from analysis.load import Evidence
-from analysis.verdicts import failure_note
 
 
-def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, failed: Sequence[Control] = ()) -> str:
+def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, withheld: Sequence[str] = ()) -> str:
     """Return the study's result in a few sentences.
 
     Args:
-        comparisons: the requested arms but the baseline, with simultaneous 95 % intervals.
-        failed: controls that failed, after which nothing is concluded.
+        comparisons: the requested arms but the baseline, with simultaneous intervals.
+        withheld: controls that did not pass in the primary metric, after which nothing is concluded.
     """
     num_seeds = [one.difference.n for one in comparisons.values() if one.difference.has_interval]
     if not num_seeds:
         return "No conclusion: no arm shares two seeds with the baseline."
-    if failed:
-        return f"{failure_note(failed).capitalize()}. The study can confirm neither differences nor equivalence."
+    if withheld:
+        notes = "; ".join(withheld)
+        return f"No conclusion: {notes}. The study can confirm neither differences nor equivalence."
     seeds = " to ".join(str(n) for n in sorted({min(num_seeds), max(num_seeds)}))
     context = f"the baseline ({study.label(study.baseline)}) in {study.primary_metric} over {seeds} seeds"
     margin = f"±{study.equivalence_margin:g} {unit}"
     effects = []
     arms: dict[str, list[str]] = {"equivalent": [], "inconclusive": [], "too few": []}
+    notes_on_failures: dict[str, None] = {}
     for arm, one in comparisons.items():
         estimate, observed, label = one.difference, one.observed, study.label(arm)
-        if observed.direction != "unclear":
+        if one.withheld:
+            notes_on_failures[one.withheld] = None
+        elif observed.direction != "unclear":
             small = ", within the margin" * observed.is_small
             amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)}{small})"
             effects.append(f"{label} is {observed.direction} by {amount}")
         else:
-            arms[observed.word if estimate.has_interval else "too few"].append(label)
+            arms[observed.text if estimate.has_interval else "too few"].append(label)
     sentences = []
     if effects:
         sentences.append(f"Compared with {context}: {'; '.join(effects)}.")
     if arms["equivalent"]:
         other = "it" if effects else context
         sentences.append(f"Equivalent to {other} within {margin}: {'; '.join(arms['equivalent'])}.")
-    if not sentences:
+    if not sentences and arms["inconclusive"]:
         sentences.append(
             f"Inconclusive: no arm differs detectably from {context}, but differences larger than the equivalence"
             f" margin ({margin}) are not ruled out either."
@@ -49,6 +53,8 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, f
         sentences.append(f"Inconclusive: {'; '.join(arms['inconclusive'])}.")
     if arms["too few"]:
         sentences.append(f"Too few seeds: {'; '.join(arms['too few'])}.")
+    if notes_on_failures:
+        sentences.append(f"Not judged: {'; '.join(notes_on_failures)}.")
     return " ".join(sentences)
 
 
@@ -65,28 +71,44 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
     else:
         rest = (
             f"The equivalence margin is {study.equivalence_margin:g}, so differences larger than the margin may have"
-            " been missed. More seeds would detect them."
+            " been missed. More seeds would detect them; that is another look, at a higher level."
         )
     return f"Minimum detectable difference ({100 * POWER:.0f} % power), from the observed spread: {amount}. {rest}"
 
 
+def look_note(look: Look) -> str:
+    """Say which look at the study this is, and the level of what decides."""
+    level = f"{100 * look.level:.4f}".rstrip("0").rstrip(".")
+    note = f"This is look {look.number} at the study"
+    if look.earlier:
+        seeds = "; ".join(", ".join(str(seed) for seed in one) for one in look.earlier)
+        note += f" (earlier: seeds {seeds})"
+    return f"{note}, so all that decides has the level {level} %. Over any number of looks the errors add up to 5 %."
+
+
 def findings(study: Study, evidence: Evidence) -> list[str]:
-    """Return a sentence for each detected difference in another metric, with simultaneous 95 % intervals for all."""
-    arms = [arm for arm in study.arms if arm != study.baseline]
+    """Return a sentence for each detected difference in another metric, with simultaneous 95 % intervals for all.
+
+    The controls are among them; each of the metrics, and in it each control, has a share of the error rate.
+    """
+    present = [arm for arm in study.arms if arm != study.baseline and not failures(study, evidence, [arm])]
     metrics = [name for name in dict.fromkeys(evidence.metrics["metric"]) if name != study.primary_metric]
-    level = simultaneous_level(len(arms) * len(metrics))
-    found = []
+    differences, found = Differences(study, evidence), []
+    level = bonferroni(len(metrics) * (1 + len(study.controls)))
     for metric in metrics:
+        estimates = differences.from_baseline(metric, present, level)
+        estimates |= {control: differences.separately(metric, control, level) for control in study.controls}
         unit = evidence.unit(metric)
-        for arm in arms:
-            estimate = against_baseline(study, evidence, metric, arm, level)
+        for arm, estimate in estimates.items():
             if estimate.excludes_zero:
                 side = "above" if estimate.mean > 0 else "below"
                 amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"
-                found.append(f"{metric}: {study.label(arm)} is {side} the baseline by {amount}.")
+                name = f"{study.label(arm)} (control)" if arm in study.controls else study.label(arm)
+                found.append(f"{metric}: {name} is {side} the baseline by {amount}.")
     return found
 
 
 def _bounds(estimate: Estimate) -> str:
     low, high = sorted((abs(estimate.low), abs(estimate.high)))
-    return f"simultaneous 95 % interval {low:.3f} to {high:.3f}"
+    level = f"{100 * estimate.level:.2f}".rstrip("0").rstrip(".")
+    return f"simultaneous {level} % interval {low:.3f} to {high:.3f}, covers {estimate.covers}"

@@ -1,71 +1,107 @@
-"""Checks of a study's controls."""
+"""Checks of a study's controls, in every metric that decides something."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablations.catalogue import STUDIES
+from ablations.expectations import STEP_TIME
 from ablations.study import Control, Study
-from analysis.compare import Comparison, against_baseline
-from analysis.intervals import LEVEL, judge
+from aimv2.evaluation.metrics import lower_is_better
+from analysis.compare import Differences, failures
+from analysis.inference.intervals import Estimate
+from analysis.inference.relations import finding
 from analysis.load import Evidence
 
-NULL_LEVEL = 0.99  # at 95 %, one of the 17 studies would fail by chance more often than not
+NULL_LEVEL = 0.99
+REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")
+NULL_NOTE = (
+    "The null control has other seeds than the baseline, so the two means are compared unpaired (Welch), at"
+    f" {100 * NULL_LEVEL:.0f} %. One in {1 / (1 - NULL_LEVEL):.0f} fails by chance. It is one test for each metric and"
+    " baseline: studies with the same baseline share its runs, and fail or pass together. It tests whether other seeds"
+    " alone pass for an effect, not the pairing."
+)
 
 
 @dataclass(frozen=True)
 class ControlOutcome:
-    """The result of a control, and the reason."""
+    """The result of a control in a metric, and the reason."""
 
     control: Control
+    metric: str
     result: Literal["passed", "failed", "inconclusive"]
     reason: str
 
+    @property
+    def note(self) -> str:
+        """The result in a few words."""
+        return f"{self.control.replace('_', ' ')} {_is(self.result)} in {self.metric}"
+
+
+def deciding_metrics(study: Study) -> list[str]:
+    """Return the metrics that decide something: the primary metric, and those of claims."""
+    expectations = [one for expectations in study.claims.values() for one in expectations]
+    used = [metric for one in expectations for metric in (one.metric, one.than_metric)]
+    return list(dict.fromkeys([study.primary_metric, *used]))
+
 
 def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
-    """Compare the controls with the baseline: the null control unpaired at 99 %, the positive paired at 95 %."""
-    return [_check(study, control, evidence) for control in study.controls]
+    """Compare both controls with the baseline in every metric that decides: the null at 99 %, the positive at 95 %.
+
+    Shuffled captions do not change the time of a step, so that metric has no positive control.
+    """
+    differences = Differences(study, evidence)
+    return [
+        _check(study, evidence, differences, control, metric)
+        for control in REQUIRED
+        for metric in deciding_metrics(study)
+        if not (control == "positive_control" and metric == STEP_TIME)
+    ]
 
 
-def _check(study: Study, control: Control, evidence: Evidence) -> ControlOutcome:
-    is_null = control == "null_control"
-    estimate = against_baseline(study, evidence, study.primary_metric, control, NULL_LEVEL if is_null else LEVEL)
+def withholding(controls: Sequence[ControlOutcome], metrics: Iterable[str]) -> list[str]:
+    """Return a note for each control that did not pass in one of these metrics; each withholds verdicts."""
+    wanted = set(metrics)
+    return [one.note for one in controls if one.metric in wanted and one.result != "passed"]
+
+
+def _check(study: Study, evidence: Evidence, differences: Differences, control: Control, metric: str) -> ControlOutcome:
+    if control not in study.controls:
+        return ControlOutcome(control, metric, "inconclusive", "The sweep was launched without it.")
+    if notes := failures(study, evidence, [control, study.baseline]):
+        return ControlOutcome(control, metric, "inconclusive", f"{'; '.join(notes)}.")
+    if control == "null_control":
+        return _null(metric, differences.separately(metric, control, NULL_LEVEL))
+    return _positive(study, metric, differences.separately(metric, control, covers_items=True))
+
+
+def _null(metric: str, estimate: Estimate) -> ControlOutcome:
     if not estimate.has_interval:
-        return ControlOutcome(control, "inconclusive", "There are too few seeds.")
-    shown = estimate.text()
-    if is_null and estimate.excludes_zero:
+        return ControlOutcome("null_control", metric, "inconclusive", "There are too few seeds.")
+    shown = f"{estimate.text()}, {estimate.basis}"
+    if estimate.excludes_zero:
         reason = f"Other seeds alone differ: {shown}. Differences between arms are not reliable."
-        return ControlOutcome(control, "failed", reason)
-    if is_null:
-        reason = f"Other seeds do not differ detectably from the baseline: {shown}."
-        return ControlOutcome(control, "passed", reason)
-    if judge(estimate, study.equivalence_margin, lower_is_better=study.lower_is_better).direction == "worse":
-        reason = f"Shuffled captions make the model worse, and the study detects it: {shown}."
-        return ControlOutcome(control, "passed", reason)
-    reason = (
-        f"The study does not detect that shuffled captions are harmful: {shown}. It cannot detect smaller effects"
-        " either."
-    )
-    return ControlOutcome(control, "failed", reason)
+        return ControlOutcome("null_control", metric, "failed", reason)
+    reason = f"Other seeds do not differ detectably from the baseline: {shown}."
+    return ControlOutcome("null_control", metric, "passed", reason)
 
 
-def null_note(study: Study, comparisons: Mapping[str, Comparison], evidence: Evidence) -> str:
-    """Describe what the null control tests, how often it fails by chance, and the gain of pairing."""
-    num_studies = len(STUDIES)
-    note = (
-        "The null control has other seeds than the baseline, so the two means are compared unpaired (Welch), at"
-        f" {100 * NULL_LEVEL:.0f} %. One null control in {1 / (1 - NULL_LEVEL):.0f} fails by chance; over all"
-        f" {num_studies} studies, the probability that at least one fails by chance is up to"
-        f" {100 * (1 - NULL_LEVEL**num_studies):.0f} %. The control tests whether other seeds alone pass for an effect."
-        " It does not test the pairing."
-    )
-    null = against_baseline(study, evidence, study.primary_metric, "null_control")
-    paired = sorted(one.difference.error for one in comparisons.values() if one.difference.has_interval)
-    if null.has_interval and paired:
-        low, high = f"{paired[0]:.2g}", f"{paired[-1]:.2g}"
-        errors = low if low == high else f"{low} to {high}"
-        note += (
-            f" The standard error of the arms' paired differences is {errors}; that of this"
-            f" unpaired difference is {null.error:.2g}. The gap shows what pairing gains."
-        )
-    return note
+def _positive(study: Study, metric: str, estimate: Estimate) -> ControlOutcome:
+    if not estimate.has_interval:
+        return ControlOutcome("positive_control", metric, "inconclusive", "There are too few seeds.")
+    shown = f"{estimate.text()}, {estimate.basis}"
+    found = finding(estimate, study.margin(metric), lower_is_better=lower_is_better(metric))
+    if found.direction == "worse":
+        reason = f"Shuffled captions are harmful, and the study detects it: {shown}."
+        return ControlOutcome("positive_control", metric, "passed", reason)
+    if found.direction == "better":
+        reason = f"The effect is on the wrong side: with shuffled captions the metric is better: {shown}."
+        return ControlOutcome("positive_control", metric, "failed", reason)
+    if found.is_small:
+        reason = f"Shuffled captions make no difference larger than the margin: {shown}."
+        return ControlOutcome("positive_control", metric, "failed", reason)
+    reason = f"The study does not detect that shuffled captions are harmful: {shown}."
+    return ControlOutcome("positive_control", metric, "inconclusive", reason)
+
+
+def _is(result: str) -> str:
+    return "is inconclusive" if result == "inconclusive" else result

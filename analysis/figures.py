@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.study import UNTRAINED, Study
-from analysis.compare import against_baseline, are_paired
+from analysis.compare import Differences, are_paired
 from analysis.controls import NULL_LEVEL
-from analysis.intervals import Estimate, mean_interval
+from analysis.inference.intervals import LEVEL, Estimate, mean_interval
 from analysis.load import Evidence
 
 STYLE: dict[Any, Any] = {
@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
 }
 
+OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 NUM_DISTINCT = 10  # colours of the "colorblind" palette before they repeat
 
 CURVE_TITLES = {
@@ -52,9 +53,14 @@ def draw_all(study: Study, evidence: Evidence, differences: Mapping[str, Estimat
             figures["accuracy"] = accuracies(study, evidence)
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            plt.close(figure)
+            save(figure, folder / f"{name}.svg")
     return list(figures)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, the same bytes every time."""
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 def palette(study: Study) -> dict[str, tuple[float, float, float]]:
@@ -63,22 +69,23 @@ def palette(study: Study) -> dict[str, tuple[float, float, float]]:
     name = "colorblind" if len(others) <= NUM_DISTINCT else "husl"
     return {
         study.baseline: (0.1, 0.1, 0.1),
-        **dict.fromkeys(study.controls, (0.55, 0.55, 0.55)),
+        **{control: (grey, grey, grey) for control, grey in zip(study.controls, (0.7, 0.45), strict=False)},
         **dict(zip(others, sns.color_palette(name, len(others)), strict=True)),
     }
 
 
 def learning_curves(study: Study, evidence: Evidence) -> Figure:
-    """Draw a held-out value over samples: the whole run, and its second half enlarged.
+    """Draw a held-out value over samples: the whole run, and its second half enlarged, without the controls.
 
     Lines are means over seeds with 95 % intervals. Arms without the value are left out.
     """
     column, curves = evidence.curve, evidence.curves
-    points = curves[curves["arm"].isin(list(study.arms))].dropna(subset=[column])
+    points = curves[curves["arm"].isin(study.conditions)].dropna(subset=[column])
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half"), strict=True):
+        shown = points if start == 0 else points[points["arm"].isin(list(study.arms))]
         sns.lineplot(
-            points[points["samples"] >= start * points["samples"].max()],
+            shown[shown["samples"] >= start * points["samples"].max()],
             x="samples",
             y=column,
             err_kws={"alpha": 0.12, "linewidth": 0},
@@ -92,15 +99,16 @@ def learning_curves(study: Study, evidence: Evidence) -> Figure:
 
 
 def differences_to_baseline(study: Study, evidence: Evidence, differences: Mapping[str, Estimate]) -> Figure:
-    """Draw each arm minus the baseline in the primary metric, with the equivalence margin in grey.
+    """Draw each arm and control minus the baseline in the primary metric, with the equivalence margin in grey.
 
-    Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous 95 % intervals. The null control has its
-    own interval. The positive control would be off the scale.
+    Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous intervals. Each control has an interval of
+    its own; one that would leave the arms no room is cut off, with its value in words.
     """
     metric, margin = study.primary_metric, study.equivalence_margin
-    values = evidence.values(metric)
-    null = against_baseline(study, evidence, metric, "null_control", NULL_LEVEL)
-    differences = {**differences, **({"null_control": null} if null.n else {})}
+    values, controls = evidence.values(metric), Differences(study, evidence)
+    levels = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
+    alone = {arm: controls.separately(metric, arm, levels[arm], covers_items=True) for arm in study.controls}
+    differences = {**differences, **{arm: estimate for arm, estimate in alone.items() if estimate.n}}
     figure, axis = plt.subplots(figsize=(7.5, 0.6 * len(differences) + 1.4), layout="constrained")
     colours, baseline = palette(study), values[study.baseline]
     for row, (arm, difference) in enumerate(differences.items()):
@@ -111,16 +119,37 @@ def differences_to_baseline(study: Study, evidence: Evidence, differences: Mappi
     axis.axvspan(-margin, margin, color="0.5", alpha=0.12, lw=0)
     axis.set_yticks(range(len(differences)), [study.label(arm) for arm in differences])
     axis.set_ylim(len(differences) - 0.5, -0.5)
+    _leave_room_for_arms(axis, study, differences)
     better = "left" if study.lower_is_better else "right"
     axis.set(xlabel=f"{metric} minus baseline [{evidence.unit(metric)}], {better} is better")
     axis.grid(False, axis="y")
     return figure
 
 
+def _leave_room_for_arms(axis: Axes, study: Study, differences: Mapping[str, Estimate]) -> None:
+    """Cut the axis before a control that is far off the scale of the arms, and write the control's value there."""
+    ends = {arm: [end for end in (one.mean, one.low, one.high) if np.isfinite(end)] for arm, one in differences.items()}
+    of_arms = [end for arm, some in ends.items() if arm in study.arms for end in some]
+    reach = OFF_SCALE * max(map(abs, [*of_arms, study.equivalence_margin]))
+    cut = {arm: one for arm, one in differences.items() if arm in study.controls and abs(one.mean) > reach}
+    if not cut or not of_arms:
+        return
+    shown = [0.0, *(end for arm, some in ends.items() if arm not in cut for end in some)]
+    room = 0.3 * (max(shown) - min(shown))
+    axis.set_xlim(min(shown) - room, max(shown) + room)
+    for row, arm in enumerate(differences):
+        if arm in cut:
+            text, place, align = f"{cut[arm].text()} →", 0.98, "right"
+            if cut[arm].mean < 0:
+                text, place, align = f"← {cut[arm].text()}", 0.02, "left"
+            options: dict[str, Any] = {"ha": align, "va": "center", "color": "0.3"}
+            axis.text(place, row, text, transform=axis.get_yaxis_transform(), **options)
+
+
 def pixel_loss_bars(study: Study, evidence: Evidence, names: list[str]) -> Figure:
     """Draw the pixel losses of every arm at the same fixed prefixes."""
     table = evidence.metrics
-    chosen = table[table["metric"].isin(names) & table["arm"].isin(list(study.arms))]
+    chosen = table[table["metric"].isin(names) & table["arm"].isin(study.conditions)]
     figure, axis = plt.subplots(figsize=(8.5, 4), layout="constrained")
     sns.pointplot(
         chosen.assign(prefix=chosen["metric"].str.removeprefix("pixel_loss_")),
@@ -187,12 +216,12 @@ def _metrics(evidence: Evidence, prefix: str) -> list[str]:
 
 
 def _present(study: Study, arms: "pd.Series[str] | pd.Index[str]") -> list[str]:
-    return [arm for arm in study.arms if arm in set(arms)]
+    return [arm for arm in study.conditions if arm in set(arms)]
 
 
 def _label_arms(axis: Axes, study: Study, **options: Any) -> None:
     handles, names = axis.get_legend_handles_labels()
-    axis.legend(handles, [study.arms[name].label for name in names], title=None, **options)
+    axis.legend(handles, [study.label(name) for name in names], title=None, **options)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Runs as tidy tables."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import pandas as pd
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
+from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import Metric, unit_of
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
+from analysis.inference.items import influence
 
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation"]
+MISSING_COLUMNS = ["arm", "seed", "run", "reason", "has_failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """The results of a study's runs.
 
@@ -27,8 +31,10 @@ class Evidence:
             ``evaluation``.
         not_applicable: the same for metrics that a cell's objective does not have; ``value`` is empty.
         curves: a row per finished cell and step.
-        missing: a row per unfinished cell: ``arm``, ``seed``, ``run``, ``reason``.
+        missing: a row per cell without a result: ``arm``, ``seed``, ``run``, ``reason``, and ``has_failed``: True if
+            the run failed, and is not merely unfinished.
         examples: by arm, the example captions of its first finished seed.
+        item_files: by arm and seed, the file with the values of each evaluation item; runs without one are left out.
     """
 
     runs: pd.DataFrame
@@ -37,6 +43,7 @@ class Evidence:
     curves: pd.DataFrame
     missing: pd.DataFrame
     examples: dict[str, list[dict[str, Any]]]
+    item_files: Mapping[tuple[str, int], Path] = field(default_factory=dict)
 
     @property
     def curve(self) -> str:
@@ -46,6 +53,15 @@ class Evidence:
 
     def values(self, metric: str) -> pd.DataFrame:
         """Return a metric, or the CPU time of training per sample, with a row per seed and a column per arm."""
+        if metric not in self._values:
+            self._values[metric] = self._pivot(metric)
+        return self._values[metric]
+
+    @cached_property
+    def _values(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+    def _pivot(self, metric: str) -> pd.DataFrame:
         chosen = self.metrics[self.metrics["metric"] == metric]
         if metric == STEP_TIME and len(self.runs):
             trained = self.runs[(self.runs["samples"] > 0) & self.runs["train_cpu_seconds"].notna()]
@@ -55,6 +71,29 @@ class Evidence:
     def value(self, metric: str, arm: str) -> pd.Series:
         """Return an arm's metric by seed; empty if it has none."""
         return self.values(metric).get(arm, pd.Series(dtype=float))
+
+    def item_influence(self, metric: str, arm: str) -> pd.DataFrame:
+        """Return each evaluation item's part in a metric, with a row per seed and a column per item.
+
+        Seeds without values of items are left out, and none are returned if the seeds have other items.
+        """
+        rows = {}
+        for seed in self.value(metric, arm).index:
+            path = self.item_files.get((arm, seed))
+            items = None if path is None else read_items(path).get(metric)
+            if items is not None:
+                rows[seed] = items
+        if not rows or any(not row.index.equals(next(iter(rows.values())).index) for row in rows.values()):
+            return pd.DataFrame()
+        return pd.DataFrame(rows).T
+
+    def num_failed(self, arm: str) -> int:
+        """Return the number of an arm's runs that failed."""
+        return 0 if self.missing.empty else int(self.missing.loc[self.missing["arm"] == arm, "has_failed"].sum())
+
+    def num_runs(self, arm: str) -> int:
+        """Return the number of an arm's runs, with or without a result."""
+        return int((self.runs["arm"] == arm).sum() + (self.missing["arm"] == arm).sum())
 
     def unit(self, metric: str) -> str:
         """Return the metric's unit; empty if it was not measured."""
@@ -81,12 +120,16 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     """Read the run of every cell, finished or not."""
     runs, curves, missing, metrics = [], [], [], []
     examples: dict[str, list[dict[str, Any]]] = {}
+    item_files = {}
     for cell in cells:
         run = RunFolder(runs_dir, cell.name)
         where = {"arm": cell.arm, "seed": cell.seed}
         if not run.is_done:
-            missing.append({**where, "run": cell.name, "reason": _reason(run)})
+            has_failed = run.state() == "failed"
+            missing.append({**where, "run": cell.name, "reason": _reason(run), "has_failed": has_failed})
             continue
+        if (items := run.file("items.parquet")).exists():
+            item_files[cell.arm, cell.seed] = items
         result, manifest = run.result(), read_json(run.file("manifest.json"))
         runs.append(
             {
@@ -111,7 +154,7 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
         )
         metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
         if result["train_cpu_seconds"] is None:
-            metrics.append({**where, "metric": STEP_TIME, **asdict(NO_STEP_TIME)})
+            metrics.append({**where, "metric": STEP_TIME, **NO_STEP_TIME.to_json()})
         curves.append(run.metrics().assign(arm=cell.arm, seed=cell.seed))
         if cell.arm not in examples:
             examples[cell.arm] = read_json(run.file("examples.json"))
@@ -122,9 +165,29 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
         metrics=table[is_applicable].astype({"value": float}),
         not_applicable=table[~is_applicable],
         curves=pd.concat([c for c in curves if len(c)], ignore_index=True) if any(map(len, curves)) else pd.DataFrame(),
-        missing=pd.DataFrame(missing, columns=["arm", "seed", "run", "reason"]),
+        missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
         examples=examples,
+        item_files=item_files,
     )
+
+
+@lru_cache(maxsize=1024)
+def read_items(path: Path) -> "dict[str, pd.Series[float]]":
+    """Return, by metric, each evaluation item's part in the metric of a run, indexed by item.
+
+    Raises:
+        UsageError: the file is broken.
+    """
+    try:
+        table = pd.read_parquet(path, columns=["metric", "item", "total", "weight"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} cannot be read; delete the run's folder to repeat the run") from error
+    found = {}
+    for metric, rows in table.astype({"total": float, "weight": float}).groupby("metric"):
+        sums = rows.groupby("item")[["total", "weight"]].sum()
+        parts = influence(sums["total"].to_numpy(), sums["weight"].to_numpy())
+        found[str(metric)] = pd.Series(parts.astype("float32"), index=sums.index)
+    return found
 
 
 def _reason(run: RunFolder) -> str:

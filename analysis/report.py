@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,27 @@ from ablations.request import Request, read_request
 from ablations.study import Study
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
+from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from analysis import tables
 from analysis.compare import primary_comparisons
-from analysis.conclusions import conclusion, findings, power
-from analysis.controls import NULL_LEVEL, check_controls, null_note
-from analysis.figures import draw_all
-from analysis.intervals import simultaneous_level
+from analysis.conclusions import conclusion, findings, look_note, power
+from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
+from analysis.figures import draw_all, save, style
+from analysis.inference.looks import Look, look, looks_path
+from analysis.ladder import climb, decision_table, draw_ladder, ladder_table
 from analysis.load import Evidence, load
 from analysis.page import to_html
+from analysis.sensitivity import (
+    FILE,
+    SLUG,
+    Ladder,
+    MetricSensitivity,
+    not_measured,
+    read_sensitivity,
+    sensitivity_of,
+    write_ladder,
+)
 from analysis.verdicts import verdicts
 
 USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
@@ -69,24 +81,44 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
         The path of ``report.md``.
 
     Raises:
-        UsageError: the folder cannot be written, or a result cannot be read.
+        UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
     evidence = load(request.cells, runs_dir)
+    baseline = evidence.runs[evidence.runs["arm"] == request.study.baseline]
+    this_look = look(looks_path(runs_dir, request.folder), baseline["seed"].tolist(), baseline["run"].tolist())
+    config, ladder = baseline_of(request), None
+    if request.study.slug == SLUG:
+        ladder = climb(request.study, evidence, config)
+    sensitivity = sensitivity_of(ladder) if ladder else read_sensitivity(reports_dir, config)
     target = reports_dir / request.folder
     try:
         reports_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=reports_dir, ignore_cleanup_errors=True) as workspace:
-            _write(request, evidence, Path(workspace, "new"))
+            _write(request, evidence, this_look, sensitivity, ladder, Path(workspace, "new"))
             replace_folder(target, Path(workspace))
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
 
 
-def _write(request: Request, evidence: Evidence, folder: Path) -> None:
+def baseline_of(request: Request) -> RunConfig:
+    """Return the baseline's run, of any seed."""
+    return next(cell.config for cell in request.cells if cell.arm == request.study.baseline)
+
+
+def _write(
+    request: Request,
+    evidence: Evidence,
+    this_look: Look,
+    sensitivity: Mapping[str, MetricSensitivity],
+    ladder: Ladder | None,
+    folder: Path,
+) -> None:
     study = with_actual_ratios(request.study, request.cells)
     folder.mkdir()
     evidence.results.to_csv(folder / "results.csv", index=False)
+    if ladder:
+        write_ladder(folder / FILE, ladder)
     environment = Environment(
         loader=PackageLoader("analysis"),
         autoescape=select_autoescape(["html.j2"]),
@@ -94,32 +126,42 @@ def _write(request: Request, evidence: Evidence, folder: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    context = _context(request, study, evidence, folder / "figures")
+    context = _context(request, study, evidence, this_look, sensitivity, folder / "figures")
+    context |= _ladder(study, ladder, context["figures"], folder / "figures")
     text = re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(context))
     (folder / "report.md").write_text(text)
     page = environment.get_template("report.html.j2").render(title=request.folder, body=to_html(text, folder))
     (folder / "report.html").write_text(page)
 
 
-def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Path) -> dict[str, Any]:
+def _context(
+    request: Request,
+    study: Study,
+    evidence: Evidence,
+    this_look: Look,
+    sensitivity: Mapping[str, MetricSensitivity],
+    figures_dir: Path,
+) -> dict[str, Any]:
     """Return the template's values; draw the figures."""
-    cells = request.cells
-    comparisons = primary_comparisons(study, cells, evidence)
+    cells, metric, scale = request.cells, study.primary_metric, baseline_of(request).scale
+    comparisons = primary_comparisons(study, cells, evidence, this_look.level)
     controls = check_controls(study, evidence)
-    failed = [outcome.control for outcome in controls if outcome.result == "failed"]
     differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
-    unit = evidence.unit(study.primary_metric)
+    unit = evidence.unit(metric)
+    judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale=scale, level=this_look.level)
     return {
         "study": study,
         "title": request.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
-        "conclusion": conclusion(study, comparisons, unit, failed),
+        "conclusion": conclusion(study, comparisons, unit, withholding(controls, [metric])),
         "controls": controls,
-        "has_failed": bool(failed),
+        "all_passed": all(outcome.result == "passed" for outcome in controls),
         "null_level": f"{100 * NULL_LEVEL:.0f}",
-        "null_note": null_note(study, comparisons, evidence),
+        "null_note": NULL_NOTE,
+        "look": look_note(this_look),
+        "sensitivity": sensitivity[metric].text if metric in sensitivity else not_measured(metric, scale),
         "power": power(study, comparisons, unit),
-        "claims": tables.verdicts_table(verdicts(study, evidence, failed)),
+        "claims": tables.verdicts_table(judged),
         "setup": tables.setup_table(study, cells, evidence),
         "primary": tables.primary_table(study, evidence, comparisons, controls),
         "metrics": tables.metrics_table(study, evidence),
@@ -133,7 +175,20 @@ def _context(request: Request, study: Study, evidence: Evidence, figures_dir: Pa
         "unit": unit,
         "evaluation": evidence.evaluation(study.primary_metric),
         "supervises_eos": cells[0].config.objective.supervise_eos,
-        "level": f"{100 * simultaneous_level(len(comparisons)):.2f}",
+        "level": f"{100 * this_look.level:.4f}".rstrip("0").rstrip("."),
+    }
+
+
+def _ladder(study: Study, ladder: Ladder | None, figures: list[str], figures_dir: Path) -> dict[str, Any]:
+    """Return the template's values for the section on sensitivity; draw its figure."""
+    if ladder is None:
+        return {"ladder": None}
+    with style():
+        save(draw_ladder(ladder), figures_dir / "sensitivity.svg")
+    return {
+        "ladder": ladder_table(ladder),
+        "decisions": decision_table(study, ladder),
+        "figures": [*figures, "sensitivity"],
     }
 
 

@@ -13,9 +13,10 @@ from ablations.budget import UNEQUAL, Equal
 from ablations.claims import CLAIMS
 from ablations.expand import Cell
 from ablations.study import UNTRAINED, Study
-from analysis.compare import Comparison, against_baseline, are_paired
+from analysis.compare import Comparison, Differences, are_paired, failures
 from analysis.controls import ControlOutcome
-from analysis.intervals import POWER, detectable_difference, mean_interval, samples_to_reach
+from analysis.inference.intervals import POWER, detectable_difference, mean_interval
+from analysis.inference.reach import Reach, reach, samples_to_reach
 from analysis.load import Evidence
 from analysis.verdicts import Verdict
 
@@ -97,15 +98,14 @@ def primary_table(
 ) -> Table:
     """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric.
 
-    No expectation is judged after a failed control.
+    No expectation is judged unless the controls passed.
     """
-    metric = study.primary_metric
+    metric, differences = study.primary_metric, Differences(study, evidence)
     values = evidence.values(metric)
-    observed: dict[str, str | list[str]] = {outcome.control: outcome.result for outcome in controls}
-    has_failed = "failed" in observed.values()
-    for arm, comparison in comparisons.items():
-        word, met = comparison.observed.word, "not judged: a control failed" if has_failed else comparison.met
-        observed[arm] = [word, met] if comparison.met and met != word else word
+    of_controls = {one.control: one.result for one in controls if one.metric == metric}
+    is_withheld = set(of_controls.values()) != {"passed"}
+    observed: dict[str, str | list[str]] = {str(control): result for control, result in of_controls.items()}
+    observed |= {arm: _observed(one, is_withheld=is_withheld) for arm, one in comparisons.items()}
     expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     table = Table(
         [
@@ -114,7 +114,7 @@ def primary_table(
             "observed",
             "mean [95 % interval]",
             "difference from baseline [95 % interval]",
-            "simultaneous 95 % interval",
+            "simultaneous interval",
             f"minimum detectable difference ({100 * POWER:.0f} % power)",
             "samples to reach the baseline's final loss",
         ]
@@ -123,19 +123,38 @@ def primary_table(
         if arm not in values:
             continue
         compared = comparisons.get(arm)
+        alone = differences.separately(metric, arm, covers_items=True)
         table.rows.append(
             [
                 study.label(arm),
                 expected.get(arm, "open"),
                 observed.get(arm, ""),
                 mean_interval(values[arm]).text(".4f"),
-                "baseline" if arm == study.baseline else against_baseline(study, evidence, metric, arm).text("+.4f"),
-                compared.difference.bounds("+.4f") if compared else "",
+                "baseline" if arm == study.baseline else alone.text("+.4f"),
+                _interval(compared) if compared else "",
                 f"{detectable_difference(compared.difference):.4f}" if compared else "",
-                _reach(study, evidence, arm),
+                _reach_in_words(study, evidence, arm),
             ]
         )
     return table
+
+
+def _observed(comparison: Comparison, *, is_withheld: bool) -> str | list[str]:
+    """Return what is observed, and the expectation judged."""
+    if comparison.withheld:
+        return ["not judged", comparison.withheld]
+    if comparison.outcome is None:
+        return comparison.observed.text
+    if is_withheld:
+        return [comparison.observed.text, "not judged: a control did not pass"]
+    judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
+    return [comparison.observed.text, judged]
+
+
+def _interval(comparison: Comparison) -> str | list[str]:
+    """Return the simultaneous interval, and what it rests on."""
+    estimate = comparison.difference
+    return [estimate.bounds("+.4f"), estimate.basis] if estimate.has_interval else estimate.bounds()
 
 
 def metrics_table(study: Study, evidence: Evidence) -> Table:
@@ -143,6 +162,7 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
 
     A metric is not applicable if the arm's objective does not have it.
     """
+    differences = Differences(study, evidence)
     arms, absent = _arms(study, evidence.metrics["arm"].unique()), evidence.not_applicable
     not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
     table = Table(["metric", *(study.label(arm) for arm in arms)])
@@ -154,8 +174,10 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
                 cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
                 continue
             lines = [mean_interval(values[arm]).text(".3f")]
-            if arm != study.baseline:
-                lines.append(f"Δ {against_baseline(study, evidence, metric, arm).text()}")
+            if failures(study, evidence, [arm, study.baseline]) and arm != study.baseline:
+                lines.append("Δ withheld: a run failed")
+            elif arm != study.baseline:
+                lines.append(f"Δ {differences.separately(metric, arm).text()}")
             cells.append(lines)
         table.rows.append(cells)
     return table
@@ -199,14 +221,16 @@ def verdicts_table(verdicts: Mapping[str, Verdict]) -> Table:
     for name, verdict in verdicts.items():
         claim = CLAIMS[name]
         lines = [f"{name}: {claim.statement}", f"Refuted if {claim.refuted_if}."]
-        table.rows.append([lines, claim.where, f"**{verdict.word}**", verdict.evidence])
+        word = [f"**{verdict.word}**", *verdict.qualifications]
+        table.rows.append([lines, claim.where, word, [*verdict.evidence, *verdict.sensitivity]])
     return table
 
 
 def missing_table(evidence: Evidence) -> Table:
     """Return the cells without a result, and the reason."""
-    rows = evidence.missing.astype(str).to_numpy().tolist()
-    return Table(["arm", "seed", "run", "reason"], [[_escape_markdown(cell) for cell in row] for row in rows])
+    columns = ["arm", "seed", "run", "reason"]
+    rows = evidence.missing[columns].astype(str).to_numpy().tolist()
+    return Table(columns, [[_escape_markdown(cell) for cell in row] for row in rows])
 
 
 def examples_table(study: Study, evidence: Evidence, folder: Path) -> Table:
@@ -226,24 +250,32 @@ def _escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
 
 
-def _reach(study: Study, evidence: Evidence, arm: str) -> str:
-    """Return the mean samples to the baseline's final loss with the same seed, over the seeds that reach it.
+def _reach_in_words(study: Study, evidence: Evidence, arm: str) -> str:
+    """Return the mean samples to the baseline's final loss, over all seeds, and the number of seeds that reach it."""
+    if not evidence.curve.endswith("_loss"):
+        return "no loss curve"
+    if notes := failures(study, evidence, [arm, study.baseline]):
+        return f"not judged: {'; '.join(notes)}"
+    found = _reach(study, evidence, arm)
+    if not found.n:
+        return "no curve"
+    sign = ">" if found.num_reached == 0 else "≥ " if found.num_reached < found.n else ""
+    return f"{sign}{found.mean:,.0f} ({found.num_reached} of {found.n} seeds reach it)"
+
+
+def _reach(study: Study, evidence: Evidence, arm: str) -> Reach:
+    """Return how fast an arm reaches the baseline's final loss with the same seed.
 
     An unpaired arm is compared with the mean of the baseline's final losses.
     """
     column = evidence.curve
-    if not column.endswith("_loss"):
-        return "no loss curve"
     curves = evidence.curves.dropna(subset=[column]).sort_values("samples").set_index("samples")
     finals = curves[curves["arm"] == study.baseline].groupby("seed")[column].last()
     if not are_paired(arm, study.baseline):
         finals = pd.Series(finals.mean(), index=curves["seed"].unique()).dropna()
-    by_seed = curves[curves["arm"] == arm].groupby("seed")[column]
-    found = [samples_to_reach(curve, finals[seed]) for seed, curve in by_seed if seed in finals]
-    reached = [samples for samples in found if np.isfinite(samples)]
-    if not reached:
-        return f"never (0 of {len(found)} seeds)" if found else "no curve"
-    return f"{np.mean(reached):,.0f} ({len(reached)} of {len(found)} seeds)"
+    own = {seed: curve for seed, curve in curves[curves["arm"] == arm].groupby("seed")[column] if seed in finals}
+    samples = [samples_to_reach(curve, finals[seed]) for seed, curve in own.items()]
+    return reach(samples, [float(curve.index.max()) for curve in own.values()])
 
 
 def _arms(study: Study, present: "pd.DataFrame | np.ndarray") -> list[str]:

@@ -1,18 +1,19 @@
 """Verdicts on the paper's claims, from the expectations that a study wrote for each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ablations.claims import CLAIMS
-from ablations.expectations import Expectation, Relation
-from ablations.study import Control, Study
+from ablations.expectations import Expectation
+from ablations.study import Study
 from aimv2.evaluation.metrics import lower_is_better
-from analysis.compare import are_paired
-from analysis.intervals import Finding, difference, judge, simultaneous_level
+from analysis.compare import Differences, failures
+from analysis.controls import ControlOutcome, withholding
+from analysis.inference.intervals import LEVEL, Estimate, bonferroni
+from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
 from analysis.load import Evidence
-
-WITHIN_MARGIN = " (difference within the margin)"
+from analysis.sensitivity import MetricSensitivity, not_measured
 
 
 @dataclass(frozen=True)
@@ -20,89 +21,145 @@ class Verdict:
     """The conclusion of a study about a claim, at its scale.
 
     Attributes:
-        word: *supported*, *refuted* or *inconclusive*, with a qualification if one is needed.
+        qualifications: what qualifies the word, or why the claim is not testable.
         evidence: the comparisons that decide, in words.
+        sensitivity: what the metrics can tell apart at this scale.
     """
 
-    word: str
-    evidence: list[str]
+    word: Word
+    qualifications: tuple[str, ...]
+    evidence: tuple[str, ...]
+    sensitivity: tuple[str, ...]
 
 
-def verdicts(study: Study, evidence: Evidence, failed: Sequence[Control] = ()) -> dict[str, Verdict]:
-    """Return a verdict on each claim, with simultaneous 95 % intervals for the claim's comparisons.
+def verdicts(
+    study: Study,
+    evidence: Evidence,
+    *,
+    controls: Sequence[ControlOutcome],
+    sensitivity: Mapping[str, MetricSensitivity],
+    scale: str,
+    level: float = LEVEL,
+) -> dict[str, Verdict]:
+    """Return a verdict on each claim.
+
+    The probability of any false verdict in the study is at most 1 - ``level``: claims have equal shares of it.
 
     Args:
-        failed: controls that failed, after which every verdict is inconclusive.
+        controls: those that did not pass in a metric withhold the verdicts that use it.
+        sensitivity: by metric. One that is absent, or does not tell small steps apart, decides no claim.
+        scale: of the runs, to name in notes.
     """
-    return {claim: _verdict(study, claim, evidence, failed) for claim in study.claims}
+    differences = Differences(study, evidence)
+    share = bonferroni(len(study.claims), level)
+    found = {}
+    for claim, expectations in study.claims.items():
+        metrics = dict.fromkeys(metric for one in expectations for metric in (one.metric, one.than_metric))
+        arms = dict.fromkeys(arm for one in expectations for arm in (one.arm, one.than_arm))
+        blind = [_insensitive(metric, sensitivity, scale) for metric in metrics]
+        reasons = [*failures(study, evidence, arms), *withholding(controls, metrics), *filter(None, blind)]
+        seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
+        found[claim] = _verdict(study, claim, differences, share, reasons, seen)
+    return found
 
 
-def failure_note(failed: Sequence[Control]) -> str:
-    """Say that nothing can be concluded because controls failed."""
-    return f"inconclusive: {' and '.join(name.replace('_', ' ') for name in failed)} failed"
+class _Judged(NamedTuple):
+    """An expectation with its difference and outcome."""
+
+    expected: Expectation
+    difference: Estimate
+    outcome: Outcome
 
 
-class _Outcome(NamedTuple):
-    """The result of an expectation, whether a difference within the margin decides it, and the comparison in words."""
-
-    word: str
-    is_small: bool
-    comparison: str
-
-
-def _verdict(study: Study, claim: str, evidence: Evidence, failed: Sequence[Control]) -> Verdict:
+def _verdict(
+    study: Study,
+    claim: str,
+    differences: Differences,
+    level: float,
+    reasons: Sequence[str],
+    sensitivity: tuple[str, ...],
+) -> Verdict:
     expectations = study.claims[claim]
-    level = simultaneous_level(len(expectations))
-    outcomes = [_outcome(study, expectation, evidence, level) for expectation in expectations]
-    refuting = [outcome for outcome in outcomes if outcome.word == "refuted"]
-    if len(refuting) == len(outcomes) or (refuting and CLAIMS[claim].refuted_by == "any"):
-        word, deciding = "refuted", refuting
-    elif all(outcome.word == "supported" for outcome in outcomes):
-        word, deciding = "supported", outcomes
+    each = [_judged(study, one, differences, level) for one in expectations]
+    word, deciding = _decided(claim, each, study, differences, level)
+    not_testable = [*reasons, *(one.outcome.qualification for one in each if _is_untestable(one))]
+    evidence = tuple(_in_words(study, one) for one in deciding)
+    if not_testable:
+        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, sensitivity)
+    shared = {one.outcome.qualification for one in deciding}
+    qualifications = tuple(filter(None, shared)) if len(shared) == 1 else ()
+    return Verdict(word, qualifications, evidence, sensitivity)
+
+
+def _decided(
+    claim: str, each: Sequence[_Judged], study: Study, differences: Differences, level: float
+) -> tuple[Word, Sequence[_Judged]]:
+    """Return the word for a claim, and the expectations that decide it.
+
+    Support needs all expectations, and so does a refutation by all together: intersection-union tests, where each has
+    the full level (Berger 1982). One expectation alone refutes the other claims, so there the level is shared.
+    """
+    if all(one.outcome.word is Word.SUPPORTED for one in each):
+        return Word.SUPPORTED, each
+    if CLAIMS[claim].refuted_by == "all":
+        against = each if all(one.outcome.word.is_against for one in each) else []
     else:
-        word, deciding = "inconclusive", outcomes
-    if failed:
-        word = failure_note(failed)
-    elif word != "inconclusive" and all(outcome.is_small for outcome in deciding):
-        word += WITHIN_MARGIN
-    return Verdict(word, [outcome.comparison for outcome in deciding])
+        shared = bonferroni(len(each), level)
+        strict = [_judged(study, one.expected, differences, shared) for one in each]
+        against = [one for one in strict if one.outcome.word.is_against]
+    if against:
+        words = {one.outcome.word for one in against}
+        return Word.CONTRADICTED if Word.CONTRADICTED in words else Word.SMALLER, against
+    return Word.UNDECIDED, each
 
 
-def _outcome(study: Study, expected: Expectation, evidence: Evidence, level: float) -> _Outcome:
-    one = evidence.value(expected.metric, expected.arm)
-    other = evidence.value(expected.than_metric, expected.than_arm)
-    estimate = difference(one, other, is_paired=are_paired(expected.arm, expected.than_arm), level=level)
+def _judged(study: Study, expected: Expectation, differences: Differences, level: float) -> _Judged:
+    difference = differences.of(expected.arm, expected.metric, expected.than_arm, expected.than_metric, level)
+    judged = outcome(
+        expected.relation,
+        difference,
+        _margin(study, expected),
+        expected.effect,
+        lower_is_better=lower_is_better(expected.metric),
+    )
+    return _Judged(expected, difference, judged)
+
+
+def _margin(study: Study, expected: Expectation) -> float:
+    return study.margin(expected.metric) if expected.margin is None else expected.margin
+
+
+def _is_untestable(one: _Judged) -> bool:
+    return one.outcome.word is Word.NOT_TESTABLE
+
+
+def _insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str) -> str:
+    """Return why a metric decides no claim; empty if it can."""
+    if metric not in sensitivity:
+        return not_measured(metric, scale)
+    return "" if sensitivity[metric].tells_small_steps else sensitivity[metric].text
+
+
+def _in_words(study: Study, one: _Judged) -> str:
+    """Return a comparison with its interval, what was expected, what is observed, and the outcome."""
+    expected, difference, margin = one.expected, one.difference, _margin(study, one.expected)
     compared = _compared(study, expected)
-    if not estimate.has_interval:
-        reason = "not measured" if one.empty or other.empty else "too few seeds"
-        return _Outcome("inconclusive", False, f"{compared}: {reason}")
-    found = judge(estimate, study.margin(expected.metric), lower_is_better=lower_is_better(expected.metric))
-    relation, word = expected.relation, _held_to(expected.relation, found)
-    # A small difference refutes "far worse" by being small; any other verdict that rests on one says so.
-    rests_on_difference = relation in ("better", "worse") or (word == "refuted" and relation != "far worse")
-    is_small = rests_on_difference and found.direction != "unclear" and found.is_small
-    return _Outcome(word, is_small, f"{compared}: {estimate.text()}, {_in_words(found)}")
+    if not difference.has_interval:
+        return f"{compared}: {one.outcome.qualification}"
+    observed = _observed(finding(difference, margin, lower_is_better=lower_is_better(expected.metric)))
+    claimed = f", claimed effect {expected.effect:g}" if expected.effect is not None else ""
+    word = ", ".join(filter(None, (one.outcome.word, one.outcome.qualification)))
+    return (
+        f"{compared}: {difference.text()} ({difference.basis}; margin {margin:g}{claimed}); expected"
+        f" {expected.relation}, observed {observed}: {word}"
+    )
 
 
-def _held_to(relation: Relation, found: Finding) -> str:
-    """Compare a finding with an expectation, as ``Expectation.relation`` defines it."""
-    is_better, is_worse = found.direction == "better", found.direction == "worse"
-    is_supported, is_refuted = {
-        "better": (is_better, is_worse or found.is_small),
-        "worse": (is_worse, is_better or found.is_small),
-        "far worse": (is_worse and found.is_large, is_better or found.is_small),
-        "not better": (found.is_not_better and not is_better, is_better),
-        "not worse": (found.is_not_worse and not is_worse, is_worse),
-        "equal": (found.is_small and not (is_better or is_worse), is_better or is_worse),
-    }[relation]
-    return "supported" if is_supported else "refuted" if is_refuted else "inconclusive"
-
-
-def _in_words(found: Finding) -> str:
+def _observed(found: Finding) -> str:
     """Return a finding in words; an inconclusive one with the side that is ruled out."""
-    if found.word == "inconclusive" and found.is_not_better != found.is_not_worse:
-        return f"inconclusive, but not {'better' if found.is_not_better else 'worse'} by the margin or more"
-    return found.word
+    if found.text == "inconclusive" and found.is_not_better != found.is_not_worse:
+        return f"inconclusive, but not {'better' if found.is_not_better else 'worse'} by the margin"
+    return found.text
 
 
 def _compared(study: Study, expected: Expectation) -> str:

@@ -5,17 +5,20 @@ from ablations.study import Study
 STUDY = Study(
     slug="decoder_sharing",
     question="Is one decoder for patches and captions as good as one for each?",
-    source="AIMv2 Table 9d, which does not say how the separate decoders are built",
+    source="AIMv2 Table 9d, which does not say how the separate decoders are built. Two decoders have more weights, so"
+    " the encoder is compared",
     design=one_factor(
         joint=setting("one decoder", {"model.decoder.sharing": "joint"}),
         separate=setting("a decoder for each", {"model.decoder.sharing": "separate"}),
     ),
     baseline="joint",
-    primary_metric="caption_loss",
-    equivalence_margin=0.02,
+    primary_metric=PROBE,
+    equivalence_margin=0.01,
     expected={"separate": "equal"},
     claims={
-        "joint-equals-separate-decoder": expect("separate", "not better", than="joint", metric=(PROBE, "caption_loss"))
-        + expect("separate", "worse", than="joint", metric=STEP_TIME),
+        "joint-equals-separate-decoder": expect(
+            "separate", "not better", than="joint", metric=PROBE, why="Table 9d, IN-1k: 85.6 and 85.6"
+        )
+        + expect("separate", "worse", than="joint", metric=STEP_TIME, why="said to be cheaper; no number is given"),
     },
 )

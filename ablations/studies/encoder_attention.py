@@ -1,5 +1,5 @@
 from ablations.design import Arm, factorial, setting, switch_objective
-from ablations.expectations import PROBE, expect
+from ablations.expectations import CONTENT, CONTENT_MARGIN, PROBE, expect
 from ablations.study import Study
 
 ATTENTION = {
@@ -18,13 +18,27 @@ STUDY = Study(
     " bidirectional attention without the pixel loss at equal compute",
     design=factorial(ATTENTION, LOSSES),
     baseline="prefix_both",
-    primary_metric="caption_loss",
-    equivalence_margin=0.02,
+    primary_metric=CONTENT,
+    equivalence_margin=CONTENT_MARGIN,
     expected={"causal_both": "worse", "causal_text": "worse"},
     claims={
         "prefix-beats-bidirectional-for-captioning": expect(
-            "prefix_text", "better", than="bidirectional_text", metric=(PROBE, "caption_loss")
+            "prefix_text",
+            "better",
+            than="bidirectional_text",
+            metric=PROBE,
+            effect=0.003,
+            why="Table 9a, IN-1k: 85.1 to 85.4",
+        )
+        + expect(
+            "prefix_text",
+            "better",
+            than="bidirectional_text",
+            metric=CONTENT,
+            why="in place of VQAv2 (76.2 to 76.8) and TextVQA (34.4 to 36.5) of Table 9a",
         ),
-        "both-losses-beat-text-only": expect("prefix_both", "better", than="prefix_text", metric=PROBE),
+        "both-losses-beat-text-only": expect(
+            "prefix_both", "better", than="prefix_text", metric=PROBE, effect=0.002, why="Table 9a, IN-1k: 85.4 to 85.6"
+        ),
     },
 )

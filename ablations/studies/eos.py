@@ -5,8 +5,8 @@ from ablations.study import Study
 STUDY = Study(
     slug="eos",
     question="Does it matter for the encoder whether the end of a caption is a training target?",
-    source="AIMv2 Figure 1 shows the end of text as a target; the released configuration ignores it. Caption losses"
-    " are not comparable, as they average over different tokens",
+    source="AIMv2 Figure 1 shows the end of text as a target; the released configuration ignores it. The decoder's"
+    " task changes, so the encoder is compared",
     design=one_factor(
         ignored=setting("end of text ignored", {"objective.supervise_eos": False}),
         supervised=setting("end of text supervised", {"objective.supervise_eos": True}),

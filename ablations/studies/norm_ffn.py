@@ -1,5 +1,5 @@
 from ablations.design import Arm, factorial, setting
-from ablations.expectations import expect
+from ablations.expectations import CONTENT, PROBE, expect
 from ablations.study import Study
 
 
@@ -10,19 +10,25 @@ def both(field: str, value: str, label: str) -> Arm:
 
 STUDY = Study(
     slug="norm_ffn",
-    question="Are RMSNorm and SwiGLU better than LayerNorm and GELU?",
-    source="AIMv2 section 2.2, adopted from language models and never ablated",
+    question="Are RMSNorm and SwiGLU better than LayerNorm and GELU, at the same number of weights?",
+    source="AIMv2 section 2.2, adopted from language models and never ablated. Weights are equal but for LayerNorm's"
+    " shifts and the rounding of SwiGLU's width (3 % more at ViT-L, none at demo). Both change the decoder too, so the"
+    " encoder is compared first",
     design=factorial(
         {"rms": both("norm", "rms", "RMSNorm"), "layer": both("norm", "layer", "LayerNorm")},
         {"swiglu": both("ffn", "swiglu", "SwiGLU"), "gelu": both("ffn", "gelu", "GELU")},
     ),
     baseline="rms_swiglu",
-    primary_metric="caption_loss",
-    equivalence_margin=0.02,
+    primary_metric=PROBE,
+    equivalence_margin=0.01,
     expected={"layer_swiglu": "equal", "rms_gelu": "worse", "layer_gelu": "worse"},
     claims={
         "swiglu-rmsnorm": expect(
-            ("rms_gelu", "layer_swiglu", "layer_gelu"), "worse", than="rms_swiglu", metric="caption_loss"
+            ("rms_gelu", "layer_swiglu", "layer_gelu"),
+            "worse",
+            than="rms_swiglu",
+            metric=(PROBE, CONTENT),
+            why="section 2.2 calls them good choices; no number is given",
         ),
     },
 )

@@ -54,7 +54,7 @@ def demo() -> RunConfig:
                 weight_decays=(0.05,),
                 epochs=6,
                 batch_size=128,
-                head_dim=32,
+                head_dim=16,
             ),
         ),
     )

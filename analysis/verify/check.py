@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import Estimate
+from analysis.inference.intervals import Estimate
 
 
 class Check(NamedTuple):

@@ -17,7 +17,7 @@ from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import in_reading_order, reading_order
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
-from analysis.intervals import Estimate
+from analysis.inference.intervals import Estimate
 from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun
 

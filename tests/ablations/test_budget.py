@@ -35,8 +35,8 @@ def supervised(data, model, supervise_eos):
         budget=BudgetConfig(samples=4000, batch_size=500),
         objective=ObjectiveConfig(supervise_eos=supervise_eos),
     )
-    pairs, _, tokenizer = prepare(data, model)
-    batches = TrainBatches(config, pairs, tokenizer)
+    pairs = prepare(data, model)
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
     return sum(batches[step].num_supervised for step in range(len(batches)))
 
 

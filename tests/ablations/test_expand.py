@@ -51,7 +51,7 @@ def test_executed_cell_reports_the_primary_metric(study, arm, tiny, tmp_path):
 @pytest.mark.parametrize("arm", STUDIES["prefix_ratio"].arms)
 def test_arms_with_the_same_seed_read_the_same_batches(study, arm, tiny, pairs):
     baseline, other = (config_of(study, name, tiny, seed=3) for name in (study.baseline, arm))
-    train_pairs, _, tokenizer = pairs
+    train_pairs, tokenizer = pairs.train, pairs.tokenizer
     one, two = (TrainBatches(config, train_pairs, tokenizer)[1] for config in (baseline, other))
     assert torch.equal(one.image, two.image)
     assert torch.equal(one.token_BT, two.token_BT)
@@ -120,7 +120,7 @@ def test_arm_that_cannot_be_built_is_refused_with_the_cause(study, tiny):
     broken = with_arms(study, {"none": Arm(label="no prefix", change=lambda run: replace(run, seed=-1))})
     with pytest.raises(UsageError, match="arm 'none' cannot exist: "):
         expand(broken, tiny)
-    with pytest.raises(UsageError, match=r"arm 'paper' cannot exist: it trains on \['material'\]"):
+    with pytest.raises(UsageError, match=r"arm 'paper' cannot exist: it trains on \['material_scenes'\]"):
         expand(STUDIES["data_mix"], tiny)
 
 
@@ -154,15 +154,20 @@ LEVELS = {
     # Levels that whole layers, whole heads and multiples of 256 do not allow, worked out from the recipes' sizes.
     ("demo", "decoder_depth"): {"depth_067": "depth 1 for 2, 0.5 x", "depth_133": "depth 3 for 2, 1.5 x"},
     ("demo", "decoder_width"): {
-        "width_050": "num_heads 2 for 3, 0.667 x; ffn_hidden 256 for 256, 1 x",
-        "width_150": "num_heads 4 for 3, 1.33 x; ffn_hidden 512 for 256, 2 x",
+        "width_050": "ffn_hidden 256 for 256, 1 x",
+        "width_150": "ffn_hidden 512 for 256, 2 x",
     },
     ("demo", "scaling"): {
-        f"size_150_{samples}": "width 128 for 96, 1.33 x; ffn_hidden 512 for 256, 2 x"
+        f"size_150_{samples}": "ffn_hidden 512 for 256, 2 x"
         for samples in ("samples_025", "samples_050", "samples_100", "samples_200")
     },
     ("demo", "resolution"): {},
+    ("demo", "sensitivity"): {"width_050": "ffn_hidden 256 for 256, 1 x"},
     ("tiny", "decoder_depth"): {},
+    # Half of three heads of the probe's width are none: the width is a multiple of theirs.
+    ("tiny", "sensitivity"): {
+        "width_050": "width 256 for 384, 0.667 x; num_heads 2 for 3, 0.667 x; ffn_hidden 768 for 1024, 0.75 x"
+    },
     ("small", "decoder_depth"): {"depth_067": "depth 5 for 8, 0.625 x"},
     ("vit_l_2b", "decoder_depth"): {},
     ("vit_l_2b", "decoder_width"): {"width_050": "ffn_hidden 1536 for 2816, 0.545 x"},

@@ -21,6 +21,7 @@ def test_request_is_read_back(study, tiny, tmp_path):
         arguments=("sweep=prefix_ratio", "sweep.seeds=2"),
     )
     write_request(tmp_path, request)
+    (tmp_path / "studies/prefix_ratio_equal_flops_test.looks.json").write_text("[]")  # no request
     assert requested_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
     assert read_request(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == request
 

@@ -3,20 +3,23 @@
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
-from ablations.expectations import PROBE
+from ablations.expectations import CONTENT_LOSSES, PROBE, STEP_TIME
+from ablations.studies.objective import RATES
 from ablations.study import CONTROLS
-from aimv2.config.paths import replaced, value_at
+from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.resolve import with_attention
+from aimv2.config.run_config import SCENE_SOURCES
 from aimv2.config.scales import demo, vit_l_2b
 from aimv2.data.batches import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.evaluation.metrics import not_applicable
+from aimv2.evaluation.metrics import metric_names, not_applicable
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.training.loop import train
@@ -26,7 +29,7 @@ from tests.helpers.training import Rows
 def conditions():
     """Return every arm and control of every study.
 
-    Everyday tests leave out controls of all studies but one, and all arms but one that render pictures of their own.
+    Everyday tests leave out controls of all studies but one, and arms that need pictures or a tokenizer of their own.
     """
     cases = []
     for study in STUDIES.values():
@@ -46,7 +49,7 @@ studies = pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 
 @pytest.fixture(scope="module")
 def base(tiny):
-    """The tiny run with room for what studies scale down."""
+    """The tiny run, which is on scenes, with room for what studies scale down."""
     return replaced(tiny, {"budget.samples": 64, "model.decoder.depth": 3})
 
 
@@ -59,13 +62,14 @@ def prepared():
 @pytest.mark.parametrize(("study", "arm"), conditions())
 def test_every_arm_takes_two_steps_and_can_report_the_primary_metric(study, arm, base, prepared):
     if study.slug == "data_mix":
-        base = replaced(base, {"data.sources": ("openmoji", "material", "fontawesome")})
+        base = replaced(base, {"data.sources": SCENE_SOURCES})
     config = next(cell.config for cell in expand(study, base, seeds=[0]) if cell.arm == arm)
     config = replace(config, budget=replace(config.budget, samples=2 * config.budget.batch_size))
     objective(config.objective.name).check(config)
-    pairs, _, tokenizer = prepared(replace(config.data, weights=None, captions="own"), config.model)
+    same = {"weights": None, "captions": "own", "pixels": "own", "dense_fraction": base.data.dense_fraction}
+    data = prepared(replace(config.data, **same), config.model)
     record = Rows()
-    batches = TrainBatches(config, pairs, tokenizer)
+    batches = TrainBatches(config, data.train, data.tokenizer)
     train(config, objective(config.objective.name), build(config), batches, attempt=record)
     assert [row["step"] for row in record.rows] == [0, 1, 2]
     assert study.primary_metric not in not_applicable(objective(config.objective.name), config)
@@ -81,6 +85,28 @@ def test_study_states_question_source_margin_and_claims_about_its_arms(study):
     assert {e.arm for e in expected} | {e.than_arm for e in expected} <= set(study.arms)
     assert set(study.claims) <= set(CLAIMS)
     assert all(study.claims.values())
+    assert all(e.why for e in expected), "where effect and margin come from"
+
+
+@studies
+def test_metrics_of_claims_exist_on_scenes(study, tiny):
+    known = {*metric_names(tiny), STEP_TIME} - set(not_applicable(objective("aimv2"), tiny))
+    expected = [expectation for expectations in study.claims.values() for expectation in expectations]
+    assert {study.primary_metric, *(m for e in expected for m in (e.metric, e.than_metric))} <= known
+
+
+DECODERS = ("decoder_width", "decoder_depth", "decoder_sharing", "norm_ffn", "positions", "caption_order", "eos")
+
+
+@pytest.mark.parametrize("slug", DECODERS)
+def test_the_encoder_decides_where_the_decoder_changes(slug):
+    assert STUDIES[slug].primary_metric == PROBE
+
+
+@studies
+def test_losses_of_content_words_have_a_margin_above_the_noise(study):
+    if study.primary_metric.startswith(CONTENT_LOSSES):
+        assert study.equivalence_margin >= 0.1
 
 
 def test_mixtures_are_judged_by_a_metric_that_all_arms_trained_for():
@@ -88,7 +114,7 @@ def test_mixtures_are_judged_by_a_metric_that_all_arms_trained_for():
     for slug in ("data_mix", "synthetic_fraction"):
         study = STUDIES[slug]
         run = with_attention(demo())
-        kinds = {arm: study.arms[arm].change(run).data.descriptive_fraction for arm in study.arms}
+        kinds = {arm: study.arms[arm].change(run).data.dense_fraction for arm in study.arms}
         others = {arm for arm in kinds if kinds[arm] != kinds[study.baseline]}
         assert others
         assert study.primary_metric == PROBE
@@ -101,13 +127,14 @@ OWN_START = {
     "decoder_depth": {"decoder.pixel_head.weight", "decoder.text_head.weight"},  # variance / (1 + depth)
     "resolution": {"encoder.patch_embed.bias"},  # bound by the values in a patch
     "scaling": {"decoder.image_proj.bias"},  # bound by the encoder's width
+    "sensitivity": {"decoder.image_proj.bias"},
     "objective": {"similarity.logit_scale"},  # CLIP's or SigLIP's temperature
 }
 
 
 @studies
 def test_arms_start_from_the_same_weights_wherever_name_and_shape_are_equal(study, base):
-    base = replaced(base, {"data.sources": ("openmoji", "material", "fontawesome")})
+    base = replaced(base, {"data.sources": SCENE_SOURCES})
     first, num_shared, differ = {}, 0, set()
     for cell in expand(study, base, seeds=[0]):
         if cell.arm == "null_control":  # its seed differs
@@ -124,13 +151,14 @@ def test_arms_start_from_the_same_weights_wherever_name_and_shape_are_equal(stud
 PAPER = {
     ("decoder_width", "model.decoder.width"): [512, 1024, 1536],
     ("decoder_depth", "model.decoder.depth"): [8, 12, 16],
-    ("loss_weight", "objective.pixel_weight"): [0, 0.2, 0.4, 0.6, 1, 2],
+    ("loss_weight", "objective.pixel_weight"): [0, 0.1, 0.2, 0.4, 0.6, 1, 2],
+    ("objective", "budget.batch_size"): [8192, 16_384],
     ("resolution", "model.image_px"): [224, 336, 448],
     ("scaling", "model.encoder.width"): [1024, 1536, 2048, 3072],
     ("scaling", "model.encoder.num_heads"): [8, 12, 16, 24],
     ("scaling", "budget.samples"): [512_000_000, 1_024_000_000, 2_048_000_000, 4_096_000_000],
     ("scaling", "optimizer.peak_lr"): [4e-4, 8e-4, 1e-3],
-    ("synthetic_fraction", "data.descriptive_fraction"): [0, 0.33, 0.5, 0.67, 1],
+    ("synthetic_fraction", "data.dense_fraction"): [0, 0.33, 0.5, 0.67, 1],
 }
 
 
@@ -139,3 +167,51 @@ def test_levels_at_the_papers_scale_are_the_papers(slug, path):
     cells = expand(STUDIES[slug], with_attention(vit_l_2b()), seeds=[0])
     levels = {value_at(cell.config, path) for cell in cells if cell.arm in STUDIES[slug].arms}
     assert sorted(levels) == pytest.approx(PAPER[slug, path])
+
+
+def arms_of(slug, base):
+    return {name: arm.change(base) for name, arm in STUDIES[slug].arms.items()}
+
+
+def test_forms_of_the_pixel_loss_weigh_the_same_in_expectation():
+    """The weight of a patch's error: alpha over the divisor, in units of 1 / images."""
+    base = with_attention(demo())
+    num_patches = base.model.num_patches
+    lengths = np.arange(1, num_patches)  # all equally likely
+    expected = base.objective.pixel_weight / (num_patches - lengths).mean()
+    arm = arms_of("loss_form", base)["image"]
+    assert arm.objective.pixel_weight / num_patches == pytest.approx(expected)
+    assert arms_of("loss_form", base)["image_mean"].objective.pixel_weight == base.objective.pixel_weight
+
+
+def test_a_sum_over_values_is_the_mean_with_a_larger_alpha():
+    base = with_attention(demo())
+    assert "76.8 at demo" in STUDIES["loss_form"].arms["sum_as_printed"].label
+    assert base.objective.pixel_weight * base.model.patch_dim == pytest.approx(76.8)
+
+
+def test_rivals_have_rates_of_their_own_and_keep_samples():
+    base = with_attention(demo())
+    arms = arms_of("objective", base)
+    assert set(RATES) == set(arms) - {"aimv2"}
+    for name, ratio in RATES.items():
+        assert arms[name].optimizer.peak_lr == pytest.approx(base.optimizer.peak_lr * ratio)
+        assert arms[name].budget.samples == base.budget.samples
+        assert arms[name].budget.batch_size == base.budget.batch_size * (2 if name.endswith("batch_200") else 1)
+
+
+def test_one_causal_arm_scores_the_patches_of_the_baseline():
+    arms = arms_of("prefix_ratio", with_attention(demo()))
+    assert differences(arms["causal_same_patches"], arms["uniform"]) == {"model.encoder.attention": "causal"}
+
+
+def test_the_sensitivity_ladder_halves_the_encoder_at_demo():
+    base = with_attention(demo())
+    arms = arms_of("sensitivity", base)
+    assert (arms["depth_050"].model.encoder.depth, arms["width_050"].model.encoder.width) == (2, 48)
+    assert arms["width_050"].evaluation.probe == base.evaluation.probe
+    assert {name: arm.budget.samples for name, arm in arms.items() if name.startswith("samples")} == {
+        "samples_025": 2560,
+        "samples_050": 5120,
+        "samples_200": 20_480,
+    }

@@ -9,7 +9,7 @@ from aimv2.errors import UsageError
 
 def test_margin_is_the_studys_for_the_primary_metric_and_the_default_for_others(study):
     study = replace(study, equivalence_margin=0.5)
-    assert [study.margin(metric) for metric in ("caption_loss", "pixel_loss_0.5", PROBE, STEP_TIME)] == [
+    assert [study.margin(metric) for metric in ("content_loss", "pixel_loss_0.5", PROBE, STEP_TIME)] == [
         0.5,
         0.02,
         0.01,

@@ -64,7 +64,7 @@ def test_variant_trains_every_weight_that_it_reads(tiny, pairs, changes):
     goal.check(config)
     model, record = build(config), Rows()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    train(config, goal, model, TrainBatches(config, pairs[0], pairs[2]), attempt=record)
+    train(config, goal, model, TrainBatches(config, pairs.train, pairs.tokenizer), attempt=record)
     losses = [[value for name, value in row.items() if name.endswith("_loss")] for row in record.rows[1:]]
     assert len(losses) == 2
     assert all(values and all(map(math.isfinite, values)) for values in losses)

@@ -1,24 +1,28 @@
 from ablations.studies.prefix_ratio import STUDY
 from analysis.compare import Comparison, primary_comparisons
-from analysis.conclusions import conclusion, findings, power
-from analysis.intervals import NO_ESTIMATE, Estimate, judge
+from analysis.conclusions import conclusion, findings, look_note, power
+from analysis.inference.intervals import NO_ESTIMATE, Estimate
+from analysis.inference.looks import Look
+from analysis.inference.relations import finding
 
 
-def concluded(comparisons, failed=()):
-    return conclusion(STUDY, comparisons, "nats/token", failed)
+def concluded(comparisons, withheld=()):
+    return conclusion(STUDY, comparisons, "nats/token", withheld)
 
 
-def compared(mean, error, *, n=4, df=30):
+def compared(mean, error, *, n=4, df=30, withheld=""):
     estimate = Estimate(mean, error, df, n)
-    return Comparison(estimate, judge(estimate, STUDY.equivalence_margin, lower_is_better=True), "open")
+    return Comparison(
+        estimate, finding(estimate, STUDY.equivalence_margin, lower_is_better=True), "open", withheld=withheld
+    )
 
 
-def test_conclusion_names_effects_and_inconclusive_arms(cells, evidence):
+def test_conclusion_names_effects_and_the_other_arms(cells, evidence):
     text = concluded(primary_comparisons(STUDY, cells, evidence))
-    assert text.startswith("Compared with the baseline (uniform on 1..I-1) in caption_loss over 4 seeds: fixed at 75 %")
+    assert text.startswith("Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: fixed at 75 %")
     assert "fixed at 75 % is worse by 0." in text
     assert "causal (prefix of 1 patch) is better by 0." in text
-    assert text.endswith("Inconclusive: fixed at 25 %; fixed at 50 %.")
+    assert text.endswith("Equivalent to it within ±0.02 nats/token: fixed at 50 %. Inconclusive: fixed at 25 %.")
 
 
 def test_nothing_is_concluded_without_two_shared_seeds():
@@ -31,7 +35,7 @@ def test_undetected_difference_is_not_called_equivalent():
     assert text.startswith("Inconclusive: no arm differs detectably from the baseline (uniform on 1..I-1)")
     assert "equivalence margin (±0.02 nats/token) are not ruled out" in text
     assert concluded({"causal": compared(0.001, 0.001)}) == (
-        "Equivalent to the baseline (uniform on 1..I-1) in caption_loss over 4 seeds within ±0.02 nats/token:"
+        "Equivalent to the baseline (uniform on 1..I-1) in content_loss over 4 seeds within ±0.02 nats/token:"
         " causal (prefix of 1 patch)."
     )
 
@@ -44,7 +48,7 @@ def test_detected_difference_within_the_margin_is_marked():
 
 def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
     some = primary_comparisons(STUDY, cells, evidence) | {
-        "causal": Comparison(NO_ESTIMATE, judge(NO_ESTIMATE, 0.02, lower_is_better=True), "worse"),
+        "causal": Comparison(NO_ESTIMATE, finding(NO_ESTIMATE, 0.02, lower_is_better=True), "worse"),
         "fixed_25": compared(0.1, 0, n=1),
     }
     text = concluded(some)
@@ -52,9 +56,23 @@ def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
     assert text.endswith("Too few seeds: fixed at 25 %; causal (prefix of 1 patch).")
 
 
-def test_failed_control_makes_the_conclusion_inconclusive():
-    text = concluded({"causal": compared(0.5, 0.001)}, failed=["null_control", "positive_control"])
-    assert text.startswith("Inconclusive: null control and positive control failed.")
+def test_arm_with_a_failed_run_is_not_judged():
+    failed = "1 of 4 runs of causal failed"
+    text = concluded({"causal": compared(0.5, 0.001, withheld=failed), "fixed_25": compared(0.001, 0.001)})
+    assert text.endswith("within ±0.02 nats/token: fixed at 25 %. Not judged: 1 of 4 runs of causal failed.")
+    assert concluded({"causal": compared(0.5, 0.001, withheld=failed)}) == f"Not judged: {failed}."
+
+
+def test_look_note_gives_number_level_and_earlier_seeds():
+    assert look_note(Look(1)).startswith("This is look 1 at the study, so all that decides has the level 97.5 %.")
+    second = look_note(Look(2, ((0, 1),)))
+    assert "look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in second
+
+
+def test_control_that_did_not_pass_withholds_the_conclusion():
+    notes = ["null control failed in content_loss", "positive control is inconclusive in content_loss"]
+    text = concluded({"causal": compared(0.5, 0.001)}, withheld=notes)
+    assert text.startswith(f"No conclusion: {'; '.join(notes)}.")
     assert "worse" not in text
 
 
@@ -77,4 +95,5 @@ def test_findings_name_metric_arm_and_side(evidence):
     found = findings(STUDY, evidence)
     assert any(text.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for text in found)
     assert not any("probe" in text or "25 %" in text for text in found)
-    assert not any(text.startswith("caption_loss") for text in found), "the primary metric is no finding"
+    assert any("shuffled captions (control) is above" in text for text in found), "controls are shown too"
+    assert not any(text.startswith("content_loss") for text in found), "the primary metric is no finding"

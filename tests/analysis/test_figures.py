@@ -4,8 +4,9 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.studies.prefix_ratio import STUDY
-from analysis.figures import draw_all, palette
-from tests.helpers.evidence import evidence_from
+from analysis.compare import Differences
+from analysis.figures import differences_to_baseline, draw_all, palette
+from tests.helpers.evidence import evidence_from, evidence_of
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
@@ -17,6 +18,19 @@ def test_every_arm_has_a_colour_of_its_own(study):
 
 def test_figures_without_evidence_are_left_out(tmp_path):
     assert draw_all(STUDY, evidence_from([], []), {}, tmp_path) == []
+
+
+def test_controls_off_the_scale_are_cut_off_with_their_value():
+    effects = {"positive_control": 5.0, "causal": 0.1}
+    evidence = evidence_of(STUDY, effects, spread=0.01, shared=0)
+    estimates = Differences(STUDY, evidence).from_baseline("content_loss", ["causal", "fixed_25"])
+    axis = differences_to_baseline(STUDY, evidence, estimates).axes[0]
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels[-2:] == ["the baseline with other seeds", "shuffled captions"]
+    assert axis.get_xlim()[1] < 1
+    (value,) = axis.texts
+    assert value.get_text().endswith("→")
+    assert float(value.get_text().split()[0]) == pytest.approx(5, abs=0.1)
 
 
 def test_probes_alone_draw_accuracies_alone(evidence, tmp_path):

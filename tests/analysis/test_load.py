@@ -1,17 +1,24 @@
 import shutil
 
+import numpy as np
+import pytest
+
+from aimv2.errors import UsageError
+from aimv2.runs.failure import Failure
 from aimv2.runs.files import read_json, write_json
+from aimv2.runs.record import RunFolder
 from analysis.load import load
+from tests.helpers.evidence import write_run
 
 
 def test_tables_have_a_row_per_finished_cell(evidence, cells):
     assert len(evidence.runs) == len(cells) == 32
     assert set(evidence.metrics["metric"]) == {
-        "caption_loss", "causal_caption_loss", "pixel_loss_0.5", "probe_digits", "knn_digits", "bits",
+        "content_loss", "causal_content_loss", "pixel_loss_0.5", "probe_digits", "knn_digits", "caption_bits",
     }  # fmt: skip
-    assert evidence.values("caption_loss").shape == (4, 8)
+    assert evidence.values("content_loss").shape == (4, 8)
     assert evidence.missing.empty
-    assert evidence.unit("caption_loss") == "nats/token"
+    assert evidence.unit("content_loss") == "nats/token"
 
 
 def test_results_have_metrics_with_their_units_as_columns(evidence):
@@ -20,8 +27,8 @@ def test_results_have_metrics_with_their_units_as_columns(evidence):
 
 
 def test_metric_that_is_not_applicable_has_no_value(evidence):
-    assert "causal" not in evidence.values("bits")
-    assert set(evidence.not_applicable["metric"]) == {"recall", "bits"}
+    assert "causal" not in evidence.values("caption_bits")
+    assert set(evidence.not_applicable["metric"]) == {"image_to_text_recall_1", "caption_bits"}
 
 
 def test_step_time_is_absent_with_the_reason_where_a_device_did_the_work(cells, runs_dir, tmp_path):
@@ -42,3 +49,43 @@ def test_step_time_is_cpu_time_of_training_over_samples(evidence, cells):
     times = evidence.values("train_cpu_ms_per_sample")
     assert (times == 1000 / cells[0].config.budget.samples).all(axis=None)
     assert "untrained" not in times
+
+
+def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"]
+    with RunFolder(tmp_path, some[0].name).acquire(some[0].config) as attempt:
+        attempt.fail(Failure("not finite", "text_loss is nan at step 7"), "")
+    write_run(some[1], tmp_path, 3.0)
+    evidence = load(some, tmp_path)
+    assert evidence.missing["has_failed"].tolist() == [True, False, False]
+    assert (evidence.num_failed("causal"), evidence.num_runs("causal")) == (1, 4)
+    assert evidence.num_failed("uniform") == 0
+
+
+def test_items_are_parts_of_the_metric_by_seed(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"][:2]
+    for cell in some:
+        rows = [("content_loss", 7, 2.0 + cell.seed, 1.0), ("content_loss", 9, 2.0, 3.0), ("other", 7, 1.0, 1.0)]
+        write_run(cell, tmp_path, 1.0, items=rows)
+    parts = load(some, tmp_path).item_influence("content_loss", "causal")
+    assert parts.index.tolist() == [0, 1]
+    assert parts.columns.tolist() == [7, 9]
+    assert parts.loc[0].tolist() == pytest.approx([0.5, -0.5])  # 2 - 1 x 1 and 2 - 1 x 3, over a mean weight of 2
+    assert np.allclose(parts.mean(axis=1), 0)
+
+
+def test_other_items_in_another_seed_are_not_compared(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"][:2]
+    for cell in some:
+        write_run(cell, tmp_path, 1.0, items=[("content_loss", item, 1.0, 1.0) for item in (1, 2 + cell.seed)])
+    evidence = load(some, tmp_path)
+    assert evidence.item_influence("content_loss", "causal").empty
+    assert evidence.item_influence("content_loss", "uniform").empty
+    assert evidence.item_influence("probe_digits", "causal").empty
+
+
+def test_broken_file_of_items_is_named(cells, tmp_path):
+    write_run(cells[0], tmp_path, 1.0, items=[])
+    RunFolder(tmp_path, cells[0].name).file("items.parquet").write_text("broken")
+    with pytest.raises(UsageError, match=r"items.parquet cannot be read"):
+        load(cells[:1], tmp_path).item_influence("content_loss", cells[0].arm)

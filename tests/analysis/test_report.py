@@ -146,11 +146,45 @@ def test_report_without_finished_runs_concludes_nothing(cells, request_of, tmp_p
     assert text.count("not run yet") == len(cells)
 
 
+def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, request_of, tmp_path):
+    def text(num_seeds):
+        some = [cell for cell in cells if cell.seed < num_seeds]
+        for cell in some:
+            if not RunFolder(tmp_path, cell.name).is_done:
+                write_run(cell, tmp_path, 3.0 + 0.01 * cell.seed)
+        return build(replace(request_of, cells=some), tmp_path, tmp_path / "reports").read_text()
+
+    assert "This is look 1 at the study, so all that decides has the level 97.5 %" in text(2)
+    for _ in range(2):
+        assert "This is look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in text(4)
+
+
+def test_verdicts_wait_for_the_sensitivity_of_their_metric(folder):
+    text = (folder / "report.md").read_text()
+    assert text.count("**not testable**") == 2
+    assert "sensitivity of caption_loss at scale test was not measured: run sweep=sensitivity scale=test" in text
+
+
 def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
     arm = replace(STUDY.arms["causal"], ratios={"budget.samples": 2})
     study = replace(STUDY, design=replace(STUDY.design, arms={**STUDY.arms, "causal": arm}))
     text = build(replace(request_of, study=study), tmp_path, tmp_path / "reports").read_text()
     assert "causal: causal (prefix of 1 patch) (here samples 16 for 16, 1 x)" in text
+
+
+def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
+    study, rungs = STUDIES["sensitivity"], {"samples_050": 0.5, "samples_200": -0.3, "positive_control": 2.0}
+    cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(3))
+    for cell in cells:
+        write_run(cell, tmp_path, 3.0 + rungs.get(cell.arm, 0) + 0.01 * hash_free(cell))
+    path = build(Request(study=study, cells=cells, arguments=("sweep=sensitivity",)), tmp_path, tmp_path / "reports")
+    text = path.read_text()
+    assert "## Sensitivity" in text
+    assert "figures/sensitivity.svg" in text
+    assert "caption_loss tells half the samples from all of them" in str(
+        read_sensitivity(tmp_path / "reports", cells[0].config)["content_loss"].text
+    )
+    assert (path.parent / "sensitivity.json").exists()
 
 
 def test_folder_that_cannot_be_written_is_named(request_of, runs_dir, tmp_path):

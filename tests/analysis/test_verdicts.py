@@ -1,67 +1,85 @@
 """Verdicts on every claim, from chosen numbers (``ablations/claims.py`` has the claims in words)."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 
 from ablations.catalogue import STUDIES
-from ablations.expectations import PROBE, STEP_TIME
-from analysis.verdicts import WITHIN_MARGIN, verdicts
-from tests.helpers.evidence import evidence_from, evidence_of
+from ablations.expectations import PROBE, STEP_TIME, expect
+from analysis.controls import check_controls
+from analysis.inference.relations import Word
+from analysis.load import MISSING_COLUMNS
+from analysis.sensitivity import MetricSensitivity
+from analysis.verdicts import verdicts
+from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
 
-LOSS = "caption_loss"
-MASKED = "causal_caption_loss"
+LOSS = "content_loss"
+MASKED = "causal_content_loss"
 METRICS = (LOSS, MASKED, PROBE, STEP_TIME)
+SUPPORTED, CONTRADICTED, SMALLER = Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER
+UNDECIDED, NOT_TESTABLE = Word.UNDECIDED, Word.NOT_TESTABLE
+
+
+def judged(study, evidence, **changed):
+    """Return verdicts with controls that passed and metrics that are sensitive."""
+    options = {"controls": passed_controls(study), "sensitivity": sensitive(*METRICS), "scale": "demo"}
+    return verdicts(study, evidence, **options | changed)
 
 
 def verdict_on(claim, slug, effects, spread=0.0005):
     study = STUDIES[slug]
-    evidence = evidence_of(study, effects, spread=spread, metrics=METRICS)
-    return verdicts(study, evidence)[claim]
+    return judged(study, evidence_of(study, effects, spread=spread, metrics=METRICS))[claim]
 
-
-SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 
 CASES = [
     # claim, study, effects (losses fall and accuracies rise where an arm is better), verdict
     ("alpha-insensitive", "loss_weight", {}, SUPPORTED),
-    ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 4}, REFUTED),
-    ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): -4}, REFUTED),
-    ("alpha-insensitive", "loss_weight", {("alpha_06", PROBE): -0.1}, REFUTED),
-    ("alpha-insensitive", "loss_weight", {("alpha_06", PROBE): 0.005}, REFUTED + WITHIN_MARGIN),
+    ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 4}, CONTRADICTED),
+    ("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): -4}, CONTRADICTED),
+    ("alpha-insensitive", "loss_weight", {("alpha_06", PROBE): -0.1}, CONTRADICTED),
+    ("alpha-insensitive", "loss_weight", {("alpha_06", PROBE): 0.005}, SUPPORTED),  # detected, within the margin
+    ("alpha-insensitive", "loss_weight", {("alpha_06", PROBE): 0.010}, UNDECIDED),
     ("alpha-insensitive", "loss_weight", {"alpha_00": 4, "alpha_20": -4}, SUPPORTED),  # outside 0.2 to 0.6
     ("both-losses-beat-text-only", "loss_weight", {("alpha_04", PROBE): 0.1}, SUPPORTED),
-    ("both-losses-beat-text-only", "loss_weight", {("alpha_04", PROBE): 0.004}, SUPPORTED + WITHIN_MARGIN),
-    ("both-losses-beat-text-only", "encoder_attention", {}, REFUTED),
-    ("both-losses-beat-text-only", "objective", {("aimv2", PROBE): -0.1}, REFUTED),
+    ("both-losses-beat-text-only", "loss_weight", {("alpha_04", PROBE): 0.004}, SUPPORTED),
+    ("both-losses-beat-text-only", "encoder_attention", {}, UNDECIDED),  # a small effect may exist
+    ("both-losses-beat-text-only", "objective", {("aimv2", PROBE): -0.1}, CONTRADICTED),
     ("both-losses-beat-image-only", "objective", {("image_only", PROBE): -0.1}, SUPPORTED),
-    ("both-losses-beat-image-only", "objective", {("image_only", PROBE): -0.005}, REFUTED),  # within a point
-    ("both-losses-beat-image-only", "objective", {("image_only", PROBE): -0.010}, INCONCLUSIVE),
-    ("both-losses-beat-image-only", "objective", {("image_only", PROBE): 0.1}, REFUTED),
+    ("both-losses-beat-image-only", "objective", {("image_only", PROBE): -0.005}, SMALLER),  # within a point
+    ("both-losses-beat-image-only", "objective", {("image_only", PROBE): -0.010}, UNDECIDED),
+    ("both-losses-beat-image-only", "objective", {("image_only", PROBE): 0.1}, CONTRADICTED),
     *(
         ("prefix-beats-bidirectional-for-captioning", slug, effects, word)
         for slug, arm in (("encoder_attention", "prefix_text"), ("objective", "caption_prefix"))
         for effects, word in (
             ({(arm, PROBE): 0.1, (arm, LOSS): -0.1}, SUPPORTED),
-            ({(arm, PROBE): 0.1, (arm, LOSS): 0.1}, INCONCLUSIVE),  # refuted by both only
-            ({(arm, PROBE): -0.1, (arm, LOSS): 0.1}, REFUTED),
-            ({}, REFUTED),
+            ({(arm, PROBE): 0.1, (arm, LOSS): 0.1}, UNDECIDED),  # contradicted by both only
+            ({(arm, PROBE): -0.1, (arm, LOSS): 0.1}, CONTRADICTED),
+            ({}, UNDECIDED),
         )
     ),
     ("prefix-beats-causal", "prefix_ratio", {("causal", LOSS): 0.5}, SUPPORTED),
-    ("prefix-beats-causal", "prefix_ratio", {}, REFUTED),  # the causal encoder loses nothing either
-    ("prefix-beats-causal", "prefix_ratio", {("causal", LOSS): 0.5, ("uniform", MASKED): -0.1}, REFUTED),
-    ("prefix-beats-causal", "prefix_ratio", {("causal", LOSS): 0.5, ("causal", MASKED): -0.1}, REFUTED),
+    ("prefix-beats-causal", "prefix_ratio", {}, UNDECIDED),
+    ("prefix-beats-causal", "prefix_ratio", {("causal", LOSS): 0.5, ("uniform", MASKED): -0.1}, CONTRADICTED),
+    ("prefix-beats-causal", "prefix_ratio", {("causal", LOSS): 0.5, ("causal", MASKED): -0.1}, CONTRADICTED),
     ("uniform-prefix-length", "prefix_ratio", {"causal": 0.5}, SUPPORTED),
-    ("uniform-prefix-length", "prefix_ratio", {"fixed_25": -0.5}, REFUTED),
-    ("uniform-prefix-length", "prefix_distribution", {"mixed_25": -0.005}, REFUTED + WITHIN_MARGIN),
+    ("uniform-prefix-length", "prefix_ratio", {"fixed_25": -0.5}, CONTRADICTED),
+    ("uniform-prefix-length", "prefix_distribution", {"mixed_25": -0.005}, SUPPORTED),  # better, within the margin
     ("decoder-width-optimum", "decoder_width", {"width_050": -0.1, "width_150": -0.1}, SUPPORTED),
-    ("decoder-width-optimum", "decoder_width", {"width_050": -0.1, "width_150": 0.1}, REFUTED),  # monotone
-    ("decoder-width-optimum", "decoder_width", {"width_050": -0.1}, REFUTED),
+    ("decoder-width-optimum", "decoder_width", {"width_050": -0.1, "width_150": 0.1}, CONTRADICTED),  # monotone
+    ("decoder-width-optimum", "decoder_width", {"width_050": -0.1}, UNDECIDED),
     ("decoder-depth-optimum", "decoder_depth", {("depth_067", PROBE): -0.1}, SUPPORTED),
-    ("decoder-depth-optimum", "decoder_depth", {}, REFUTED),  # 8 = 12
-    ("decoder-depth-optimum", "decoder_depth", {("depth_067", PROBE): -0.1, ("depth_133", LOSS): -0.1}, REFUTED),
+    ("decoder-depth-optimum", "decoder_depth", {}, UNDECIDED),
+    ("decoder-depth-optimum", "decoder_depth", {("depth_067", PROBE): -0.1, ("depth_133", LOSS): -0.1}, CONTRADICTED),
     ("joint-equals-separate-decoder", "decoder_sharing", {("separate", STEP_TIME): 1}, SUPPORTED),
-    ("joint-equals-separate-decoder", "decoder_sharing", {("separate", STEP_TIME): -1}, REFUTED),  # not cheaper
-    ("joint-equals-separate-decoder", "decoder_sharing", {("separate", STEP_TIME): 1, ("separate", LOSS): -1}, REFUTED),
+    ("joint-equals-separate-decoder", "decoder_sharing", {("separate", STEP_TIME): -1}, CONTRADICTED),  # not cheaper
+    (
+        "joint-equals-separate-decoder",
+        "decoder_sharing",
+        {("separate", STEP_TIME): 1, ("separate", LOSS): -1},
+        CONTRADICTED,
+    ),
     (
         "joint-equals-separate-decoder",
         "decoder_sharing",
@@ -69,16 +87,18 @@ CASES = [
         SUPPORTED,
     ),
     ("image-first-order", "caption_order", {("text_first", PROBE): -0.1}, SUPPORTED),
-    ("image-first-order", "caption_order", {}, REFUTED),
+    ("image-first-order", "caption_order", {("text_first", PROBE): 0.1}, CONTRADICTED),
+    ("image-first-order", "caption_order", {}, UNDECIDED),
     ("swiglu-rmsnorm", "norm_ffn", {"rms_gelu": 0.5, "layer_swiglu": 0.5, "layer_gelu": 0.5}, SUPPORTED),
-    ("swiglu-rmsnorm", "norm_ffn", {}, REFUTED),  # no measurable difference
-    ("swiglu-rmsnorm", "norm_ffn", {"rms_gelu": 0.5, "layer_gelu": 0.5}, REFUTED),
-    ("swiglu-rmsnorm", "norm_ffn", {"rms_gelu": 0.5, "layer_swiglu": -0.5, "layer_gelu": 0.5}, REFUTED),
+    ("swiglu-rmsnorm", "norm_ffn", {}, UNDECIDED),
+    ("swiglu-rmsnorm", "norm_ffn", {"rms_gelu": 0.5, "layer_gelu": 0.5}, UNDECIDED),
+    ("swiglu-rmsnorm", "norm_ffn", {"rms_gelu": 0.5, "layer_swiglu": -0.5, "layer_gelu": 0.5}, CONTRADICTED),
     ("beats-clip-same-data", "objective", {"clip": -0.1}, SUPPORTED),
-    ("beats-clip-same-data", "objective", {}, REFUTED),
+    ("beats-clip-same-data", "objective", {"clip": 0.1}, CONTRADICTED),
+    ("beats-clip-same-data", "objective", {}, UNDECIDED),
     ("beats-cappa-same-data", "objective", {"cappa": -0.1}, SUPPORTED),
-    ("beats-cappa-same-data", "objective", {"cappa": 0.1}, REFUTED),
-    ("scaling-params-probe", "scaling", {}, REFUTED),  # the largest is no better than the smallest
+    ("beats-cappa-same-data", "objective", {"cappa": 0.1}, CONTRADICTED),
+    ("scaling-params-probe", "scaling", {}, UNDECIDED),
     (
         "scaling-params-probe",
         "scaling",
@@ -89,7 +109,7 @@ CASES = [
         "scaling-params-probe",
         "scaling",
         {f"size_{name}_samples_200": rise for name, rise in (("150", 0.2), ("200", 0.1), ("300", 0.3))},
-        REFUTED,
+        CONTRADICTED,
     ),
     (
         "scaling-data-loss",
@@ -97,60 +117,138 @@ CASES = [
         {arm: -0.1 * int(arm[-3:]) / 25 for arm in STUDIES["scaling"].arms},
         SUPPORTED,
     ),
-    ("scaling-data-loss", "scaling", {}, REFUTED),
+    ("scaling-data-loss", "scaling", {"size_150_samples_200": 0.5}, CONTRADICTED),
+    ("scaling-data-loss", "scaling", {}, UNDECIDED),
     ("scaling-resolution", "resolution", {"image_150": 0.1, "image_200": 0.2}, SUPPORTED),
-    ("scaling-resolution", "resolution", {"image_150": 0.1, "image_200": 0.1}, REFUTED),
+    ("scaling-resolution", "resolution", {"image_150": 0.1, "image_200": 0.1}, UNDECIDED),
+    ("scaling-resolution", "resolution", {"image_150": 0.1}, CONTRADICTED),
     (
         "data-mix",
         "data_mix",
         {(arm, metric): harm for arm in ("material", "fontawesome") for metric, harm in ((PROBE, -0.1), (LOSS, 0.1))},
         SUPPORTED,
     ),
-    ("data-mix", "data_mix", {("material", LOSS): 0.1, "fontawesome": 0.1}, REFUTED),  # equal with a single source
+    ("data-mix", "data_mix", {("material", LOSS): 0.1, "fontawesome": 0.1}, CONTRADICTED),  # a better probe
     ("synthetic-captions", "synthetic_fraction", {"synthetic_000": -0.1, "synthetic_100": -0.1}, SUPPORTED),
-    ("synthetic-captions", "synthetic_fraction", {"synthetic_000": -0.1}, REFUTED),
+    ("synthetic-captions", "synthetic_fraction", {"synthetic_000": 0.1}, CONTRADICTED),
+    ("synthetic-captions", "synthetic_fraction", {"synthetic_000": -0.1}, UNDECIDED),
 ]
 
 
 @pytest.mark.parametrize(("claim", "slug", "effects", "word"), CASES)
 def test_verdict_follows_from_the_effects(claim, slug, effects, word):
-    assert verdict_on(claim, slug, effects).word == word
+    assert verdict_on(claim, slug, effects).word is word
 
 
-def test_every_claim_of_every_study_has_supporting_and_refuting_cases():
+def test_every_claim_of_every_study_has_cases_for_and_against_it():
     by_study = {(claim, slug) for slug, study in STUDIES.items() for claim in study.claims}
     words = {claim: {word for name, _, _, word in CASES if name == claim} for claim, _ in by_study}
     assert {(claim, slug) for claim, slug, _, _ in CASES} >= by_study
     for found in words.values():
-        assert {SUPPORTED, REFUTED} <= {word.removesuffix(WITHIN_MARGIN) for word in found}
+        assert {SUPPORTED, CONTRADICTED} <= found
 
 
 @pytest.mark.parametrize("slug", [slug for slug, study in STUDIES.items() if study.claims])
-def test_wide_intervals_make_every_claim_inconclusive(slug):
+def test_wide_intervals_leave_every_claim_undecided(slug):
     """No difference, and a spread of twenty times the margin."""
     study = STUDIES[slug]
-    found = verdicts(study, evidence_of(study, {}, spread=0.4, metrics=METRICS))
-    assert {one.word for one in found.values()} == {INCONCLUSIVE}
+    found = judged(study, evidence_of(study, {}, spread=0.4, metrics=METRICS))
+    assert {one.word for one in found.values()} == {UNDECIDED}
+
+
+def with_effect(size):
+    """Return a study of one claim with a claimed effect, "clip is worse than aimv2"."""
+    claims = {"beats-clip-same-data": expect("clip", "worse", than="aimv2", metric=PROBE, effect=size, why="a table")}
+    return replace(STUDIES["objective"], claims=claims)
+
+
+@pytest.mark.parametrize(
+    ("effect", "word", "qualification"),
+    [
+        (0.00, SMALLER, "an effect of 0.05 is ruled out"),
+        (0.02, SUPPORTED, "the effect is smaller than the claimed 0.05"),
+        (0.05, SUPPORTED, ""),
+        (-0.02, CONTRADICTED, ""),
+    ],
+)
+def test_only_a_claimed_effect_can_be_too_small(effect, word, qualification):
+    study = with_effect(0.05)
+    found = judged(study, evidence_of(study, {"clip": -effect}, spread=0.001, metrics=METRICS))["beats-clip-same-data"]
+    assert found.word is word
+    assert found.qualifications == ((qualification,) if qualification else ())
+
+
+def test_equivalence_without_a_claimed_effect_refutes_nothing():
+    found = verdict_on("beats-clip-same-data", "objective", {})
+    assert (found.word, found.qualifications) == (UNDECIDED, ("smaller than 0.01 at this scale",))
+
+
+def test_margin_of_the_expectation_comes_before_that_of_the_study():
+    expectation = expect("alpha_02", "equal", than="alpha_04", metric=LOSS, margin=1.0)
+    study = replace(STUDIES["loss_weight"], claims={"alpha-insensitive": expectation})
+    evidence = evidence_of(study, {"alpha_02": 0.5}, spread=0.001, metrics=METRICS)
+    assert judged(study, evidence)["alpha-insensitive"].word is SUPPORTED
 
 
 def test_evidence_lists_the_deciding_comparisons():
     found = verdict_on("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 0.5})
     assert len(found.evidence) == 2, "both differences to alpha = 0.2, and no other"
-    assert found.evidence[0].startswith("caption_loss, alpha = 0.2 minus alpha = 0.4: +0.")
-    assert found.evidence[0].endswith(", worse")
-    no_worse = verdict_on("uniform-prefix-length", "prefix_ratio", {"causal": 0.05}, spread=0.02)
-    assert any("inconclusive, but not better by the margin or more" in text for text in no_worse.evidence)
+    first = found.evidence[0]
+    assert first.startswith("content_loss, alpha = 0.2 minus alpha = 0.4: +0.")
+    # Two claims share 5 %, and the claim's share is shared by its six comparisons: 0.05 / 2 / 6.
+    assert "(99.58 %, n = 4, own error, covers seeds; margin 0.02)" in first
+    assert first.endswith("expected equal, observed worse: contradicted")
+    assert found.sensitivity == ("probe_emoji_subcategory tells all steps apart", "caption_loss tells all steps apart")
 
 
-def test_failed_control_makes_every_claim_inconclusive():
-    study = STUDIES["loss_weight"]
-    found = verdicts(study, evidence_of(study, {}, spread=0.0005, metrics=METRICS), failed=["positive_control"])
-    assert {one.word for one in found.values()} == {"inconclusive: positive control failed"}
+def test_support_takes_no_correction_for_the_number_of_expectations():
+    found = verdict_on("swiglu-rmsnorm", "norm_ffn", {"rms_gelu": 0.5, "layer_swiglu": 0.5, "layer_gelu": 0.5})
+    assert all("(95 %, n = 4" in text for text in found.evidence)
 
 
-def test_claim_without_runs_is_inconclusive():
+def test_control_that_did_not_pass_withholds_the_verdicts_that_use_its_metric():
+    study = STUDIES["prefix_ratio"]
+    evidence = evidence_of(study, {"positive_control": 1.0, ("positive_control", MASKED): 0.0}, spread=0.0005, shared=0,
+                           metrics=METRICS)  # fmt: skip
+    found = judged(study, evidence, controls=check_controls(study, evidence))
+    assert found["uniform-prefix-length"].word is SUPPORTED
+    assert found["prefix-beats-causal"].word is NOT_TESTABLE
+    assert found["prefix-beats-causal"].qualifications == ("positive control failed in causal_caption_loss",)
+    absent = replace(study, controls=())
+    found = judged(absent, evidence, controls=check_controls(absent, evidence))
+    assert {one.word for one in found.values()} == {NOT_TESTABLE}
+
+
+def test_metric_that_is_not_sensitive_decides_no_claim():
+    study = STUDIES["prefix_ratio"]
+    evidence = evidence_of(study, {}, spread=0.0005, metrics=METRICS)
+    blind = {MASKED: MetricSensitivity(MASKED, False, "it does not tell half the samples from all")}
+    found = judged(study, evidence, sensitivity=sensitive(LOSS) | blind)
+    assert found["uniform-prefix-length"].word is SUPPORTED
+    assert found["prefix-beats-causal"].word is NOT_TESTABLE
+    assert found["prefix-beats-causal"].qualifications == ("it does not tell half the samples from all",)
+    unknown = judged(study, evidence, sensitivity={}, scale="tiny")["uniform-prefix-length"]
+    assert unknown.word is NOT_TESTABLE
+    assert unknown.qualifications == (
+        "sensitivity of caption_loss at scale tiny was not measured: run sweep=sensitivity scale=tiny",
+    )
+
+
+def test_failed_run_withholds_the_verdicts_that_use_its_arm():
+    study = STUDIES["objective"]
+    missing = pd.DataFrame([("clip", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    evidence = replace(
+        evidence_of(study, {"clip": -0.1, "cappa": -0.1}, spread=0.0005, metrics=METRICS), missing=missing
+    )
+    found = judged(study, evidence)
+    assert found["beats-clip-same-data"].word is NOT_TESTABLE
+    assert found["beats-clip-same-data"].qualifications == ("1 of 5 runs of CLIP failed",)
+    assert found["beats-cappa-same-data"].word is SUPPORTED
+
+
+def test_claim_without_runs_is_not_testable():
     nothing = evidence_from([], [])
     for slug in ("prefix_ratio", "decoder_sharing"):
-        found = verdicts(STUDIES[slug], nothing)
-        assert {one.word for one in found.values()} == {INCONCLUSIVE}
+        found = judged(STUDIES[slug], nothing)
+        assert {one.word for one in found.values()} == {NOT_TESTABLE}
         assert all("not measured" in text for one in found.values() for text in one.evidence)

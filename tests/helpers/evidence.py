@@ -7,26 +7,30 @@ from ablations.expectations import STEP_TIME
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.files import write_json
 from aimv2.runs.record import RunFolder
-from analysis.load import METRIC_COLUMNS, Evidence
+from analysis.controls import ControlOutcome, deciding_metrics
+from analysis.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
+from analysis.sensitivity import MetricSensitivity
 
 NUM_SEEDS = 4
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-def evidence_of(study, effects, *, spread, shared=0.3, metrics=("caption_loss",)):
+def evidence_of(study, effects, *, spread, shared=0.3, metrics=("content_loss",), seeds=range(NUM_SEEDS), rng=0):
     """Return evidence in which every arm has 3 in every metric, plus its effect, an effect of the seed, and noise.
 
     Args:
         effects: by arm, or by arm and metric.
+        spread: the standard deviation of the noise, or one for each arm.
         shared: the standard deviation of what a seed adds to all arms.
     """
-    rng = np.random.default_rng(0)
-    seed_effects = rng.normal(0, shared, NUM_SEEDS)
+    rng = np.random.default_rng(rng)
+    seed_effects = dict(zip(seeds, rng.normal(0, shared, len(seeds)), strict=True))
     rows, runs = [], []
     for arm in study.conditions:
-        for seed in range(NUM_SEEDS):
+        noise = spread.get(arm, spread[study.baseline]) if isinstance(spread, dict) else spread
+        for seed in seeds:
             values = {
-                metric: 3 + effects.get((arm, metric), effects.get(arm, 0)) + seed_effects[seed] + rng.normal(0, spread)
+                metric: 3 + effects.get((arm, metric), effects.get(arm, 0)) + seed_effects[seed] + rng.normal(0, noise)
                 for metric in metrics
             }
             milliseconds = values.pop(STEP_TIME, 3)
@@ -35,20 +39,44 @@ def evidence_of(study, effects, *, spread, shared=0.3, metrics=("caption_loss",)
     return evidence_from(runs, rows)
 
 
-def evidence_from(runs, metrics):
-    """Return evidence of these rows, without curves and examples."""
+def evidence_from(runs, metrics, missing=()):
+    """Return evidence of these rows, without curves and examples.
+
+    Args:
+        missing: arm, seed and whether the run failed.
+    """
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
         metrics=pd.DataFrame(metrics, columns=METRIC_COLUMNS),
         not_applicable=pd.DataFrame(columns=METRIC_COLUMNS),
         curves=pd.DataFrame(),
-        missing=pd.DataFrame(),
+        missing=pd.DataFrame(
+            [(arm, seed, "", "a reason", has_failed) for arm, seed, has_failed in missing], columns=MISSING_COLUMNS
+        ),
         examples={},
     )
 
 
-def write_run(cell, runs_dir, value, *, caption="red apple"):
-    """Write the folder of a finished run with a chosen caption loss."""
+def passed_controls(study):
+    """Return controls that passed in every metric that decides."""
+    return [
+        ControlOutcome(control, metric, "passed", "by assumption")
+        for control in study.controls
+        for metric in deciding_metrics(study)
+    ]
+
+
+def sensitive(*metrics):
+    """Return the sensitivity of metrics that tell small steps apart."""
+    return {metric: MetricSensitivity(metric, True, f"{metric} tells all steps apart") for metric in metrics}
+
+
+def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
+    """Write the folder of a finished run with a chosen loss of content words.
+
+    Args:
+        items: the rows of ``items.parquet``: metric, item, total and weight.
+    """
     with RunFolder(runs_dir, cell.name).acquire(cell.config) as attempt:
         manifest = {
             "threads": 1, "hardware": "a test", "commit": "abc", "versions": {"torch": "2"},
@@ -64,13 +92,16 @@ def write_run(cell, runs_dir, value, *, caption="red apple"):
         write_json(
             attempt.folder / "examples.json", [{"key": "k", "reference": "apple", "written": caption, "png": PIXEL}]
         )
+        if items is not None:
+            table = pd.DataFrame(items, columns=["metric", "item", "total", "weight"])
+            table.astype({"total": "float32", "weight": "float32"}).to_parquet(attempt.folder / "items.parquet")
         metrics = {
-            "caption_loss": Metric(value, "nats/token", "some pairs"),
-            "causal_caption_loss": Metric(value, "nats/token", "some pairs"),
+            "content_loss": Metric(value, "nats/token", "some pairs"),
+            "causal_content_loss": Metric(value, "nats/token", "some pairs"),
             "pixel_loss_0.5": Metric(value / 10, "squared error", "some pairs"),
             "probe_digits": Metric(0.5, "accuracy", "some digits"),
             "knn_digits": Metric(0.4, "accuracy", "some digits"),
-            "recall": Metric(None, "accuracy", "not applicable to anything"),
-            "bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
+            "image_to_text_recall_1": Metric(None, "accuracy", "not applicable to anything"),
+            "caption_bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
         }
         attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0)

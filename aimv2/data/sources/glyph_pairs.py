@@ -11,7 +11,7 @@ from rich.progress import Progress
 from aimv2 import address
 from aimv2.config.run_config import DataConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
-from aimv2.data.sources import glyphs
+from aimv2.data.sources import glyphs, likeness
 from aimv2.data.sources.scene import INKS, Caption, WordClass
 from aimv2.data.sources.shards import INDEX, Shards, write_shards
 from aimv2.data.text import clean
@@ -22,8 +22,8 @@ class GlyphPairs(Pairs):
     """Rendered glyphs. The short caption is the name, the dense one the description.
 
     Attributes:
-        table: a row per pair: ``Glyph.labels``, ``sample_id`` (for random addresses), and ``row``, the place of the
-            picture in its shards.
+        table: a row per pair: ``Glyph.labels``, with the glyph's group (``aimv2.data.sources.likeness``) as
+            ``concept``; ``sample_id`` (for random addresses), and ``row``, the place of the picture in its shards.
     """
 
     def __init__(self, table: pd.DataFrame, shards: Shards) -> None:
@@ -83,7 +83,7 @@ def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False)
 
 
 def concept_position(concept: str) -> float:
-    """Map the name of a concept to [0, 1) by its hash. A concept is on the same side in every source."""
+    """Map the name of a group of like glyphs to [0, 1) by its hash. A group is on the same side in every source."""
     return address.hash64(concept) / 2**64
 
 
@@ -103,7 +103,10 @@ def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
     found = list(glyphs.SOURCES[source]())
     with Progress(disable=not show_progress, transient=True) as progress, writing(config):
         tracked = progress.track(found, description=f"rendering {source}")
-        write_shards(folder, ((glyph.render(config.render_px), glyph.labels) for glyph in tracked))
+        group_of = likeness.groups()
+        labelled = (glyph.labels | {"concept": group_of[glyph.key]} for glyph in found)
+        pictures = (glyph.render(config.render_px) for glyph in tracked)
+        write_shards(folder, zip(pictures, labelled, strict=True))
     return folder
 
 

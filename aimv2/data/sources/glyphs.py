@@ -2,11 +2,12 @@
 
 Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
 paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
-description names them.
+description names them. It names no source, style or category, because probes predict these from the picture.
 
 Licences: OpenMoji CC BY-SA 4.0, Material Design Icons Apache-2.0, Font Awesome Free icons CC BY 4.0, fonts OFL 1.1.
 """
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from aimv2 import address
 from aimv2.data.sources.scene import INKS, PAPERS
 from aimv2.errors import UsageError
 
-GLYPHS_VERSION = 1  # raise it when the pictures or captions of the same packages change
+GLYPHS_VERSION = 2  # raise it when the pictures or captions of the same packages change
 
 BRANDS = frozenset({"brand"})  # subcategories of logos, whose names say nothing about their shapes
 
@@ -34,8 +35,8 @@ class Glyph:
 
     Attributes:
         key: unique name, such as ``openmoji-1F34E``.
-        concept: group that is never split between training and held-out pairs: all skin tones and genders of a person,
-            all icons whose name starts with the same word.
+        concept: never split between training and held-out pairs: all skin tones and genders of a person, all icons
+            whose name starts with the same word. ``likeness`` joins concepts to groups.
         name: the short caption, like alt-text.
         description: the longer caption.
         category, subcategory: Unicode's groups for emoji; the source's name for icons.
@@ -87,7 +88,7 @@ def openmoji() -> Iterator[Glyph]:
             source="openmoji",
             concept=emoji_concept(emoji.cldr_name),
             name=emoji.cldr_name,
-            description=f"{emoji.cldr_name}, {subcategory} in {category}, on {paper}",
+            description=f"{emoji.cldr_name} on {paper}",
             category=category,
             subcategory=subcategory,
             is_variant="skin tone" in emoji.cldr_name,
@@ -123,10 +124,22 @@ PACKAGES = {
 
 
 def version(source: str) -> str:
-    """Return the versions that a source's pictures and captions depend on, for cache names and manifests.
+    """Return the versions that a source's pairs depend on, for cache names and manifests.
+
+    They end in a hash of all sources' versions, because groups of like glyphs are formed over all sources.
 
     Raises:
-        UsageError: a package is not installed. Sources are listed only after this check.
+        UsageError: a package of any source is not installed. Sources are listed only after this check.
+    """
+    everything = " ".join(own_version(other) for other in SOURCES)
+    return f"{own_version(source)}_groups-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
+
+
+def own_version(source: str) -> str:
+    """Return the versions that a source's pictures and captions depend on.
+
+    Raises:
+        UsageError: a package is not installed.
     """
     try:
         return "_".join([f"{name}-{metadata.version(name)}" for name in PACKAGES[source]] + [f"v{GLYPHS_VERSION}"])
@@ -161,7 +174,7 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
                 source=source,
                 concept=name.split()[0],
                 name=name,
-                description=f"{name}, {' '.join(filter(None, [style, 'icon']))} in {ink} on {paper}",
+                description=f"{name} in {ink} on {paper}",
                 category=source,
                 subcategory=style or source,
                 is_variant=False,

@@ -17,5 +17,6 @@ def version(source: Source) -> str:
     Raises:
         UsageError: a package is not installed.
     """
-    packages = glyphs.version(glyphs_of(source))
-    return f"{packages}_scenes-v{SCENES_VERSION}" if source in SCENE_SOURCES else packages
+    if source in SCENE_SOURCES:
+        return f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
+    return glyphs.version(source)

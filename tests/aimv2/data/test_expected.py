@@ -15,8 +15,8 @@ NUM_SAMPLES = 4000
     [
         {},
         {"objective.supervise_eos": True},
-        {"data.descriptive_fraction": 1.0},
-        {"data.descriptive_fraction": 0.0, "data.weights": (1, 9)},
+        {"data.dense_fraction": 1.0},
+        {"data.dense_fraction": 0.0, "data.weights": (1, 9)},
         {"data.weights": (3, 1), "data.captions": "shuffled"},
         {"model.max_text_tokens": 4},
     ],
@@ -24,7 +24,7 @@ NUM_SAMPLES = 4000
 )
 def test_mean_is_that_of_the_samples_that_training_draws(tiny, pairs, changes):
     config = replaced(tiny, {"budget.samples": NUM_SAMPLES, "budget.batch_size": 500} | changes)
-    batches = TrainBatches(config, pairs[0], pairs[2])
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
     drawn = sum(batches[step].num_supervised for step in range(len(batches))) / NUM_SAMPLES
     assert mean_supervised_tokens(config) == pytest.approx(drawn, rel=0.025), "four standard errors"
 

@@ -94,7 +94,7 @@ class Signalling(TrainBatches):
 
 def attempted(run, config, pairs, *, signal_in=None, save=None):
     """Train in one attempt and return model, training FLOPs (None if interrupted) and folder."""
-    model, batches, interrupts = build(config), Signalling(config, pairs[0], pairs[2]), Interrupts()
+    model, batches, interrupts = build(config), Signalling(config, pairs.train, pairs.tokenizer), Interrupts()
     batches.signal_in = signal_in
     flops = None
     attempt = run.acquire(config)
@@ -323,7 +323,7 @@ def test_attempt_that_lost_its_lease_saves_no_checkpoint(long, pairs, tmp_path):
             config,
             objective(config.objective.name),
             build(config),
-            TrainBatches(config, pairs[0], pairs[2]),
+            TrainBatches(config, pairs.train, pairs.tokenizer),
             attempt=sleeper,
             on_rows=take_over,
             save=partial(checkpoint.save_attempt, sleeper),

@@ -151,7 +151,7 @@ def on_two(follower, config, pairs, record):
                 config,
                 objective(config.objective.name),
                 model,
-                TrainBatches(config, pairs[0], pairs[2], rank=0),
+                TrainBatches(config, pairs.train, pairs.tokenizer, rank=0),
                 attempt=record,
                 held_out=lambda model: {"held_out_caption_loss": 1.5},
                 world=world,
@@ -182,8 +182,8 @@ def test_two_ranks_train_like_one(longer, follower, pairs, changes):
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
     config = replace(longer({"prefix.full_attention": 0.5, "data.captions": "shuffled"}), ranks=ranks)
-    whole = TrainBatches(config, pairs[0], pairs[2])[3]
-    parts = [TrainBatches(config, pairs[0], pairs[2], rank)[3] for rank in range(ranks)]
+    whole = TrainBatches(config, pairs.train, pairs.tokenizer)[3]
+    parts = [TrainBatches(config, pairs.train, pairs.tokenizer, rank)[3] for rank in range(ranks)]
     for name in ("image", "token_BT", "prefix_len_B", "text_len_B"):
         torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
     places = [part.supervised_N + part.share.first * config.model.max_text_tokens for part in parts]

@@ -14,6 +14,7 @@ from aimv2.config.run_config import LogConfig
 from aimv2.config.scales import demo
 from aimv2.cost import train_flops
 from aimv2.data.batches import TrainBatches
+from aimv2.data.pairs import Joined
 from aimv2.data.prepare import prepare
 from aimv2.data.sources import glyphs
 from aimv2.errors import RunFailedError
@@ -85,7 +86,7 @@ def test_cpu_seconds_of_steps_leave_out_the_held_out_curve(tiny, pairs, with_sam
 
 def test_rows_record_samples_and_flops(tiny, pairs):
     _, rows, flops = run(tiny, pairs)
-    batches = TrainBatches(tiny, pairs[0], pairs[2])
+    batches = TrainBatches(tiny, pairs.train, pairs.tokenizer)
     supervised = sum(len(batches[step].supervised_N) for step in range(2))
     assert rows[-1]["samples"] == 16
     assert rows[-1]["train_flops"] == flops == train_flops(objective("aimv2").cost(tiny), 16, supervised)
@@ -99,11 +100,10 @@ def test_held_out_curve_includes_first_and_last_step(tiny, pairs, with_samples):
 
 
 def test_training_memorises_a_small_set(tiny, pairs, with_samples):
-    train_pairs, held_out, tokenizer = pairs
-    few = train_pairs.subset(8)
+    few = Joined({"few": pairs.train.subset(8)})
     config = with_samples(tiny, 8 * 120)
     config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e-2, warmup_fraction=0.1))
-    _, rows, _ = run(config, (few, held_out, tokenizer))
+    _, rows, _ = run(config, pairs._replace(train=few))
     assert rows[-1]["text_loss"] < 0.5 * rows[1]["text_loss"]
     assert rows[-1]["pixel_loss"] < rows[1]["pixel_loss"]
 

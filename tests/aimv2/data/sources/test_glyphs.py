@@ -7,6 +7,8 @@ import pytest
 from aimv2.data.sources import glyphs
 from aimv2.errors import UsageError
 
+COLOURS = {*glyphs.INKS, *glyphs.PAPERS}
+
 
 @pytest.fixture(scope="module")
 def glyphs_of():
@@ -43,6 +45,15 @@ def test_sources_yield_glyphs_with_unique_keys(glyphs_of, source, at_least):
     ids = {glyphs.sample_id(glyph.key) for glyph in found}
     assert len(ids) == len(found)
     assert all(0 <= number < 2**63 for number in ids)
+
+
+@pytest.mark.parametrize("source", glyphs.SOURCES)
+def test_no_caption_spells_what_probes_predict(glyphs_of, source):
+    """The name may: "red apple" is a food, "flag: France" a flag, and an icon is called "material ui"."""
+    for glyph in glyphs_of(source):
+        added = glyph.description.removeprefix(glyph.name)
+        for label in (glyph.category, glyph.subcategory, glyph.source):
+            assert not set(label.lower().split()) & set(added.split()) - COLOURS, glyph.key
 
 
 @pytest.mark.parametrize("source", glyphs.SOURCES)

@@ -1,0 +1,214 @@
+"""Contrasts of arms that ran with the same seeds.
+
+Arms x seeds is a blocked design: value = arm + seed + error. All arms estimate one error, with (A - 1)(S - 1) degrees
+of freedom where a single pair of arms has S - 1. Letters: A arms, S seeds.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.inference.intervals import (
+    LEVEL,
+    NO_ESTIMATE,
+    ErrorSource,
+    Estimate,
+    bonferroni,
+    mean_interval,
+)
+
+# Both from the simulation in docs/statistics.md.
+WIDER = 0.05  # level of the test after which a comparison uses its own error if that gives a wider interval
+APART = 0.01  # level, shared by the arms, of the test after which an arm's error leaves the pool
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The least-squares fit of arms and seeds, seeds as fixed blocks; cells may be missing.
+
+    Attributes:
+        value_SA: float [S, A], NaN where a run is missing.
+
+    Source: the intrablock analysis of Yates 1940; Cochran and Cox 1957, section 9.4.
+    """
+
+    value_SA: np.ndarray
+
+    @cached_property
+    def _there_SA(self) -> np.ndarray:
+        return np.asarray(~np.isnan(self.value_SA), dtype=float)
+
+    @cached_property
+    def _centred_SA(self) -> np.ndarray:
+        """Values minus their seed's mean; 0 where missing."""
+        value_SA = np.where(self._there_SA > 0, self.value_SA, 0)
+        mean_S1 = value_SA.sum(axis=1, keepdims=True) / self._per_seed_S1
+        return np.asarray(np.where(self._there_SA > 0, value_SA - mean_S1, 0))
+
+    @cached_property
+    def _per_seed_S1(self) -> np.ndarray:
+        return np.asarray(np.maximum(self._there_SA.sum(axis=1, keepdims=True), 1))
+
+    @cached_property
+    def _information_AA(self) -> np.ndarray:
+        """The normal equations of the arms once seeds are eliminated."""
+        shared_AA = self._there_SA.T @ (self._there_SA / self._per_seed_S1)
+        return np.asarray(np.diag(self._there_SA.sum(axis=0)) - shared_AA)
+
+    @cached_property
+    def covariance_AA(self) -> np.ndarray:
+        """The covariance of the arms' effects, in units of the error's variance."""
+        return np.linalg.pinv(self._information_AA, hermitian=True)
+
+    @cached_property
+    def effect_A(self) -> np.ndarray:
+        """The arms' effects; only their contrasts have a meaning."""
+        return np.asarray(self.covariance_AA @ self._centred_SA.sum(axis=0))
+
+    @cached_property
+    def residual(self) -> float:
+        """The residual sum of squares."""
+        explained = float(self.effect_A @ self._information_AA @ self.effect_A)
+        total = float((self._centred_SA**2).sum())
+        residual = total - explained
+        return residual if residual > 1e-12 * total else 0.0  # no more than rounding leaves
+
+    @cached_property
+    def df(self) -> int:
+        """Degrees of freedom of the residual."""
+        num_seeds = int(self._there_SA.any(axis=1).sum())
+        rank = int(np.linalg.matrix_rank(self._information_AA, hermitian=True)) if self.value_SA.size else 0
+        return int(self._there_SA.sum()) - num_seeds - rank
+
+
+@dataclass(frozen=True)
+class Spreads:
+    """Arms, by number, whose spread around the other arms is larger than theirs.
+
+    Attributes:
+        wider: by a test at ``WIDER`` each.
+        apart: so much that they would spoil the pooled error: by a test at ``APART``, shared by the arms.
+    """
+
+    wider: frozenset[int]
+    apart: frozenset[int]
+
+
+def spreads(value_SA: np.ndarray) -> Spreads:
+    """Compare every arm's spread with that of the others, and set the most different arm apart, one at a time.
+
+    The arm's part of the residual, which vanishes when the arm is left out, and the rest are independent; their ratio
+    has an F distribution if all spreads are equal.
+    """
+    arms, apart, wider = list(range(value_SA.shape[1])), set[int](), set[int]()
+    while len(arms) > 2:
+        whole = Blocks(value_SA[:, arms])
+        chances = {arm: _chance(whole, Blocks(value_SA[:, [one for one in arms if one != arm]])) for arm in arms}
+        wider |= {arm for arm, chance in chances.items() if chance < WIDER}
+        worst = min(arms, key=chances.__getitem__)
+        if chances[worst] >= APART / len(arms):
+            break
+        apart.add(worst)
+        arms.remove(worst)
+    return Spreads(frozenset(wider), frozenset(apart))
+
+
+def _chance(whole: Blocks, others: Blocks) -> float:
+    """Return the p-value of the hypothesis that the arm left out of ``others`` spreads no more than they do."""
+    df, residual = whole.df - others.df, whole.residual - others.residual
+    if df < 1 or others.df < 1 or others.residual <= 0:
+        return 1.0
+    return float(stats.f.sf(residual / df / (others.residual / others.df), df, others.df))
+
+
+class SharedError:
+    """A metric of a study's arms, and the error that they share.
+
+    Args:
+        values: a row per seed and a column per arm, without controls; NaN where a run is missing.
+    """
+
+    def __init__(self, values: pd.DataFrame) -> None:
+        self._number = {str(arm): number for number, arm in enumerate(values)}
+        self._value_SA = values.to_numpy(dtype=float)
+        self._spreads = spreads(self._value_SA)
+        pooled = [number for number in self._number.values() if number not in self._spreads.apart]
+        self._place = {number: place for place, number in enumerate(pooled)}
+        self._pool = Blocks(self._value_SA[:, pooled])
+
+    def contrast(self, arm: str, other: str, level: float = LEVEL) -> Estimate:
+        """Return one arm minus another."""
+        return self.contrasts([arm], other, level)[arm]
+
+    def contrasts(self, arms: Sequence[str], other: str, level: float = LEVEL) -> dict[str, Estimate]:
+        """Return several arms minus one other; the intervals hold together with ``level``.
+
+        Arms with the pooled error have Dunnett intervals.
+        An arm with a larger spread has its own paired interval. Each arm has an equal share of the error rate, and
+        those in the pool use theirs together.
+        """
+        together = [arm for arm in arms if self._is_pooled(arm, other)]
+        level_together = 1 - (1 - level) * len(together) / max(len(arms), 1)
+        correlation = self._smallest_correlation(together, other)
+        found = {}
+        for arm in arms:
+            candidates = []
+            if arm in together:
+                pooled, family = self._pooled(arm, other), len(together)
+                candidates = [replace(pooled, level=level_together, family=family, correlation=correlation)]
+            if arm not in together or {self._number[arm], self._number[other]} & self._spreads.wider:
+                candidates.append(self._paired(arm, other, bonferroni(len(arms), level)))
+            found[arm] = max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
+        return found
+
+    def _is_pooled(self, arm: str, other: str) -> bool:
+        """True if the pool has an error for the contrast, and the arms share two seeds or more."""
+        numbers = {self._number.get(arm), self._number.get(other)}
+        if not numbers <= set(self._place) or self._num_shared(arm, other) < 2:
+            return False
+        return self._pool.df > 0 and self._pool.residual > 0
+
+    def _pooled(self, arm: str, other: str) -> Estimate:
+        pool, weight_A = self._pool, self._weight_A(arm, other)
+        error = float(np.sqrt(weight_A @ pool.covariance_AA @ weight_A * pool.residual / pool.df))
+        source: ErrorSource = "pooled" if len(self._place) > 2 else "own"
+        return Estimate(
+            float(weight_A @ pool.effect_A), error, pool.df, self._num_shared(arm, other), error_from=source
+        )
+
+    def _paired(self, arm: str, other: str, level: float) -> Estimate:
+        if not {arm, other} <= set(self._number):
+            return NO_ESTIMATE
+        return mean_interval(self._difference_S(arm, other), level)
+
+    def _num_shared(self, arm: str, other: str) -> int:
+        return int(np.count_nonzero(~np.isnan(self._difference_S(arm, other))))
+
+    def _difference_S(self, arm: str, other: str) -> np.ndarray:
+        """Return the differences by seed, NaN where one is missing."""
+        return np.asarray(self._value_SA[:, self._number[arm]] - self._value_SA[:, self._number[other]])
+
+    def _weight_A(self, arm: str, other: str) -> np.ndarray:
+        weight_A = np.zeros(len(self._place))
+        weight_A[self._place[self._number[arm]]] += 1
+        weight_A[self._place[self._number[other]]] -= 1
+        return weight_A
+
+    def _smallest_correlation(self, arms: Sequence[str], other: str) -> float:
+        """Return the smallest correlation of contrasts with one arm: 1/2 if no cell is missing.
+
+        Contrasts with a larger correlation exceed a critical value together more often, so it is safe for all. It is
+        rounded down so that critical values can be cached.
+        """
+        if len(arms) < 2:
+            return 0.0
+        weights = np.array([self._weight_A(arm, other) for arm in arms])
+        covariance = weights @ self._pool.covariance_AA @ weights.T
+        scale = np.sqrt(np.diag(covariance))
+        smallest = float((covariance / np.outer(scale, scale)).min())
+        return max(math.floor(smallest * 100 + 1e-6) / 100, 0.0)

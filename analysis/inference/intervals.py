@@ -1,0 +1,188 @@
+"""Estimates with intervals, alone or simultaneous, and the difference that they could have detected."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special, stats
+
+LEVEL = 0.95
+POWER = 0.8
+
+Covers = Literal["seeds", "seeds and items"]
+ErrorSource = Literal["pooled", "own"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, or a difference of means, with an interval from Student's t or the multivariate t.
+
+    Attributes:
+        error: the standard error; 0 if there is no interval, because there is one seed or no spread.
+        df: degrees of freedom of the error.
+        n: number of seeds; of two arms, the smaller number.
+        level: the confidence level; of the whole family if there is one.
+        family, correlation: the number of estimates whose intervals hold together with ``level``, and the correlation
+            of each two of them; 1 for an estimate that stands alone.
+        covers: what the interval treats as random.
+        error_from: ``pooled`` if the error is shared by arms, ``own`` if it is that of these values alone.
+    """
+
+    mean: float
+    error: float
+    df: float
+    n: int
+    level: float = LEVEL
+    family: int = 1
+    correlation: float = 0.0
+    covers: Covers = "seeds"
+    error_from: ErrorSource = "own"
+
+    @property
+    def has_interval(self) -> bool:
+        return self.error > 0
+
+    @property
+    def critical(self) -> float:
+        """Half the interval's width in standard errors; NaN without an interval."""
+        return critical_value(self.level, self.df, self.family, self.correlation) if self.has_interval else math.nan
+
+    @property
+    def half_width(self) -> float:
+        return self.critical * self.error
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half_width
+
+    @property
+    def one_sided(self) -> "Estimate":
+        """The estimate with an interval of which each end alone holds with the level.
+
+        It has the level 1 - 2 alpha, as in the two one-sided tests of Schuirmann 1987.
+        """
+        return replace(self, level=1 - 2 * (1 - self.level))
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+    def text(self, form: str = "+.3f") -> str:
+        """Return mean and interval, or why there is none."""
+        if not self.n:
+            return "no shared seed"
+        mean = format(self.mean, form)
+        return f"{mean} {self.bounds(form)}" if self.has_interval else f"{mean} (no interval)"
+
+    def bounds(self, form: str = "+.3f") -> str:
+        """Return the interval, or that there is none."""
+        return f"[{self.low:{form}}, {self.high:{form}}]" if self.has_interval else "no interval"
+
+    @property
+    def basis(self) -> str:
+        """Return what the interval rests on: level, seeds, error, and what it covers."""
+        level = f"{100 * self.level:.2f}".rstrip("0").rstrip(".")
+        return f"{level} %, n = {self.n}, {self.error_from} error, covers {self.covers}"
+
+
+NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
+
+
+@lru_cache(maxsize=4096)
+def critical_value(level: float, df: float, family: int = 1, correlation: float = 0.0) -> float:
+    """Return c such that all |t| of a family stay below c with a probability of ``level``.
+
+    Args:
+        family: the number of estimates; they share an error of ``df`` degrees of freedom.
+        correlation: of each two estimates, not negative: 1/2 for arms with as many seeds as their baseline.
+
+    Source: Dunnett 1955. Given the baseline's mean and the error, the estimates are independent.
+    """
+    alone = float(stats.t.ppf((1 + level) / 2, df))
+    if family < 2:
+        return alone
+    mean_1M, mean_weight_M = _legendre(-8.0, 8.0)
+    error_E1, error_weight_E = _legendre(0.0, float(stats.chi.isf(1e-12, df)) / math.sqrt(df))
+    error_E1 = error_E1[:, None]
+    mean_weight_M = mean_weight_M * stats.norm.pdf(mean_1M)
+    error_weight_E = error_weight_E * stats.chi.pdf(error_E1[:, 0] * math.sqrt(df), df) * math.sqrt(df)
+    shared, own = math.sqrt(correlation), math.sqrt(1 - correlation)
+
+    def excess(critical: float) -> float:
+        high_EM, low_EM = ((end * error_E1 - shared * mean_1M) / own for end in (critical, -critical))
+        inside_EM = (special.ndtr(high_EM) - special.ndtr(low_EM)) ** family
+        return float(error_weight_E @ inside_EM @ mean_weight_M) - level
+
+    return float(optimize.brentq(excess, alone - 0.01, bonferroni_value(level, df, family) + 0.01, xtol=1e-6))
+
+
+def bonferroni_value(level: float, df: float, family: int) -> float:
+    """Return the critical value that is valid whatever the correlations."""
+    return float(stats.t.ppf(1 - (1 - level) / 2 / family, df))
+
+
+def _legendre(low: float, high: float, num: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nodes and weights of Gauss and Legendre between two ends."""
+    nodes, weights = np.polynomial.legendre.leggauss(num)
+    return low + (nodes + 1) * (high - low) / 2, weights * (high - low) / 2
+
+
+def mean_interval(values: "pd.Series[float] | np.ndarray", level: float = LEVEL) -> Estimate:
+    """Return the mean with Student's t interval; missing values are left out."""
+    present = np.asarray(values, dtype=float)
+    present = present[~np.isnan(present)]
+    if not len(present):
+        return NO_ESTIMATE
+    # No spread is no certainty: equal counts of a few images happen.
+    error = float(stats.sem(present)) if len(present) > 1 else 0.0
+    return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level)
+
+
+def unpaired_difference(one: "pd.Series[float]", other: "pd.Series[float]", level: float = LEVEL) -> Estimate:
+    """Return the difference of two means of other seeds; ``NO_ESTIMATE`` if one has no value.
+
+    Source: Welch 1947; the two variances may differ.
+    """
+    first, second = mean_interval(one), mean_interval(other)
+    n = min(first.n, second.n)
+    if not n:
+        return NO_ESTIMATE
+    mean, error = first.mean - second.mean, math.hypot(first.error, second.error)
+    if n < 2 or error == 0:
+        return Estimate(mean, 0.0, 0, n, level)
+    df = satterthwaite([first.error**2, second.error**2], [first.df, second.df])
+    return Estimate(mean, error, df, n, level)
+
+
+def satterthwaite(parts: Sequence[float], dfs: Sequence[float]) -> float:
+    """Return the degrees of freedom of a sum of independent variances, some of which may be subtracted.
+
+    Source: Satterthwaite 1946.
+    """
+    return sum(parts) ** 2 / sum(part**2 / df for part, df in zip(parts, dfs, strict=True))
+
+
+def bonferroni(num_families: int, level: float = LEVEL) -> float:
+    """Return the level of each family of intervals at which all hold together with ``level``."""
+    return 1 - (1 - level) / max(num_families, 1)
+
+
+def detectable_difference(difference: Estimate, power: float = POWER) -> float:
+    """Return the minimum detectable difference; NaN without an interval.
+
+    It is the true difference whose interval excludes 0, on the correct side, with this probability, at the estimate's
+    level, number of seeds and standard error.
+
+    Source: the t statistic of a true difference has a noncentral t distribution (Cohen 1988, chapter 2).
+    """
+    if not difference.has_interval:
+        return math.nan
+    return float(special.nctdtrinc(difference.df, 1 - power, difference.critical)) * difference.error

@@ -1,0 +1,183 @@
+"""What a difference shows, and whether it supports or contradicts a relation. The only definition of both."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from ablations.expectations import Relation
+from analysis.inference.intervals import Estimate
+
+Direction = Literal["better", "worse", "unclear"]
+
+
+class Word(StrEnum):
+    """The outcome of an expectation or of a claim."""
+
+    SUPPORTED = "supported"
+    CONTRADICTED = "contradicted"
+    SMALLER = "smaller than claimed"
+    UNDECIDED = "undecided"
+    NOT_TESTABLE = "not testable"
+
+    @property
+    def is_against(self) -> bool:
+        """True if the word speaks against the claim."""
+        return self in (Word.CONTRADICTED, Word.SMALLER)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A word and, apart from it, what qualifies it; empty if nothing does."""
+
+    word: Word
+    qualification: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a difference shows, given the equivalence margin.
+
+    Attributes:
+        direction: ``unclear`` if the interval includes 0.
+        is_not_better, is_not_worse: True if a difference of the margin or more on that side is ruled out.
+    """
+
+    direction: Direction
+    is_not_better: bool
+    is_not_worse: bool
+
+    @property
+    def is_small(self) -> bool:
+        """True if differences of the margin or more are ruled out on both sides."""
+        return self.is_not_better and self.is_not_worse
+
+    @property
+    def text(self) -> str:
+        """The finding in the words of reports."""
+        if self.direction == "unclear":
+            return "equivalent" if self.is_small else "inconclusive"
+        return f"{self.direction}, within the margin" if self.is_small else self.direction
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The ends of an interval of how much better one side is, whatever the direction of the metric.
+
+    Attributes:
+        low, high: each end holds with half of alpha, both together with 1 - alpha.
+        low_alone, high_alone: each end alone holds with alpha.
+    """
+
+    low: float
+    high: float
+    low_alone: float
+    high_alone: float
+
+    @classmethod
+    def of(cls, difference: Estimate, *, lower_is_better: bool) -> "Bounds":
+        """Return the bounds of a difference; NaN without an interval, so that they show nothing."""
+        alone = difference.one_sided
+        bounds = cls(difference.low, difference.high, alone.low, alone.high)
+        return bounds.reversed if lower_is_better else bounds
+
+    @property
+    def reversed(self) -> "Bounds":
+        """The bounds of how much worse it is."""
+        return Bounds(-self.high, -self.low, -self.high_alone, -self.low_alone)
+
+    def is_within(self, margin: float) -> bool:
+        """True if differences of the margin or more are ruled out on both sides (Schuirmann 1987)."""
+        return self.low_alone > -margin and self.high_alone < margin
+
+
+def finding(difference: Estimate, margin: float, *, lower_is_better: bool) -> Finding:
+    """Return what a difference shows at its level.
+
+    Args:
+        margin: the equivalence margin, in the metric's unit.
+    """
+    advantage = Bounds.of(difference, lower_is_better=lower_is_better)
+    direction: Direction = "better" if advantage.low > 0 else "worse" if advantage.high < 0 else "unclear"
+    return Finding(
+        direction,
+        is_not_better=advantage.high_alone < margin,
+        is_not_worse=advantage.low_alone > -margin,
+    )
+
+
+def outcome(
+    relation: Relation, difference: Estimate, margin: float, effect: float | None = None, *, lower_is_better: bool
+) -> Outcome:
+    """Judge a relation by a difference, at its level. Only evidence against a relation contradicts it.
+
+    Args:
+        margin: the equivalence margin, in the metric's unit.
+        effect: the size of the claimed effect, or None.
+    """
+    if not difference.has_interval:
+        reason = "no spread over seeds" if difference.n > 1 else "too few seeds" if difference.n else "not measured"
+        return Outcome(Word.NOT_TESTABLE, reason)
+    advantage = Bounds.of(difference, lower_is_better=lower_is_better)
+    match relation:
+        case "better":
+            return _differs(advantage, margin, effect)
+        case "worse":
+            return _differs(advantage.reversed, margin, effect)
+        case "far worse":
+            return _differs_by_far(advantage.reversed, margin, effect)
+        case "not better":
+            return _not_more(advantage, margin)
+        case "not worse":
+            return _not_more(advantage.reversed, margin)
+        case "equal":
+            return _equal(advantage, margin)
+
+
+def _differs(excess: Bounds, margin: float, effect: float | None) -> Outcome:
+    """Judge "there is an effect in this direction".
+
+    Contradicted by an effect in the other direction. Without a detected effect, smaller than claimed if the claimed one
+    is ruled out. An interval within the margin decides nothing: an effect may exist and be small.
+    """
+    is_below_claim = effect is not None and excess.high < effect
+    if excess.low > 0:
+        if is_below_claim:
+            return Outcome(Word.SUPPORTED, f"the effect is smaller than the claimed {effect:g}")
+        return Outcome(Word.SUPPORTED, "the effect is within the margin" if excess.is_within(margin) else "")
+    if excess.high < 0:
+        return Outcome(Word.CONTRADICTED, "the effect is within the margin" if excess.is_within(margin) else "")
+    if is_below_claim:
+        return Outcome(Word.SMALLER, f"an effect of {effect:g} is ruled out")
+    return Outcome(Word.UNDECIDED, f"smaller than {margin:g} at this scale" if excess.is_within(margin) else "")
+
+
+def _differs_by_far(excess: Bounds, margin: float, effect: float | None) -> Outcome:
+    """Judge "there is an effect in this direction, larger than the margin"."""
+    claimed = margin if effect is None else effect
+    if excess.low > margin:
+        is_below_claim = excess.high < claimed
+        return Outcome(Word.SUPPORTED, f"the effect is smaller than the claimed {claimed:g}" if is_below_claim else "")
+    if excess.high < 0:
+        return Outcome(Word.CONTRADICTED, "the effect is within the margin" if excess.is_within(margin) else "")
+    if excess.high < claimed:
+        return Outcome(Word.SMALLER, f"an effect of {claimed:g} is ruled out")
+    return Outcome(Word.UNDECIDED)
+
+
+def _not_more(excess: Bounds, margin: float) -> Outcome:
+    """Judge "an effect in this direction is no larger than the margin": noninferiority, or nonsuperiority."""
+    if excess.high_alone < margin:
+        return Outcome(Word.SUPPORTED, "there is an effect, within the margin" if excess.low > 0 else "")
+    if excess.low > margin:
+        return Outcome(Word.CONTRADICTED)
+    return Outcome(Word.UNDECIDED, "there is an effect, perhaps within the margin" if excess.low > 0 else "")
+
+
+def _equal(excess: Bounds, margin: float) -> Outcome:
+    """Judge "differences are no larger than the margin": two one-sided tests."""
+    is_detected = excess.low > 0 or excess.high < 0
+    if excess.is_within(margin):
+        return Outcome(Word.SUPPORTED, "there is a difference, within the margin" if is_detected else "")
+    if excess.low > margin or excess.high < -margin:
+        return Outcome(Word.CONTRADICTED)
+    return Outcome(Word.UNDECIDED, "there is a difference, perhaps within the margin" if is_detected else "")

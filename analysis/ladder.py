@@ -1,0 +1,152 @@
+"""The ladder of a sensitivity study: noise, sizes of known effects, and seeds that a difference takes."""
+
+import math
+
+import numpy as np
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ablations.catalogue import STUDIES
+from ablations.expectations import STEP_TIME
+from ablations.study import UNTRAINED, Study
+from aimv2.config.run_config import RunConfig
+from aimv2.evaluation.metrics import unit_of
+from analysis.compare import Differences, failures
+from analysis.controls import deciding_metrics
+from analysis.inference.intervals import POWER, Estimate, detectable_difference
+from analysis.load import Evidence
+from analysis.sensitivity import Effect, Ladder, Seen, base_of, harm, seeds_needed, sensitivity_of, small_step
+from analysis.tables import Table
+
+
+def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
+    """Measure every rung in every metric that the base has with two seeds or more.
+
+    Args:
+        config: the baseline's run.
+    """
+    names = [arm for arm in (*study.arms, "positive_control", UNTRAINED) if arm != study.baseline]
+    rungs = {name: study.label(name) for name in names}
+    differences = Differences(study, evidence)
+    metrics = {}
+    for metric in [*dict.fromkeys(evidence.metrics["metric"]), STEP_TIME]:
+        values = evidence.values(metric)
+        if study.baseline not in values or values[study.baseline].count() < 2:
+            continue
+        effects = {}
+        for rung in rungs:
+            if failures(study, evidence, [rung, study.baseline]):
+                continue
+            estimate = differences.separately(metric, rung, covers_items=True)
+            if estimate.has_interval:
+                effects[rung] = Effect(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
+        metrics[metric] = Seen(
+            unit=unit_of(metric),
+            seed_sd=float(values[study.baseline].std()),
+            paired_sd=_paired_sd(study, evidence, metric),
+            effects=effects,
+        )
+    return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)
+
+
+def _paired_sd(study: Study, evidence: Evidence, metric: str) -> float:
+    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms."""
+    values = evidence.values(metric)
+    others = [arm for arm in study.arms if arm != study.baseline and arm in values]
+    paired = values[others].sub(values[study.baseline], axis=0)
+    counts, variances = paired.count(), paired.var()
+    weights = (counts - 1).clip(lower=0)
+    return math.sqrt(float((variances.fillna(0) * weights).sum() / weights.sum())) if weights.sum() else 0.0
+
+
+def decision_table(study: Study, ladder: Ladder) -> Table:
+    """Return noise, the small step, and the seeds that differences take, for every metric."""
+    table = Table(
+        [
+            "metric",
+            "decides claims",
+            "SD over seeds",
+            "SD of paired differences",
+            "half of the samples (time: of the depth)",
+            "in units of noise",
+            f"seeds to show it ({100 * POWER:.0f} % power)",
+            "equivalence margin",
+            "seeds to show a difference of the margin",
+        ]
+    )
+    judged = sensitivity_of(ladder)
+    for metric, seen in ladder.metrics.items():
+        effect, margin = seen.effects.get(small_step(metric)[0]), study.margin(metric)
+        shown = [""] * 3
+        if effect:
+            shown = [
+                effect.text(),
+                _in_noise(effect.mean, seen),
+                _seeds(seeds_needed(seen.paired_sd, abs(effect.mean))),
+            ]
+        table.rows.append(
+            [
+                f"{metric} [{seen.unit}]",
+                "yes" if judged[metric].tells_small_steps else "no",
+                f"{seen.seed_sd:.3g}",
+                f"{seen.paired_sd:.3g}",
+                *shown,
+                f"{margin:g}",
+                _seeds(seeds_needed(seen.paired_sd, margin)) if margin else "",
+            ]
+        )
+    return table
+
+
+def ladder_table(ladder: Ladder) -> Table:
+    """Return the size of each known effect on every metric, and in units of noise."""
+    table = Table(["metric", *ladder.rungs.values()])
+    for metric, seen in ladder.metrics.items():
+        row: list[str | list[str]] = [metric]
+        for rung in ladder.rungs:
+            effect = seen.effects.get(rung)
+            bounds = f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]" if effect else ""
+            row.append([bounds, f"{_in_noise(effect.mean, seen)} x noise"] if effect else "")
+        table.rows.append(row)
+    return table
+
+
+def draw_ladder(ladder: Ladder) -> Figure:
+    """Draw the effects on the metrics that decide claims, in units of noise; right is worse.
+
+    Between the grey lines a difference of two arms is missed more often than once in five, with the ladder's seeds.
+    """
+    used = dict.fromkeys(metric for study in STUDIES.values() for metric in deciding_metrics(study))
+    metrics = [metric for metric in used if metric in ladder.metrics and ladder.metrics[metric].paired_sd]
+    figure, axis = plt.subplots(figsize=(9, 0.5 * len(metrics) + 1.8), layout="constrained")
+    colours = dict(zip(ladder.rungs, sns.color_palette("husl", len(ladder.rungs)), strict=True))
+    for row, metric in enumerate(metrics):
+        seen = ladder.metrics[metric]
+        for rung, effect in seen.effects.items():
+            worse = harm(metric, effect).mean / seen.paired_sd
+            axis.plot(worse, row, "D", ms=6, alpha=0.8, color=colours[rung], mew=0)
+    counts = [effect.num_seeds for seen in ladder.metrics.values() for effect in seen.effects.values()]
+    if counts:
+        n = max(counts)
+        detected = detectable_difference(Estimate(0.0, 1 / math.sqrt(n), n - 1, n))
+        for side in (-detected, detected):
+            axis.axvline(side, color="0.6", lw=1, ls="--")
+    axis.axvline(0, color="0.3", lw=1)
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_yticks(range(len(metrics)), metrics)
+    axis.set_ylim(len(metrics) - 0.5, -0.5)
+    axis.set(xlabel="effect in units of noise (SD of paired differences), right is worse")
+    axis.grid(False, axis="y")
+    handles = [Line2D([], [], marker="D", ls="", color=colours[rung], label=ladder.rungs[rung]) for rung in colours]
+    axis.legend(handles=handles, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _in_noise(mean: float, seen: Seen) -> str:
+    return f"{abs(mean) / seen.paired_sd:.2g}" if seen.paired_sd else "∞"
+
+
+def _seeds(number: float) -> str:
+    return "more than 999" if np.isinf(number) else f"{number:.0f}"

@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.inference.contrasts import Blocks, SharedError, spreads
+
+ARMS = list("abcde")
+
+
+def table(rng=0, seeds=4, scale=(1, 1, 1, 1, 1)):
+    rng = np.random.default_rng(rng)
+    noise = rng.normal(0, 1, (seeds, len(ARMS))) * scale
+    return pd.DataFrame(noise + rng.normal(0, 3, (seeds, 1)) + np.arange(len(ARMS)), columns=ARMS)
+
+
+def test_complete_design_has_the_error_of_the_analysis_of_variance():
+    values = table()
+    found = SharedError(values).contrast("c", "a")
+    residual = values.sub(values.mean(axis=1), axis=0)
+    residual -= residual.mean()
+    variance = float((residual**2).sum().sum()) / 12
+    assert found.mean == pytest.approx((values["c"] - values["a"]).mean())
+    assert (found.df, found.n, found.error_from) == (12, 4, "pooled")
+    assert found.error == pytest.approx(np.sqrt(2 * variance / 4))
+    interval = stats.t.interval(0.95, 12, found.mean, found.error)
+    assert (found.low, found.high) == pytest.approx(interval)
+
+
+@given(missing=st.sets(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=6), rng=st.integers(0, 9))
+def test_missing_cells_give_the_least_squares_fit(missing, rng):
+    """The oracle regresses on dummy variables of arms and seeds."""
+    values = table(rng).to_numpy(copy=True)
+    for seed, arm in missing:
+        values[seed, arm] = np.nan
+    seeds, arms = np.nonzero(~np.isnan(values))
+    design = np.hstack([np.eye(5)[arms], np.eye(4)[seeds]])
+    solution, _, rank, _ = np.linalg.lstsq(design, values[seeds, arms], rcond=None)
+    blocks = Blocks(values)
+    assert blocks.df == len(arms) - rank
+    residual = float(((values[seeds, arms] - design @ solution) ** 2).sum())
+    assert blocks.residual == pytest.approx(residual, abs=1e-8)
+    contrast = np.array([1, -1, 0, 0, 0, 0, 0, 0, 0.0])
+    projection = np.linalg.pinv(design) @ design
+    if np.allclose(contrast @ projection, contrast):  # estimable
+        assert blocks.effect_A[0] - blocks.effect_A[1] == pytest.approx(solution[0] - solution[1], abs=1e-8)
+        factor = contrast @ np.linalg.pinv(design.T @ design) @ contrast
+        assert contrast[:5] @ blocks.covariance_AA @ contrast[:5] == pytest.approx(factor)
+
+
+def test_comparisons_with_the_baseline_are_dunnetts():
+    """With the seeds' part removed in advance, scipy's Dunnett test has the same estimate and nearly the same error."""
+    rng = np.random.default_rng(3)
+    values = pd.DataFrame(rng.normal([0, 0.3, 0.6], 1, (40, 3)), columns=list("abc"))
+    found = SharedError(values).contrasts(["b", "c"], "a")
+    oracle = stats.dunnett(values["b"], values["c"], control=values["a"], rng=np.random.default_rng(0))
+    interval = oracle.confidence_interval(0.95)
+    for place, arm in enumerate(("b", "c")):
+        assert found[arm].low == pytest.approx(interval.low[place], abs=0.05)
+        assert found[arm].high == pytest.approx(interval.high[place], abs=0.05)
+    assert (found["b"].family, found["b"].correlation) == (2, 0.5)
+
+
+def test_two_arms_have_their_paired_interval():
+    values = table()[["a", "b"]]
+    found = SharedError(values).contrast("b", "a", 0.98)
+    interval = stats.ttest_rel(values["b"], values["a"]).confidence_interval(0.98)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.error_from == "own"
+
+
+def test_effect_that_seeds_share_changes_nothing():
+    values = table()
+    one, other = (SharedError(some).contrast("b", "a") for some in (values, values.add([0, 5, -9, 2], axis=0)))
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_noisy_arm_has_its_own_interval_and_leaves_the_pool():
+    values = table(seeds=8, scale=(1, 1, 1, 1, 20))
+    found = SharedError(values).contrasts(["b", "e"], "a")
+    assert (found["b"].error_from, found["b"].df) == ("pooled", 21)
+    assert (found["e"].error_from, found["e"].df) == ("own", 7)
+    assert found["e"].error == pytest.approx(stats.sem(values["e"] - values["a"]))
+    assert found["e"].level == pytest.approx(0.975), "half of the error rate of two comparisons"
+    assert 4 in spreads(values.to_numpy()).apart
+
+
+def test_noisy_baseline_leaves_every_comparison_its_own_interval():
+    found = SharedError(table(seeds=8, scale=(20, 1, 1, 1, 1))).contrasts(["b", "c"], "a")
+    assert {one.error_from for one in found.values()} == {"own"}
+
+
+def test_arms_without_shared_seeds_or_spread_have_no_interval():
+    apart = pd.DataFrame({"a": [1.0, 2.0, np.nan, np.nan], "b": [np.nan, np.nan, 1.0, 2.0]})
+    assert not SharedError(apart).contrast("b", "a").has_interval
+    same = pd.DataFrame({"a": [1.0, 1.0], "b": [2.0, 2.0], "c": [3.0, 3.0]})
+    assert not SharedError(same).contrast("b", "a").has_interval
+    assert SharedError(same).contrast("x", "a").n == 0
+    assert SharedError(pd.DataFrame()).contrasts([], "a") == {}
+
+
+def test_spread_test_has_its_size():
+    """The p-value of each arm is uniform if spreads are equal: at 5 %, five in a hundred arms are wider."""
+    rng = np.random.default_rng(0)
+    num_wider = sum(len(spreads(rng.normal(size=(4, 5))).wider) for _ in range(800))
+    assert num_wider / 4000 == pytest.approx(0.05, abs=0.015)

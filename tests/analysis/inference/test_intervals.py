@@ -1,0 +1,140 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.inference.intervals import (
+    NO_ESTIMATE,
+    Estimate,
+    bonferroni,
+    critical_value,
+    detectable_difference,
+    mean_interval,
+    satterthwaite,
+    unpaired_difference,
+)
+
+ABSENT = pd.Series(dtype=float)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_mean_interval_agrees_with_the_t_test(level):
+    values = np.random.default_rng(0).normal(3, 2, 7)
+    estimate = mean_interval(values, level)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    assert estimate.mean == pytest.approx(values.mean())
+
+
+@pytest.mark.parametrize("spread", [1, 5])
+def test_unpaired_difference_agrees_with_welchs_test(spread):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"a": rng.normal(0, spread, 7), "base": rng.normal(1, 1, 7)})
+    table.loc[[0, 4], "a"] = np.nan  # seeds of one arm say nothing of the other's
+    expected = stats.ttest_ind(table["a"].dropna(), table["base"], equal_var=False)
+    actual = unpaired_difference(table["a"], table["base"], level=0.99)
+    interval = expected.confidence_interval(0.99)
+    assert (actual.low, actual.high) == pytest.approx((interval.low, interval.high))
+    assert (actual.n, actual.df) == (5, pytest.approx(expected.df))
+
+
+def test_unpaired_difference_needs_two_seeds_per_arm():
+    table = pd.DataFrame({"a": [1.0, np.nan], "base": [2.0, 3.0], "none": [np.nan, np.nan], "same": [1.0, 1.0]})
+    one = unpaired_difference(table["a"], table["base"])
+    assert (one.mean, one.n, one.has_interval) == (-1.5, 1, False)
+    assert unpaired_difference(table["none"], table["base"]) is NO_ESTIMATE
+    assert unpaired_difference(ABSENT, table["base"]) is NO_ESTIMATE
+    assert not unpaired_difference(table["same"], table["same"]).has_interval, "no spread is no certainty"
+    spread_of_baseline = unpaired_difference(table["same"], table["base"])
+    assert spread_of_baseline.df == pytest.approx(1)
+
+
+def test_intervals_have_their_nominal_coverage():
+    rng = np.random.default_rng(2)
+    draws = rng.normal(5, 1, (1500, 4))
+    hits = sum(e.low <= 5 <= e.high for e in map(mean_interval, draws))
+    assert hits / 1500 == pytest.approx(0.95, abs=0.015)
+
+
+def test_simultaneous_intervals_have_their_joint_coverage():
+    rng = np.random.default_rng(3)
+    level = bonferroni(4)
+    assert level == pytest.approx(0.9875)
+    draws = rng.normal(0, 1, (800, 4, 5))
+    all_hold = sum(all(e.low <= 0 <= e.high for e in (mean_interval(arm, level) for arm in study)) for study in draws)
+    assert all_hold / 800 >= 0.94
+
+
+def test_one_seed_has_no_interval():
+    estimate = mean_interval(np.array([2.0]))
+    assert (estimate.mean, estimate.n, estimate.has_interval, estimate.excludes_zero) == (2.0, 1, False, False)
+
+
+def test_seeds_without_spread_have_no_interval():
+    estimate = mean_interval(np.array([0.25, 0.25, 0.25]))
+    assert (estimate.mean, estimate.has_interval, estimate.excludes_zero) == (0.25, False, False)
+
+
+@pytest.mark.parametrize(("effect", "num_seeds"), [(0.8, 15), (0.5, 34), (0.2, 199)])
+def test_detectable_difference_agrees_with_power_tables(effect, num_seeds):
+    """Pairs that a two-sided t test at 5 % needs for 80 % power, as G*Power has them (Faul et al. 2007)."""
+    enough, too_few = (Estimate(0, 1 / math.sqrt(n), n - 1, n) for n in (num_seeds, num_seeds - 1))
+    assert detectable_difference(enough) <= effect < detectable_difference(too_few)
+
+
+@pytest.mark.parametrize(("df", "level"), [(1, 0.95), (3, 0.9875), (5.4, 0.99)])
+def test_detectable_difference_is_detected_with_80_percent_power(df, level):
+    rng = np.random.default_rng(6)
+    true = detectable_difference(Estimate(0, 1, df, 4, level))
+    t = (true + rng.normal(size=100_000)) / np.sqrt(rng.chisquare(df, 100_000) / df)
+    assert np.mean(t > stats.t.ppf((1 + level) / 2, df)) == pytest.approx(0.8, abs=0.01)
+
+
+def test_detectable_difference_of_many_seeds_is_normal():
+    assert detectable_difference(Estimate(0, 0.5, 1e6, 10**6)) == pytest.approx(0.5 * (1.95996 + 0.84162), abs=1e-4)
+    assert math.isnan(detectable_difference(Estimate(0, 0, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("size", "df", "level", "published"),
+    [
+        (1, 12, 0.95, 2.18),
+        (2, 5, 0.95, 3.03),
+        (4, 12, 0.95, 2.81),
+        (9, 20, 0.95, 2.95),
+        (2, 5, 0.99, 4.63),
+        (4, 12, 0.99, 3.71),
+    ],
+)
+def test_critical_values_are_those_of_dunnetts_table(size, df, level, published):
+    """Two-sided comparisons of several treatments with a control (Dunnett 1964, tables II)."""
+    assert critical_value(level, df, size, 0.5) == pytest.approx(published, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("size", "df", "level", "correlation"), [(3, 6, 0.9875, 0.5), (4, 12, 0.975, 0.3), (7, 2, 0.9, 0)]
+)
+def test_critical_values_agree_with_the_multivariate_t(size, df, level, correlation):
+    critical = np.full(size, critical_value(level, df, size, correlation))
+    shape = np.full((size, size), correlation) + (1 - correlation) * np.eye(size)
+    family = stats.multivariate_t(shape=shape, df=df)
+    inside = family.cdf(critical, lower_limit=-critical, maxpts=100_000, random_state=0)
+    assert inside == pytest.approx(level, abs=2e-4)
+
+
+def test_critical_value_lies_between_a_single_comparison_and_bonferroni():
+    alone, together = critical_value(0.95, 12), critical_value(0.95, 12, 4, 0.5)
+    assert alone < together < critical_value(bonferroni(4), 12)
+    assert critical_value(0.95, 12, 4, 0.99999) == pytest.approx(alone, abs=0.02)
+
+
+def test_satterthwaite_of_equal_parts_adds_degrees_of_freedom():
+    assert satterthwaite([2.0, 2.0], [3, 3]) == pytest.approx(6)
+    assert satterthwaite([2.0], [3]) == pytest.approx(3)
+
+
+def test_basis_names_level_seeds_error_and_cover():
+    estimate = Estimate(0, 1, 12, 4, 0.975, error_from="pooled", covers="seeds and items")
+    assert estimate.basis == "97.5 %, n = 4, pooled error, covers seeds and items"

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
+from analysis.inference.relations import Finding, Word, finding, outcome
+
+MARGIN, EFFECT = 0.02, 0.1
+S, C, L, U = Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER, Word.UNDECIDED
+
+
+def interval(low, high):
+    """Return a difference in a metric where higher is better, with this 95 % interval and a normal t."""
+    return Estimate((low + high) / 2, (high - low) / 2 / 1.95996398, 1e9, 10**9)
+
+
+CASES = [
+    # relation, interval of the difference, claimed effect, word, part of the qualification
+    ("better", (0.03, 0.09), None, S, ""),
+    ("better", (0.001, 0.01), None, S, "within the margin"),
+    ("better", (-0.01, 0.01), None, U, "smaller than 0.02 at this scale"),
+    ("better", (-0.01, 0.03), None, U, ""),
+    ("better", (-0.09, -0.03), None, C, ""),
+    ("better", (-0.01, -0.001), None, C, "within the margin"),
+    ("better", (0.05, 0.15), EFFECT, S, ""),
+    ("better", (0.03, 0.09), EFFECT, S, "smaller than the claimed 0.1"),
+    ("better", (-0.01, 0.09), EFFECT, L, "0.1 is ruled out"),
+    ("better", (-0.01, 0.11), EFFECT, U, ""),
+    ("better", (-0.2, -0.03), EFFECT, C, ""),
+    ("worse", (-0.09, -0.03), None, S, ""),
+    ("worse", (0.03, 0.09), None, C, ""),
+    ("worse", (-0.09, 0.01), EFFECT, L, ""),
+    ("far worse", (-0.09, -0.03), None, S, ""),
+    ("far worse", (-0.09, -0.01), None, U, ""),
+    ("far worse", (-0.015, -0.01), None, L, "0.02 is ruled out"),
+    ("far worse", (-0.09, -0.03), EFFECT, S, "smaller than the claimed 0.1"),
+    ("far worse", (-0.09, -0.01), EFFECT, L, "0.1 is ruled out"),
+    ("far worse", (0.01, 0.09), EFFECT, C, ""),
+    ("not better", (-0.5, 0.01), None, S, ""),
+    ("not better", (0.001, 0.01), None, S, "there is an effect, within the margin"),
+    ("not better", (0.01, 0.09), None, U, "perhaps within the margin"),
+    ("not better", (-0.01, 0.09), None, U, ""),
+    ("not better", (0.03, 0.09), None, C, ""),
+    ("not worse", (-0.01, 0.5), None, S, ""),
+    ("not worse", (-0.09, -0.03), None, C, ""),
+    ("equal", (-0.01, 0.01), None, S, ""),
+    ("equal", (0.001, 0.01), None, S, "there is a difference, within the margin"),
+    ("equal", (0.01, 0.09), None, U, "perhaps within the margin"),
+    ("equal", (-0.09, 0.09), None, U, ""),
+    ("equal", (0.03, 0.09), None, C, ""),
+    ("equal", (-0.09, -0.03), None, C, ""),
+]
+
+
+@pytest.mark.parametrize("lower_is_better", [False, True])
+@pytest.mark.parametrize(("relation", "ends", "effect", "word", "qualification"), CASES)
+def test_outcome_follows_from_the_interval(relation, ends, effect, word, qualification, lower_is_better):
+    difference = interval(-ends[1], -ends[0]) if lower_is_better else interval(*ends)
+    judged = outcome(relation, difference, MARGIN, effect, lower_is_better=lower_is_better)
+    assert judged.word is word
+    assert qualification in judged.qualification
+    assert bool(judged.qualification) == bool(qualification) or word is L
+
+
+def test_without_an_interval_nothing_is_testable():
+    for relation in ("better", "worse", "far worse", "not better", "not worse", "equal"):
+        assert outcome(relation, NO_ESTIMATE, MARGIN, lower_is_better=True).qualification == "not measured"
+        one_seed = outcome(relation, mean_interval(np.array([1.0])), MARGIN, lower_is_better=True)
+        assert (one_seed.word, one_seed.qualification) == (Word.NOT_TESTABLE, "too few seeds")
+        no_spread = outcome(relation, mean_interval(np.array([1.0, 1.0])), MARGIN, lower_is_better=True)
+        assert no_spread.qualification == "no spread over seeds"
+
+
+@given(
+    mean=st.floats(-0.2, 0.2),
+    error=st.floats(0.001, 0.1),
+    relation=st.sampled_from(["better", "worse", "far worse", "not better", "not worse", "equal"]),
+    effect=st.sampled_from([None, 0.05]),
+)
+def test_relation_and_direction_turn_together(mean, error, relation, effect):
+    """A metric of the other direction with the other sign says the same."""
+    one = outcome(relation, Estimate(mean, error, 5, 6), MARGIN, effect, lower_is_better=True)
+    assert one == outcome(relation, Estimate(-mean, error, 5, 6), MARGIN, effect, lower_is_better=False)
+
+
+@given(
+    shift=st.floats(-0.1, 0.1),
+    spread=st.floats(0.001, 0.1),
+    seed=st.integers(0, 99),
+    lower_is_better=st.booleans(),
+    level=st.sampled_from([0.95, 0.9875]),
+)
+def test_finding_agrees_with_three_t_tests(shift, spread, seed, lower_is_better, level):
+    values = np.random.default_rng(seed).normal(shift, spread, 5)
+    alpha = 1 - level
+    is_different = stats.ttest_1samp(values, 0).pvalue < alpha
+    is_below = stats.ttest_1samp(values, MARGIN, alternative="less").pvalue < alpha
+    is_above = stats.ttest_1samp(values, -MARGIN, alternative="greater").pvalue < alpha
+    found = finding(mean_interval(values, level), MARGIN, lower_is_better=lower_is_better)
+    side = "better" if (values.mean() < 0) == lower_is_better else "worse"
+    assert found.direction == (side if is_different else "unclear")
+    assert (found.is_not_worse if lower_is_better else found.is_not_better) == is_below
+    assert (found.is_not_better if lower_is_better else found.is_not_worse) == is_above
+    words = {
+        (False, False): "inconclusive",
+        (False, True): "equivalent",
+        (True, False): side,
+        (True, True): f"{side}, within the margin",
+    }
+    assert found.text == words[is_different, is_below and is_above]
+
+
+def test_equivalence_has_its_nominal_error_rate():
+    """With a true difference equal to the margin, in at most 5 % of studies."""
+    draws = np.random.default_rng(5).normal(MARGIN, 0.01, (4000, 6))
+    shown = [finding(mean_interval(draw), MARGIN, lower_is_better=True).is_small for draw in draws]
+    assert np.mean(shown) == pytest.approx(0.05, abs=0.01)
+
+
+def test_no_interval_and_no_margin_show_nothing():
+    nothing = Finding("unclear", is_not_better=False, is_not_worse=False)
+    assert finding(NO_ESTIMATE, MARGIN, lower_is_better=True) == nothing
+    assert finding(mean_interval(np.array([1.0])), 2, lower_is_better=True) == nothing
+    assert finding(Estimate(0.0, 1e-9, 3, 4), 0, lower_is_better=True).text == "inconclusive"

@@ -1,0 +1,82 @@
+"""The ladder against evidence with known effects and noise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ablations.catalogue import STUDIES
+from ablations.expectations import STEP_TIME
+from ablations.study import UNTRAINED
+from aimv2.config.scales import demo
+from analysis.figures import style
+from analysis.ladder import climb, decision_table, draw_ladder, ladder_table
+from analysis.sensitivity import sensitivity_of
+from tests.helpers.evidence import evidence_from, evidence_of
+
+STUDY = STUDIES["sensitivity"]
+LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"
+EFFECTS = {
+    (rung, metric): size * scale
+    for rung, size in (("samples_050", 0.4), ("samples_200", -0.3), ("positive_control", 2.0))
+    for metric, scale in ((LOSS, 1), (ACCURACY, -1))
+} | {("depth_050", STEP_TIME): -1}
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    evidence = evidence_of(STUDY, EFFECTS, spread=0.03, metrics=(LOSS, BLIND, ACCURACY, STEP_TIME))
+    return climb(STUDY, evidence, demo())
+
+
+def test_effects_are_recovered_with_their_intervals(ladder):
+    for rung, size in (("samples_050", 0.4), ("samples_200", -0.3), ("positive_control", 2.0)):
+        found = ladder.metrics[LOSS].effects[rung]
+        assert found.mean == pytest.approx(size, abs=0.06)
+        assert found.low < found.mean < found.high
+        assert found.num_seeds == 4
+
+
+def test_noise_of_paired_differences_lacks_what_seeds_share(ladder):
+    seen = ladder.metrics[LOSS]
+    assert seen.paired_sd == pytest.approx(0.03 * np.sqrt(2), rel=0.5)
+    assert seen.seed_sd > 2 * seen.paired_sd
+
+
+def test_metrics_that_see_the_small_step_decide(ladder):
+    judged = sensitivity_of(ladder)
+    assert {metric: one.tells_small_steps for metric, one in judged.items()} == {
+        LOSS: True,
+        BLIND: False,
+        ACCURACY: True,
+        STEP_TIME: True,
+    }
+
+
+def test_tables_have_every_metric_and_rung(ladder):
+    decisions, rungs = decision_table(STUDY, ladder), ladder_table(ladder)
+    assert [row[1] for row in decisions.rows] == ["yes", "no", "yes", "yes"]
+    assert len(rungs.rows) == len(ladder.metrics)
+    assert all(len(row) == len(rungs.columns) for row in rungs.rows)
+    assert {STUDY.label(arm) for arm in (*STUDY.arms, "positive_control", UNTRAINED)} - {"the recipe"} == set(
+        rungs.columns[1:]
+    )
+
+
+def test_figure_has_a_row_per_deciding_metric_with_noise(ladder):
+    with style():
+        figure = draw_ladder(ladder)
+    assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {LOSS, ACCURACY, STEP_TIME}
+
+
+def test_rungs_with_failed_runs_are_left_out():
+    complete = evidence_of(STUDY, EFFECTS, spread=0.03, metrics=(LOSS,))
+    failed = replace(complete, missing=evidence_from([], [], missing=[("samples_050", 9, True)]).missing)
+    seen = climb(STUDY, failed, demo()).metrics[LOSS]
+    assert "samples_050" not in seen.effects
+    assert not sensitivity_of(climb(STUDY, failed, demo()))[LOSS].tells_small_steps
+
+
+def test_without_two_seeds_nothing_is_measured():
+    evidence = evidence_of(STUDY, EFFECTS, spread=0.03, metrics=(LOSS,), seeds=[0])
+    assert climb(STUDY, evidence, demo()).metrics == {}
