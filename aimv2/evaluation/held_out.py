@@ -39,6 +39,15 @@ class Captions:
     def __len__(self) -> int:
         return len(self.token_NT)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Captions"]) -> "Captions":
+        """Return the captions of all parts, one part after the other."""
+        tensors = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("token_NT", "supervised_NT", "class_NT", "text_len_N")
+        )
+        return cls(*tensors, num_bytes_N=np.concatenate([part.num_bytes_N for part in parts]))
+
     def rows(self, row_M: np.ndarray) -> "Captions":
         """Return some of the captions."""
         return Captions(*(getattr(self, field.name)[row_M] for field in fields(self)))
