@@ -182,7 +182,9 @@ def print_trials(study: optuna.Study, config: SearchConfig, base: RunConfig) -> 
     if done:
         overrides = " ".join(f"{path}={value!r}" for path, value in done[0].params.items())
         console.print(f"best of {len(done)}: {overrides}", soft_wrap=True)
-        ratios = (f"{path} x {value / value_at(base, path):.3g}" for path, value in done[0].params.items())
+        ratios = (
+            f"{path} x {value / own:.3g}" for path, value in done[0].params.items() if (own := value_at(base, path))
+        )
         console.print(f"relative to the base run: {', '.join(ratios)}", soft_wrap=True)
     if num_failed:
         console.print(f"failed trials: {num_failed}; python sweeps/manage.py logs RUN shows why", style="red")
