@@ -209,11 +209,11 @@ def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> di
     }
 
 
-def _causal_attention(
-    model: EncoderDecoder, encoded: Encoded, some: HeldOut, config: RunConfig
-) -> dict[str, Measured]:
+def _causal_attention(model: EncoderDecoder, encoded: Encoded, some: HeldOut, config: RunConfig) -> dict[str, Measured]:
     rows = np.arange(len(some))
-    short_NT, dense_NT = nats_of_all(model, encoded.causal[: len(some)], [(some.short, rows), (some.dense, rows)], config)
+    short_NT, dense_NT = nats_of_all(
+        model, encoded.causal[: len(some)], [(some.short, rows), (some.dense, rows)], config
+    )
     both = _items(short_NT, some.short, some.item_N) + _items(dense_NT, some.dense, some.item_N)
     content = by_class(dense_NT, some.dense, some.item_N)[""]
     how = f"captions of {len(some):,} held-out pairs, causal attention in the encoder"
