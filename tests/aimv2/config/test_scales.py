@@ -26,7 +26,7 @@ def test_paper_recipes_have_the_papers_values(scale, peak_lr, width, depth, head
     assert (optimizer.beta1, optimizer.beta2, optimizer.clip_norm) == (0.9, 0.95, 1.0)
     assert optimizer.warmup_fraction * run.budget.num_steps == pytest.approx(12_500)
     assert run.objective.pixel_weight == 0.4
-    assert len(run.evaluation.probe.learning_rates) * len(run.evaluation.probe.weight_decays) == 14
+    assert len(run.evaluation.probe.learning_rates) * len(run.evaluation.probe.weight_decays) == 2 * (7 + 2)
 
 
 @pytest.mark.parametrize("name", SCALES)
