@@ -115,7 +115,7 @@ def expected_to_stay(changes):
         ({"data.weights": [0, 0]}, r"data: weights=\[0.0, 0.0\] must not all be 0"),
         ({"data.weights": [1, -1]}, "data.weights.1: .*greater than or equal to 0"),
         ({"data.weights": [1, math.inf]}, "data.weights.1: .*finite"),
-        ({"data.weights": [1, 1e-4]}, "give 'fontawesome' none of 1000 samples; set its weight to 0 or raise it"),
+        ({"data.weights": [1, 1e-4]}, "give 'fontawesome_scenes' none of 1000 samples; set its weight to 0 or raise it"),
         ({"data.weights": "equal"}, "data.weights: .*tuple"),
         ({"data.captions": "none"}, "data.captions: .*'own' or 'shuffled'"),
     ],
