@@ -46,13 +46,13 @@ def demo() -> RunConfig:
         optimizer=OptimizerConfig(peak_lr=1.4e-3, warmup_fraction=0.1, weight_decay=1e-3),
         evaluation=EvaluationConfig(
             num_items=5120,
-            num_pairs=1024,
-            num_probe_scenes=2560,
+            num_pairs=512,
+            num_probe_scenes=2048,
             curve_pairs=256,
             probe=ProbeConfig(
-                learning_rates=(3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+                learning_rates=(3e-3, 1e-2, 4e-2, 1.6e-1),
                 weight_decays=(0.05,),
-                epochs=8,
+                epochs=6,
                 batch_size=128,
                 head_dim=16,
             ),

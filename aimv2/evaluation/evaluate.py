@@ -18,7 +18,7 @@ from aimv2.errors import RunFailedError
 from aimv2.evaluation.choices import Choices, choice_items, negatives, outcomes, prepare_choices
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_images, prepare_pairs
 from aimv2.evaluation.items import Items
-from aimv2.evaluation.losses import encode, pixel_errors, token_nats
+from aimv2.evaluation.losses import encode, nats_of_all, pixel_errors, token_nats
 from aimv2.evaluation.metrics import RECALL_AT, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.probe import Features, attentive_probe, knn_score
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
@@ -148,12 +148,47 @@ def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[
 
 
 def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
-    held_out, num_some = prepared.held_out, min(config.evaluation.num_pairs, len(prepared.held_out))
-    some = held_out.first(num_some)
-    short_NT, dense_NT = (
-        token_nats(model, encoded.full, captions, config) for captions in (held_out.short, held_out.dense)
+    held_out, choices = prepared.held_out, prepared.choices
+    some = held_out.first(config.evaluation.num_pairs)
+    all_N, other_N = np.arange(len(held_out)), other_images(some.dense)
+    blind = choices.first(len(some))
+    short_NT, dense_NT, other_NT, negative_MT, blind_MT = nats_of_all(
+        model,
+        encoded.full,
+        [
+            (held_out.short, all_N),
+            (held_out.dense, all_N),
+            (some.dense, other_N),
+            (choices.captions, choices.row_M),
+            (blind.captions, other_N[blind.row_M]),
+        ],
+        config,
     )
-    pairs, few = f"{len(held_out):,} held-out pairs", f"{num_some:,} held-out pairs"
+    found = _full_attention(held_out, short_NT, dense_NT)
+    found |= _causal_attention(model, encoded, some, config)
+
+    few = f"{len(some):,} held-out pairs"
+    how = f"content words of dense captions of {few}, loss with another pair's image minus that with its own"
+    for name, items in by_class(other_NT - dense_NT[: len(some)], some.dense, some.item_N).items():
+        found[f"image_gain{name}"] = Measured(items, how)
+    outcome_M = outcomes(dense_NT, held_out.dense, negative_MT, choices)
+    for name, items in choice_items(outcome_M, choices, held_out.item_N).items():
+        how = f"{len(items.item_N):,} choices, true dense caption or hard negative"
+        found[f"choice_accuracy{name}"] = Measured(items, how)
+    items = choice_items(outcomes(other_NT, some.dense, blind_MT, blind), blind, some.item_N)[""]
+    how = f"{len(items.item_N):,} choices given another image; without the image half are right"
+    found["blind_choice_accuracy"] = Measured(items, how)
+
+    if prepared.unseen is not None:
+        unseen = prepared.unseen
+        features_NID = encoded.of(unseen.images, is_causal=False)
+        nats_NT = token_nats(model, features_NID, unseen.dense, config)
+        how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"
+        found["unseen_content_loss"] = Measured(_items(nats_NT, unseen.dense, unseen.item_N, ("ink", "place")), how)
+    return found
+
+
+def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> dict[str, Measured]:
     short, dense = (
         _items(nats_NT, captions, held_out.item_N)
         for nats_NT, captions in ((short_NT, held_out.short), (dense_NT, held_out.dense))
@@ -163,68 +198,29 @@ def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, confi
         torch.cat([short_NT.sum(dim=1), dense_NT.sum(dim=1)]).numpy() / math.log(2),
         np.concatenate([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]),
     )
-    both, content = f"both captions of {pairs}, full attention", f"content words of dense captions of {pairs}"
-    found = {
-        "caption_loss": Measured(short + dense, both),
-        "caption_bits": Measured(bits, both),
-        "short_loss": Measured(short, f"short captions of {pairs}, full attention"),
-        "dense_loss": Measured(dense, f"dense captions of {pairs}, full attention"),
+    how = f"captions of {len(held_out):,} held-out pairs, full attention"
+    content = by_class(dense_NT, held_out.dense, held_out.item_N)
+    return {
+        "caption_loss": Measured(short + dense, f"both {how}"),
+        "caption_bits": Measured(bits, f"both {how}"),
+        "short_loss": Measured(short, f"short {how}"),
+        "dense_loss": Measured(dense, f"dense {how}"),
+        **{f"content_loss{name}": Measured(items, f"content words of dense {how}") for name, items in content.items()},
     }
-    for name, words in by_class(dense_NT, held_out.dense, held_out.item_N).items():
-        found[f"content_loss{name}"] = Measured(words, f"{content}, full attention")
-
-    causal = [token_nats(model, encoded.causal[:num_some], captions, config) for captions in (some.short, some.dense)]
-    mask = "causal attention in the encoder"
-    causal_both = _items(causal[0], some.short, some.item_N) + _items(causal[1], some.dense, some.item_N)
-    causal_content = by_class(causal[1], some.dense, some.item_N)[""]
-    found["causal_caption_loss"] = Measured(causal_both, f"both captions of {few}, {mask}")
-    found["causal_content_loss"] = Measured(causal_content, f"content words of dense captions of {few}, {mask}")
-
-    other_N = other_images(some.dense)
-    other_NT = token_nats(model, encoded.full, some.dense, config, image_of_N=other_N)
-    how = f"content words of dense captions of {few}, loss with another pair's image minus that with its own"
-    for name, words in by_class(other_NT - dense_NT[:num_some], some.dense, some.item_N).items():
-        found[f"image_gain{name}"] = Measured(words, how)
-
-    if len(prepared.choices):
-        found |= _choices(model, encoded, prepared, config, dense_NT, other_NT, other_N)
-    if prepared.unseen is not None:
-        unseen = prepared.unseen
-        features_NID = encoded.of(unseen.images, is_causal=False)
-        items = _items(
-            token_nats(model, features_NID, unseen.dense, config), unseen.dense, unseen.item_N, ("ink", "place")
-        )
-        how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"
-        found["unseen_content_loss"] = Measured(items, how)
-    return found
 
 
-def _choices(
-    model: EncoderDecoder,
-    encoded: Encoded,
-    prepared: Prepared,
-    config: RunConfig,
-    dense_NT: Tensor,
-    other_NT: Tensor,
-    other_N: np.ndarray,
-) -> dict[str, Measured]:
-    """Measure the choices given the true image, and given another image.
-
-    Args:
-        dense_NT: cross-entropy of the true captions, and ``other_NT`` given other images, the rows ``other_N``.
-    """
-    held_out, choices = prepared.held_out, prepared.choices
-    nats_MT = token_nats(model, encoded.full, choices.captions, config, image_of_N=choices.row_M)
-    outcome_M = outcomes(dense_NT, held_out.dense, nats_MT, choices)
-    found = {
-        f"choice_accuracy{name}": Measured(items, f"{len(items.item_N):,} choices, true dense caption or hard negative")
-        for name, items in choice_items(outcome_M, choices, held_out.item_N).items()
+def _causal_attention(model: EncoderDecoder, encoded: Encoded, some: HeldOut, config: RunConfig) -> dict[str, Measured]:
+    rows = np.arange(len(some))
+    short_NT, dense_NT = nats_of_all(
+        model, encoded.causal[: len(some)], [(some.short, rows), (some.dense, rows)], config
+    )
+    both = _items(short_NT, some.short, some.item_N) + _items(dense_NT, some.dense, some.item_N)
+    content = by_class(dense_NT, some.dense, some.item_N)[""]
+    how = f"captions of {len(some):,} held-out pairs, causal attention in the encoder"
+    return {
+        "causal_caption_loss": Measured(both, f"both {how}"),
+        "causal_content_loss": Measured(content, f"content words of dense {how}"),
     }
-    some = choices.first(len(other_N))
-    nats_MT = token_nats(model, encoded.full, some.captions, config, image_of_N=other_N[some.row_M])
-    blind = choice_items(outcomes(other_NT, held_out.dense, nats_MT, some), some, held_out.item_N)[""]
-    how = f"{len(blind.item_N):,} choices given another image; without the image half are right"
-    return found | {"blind_choice_accuracy": Measured(blind, how)}
 
 
 def _items(nats_NT: Tensor, captions: Captions, item_N: np.ndarray, classes: Sequence[WordClass] = CLASSES) -> Items:

@@ -39,6 +39,17 @@ class Captions:
     def __len__(self) -> int:
         return len(self.token_NT)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Captions"]) -> "Captions":
+        """Return the captions of all parts, one part after the other."""
+        return cls(
+            token_NT=torch.cat([part.token_NT for part in parts]),
+            supervised_NT=torch.cat([part.supervised_NT for part in parts]),
+            class_NT=torch.cat([part.class_NT for part in parts]),
+            text_len_N=torch.cat([part.text_len_N for part in parts]),
+            num_bytes_N=np.concatenate([part.num_bytes_N for part in parts]),
+        )
+
     def rows(self, row_M: np.ndarray) -> "Captions":
         """Return some of the captions."""
         return Captions(*(getattr(self, field.name)[row_M] for field in fields(self)))

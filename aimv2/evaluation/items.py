@@ -47,15 +47,14 @@ def table(items: Mapping[str, Items]) -> "pd.DataFrame":
     """Return a row per metric and item with the columns ``COLUMNS``; the parts of an item are summed."""
     import pandas as pd
 
-    names, parts = list(items), []
-    for number, (item_N, total_N, weight_N) in enumerate(items.values()):
+    parts = []
+    for metric, (item_N, total_N, weight_N) in items.items():
         item_M, place_N = np.unique(item_N, return_inverse=True)
         total_M, weight_M = (np.bincount(place_N, values, len(item_M)) for values in (total_N, weight_N))
-        parts.append((np.full(len(item_M), number), item_M, total_M, weight_M))
-    kinds = (np.int64, np.int64, np.float32, np.float32)
-    columns = list(zip(*parts, strict=True)) or [()] * len(kinds)
-    code, *values = (
+        parts.append((np.repeat(metric, len(item_M)), item_M, total_M, weight_M))
+    columns = list(zip(*parts, strict=True)) or [()] * len(COLUMNS)
+    kinds = (np.str_, np.int64, np.float32, np.float32)
+    values = (
         np.concatenate([np.empty(0, kind), *column]).astype(kind) for column, kind in zip(columns, kinds, strict=True)
     )
-    metric = pd.Series(names, dtype="str").astype("category").cat.set_categories(names).iloc[code]
-    return pd.DataFrame(dict(zip(COLUMNS, (metric.array, *values), strict=True)))
+    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))

@@ -1,5 +1,7 @@
 """Losses on held-out pairs, image by image. Letters: N pairs, B images of a batch, T caption tokens, I patches."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -50,32 +52,45 @@ def token_nats(
     Args:
         features_NID: of the images.
         image_of_N: the image that each caption is given, by row; None is its own.
-        batch_size: captions in a forward pass. Captions of similar length go together, so that little padding is
-            computed.
+        batch_size: images that the decoder reads at once, and captions. Each image is read once, whatever the number of
+            its captions. Captions of similar length go together, so that little padding is computed.
     """
     model.eval()
     nats_NT = torch.zeros(captions.token_NT.shape)
+    image_N = torch.arange(len(captions)) if image_of_N is None else torch.from_numpy(image_of_N)
     num_scored_N = captions.supervised_NT.sum(dim=1)  # the supervised tokens are the first ones
     order_N = num_scored_N.argsort(stable=True)
-    for row_B in order_N.split(batch_size):
-        longest = int(num_scored_N[row_B[-1]])
-        if not longest:
-            continue
-        image_B = row_B if image_of_N is None else torch.from_numpy(image_of_N)[row_B]
-        features_BID = features_NID[image_B.to(features_NID.device)]
-        target_BT = captions.token_NT[row_B, :longest].to(config.device)
-        supervised_BT = captions.supervised_NT[row_B, :longest]
-        place_M = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
-        read_BT = target_BT[:, : longest - 1]  # the state after these predicts the last token
-        text_len_B = captions.text_len_N[row_B].clamp(max=longest - 1).to(config.device)
+    for start in range(0, len(features_NID), batch_size):
+        is_here_N = (image_N[order_N] >= start) & (image_N[order_N] < start + batch_size)
         with autocast(config):
-            _, text_BTE = model.decoder(features_BID, read_BT, text_len_B)
-            logits_MV = model.decoder.text_head(text_BTE.flatten(0, 1).index_select(0, place_M))
-        nats_M = F.cross_entropy(logits_MV.float(), target_BT.flatten().index_select(0, place_M), reduction="none")
-        here_BT = torch.zeros(supervised_BT.shape)
-        here_BT[supervised_BT] = nats_M.cpu()
-        nats_NT[row_B, :longest] = here_BT
+            read = model.decoder.read_image(features_NID[start : start + batch_size])
+        for row_B in order_N[is_here_N & (num_scored_N[order_N] > 0)].split(batch_size):
+            if not len(row_B):  # an empty tensor splits into itself
+                continue
+            longest = int(num_scored_N[row_B[-1]])
+            target_BT = captions.token_NT[row_B, :longest].to(config.device)
+            supervised_BT = captions.supervised_NT[row_B, :longest]
+            place_M = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
+            with autocast(config):
+                # The state after all tokens but the last predicts the last one.
+                images = read.rows((image_N[row_B] - start).to(config.device))
+                text_BTE = model.decoder.read_captions(target_BT[:, :-1], images)
+                logits_MV = model.decoder.text_head(text_BTE.flatten(0, 1).index_select(0, place_M))
+            target_M = target_BT.flatten().index_select(0, place_M)
+            here_BT = torch.zeros(supervised_BT.shape)
+            here_BT[supervised_BT] = F.cross_entropy(logits_MV.float(), target_M, reduction="none").cpu()
+            nats_NT[row_B, :longest] = here_BT
     return nats_NT
+
+
+def nats_of_all(
+    model: EncoderDecoder, features_NID: Tensor, asked: Sequence[tuple[Captions, np.ndarray]], config: RunConfig
+) -> list[Tensor]:
+    """Return ``token_nats`` of several captions, each with the rows of its images, in one pass over the images."""
+    captions = Captions.joined([captions for captions, _ in asked])
+    image_of_N = np.concatenate([rows for _, rows in asked])
+    nats_NT = token_nats(model, features_NID, captions, config, image_of_N=image_of_N)
+    return list(nats_NT.split([len(rows) for _, rows in asked]))
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ Letters: G settings of the grid, N and B images, I patches, D width, H heads, W 
 classes, M nearest neighbours.
 """
 
+import copy
 from itertools import product
 from typing import NamedTuple
 
@@ -92,6 +93,14 @@ class AttentiveProbes(nn.Module):
         logits_GBKC: Tensor = logits_GBX.unflatten(2, self.classifier_GKCD.shape[1:3])
         return logits_GBKC
 
+    def only(self, setting: int) -> "AttentiveProbes":
+        """Return the probe of one setting."""
+        chosen = copy.copy(self)
+        chosen._parameters = {
+            name: nn.Parameter(weight.detach()[setting : setting + 1]) for name, weight in self.named_parameters()
+        }
+        return chosen
+
     def settings(self) -> list[list[Tensor]]:
         """Return the weights of each setting, as views that an optimizer can change."""
         return [[weight.detach()[setting] for weight in self.parameters()] for setting in range(len(self.query_GHW))]
@@ -160,7 +169,7 @@ def attentive_probe(
         right_G = (logits_GNKC.argmax(dim=-1) == validation.label_NK).sum(dim=(1, 2)).tolist()
         loss_G = _losses(logits_GNKC, validation.label_NK).tolist()
         best = max(range(len(grid)), key=lambda setting: (right_G[setting], -loss_G[setting]))
-        guess_NK = _logits(probes, test)[best].argmax(dim=-1)
+        guess_NK = _logits(probes.only(best), test)[0].argmax(dim=-1)
     return ProbeResult(_score(guess_NK, test.label_NK), *grid[best])
 
 

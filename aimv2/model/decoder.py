@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aimv2.config.run_config import ModelConfig
 from aimv2.model.initial import Distribution, normal, truncated_normal, uniform
 from aimv2.model.layers import KeyValues, Stack, build_norm, embedding
-from aimv2.model.masks import padded_text_mask, parallel_text_mask
+from aimv2.model.masks import continued_mask, padded_text_mask, parallel_text_mask
 
 Target = Literal["pixels", "tokens"]
 
@@ -23,6 +23,10 @@ class Cache:
 
     layers: list[KeyValues]
     num_tokens: int = 0
+
+    def rows(self, row_B: Tensor) -> "Cache":
+        """Return the state of these rows of the batch, which this one keeps too."""
+        return Cache([[tensor[row_B] for tensor in layer] for layer in self.layers], self.num_tokens)
 
     def select(self, row_B: Tensor) -> None:
         """Keep these rows of the batch, in this order."""
@@ -106,6 +110,24 @@ class Decoder(nn.Module):
             return x_BLE[:, -self.num_patches :], x_BLE[:, : -self.num_patches]
         return x_BLE[:, : self.num_patches], x_BLE[:, self.num_patches :]
 
+    def read_image(self, features_BID: Tensor) -> Cache:
+        """Read everything before BOS, which is nothing in a text-first decoder."""
+        cache = Cache([[] for _ in self.blocks])
+        if not self.is_text_first:
+            self.blocks(self._image(features_BID), is_causal=True, caches=cache.layers)
+        return cache
+
+    def read_captions(self, token_BT: Tensor, cache: Cache) -> Tensor:
+        """Read whole captions after ``read_image``, and return the text part of ``forward``.
+
+        An image with several captions is so read only once (``Cache.rows``).
+        """
+        text_BSE = self._text(token_BT)
+        num_seen = 0 if self.is_text_first else self.num_patches
+        mask = continued_mask(num_seen, text_BSE.shape[1], text_BSE.device)
+        hidden_BSE: Tensor = self.norm(self.blocks(text_BSE, mask, caches=cache.layers))
+        return hidden_BSE
+
     def begin(self, features_BID: Tensor) -> tuple[Tensor, Cache]:
         """Read everything before the first caption token: the state [B, E] that predicts it, and the cache."""
         no_token_B0 = torch.empty((len(features_BID), 0), dtype=torch.int64, device=features_BID.device)
@@ -179,6 +201,12 @@ class SeparateDecoders(nn.Module):
         self, features_BID: Tensor, token_BT: Tensor, text_len_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         return self.pixels(features_BID, token_BT)[0], self.tokens(features_BID, token_BT)[1]
+
+    def read_image(self, features_BID: Tensor) -> Cache:
+        return self.tokens.read_image(features_BID)
+
+    def read_captions(self, token_BT: Tensor, cache: Cache) -> Tensor:
+        return self.tokens.read_captions(token_BT, cache)
 
     def begin(self, features_BID: Tensor) -> tuple[Tensor, Cache]:
         return self.tokens.begin(features_BID)

@@ -44,8 +44,8 @@ class SelfAttention(nn.Module):
 
         Args:
             x_BLD: [B, L, D].
-            mask: bool [B or 1, 1, L, L], indexed [image, head, query, key], True where a query may attend. None is full
-                attention, or causal attention if ``is_causal``.
+            mask: bool [B or 1, 1, L, L], or [B or 1, 1, L, S+L] with a cache, indexed [image, head, query, key], True
+                where a query may attend. None is full attention, or causal attention if ``is_causal``.
             cache: earlier positions, which the new ones also attend to; the new ones are added to it.
         """
         B, L, D = x_BLD.shape
@@ -53,7 +53,7 @@ class SelfAttention(nn.Module):
             self.qkv(x_BLD).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
         )
         if cache is not None:
-            assert not cache or L == 1, "after the first call the cache takes one position at a time"
+            assert not cache or L == 1 or mask is not None, "several positions after the first call need a mask"
             is_causal = is_causal and L > 1  # a single new position attends to all earlier ones
             if cache:
                 k_BHLd, v_BHLd = torch.cat([cache[0], k_BHLd], dim=2), torch.cat([cache[1], v_BHLd], dim=2)

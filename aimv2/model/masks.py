@@ -1,6 +1,6 @@
 """Attention masks. Letters: B images, I patches, T caption tokens, L positions. True = may attend, as in SDPA.
 
-All are bool [B, 1, L, L], indexed [image, head, query, key].
+All are bool [B, 1, L, L] unless stated, indexed [image, head, query, key].
 """
 
 import torch
@@ -46,6 +46,11 @@ def parallel_text_mask(is_parallel_B: Tensor, num_tokens: int, num_patches: int)
     is_text_L = pos_L >= num_patches
     both_text_LL = is_text_L[:, None] & is_text_L[None, :]
     return (_causal(len(pos_L), pos_L.device) | (is_parallel_B[:, None, None] & both_text_LL))[:, None]
+
+
+def continued_mask(num_seen: int, length: int, device: torch.device) -> Tensor:
+    """Return the causal mask of L positions that follow S others, which all of them see: bool [1, 1, L, S+L]."""
+    return torch.ones(length, num_seen + length, dtype=torch.bool, device=device).tril(num_seen)[None, None]
 
 
 def _causal(length: int, device: torch.device) -> Tensor:

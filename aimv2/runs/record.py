@@ -22,7 +22,7 @@ from aimv2.runs.rows import last_rows, read_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 ITEMS = "items.parquet"
 CHECKPOINT = "checkpoint.safetensors"
@@ -242,7 +242,7 @@ class Attempt:
         os.fsync(self._rows.fileno())
 
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
-        """Publish the run's one and final result, and the items of its metrics.
+        """Publish the run's one and final result, and the items of its metrics if they have any.
 
         Raises:
             LeaseLostError: as ``write_rows``.
@@ -251,7 +251,8 @@ class Attempt:
 
         rows = read_rows(self.folder)
         items = {name: metric.items for name, metric in metrics.items() if metric.items is not None}
-        table(items).to_parquet(self.folder / ITEMS, compression="zstd")
+        if items:
+            table(items).to_parquet(self.folder / ITEMS, compression="zstd")
         pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
         write_json(
             self.folder / "result.json",

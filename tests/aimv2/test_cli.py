@@ -156,3 +156,11 @@ def test_every_command_takes_debug(command, tmp_path, monkeypatch, capsys):
         assert main([*command, *debug]) == 2
         assert "debug" in (refused := capsys.readouterr().err)
         assert refused.count("\n") == 1
+
+
+def test_warning_of_a_metric_is_printed(train):
+    grid = "evaluation.probe.learning_rates=[1e-9,1e-2]"
+    status, printed, _ = train("budget.samples=0", grid, "evaluation.probe.epochs=8")
+    assert status == 0
+    warnings = [line for line in printed.splitlines() if line.startswith("warning: ")]
+    assert "warning: probe_digits: the best learning rate, 0.01, is at the edge of the grid" in warnings

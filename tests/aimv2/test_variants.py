@@ -111,7 +111,7 @@ def expected_to_stay(changes):
         ({"prefix.law": "beta", "prefix.alpha": 1}, "^prefix.law=beta needs prefix.beta$"),
         ({"prefix.full_attention": 1}, "prefix.full_attention: .*less than 1"),
         ({"prefix.per": "epoch"}, "prefix.per: .*'image' or 'batch'"),
-        ({"data.weights": [1]}, r"data: weights=\[1.0\] must have one value for each of sources=\['openmoji', .*\]"),
+        ({"data.weights": [1]}, r"data: weights=\[1.0\] must have one value for each of sources=\['openmoji_scenes', .*\]"),
         ({"data.weights": [0, 0]}, r"data: weights=\[0.0, 0.0\] must not all be 0"),
         ({"data.weights": [1, -1]}, "data.weights.1: .*greater than or equal to 0"),
         ({"data.weights": [1, math.inf]}, "data.weights.1: .*finite"),

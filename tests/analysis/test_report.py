@@ -196,7 +196,7 @@ def test_folder_that_cannot_be_written_is_named(request_of, runs_dir, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"layout_version": 0, "attempt": 1, "metrics": {}}', "has layout 0 and this version reads layout 1"),
+        ('{"layout_version": 0, "attempt": 1, "metrics": {}}', "has layout 0 and this version reads layout 2"),
         ("{", "result.json cannot be read"),
         ("[]", "is not the result of a run; delete"),
     ],

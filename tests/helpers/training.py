@@ -15,7 +15,8 @@ SMALL = (
     *("model.image_px=16", "model.patch_px=4", "model.vocab_size=512", "model.max_text_tokens=12"),
     *("model.encoder.width=32", "model.encoder.num_heads=2", "model.encoder.depth=1"),
     *("model.decoder.width=32", "model.decoder.num_heads=2", "model.decoder.depth=1"),
-    *("evaluation.num_pairs=32", "evaluation.curve_pairs=16", "evaluation.curve_points=2"),
+    *("evaluation.num_items=48", "evaluation.num_pairs=32", "evaluation.num_probe_scenes=40"),
+    *("evaluation.curve_pairs=16", "evaluation.curve_points=2"),
     *("evaluation.probe.epochs=1", "evaluation.probe.learning_rates=[0.001]", "evaluation.probe.weight_decays=[0.05]"),
 )  # fmt: skip
 

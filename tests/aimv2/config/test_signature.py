@@ -92,7 +92,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         new = not now
     elif isinstance(now, (int, float)):
         # Half or double, whichever the checks allow.
-        new = next(v for v in (now * 2, now / 2, now + 1, 0.9) if accepted(key, v))
+        new = next(v for v in (now * 2, now / 2, now + 1, 0.9, 0.1) if accepted(key, v))
     elif isinstance(now, list):
         new = now[:-1] or [0.123]
     elif key in ("prefix.fraction", "prefix.alpha", "prefix.beta", "prefix.low", "prefix.high"):

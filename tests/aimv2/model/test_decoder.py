@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
 from aimv2.model.network import build
@@ -136,3 +137,20 @@ def test_decoder_of_pixels_reads_no_text(tiny, images, tokens):
     assert text.shape == (6, 0, 32)
     assert image.shape == (6, 16, 32)
     assert not any("text" in name or "bos" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize("kind", [{}, {"order": "text_first"}, {"image_positions": True}, {"sharing": "separate"}])
+def test_image_that_is_read_once_serves_several_captions(tiny, images, tokens, kind):
+    """Captions 0 and 4 of image 2, and caption 1 of image 0, against whole passes."""
+    config = replace(tiny, model=replace(tiny.model, decoder=replace(tiny.model.decoder, depth=2, **kind)))
+    model = build(config)
+    image_B, caption_B = torch.tensor([2, 2, 0]), torch.tensor([0, 4, 1])
+    with torch.no_grad():
+        features = model.encoder(images)
+        read = model.decoder.read_image(features)
+        found = model.decoder.read_captions(tokens[caption_B], read.rows(image_B))
+        text_len_B = torch.full((3,), tokens.shape[1])
+        _, expected = model.decoder(features[image_B], tokens[caption_B], text_len_B)
+        torch.testing.assert_close(found, expected)
+        again = model.decoder.read_captions(tokens[caption_B, :5], read.rows(image_B))
+    torch.testing.assert_close(again, expected[:, :6])

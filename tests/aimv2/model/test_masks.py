@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aimv2.model.masks import padded_text_mask, parallel_text_mask, prefix_mask
+from aimv2.model.masks import continued_mask, padded_text_mask, parallel_text_mask, prefix_mask
 
 
 @pytest.mark.parametrize("num_patches", [2, 5, 16])
@@ -37,3 +37,9 @@ def test_parallel_text_mask_is_full_within_parallel_captions(num_tokens, num_pat
     expected_BLL = torch.tensor([[[may_see(q, k, p) for k in places] for q in places] for p in (True, False)])
     mask = parallel_text_mask(torch.tensor([True, False]), num_tokens, num_patches)
     torch.testing.assert_close(mask[:, 0], expected_BLL)
+
+
+@pytest.mark.parametrize(("num_seen", "length"), [(0, 4), (3, 1), (3, 5)])
+def test_continued_mask_shows_everything_before(num_seen, length):
+    expected_LL = [[key <= num_seen + query for key in range(num_seen + length)] for query in range(length)]
+    assert continued_mask(num_seen, length, torch.device("cpu"))[0, 0].tolist() == expected_LL

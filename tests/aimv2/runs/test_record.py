@@ -52,7 +52,7 @@ def test_layout_is_pinned(run, tiny):
     }
     assert files == {"config.json", "result.json"} | {f"attempts/0001/{name}" for name in attempt}
     result = json.loads((run.path / "result.json").read_text())
-    assert LAYOUT_VERSION == 1
+    assert LAYOUT_VERSION == 2
     assert set(result) == {
         "layout_version", "signature", "attempt", "metrics", "seconds", "cpu_seconds", "train_flops",
     }  # fmt: skip
@@ -166,7 +166,7 @@ def test_write_rows_raises_after_the_lease_is_lost(run, tiny):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layout_version": 0, "attempt": 1, "metrics": {}}, "has layout 0 and this version reads layout 1"),
+        ({"layout_version": 0, "attempt": 1, "metrics": {}}, "has layout 0 and this version reads layout 2"),
         ({"attempt": 1, "metrics": {}}, "is not the result of a run"),
         ([], "is not the result of a run"),
     ],
