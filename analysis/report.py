@@ -146,7 +146,7 @@ def _context(
     cells, metric, scale = request.cells, study.primary_metric, baseline_of(request).scale
     comparisons = primary_comparisons(study, cells, evidence, this_look.level)
     controls = check_controls(study, evidence)
-    differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
+    differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n and not one.withheld}
     unit = evidence.unit(metric)
     judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale=scale, level=this_look.level)
     return {

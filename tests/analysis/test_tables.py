@@ -66,6 +66,7 @@ def test_arm_with_a_failed_run_is_not_judged(cells, evidence):
     rows = {row[0]: row for row in primary_table(STUDY, some, comparisons, controls).rows}
     note = "1 of 5 runs of causal (prefix of 1 patch) failed"
     assert rows["causal (prefix of 1 patch)"][2] == ["not judged", note]
+    assert rows["causal (prefix of 1 patch)"][4:7] == ["withheld: a run failed", "", ""]
     assert rows["causal (prefix of 1 patch)"][7] == f"not judged: {note}"
     shown = dict(zip(metrics_table(STUDY, some).columns, metrics_table(STUDY, some).rows[0], strict=True))
     assert shown["causal (prefix of 1 patch)"][1] == "Δ withheld: a run failed"
