@@ -88,7 +88,7 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     this_look = look(looks_path(runs_dir, request.folder), baseline["seed"].tolist(), baseline["run"].tolist())
     config, ladder = baseline_of(request), None
     if request.study.slug == SLUG:
-        ladder = climb(request.study, evidence, config)
+        ladder = climb(with_actual_ratios(request.study, request.cells), evidence, config)
     sensitivity = sensitivity_of(ladder) if ladder else read_sensitivity(reports_dir, config)
     target = reports_dir / request.folder
     try:

@@ -21,11 +21,13 @@ from analysis.load import Evidence
 from analysis.verdicts import Verdict
 
 METRIC_TITLES = {
+    "content_loss": "held-out loss of content words",
+    "causal_content_loss": "loss of content words with causal attention",
     "caption_loss": "held-out caption loss",
     "caption_bits": "held-out caption bits",
     "causal_caption_loss": "caption loss with causal attention",
-    "name_loss": "caption loss on names",
-    "description_loss": "caption loss on descriptive captions",
+    "short_loss": "loss of short captions",
+    "dense_loss": "loss of dense captions",
 }
 
 COSTS: Mapping[Equal, tuple[str, str]] = {

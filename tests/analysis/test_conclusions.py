@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ablations.studies.prefix_ratio import STUDY
 from analysis.compare import Comparison, primary_comparisons
 from analysis.conclusions import conclusion, findings, look_note, power
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.looks import Look
 from analysis.inference.relations import finding
 from analysis.load import MISSING_COLUMNS
+from tests.helpers.specimen import STUDY
 
 
 def concluded(comparisons, withheld=()):

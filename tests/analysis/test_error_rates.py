@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import expect
-from ablations.studies.prefix_ratio import STUDY
 from analysis.compare import primary_comparisons
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, Estimate, detectable_difference
@@ -17,6 +16,7 @@ from analysis.inference.looks import Look
 from analysis.inference.relations import Word
 from analysis.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
+from tests.helpers.specimen import STUDY
 
 pytestmark = pytest.mark.exhaustive
 
