@@ -8,10 +8,12 @@ at chance (SugarCrepe, arXiv 2306.14610, shows what happens otherwise):
   composition must be held out too; its hash then says nothing about which of the two is true.
 - ``relations``: every above becomes below, or every left of right of, and the reverse: the caption of the mirrored
   scene, which has the same composition and is drawn equally often.
-- ``counts``: another count, all counts being drawn equally often. Only the count word is compared, because the rest of
-  the caption shows the number of objects.
+- ``counts``: another count. All counts are asked about equally often, although more compositions of one number of
+  objects may be held out than of another. Only the count word is compared, because the rest of the caption shows the
+  number of objects.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -29,7 +31,7 @@ from aimv2.evaluation.items import Items
 
 Kind = Literal["objects", "inks", "relations", "counts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-COUNT_SHARE = 1 / 3  # of the scenes get a choice of counts
+COUNT_SHARE = 1 / 3  # of the scenes with the rarest number of objects get a choice of counts
 
 
 class Negative(NamedTuple):
@@ -69,10 +71,11 @@ def prepare_choices(found: Sequence[Negative], words: Words) -> Choices:
 def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fraction: float) -> list[Negative]:
     """Return the hard negatives of held-out scenes: one of each kind that a scene admits; None has none.
 
-    Of several negatives of a kind a fixed random one is used. Counts are changed in a third of the scenes, whatever
-    these show, so that the kinds are about equally frequent.
+    Of several negatives of a kind a fixed random one is used. Counts are changed in about a third of the scenes, so
+    that the kinds are about equally frequent, and in equally many of each number of objects.
     """
     found: list[Negative] = []
+    numbers = Counter(len(scene.things) for scene in scenes if scene is not None)
     draw_NK = address.generator(seed=0, purpose="choices").random((len(scenes), len(KINDS)))
     for row, (scene, (share, *draws)) in enumerate(zip(scenes, draw_NK.tolist(), strict=True)):
         if scene is None:
@@ -80,9 +83,11 @@ def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fractio
         for (kind, captions), draw in zip(swaps(scene, held_out_fraction).items(), draws, strict=True):
             if captions:
                 found.append(Negative(row, kind, captions[int(draw * len(captions))]))
-        if share < COUNT_SHARE and max_objects > 1:
-            others = [count for count in COUNTS[:max_objects] if count != COUNTS[len(scene.things) - 1]]
-            found.append(Negative(row, "counts", _counted(scene, others[int(share / COUNT_SHARE * len(others))])))
+        number = len(scene.things)
+        own_share = COUNT_SHARE * min(numbers.values()) / numbers[number]
+        if share < own_share and max_objects > 1:
+            others = [count for count in COUNTS[:max_objects] if count != COUNTS[number - 1]]
+            found.append(Negative(row, "counts", _counted(scene, others[int(share / own_share * len(others))])))
     return found
 
 
