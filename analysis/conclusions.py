@@ -60,7 +60,7 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
 
 def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
     """Compare the minimum detectable difference with the margin; empty if there are too few seeds."""
-    known = [one.difference for one in comparisons.values() if one.difference.has_interval]
+    known = [one.difference for one in comparisons.values() if one.difference.has_interval and not one.withheld]
     detectable = [detectable_difference(estimate) for estimate in known]
     if not detectable:
         return ""
@@ -91,13 +91,18 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
 
     The controls are among them; each of the metrics, and in it each control, has a share of the error rate.
     """
-    present = [arm for arm in study.arms if arm != study.baseline and not failures(study, evidence, [arm])]
+
+    def is_whole(arm: str) -> bool:
+        return not failures(study, evidence, [arm, study.baseline])
+
+    present = [arm for arm in study.arms if arm != study.baseline and is_whole(arm)]
+    controls = [control for control in study.controls if is_whole(control)]
     metrics = [name for name in dict.fromkeys(evidence.metrics["metric"]) if name != study.primary_metric]
     differences, found = Differences(study, evidence), []
     level = bonferroni(len(metrics) * (1 + len(study.controls)))
     for metric in metrics:
         estimates = differences.from_baseline(metric, present, level)
-        estimates |= {control: differences.separately(metric, control, level) for control in study.controls}
+        estimates |= {control: differences.separately(metric, control, level) for control in controls}
         unit = evidence.unit(metric)
         for arm, estimate in estimates.items():
             if estimate.excludes_zero:

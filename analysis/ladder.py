@@ -35,17 +35,17 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
         values = evidence.values(metric)
         if study.baseline not in values or values[study.baseline].count() < 2:
             continue
-        effects = {}
+        noise, effects = _paired_sd(study, evidence, metric), {}
         for rung in rungs:
-            if failures(study, evidence, [rung, study.baseline]):
-                continue
+            if not noise or failures(study, evidence, [rung, study.baseline]):
+                continue  # equal values are no certainty
             estimate = differences.separately(metric, rung, covers_items=True)
             if estimate.has_interval:
                 effects[rung] = Effect(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
         metrics[metric] = Seen(
             unit=unit_of(metric),
             seed_sd=float(values[study.baseline].std()),
-            paired_sd=_paired_sd(study, evidence, metric),
+            paired_sd=noise,
             effects=effects,
         )
     return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)
@@ -120,7 +120,7 @@ def draw_ladder(ladder: Ladder) -> Figure:
     """
     used = dict.fromkeys(metric for study in STUDIES.values() for metric in deciding_metrics(study))
     metrics = [metric for metric in used if metric in ladder.metrics and ladder.metrics[metric].paired_sd]
-    figure, axis = plt.subplots(figsize=(9, 0.5 * len(metrics) + 1.8), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 0.5 * len(metrics) + 2.2), layout="constrained")
     colours = dict(zip(ladder.rungs, sns.color_palette("husl", len(ladder.rungs)), strict=True))
     for row, metric in enumerate(metrics):
         seen = ladder.metrics[metric]
@@ -135,12 +135,15 @@ def draw_ladder(ladder: Ladder) -> Figure:
             axis.axvline(side, color="0.6", lw=1, ls="--")
     axis.axvline(0, color="0.3", lw=1)
     axis.set_xscale("symlog", linthresh=1)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, -2) * 1.5, max(high, 2) * 1.5)
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(range(len(metrics)), metrics)
     axis.set_ylim(len(metrics) - 0.5, -0.5)
     axis.set(xlabel="effect in units of noise (SD of paired differences), right is worse")
     axis.grid(False, axis="y")
     handles = [Line2D([], [], marker="D", ls="", color=colours[rung], label=ladder.rungs[rung]) for rung in colours]
-    axis.legend(handles=handles, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -183,7 +183,7 @@ def read_items(path: Path) -> "dict[str, pd.Series[float]]":
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{path} cannot be read; delete the run's folder to repeat the run") from error
     found = {}
-    for metric, rows in table.astype({"total": float, "weight": float}).groupby("metric"):
+    for metric, rows in table.astype({"total": float, "weight": float}).groupby("metric", observed=True):
         sums = rows.groupby("item")[["total", "weight"]].sum()
         parts = influence(sums["total"].to_numpy(), sums["weight"].to_numpy())
         found[str(metric)] = pd.Series(parts.astype("float32"), index=sums.index)

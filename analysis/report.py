@@ -88,7 +88,7 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     this_look = look(looks_path(runs_dir, request.folder), baseline["seed"].tolist(), baseline["run"].tolist())
     config, ladder = baseline_of(request), None
     if request.study.slug == SLUG:
-        ladder = climb(request.study, evidence, config)
+        ladder = climb(with_actual_ratios(request.study, request.cells), evidence, config)
     sensitivity = sensitivity_of(ladder) if ladder else read_sensitivity(reports_dir, config)
     target = reports_dir / request.folder
     try:
@@ -146,7 +146,7 @@ def _context(
     cells, metric, scale = request.cells, study.primary_metric, baseline_of(request).scale
     comparisons = primary_comparisons(study, cells, evidence, this_look.level)
     controls = check_controls(study, evidence)
-    differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n}
+    differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n and not one.withheld}
     unit = evidence.unit(metric)
     judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale=scale, level=this_look.level)
     return {

@@ -1,7 +1,7 @@
 """Which metrics can tell small known effects apart at a scale: what a sensitivity study found, as data.
 
-``sensitivity.json`` lies beside the report of ``sweep=sensitivity``. Verdicts of all studies at the same scale, with the
-same data and budget, read it.
+``sensitivity.json`` lies beside the report of ``sweep=sensitivity``. Verdicts of all studies read it, if they have the
+same scale, data and budget.
 """
 
 import json

@@ -21,11 +21,13 @@ from analysis.load import Evidence
 from analysis.verdicts import Verdict
 
 METRIC_TITLES = {
+    "content_loss": "held-out loss of content words",
+    "causal_content_loss": "loss of content words with causal attention",
     "caption_loss": "held-out caption loss",
     "caption_bits": "held-out caption bits",
     "causal_caption_loss": "caption loss with causal attention",
-    "name_loss": "caption loss on names",
-    "description_loss": "caption loss on descriptive captions",
+    "short_loss": "loss of short captions",
+    "dense_loss": "loss of dense captions",
 }
 
 COSTS: Mapping[Equal, tuple[str, str]] = {
@@ -43,6 +45,7 @@ COST_COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
+WITHHELD = "withheld: a run failed"
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
 
@@ -103,9 +106,9 @@ def primary_table(
     metric, differences = study.primary_metric, Differences(study, evidence)
     values = evidence.values(metric)
     of_controls = {one.control: one.result for one in controls if one.metric == metric}
-    is_withheld = set(of_controls.values()) != {"passed"}
+    have_passed = set(of_controls.values()) == {"passed"}
     observed: dict[str, str | list[str]] = {str(control): result for control, result in of_controls.items()}
-    observed |= {arm: _observed(one, is_withheld=is_withheld) for arm, one in comparisons.items()}
+    observed |= {arm: _observed(one, have_passed=have_passed) for arm, one in comparisons.items()}
     expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     table = Table(
         [
@@ -123,29 +126,31 @@ def primary_table(
         if arm not in values:
             continue
         compared = comparisons.get(arm)
+        is_withheld = bool(failures(study, evidence, [arm, study.baseline]))
         alone = differences.separately(metric, arm, covers_items=True)
+        difference = WITHHELD if is_withheld else alone.text("+.4f")
         table.rows.append(
             [
                 study.label(arm),
                 expected.get(arm, "open"),
                 observed.get(arm, ""),
                 mean_interval(values[arm]).text(".4f"),
-                "baseline" if arm == study.baseline else alone.text("+.4f"),
-                _interval(compared) if compared else "",
-                f"{detectable_difference(compared.difference):.4f}" if compared else "",
+                "baseline" if arm == study.baseline else difference,
+                _interval(compared) if compared and not is_withheld else "",
+                f"{detectable_difference(compared.difference):.4f}" if compared and not is_withheld else "",
                 _reach_in_words(study, evidence, arm),
             ]
         )
     return table
 
 
-def _observed(comparison: Comparison, *, is_withheld: bool) -> str | list[str]:
+def _observed(comparison: Comparison, *, have_passed: bool) -> str | list[str]:
     """Return what is observed, and the expectation judged."""
     if comparison.withheld:
         return ["not judged", comparison.withheld]
     if comparison.outcome is None:
         return comparison.observed.text
-    if is_withheld:
+    if not have_passed:
         return [comparison.observed.text, "not judged: a control did not pass"]
     judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
     return [comparison.observed.text, judged]
@@ -175,7 +180,7 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
                 continue
             lines = [mean_interval(values[arm]).text(".3f")]
             if failures(study, evidence, [arm, study.baseline]) and arm != study.baseline:
-                lines.append("Δ withheld: a run failed")
+                lines.append(f"Δ {WITHHELD}")
             elif arm != study.baseline:
                 lines.append(f"Δ {differences.separately(metric, arm).text()}")
             cells.append(lines)

@@ -1,5 +1,7 @@
 """python sweeps/search.py search=optimizer: tune a recipe with Optuna (ask and tell).
 
+Trials are measured on a validation split (``evaluation.split``), which no report reads.
+
 A trial is a run like any other: named by what it computes, done once, and stored in the runs folder. Optuna's journal
 only stores which values were requested, so an interrupted search resumes with its unfinished trials.
 """
@@ -25,12 +27,12 @@ from ablations.expand import Cell
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
-from aimv2.config.paths import replaced
+from aimv2.config.paths import replaced, value_at
 from aimv2.config.resolve import resolve
 from aimv2.config.run_config import CHECKED, RunConfig
 from aimv2.config.signature import identity
 from aimv2.errors import UsageError, unknown
-from aimv2.evaluation.metrics import lower_is_better, metric_names, not_applicable
+from aimv2.evaluation.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable
 from aimv2.objectives import objective
 from aimv2.runs.files import writable_folder
 from aimv2.runs.interrupt import Interrupts
@@ -45,6 +47,7 @@ Tune values of a scale. Trials are runs, and each is executed once. The same com
 
   search=NAME                  the search: {", ".join(SEARCHES)}
   search.trials=12             total number of trials
+  search.metric=content_loss   the metric that decides, measured on a validation split
   scale=demo                   the scale
   budget.samples=4096          any other value of the trials, by its path
   executor=local|debug         worker processes, or this process
@@ -101,10 +104,8 @@ def search(arguments: Sequence[str]) -> int:
     if values["executor"]["cluster"] == "slurm":
         raise UsageError("executor=slurm is not possible: a search waits for its trials. Allowed: local, debug.")
     executor = checked("executor", LocalExecutor, values["executor"])
-    base = resolve(run_config(values))
-    absent = not_applicable(objective(base.objective.name), base)
-    measured = [name for name in metric_names(base) if name not in absent]
-    if config.metric not in measured:
+    base = replaced(resolve(run_config(values)), {"evaluation.split": "validation"})
+    if config.metric not in (measured := tunable(base)):
         raise unknown("search.metric", config.metric, measured)
     for parameter in config.parameters:  # refuses bounds that no run can have
         replaced(base, {parameter.path: parameter.low})
@@ -122,7 +123,17 @@ def search(arguments: Sequence[str]) -> int:
         executor.complete(plan, plan.remaining(), console)
         for trial, cell in zip(pending, cells, strict=True):
             tell(study, trial, plan.runs[cell.name], config.metric)
-    return print_trials(study, config)
+    return print_trials(study, config, base)
+
+
+def tunable(base: RunConfig) -> list[str]:
+    """Return the metrics that a search may choose by: those of the run on held-out pairs.
+
+    Other tasks of probes, such as the digits, have one set of test images, which reports read.
+    """
+    absent = not_applicable(objective(base.objective.name), base)
+    tested = tuple(f"{kind}_{task}" for kind in ("probe", "knn") for task in TASKS if task not in SCENE_TASKS)
+    return [name for name in metric_names(base) if name not in absent and not name.endswith(tested)]
 
 
 def open_study(config: SearchConfig, base: RunConfig, runs_dir: Path) -> optuna.Study:
@@ -158,8 +169,8 @@ def tell(study: optuna.Study, trial: FrozenTrial, run: RunFolder, metric: str) -
         study.tell(trial.number, run.result()["metrics"][metric]["value"], skip_if_finished=True)
 
 
-def print_trials(study: optuna.Study, config: SearchConfig) -> int:
-    """Print all trials, best first, and the best one as overrides. Return the exit status."""
+def print_trials(study: optuna.Study, config: SearchConfig, base: RunConfig) -> int:
+    """Print all trials, best first, and the best one as overrides and as ratios. Return the exit status."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     done.sort(key=lambda trial: trial.values[0], reverse=config.direction == "maximize")
     table = Table("trial", *(parameter.path for parameter in config.parameters), config.metric)
@@ -171,6 +182,10 @@ def print_trials(study: optuna.Study, config: SearchConfig) -> int:
     if done:
         overrides = " ".join(f"{path}={value!r}" for path, value in done[0].params.items())
         console.print(f"best of {len(done)}: {overrides}", soft_wrap=True)
+        ratios = (
+            f"{path} x {value / own:.3g}" for path, value in done[0].params.items() if (own := value_at(base, path))
+        )
+        console.print(f"relative to the base run: {', '.join(ratios)}", soft_wrap=True)
     if num_failed:
         console.print(f"failed trials: {num_failed}; python sweeps/manage.py logs RUN shows why", style="red")
     return 1 if num_failed else 0

@@ -11,12 +11,11 @@ The ratio is the best rate that the search prints, divided by ``optimizer.peak_l
 searched yet. Only the rate is tuned: the probe is all that the objectives have in common, and it needs a full run.
 """
 
+from typing import Any
+
 from ablations.design import Arm, one_factor, switch_objective
 from ablations.expectations import CONTENT, PROBE, expect
 from ablations.study import Study
-
-BIDIRECTIONAL = {"model.encoder.attention": "bidirectional"}
-PREFIX = {"model.encoder.attention": "prefix"}
 
 RATES = {
     "caption_prefix": 1.0,
@@ -29,6 +28,13 @@ RATES = {
     "siglip_batch_200": 1.0,
 }
 
+
+def rival(name: str, label: str, objective: str, attention: str, *, batch: int = 1) -> dict[str, Arm]:
+    """Return the arm of this name, with its own learning rate."""
+    values: dict[str, Any] = {"model.encoder.attention": attention}
+    return {name: switch_objective(label, objective, rate=RATES[name], batch=batch, **values)}
+
+
 STUDY = Study(
     slug="objective",
     question="Which objective gives the best frozen encoder at equal samples (or, with sweep.equal=flops, at equal"
@@ -37,20 +43,14 @@ STUDY = Study(
     " CLIP in Table 9b. The paper does not say whether it tuned the rates of the others",
     design=one_factor(
         aimv2=Arm(label="AIMv2, both losses"),
-        caption_prefix=switch_objective("captioning, prefix", "caption", rate=RATES["caption_prefix"], **PREFIX),
-        caption_bidirectional=switch_objective(
-            "captioning, bidirectional", "caption", rate=RATES["caption_bidirectional"], **BIDIRECTIONAL
-        ),
-        image_only=switch_objective("pixels only (AIM v1)", "image_only", rate=RATES["image_only"], **PREFIX),
-        cappa=switch_objective("CapPa", "cappa", rate=RATES["cappa"], **BIDIRECTIONAL),
-        clip=switch_objective("CLIP", "clip", rate=RATES["clip"], **BIDIRECTIONAL),
-        clip_batch_200=switch_objective(
-            "CLIP, twice the batch", "clip", rate=RATES["clip_batch_200"], batch=2, **BIDIRECTIONAL
-        ),
-        siglip=switch_objective("SigLIP", "siglip", rate=RATES["siglip"], **BIDIRECTIONAL),
-        siglip_batch_200=switch_objective(
-            "SigLIP, twice the batch", "siglip", rate=RATES["siglip_batch_200"], batch=2, **BIDIRECTIONAL
-        ),
+        **rival("caption_prefix", "captioning, prefix", "caption", "prefix"),
+        **rival("caption_bidirectional", "captioning, bidirectional", "caption", "bidirectional"),
+        **rival("image_only", "pixels only (AIM v1)", "image_only", "prefix"),
+        **rival("cappa", "CapPa", "cappa", "bidirectional"),
+        **rival("clip", "CLIP", "clip", "bidirectional"),
+        **rival("clip_batch_200", "CLIP, twice the batch", "clip", "bidirectional", batch=2),
+        **rival("siglip", "SigLIP", "siglip", "bidirectional"),
+        **rival("siglip_batch_200", "SigLIP, twice the batch", "siglip", "bidirectional", batch=2),
     ),
     baseline="aimv2",
     primary_metric=PROBE,

@@ -4,6 +4,8 @@
 of other images are the positive control, and the untrained encoder is in every study; the report reads both.
 """
 
+from dataclasses import replace
+
 from ablations.design import Arm, level, one_factor, samples, setting, widened
 from ablations.expectations import CONTENT, CONTENT_MARGIN
 from ablations.study import Study
@@ -19,7 +21,9 @@ STUDY = Study(
         samples_200=samples(2),
         depth_050=level("encoder 0.5 x as deep", 0.5, "model.encoder.depth"),
         # The probe splits features into heads of one width for all arms.
-        width_050=widened(0.5, "model.encoder", multiple="evaluation.probe.head_dim"),
+        width_050=replace(
+            widened(0.5, "model.encoder", multiple="evaluation.probe.head_dim"), label="encoder 0.5 x as wide"
+        ),
         pixels_shuffled=setting("pixels of other images", {"data.pixels": "shuffled"}),
         hidden_050=setting("half of the patches hidden", {"augment.hidden_fraction": 0.5}),
     ),

@@ -418,6 +418,8 @@ class EvaluationConfig:
     """Measurements on held-out pairs.
 
     Attributes:
+        split: the held-out pairs that are measured: those for the ``test``, which reports read, or others of the same
+            number for ``validation``, by which values are chosen (``sweeps/search.py``).
         num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
             are fewer.
         num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses, causal caption
@@ -431,6 +433,7 @@ class EvaluationConfig:
         num_examples: held-out images whose captions are saved for the report.
     """
 
+    split: Literal["test", "validation"] = "test"
     num_items: int = Field(default=5120, gt=0)
     num_pairs: int = Field(default=2048, gt=0)
     num_other_images: int = Field(default=2048, gt=0)

@@ -43,9 +43,15 @@ class Pairs(ABC):
         """Return what the picture shows; None if the pair is not a scene."""
         return None
 
-    def subset(self, num_pairs: int) -> "Pairs":
-        """Return random pairs in random order, the same for every run; smaller subsets are starts of larger ones."""
+    def subset(self, num_pairs: int, *, from_end: bool = False) -> "Pairs":
+        """Return random pairs in random order, the same for every run; smaller subsets are starts of larger ones.
+
+        Args:
+            from_end: True for other pairs, from the end of the order.
+        """
         order = address.generator(seed=0, purpose="subset").permutation(len(self))
+        if from_end:
+            order = order[::-1]
         return Selected(self, order[:num_pairs])
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from aimv2.config.run_config import DataConfig, EvaluationConfig, RunConfig
+from aimv2.data.pairs import Pairs
 from aimv2.data.prepare import Data
 from aimv2.data.sources.scene import CONTENT_CLASSES, WordClass
 from aimv2.data.transfer import Task, Tested, TransferSet, transfer_sets
-from aimv2.errors import RunFailedError
+from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.choices import Choices, choice_items, negatives, outcomes, prepare_choices
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_images, prepare_pairs
 from aimv2.evaluation.items import Items
@@ -127,22 +128,39 @@ def _prepare(
     evaluation: EvaluationConfig,
     transfer: Callable[[Data, Tested, int], list[TransferSet]],
 ) -> Prepared:
-    pairs = data.held_out.subset(evaluation.num_items)
+    pairs = of_split(data.held_out, evaluation.num_items, evaluation)
     held_out = prepare_pairs(pairs, words)
     scenes = [pairs.scene(row) for row in range(len(pairs))]
     found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
     return Prepared(
         held_out=held_out,
-        unseen=None if data.unseen is None else prepare_pairs(data.unseen.subset(evaluation.num_pairs), words),
+        unseen=None
+        if data.unseen is None
+        else prepare_pairs(of_split(data.unseen, evaluation.num_pairs, evaluation), words),
         choices=prepare_choices(found, words),
         transfer=transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes),
     )
 
 
+def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:
+    """Return some of the held-out pairs, of the config's split.
+
+    Raises:
+        UsageError: there are too few pairs for both splits.
+    """
+    is_validation, most = evaluation.split == "validation", max(evaluation.num_items, num_pairs)
+    if is_validation and 2 * most > len(held_out):
+        raise UsageError(
+            f"evaluation.split=validation needs as many held-out pairs again as the test, 2 x {most:,}, and there are"
+            f" {len(held_out):,}; lower evaluation.num_items"
+        )
+    return held_out.subset(num_pairs, from_end=is_validation)
+
+
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:
     """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
     words = Words.of(data.tokenizer, config)
-    held_out = prepare_pairs(data.held_out.subset(config.evaluation.curve_pairs), words)
+    held_out = prepare_pairs(of_split(data.held_out, config.evaluation.curve_pairs, config.evaluation), words)
     _, point = REPORTS[goal.reports[0]]
     return lambda model: point(model, held_out, config)
 

@@ -244,7 +244,7 @@ def test_command_prints_both_precisions_and_the_machine(capsys):
     for name in ("ours", "timm", "transformers", "torch.mm"):
         assert printed.count(f"│ {name} ") == 2
     assert f"2 threads, torch {torch.__version__}, timm " in words
-    assert "depth 1, width 96, 3 heads, called on 1 x 3 x 32 x 32 in patches of 8 px" in words
+    assert "depth 1, width 96, 6 heads, called on 1 x 3 x 32 x 32 in patches of 8 px" in words
     assert "[16 x 96] x [96 x 512]" in words
     assert words.count("theirs / ours: the median over repeats") == 1
     assert words.count("warning: ") == 4, "two repeats have no interval"

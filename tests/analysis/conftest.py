@@ -5,10 +5,10 @@ import pytest
 
 from ablations.expand import expand
 from ablations.request import Request, write_request
-from ablations.studies.prefix_ratio import STUDY
 from ablations.study import UNTRAINED
 from analysis.load import load
 from tests.helpers.evidence import write_run
+from tests.helpers.specimen import STUDY
 
 EFFECT = {"fixed_75": 0.5, "causal": -0.4, "positive_control": 1.0, UNTRAINED: 4.0}
 SHARED = (-1.5, -0.5, 0.5, 1.5)  # added to all arms by seed; pairing removes it

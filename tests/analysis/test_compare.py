@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import PROBE
-from ablations.studies.prefix_ratio import STUDY
 from analysis.compare import Differences, are_paired, primary_comparisons
 from analysis.inference.relations import Word
 from analysis.load import MISSING_COLUMNS, load
 from tests.helpers.evidence import evidence_of, write_run
+from tests.helpers.specimen import STUDY
 
 
 def test_pairing_detects_effects_that_the_seeds_would_hide(cells, evidence):

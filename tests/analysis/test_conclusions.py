@@ -1,9 +1,14 @@
-from ablations.studies.prefix_ratio import STUDY
+from dataclasses import replace
+
+import pandas as pd
+
 from analysis.compare import Comparison, primary_comparisons
 from analysis.conclusions import conclusion, findings, look_note, power
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.looks import Look
 from analysis.inference.relations import finding
+from analysis.load import MISSING_COLUMNS
+from tests.helpers.specimen import STUDY
 
 
 def concluded(comparisons, withheld=()):
@@ -61,6 +66,15 @@ def test_arm_with_a_failed_run_is_not_judged():
     text = concluded({"causal": compared(0.5, 0.001, withheld=failed), "fixed_25": compared(0.001, 0.001)})
     assert text.endswith("within ±0.02 nats/token: fixed at 25 %. Not judged: 1 of 4 runs of causal failed.")
     assert concluded({"causal": compared(0.5, 0.001, withheld=failed)}) == f"Not judged: {failed}."
+
+
+def test_findings_leave_out_arms_of_which_a_run_failed(evidence):
+    missing = pd.DataFrame([("fixed_75", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    found = findings(STUDY, replace(evidence, missing=missing))
+    assert found
+    assert not any("75 %" in text for text in found)
+    missing = pd.DataFrame([("uniform", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    assert findings(STUDY, replace(evidence, missing=missing)) == []
 
 
 def test_look_note_gives_number_level_and_earlier_seeds():

@@ -6,10 +6,10 @@ from scipy import stats
 
 from ablations.expectations import STEP_TIME
 from ablations.studies.decoder_sharing import STUDY as SHARING
-from ablations.studies.prefix_ratio import STUDY
 from analysis.controls import NULL_NOTE, check_controls, deciding_metrics, withholding
 from analysis.load import MISSING_COLUMNS
 from tests.helpers.evidence import evidence_from, evidence_of
+from tests.helpers.specimen import STUDY
 
 LOSS, MASKED = "content_loss", "causal_content_loss"
 
@@ -48,7 +48,7 @@ def test_controls_are_checked_in_every_metric_that_decides():
     assert results["positive_control", LOSS] == "passed"
     assert results["positive_control", MASKED] == "failed"
     assert withholding(outcomes, [LOSS]) == []
-    assert withholding(outcomes, [LOSS, MASKED]) == ["positive control failed in causal_caption_loss"]
+    assert withholding(outcomes, [LOSS, MASKED]) == ["positive control failed in causal_content_loss"]
 
 
 def test_time_of_a_step_has_no_positive_control():

@@ -8,14 +8,15 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import expect
-from ablations.studies.prefix_ratio import STUDY
 from analysis.compare import primary_comparisons
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, Estimate, detectable_difference
+from analysis.inference.items import with_items
 from analysis.inference.looks import Look
 from analysis.inference.relations import Word
 from analysis.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
+from tests.helpers.specimen import STUDY
 
 pytestmark = pytest.mark.exhaustive
 
@@ -97,7 +98,7 @@ def draws(num_studies, rng, *, num_seeds=4, spread=(1, 1, 1, 1, 1)):
 )
 def test_simultaneous_intervals_cover_all_differences(spread, most):
     """With equal spreads in 95 % of studies; with very unequal ones the test of spreads does not find all of them."""
-    num = 1500
+    num = 1000
     missed = sum(
         any(one.excludes_zero for one in SharedError(values).contrasts(list("bcde"), "a").values())
         for values in draws(num, np.random.default_rng(1), spread=spread)
@@ -105,10 +106,24 @@ def test_simultaneous_intervals_cover_all_differences(spread, most):
     assert missed / num <= at_most(most, num)
 
 
+def test_intervals_with_the_pooled_error_cover_other_items_too():
+    """Arms, seeds and items are random, with all interactions; the true difference is 0 over all of them."""
+    rng, num, num_items, missed, missed_alone = np.random.default_rng(2), 1500, 60, 0, 0
+    for _ in range(num):
+        by_item = rng.normal(0, 1.0, (1, 5, num_items))
+        table = by_item + rng.normal(0, 0.1, (4, 5, 1)) + rng.normal(0, 1.0, (4, 5, num_items))
+        alone = SharedError(pd.DataFrame(table.mean(axis=2), columns=list("abcde"))).contrast("b", "a")
+        whole = with_items(alone, table[:, 1] - table[:, 0])
+        missed += whole.excludes_zero
+        missed_alone += alone.excludes_zero
+    assert missed / num <= at_most(0.05, num)
+    assert missed_alone / num > 0.2, "intervals over seeds hold for these items only"
+
+
 @pytest.mark.parametrize("num_seeds", [4, 8])
 def test_power_is_the_predicted_one(num_seeds, cells):
     """The test of spreads costs up to ten points of the predicted 80 %: an arm may get an interval of its own."""
-    num, df = 800, 4 * (num_seeds - 1)
+    num, df = 500, 4 * (num_seeds - 1)
     known = Estimate(0, SPREAD * np.sqrt(2 / num_seeds), df, num_seeds, family=4, correlation=0.5)
     effects = {"causal": detectable_difference(known)}
     found = [

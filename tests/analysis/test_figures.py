@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from ablations.catalogue import STUDIES
-from ablations.studies.prefix_ratio import STUDY
 from analysis.compare import Differences
 from analysis.figures import differences_to_baseline, draw_all, palette
 from tests.helpers.evidence import evidence_from, evidence_of
+from tests.helpers.specimen import STUDY
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)

@@ -23,7 +23,7 @@ def test_tables_have_a_row_per_finished_cell(evidence, cells):
 
 def test_results_have_metrics_with_their_units_as_columns(evidence):
     assert len(evidence.results) == 32
-    assert "caption_loss [nats/token]" in evidence.results
+    assert "content_loss [nats/token]" in evidence.results
 
 
 def test_metric_that_is_not_applicable_has_no_value(evidence):

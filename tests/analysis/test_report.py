@@ -8,16 +8,23 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from ablations.studies.prefix_ratio import STUDY
+from ablations.catalogue import STUDIES
+from ablations.expand import expand
+from ablations.request import Request, read_request
+from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
+from aimv2.prefix import PrefixDistribution
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
 from analysis.report import build, replace_folder
+from analysis.sensitivity import read_sensitivity
 from tests.helpers.evidence import write_run
+from tests.helpers.specimen import STUDY
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +104,8 @@ def test_page_and_markdown_have_the_same_text(folder):
             assert " ".join(words).removeprefix("- ") in " ".join(parser.text.split())
 
 
-def test_command_builds_the_same_report_again(folder, request_of, runs_dir, tmp_path):
+def test_command_builds_the_same_report_again(request_of, runs_dir, tmp_path):
+    folder = build(read_request(runs_dir, request_of.folder, STUDIES), runs_dir, tmp_path / "here").parent
     command = [sys.executable, report.__file__, f"sweep={request_of.folder}", f"runs_dir={runs_dir}"]
     root = Path(report.__file__).parents[1]
     subprocess.run([*command, f"reports_dir={tmp_path}"], check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)})
@@ -162,7 +170,7 @@ def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, reques
 def test_verdicts_wait_for_the_sensitivity_of_their_metric(folder):
     text = (folder / "report.md").read_text()
     assert text.count("**not testable**") == 2
-    assert "sensitivity of caption_loss at scale test was not measured: run sweep=sensitivity scale=test" in text
+    assert "sensitivity of content_loss at scale test was not measured: run python sweeps/launch.py sweep" in text
 
 
 def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
@@ -175,16 +183,16 @@ def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
 def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
     study, rungs = STUDIES["sensitivity"], {"samples_050": 0.5, "samples_200": -0.3, "positive_control": 2.0}
     cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(3))
-    for cell in cells:
-        write_run(cell, tmp_path, 3.0 + rungs.get(cell.arm, 0) + 0.01 * hash_free(cell))
-    path = build(Request(study=study, cells=cells, arguments=("sweep=sensitivity",)), tmp_path, tmp_path / "reports")
-    text = path.read_text()
-    assert "## Sensitivity" in text
-    assert "figures/sensitivity.svg" in text
-    assert "caption_loss tells half the samples from all of them" in str(
-        read_sensitivity(tmp_path / "reports", cells[0].config)["content_loss"].text
-    )
-    assert (path.parent / "sensitivity.json").exists()
+    noises = np.random.default_rng(0).normal(size=len(cells))
+    for cell, noise in zip(cells, noises, strict=True):
+        write_run(cell, tmp_path, 3.0 + rungs.get(cell.arm, 0) + 0.01 * noise)
+    request = Request(study=study, cells=cells, arguments=("sweep=sensitivity",))
+    reports = tmp_path / "reports"
+    text = build(request, tmp_path, reports).read_text()
+    assert "Sensitivity: content_loss tells half the samples from all of them" in text
+    assert (reports / request.folder / "figures/sensitivity.svg").exists()
+    other = replace(cells[0].config, prefix=PrefixDistribution(law="causal"))
+    assert read_sensitivity(reports, other)["content_loss"].tells_small_steps
 
 
 def test_folder_that_cannot_be_written_is_named(request_of, runs_dir, tmp_path):

@@ -92,9 +92,6 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
         write_json(
             attempt.folder / "examples.json", [{"key": "k", "reference": "apple", "written": caption, "png": PIXEL}]
         )
-        if items is not None:
-            table = pd.DataFrame(items, columns=["metric", "item", "total", "weight"])
-            table.astype({"total": "float32", "weight": "float32"}).to_parquet(attempt.folder / "items.parquet")
         metrics = {
             "content_loss": Metric(value, "nats/token", "some pairs"),
             "causal_content_loss": Metric(value, "nats/token", "some pairs"),
@@ -105,3 +102,6 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
             "caption_bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
         }
         attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0)
+        if items is not None:
+            table = pd.DataFrame(items, columns=["metric", "item", "total", "weight"])
+            table.astype({"total": "float32", "weight": "float32"}).to_parquet(attempt.folder / "items.parquet")

@@ -6,7 +6,9 @@ import pytest
 from optuna.trial import TrialState
 
 from aimv2.config.arguments import checked
+from aimv2.config.run_config import from_dict
 from aimv2.errors import UsageError
+from aimv2.runs.files import read_json
 from sweeps import search
 from sweeps.search import SearchConfig, ask, open_study
 from tests.helpers.finished_sweeps import ARGUMENTS
@@ -17,7 +19,8 @@ def command(tmp_path, cache_dir, capsys):
     """Run a search in this process; gives its exit status, its output, and its errors."""
 
     def run(*more):
-        small = [word for word in ARGUMENTS if not word.startswith("sweep")]
+        small = [word for word in ARGUMENTS if not word.startswith(("sweep", "evaluation.num_items"))]
+        small.append("evaluation.num_items=48")
         name = [] if more[0].startswith("search=") else ["search=optimizer"]
         folders = [f"runs_dir={tmp_path / 'runs'}", f"data.cache_dir={cache_dir}"]
         capsys.readouterr()
@@ -31,7 +34,7 @@ def command(tmp_path, cache_dir, capsys):
 @pytest.fixture
 def config():
     return SearchConfig(
-        metric="caption_loss",
+        metric="content_loss",
         trials=4,
         parameters=({"path": "optimizer.peak_lr", "low": 1e-4, "high": 1e-2, "log": True},),
     )
@@ -41,7 +44,11 @@ def test_search_does_its_trials_once_and_resumes(command, tmp_path):
     status, out, err = command("search.trials=2")
     assert status == 0, out + err
     assert "best of 2: optimizer.peak_lr=" in out
-    assert len(list(tmp_path.glob("runs/v2-*/result.json"))) == 2
+    assert "relative to the base run: optimizer.peak_lr x " in out
+    results = list(tmp_path.glob("runs/v2-*/result.json"))
+    assert len(results) == 2
+    configs = [from_dict(read_json(path.with_name("config.json"))) for path in results]
+    assert {config.evaluation.split for config in configs} == {"validation"}, "no trial sees the test"
     status, out, _ = command("search.trials=3")
     assert status == 0
     assert "best of 3" in out
@@ -103,7 +110,7 @@ def test_bounds_that_no_run_can_have_are_refused(command, tmp_path):
     ],
 )
 def test_impossible_search_is_refused(change, message):
-    values = {"metric": "caption_loss", "trials": 3, "parameters": []}
+    values = {"metric": "content_loss", "trials": 3, "parameters": []}
     with pytest.raises(UsageError, match=re.escape(message)):
         checked("search", SearchConfig, values | change)
 
@@ -114,6 +121,7 @@ def test_impossible_search_is_refused(change, message):
         ("search=learning", "unknown search 'learning'"),
         ("search.trails=3", "Did you mean 'search.trials'?"),
         ("search.metric=recall", "unknown search.metric 'recall'. Allowed: caption_bits, caption_loss, "),
+        ("search.metric=probe_digits", "unknown search.metric 'probe_digits'."),  # its images are for the test alone
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(command, more, message):

@@ -78,6 +78,11 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "prefix.full_attention": 0.5,
         "data.weights": [1, 2, 0],
         "data.captions": "shuffled",
+        "data.pixels": "shuffled",
+        "data.scenes.grid": 3,
+        "data.scenes.relation_rate": 0.25,
+        "augment.min_scale": 0.5,
+        "augment.flip_probability": 0.5,
     }
     values = to_dict(demo())
     now = flatten(values)[key]
@@ -87,7 +92,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         new = not now
     elif isinstance(now, (int, float)):
         # Half or double, whichever the checks allow.
-        new = next(v for v in (now * 2, now / 2, now + 1, 0.9) if accepted(key, v))
+        new = next(v for v in (now * 2, now / 2, now + 1, 0.9, 0.1) if accepted(key, v))
     elif isinstance(now, list):
         new = now[:-1] or [0.123]
     elif key in ("prefix.fraction", "prefix.alpha", "prefix.beta", "prefix.low", "prefix.high"):
@@ -119,7 +124,7 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
         objective=replace(one.objective, pixel_weight=2.0, pixel_patches="image"),
         optimizer=replace(one.optimizer, peak_lr=1e-4),
         budget=replace(one.budget, samples=64),
-        data=replace(one.data, weights=(1, 1, 0), captions="shuffled", descriptive_fraction=0.5),
+        data=replace(one.data, weights=(1, 1, 0), captions="shuffled", pixels="shuffled", dense_fraction=0.5),
         ranks=2,
     )
     assert signature(untrained(one)) == signature(untrained(other)) != signature(one)

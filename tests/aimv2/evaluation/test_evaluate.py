@@ -10,8 +10,8 @@ import torch
 from aimv2.config.run_config import ProbeConfig
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import Task, TransferSet
-from aimv2.errors import RunFailedError
-from aimv2.evaluation.evaluate import Encoded, evaluate, held_out_curve, prepare_evaluation, probes
+from aimv2.errors import RunFailedError, UsageError
+from aimv2.evaluation.evaluate import Encoded, evaluate, held_out_curve, of_split, prepare_evaluation, probes
 from aimv2.evaluation.held_out import CLASSES, other_images
 from aimv2.evaluation.losses import encode, token_nats
 from aimv2.evaluation.metrics import metric_names, unit_of
@@ -202,3 +202,18 @@ def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_
     assert "lr 0.01 " in measured["probe_ink"].how
     assert ("edge of the grid" in measured["probe_ink"].warning) == is_at_edge
     assert "causal attention" in measured["causal_probe_ink"].how
+
+
+def test_validation_shares_no_pair_with_the_test(tiny, pairs):
+    evaluation = tiny.evaluation
+    test = of_split(pairs.held_out, evaluation.num_items, evaluation)
+    validation = of_split(pairs.held_out, evaluation.num_items, replace(evaluation, split="validation"))
+    rows = np.arange(evaluation.num_items)
+    assert len(test) == len(validation) == evaluation.num_items
+    assert not set(test.keys(rows)) & set(validation.keys(rows))
+
+
+def test_too_few_pairs_for_a_validation_split_are_refused(tiny, pairs):
+    many = replace(tiny.evaluation, split="validation", num_items=len(pairs.held_out) // 2 + 1)
+    with pytest.raises(UsageError, match=r"lower evaluation\.num_items"):
+        of_split(pairs.held_out, 16, many)

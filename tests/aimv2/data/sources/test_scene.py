@@ -11,7 +11,7 @@ def thing(name, ink, cell, side=10):
 
 
 def scene(*things, form="places", order=None, grid=2):
-    return Scene("yellow", grid, things, order or tuple(range(len(things))), form, ALT_TEXT)
+    return Scene("material", "yellow", grid, things, order or tuple(range(len(things))), form, ALT_TEXT)
 
 
 def test_places_caption_names_every_object_in_reading_order():

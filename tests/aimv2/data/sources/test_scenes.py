@@ -48,8 +48,8 @@ def test_another_process_draws_the_same_scenes(sides):
 
 
 def test_training_and_held_out_scenes_share_no_composition(sides, scenes):
-    held_out = {composition("material", sides.held_out.scene(row).things) for row in ROWS}
-    trained = {composition("material", scene.things) for scene in scenes}
+    held_out = {composition(sides.held_out.scene(row)) for row in ROWS}
+    trained = {composition(scene) for scene in scenes}
     assert not trained & held_out
 
 
