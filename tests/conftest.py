@@ -64,6 +64,7 @@ def tiny(cache_dir) -> RunConfig:
         evaluation=EvaluationConfig(
             num_items=48,
             num_pairs=32,
+            num_other_images=40,
             num_probe_scenes=40,
             curve_pairs=16,
             curve_points=2,

@@ -423,7 +423,8 @@ class EvaluationConfig:
         num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
             are fewer.
         num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses, causal caption
-            losses, image gains, blind choices, unseen objects, and retrieval.
+            losses, unseen objects, and retrieval.
+        num_other_images: the first of them, whose captions are also given another image: image gains, blind choices.
         num_probe_scenes: training scenes for the probes, of which a fifth is for validation.
         curve_pairs: held-out pairs for each point of the curve during training.
         curve_points: points of that curve, including the untrained model's.
@@ -435,6 +436,7 @@ class EvaluationConfig:
     split: Literal["test", "validation"] = "test"
     num_items: int = Field(default=5120, gt=0)
     num_pairs: int = Field(default=2048, gt=0)
+    num_other_images: int = Field(default=2048, gt=0)
     num_probe_scenes: int = Field(default=10_240, gt=1)
     curve_pairs: int = Field(default=512, gt=0)
     curve_points: int = Field(default=13, gt=1)

@@ -47,6 +47,7 @@ def demo() -> RunConfig:
         evaluation=EvaluationConfig(
             num_items=5120,
             num_pairs=512,
+            num_other_images=1536,
             num_probe_scenes=2048,
             curve_pairs=256,
             probe=ProbeConfig(

@@ -167,7 +167,7 @@ def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[
 
 def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
     held_out, choices = prepared.held_out, prepared.choices
-    some = held_out.first(config.evaluation.num_pairs)
+    some = held_out.first(config.evaluation.num_other_images)
     all_N, other_N = np.arange(len(held_out)), other_images(some.dense)
     blind = choices.first(len(some))
     short_NT, dense_NT, other_NT, negative_MT, blind_MT = nats_of_all(
@@ -183,7 +183,7 @@ def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, confi
         config,
     )
     found = _full_attention(held_out, short_NT, dense_NT)
-    found |= _causal_attention(model, encoded, some, config)
+    found |= _causal_attention(model, encoded, held_out.first(config.evaluation.num_pairs), config)
 
     few = f"{len(some):,} held-out pairs"
     how = f"content words of dense captions of {few}, loss with another pair's image minus that with its own"
