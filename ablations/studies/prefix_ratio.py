@@ -12,7 +12,6 @@ STUDY = Study(
     " patches to predict; one causal arm scores the patches of the uniform one",
     design=one_factor(
         uniform=setting("uniform on 1..I-1", {"prefix": {"law": "uniform"}}),
-        fixed_25=setting("fixed at 25 %", {"prefix": {"law": "fixed", "fraction": 0.25}}),
         fixed_50=setting("fixed at 50 %", {"prefix": {"law": "fixed", "fraction": 0.5}}),
         fixed_75=setting("fixed at 75 %", {"prefix": {"law": "fixed", "fraction": 0.75}}),
         causal=setting("causal (prefix of 1 patch)", {"prefix": {"law": "causal"}}),
@@ -27,7 +26,7 @@ STUDY = Study(
     expected={"causal": "worse", "causal_same_patches": "worse"},
     claims={
         "uniform-prefix-length": expect(
-            ("fixed_25", "fixed_50", "fixed_75", "causal"),
+            ("fixed_50", "fixed_75", "causal"),
             "not better",
             than="uniform",
             metric=CONTENT,

@@ -41,8 +41,8 @@ def demo() -> RunConfig:
             vocab_size=512,
             max_text_tokens=16,
         ),
-        budget=BudgetConfig(samples=10_240, batch_size=16),
-        data=DataConfig(render_px=32, dense_fraction=0.75, scenes=SceneConfig(num_objects=6, num_unseen=4)),
+        budget=BudgetConfig(samples=8192, batch_size=16),
+        data=DataConfig(render_px=32, dense_fraction=0.9, scenes=SceneConfig(num_objects=6, num_unseen=4)),
         optimizer=OptimizerConfig(peak_lr=1.4e-3, warmup_fraction=0.1, weight_decay=1e-3),
         evaluation=EvaluationConfig(
             num_items=5120,
@@ -50,6 +50,7 @@ def demo() -> RunConfig:
             num_other_images=1536,
             num_probe_scenes=2048,
             curve_pairs=256,
+            curve_points=7,
             probe=ProbeConfig(
                 learning_rates=(3e-3, 1e-2, 4e-2, 1.6e-1),
                 weight_decays=(0.05,),

@@ -158,9 +158,11 @@ def is_held_out(composed: str, held_out_fraction: float) -> bool:
 @lru_cache(maxsize=2**14)  # a picture and its captions are read one after the other, and evaluation reads them again
 def draw_scene(objects: Objects, row: int) -> Scene:
     """Draw the scene of a number: the first attempt whose composition belongs to the side."""
-    attempt = 0
+    config, attempt = objects.config, 0
+    draw = address.generator(seed=config.seed, purpose=f"count {objects.source} {objects.side}", sample_id=row).random()
+    count = 1 + int(config.max_objects * draw)  # once, as a side may hold more of one number's compositions
     while True:
-        scene = _attempt(objects, row, attempt)
+        scene = _attempt(objects, row, attempt, count)
         if objects.side == "unseen":
             return scene
         held_out = is_held_out(composition(scene), objects.held_out_fraction)
@@ -169,11 +171,10 @@ def draw_scene(objects: Objects, row: int) -> Scene:
         attempt += 1
 
 
-def _attempt(objects: Objects, row: int, attempt: int) -> Scene:
+def _attempt(objects: Objects, row: int, attempt: int, count: int) -> Scene:
     config, num_objects, num_cells = objects.config, len(objects.glyphs), objects.config.grid**2
     purpose = f"scene {objects.source} {objects.side}"
     generator = address.generator(seed=config.seed, purpose=purpose, epoch=attempt, sample_id=row)
-    count = 1 + int(config.max_objects * generator.random())
     # Gumbel's trick: the largest sums are a sample without replacement with these weights.
     name_O = objects.log_weight_O - np.log(-np.log(generator.random(num_objects)))
     chosen = np.argsort(-name_O, kind="stable")[: count + 1].tolist()
