@@ -80,7 +80,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
     steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
     patches = f"{model.image_px} px images in I = {model.num_patches} patches"
-    pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs, no concept in both"
+    pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs; no composition or concept is in both"
     rows = {
         "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",
@@ -89,7 +89,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
         "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
         "encoder": f"{stack.format(model.encoder)}, {size('encoder')}; {patches}",
         "decoder": f"{stack.format(model.decoder)}, {size('other')}, heads included; {model.vocab_size} tokens",
-        "data": f"glyphs ({', '.join(config.data.sources)}): {pairs}",
+        "data": f"{', '.join(config.data.sources)}: {pairs}",
         "hardware": f"{seen('hardware')}; threads per run: {seen('threads')}; {config.precision}",
         "software": f"torch {seen('torch')}; commit {seen('commit')}",
     }

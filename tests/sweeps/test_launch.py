@@ -76,9 +76,9 @@ def attempts(folder):
 
 
 def test_a_dry_run_prints_the_plan_and_its_price_and_writes_nothing(here, tmp_path):
-    status, shown, error = here("dry_run=true", "scale=demo", "budget.samples=20480")
+    status, shown, error = here("dry_run=true", "scale=demo", "budget.samples=10240")
     assert status == 0, error
-    assert error == "note: budget.samples=20480 is the default of scale=demo\n"
+    assert error == "note: budget.samples=10240 is the default of scale=demo\n"
     assert "causal" in shown
     assert "24 runs, 24 to do" in shown
     assert "training FLOPs" in shown
@@ -93,7 +93,7 @@ def test_plans_and_status_load_no_torch_once_speeds_are_measured(here, tmp_path,
     look = f"launch.main({arguments!r}); manage.main(['status'])"
     script = f"import sys; from sweeps import launch, manage; {look}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert "750 runs, 750 to do" in done.stdout, done.stderr
+    assert "875 runs, 875 to do" in done.stdout, done.stderr
     assert not {"torch", "pandas", "scipy", "sklearn", "optuna"} & set(done.stdout.splitlines()[-1].split())
 
 

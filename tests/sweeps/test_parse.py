@@ -16,7 +16,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
     ("more", "message"),
     [
         (("sweep.arms=[casual]",), "unknown arm 'casual'. Did you mean 'causal'?"),
-        (("objective.name=image_only",), "compares caption_loss, which is not applicable to objective image_only"),
+        (("objective.name=image_only",), "compares content_loss, which is not applicable to objective image_only"),
         (
             ("objective.name=clip",),
             "arm 'fixed_25' cannot exist: prefix.law='fixed' has no effect with attention='bidirectional'",
@@ -33,7 +33,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("sweep.equal=epochs",), "sweep.equal: Input should be 'samples', 'flops' or 'seconds'"),
         (("sweep.equal=seconds", "executor=slurm"), "sweep.equal=seconds needs the workers' speed, but the speed of"),
         (("sweep.baseline=casual",), "unknown sweep.baseline 'casual'. Did you mean 'causal'?"),
-        (("sweep.primary_metric=recall",), "unknown metric 'recall'. Allowed: caption_bits, "),
+        (("sweep.primary_metric=recall",), "unknown metric 'recall'. Allowed: blind_choice_accuracy, "),
         (
             ("sweep.primary_metric=probe_digit",),
             "unknown sweep.primary_metric 'probe_digit'. Did you mean 'probe_digits'?",
