@@ -27,15 +27,16 @@ def shapes(run: Mapping[str, Any], hardware: str) -> list[str]:
 
 
 def _training_shape(run: Mapping[str, Any], hardware: str) -> str:
-    steps_measured = 8  # kept since measurements that sweep.equal=seconds relies on are stored under this name
+    encoder = run["model"]["encoder"]
+    if encoder["attention"] == "causal":  # a prefix of one patch
+        encoder = encoder | {"attention": "prefix"}
     return _hash(
-        run["model"],
+        run["model"] | {"encoder": encoder},
         run["objective"]["name"],
         run["budget"]["batch_size"],
         run["precision"],
         hardware,
         run["threads"],
-        steps_measured,
     )
 
 

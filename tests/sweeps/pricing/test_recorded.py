@@ -77,6 +77,13 @@ def test_runs_of_another_shape_do_not_count(tiny, record, tmp_path, other):
     assert MachineClock(tmp_path, measure=None)(tiny) is None
 
 
+def test_causal_runs_take_the_time_of_prefix_runs(tiny, record, tmp_path):
+    record(tiny)
+    encoder = replace(tiny.model.encoder, attention="causal")
+    causal = replace(tiny, model=replace(tiny.model, encoder=encoder))
+    assert MachineClock(tmp_path, measure=None)(causal) == MachineClock(tmp_path, measure=None)(tiny) is not None
+
+
 def test_runs_on_other_hardware_do_not_count(tiny, record, tmp_path):
     record(tiny, machine="another CPU")
     assert MachineClock(tmp_path, measure=None)(tiny) is None
