@@ -44,6 +44,7 @@ class TransferSet(NamedTuple):
     Attributes:
         train, validation, test: uint8 [N, S, S, 3].
         item_N: int64, the number of each test image as an evaluation item (``Pairs.items``).
+        is_whole: True if what matters reaches to the border, so that images are resized without a crop.
     """
 
     train: np.ndarray
@@ -51,6 +52,7 @@ class TransferSet(NamedTuple):
     test: np.ndarray
     item_N: np.ndarray
     tasks: tuple[Task, ...]
+    is_whole: bool = False
 
 
 class Tested(NamedTuple):
@@ -198,7 +200,7 @@ def _grey(name: str, *splits: tuple[np.ndarray, np.ndarray]) -> TransferSet:
     """Return the task of grey images, uint8 [N, S, S], with labels [N], in three splits."""
     train, validation, test = (np.repeat(images[..., None], 3, axis=-1) for images, _ in splits)
     labels = [label_N.astype(np.int64)[:, None] for _, label_N in splits]
-    return TransferSet(train, validation, test, np.arange(len(test)), (Task(name, 10, *labels),))
+    return TransferSet(train, validation, test, np.arange(len(test)), (Task(name, 10, *labels),), is_whole=True)
 
 
 def _read_idx(path: Path) -> np.ndarray:

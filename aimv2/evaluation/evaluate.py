@@ -71,11 +71,11 @@ class Encoded:
     def causal(self) -> Tensor:
         return encode(self.encoder, self.images, self.config, is_causal=True)
 
-    def of(self, images: np.ndarray, *, is_causal: bool) -> Tensor:
-        """Return the features of any images: float32 [N, I, D]."""
+    def of(self, images: np.ndarray, *, is_causal: bool, is_whole: bool = False) -> Tensor:
+        """Return the features of any images: float32 [N, I, D]; without a crop if ``is_whole``."""
         if images is self.images:
             return self.causal if is_causal else self.full
-        return encode(self.encoder, images, self.config, is_causal=is_causal)
+        return encode(self.encoder, images, self.config, is_causal=is_causal, is_whole=is_whole)
 
 
 def evaluate(
@@ -311,7 +311,10 @@ def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> dict[str,
     neighbours, on the encoder's features."""
     measured: dict[str, Measured] = {}
     for is_causal in (False, True):
-        splits = [encoded.of(images, is_causal=is_causal) for images in (found.train, found.validation, found.test)]
+        splits = [
+            encoded.of(images, is_causal=is_causal, is_whole=found.is_whole)
+            for images in (found.train, found.validation, found.test)
+        ]
         for task in found.tasks:
             labels = (task.train_NK, task.validation_NK, task.test_NK)
             parts = [

@@ -122,12 +122,12 @@ def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:
     )
 
 
-def network_inputs(images: np.ndarray, config: RunConfig) -> Tensor:
+def network_inputs(images: np.ndarray, config: RunConfig, *, is_whole: bool = False) -> Tensor:
     """Crop images uint8 [N, S, S, 3] as for all evaluations: float32 [N, 3, P, P].
 
     Scenes are shown whole, because a crop would lose parts of the objects that captions and labels name.
     """
-    return centred_images(images, config.model.image_px, 1.0 if config.data.has_scenes else CENTRE_CROP)
+    return centred_images(images, config.model.image_px, 1.0 if is_whole or config.data.has_scenes else CENTRE_CROP)
 
 
 def other_images(captions: Captions) -> np.ndarray:

@@ -19,16 +19,19 @@ EVAL_BATCH = 256
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, images: np.ndarray, config: RunConfig, *, is_causal: bool = False) -> Tensor:
+def encode(
+    encoder: Encoder, images: np.ndarray, config: RunConfig, *, is_causal: bool = False, is_whole: bool = False
+) -> Tensor:
     """Return the features of images uint8 [N, S, S, 3]: float32 [N, I, D].
 
     Args:
         is_causal: causal attention (a prefix of one patch) instead of full attention.
+        is_whole: resize without a crop, whatever the data.
     """
     encoder.eval()
     features = []
     for rows in chunks(len(images)):
-        image = network_inputs(images[rows], config).to(config.device)
+        image = network_inputs(images[rows], config, is_whole=is_whole).to(config.device)
         prefix_len_B = torch.ones(len(image), dtype=torch.int64, device=image.device) if is_causal else None
         with autocast(config):
             features.append(encoder(image, prefix_len_B).float())

@@ -114,6 +114,7 @@ def test_tasks_are_those_of_the_runs_data(tiny, pairs):
 
 def test_digits_are_all_used_once_in_grey():
     task = transfer.digits()
+    assert task.is_whole
     images = np.concatenate([task.train, task.validation, task.test])
     (labelled,) = task.tasks
     labels = np.concatenate([labelled.train_NK, labelled.validation_NK, labelled.test_NK])[:, 0]
