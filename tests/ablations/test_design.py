@@ -54,7 +54,7 @@ def test_factorial_has_every_combination_but_the_excluded_and_ties_another_value
     assert values(design)["h0_t1"] == {
         "model.decoder.depth": 1,
         "objective.pixel_weight": 0.8,
-        "budget.samples": 20_480,
+        "budget.samples": 2 * demo().budget.samples,
     }
     assert design.arms["h0_t1"].label == "model.decoder.depth 1, objective.pixel_weight 0.8"
 

@@ -21,9 +21,9 @@ def test_another_metric_drops_expectations_and_has_its_own_margin(study):
 
 
 def test_expectation_is_overridden_or_left_open(study):
-    expected = {**study_overrides(study).expected, "causal": None, "fixed_25": "better"}
+    expected = {**study_overrides(study).expected, "causal": None, "fixed_50": "better"}
     changed = replace(study_overrides(study), expected=expected).apply(study)
-    assert changed.expected == {"fixed_25": "better", "causal_same_patches": "worse"}
+    assert changed.expected == {"fixed_50": "better", "causal_same_patches": "worse"}
 
 
 def test_claim_without_expectations_is_left_out(study):

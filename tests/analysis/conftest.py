@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, write_request
 from ablations.study import UNTRAINED
@@ -27,13 +28,15 @@ def request_of(cells):
 
 
 @pytest.fixture(scope="session")
-def runs_dir(cells, request_of, tmp_path_factory):
-    """Finished runs with known caption losses; read only."""
+def runs_dir(cells, tiny, tmp_path_factory):
+    """Finished runs with known losses, and the record of a launch of the study in the catalogue; read only."""
     folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
     for cell in cells:
         value = 3 + SHARED[cell.seed] + EFFECT.get(cell.arm, 0) + rng.normal(0, 0.01)
         write_run(cell, folder, value, caption=MARKUP if cell.arm == "uniform" else "red apple")
-    write_request(folder, request_of)
+    recorded = STUDIES[STUDY.slug]
+    arguments = (f"sweep={STUDY.slug}",)
+    write_request(folder, Request(study=recorded, cells=expand(recorded, tiny, seeds=range(4)), arguments=arguments))
     return folder
 
 

@@ -82,7 +82,7 @@ CASES = [
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", PROBE): 0.1}, CONTRADICTED),
     ("prefix-beats-causal-probe", "prefix_ratio", {("causal", MASKED_PROBE): 0.1}, CONTRADICTED),
     ("uniform-prefix-length", "prefix_ratio", {"causal": 0.5}, SUPPORTED),
-    ("uniform-prefix-length", "prefix_ratio", {"fixed_25": -0.5}, CONTRADICTED),
+    ("uniform-prefix-length", "prefix_ratio", {"fixed_50": -0.5}, CONTRADICTED),
     ("uniform-prefix-length", "prefix_distribution", {"mixed_25": -0.005}, SUPPORTED),  # better, within the margin
     ("decoder-width-optimum", "decoder_width", {"width_050": -0.1, "width_150": -0.1}, SUPPORTED),
     ("decoder-width-optimum", "decoder_width", {"width_050": -0.1, "width_150": 0.1}, CONTRADICTED),  # monotone

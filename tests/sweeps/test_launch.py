@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ablations.catalogue import STUDIES
+from aimv2.config.scales import demo
 from aimv2.runs.record import RunFolder
 from sweeps import launch
 from tests.helpers.sweeps import small_sweep
@@ -76,9 +77,9 @@ def attempts(folder):
 
 
 def test_a_dry_run_prints_the_plan_and_its_price_and_writes_nothing(here, tmp_path):
-    status, shown, error = here("dry_run=true", "scale=demo", "budget.samples=10240")
+    status, shown, error = here("dry_run=true", "scale=demo", f"budget.samples={demo().budget.samples}")
     assert status == 0, error
-    assert error == "note: budget.samples=10240 is the default of scale=demo\n"
+    assert error == f"note: budget.samples={demo().budget.samples} is the default of scale=demo\n"
     assert "causal" in shown
     assert "24 runs, 24 to do" in shown
     assert "training FLOPs" in shown
@@ -92,8 +93,9 @@ def test_plans_and_status_load_no_torch_once_speeds_are_measured(here, tmp_path,
     (tmp_path / "runs").mkdir()
     look = f"launch.main({arguments!r}); manage.main(['status'])"
     script = f"import sys; from sweeps import launch, manage; {look}; print(*sys.modules)"
+    num_runs = 125 * (len(STUDIES["prefix_ratio"].arms) + 1)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert "875 runs, 875 to do" in done.stdout, done.stderr
+    assert f"{num_runs} runs, {num_runs} to do" in done.stdout, done.stderr
     assert not {"torch", "pandas", "scipy", "sklearn", "optuna"} & set(done.stdout.splitlines()[-1].split())
 
 

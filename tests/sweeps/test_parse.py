@@ -19,7 +19,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("objective.name=image_only",), "compares content_loss, which is not applicable to objective image_only"),
         (
             ("objective.name=clip",),
-            "arm 'fixed_25' cannot exist: prefix.law='fixed' has no effect with attention='bidirectional'",
+            "arm 'fixed_50' cannot exist: prefix.law='fixed' has no effect with attention='bidirectional'",
         ),
         (
             ("objective.name=caption", "model.decoder.order=text_first"),

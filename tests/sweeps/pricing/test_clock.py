@@ -36,9 +36,10 @@ def clock(tmp_path):
 
 def test_time_is_steps_and_curve_and_evaluation(base, clock):
     here, _ = clock()
-    assert here(base) == pytest.approx((10_240 / 512, 13 * 256 * 0.001 + 6.0))
+    points = base.evaluation.curve_points
+    assert here(base) == pytest.approx((base.budget.samples / 512, points * 256 * 0.001 + 6.0))
     few = replace(base, evaluation=replace(base.evaluation, curve_pairs=10))
-    assert here(few) == pytest.approx((10_240 / 512, 13 * 10 * 0.001 + 6.0))
+    assert here(few) == pytest.approx((base.budget.samples / 512, points * 10 * 0.001 + 6.0))
     assert here(untrained(base)) == (0.0, 6.0)
 
 
