@@ -7,6 +7,8 @@ DISTRIBUTIONS = {
     "figure1": ("uniform on 0..I-1, as in Figure 1", {"law": "uniform_figure1"}),
     "short": ("skewed to short prefixes, Beta(1, 3)", {"law": "beta", "alpha": 1.0, "beta": 3.0}),
     "long": ("skewed to long prefixes, Beta(3, 1)", {"law": "beta", "alpha": 3.0, "beta": 1.0}),
+    "fixed_25": ("fixed at 25 %", {"law": "fixed", "fraction": 0.25}),
+    "fixed_75": ("fixed at 75 %", {"law": "fixed", "fraction": 0.75}),
     "middle": ("uniform from 25 % to 75 %", {"law": "truncated", "low": 0.25, "high": 0.75}),
     "mixed_25": ("uniform, 25 % of images with full attention and no pixel loss", {"full_attention": 0.25}),
     "mixed_50": ("uniform, 50 % of images with full attention and no pixel loss", {"full_attention": 0.5}),

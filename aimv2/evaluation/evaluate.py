@@ -20,7 +20,7 @@ from aimv2.evaluation.choices import Choices, choice_items, negatives, outcomes,
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_images, prepare_pairs
 from aimv2.evaluation.items import Items
 from aimv2.evaluation.losses import encode, nats_of_all, pixel_errors, token_nats
-from aimv2.evaluation.metrics import RECALL_AT, Metric, not_applicable, pixel_losses, unit_of
+from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.probe import Features, attentive_probe, knn_score
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
 from aimv2.model.dual_encoder import DualEncoder
@@ -307,10 +307,13 @@ REPORTS: dict[Report, tuple[Callable[..., dict[str, Measured]], Callable[..., di
 
 
 def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> dict[str, Measured]:
-    """Return the accuracies of attentive probes, with full and with causal attention in the encoder, and of k nearest
-    neighbours, on the encoder's features."""
+    """Return the accuracies of attentive probes and of k nearest neighbours on the encoder's features.
+
+    On scenes there is a probe with causal attention in the encoder too.
+    """
     measured: dict[str, Measured] = {}
-    for is_causal in (False, True):
+    is_of_scenes = all(task.name in SCENE_TASKS for task in found.tasks)
+    for is_causal in (False, True) if is_of_scenes else (False,):
         splits = [
             encoded.of(images, is_causal=is_causal, is_whole=found.is_whole)
             for images in (found.train, found.validation, found.test)

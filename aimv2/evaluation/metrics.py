@@ -80,7 +80,7 @@ FINAL = (
     Definition("image_to_text_recall_<k>", "accuracy", False, "retrieval"),
     Definition("text_to_image_recall_<k>", "accuracy", False, "retrieval"),
     Definition("probe_<task>", "accuracy", False),
-    Definition("causal_probe_<task>", "accuracy", False),
+    Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
     Definition("knn_<task>", "accuracy", False),
 )
 DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
@@ -91,6 +91,7 @@ PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<class>": ("|".join(CONTENT_CLASSES), lambda config: CONTENT_CLASSES),
     "<kind>": ("|".join(CHOICE_KINDS), lambda config: CHOICE_KINDS),
     "<task>": (r"\w+", lambda config: TASKS),
+    "<scene task>": ("|".join(SCENE_TASKS), lambda config: SCENE_TASKS),
 }
 GLYPH_CLASSES = ("object", "ink")  # of words in captions of glyphs
 

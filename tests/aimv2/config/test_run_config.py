@@ -41,7 +41,11 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
         ("objective.name", "clipp", r"^unknown objective.name 'clipp'. Did you mean 'clip'\?"),
         ("data.sources", [], r"data: sources=\[\] must name at least one"),
         ("data.sources", ["openmoji", "openmoji"], "each once"),
-        ("data.sources", ["imagenet"], "data.sources.0: Input should be 'material_scenes', 'fontawesome_scenes', 'openmoji_scenes', 'material'"),
+        (
+            "data.sources",
+            ["imagenet"],
+            "data.sources.0: Input should be 'material_scenes', 'fontawesome_scenes', 'openmoji_scenes', 'material'",
+        ),
         (
             "data.sources",
             ["material", "openmojis"],
