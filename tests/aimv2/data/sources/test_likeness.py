@@ -7,8 +7,8 @@ import pytest
 
 from aimv2.config.run_config import DataConfig
 from aimv2.data.sources import glyphs
-from aimv2.data.sources.likeness import NEAR_COPY, group_names, groups, near_copies, shape
 from aimv2.data.sources.glyph_pairs import concept_position, open_glyphs
+from aimv2.data.sources.likeness import NEAR_COPY, group_names, groups, near_copies, shape
 from aimv2.data.text import clean
 
 HELD_OUT_FRACTION = DataConfig().held_out_fraction
