@@ -92,6 +92,10 @@ class Study(StudyValues):
         """Return the equivalence margin of a metric, in its unit."""
         return self.equivalence_margin if metric == self.primary_metric else default_margin(metric)
 
+    def margin_of(self, expectation: Expectation) -> float:
+        """Return the equivalence margin of an expectation: its own, or that of its metric."""
+        return self.margin(expectation.metric) if expectation.margin is None else expectation.margin
+
     @property
     def folder(self) -> str:
         """The name of its report, at the default scale."""

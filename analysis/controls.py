@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablations.expectations import STEP_TIME
-from ablations.study import Control, Study
+from ablations.expectations import STEP_TIME, Expectation
+from ablations.study import UNTRAINED, Control, Study
 from aimv2.evaluation.metrics import lower_is_better
 from analysis.compare import Differences, failures
 from analysis.inference.intervals import Estimate
@@ -62,6 +62,28 @@ def withholding(controls: Sequence[ControlOutcome], metrics: Iterable[str]) -> l
     """Return a note for each control that did not pass in one of these metrics; each withholds verdicts."""
     wanted = set(metrics)
     return [one.note for one in controls if one.metric in wanted and one.result != "passed"]
+
+
+def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expectation]) -> list[str]:
+    """Return a note for each two metrics that an expectation compares and that differ before training.
+
+    Their difference after training is then no effect of training. The untrained encoder is the control: the two metrics
+    must not differ detectably on it by the margin.
+    """
+    differences = Differences(study, evidence)
+    notes = []
+    for one in expectations:
+        if one.metric == one.than_metric:
+            continue
+        pair = f"{one.metric} and {one.than_metric}"
+        before = differences.of(UNTRAINED, one.metric, UNTRAINED, one.than_metric)
+        if not before.has_interval:
+            notes.append(f"{pair} were not measured on the untrained encoder with two seeds")
+            continue
+        found = finding(before, study.margin_of(one), lower_is_better=lower_is_better(one.metric))
+        if found.direction != "unclear" and not found.is_small:
+            notes.append(f"{pair} differ before training ({before.text()}), so their difference is no effect of training")
+    return list(dict.fromkeys(notes))
 
 
 def _check(study: Study, evidence: Evidence, differences: Differences, control: Control, metric: str) -> ControlOutcome:

@@ -9,7 +9,7 @@ from ablations.expectations import Expectation
 from ablations.study import Study
 from aimv2.evaluation.metrics import lower_is_better
 from analysis.compare import Differences, failures
-from analysis.controls import ControlOutcome, withholding
+from analysis.controls import ControlOutcome, offsets, withholding
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
 from analysis.load import Evidence
@@ -57,7 +57,12 @@ def verdicts(
         metrics = dict.fromkeys(metric for one in expectations for metric in (one.metric, one.than_metric))
         arms = dict.fromkeys(arm for one in expectations for arm in (one.arm, one.than_arm))
         blind = [_insensitive(metric, sensitivity, scale) for metric in metrics]
-        reasons = [*failures(study, evidence, arms), *withholding(controls, metrics), *filter(None, blind)]
+        reasons = [
+            *failures(study, evidence, arms),
+            *withholding(controls, metrics),
+            *filter(None, blind),
+            *offsets(study, evidence, expectations),
+        ]
         seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
         found[claim] = _verdict(study, claim, differences, share, reasons, seen)
     return found
@@ -118,15 +123,11 @@ def _judged(study: Study, expected: Expectation, differences: Differences, level
     judged = outcome(
         expected.relation,
         difference,
-        _margin(study, expected),
+        study.margin_of(expected),
         expected.effect,
         lower_is_better=lower_is_better(expected.metric),
     )
     return _Judged(expected, difference, judged)
-
-
-def _margin(study: Study, expected: Expectation) -> float:
-    return study.margin(expected.metric) if expected.margin is None else expected.margin
 
 
 def _is_untestable(one: _Judged) -> bool:
@@ -142,7 +143,7 @@ def _insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], scal
 
 def _in_words(study: Study, one: _Judged) -> str:
     """Return a comparison with its interval, what was expected, what is observed, and the outcome."""
-    expected, difference, margin = one.expected, one.difference, _margin(study, one.expected)
+    expected, difference, margin = one.expected, one.difference, study.margin_of(one.expected)
     compared = _compared(study, expected)
     if not difference.has_interval:
         return f"{compared}: {one.outcome.qualification}"

@@ -246,6 +246,22 @@ def test_metric_that_is_not_sensitive_decides_no_claim():
     assert unknown.qualifications == (not_measured(LOSS, "tiny"),)
 
 
+def test_metrics_that_differ_before_training_are_not_compared():
+    """As a probe of an untrained encoder does with and without a mask."""
+    study = STUDIES["prefix_ratio"]
+    before = {("untrained", MASKED_PROBE): 0.2}
+    effects = {("causal", PROBE): -0.3, ("causal_same_patches", PROBE): -0.3}
+    found = judged(study, evidence_of(study, effects | before, spread=0.0005, metrics=METRICS))
+    verdict = found["prefix-beats-causal-probe"]
+    assert verdict.word is NOT_TESTABLE
+    assert "probe_object and causal_probe_object differ before training (-0.2" in " ".join(verdict.qualifications)
+    assert found["prefix-beats-causal"].word is not NOT_TESTABLE, "the losses do not differ before training"
+    absent = evidence_of(study, effects, spread=0.0005, metrics=METRICS)
+    absent = replace(absent, metrics=absent.metrics[absent.metrics["arm"] != "untrained"])
+    verdict = judged(study, absent)["prefix-beats-causal"]
+    assert (verdict.word, "not measured on the untrained" in verdict.qualifications[0]) == (NOT_TESTABLE, True)
+
+
 def test_failed_run_withholds_the_verdicts_that_use_its_arm():
     study = STUDIES["objective"]
     missing = pd.DataFrame([("clip", 4, "", "not finite", True)], columns=MISSING_COLUMNS)

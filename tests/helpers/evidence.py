@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.expectations import STEP_TIME
+from ablations.study import UNTRAINED
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.files import write_json
 from aimv2.runs.record import RunFolder
@@ -26,7 +27,7 @@ def evidence_of(study, effects, *, spread, shared=0.3, metrics=("content_loss",)
     rng = np.random.default_rng(rng)
     seed_effects = dict(zip(seeds, rng.normal(0, shared, len(seeds)), strict=True))
     rows, runs = [], []
-    for arm in study.conditions:
+    for arm in [*study.conditions, UNTRAINED]:
         noise = spread.get(arm, spread[study.baseline]) if isinstance(spread, dict) else spread
         for seed in seeds:
             values = {
