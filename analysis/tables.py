@@ -25,7 +25,6 @@ METRIC_TITLES = {
     "causal_content_loss": "loss of content words with causal attention",
     "caption_loss": "held-out caption loss",
     "caption_bits": "held-out caption bits",
-    "causal_caption_loss": "caption loss with causal attention",
     "short_loss": "loss of short captions",
     "dense_loss": "loss of dense captions",
 }

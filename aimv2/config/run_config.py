@@ -309,6 +309,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources or len(set(self.sources)) != len(self.sources):
             raise ValueError(f"sources={list(self.sources)} must name at least one source, each once")
+        if self.has_scenes and not set(self.sources) <= set(SCENE_SOURCES):
+            raise ValueError(
+                f"sources={list(self.sources)} mixes scenes with glyphs, which would show held-out objects in training;"
+                " choose sources of one kind"
+            )
         weights = self.weights
         if weights is None:
             return
@@ -422,8 +427,8 @@ class EvaluationConfig:
             number for ``validation``, by which values are chosen (``sweeps/search.py``).
         num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
             are fewer.
-        num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses, causal caption
-            losses, unseen objects, and retrieval.
+        num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses,
+            unseen objects, and retrieval.
         num_other_images: the first of them, whose captions are also given another image: image gains, blind choices.
         num_probe_scenes: training scenes for the probes, of which a fifth is for validation.
         curve_pairs: held-out pairs for each point of the curve during training.

@@ -5,7 +5,8 @@ at chance (SugarCrepe, arXiv 2306.14610, shows what happens otherwise):
 
 - ``objects``, ``inks``: two objects of the scene, or their inks, change places. Scenes draw inks independently, and put
   objects into cells at random. What is not drawn independently is which compositions are held out, so the negative's
-  composition must be held out too; its hash then says nothing about which of the two is true.
+  composition must be held out too; its hash then says nothing about which of the two is true. With three objects the
+  two may admit different numbers of swaps, so the odds are only nearly one to one.
 - ``relations``: every above becomes below, or every left of right of, and the reverse: the caption of the mirrored
   scene, which has the same composition and is drawn equally often.
 - ``counts``: another count. All counts are asked about equally often, although more compositions of one number of

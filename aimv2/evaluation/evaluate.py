@@ -183,7 +183,11 @@ def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, confi
         config,
     )
     found = _full_attention(held_out, short_NT, dense_NT)
-    found |= _causal_attention(model, encoded, held_out.first(config.evaluation.num_pairs), config)
+    # On the same pairs as content_loss, since their difference is what a mask costs.
+    causal_NT = token_nats(model, encoded.causal, held_out.dense, config)
+    causal = by_class(causal_NT, held_out.dense, held_out.item_N)[""]
+    how = f"content words of dense captions of {len(held_out):,} held-out pairs, causal attention in the encoder"
+    found["causal_content_loss"] = Measured(causal, how)
 
     few = f"{len(some):,} held-out pairs"
     how = f"content words of dense captions of {few}, loss with another pair's image minus that with its own"
@@ -224,20 +228,6 @@ def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> di
         "short_loss": Measured(short, f"short {how}"),
         "dense_loss": Measured(dense, f"dense {how}"),
         **{f"content_loss{name}": Measured(items, f"content words of dense {how}") for name, items in content.items()},
-    }
-
-
-def _causal_attention(model: EncoderDecoder, encoded: Encoded, some: HeldOut, config: RunConfig) -> dict[str, Measured]:
-    rows = np.arange(len(some))
-    short_NT, dense_NT = nats_of_all(
-        model, encoded.causal[: len(some)], [(some.short, rows), (some.dense, rows)], config
-    )
-    both = _items(short_NT, some.short, some.item_N) + _items(dense_NT, some.dense, some.item_N)
-    content = by_class(dense_NT, some.dense, some.item_N)[""]
-    how = f"captions of {len(some):,} held-out pairs, causal attention in the encoder"
-    return {
-        "causal_caption_loss": Measured(both, f"both {how}"),
-        "causal_content_loss": Measured(content, f"content words of dense {how}"),
     }
 
 

@@ -64,7 +64,6 @@ FINAL = (
     Definition("caption_bits", "bits/byte", True, "captions"),
     Definition("short_loss", NATS, True, "captions"),
     Definition("dense_loss", NATS, True, "captions"),
-    Definition("causal_caption_loss", NATS, True, "captions"),
     Definition("content_loss", NATS, True, "captions"),
     Definition("content_loss_<class>", NATS, True, "captions"),
     Definition("causal_content_loss", NATS, True, "captions"),

@@ -8,8 +8,8 @@ def test_one_expectation_per_arm():
     assert (one.arm, two.arm) == ("a", "b")
     assert {(e.relation, e.than_arm, e.metric, e.than_metric) for e in (one, two)} == {("worse", "c", PROBE, PROBE)}
     assert expect("a", "worse", than="c", metric=PROBE) == (one,)
-    (masked,) = expect("a", "worse", than="a", metric="caption_loss", than_metric="causal_caption_loss")
-    assert (masked.metric, masked.than_metric) == ("caption_loss", "causal_caption_loss")
+    (masked,) = expect("a", "worse", than="a", metric="content_loss", than_metric="causal_content_loss")
+    assert (masked.metric, masked.than_metric) == ("content_loss", "causal_content_loss")
     both = expect(("a", "b"), "worse", than="c", metric=(PROBE, "caption_loss"))
     assert both == (one, two, *expect(("a", "b"), "worse", than="c", metric="caption_loss"))
 

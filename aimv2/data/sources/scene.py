@@ -94,10 +94,10 @@ class Scene(NamedTuple):
     form: Literal["places", "relations"]
     alt_text: Caption
 
-    @property
-    def largest(self) -> Thing:
-        """The largest object; of several, the first in reading order."""
-        return max(self.things, key=lambda thing: thing.side)
+
+def largest(things: Sequence[Thing]) -> Thing:
+    """Return the largest object; of several, the first."""
+    return max(things, key=lambda thing: thing.side)
 
 
 def dense_caption(scene: Scene) -> Caption:

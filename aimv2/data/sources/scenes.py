@@ -17,6 +17,7 @@ from aimv2.config.run_config import DataConfig, SceneConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs
 from aimv2.data.sources.glyphs import Glyph
+from aimv2.data.sources.likeness import RENDER_PX, near_copies, shape
 from aimv2.data.sources.scene import (
     INKS,
     NOISE,
@@ -28,12 +29,14 @@ from aimv2.data.sources.scene import (
     WordClass,
     caption,
     dense_caption,
+    largest,
 )
 from aimv2.errors import UsageError
 
 UNSEEN_SHARE = 0.2  # share of all names that no training scene shows
 NUM_SIZES = 4  # different sizes of an object in a picture
 NUM_HELD_OUT = 100_000
+MAX_ATTEMPTS = 5000
 
 Side = Literal["train", "held_out", "unseen"]
 
@@ -73,6 +76,10 @@ class Scenes(Pairs):
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
         id_B: np.ndarray = self._first_id + row_B
         return id_B
+
+    def items(self, row_B: np.ndarray) -> np.ndarray:
+        """Scenes of one composition are one item: there are few compositions of a single object."""
+        return np.array([address.hash64(composition(self.scene(row))) >> 1 for row in row_B.tolist()], dtype=np.int64)
 
     def scene(self, row: int) -> Scene:
         return draw_scene(self._objects, int(row))
@@ -125,8 +132,9 @@ def open_scenes(source: str, config: DataConfig) -> Sides:
 def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict[str, Glyph]]:
     """Return the objects that training shows and those that it never shows, by name, most frequent first.
 
-    Objects have names of one word. The hash of the name decides the order and whether it is unseen, so a name is unseen
-    in every source or in none, and a larger vocabulary contains a smaller one.
+    Objects have names of one word, and pictures that are no near copies of each other. The hash of the name decides the
+    order and whether it is unseen, so a name is unseen in every source or in none, and a larger vocabulary contains a
+    smaller one.
     """
     found: dict[str, Glyph] = {}
     for glyph in glyphs.SOURCES[source]():
@@ -134,14 +142,24 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
         if is_usable and glyph.name not in RESERVED:
             found.setdefault(glyph.name, glyph)
     names = sorted(found, key=lambda name: address.hash64(f"object {name}"))
-    is_unseen = {name: address.hash64(f"unseen {name}") / 2**64 < UNSEEN_SHARE for name in names}
+    seen: dict[str, Glyph] = {}
+    unseen: dict[str, Glyph] = {}
+    shapes: list[np.ndarray] = []
+    for name in names:
+        if len(seen) >= config.num_objects and len(unseen) >= config.num_unseen:
+            break
+        shapes.append(shape(found[name].render(RENDER_PX)))
+        if (near_copies(np.stack(shapes))[:, 1] == len(shapes) - 1).any():
+            shapes.pop()
+            continue
+        side = unseen if address.hash64(f"unseen {name}") / 2**64 < UNSEEN_SHARE else seen
+        side[name] = found[name]
     sides = []
-    for key, wanted in (("num_objects", False), ("num_unseen", True)):
+    for key, side in (("num_objects", seen), ("num_unseen", unseen)):
         number = getattr(config, key)
-        chosen = [name for name in names if is_unseen[name] == wanted]
-        if len(chosen) < number:
-            raise UsageError(f"data.scenes.{key}={number}: {source} has only {len(chosen)} objects for it")
-        sides.append({name: found[name] for name in chosen[:number]})
+        if len(side) < number:
+            raise UsageError(f"data.scenes.{key}={number}: {source} has only {len(side)} objects for it")
+        sides.append(dict(list(side.items())[:number]))
     return sides[0], sides[1]
 
 
@@ -157,11 +175,15 @@ def is_held_out(composed: str, held_out_fraction: float) -> bool:
 
 @lru_cache(maxsize=2**14)  # a picture and its captions are read one after the other, and evaluation reads them again
 def draw_scene(objects: Objects, row: int) -> Scene:
-    """Draw the scene of a number: the first attempt whose composition belongs to the side."""
+    """Draw the scene of a number: the first attempt whose composition belongs to the side.
+
+    Raises:
+        UsageError: no composition with the scene's number of objects belongs to the side.
+    """
     config, attempt = objects.config, 0
     draw = address.generator(seed=config.seed, purpose=f"count {objects.source} {objects.side}", sample_id=row).random()
     count = 1 + int(config.max_objects * draw)  # once, as a side may hold more of one number's compositions
-    while True:
+    while attempt < MAX_ATTEMPTS:
         scene = _attempt(objects, row, attempt, count)
         if objects.side == "unseen":
             return scene
@@ -169,6 +191,10 @@ def draw_scene(objects: Objects, row: int) -> Scene:
         if held_out == (objects.side == "held_out"):
             return scene
         attempt += 1
+    raise UsageError(
+        f"data.held_out_fraction={objects.held_out_fraction} leaves no {objects.side.replace('_', '-')} scene of"
+        f" {objects.source} with {count} objects; choose a fraction nearer to 0.5, or raise data.scenes.num_objects"
+    )
 
 
 def _attempt(objects: Objects, row: int, attempt: int, count: int) -> Scene:
@@ -186,8 +212,7 @@ def _attempt(objects: Objects, row: int, attempt: int, count: int) -> Scene:
         for slot, cell in zip(slot_K, cells, strict=True)
     )
     is_related, is_wrong, is_noisy, paper, *noise = generator.random(6).tolist()
-    largest = max(things, key=lambda thing: thing.side)
-    words: list[tuple[str, WordClass]] = [(largest.name, "object")]
+    words: list[tuple[str, WordClass]] = [(largest(things).name, "object")]
     if is_wrong < config.wrong_rate and count < num_objects:
         words = [(names[chosen[count]], "object")]
     if is_noisy < config.noise_rate:

@@ -15,14 +15,9 @@ def test_prepare_joins_the_sides_of_all_sources(pairs):
     assert sides == [{"train"}, {"held_out"}, {"unseen"}]
 
 
-def test_scenes_and_glyphs_can_be_mixed(tiny):
-    sources = ("fontawesome_scenes", "fontawesome")
-    data = prepare(replace(tiny.data, sources=sources), tiny.model)
-    shown = data.train.images(np.array([0, len(data.train) - 1]))
-    assert shown.shape == (2, 24, 24, 3)
-    assert data.unseen is not None
-    assert data.train.scene(0) is not None
-    assert data.train.scene(len(data.train) - 1) is None
+def test_scenes_and_glyphs_cannot_be_mixed(tiny):
+    with pytest.raises(ValueError, match="mixes scenes with glyphs"):
+        replace(tiny.data, sources=("fontawesome_scenes", "openmoji"))
 
 
 def test_glyphs_alone_have_no_unseen_objects(tiny):

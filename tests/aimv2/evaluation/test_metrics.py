@@ -5,9 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aimv2.data import transfer
 from aimv2.errors import UsageError
+from aimv2.evaluation.choices import KINDS
 from aimv2.evaluation.items import Items
-from aimv2.evaluation.metrics import SCENE_TASKS, Metric, lower_is_better, metric_names, not_applicable, unit_of
+from aimv2.evaluation.metrics import (
+    CHOICE_KINDS,
+    EMOJI_TASKS,
+    SCENE_TASKS,
+    Metric,
+    lower_is_better,
+    metric_names,
+    not_applicable,
+    unit_of,
+)
 from aimv2.objectives import objective
 
 
@@ -15,7 +26,7 @@ from aimv2.objectives import objective
     ("metric", "unit", "is_lower_better"),
     [
         ("caption_loss", "nats/token", True),
-        ("causal_caption_loss", "nats/token", True),
+        ("causal_content_loss", "nats/token", True),
         ("caption_bits", "bits/byte", True),
         ("pixel_loss_0.5", "squared error of standardised pixels", True),
         ("raw_pixel_loss_1e-05", "squared error of raw pixels", True),
@@ -87,7 +98,6 @@ def test_metrics_need_their_data(tiny):
     assert absent(tiny, sources=("material_scenes", "openmoji_scenes")) == emoji
     assert absent(tiny, sources=("material",)) == emoji | of_scenes
     assert absent(tiny, sources=("openmoji",)) == of_scenes
-    assert absent(tiny, sources=("openmoji", "material_scenes")) == set()
     assert metric_reason(tiny, "probe_emoji_category") == "not applicable to data without emoji"
 
 
@@ -96,3 +106,11 @@ def test_metric_is_written_without_its_items():
     metric = Metric(0.5, "accuracy", "a test", "doubtful", items)
     assert metric.to_json() == {"value": 0.5, "unit": "accuracy", "evaluation": "a test", "warning": "doubtful"}
     assert metric == Metric(0.5, "accuracy", "a test", "doubtful")
+
+
+def test_names_of_tasks_and_choices_are_those_that_are_measured(tiny, pairs):
+    held_out = transfer.Tested(pairs.held_out.subset(9), np.zeros((9, 1, 1, 3), dtype=np.uint8))
+    measured = transfer.scenes(pairs.train.subset(40), held_out)
+    assert tuple(task.name for task in measured.tasks) == SCENE_TASKS
+    assert tuple(f"emoji_{label}" for label in transfer.EMOJI_LABELS) == EMOJI_TASKS
+    assert CHOICE_KINDS == KINDS

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.data.sources.scene import OPPOSITE, Caption, Scene, Thing, dense_caption, place, relation
+from aimv2.data.sources.scene import OPPOSITE, Caption, Scene, Thing, dense_caption, largest, place, relation
 
 ALT_TEXT = Caption(("star",), ("object",))
 
@@ -56,5 +56,5 @@ def test_relation_agrees_with_the_words_of_the_places(one, other):
 
 
 def test_largest_of_equal_objects_is_the_first():
-    shown = scene(thing("rocket", "purple", 0, 9), thing("star", "red", 1, 11), thing("cow", "blue", 3, 11))
-    assert shown.largest.name == "star"
+    things = thing("rocket", "purple", 0, 9), thing("star", "red", 1, 11), thing("cow", "blue", 3, 11)
+    assert largest(things).name == "star"

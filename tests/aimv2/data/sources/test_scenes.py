@@ -142,7 +142,8 @@ def test_picture_matches_the_obvious_loop(sides):
 
 def test_short_captions_name_the_largest_object_but_for_the_stated_share_of_wrong_ones(scenes):
     named = [next(word for word, kind in zip(*scene.alt_text, strict=True) if kind == "object") for scene in scenes]
-    wrong = [name for name, scene in zip(named, scenes, strict=True) if name != scene.largest.name]
+    largest = [max((thing.side, -thing.cell, thing.name) for thing in scene.things)[2] for scene in scenes]
+    wrong = [name for name, right in zip(named, largest, strict=True) if name != right]
     present = [name for name, scene in zip(named, scenes, strict=True) if name in {t.name for t in scene.things}]
     assert len(wrong) == pytest.approx(150, abs=60)
     assert len(present) == 1500 - len(wrong), "a wrong name is of an object that is not in the picture"
@@ -183,3 +184,30 @@ def test_more_objects_than_a_source_has_are_refused():
 def test_scene_config_refuses_what_cannot_be_drawn(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG.scenes, **changes)
+
+
+def test_objects_of_a_source_are_no_near_copies_of_each_other():
+    """Oracle: the share of pixels in which two masks differ."""
+    seen, unseen = vocabulary("material", replace(CONFIG.scenes, num_objects=60, num_unseen=15))
+    masks = np.stack([glyph.mask(32).astype(float) for glyph in [*seen.values(), *unseen.values()]])
+    for number, mask in enumerate(masks):
+        ink = np.minimum(mask, masks).sum(axis=(1, 2)) / np.maximum(mask, masks).sum(axis=(1, 2))
+        assert (np.delete(ink, number) < 0.98).all()
+
+
+def test_scenes_of_one_composition_are_one_item(sides):
+    items = sides.held_out.items(ROWS)
+    seen = {}
+    for row, item in zip(ROWS, items.tolist(), strict=True):
+        assert seen.setdefault(composition(sides.held_out.scene(row)), item) == item
+    assert len(seen) == len(set(items.tolist())) < len(ROWS)
+
+
+@pytest.mark.parametrize(("fraction", "side"), [(1e-9, "held-out"), (1 - 1e-9, "train")])
+def test_side_without_compositions_is_refused(fraction, side):
+    scenes = open_scenes("material", replace(CONFIG, held_out_fraction=fraction))
+    pairs = scenes.held_out if side == "held-out" else scenes.train
+    with pytest.raises(
+        UsageError, match=rf"^data.held_out_fraction=.* leaves no {side} scene of material with \d objects"
+    ):
+        pairs.scene(0)
