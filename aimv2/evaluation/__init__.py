@@ -1,1 +1,1 @@
-"""Evaluation of a trained or untrained model, always on held-out concepts."""
+"""Evaluation of a trained or untrained model, always on held-out pairs."""

@@ -87,13 +87,13 @@ def token_nats(
 
 
 def nats_of_all(
-    model: EncoderDecoder, features_NID: Tensor, asked: Sequence[tuple[Captions, np.ndarray]], config: RunConfig
+    model: EncoderDecoder, features_NID: Tensor, wanted: Sequence[tuple[Captions, np.ndarray]], config: RunConfig
 ) -> list[Tensor]:
     """Return ``token_nats`` of several captions, each with the rows of its images, in one pass over the images."""
-    captions = Captions.joined([captions for captions, _ in asked])
-    image_of_N = np.concatenate([rows for _, rows in asked])
+    captions = Captions.joined([captions for captions, _ in wanted])
+    image_of_N = np.concatenate([rows for _, rows in wanted])
     nats_NT = token_nats(model, features_NID, captions, config, image_of_N=image_of_N)
-    return list(nats_NT.split([len(rows) for _, rows in asked]))
+    return list(nats_NT.split([len(rows) for _, rows in wanted]))
 
 
 @torch.no_grad()
