@@ -28,7 +28,7 @@ from sweeps.executors.base import Executor
 from sweeps.executors.local import CONF_DIR, LocalExecutor
 from sweeps.executors.slurm import SlurmExecutor
 from sweeps.plan import Plan
-from sweeps.pricing.clock import MachineClock
+from sweeps.pricing.clock import MachineClock, calibrate
 from sweeps.pricing.price import Clock, Limit, read_limits
 
 CONFUSED_KEYS = {
@@ -73,7 +73,9 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     executor_class = SlurmExecutor if values["executor"]["cluster"] == "slurm" else LocalExecutor
     executor: Executor = checked("executor", executor_class, values["executor"])
     keep = not is_dry_run or Path(run.data.cache_dir).is_dir()  # a dry run makes no folder
-    clock = MachineClock(runs_dir, keep=keep)
+    # A calibration run takes a while, so only where the time decides something or is requested.
+    is_measured = is_dry_run or bool(limits) or overrides.equal == "seconds"
+    clock = MachineClock(runs_dir, keep=keep, measure=calibrate if is_measured else None)
     if executor.speed_unknown and overrides.equal == "seconds":
         raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
     study = overrides.apply(STUDIES[overrides.slug])

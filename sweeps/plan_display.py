@@ -82,7 +82,9 @@ def _priced(cost: Price, executor: Executor, configs: list[RunConfig]) -> str:
 def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
     wall, described = cost.wall_seconds(num_workers), executor.describe_workers(num_workers)
     if wall is None:
-        reason = executor.speed_unknown or "these models are too large to measure their speed on this machine"
+        reason = executor.speed_unknown or (
+            "dry_run=true and limit= measure it, unless the models are too large for this machine"
+        )
         return f"{described}; the time is not known: {reason}"
     longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
     return f"{duration(wall)} of training and evaluation on {described}{longest}"
