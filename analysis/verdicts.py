@@ -113,8 +113,9 @@ def _decided(
         strict = [_judged(study, one.expected, differences, shared) for one in each]
         against = [one for one in strict if one.outcome.word.is_against]
     if against:
-        words = {one.outcome.word for one in against}
-        return Word.CONTRADICTED if Word.CONTRADICTED in words else Word.SMALLER, against
+        contradicted = [one.outcome.word is Word.CONTRADICTED for one in against]
+        enough = all if CLAIMS[claim].refuted_by == "all" else any
+        return Word.CONTRADICTED if enough(contradicted) else Word.SMALLER, against
     return Word.UNDECIDED, each
 
 

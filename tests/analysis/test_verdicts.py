@@ -192,6 +192,23 @@ def test_only_a_claimed_effect_can_be_too_small(effect, word, qualification):
     assert found.qualifications == ((qualification,) if qualification else ())
 
 
+@pytest.mark.parametrize(
+    ("probe", "loss", "word"),
+    [
+        (-0.1, 0.5, CONTRADICTED),
+        (-0.1, 0.0, SMALLER),  # against by both, and one of them only because the effect is too small
+        (0.0, 0.0, SMALLER),
+        (0.0, -0.5, UNDECIDED),
+    ],
+)
+def test_claim_that_all_expectations_contradict_together_is_smaller_if_some_are(probe, loss, word):
+    claim, than = "prefix-beats-bidirectional-for-captioning", "bidirectional_text"
+    expectations = expect("prefix_text", "better", than=than, metric=(PROBE, LOSS), effect=0.05)
+    study = replace(STUDIES["encoder_attention"], claims={claim: expectations})
+    effects = {("prefix_text", PROBE): probe, ("prefix_text", LOSS): loss}
+    assert judged(study, evidence_of(study, effects, spread=0.001, metrics=METRICS))[claim].word is word
+
+
 def test_equivalence_without_a_claimed_effect_refutes_nothing():
     found = verdict_on("image-first-order", "caption_order", {})
     assert (found.word, found.qualifications) == (UNDECIDED, ("smaller than 0.01 at this scale",))
