@@ -82,7 +82,9 @@ def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expectation
             continue
         found = finding(before, study.margin_of(one), lower_is_better=lower_is_better(one.metric))
         if found.direction != "unclear" and not found.is_small:
-            notes.append(f"{pair} differ before training ({before.text()}), so their difference is no effect of training")
+            notes.append(
+                f"{pair} differ before training ({before.text()}), so their difference is no effect of training"
+            )
     return list(dict.fromkeys(notes))
 
 

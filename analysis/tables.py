@@ -226,7 +226,7 @@ def verdicts_table(verdicts: Mapping[str, Verdict]) -> Table:
     table = Table(["claim", "source", "verdict at this scale", "evidence"])
     for name, verdict in verdicts.items():
         claim = CLAIMS[name]
-        lines = [f"{name}: {claim.statement}", f"Refuted if {claim.refuted_if}."]
+        lines = [f"{name}: {claim.statement}", f"Contradicted if {claim.contradicted_if}."]
         word = [f"**{verdict.word}**", *verdict.qualifications]
         table.rows.append([lines, claim.where, word, [*verdict.evidence, *verdict.sensitivity]])
     return table

@@ -101,12 +101,13 @@ def _decided(
 ) -> tuple[Word, Sequence[_Judged]]:
     """Return the word for a claim, and the expectations that decide it.
 
-    Support needs all expectations, and so does a refutation by all together: intersection-union tests, where each has
-    the full level (Berger 1982). One expectation alone refutes the other claims, so there the level is shared.
+    Support needs all expectations, and some claims are contradicted by all together only: intersection-union tests,
+    where each has the full level (Berger 1982). One expectation alone contradicts the other claims, so there the level
+    is shared.
     """
     if all(one.outcome.word is Word.SUPPORTED for one in each):
         return Word.SUPPORTED, each
-    if CLAIMS[claim].refuted_by == "all":
+    if CLAIMS[claim].contradicted_by == "all":
         against = each if all(one.outcome.word.is_against for one in each) else []
     else:
         shared = bonferroni(len(each), level)
@@ -114,7 +115,7 @@ def _decided(
         against = [one for one in strict if one.outcome.word.is_against]
     if against:
         contradicted = [one.outcome.word is Word.CONTRADICTED for one in against]
-        enough = all if CLAIMS[claim].refuted_by == "all" else any
+        enough = all if CLAIMS[claim].contradicted_by == "all" else any
         return Word.CONTRADICTED if enough(contradicted) else Word.SMALLER, against
     return Word.UNDECIDED, each
 

@@ -24,7 +24,7 @@ LOSS, SPREAD = "content_loss", 0.02
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")
 DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)
 
-# Five arms. Three claims that nothing supports or contradicts if all arms are alike: refuted by any, and by all.
+# Five arms. Three claims that nothing supports or contradicts if all arms are alike: contradicted by any, and by all.
 NULL = replace(
     STUDY,
     controls=(),
@@ -62,8 +62,8 @@ def test_false_verdicts_of_null_studies_are_at_most_five_percent():
 
 
 @pytest.mark.parametrize("num_seeds", [4, 8, 16])
-def test_true_claimed_effect_is_refuted_at_most_five_percent_of_the_time(num_seeds):
-    """Four expectations, each with exactly the claimed effect; any one of them alone can refute the claim."""
+def test_true_claimed_effect_is_contradicted_at_most_five_percent_of_the_time(num_seeds):
+    """Four expectations, each with exactly the claimed effect; any one of them alone can contradict the claim."""
     num, effect = 500, SPREAD
     claims = {"uniform-prefix-length": expect(OTHERS, "worse", than="uniform", metric=LOSS, effect=effect)}
     study = replace(NULL, claims=claims)

@@ -209,7 +209,7 @@ def test_claim_that_all_expectations_contradict_together_is_smaller_if_some_are(
     assert judged(study, evidence_of(study, effects, spread=0.001, metrics=METRICS))[claim].word is word
 
 
-def test_equivalence_without_a_claimed_effect_refutes_nothing():
+def test_equivalence_without_a_claimed_effect_contradicts_nothing():
     found = verdict_on("image-first-order", "caption_order", {})
     assert (found.word, found.qualifications) == (UNDECIDED, ("smaller than 0.01 at this scale",))
 
