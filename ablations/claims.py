@@ -42,8 +42,8 @@ CLAIMS = {
     "prefix-beats-causal": Claim(
         where="AIM v1 Table 3d and section 5.2, inherited by AIMv2 section 2.2",
         statement="After prefix training, the mask can be removed for inference; after causal training, it cannot.",
-        contradicted_if="the causal encoder is better without its mask than with it, or the prefix encoder without its mask"
-        " is worse, by more than the margin, than with it or than the causal encoder without",
+        contradicted_if="the causal encoder is better without its mask than with it, or the prefix encoder without its"
+        " mask is worse, by more than the margin, than with it or than the causal encoder without",
     ),
     "prefix-without-mask-is-best": Claim(
         where="AIM v1 section 5.2, inherited by AIMv2 section 2.2",
@@ -55,8 +55,8 @@ CLAIMS = {
         where="AIM v1 Table 3d and section 5.2",
         statement="The same by a frozen probe: the causally trained encoder is worse without its mask, and the"
         " prefix-trained one without its mask is the best of the four.",
-        contradicted_if="the causal encoder is better without its mask than with it, or one of the three others is better,"
-        " by more than the margin, than the prefix-trained encoder without its mask",
+        contradicted_if="the causal encoder is better without its mask than with it, or one of the three others is"
+        " better, by more than the margin, than the prefix-trained encoder without its mask",
     ),
     "uniform-prefix-length": Claim(
         where="section 2.2",
@@ -101,7 +101,8 @@ CLAIMS = {
     "beats-clip-same-data": Claim(
         where="Table 9b",
         statement="With the same architecture and data, AIMv2 beats CLIP, even with twice the batch.",
-        contradicted_if="the encoder of CLIP is better, with the same or twice the batch, at equal samples or equal FLOPs",
+        contradicted_if="the encoder of CLIP is better, with the same or twice the batch, at equal samples or equal"
+        " FLOPs",
     ),
     "beats-cappa-same-data": Claim(
         where="Table 9b",
@@ -111,8 +112,8 @@ CLAIMS = {
     "scaling-params-probe": Claim(
         where="Table 3, Figure 3",
         statement="Frozen-probe accuracy rises with encoder size.",
-        contradicted_if="an encoder is worse than the next smaller one by more than the margin, or the largest is worse than"
-        " the smallest",
+        contradicted_if="an encoder is worse than the next smaller one by more than the margin, or the largest is worse"
+        " than the smallest",
     ),
     "scaling-data-loss": Claim(
         where="Figure 2 left",
