@@ -162,6 +162,7 @@ def _context(
         "sensitivity": sensitivity[metric].text if metric in sensitivity else not_measured(metric, scale),
         "power": power(study, comparisons, unit),
         "claims": tables.verdicts_table(judged),
+        "margins": tables.margins_note(study),
         "setup": tables.setup_table(study, cells, evidence),
         "primary": tables.primary_table(study, evidence, comparisons, controls),
         "metrics": tables.metrics_table(study, evidence),

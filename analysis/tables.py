@@ -12,6 +12,7 @@ import pandas as pd
 from ablations.budget import UNEQUAL, Equal
 from ablations.claims import CLAIMS
 from ablations.expand import Cell
+from ablations.expectations import default_margin, margin_reason
 from ablations.study import UNTRAINED, Study
 from analysis.compare import Comparison, Differences, are_paired, failures
 from analysis.controls import ControlOutcome
@@ -230,6 +231,21 @@ def verdicts_table(verdicts: Mapping[str, Verdict]) -> Table:
         word = [f"**{verdict.word}**", *verdict.qualifications]
         table.rows.append([lines, claim.where, word, [*verdict.evidence, *verdict.sensitivity]])
     return table
+
+
+def margins_note(study: Study) -> str:
+    """Return the equivalence margin of each metric that claims compare, and its reason; empty without claims."""
+    reasons = {}
+    for one in (one for expectations in study.claims.values() for one in expectations):
+        margin = study.margin_of(one)
+        if margin != study.margin(one.metric):
+            reason = one.why
+        elif margin != default_margin(one.metric):
+            reason = "set for this study"
+        else:
+            reason = margin_reason(one.metric)
+        reasons[f"{one.metric} {margin:g} ({reason})"] = None
+    return "; ".join(reasons)
 
 
 def missing_table(evidence: Evidence) -> Table:

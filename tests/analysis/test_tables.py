@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablations.expectations import PROBE, expect
 from analysis.compare import primary_comparisons
 from analysis.controls import check_controls
 from analysis.inference.intervals import detectable_difference
 from analysis.load import MISSING_COLUMNS
-from analysis.tables import cost_table, metrics_table, primary_table, setup_table
+from analysis.tables import cost_table, margins_note, metrics_table, primary_table, setup_table
 from tests.helpers.evidence import evidence_of
 from tests.helpers.specimen import STUDY
 
@@ -120,3 +121,15 @@ def test_cost_table_compares_wall_time_where_cpu_time_does_not_measure_the_work(
     row = next(row for row in table.rows if row[0] == "fixed at 25 %")
     assert row[table.columns.index("training time relative to baseline")] == "1.50 x"
     assert row[table.columns.index("CPU minutes of training steps")] == "not measured"
+
+
+def test_margins_have_their_reason():
+    claims = {
+        "one": expect("causal", "worse", than="uniform", metric=("content_loss", PROBE)),
+        "another": expect("causal", "far worse", than="uniform", metric=PROBE, margin=0.05, why="a table"),
+    }
+    assert margins_note(replace(STUDY, claims=claims)) == (
+        "content_loss 0.02 (set for this study);"
+        " probe_object 0.01 (a point, where most of the paper's ablations differ by 0 to 1.0 points);"
+        " probe_object 0.05 (a table)"
+    )
