@@ -84,8 +84,8 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
     evidence = load(request.cells, runs_dir)
-    baseline = evidence.runs[evidence.runs["arm"] == request.study.baseline]
-    this_look = look(looks_path(runs_dir, request.folder), baseline["seed"].tolist(), baseline["run"].tolist())
+    compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
+    this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
     config, ladder = baseline_of(request), None
     if request.study.slug == SLUG:
         ladder = climb(with_actual_ratios(request.study, request.cells), evidence, config)

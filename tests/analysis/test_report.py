@@ -167,6 +167,23 @@ def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, reques
         assert "This is look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in text(4)
 
 
+def test_report_of_an_unfinished_sweep_is_a_look_too(cells, request_of, tmp_path):
+    """The baseline is complete; the other arms have yet to finish."""
+    first, rest = (
+        [cell for cell in cells if cell.arm == "uniform"],
+        [cell for cell in cells if cell.arm in ("causal", "fixed_25")],
+    )
+
+    def text(finished):
+        for number, cell in enumerate(finished):
+            write_run(cell, tmp_path, 3.0 + 0.01 * number)
+        return build(request_of, tmp_path, tmp_path / "reports").read_text()
+
+    assert "This is look 1 at the study" in text(first)
+    assert "This is look 2 at the study (earlier: seeds 0, 1, 2, 3)" in text(rest)
+    assert "This is look 2 at the study" in text([])
+
+
 def test_verdicts_wait_for_the_sensitivity_of_their_metric(folder):
     text = (folder / "report.md").read_text()
     assert text.count("**not testable**") == 2
