@@ -14,7 +14,8 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
 
     Args:
         comparisons: the requested arms but the baseline, with simultaneous intervals.
-        withheld: controls that did not pass in the primary metric, after which nothing is concluded.
+        withheld: why nothing is concluded: controls that did not pass in the primary metric, or its lack of
+            sensitivity.
     """
     num_seeds = [one.difference.n for one in comparisons.values() if one.difference.has_interval]
     if not num_seeds:

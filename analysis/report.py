@@ -34,6 +34,7 @@ from analysis.sensitivity import (
     SLUG,
     Ladder,
     MetricSensitivity,
+    insensitive,
     not_measured,
     read_sensitivity,
     sensitivity_of,
@@ -148,12 +149,15 @@ def _context(
     controls = check_controls(study, evidence)
     differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n and not one.withheld}
     unit = evidence.unit(metric)
+    # The sensitivity study measures what the metric can see, and it must not withhold that.
+    blind = "" if study.slug == SLUG else insensitive(metric, sensitivity, scale)
+    withheld = [*withholding(controls, [metric]), *filter(None, [blind])]
     judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale=scale, level=this_look.level)
     return {
         "study": study,
         "title": request.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
-        "conclusion": conclusion(study, comparisons, unit, withholding(controls, [metric])),
+        "conclusion": conclusion(study, comparisons, unit, withheld),
         "controls": controls,
         "all_passed": all(outcome.result == "passed" for outcome in controls),
         "null_level": f"{100 * NULL_LEVEL:.0f}",
@@ -164,7 +168,7 @@ def _context(
         "claims": tables.verdicts_table(judged),
         "margins": tables.margins_note(study),
         "setup": tables.setup_table(study, cells, evidence),
-        "primary": tables.primary_table(study, evidence, comparisons, controls),
+        "primary": tables.primary_table(study, evidence, comparisons, controls, is_sensitive=not blind),
         "metrics": tables.metrics_table(study, evidence),
         "findings": findings(study, evidence),
         "cost": tables.cost_table(study, evidence),

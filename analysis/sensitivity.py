@@ -129,6 +129,13 @@ def not_measured(metric: str, scale: str) -> str:
     )
 
 
+def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str) -> str:
+    """Return why a metric decides nothing; empty if it can."""
+    if metric not in sensitivity:
+        return not_measured(metric, scale)
+    return "" if sensitivity[metric].tells_small_steps else sensitivity[metric].text
+
+
 def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
     """Judge every metric by the ladder.
 

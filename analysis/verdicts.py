@@ -13,7 +13,7 @@ from analysis.controls import ControlOutcome, offsets, withholding
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
 from analysis.load import Evidence
-from analysis.sensitivity import MetricSensitivity, not_measured
+from analysis.sensitivity import MetricSensitivity, insensitive
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def verdicts(
     for claim, expectations in study.claims.items():
         metrics = dict.fromkeys(metric for one in expectations for metric in (one.metric, one.than_metric))
         arms = dict.fromkeys(arm for one in expectations for arm in (one.arm, one.than_arm))
-        blind = [_insensitive(metric, sensitivity, scale) for metric in metrics]
+        blind = [insensitive(metric, sensitivity, scale) for metric in metrics]
         reasons = [
             *failures(study, evidence, arms),
             *withholding(controls, metrics),
@@ -134,13 +134,6 @@ def _judged(study: Study, expected: Expectation, differences: Differences, level
 
 def _is_untestable(one: _Judged) -> bool:
     return one.outcome.word is Word.NOT_TESTABLE
-
-
-def _insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str) -> str:
-    """Return why a metric decides no claim; empty if it can."""
-    if metric not in sensitivity:
-        return not_measured(metric, scale)
-    return "" if sensitivity[metric].tells_small_steps else sensitivity[metric].text
 
 
 def _in_words(study: Study, one: _Judged) -> str:

@@ -22,7 +22,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
 from analysis.report import build, replace_folder
-from analysis.sensitivity import read_sensitivity
+from analysis.sensitivity import Effect, Ladder, Seen, base_of, read_sensitivity, write_ladder
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 
@@ -190,6 +190,25 @@ def test_verdicts_wait_for_the_sensitivity_of_their_metric(folder):
     assert "sensitivity of content_loss at scale test was not measured: run python sweeps/launch.py sweep" in text
 
 
+def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, request_of, tmp_path):
+    """The controls pass."""
+    for number, cell in enumerate(cells):
+        effect = {"positive_control": 1.0, "causal": 0.5}.get(cell.arm, 0.0)
+        write_run(cell, tmp_path, 3 + effect + 0.01 * np.sin(number))
+    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
+    assert "> No conclusion: sensitivity of content_loss at scale test was not measured: run python sweeps" in text
+    assert "not judged: the metric is not sensitive" in text
+    config = next(cell.config for cell in cells if cell.arm == "uniform")
+    effect = Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
+    seen = Seen(unit="", seed_sd=0.1, paired_sd=0.1, effects={"samples_050": effect})
+    ladder = Ladder(base=base_of(config), rungs={"samples_050": "half"}, metrics={"content_loss": seen})
+    (tmp_path / "reports/sensitivity_test").mkdir()
+    write_ladder(tmp_path / "reports/sensitivity_test/sensitivity.json", ladder)
+    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
+    assert "> Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: causal" in text
+    assert "not judged" not in text
+
+
 def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
     arm = replace(STUDY.arms["causal"], ratios={"budget.samples": 2})
     study = replace(STUDY, design=replace(STUDY.design, arms={**STUDY.arms, "causal": arm}))
@@ -206,6 +225,7 @@ def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
     request = Request(study=study, cells=cells, arguments=("sweep=sensitivity",))
     reports = tmp_path / "reports"
     text = build(request, tmp_path, reports).read_text()
+    assert "> Compared with the baseline" in text, "it measures the sensitivity, and does not wait for it"
     assert "Sensitivity: content_loss tells half the samples from all of them" in text
     assert (reports / request.folder / "figures/sensitivity.svg").exists()
     other = replace(cells[0].config, prefix=PrefixDistribution(law="causal"))
