@@ -59,6 +59,13 @@ def test_markdown_refers_to_files_that_exist(folder):
     assert len(list(folder.glob("figures/*.svg"))) == 4
 
 
+def test_controls_name_the_untrained_encoder_where_claims_compare_metrics(folder):
+    assert (
+        "Some claims compare two metrics. There the untrained encoder is a control"
+        in (folder / "report.md").read_text()
+    )
+
+
 def test_report_gives_command_hardware_and_missing_runs(folder):
     text = (folder / "report.md").read_text()
     assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in text

@@ -165,9 +165,10 @@ def test_every_claim_of_every_study_has_cases_for_and_against_it():
 
 @pytest.mark.parametrize("slug", [slug for slug, study in STUDIES.items() if study.claims])
 def test_wide_intervals_leave_every_claim_undecided(slug):
-    """No difference, and a spread of twenty times the margin."""
+    """No difference, and a spread of twenty times the margin, except of the untrained encoder."""
     study = STUDIES[slug]
-    found = judged(study, evidence_of(study, {}, spread=0.4, metrics=METRICS))
+    spread = {study.baseline: 0.4, "untrained": 0.001}
+    found = judged(study, evidence_of(study, {}, spread=spread, metrics=METRICS))
     assert {one.word for one in found.values()} == {UNDECIDED}
 
 
@@ -274,6 +275,12 @@ def test_metrics_that_differ_before_training_are_not_compared():
     assert verdict.word is NOT_TESTABLE
     assert "probe_object and causal_probe_object differ before training (-0.2" in " ".join(verdict.qualifications)
     assert found["prefix-beats-causal"].word is not NOT_TESTABLE, "the losses do not differ before training"
+    spread = {study.baseline: 0.0005, "untrained": 0.4}
+    undecided = judged(study, evidence_of(study, effects, spread=spread, metrics=METRICS))["prefix-beats-causal-probe"]
+    assert undecided.word is NOT_TESTABLE
+    assert "probe_object and causal_probe_object may differ by the margin before" in " ".join(undecided.qualifications)
+    small = evidence_of(study, effects | {("untrained", MASKED_PROBE): 0.005}, spread=0.0005, metrics=METRICS)
+    assert judged(study, small)["prefix-beats-causal-probe"].word is SUPPORTED, "within the margin of 0.01"
     absent = evidence_of(study, effects, spread=0.0005, metrics=METRICS)
     absent = replace(absent, metrics=absent.metrics[absent.metrics["arm"] != "untrained"])
     verdict = judged(study, absent)["prefix-beats-causal"]
