@@ -22,7 +22,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from analysis import tables
 from analysis.compare import primary_comparisons
-from analysis.conclusions import conclusion, findings, look_note, power
+from analysis.conclusions import conclusion, findings, look_note, power, warnings
 from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
 from analysis.figures import draw_all, save, style
 from analysis.inference.looks import Look, look, looks_path
@@ -173,6 +173,7 @@ def _context(
         "setup": tables.setup_table(study, cells, evidence),
         "primary": tables.primary_table(study, evidence, comparisons, controls, is_sensitive=not blind),
         "metrics": tables.metrics_table(study, evidence),
+        "warnings": warnings(study, evidence),
         "findings": findings(study, evidence),
         "cost": tables.cost_table(study, evidence),
         "equal": tables.COSTS[study.equal][0],
