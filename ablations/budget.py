@@ -10,7 +10,7 @@ from aimv2.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]
 
-UNEQUAL = 0.02  # relative deviation from the matched quantity above which an arm is marked as unequal
+UNEQUAL = 0.01  # relative deviation from the matched quantity above which an arm is marked as unequal
 
 
 def matched(

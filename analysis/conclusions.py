@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ablations.study import Study
+from ablations.study import UNTRAINED, Study
 from analysis.compare import Comparison, Differences, failures
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import Look
@@ -14,7 +14,8 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
 
     Args:
         comparisons: the requested arms but the baseline, with simultaneous intervals.
-        withheld: controls that did not pass in the primary metric, after which nothing is concluded.
+        withheld: why nothing is concluded: controls that did not pass in the primary metric, or its lack of
+            sensitivity.
     """
     num_seeds = [one.difference.n for one in comparisons.values() if one.difference.has_interval]
     if not num_seeds:
@@ -110,6 +111,21 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
                 amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"
                 name = f"{study.label(arm)} (control)" if arm in study.controls else study.label(arm)
                 found.append(f"{metric}: {name} is {side} the baseline by {amount}.")
+    return found
+
+
+def warnings(study: Study, evidence: Evidence) -> list[str]:
+    """Return a sentence for each warning of a metric, with the number of runs of each arm that have it."""
+    doubtful = evidence.metrics[evidence.metrics["warning"] != ""]
+    found = []
+    for (metric, warning), rows in doubtful.groupby(["metric", "warning"], sort=False):
+        counts = rows["arm"].value_counts(sort=False)
+        arms = "; ".join(
+            f"{study.label(arm)}, {counts[arm]} {'run' if counts[arm] == 1 else 'runs'}"
+            for arm in [*study.conditions, UNTRAINED]
+            if arm in counts
+        )
+        found.append(f"{metric}: {warning} ({arms}).")
     return found
 
 

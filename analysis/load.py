@@ -17,7 +17,7 @@ from aimv2.runs.record import RunFolder
 from analysis.inference.items import influence
 
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
-METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation"]
+METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
 MISSING_COLUMNS = ["arm", "seed", "run", "reason", "has_failed"]
 
 
@@ -28,7 +28,7 @@ class Evidence:
     Attributes:
         runs: a row per finished cell: ``arm``, ``seed``, ``run``, cost and provenance.
         metrics: a row per finished cell and final metric: ``arm``, ``seed``, ``metric``, ``value``, ``unit``,
-            ``evaluation``.
+            ``evaluation``, and ``warning``: what makes the value doubtful, or empty.
         not_applicable: the same for metrics that a cell's objective does not have; ``value`` is empty.
         curves: a row per finished cell and step.
         missing: a row per cell without a result: ``arm``, ``seed``, ``run``, ``reason``, and ``has_failed``: True if

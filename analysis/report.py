@@ -22,7 +22,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from analysis import tables
 from analysis.compare import primary_comparisons
-from analysis.conclusions import conclusion, findings, look_note, power
+from analysis.conclusions import conclusion, findings, look_note, power, warnings
 from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
 from analysis.figures import draw_all, save, style
 from analysis.inference.looks import Look, look, looks_path
@@ -34,6 +34,7 @@ from analysis.sensitivity import (
     SLUG,
     Ladder,
     MetricSensitivity,
+    insensitive,
     not_measured,
     read_sensitivity,
     sensitivity_of,
@@ -84,8 +85,8 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
     evidence = load(request.cells, runs_dir)
-    baseline = evidence.runs[evidence.runs["arm"] == request.study.baseline]
-    this_look = look(looks_path(runs_dir, request.folder), baseline["seed"].tolist(), baseline["run"].tolist())
+    compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
+    this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
     config, ladder = baseline_of(request), None
     if request.study.slug == SLUG:
         ladder = climb(with_actual_ratios(request.study, request.cells), evidence, config)
@@ -148,23 +149,31 @@ def _context(
     controls = check_controls(study, evidence)
     differences = {arm: one.difference for arm, one in comparisons.items() if one.difference.n and not one.withheld}
     unit = evidence.unit(metric)
+    # The sensitivity study measures what the metric can see, and it must not withhold that.
+    blind = "" if study.slug == SLUG else insensitive(metric, sensitivity, scale)
+    withheld = [*withholding(controls, [metric]), *filter(None, [blind])]
     judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale=scale, level=this_look.level)
     return {
         "study": study,
         "title": request.folder,
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
-        "conclusion": conclusion(study, comparisons, unit, withholding(controls, [metric])),
+        "conclusion": conclusion(study, comparisons, unit, withheld),
         "controls": controls,
         "all_passed": all(outcome.result == "passed" for outcome in controls),
+        "compares_metrics": any(
+            one.metric != one.than_metric for expectations in study.claims.values() for one in expectations
+        ),
         "null_level": f"{100 * NULL_LEVEL:.0f}",
         "null_note": NULL_NOTE,
         "look": look_note(this_look),
         "sensitivity": sensitivity[metric].text if metric in sensitivity else not_measured(metric, scale),
         "power": power(study, comparisons, unit),
         "claims": tables.verdicts_table(judged),
+        "margins": tables.margins_note(study),
         "setup": tables.setup_table(study, cells, evidence),
-        "primary": tables.primary_table(study, evidence, comparisons, controls),
+        "primary": tables.primary_table(study, evidence, comparisons, controls, is_sensitive=not blind),
         "metrics": tables.metrics_table(study, evidence),
+        "warnings": warnings(study, evidence),
         "findings": findings(study, evidence),
         "cost": tables.cost_table(study, evidence),
         "equal": tables.COSTS[study.equal][0],

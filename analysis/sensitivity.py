@@ -1,11 +1,12 @@
 """Which metrics can tell small known effects apart at a scale: what a sensitivity study found, as data.
 
-``sensitivity.json`` lies beside the report of ``sweep=sensitivity``. Verdicts of all studies read it, if they have the
-same scale, data and budget.
+``sensitivity.json`` lies beside the report of ``sweep=sensitivity``. Verdicts of all studies read it, if their baseline
+is the same run in all but its seed.
 """
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
 from ablations.expectations import STEP_TIME
-from ablations.request import DEFAULT_SCALE
-from aimv2.config.run_config import CHECKED, RunConfig, flatten, to_dict
+from aimv2.config.run_config import CHECKED, RunConfig
+from aimv2.config.signature import identity
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
@@ -26,19 +27,10 @@ SLUG = "sensitivity"
 FILE = "sensitivity.json"
 COMMITTED = Path(__file__).parents[1] / "reports"
 
-# The values, and parts, of a run that its sensitivity depends on most. Where they differ, it was not measured.
-BASE = (
-    "scale",
-    "data.sources",
-    "data.scenes",
-    "budget.samples",
-    "model.image_px",
-    "model.patch_px",
-    "model.encoder.width",
-    "model.encoder.depth",
-)
 HALF, TWICE, HALF_DEPTH = "samples_050", "samples_200", "depth_050"  # arms of the sensitivity study
 MAX_SEEDS = 999
+MAX_NAMED = 3  # differing values that a text names
+COMPUTED = ("data.fingerprint",)  # cannot be set on the command line
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -75,12 +67,12 @@ class Ladder:
     """The findings of a sensitivity study.
 
     Attributes:
-        base: the values of the base run that it holds for, by path.
+        base: the values of the base run that it holds for, by path (``base_of``).
         rungs: labels, by name, in the order of reports.
         metrics: by name.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     base: Mapping[str, Any]
     rungs: Mapping[str, str]
     metrics: Mapping[str, Seen]
@@ -104,8 +96,9 @@ class MetricSensitivity:
 def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, MetricSensitivity]:
     """Return the sensitivity of each metric that was measured at the run's scale; empty if none was.
 
-    The reports folder comes first, then the reports that are committed with this code. If both hold for other runs than
-    this one, no metric decides, and the texts say what differs.
+    The reports folder comes first, then the reports that are committed with this code. In both, every folder counts
+    whose name starts with ``sensitivity``. If all hold for other runs than this one, no metric decides, and the texts
+    say what differs from the nearest.
 
     Args:
         config: the baseline's run.
@@ -113,12 +106,12 @@ def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, Metri
     Raises:
         UsageError: a file is broken.
     """
-    paths = dict.fromkeys(folder / _folder(config.scale) / FILE for folder in (reports_dir, COMMITTED))
-    ladders = [read_ladder(path) for path in paths if path.exists()]
-    for ladder in ladders:
-        if not _differences(ladder, config):
-            return sensitivity_of(ladder)
-    return _of_another_base(ladders[0], config) if ladders else {}
+    paths = [path for folder in (reports_dir, COMMITTED) for path in sorted(folder.glob(f"{SLUG}*/{FILE}"))]
+    ladders = [ladder for ladder in map(read_ladder, paths) if ladder.base["scale"] == config.scale]
+    if not ladders:
+        return {}
+    nearest = min(ladders, key=lambda ladder: len(_differences(ladder, config)))
+    return _of_another_base(nearest, config) if _differences(nearest, config) else sensitivity_of(nearest)
 
 
 def not_measured(metric: str, scale: str) -> str:
@@ -127,6 +120,13 @@ def not_measured(metric: str, scale: str) -> str:
         f"sensitivity of {metric} at scale {scale} was not measured:"
         f" run python sweeps/launch.py sweep={SLUG} scale={scale}"
     )
+
+
+def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str) -> str:
+    """Return why a metric decides nothing; empty if it can."""
+    if metric not in sensitivity:
+        return not_measured(metric, scale)
+    return "" if sensitivity[metric].tells_small_steps else sensitivity[metric].text
 
 
 def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
@@ -141,9 +141,8 @@ def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
 
 
 def base_of(config: RunConfig) -> dict[str, Any]:
-    """Return the values of a run that its sensitivity depends on, by path."""
-    values = flatten(to_dict(config))
-    return {path: value for path, value in values.items() if any(f"{path}.".startswith(f"{part}.") for part in BASE)}
+    """Return the values that a sensitivity holds for, by path: the scale, and all of a run's identity but its seed."""
+    return {"scale": config.scale} | {path: value for path, value in identity(config).items() if path != "seed"}
 
 
 def write_ladder(path: Path, ladder: Ladder) -> None:
@@ -234,15 +233,18 @@ def _judged(metric: str, seen: Seen, scale: str) -> MetricSensitivity:
 
 
 def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensitivity]:
-    changed = _differences(ladder, config)
-    base = base_of(config)
-    measured = " ".join(f"{path}={_typed(ladder.base.get(path))}" for path in changed)
-    here = " ".join(f"{path}={_typed(base.get(path))}" for path in changed)
-    text = (
-        f"was measured at scale {config.scale} with {measured}, not with {here}:"
-        f" run python sweeps/launch.py sweep={SLUG} scale={config.scale} {here}"
-    )
+    changed, base = _differences(ladder, config), base_of(config)
+    measured, here = _some(ladder.base, changed), _some(base, changed)
+    overrides = [shlex.quote(f"{path}={_typed(base.get(path))}") for path in changed if path not in COMPUTED]
+    command = " ".join(["python sweeps/launch.py", f"sweep={SLUG}", f"scale={config.scale}", *overrides])
+    text = f"was measured at scale {config.scale} with {measured}, not with {here}: run {command}"
     return {metric: MetricSensitivity(metric, False, f"sensitivity of {metric} {text}") for metric in ladder.metrics}
+
+
+def _some(values: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """Return the first values, and the number of the others."""
+    shown = ", ".join(f"{path}={_typed(values.get(path))}" for path in paths[:MAX_NAMED])
+    return shown if len(paths) <= MAX_NAMED else f"{shown} and {len(paths) - MAX_NAMED} more"
 
 
 def _differences(ladder: Ladder, config: RunConfig) -> Sequence[str]:
@@ -252,8 +254,6 @@ def _differences(ladder: Ladder, config: RunConfig) -> Sequence[str]:
 
 def _typed(value: object) -> str:
     """Return a value as it is typed on a command line."""
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
-
-
-def _folder(scale: str) -> str:
-    return SLUG if scale == DEFAULT_SCALE else f"{SLUG}_{scale}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_typed, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,6 +12,7 @@ import pandas as pd
 from ablations.budget import UNEQUAL, Equal
 from ablations.claims import CLAIMS
 from ablations.expand import Cell
+from ablations.expectations import default_margin, margin_reason
 from ablations.study import UNTRAINED, Study
 from analysis.compare import Comparison, Differences, are_paired, failures
 from analysis.controls import ControlOutcome
@@ -97,18 +98,24 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
 
 
 def primary_table(
-    study: Study, evidence: Evidence, comparisons: Mapping[str, Comparison], controls: Sequence[ControlOutcome]
+    study: Study,
+    evidence: Evidence,
+    comparisons: Mapping[str, Comparison],
+    controls: Sequence[ControlOutcome],
+    *,
+    is_sensitive: bool,
 ) -> Table:
     """Return expectation, observation, mean, difference and learning speed of each arm in the primary metric.
 
-    No expectation is judged unless the controls passed.
+    No expectation is judged unless the controls passed and the metric is sensitive.
     """
     metric, differences = study.primary_metric, Differences(study, evidence)
     values = evidence.values(metric)
     of_controls = {one.control: one.result for one in controls if one.metric == metric}
     have_passed = set(of_controls.values()) == {"passed"}
+    why_not = "a control did not pass" if not have_passed else "" if is_sensitive else "the metric is not sensitive"
     observed: dict[str, str | list[str]] = {str(control): result for control, result in of_controls.items()}
-    observed |= {arm: _observed(one, have_passed=have_passed) for arm, one in comparisons.items()}
+    observed |= {arm: _observed(one, why_not) for arm, one in comparisons.items()}
     expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     table = Table(
         [
@@ -144,14 +151,14 @@ def primary_table(
     return table
 
 
-def _observed(comparison: Comparison, *, have_passed: bool) -> str | list[str]:
-    """Return what is observed, and the expectation judged."""
+def _observed(comparison: Comparison, why_not: str) -> str | list[str]:
+    """Return what is observed, and the expectation judged, or why it is not."""
     if comparison.withheld:
         return ["not judged", comparison.withheld]
     if comparison.outcome is None:
         return comparison.observed.text
-    if not have_passed:
-        return [comparison.observed.text, "not judged: a control did not pass"]
+    if why_not:
+        return [comparison.observed.text, f"not judged: {why_not}"]
     judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
     return [comparison.observed.text, judged]
 
@@ -225,10 +232,25 @@ def verdicts_table(verdicts: Mapping[str, Verdict]) -> Table:
     table = Table(["claim", "source", "verdict at this scale", "evidence"])
     for name, verdict in verdicts.items():
         claim = CLAIMS[name]
-        lines = [f"{name}: {claim.statement}", f"Refuted if {claim.refuted_if}."]
+        lines = [f"{name}: {claim.statement}", f"Contradicted if {claim.contradicted_if}."]
         word = [f"**{verdict.word}**", *verdict.qualifications]
         table.rows.append([lines, claim.where, word, [*verdict.evidence, *verdict.sensitivity]])
     return table
+
+
+def margins_note(study: Study) -> str:
+    """Return the equivalence margin of each metric that claims compare, and its reason; empty without claims."""
+    reasons = {}
+    for one in (one for expectations in study.claims.values() for one in expectations):
+        margin = study.margin_of(one)
+        if margin != study.margin(one.metric):
+            reason = one.why
+        elif margin != default_margin(one.metric):
+            reason = "set for this study"
+        else:
+            reason = margin_reason(one.metric)
+        reasons[f"{one.metric} {margin:g} ({reason})"] = None
+    return "; ".join(reasons)
 
 
 def missing_table(evidence: Evidence) -> Table:

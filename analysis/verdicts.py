@@ -13,7 +13,7 @@ from analysis.controls import ControlOutcome, offsets, withholding
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
 from analysis.load import Evidence
-from analysis.sensitivity import MetricSensitivity, not_measured
+from analysis.sensitivity import MetricSensitivity, insensitive
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def verdicts(
     for claim, expectations in study.claims.items():
         metrics = dict.fromkeys(metric for one in expectations for metric in (one.metric, one.than_metric))
         arms = dict.fromkeys(arm for one in expectations for arm in (one.arm, one.than_arm))
-        blind = [_insensitive(metric, sensitivity, scale) for metric in metrics]
+        blind = [insensitive(metric, sensitivity, scale) for metric in metrics]
         reasons = [
             *failures(study, evidence, arms),
             *withholding(controls, metrics),
@@ -101,20 +101,22 @@ def _decided(
 ) -> tuple[Word, Sequence[_Judged]]:
     """Return the word for a claim, and the expectations that decide it.
 
-    Support needs all expectations, and so does a refutation by all together: intersection-union tests, where each has
-    the full level (Berger 1982). One expectation alone refutes the other claims, so there the level is shared.
+    Support needs all expectations, and some claims are contradicted by all together only: intersection-union tests,
+    where each has the full level (Berger 1982). One expectation alone contradicts the other claims, so there the level
+    is shared.
     """
     if all(one.outcome.word is Word.SUPPORTED for one in each):
         return Word.SUPPORTED, each
-    if CLAIMS[claim].refuted_by == "all":
+    if CLAIMS[claim].contradicted_by == "all":
         against = each if all(one.outcome.word.is_against for one in each) else []
     else:
         shared = bonferroni(len(each), level)
         strict = [_judged(study, one.expected, differences, shared) for one in each]
         against = [one for one in strict if one.outcome.word.is_against]
     if against:
-        words = {one.outcome.word for one in against}
-        return Word.CONTRADICTED if Word.CONTRADICTED in words else Word.SMALLER, against
+        contradicted = [one.outcome.word is Word.CONTRADICTED for one in against]
+        enough = all if CLAIMS[claim].contradicted_by == "all" else any
+        return Word.CONTRADICTED if enough(contradicted) else Word.SMALLER, against
     return Word.UNDECIDED, each
 
 
@@ -132,13 +134,6 @@ def _judged(study: Study, expected: Expectation, differences: Differences, level
 
 def _is_untestable(one: _Judged) -> bool:
     return one.outcome.word is Word.NOT_TESTABLE
-
-
-def _insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str) -> str:
-    """Return why a metric decides no claim; empty if it can."""
-    if metric not in sensitivity:
-        return not_measured(metric, scale)
-    return "" if sensitivity[metric].tells_small_steps else sensitivity[metric].text
 
 
 def _in_words(study: Study, one: _Judged) -> str:

@@ -1,6 +1,7 @@
-"""The looks at a study: each time that its report is written with other seeds spends a part of the error rate.
+"""The looks at a study: each time that its report is written from other runs spends a part of the error rate.
 
-More seeds after a look at fewer would otherwise raise the rate of false verdicts with every look.
+More runs after a look at fewer would otherwise raise the rate of false verdicts with every look, whether they are more
+seeds or the rest of an unfinished sweep.
 """
 
 from collections.abc import Sequence
@@ -42,31 +43,33 @@ def looks_path(runs_dir: Path, folder: str) -> Path:
 
 
 def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
-    """Record a look at these seeds unless it is recorded, and return it.
+    """Record a look at these runs unless it is recorded, and return it.
 
-    Looks at the same seeds are one. Looks at other runs, such as those of another config, do not count.
+    Looks at the same set of runs are one. Looks without any of these runs, such as those at another config, do not
+    count.
 
     Args:
         seeds: those with results; without two of them there is no interval, and the look is not recorded.
-        runs: the names of the baseline's runs with these seeds.
+        runs: the names of all finished runs of the arms that the study compares.
 
     Raises:
         UsageError: the record cannot be read or written.
     """
     recorded = _read(path) if path.exists() else []
     related = [one for one in recorded if set(one["runs"]) & set(runs)]
-    known = [tuple(int(seed) for seed in one["seeds"]) for one in related]
-    this = tuple(sorted(seeds))
-    if this in known:
-        number = known.index(this)
-        return Look(number + 1, tuple(known[:number]))
+    earlier = tuple(tuple(int(seed) for seed in one["seeds"]) for one in related)
+    known = [set(one["runs"]) for one in related]
+    if set(runs) in known:
+        number = known.index(set(runs))
+        return Look(number + 1, earlier[:number])
+    this = sorted(set(seeds))
     if len(this) > 1:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, [*recorded, {"seeds": list(this), "runs": sorted(runs)}])
+            write_json(path, [*recorded, {"seeds": this, "runs": sorted(runs)}])
         except OSError as error:
             raise UsageError(f"the record of looks {path} cannot be written: {error.strerror}") from error
-    return Look(len(known) + 1, tuple(known))
+    return Look(len(known) + 1, earlier)
 
 
 def _read(path: Path) -> list[dict[str, list[Any]]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from ablations.expectations import PROBE, STEP_TIME, default_margin, expect
+from ablations.expectations import PROBE, STEP_TIME, default_margin, expect, margin_reason
 
 
 def test_one_expectation_per_arm():
@@ -40,3 +40,9 @@ def test_claimed_effect_and_margin_are_positive_sizes():
 )
 def test_default_margin_depends_on_the_kind_of_metric(metric, margin):
     assert default_margin(metric) == margin
+
+
+def test_margins_have_a_reason():
+    assert margin_reason(PROBE).startswith("a point")
+    assert "a sixth fewer samples" in margin_reason("content_loss")
+    assert margin_reason(STEP_TIME) == "any difference counts"

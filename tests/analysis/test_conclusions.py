@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.compare import Comparison, primary_comparisons
-from analysis.conclusions import conclusion, findings, look_note, power
+from analysis.conclusions import conclusion, findings, look_note, power, warnings
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.looks import Look
 from analysis.inference.relations import finding
@@ -111,3 +111,18 @@ def test_findings_name_metric_arm_and_side(evidence):
     assert not any("probe" in text or "25 %" in text for text in found)
     assert any("shuffled captions (control) is above" in text for text in found), "controls are shown too"
     assert not any(text.startswith("content_loss") for text in found), "the primary metric is no finding"
+
+
+def test_warnings_name_metric_arms_and_number_of_runs(evidence):
+    edge = "the chosen learning rate is the largest of the grid"
+    metrics = evidence.metrics.copy()
+    is_probe, seeds = metrics["metric"] == "probe_digits", metrics["seed"]
+    metrics.loc[is_probe & (metrics["arm"] == "causal") & (seeds < 3), "warning"] = edge
+    metrics.loc[is_probe & (metrics["arm"] == "untrained") & (seeds == 0), "warning"] = edge
+    metrics.loc[(metrics["metric"] == "content_loss") & (metrics["arm"] == "uniform"), "warning"] = "few words"
+    found = warnings(STUDY, replace(evidence, metrics=metrics))
+    assert sorted(found) == [
+        "content_loss: few words (uniform on 1..I-1, 4 runs).",
+        f"probe_digits: {edge} (causal (prefix of 1 patch), 3 runs; untrained, 1 run).",
+    ]
+    assert warnings(STUDY, evidence) == []

@@ -19,6 +19,7 @@ def test_tables_have_a_row_per_finished_cell(evidence, cells):
     assert evidence.values("content_loss").shape == (4, 8)
     assert evidence.missing.empty
     assert evidence.unit("content_loss") == "nats/token"
+    assert set(evidence.metrics["warning"]) == {""}
 
 
 def test_results_have_metrics_with_their_units_as_columns(evidence):

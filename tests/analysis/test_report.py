@@ -17,12 +17,11 @@ from ablations.expand import expand
 from ablations.request import Request, read_request
 from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
-from aimv2.prefix import PrefixDistribution
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
 from analysis.report import build, replace_folder
-from analysis.sensitivity import read_sensitivity
+from analysis.sensitivity import Effect, Ladder, Seen, base_of, read_sensitivity, write_ladder
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 
@@ -58,6 +57,13 @@ def test_markdown_refers_to_files_that_exist(folder):
     assert {"results.csv", "figures/differences.svg", "figures/example_01.png"} <= set(files)
     assert all((folder / file).exists() for file in files)
     assert len(list(folder.glob("figures/*.svg"))) == 4
+
+
+def test_controls_name_the_untrained_encoder_where_claims_compare_metrics(folder):
+    assert (
+        "Some claims compare two metrics. There the untrained encoder is a control"
+        in (folder / "report.md").read_text()
+    )
 
 
 def test_report_gives_command_hardware_and_missing_runs(folder):
@@ -167,10 +173,46 @@ def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, reques
         assert "This is look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in text(4)
 
 
+def test_report_of_an_unfinished_sweep_is_a_look_too(cells, request_of, tmp_path):
+    """The baseline is complete; the other arms have yet to finish."""
+    first, rest = (
+        [cell for cell in cells if cell.arm == "uniform"],
+        [cell for cell in cells if cell.arm in ("causal", "fixed_25")],
+    )
+
+    def text(finished):
+        for number, cell in enumerate(finished):
+            write_run(cell, tmp_path, 3.0 + 0.01 * number)
+        return build(request_of, tmp_path, tmp_path / "reports").read_text()
+
+    assert "This is look 1 at the study" in text(first)
+    assert "This is look 2 at the study (earlier: seeds 0, 1, 2, 3)" in text(rest)
+    assert "This is look 2 at the study" in text([])
+
+
 def test_verdicts_wait_for_the_sensitivity_of_their_metric(folder):
     text = (folder / "report.md").read_text()
     assert text.count("**not testable**") == 2
     assert "sensitivity of content_loss at scale test was not measured: run python sweeps/launch.py sweep" in text
+
+
+def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, request_of, tmp_path):
+    """The controls pass."""
+    for number, cell in enumerate(cells):
+        effect = {"positive_control": 1.0, "causal": 0.5}.get(cell.arm, 0.0)
+        write_run(cell, tmp_path, 3 + effect + 0.01 * np.sin(number))
+    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
+    assert "> No conclusion: sensitivity of content_loss at scale test was not measured: run python sweeps" in text
+    assert "not judged: the metric is not sensitive" in text
+    config = next(cell.config for cell in cells if cell.arm == "uniform")
+    effect = Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
+    seen = Seen(unit="", seed_sd=0.1, paired_sd=0.1, effects={"samples_050": effect})
+    ladder = Ladder(base=base_of(config), rungs={"samples_050": "half"}, metrics={"content_loss": seen})
+    (tmp_path / "reports/sensitivity_test").mkdir()
+    write_ladder(tmp_path / "reports/sensitivity_test/sensitivity.json", ladder)
+    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
+    assert "> Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: causal" in text
+    assert "not judged" not in text
 
 
 def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
@@ -189,10 +231,13 @@ def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
     request = Request(study=study, cells=cells, arguments=("sweep=sensitivity",))
     reports = tmp_path / "reports"
     text = build(request, tmp_path, reports).read_text()
+    assert "> Compared with the baseline" in text, "it measures the sensitivity, and does not wait for it"
     assert "Sensitivity: content_loss tells half the samples from all of them" in text
     assert (reports / request.folder / "figures/sensitivity.svg").exists()
-    other = replace(cells[0].config, prefix=PrefixDistribution(law="causal"))
-    assert read_sensitivity(reports, other)["content_loss"].tells_small_steps
+    other_seed = replaced(cells[0].config, {"seed": 9, "device": "cuda"})
+    assert read_sensitivity(reports, other_seed)["content_loss"].tells_small_steps
+    causal = replaced(other_seed, {"prefix": {"law": "causal"}})
+    assert not read_sensitivity(reports, causal)["content_loss"].tells_small_steps
 
 
 def test_folder_that_cannot_be_written_is_named(request_of, runs_dir, tmp_path):

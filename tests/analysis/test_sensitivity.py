@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
 from aimv2.config.scales import demo, tiny
@@ -106,11 +107,11 @@ def test_file_is_read_as_it_was_written(tmp_path):
     assert read_ladder(path) == ladder
 
 
-def test_sensitivity_holds_for_the_same_scale_data_and_budget(tmp_path):
+def test_sensitivity_holds_for_the_same_run_with_another_seed_and_place(tmp_path):
     ladder = ladder_of({"choice_accuracy": {"samples_050": -0.4}})
     reports = written(tmp_path, ladder)
     assert read_sensitivity(reports, demo()) == sensitivity_of(ladder)
-    other_seed = replaced(demo(), {"seed": 3, "prefix": {"law": "causal"}, "data.captions": "shuffled"})
+    other_seed = replaced(demo(), {"seed": 3, "data.cache_dir": "elsewhere", "loader.num_workers": 1})
     assert read_sensitivity(reports, other_seed) == sensitivity_of(ladder)
 
 
@@ -125,10 +126,71 @@ def test_another_base_is_not_measured_and_the_text_says_what_differs(tmp_path):
     assert "budget.samples=5120" in found.text.partition(": run")[2]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"prefix": {"law": "causal"}},
+        {"data.dense_fraction": 0.33},
+        {"data.weights": (0.6, 0.09, 0.31)},
+        {"model.decoder.depth": 3},
+        {"objective.pixel_weight": 0.5},
+        {"evaluation.num_pairs": 64},
+        {"optimizer.peak_lr": 0.01},
+        {"budget.batch_size": 32},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_any_other_value_of_the_base_is_not_measured(tmp_path, values):
+    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
+    assert not read_sensitivity(reports, replaced(demo(), values))["content_loss"].tells_small_steps
+
+
+@pytest.mark.parametrize(
+    ("slug", "measured", "command"),
+    [
+        (
+            "synthetic_fraction",
+            "with data.dense_fraction=0.9, not with data.dense_fraction=0.33",
+            "dense_fraction=0.33",
+        ),
+        ("data_mix", "with data.weights=null, not with data.weights=[0.6,0.09,0.31]", "'data.weights=[0.6,0.09,0.31]'"),
+    ],
+)
+def test_baseline_that_is_not_the_recipe_names_the_command_that_measures_it(tmp_path, slug, measured, command):
+    study = STUDIES[slug]
+    reports = written(tmp_path, ladder_of({"probe_digits": {"samples_050": -0.4}}))
+    text = read_sensitivity(reports, study.arms[study.baseline].change(demo()))["probe_digits"].text
+    assert measured in text
+    assert text.partition(": run ")[2].startswith("python sweeps/launch.py sweep=sensitivity scale=demo ")
+    assert text.endswith(command)
+
+
+def test_text_names_three_values_and_the_command_all(tmp_path):
+    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
+    values = {"objective.supervise_eos": True, "threads": 2, "optimizer.clip_norm": 2.0, "model.decoder.depth": 3}
+    other = replaced(demo(), values | {"data.fingerprint": "other"})
+    text = read_sensitivity(reports, other)["content_loss"].text
+    seen, _, command = text.partition(": run ")
+    assert seen.endswith("and 2 more")
+    assert seen.count("=") == 6
+    assert set(command.split()[4:]) == {
+        "objective.supervise_eos=true", "threads=2", "optimizer.clip_norm=2.0", "model.decoder.depth=3"
+    }  # fmt: skip
+
+
 def test_each_scale_has_its_own(tmp_path):
     ladder = ladder_of({"content_loss": {"samples_050": 0.4}}, config=tiny())
     reports = written(tmp_path, ladder, "sensitivity_tiny")
     assert read_sensitivity(reports, tiny()) == sensitivity_of(ladder)
+    assert read_sensitivity(reports, demo()) == {}
+
+
+def test_each_base_has_its_own(tmp_path):
+    other = replaced(demo(), {"data.dense_fraction": 0.33})
+    tells, blind = ladder_of({"content_loss": {"samples_050": 0.4}}), ladder_of({"content_loss": {}}, config=other)
+    reports = written(written(tmp_path, tells), blind, "sensitivity_dense_033")
+    assert read_sensitivity(reports, demo()) == sensitivity_of(tells)
+    assert read_sensitivity(reports, other) == sensitivity_of(blind)
 
 
 def test_without_a_study_nothing_is_known_but_what_to_run(tmp_path):
@@ -144,7 +206,7 @@ def test_committed_reports_are_those_of_the_repository():
 BROKEN = [
     (lambda values: "{", "cannot be read"),
     (lambda values: [], "is not the result of a sensitivity study"),
-    (lambda values: values | {"version": 2}, "is not the result of a sensitivity study"),
+    (lambda values: values | {"version": 1}, "is not the result of a sensitivity study"),
     (lambda values: values | {"extra": 1}, "is not the result of a sensitivity study"),
     (lambda values: values | {"base": {}}, "base.scale is missing"),
     (lambda values: values | {"metrics": {"happiness": values["metrics"]["content_loss"]}}, "unknown metric"),

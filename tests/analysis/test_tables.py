@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablations.expectations import PROBE, expect
 from analysis.compare import primary_comparisons
 from analysis.controls import check_controls
 from analysis.inference.intervals import detectable_difference
 from analysis.load import MISSING_COLUMNS
-from analysis.tables import cost_table, metrics_table, primary_table, setup_table
+from analysis.tables import cost_table, margins_note, metrics_table, primary_table, setup_table
 from tests.helpers.evidence import evidence_of
 from tests.helpers.specimen import STUDY
 
@@ -25,7 +26,7 @@ def test_metric_that_is_not_applicable_is_never_a_number(evidence):
 
 def test_primary_table_gives_expectation_observation_difference_power_and_speed(cells, evidence):
     comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
-    rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls).rows}
+    rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls, is_sensitive=True).rows}
     assert rows["uniform on 1..I-1"][1:3] == ["", ""]
     assert rows["uniform on 1..I-1"][4] == "baseline"
     assert rows["fixed at 75 %"][1:3] == ["open", "worse"]
@@ -47,23 +48,32 @@ def test_steps_without_a_held_out_loss_do_not_change_the_samples_to_reach(cells,
     between = evidence.curves.assign(samples=evidence.curves["samples"] + 2, held_out_caption_loss=np.nan)
     more = replace(evidence, curves=pd.concat([evidence.curves, between]))
     comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
-    tables = [primary_table(STUDY, some, comparisons, controls) for some in (evidence, more)]
+    tables = [primary_table(STUDY, some, comparisons, controls, is_sensitive=True) for some in (evidence, more)]
     assert tables[0] == tables[1]
 
 
 def test_primary_table_judges_no_expectation_unless_controls_passed(cells):
     evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 0.0}, spread=0.01)
     comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
-    rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls).rows}
+    rows = {row[0]: row for row in primary_table(STUDY, evidence, comparisons, controls, is_sensitive=True).rows}
     assert rows["causal (prefix of 1 patch)"][1:3] == ["worse", ["better", "not judged: a control did not pass"]]
     assert rows["shuffled captions"][1:3] == ["worse", "inconclusive"]
+
+
+def test_primary_table_judges_no_expectation_by_a_metric_that_is_not_sensitive(cells):
+    evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 1.0}, spread=0.003, shared=0)
+    comparisons, controls = primary_comparisons(STUDY, cells, evidence), check_controls(STUDY, evidence)
+    table = primary_table(STUDY, evidence, comparisons, controls, is_sensitive=False)
+    rows = {row[0]: row for row in table.rows}
+    assert rows["causal (prefix of 1 patch)"][2] == ["better", "not judged: the metric is not sensitive"]
+    assert rows["fixed at 25 %"][2] in ("equivalent", "inconclusive")
 
 
 def test_arm_with_a_failed_run_is_not_judged(cells, evidence):
     missing = pd.DataFrame([("causal", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
     some = replace(evidence, missing=missing)
     comparisons, controls = primary_comparisons(STUDY, cells, some), check_controls(STUDY, some)
-    rows = {row[0]: row for row in primary_table(STUDY, some, comparisons, controls).rows}
+    rows = {row[0]: row for row in primary_table(STUDY, some, comparisons, controls, is_sensitive=True).rows}
     note = "1 of 5 runs of causal (prefix of 1 patch) failed"
     assert rows["causal (prefix of 1 patch)"][2] == ["not judged", note]
     assert rows["causal (prefix of 1 patch)"][4:7] == ["withheld: a run failed", "", ""]
@@ -78,7 +88,7 @@ def test_mean_of_samples_counts_the_budget_of_runs_that_do_not_get_there(cells, 
     curves.loc[(curves["arm"] == "causal") & (curves["seed"] == 0), "held_out_caption_loss"] += 5
     some = replace(evidence, curves=curves)
     comparisons, controls = primary_comparisons(STUDY, cells, some), check_controls(STUDY, some)
-    rows = {row[0]: row for row in primary_table(STUDY, some, comparisons, controls).rows}
+    rows = {row[0]: row for row in primary_table(STUDY, some, comparisons, controls, is_sensitive=True).rows}
     reached = re.match(r"≥ ([\d.]+) \(3 of 4 seeds reach it\)", rows["causal (prefix of 1 patch)"][7])
     assert float(reached[1]) == pytest.approx((16 + 3 * 0.8 * 16) / 4, abs=0.6)
 
@@ -120,3 +130,15 @@ def test_cost_table_compares_wall_time_where_cpu_time_does_not_measure_the_work(
     row = next(row for row in table.rows if row[0] == "fixed at 25 %")
     assert row[table.columns.index("training time relative to baseline")] == "1.50 x"
     assert row[table.columns.index("CPU minutes of training steps")] == "not measured"
+
+
+def test_margins_have_their_reason():
+    claims = {
+        "one": expect("causal", "worse", than="uniform", metric=("content_loss", PROBE)),
+        "another": expect("causal", "far worse", than="uniform", metric=PROBE, margin=0.05, why="a table"),
+    }
+    assert margins_note(replace(STUDY, claims=claims)) == (
+        "content_loss 0.02 (set for this study);"
+        " probe_object 0.01 (a point, where most of the paper's ablations differ by 0 to 1.0 points);"
+        " probe_object 0.05 (a table)"
+    )

@@ -36,7 +36,7 @@ def evidence_of(study, effects, *, spread, shared=0.3, metrics=("content_loss",)
             }
             milliseconds = values.pop(STEP_TIME, 3)
             runs.append({"arm": arm, "seed": seed, "run": "", "samples": 500, "train_cpu_seconds": milliseconds / 2})
-            rows += [(arm, seed, metric, value, "nats/token", "") for metric, value in values.items()]
+            rows += [(arm, seed, metric, value, "nats/token", "", "") for metric, value in values.items()]
     return evidence_from(runs, rows)
 
 

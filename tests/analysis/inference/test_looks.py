@@ -9,8 +9,8 @@ def path(tmp_path):
     return looks_path(tmp_path, "a_study")
 
 
-def runs(num_seeds, version="v2"):
-    return [f"{version}-{seed}" for seed in range(num_seeds)]
+def runs(num_seeds, version="v2", arms=("one", "other")):
+    return [f"{version}-{arm}-{seed}" for arm in arms for seed in range(num_seeds)]
 
 
 def test_more_seeds_are_another_look_at_a_higher_level(path):
@@ -25,6 +25,20 @@ def test_same_seeds_again_are_no_new_look(path):
     looks = [look(path, range(n), runs(n)) for n in (4, 8, 8, 4)]
     assert [one.number for one in looks] == [1, 2, 2, 1]
     assert looks[3].earlier == ()
+
+
+def test_order_of_runs_and_seeds_is_irrelevant(path):
+    look(path, [0, 1, 0, 1], runs(2))
+    assert look(path, [1, 1, 0, 0], runs(2)[::-1]).number == 1
+
+
+def test_more_runs_with_the_same_seeds_are_another_look(path):
+    """As if one arm was finished first, or a run was still missing."""
+    first = look(path, range(4), runs(4, arms=["one"]))
+    second = look(path, range(4), runs(4)[:-1])
+    third = look(path, range(4), runs(4))
+    assert [one.number for one in (first, second, third)] == [1, 2, 3]
+    assert third.earlier == ((0, 1, 2, 3), (0, 1, 2, 3))
 
 
 def test_errors_of_all_looks_add_up_to_five_percent():
