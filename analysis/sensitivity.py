@@ -30,7 +30,8 @@ COMMITTED = Path(__file__).parents[1] / "reports"
 HALF, TWICE, HALF_DEPTH = "samples_050", "samples_200", "depth_050"  # arms of the sensitivity study
 MAX_SEEDS = 999
 MAX_NAMED = 3  # differing values that a text names
-COMPUTED = ("data.fingerprint",)  # cannot be set on the command line
+# Of a run's identity, what changes single numbers but not what a metric can see.
+NOT_BASE = frozenset({"seed", "threads", "ranks", "data.fingerprint"})
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -141,8 +142,8 @@ def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
 
 
 def base_of(config: RunConfig) -> dict[str, Any]:
-    """Return the values that a sensitivity holds for, by path: the scale, and all of a run's identity but its seed."""
-    return {"scale": config.scale} | {path: value for path, value in identity(config).items() if path != "seed"}
+    """Return the values that a sensitivity holds for, by path: the scale, and a run's identity but for ``NOT_BASE``."""
+    return {"scale": config.scale} | {path: value for path, value in identity(config).items() if path not in NOT_BASE}
 
 
 def write_ladder(path: Path, ladder: Ladder) -> None:
@@ -235,7 +236,7 @@ def _judged(metric: str, seen: Seen, scale: str) -> MetricSensitivity:
 def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensitivity]:
     changed, base = _differences(ladder, config), base_of(config)
     measured, here = _some(ladder.base, changed), _some(base, changed)
-    overrides = [shlex.quote(f"{path}={_typed(base.get(path))}") for path in changed if path not in COMPUTED]
+    overrides = [shlex.quote(f"{path}={_typed(base.get(path))}") for path in changed]
     command = " ".join(["python sweeps/launch.py", f"sweep={SLUG}", f"scale={config.scale}", *overrides])
     text = f"was measured at scale {config.scale} with {measured}, not with {here}: run {command}"
     return {metric: MetricSensitivity(metric, False, f"sensitivity of {metric} {text}") for metric in ladder.metrics}

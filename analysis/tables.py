@@ -71,7 +71,8 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
 
     def seen(column: str) -> str:
         values = dict.fromkeys(runs[column]) if column in runs else {}
-        return ", ".join(str(value) for value in values if value != "") or "unknown"
+        shown = (f"{value:,}" if isinstance(value, int) else str(value) for value in values if value != "")
+        return ", ".join(shown) or "unknown"
 
     def size(part: str) -> str:
         column = f"{part}_parameters"

@@ -167,14 +167,19 @@ def test_baseline_that_is_not_the_recipe_names_the_command_that_measures_it(tmp_
 
 def test_text_names_three_values_and_the_command_all(tmp_path):
     reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
-    values = {"objective.supervise_eos": True, "threads": 2, "optimizer.clip_norm": 2.0, "model.decoder.depth": 3}
-    other = replaced(demo(), values | {"data.fingerprint": "other"})
+    values = {
+        "objective.supervise_eos": True,
+        "log.every_steps": 2,
+        "optimizer.clip_norm": 2.0,
+        "model.decoder.depth": 3,
+    }
+    other = replaced(demo(), values | {"optimizer.beta1": 0.8, "data.fingerprint": "other", "threads": 2, "seed": 9})
     text = read_sensitivity(reports, other)["content_loss"].text
     seen, _, command = text.partition(": run ")
-    assert seen.endswith("and 2 more")
+    assert seen.endswith("and 1 more"), "fingerprint, threads, seed and log do not count"
     assert seen.count("=") == 6
     assert set(command.split()[4:]) == {
-        "objective.supervise_eos=true", "threads=2", "optimizer.clip_norm=2.0", "model.decoder.depth=3"
+        "objective.supervise_eos=true", "optimizer.beta1=0.8", "optimizer.clip_norm=2.0", "model.decoder.depth=3"
     }  # fmt: skip
 
 
