@@ -241,7 +241,7 @@ def verdicts_table(verdicts: Mapping[str, Verdict]) -> Table:
 
 def margins_note(study: Study) -> str:
     """Return the equivalence margin of each metric that claims compare, and its reason; empty without claims."""
-    reasons = {}
+    reasons: dict[str, None] = {}
     for one in (one for expectations in study.claims.values() for one in expectations):
         margin = study.margin_of(one)
         if margin != study.margin(one.metric):
