@@ -40,7 +40,7 @@ def demo() -> RunConfig:
             vocab_size=512,
             max_text_tokens=16,
         ),
-        budget=BudgetConfig(samples=7680, batch_size=16),
+        budget=BudgetConfig(samples=10_240, batch_size=16),
         data=DataConfig(render_px=32, dense_fraction=0.9, scenes=SceneConfig(num_objects=6, num_unseen=4)),
         optimizer=OptimizerConfig(peak_lr=1.4e-3, warmup_fraction=0.1, weight_decay=1e-3),
         evaluation=EvaluationConfig(
