@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from ablations.expand import Cell
 from ablations.study import Study
-from analysis.inference.contrasts import SharedError, arm_mean
+from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, unpaired_difference
 from analysis.inference.items import with_items
 from analysis.inference.relations import Finding, Outcome, finding, outcome
@@ -38,8 +37,8 @@ class Differences:
     """Differences between the arms of a study, with the error that each allows.
 
     Arms of the study share an error. The controls do not, because their spread may be another: the positive control has
-    its own paired error, and the null control, with seeds of its own, an unpaired one. Two metrics of one
-    arm share the error of all arms in their difference; two metrics of two arms are paired by seed, with their own.
+    its own paired error, and the null control, with seeds of its own, an unpaired one. A difference of two
+    metrics has its own paired error, because its spread differs from arm to arm.
     """
 
     def __init__(self, study: Study, evidence: Evidence) -> None:
@@ -51,8 +50,6 @@ class Differences:
         """Return one side minus the other; the interval covers evaluation items where both sides have their values."""
         if metric == than_metric and {arm, than_arm} <= set(self._study.arms):
             estimate = self._error(metric).contrast(arm, than_arm, level)
-        elif arm == than_arm and arm in self._study.arms:
-            estimate = arm_mean(self._of_arms(metric) - self._of_arms(than_metric), arm, level)
         else:
             estimate = self._alone(arm, metric, than_arm, than_metric, level)
         return self._with_items(estimate, arm, metric, than_arm, than_metric)
@@ -83,12 +80,9 @@ class Differences:
 
     def _error(self, metric: str) -> SharedError:
         if metric not in self._errors:
-            self._errors[metric] = SharedError(self._of_arms(metric))
+            values = self._evidence.values(metric)
+            self._errors[metric] = SharedError(values[[arm for arm in self._study.arms if arm in values]])
         return self._errors[metric]
-
-    def _of_arms(self, metric: str) -> pd.DataFrame:
-        values = self._evidence.values(metric)
-        return values[[arm for arm in self._study.arms if arm in values]]
 
     def _alone(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float) -> Estimate:
         one, other = self._evidence.value(metric, arm), self._evidence.value(than_metric, than_arm)

@@ -20,7 +20,6 @@ from analysis.inference.intervals import (
     Estimate,
     bonferroni,
     mean_interval,
-    satterthwaite,
 )
 
 # Both from the simulation in docs/statistics.md.
@@ -213,48 +212,3 @@ class SharedError:
         scale = np.sqrt(np.diag(covariance))
         smallest = float((covariance / np.outer(scale, scale)).min())
         return max(math.floor(smallest * 100 + 1e-6) / 100, 0.0)
-
-
-def arm_mean(values: pd.DataFrame, arm: str, level: float = LEVEL) -> Estimate:
-    """Return the mean of an arm, with an error that is pooled over the arms that have all of its seeds.
-
-    The counterpart of ``SharedError`` for a mean that is no contrast, such as that of the difference of two metrics:
-    seeds do not cancel in it and are random. An arm whose spread is larger than that of the others has its own error,
-    as in ``SharedError``.
-
-    Args:
-        values: a row per seed and a column per arm, without controls; NaN where a run is missing.
-    """
-    if arm not in values:
-        return NO_ESTIMATE
-    own = mean_interval(values[arm], level)
-    complete = values[values[arm].notna()].dropna(axis=1)
-    spread, number = spreads(complete.to_numpy(dtype=float)), list(complete).index(arm)
-    value_SA = np.delete(complete.to_numpy(dtype=float), list(spread.apart), axis=1)
-    if number in spread.apart or len(value_SA) < 2 or value_SA.shape[1] < 2:
-        return own
-    error, df = _error_of_mean(value_SA)
-    pooled = Estimate(own.mean, error, df, own.n, level, error_from="pooled")
-    if number in spread.wider or not pooled.has_interval:
-        return max((pooled, own), key=lambda estimate: np.nan_to_num(estimate.half_width))
-    return pooled
-
-
-def _error_of_mean(value_SA: np.ndarray) -> tuple[float, float]:
-    """Return the standard error of an arm's mean, and its degrees of freedom; no cell is missing.
-
-    value = arm + seed + rest, seeds random. A mean over S seeds has the variance (seed + rest) / S. The mean square of
-    seeds estimates rest + A x seed.
-
-    Source: Searle, Casella and McCulloch 1992, chapter 4; Satterthwaite 1946.
-    """
-    num_seeds, num_arms = value_SA.shape
-    by_seed_S1 = value_SA.mean(axis=1, keepdims=True)
-    rest_SA = value_SA - value_SA.mean(axis=0) - by_seed_S1 + value_SA.mean()
-    rest_df = (num_arms - 1) * (num_seeds - 1)
-    of_seeds = num_arms * float(by_seed_S1.var(ddof=1))
-    of_rest = float((rest_SA**2).sum()) / rest_df
-    parts = [of_seeds / num_arms, of_rest * (num_arms - 1) / num_arms]
-    if sum(parts) <= 0:
-        return 0.0, 0
-    return math.sqrt(sum(parts) / num_seeds), satterthwaite(parts, [num_seeds - 1, rest_df])

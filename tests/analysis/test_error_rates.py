@@ -9,8 +9,8 @@ from scipy import stats
 
 from ablations.expectations import expect
 from analysis.compare import primary_comparisons
-from analysis.inference.contrasts import SharedError, arm_mean
-from analysis.inference.intervals import LEVEL, Estimate, detectable_difference, mean_interval
+from analysis.inference.contrasts import SharedError
+from analysis.inference.intervals import LEVEL, Estimate, detectable_difference
 from analysis.inference.items import with_items
 from analysis.inference.looks import Look, look
 from analysis.inference.relations import Word
@@ -139,19 +139,6 @@ def test_simultaneous_intervals_cover_all_differences(spread, most):
         for values in draws(num, np.random.default_rng(1), spread=spread)
     )
     assert missed / num <= at_most(most, num)
-
-
-@pytest.mark.parametrize("shared", [0, 0.3, 1, 3])
-def test_intervals_of_an_arms_mean_cover_it_whatever_seeds_share(shared):
-    """As for a difference of two metrics. Pooling narrows them unless seeds are nearly all that varies."""
-    rng, num, missed, widths = np.random.default_rng(4), 2000, 0, []
-    for _ in range(num):
-        values = pd.DataFrame(rng.normal(size=(4, 5)) + rng.normal(0, shared, (4, 1)), columns=list("abcde"))
-        found = arm_mean(values, "a")
-        missed += found.excludes_zero
-        widths.append(found.half_width / mean_interval(values["a"]).half_width)
-    assert missed / num <= at_most(0.05, num)
-    assert np.median(widths) < (0.9 if shared <= 1 else 1.1)
 
 
 def test_intervals_with_the_pooled_error_cover_other_items_too():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.inference.contrasts import Blocks, SharedError, arm_mean, spreads
+from analysis.inference.contrasts import Blocks, SharedError, spreads
 
 ARMS = list("abcde")
 
@@ -106,40 +106,3 @@ def test_spread_test_has_its_size():
     rng = np.random.default_rng(0)
     num_wider = sum(len(spreads(rng.normal(size=(4, 5))).wider) for _ in range(800))
     assert num_wider / 4000 == pytest.approx(0.05, abs=0.015)
-
-
-def test_mean_of_an_arm_has_the_variance_within_all_arms():
-    """Closed form: the variances of the arms, averaged, over the seeds."""
-    values = table()
-    found = arm_mean(values, "c")
-    assert found.mean == pytest.approx(values["c"].mean())
-    assert found.error == pytest.approx(np.sqrt(values.var().mean() / 4))
-    assert (found.n, found.error_from) == (4, "pooled")
-    assert 3 <= found.df < 4, "seeds vary three times as much as the rest"
-
-
-def test_degrees_of_freedom_lie_between_those_of_one_arm_and_of_all():
-    rest = np.array([[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]])
-    seed = np.array([[1.0], [1.0], [-1.0], [-1.0]])
-    # Mean squares 2 x 4/3 s^2 of seeds and 8/3 of the rest, in equal parts: equal ones give all 6 degrees of freedom.
-    assert arm_mean(pd.DataFrame(rest + seed, columns=["a", "b"]), "a").df == pytest.approx(6)
-    assert arm_mean(pd.DataFrame(0 * rest + seed, columns=["a", "b"]), "a").df == pytest.approx(3)
-
-
-def test_mean_of_an_arm_pools_only_arms_with_its_seeds():
-    values = table()
-    values.loc[0, ["b", "d"]] = np.nan
-    assert arm_mean(values, "c") == arm_mean(values[["a", "c", "e"]], "c")
-    assert arm_mean(values, "b").n == 3
-    assert arm_mean(values, "b").error == pytest.approx(np.sqrt(values.loc[1:].var().mean() / 3))
-
-
-def test_noisy_arm_and_lone_arm_have_a_mean_with_their_own_error():
-    noisy = table(scale=(1, 1, 30, 1, 1))
-    for values in (noisy, table()[["c"]]):
-        found = arm_mean(values, "c")
-        assert (found.df, found.error_from) == (3, "own")
-        assert found.error == pytest.approx(stats.sem(values["c"]))
-    assert arm_mean(noisy, "a") == arm_mean(noisy[list("abde")], "a")
-    assert not arm_mean(table(), "absent").n
-    assert not arm_mean(table(seeds=1), "c").has_interval
