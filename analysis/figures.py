@@ -75,17 +75,18 @@ def palette(study: Study) -> dict[str, tuple[float, float, float]]:
 
 
 def learning_curves(study: Study, evidence: Evidence) -> Figure:
-    """Draw a held-out value over samples: the whole run, and its second half enlarged, without the controls.
+    """Draw a held-out value over samples: the whole run, and from half of the baseline's samples on without the controls.
 
     Lines are means over seeds with 95 % intervals. Arms without the value are left out.
     """
     column, curves = evidence.curve, evidence.curves
     points = curves[curves["arm"].isin(study.conditions)].dropna(subset=[column])
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half"), strict=True):
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    budget = points.loc[points["arm"] == study.baseline, "samples"].max()
+    for axis, start, title in zip(axes, (0, 0.5), ("whole run", "second half of the baseline's run"), strict=True):
         shown = points if start == 0 else points[points["arm"].isin(list(study.arms))]
         sns.lineplot(
-            shown[shown["samples"] >= start * points["samples"].max()],
+            shown if start == 0 else shown[shown["samples"].between(start * budget, budget)],
             x="samples",
             y=column,
             err_kws={"alpha": 0.12, "linewidth": 0},
@@ -94,7 +95,9 @@ def learning_curves(study: Study, evidence: Evidence) -> Figure:
             **_by_arm(study, points),
         )
         axis.set(title=title, xlabel="samples seen", ylabel=CURVE_TITLES[column] if start == 0 else "")
-    _label_arms(axes[0], study)
+    handles, names = axes[0].get_legend_handles_labels()
+    axes[0].get_legend().remove()
+    figure.legend(handles, [study.label(name) for name in names], loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
