@@ -75,7 +75,7 @@ def palette(study: Study) -> dict[str, tuple[float, float, float]]:
 
 
 def learning_curves(study: Study, evidence: Evidence) -> Figure:
-    """Draw a held-out value over samples: the whole run, and from half of the baseline's samples on without the controls.
+    """Draw a held-out value over samples: whole runs, and the second half of the baseline's run without the controls.
 
     Lines are means over seeds with 95 % intervals. Arms without the value are left out.
     """
