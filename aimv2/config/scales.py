@@ -28,7 +28,7 @@ def demo() -> RunConfig:
     Source: ours, with the proportions of ViT-L where possible: the encoder is twice as deep as the decoder and equally
         wide. Small batches and mostly dense captions, because both let it see more within the same samples.
     Command: ``python -m aimv2 train scale=demo``; about half a minute on one core.
-    Number to expect: NUMBER
+    Number to expect: content_loss 0.65 nats/token, between 0.56 and 0.74 (95 % over 4 seeds, reports/sensitivity).
     """
     return RunConfig(
         scale="demo",

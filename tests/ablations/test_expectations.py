@@ -44,5 +44,5 @@ def test_default_margin_depends_on_the_kind_of_metric(metric, margin):
 
 def test_margins_have_a_reason():
     assert margin_reason(PROBE).startswith("a point")
-    assert "a sixth fewer samples" in margin_reason("content_loss")
+    assert "a tenth fewer samples" in margin_reason("content_loss")
     assert margin_reason(STEP_TIME) == "any difference counts"
