@@ -12,7 +12,7 @@ from scipy import stats
 from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
-from aimv2.config.scales import demo, tiny
+from aimv2.config.scales import demo, small, tiny
 from aimv2.errors import UsageError
 from analysis import sensitivity
 from analysis.sensitivity import (
@@ -187,7 +187,7 @@ def test_each_scale_has_its_own(tmp_path):
     ladder = ladder_of({"content_loss": {"samples_050": 0.4}}, config=tiny())
     reports = written(tmp_path, ladder, "sensitivity_tiny")
     assert read_sensitivity(reports, tiny()) == sensitivity_of(ladder)
-    assert read_sensitivity(reports, demo()) == {}
+    assert read_sensitivity(reports, small()) == {}
 
 
 def test_each_base_has_its_own(tmp_path):

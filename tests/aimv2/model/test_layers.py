@@ -26,10 +26,10 @@ def test_cached_positions_give_what_all_at_once_give(stack):
     assert {tensor.shape for cache in caches for tensor in cache} == {(3, 3, 7, 8)}
 
 
-def test_cache_takes_one_position_at_a_time_after_the_first_call(stack):
+def test_cache_takes_several_positions_after_the_first_call_only_with_a_mask(stack):
     caches = [[] for _ in stack]
     stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)
-    with pytest.raises(AssertionError, match="one position at a time"):
+    with pytest.raises(AssertionError, match="need a mask"):
         stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)
 
 

@@ -39,7 +39,6 @@ def test_trained_run_passes(run):
 def test_random_weights_know_no_captions(run):
     checks = by_name(replace(run, model=build(run.config).eval()))
     assert checks[UNIGRAM].verdict == "FAIL"
-    assert checks[IMAGE].verdict == "FAIL"
     assert checks[CACHE].verdict == "PASS", "writing is right whatever is written"
 
 
