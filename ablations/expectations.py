@@ -93,7 +93,7 @@ def _margin(metric: str) -> tuple[float, str]:
     if metric == STEP_TIME:
         return 0.0, "any difference counts"
     if metric.startswith(CONTENT_LOSSES):
-        return CONTENT_MARGIN, "what a tenth fewer samples cost at demo, where half of them cost 0.7"
+        return CONTENT_MARGIN, "at demo, about what a tenth fewer samples cost"
     if lower_is_better(metric):
         return 0.02, "by convention"
     return 0.01, "a point, where most of the paper's ablations differ by 0 to 1.0 points"

@@ -81,8 +81,10 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
     steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
     patches = f"{model.image_px} px images in I = {model.num_patches} patches"
-    pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs, none with a composition or"
-    pairs += " concept of a training pair"
+    pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs"
+    if config.data.has_scenes:
+        pairs += f" of other compositions; {config.data.scenes.num_objects} objects of each source"
+    pairs += f"; {100 * config.data.dense_fraction:.0f} % of the samples show the dense caption"
     rows = {
         "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",

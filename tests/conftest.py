@@ -38,7 +38,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` starts
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
     """Return a data cache for the whole session, shared by the processes of pytest-xdist."""
-    return str(tmp_path_factory.getbasetemp().parent / "aimv2-cache")
+    folder = tmp_path_factory.getbasetemp().parent / "aimv2-cache"
+    folder.mkdir(exist_ok=True)  # a dry run keeps its measurements only where a cache is
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def test_a_dry_run_prints_the_plan_and_its_price_and_writes_nothing(here, tmp_pa
     assert status == 0, error
     assert error == f"note: budget.samples={demo().budget.samples} is the default of scale=demo\n"
     assert "causal" in shown
-    assert "21 runs, 21 to do" in shown, "four arms, two controls and the untrained encoder with three seeds"
+    assert "20 runs, 20 to do" in shown, "four arms and the untrained encoder with four seeds"
     assert "training FLOPs" in shown
     assert not list(tmp_path.iterdir())
 

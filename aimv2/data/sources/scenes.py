@@ -158,7 +158,7 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     for key, side in (("num_objects", seen), ("num_unseen", unseen)):
         number = getattr(config, key)
         if len(side) < number:
-            raise UsageError(f"data.scenes.{key}={number}: {source} has only {len(side)} objects for it")
+            raise UsageError(f"data.scenes.{key}={number}: {source}_scenes has only {len(side)} such objects")
         sides.append(dict(list(side.items())[:number]))
     return sides[0], sides[1]
 
@@ -193,7 +193,8 @@ def draw_scene(objects: Objects, row: int) -> Scene:
         attempt += 1
     raise UsageError(
         f"data.held_out_fraction={objects.held_out_fraction} leaves no {objects.side.replace('_', '-')} scene of"
-        f" {objects.source} with {count} objects; choose a fraction nearer to 0.5, or raise data.scenes.num_objects"
+        f" {objects.source}_scenes with {count} objects; {'raise' if objects.side == 'held_out' else 'lower'} it, or"
+        " raise data.scenes.num_objects"
     )
 
 

@@ -169,7 +169,7 @@ def test_caption_counts_the_objects(scenes):
 
 
 def test_more_objects_than_a_source_has_are_refused():
-    with pytest.raises(UsageError, match=r"^data.scenes.num_objects=5000: material has only \d+ objects for it$"):
+    with pytest.raises(UsageError, match=r"^data.scenes.num_objects=5000: material_scenes has only \d+ such objects$"):
         vocabulary("material", replace(CONFIG.scenes, num_objects=5000))
 
 
@@ -208,6 +208,6 @@ def test_side_without_compositions_is_refused(fraction, side):
     scenes = open_scenes("material", replace(CONFIG, held_out_fraction=fraction))
     pairs = scenes.held_out if side == "held-out" else scenes.train
     with pytest.raises(
-        UsageError, match=rf"^data.held_out_fraction=.* leaves no {side} scene of material with \d objects"
+        UsageError, match=rf"^data.held_out_fraction=.* leaves no {side} scene of material_scenes with \d objects"
     ):
         pairs.scene(0)
