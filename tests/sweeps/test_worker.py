@@ -1,7 +1,6 @@
 """Workers that are interrupted, and several on one GPU, which train on the CPU here."""
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import threading
@@ -34,7 +33,7 @@ def launch_dir(tmp_path):
 def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tmp_path, launch_dir, number):
     def stop(rows):
         if rows[-1]["step"] == 1:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     report = work(tasks, launch_dir, stop)
     assert report.signal == number
@@ -62,7 +61,7 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
             # By another process: a loader process ignores the signal of its parent.
             subprocess.run(["kill", *(str(process.pid) for process in loaders)], check=True)
             time.sleep(0.5)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     report = work([Task(signature(config), config, tries=0)], launch_dir, stop)
     assert (report.signal, report.problem) == (signal.SIGTERM, "")
@@ -126,7 +125,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
         while not all(run.last_row().get("step") for run in runs):
             if is_over.wait(0.1):
                 return
-        os.kill(os.getpid(), signal.SIGUSR2)
+        signal.raise_signal(signal.SIGUSR2)
 
     is_over = threading.Event()
     watcher = threading.Thread(target=signal_when_both_train)

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -88,7 +87,7 @@ class Signalling(TrainBatches):
 
     def __getitem__(self, step):
         if step == self.signal_in:
-            os.kill(os.getpid(), signal.SIGUSR2)
+            signal.raise_signal(signal.SIGUSR2)
         return super().__getitem__(step)
 
 
@@ -151,7 +150,7 @@ def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
 
     def stop(rows):
         if rows[-1]["step"] == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     with Interrupts().listening() as interrupts, pytest.raises(KeyboardInterrupt):
         execute(parted.acquire(config), config, stop, interrupts)
