@@ -1,6 +1,7 @@
 """Workers that are interrupted, and several on one GPU, which train on the CPU here."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import threading
@@ -125,7 +126,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
         while not all(run.last_row().get("step") for run in runs):
             if is_over.wait(0.1):
                 return
-        signal.raise_signal(signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGUSR2)
 
     is_over = threading.Event()
     watcher = threading.Thread(target=signal_when_both_train)
