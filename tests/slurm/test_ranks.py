@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 STEPS = 128
-ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", f"budget.samples={32 * STEPS}")
+BUDGET = (f"budget.samples={32 * STEPS}", "budget.batch_size=32")
+ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", *BUDGET)
 COMPARED = ["text_loss", "pixel_loss", "gradient_norm"]
 
 
