@@ -26,6 +26,7 @@ NUM_WRITTEN = 32  # images whose captions are written with and without the cache
 MAX_DIFFERENCE = 1e-4  # of the logits' range: float32 sums in another order differ by less
 NUM_BEAMS = 4
 TOP_P = 0.9
+MIN_GAIN = 0.05  # nats/token; with random weights, 12 seeds have intervals between -0.04 and +0.03
 UNIGRAM = "captions beat token frequencies"
 IMAGE = "captions depend on their image"
 CACHE = "writing with the cache equals writing without"
@@ -146,7 +147,8 @@ def _check_image(run: TrainedRun, model: EncoderDecoder, nats_N: np.ndarray) -> 
     difference = clustered_mean(other_nats_N - nats_N, count_N, run.item_N)
     own, other = nats_N.sum() / count_N.sum(), other_nats_N.sum() / count_N.sum()
     found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {difference.text()}"
-    return Check(IMAGE, difference.low > 0, found, "difference above 0 with its 95 % interval")
+    criterion = f"difference above {MIN_GAIN:g} with its 95 % interval"
+    return Check(IMAGE, difference.low > MIN_GAIN, found, criterion)
 
 
 def derangement(num_rows: int) -> np.ndarray:

@@ -39,6 +39,7 @@ def test_trained_run_passes(run):
 def test_random_weights_know_no_captions(run):
     checks = by_name(replace(run, model=build(run.config).eval()))
     assert checks[UNIGRAM].verdict == "FAIL"
+    assert checks[IMAGE].verdict == "FAIL", "an association by accident is no use of the image"
     assert checks[CACHE].verdict == "PASS", "writing is right whatever is written"
 
 
