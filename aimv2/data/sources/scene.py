@@ -26,7 +26,6 @@ PAPERS = {
 }
 COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RELATIONS = ("above", "below", "left of", "right of")
-OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 ROWS = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 COLUMNS = {2: ("left", "right"), 3: ("left", "centre", "right")}
 NOISE = ("free", "stock", "download", "photo", "best", "click", "image", "new")  # words of alt-text that say nothing
