@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.data.sources.scene import COUNTS, INKS, OPPOSITE, PAPERS, RELATIONS, Caption, Scene, Thing, dense_caption
+from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RELATIONS, Caption, Scene, Thing, dense_caption
 from aimv2.data.sources.scenes import composition, is_held_out, open_scenes
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.choices import KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
 from aimv2.evaluation.held_out import Words, prepare_captions
+from tests.helpers.scenes import OPPOSITE
 
 NAMES = ("star", "rocket", "umbrella", "bug")
 FRACTION = 0.5

@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.data.sources.scene import Caption, Scene, Thing, dense_caption, largest, place, relation
+from tests.helpers.scenes import OPPOSITE
 
-OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 ALT_TEXT = Caption(("star",), ("object",))
 
 
