@@ -15,7 +15,8 @@ class Items(NamedTuple):
     """The parts of a metric. Its value is sum(total) / sum(weight), so that items can be resampled.
 
     Attributes:
-        item_N: int64 [N], the item, by a number that is the same in every run (``Pairs.items``); it may have several parts.
+        item_N: int64 [N], the item (``Pairs.items``), by a number that is the same in every run; it may have several
+            parts.
         total_N: float32 [N], such as the summed loss of a caption's tokens.
         weight_N: float32 [N], such as the number of these tokens.
     """
