@@ -1,0 +1,1 @@
+"""Pairs in files: described sources, their records and images."""
