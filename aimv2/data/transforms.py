@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import AugmentConfig
+from aimv2.config.data_config import AugmentConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -78,7 +78,7 @@ def centred_images(images: np.ndarray, out_px: int, share: float = CENTRE_CROP) 
     """Centre-crop pictures for evaluation to a share of their side: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
     size = round(images.shape[1] * share)
     if size == out_px == images.shape[1]:  # resizing would change nothing, and takes longer than a small encoder
-        return _normalised(torch.from_numpy(images).permute(0, 3, 1, 2))
+        return network_input(torch.from_numpy(images))
     start = (images.shape[1] - size) // 2
     box_B4 = np.tile([start, start, size, size], (len(images), 1))
     return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)
@@ -107,6 +107,11 @@ def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, 
     columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
     resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, out_px, out_px, 3)
     return _normalised(resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255))
+
+
+def network_input(image_BPPC: Tensor) -> Tensor:
+    """Normalise pictures that have the network's size: uint8 [B, P, P, 3] to float32 [B, 3, P, P]."""
+    return _normalised(image_BPPC.permute(0, 3, 1, 2))
 
 
 def _normalised(pixels_BCPP: Tensor) -> Tensor:

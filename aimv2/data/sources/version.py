@@ -1,6 +1,6 @@
 """Versions of the sources, for run names and manifests."""
 
-from aimv2.config.run_config import SCENE_SOURCES, Source
+from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.data.sources import glyphs
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from aimv2.config.run_config import AugmentConfig, DataConfig
+from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
