@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
+from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
 from aimv2.data.order import sample_order
 from aimv2.data.pairs import CAPTION_KINDS, Joined, texts
 from aimv2.data.prepare import mixture
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import NUM_CROP_DRAWS, crop_and_resize, hide_patches, random_crops
+from aimv2.data.transforms import crop_and_resize, hide_patches
 from aimv2.runs.interrupt import SIGNALS
 
 
@@ -126,7 +127,7 @@ class TrainBatches(Dataset[Batch]):
             own = slice(self.rank * each, (self.rank + 1) * each)
             share = Share(own.start, config.ranks, int(supervised_BT.sum()), int((num_scored_B > 0).sum()))
         crop_BU = uniforms(purpose="crop", epoch_B=epoch_B[own], sample_id_B=sample_id_B[own], num_draws=NUM_CROP_DRAWS)
-        boxes = random_crops(crop_BU, config.data.render_px, self._augment)
+        boxes = random_crops(crop_BU, config.data.render_px, config.data.render_px, self._augment)
 
         def cropped(row_B: np.ndarray) -> Tensor:
             return crop_and_resize(torch.from_numpy(self.pairs.images(row_B)), *boxes, config.model.image_px)
