@@ -101,8 +101,8 @@ class DataConfig:
 
     Attributes:
         sources: built-in names, or paths of descriptions of pairs in files (docs/own-data.md), of one kind.
-            ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs; ``material``,
-            ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name.
+            ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs;
+            ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name.
         weights: share of the training samples that comes from each source, in the order of ``sources``. Weights are
             divided by their sum, and the shares are exact over every 1000 samples. None shows every pair once an epoch.
             Training never shows a source with weight 0, but its held-out pairs are evaluated and the tokenizer knows

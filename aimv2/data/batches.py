@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
+from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
 from aimv2.data.pairs import Joined
 from aimv2.data.reading import Bad, Reader
 from aimv2.data.tally import Tally
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import NUM_CROP_DRAWS, crop_and_resize, hide_patches, network_input, random_crops
+from aimv2.data.transforms import crop_and_resize, hide_patches, network_input
 from aimv2.runs.interrupt import SIGNALS
 
 
@@ -102,16 +103,18 @@ class TrainBatches(Dataset[Batch]):
             share = Share(self.rank * num_samples, config.ranks)
             first += share.first
         samples = self._reader.read(np.arange(first, first + num_samples))
-        drawn = {"epoch_B": samples.epoch_B, "sample_id_B": samples.sample_id_B}
-        uniforms = partial(address.uniforms, seed=config.seed, **drawn)
+        epoch_B, sample_id_B = samples.epoch_B, samples.sample_id_B
+        uniforms = partial(address.uniforms, seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B)
 
-        prefix_len_B = config.prefix.draw(seed=config.seed, **drawn, step=step, num_patches=num_patches)
+        prefix_len_B = config.prefix.draw(
+            seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B, step=step, num_patches=num_patches
+        )
         token_BT = self.tokenizer.encode(samples.captions, config.model.max_text_tokens)
         supervised_BT = self.tokenizer.supervised(token_BT, supervise_eos=config.objective.supervise_eos)
         boxes = None
         if config.data.kind != "files":  # of which the pictures are cropped already
             crop_BU = uniforms(purpose="crop", num_draws=NUM_CROP_DRAWS)
-            boxes = random_crops(crop_BU, config.data.render_px, self._augment)
+            boxes = random_crops(crop_BU, config.data.render_px, config.data.render_px, self._augment)
         image, *others = (
             _network_inputs(pictures, boxes, config.model.image_px)
             for pictures in (samples.pictures, samples.targets)
@@ -122,22 +125,21 @@ class TrainBatches(Dataset[Batch]):
             target_image = image if target_image is None else target_image
             hidden_BI = uniforms(purpose="hidden patches", num_draws=num_patches)
             image = hide_patches(image, hidden_BI, self._augment.hidden_fraction)
+        tally = Tally.of_samples(samples, list(self.pairs.parts), int(supervised_BT.sum()), num_patches - prefix_len_B)
         return Batch(
             image=image,
             token_BT=torch.from_numpy(token_BT),
             prefix_len_B=torch.from_numpy(prefix_len_B),
             supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT)),
             text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
-            tally=Tally.of_samples(samples, list(self.pairs.parts), int(supervised_BT.sum()), num_patches - prefix_len_B),
+            tally=tally,
             share=share,
             target_image=target_image,
             bad=tuple(samples.bad),
         )
 
 
-def _network_inputs(
-    pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int
-) -> Tensor:
+def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:
     """Return pictures as network inputs, after crops and flips if there are any."""
     image_BSSC = torch.from_numpy(np.stack(pictures))
     return network_input(image_BSSC) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)

@@ -73,9 +73,7 @@ def sample_order(
         return _rows_at(seed, purpose, place_B, num_rows, block_rows)
     source_B, nth_B = _sources_at(seed, f"{purpose} of sources", place_B, mixture.quotas)
     epoch_B, row_B = np.empty_like(place_B), np.empty_like(place_B)
-    for source, (name, rows, block) in enumerate(
-        zip(mixture.sources, mixture.rows, mixture.block_rows, strict=True)
-    ):
+    for source, (name, rows, block) in enumerate(zip(mixture.sources, mixture.rows, mixture.block_rows, strict=True)):
         here_B = source_B == source
         if here_B.any():
             epoch_B[here_B], row_B[here_B] = _rows_at(seed, f"{purpose} in {name}", nth_B[here_B], len(rows), block)

@@ -1,8 +1,9 @@
 """Image-text pairs: the interface of every source, and pairs of several sources together. Letters: B images, S side."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from aimv2 import address
 from aimv2.config.data_config import AugmentConfig
+from aimv2.data.bad import BadSampleError
 from aimv2.data.sources.scene import Caption, Scene
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
@@ -62,7 +64,11 @@ class Pairs(ABC):
         """
 
     def image(self, row: int) -> np.ndarray:
-        """Return the picture as evaluation reads it: uint8 [S, S, 3], of the same side for all pairs; errors as above."""
+        """Return the picture as evaluation reads it: uint8 [S, S, 3], of the same side for all pairs.
+
+        Raises:
+            BadSampleError: the pair has no usable picture.
+        """
         picture = self.picture(row)
         assert isinstance(picture, np.ndarray), "pairs in files decode their pictures"
         return picture
@@ -148,9 +154,7 @@ class Joined(Pairs):
         self._parts = list(parts.values())
         self._ends = list(accumulate(len(part) for part in self._parts))
         self._starts = [end - len(part) for part, end in zip(self._parts, self._ends, strict=True)]
-        self.rows = {
-            name: range(start, end) for name, start, end in zip(parts, self._starts, self._ends, strict=True)
-        }
+        self.rows = {name: range(start, end) for name, start, end in zip(parts, self._starts, self._ends, strict=True)}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -211,6 +215,10 @@ class Sides(NamedTuple):
     unseen: Pairs | None = None
 
 
-def texts(captions: Sequence[Caption]) -> list[str]:
-    """Return the captions as strings."""
-    return [caption.text for caption in captions]
+def usable_captions(pairs: Pairs, rows: Iterable[int], kind: CaptionKind) -> list[str]:
+    """Return the captions of the pairs that have one."""
+    found = []
+    for row in rows:
+        with contextlib.suppress(BadSampleError):
+            found.append(pairs.caption(int(row), kind).text)
+    return found

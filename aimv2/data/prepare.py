@@ -1,6 +1,5 @@
 """The data of a run: training pairs, held-out pairs and the tokenizer."""
 
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import NamedTuple
 
 from aimv2.config.data_config import DataConfig, kind_of, source_name
 from aimv2.config.run_config import ModelConfig
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import read_source
 from aimv2.data.files.file_pairs import open_pairs
 from aimv2.data.files.open import open_source as open_described
 from aimv2.data.order import Mixture, quotas
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Joined, Sides
+from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.sources.version import glyphs_of
@@ -46,9 +44,7 @@ def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = Fal
         UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large,
             or the cache cannot be read or written.
     """
-    sides = {
-        source_name(source): open_source(source, config, show_progress=show_progress) for source in config.sources
-    }
+    sides = {source_name(source): open_source(source, config, show_progress=show_progress) for source in config.sources}
     train = Joined({source: side.train for source, side in sides.items()})
     unseen = {source: side.unseen for source, side in sides.items() if side.unseen is not None}
     return Data(
@@ -122,14 +118,10 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Joined) -> Cap
 
 
 def _tokenizer_captions(train: Joined) -> list[str]:
-    """Return both captions of some pairs of each source; pairs without a caption are left out."""
-    found: dict[CaptionKind, list[str]]
-    captions = []
-    for part in train.parts.values():
-        found = {kind: [] for kind in CAPTION_KINDS}
-        for row in part.spread(TOKENIZER_PAIRS):
-            for kind in CAPTION_KINDS:
-                with contextlib.suppress(BadSampleError):
-                    found[kind].append(part.caption(row, kind).text)
-        captions.append(found)
-    return [text for kind in CAPTION_KINDS for found in captions for text in found[kind]]
+    """Return both captions of some pairs of each source."""
+    return [
+        text
+        for kind in CAPTION_KINDS
+        for part in train.parts.values()
+        for text in usable_captions(part, part.spread(TOKENIZER_PAIRS), kind)
+    ]

@@ -50,11 +50,13 @@ class Tally:
         return cls(num_supervised, int(num_scored_B.sum()), int((num_scored_B > 0).sum()), shown_SK, bad_SR)
 
     @classmethod
-    def of(cls, count_X: list[int] | np.ndarray, num_sources: int) -> "Tally":
+    def of(cls, count_X: Sequence[int] | np.ndarray, num_sources: int) -> "Tally":
         """Return the tally whose ``counts`` these are."""
-        scalars, rest_X = count_X[:NUM_SCALARS], np.asarray(count_X[NUM_SCALARS:], dtype=np.int64)
-        shown, bad = np.split(rest_X, [num_sources * len(CAPTION_KINDS)])
-        return cls(*map(int, scalars), shown.reshape(num_sources, -1), bad.reshape(num_sources, -1))
+        scalar_X, shown, bad = np.split(
+            np.asarray(count_X, dtype=np.int64), [NUM_SCALARS, NUM_SCALARS + num_sources * len(CAPTION_KINDS)]
+        )
+        supervised, scored, images = scalar_X.tolist()
+        return cls(supervised, scored, images, shown.reshape(num_sources, -1), bad.reshape(num_sources, -1))
 
     @property
     def counts(self) -> np.ndarray:

@@ -94,9 +94,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
     sync(path.parent)
 
 
-def save_attempt(
-    attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally
-) -> None:
+def save_attempt(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally) -> None:
     """Save a checkpoint of the attempt after its rows.
 
     Args:

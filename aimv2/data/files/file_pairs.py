@@ -1,4 +1,4 @@
-"""Pairs in files: the records of a source as images and captions. Letters: B images, M held-out samples, N kept ones."""
+"""Pairs in files: the records of a source as images and captions. Letters: B images, M held-out samples, N all."""
 
 import dataclasses
 from bisect import bisect_right
