@@ -156,7 +156,7 @@ def _train_and_evaluate(
     attempt.publish(
         metrics,
         train_flops=trained.flops,
-        mixture=trained.shown.by_source(config.data.names, [len(part) for part in data.train.parts.values()]),
+        mixture=trained.shown.by_source({name: len(part) for name, part in data.train.parts.items()}),
         train_seconds=train_seconds,
         train_cpu_seconds=_train_cpu_seconds(attempt.folder, config),
     )

@@ -1,6 +1,6 @@
 """Counts of what training has shown. Letters: S sources, K caption kinds, R reasons, X counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,12 +88,13 @@ class Tally:
                 f" data.max_bad_rate={max_bad_rate:g} ({counts}); bad_samples.jsonl lists them",
             )
 
-    def by_source(self, sources: Sequence[str], sizes: Sequence[int]) -> dict[str, dict[str, Any]]:
+    def by_source(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         """Return the realised mixture, for the record: the samples of each source by kind of caption, and bad ones.
 
         Args:
             sizes: training pairs of each source; ``epochs`` is how often each was shown on average.
         """
+        rows = zip(sizes.items(), self.shown_SK.tolist(), self.bad_SR.tolist(), strict=True)
         return {
             source: {
                 "samples": sum(shown_K),
@@ -101,9 +102,7 @@ class Tally:
                 "epochs": sum(shown_K) / size,
                 "bad": {reason: count for reason, count in zip(REASONS, bad_R, strict=True) if count},
             }
-            for source, size, shown_K, bad_R in zip(
-                sources, sizes, self.shown_SK.tolist(), self.bad_SR.tolist(), strict=True
-            )
+            for (source, size), shown_K, bad_R in rows
         }
 
     @property

@@ -78,7 +78,7 @@ def train(
     pending: list[tuple[Row, dict[str, Tensor]]] = []
     interrupts = interrupts or Interrupts()
     progress = Progress() if start is None else start.progress
-    first_step, sources = progress.step, config.data.names
+    first_step, sources = progress.step, list(batches.pairs.parts)
     shown = Tally.of(progress.counts, len(sources)) if progress.counts else Tally.empty(len(sources))
 
     if num_steps == 0:

@@ -1,4 +1,4 @@
-"""Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept rows, M held-out rows."""
+"""Rows of a location that are samples, and those that are held out. Letters: N rows, K kept rows, M held-out rows."""
 
 import hashlib
 import json
