@@ -381,6 +381,8 @@ def mutated(content, random):
     """Change, cut out, insert, repeat or cut off bytes."""
     data = bytearray(content)
     for _ in range(random.integers(1, 5)):
+        if not data:
+            break
         place = int(random.integers(0, len(data))) if random.random() < 0.6 else int(random.integers(0, 64)) % len(data)
         length = int(random.integers(1, 9))
         match random.integers(0, 6):
