@@ -21,8 +21,8 @@ from aimv2.config.run_config import (
     RunConfig,
 )
 from aimv2.data.batches import Batch
-from aimv2.data.tally import Tally
 from aimv2.data.prepare import prepare
+from aimv2.data.tally import Tally
 
 END_ID = 1  # end-of-text and padding
 

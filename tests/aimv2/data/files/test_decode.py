@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms import functional
 from torchvision.transforms.transforms import CenterCrop, InterpolationMode, Resize
 
-from aimv2.config.run_config import AugmentConfig
+from aimv2.config.data_config import AugmentConfig
 from aimv2.data.bad import BadSampleError
 from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
 from aimv2.data.files.decode import crop, square
