@@ -55,7 +55,7 @@ class FolderRecords(Records):
         return str(self._key[row])
 
     def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
-        return self._hash.take(pa.array(row_B)).to_numpy()
+        return np.asarray(self._hash.take(pa.array(row_B)))
 
     def image(self, row: int) -> bytes:
         path = str(self._path[row])

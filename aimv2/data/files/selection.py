@@ -1,4 +1,4 @@
-"""Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept rows, M held-out rows."""
+"""Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept, M held out."""
 
 import hashlib
 import json
