@@ -12,7 +12,7 @@ import pyarrow as pa
 from aimv2 import address
 from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import Location
-from aimv2.data.files.folder_index import is_within
+from aimv2.data.files.folder.index import is_within
 from aimv2.data.files.index_folder import (
     PARTS,
     Indexed,

@@ -28,7 +28,7 @@ PLAIN = {
     r"a valid tuple": "a list",
     r", unable to parse .*": "",
 }
-UNION_TYPES = ("str", "int", "float", "bool", "[key]")  # pydantic adds these to the place of a value
+UNION_TYPES = ("str", "int", "float", "bool")
 
 Fields = dict[str, Annotated[float, Field(gt=0)]]
 
@@ -118,7 +118,7 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.field is None) or bool(self.field) != bool(self.values):
-            raise ValueError("held_out needs either fraction, or field with values")
+            raise ValueError("needs either fraction, or field with values")
         _check_field(self.field)
 
 
@@ -260,7 +260,7 @@ def _checked(path: Path, kind: type, values: Mapping[str, Any]) -> Any:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in UNION_TYPES)
+        where = ".".join(map(str, _place(first["loc"])))
         if first["type"] == "unexpected_keyword_argument":
             raise UsageError(f"{path}: {unknown('key', where, _allowed(kind, first['loc'][:-1]))}") from error
         if first["type"] == "missing":
@@ -270,6 +270,12 @@ def _checked(path: Path, kind: type, values: Mapping[str, Any]) -> Any:
             message = re.sub(pattern, plain, message)
         seen = "" if first["type"] == "value_error" else f" (got {reprlib.repr(first['input'])})"
         raise UsageError(f"{path}: {where + ': ' if where else ''}{message}{seen}") from error
+
+
+def _place(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the place of a value without what pydantic adds: the type it tried, or a sign for keys."""
+    is_added = where[-1:] == ("[key]",) or (len(where) > 1 and where[-1] in UNION_TYPES and isinstance(where[-2], int))
+    return where[:-1] if is_added else where
 
 
 def _allowed(kind: Any, where: tuple[int | str, ...]) -> list[str]:

@@ -145,7 +145,7 @@ def _named(names: Sequence[str]) -> str:
 
 def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
     if location.folder:
-        from aimv2.data.files import folder_index
+        from aimv2.data.files.folder import index as folder_index
 
         return folder_index.build(location, workers, on_progress)
     if location.dataset:
@@ -159,7 +159,7 @@ def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed
 
 def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
     if location.folder:
-        from aimv2.data.files.folder_records import FolderRecords
+        from aimv2.data.files.folder.records import FolderRecords
 
         return FolderRecords(location)
     if location.dataset:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2 import address
-from aimv2.data.files import tables
 from aimv2.data.files.description import Location
+from aimv2.data.files.folder import tables
 from aimv2.data.files.index_folder import Indexed, OnProgress, write_facts, writing
 from aimv2.data.files.records import Part
 from aimv2.errors import UsageError
