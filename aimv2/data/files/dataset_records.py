@@ -142,6 +142,8 @@ def _load(location: Location) -> _Loaded:
         raise UsageError("dataset needs the package datasets; run: pip install 'aimv2-ablations[datasets]'") from error
     try:
         loaded = datasets.load_from_disk(folder)
+    except IndexError:  # datasets 5.2 fails so on a dataset without files
+        raise UsageError(f"dataset: {folder} has no rows") from None
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UsageError(f"dataset: {folder} is not what datasets.Dataset.save_to_disk writes ({error})") from error
     if not isinstance(loaded, datasets.Dataset):

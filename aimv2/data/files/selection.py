@@ -138,6 +138,7 @@ def _select(
     if held_out and not 0 < len(held_out_M) < num_kept:
         raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
     index = index_path(location)
+    (index / RULES).unlink(missing_ok=True)  # until all is written, there is no selection
     if kept_N is not None:
         _save(index / KEPT, kept_N)
     _save(index / HELD_OUT, held_out_M)

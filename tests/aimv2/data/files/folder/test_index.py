@@ -80,7 +80,10 @@ def test_a_table_gives_rows_in_its_order_and_notes_missing_images(tmp_path, work
         ("/etc/passwd", "row 2 of .*'/etc/passwd' leaves the folder"),
         ("", "row 2 of .* has no path of an image"),
         ("link.jpg", r"row 2 of .*: link\.jpg is a link that leads out of"),
-        ("a.jpg", r"rows 1 and 2 of .*t\.csv have the same key 'a\.jpg'; give each row a unique value in a column named key"),
+        (
+            "a.jpg",
+            r"rows 1 and 2 of .*t\.csv have the same key 'a\.jpg'; give each row a unique value in a column named key",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_a_sample_is_named(tmp_path, bad, sentence):

@@ -96,7 +96,9 @@ def test_a_missing_image_is_a_bad_sample_and_a_missing_folder_ends_the_run(plain
 
 def test_an_image_of_another_size_ends_the_run(plain, tmp_path):
     write(tmp_path / "pictures/a.b.jpg", b"cut")
-    with pytest.raises(RunFailedError, match=r"a\.b\.jpg has changed since it was indexed \(3 bytes, not \d+\); run python"):
+    with pytest.raises(
+        RunFailedError, match=r"a\.b\.jpg has changed since it was indexed \(3 bytes, not \d+\); run python"
+    ):
         plain.image(0)
 
 
