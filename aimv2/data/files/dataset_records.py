@@ -24,7 +24,7 @@ from aimv2.data.files.index_folder import (
     write_facts,
     writing,
 )
-from aimv2.data.files.records import Part, Records
+from aimv2.data.files.records import MAX_BLOCK_ROWS, Part, Records
 from aimv2.errors import RunFailedError, UsageError
 
 HASHES = "key_hashes.npy"
@@ -36,7 +36,7 @@ class DatasetRecords(Records):
     """Rows of a dataset; a field is a column.
 
     The image column holds what the feature ``Image`` stores, or bytes, or paths within the dataset's folder. The value
-    of a ``ClassLabel`` is the name of its class. All rows are one block, because their order is often that of classes.
+    of a ``ClassLabel`` is the name of its class. Blocks are large, because the order of rows is often that of classes.
     """
 
     def __init__(self, location: Location) -> None:
@@ -53,7 +53,7 @@ class DatasetRecords(Records):
         self._image = location.image or "image"
         self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
         self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
-        self.block_rows = len(self)
+        self.block_rows = min(len(self), MAX_BLOCK_ROWS)
 
     def __reduce__(self) -> tuple[type["DatasetRecords"], tuple[Location]]:
         return type(self), (self._location,)

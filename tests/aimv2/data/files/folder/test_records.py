@@ -27,7 +27,10 @@ def plain(tmp_path):
     for number, name in enumerate(["a.b.jpg", "cats/c.png", "cats/d.jpg", "dogs/old/e.webp"]):
         write(pictures / name, picture(number, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.rpartition(".")[2]]))
     write(pictures / "a.b.txt", "an ä and a b")
-    write(pictures / "cats/c.json", json.dumps({"caption": ["one", "two"], "score": 0.5, "nothing": None}))
+    write(
+        pictures / "cats/c.json",
+        json.dumps({"caption": ["one", "two"], "score": 0.5, "nothing": None, "meta": {"width": 64}}),
+    )
     write(pictures / "cats/c.alt.txt", "alternative")
     write(pictures / "cats/d.json", "{")
     write(pictures / "cats/d.txt", b"\xff broken")
@@ -60,7 +63,8 @@ def test_hashes_are_those_of_the_keys(plain):
         (1, "json.other", None),
         (1, "alt.txt", "alternative"),
         (1, "folder", "cats"),
-        (2, "txt", "\ufffd broken"),
+        (1, "json.meta.width", 64),
+        (1, "json.meta.width.more", None),
         (3, "txt", None),
         (3, "folder", "old"),
         (3, "../cats/d.txt", None),
@@ -70,10 +74,17 @@ def test_fields_are_files_beside_the_image(plain, row, name, value):
     assert plain.field(row, name) == value
 
 
-def test_broken_json_is_a_bad_sample(plain):
+@pytest.mark.parametrize(("name", "reason"), [("json.caption", "broken json"), ("txt", "missing caption")])
+def test_a_broken_file_beside_the_image_is_a_bad_sample(plain, name, reason):
     with pytest.raises(BadSampleError) as error:
+        plain.field(2, name)
+    assert error.value.reason == reason
+
+
+def test_json_of_any_depth_is_a_value_or_a_bad_sample(plain, tmp_path):
+    write(tmp_path / "pictures/cats/d.json", "[" * 100_000)
+    with pytest.raises(BadSampleError):
         plain.field(2, "json.caption")
-    assert error.value.reason == "broken json"
 
 
 def test_a_pickled_copy_reads_the_same(plain):
