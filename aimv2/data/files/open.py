@@ -145,27 +145,27 @@ def _named(names: Sequence[str]) -> str:
 
 def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
     if location.folder:
-        from aimv2.data.files import folder_index
+        from aimv2.data.files.folder import index as folder_index
 
         return folder_index.build(location, workers, on_progress)
     if location.dataset:
         from aimv2.data.files import dataset_records
 
         return dataset_records.build(location, workers, on_progress)
-    from aimv2.data.files import index
+    from aimv2.data.files.shards.build import build_index
 
-    return index.build_index(location, workers, on_progress)
+    return build_index(location, workers, on_progress)
 
 
 def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
     if location.folder:
-        from aimv2.data.files.folder_records import FolderRecords
+        from aimv2.data.files.folder.records import FolderRecords
 
         return FolderRecords(location)
     if location.dataset:
         from aimv2.data.files.dataset_records import DatasetRecords
 
         return DatasetRecords(location)
-    from aimv2.data.files.shard_records import ShardRecords
+    from aimv2.data.files.shards.records import ShardRecords
 
-    return ShardRecords.open(location, cache_dir=cache_dir, cache_bytes=cache_bytes)
+    return ShardRecords(location, cache_dir=cache_dir, cache_bytes=cache_bytes)

@@ -1,4 +1,4 @@
-"""Rows of a location that are samples, and those that are held out. Letters: N rows, K kept rows, M held-out rows."""
+"""Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept, M held out."""
 
 import hashlib
 import json
@@ -138,6 +138,7 @@ def _select(
     if held_out and not 0 < len(held_out_M) < num_kept:
         raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
     index = index_path(location)
+    (index / RULES).unlink(missing_ok=True)  # until all is written, there is no selection
     if kept_N is not None:
         _save(index / KEPT, kept_N)
     _save(index / HELD_OUT, held_out_M)
