@@ -131,7 +131,7 @@ def _train_and_evaluate(
     attempt.write_manifest(manifest(config, data, start))
     started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
     with attempt.working(), interrupts.deferred(), lead(config, started) as world:
-        flops = train(
+        trained = train(
             config,
             goal,
             model,
@@ -155,7 +155,8 @@ def _train_and_evaluate(
     checkpoint.write_tensors(weights, attempt.folder / "weights.safetensors")
     attempt.publish(
         metrics,
-        train_flops=flops,
+        train_flops=trained.flops,
+        mixture=trained.shown.by_source({name: len(part) for name, part in data.train.parts.items()}),
         train_seconds=train_seconds,
         train_cpu_seconds=_train_cpu_seconds(attempt.folder, config),
     )

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.run_config import (
     BudgetConfig,
-    DataConfig,
     DecoderConfig,
     EncoderConfig,
     EvaluationConfig,
@@ -19,7 +19,6 @@ from aimv2.config.run_config import (
     ModelConfig,
     ProbeConfig,
     RunConfig,
-    SceneConfig,
 )
 from aimv2.data.batches import Batch
 from aimv2.data.prepare import prepare

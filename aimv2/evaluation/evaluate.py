@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import DataConfig, EvaluationConfig, RunConfig
+from aimv2.config.data_config import DataConfig
+from aimv2.config.run_config import EvaluationConfig, RunConfig
 from aimv2.data.pairs import Pairs
 from aimv2.data.prepare import Data
-from aimv2.data.sources.scene import CONTENT_CLASSES, WordClass
+from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
 from aimv2.data.transfer import Task, Tested, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.choices import Choices, choice_items, negatives, outcomes, prepare_choices
@@ -239,7 +240,7 @@ def _items(nats_NT: Tensor, captions: Captions, item_N: np.ndarray, classes: Seq
 
 def by_class(nats_NT: Tensor, captions: Captions, item_N: np.ndarray) -> dict[str, Items]:
     """Return the loss per token of all content words, by the name "", and of each class, by ``_<class>``."""
-    classes = {f"_{name}": (name,) for name in CONTENT_CLASSES}
+    classes = {f"_{name}": (name,) for name in SCENE_CLASSES}
     return {
         name: _items(nats_NT, captions, item_N, chosen) for name, chosen in {"": CONTENT_CLASSES, **classes}.items()
     }

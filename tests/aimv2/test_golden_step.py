@@ -66,7 +66,7 @@ def golden_batch(golden, config):
         prefix_len_B=prefix_len,
         supervised_N=(tokens != END_OF_TEXT).flatten().nonzero().squeeze(1),
         text_len_B=(tokens == END_OF_TEXT).int().argmax(dim=1) + 1,
-        num_scored=int((config.num_patches - prefix_len).sum()),
+        tally=replace(Tally.empty(1), num_scored=int((config.num_patches - prefix_len).sum())),
     )
 
 

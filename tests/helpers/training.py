@@ -57,8 +57,8 @@ def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5},
     model, record = build(config), record or Rows()
     batches = TrainBatches(config, train_pairs, tokenizer)
     goal = goal or objective(config.objective.name)
-    flops = train(config, goal, model, batches, attempt=record, held_out=held_out)
-    return model, record.rows, flops
+    trained = train(config, goal, model, batches, attempt=record, held_out=held_out)
+    return model, record.rows, trained.flops
 
 
 class Unshared(AIMv2):

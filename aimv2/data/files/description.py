@@ -223,7 +223,7 @@ def _weighted(value: Any) -> Any:
     if value is None:
         return {}
     names = [value] if isinstance(value, str) else value
-    return {name: 1.0 for name in names} if isinstance(names, list) else value
+    return dict.fromkeys(names, 1.0) if isinstance(names, list) else value
 
 
 def _checked(path: Path, kind: type, values: Mapping[str, Any]) -> Any:

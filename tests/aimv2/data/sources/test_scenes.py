@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aimv2.config.run_config import DataConfig, SceneConfig
+from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.data.pairs import texts
 from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RESERVED, dense_caption
 from aimv2.data.sources.scenes import composition, open_scenes, vocabulary

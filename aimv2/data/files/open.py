@@ -1,0 +1,171 @@
+"""Index and open described sources. Letters: B rows, N kept rows, M held-out rows."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aimv2.data.files import selection
+from aimv2.data.files.description import Location, SourceDescription
+from aimv2.data.files.index_folder import Indexed, OnProgress, read_parts, write_parts
+from aimv2.data.files.records import Part, Records
+
+__all__ = [
+    "Indexed",
+    "Opened",
+    "difference",
+    "fingerprint",
+    "open_location",
+    "open_source",
+    "prepare_location",
+    "prepare_source",
+    "read_parts",
+    "write_parts",
+]
+
+NAMED = 3  # parts of each kind that a difference names
+
+
+class Opened(NamedTuple):
+    """A source that can be read.
+
+    Attributes:
+        records: all samples.
+        kept_N: rows that meet the filters, int64, ascending and memory-mapped; None if there are no filters.
+        held_out_M: indices into the kept rows of those that training does not show, int64, ascending, memory-mapped.
+        description: what was opened.
+    """
+
+    records: Records
+    kept_N: np.ndarray | None
+    held_out_M: np.ndarray
+    description: SourceDescription
+
+
+def _nothing(done: int, total: int | None) -> None:
+    pass
+
+
+def prepare_location(location: Location, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
+    """Write the index of a location, and the rows that meet its filters.
+
+    Raises:
+        UsageError: the location cannot be read or has no usable sample.
+    """
+    indexed = _index(location, workers, on_progress)
+    selection.write_kept(_open(location), location, workers, on_progress)
+    return indexed
+
+
+def prepare_source(description: SourceDescription, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
+    """Write the index of a source, the rows that meet its filters and those that are held out; as above."""
+    indexed = _index(description, workers, on_progress)
+    selection.write_selection(_open(description), description, workers, on_progress)
+    return indexed
+
+
+def open_location(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
+    """Open the samples of a location that meet its filters.
+
+    Args:
+        location: must have been prepared.
+        cache_dir, cache_bytes: where to save copies of remote shards, and how much at most.
+
+    Raises:
+        UsageError: there is no index, or it does not fit the location or its description.
+    """
+    records = _open(location, cache_dir, cache_bytes)
+    kept_N, _ = selection.read_selection(records, location)
+    return records if kept_N is None else KeptRecords(records, kept_N)
+
+
+def open_source(description: SourceDescription, cache_dir: str | None = None, cache_bytes: int = 0) -> Opened:
+    """Open a source; arguments and errors as above."""
+    records = _open(description, cache_dir, cache_bytes)
+    kept_N, held_out_M = selection.read_selection(records, description)
+    return Opened(records, kept_N, held_out_M, description)
+
+
+def fingerprint(opened: Opened) -> str:
+    """Return a digest of a source's samples and of what its description does to them, wherever the files are."""
+    described = dataclasses.asdict(opened.description)
+    matters = [described[key] for key in ("image", "filters", "held_out", "transforms")]
+    captions = [list(described[key].items()) for key in ("short", "dense")]  # their order decides which one is drawn
+    content = json.dumps([matters, captions, opened.records.parts()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def difference(old_parts: Sequence[Part], new_parts: Sequence[Part]) -> str:
+    """Return one sentence on the parts that are missing, new or changed; empty if there is no difference."""
+    old, new = ({part.name: part for part in parts} for parts in (old_parts, new_parts))
+    kinds = {
+        "missing": [name for name in old if name not in new],
+        "new": [name for name in new if name not in old],
+        "changed": [name for name in old if name in new and old[name] != new[name]],
+    }
+    found = [f"{_named(names)} {'is' if len(names) == 1 else 'are'} {kind}" for kind, names in kinds.items() if names]
+    if not found and list(old) != list(new):
+        found = ["the parts are in another order"]
+    return "; ".join(found)
+
+
+class KeptRecords(Records):
+    """The rows of other records that meet the filters."""
+
+    def __init__(self, records: Records, kept_N: np.ndarray) -> None:
+        self._records, self._kept_N = records, kept_N
+        self.block_rows = records.block_rows
+
+    def __len__(self) -> int:
+        return len(self._kept_N)
+
+    def key(self, row: int) -> str:
+        return self._records.key(int(self._kept_N[row]))
+
+    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
+        return self._records.key_hashes(self._kept_N[row_B])
+
+    def image(self, row: int) -> bytes:
+        return self._records.image(int(self._kept_N[row]))
+
+    def field(self, row: int, name: str) -> Any:
+        return self._records.field(int(self._kept_N[row]), name)
+
+    def parts(self) -> list[Part]:
+        return self._records.parts()
+
+
+def _named(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
+    if location.folder:
+        from aimv2.data.files import folder_index
+
+        return folder_index.build(location, workers, on_progress)
+    if location.dataset:
+        from aimv2.data.files import dataset_records
+
+        return dataset_records.build(location, workers, on_progress)
+    from aimv2.data.files import index
+
+    return index.build_index(location, workers, on_progress)
+
+
+def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
+    if location.folder:
+        from aimv2.data.files.folder_records import FolderRecords
+
+        return FolderRecords(location)
+    if location.dataset:
+        from aimv2.data.files.dataset_records import DatasetRecords
+
+        return DatasetRecords(location)
+    from aimv2.data.files.shard_records import ShardRecords
+
+    return ShardRecords.open(location, cache_dir=cache_dir, cache_bytes=cache_bytes)
