@@ -152,9 +152,9 @@ def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed
         from aimv2.data.files import dataset_records
 
         return dataset_records.build(location, workers, on_progress)
-    from aimv2.data.files import index
+    from aimv2.data.files.shards.build import build_index
 
-    return index.build_index(location, workers, on_progress)
+    return build_index(location, workers, on_progress)
 
 
 def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
@@ -166,6 +166,6 @@ def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0
         from aimv2.data.files.dataset_records import DatasetRecords
 
         return DatasetRecords(location)
-    from aimv2.data.files.shard_records import ShardRecords
+    from aimv2.data.files.shards.records import ShardRecords
 
-    return ShardRecords.open(location, cache_dir=cache_dir, cache_bytes=cache_bytes)
+    return ShardRecords(location, cache_dir=cache_dir, cache_bytes=cache_bytes)

@@ -3,9 +3,10 @@
 import glob
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from aimv2.errors import UsageError
 
@@ -38,6 +39,13 @@ def expand(shards: Iterable[str]) -> list[str]:
     if not names:
         raise UsageError("shards: the list is empty; name at least one tar file")
     return names
+
+
+def base_of(shards: Iterable[str]) -> str:
+    """Return what all names of the shards start with, to the last slash before a brace range or glob."""
+    starts = [re.split(r"[{*?\[\\]", pattern)[0] for pattern in shards]
+    literal = os.path.commonprefix(starts)  # noqa: RUF071 – of characters, because URLs are no paths
+    return literal[: literal.rfind("/") + 1]
 
 
 def _matches(pattern: str) -> Iterator[str]:

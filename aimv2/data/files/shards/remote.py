@@ -15,8 +15,14 @@ from aimv2.errors import RunFailedError, UsageError
 
 WAITS = (0.1, 0.4, 1.5, 4.0)  # seconds before each new attempt
 TRANSIENT = {
-    getattr(errno, name)
-    for name in "EIO ESTALE ETIMEDOUT EAGAIN ECONNRESET ECONNREFUSED ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH".split()
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
 }
 CHUNK = 4 << 20
 OURS = re.compile(r"aimv2-[0-9a-f]{40}\.(tar|part)")
@@ -61,7 +67,8 @@ def open_url(url: str) -> BinaryIO:
         OSError: the file cannot be read; ConnectionError for errors of the client library.
     """
     system, path = _system(url)
-    return _translated(lambda: system.open(path, "rb"))
+    file: BinaryIO = _translated(lambda: system.open(path, "rb"))
+    return file
 
 
 def describe_url(url: str) -> tuple[int, str]:

@@ -25,8 +25,8 @@ MAX_BYTES = 2**32 - 1  # of a member
 MAX_BLOCKS = 2**32 - 1  # of a shard
 MAX_EXTENSIONS = 64
 TOO_MANY = (
-    f"has more than {MAX_EXTENSIONS} kinds of members, such as {{name!r}}: the extension starts at the first dot of a file's"
-    " name, so keys must have no dots"
+    f"has more than {MAX_EXTENSIONS} kinds of members, such as {{name!r}}: the extension starts at the first dot of a"
+    " file's name, so keys must have no dots"
 )
 hash_key = hash64.__wrapped__  # keys do not repeat, so a cache is only in the way
 
@@ -53,9 +53,9 @@ class Scan(NamedTuple):
 def row_type(num_extensions: int) -> np.dtype:
     """Return the type of a sample's row.
 
-    ``key`` is the hash of the key, and ``block`` the 512-byte block of the shard at which the sample starts. ``members``
-    has for each extension the block of the member's first header, counted from 1 at ``block`` (0: there is no such
-    member), and the bytes of its content.
+    ``key`` is the hash of the key, and ``block`` the 512-byte block of the shard at which the sample starts.
+    ``members`` has for each extension the block of the member's first header, counted from 1 at ``block`` (0: there is
+    no such member), and the bytes of its content.
     """
     return np.dtype([("key", "<u8"), ("block", "<u4"), ("members", "<u4", (num_extensions, 2))])
 
@@ -165,7 +165,7 @@ def _is_refused(member: Member, extension: str) -> bool:
     return bool(
         member.kind
         or member.size > MAX_BYTES
-        or name[0] in "./_" and (META.match(name) or UNSAFE.match(name))
+        or (name[0] in "./_" and (META.match(name) or UNSAFE.match(name)))
         or "/../" in name
         or f".{extension}".endswith(REFUSED)
     )

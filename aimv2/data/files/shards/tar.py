@@ -111,7 +111,7 @@ def first_member(content: bytes) -> Member | None:
 
 
 def _parse(buffer: bytearray, base: int, at: int, filled: int) -> tuple[list[Member], list[int], int, bool]:
-    """Return the complete members of a window, positions of their headers, where the next one starts, and if it ends."""
+    """Return the members that are complete in a window, their headers, where the next one starts, and if all end."""
     members: list[Member] = []
     headers: list[int] = []
     while at + BLOCK <= filled:
