@@ -1,6 +1,6 @@
 """The index of shards: where every sample is. Letters: N samples, S shards, E extensions.
 
-``rows.bin`` has a ``row_type(E)`` per sample, in the order of the shards. ``parts.parquet`` says which shards these are,
+``rows.bin`` has a ``row_type(E)`` per sample, in the order of the shards. ``parts.parquet`` says which shards these are
 and ``shards.parquet`` what else a later scan needs to skip shards that have not changed.
 """
 
