@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, NonNegativeInt
 
 from ablations.expectations import default_margin
 from ablations.study import CONTROLS, Study, StudyValues
-from aimv2.config.run_config import CHECKED
+from aimv2.config.data_config import CHECKED
 from aimv2.errors import UsageError, unknown
 
 SHARED = tuple(field.name for field in dataclasses.fields(StudyValues))

@@ -16,7 +16,8 @@ import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
 from ablations.expectations import STEP_TIME
-from aimv2.config.run_config import CHECKED, RunConfig
+from aimv2.config.data_config import CHECKED
+from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import identity
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better

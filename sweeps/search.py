@@ -27,9 +27,10 @@ from ablations.expand import Cell
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
+from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.resolve import resolve
-from aimv2.config.run_config import CHECKED, RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import identity
 from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable

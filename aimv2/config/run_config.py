@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from aimv2.data.order import BLOCK, quotas
+from aimv2.config.data_config import CHECKED, MAX_PX, AugmentConfig, DataConfig
 from aimv2.errors import UsageError, did_you_mean, unknown
 from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixDistribution
@@ -15,10 +15,7 @@ from aimv2.prefix import PrefixDistribution
 # Far beyond any model of this kind: a typing error is refused before it takes all the memory.
 MAX_WIDTH = 2**16
 MAX_DEPTH = 2**10
-MAX_PX = 2**13
 MAX_VOCAB = 2**24
-
-CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -214,153 +211,6 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class SceneConfig:
-    """Scenes: pictures of objects on paper. All sources of scenes share these values.
-
-    Attributes:
-        num_scenes: training scenes of each source. More cost nothing, because scenes are drawn when they are read.
-        num_objects: objects of each source that training shows.
-        num_unseen: further objects, which only the held-out set of unseen objects shows.
-        zipf: the r-th object is drawn with a probability proportional to r to the power of minus this, so that rare
-            objects exist; 0 makes all equally frequent.
-        max_objects: a scene has from one to this many objects, all numbers equally often.
-        grid: cells along a side; each object has a cell of its own.
-        min_size, max_size: range of an object's side, as a share of its cell's.
-        overlap: share of a cell's side by which an object may reach into other cells; later objects cover earlier ones.
-        relation_rate: share of dense captions of several objects that give relations in place of places.
-        wrong_rate: share of short captions that name an object that is not in the picture.
-        noise_rate: share of short captions with two further words that say nothing.
-        seed: another seed gives other scenes.
-    """
-
-    num_scenes: int = Field(default=1_000_000, gt=0)
-    num_objects: int = Field(default=100, gt=1)
-    num_unseen: int = Field(default=20, gt=1)
-    zipf: float = Field(default=0.7, ge=0)
-    max_objects: int = Field(default=3, gt=0)
-    grid: Literal[2, 3] = 2
-    min_size: float = Field(default=0.85, gt=0, le=1)
-    max_size: float = Field(default=1.0, gt=0, le=1)
-    overlap: float = Field(default=0.0, ge=0, lt=0.5)
-    relation_rate: float = Field(default=0.5, ge=0, le=1)
-    wrong_rate: float = Field(default=0.1, ge=0, le=1)
-    noise_rate: float = Field(default=0.2, ge=0, le=1)
-    seed: int = Field(default=0, ge=0)
-
-    def __post_init__(self) -> None:
-        if self.min_size > self.max_size:
-            raise ValueError(f"min_size={self.min_size} must not exceed max_size={self.max_size}")
-        most = min(self.grid**2, self.num_objects, self.num_unseen)
-        if self.max_objects > most:
-            raise ValueError(
-                f"max_objects={self.max_objects} must not exceed the cells of grid={self.grid} ({self.grid**2}),"
-                f" num_objects={self.num_objects} and num_unseen={self.num_unseen}"
-            )
-
-
-Source = Literal["material_scenes", "fontawesome_scenes", "openmoji_scenes", "material", "fontawesome", "openmoji"]
-SCENE_SOURCES: tuple[Source, ...] = ("material_scenes", "fontawesome_scenes", "openmoji_scenes")
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DataConfig:
-    """The image-text pairs, and how they become samples.
-
-    Attributes:
-        sources: ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs;
-            ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name.
-        weights: share of the training samples that comes from each source, in the order of ``sources``. Weights are
-            divided by their sum, and the shares are exact over every 1000 samples. None shows every pair once an epoch.
-            Training never shows a source with weight 0, but its held-out pairs are evaluated and the tokenizer knows
-            its captions, so that all mixtures are measured alike. (30, 30, 9, 28 and 3 % in the paper's Table 2.)
-        scenes: what scenes show.
-        render_px: side at which pictures are rendered; crops are taken from these.
-        captions: ``own``, or ``shuffled``: each training sample shows the caption of another training pair, in a new
-            permutation every epoch, so that images and captions are independent and each is shown as often as before.
-            This is a positive control for studies of captions. By chance, about one sample per epoch shows its own
-            caption. Held-out pairs keep theirs.
-        pixels: ``own``, or ``shuffled``: in the same way, the pixel loss asks for the patches of another training
-            image.
-        dense_fraction: probability that a sample shows its dense caption instead of the short one; 0.33 is the paper's
-            share of synthetic captions (Table 2).
-        held_out_fraction: share of the compositions (scenes) or concepts (glyphs) that no training sample shows.
-        tokenizer: path of a ``tokenizer.json``, such as the public SigLIP one; None trains one on training captions.
-        cache_dir: folder of rendered glyphs and trained tokenizers.
-        fingerprint: hash of the versions of the data packages and of a given tokenizer, so that another version names
-            another run; ``aimv2.config.resolve`` fills it in.
-    """
-
-    sources: tuple[Source, ...] = SCENE_SOURCES
-    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    scenes: SceneConfig = SceneConfig()
-    render_px: int = Field(default=48, ge=8, le=MAX_PX)
-    captions: Literal["own", "shuffled"] = "own"
-    pixels: Literal["own", "shuffled"] = "own"
-    dense_fraction: float = Field(default=0.33, ge=0, le=1)
-    held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
-    tokenizer: str | None = None
-    cache_dir: str = "cache"
-    fingerprint: str = ""
-
-    @property
-    def has_scenes(self) -> bool:
-        return not set(self.sources).isdisjoint(SCENE_SOURCES)
-
-    def __post_init__(self) -> None:
-        if not self.sources or len(set(self.sources)) != len(self.sources):
-            raise ValueError(f"sources={list(self.sources)} must name at least one source, each once")
-        if self.has_scenes and not set(self.sources) <= set(SCENE_SOURCES):
-            raise ValueError(
-                f"sources={list(self.sources)} mixes scenes with glyphs, which would show held-out objects in training;"
-                " choose sources of one kind"
-            )
-        weights = self.weights
-        if weights is None:
-            return
-        if len(weights) != len(self.sources):
-            raise ValueError(f"weights={list(weights)} must have one value for each of sources={list(self.sources)}")
-        if not any(weights):
-            raise ValueError(f"weights={list(weights)} must not all be 0")
-        for source, weight, quota in zip(self.sources, weights, quotas(weights), strict=True):
-            if weight and not quota:
-                raise ValueError(
-                    f"weights={list(weights)} give {source!r} none of {BLOCK} samples; set its weight to 0 or raise it"
-                )
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class AugmentConfig:
-    """Bicubic RandomResizedCrop and horizontal flip, and the patches that the encoder does not see.
-
-    Attributes:
-        min_scale, flip_probability: None is the data's own: the paper's 0.4 and 0.5 (Table A1); with scenes 0.9 and 0,
-            because smaller crops lose objects and flips make places and relations false.
-        hidden_fraction: share of the patches, drawn for each sample, that are hidden from the encoder and still pixel
-            targets: an effect of known direction for ``sweep=sensitivity``.
-    """
-
-    min_scale: float | None = Field(default=None, gt=0, le=1)
-    max_scale: float = Field(default=1.0, gt=0, le=1)
-    min_ratio: float = Field(default=0.75, gt=0)
-    max_ratio: float = Field(default=1.33, gt=0)
-    flip_probability: float | None = Field(default=None, ge=0, le=1)
-    hidden_fraction: float = Field(default=0.0, ge=0, lt=1)
-
-    def __post_init__(self) -> None:
-        if (self.min_scale or 0) > self.max_scale or self.min_ratio > self.max_ratio:
-            raise ValueError("min_scale must not exceed max_scale, and min_ratio must not exceed max_ratio")
-
-    def of(self, data: DataConfig) -> "AugmentConfig":
-        """Return the augmentation with the data's own values in place of None."""
-        min_scale, flip_probability = (0.9, 0.0) if data.has_scenes else (0.4, 0.5)
-        return dataclasses.replace(
-            self,
-            min_scale=min(min_scale, self.max_scale) if self.min_scale is None else self.min_scale,
-            flip_probability=flip_probability if self.flip_probability is None else self.flip_probability,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class OptimizerConfig:
     """Fully decoupled AdamW with linear warm-up and cosine decay (paper Table A1; values marked ml-l3m are from there).
 
@@ -436,6 +286,8 @@ class EvaluationConfig:
         prefix_fractions: fixed prefix lengths at which the pixel loss of every arm is measured.
         knn_neighbours: k, or all training images of a task that has fewer.
         num_examples: held-out images whose captions are saved for the report.
+        sets: paths of descriptions of labelled sets (docs/evaluate.md), on which probes are measured besides.
+        set_images: images of each of these sets that are used, at most, so that a run stays cheap.
     """
 
     split: Literal["test", "validation"] = "test"
@@ -449,6 +301,8 @@ class EvaluationConfig:
     probe: ProbeConfig = ProbeConfig()
     knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
+    sets: tuple[str, ...] = ()
+    set_images: int = Field(default=20_000, gt=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

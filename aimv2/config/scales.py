@@ -7,9 +7,9 @@ paper gives neither their hardware nor their time, and we have not run them.
 
 from collections.abc import Callable
 
+from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.run_config import (
     BudgetConfig,
-    DataConfig,
     DecoderConfig,
     EncoderConfig,
     EvaluationConfig,
@@ -17,7 +17,6 @@ from aimv2.config.run_config import (
     OptimizerConfig,
     ProbeConfig,
     RunConfig,
-    SceneConfig,
     TextTowerConfig,
 )
 

@@ -5,23 +5,48 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from aimv2.config.data_config import DataConfig, source_name
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import DataConfig, EvaluationConfig, RunConfig, flatten, to_dict
+from aimv2.config.run_config import EvaluationConfig, RunConfig, flatten, to_dict
 
 SIGNATURE_VERSION = 2
-# A label, and values and whole parts that set speed or place, which change no result. The tokenizer's content is in
-# data.fingerprint.
-NOT_IDENTITY = frozenset({"scale", "device", "loader", "log", "checkpoint", "data.cache_dir", "data.tokenizer"})
+# A label, and values and whole parts that set speed or place, or when a run fails, which change no result. The content
+# of a tokenizer, of sources in files and of labelled sets is in data.fingerprint.
+NOT_IDENTITY = frozenset(
+    {
+        "scale",
+        "device",
+        "loader",
+        "log",
+        "checkpoint",
+        "data.cache_dir",
+        "data.cache_gb",
+        "data.max_bad_rate",
+        "data.tokenizer",
+    }
+)
 # Fields that were added after the first stored runs of this version, with the values of those runs; a field with that
 # value is left out of the hash, so that stored runs keep their names. Raising the version empties it.
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {
+    "data.dense_fractions": None,
+    "data.max_pixels": DataConfig().max_pixels,
+    "evaluation.sets": [],
+    "evaluation.set_images": EvaluationConfig().set_images,
+}
+DESCRIBED = ("data.sources", "evaluation.sets")  # paths of descriptions
 
 
 def identity(config: RunConfig, added: Mapping[str, Any] = ADDED) -> dict[str, Any]:
-    """Return the hashed fields by path: all but those in NOT_IDENTITY and those with their value in ``added``."""
+    """Return the hashed fields by path: all but those in NOT_IDENTITY and those with their value in ``added``.
+
+    Descriptions count by their names, wherever they are.
+    """
+    values = flatten(to_dict(config))
+    for key in DESCRIBED:
+        values[key] = [source_name(path) for path in values[key]]
     return {
         key: value
-        for key, value in flatten(to_dict(config)).items()
+        for key, value in values.items()
         if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and not (key in added and value == added[key])
     }
 
@@ -49,6 +74,7 @@ def untrained(config: RunConfig) -> RunConfig:
             "data.captions": "own",
             "data.pixels": "own",
             "data.dense_fraction": DataConfig().dense_fraction,
+            "data.dense_fractions": None,
             "augment": {},
             "optimizer": {},
             "evaluation.curve_pairs": evaluation.curve_pairs,

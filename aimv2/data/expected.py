@@ -1,13 +1,13 @@
 """The expected length of training captions, known before training. Nothing here imports torch."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from aimv2 import address
-from aimv2.config.run_config import DataConfig, ModelConfig, RunConfig
-from aimv2.data.order import BLOCK
-from aimv2.data.pairs import CaptionKind, Pairs, texts
+from aimv2.config.data_config import DataConfig
+from aimv2.config.run_config import ModelConfig, RunConfig
+from aimv2.data.pairs import CaptionKind, Pairs, usable_captions
 from aimv2.data.prepare import mixture, prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 
@@ -31,22 +31,29 @@ def _mean_supervised_tokens(data: DataConfig, model: ModelConfig, supervise_eos:
     prepared = prepare(data, model)
     train, tokenizer = prepared.train, prepared.tokenizer
     mixed = mixture(data, train)
-    sources = [(BLOCK, np.arange(len(train)))] if mixed is None else zip(mixed.quotas, mixed.rows, strict=True)
-    kinds: dict[CaptionKind, float] = {"short": 1 - data.dense_fraction, "dense": data.dense_fraction}
-    return sum(
-        quota / BLOCK * share * _mean(train, rows, kind, tokenizer, model.max_text_tokens, supervise_eos)
-        for quota, rows in sources
-        for kind, share in kinds.items()
-        if quota and share
-    )
+    if mixed is None and data.dense_fractions is None:
+        shares = [(1.0, range(len(train)), data.dense_fraction)]
+    else:
+        weights = [len(part) for part in train.parts.values()] if mixed is None else mixed.quotas
+        shares = [
+            (weight / sum(weights), rows, data.dense_share(number))
+            for number, (weight, rows) in enumerate(zip(weights, train.rows.values(), strict=True))
+        ]
+    mean = partial(_mean, train, tokenizer=tokenizer, max_tokens=model.max_text_tokens, supervise_eos=supervise_eos)
+    total = 0.0
+    for share, rows, dense in shares:
+        kinds: dict[CaptionKind, float] = {"short": 1 - dense, "dense": dense}
+        total += sum(share * part * mean(rows, kind) for kind, part in kinds.items() if share and part)
+    return total
 
 
 def _mean(
-    train: Pairs, rows: np.ndarray, kind: CaptionKind, tokenizer: CaptionTokenizer, max_tokens: int, supervise_eos: bool
+    train: Pairs, rows: range, kind: CaptionKind, *, tokenizer: CaptionTokenizer, max_tokens: int, supervise_eos: bool
 ) -> float:
     """Return the mean number of supervised tokens in captions of one kind."""
+    chosen = np.arange(len(rows))
     if len(rows) > NUM_CAPTIONS:
         generator = address.generator(seed=0, purpose="expected caption length")
-        rows = generator.choice(rows, NUM_CAPTIONS, replace=False)
-    token_BT = tokenizer.encode(texts(train.captions(rows, kind)), max_tokens)
+        chosen = generator.choice(len(rows), NUM_CAPTIONS, replace=False)
+    token_BT = tokenizer.encode(usable_captions(train, rows.start + chosen, kind), max_tokens)
     return float(tokenizer.supervised(token_BT, supervise_eos=supervise_eos).sum(axis=1).mean())

@@ -1,20 +1,33 @@
 """Image-text pairs: the interface of every source, and pairs of several sources together. Letters: B images, S side."""
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from aimv2 import address
+from aimv2.config.data_config import AugmentConfig
+from aimv2.data.bad import BadSampleError
 from aimv2.data.sources.scene import Caption, Scene
 
-CaptionKind = Literal["short", "dense"]  # in place of the paper's alt-text and synthetic captions
+CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
 CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")
+Picture = np.ndarray | bytes  # uint8 [S, S, 3], or the content of an image file
 
 
 class Pairs(ABC):
-    """Images with two captions each, by row. Rows are int64 arrays of numbers from 0 to ``len - 1``."""
+    """Images with two captions each, by row from 0 to ``len - 1``; arrays of rows are int64.
+
+    Attributes:
+        block_rows: rows whose order is shuffled together (``aimv2.data.order``): as many as an array may have where
+            rows can be read in any order.
+    """
+
+    block_rows: int = 2**22
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -32,16 +45,53 @@ class Pairs(ABC):
         return self.sample_ids(row_B)
 
     @abstractmethod
-    def images(self, row_B: np.ndarray) -> np.ndarray:
-        """Return the pictures: uint8 [B, S, S, 3]."""
+    def picture(self, row: int) -> Picture:
+        """Return the picture of a pair.
+
+        Raises:
+            BadSampleError: the pair has none.
+        """
 
     @abstractmethod
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        """Return a caption of a pair, of the other kind if its source has captions of one kind only.
+
+        Args:
+            choice: a number on [0, 1) that chooses among several captions of the kind; 0 is the first.
+
+        Raises:
+            BadSampleError: the pair has none.
+        """
+
+    def image(self, row: int) -> np.ndarray:
+        """Return the picture as evaluation reads it: uint8 [S, S, 3], of the same side for all pairs.
+
+        Raises:
+            BadSampleError: the pair has no usable picture.
+        """
+        picture = self.picture(row)
+        assert isinstance(picture, np.ndarray), "pairs in files decode their pictures"
+        return picture
+
+    def images(self, row_B: np.ndarray) -> np.ndarray:
+        """Return the pictures as evaluation reads them: uint8 [B, S, S, 3]."""
+        return np.stack([self.image(row) for row in row_B.tolist()])
+
     def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
         """Return one of the two captions of each pair."""
+        return [self.caption(row, kind) for row in row_B.tolist()]
+
+    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
+        """Return the augmentation of a pair's source."""
+        return config
 
     def scene(self, row: int) -> Scene | None:
         """Return what the picture shows; None if the pair is not a scene."""
         return None
+
+    def spread(self, num_rows: int) -> range:
+        """Return some rows that represent all; the first ones where rows are in no order."""
+        return range(min(num_rows, len(self)))
 
     def subset(self, num_pairs: int, *, from_end: bool = False) -> "Pairs":
         """Return random pairs in random order, the same for every run; smaller subsets are starts of larger ones.
@@ -60,6 +110,7 @@ class Selected(Pairs):
 
     def __init__(self, pairs: Pairs, row_N: np.ndarray) -> None:
         self._pairs, self._row_N = pairs, row_N
+        self.block_rows = pairs.block_rows
 
     def __len__(self) -> int:
         return len(self._row_N)
@@ -73,11 +124,17 @@ class Selected(Pairs):
     def items(self, row_B: np.ndarray) -> np.ndarray:
         return self._pairs.items(self._row_N[row_B])
 
-    def images(self, row_B: np.ndarray) -> np.ndarray:
-        return self._pairs.images(self._row_N[row_B])
+    def picture(self, row: int) -> Picture:
+        return self._pairs.picture(int(self._row_N[row]))
 
-    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
-        return self._pairs.captions(self._row_N[row_B], kind)
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        return self._pairs.caption(int(self._row_N[row]), kind, choice)
+
+    def image(self, row: int) -> np.ndarray:
+        return self._pairs.image(int(self._row_N[row]))
+
+    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
+        return self._pairs.augment(int(self._row_N[row]), config)
 
     def scene(self, row: int) -> Scene | None:
         return self._pairs.scene(int(self._row_N[row]))
@@ -88,23 +145,26 @@ class Joined(Pairs):
 
     Attributes:
         parts: the pairs of each source.
-        rows: the rows of each source, int64.
+        rows: the rows of each source.
     """
 
     def __init__(self, parts: Mapping[str, Pairs]) -> None:
         self.parts = dict(parts)
+        self.block_rows = min(part.block_rows for part in parts.values())
         self._parts = list(parts.values())
-        self._ends = np.cumsum([len(part) for part in self._parts])
-        self._starts = self._ends - [len(part) for part in self._parts]
-        self.rows = {
-            name: np.arange(start, end) for name, start, end in zip(parts, self._starts, self._ends, strict=True)
-        }
+        self._ends = list(accumulate(len(part) for part in self._parts))
+        self._starts = [end - len(part) for part, end in zip(self._parts, self._ends, strict=True)]
+        self.rows = {name: range(start, end) for name, start, end in zip(parts, self._starts, self._ends, strict=True)}
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
+
+    def part_numbers(self, row_B: np.ndarray) -> np.ndarray:
+        """Return the number of the source that each pair is from: int64 [B]."""
+        return np.searchsorted(self._ends, row_B, side="right")
 
     def keys(self, row_B: np.ndarray) -> list[str]:
-        return [part.keys(np.array([row]))[0] for part, row in self._places(row_B)]
+        return [part.keys(np.array([own_row]))[0] for part, own_row in map(self._place, row_B.tolist())]
 
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
         id_B = np.empty(len(row_B), dtype=np.int64)
@@ -118,25 +178,33 @@ class Joined(Pairs):
             item_B[here_B] = part.items(row_B[here_B] - start)
         return item_B
 
-    def images(self, row_B: np.ndarray) -> np.ndarray:
-        return np.concatenate([part.images(np.array([row])) for part, row in self._places(row_B)])
+    def picture(self, row: int) -> Picture:
+        part, own_row = self._place(row)
+        return part.picture(own_row)
 
-    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
-        return [part.captions(np.array([row]), kind)[0] for part, row in self._places(row_B)]
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        part, own_row = self._place(row)
+        return part.caption(own_row, kind, choice)
+
+    def image(self, row: int) -> np.ndarray:
+        part, own_row = self._place(row)
+        return part.image(own_row)
+
+    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
+        part, own_row = self._place(row)
+        return part.augment(own_row, config)
 
     def scene(self, row: int) -> Scene | None:
-        (part, own_row), *_ = self._places(np.array([row]))
+        part, own_row = self._place(row)
         return part.scene(own_row)
 
-    def _places(self, row_B: np.ndarray) -> list[tuple[Pairs, int]]:
-        part_B = np.searchsorted(self._ends, row_B, side="right")
-        return [
-            (self._parts[part], row) for part, row in zip(part_B.tolist(), row_B - self._starts[part_B], strict=True)
-        ]
+    def _place(self, row: int) -> tuple[Pairs, int]:
+        part = bisect_right(self._ends, row)
+        return self._parts[part], row - self._starts[part]
 
     def _by_part(self, row_B: np.ndarray) -> list[tuple[Pairs, int, np.ndarray]]:
-        part_B = np.searchsorted(self._ends, row_B, side="right")
-        return [(self._parts[part], int(self._starts[part]), part_B == part) for part in np.unique(part_B).tolist()]
+        part_B = self.part_numbers(row_B)
+        return [(self._parts[part], self._starts[part], part_B == part) for part in np.unique(part_B).tolist()]
 
 
 class Sides(NamedTuple):
@@ -147,6 +215,10 @@ class Sides(NamedTuple):
     unseen: Pairs | None = None
 
 
-def texts(captions: Sequence[Caption]) -> list[str]:
-    """Return the captions as strings."""
-    return [caption.text for caption in captions]
+def usable_captions(pairs: Pairs, rows: Iterable[int], kind: CaptionKind) -> list[str]:
+    """Return the captions of the pairs that have one."""
+    found = []
+    for row in rows:
+        with contextlib.suppress(BadSampleError):
+            found.append(pairs.caption(int(row), kind).text)
+    return found

@@ -1,15 +1,17 @@
 """The data of a run: training pairs, held-out pairs and the tokenizer."""
 
 import hashlib
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from aimv2.config.run_config import SCENE_SOURCES, DataConfig, ModelConfig, Source
+from aimv2.config.data_config import DataConfig, kind_of, source_name
+from aimv2.config.run_config import ModelConfig
+from aimv2.data.files.description import read_source
+from aimv2.data.files.file_pairs import open_pairs
+from aimv2.data.files.open import open_source as open_described
 from aimv2.data.order import Mixture, quotas
-from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, texts
+from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.sources.version import glyphs_of
@@ -42,9 +44,7 @@ def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = Fal
         UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large,
             or the cache cannot be read or written.
     """
-    sides: dict[str, Sides] = {
-        source: open_source(source, config, show_progress=show_progress) for source in config.sources
-    }
+    sides = {source_name(source): open_source(source, config, show_progress=show_progress) for source in config.sources}
     train = Joined({source: side.train for source, side in sides.items()})
     unseen = {source: side.unseen for source, side in sides.items() if side.unseen is not None}
     return Data(
@@ -55,18 +55,37 @@ def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = Fal
     )
 
 
-def open_source(source: Source, config: DataConfig, *, show_progress: bool = False) -> Sides:
+def open_source(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:
     """Return the pairs of one source."""
-    if source in SCENE_SOURCES:
+    kind = kind_of(source)
+    if kind == "files":
+        cache_dir, cache_bytes = str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9)
+        return open_pairs(open_described(read_source(Path(source)), cache_dir, cache_bytes), config)
+    if kind == "scenes":
         return open_scenes(glyphs_of(source), config)
     return open_glyphs(source, config, show_progress=show_progress)
 
 
 def mixture(config: DataConfig, train: Joined) -> Mixture | None:
-    """Return the share of each source in training; None if the config has no weights."""
-    if config.weights is None:
+    """Return the share of each source in training; None if all pairs are shuffled together.
+
+    Without weights every pair is shown once an epoch: by one permutation of all pairs if they fit a block, else by
+    shares in proportion to the sizes of the sources.
+
+    Raises:
+        UsageError: a source is too small for a share of its own by size.
+    """
+    weights: Sequence[float] | None = config.weights
+    if weights is None and len(train) > train.block_rows and len(train.parts) > 1:
+        weights = [len(part) for part in train.parts.values()]
+        if not all(shares := quotas(weights)):
+            sizes = ", ".join(f"{name} {len(part):,}" for name, part in train.parts.items())
+            small = config.names[shares.index(0)]
+            raise UsageError(f"{small} has less than a thousandth of all pairs ({sizes}); give data.weights")
+    if weights is None:
         return None
-    return Mixture(config.sources, quotas(config.weights), tuple(train.rows[source] for source in config.sources))
+    parts = train.parts.values()
+    return Mixture(config.names, quotas(weights), tuple(train.rows.values()), tuple(part.block_rows for part in parts))
 
 
 def load_tokenizer(config: DataConfig, model: ModelConfig, train: Joined) -> CaptionTokenizer:
@@ -99,5 +118,10 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Joined) -> Cap
 
 
 def _tokenizer_captions(train: Joined) -> list[str]:
-    rows = np.concatenate([rows[:TOKENIZER_PAIRS] for rows in train.rows.values()])
-    return list(chain.from_iterable(texts(train.captions(rows, kind)) for kind in CAPTION_KINDS))
+    """Return both captions of some pairs of each source."""
+    return [
+        text
+        for kind in CAPTION_KINDS
+        for part in train.parts.values()
+        for text in usable_captions(part, part.spread(TOKENIZER_PAIRS), kind)
+    ]

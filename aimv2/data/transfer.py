@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aimv2 import address
-from aimv2.config.run_config import SCENE_SOURCES
+from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position

@@ -1,4 +1,4 @@
-"""Cropping, flipping and resizing of whole batches. Letters: B images, S source side, P output side.
+"""Cropping, flipping and resizing of whole batches of square pictures. Letters: B images, S source side, P output side.
 
 Resizing is linear in the pixels and separable. Each crop is therefore two small matrices, one for rows and one for
 columns, and a batch of different crops is two batched products, on any device.
@@ -10,52 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import AugmentConfig
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CENTRE_CROP = 0.875  # share of the side that evaluation uses (ml-aim and ml-l3m validation transforms)
-CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
-NUM_CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
-
-
-def random_crops(uniform_BU: np.ndarray, side: int, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the boxes of RandomResizedCrop, and flips, from uniform numbers; the config has values for all.
-
-    As in torchvision, the area is uniform in the scale range and the aspect ratio log-uniform, both rounded to pixels.
-    Of ten attempts the first that fits counts, or else the largest centred box of an allowed ratio.
-
-    Args:
-        uniform_BU: float64 [B, NUM_CROP_DRAWS] on [0, 1).
-        side: S, side of the square source images.
-
-    Returns:
-        int64 [B, 4] (top, left, height, width) and bool [B], True to flip.
-    """
-
-    assert config.min_scale is not None, "AugmentConfig.of() sets it"
-    assert config.flip_probability is not None, "AugmentConfig.of() sets it"
-
-    def between(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
-        return low + uniform * (high - low)
-
-    area_BA = side * side * between(uniform_BU[:, :CROP_ATTEMPTS], config.min_scale, config.max_scale)
-    log_ratios = math.log(config.min_ratio), math.log(config.max_ratio)
-    ratio_BA = np.exp(between(uniform_BU[:, CROP_ATTEMPTS : 2 * CROP_ATTEMPTS], *log_ratios))
-    width_BA = np.rint(np.sqrt(area_BA * ratio_BA)).astype(np.int64)
-    height_BA = np.rint(np.sqrt(area_BA / ratio_BA)).astype(np.int64)
-    fits_BA = (width_BA > 0) & (width_BA <= side) & (height_BA > 0) & (height_BA <= side)
-
-    rows = np.arange(len(uniform_BU))
-    first_B = fits_BA.argmax(axis=1)
-    largest_height = max(round(side / max(config.min_ratio, 1)), 1)
-    largest_width = max(round(side * min(config.max_ratio, 1)), 1)
-    any_B = fits_BA.any(axis=1)
-    height_B = np.where(any_B, height_BA[rows, first_B], largest_height)
-    width_B = np.where(any_B, width_BA[rows, first_B], largest_width)
-    top_B = np.where(any_B, uniform_BU[:, -3] * (side - height_B + 1), (side - height_B) // 2).astype(np.int64)
-    left_B = np.where(any_B, uniform_BU[:, -2] * (side - width_B + 1), (side - width_B) // 2).astype(np.int64)
-    return np.stack([top_B, left_B, height_B, width_B], axis=1), uniform_BU[:, -1] < config.flip_probability
 
 
 def hide_patches(image: Tensor, uniform_BI: np.ndarray, fraction: float) -> Tensor:
@@ -78,7 +35,7 @@ def centred_images(images: np.ndarray, out_px: int, share: float = CENTRE_CROP) 
     """Centre-crop pictures for evaluation to a share of their side: uint8 [B, S, S, 3] to float32 [B, 3, P, P]."""
     size = round(images.shape[1] * share)
     if size == out_px == images.shape[1]:  # resizing would change nothing, and takes longer than a small encoder
-        return _normalised(torch.from_numpy(images).permute(0, 3, 1, 2))
+        return network_input(torch.from_numpy(images))
     start = (images.shape[1] - size) // 2
     box_B4 = np.tile([start, start, size, size], (len(images), 1))
     return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)
@@ -107,6 +64,11 @@ def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, 
     columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
     resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, out_px, out_px, 3)
     return _normalised(resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255))
+
+
+def network_input(image_BPPC: Tensor) -> Tensor:
+    """Normalise pictures that have the network's size: uint8 [B, P, P, 3] to float32 [B, 3, P, P]."""
+    return _normalised(image_BPPC.permute(0, 3, 1, 2))
 
 
 def _normalised(pixels_BCPP: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.sources.scene import CONTENT_CLASSES
+from aimv2.data.sources.scene import SCENE_CLASSES
 from aimv2.errors import unknown
 from aimv2.evaluation.items import Items
 from aimv2.objectives import Objective
@@ -87,7 +87,7 @@ Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
     "<k>": (r"\d+", lambda config: RECALL_AT),
-    "<class>": ("|".join(CONTENT_CLASSES), lambda config: CONTENT_CLASSES),
+    "<class>": ("|".join(SCENE_CLASSES), lambda config: SCENE_CLASSES),
     "<kind>": ("|".join(CHOICE_KINDS), lambda config: CHOICE_KINDS),
     "<task>": (r"\w+", lambda config: TASKS),
     "<scene task>": ("|".join(SCENE_TASKS), lambda config: SCENE_TASKS),

@@ -71,7 +71,7 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
     """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says."""
     count, patches = None, config.objective.pixel_patches
     if batch.share is not None:
-        count = batch.each(batch.num_scored if patches == "batch" else batch.share.num_scored_images)
+        count = batch.each(batch.num_scored if patches == "batch" else batch.tally.num_scored_images)
     return pixel_loss(
         decoder.pixel_head(image_BIE),
         pixel_targets(batch.image if batch.target_image is None else batch.target_image, config),

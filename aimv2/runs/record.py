@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LAYOUT_VERSION = 2
 
 ITEMS = "items.parquet"
+BAD = "bad_samples.jsonl"
+MAX_BAD = 10_000  # lines of that file; the result has the counts of all
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
 
@@ -174,6 +176,7 @@ class Attempt:
         self._started_cpu = time.process_time()
         self.working_seconds = 0.0
         self._rows: Any = None
+        self._num_bad = 0
 
     def __enter__(self) -> Self:
         try:
@@ -236,6 +239,14 @@ class Attempt:
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
         self._rows.flush()
 
+    def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
+        with (self.folder / BAD).open("a") as stream:
+            for sample in samples:
+                if self._num_bad < MAX_BAD:
+                    stream.write(json.dumps(sample) + "\n")
+                self._num_bad += 1
+
     def sync_rows(self) -> None:
         """Wait until the rows so far are on disk. Raises LeaseLostError as ``write_rows`` does."""
         self._lease.check()
@@ -293,4 +304,7 @@ class Unrecorded:
         return time.process_time()
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        pass
+
+    def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
         pass

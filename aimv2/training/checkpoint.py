@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from aimv2.data.tally import Tally
 from aimv2.runs.files import sync
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import CHECKPOINT as FILE
@@ -30,10 +31,10 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps done, and the wall and CPU time that they took over all attempts so far."""
+    """Steps done, what they have shown, and the wall and CPU time that they took over all attempts so far."""
 
     step: int = 0
-    num_supervised: int = 0  # tokens in these steps, which determine training FLOPs
+    counts: tuple[int, ...] = ()  # ``Tally.counts`` of these steps; empty before the first
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -93,20 +94,19 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
     sync(path.parent)
 
 
-def save_attempt(
-    attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, num_supervised: int
-) -> None:
+def save_attempt(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally) -> None:
     """Save a checkpoint of the attempt after its rows.
 
     Args:
-        num_supervised: supervised tokens in the steps done.
+        shown: counts of the steps done.
 
     Raises:
         LeaseLostError: another process has taken over the run.
         OSError: the file cannot be written.
     """
     attempt.sync_rows()
-    save(attempt.folder, model, optimizer, Progress(step, num_supervised, attempt.seconds, attempt.cpu_seconds))
+    counts = tuple(shown.counts.tolist())
+    save(attempt.folder, model, optimizer, Progress(step, counts, attempt.seconds, attempt.cpu_seconds))
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:
@@ -161,7 +161,7 @@ def read(folder: Path) -> Checkpoint:
     for name, here in _origin(folder).items():
         if (there := values.pop(name)) != here:
             raise ValueError(f"it was saved with {name}={there}, not {here}")
-    progress = Progress(**values)
+    progress = Progress(**values | {"counts": tuple(values["counts"])})
     rows = [row for row in read_rows(folder) if row["step"] <= progress.step]
     if [row["step"] for row in rows] != list(range(progress.step + 1)):
         raise ValueError(f"metrics.jsonl lacks steps before {progress.step}")

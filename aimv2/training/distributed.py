@@ -30,6 +30,8 @@ from torch.distributed.distributed_c10d import PrefixStore, Store, _abort_proces
 from torch.distributed.rendezvous import rendezvous
 
 from aimv2.config.run_config import RunConfig, from_dict, to_dict
+from aimv2.data.reading import Bad
+from aimv2.data.tally import Tally
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.failure import cause_of, sentence_of
 
@@ -58,6 +60,22 @@ class World:
         flag = torch.tensor(int(here))
         dist.all_reduce(flag, dist.ReduceOp.MAX, group=self.host)
         return bool(flag)
+
+    def sum(self, tally: Tally) -> Tally:
+        """Return the counts of all ranks together."""
+        if self.size == 1:
+            return tally
+        count_X = torch.from_numpy(tally.counts)
+        dist.all_reduce(count_X, group=self.host)
+        return Tally.of(count_X.numpy(), tally.num_sources)
+
+    def gather(self, found: tuple[Bad, ...]) -> list[Bad]:
+        """Return what all ranks have found, in the order of the ranks."""
+        if self.size == 1:
+            return list(found)
+        parts: list[tuple[Bad, ...]] = [()] * self.size
+        dist.all_gather_object(parts, found, group=self.host)
+        return [bad for part in parts for bad in part]
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over the ranks, without gradients."""

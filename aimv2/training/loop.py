@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aimv2.config.run_config import RunConfig
 from aimv2.cost import train_flops
 from aimv2.data.batches import TrainBatches, loader
+from aimv2.data.tally import Tally
 from aimv2.errors import RunFailedError
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
@@ -22,7 +23,14 @@ from aimv2.training.distributed import ALONE, World
 from aimv2.training.optimizer import build_optimizer, learning_rate
 
 Row = dict[str, Any]
-Save = Callable[[nn.Module, torch.optim.Optimizer, int, int], None]
+Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], None]
+
+
+class Trained(NamedTuple):
+    """What training has cost and shown: FLOPs, forward and backward, and counts of its samples."""
+
+    flops: int
+    shown: Tally
 
 
 def train(
@@ -37,14 +45,14 @@ def train(
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
     world: World = ALONE,
-    save: Save = lambda model, optimizer, step, num_supervised: None,
-) -> int:
+    save: Save = lambda model, optimizer, step, shown: None,
+) -> Trained:
     """Train the model in place for the whole budget.
 
     Args:
         goal: the objective that the config names.
         batches: whole batches, or this rank's shares of them.
-        attempt: receives a metric row per step; with several ranks, only rank 0 records.
+        attempt: receives a metric row per step, and the bad samples; with several ranks, only rank 0 records.
         held_out: measures a point of the held-out curve; called at ``evaluation.curve_points`` steps.
         on_rows: called with each group of new rows, for a progress display.
         start: the checkpoint to resume from. Its rows are not written again.
@@ -54,11 +62,9 @@ def train(
         save: saves a checkpoint (``aimv2.training.checkpoint.save_attempt``); called every
             ``checkpoint.every_seconds``, after the last step, and before an interrupt stops the run.
 
-    Returns:
-        training FLOPs, forward and backward.
-
     Raises:
-        RunFailedError: a loss or gradient is not finite; the message names the step.
+        RunFailedError: a loss or gradient is not finite (the message names the step), the data is broken, or more than
+            ``data.max_bad_rate`` of the samples are bad.
         KeyboardInterrupt: the run was interrupted, and a checkpoint is saved.
         OSError: a checkpoint or a row cannot be written.
     """
@@ -72,10 +78,11 @@ def train(
     pending: list[tuple[Row, dict[str, Tensor]]] = []
     interrupts = interrupts or Interrupts()
     progress = Progress() if start is None else start.progress
-    first_step, num_supervised = progress.step, progress.num_supervised
+    first_step, sources = progress.step, list(batches.pairs.parts)
+    shown = Tally.of(progress.counts, len(sources)) if progress.counts else Tally.empty(len(sources))
 
     if num_steps == 0:
-        return 0
+        return Trained(0, shown)
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
     else:
@@ -90,8 +97,11 @@ def train(
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
     for step, batch in enumerate(remaining, start=first_step):
-        num_supervised += batch.num_supervised
-        batch = batch.to(device)
+        batch = batch._replace(tally=world.sum(batch.tally)).to(device)
+        shown += batch.tally
+        if batch.tally.num_bad:  # the same on all ranks
+            attempt.write_bad([bad._asdict() for bad in world.gather(batch.bad)])
+            shown.check(config.data.max_bad_rate, sources)
         step_rate = rate(step / num_steps)
         for group in optimizer.param_groups:
             group["lr"] = step_rate
@@ -110,7 +120,7 @@ def train(
         row = {
             "step": done,
             "samples": done * batch_size,
-            "train_flops": train_flops(parts, done * batch_size, num_supervised),
+            "train_flops": train_flops(parts, done * batch_size, shown.num_supervised),
             "learning_rate": step_rate,
         }
         # The values stay on the device until the next read-back, so that no step waits for it.
@@ -135,11 +145,11 @@ def train(
         # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
         # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):
-            save(model, optimizer, done, num_supervised)
+            save(model, optimizer, done, shown)
             saved_at = time.monotonic()
             if world.any(interrupts.is_requested):
                 raise KeyboardInterrupt
-    return train_flops(parts, config.budget.samples, num_supervised)
+    return Trained(train_flops(parts, config.budget.samples, shown.num_supervised), shown)
 
 
 def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter], world: World = ALONE) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2 import address
-from aimv2.data.pairs import CaptionKind, texts
+from aimv2.data.pairs import CaptionKind, usable_captions
 from aimv2.evaluation.captions import beam, greedy, nucleus
 from aimv2.evaluation.held_out import Captions as Prepared
 from aimv2.evaluation.losses import chunks
@@ -93,7 +93,7 @@ def unigram(run: TrainedRun, kind: CaptionKind) -> np.ndarray:
     of one kind, with one added to every count. Of many training pairs a random part is counted."""
     config, tokenizer = run.config, run.tokenizer
     pairs = run.train.subset(MAX_TRAIN_PAIRS)
-    token_NT = tokenizer.encode(texts(pairs.captions(np.arange(len(pairs)), kind)), config.model.max_text_tokens)
+    token_NT = tokenizer.encode(usable_captions(pairs, range(len(pairs)), kind), config.model.max_text_tokens)
     supervised = token_NT[tokenizer.supervised(token_NT, supervise_eos=config.objective.supervise_eos)]
     count_V = np.bincount(supervised, minlength=tokenizer.vocab_size) + 1.0
     log_probability_V: np.ndarray = np.log(count_V / count_V.sum())

@@ -71,7 +71,11 @@ def _drawn(run: TrainedRun) -> np.ndarray:
     num_steps = min(config.budget.num_steps, -(-MAX_DRAWS // size))
     mixed = mixture(config.data, run.train)
     epoch_N, row_N = sample_order(
-        seed=config.seed, start=0, stop=num_steps * size, num_rows=len(run.train), mixture=mixed
+        np.arange(num_steps * size),
+        seed=config.seed,
+        num_rows=len(run.train),
+        block_rows=run.train.block_rows,
+        mixture=mixed,
     )
     addresses = zip(epoch_N.reshape(-1, size), run.train.sample_ids(row_N).reshape(-1, size), strict=True)
     lengths = [

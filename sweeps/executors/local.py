@@ -18,7 +18,8 @@ from rich.console import Console
 from submitit.helpers import environment_variables
 
 from ablations.request import Request, write_request
-from aimv2.config.run_config import CHECKED, RunConfig
+from aimv2.config.data_config import CHECKED
+from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.lease import file_system_time
 from sweeps.active_launches import at_work, runs_dir_of

@@ -15,7 +15,8 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from ablations.request import Request, save_request, write_request
-from aimv2.config.run_config import CHECKED, RunConfig
+from aimv2.config.data_config import CHECKED
+from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from sweeps.active_launches import end, new_launch
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing

@@ -13,9 +13,9 @@ from ablations.expand import expand
 from ablations.expectations import CONTENT_LOSSES, DIGITS, PROBE, STEP_TIME
 from ablations.studies.objective import RATES
 from ablations.study import CONTROLS
+from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.resolve import with_attention
-from aimv2.config.run_config import SCENE_SOURCES
 from aimv2.config.scales import demo, vit_l_2b
 from aimv2.data.batches import TrainBatches
 from aimv2.data.prepare import prepare

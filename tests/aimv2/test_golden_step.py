@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from aimv2.config.run_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.scales import demo
 from aimv2.data.batches import Batch
+from aimv2.data.tally import Tally
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
 
@@ -66,7 +67,7 @@ def golden_batch(golden, config):
         prefix_len_B=prefix_len,
         supervised_N=(tokens != END_OF_TEXT).flatten().nonzero().squeeze(1),
         text_len_B=(tokens == END_OF_TEXT).int().argmax(dim=1) + 1,
-        num_scored=int((config.num_patches - prefix_len).sum()),
+        tally=replace(Tally.empty(1), num_scored=int((config.num_patches - prefix_len).sum())),
     )
 
 

@@ -32,7 +32,7 @@ class Rows:
     """An attempt's record in memory, with a clock that advances by a second at every reading."""
 
     def __init__(self):
-        self.rows = []
+        self.rows, self.bad = [], []
         self._seconds = 0.0
 
     @property
@@ -50,6 +50,9 @@ class Rows:
     def write_rows(self, rows):
         self.rows += rows
 
+    def write_bad(self, samples):
+        self.bad += samples
+
 
 def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None, goal=None):
     """Train on the pairs and return the model, its metric rows and the training FLOPs."""
@@ -57,8 +60,8 @@ def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5},
     model, record = build(config), record or Rows()
     batches = TrainBatches(config, train_pairs, tokenizer)
     goal = goal or objective(config.objective.name)
-    flops = train(config, goal, model, batches, attempt=record, held_out=held_out)
-    return model, record.rows, flops
+    trained = train(config, goal, model, batches, attempt=record, held_out=held_out)
+    return model, record.rows, trained.flops
 
 
 class Unshared(AIMv2):

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.progress import Progress
 
 from aimv2 import address
-from aimv2.config.run_config import DataConfig
+from aimv2.config.data_config import DataConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs, likeness
 from aimv2.data.sources.scene import INKS, Caption, WordClass
@@ -31,6 +31,8 @@ class GlyphPairs(Pairs):
         self._shards = shards
         self._ids = self.table["sample_id"].to_numpy()
         self._rows = self.table["row"].tolist()
+        # No DataFrame in the training path: reading a cell of one takes longer than rendering a scene.
+        self._texts = {kind: self.table[column].tolist() for kind, column in _COLUMNS.items()}
         self._items = self.table["concept"].map(address.hash64).to_numpy(dtype=np.uint64).astype(np.int64)
 
     def __len__(self) -> int:
@@ -48,19 +50,18 @@ class GlyphPairs(Pairs):
         item_B: np.ndarray = self._items[row_B]
         return item_B
 
-    def images(self, row_B: np.ndarray) -> np.ndarray:
-        return np.stack([self._shards.image(self._rows[row]) for row in row_B.tolist()])
+    def picture(self, row: int) -> np.ndarray:
+        return self._shards.image(self._rows[row])
 
-    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
-        rows = self.table.iloc[row_B]
-        return [_worded(name, text) for name, text in zip(rows["name"], rows[_COLUMNS[kind]], strict=True)]
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        return _worded(self._texts["short"][row], self._texts[kind][row])
 
     def where(self, chosen: pd.Series | np.ndarray) -> "GlyphPairs":
         """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
         return GlyphPairs(self.table[np.asarray(chosen)], self._shards)
 
 
-_COLUMNS = {"short": "name", "dense": "description"}
+_COLUMNS: dict[CaptionKind, str] = {"short": "name", "dense": "description"}
 
 
 def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-WordClass = Literal["object", "ink", "place", "relation", "count", "other"]
-CONTENT_CLASSES: tuple[WordClass, ...] = ("object", "ink", "place", "relation", "count")  # what an image decides
+# "word" is a content word of a caption whose words have no finer classes.
+WordClass = Literal["object", "ink", "place", "relation", "count", "other", "word"]
+SCENE_CLASSES: tuple[WordClass, ...] = ("object", "ink", "place", "relation", "count")
+CONTENT_CLASSES: tuple[WordClass, ...] = (*SCENE_CLASSES, "word")  # what an image decides
 
 INKS = {
     "black": (20, 20, 20),

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from aimv2 import address
-from aimv2.config.run_config import DataConfig, SceneConfig
+from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs
 from aimv2.data.sources.glyphs import Glyph
@@ -84,22 +84,20 @@ class Scenes(Pairs):
     def scene(self, row: int) -> Scene:
         return draw_scene(self._objects, int(row))
 
-    def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
-        scenes = map(self.scene, row_B.tolist())
-        return [scene.alt_text if kind == "short" else dense_caption(scene) for scene in scenes]
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        scene = self.scene(row)
+        return scene.alt_text if kind == "short" else dense_caption(scene)
 
-    def images(self, row_B: np.ndarray) -> np.ndarray:
-        px = self._objects.px
-        image_BSSC = np.empty((len(row_B), px, px, 3), dtype=np.uint8)
-        for image_SSC, row in zip(image_BSSC, row_B.tolist(), strict=True):
-            scene = self.scene(row)
-            image_SSC[:] = PAPERS[scene.paper]
-            for thing in scene.things:
-                square = image_SSC[thing.top : thing.top + thing.side, thing.left : thing.left + thing.side]
-                ink = np.array(INKS[thing.ink], dtype=np.int16)
-                # Integers round as floats do here, and are the same on every machine.
-                square[:] = square + ((ink - square) * self._mask(thing.name, thing.side) + 127) // 255
-        return image_BSSC
+    def picture(self, row: int) -> np.ndarray:
+        scene, px = self.scene(row), self._objects.px
+        image_SSC = np.empty((px, px, 3), dtype=np.uint8)
+        image_SSC[:] = PAPERS[scene.paper]
+        for thing in scene.things:
+            square = image_SSC[thing.top : thing.top + thing.side, thing.left : thing.left + thing.side]
+            ink = np.array(INKS[thing.ink], dtype=np.int16)
+            # Integers round as floats do here, and are the same on every machine.
+            square[:] = square + ((ink - square) * self._mask(thing.name, thing.side) + 127) // 255
+        return image_SSC
 
     def _mask(self, name: str, side: int) -> np.ndarray:
         """Return how much ink each pixel of an object gets: int32 [side, side, 1], 0..255."""

@@ -1,22 +1,36 @@
 """Versions of the sources, for run names and manifests."""
 
-from aimv2.config.run_config import SCENE_SOURCES, Source
+from functools import lru_cache
+from pathlib import Path
+
+from aimv2.config.data_config import kind_of
+from aimv2.data.files.description import read_source
+from aimv2.data.files.open import fingerprint, open_source
 from aimv2.data.sources import glyphs
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes
 
 
-def glyphs_of(source: Source) -> str:
+def glyphs_of(source: str) -> str:
     """Return the glyph source that a source shows."""
     return source.removesuffix("_scenes")
 
 
-def version(source: Source) -> str:
-    """Return the versions that a source's pictures and captions depend on.
+def version(source: str) -> str:
+    """Return the versions that a source's pictures and captions depend on; of a source in files, its fingerprint.
 
     Raises:
-        UsageError: a package is not installed.
+        UsageError: a package is not installed, or a source in files has no valid index.
     """
-    if source in SCENE_SOURCES:
+    kind = kind_of(source)
+    if kind == "files":
+        return file_version(source)
+    if kind == "scenes":
         return f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
     return glyphs.version(source)
+
+
+@lru_cache(maxsize=64)  # a plan resolves hundreds of runs
+def file_version(source: str) -> str:
+    """Return the fingerprint of a source in files, as it is when it is first asked for."""
+    return fingerprint(open_source(read_source(Path(source))))

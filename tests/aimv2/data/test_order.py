@@ -1,3 +1,6 @@
+import tracemalloc
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,43 +11,72 @@ from aimv2 import address
 from aimv2.data.order import Mixture, quotas, sample_order
 
 
-@given(num_rows=st.integers(1, 60), seed=st.integers(0, 1000), epoch=st.integers(0, 5))
-def test_sample_order_shows_every_row_once_per_epoch(num_rows, seed, epoch):
-    epochs, rows = sample_order(seed=seed, start=epoch * num_rows, stop=(epoch + 1) * num_rows, num_rows=num_rows)
+def order_of(start, stop, **values):
+    return sample_order(np.arange(start, stop), **{"seed": 3, "block_rows": 7} | values)
+
+
+@given(num_rows=st.integers(1, 60), block_rows=st.integers(1, 70), seed=st.integers(0, 1000), epoch=st.integers(0, 5))
+def test_sample_order_shows_every_row_once_per_epoch(num_rows, block_rows, seed, epoch):
+    epochs, rows = sample_order(
+        np.arange(epoch * num_rows, (epoch + 1) * num_rows), seed=seed, num_rows=num_rows, block_rows=block_rows
+    )
     assert set(epochs) == {epoch}
     assert sorted(rows) == list(range(num_rows))
 
 
 @given(num_rows=st.integers(1, 40), batch=st.integers(1, 50), start=st.integers(0, 200))
 def test_sample_order_of_a_part_is_that_part_of_the_whole(num_rows, batch, start):
-    whole = sample_order(seed=3, start=0, stop=start + batch, num_rows=num_rows)
-    part = sample_order(seed=3, start=start, stop=start + batch, num_rows=num_rows)
+    whole, part = (order_of(first, start + batch, num_rows=num_rows) for first in (0, start))
     for all_of_it, some in zip(whole, part, strict=True):
         np.testing.assert_array_equal(all_of_it[start:], some)
 
 
 def test_sample_order_differs_between_epochs_and_seeds():
     orders = {
-        tuple(sample_order(seed=seed, start=epoch * 50, stop=(epoch + 1) * 50, num_rows=50)[1])
+        tuple(order_of(epoch * 50, (epoch + 1) * 50, num_rows=50, seed=seed, block_rows=block_rows)[1])
         for seed in range(3)
         for epoch in range(3)
+        for block_rows in (6, 50)
     }
-    assert len(orders) == 9
+    assert len(orders) == 18
+
+
+def test_rows_within_a_block_are_in_the_order_of_numpys_permutation():
+    """Stored runs were made with one permutation of all rows, so a single block must give it."""
+    expected = address.generator(seed=3, purpose="order", epoch=2).permutation(50)
+    np.testing.assert_array_equal(order_of(100, 150, num_rows=50, block_rows=50)[1], expected)
+
+
+@given(num_rows=st.integers(1, 300), block_rows=st.integers(1, 40), epoch=st.integers(0, 3))
+def test_blocks_are_read_one_after_the_other(num_rows, block_rows, epoch):
+    _, rows = order_of(epoch * num_rows, (epoch + 1) * num_rows, num_rows=num_rows, block_rows=block_rows)
+    blocks = (rows // block_rows).tolist()
+    changes = sum(one != other for one, other in pairwise(blocks))
+    assert changes == len(set(blocks)) - 1
+
+
+def test_an_order_of_two_billion_rows_takes_the_memory_of_a_block():
+    tracemalloc.start()
+    epochs, rows = order_of(3 * 10**9, 3 * 10**9 + 64, num_rows=2 * 10**9, block_rows=2**16)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(epochs) == {1}
+    assert len(set(rows)) == 64
+    assert peak < 16 * 2**16 * 4
 
 
 SOURCES = ("emoji", "icons", "logos")
 
 
 def mixture_of(weights, sizes):
-    """Return a mixture in which the rows of all sources are shuffled together."""
-    rows = np.random.default_rng(0).permutation(sum(sizes))
-    return Mixture(SOURCES[: len(sizes)], quotas(weights), tuple(np.split(rows, np.cumsum(sizes)[:-1])))
+    """Return a mixture of sources whose rows are one after the other; blocks of the second one are small."""
+    ends = np.cumsum(sizes).tolist()
+    rows = tuple(range(end - size, end) for size, end in zip(sizes, ends, strict=True))
+    return Mixture(SOURCES[: len(sizes)], quotas(weights), rows, (1000, 9, 1000)[: len(sizes)])
 
 
 def mixed(weights, sizes, stop, *, start=0, seed=0, purpose="order"):
-    return sample_order(
-        seed=seed, start=start, stop=stop, num_rows=sum(sizes), mixture=mixture_of(weights, sizes), purpose=purpose
-    )
+    return order_of(start, stop, seed=seed, num_rows=sum(sizes), mixture=mixture_of(weights, sizes), purpose=purpose)
 
 
 def source_at(mixture, row_B):
@@ -146,11 +178,11 @@ def test_mixture_differs_between_seeds_blocks_and_purposes():
 @pytest.mark.parametrize("mixture", [None, mixture_of((3, 1), (2, 3))], ids=["natural", "mixed"])
 def test_orders_of_two_purposes_are_independent(mixture):
     """As shuffled captions require: every row meets every other in proportion to how often each is shown."""
-    at = {"start": 0, "stop": 5000, "num_rows": 5, "mixture": mixture}
+    at = {"start": 0, "stop": 5000, "num_rows": 5, "block_rows": 5, "mixture": mixture}
     met = np.zeros((5, 5))
     for seed in range(2):
-        _, one = sample_order(seed=seed, **at)
-        _, other = sample_order(seed=seed, purpose="another", **at)
+        _, one = order_of(seed=seed, **at)
+        _, other = order_of(seed=seed, purpose="another", **at)
         np.add.at(met, (one, other), 1)
     assert chi2_contingency(met).pvalue > 1e-3
 

@@ -95,13 +95,13 @@ def attempted(run, config, pairs, *, signal_in=None, save=None):
     """Train in one attempt and return model, training FLOPs (None if interrupted) and folder."""
     model, batches, interrupts = build(config), Signalling(config, pairs.train, pairs.tokenizer), Interrupts()
     batches.signal_in = signal_in
-    flops = None
+    trained = None
     attempt = run.acquire(config)
     try:
         with attempt, interrupts.listening():
             start = checkpoint.resume(attempt)
             with interrupts.deferred():
-                flops = train(
+                trained = train(
                     config,
                     objective(config.objective.name),
                     model,
@@ -114,7 +114,7 @@ def attempted(run, config, pairs, *, signal_in=None, save=None):
                 )
     except KeyboardInterrupt:
         assert signal_in is not None
-    return model, flops, attempt.folder
+    return model, None if trained is None else trained.flops, attempt.folder
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -209,7 +209,7 @@ def test_checkpoints_are_saved_by_the_clock(long, pairs, tmp_path):
     for seconds in (3600.0, 1e-9):
         config = long(log=LogConfig(every_steps=4), checkpoint=CheckpointConfig(every_seconds=seconds))
         run = RunFolder(tmp_path / str(seconds), signature(config))
-        attempted(run, config, pairs, save=lambda model, optimizer, step, num_supervised: saved.append(step))
+        attempted(run, config, pairs, save=lambda model, optimizer, step, shown: saved.append(step))
     assert saved == [NUM_STEPS, *range(1, NUM_STEPS + 1)], "the first run takes less than an hour"
 
 

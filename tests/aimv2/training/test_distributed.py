@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -147,7 +148,7 @@ def on_two(follower, config, pairs, record):
     with follower.led():
         assert place(config) == 0
         with leading(config, None) as world:
-            flops = train(
+            trained = train(
                 config,
                 objective(config.objective.name),
                 model,
@@ -156,7 +157,7 @@ def on_two(follower, config, pairs, record):
                 held_out=lambda model: {"held_out_caption_loss": 1.5},
                 world=world,
             )
-    return model, record.rows, flops
+    return model, record.rows, trained.flops
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
@@ -189,9 +190,10 @@ def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
     places = [part.supervised_N + part.share.first * config.model.max_text_tokens for part in parts]
     assert torch.equal(torch.cat(places), whole.supervised_N)
     for part in parts:
-        assert part.num_supervised == whole.num_supervised == len(whole.supervised_N)
-        assert part.num_scored == whole.num_scored
-        assert part.share.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
+        assert part.num_supervised == len(part.supervised_N)
+    assert whole.num_supervised == len(whole.supervised_N)
+    np.testing.assert_array_equal(sum(part.tally.counts for part in parts), whole.tally.counts)
+    assert whole.tally.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
 
 
 def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aimv2.config.run_config import DataConfig
+from aimv2.config.data_config import DataConfig
 from aimv2.data.sources import glyphs
 from aimv2.data.sources.glyph_pairs import concept_position, open_glyphs
 from aimv2.data.sources.likeness import NEAR_COPY, group_names, groups, near_copies, shape

@@ -1,6 +1,6 @@
 import pytest
 
-from aimv2.config.run_config import SCENE_SOURCES
+from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.data.sources import glyphs
 from aimv2.data.sources.version import SCENES_VERSION, glyphs_of, version
 

@@ -1,0 +1,121 @@
+"""Pairs in files: the records of a source as images and captions. Letters: B images, M held-out samples, N all."""
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from aimv2.config.data_config import AugmentConfig, DataConfig
+from aimv2.data.bad import BadSampleError
+from aimv2.data.files.decode import square
+from aimv2.data.files.description import Fields, SourceDescription
+from aimv2.data.files.open import Opened
+from aimv2.data.files.records import Records
+from aimv2.data.files.words import worded
+from aimv2.data.pairs import CaptionKind, Pairs, Sides
+from aimv2.data.sources.scene import Caption
+
+
+class FilePairs(Pairs):
+    """Samples of a source that was opened, all of them or those of one side.
+
+    Args:
+        row_N: the record of each pair.
+    """
+
+    def __init__(
+        self, records: Records, row_N: Sequence[int] | np.ndarray, description: SourceDescription, config: DataConfig
+    ) -> None:
+        self._records, self._row_N = records, row_N
+        self._side, self._max_pixels = config.render_px, config.max_pixels
+        self._fields = {
+            "short": _Choice(description.short or description.dense),
+            "dense": _Choice(description.dense or description.short),
+        }
+        given = dataclasses.asdict(description.transforms)
+        self._transforms = {name: value for name, value in given.items() if value is not None}
+        self.block_rows = records.block_rows
+
+    def __len__(self) -> int:
+        return len(self._row_N)
+
+    def keys(self, row_B: np.ndarray) -> list[str]:
+        return [self._records.key(int(self._row_N[row])) for row in row_B.tolist()]
+
+    def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
+        record_B = np.array([self._row_N[row] for row in row_B.tolist()], dtype=np.int64)
+        return (self._records.key_hashes(record_B) >> np.uint64(1)).astype(np.int64)
+
+    def picture(self, row: int) -> bytes:
+        return self._records.image(int(self._row_N[row]))
+
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        field, choice = self._fields[kind].at(choice)
+        value = self._records.field(int(self._row_N[row]), field)
+        if isinstance(value, list) and value:
+            value = value[int(choice * len(value))]
+        if value is None or value == []:
+            raise BadSampleError("missing caption", field)
+        if not isinstance(value, str):
+            raise BadSampleError("missing caption", f"{field} is {type(value).__name__}, not text")
+        if not (caption := worded(value)).words:
+            raise BadSampleError("empty caption", field)
+        return caption
+
+    def image(self, row: int) -> np.ndarray:
+        return square(self.picture(row), self._side, self._max_pixels)
+
+    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
+        return dataclasses.replace(config, **self._transforms) if self._transforms else config
+
+    def spread(self, num_rows: int) -> range:
+        """Return rows from all parts at equal distances, because files are often sorted."""
+        return range(0, len(self), max(1, len(self) // num_rows))[:num_rows]
+
+
+class _Choice:
+    """A random choice among fields by their probabilities."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._names = list(fields)
+        total = sum(fields.values())
+        self._ends = list(accumulate(weight / total for weight in fields.values()))
+
+    def at(self, number: float) -> tuple[str, float]:
+        """Return the field that a number on [0, 1) chooses, and a number on [0, 1) for a choice within it."""
+        place = min(bisect_right(self._ends, number), len(self._names) - 1)
+        start = self._ends[place - 1] if place else 0.0
+        return self._names[place], min((number - start) / (self._ends[place] - start), 1 - 2**-53)
+
+
+class _Others(Sequence[int]):
+    """The numbers from 0 to ``size - 1`` without some, in memory for these only.
+
+    Args:
+        without_M: sorted int64 [M].
+        of: maps the numbers; None leaves them.
+    """
+
+    def __init__(self, size: int, without_M: np.ndarray, of: np.ndarray | None) -> None:
+        self._size, self._of = size - len(without_M), of
+        self._before_M = without_M - np.arange(len(without_M))  # how many remaining numbers are below each
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: int) -> int:  # type: ignore[override]
+        number = place + int(np.searchsorted(self._before_M, place, side="right"))
+        return number if self._of is None else int(self._of[number])
+
+
+def open_pairs(opened: Opened, config: DataConfig) -> Sides:
+    """Return the training and held-out pairs of a source."""
+    records, kept_N, held_out_M, description = opened
+    size = len(records) if kept_N is None else len(kept_N)
+    held_out = held_out_M if kept_N is None else kept_N[held_out_M]
+    return Sides(
+        FilePairs(records, _Others(size, held_out_M, kept_N), description, config),
+        FilePairs(records, held_out, description, config),
+    )

@@ -1,0 +1,175 @@
+"""Samples at their places in a run, with others in the place of bad ones. Letters: B samples, U numbers for a crop."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from aimv2 import address
+from aimv2.config.run_config import RunConfig
+from aimv2.data.bad import BadSampleError, Reason
+from aimv2.data.crops import NUM_CROP_DRAWS
+from aimv2.data.files.decode import crop
+from aimv2.data.order import sample_order
+from aimv2.data.pairs import CaptionKind, Joined, Picture
+from aimv2.data.prepare import mixture
+from aimv2.errors import RunFailedError
+
+MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
+
+Role = Literal["image", "caption", "target"]
+
+
+class Bad(NamedTuple):
+    """A bad sample: the place in the run where it was replaced, its source and key, and what is wrong."""
+
+    place: int
+    source: str
+    key: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of a run.
+
+    Attributes:
+        epoch_B, sample_id_B: their random addresses: int64 [B].
+        part_B: numbers of their sources: int64 [B].
+        is_dense_B: True if a sample shows its dense caption.
+        pictures: arrays of a side of ``data.render_px``; or of ``model.image_px``, if they come from files, cropped
+            already, so that no more of an image is decoded than its crop needs.
+        targets: pictures whose patches the pixel loss predicts; empty if they are those of ``pictures``.
+    """
+
+    epoch_B: np.ndarray
+    sample_id_B: np.ndarray
+    part_B: np.ndarray
+    is_dense_B: np.ndarray
+    pictures: list[np.ndarray]
+    targets: list[np.ndarray]
+    captions: list[str]
+    bad: list[Bad]
+
+
+class Reader:
+    """Reads samples by their places in a run. Each is a function of the config and its place.
+
+    A sample without a usable image or caption is replaced by another one of its source, which its place decides.
+    """
+
+    def __init__(self, config: RunConfig, pairs: Joined) -> None:
+        self._config, self._pairs = config, pairs
+        self._augment = config.augment.of(config.data)
+        self._mixture = mixture(config.data, pairs)
+        self._dense_share_S = np.array([config.data.dense_share(source) for source in range(len(pairs.parts))])
+
+    def read(self, place_B: np.ndarray) -> Samples:
+        """Return the samples at these places: int64 [B].
+
+        Raises:
+            RunFailedError: a source is broken or has no usable sample (cause ``data``).
+        """
+        epoch_B, rows = self._rows_at(place_B)
+        num_samples, has_targets = len(place_B), rows["target"] is not rows["image"]
+        samples = Samples(
+            epoch_B=epoch_B,
+            sample_id_B=np.empty(num_samples, dtype=np.int64),
+            part_B=self._pairs.part_numbers(rows["image"]),
+            is_dense_B=np.empty(num_samples, dtype=bool),
+            pictures=[np.empty(0)] * num_samples,
+            targets=[np.empty(0)] * num_samples if has_targets else [],
+            captions=[""] * num_samples,
+            bad=[],
+        )
+        open_B = np.arange(num_samples)
+        for attempt in range(1, MAX_REPLACEMENTS + 1):
+            failed_B = self._fill(samples, place_B, rows, open_B)
+            if not failed_B:
+                return samples
+            open_B = np.array(failed_B)
+            for index in failed_B:
+                self._replace(rows, index, int(place_B[index]), attempt)
+        last = samples.bad[-1]
+        raise RunFailedError(
+            "data",
+            f"{MAX_REPLACEMENTS} samples of {last.source} in a row cannot be used; the last is {last.key}:"
+            f" {last.reason}{f' ({last.detail})' if last.detail else ''}",
+        )
+
+    def _rows_at(self, place_B: np.ndarray) -> tuple[np.ndarray, dict[Role, np.ndarray]]:
+        """Return the epochs, and the rows by what they give; equal roles have the same array."""
+        data, pairs = self._config.data, self._pairs
+        order = partial(
+            sample_order,
+            place_B,
+            seed=self._config.seed,
+            num_rows=len(pairs),
+            block_rows=pairs.block_rows,
+            mixture=self._mixture,
+        )
+        epoch_B, row_B = order()
+        rows: dict[Role, np.ndarray] = dict.fromkeys(("image", "caption", "target"), row_B)
+        # Independent orders: they also show each caption once an epoch, and keep the shares of a mixture.
+        if data.captions == "shuffled":
+            rows["caption"] = order(purpose="order of shuffled captions")[1]
+        if data.pixels == "shuffled":
+            rows["target"] = order(purpose="order of shuffled pixels")[1]
+        return epoch_B, rows
+
+    def _fill(
+        self, samples: Samples, place_B: np.ndarray, rows: dict[Role, np.ndarray], open_B: np.ndarray
+    ) -> list[int]:
+        """Read some of the samples, by their indices, and return the indices of the bad ones."""
+        sample_id_B = self._pairs.sample_ids(rows["image"][open_B])
+        samples.sample_id_B[open_B] = sample_id_B
+        uniforms = partial(
+            address.uniforms, seed=self._config.seed, epoch_B=samples.epoch_B[open_B], sample_id_B=sample_id_B
+        )
+        caption_B2 = uniforms(purpose="caption", num_draws=2)
+        samples.is_dense_B[open_B] = caption_B2[:, 0] < self._dense_share_S[samples.part_B[open_B]]
+        crop_BU = uniforms(purpose="crop", num_draws=NUM_CROP_DRAWS) if self._config.data.kind == "files" else None
+        failed_B = []
+        for number, index in enumerate(open_B.tolist()):
+            crop_U = None if crop_BU is None else crop_BU[number]
+            kind: CaptionKind = "dense" if samples.is_dense_B[index] else "short"
+            role: Role = "caption"
+            try:
+                caption = self._pairs.caption(int(rows["caption"][index]), kind, float(caption_B2[number, 1]))
+                samples.captions[index] = caption.text
+                role = "image"
+                samples.pictures[index] = self._picture(int(rows["image"][index]), crop_U)
+                role = "target"
+                if samples.targets:
+                    samples.targets[index] = self._picture(int(rows["target"][index]), crop_U)
+            except BadSampleError as error:
+                samples.bad.append(self._bad(int(place_B[index]), int(rows[role][index]), error))
+                failed_B.append(index)
+        return failed_B
+
+    def _picture(self, row: int, crop_U: np.ndarray | None) -> np.ndarray:
+        picture: Picture = self._pairs.picture(row)
+        if isinstance(picture, np.ndarray):
+            return picture
+        assert crop_U is not None, "only sources of kind files have pictures to decode"
+        data, augment = self._config.data, self._pairs.augment(row, self._augment)
+        return crop(picture, crop_U, augment, self._config.model.image_px, data.max_pixels)
+
+    def _bad(self, place: int, row: int, error: BadSampleError) -> Bad:
+        row_1 = np.array([row])
+        source = list(self._pairs.parts)[int(self._pairs.part_numbers(row_1)[0])]
+        return Bad(place, source, self._pairs.keys(row_1)[0], error.reason, error.detail)
+
+    def _replace(self, rows: dict[Role, np.ndarray], index: int, place: int, attempt: int) -> None:
+        """Replace a sample's rows by others of the same sources."""
+        for role in ("image", "caption", "target"):
+            if role != "image" and rows[role] is rows["image"]:
+                continue
+            part = int(self._pairs.part_numbers(rows[role][index : index + 1])[0])
+            own = list(self._pairs.rows.values())[part]
+            draw = address.generator(
+                seed=self._config.seed, purpose=f"replacement of {role}", epoch=attempt, sample_id=place
+            )
+            rows[role][index] = own.start + int(draw.integers(len(own)))
