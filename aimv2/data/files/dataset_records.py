@@ -25,6 +25,7 @@ from aimv2.data.files.index_folder import (
     writing,
 )
 from aimv2.data.files.records import MAX_BLOCK_ROWS, Part, Records
+from aimv2.data.files.shards.remote import Patience
 from aimv2.errors import RunFailedError, UsageError
 
 HASHES = "key_hashes.npy"
@@ -91,7 +92,7 @@ class DatasetRecords(Records):
         if not is_within(os.path.realpath(self._folder), file):
             raise BadSampleError("unsafe member", f"{file} is not in {self._folder}")
         try:
-            return Path(file).read_bytes()
+            return Patience().read(Path(file).read_bytes)
         except FileNotFoundError:
             raise BadSampleError("missing image", file) from None
         except OSError as error:

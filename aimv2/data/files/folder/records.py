@@ -14,6 +14,7 @@ from aimv2.data.files.folder.index import COLUMN, SAMPLES, is_within
 from aimv2.data.files.folder.tables import JSON_ROW
 from aimv2.data.files.index_folder import PARTS, command, index_path, read_facts, read_parts
 from aimv2.data.files.records import MAX_BLOCK_ROWS, Part, Records
+from aimv2.data.files.shards.remote import Patience
 from aimv2.errors import RunFailedError, UsageError
 
 
@@ -43,10 +44,16 @@ class FolderRecords(Records):
         self._columns = {
             name.removeprefix(COLUMN): samples[name] for name in samples.column_names if name.startswith(COLUMN)
         }
+        self._patience = Patience()
         self.block_rows = min(len(self), MAX_BLOCK_ROWS)
 
     def __reduce__(self) -> tuple[type["FolderRecords"], tuple[Location]]:
         return type(self), (self._location,)
+
+    @property
+    def retries(self) -> int:
+        """Reads that were repeated after a transient error, in this process."""
+        return self._patience.retries
 
     def __len__(self) -> int:
         return len(self._key)
@@ -96,16 +103,19 @@ class FolderRecords(Records):
         """Return the content of a file in the folder, None if it does not exist."""
         file = os.path.join(self._root, path)
         try:
-            if not is_within(self._root, file):
-                raise BadSampleError("unsafe member", f"{path} is a link that leads out of {self._folder}")
-            with open(file, "rb") as opened:
-                return opened.read()
+            return self._patience.read(lambda: self._read_once(file))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if self._folder.is_dir():
                 return None
             raise RunFailedError("data", f"the folder {self._folder} has gone") from None
         except OSError as error:
             raise RunFailedError("data", f"{file} cannot be read: {error.strerror}") from error
+
+    def _read_once(self, file: str) -> bytes:
+        if not is_within(self._root, file):
+            raise BadSampleError("unsafe member", f"{file} is a link that leads out of {self._folder}")
+        with open(file, "rb") as opened:
+            return opened.read()
 
 
 def _text(content: bytes, where: str) -> str:

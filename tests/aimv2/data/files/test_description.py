@@ -162,3 +162,18 @@ def test_what_is_wrong_with_a_labelled_set_is_one_sentence(tmp_path, text, sente
         read(tmp_path, text, read_labelled)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+EXAMPLES = sorted((Path(__file__).parents[4] / "sweeps/conf/data").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_description(path):
+    read = read_labelled if path.stem == "imagenet" else read_source
+    assert read(path).name == path.stem
+    assert max(map(len, path.read_text().splitlines())) <= 120
+
+
+def test_there_are_examples_of_every_kind_of_location():
+    sources = [read_source(path) for path in EXAMPLES if path.stem != "imagenet"]
+    assert all(any(getattr(source, place) for source in sources) for place in ("shards", "folder", "table", "dataset"))

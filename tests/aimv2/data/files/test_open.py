@@ -1,8 +1,12 @@
 import dataclasses
+import io
+import json
 import shutil
 import subprocess
 import sys
+import tarfile
 
+import datasets
 import numpy as np
 import pytest
 
@@ -55,6 +59,52 @@ def test_indexing_reports_progress_and_what_was_found(tmp_path):
     indexed = prepare_source(description, 2, lambda done, total: seen.append((done, total)))
     assert indexed.num_samples == NUM
     assert seen == [(NUM, None), (NUM, NUM)]
+    assert indexed.notes[0] == "10 of 40 samples meet the filters"
+    assert indexed.notes[1].endswith("of 10 samples are held out")
+
+
+def write_shards(folder):
+    """Write shards of ten samples each; every fourth JSON is broken."""
+    for shard in range(4):
+        path = write(folder / f"{shard:05}.tar", b"")
+        with tarfile.open(path, "w") as tar:
+            for number in range(10 * shard, 10 * shard + 10):
+                broken = number % 4 == 3
+                meta = "{" if broken else json.dumps({"score": number / NUM})
+                for extension, content in (("jpg", picture(number)), ("txt", b"caption"), ("json", meta.encode())):
+                    member = tarfile.TarInfo(f"{number:04}.{extension}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("start", ["", "file://"])
+def test_shards_on_disk_and_behind_urls_open_with_their_selection(tmp_path, start):
+    write_shards(tmp_path / "shards")
+    shards = f"{start}{tmp_path}/shards/{{00000..00003}}.tar"
+    description = source(tmp_path, shards=shards, filters={"json.score": {"min": 0.5}})
+    indexed = prepare_source(description, 1)
+    kept = [number for number in range(NUM) if number % 4 != 3 and number / NUM >= 0.5]
+    assert f"{len(kept)} of {NUM} samples meet the filters" in indexed.notes
+    assert "10 samples have a broken field, which meets no filter and is not held out" in indexed.notes
+    found = open_source(description, str(tmp_path / "copies"), 10**6)
+    assert found.kept_N is not None
+    assert found.kept_N.tolist() == kept
+    assert found.records.image(kept[0]) == picture(kept[0])
+    held_out = [place for place, number in enumerate(kept) if address.hash64(f"{number:04}") / 2**64 < 0.2]
+    assert found.held_out_M.tolist() == held_out
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_a_dataset_opens_with_its_selection(tmp_path, num_shards):
+    columns = {"image": [picture(number) for number in range(NUM)], "score": list(range(NUM)), "txt": ["caption"] * NUM}
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "saved", num_shards=num_shards)
+    description = source(tmp_path, dataset="saved", filters={"score": {"max": 29}}, held_out={"fraction": 0.4})
+    prepare_source(description)
+    found = open_source(description)
+    assert found.kept_N is not None
+    assert found.kept_N.tolist() == list(range(30))
+    assert found.held_out_M.tolist() == [row for row in range(30) if address.hash64(str(row)) / 2**64 < 0.4]
 
 
 def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):

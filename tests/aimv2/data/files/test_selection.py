@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from aimv2 import address
 from aimv2.data.bad import BadSampleError
 from aimv2.data.files import selection
-from aimv2.data.files.description import Filter, HeldOut, SourceDescription
+from aimv2.data.files.description import HeldOut, Location, SourceDescription
 from aimv2.data.files.records import Part, Records
-from aimv2.errors import UsageError
+from aimv2.errors import RunFailedError, UsageError
 from tests.helpers.own_data import source
 
 
@@ -186,27 +186,6 @@ def test_the_hash_decides_exactly(fraction):
 
 
 @pytest.mark.parametrize(
-    ("value", "condition", "met"),
-    [
-        (True, {"any_of": [True]}, True),
-        (1, {"any_of": [True]}, False),
-        (True, {"any_of": [1]}, False),
-        ("true", {"any_of": [True]}, True),
-        ("7", {"any_of": [7]}, True),
-        (7, {"any_of": ["7"]}, False),
-        ("007", {"any_of": [7]}, False),
-        ("1e3", {"min": 1000}, True),
-        (True, {"min": 0}, False),
-        (float("nan"), {"min": 0}, False),
-        ([3], {"min": 0}, False),
-        (None, {"any_of": [1]}, False),
-    ],
-)
-def test_text_meets_conditions_as_its_number_and_truth_is_no_number(value, condition, met):
-    assert selection.meets(value, Filter(**condition)) is met
-
-
-@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"filters": {"a": {"min": 0}}}, "filters changed since"),
@@ -244,14 +223,36 @@ def test_a_missing_or_broken_selection_is_one_sentence(tmp_path, content):
 
 def test_a_location_without_held_out_samples_has_its_filters_only(tmp_path):
     description = described(tmp_path, filters={"a": {"any_of": [1]}})
-    values = {field.name: getattr(description, field.name) for field in dataclasses.fields(selection.Location)}
-    location = selection.Location(**values)
-    kept_N = selection.write_kept(
+    values = {field.name: getattr(description, field.name) for field in dataclasses.fields(Location)}
+    location = Location(**values)
+    found = selection.write_kept(
         Rows([{"a": number % 2} for number in range(10)]), location, 1, lambda done, total: None
     )
-    assert kept_N is not None
-    assert kept_N.tolist() == [1, 3, 5, 7, 9]
+    assert found.kept_N is not None
+    assert found.kept_N.tolist() == [1, 3, 5, 7, 9]
+    assert found.held_out_M.tolist() == []
     assert json.loads((tmp_path / "source.index/selection.json").read_text()).keys() == {"filters", "the samples"}
+
+
+def test_broken_members_are_counted(tmp_path):
+    rows = [{"a": 1}, {"a": "broken"}, {"b": 2}, {"a": 1, "b": "broken"}, {"a": 1, "b": 2}]
+    found = select(Rows(rows), described(tmp_path, filters={"a": {"min": 0}}, held_out={"field": "b", "values": [2]}))
+    assert found.kept_N.tolist() == [0, 3, 4]
+    assert found.held_out_M.tolist() == [2]
+    assert found.num_broken == 2
+
+
+class Unreadable(Rows):
+    def field(self, row, name):
+        raise RunFailedError("data", "the disk is gone")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_data_that_cannot_be_read_ends_the_selection(tmp_path, workers):
+    records = Unreadable([{}] * (selection.CHUNK + 1))
+    with pytest.raises(RunFailedError, match="the disk is gone") as error:
+        select(records, described(tmp_path, filters={"a": {"min": 0}}), workers)
+    assert error.value.cause == "data"
 
 
 def test_held_out_needs_both_sides():

@@ -1,3 +1,4 @@
+import errno
 import json
 import pickle
 import shutil
@@ -120,6 +121,29 @@ def test_an_image_that_became_a_link_to_elsewhere_is_not_read(plain, tmp_path):
     with pytest.raises(BadSampleError) as error:
         plain.image(0)
     assert error.value.reason == "unsafe member"
+
+
+def test_a_read_that_fails_for_a_moment_is_repeated(plain, monkeypatch):
+    failures, real_open = [OSError(errno.EIO, "I/O error")], open
+
+    def unsteady(file, *args, **kwargs):
+        if str(file).endswith("a.b.jpg") and failures:
+            raise failures.pop()
+        return real_open(file, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", unsteady)
+    assert plain.image(0) == picture(0)
+    assert plain.retries == 1
+
+
+def test_a_file_that_may_not_be_read_ends_the_run(plain, monkeypatch):
+    def refused(file, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(RunFailedError, match=r"a\.b\.jpg cannot be read: Permission denied"):
+        plain.image(0)
+    assert plain.retries == 0
 
 
 ROWS = [
