@@ -142,10 +142,9 @@ def _chain(buffer: bytes | bytearray, base: int, at: int, filled: int, headers: 
             what = _kind(kind, name)
             if what and kind in HAS_NO_CONTENT:
                 size = 0
-            elif pax:
-                size = _decimal(pax[b"size"]) if b"size" in pax else size
-                name = pax.get(b"path", name)
-            name = name if long_name is None else long_name
+            elif b"size" in pax:
+                size = _decimal(pax[b"size"])
+            name = pax.get(b"path", name) if long_name is None else long_name
             return Member(name.decode(errors="backslashreplace"), what, start, base + at, size)
         if size > MAX_EXTENDED:
             raise TarError(f"has an extended header of {size:,} bytes")
