@@ -77,7 +77,10 @@ def _glob(name: str) -> list[str]:
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(name)
-        found = [system.unstrip_protocol(match) for match in system.glob(path)]
+        # File systems return paths in a form of their own; the names of shards keep the form of the pattern.
+        base = base_of([name])
+        own_base = str(system._strip_protocol(base)).rstrip("/") + "/"
+        found = [base + match.removeprefix(own_base) for match in system.glob(path)]
     else:
         found = glob.glob(name, recursive=True)
     if not found:

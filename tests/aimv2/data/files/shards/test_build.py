@@ -116,7 +116,9 @@ def test_a_broken_shard_stops_but_what_was_read_is_kept(tmp_path):
 def test_several_broken_shards_are_named_together(tmp_path):
     for number in range(15):
         (tmp_path / f"{number:02d}.tar").write_bytes(b"no")
-    with pytest.raises(UsageError, match=r"at least 10 shards cannot be indexed: .*00.tar is not a tar archive; .*09.tar"):
+    with pytest.raises(
+        UsageError, match=r"at least 10 shards cannot be indexed: .*00.tar is not a tar archive; .*09.tar"
+    ):
         build(location(tmp_path))
     assert not list(tmp_path.glob("set*"))
 
@@ -169,4 +171,6 @@ def test_shards_behind_urls_are_indexed(tmp_path):
     assert num_read(build(place)[0]) == 0
     local = location(tmp_path)
     build(local)
-    assert [part.checksum for part in open_index(place).parts()] == [part.checksum for part in open_index(local).parts()]
+    assert [part.checksum for part in open_index(place).parts()] == [
+        part.checksum for part in open_index(local).parts()
+    ]

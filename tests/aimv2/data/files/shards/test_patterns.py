@@ -62,7 +62,8 @@ def test_urls_are_expanded():
     system = MemoryFileSystem()
     for name in ("b", "a"):
         system.pipe(f"/patterns/{name}.tar", b"")
-    assert expand(["memory://patterns/*.tar"]) == ["memory:///patterns/a.tar", "memory:///patterns/b.tar"]
+    assert expand(["memory://patterns/*.tar"]) == ["memory://patterns/a.tar", "memory://patterns/b.tar"]
+    assert expand(["memory://*/a.tar"]) == ["memory://patterns/a.tar"]
     assert expand(["memory://patterns/{7..8}.tar"]) == ["memory://patterns/7.tar", "memory://patterns/8.tar"]
 
 
@@ -81,4 +82,9 @@ def test_the_base_is_what_all_names_start_with(patterns, base):
 
 
 def test_urls_are_told_from_paths():
-    assert [is_url(name) for name in ("s3://a", "memory://a", "/a/b", os.path.join("a", "b"))] == [True, True, False, False]
+    assert [is_url(name) for name in ("s3://a", "memory://a", "/a/b", os.path.join("a", "b"))] == [
+        True,
+        True,
+        False,
+        False,
+    ]

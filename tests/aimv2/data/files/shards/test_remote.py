@@ -49,7 +49,14 @@ def fail_times(count, error):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.EIO, ""), OSError(errno.ESTALE, ""), TimeoutError(), ConnectionResetError(), BlockingIOError(errno.EAGAIN, "")]
+    "error",
+    [
+        OSError(errno.EIO, ""),
+        OSError(errno.ESTALE, ""),
+        TimeoutError(),
+        ConnectionResetError(),
+        BlockingIOError(errno.EAGAIN, ""),
+    ],
 )
 def test_transient_errors_are_retried_with_longer_waits_and_counted(error):
     waits = []
@@ -66,7 +73,10 @@ def test_after_the_last_wait_the_error_is_raised():
     assert 3 < sum(WAITS) < 30
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "gone"), PermissionError(errno.EACCES, "gone"), OSError(errno.ENOSPC, "gone")])
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError(errno.ENOENT, "gone"), PermissionError(errno.EACCES, "gone"), OSError(errno.ENOSPC, "gone")],
+)
 def test_lasting_errors_are_raised_at_once(error):
     patience = Patience(lambda _: pytest.fail("waited"))
     with pytest.raises(OSError, match="gone"):
@@ -87,7 +97,7 @@ def test_urls_are_read_and_described(urls, tmp_path):
 
 
 def test_an_unknown_kind_of_url_is_one_sentence():
-    with pytest.raises(UsageError, match="nosuch://a.tar cannot be read: Protocol not known"):
+    with pytest.raises(UsageError, match=r"nosuch://a.tar cannot be read: Protocol not known"):
         open_url("nosuch://a.tar")
 
 

@@ -81,7 +81,18 @@ def test_a_row_is_compact():
 
 def test_ignored_members_and_odd_keys_are_counted(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for name in ("a.jpg", "a.pyd", "a.pickle", "a.cls.pkl", "/etc/b.jpg", "../c.jpg", "d/../e.jpg", "f", "__m__", "a.jpg"):
+        for name in (
+            "a.jpg",
+            "a.pyd",
+            "a.pickle",
+            "a.cls.pkl",
+            "/etc/b.jpg",
+            "../c.jpg",
+            "d/../e.jpg",
+            "f",
+            "__m__",
+            "a.jpg",
+        ):
             tar.addfile(tarfile.TarInfo(name))
         link = tarfile.TarInfo("a.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

@@ -65,7 +65,9 @@ def tar_bytes(files, kind=tarfile.PAX_FORMAT, mtime=1.5):
 
 
 @given(
-    files=st.lists(st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), st.integers(0, 3000))),
+    files=st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), st.integers(0, 3000))
+    ),
     kind=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
     mtime=st.sampled_from([0, 1.25]),
     seed=st.integers(0, 100),
@@ -152,7 +154,11 @@ def test_signed_checksums_of_old_writers_are_accepted():
     assert [member.name for member in members(bytes(header) + bytes(1024))] == ["ä.jpg"]
 
 
-@given(position=st.integers(0, 511).filter(lambda at: not 148 <= at < 156), flip=st.integers(1, 255), block=st.integers(0, 5))
+@given(
+    position=st.integers(0, 511).filter(lambda at: not 148 <= at < 156),
+    flip=st.integers(1, 255),
+    block=st.integers(0, 5),
+)
 def test_a_changed_byte_in_any_header_is_an_error(position, flip, block):
     content = bytearray(tar_bytes([("a", 0), ("b", 0)]))  # each: pax header, its content, header
     is_header = block % 3 != 1
@@ -181,7 +187,10 @@ def test_an_archive_cut_anywhere_is_an_error(kind, size):
         (b"<html>" * 1000, "is not a tar archive"),
         (gzip.compress(tar_bytes([("a", 5)]) + os.urandom(2000)), r"is compressed \(gzip\); decompress it"),
         (lzma.compress(tar_bytes([("a", 5)]) + os.urandom(2000)), r"is compressed \(xz\)"),
-        (tar_bytes([("a", 5000)])[:3000], "is cut short: its member 'a' ends at byte 6,656, and the file at byte 3,000"),
+        (
+            tar_bytes([("a", 5000)])[:3000],
+            "is cut short: its member 'a' ends at byte 6,656, and the file at byte 3,000",
+        ),
         (tar_bytes([("a", 512)])[:2048], "is cut short: it ends at byte 2,048 without the mark of its end"),
     ],
 )
