@@ -28,28 +28,19 @@ ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 DRAFTS = (8, 4, 2)
 
 
-def run_config(
-    description: Path, kind: Pictures, *, batch_size: int, samples: int, workers: int = 0, **values: Any
-) -> RunConfig:
-    """Return a run on a described source; only what its loader computes matters here.
-
-    Args:
-        values: further values of the data.
-    """
-    return replaced(
-        demo(),
-        {
-            "data.sources": (str(description),),
-            "data.cache_dir": str(description.parent / "cache"),
-            "model.image_px": kind.image_px,
-            "model.patch_px": kind.patch_px,
-            "model.max_text_tokens": 64,
-            "budget.samples": samples,
-            "budget.batch_size": batch_size,
-            "loader.num_workers": workers,
-        }
-        | {f"data.{name}": value for name, value in values.items()},
-    )
+def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: int) -> RunConfig:
+    """Return a run on a described source; only what its loader computes matters here."""
+    values: dict[str, Any] = {
+        "data.sources": (str(description),),
+        "data.cache_dir": str(description.parent / "cache"),
+        "data.render_px": kind.image_px,
+        "model.image_px": kind.image_px,
+        "model.patch_px": kind.patch_px,
+        "model.max_text_tokens": 64,
+        "budget.samples": samples,
+        "budget.batch_size": batch_size,
+    }
+    return replaced(demo(), values)
 
 
 def ours(config: RunConfig, data: Data | None = None) -> Iterator[Tensor]:

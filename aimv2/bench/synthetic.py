@@ -94,11 +94,6 @@ def link_shards(folder: Path, shard: Path, num_shards: int) -> list[Path]:
 def describe(folder: Path) -> Path:
     """Write the description of a folder of shards beside it, and return its path."""
     path = folder.with_suffix(".yaml")
-    values = {
-        "shards": f"{folder}/*.tar",
-        "short": "txt",
-        "dense": "json.caption",
-        "held_out": {"fraction": 0.05},
-    }
+    values = {"shards": f"{folder}/*.tar", "short": "txt", "dense": "json.caption"}
     path.write_text(json.dumps(values))  # JSON is YAML
     return path
