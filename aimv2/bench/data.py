@@ -121,10 +121,15 @@ class Bench:
             WEBDATASET: partial(loaders.webdataset, self._shards, *sizes),
             BARE: partial(loaders.bare, self._places, *sizes),
         }
-        counted = {name: partial(self._load_all, name, load) for name, load in calls.items()}
+        counted = {name: partial(self.load_all, name, load) for name, load in calls.items()}
         return interleaved(counted, self._options.repeats)
 
-    def _load_all(self, name: str, load: Callable[[], Iterator[Tensor]]) -> None:
+    def load_all(self, name: str, load: Callable[[], Iterator[Tensor]]) -> None:
+        """Load every image once.
+
+        Raises:
+            RunFailedError: there is another number of images, or one has another shape.
+        """
         num_images, px = 0, self._kind.image_px
         for image in load():
             if image.shape[1:] != (3, px, px) or image.dtype != torch.float32:

@@ -94,7 +94,7 @@ def crop_pixels(image: Image.Image, augment: AugmentConfig, px: int, generator: 
 
     A JPEG that is not loaded yet is drafted first.
     """
-    left, top, width, height = _random_box(image.width, image.height, augment, generator)
+    left, top, width, height = random_box(image.width, image.height, augment, generator)
     scale = 1
     if image.format == "JPEG":
         scale = next((scale for scale in DRAFTS if min(width, height) >= scale * px), 1)
@@ -135,7 +135,7 @@ def _collate(samples: Sequence[tuple[np.ndarray, str]]) -> tuple[Tensor, list[st
     return network_input(torch.from_numpy(np.stack(pictures))), list(captions)
 
 
-def _random_box(width: int, height: int, augment: AugmentConfig, generator: random.Random) -> tuple[int, int, int, int]:
+def random_box(width: int, height: int, augment: AugmentConfig, generator: random.Random) -> tuple[int, int, int, int]:
     """Return (left, top, width, height) as torchvision's RandomResizedCrop."""
     assert augment.min_scale is not None, "AugmentConfig.of() sets it"
     low, high = math.log(augment.min_ratio), math.log(augment.max_ratio)
