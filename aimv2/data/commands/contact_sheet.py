@@ -1,4 +1,4 @@
-"""Contact sheets: pictures of samples in a grid, each with its patches, origin and tokens. Letters: G patches a side."""
+"""Contact sheets: pictures of samples in a grid, each with patches, origin and tokens. Letters: G patches a side."""
 
 import math
 from collections.abc import Sequence

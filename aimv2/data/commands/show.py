@@ -129,10 +129,11 @@ def pieces(tokenizer: CaptionTokenizer, captions: Sequence[str], token_BT: np.nd
         encoding = raw.encode(caption, add_special_tokens=False)
         num_seen = int((token_T != tokenizer.end_id).sum())
         assert encoding.ids[:num_seen] == token_T[:num_seen].tolist(), "training sees other tokens than are drawn"
+        word_T = [caption.count(" ", 0, end) for _, end in encoding.offsets]  # of a space, the word after it
         yield [
             Piece(
                 text=caption[start:end].strip(),
-                starts_word=start == 0 or caption[start : start + 1] == " " or caption[start - 1] == " ",
+                starts_word=place == 0 or word_T[place - 1] != word_T[place],
                 is_unknown=token == unknown,
                 is_truncated=place >= num_seen,
             )

@@ -47,10 +47,9 @@ def test_cells_show_the_batches_of_training(tiny, pairs):
 def test_patches_of_the_prefix_follow_the_reading_order(tiny):
     config = replace(tiny, model=replace(tiny.model, patch_order="spiral"))
     _, found = cells(config, step=0, num=8)
+    spiral = [5, 6, 10, 9, 8, 4, 0, 1, 2, 3, 7, 11, 15, 14, 13, 12]
     for cell in found:
-        assert cell.in_prefix_GG.sum() == cell.prefix_len
-        assert cell.in_prefix_GG[1, 1]  # where the spiral starts
-    assert not all(cell.in_prefix_GG[0, 0] for cell in found)
+        assert set(np.flatnonzero(cell.in_prefix_GG)) == set(spiral[: cell.prefix_len])
 
 
 def test_shuffled_pixels_show_the_targets(tiny):
@@ -74,7 +73,6 @@ def test_unknown_and_truncated_tokens_are_marked():
 def test_parts_of_words_are_told_from_words():
     tokenizer = CaptionTokenizer.train(["red star"] * 5, 262)
     (found,) = pieces(tokenizer, ["red stars"], tokenizer.encode(["red stars"], 30))
-    assert [piece.text for piece in found if piece.starts_word][0].startswith("r")
     assert sum(piece.starts_word for piece in found) == 2
     assert "".join(piece.text for piece in found) == "redstars"
 
