@@ -36,6 +36,7 @@ Draw samples of a run as training sees them: the crop, the patches of the prefix
 NUM = 16
 MAX_NUM = 400  # a sheet of these is some 20,000 px high
 ONE_KIND = {(True, False): "short", (False, True): "dense"}
+SPACES = ("Ġ", "▁")  # tokens of a byte-level and of a SentencePiece tokenizer
 console = Console()
 
 
@@ -132,13 +133,24 @@ def pieces(tokenizer: CaptionTokenizer, captions: Sequence[str], token_BT: np.nd
         word_T = [caption.count(" ", 0, end) for _, end in encoding.offsets]  # of a space, the word after it
         yield [
             Piece(
-                text=caption[start:end].strip(),
+                text=text,
                 starts_word=place == 0 or word_T[place - 1] != word_T[place],
-                is_unknown=token == unknown,
+                is_unknown=encoding.ids[place] == unknown,
                 is_truncated=place >= num_seen,
             )
-            for place, (token, (start, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True))
+            for place, text in enumerate(_texts(caption, encoding.tokens, encoding.offsets))
         ]
+
+
+def _texts(caption: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Yield the text of each token: nothing for a space, a dot for further bytes of the character before."""
+    done = 0
+    for token, (start, end) in zip(tokens, offsets, strict=True):
+        if token in SPACES:
+            yield ""
+            continue
+        yield "·" if start < done else caption[start:end].strip()
+        done = end
 
 
 def _unknown(content: dict[str, Any]) -> int | None:

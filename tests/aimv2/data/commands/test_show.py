@@ -75,6 +75,8 @@ def test_parts_of_words_are_told_from_words():
     (found,) = pieces(tokenizer, ["red stars"], tokenizer.encode(["red stars"], 30))
     assert sum(piece.starts_word for piece in found) == 2
     assert "".join(piece.text for piece in found) == "redstars"
+    (found,) = pieces(tokenizer, ["шар"], tokenizer.encode(["шар"], 30))  # two bytes a letter
+    assert "".join(piece.text for piece in found) == "ш·а·р·"
 
 
 @pytest.fixture
