@@ -131,7 +131,7 @@ def _scans(tasks: Iterable[Task], workers: int) -> Iterator[Outcome]:
     # Spawned, because rich draws progress in a thread, and a process with threads must not be forked.
     context = multiprocessing.get_context("spawn")
     waiting: deque[Future[Outcome]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=follow_parent) as pool:
         try:
             for task in tasks:
                 waiting.append(pool.submit(_attempt, task))
@@ -154,7 +154,7 @@ def _attempt(task: Task) -> Outcome:
         return error
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """Leave interrupts to the parent, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

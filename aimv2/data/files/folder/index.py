@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2 import address
-from aimv2.data.files import tables
 from aimv2.data.files.description import Location
+from aimv2.data.files.folder import tables
 from aimv2.data.files.index_folder import Indexed, OnProgress, write_facts, writing
 from aimv2.data.files.records import Part
 from aimv2.errors import UsageError
@@ -47,7 +47,10 @@ class _Parts:
         self._hashes.setdefault(name, hashlib.sha256()).update(f"{path}\0{size}\n".encode())
 
     def parts(self) -> list[Part]:
-        return [Part(name, *self._sums[name], self._hashes[name].hexdigest()) for name in sorted(self._sums)]
+        return [
+            Part(name, num_samples, size, self._hashes[name].hexdigest())
+            for name, (num_samples, size) in sorted(self._sums.items())
+        ]
 
 
 def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
