@@ -43,11 +43,11 @@ def test_every_split_of_a_labelled_set_is_indexed(tmp_path, capsys):
 
 def test_a_folder_is_indexed(tmp_path, capsys):
     (tmp_path / "pictures").mkdir()
-    for number in range(6):
+    for number in range(40):
         Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / f"{number}.png")
         (tmp_path / "pictures" / f"{number}.txt").write_text(f"text {number}")
     assert index_command([str(describe(tmp_path, folder="pictures", short="txt")), "workers=1"]) == 0
-    assert "samples: 6" in capsys.readouterr().out
+    assert "samples: 40" in capsys.readouterr().out
 
 
 def test_a_pattern_is_indexed_and_described(tmp_path, capsys):
