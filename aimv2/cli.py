@@ -32,7 +32,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   cost                         print parameters, FLOPs and activation memory of a run, without training it
   weights import|export        convert public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
   data index                   index image-text pairs in files, to train on them: FILE.yaml
-  bench encoder                compare the encoder's speed with timm and transformers
+  bench encoder|data           compare the speed of the encoder, or of data loading, with other packages
 
   COMMAND --help               show the keys of a command
   debug=true                   (every command) show the traceback of an error
@@ -76,7 +76,7 @@ COMMANDS = {  # imported when they are called, because some load torch
     "cost": "aimv2.cli:cost_command",
     "weights": "aimv2.weights.command:weights_command",
     "data": "aimv2.data.commands.command:data_command",
-    "bench": "aimv2.bench:bench_command",
+    "bench": "aimv2.bench.command:bench_command",
 }
 
 console = Console()

@@ -1,7 +1,7 @@
 """The index of shards: where every sample is. Letters: N samples, S shards, E extensions.
 
-``rows.bin`` has a ``row_type(E)`` per sample, in the order of the shards. ``parts.parquet`` says which shards these are,
-and ``shards.parquet`` what else a later scan needs to skip shards that have not changed.
+``rows.bin`` has a ``row_type(E)`` per sample, in the order of the shards. ``parts.parquet`` names the shards, and
+``shards.parquet`` has what else a later scan needs to skip those that have not changed.
 """
 
 import dataclasses

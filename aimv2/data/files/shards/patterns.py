@@ -1,7 +1,7 @@
 """Lists of shards from paths, brace ranges, globs and URLs."""
 
 import glob
-import itertools
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -11,6 +11,8 @@ from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-
 from aimv2.errors import UsageError
 
 MAX_SHARDS = 10_000_000
+RANGE = re.compile(r"\{(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
+LIST = re.compile(r"\{[^{}]*,[^{}]*\}")
 MAGIC = "*?["
 
 
@@ -32,13 +34,18 @@ def expand(shards: Iterable[str]) -> list[str]:
     for pattern in patterns:
         if pattern.startswith("pipe:") or "|" in pattern:
             raise UsageError(f"shards: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
-    found = itertools.islice((name for one in patterns for name in _matches(one)), MAX_SHARDS + 1)
-    names = list(dict.fromkeys(found))
-    if len(names) > MAX_SHARDS:
+    if sum(math.prod(_lengths(pattern)) for pattern in patterns) > MAX_SHARDS:  # before memory is full of their names
         raise UsageError(f"shards: {', '.join(patterns)} are more than {MAX_SHARDS:,} shards, and no more are allowed")
+    names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern)))
     if not names:
         raise UsageError("shards: the list is empty; name at least one tar file")
     return names
+
+
+def _lengths(pattern: str) -> list[int]:
+    """Return the numbers of names of the pattern's ranges and lists."""
+    lists = [names.count(",") + 1 for names in LIST.findall(pattern)]
+    return [abs(int(last) - int(first)) + 1 for first, last in RANGE.findall(pattern)] + lists
 
 
 def base_of(shards: Iterable[str]) -> str:
@@ -70,7 +77,10 @@ def _glob(name: str) -> list[str]:
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(name)
-        found = [system.unstrip_protocol(match) for match in system.glob(path)]
+        # File systems return paths in a form of their own; the names of shards keep the form of the pattern.
+        base = base_of([name])
+        own_base = str(system._strip_protocol(base)).rstrip("/") + "/"
+        found = [base + match.removeprefix(own_base) for match in system.glob(path)]
     else:
         found = glob.glob(name, recursive=True)
     if not found:

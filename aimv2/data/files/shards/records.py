@@ -67,7 +67,7 @@ class ShardRecords(Records):
             raise UsageError(f"the shards have no member {wanted}; set image to one of their members: {found}")
         if is_url(self._index.base) and cache_dir is None:
             raise UsageError(f"shards at {self._index.base} need a folder for copies, and none is given")
-        self.block_rows = _block_rows(np.diff(self._index.first_row))
+        self.block_rows = block_rows_of(np.diff(self._index.first_row))
         self._patience = Patience(sleep)
         self._open: dict[int, _Shard] = {}  # the last opened is the last
         self._last_json: tuple[int, str, Any] = (-1, "", None)
@@ -177,7 +177,9 @@ class ShardRecords(Records):
             return self._patience.read(lambda: self._read_once(shard, offset, length))
         except OSError as error:
             name, why = self._index.name(shard), error.strerror or str(error)
-            raise RunFailedError("data", f"the shard {name} cannot be read: {why}") from error
+            raise RunFailedError(
+                "data", f"the shard {name} cannot be read: {why}; if it is gone, run {command(self._location)}"
+            ) from error
 
     def _read_once(self, shard: int, offset: int, length: int) -> bytes:
         opened = self._open.pop(shard, None) or self._open_shard(shard)
@@ -228,7 +230,7 @@ def _reopened(location: Location, arguments: dict[str, Any], digest: str) -> Sha
     return records
 
 
-def _block_rows(num_samples_S: np.ndarray) -> int:
+def block_rows_of(num_samples_S: np.ndarray) -> int:
     """Return the multiple of the usual number of samples of a shard that is closest to ``BLOCK_ROWS``."""
     values, counts = np.unique(num_samples_S[num_samples_S > 0], return_counts=True)
     usual = int(values[counts.argmax()])

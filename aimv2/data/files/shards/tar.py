@@ -102,12 +102,14 @@ def walk(file: BinaryIO, on_bytes: Callable[[memoryview], object]) -> Iterator[M
 def first_member(content: bytes) -> Member | None:
     """Return the member whose first header is at the start of ``content``; None if its headers are incomplete.
 
-    Checksums are not verified here.
-
     Raises:
-        TarError: there is no such header.
+        TarError: there is no header, or a broken one.
     """
-    return _chain(content, 0, 0, len(content), [])
+    headers: list[int] = []
+    member = _chain(content, 0, 0, len(content), headers)
+    if not all(_is_intact(content[header : header + BLOCK]) for header in headers):
+        raise TarError("has a broken header")
+    return member
 
 
 def _parse(buffer: bytearray, base: int, at: int, filled: int) -> tuple[list[Member], list[int], int, bool]:
@@ -142,10 +144,9 @@ def _chain(buffer: bytes | bytearray, base: int, at: int, filled: int, headers: 
             what = _kind(kind, name)
             if what and kind in HAS_NO_CONTENT:
                 size = 0
-            elif pax:
-                size = _decimal(pax[b"size"]) if b"size" in pax else size
-                name = pax.get(b"path", name)
-            name = name if long_name is None else long_name
+            elif b"size" in pax:
+                size = _decimal(pax[b"size"])
+            name = pax.get(b"path", name) if long_name is None else long_name
             return Member(name.decode(errors="backslashreplace"), what, start, base + at, size)
         if size > MAX_EXTENDED:
             raise TarError(f"has an extended header of {size:,} bytes")
