@@ -63,15 +63,15 @@ def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, 
     # [B, S, P x C]: the columns become the contracted axis.
     columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
     resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, out_px, out_px, 3)
-    return normalised(resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255))
+    return _normalised(resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255))
 
 
 def network_input(image_BPPC: Tensor) -> Tensor:
     """Normalise pictures that have the network's size: uint8 [B, P, P, 3] to float32 [B, 3, P, P]."""
-    return normalised(image_BPPC.permute(0, 3, 1, 2))
+    return _normalised(image_BPPC.permute(0, 3, 1, 2))
 
 
-def normalised(pixels_BCPP: Tensor) -> Tensor:
+def _normalised(pixels_BCPP: Tensor) -> Tensor:
     """Normalise values of 0..255 with the ImageNet mean and standard deviation."""
     mean, std = (torch.tensor(v, device=pixels_BCPP.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     # A contiguous copy that is changed in place: four times as fast as new tensors in the order of the pictures.

@@ -28,12 +28,12 @@ from torch import Tensor
 
 from aimv2.data.files.description import Location
 from aimv2.data.files.records import Records
-from aimv2.data.transforms import normalised
+from aimv2.data.transforms import network_input
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.sets.images import Bad, Decode, Shape, Squares, batches, counts
 from aimv2.evaluation.sets.models import Model
 from aimv2.evaluation.sets.options import Kind
-from aimv2.evaluation.sets.ranks import Ranks
+from aimv2.evaluation.sets.ranks import ALONE, Ranks
 from aimv2.runs.files import write_json
 
 VERSION = 1  # of what is computed; another number makes other folders
@@ -78,7 +78,7 @@ class Extraction:
     batch_size: int = 64
     workers: int = 0
     max_bad_rate: float = 0.01
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
     def folder(self, split: Split) -> Path:
         """Return where the features of a split are: a folder named by weights, data and computation."""
@@ -146,7 +146,7 @@ def extracted(extraction: Extraction, split: Split, kinds: Sequence[Kind], conso
     if missing:
         _compute(extraction, split, missing, console)
     bad = [Bad(*row) for row in json.loads((folder / BAD).read_text())]
-    _check_rate(bad, len(split.records), extraction.max_bad_rate, split.name)
+    check_rate(bad, len(split.records), extraction.max_bad_rate, split.name)
     # Copy on write, because torch takes no read-only arrays; nothing writes.
     arrays = {kind: torch.from_numpy(np.load(folder / f"{kind}.npy", mmap_mode="c")) for kind in kinds}
     return Saved(arrays, bad)
@@ -167,7 +167,7 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[Kind], consol
         started = time.monotonic()
         bad = [each for found in ranks.gathered(_encode(extraction, split, kinds, partial, console)) for each in found]
         if ranks.rank == 0:
-            _check_rate(bad, len(split.records), extraction.max_bad_rate, split.name)
+            check_rate(bad, len(split.records), extraction.max_bad_rate, split.name)
             for kind in kinds:
                 (partial / f"{kind}.npy").replace(folder / f"{kind}.npy")
             write_json(folder / FACTS, _facts(extraction, split, time.monotonic() - started))
@@ -179,9 +179,7 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[Kind], consol
 
 
 @torch.no_grad()
-def _encode(
-    extraction: Extraction, split: Split, kinds: Sequence[Kind], partial: Path, console: Console
-) -> list[Bad]:
+def _encode(extraction: Extraction, split: Split, kinds: Sequence[Kind], partial: Path, console: Console) -> list[Bad]:
     """Write the features of this rank's rows into the files, and return the rows that cannot be used."""
     ranks, num_rows = extraction.ranks, len(split.records)
     rows = ranks.share(num_rows)
@@ -193,7 +191,7 @@ def _encode(
         task = progress.add_task(f"encoding {split.name}", total=len(rows))
         for images, bad_here in batches(dataset, extraction.workers, pin_memory=extraction.device == "cuda"):
             bad += bad_here
-            _check_rate(bad, num_rows, extraction.max_bad_rate, split.name)
+            check_rate(bad, num_rows, extraction.max_bad_rate, split.name)
             for kind, value in encoded(extraction, images, kinds).items():
                 array = value.to(torch.float16 if kind == "patches" else torch.float32).cpu().numpy()
                 if not np.isfinite(array).all():
@@ -210,7 +208,7 @@ def encoded(extraction: Extraction, images: Tensor, kinds: Sequence[Kind]) -> Ma
     """Return the features of images uint8 [B, P, P, 3], with full attention in the encoder."""
     model = extraction.model
     with torch.autocast(extraction.device, dtype=torch.bfloat16, enabled=extraction.precision == "bfloat16"):
-        inputs = normalised(images.to(extraction.device, non_blocking=True).permute(0, 3, 1, 2).float())
+        inputs = network_input(images.to(extraction.device, non_blocking=True))
         feature_BID = model.encoder(inputs)
         found: dict[Kind, Tensor] = {"patches": feature_BID, "mean": feature_BID.float().mean(dim=1)}
         if "embedding" in kinds:
@@ -241,7 +239,8 @@ class RowFile:
         self._file.close()
 
 
-def _check_rate(bad: Sequence[Bad], num_rows: int, max_bad_rate: float, split: str) -> None:
+def check_rate(bad: Sequence[Bad], num_rows: int, max_bad_rate: float, split: str) -> None:
+    """Raise a RunFailedError if too many images cannot be used."""
     if len(bad) > max_bad_rate * num_rows:
         raise RunFailedError(
             "data",

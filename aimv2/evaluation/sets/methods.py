@@ -5,6 +5,7 @@ images together, and measured once on the test images. Letters: N images, I patc
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from aimv2.evaluation.sets.linear import Linear, fit_path
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
 
 
-class Labelled(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Labelled:
     """The usable images of a split: features of all rows by kind, the rows that are used, and their classes.
 
     Attributes:
@@ -32,9 +34,13 @@ class Labelled(NamedTuple):
     def __len__(self) -> int:
         return len(self.row_N)
 
+    def only(self, chosen_N: Tensor) -> "Labelled":
+        """Return some of the images, where bool [N] is True."""
+        return replace(self, row_N=self.row_N[chosen_N], class_N=self.class_N[chosen_N])
+
 
 class Measured(NamedTuple):
-    """Which test images are right (bool [N]), how that was measured, the chosen settings, and what makes it doubtful."""
+    """Which test images are right (bool [N]), how that was measured, chosen settings, and what makes it doubtful."""
 
     is_right_N: np.ndarray
     how: str
@@ -62,7 +68,9 @@ class Task(NamedTuple):
 def probe(task: Task, options: ProbeOptions, seed: int) -> Measured:
     """Measure the attentive probe, trained on features of patches without augmentation of images."""
     found = attentive_probe(
-        *(_patches(part) for part in (task.train, task.validation, task.test)),
+        _patches(task.train),
+        _patches(task.validation),
+        _patches(task.test),
         task.num_classes,
         options,
         seed=seed,
@@ -89,9 +97,7 @@ def linear(task: Task, options: LinearOptions) -> Measured:
     train_ND, validation_ND, test_ND = (_means(part, task.device) for part in (task.train, task.validation, task.test))
     mean_D, std_D = train_ND.mean(dim=0), (train_ND.var(dim=0, correction=0) + FEATURE_EPS).sqrt()
     train_ND, validation_ND, test_ND = ((part - mean_D) / std_D for part in (train_ND, validation_ND, test_ND))
-    train_N, validation_N, test_N = (
-        part.class_N.to(task.device) for part in (task.train, task.validation, task.test)
-    )
+    train_N, validation_N, test_N = (part.class_N.to(task.device) for part in (task.train, task.validation, task.test))
 
     def fitted(feature_ND: Tensor, class_N: Tensor, l2: Sequence[float]) -> list[Linear]:
         return fit_path(feature_ND, class_N, task.num_classes, l2, options.max_iterations)

@@ -9,7 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.arguments import key_values
-from aimv2.config.run_config import CHECKED, ProbeConfig
+from aimv2.config.data_config import CHECKED, DataConfig
+from aimv2.config.run_config import ProbeConfig
 from aimv2.errors import UsageError
 
 Method = Literal["probe", "linear", "knn", "zero_shot", "retrieval"]
@@ -22,7 +23,7 @@ NEEDS: dict[Method, Kind] = {
     "zero_shot": "embedding",
     "retrieval": "embedding",
 }
-MAX_PIXELS = 100_000_000  # of an image; a photograph of 12,000 x 8,000
+MAX_PIXELS = DataConfig().max_pixels
 
 USAGE = f"""usage: python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]
        python -m aimv2 evaluate --recipes
@@ -49,7 +50,7 @@ With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH da
 
   cache_dir=cache/features     where features are saved
   max_bad_rate=0.01            share of unusable images above which the evaluation stops
-  max_pixels={MAX_PIXELS}         largest image to decode
+  max_pixels={MAX_PIXELS}          largest image to decode
   batch_size=64                images that the encoder reads at once
   workers=0                    processes that decode images, on each rank
   threads=2                    CPU threads; default: torch's
@@ -137,7 +138,8 @@ def given_values(arguments: Sequence[str]) -> dict[str, Any]:
         group, _, name = key.rpartition(".")
         owner = values.setdefault(group, {}) if group else values
         owner[name] = _listed(key, text) if text.startswith("[") else text
-    if missing := [what for key, what in (("weights", "weights=PATH"), ("data", "data=FILE.yaml")) if key not in values]:
+    needed = {"weights": "weights=PATH", "data": "data=FILE.yaml"}
+    if missing := [shown for key, shown in needed.items() if key not in values]:
         raise UsageError(f"evaluate needs {' and '.join(missing)}")
     return values
 

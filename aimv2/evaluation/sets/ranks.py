@@ -35,6 +35,9 @@ class Ranks(NamedTuple):
         return self.gathered(value if self.rank == 0 else None)[0]
 
 
+ALONE = Ranks()
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
     """Join the other ranks, if there are any, and select this rank's GPU."""
@@ -43,7 +46,7 @@ def joined(device: str) -> Iterator[Ranks]:
         # Some launchers show each process all GPUs of its host, others only its own.
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
     if size == 1:
-        yield Ranks()
+        yield ALONE
         return
     dist.init_process_group("gloo", timeout=TIMEOUT)  # only counts are exchanged
     try:

@@ -1,4 +1,4 @@
-"""The labelled sets of the paper's Table 3: where they come from, and what was published. Nothing here imports torch."""
+"""The labelled sets of the paper's Table 3: their origin, and what was published. Nothing here imports torch."""
 
 from typing import NamedTuple
 
