@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,14 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         tokenizer = Path(options.tokenizer) if options.tokenizer else None
         model = load_model(Path(options.weights), image_px=options.image_px, tokenizer=tokenizer)
         model.network.to(device)
-        writable_folder(options.cache_dir, "cache_dir")
+        features_dir = writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir")
         writable_folder(options.to, "to")
         extraction = Extraction(
             model=model,
             shape=Shape(model.config.image_px, options.crop, options.max_pixels),
             device=device,
             precision=_precision(options, device),
-            cache_dir=Path(options.cache_dir),
+            cache_dir=features_dir,
             decode=square,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -71,7 +72,11 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             wanted=chosen_methods(description, model, options.methods),
             options=options,
             console=console,
-            open_location=open_location,
+            open_location=partial(
+                open_location,
+                cache_dir=str(Path(options.cache_dir) / "shards"),
+                cache_bytes=int(options.cache_gb * 1e9),
+            ),
         )
         outcome = evaluation.run()
     if outcome is not None:

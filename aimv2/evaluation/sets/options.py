@@ -48,7 +48,8 @@ With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH da
   linear.max_iterations=1000   of L-BFGS
   knn.neighbours=[1,10,100]    numbers of nearest neighbours; one is chosen on validation
 
-  cache_dir=cache/features     where features are saved
+  cache_dir=cache              where features are saved, in the subfolder features, and remote shards are copied to
+  cache_gb=100                 limit for the copies of remote shards
   max_bad_rate=0.01            share of unusable images above which the evaluation stops
   max_pixels={MAX_PIXELS}          largest image to decode
   batch_size=64                images that the encoder reads at once
@@ -111,7 +112,8 @@ class Options:
     probe: ProbeOptions = ProbeOptions()
     linear: LinearOptions = LinearOptions()
     knn: NeighbourOptions = NeighbourOptions()
-    cache_dir: str = "cache/features"
+    cache_dir: str = "cache"
+    cache_gb: PositiveFloat = 100.0
     max_bad_rate: float = Field(default=0.01, ge=0, le=1)
     max_pixels: Positive = MAX_PIXELS
     batch_size: Positive = 64
