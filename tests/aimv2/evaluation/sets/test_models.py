@@ -75,7 +75,7 @@ def test_a_finished_run_is_the_trained_network(objective, tiny, tmp_path):
 
 
 def test_what_is_no_weights_is_refused(tmp_path, digits):
-    with pytest.raises(UsageError, match="weights='.*absent': there is no such file or folder"):
+    with pytest.raises(UsageError, match=r"weights='.*absent': there is no such file or folder"):
         load_model(tmp_path / "absent")
     with pytest.raises(UsageError, match="has no weights"):
         load_model(digits.parent)
