@@ -215,6 +215,6 @@ def _sentence(options: Options) -> str:
         for kind in (PHOTOGRAPHS, SCENES)
     )
     return (
-        f"{hardware('cpu')}, 1 thread per process, {options.clock} seconds, {versions}: {pictures}; batches of {options.batch_size}; medians of"
-        f" {options.repeats} interleaved repeats; shards in the page cache."
+        f"{hardware('cpu')}, 1 thread per process, {versions}: {pictures}; batches of {options.batch_size}; medians of"
+        f" {options.repeats} interleaved repeats in {options.clock} seconds; shards in the page cache."
     )

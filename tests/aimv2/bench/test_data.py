@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 import tarfile
-import time
 from collections import Counter
 
 import numpy as np
@@ -129,8 +128,6 @@ def test_cpu_clock_counts_this_process_and_ended_children():
     work = "import time\nwhile time.process_time() < 0.3: pass"
     start, ended = cpu_seconds(), sum(os.times()[:4])
     subprocess.run([sys.executable, "-c", work], check=True)
-    while time.process_time() % 0.1 < 0.05:
-        pass
     passed = cpu_seconds() - start
     assert passed > 0.3
     assert passed == pytest.approx(sum(os.times()[:4]) - ended, abs=0.05)
@@ -179,5 +176,5 @@ def test_command_prints_rates_starts_and_the_machine_and_leaves_nothing(tmp_path
     for start in ("1 shard, index: ", "1 shard, ours: ", "1 shard, webdataset: "):
         assert words.count(start) == 1
     assert words.count("warning: ") == 8, "two repeats have no interval"
-    assert "batches of 8; medians of 2 interleaved repeats" in words
+    assert "batches of 8; medians of 2 interleaved repeats in wall seconds" in words
     assert not list(tmp_path.iterdir())
