@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,18 @@ from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
 from aimv2.config.data_config import DataConfig, kind_of
 from aimv2.config.run_config import RunConfig
-from aimv2.data.commands import findings, known_copies
-from aimv2.data.commands.audit_page import Example, Page, write_page
-from aimv2.data.commands.findings import Copies, Part
-from aimv2.data.commands.survey import FACT, Subject, caption_choice, chosen_rows, open_subject, survey
+from aimv2.data.commands.audit import findings, known_copies
+from aimv2.data.commands.audit.findings import Copies, Part
+from aimv2.data.commands.audit.page import Example, Page, write_page
+from aimv2.data.commands.audit.survey import (
+    FACT,
+    NO_PROBLEM,
+    Subject,
+    caption_choice,
+    chosen_rows,
+    open_subject,
+    survey,
+)
 from aimv2.data.files.decode import square
 from aimv2.data.pairs import CaptionKind, Joined, Pairs
 from aimv2.data.prepare import load_tokenizer
@@ -28,9 +36,9 @@ from aimv2.runs.files import writable_folder, write_json
 
 USAGE = """usage: python -m aimv2 data audit SOURCE ... [key=value ...]
 
-Write a page about sources: formats and sizes of images, lengths and scripts of captions, what cannot be used, duplicates,
-near copies, and images that training shares with held-out sides or evaluation sets. A SOURCE is the description of pairs
-or of a labelled set, or a built-in name.
+Write a page about sources: formats and sizes of images, lengths and scripts of captions, what cannot be used,
+duplicates, near copies, and images that training shares with held-out sides or evaluation sets. A SOURCE is the
+description of pairs or of a labelled set, or a built-in name.
 
   to=audit                     the folder of the page; audit.html and audit.json are replaced
   num=100000                   pairs to read from each side, a random sample if it has more
@@ -65,7 +73,12 @@ def audit_command(arguments: Sequence[str]) -> int:
     page = audit(sources, config, num, workers)
     write_json(folder / "audit.json", page.values)
     write_page(folder / "audit.html", page)
-    console.print("\n".join([*_summary(page.values), f"wrote {folder / 'audit.html'}"]), markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        "\n".join([*_summary(page.values), f"wrote {folder / 'audit.html'}"]),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -118,7 +131,10 @@ def _check(sources: Sequence[str]) -> None:
 def _tokenizer(config: RunConfig, subjects: Sequence[Subject]) -> CaptionTokenizer | None:
     """Return the configured tokenizer, or one trained on the training captions; None if there are no such captions."""
     train = {
-        subject.name: side.pairs for subject in subjects for side in subject.sides if side.name == "train" and subject.kinds
+        subject.name: side.pairs
+        for subject in subjects
+        for side in subject.sides
+        if side.name == "train" and subject.kinds
     }
     if not train and config.data.tokenizer is None:
         return None
@@ -145,7 +161,10 @@ def _read(
             done[source][side] += len(fact_B)
             progress.advance(task, len(fact_B))
     return [
-        [Part(subject.name, side.name, len(side.pairs), fact_N) for side, fact_N in zip(subject.sides, of_source, strict=True)]
+        [
+            Part(subject.name, side.name, len(side.pairs), fact_N)
+            for side, fact_N in zip(subject.sides, of_source, strict=True)
+        ]
         for subject, of_source in zip(subjects, facts, strict=True)
     ]
 
@@ -154,7 +173,7 @@ def _source_values(subject: Subject, parts: Sequence[Part], copies: Copies, max_
     fact_N = np.concatenate([part.fact_N for part in parts])
     side_N = np.repeat(np.arange(len(parts)), [len(part.fact_N) for part in parts])
 
-    def text_of(place: int, kind: CaptionKind) -> str:
+    def text_of(kind: CaptionKind, place: int) -> str:
         row = int(fact_N["row"][place])
         return subject.sides[side_N[place]].pairs.caption(row, kind, caption_choice(row)).text
 
@@ -163,22 +182,19 @@ def _source_values(subject: Subject, parts: Sequence[Part], copies: Copies, max_
         "sides": [{"side": part.side, "pairs": part.num_pairs, "read": len(part.fact_N)} for part in parts],
         "images": findings.images(fact_N, copies),
         "captions": {
-            kind: findings.captions(fact_N, kind, max_tokens, lambda place, kind=kind: text_of(place, kind))
-            for kind in subject.kinds
+            kind: findings.captions(fact_N, kind, max_tokens, partial(text_of, kind)) for kind in subject.kinds
         },
     }
 
 
-def _measured(
-    parts: Sequence[Part], pairs: Sequence[Pairs], copies: Copies, max_pixels: int
-) -> known_copies.Measured:
+def _measured(parts: Sequence[Part], pairs: Sequence[Pairs], copies: Copies, max_pixels: int) -> known_copies.Measured:
     """Measure the search for near copies on some images of all parts."""
     pictures = []
     each = -(-NUM_CHANGED // len(parts))
     for part, own in zip(parts, pairs, strict=True):
-        usable_N = part.fact_N[part.fact_N["problem"] == findings.NO_PROBLEM]
-        for fact in usable_N[:: max(1, len(usable_N) // each)][:each]:
-            pictures.append(_square(own, int(fact["row"]), known_copies.SIDE, max_pixels))
+        usable_N = part.fact_N[part.fact_N["problem"] == NO_PROBLEM]
+        rows = usable_N["row"][:: max(1, len(usable_N) // each)][:each].tolist()
+        pictures += [_square(own, row, known_copies.SIDE, max_pixels) for row in rows]
     return known_copies.measure(pictures, copies.look_U, findings.THRESHOLD)
 
 
@@ -194,7 +210,9 @@ def _thumbnail(pairs: Pairs, fact: np.ndarray, max_pixels: int) -> np.ndarray:
 
 
 def _key(pairs: Pairs, fact: np.ndarray) -> str:
-    return pairs.keys(np.array([int(fact["row"])]))[0]
+    key: str
+    (key,) = pairs.keys(np.array([int(fact["row"])]))
+    return key
 
 
 def _about(tokenizer: CaptionTokenizer | None, config: RunConfig) -> dict[str, Any] | None:
@@ -216,7 +234,8 @@ def _summary(values: dict[str, Any]) -> list[str]:
             f" {images['with a near copy']:,} images with a near copy"
         )
     lines += [
-        f"{leak['of']}: {leak['near']:,} of {leak['num']:,} images are in {leak['within']} too, {leak['exact']:,} exactly"
+        f"{leak['of']}: {leak['near']:,} of {leak['num']:,} images are also in {leak['within']},"
+        f" {leak['exact']:,} with the same bytes"
         for leak in values["leakage"]
         if leak["near"]
     ]

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from aimv2.data.bad import REASONS
-from aimv2.data.commands import phash
-from aimv2.data.commands.survey import IMAGE_FORMATS, NO_PROBLEM, SCRIPTS
+from aimv2.data.commands.audit import phash
+from aimv2.data.commands.audit.survey import IMAGE_FORMATS, NO_PROBLEM, SCRIPTS
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
 
 THRESHOLD = 6  # bits; measured in docs/benchmarks.md and on every page
@@ -79,16 +79,17 @@ class Copies:
     def num_with_copy(self, fact_N: np.ndarray) -> int:
         """Return the number of images that have a near copy among them, with other bytes."""
         fact_N = fact_N[_comparable(fact_N)]
-        content_N, first_N = np.unique(fact_N["content"], return_index=True)
+        first_N = np.unique(fact_N["content"], return_index=True)[1]
         num_contents_U = np.bincount(self.places(fact_N[first_N]), minlength=len(self.look_U))
-        has_copy_U = self._near_UU @ num_contents_U > 1
-        return int(has_copy_U[self.places(fact_N)].sum())
+        num_near_U = np.asarray(self._near_UU @ num_contents_U)
+        return int((num_near_U[self.places(fact_N)] > 1).sum())
 
     def is_near(self, fact_N: np.ndarray, other_N: np.ndarray) -> np.ndarray:
         """True for the facts with a near copy among others: bool [N]."""
         is_there_U = np.zeros(len(self.look_U), np.int32)
         is_there_U[self.places(other_N)] = 1
-        near_N: np.ndarray = (self._near_UU @ is_there_U > 0)[self.places(fact_N)]
+        is_near_U: np.ndarray = np.asarray(self._near_UU @ is_there_U) > 0
+        near_N: np.ndarray = is_near_U[self.places(fact_N)]
         return near_N
 
     def has_same_caption(self, fact_N: np.ndarray, other_N: np.ndarray) -> np.ndarray:
@@ -146,7 +147,10 @@ def images(fact_N: np.ndarray, copies: Copies) -> dict[str, Any]:
         "read": len(fact_N),
         "problems": _counts(fact_N["problem"][fact_N["problem"] != NO_PROBLEM], REASONS),
         "formats": _counts(present_N["format"], IMAGE_FORMATS),
-        "modes": {mode.decode(): int(count) for mode, count in zip(*np.unique(usable_N["mode"], return_counts=True), strict=True)},
+        "modes": {
+            mode.decode(): int(count)
+            for mode, count in zip(*np.unique(usable_N["mode"], return_counts=True), strict=True)
+        },
         "shorter side in px": _percentiles(np.minimum(usable_N["width"], usable_N["height"])),
         "longer side in px": _percentiles(np.maximum(usable_N["width"], usable_N["height"])),
         "width / height": _percentiles(usable_N["width"] / np.maximum(usable_N["height"], 1)),

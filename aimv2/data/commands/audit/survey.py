@@ -24,7 +24,7 @@ from aimv2 import address
 from aimv2.config.data_config import DataConfig, is_described, source_name
 from aimv2.data.bad import REASONS, BadSampleError
 from aimv2.data.bijection import Bijection
-from aimv2.data.commands import phash
+from aimv2.data.commands.audit import phash
 from aimv2.data.commands.index import SPLITS, is_labelled
 from aimv2.data.files.decode import FORMATS, square
 from aimv2.data.files.description import Location, SourceDescription, read_labelled, read_source
@@ -36,7 +36,20 @@ from aimv2.data.prepare import open_source
 TASK = 256  # rows that a process reads at a time
 NO_PROBLEM = -1
 IMAGE_FORMATS = (*FORMATS, "GIF", "AVIF", "BMP", "TIFF", "HTML", "other", "drawn")
-SCRIPTS = ("none", "Latin", "Han", "Cyrillic", "Arabic", "Devanagari", "Hangul", "Kana", "Greek", "Hebrew", "Thai", "other")
+SCRIPTS = (
+    "none",
+    "Latin",
+    "Han",
+    "Cyrillic",
+    "Arabic",
+    "Devanagari",
+    "Hangul",
+    "Kana",
+    "Greek",
+    "Hebrew",
+    "Thai",
+    "other",
+)
 _NAMES = {name.upper(): name for name in SCRIPTS} | {"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana"}
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -120,7 +133,11 @@ def chosen_rows(pairs: Pairs, num: int) -> np.ndarray:
 
 
 def survey(
-    sources: Sequence[str], config: DataConfig, tokenizer: str | None, rows: Sequence[Sequence[np.ndarray]], workers: int
+    sources: Sequence[str],
+    config: DataConfig,
+    tokenizer: str | None,
+    rows: Sequence[Sequence[np.ndarray]],
+    workers: int,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield facts with the numbers of their source and side, in order.
 

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from aimv2.data.commands.findings import Part
-from aimv2.data.commands.survey import NO_PROBLEM
+from aimv2.data.commands.audit.findings import Part
+from aimv2.data.commands.audit.survey import NO_PROBLEM
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
 from aimv2.runs.files import write_text
 
@@ -42,7 +42,7 @@ class Page(NamedTuple):
 def write_page(path: Path, page: Page) -> None:
     """Write the page, atomically."""
     environment = Environment(
-        loader=PackageLoader("aimv2.data.commands"),
+        loader=PackageLoader("aimv2.data.commands.audit"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -51,7 +51,11 @@ def write_page(path: Path, page: Page) -> None:
     environment.filters |= {"number": number, "share": share, "size": in_bytes}
     figures = [figure(parts, kinds) for parts, kinds in zip(page.parts, page.kinds, strict=True)]
     examples = [
-        {"pictures": [_png(picture) for picture in example.pictures], "names": example.names, "distance": example.distance}
+        {
+            "pictures": [_png(picture) for picture in example.pictures],
+            "names": example.names,
+            "distance": example.distance,
+        }
         for example in page.examples
     ]
     samples = [part.name for of_source in page.parts for part in of_source if not part.is_whole]
@@ -139,7 +143,14 @@ def _histogram(axis: Axes, value_N: np.ndarray, colour: str, label: str, *, is_l
         step = max(1, round((high - low) / BINS))
         edges = np.arange(int(low), int(high) + step + 1, step) - 0.5
     weights = np.full(len(value_N), 1 / len(value_N))
-    axis.hist(np.clip(value_N, edges[0], edges[-1]), bins=edges, weights=weights, color=colour, alpha=0.6, label=label)
+    axis.hist(
+        np.clip(value_N, edges[0], edges[-1]),
+        bins=edges.tolist(),
+        weights=weights,
+        color=colour,
+        alpha=0.6,
+        label=label,
+    )
 
 
 def _png(picture: np.ndarray) -> str:
