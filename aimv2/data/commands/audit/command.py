@@ -74,7 +74,7 @@ def audit_command(arguments: Sequence[str]) -> int:
     write_json(folder / "audit.json", page.values)
     write_page(folder / "audit.html", page)
     console.print(
-        "\n".join([*_summary(page.values), f"wrote {folder / 'audit.html'}"]),
+        "\n".join([*page.values["summary"], f"wrote {folder / 'audit.html'}"]),
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -93,7 +93,7 @@ def audit(sources: Sequence[str], config: RunConfig, num: int, workers: int) -> 
     pairs = [side.pairs for subject in subjects for side in subject.sides]
     max_tokens = config.model.max_text_tokens
     examples = findings.examples(every, copies, NUM_EXAMPLES)
-    values = {
+    values: dict[str, Any] = {
         "sources": [
             _source_values(subject, of_source, copies, None if tokenizer is None else max_tokens)
             for subject, of_source in zip(subjects, parts, strict=True)
@@ -105,6 +105,7 @@ def audit(sources: Sequence[str], config: RunConfig, num: int, workers: int) -> 
         },
         "tokenizer": _about(tokenizer, config),
     }
+    values["summary"] = _summary(values)
     shown = [
         Example(
             tuple(_thumbnail(pairs[part], every[part].fact_N[fact], config.data.max_pixels) for part, fact in both),
@@ -175,7 +176,8 @@ def _source_values(subject: Subject, parts: Sequence[Part], copies: Copies, max_
 
     def text_of(kind: CaptionKind, place: int) -> str:
         row = int(fact_N["row"][place])
-        return subject.sides[side_N[place]].pairs.caption(row, kind, caption_choice(row)).text
+        caption = subject.sides[side_N[place]].pairs.caption(row, kind, caption_choice(row))
+        return caption.text
 
     return {
         "name": subject.name,

@@ -3,6 +3,7 @@
 A *part* is one side of one source. Facts of all parts stand one after the other, so that each is compared with each.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -147,10 +148,7 @@ def images(fact_N: np.ndarray, copies: Copies) -> dict[str, Any]:
         "read": len(fact_N),
         "problems": _counts(fact_N["problem"][fact_N["problem"] != NO_PROBLEM], REASONS),
         "formats": _counts(present_N["format"], IMAGE_FORMATS),
-        "modes": {
-            mode.decode(): int(count)
-            for mode, count in zip(*np.unique(usable_N["mode"], return_counts=True), strict=True)
-        },
+        "modes": dict(Counter(mode.decode() for mode in usable_N["mode"].tolist()).most_common()),
         "shorter side in px": _percentiles(np.minimum(usable_N["width"], usable_N["height"])),
         "longer side in px": _percentiles(np.maximum(usable_N["width"], usable_N["height"])),
         "width / height": _percentiles(usable_N["width"] / np.maximum(usable_N["height"], 1)),

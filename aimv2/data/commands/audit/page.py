@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from aimv2.data.commands.audit.findings import Part
@@ -137,6 +138,8 @@ def _histogram(axis: Axes, value_N: np.ndarray, colour: str, label: str, *, is_l
         low, high = max(low, 1e-3), max(high, 1e-3)
         edges = np.geomspace(low / 1.05, high * 1.05, BINS + 1)
         axis.set_xscale("log")
+        is_wide = edges[-1] > 50 * edges[0]
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0)))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.xaxis.set_minor_formatter(lambda value, _: "")
     else:
