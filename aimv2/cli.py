@@ -1,4 +1,4 @@
-"""The command line ``python -m aimv2``: train a run, price it, convert weights, index data, measure speed."""
+"""The command line ``python -m aimv2``: train, price, convert weights, evaluate them, index data, measure speed."""
 
 import math
 import os
@@ -32,6 +32,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   cost                         print parameters, FLOPs and activation memory of a run, without training it
   weights import|export        convert public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
   data index                   index image-text pairs in files, to train on them: FILE.yaml
+  evaluate                     measure a run or public weights on a labelled set: weights=PATH data=FILE.yaml
   bench encoder|data           compare the speed of the encoder, or of data loading, with other packages
 
   COMMAND --help               show the keys of a command
@@ -75,6 +76,7 @@ COMMANDS = {  # imported when they are called, because some load torch
     "train": "aimv2.cli:train_command",
     "cost": "aimv2.cli:cost_command",
     "weights": "aimv2.weights.command:weights_command",
+    "evaluate": "aimv2.evaluation.sets.command:evaluate_command",
     "data": "aimv2.data.commands.command:data_command",
     "bench": "aimv2.bench.command:bench_command",
 }

@@ -141,7 +141,7 @@ class Bench:
 
 def starts(folder: Path, options: Options) -> dict[str, str]:
     """Return the times from opening shards to the first batch, without loader workers, and those of the index."""
-    (shard, *_) = write_shards(folder / "start", PHOTOGRAPHS, NUM_SHARDS * options.batch_size)
+    (shard, *_) = write_shards(folder / "start", SCENES, NUM_SHARDS * options.batch_size)
     calls: dict[str, Callable[[], object]] = {}
     found = {}
     tokenizer = folder / "tokenizer.json"
@@ -152,11 +152,11 @@ def starts(folder: Path, options: Options) -> dict[str, str]:
         begin = perf_counter()
         prepare_source(read_source(description))
         found[f"{title}, index"] = f"{perf_counter() - begin:.3g} s, once"
-        config = loaders.run_config(description, PHOTOGRAPHS, batch_size=options.batch_size, samples=options.batch_size)
+        config = loaders.run_config(description, SCENES, batch_size=options.batch_size, samples=options.batch_size)
         if not tokenizer.exists():
             tokenizer.write_text(prepare(config.data, config.model).tokenizer.to_json())
         config = replace(config, data=replace(config.data, tokenizer=str(tokenizer)))
-        sizes = (config.augment.of(config.data), PHOTOGRAPHS.image_px, options.batch_size, 0)
+        sizes = (config.augment.of(config.data), SCENES.image_px, options.batch_size, 0)
         calls[f"{title}, {OURS}"] = partial(_first, partial(loaders.ours, config))
         calls[f"{title}, {WEBDATASET}"] = partial(_first, partial(loaders.webdataset, shards, *sizes))
     seconds = interleaved(calls, options.repeats, min_seconds=0)

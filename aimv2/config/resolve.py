@@ -7,7 +7,7 @@ from typing import Literal
 from aimv2.config.data_config import is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.data.sources.version import version
+from aimv2.data.sources.version import set_version, version
 from aimv2.errors import UsageError
 from aimv2.hardware import has_cuda
 from aimv2.objectives import objective
@@ -62,8 +62,9 @@ def with_attention(config: RunConfig) -> RunConfig:
 
 
 def data_fingerprint(config: RunConfig) -> str:
-    """Hash the versions of the sources, and the content of a given tokenizer."""
+    """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer."""
     parts = [version(source) for source in config.data.sources]
+    parts += [set_version(path) for path in config.evaluation.sets]
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer
 

@@ -24,6 +24,7 @@ from aimv2.evaluation.losses import encode, nats_of_all, pixel_errors, token_nat
 from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.probe import Features, attentive_probe, knn_score
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
+from aimv2.evaluation.sets.studies import labelled_sets
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
@@ -102,7 +103,7 @@ def evaluate(
     measured: dict[str, Measured] = {}
     for report in goal.reports:
         measured |= REPORTS[report][0](model, encoded, prepared, config)
-    for found in prepared.transfer:
+    for found in (*prepared.transfer, *labelled_sets(config)):
         measured |= probes(encoded, found, config)
     metrics = {}
     for name, (items, how, warning) in measured.items():

@@ -1,12 +1,14 @@
 """Pictures and descriptions as a user has them."""
 
 import io
+import json
 from pathlib import Path
 
 import yaml
 from PIL import Image
 
 from aimv2.data.files.description import SourceDescription, read_source
+from aimv2.data.files.open import prepare_source
 
 
 def picture(number: int, kind: str = "JPEG") -> bytes:
@@ -26,3 +28,37 @@ def write(path: Path, content: bytes | str) -> Path:
 def source(where: Path, **values: object) -> SourceDescription:
     """Write the description ``source.yaml`` into a folder and read it."""
     return read_source(write(where / "source.yaml", yaml.safe_dump({"short": "txt"} | values)))
+
+
+COLOURS = ("red", "green", "blue", "white")
+
+
+def pictured_source(where: Path, num_samples: int = 40, *, bad: dict[int, str] | None = None, **values: object) -> Path:
+    """Write and index a source of pictures with text files beside them, and return its description.
+
+    Picture 7 is ``07.png`` with a caption of its number and colour. Keys with a kind in ``bad`` have no such file, or
+    one that cannot be used.
+
+    Args:
+        bad: ``image`` (cut short), ``caption`` (missing) or ``empty`` (caption) by number.
+    """
+    bad = bad or {}
+    for number in range(num_samples):
+        colour = number % len(COLOURS)
+        stream = io.BytesIO()
+        rgb = ((200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 200))[colour]
+        Image.new("RGB", (30 + number % 7, 24 + number % 5), rgb).save(stream, "PNG")
+        content = stream.getvalue()
+        write(where / f"{number:02}.png", content[:60] if bad.get(number) == "image" else content)
+        if bad.get(number) != "caption":
+            text = " .,! " if bad.get(number) == "empty" else f"a picture of {COLOURS[colour]} number {number}"
+            write(where / f"{number:02}.txt", text)
+    held_out = {"held_out": {"field": "json.side", "values": ["held_out"]}}
+    for number in range(num_samples):
+        side = "held_out" if number % 5 == 4 else "train"
+        fields = {"side": side, "number": number, "long": [f"long {number}", f"longer {number}"]}
+        write(where / f"{number:02}.json", json.dumps(fields))
+    path = where.parent / f"{where.name}.yaml"
+    write(path, yaml.safe_dump({"folder": where.name, "short": "txt"} | held_out | values))
+    prepare_source(read_source(path))
+    return path

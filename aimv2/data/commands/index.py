@@ -13,7 +13,7 @@ from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.data.files.description import SUFFIXES, Location, read_labelled, read_source
 from aimv2.data.files.index_folder import Indexed, OnProgress, index_path
 from aimv2.data.files.open import prepare_location, prepare_source
-from aimv2.data.files.shards.patterns import is_url
+from aimv2.data.files.shards.patterns import expand, is_url
 from aimv2.errors import UsageError
 
 USAGE = """usage: python -m aimv2 data index FILE.yaml [workers=N]
@@ -75,6 +75,7 @@ def _index_pattern(pattern: str, to: str | None, workers: int) -> int:
     if to is None:
         raise UsageError(f"{pattern!r} is no description ({' or '.join(SUFFIXES)}), and shards need to=FOLDER")
     full = pattern if is_url(pattern) or pattern.startswith("pipe:") else os.path.abspath(pattern)
+    expand([full])  # before a location is made of it: its errors name the pattern
     location = Location(shards=(full,), index=os.path.abspath(to))
     _index(pattern, location, partial(prepare_location, location, workers))
     console.print(

@@ -208,7 +208,7 @@ def _rgb(image: Image.Image) -> Image.Image:
             grey[value == transparency] = 255
         return Image.fromarray(grey).convert("RGB")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
     if isinstance(transparency, tuple) and max(transparency) > 255:
         # Pillow keeps the high bytes of 16-bit colours, but all of the transparent colour.
         image.info["transparency"] = tuple(value >> 8 for value in transparency)

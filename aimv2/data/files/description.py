@@ -64,8 +64,10 @@ class Location:
             path, a pattern (``{00000..00331}``, ``*``), a URL that fsspec reads (``s3://…``), or a list of these.
         folder: a folder of images, with subfolders. A sample's key is its path within the folder.
         table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
-            folder; only its rows are samples.
-        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote.
+            folder; only its rows are samples. Values of CSV and TSV are text, which filters compare as numbers. If rows
+            share an image, a column ``key`` must name them.
+        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote. A column ``key``, ``__key__`` or ``id`` with
+            unique values names the samples; otherwise the number of the row does.
         image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``).
         filters: conditions by field; samples that do not meet all are left out.
         index: where ``python -m aimv2 data index`` writes the index. Default: beside the description, with the suffix

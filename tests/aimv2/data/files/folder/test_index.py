@@ -51,6 +51,30 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path):
     assert notes[0].startswith("3 links were not followed")
 
 
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("a/b.jpg", True),
+        ("a/none.jpg", True),
+        ("a/../a/b.jpg", True),
+        ("a/..", False),
+        ("..", False),
+        ("../pictures2/c.jpg", False),
+        ("a/../../pictures2/c.jpg", False),
+        ("out/c.jpg", False),
+        ("a/link.jpg", False),
+        ("/etc/passwd", False),
+    ],
+)
+def test_is_within_follows_links(tmp_path, path, inside):
+    write(tmp_path / "pictures/a/b.jpg", "")
+    outside = write(tmp_path / "pictures2/c.jpg", "")
+    (tmp_path / "pictures/out").symlink_to(outside.parent)
+    (tmp_path / "pictures/a/link.jpg").symlink_to(outside)
+    root = os.path.realpath(tmp_path / "pictures")
+    assert index.is_within(root, os.path.join(root, path)) is inside
+
+
 def test_the_folder_itself_may_be_a_link(tmp_path):
     write(tmp_path / "disk/a/b.jpg", picture(1))
     (tmp_path / "pictures").symlink_to(tmp_path / "disk")
