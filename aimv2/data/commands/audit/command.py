@@ -176,7 +176,7 @@ def _source_values(subject: Subject, parts: Sequence[Part], copies: Copies, max_
 
     def text_of(kind: CaptionKind, place: int) -> str:
         row = int(fact_N["row"][place])
-        caption = subject.sides[side_N[place]].pairs.caption(row, kind, caption_choice(row))
+        caption = subject.sides[int(side_N[place])].pairs.caption(row, kind, caption_choice(row))
         return caption.text
 
     return {
