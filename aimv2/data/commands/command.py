@@ -20,7 +20,7 @@ COMMANDS = {  # imported when they are called
     "index": "aimv2.data.commands.index:index_command",
     "write": "aimv2.data.commands.write:write_command",
     "show": "aimv2.data.commands.show:show_command",
-    "audit": "aimv2.data.commands.audit:audit_command",
+    "audit": "aimv2.data.commands.audit.command:audit_command",
 }
 
 

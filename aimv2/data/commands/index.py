@@ -51,7 +51,7 @@ def index_command(arguments: Sequence[str]) -> int:
     if not is_file:
         return _index_pattern(name, given.get("to"), workers)
     path = Path(name)
-    if _is_labelled(path):
+    if is_labelled(path):
         described = read_labelled(path)
         for split in SPLITS:
             if location := getattr(described, split):
@@ -62,7 +62,8 @@ def index_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _is_labelled(path: Path) -> bool:
+def is_labelled(path: Path) -> bool:
+    """True if a description is one of a labelled set."""
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError):

@@ -33,7 +33,7 @@ def hashes(picture_BSSC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         uint64 [B], and bool [B], True where a picture has almost one colour only, so that its hash means nothing.
     """
     grey_BSS = picture_BSSC.astype(np.float64) @ np.array(GREY)
-    coefficient_BF = dctn(grey_BSS, axes=(1, 2), norm="ortho").reshape(len(grey_BSS), -1)[:, _FREQUENCIES]
+    coefficient_BF = dctn(grey_BSS, axes=(1, 2), norm="ortho").reshape(-1, SIDE * SIDE)[:, _FREQUENCIES]
     bit_BF = coefficient_BF > np.median(coefficient_BF, axis=1, keepdims=True)
     hash_B = np.ascontiguousarray(np.packbits(bit_BF, axis=1, bitorder="little")).view("<u8").ravel().astype(np.uint64)
     return hash_B, grey_BSS.std(axis=(1, 2)) < FLAT
