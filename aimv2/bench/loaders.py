@@ -33,6 +33,7 @@ def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: i
     values: dict[str, Any] = {
         "data.sources": (str(description),),
         "data.cache_dir": str(description.parent / "cache"),
+        "data.dense_fraction": 0.33,
         "data.render_px": kind.image_px,
         "model.image_px": kind.image_px,
         "model.patch_px": kind.patch_px,

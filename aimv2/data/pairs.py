@@ -63,6 +63,10 @@ class Pairs(ABC):
             BadSampleError: the pair has none.
         """
 
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        """Return a caption as training tokenizes it, without the classes of words; arguments and errors as above."""
+        return self.caption(row, kind, choice).text
+
     def image(self, row: int) -> np.ndarray:
         """Return the picture as evaluation reads it: uint8 [S, S, 3], of the same side for all pairs.
 
@@ -130,6 +134,9 @@ class Selected(Pairs):
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
         return self._pairs.caption(int(self._row_N[row]), kind, choice)
 
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        return self._pairs.text(int(self._row_N[row]), kind, choice)
+
     def image(self, row: int) -> np.ndarray:
         return self._pairs.image(int(self._row_N[row]))
 
@@ -185,6 +192,10 @@ class Joined(Pairs):
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
         part, own_row = self._place(row)
         return part.caption(own_row, kind, choice)
+
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        part, own_row = self._place(row)
+        return part.text(own_row, kind, choice)
 
     def image(self, row: int) -> np.ndarray:
         part, own_row = self._place(row)

@@ -140,8 +140,8 @@ class Reader:
             kind: CaptionKind = "dense" if samples.is_dense_B[index] else "short"
             role: Role = "caption"
             try:
-                caption = self._pairs.caption(int(rows["caption"][index]), kind, float(caption_B2[number, 1]))
-                samples.captions[index] = caption.text
+                choice = float(caption_B2[number, 1])
+                samples.captions[index] = self._pairs.text(int(rows["caption"][index]), kind, choice)
                 role = "image"
                 samples.pictures[index] = self._picture(int(rows["image"][index]), crop_U)
                 role = "target"

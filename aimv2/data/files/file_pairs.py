@@ -17,6 +17,7 @@ from aimv2.data.files.records import Records
 from aimv2.data.files.words import worded
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources.scene import Caption
+from aimv2.data.text import clean
 
 
 class FilePairs(Pairs):
@@ -53,6 +54,9 @@ class FilePairs(Pairs):
         return self._records.image(int(self._row_N[row]))
 
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        return worded(self.text(row, kind, choice))
+
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
         field, choice = self._fields[kind].at(choice)
         value = self._records.field(int(self._row_N[row]), field)
         if isinstance(value, list) and value:
@@ -61,9 +65,9 @@ class FilePairs(Pairs):
             raise BadSampleError("missing caption", field)
         if not isinstance(value, str):
             raise BadSampleError("missing caption", f"{field} is {type(value).__name__}, not text")
-        if not (caption := worded(value)).words:
+        if not clean(value):  # cached, and the tokenizer cleans it again
             raise BadSampleError("empty caption", field)
-        return caption
+        return value
 
     def field(self, row: int, name: str) -> Any:
         """Return the value of a field (``Records.field``)."""

@@ -76,7 +76,7 @@ def test_crops_are_torchvisions(format, out_px):
         expected = functional.resized_crop(image, *box, [out_px, out_px], InterpolationMode.BICUBIC, antialias=True)
         expected = functional.hflip(expected) if is_flipped else expected
         found = crop(content, uniform_U, PAPER, out_px, LIMIT)
-        assert (found.dtype, found.shape, found.flags.c_contiguous) == (np.uint8, (out_px, out_px, 3), True)
+        assert (found.dtype, found.shape) == (np.uint8, (out_px, out_px, 3))
         np.testing.assert_array_equal(found, np.asarray(expected))
 
 
