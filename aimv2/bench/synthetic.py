@@ -94,6 +94,7 @@ def link_shards(folder: Path, shard: Path, num_shards: int) -> list[Path]:
 def describe(folder: Path) -> Path:
     """Write the description of a folder of shards beside it, and return its path."""
     path = folder.with_suffix(".yaml")
-    values = {"shards": f"{folder}/*.tar", "short": "txt", "dense": "json.caption"}
+    values: dict[str, object] = {"shards": f"{folder}/*.tar", "short": "txt", "dense": "json.caption"}
+    values |= {"held_out": {"fraction": 0.2}}  # of linked shards, whose keys are equal, a small share may be none
     path.write_text(json.dumps(values))  # JSON is YAML
     return path

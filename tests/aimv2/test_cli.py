@@ -129,7 +129,7 @@ HELPS = {
     ("weights",): ("layout=auto",),
     ("bench",): ("encoder", "data"),
     ("bench", "encoder"): ("repeats=10", "batch_size="),
-    ("bench", "data"): ("repeats=10", "images="),
+    ("bench", "data"): ("repeats=10", "batches="),
 }
 
 

@@ -14,9 +14,10 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -184,10 +185,11 @@ def _encode(extraction: Extraction, split: Split, kinds: Sequence[Kind], partial
     ranks, num_rows = extraction.ranks, len(split.records)
     rows = ranks.share(num_rows)
     dataset = Squares(split.records, rows, extraction.shape, extraction.batch_size, extraction.decode)
-    files = {kind: RowFile(partial / f"{kind}.npy") for kind in kinds}
     bad: list[Bad] = []
     start = rows.start
-    with Progress(console=console, transient=True, disable=ranks.rank > 0) as progress:
+    with ExitStack() as opened:
+        progress = opened.enter_context(Progress(console=console, transient=True, disable=ranks.rank > 0))
+        files = {kind: opened.enter_context(RowFile(partial / f"{kind}.npy")) for kind in kinds}
         task = progress.add_task(f"encoding {split.name}", total=len(rows))
         for images, bad_here in batches(dataset, extraction.workers, pin_memory=extraction.device == "cuda"):
             bad += bad_here
@@ -199,8 +201,6 @@ def _encode(extraction: Extraction, split: Split, kinds: Sequence[Kind], partial
                 files[kind].write(start, array)
             start += len(images)
             progress.update(task, advance=len(images))
-    for file in files.values():
-        file.close()
     return bad
 
 
@@ -235,7 +235,10 @@ class RowFile:
         while rest:  # the system may write less than it is given
             rest = rest[self._file.write(rest) :]
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._file.close()
 
 

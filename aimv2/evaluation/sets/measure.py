@@ -18,7 +18,7 @@ from aimv2.evaluation.sets.methods import Labelled, Task
 from aimv2.evaluation.sets.models import Model
 from aimv2.evaluation.sets.options import METHODS, NEEDS, Kind, Method, Options
 from aimv2.evaluation.sets.recipes import RECIPES, Recipe, warnings
-from aimv2.evaluation.sets.report import Result, published
+from aimv2.evaluation.sets.report import MEAN_PER_CLASS, Result, published
 
 Open = Callable[[Location], Records]  # aimv2.data.files.open.open_location
 
@@ -221,7 +221,7 @@ class Evaluation:
                 warning=found.warning,
                 published=beside,
             ),
-            Result(name=f"{method}_mean_per_class", estimate=mean, how="mean over classes of their accuracies"),
+            Result(name=f"{method}{MEAN_PER_CLASS}", estimate=mean, how="mean over classes of their accuracies"),
         ]
 
     def _retrieval(self, saved: Saved, captions: dict[int, list[str]]) -> list[Result]:

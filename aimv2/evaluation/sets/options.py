@@ -45,7 +45,7 @@ With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH da
   probe.warmup_epochs=0  probe.head_dim=128
                                the attentive probe; default: the paper's grid (Table A2)
   linear.l2=[1e-4,1e-2]        strengths of the linear probe's penalty
-  linear.max_iterations=1000   of L-BFGS
+  linear.max_iterations=100    Newton steps
   knn.neighbours=[1,10,100]    numbers of nearest neighbours; one is chosen on validation
 
   cache_dir=cache              where features are saved, in the subfolder features, and remote shards are copied to
@@ -84,11 +84,11 @@ class LinearOptions:
     Attributes:
         l2: L of the penalty L/2 |W|^2, which is added to the mean cross-entropy of N images. C of scikit-learn is
             1 / (L N).
-        max_iterations: of L-BFGS.
+        max_iterations: Newton steps.
     """
 
     l2: tuple[PositiveFloat, ...] = Field(default=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1), min_length=1)
-    max_iterations: Positive = 1000
+    max_iterations: Positive = 100
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

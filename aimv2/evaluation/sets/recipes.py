@@ -193,12 +193,13 @@ def warnings(recipe: Recipe, *, num_train: int, num_test: int, num_classes: int)
 
 def print_recipes(console: Console) -> None:
     """Print a row for each recipe."""
-    table = Table("recipe", "train", "test", "classes", *ENCODERS, "source, and what to put where", box=SIMPLE)
+    table = Table("recipe", "train", "test", "classes", *ENCODERS, box=SIMPLE)
     for recipe in _ALL:
         counts = (f"{count:,}" for count in (recipe.num_train, recipe.num_test, recipe.num_classes))
-        accuracies = (f"{accuracy:.1f}" for accuracy in recipe.published)
-        table.add_row(recipe.name, *counts, *accuracies, f"{recipe.source}: {recipe.place}")
+        table.add_row(recipe.name, *counts, *(f"{accuracy:.1f}" for accuracy in recipe.published))
     console.print(table)
+    for recipe in _ALL:
+        console.print(f"{recipe.name}: {recipe.source}: {recipe.place}", highlight=False, soft_wrap=True)
     console.print(
         "Accuracies in percent: attentive probe at 224 px, paper Table 3. A description names its recipe with"
         f" recipe: NAME. Zero-shot on imagenet-1k: {LIT} {RECIPES['imagenet-1k'].zero_shot[LIT]} (Table 5).",

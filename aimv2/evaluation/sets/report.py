@@ -17,6 +17,7 @@ from aimv2.evaluation.sets.recipes import ENCODERS, LIT, PUBLISHED_PX, Recipe
 
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # bad images in the JSON file
+MEAN_PER_CLASS = "_mean_per_class"  # end of the name of a result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +64,16 @@ def print_results(results: Sequence[Result], title: str, console: Console) -> No
     table = Table("measure", "result", "95 % interval", title=title, box=SIMPLE)
     if has_published:
         table.add_column("published")
-    table.add_column("how")
+    table.add_column("chosen on validation")
     for result in results:
         value, low, high = (f"{100 * number:.2f}" for number in result.estimate)
         row = [result.name, f"{value} %", f"{low} to {high}"]
         if has_published:
             row.append(", ".join(f"{name} {accuracy:.1f}" for name, accuracy in result.published.items()))
-        table.add_row(*row, result.how)
+        table.add_row(*row, ", ".join(f"{name} {chosen:g}" for name, chosen in result.settings.items()))
     console.print(table)
+    for how in dict.fromkeys(result.how for result in results if not result.name.endswith(MEAN_PER_CLASS)):
+        console.print(how, highlight=False, soft_wrap=True)
     for result in results:
         if result.warning:
             console.print(f"warning: {result.name}: {result.warning}", highlight=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """Labelled sets in files as evaluations of a run (``evaluation.sets``). Letters: N rows, M chosen ones, P side."""
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +62,7 @@ def _labelled_set(
         raise UsageError(f"{path}: each of train, validation and test needs a usable image")
     number = labels.class_numbers(train.text_M, [*validation.text_M, *test.text_M])
     class_M1 = [np.array([[number[text]] for text in part.text_M]) for part in (train, validation, test)]
-    task = Task(described.name, len(number), *class_M1)
+    task = Task(re.sub(r"\W+", "_", described.name), len(number), *class_M1)  # a part of the metrics' names
     return TransferSet(train.images, validation.images, test.images, test.item_M, (task,), is_whole=True)
 
 

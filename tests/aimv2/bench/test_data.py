@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 
@@ -15,7 +18,7 @@ from PIL import Image
 
 from aimv2.bench import loaders
 from aimv2.bench.command import bench_command
-from aimv2.bench.data import BARE, OURS, WEBDATASET, Bench, Options, table
+from aimv2.bench.data import BARE, OURS, WEBDATASET, Bench, Options, cpu_seconds, table
 from aimv2.bench.synthetic import PHOTOGRAPHS, SCENES, describe, link_shards, write_shards
 from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
@@ -121,6 +124,15 @@ def test_loader_that_skips_or_spoils_images_is_refused(tmp_path):
         bench.load_all("it", lambda: iter([batch[:, :, ::2]] * 16))
 
 
+def test_cpu_clock_counts_this_process_and_ended_children():
+    work = "import time\nwhile time.process_time() < 0.3: pass"
+    start, ended = cpu_seconds(), sum(os.times()[:4])
+    subprocess.run([sys.executable, "-c", work], check=True)
+    passed = cpu_seconds() - start
+    assert passed > 0.3
+    assert passed == pytest.approx(sum(os.times()[:4]) - ended, abs=0.05)
+
+
 def test_table_shows_rates_and_the_speed_of_ours_relative_to_each():
     seconds = {
         OURS: np.array([2.0, 2.2, 2.0, 2.0, 2.0, 2.0]),
@@ -140,6 +152,7 @@ def test_table_shows_rates_and_the_speed_of_ours_relative_to_each():
         (["batches=0"], "batches: Input should be greater than 0"),
         (["repeats=1"], "repeats: Input should be greater than or equal to 2"),
         (["max_workers=-1"], "max_workers: Input should be greater than or equal to 0"),
+        (["clock=sun"], "clock: Input should be 'wall' or 'cpu' (got 'sun')"),
         (["shards=3"], "unknown key 'shards'"),
         (["folder=/proc/nowhere"], "folder='/proc/nowhere' cannot be written"),
     ],
@@ -163,5 +176,5 @@ def test_command_prints_rates_starts_and_the_machine_and_leaves_nothing(tmp_path
     for start in ("1 shard, index: ", "1 shard, ours: ", "1 shard, webdataset: "):
         assert words.count(start) == 1
     assert words.count("warning: ") == 8, "two repeats have no interval"
-    assert "batches of 8; medians of 2 interleaved repeats" in words
+    assert "batches of 8; medians of 2 interleaved repeats in wall seconds" in words
     assert not list(tmp_path.iterdir())

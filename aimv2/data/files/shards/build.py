@@ -21,6 +21,7 @@ from aimv2.data.files.shards.index import ShardRows, index_bytes, open_index, sh
 from aimv2.data.files.shards.patterns import expand
 from aimv2.data.files.shards.scan import Scan, row_type, scan
 from aimv2.errors import RunFailedError, UsageError
+from aimv2.runs.files import writable_folder
 
 MAX_ERRORS = 10  # broken shards after which a scan stops
 IN_FLIGHT = 4  # shards per worker that are submitted at a time
@@ -48,8 +49,7 @@ def build_index(location: Location, workers: int, on_progress: OnProgress) -> In
     errors: list[UsageError] = []
     num_bytes = num_samples = num_read = 0
     started = time.monotonic()
-    folder = index_path(location).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable_folder(str(index_path(location).parent), "index")
     with tempfile.TemporaryFile(dir=folder) as spool:
         try:
             for name, outcome in zip(names, _scans(tasks, workers), strict=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
+from aimv2.data.files.shards.remote import file_system, translated
 from aimv2.errors import UsageError
 
 MAX_SHARDS = 10_000_000
@@ -74,13 +75,11 @@ def _glob(name: str) -> list[str]:
     if not is_url(name) and os.path.isfile(name):  # a file whose own name has such a sign
         return [name]
     if is_url(name):
-        from fsspec.core import url_to_fs
-
-        system, path = url_to_fs(name)
+        system, path = file_system(name)
         # File systems return paths in a form of their own; the names of shards keep the form of the pattern.
         base = base_of([name])
         own_base = str(system._strip_protocol(base)).rstrip("/") + "/"
-        found = [base + match.removeprefix(own_base) for match in system.glob(path)]
+        found = [base + match.removeprefix(own_base) for match in translated(lambda: system.glob(path))]
     else:
         found = glob.glob(name, recursive=True)
     if not found:

@@ -66,15 +66,15 @@ def open_url(url: str) -> BinaryIO:
         UsageError: no installed package reads this kind of URL.
         OSError: the file cannot be read; ConnectionError for errors of the client library.
     """
-    system, path = _system(url)
-    file: BinaryIO = _translated(lambda: system.open(path, "rb"))
+    system, path = file_system(url)
+    file: BinaryIO = translated(lambda: system.open(path, "rb"))
     return file
 
 
 def describe_url(url: str) -> tuple[int, str]:
     """Return the size of a file behind a URL, and a text that changes with its content; errors as ``open_url``."""
-    system, path = _system(url)
-    return _translated(lambda: (int(system.size(path)), str(system.ukey(path))))
+    system, path = file_system(url)
+    return translated(lambda: (int(system.size(path)), str(system.ukey(path))))
 
 
 class ShardCache:
@@ -173,24 +173,25 @@ def _fetch(url: str, opened: int, size: int) -> None:
     os.ftruncate(opened, 0)
     done = 0
     with open_url(url) as source, open(opened, "wb", closefd=False) as target:
-        while chunk := _translated(lambda: source.read(CHUNK)):
+        while chunk := translated(lambda: source.read(CHUNK)):
             target.write(chunk)
             done += len(chunk)
     if done != size:
         raise RunFailedError("data", f"{url} has {done:,} bytes, and had {size:,} when it was indexed; index it again")
 
 
-def _system(url: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path in it; errors as ``open_url``."""
     from fsspec.core import url_to_fs
 
     try:
-        system, path = _translated(lambda: url_to_fs(url))
+        system, path = translated(lambda: url_to_fs(url))
     except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is not installed
         raise UsageError(f"{url} cannot be read: {error}") from error
     return system, path
 
 
-def _translated(action: Callable[[], Value]) -> Value:
+def translated(action: Callable[[], Value]) -> Value:
     """Return the action's result; errors of client libraries become ConnectionError."""
     try:
         return action()

@@ -6,6 +6,7 @@ import time
 import zlib
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from aimv2.address import hash64
 from aimv2.data.files.description import REFUSED
 from aimv2.data.files.shards.patterns import is_url
-from aimv2.data.files.shards.remote import Patience, describe_url, open_url
+from aimv2.data.files.shards.remote import Patience, describe_url, open_url, translated
 from aimv2.data.files.shards.tar import BLOCK, Member, TarError, walk
 from aimv2.errors import UsageError
 
@@ -74,14 +75,16 @@ def state(name: str) -> tuple[int, str]:
     return status.st_size, str(status.st_mtime_ns)
 
 
-def scan(name: str, known: tuple[int, str] | None = None) -> Scan | None:
+def scan(name: str, known: tuple[int, str] | None = None, sleep: Callable[[float], object] = time.sleep) -> Scan | None:
     """Read a shard once and return its samples; None if its size and version are as known.
 
     Raises:
         UsageError: it cannot be read or is no intact tar archive.
     """
     try:
-        return Patience(time.sleep).read(lambda: _scan(name, known))
+        if is_url(name):
+            return Patience(sleep).read(lambda: translated(lambda: _scan(name, known)))
+        return Patience(sleep).read(lambda: _scan(name, known))
     except TarError as error:
         raise UsageError(f"{name} {error}") from error
     except OSError as error:

@@ -146,13 +146,18 @@ def test_the_summary_counts_what_is_odd(tmp_path):
     write_tar(tmp_path / "a.tar", [("1.jpg", b""), ("2.txt", b""), ("3.png", b""), ("1.txt", b""), ("x.pickle", b"")])
     notes = build(location(tmp_path))[0].notes
     assert "members: jpg 1, png 1, txt 2" in notes[0]
-    assert "44.0 bytes per sample" not in notes
     assert set(notes[3:]) == {
         "ignored: pickled member: 1",
         "odd: sample with the key of an earlier one in its shard: 1",
         "samples without an image: 2",
     }
     assert json.loads((tmp_path / "set.index" / "index.json").read_text())["num_samples"] == 4
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    write_shards(tmp_path)
+    with pytest.raises(UsageError, match="index='/proc/nowhere' cannot be written"):
+        build(replace(location(tmp_path), index="/proc/nowhere/set.index"))
 
 
 def test_shards_without_samples_are_told(tmp_path):

@@ -3,9 +3,11 @@ import re
 import tarfile
 import zlib
 
+import fsspec
 import numpy as np
 import pytest
 import webdataset as wds
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
@@ -137,3 +139,31 @@ def test_a_shard_without_samples_has_no_rows(tmp_path):
     assert found.rows.dtype == row_type(0)
     assert found.extensions == ()
     assert np.array_equal(found.rows["key"], [])
+
+
+def test_faults_of_a_server_are_retried(tmp_path):
+    content = write_tar(tmp_path / "a.tar", sample(0)).read_bytes()
+    system = MemoryFileSystem()
+    system.pipe("/scan/a.tar", content)
+    left = [RuntimeError("the client's own error"), ConnectionResetError(), TimeoutError()]
+
+    class Flaky(MemoryFileSystem):
+        protocol = "flaky"
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.replace("flaky://", "memory://"))
+
+        def open(self, *args, **kwargs):
+            if left:
+                raise left.pop()
+            return super().open(*args, **kwargs)
+
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    waits = []
+    found = scan("flaky://scan/a.tar", sleep=waits.append)
+    assert found.checksum == f"{zlib.crc32(content):08x}"
+    assert len(waits) == 3
+    left += [RuntimeError("the client's own error")] * 9
+    with pytest.raises(UsageError, match=r"flaky://scan/a\.tar cannot be read: RuntimeError: the client's own error"):
+        scan("flaky://scan/a.tar", sleep=waits.append)

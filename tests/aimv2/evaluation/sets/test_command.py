@@ -1,0 +1,160 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from PIL import Image
+
+from aimv2.cli import main
+from aimv2.data.files.description import read_labelled
+from aimv2.data.files.open import prepare_location
+from tests.aimv2.evaluation.sets.conftest import IMAGE_PX
+from tests.aimv2.evaluation.sets.test_features import expected
+from tests.aimv2.evaluation.sets.test_text_methods import their_texts
+
+QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
+QUICK += ["knn.neighbours=[1,3]"]
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch, capsys):
+    """Run the command in an empty folder: its exit status, what it printed, and the results that it wrote."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(weights, data, *arguments):
+        status = main(["evaluate", f"weights={weights}", f"data={data}", *QUICK, *arguments])
+        written = sorted(Path("evaluations").glob("*.json"))
+        return status, "".join(capsys.readouterr()), [json.loads(path.read_text()) for path in written]
+
+    return run
+
+
+def test_a_public_pair_is_measured_by_every_method(evaluate, digits, public_pair):
+    status, shown, (record,) = evaluate(public_pair[0], digits)
+    assert status == 0, shown
+    results = record["results"]
+    accuracies = ("probe", "linear", "knn", "zero_shot")
+    recalls = [f"{way}_recall_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5)]
+    assert set(results) == {*accuracies, *(f"{name}_mean_per_class" for name in accuracies), *recalls}
+    for name, result in results.items():
+        low, high = result["interval_95"]
+        assert 0 <= low <= result["value"] <= high <= 1
+        assert f"{100 * result['value']:.2f} %" in shown
+        assert name in shown
+    assert record["splits"]["test"] == {"images": 40, "unusable": {}, "first_unusable": []}
+    assert (record["set"], record["classes"], record["images"]) == ("digits", 10, {"image_px": IMAGE_PX, "crop": 1.0})
+    assert results["linear"]["value"] > 0.3
+
+
+def test_zero_shot_is_that_of_transformers(evaluate, digits, public_pair):
+    folder, theirs = public_pair
+    status, _, (record,) = evaluate(folder, digits, "methods=[zero_shot]")
+    assert status == 0
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    prompts = [their_texts(folder, theirs, [f"a photo of a {name}", f"a {name}"]).mean(dim=0) for name in names]
+    class_CS = F.normalize(torch.stack(prompts), dim=-1)
+    paths = sorted((digits.parent / "test").rglob("*.png"))
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+
+    class Vision:
+        def __call__(self, pixel_values):
+            return type("Out", (), {"last_hidden_state": theirs.get_image_features(pixel_values=pixel_values)})
+
+    import numpy as np
+
+    image_NS = expected(Vision(), [np.asarray(picture) for picture in pictures], 1.0)
+    image_NS = getattr(image_NS, "pooler_output", image_NS)
+    is_right = (image_NS @ class_CS.T).argmax(dim=1) == torch.tensor([int(path.parent.name) for path in paths])
+    assert record["results"]["zero_shot"]["value"] == pytest.approx(is_right.double().mean().item(), abs=1e-9)
+
+
+def test_a_second_evaluation_reads_saved_features(evaluate, digits, public):
+    first = evaluate(public[0], digits, "methods=[linear]")
+    assert "take" in first[1]
+    status, shown, (record,) = evaluate(public[0], digits, "methods=[linear]")
+    assert status == 0
+    assert "features: all saved" in shown
+    assert record["results"] == first[2][0]["results"]
+
+
+def test_an_encoder_alone_has_no_zero_shot(evaluate, digits, public):
+    status, shown, _ = evaluate(public[0], digits, "methods=[zero_shot]")
+    assert status == 2
+    assert "methods: zero_shot is not possible, because" in shown
+    assert "no text encoder" in shown
+
+
+def test_a_set_without_an_index_names_the_command(evaluate, digits, public, tmp_path):
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"test": {"folder": str(digits.parent)}, "label": "folder"}))
+    status, shown, _ = evaluate(public[0], "other.yaml", "methods=[knn]")
+    assert (status, "other has no train" in shown) == (2, True)
+    values = {"train": {"folder": str(digits.parent)}, "test": {"folder": str(digits.parent)}, "label": "folder"}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(values))
+    status, shown, _ = evaluate(public[0], "other.yaml", "methods=[knn]")
+    assert (status, "python -m aimv2 data index" in shown) == (2, True)
+
+
+def test_unusable_images_are_printed_and_too_many_stop(evaluate, digits, public, tmp_path):
+    shutil.copytree(digits.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
+    path = next((tmp_path / "copy" / "train" / "3").iterdir())
+    path.write_bytes(path.read_bytes()[:60])
+    described = read_labelled(tmp_path / "copy" / "digits.yaml")
+    for location in (described.train, described.test):
+        prepare_location(location)
+    data = tmp_path / "copy" / "digits.yaml"
+    status, shown, records = evaluate(public[0], data, "methods=[knn]", "max_bad_rate=0.001")
+    assert (status, records) == (1, [])
+    assert "train: 1 of 120 images cannot be used (1 undecodable image" in shown
+    status, shown, (record,) = evaluate(public[0], data, "methods=[knn]")
+    assert status == 0
+    assert "train: 1 of 120 images are left out (1 undecodable image)" in shown
+    assert record["splits"]["train"]["unusable"] == {"undecodable image": 1}
+    assert record["splits"]["train"]["first_unusable"][0][0] == f"3/{path.name}"
+
+
+def test_a_recipe_gives_published_accuracies_and_warns_of_other_counts(evaluate, digits, public):
+    text = digits.read_text() + "recipe: cifar-10\n"
+    path = digits.with_name("digits-recipe.yaml")
+    path.write_text(text)
+    described = read_labelled(path)
+    for location in (described.train, described.test):
+        prepare_location(location)
+    status, shown, (record,) = evaluate(public[0], path, "methods=[probe]")
+    assert status == 0
+    assert "warning: the set has 40 test images, and the recipe cifar-10 10,000" in shown
+    assert record["results"]["probe"]["published_percent"] == {
+        "AIMv2-L": 99.1,
+        "AIMv2-H": 99.3,
+        "AIMv2-1B": 99.4,
+        "AIMv2-3B": 99.5,
+    }
+    path.write_text(text.replace("cifar-10", "cifar10"))
+    status, shown, _ = evaluate(public[0], path)
+    assert (status, "unknown recipe 'cifar10'. Did you mean 'cifar-10'?" in shown) == (2, True)
+
+
+def test_recipes_and_help_are_printed(capsys):
+    assert main(["evaluate", "--recipes"]) == 0
+    assert "ILSVRC 2012" in " ".join(capsys.readouterr().out.split())
+    assert main(["evaluate", "--help"]) == 0
+    assert "weights=PATH" in capsys.readouterr().out
+
+
+@pytest.mark.exhaustive
+def test_two_ranks_write_the_features_of_one(digits, public, tmp_path):
+    arguments = [f"weights={public[0]}", f"data={digits}", *QUICK, "methods=[linear,probe]", "threads=1"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[4]), "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    for name, start in (("one", [sys.executable, "-m"]), ("two", torchrun)):
+        command = [*start, "aimv2", "evaluate", *arguments, f"cache_dir={tmp_path / name}", f"to={tmp_path / name}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, two = (json.loads(next((tmp_path / name).glob("*.json")).read_text()) for name in ("one", "two"))
+    assert one["results"] == two["results"]
