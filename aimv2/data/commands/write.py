@@ -243,7 +243,7 @@ def _print(folder: Path, written: Written) -> None:
     left_out = [f"  left out, {reason}: {count:,}" for reason, count in written.left_out.items()]
     description = folder / DESCRIPTION
     lines = [
-        f"wrote {sum(written.samples.values()):,} pairs as {written.num_shards:,} shards to {folder}",
+        f"wrote {sum(written.samples.values()):,} pairs to {folder}; shards: {written.num_shards:,}",
         *sorted(counts),
         *left_out,
         f"\nnext: python -m aimv2 data index {description}",

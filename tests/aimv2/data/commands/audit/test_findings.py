@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from aimv2.data.bad import REASONS
 from aimv2.data.commands.audit.findings import Copies, Part, captions, examples, images, leaks
-from aimv2.data.commands.audit.survey import FACT, IMAGE_FORMATS, NO_PROBLEM, SCRIPTS
+from aimv2.data.commands.audit.recognise import IMAGE_FORMATS, SCRIPTS
+from aimv2.data.commands.audit.survey import FACT, NO_PROBLEM
 
 THRESHOLD = 6
 LOOKS = [0, 0b1, 0b111111, 2**60 - 1, 2**60 - 2, 2**63]
