@@ -17,8 +17,8 @@ from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
 from aimv2.errors import UsageError
 from aimv2.evaluation.sets import labels
-from aimv2.evaluation.sets.features import check_rate
-from aimv2.evaluation.sets.images import Shape, squares
+from aimv2.evaluation.sets.encoding.features import check_rate
+from aimv2.evaluation.sets.encoding.images import Shape, squares
 
 TEST_PART = 4  # one of so many images is for the test, or more if the others are fewer
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aimv2.evaluation.probe import FEATURE_EPS, Features, attentive_probe, knn_scores
-from aimv2.evaluation.sets.linear import Linear, fit_path
+from aimv2.evaluation.sets.methods.linear import Linear, fit_path
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
 
 
