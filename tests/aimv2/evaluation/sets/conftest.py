@@ -151,6 +151,7 @@ def digits(tmp_path_factory):
     description = {
         "train": {"folder": "train"},
         "test": {"folder": "test", "table": "test.jsonl"},
+        "name": "written",
         "label": "folder",
         "captions": "caption",
         "classes": {str(number): name for number, name in enumerate(names)},

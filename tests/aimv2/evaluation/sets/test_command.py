@@ -44,7 +44,7 @@ def test_a_public_pair_is_measured_by_every_method(evaluate, digits, public_pair
         assert f"{100 * result['value']:.2f} %" in shown
         assert name in shown
     assert record["splits"]["test"] == {"images": 40, "unusable": {}, "first_unusable": []}
-    assert (record["set"], record["classes"], record["images"]) == ("digits", 10, {"image_px": IMAGE_PX, "crop": 1.0})
+    assert (record["set"], record["classes"], record["images"]) == ("written", 10, {"image_px": IMAGE_PX, "crop": 1.0})
     assert results["linear"]["value"] > 0.3
 
 
