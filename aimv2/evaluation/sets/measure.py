@@ -20,6 +20,7 @@ from aimv2.evaluation.sets.methods.heads import Labelled, Task
 from aimv2.evaluation.sets.options import METHODS, NEEDS, Kind, Method, Options
 from aimv2.evaluation.sets.recipes import RECIPES, Recipe, warnings
 from aimv2.evaluation.sets.report import MEAN_PER_CLASS, Result, published
+from aimv2.weights.files import count
 
 Open = Callable[[Location], Records]  # aimv2.data.files.open.open_location
 
@@ -207,7 +208,7 @@ class Evaluation:
         class_CS = language.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
         image_NS = saved.features["embedding"][test.row_N].to(class_CS.device)
         is_right_N = language.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N
-        how = f"zero-shot with {len(prompts)} prompts, {len(test):,} test images, {len(numbers):,} classes"
+        how = f"zero-shot with {count(len(prompts), 'prompt')}, {len(test):,} test images, {len(numbers):,} classes"
         return self._accuracies("zero_shot", heads.Measured(is_right_N.numpy(), how, {}), test.class_N.numpy())
 
     def _accuracies(self, method: Method, found: heads.Measured, class_N: np.ndarray) -> list[Result]:
