@@ -95,6 +95,12 @@ class Evidence:
         """Return the number of an arm's runs, with or without a result."""
         return int((self.runs["arm"] == arm).sum() + (self.missing["arm"] == arm).sum())
 
+    def why_absent(self, metric: str) -> str:
+        """Return why no finished run has a metric, which data or objective cannot have; empty if one has it."""
+        if len(self.values(metric)):
+            return ""
+        return str(next(iter(self.not_applicable.loc[self.not_applicable["metric"] == metric, "evaluation"]), ""))
+
     def unit(self, metric: str) -> str:
         """Return the metric's unit; empty if it was not measured."""
         return self._first(metric, "unit")

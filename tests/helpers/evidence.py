@@ -8,7 +8,7 @@ from ablations.study import UNTRAINED
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.files import write_json
 from aimv2.runs.record import RunFolder
-from analysis.controls import ControlOutcome, deciding_metrics
+from analysis.controls import ControlOutcome
 from analysis.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
 from analysis.sensitivity import MetricSensitivity
 
@@ -63,7 +63,7 @@ def passed_controls(study):
     return [
         ControlOutcome(control, metric, "passed", "by assumption")
         for control in study.controls
-        for metric in deciding_metrics(study)
+        for metric in study.deciding_metrics
     ]
 
 
