@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from ablations.adapt import announcements
 from ablations.catalogue import STUDIES
 from ablations.expand import with_actual_ratios
 from ablations.request import Request, read_request
@@ -24,10 +25,12 @@ from analysis import tables
 from analysis.compare import primary_comparisons
 from analysis.conclusions import conclusion, findings, look_note, power, warnings
 from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
+from analysis.credits import credits_of
 from analysis.figures import draw_all, save, style
 from analysis.inference.looks import Look, look, looks_path
 from analysis.ladder import climb, decision_table, draw_ladder, ladder_table
 from analysis.load import Evidence, load
+from analysis.mixture import mixture_table, repeats
 from analysis.page import to_html
 from analysis.sensitivity import (
     FILE,
@@ -156,6 +159,7 @@ def _context(
     return {
         "study": study,
         "title": request.folder,
+        "announcements": announcements(study),
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
         "conclusion": conclusion(study, comparisons, unit, withheld),
         "controls": controls,
@@ -170,6 +174,9 @@ def _context(
         "power": power(study, comparisons, unit),
         "claims": tables.verdicts_table(judged),
         "margins": tables.margins_note(study),
+        "mixture": mixture_table(study, evidence),
+        "repeats": repeats(study, evidence),
+        "credits": credits_of(baseline_of(request)),
         "setup": tables.setup_table(study, cells, evidence),
         "primary": tables.primary_table(study, evidence, comparisons, controls, is_sensitive=not blind),
         "metrics": tables.metrics_table(study, evidence),
