@@ -41,7 +41,7 @@ def announcements(study: Study) -> list[str]:
     for metric, other in study.stand_ins.items():
         if other in study.deciding_metrics:  # else the command line chose another one
             better = "; a labelled set of your own would tell more: evaluation.sets=[FILE.yaml]" * (other == DIGITS)
-            found.append(f"{other} takes the place of {metric}, which decides on scenes{better}.")
+            found.append(f"{other} takes the place of {metric}, the study's metric on other data{better}.")
     return found
 
 

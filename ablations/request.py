@@ -123,13 +123,12 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
         name: dataclasses.replace(study.arms[name], label=label) if name in study.arms else Arm(label=label)
         for name, label in dict(adapted["arms"]).items()
     }
-    baseline = sweep["baseline"]
     return dataclasses.replace(
         study,
         design=dataclasses.replace(study.design, arms=arms),
-        baseline=baseline,
+        baseline=sweep["baseline"],
         primary_metric=sweep["primary_metric"],
-        expected={arm: relation for arm, relation in study.expected.items() if arm in arms and arm != baseline},
+        expected={},  # the record has them
         notes=tuple(adapted["notes"]),
         stand_ins=adapted["stand_ins"],
     )

@@ -18,7 +18,7 @@ REPEATS_NOTE = (
 
 
 def mixture_table(study: Study, evidence: Evidence) -> Table:
-    """Return samples, epochs, share of dense captions and bad samples of each source, for groups of arms that are equal.
+    """Return samples, epochs, share of dense captions and bad samples of each source; arms that are equal share rows.
 
     Samples and epochs are means over the runs of an arm; bad samples are summed. Empty if no run recorded them.
     """
@@ -32,7 +32,7 @@ def mixture_table(study: Study, evidence: Evidence) -> Table:
             groups.setdefault(rows, []).append(study.label(arm))
     for rows, labels in groups.items():
         arms = "all" if len(groups) == 1 else "; ".join(labels)
-        table.rows += [[arms if not number else "", *row] for number, row in enumerate(rows)]
+        table.rows.extend([[arms if not number else "", *row] for number, row in enumerate(rows)])
     return table
 
 

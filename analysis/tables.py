@@ -85,7 +85,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs"
     if config.data.has_scenes:
         pairs += f" of other compositions; {config.data.scenes.num_objects} objects of each source"
-    share = config.data.dense_fraction
+    share: float | None = config.data.dense_fraction
     if config.data.kind == "files" or config.data.dense_fractions is not None:  # sources differ in their share
         share = evidence.dense_share(study.baseline)
     if share is not None:

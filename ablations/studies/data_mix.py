@@ -15,7 +15,6 @@ which name the probe's labels. It is measured, but nothing is expected of it.
 """
 
 import re
-from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 
@@ -77,9 +76,9 @@ def fit(study: Study, base: RunConfig) -> Study:
     presets = PRESETS if have_roles(data.sources) else {}
     baseline = next((name for name, preset in presets.items() if _is(preset, data)), "mixture")
     arms = {baseline: Arm(label=presets[baseline].label if baseline in presets else _described(data))}
-    arms |= {f"only_{keys[number]}": _without(f"{names[number]} alone", set(in_use) - {number}) for number in in_use}
+    arms |= {f"only_{keys[number]}": shares(f"{names[number]} alone", {data.sources[number]: 1.0}) for number in in_use}
     if len(in_use) > 2:
-        arms |= {f"without_{keys[number]}": _without(f"without {names[number]}", {number}) for number in in_use}
+        arms |= {f"without_{keys[number]}": _without(f"without {names[number]}", number) for number in in_use}
     for name, preset in presets.items():
         if name != baseline:
             values = {"data.weights": preset.weights, "data.dense_fractions": preset.dense_fractions}
@@ -105,7 +104,9 @@ def _described(data: DataConfig) -> str:
     if data.weights is None:
         return "all sources, every pair once an epoch"
     total = sum(data.weights)
-    parts = (f"{short(name)} {100 * weight / total:.3g} %" for name, weight in zip(data.names, data.weights, strict=True))
+    parts = (
+        f"{short(name)} {100 * weight / total:.3g} %" for name, weight in zip(data.names, data.weights, strict=True)
+    )
     return f"the run's mixture: {', '.join(parts)}"
 
 
@@ -113,16 +114,18 @@ def _is(preset: Preset, data: DataConfig) -> bool:
     """True if these are the preset's shares of the samples and of dense captions."""
     fractions = tuple(data.dense_share(number) for number in range(len(data.sources)))
     return (
-        data.weights is not None and quotas(data.weights) == quotas(preset.weights) and fractions == preset.dense_fractions
+        data.weights is not None
+        and quotas(data.weights) == quotas(preset.weights)
+        and fractions == preset.dense_fractions
     )
 
 
-def _without(label: str, left_out: Collection[int]) -> Arm:
-    """Return an arm with the run's mixture of the other sources. Evaluation is on all sources."""
+def _without(label: str, left_out: int) -> Arm:
+    """Return an arm with the run's mixture of the other sources, one of which is left out by its number."""
 
     def change(run: RunConfig) -> RunConfig:
         weights = run.data.weights or _sizes(run.data)
-        rest = tuple(0.0 if number in left_out else float(weight) for number, weight in enumerate(weights))
+        rest = tuple(0.0 if number == left_out else float(weight) for number, weight in enumerate(weights))
         return replaced(run, {"data.weights": rest})
 
     return Arm(label=label, change=change)
@@ -145,7 +148,9 @@ STUDY = Study(
         paper=shares("the paper's proportions", PAPER),
         **{short(source): shares(f"{short(source)} alone", {source: 1.0}) for source in PAPER},
         **{f"without_{short(source)}": without(source) for source in PAPER},
-        public=shares("public parts only: no HQITP, no synthetic captions", PUBLIC, dense_fraction=0.0, dense_fractions=None),
+        public=shares(
+            "public parts only: no HQITP, no synthetic captions", PUBLIC, dense_fraction=0.0, dense_fractions=None
+        ),
     ),
     baseline="paper",
     primary_metric=PROBE,

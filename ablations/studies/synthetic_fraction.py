@@ -32,7 +32,9 @@ def fit(study: Study, base: RunConfig) -> Study:
     data = base.data
     if data.kind != "files":
         return study
-    trained = [source for source, weight in zip(data.sources, data.weights or [1] * len(data.sources), strict=True) if weight]
+    trained = [
+        source for source, weight in zip(data.sources, data.weights or [1] * len(data.sources), strict=True) if weight
+    ]
     described = [read_source(Path(source)) for source in trained]
     single = {one.name: "short" if one.short else "dense" for one in described if not (one.short and one.dense)}
     having = ", ".join(f"{name} has {kind} captions only" for name, kind in single.items())
