@@ -91,8 +91,8 @@ def fit(study: Study, base: RunConfig) -> Study:
     }
     return replace(
         study,
-        source="AIMv2 Table 2 mixes DFN-2B, COYO and HQITP; never ablated. Caption losses are not comparable between arms"
-        " that train on other captions",
+        source="AIMv2 Table 2 mixes DFN-2B, COYO and HQITP; never ablated. Caption losses are not comparable between"
+        " arms that train on other captions",
         design=one_factor(**arms),
         baseline=baseline,
         expected=dict.fromkeys(alone, "worse") if baseline == "paper" else {},

@@ -1,7 +1,8 @@
 """Composition of a config from command-line overrides. Only this file uses Hydra.
 
 A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``,
-``mixture=paper``); the others set one value of the composed config (``model.encoder.width=128``). Values are literal: interpolation is refused.
+``mixture=paper``); the others set one value of the composed config (``model.encoder.width=128``). Values are literal:
+interpolation is refused.
 """
 
 import dataclasses

@@ -1,11 +1,12 @@
-"""Mixtures of sources as presets of a command line: ``mixture=paper`` sets ``data.weights`` and ``data.dense_fractions``.
+"""Mixtures of sources as presets: ``mixture=paper`` sets ``data.weights`` and ``data.dense_fractions``.
 
 They hold for three sources in this order: DFN-2B, COYO and HQITP, or what stands in for each. These are the built-in
 sources of scenes or of glyphs, or sources of your own that are described in ``dfn.yaml``, ``coyo.yaml`` and
 ``hqitp.yaml``.
 
     python -m aimv2 train mixture=paper
-    python sweeps/launch.py sweep=data_mix mixture=paper 'data.sources=[/data/dfn.yaml,/data/coyo.yaml,/data/hqitp.yaml]'
+    python -m aimv2 train mixture=public data.sources=[dfn.yaml,coyo.yaml,hqitp.yaml]
+    python sweeps/launch.py sweep=data_mix mixture=paper data.sources=[dfn.yaml,coyo.yaml,hqitp.yaml]
 """
 
 from collections.abc import Sequence

@@ -72,11 +72,12 @@ def sensitive(*metrics):
     return {metric: MetricSensitivity(metric, True, f"{metric} tells all steps apart") for metric in metrics}
 
 
-def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
+def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture=None):
     """Write the folder of a finished run with a chosen loss of content words.
 
     Args:
         items: the rows of ``items.parquet``: metric, item, total and weight.
+        mixture: the realised mixture; None for a run of before there was one.
     """
     with RunFolder(runs_dir, cell.name).acquire(cell.config) as attempt:
         manifest = {
@@ -102,7 +103,8 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
             "image_to_text_recall_1": Metric(None, "accuracy", "not applicable to anything"),
             "caption_bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
         }
-        attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0)
+        more = {} if mixture is None else {"mixture": mixture}
+        attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0, **more)
         if items is not None:
             table = pd.DataFrame(items, columns=["metric", "item", "total", "weight"])
             table.astype({"total": "float32", "weight": "float32"}).to_parquet(attempt.folder / "items.parquet")
