@@ -1,4 +1,4 @@
-"""The command line ``python -m aimv2``: train a run, price it, convert its weights, measure the encoder's speed."""
+"""The command line ``python -m aimv2``: train, price, convert weights, evaluate them, index data, measure speed."""
 
 import math
 import os
@@ -31,7 +31,9 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   train                        train and evaluate one run, and evaluate its untrained encoder
   cost                         print parameters, FLOPs and activation memory of a run, without training it
   weights import|export        convert public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
-  bench encoder                compare the encoder's speed with timm and transformers
+  data index                   index image-text pairs in files, to train on them: FILE.yaml
+  evaluate                     measure a run or public weights on a labelled set: weights=PATH data=FILE.yaml
+  bench encoder|data           compare the speed of the encoder, or of data loading, with other packages
 
   COMMAND --help               show the keys of a command
   debug=true                   (every command) show the traceback of an error
@@ -74,7 +76,9 @@ COMMANDS = {  # imported when they are called, because some load torch
     "train": "aimv2.cli:train_command",
     "cost": "aimv2.cli:cost_command",
     "weights": "aimv2.weights.command:weights_command",
-    "bench": "aimv2.bench:bench_command",
+    "evaluate": "aimv2.evaluation.sets.command:evaluate_command",
+    "data": "aimv2.data.commands.command:data_command",
+    "bench": "aimv2.bench.command:bench_command",
 }
 
 console = Console()

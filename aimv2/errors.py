@@ -21,6 +21,9 @@ class RunFailedError(RuntimeError):
         super().__init__(message)
         self.cause = cause
 
+    def __reduce__(self) -> tuple[type["RunFailedError"], tuple[Cause, str]]:
+        return type(self), (self.cause, str(self))  # processes of a pool pass errors on by pickle
+
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
     """Return the error for a name that is not allowed, with the closest allowed name as a suggestion."""

@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 
+from aimv2.config.data_config import source_name
+from aimv2.config.resolve import data_fingerprint
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import TrainBatches
+from aimv2.data.files.recorded import record_content
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.sources.version import version
 from aimv2.errors import RunFailedError
@@ -126,6 +129,8 @@ def _train_and_evaluate(
         assert rank == 0, "the other ranks call follow"
     goal = objective(config.objective.name)
     data = _prepared(config.data, config.model)
+    if config.data.kind == "files":
+        record_content(attempt.folder, attempt.earlier(), config.data, data_fingerprint(config))
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start))
@@ -188,7 +193,7 @@ def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[st
         "host": platform.node(),
         "hardware": hardware(config.device),
         "threads": torch.get_num_threads(),
-        "data": {source: version(source) for source in config.data.sources},
+        "data": {source_name(source): version(source) for source in config.data.sources},
         "train_pairs": len(data.train),
         "held_out_pairs": len(data.held_out),
         "tokenizer": data.tokenizer.fingerprint,

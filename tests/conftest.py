@@ -22,6 +22,7 @@ from aimv2.config.run_config import (
 )
 from aimv2.data.batches import Batch
 from aimv2.data.prepare import prepare
+from aimv2.data.tally import Tally
 
 END_ID = 1  # end-of-text and padding
 
@@ -109,7 +110,7 @@ def batch(tiny, images, tokens):
         prefix_len_B=prefix_len_B,
         supervised_N=(token_BT != END_ID).flatten().nonzero().squeeze(1),
         text_len_B=text_len_B,
-        num_scored=int((tiny.model.num_patches - prefix_len_B).sum()),
+        tally=replace(Tally.empty(1), num_scored=int((tiny.model.num_patches - prefix_len_B).sum())),
     )
 
 

@@ -126,8 +126,9 @@ class DataConfig:
         tokenizer: path of a ``tokenizer.json``, such as the public SigLIP one; None trains one on training captions.
         cache_dir: folder of rendered glyphs, trained tokenizers and shards that were fetched from URLs.
         cache_gb: limit for the fetched shards; the least recently used ones are deleted.
-        fingerprint: hash of the versions of the data packages, of the content of sources in files, and of a given
-            tokenizer, so that other data names another run; ``aimv2.config.resolve`` fills it in.
+        fingerprint: hash of the versions of the data packages, and of the content of sources in files, of
+            ``evaluation.sets`` and of a given tokenizer, so that other data names another run;
+            ``aimv2.config.resolve`` fills it in.
     """
 
     sources: tuple[str, ...] = SCENE_SOURCES

@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+from aimv2.config.data_config import is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.data.sources.version import version
+from aimv2.data.sources.version import set_version, version
 from aimv2.errors import UsageError
 from aimv2.hardware import has_cuda
 from aimv2.objectives import objective
@@ -38,12 +39,19 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         precision = "bfloat16" if device == "cuda" else "float32"
     augment = config.augment.of(config.data)
     values = {
+        # Workers may start in another folder.
+        "data.sources": tuple(map(_absolute, config.data.sources)),
+        "evaluation.sets": tuple(map(_absolute, config.evaluation.sets)),
         "augment": augment,
         "device": device,
         "precision": precision,
         "data.fingerprint": data_fingerprint(config),
     }
     return replaced(config, values)
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).expanduser().absolute()) if is_described(source) else source
 
 
 def with_attention(config: RunConfig) -> RunConfig:
@@ -54,8 +62,9 @@ def with_attention(config: RunConfig) -> RunConfig:
 
 
 def data_fingerprint(config: RunConfig) -> str:
-    """Hash the versions of the packages of pictures and captions, and the content of a given tokenizer."""
+    """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer."""
     parts = [version(source) for source in config.data.sources]
+    parts += [set_version(path) for path in config.evaluation.sets]
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer
 

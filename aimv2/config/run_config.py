@@ -302,7 +302,7 @@ class EvaluationConfig:
     knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
     sets: tuple[str, ...] = ()
-    set_images: int = Field(default=20_000, gt=1)
+    set_images: int = Field(default=5000, gt=3)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

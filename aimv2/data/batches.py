@@ -153,11 +153,11 @@ def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataL
         batch_size=None,
         num_workers=batches.config.loader.num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
     )
 
 
-def _ignore_signals(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """Ignore a scheduler's signals, which reach all processes of a job: the training process ends its loaders."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

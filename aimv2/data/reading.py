@@ -36,6 +36,7 @@ class Samples:
     """Samples of a run.
 
     Attributes:
+        row_B: the rows of their pictures: int64 [B].
         epoch_B, sample_id_B: their random addresses: int64 [B].
         part_B: numbers of their sources: int64 [B].
         is_dense_B: True if a sample shows its dense caption.
@@ -44,6 +45,7 @@ class Samples:
         targets: pictures whose patches the pixel loss predicts; empty if they are those of ``pictures``.
     """
 
+    row_B: np.ndarray
     epoch_B: np.ndarray
     sample_id_B: np.ndarray
     part_B: np.ndarray
@@ -81,6 +83,7 @@ class Reader:
         epoch_B, rows = self._rows_at(place_B)
         num_samples, has_targets = len(place_B), rows["target"] is not rows["image"]
         samples = Samples(
+            row_B=rows["image"],  # replacements change it in place
             epoch_B=epoch_B,
             sample_id_B=np.empty(num_samples, dtype=np.int64),
             part_B=self._pairs.part_numbers(rows["image"]),

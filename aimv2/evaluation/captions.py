@@ -19,7 +19,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
-from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions
+from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 
@@ -110,7 +110,7 @@ def _write(model: EncoderDecoder, image: Tensor, num_tokens: int, choose: Callab
 
 
 def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> list[dict[str, Any]]:
-    """Return images (PNG, base64), their dense captions and the model's.
+    """Return images (PNG, base64), their dense captions and the model's; pairs that cannot be used are left out.
 
     If end-of-text is not supervised, as in the released config, the model does not learn to stop. Its caption is then
     cut at the reference's number of tokens.
@@ -118,10 +118,10 @@ def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: 
     assert isinstance(model, EncoderDecoder), "only a decoder writes captions"
     if not len(pairs):
         return []
-    row_N = np.arange(len(pairs))
-    captions = pairs.captions(row_N, "dense")
+    row_N, images, found_captions = read_pairs(pairs, max_bad_rate=1.0)
+    captions = found_captions["dense"]
     length_N = prepare_captions(captions, Words.of(tokenizer, config)).supervised_NT.sum(dim=1).tolist()
-    image = network_inputs(pairs.images(row_N), config)
+    image = network_inputs(images, config)
     written_NT = greedy(model, image.to(config.device), config.model.max_text_tokens - 1).cpu()
     is_cut = not config.objective.supervise_eos
     found = []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aimv2.config.data_config import DataConfig
 from aimv2.config.run_config import EvaluationConfig, RunConfig
-from aimv2.data.pairs import Pairs
+from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
 from aimv2.data.transfer import Task, Tested, TransferSet, transfer_sets
@@ -24,6 +24,7 @@ from aimv2.evaluation.losses import encode, nats_of_all, pixel_errors, token_nat
 from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.probe import Features, attentive_probe, knn_score
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
+from aimv2.evaluation.sets.studies import labelled_sets
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
@@ -102,7 +103,7 @@ def evaluate(
     measured: dict[str, Measured] = {}
     for report in goal.reports:
         measured |= REPORTS[report][0](model, encoded, prepared, config)
-    for found in prepared.transfer:
+    for found in (*prepared.transfer, *labelled_sets(config)):
         measured |= probes(encoded, found, config)
     metrics = {}
     for name, (items, how, warning) in measured.items():
@@ -130,7 +131,8 @@ def _prepare(
     transfer: Callable[[Data, Tested, int], list[TransferSet]],
 ) -> Prepared:
     pairs = of_split(data.held_out, evaluation.num_items, evaluation)
-    held_out = prepare_pairs(pairs, words)
+    held_out = prepare_pairs(pairs, words, config.max_bad_rate)
+    pairs = Selected(pairs, held_out.row_N)
     scenes = [pairs.scene(row) for row in range(len(pairs))]
     found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
     return Prepared(
@@ -161,7 +163,8 @@ def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> P
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:
     """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
     words = Words.of(data.tokenizer, config)
-    held_out = prepare_pairs(of_split(data.held_out, config.evaluation.curve_pairs, config.evaluation), words)
+    pairs = of_split(data.held_out, config.evaluation.curve_pairs, config.evaluation)
+    held_out = prepare_pairs(pairs, words, config.data.max_bad_rate)
     _, point = REPORTS[goal.reports[0]]
     return lambda model: point(model, held_out, config)
 

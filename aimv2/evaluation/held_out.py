@@ -1,5 +1,6 @@
 """Held-out pairs, prepared once for all evaluations. Letters: N pairs, T caption tokens, W words."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple, get_args
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.pairs import CAPTION_KINDS, Pairs
+from aimv2.data.bad import BadSampleError
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs
 from aimv2.data.sources.scene import Caption, WordClass
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import CENTRE_CROP, centred_images
+from aimv2.errors import RunFailedError
 
 CLASSES: tuple[WordClass, ...] = get_args(WordClass)
 OTHER = CLASSES.index("other")
@@ -65,11 +68,13 @@ class HeldOut:
     """Held-out pairs.
 
     Attributes:
+        row_N: int64, the rows of the pairs, without those that cannot be used.
         images: uint8 [N, S, S, 3].
         item_N: int64, the number of each pair as an item (``Items``).
         short, dense: both captions of each pair.
     """
 
+    row_N: np.ndarray
     images: np.ndarray
     item_N: np.ndarray
     short: Captions
@@ -80,8 +85,9 @@ class HeldOut:
 
     def first(self, num_pairs: int) -> "HeldOut":
         """Return the first pairs, at most all."""
-        row_M = np.arange(min(num_pairs, len(self)))
-        return HeldOut(self.images[row_M], self.item_N[row_M], self.short.rows(row_M), self.dense.rows(row_M))
+        some_M = np.arange(min(num_pairs, len(self)))
+        row_M, images, item_M = self.row_N[some_M], self.images[some_M], self.item_N[some_M]
+        return HeldOut(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))
 
 
 class Words(NamedTuple):
@@ -96,11 +102,49 @@ class Words(NamedTuple):
         return cls(tokenizer, config.model.max_text_tokens, config.objective.supervise_eos)
 
 
-def prepare_pairs(pairs: Pairs, words: Words) -> HeldOut:
-    """Return the images of the pairs with both captions."""
-    row_N = np.arange(len(pairs))
-    short, dense = (prepare_captions(pairs.captions(row_N, kind), words) for kind in CAPTION_KINDS)
-    return HeldOut(pairs.images(row_N), pairs.items(row_N), short, dense)
+class Read(NamedTuple):
+    """Pairs as they are read: their rows, images uint8 [N, S, S, 3], and captions of both kinds."""
+
+    row_N: np.ndarray
+    images: np.ndarray
+    captions: dict[CaptionKind, list[Caption]]
+
+
+def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
+    """Read all pairs but those that cannot be used.
+
+    Raises:
+        RunFailedError: none can be used, or more cannot than the rate allows; the message has the counts.
+    """
+    rows: list[int] = []
+    images: list[np.ndarray] = []
+    captions: dict[CaptionKind, list[Caption]] = {kind: [] for kind in CAPTION_KINDS}
+    bad: Counter[str] = Counter()
+    for row in range(len(pairs)):
+        try:
+            image, own = pairs.image(row), [pairs.caption(row, kind) for kind in CAPTION_KINDS]
+        except BadSampleError as error:
+            bad[error.reason] += 1
+            continue
+        rows.append(row)
+        images.append(image)
+        for kind, caption in zip(CAPTION_KINDS, own, strict=True):
+            captions[kind].append(caption)
+    if not rows or bad.total() > max_bad_rate * len(pairs):
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in bad.most_common())
+        raise RunFailedError(
+            "data",
+            f"{bad.total():,} of {len(pairs):,} held-out pairs are bad ({counts}), more than"
+            f" data.max_bad_rate={max_bad_rate:g}",
+        )
+    return Read(np.array(rows), np.stack(images), captions)
+
+
+def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> HeldOut:
+    """Return the images of the pairs with both captions; errors as ``read_pairs``."""
+    row_N, images, captions = read_pairs(pairs, max_bad_rate)
+    short, dense = (prepare_captions(captions[kind], words) for kind in CAPTION_KINDS)
+    return HeldOut(row_N, images, pairs.items(row_N), short, dense)
 
 
 def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:

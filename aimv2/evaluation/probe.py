@@ -5,13 +5,19 @@ classes, M nearest neighbours.
 """
 
 import copy
+from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fvcore.common.param_scheduler import CosineParamScheduler
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    CosineParamScheduler,
+    LinearParamScheduler,
+    ParamScheduler,
+)
 from torch import Tensor, nn
 
 from aimv2 import address
@@ -22,13 +28,53 @@ CLIP_NORM = 3.0  # paper Table A2
 MIN_LR = 1e-5  # paper Table A2
 FEATURE_EPS = 1e-6  # ml-aim AttentionPoolingClassifier
 NO_DISTANCE = 1e-12  # cosine distances below are rounding
+CHUNK = 256  # images whose features are read from a file at once
+SIMILARITIES = 2**27  # of test and training images, computed at once
 
 
 class Features(NamedTuple):
-    """Frozen features of a split, [N, I, D], and its labels, int64 [N, K] with ``NO_LABEL`` where there is none."""
+    """Frozen features of a split, and its labels.
+
+    Attributes:
+        feature_NID: [N, I, D], float32 in memory, or float16 in a memory-mapped file, which may exceed the memory.
+        label_NK: int64 [N, K], with ``NO_LABEL`` where there is none.
+        row_N: of features in a file, the rows that belong to the split, in ascending order; None is all.
+    """
 
     feature_NID: Tensor
     label_NK: Tensor
+    row_N: Tensor | None = None
+
+    @property
+    def is_in_file(self) -> bool:
+        """True if the features are to be read in parts."""
+        return self.feature_NID.dtype == torch.float16
+
+
+class Standardised:
+    """Features of a split with mean 0 and deviation 1, or near, by row: float32 [B, I, D] on the statistics' device.
+
+    Features in memory are standardised once, those in a file when they are read.
+    """
+
+    def __init__(self, part: Features, mean_D: Tensor, std_D: Tensor) -> None:
+        self._mean_D, self._std_D = mean_D, std_D
+        self._is_in_file, self._row_N = part.is_in_file, part.row_N
+        self._num_rows = len(part.label_NK)
+        self._feature_NID = part.feature_NID if part.is_in_file else (part.feature_NID - mean_D) / std_D
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    @property
+    def width(self) -> int:
+        return self._feature_NID.shape[-1]
+
+    def __getitem__(self, row_B: Tensor) -> Tensor:
+        if not self._is_in_file:
+            return self._feature_NID[row_B]
+        row_B = row_B.cpu() if self._row_N is None else self._row_N[row_B.cpu()]
+        return (self._feature_NID[row_B].to(self._mean_D.device).float() - self._mean_D) / self._std_D
 
 
 class Score(NamedTuple):
@@ -115,7 +161,16 @@ class AttentiveProbes(nn.Module):
 
 
 def attentive_probe(
-    train: Features, validation: Features, test: Features, num_classes: int, config: ProbeConfig, *, seed: int
+    train: Features,
+    validation: Features,
+    test: Features,
+    num_classes: int,
+    config: ProbeConfig,
+    *,
+    seed: int,
+    warmup_epochs: int = 0,
+    is_refitted: bool = False,
+    device: torch.device | None = None,
 ) -> ProbeResult:
     """Train a probe for every setting of the grid, select the best on validation, report it on test.
 
@@ -123,20 +178,65 @@ def attentive_probe(
     norm of ml-aim's probe on frozen features. All settings start from the same weights and see the same batches. The
     best setting has the highest accuracy on validation, and of equal ones the lowest loss.
 
+    Args:
+        warmup_epochs: epochs in which the learning rate rises linearly from 0 (5 on ImageNet-1k, Table A2).
+        is_refitted: True to train the best setting again on training and validation images before the test.
+        device: where probes are trained; None is the device of the features.
+
     Source: AIMv2 section 4.1 and Table A2. The paper reports the best setting of the grid, apparently selected on the
         test set; here the test set selects nothing.
     """
-    width = train.feature_NID.shape[-1]
-    mean = train.feature_NID.mean(dim=(0, 1))
-    std = (train.feature_NID.var(dim=(0, 1), correction=0) + FEATURE_EPS).sqrt()
-    train, validation, test = (
-        Features((part.feature_NID - mean) / std, part.label_NK) for part in (train, validation, test)
-    )
-    device = train.feature_NID.device
+    device = device or train.feature_NID.device
     grid = list(product(config.learning_rates, config.weight_decays))
+    mean_D, std_D = _moments(train, device)
+    parts = [Standardised(part, mean_D, std_D) for part in (train, validation, test)]
+    labels = [part.label_NK.to(device) for part in (train, validation, test)]
+    probes = _trained(parts[:1], labels[:1], num_classes, grid, config, seed, warmup_epochs)
+    guess_GNK, nats_GN = _guesses(probes, parts[1], labels[1])
+    right_G = (guess_GNK == labels[1]).sum(dim=(1, 2)).tolist()
+    loss_G = (nats_GN.sum(dim=1) / (labels[1] != NO_LABEL).sum().clamp(min=1)).tolist()
+    best = max(range(len(grid)), key=lambda setting: (right_G[setting], -loss_G[setting]))
+    chosen = (
+        _trained(parts[:2], labels[:2], num_classes, [grid[best]], config, seed, warmup_epochs)
+        if is_refitted
+        else probes.only(best)
+    )
+    return ProbeResult(_score(_guesses(chosen, parts[2], labels[2])[0][0], labels[2]), *grid[best])
+
+
+def _moments(part: Features, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each dimension over all patches: [D] each."""
+    feature_NID = part.feature_NID
+    if not part.is_in_file:
+        variance_D = feature_NID.var(dim=(0, 1), correction=0)
+        return feature_NID.mean(dim=(0, 1)), (variance_D + FEATURE_EPS).sqrt()
+    total_D = torch.zeros(feature_NID.shape[-1], dtype=torch.float64, device=device)
+    squares_D = torch.zeros_like(total_D)
+    row_N = torch.arange(len(feature_NID)) if part.row_N is None else part.row_N
+    for rows in row_N.split(CHUNK):
+        chunk_XD = feature_NID[rows].to(device).double().flatten(0, 1)
+        total_D += chunk_XD.sum(dim=0)
+        squares_D += chunk_XD.square().sum(dim=0)
+    num_patches = len(row_N) * feature_NID.shape[1]
+    mean_D = total_D / num_patches
+    variance_D = (squares_D / num_patches - mean_D.square()).clamp(min=0)
+    return mean_D.float(), (variance_D + FEATURE_EPS).sqrt().float()
+
+
+def _trained(
+    parts: Sequence[Standardised],
+    labels: Sequence[Tensor],
+    num_classes: int,
+    grid: Sequence[tuple[float, float]],
+    config: ProbeConfig,
+    seed: int,
+    warmup_epochs: int,
+) -> AttentiveProbes:
+    """Train a probe for each setting, a learning rate and a weight decay, on the images of all parts."""
+    device, num_rows = labels[0].device, sum(map(len, parts))
+    width = parts[0].width
     generator, weights_seed = torch.Generator(), address.integer(seed=seed, purpose="probe weights")
-    num_heads = max(1, width // config.head_dim)
-    shape = (len(grid), width, num_heads, train.label_NK.shape[1], num_classes)
+    shape = (len(grid), width, max(1, width // config.head_dim), labels[0].shape[1], num_classes)
     probes = AttentiveProbes(*shape, generator.manual_seed(weights_seed)).to(device)
     settings = probes.settings()
     groups = [
@@ -144,9 +244,9 @@ def attentive_probe(
         for weights, (rate, decay) in zip(settings, grid, strict=True)
     ]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    num_rows = len(train.label_NK)
     num_steps = config.epochs * -(-num_rows // config.batch_size)
-    schedules = [CosineParamScheduler(rate, min(rate, MIN_LR)) for rate, _ in grid]
+    schedules = [_schedule(rate, warmup_epochs / config.epochs) for rate, _ in grid]
+    label_NK = torch.cat(list(labels))
 
     step = 0
     for epoch in range(config.epochs):
@@ -156,34 +256,56 @@ def attentive_probe(
                 group["lr"] = schedule(step / num_steps)
             step += 1
             probes.zero_grad(set_to_none=True)
+            feature_BID, label_BK = _batch(parts, label_NK, rows)
             # A sum over settings of each one's mean, so that no gradient depends on another setting.
-            _losses(probes(train.feature_NID[rows]), train.label_NK[rows]).sum().backward()
+            nats_GB = _nats(probes(feature_BID), label_BK)
+            (nats_GB.sum(dim=1) / (label_BK != NO_LABEL).sum().clamp(min=1)).sum().backward()
             probes.clip_gradients(CLIP_NORM)
             for setting, weights in enumerate(settings):
                 for weight, stacked in zip(weights, probes.parameters(), strict=True):
                     weight.grad = None if stacked.grad is None else stacked.grad[setting]
             optimizer.step()
-
-    with torch.no_grad():
-        logits_GNKC = _logits(probes, validation)
-        right_G = (logits_GNKC.argmax(dim=-1) == validation.label_NK).sum(dim=(1, 2)).tolist()
-        loss_G = _losses(logits_GNKC, validation.label_NK).tolist()
-        best = max(range(len(grid)), key=lambda setting: (right_G[setting], -loss_G[setting]))
-        guess_NK = _logits(probes.only(best), test)[0].argmax(dim=-1)
-    return ProbeResult(_score(guess_NK, test.label_NK), *grid[best])
+    return probes
 
 
-def _logits(probes: AttentiveProbes, part: Features) -> Tensor:
-    return torch.cat([probes(chunk) for chunk in part.feature_NID.split(256)], dim=1)
+def _schedule(rate: float, warmup: float) -> ParamScheduler:
+    """Return the learning rate over the training, of which ``warmup`` is the share of the warm-up."""
+    cosine = CosineParamScheduler(rate, min(rate, MIN_LR))
+    if not warmup:
+        return cosine
+    return CompositeParamScheduler(
+        [LinearParamScheduler(0.0, rate), cosine], lengths=[warmup, 1 - warmup], interval_scaling=["rescaled"] * 2
+    )
 
 
-def _losses(logits_GBKC: Tensor, label_BK: Tensor) -> Tensor:
-    """Return each setting's mean cross-entropy over the labels: [G]; 0 if there are none."""
+def _batch(parts: Sequence[Standardised], label_NK: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features and labels of rows, which count through all parts; rows of one part come before the next's."""
+    if len(parts) == 1:
+        return parts[0][rows], label_NK[rows]
+    first, second = parts
+    is_first = rows < len(first)
+    early, late = rows[is_first], rows[~is_first]
+    features = [part[some] for part, some in ((first, early), (second, late - len(first))) if len(some)]
+    return torch.cat(features), label_NK[torch.cat([early, late])]
+
+
+@torch.no_grad()
+def _guesses(probes: AttentiveProbes, part: Standardised, label_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each setting's guesses, int64 [G, N, K], and its cross-entropy of each label, [G, N x K]; 0 without."""
+    guesses, nats = [], []
+    for rows in torch.arange(len(part), device=label_NK.device).split(CHUNK):
+        logits_GBKC = probes(part[rows])
+        guesses.append(logits_GBKC.argmax(dim=-1))
+        nats.append(_nats(logits_GBKC, label_NK[rows]))
+    return torch.cat(guesses, dim=1), torch.cat(nats, dim=1)
+
+
+def _nats(logits_GBKC: Tensor, label_BK: Tensor) -> Tensor:
+    """Return each setting's cross-entropy of each label: [G, B x K]; 0 where there is none."""
     target_GBK = label_BK.expand(len(logits_GBKC), -1, -1)
-    nats_GX = F.cross_entropy(
+    return F.cross_entropy(
         logits_GBKC.flatten(0, 2), target_GBK.flatten(), reduction="none", ignore_index=NO_LABEL
     ).view(len(logits_GBKC), -1)
-    return nats_GX.sum(dim=1) / (label_BK != NO_LABEL).sum().clamp(min=1)
 
 
 def _score(guess_NK: Tensor, label_NK: Tensor) -> Score:
@@ -198,15 +320,28 @@ def knn_score(train: Features, test: Features, num_classes: int, num_neighbours:
     Votes are weighted by inverse cosine distance between mean features; images at distance 0 outvote all others, and
     those without the label do not vote. With fewer than k training images, all vote.
     """
+    return knn_scores(train, test, num_classes, [num_neighbours])[0]
+
+
+def knn_scores(train: Features, test: Features, num_classes: int, neighbours: Sequence[int]) -> list[Score]:
+    """Return ``knn_score`` for each number of neighbours; distances are computed once."""
     unit_train, unit_test = (F.normalize(part.feature_NID.mean(dim=1).double(), dim=1) for part in (train, test))
-    num_neighbours = min(num_neighbours, len(unit_train))
-    guesses = []
-    for chunk_BD in unit_test.split(1024):
-        similarity_BM, row_BM = (chunk_BD @ unit_train.T).topk(num_neighbours, dim=1)
+    most = min(max(neighbours), len(unit_train))
+    chunk = max(1, min(1024, SIMILARITIES // len(unit_train)))
+    guesses: list[list[Tensor]] = [[] for _ in neighbours]
+    for chunk_BD in unit_test.split(chunk):
+        similarity_BM, row_BM = (chunk_BD @ unit_train.T).topk(most, dim=1)
         vote_BM = 1 / (1 - similarity_BM).clamp(min=NO_DISTANCE)
         label_BMK = train.label_NK[row_BM]
-        votes_BKC = vote_BM.new_zeros(len(chunk_BD), label_BMK.shape[2], num_classes + 1)  # the last is for no label
-        where_BKM = torch.where(label_BMK == NO_LABEL, num_classes, label_BMK).transpose(1, 2)
-        votes_BKC.scatter_add_(2, where_BKM, vote_BM[:, None].expand_as(where_BKM))
-        guesses.append(votes_BKC[..., :num_classes].argmax(dim=-1))
-    return _score(torch.cat(guesses), test.label_NK)
+        for found, k in zip(guesses, neighbours, strict=True):
+            found.append(_voted(vote_BM[:, :k], label_BMK[:, :k], num_classes))
+    return [_score(torch.cat(found), test.label_NK) for found in guesses]
+
+
+def _voted(vote_BM: Tensor, label_BMK: Tensor, num_classes: int) -> Tensor:
+    """Return the classes with the most votes: int64 [B, K]."""
+    # The last class is for no label.
+    votes_BKC = vote_BM.new_zeros(len(vote_BM), label_BMK.shape[2], num_classes + 1)
+    where_BKM = torch.where(label_BMK == NO_LABEL, num_classes, label_BMK).transpose(1, 2)
+    votes_BKC.scatter_add_(2, where_BKM, vote_BM[:, None].expand_as(where_BKM))
+    return votes_BKC[..., :num_classes].argmax(dim=-1)

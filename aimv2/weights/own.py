@@ -28,7 +28,7 @@ def load_encoder(folder: str | Path) -> Encoder:
     Raises:
         UsageError: the folder is neither, or incomplete.
     """
-    return _network(read_weights(folder)).encoder
+    return load_network(read_weights(folder)).encoder
 
 
 def load_dual_encoder(folder: str | Path) -> DualEncoder:
@@ -42,14 +42,15 @@ def load_dual_encoder(folder: str | Path) -> DualEncoder:
         UsageError: the folder is neither, incomplete, or without a text tower.
     """
     weights = read_weights(folder)
-    network = _network(weights)
+    network = load_network(weights)
     if not isinstance(network, DualEncoder):
         why = f" ({weights.omitted})" if weights.omitted else ""
         raise UsageError(f"{folder} holds an image encoder but no text tower{why}")
     return network
 
 
-def _network(weights: Weights) -> Network:
+def load_network(weights: Weights) -> Network:
+    """Return the network of these weights: a ``DualEncoder`` if they have a text tower, else only an encoder."""
     network = empty_network(weights.config)
     copies = {name: value.clone() for name, value in weights.tensors.items()}  # a memory-mapped file may change
     network.load_state_dict(copies, strict=True, assign=True)

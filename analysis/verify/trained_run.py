@@ -74,7 +74,7 @@ class TrainedRun:
     @cached_property
     def pairs(self) -> HeldOut:
         """The held-out pairs, prepared."""
-        return prepare_pairs(self.held_out, Words.of(self.tokenizer, self.config))
+        return prepare_pairs(self.held_out, Words.of(self.tokenizer, self.config), self.config.data.max_bad_rate)
 
     @property
     def item_N(self) -> np.ndarray:

@@ -64,7 +64,7 @@ def test_interrupted_command_says_how_to_resume(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "unknown command 'fly'. Allowed: bench, cost, train, weights."),
+        (["fly"], "unknown command 'fly'. Allowed: bench, cost, data, train, weights."),
         (["train", "scale=huge"], "unknown scale 'huge'"),
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "prefix.fraction: Input should be greater than 0 (got 0)"),
@@ -127,8 +127,9 @@ HELPS = {
     ("train",): ("budget.samples=4096", "runs_dir=runs", "objective.name=aimv2"),
     ("cost",): ("scale=demo", "vit_3b"),
     ("weights",): ("layout=auto",),
-    ("bench",): ("repeats=10", "batch_size="),
-    ("bench", "encoder"): ("repeats=10",),
+    ("bench",): ("encoder", "data"),
+    ("bench", "encoder"): ("repeats=10", "batch_size="),
+    ("bench", "data"): ("repeats=10", "images="),
 }
 
 
@@ -144,7 +145,9 @@ def test_command_help_prints_its_keys_only(command, keys, flag, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [["train"], ["cost"], ["weights", "import"], ["bench", "encoder"]])
+@pytest.mark.parametrize(
+    "command", [["train"], ["cost"], ["weights", "import"], ["bench", "encoder"], ["bench", "data"]]
+)
 def test_every_command_takes_debug(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for debug, has_traceback in (("debug=true", True), ("debug=false", False)):

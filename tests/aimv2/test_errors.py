@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from aimv2.errors import RunFailedError, UsageError, did_you_mean, given_twice, unknown
@@ -21,3 +23,8 @@ def test_given_twice_names_the_key():
 def test_run_failed_error_carries_its_cause():
     error = RunFailedError("not finite", "the loss is nan at step 3")
     assert (error.cause, str(error)) == ("not finite", "the loss is nan at step 3")
+
+
+def test_run_failed_error_passes_from_one_process_to_another():
+    error = pickle.loads(pickle.dumps(RunFailedError("data", "the shard is gone")))
+    assert (type(error), error.cause, str(error)) == (RunFailedError, "data", "the shard is gone")

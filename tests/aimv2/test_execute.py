@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,21 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
+from aimv2.config.resolve import resolve
 from aimv2.config.signature import signature, untrained
+from aimv2.data.files.description import read_source
+from aimv2.data.files.open import prepare_source
+from aimv2.data.sources.version import file_version
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.evaluation.metrics import metric_names, unit_of
-from aimv2.execute import _train_cpu_seconds, execute
+from aimv2.execute import _prepared, _train_cpu_seconds, execute
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.runs.failure import cause_of
+from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from tests.helpers.files import files_limited_to
+from tests.helpers.own_data import pictured_source
 
 FAMILIES = ("content_loss_", "image_gain_", "choice_accuracy_")
 
@@ -248,3 +255,58 @@ def test_file_missing_from_the_run_folder_has_cause_node(tmp_path, monkeypatch):
         (tmp_path / "v2-x" / "attempts" / "metrics.jsonl").read_text()
     assert cause_of(caught.value, Path("v2-x")) == "node"
     assert cause_of(caught.value, Path("v2-y")) == "data"
+
+
+@pytest.fixture
+def own(tiny, tmp_path):
+    """Return a resolved run on pictures of which three are bad, and its description."""
+    path = pictured_source(tmp_path / "pictures", bad={1: "image", 10: "caption", 17: "empty"})
+    data = replace(tiny.data, sources=(str(path),), dense_fraction=0.0)
+    budget = replace(tiny.budget, samples=64)  # two epochs of 32 pairs
+    return resolve(replace(tiny, data=data, budget=budget)), path
+
+
+def test_run_on_own_data_records_its_mixture_and_bad_samples(own, tmp_path):
+    config, _ = own
+    run = RunFolder(tmp_path / "runs", signature(config))
+    assert execute(run.acquire(config), config) is None
+    result = run.result()
+    (source, shown), *others = result["mixture"].items()
+    assert (source, others) == ("pictures", [])
+    assert (shown["samples"], shown["short"], shown["dense"], shown["epochs"]) == (64, 64, 0, 2.0)
+    listed = [json.loads(line) for line in run.file("bad_samples.jsonl").read_text().splitlines()]
+    assert {(bad["key"], bad["reason"]) for bad in listed} == {
+        ("01.png", "undecodable image"),
+        ("10.png", "missing caption"),
+        ("17.png", "empty caption"),
+    }
+    assert Counter(bad["reason"] for bad in listed) == shown["bad"]
+    assert result["metrics"]["content_loss"]["value"] > 0
+    assert result["metrics"]["probe_object"]["evaluation"] == "not applicable to data without scenes"
+
+
+def test_run_with_too_many_bad_samples_fails_with_their_counts(own, tmp_path):
+    config, _ = own
+    config = replace(config, data=replace(config.data, max_bad_rate=0.001))
+    run = RunFolder(tmp_path / "runs", signature(config))
+    failure = execute(run.acquire(config), config)
+    assert failure.cause == "data"
+    assert "bad samples beside" in failure.message
+    assert "pictures: " in failure.message
+
+
+def test_run_on_other_data_than_its_own_is_refused_and_shows_the_difference(own, tmp_path):
+    config, path = own
+    run = RunFolder(tmp_path / "runs", signature(config))
+    stopped = Interrupts()
+    stopped.until(0.0)
+    with pytest.raises(KeyboardInterrupt):
+        execute(run.acquire(config), config, interrupts=stopped)
+    (path.parent / "pictures" / "05.png").unlink()
+    prepare_source(read_source(path))
+    for cache in (file_version, _prepared):
+        cache.cache_clear()
+    failure = execute(run.acquire(config), config)
+    assert failure.cause == "data"
+    assert failure.message.startswith("the data is not that of this run: pictures/")
+    assert signature(resolve(config)) != run.name, "a new launch has another name"

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from aimv2.config.run_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.scales import demo
 from aimv2.data.batches import Batch
+from aimv2.data.tally import Tally
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
 

@@ -32,7 +32,7 @@ class Rows:
     """An attempt's record in memory, with a clock that advances by a second at every reading."""
 
     def __init__(self):
-        self.rows = []
+        self.rows, self.bad = [], []
         self._seconds = 0.0
 
     @property
@@ -49,6 +49,9 @@ class Rows:
 
     def write_rows(self, rows):
         self.rows += rows
+
+    def write_bad(self, samples):
+        self.bad += samples
 
 
 def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5}, record=None, goal=None):

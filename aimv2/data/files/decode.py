@@ -9,9 +9,9 @@ Pillow decodes JPEG, PNG and WebP; other formats are refused. Any mode of these 
 - Of an animation, the first frame is used.
 - The EXIF orientation is applied, and boxes are in the oriented image. Unreadable EXIF data count as upright.
 
-Large JPEGs are *drafted*: libjpeg computes 1/2, 1/4 or 1/8 of the pixels along a side directly from the coefficients, the
-smallest of these sizes in which the crop still has as many pixels as the output. This is several times faster. Within
-blocks, it averages pixels that bicubic resizing would weight; the box stays the same to the pixel of the file.
+Large JPEGs are *drafted*: libjpeg computes 1/2, 1/4 or 1/8 of the pixels along a side directly from the coefficients,
+the smallest of these sizes in which the crop still has as many pixels as the output. This is several times faster.
+Within blocks, it averages pixels that bicubic resizing would weight. The box is the same, to a fraction of a pixel.
 
 A file that is corrupt but not cut short may decode to a wrong picture, because JPEG has no checksum.
 """
@@ -208,7 +208,10 @@ def _rgb(image: Image.Image) -> Image.Image:
             grey[value == transparency] = 255
         return Image.fromarray(grey).convert("RGB")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
+    if isinstance(transparency, tuple) and max(transparency) > 255:
+        # Pillow keeps the high bytes of 16-bit colours, but all of the transparent colour.
+        image.info["transparency"] = tuple(value >> 8 for value in transparency)
     with_alpha = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, with_alpha).convert("RGB")

@@ -1,6 +1,9 @@
 """Descriptions of data in files: small YAML files that say where samples are, and which field is which caption."""
 
 import dataclasses
+import re
+import reprlib
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +19,16 @@ SUFFIXES = (".yaml", ".yml")
 PLACES = ("shards", "folder", "dataset")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
+PIPE = "pipe:"  # webdataset runs what follows in a shell
+
+# pydantic's words for what YAML calls otherwise
+PLAIN = {
+    r"^Input should be": "must be",
+    r"a valid dictionary|a dictionary or an instance of \w+": "keys with values",
+    r"a valid tuple": "a list",
+    r", unable to parse .*": "",
+}
+UNION_TYPES = ("str", "int", "float", "bool")
 
 Fields = dict[str, Annotated[float, Field(gt=0)]]
 
@@ -36,6 +49,10 @@ class Filter:
     def __post_init__(self) -> None:
         if self.min is None and self.max is None and self.any_of is None:
             raise ValueError("a filter needs min, max or any_of")
+        if self.any_of == ():
+            raise ValueError("any_of is empty")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min={self.min:g} is larger than max={self.max:g}")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -47,8 +64,10 @@ class Location:
             path, a pattern (``{00000..00331}``, ``*``), a URL that fsspec reads (``s3://…``), or a list of these.
         folder: a folder of images, with subfolders. A sample's key is its path within the folder.
         table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
-            folder; only its rows are samples.
-        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote.
+            folder; only its rows are samples. Values of CSV and TSV are text, which filters compare as numbers. If rows
+            share an image, a column ``key`` must name them.
+        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote. A column ``key``, ``__key__`` or ``id`` with
+            unique values names the samples; otherwise the number of the row does.
         image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``).
         filters: conditions by field; samples that do not meet all are left out.
         index: where ``python -m aimv2 data index`` writes the index. Default: beside the description, with the suffix
@@ -69,6 +88,8 @@ class Location:
             raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
         if self.table and not self.folder:
             raise ValueError("table needs folder")
+        if any(name.startswith(PIPE) for name in self.shards):
+            raise ValueError("shards: a pipe is refused, because it executes a command; copy the shards to files")
         for name in (self.image, *self.filters):
             _check_field(name)
 
@@ -99,7 +120,7 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.field is None) or bool(self.field) != bool(self.values):
-            raise ValueError("held_out needs either fraction, or field with values")
+            raise ValueError("needs either fraction, or field with values")
         _check_field(self.field)
 
 
@@ -163,6 +184,9 @@ class LabelledDescription:
         for prompt in self.prompts:
             if prompt.count("{}") != 1:
                 raise ValueError(f"prompts: {prompt!r} must contain {{}} once")
+        indices = [place.index for place in (self.train, self.test, self.validation) if place and place.index]
+        if len(set(indices)) < len(indices):
+            raise ValueError("train, test and validation need an index each, at different paths")
 
 
 def read_source(path: Path) -> SourceDescription:
@@ -180,6 +204,8 @@ def read_source(path: Path) -> SourceDescription:
 def read_labelled(path: Path) -> LabelledDescription:
     """Read the description of a labelled set; errors as ``read_source``."""
     values = _read(path)
+    if isinstance(values.get("classes"), dict):
+        values["classes"] = {str(label): name for label, name in values["classes"].items()}  # YAML reads 0 as a number
     for key in ("train", "test", "validation"):
         if isinstance(values.get(key), dict):
             index = values[key].get("index") or f"{path.stem}-{key}{INDEX_SUFFIX}"
@@ -212,10 +238,14 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
             located[key] = str(base / Path(located[key]).expanduser())
     if isinstance(located.get("shards"), list):
         located["shards"] = [
-            name if not isinstance(name, str) or "://" in name else str(base / Path(name).expanduser())
+            name if not isinstance(name, str) or _is_url(name) else str(base / Path(name).expanduser())
             for name in located["shards"]
         ]
     return located
+
+
+def _is_url(name: str) -> bool:
+    return "://" in name or name.startswith(PIPE)
 
 
 def _weighted(value: Any) -> Any:
@@ -223,7 +253,8 @@ def _weighted(value: Any) -> Any:
     if value is None:
         return {}
     names = [value] if isinstance(value, str) else value
-    return dict.fromkeys(names, 1.0) if isinstance(names, list) else value
+    is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return dict.fromkeys(names, 1.0) if is_names else value
 
 
 def _checked(path: Path, kind: type, values: Mapping[str, Any]) -> Any:
@@ -231,17 +262,34 @@ def _checked(path: Path, kind: type, values: Mapping[str, Any]) -> Any:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(map(str, _place(first["loc"])))
         if first["type"] == "unexpected_keyword_argument":
-            owner: Any = {field.name: field.type for field in dataclasses.fields(kind)}
-            fields = dataclasses.fields(Location) if where.partition(".")[0] in ("train", "test", "validation") else ()
-            allowed = [field.name for field in fields] if "." in where else list(owner)
-            raise UsageError(f"{path}: {unknown('key', where, allowed)}") from error
+            raise UsageError(f"{path}: {unknown('key', where, _allowed(kind, first['loc'][:-1]))}") from error
+        if first["type"] == "missing":
+            raise UsageError(f"{path}: {where} is missing") from error
         message = first["msg"].removeprefix("Value error, ")
-        seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
+        for pattern, plain in PLAIN.items():
+            message = re.sub(pattern, plain, message)
+        seen = "" if first["type"] == "value_error" else f" (got {reprlib.repr(first['input'])})"
         raise UsageError(f"{path}: {where + ': ' if where else ''}{message}{seen}") from error
 
 
+def _place(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the place of a value without what pydantic adds: the type it tried, or a sign for keys."""
+    is_added = where[-1:] == ("[key]",) or (len(where) > 1 and where[-1] in UNION_TYPES and isinstance(where[-2], int))
+    return where[:-1] if is_added else where
+
+
+def _allowed(kind: Any, where: tuple[int | str, ...]) -> list[str]:
+    """Return the full names of the keys that are allowed at a place within a description."""
+    for part in where:
+        inner = typing.get_type_hints(kind)[str(part)] if dataclasses.is_dataclass(kind) else typing.get_args(kind)[-1]
+        kind = next((each for each in typing.get_args(inner) if dataclasses.is_dataclass(each)), inner)
+        if typing.get_origin(inner) is dict:
+            kind = inner
+    return [".".join((*map(str, where), field.name)) for field in dataclasses.fields(kind)]
+
+
 def _check_field(name: str | None) -> None:
-    if name is not None and f".{name}".endswith(REFUSED):
+    if name is not None and not name.startswith("json.") and f".{name}".endswith(REFUSED):
         raise ValueError(f"the member {name!r} is refused, because reading it can execute code")

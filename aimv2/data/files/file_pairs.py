@@ -4,6 +4,7 @@ import dataclasses
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,10 @@ class FilePairs(Pairs):
         if not (caption := worded(value)).words:
             raise BadSampleError("empty caption", field)
         return caption
+
+    def field(self, row: int, name: str) -> Any:
+        """Return the value of a field (``Records.field``)."""
+        return self._records.field(int(self._row_N[row]), name)
 
     def image(self, row: int) -> np.ndarray:
         return square(self.picture(row), self._side, self._max_pixels)

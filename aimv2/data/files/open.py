@@ -1,16 +1,18 @@
 """Index and open described sources. Letters: B rows, N kept rows, M held-out rows."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from aimv2.data.files import selection
 from aimv2.data.files.description import Location, SourceDescription
-from aimv2.data.files.index_folder import Indexed, OnProgress, read_parts, write_parts
+from aimv2.data.files.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
 from aimv2.data.files.records import Part, Records
 
 __all__ = [
@@ -54,17 +56,20 @@ def prepare_location(location: Location, workers: int = 1, on_progress: OnProgre
 
     Raises:
         UsageError: the location cannot be read or has no usable sample.
+        RunFailedError: it cannot be read any more, or a process was killed.
     """
     indexed = _index(location, workers, on_progress)
-    selection.write_kept(_open(location), location, workers, on_progress)
-    return indexed
+    with _opened_once(location, workers) as records:
+        selected = selection.write_kept(records, location, workers, on_progress)
+    return _with_notes(indexed, selected, location)
 
 
 def prepare_source(description: SourceDescription, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
-    """Write the index of a source, the rows that meet its filters and those that are held out; as above."""
+    """Write the index of a source, the rows that meet its filters and those that are held out; errors as above."""
     indexed = _index(description, workers, on_progress)
-    selection.write_selection(_open(description), description, workers, on_progress)
-    return indexed
+    with _opened_once(description, workers) as records:
+        selected = selection.write_selection(records, description, workers, on_progress)
+    return _with_notes(indexed, selected, description)
 
 
 def open_location(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
@@ -78,15 +83,15 @@ def open_location(location: Location, cache_dir: str | None = None, cache_bytes:
         UsageError: there is no index, or it does not fit the location or its description.
     """
     records = _open(location, cache_dir, cache_bytes)
-    kept_N, _ = selection.read_selection(records, location)
+    kept_N = selection.read_selection(records, location).kept_N
     return records if kept_N is None else KeptRecords(records, kept_N)
 
 
 def open_source(description: SourceDescription, cache_dir: str | None = None, cache_bytes: int = 0) -> Opened:
     """Open a source; arguments and errors as above."""
     records = _open(description, cache_dir, cache_bytes)
-    kept_N, held_out_M = selection.read_selection(records, description)
-    return Opened(records, kept_N, held_out_M, description)
+    selected = selection.read_selection(records, description)
+    return Opened(records, selected.kept_N, selected.held_out_M, description)
 
 
 def fingerprint(opened: Opened) -> str:
@@ -143,29 +148,49 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
+@contextlib.contextmanager
+def _opened_once(location: Location, workers: int) -> Iterator[Records]:
+    """Yield the records for one pass in order; copies of remote shards are deleted afterwards."""
+    largest = max(part.size for part in read_parts(index_path(location) / PARTS))
+    with tempfile.TemporaryDirectory() as cache_dir:
+        yield _open(location, cache_dir, (workers + 1) * largest)
+
+
+def _with_notes(indexed: Indexed, selected: selection.Selection, location: Location) -> Indexed:
+    num_kept = indexed.num_samples if selected.kept_N is None else len(selected.kept_N)
+    notes = []
+    if location.filters:
+        notes.append(f"{num_kept:,} of {indexed.num_samples:,} samples meet the filters")
+    if selected.num_broken:
+        notes.append(f"{selected.num_broken:,} samples have a broken field, which meets no filter and is not held out")
+    if len(selected.held_out_M):
+        notes.append(f"{len(selected.held_out_M):,} of {num_kept:,} samples are held out")
+    return indexed._replace(notes=(*indexed.notes, *notes))
+
+
 def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
     if location.folder:
-        from aimv2.data.files import folder_index
+        from aimv2.data.files.folder import index as folder_index
 
         return folder_index.build(location, workers, on_progress)
     if location.dataset:
         from aimv2.data.files import dataset_records
 
         return dataset_records.build(location, workers, on_progress)
-    from aimv2.data.files import index
+    from aimv2.data.files.shards.build import build_index
 
-    return index.build_index(location, workers, on_progress)
+    return build_index(location, workers, on_progress)
 
 
 def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
     if location.folder:
-        from aimv2.data.files.folder_records import FolderRecords
+        from aimv2.data.files.folder.records import FolderRecords
 
         return FolderRecords(location)
     if location.dataset:
         from aimv2.data.files.dataset_records import DatasetRecords
 
         return DatasetRecords(location)
-    from aimv2.data.files.shard_records import ShardRecords
+    from aimv2.data.files.shards.records import ShardRecords
 
-    return ShardRecords.open(location, cache_dir=cache_dir, cache_bytes=cache_bytes)
+    return ShardRecords(location, cache_dir=cache_dir, cache_bytes=cache_bytes)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+MAX_BLOCK_ROWS = 2**22  # where any row is read as fast as the next one: a permutation in memory of 32 MB
+
 
 class Part(NamedTuple):
     """A part of a location that can change on its own, such as a shard.

@@ -1,4 +1,4 @@
-"""Rows of a location that are samples, and those that are held out. Letters: N rows, K kept rows, M held-out rows."""
+"""Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept, M held out."""
 
 import hashlib
 import json
@@ -7,16 +7,19 @@ import multiprocessing
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from aimv2.data.bad import BadSampleError
+from aimv2.data.files.conditions import is_one_of, meets
 from aimv2.data.files.description import Filter, HeldOut, Location, SourceDescription
 from aimv2.data.files.index_folder import OnProgress, command, index_path
 from aimv2.data.files.records import Part, Records
-from aimv2.errors import UsageError
+from aimv2.data.files.shards.build import follow_parent
+from aimv2.errors import RunFailedError, UsageError
 
 MAX_HELD_OUT = 20_000
 MAX_HELD_OUT_FRACTION = 0.2
@@ -30,35 +33,12 @@ class Selection(NamedTuple):
     Attributes:
         kept_N: rows that meet all filters, int64 [K], ascending; None if there are no filters.
         held_out_M: indices into the kept rows of those that training does not show, int64 [M], ascending.
+        num_broken: samples that were left out, or not held out, because a member that decides is broken.
     """
 
     kept_N: np.ndarray | None
     held_out_M: np.ndarray
-
-
-def meets(value: Any, condition: Filter) -> bool:
-    """True if the value of a field meets a condition. Text that is a number is compared as a number."""
-    if value is None or (condition.any_of is not None and not is_one_of(value, condition.any_of)):
-        return False
-    if condition.min is None and condition.max is None:
-        return True
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return False
-    lowest = -math.inf if condition.min is None else condition.min
-    highest = math.inf if condition.max is None else condition.max
-    return lowest <= number <= highest
-
-
-def is_one_of(value: Any, allowed: tuple[str | int | float | bool, ...]) -> bool:
-    """True if a value is among those of a description; text, as in CSV files, may be that of a number."""
-    return any(
-        isinstance(value, bool) == isinstance(option, bool) and value == option
-        if not isinstance(value, str) or isinstance(option, str)
-        else value == (str(option).lower() if isinstance(option, bool) else str(option))
-        for option in allowed
-    )
+    num_broken: int = 0
 
 
 def held_out_by_hash(hash_B: np.ndarray, fraction: float) -> np.ndarray:
@@ -66,13 +46,14 @@ def held_out_by_hash(hash_B: np.ndarray, fraction: float) -> np.ndarray:
     return hash_B < np.uint64(math.ceil(fraction * 2**64))
 
 
-def write_kept(records: Records, location: Location, workers: int, on_progress: OnProgress) -> np.ndarray | None:
-    """Find the rows that meet the filters, write them into the index and return them, None without filters.
+def write_kept(records: Records, location: Location, workers: int, on_progress: OnProgress) -> Selection:
+    """Find the rows that meet the filters, and write them into the index; none is held out.
 
     Raises:
         UsageError: no sample meets the filters.
+        RunFailedError: the data cannot be read, or a process was killed.
     """
-    return _select(records, location, None, workers, on_progress).kept_N
+    return _select(records, location, None, workers, on_progress)
 
 
 def write_selection(
@@ -82,6 +63,7 @@ def write_selection(
 
     Raises:
         UsageError: no sample meets the filters, or all are held out, or none.
+        RunFailedError: the data cannot be read, or a process was killed.
     """
     held_out = description.held_out or HeldOut(fraction=MAX_HELD_OUT_FRACTION)
     return _select(records, description, held_out, workers, on_progress)
@@ -120,9 +102,9 @@ def _select(
     records: Records, location: Location, held_out: HeldOut | None, workers: int, on_progress: OnProgress
 ) -> Selection:
     by_field = held_out if held_out and held_out.field else None
-    kept_N, chosen_N = None, None
+    kept_N, chosen_N, num_broken = None, None, 0
     if location.filters or by_field:
-        is_kept_N, chosen_N = _pass(records, location.filters, by_field, workers, on_progress)
+        is_kept_N, chosen_N, num_broken = _pass(records, location.filters, by_field, workers, on_progress)
         kept_N = np.flatnonzero(is_kept_N) if location.filters else None
     num_kept = len(records) if kept_N is None else len(kept_N)
     if not num_kept:
@@ -138,11 +120,12 @@ def _select(
     if held_out and not 0 < len(held_out_M) < num_kept:
         raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
     index = index_path(location)
+    (index / RULES).unlink(missing_ok=True)  # until all is written, there is no selection
     if kept_N is not None:
         _save(index / KEPT, kept_N)
     _save(index / HELD_OUT, held_out_M)
     _write_rules(index / RULES, _rules(records, location))
-    return Selection(kept_N, held_out_M)
+    return Selection(kept_N, held_out_M, num_broken)
 
 
 def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fraction: float) -> np.ndarray:
@@ -154,29 +137,43 @@ def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fractio
     return np.concatenate(found)
 
 
+class _Chunk(NamedTuple):
+    """Consecutive rows: whether each meets the filters and is held out by its field, and how many are broken."""
+
+    kept_B: np.ndarray
+    chosen_B: np.ndarray
+    num_broken: int
+
+
 def _pass(
     records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, workers: int, on_progress: OnProgress
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read the fields once: bool [N], the row meets the filters; bool [N], its field has one of the held-out values."""
+) -> _Chunk:
+    """Read the fields of all rows once."""
     kept_N, chosen_N = np.zeros(len(records), bool), np.zeros(len(records), bool)
-    for start, kept_B, chosen_B in _chunks(records, filters, by_field, workers):
-        end = start + len(kept_B)
-        kept_N[start:end], chosen_N[start:end] = kept_B, chosen_B
+    end = num_broken = 0
+    for chunk in _chunks(records, filters, by_field, workers):
+        start, end = end, end + len(chunk.kept_B)
+        kept_N[start:end], chosen_N[start:end] = chunk.kept_B, chunk.chosen_B
+        num_broken += chunk.num_broken
         on_progress(end, len(records))
-    return kept_N, chosen_N
+    return _Chunk(kept_N, chosen_N, num_broken)
 
 
 def _chunks(
     records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, workers: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+) -> Iterator[_Chunk]:
     starts = range(0, len(records), CHUNK)
     if workers <= 1 or len(starts) == 1:
         for start in starts:
             yield _chunk(records, filters, by_field, start)
         return
     context = multiprocessing.get_context("spawn")  # a fork copies locks of threads that it does not have
-    with ProcessPoolExecutor(workers, context, _set_up, (records, filters, by_field)) as pool:
-        yield from pool.map(_chunk_here, starts)
+    try:
+        with ProcessPoolExecutor(workers, context, _set_up, (records, filters, by_field)) as pool:
+            yield from pool.map(_chunk_here, starts)
+    except BrokenProcessPool as error:
+        message = "a process that reads fields was killed, most likely for lack of memory; use fewer workers"
+        raise RunFailedError("node", message) from error
 
 
 _here: tuple[Records, Mapping[str, Filter], HeldOut | None] | None = None  # of a worker process
@@ -184,37 +181,27 @@ _here: tuple[Records, Mapping[str, Filter], HeldOut | None] | None = None  # of 
 
 def _set_up(records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None) -> None:
     global _here
+    follow_parent()
     _here = records, filters, by_field
 
 
-def _chunk_here(start: int) -> tuple[int, np.ndarray, np.ndarray]:
+def _chunk_here(start: int) -> _Chunk:
     assert _here is not None, "the pool sets up its workers"
     return _chunk(*_here, start)
 
 
-def _chunk(
-    records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, start: int
-) -> tuple[int, np.ndarray, np.ndarray]:
+def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, start: int) -> _Chunk:
     rows = range(start, min(start + CHUNK, len(records)))
-    kept = [_meets_all(records, row, filters) for row in rows]
-    chosen = [by_field is not None and _is_chosen(records, row, by_field) for row in rows]
-    return start, np.array(kept, bool), np.array(chosen, bool)
-
-
-def _meets_all(records: Records, row: int, filters: Mapping[str, Filter]) -> bool:
-    return all(meets(_value(records, row, name), condition) for name, condition in filters.items())
-
-
-def _is_chosen(records: Records, row: int, rule: HeldOut) -> bool:
-    return is_one_of(_value(records, row, rule.field or ""), rule.values)
-
-
-def _value(records: Records, row: int, name: str) -> Any:
-    """Return the value of a field, None if there is none or its member is broken."""
-    try:
-        return records.field(row, name)
-    except BadSampleError:
-        return None
+    kept_B, chosen_B = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+    num_broken = 0
+    for place, row in enumerate(rows):
+        try:
+            kept_B[place] = all(meets(records.field(row, name), condition) for name, condition in filters.items())
+            if by_field is not None and by_field.field:
+                chosen_B[place] = is_one_of(records.field(row, by_field.field), by_field.values)
+        except BadSampleError:
+            num_broken += 1
+    return _Chunk(kept_B, chosen_B, num_broken)
 
 
 def _rules(records: Records, location: Location) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Versions of the sources, for run names and manifests."""
 
+import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 
 from aimv2.config.data_config import kind_of
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import fingerprint, open_source
+from aimv2.data.files.description import read_labelled, read_source
+from aimv2.data.files.open import fingerprint, open_location, open_source
 from aimv2.data.sources import glyphs
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes
@@ -28,6 +30,16 @@ def version(source: str) -> str:
     if kind == "scenes":
         return f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
     return glyphs.version(source)
+
+
+@lru_cache(maxsize=64)
+def set_version(path: str) -> str:
+    """Return a digest of a labelled set's content, as it is when it is first asked for; errors as above."""
+    described = read_labelled(Path(path))
+    splits = {split: getattr(described, split) for split in ("train", "validation", "test")}
+    parts = {split: open_location(place).parts() for split, place in splits.items() if place is not None}
+    content = json.dumps([described.label, parts], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @lru_cache(maxsize=64)  # a plan resolves hundreds of runs

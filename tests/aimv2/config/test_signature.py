@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,8 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "log.every_steps",
         "checkpoint.every_seconds",
         "data.cache_dir",
+        "data.cache_gb",
+        "data.max_bad_rate",
         "data.tokenizer",
     )
     other = {
@@ -77,6 +80,8 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "prefix.per": "batch",
         "prefix.full_attention": 0.5,
         "data.weights": [1, 2, 0],
+        "data.dense_fractions": [0.1, 0.2, 0.3],
+        "evaluation.sets": ["a.yaml"],
         "data.captions": "shuffled",
         "data.pixels": "shuffled",
         "evaluation.split": "validation",
@@ -102,6 +107,12 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         new = "other"
     config = from_dict(changed(key, new))
     assert (signature(config) == signature(demo())) == (key in place)
+
+
+@pytest.mark.parametrize("key", ["data.sources", "evaluation.sets"])
+def test_a_description_counts_by_its_name_wherever_it_is(key):
+    here, there, other = (signature(from_dict(changed(key, [path]))) for path in ("a/x.yaml", "/b/x.yaml", "a/y.yaml"))
+    assert here == there != other
 
 
 def accepted(key, value):

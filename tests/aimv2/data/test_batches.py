@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aimv2.data.batches import TrainBatches, loader
-from aimv2.data.pairs import Joined, Selected, texts
+from aimv2.data.pairs import Joined, Selected, usable_captions
 from aimv2.prefix import PrefixDistribution
 
 
@@ -75,7 +75,7 @@ def test_dense_fraction_selects_the_caption(longer, pairs, fraction, kind):
 
 def all_tokens(pairs, kind, rows=None):
     rows = np.arange(len(pairs.train)) if rows is None else rows
-    token_NT = pairs.tokenizer.encode(texts(pairs.train.captions(rows, kind)), 12)
+    token_NT = pairs.tokenizer.encode(usable_captions(pairs.train, rows, kind), 12)
     return {tuple(row): number for number, row in enumerate(token_NT.tolist())}
 
 
@@ -108,7 +108,7 @@ def few(pairs):
     for source, rows in pairs.train.rows.items():
         chosen = []
         for row, tokens in zip(
-            rows, pairs.tokenizer.encode(texts(pairs.train.captions(rows, "dense")), 12), strict=True
+            rows, pairs.tokenizer.encode(usable_captions(pairs.train, rows, "dense"), 12), strict=True
         ):
             if len(chosen) < 20 and tuple(tokens) not in seen:
                 seen.add(tuple(tokens))
@@ -161,7 +161,7 @@ def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
     train = pairs.train
     plain = replace(longer.augment, min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
     batch = batches(replace(longer, augment=plain), pairs)[0]
-    _, rows = sample_order(seed=0, start=0, stop=8, num_rows=len(train))
+    _, rows = sample_order(np.arange(8), seed=0, num_rows=len(train), block_rows=train.block_rows)
     whole = np.tile([0, 0, 24, 24], (8, 1))
     expected = crop_and_resize(torch.from_numpy(train.images(rows)), whole, np.zeros(8, dtype=bool), 16)
     torch.testing.assert_close(batch.image, expected)

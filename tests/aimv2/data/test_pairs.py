@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 
-from aimv2.data.pairs import Joined, texts
+from aimv2.data.pairs import Joined, usable_captions
 
 ROWS = np.array([3, 401, 5, 799])
 
@@ -47,7 +47,7 @@ def test_selected_pairs_keep_pictures_captions_and_scenes_together(pairs):
     rows = np.arange(20)
     before = np.array([row_of[key] for key in subset.keys(rows)])
     np.testing.assert_array_equal(subset.images(rows), pairs.held_out.images(before))
-    assert texts(subset.captions(rows, "short")) == texts(pairs.held_out.captions(before, "short"))
+    assert usable_captions(subset, rows, "short") == usable_captions(pairs.held_out, before, "short")
     assert [subset.scene(row) for row in rows] == [pairs.held_out.scene(row) for row in before]
     assert subset.sample_ids(rows).tolist() == pairs.held_out.sample_ids(before).tolist()
 

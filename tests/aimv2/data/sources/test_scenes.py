@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aimv2.config.data_config import DataConfig, SceneConfig
-from aimv2.data.pairs import texts
+from aimv2.data.pairs import usable_captions
 from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RESERVED, dense_caption
 from aimv2.data.sources.scenes import composition, open_scenes, vocabulary
 from aimv2.errors import UsageError
@@ -63,7 +63,7 @@ def test_no_training_word_names_an_unseen_object(sides):
     unseen = {thing.name for row in ROWS for thing in sides.unseen.scene(row).things}
     assert len(unseen) == 4
     for kind in ("short", "dense"):
-        words = {word for text in texts(sides.train.captions(ROWS, kind)) for word in text.split()}
+        words = {word for text in usable_captions(sides.train, ROWS, kind) for word in text.split()}
         assert not unseen & words
 
 

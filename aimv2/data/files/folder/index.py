@@ -3,8 +3,10 @@
 import hashlib
 import itertools
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -12,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2 import address
-from aimv2.data.files import tables
 from aimv2.data.files.description import Location
+from aimv2.data.files.folder import tables
 from aimv2.data.files.index_folder import Indexed, OnProgress, write_facts, writing
 from aimv2.data.files.records import Part
 from aimv2.errors import UsageError
@@ -21,6 +23,7 @@ from aimv2.errors import UsageError
 SAMPLES = "samples.arrow"
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MISSING = -1  # the size of an image that a table names and the folder does not have
+GROUP = 256  # paths that a thread looks up at a time
 COLUMN = "column "  # prefix of the table's columns in the index
 
 
@@ -47,7 +50,10 @@ class _Parts:
         self._hashes.setdefault(name, hashlib.sha256()).update(f"{path}\0{size}\n".encode())
 
     def parts(self) -> list[Part]:
-        return [Part(name, *self._sums[name], self._hashes[name].hexdigest()) for name in sorted(self._sums)]
+        return [
+            Part(name, num_samples, size, self._hashes[name].hexdigest())
+            for name, (num_samples, size) in sorted(self._sums.items())
+        ]
 
 
 def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
@@ -146,7 +152,12 @@ def _table_rows(
                 raise UsageError(f"table: {table} has no column {name!r} with the paths of images{has}")
             paths = [_path(value, f"row {row} of {table}") for row, value in enumerate(images, first)]
             keys = tables.column(batch, "key") or paths
-            sizes = list(pool.map(lambda path: _size(root, path), paths, chunksize=256))
+            groups = [paths[start : start + GROUP] for start in range(0, len(paths), GROUP)]
+            sizes = [
+                size
+                for group in pool.map(lambda group: [_size(root, path) for path in group], groups)
+                for size in group
+            ]
             rows = [_Row(str(key), path, size) for key, path, size in zip(keys, paths, sizes, strict=True)]
             for number, row in enumerate(rows, first):
                 if row.size < MISSING:
@@ -169,14 +180,29 @@ def _path(value: object, where: str) -> str:
 def _size(root: str, path: str) -> int:
     """Return the size of an image, MISSING, or less than that for a link that leads out of the folder."""
     file = os.path.join(root, path)
-    if not os.path.isfile(file):
+    try:
+        status = os.stat(file)
+    except OSError:
         return MISSING
-    return os.stat(file).st_size if is_within(root, file) else MISSING - 1
+    if not stat.S_ISREG(status.st_mode):
+        return MISSING
+    return status.st_size if is_within(root, file) else MISSING - 1
 
 
 def is_within(root: str, file: str) -> bool:
-    """True if a file is in a folder once links are followed; ``root`` is a real path."""
-    return os.path.realpath(file).startswith(root.rstrip("/") + "/")
+    """True if a file is in a folder once links are followed; ``root`` is a real path.
+
+    To follow all links of a path takes as long as to read a small file, so this is done once for each folder.
+    """
+    parent, name = os.path.split(file)
+    if name in ("", ".", "..") or os.path.islink(file):
+        return os.path.realpath(file).startswith(root.rstrip("/") + "/")
+    return _holds(root, parent)
+
+
+@lru_cache(maxsize=4096)
+def _holds(root: str, folder: str) -> bool:
+    return (os.path.realpath(folder) + "/").startswith(root.rstrip("/") + "/")
 
 
 def _write(

@@ -6,7 +6,7 @@ Letters: B images, I patches, D encoder width, F FFN hidden, R repeats.
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from typing import Annotated, Any, Literal
@@ -16,11 +16,10 @@ import torch
 from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import quantile_test
 from torch import Tensor
-from torch.utils.benchmark import timer
 
-from aimv2.config.arguments import HELP, checked, key_values
+from aimv2.bench.timing import interleaved, ratio, read_options, uncertain
+from aimv2.config.arguments import HELP
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import ModelConfig, RunConfig
 from aimv2.config.scales import SCALES
@@ -37,10 +36,8 @@ from aimv2.weights.transformers import VisionModel
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that count as equal
-MIN_SECONDS = 0.05  # a timing lasts at least this long, so that the cost of reading the clock does not matter
 CUDA_BATCH = 32
 PRODUCT = "torch.mm"
-WIDE = 0.1  # a wider interval, relative to its ratio, gets a warning
 
 FOOTNOTE = (
     "theirs / ours: the median over repeats of the ratio of their timing to ours, and its 95 % interval by order"
@@ -73,7 +70,7 @@ class Options:
     depth: PositiveInt | None = None
 
 
-def bench_command(arguments: Sequence[str]) -> int:
+def encoder_command(arguments: Sequence[str]) -> int:
     """Run ``bench encoder [key=value ...]`` and print the timings.
 
     Raises:
@@ -83,9 +80,7 @@ def bench_command(arguments: Sequence[str]) -> int:
     if HELP & set(arguments):
         print(USAGE, end="")
         return 0
-    if not arguments or arguments[0] != "encoder":
-        raise unknown("benchmark", arguments[0] if arguments else "", ["encoder"])
-    options = read_options(arguments[1:])
+    options = read_options(Options, arguments)
     config = encoder_config(options)
     has_cuda = torch.cuda.is_available()
     if options.device == "cuda" and not has_cuda:
@@ -107,13 +102,6 @@ def bench_command(arguments: Sequence[str]) -> int:
     finally:
         torch.set_num_threads(before)
     return 0
-
-
-def read_options(arguments: Sequence[str]) -> Options:
-    """Read the options of a command line; invalid ones raise ``UsageError``."""
-    kinds = {field.name: field.type for field in fields(Options)}
-    given = key_values(arguments, kinds)
-    return Options(**{key: checked(key, kinds[key], value) for key, value in given.items()})
 
 
 def encoder_config(options: Options) -> RunConfig:
@@ -206,49 +194,6 @@ def require_same(encoders: Mapping[str, Callable[[Tensor], Tensor]], image: Tens
             )
 
 
-def interleaved(
-    calls: Mapping[str, Callable[[], object]],
-    repeats: int,
-    *,
-    clock: Callable[[], float] = timer,
-    min_seconds: float = MIN_SECONDS,
-) -> dict[str, np.ndarray]:
-    """Time calls in turn: seconds per call, float64 [R] each.
-
-    Every repeat times each call once, starting with another one each time, so that a machine that slows down affects
-    all calls alike.
-
-    Args:
-        clock: returns seconds, after waiting for the device.
-        min_seconds: duration of a timing, reached by repeating the call.
-    """
-
-    def turn(name: str, num_calls: int) -> float:
-        start = clock()
-        for _ in range(num_calls):
-            calls[name]()
-        return (clock() - start) / num_calls
-
-    names = list(calls)
-    for name in names:
-        turn(name, 1)  # the first call allocates and may select algorithms
-    num_calls = {name: max(1, math.ceil(min_seconds / max(turn(name, 1), 1e-9))) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for repeat in range(repeats):
-        first = repeat % len(names)
-        for name in names[first:] + names[:first]:
-            seconds[name].append(turn(name, num_calls[name]))
-    return {name: np.array(timings) for name, timings in seconds.items()}
-
-
-def ratio(theirs_R: np.ndarray, ours_R: np.ndarray) -> tuple[float, float, float]:
-    """Return the median of theirs over ours, repeat by repeat, and the bounds of its 95 % interval by order statistics,
-    which are NaN with fewer than six repeats."""
-    ratio_R = theirs_R / ours_R
-    interval: Any = quantile_test(ratio_R, p=0.5).confidence_interval(0.95)  # scipy-stubs call it a float
-    return float(np.median(ratio_R)), float(interval.low), float(interval.high)
-
-
 def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int, title: str) -> Table:
     """Return a row per call: its median, its ratio to ours, its rate, and that as a share of the matrix product's."""
     shown = Table("encoder", title=title)
@@ -269,16 +214,10 @@ def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int,
 
 
 def warnings(seconds: Mapping[str, np.ndarray]) -> list[str]:
-    """Return a sentence for each comparison whose interval is wider than a tenth of the ratio, or unknown."""
-    repeats, found = len(seconds["ours"]), []
-    for name in _others(seconds):
-        median, low, high = ratio(seconds[name], seconds["ours"])
-        if not high - low <= WIDE * median:
-            found.append(
-                f"warning: {name} / ours is uncertain: its interval is wider than {WIDE:.0%} of the ratio, or unknown,"
-                f" after {repeats} repeats; stop other work on the machine, or use repeats={max(20, 2 * repeats)}"
-            )
-    return found
+    """Return a sentence for each encoder whose ratio to ours is uncertain."""
+    return [
+        warning for name in _others(seconds) if (warning := uncertain(name, seconds[name], seconds["ours"])) is not None
+    ]
 
 
 def _others(seconds: Mapping[str, np.ndarray]) -> list[str]:

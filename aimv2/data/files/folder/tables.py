@@ -70,7 +70,7 @@ def _json_lines(path: Path) -> Iterator[pa.RecordBatch]:
             for number, line in lines:
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise UsageError(f"table: line {number} of {path} is not JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise UsageError(f"table: line {number} of {path} must be a JSON object with the key of the image")

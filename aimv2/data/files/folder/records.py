@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import Location
-from aimv2.data.files.folder_index import COLUMN, SAMPLES, is_within
+from aimv2.data.files.folder.index import COLUMN, SAMPLES, is_within
+from aimv2.data.files.folder.tables import JSON_ROW
 from aimv2.data.files.index_folder import PARTS, command, index_path, read_facts, read_parts
-from aimv2.data.files.records import Part, Records
-from aimv2.data.files.tables import JSON_ROW
+from aimv2.data.files.records import MAX_BLOCK_ROWS, Part, Records
+from aimv2.data.files.shards.remote import Patience
 from aimv2.errors import RunFailedError, UsageError
 
 
@@ -21,8 +22,8 @@ class FolderRecords(Records):
     """Images in a folder.
 
     A field is a column of the table; ``folder``, the name of the folder that contains the image; or a file beside the
-    image with the same stem: ``txt`` is ``NAME.txt``, and ``json.caption`` the key ``caption`` of ``NAME.json``. All
-    rows are one block, because the order of paths is often that of classes.
+    image with the same stem: ``txt`` is ``NAME.txt``, and ``json.meta.width`` the key ``width`` of ``meta`` in
+    ``NAME.json``. Blocks are large, because the order of paths is often that of classes.
     """
 
     def __init__(self, location: Location) -> None:
@@ -43,10 +44,16 @@ class FolderRecords(Records):
         self._columns = {
             name.removeprefix(COLUMN): samples[name] for name in samples.column_names if name.startswith(COLUMN)
         }
-        self.block_rows = len(self)
+        self._patience = Patience()
+        self.block_rows = min(len(self), MAX_BLOCK_ROWS)
 
     def __reduce__(self) -> tuple[type["FolderRecords"], tuple[Location]]:
         return type(self), (self._location,)
+
+    @property
+    def retries(self) -> int:
+        """Reads that were repeated after a transient error, in this process."""
+        return self._patience.retries
 
     def __len__(self) -> int:
         return len(self._key)
@@ -55,7 +62,7 @@ class FolderRecords(Records):
         return str(self._key[row])
 
     def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
-        return self._hash.take(pa.array(row_B)).to_numpy()
+        return np.asarray(self._hash.take(pa.array(row_B)))
 
     def image(self, row: int) -> bytes:
         path = str(self._path[row])
@@ -81,11 +88,13 @@ class FolderRecords(Records):
         parent, _, file = path.rpartition("/")
         if name == "folder":
             return parent.rpartition("/")[2] or None
-        member, _, key = name.partition(".") if name.startswith("json.") else (name, "", "")
+        words = name.split(".")
+        end = words.index("json") + 1 if "json" in words else len(words)
+        member = ".".join(words[:end])
         content = None if "/" in name else self._read(f"{path.removesuffix(file)}{file.rpartition('.')[0]}.{member}")
         if content is None:
             return None
-        return _json_value(content, key, path) if key else content.decode(errors="replace")
+        return _json_value(content, words[end:], path) if words[end:] else _text(content, f"{path}: {member}")
 
     def parts(self) -> list[Part]:
         return read_parts(index_path(self._location) / PARTS)
@@ -94,10 +103,7 @@ class FolderRecords(Records):
         """Return the content of a file in the folder, None if it does not exist."""
         file = os.path.join(self._root, path)
         try:
-            if not is_within(self._root, file):
-                raise BadSampleError("unsafe member", f"{path} is a link that leads out of {self._folder}")
-            with open(file, "rb") as opened:
-                return opened.read()
+            return self._patience.read(lambda: self._read_once(file))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if self._folder.is_dir():
                 return None
@@ -105,13 +111,28 @@ class FolderRecords(Records):
         except OSError as error:
             raise RunFailedError("data", f"{file} cannot be read: {error.strerror}") from error
 
+    def _read_once(self, file: str) -> bytes:
+        if not is_within(self._root, file):
+            raise BadSampleError("unsafe member", f"{file} is a link that leads out of {self._folder}")
+        with open(file, "rb") as opened:
+            return opened.read()
 
-def _json_value(content: bytes, key: str, path: str) -> Any:
+
+def _text(content: bytes, where: str) -> str:
     try:
-        values = json.loads(content)
-    except ValueError as error:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadSampleError("missing caption", f"{where} is not UTF-8: {error}") from error
+
+
+def _json_value(content: bytes, keys: list[str], path: str) -> Any:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise BadSampleError("broken json", f"beside {path}: {error}") from error
-    return values.get(key) if isinstance(values, dict) else None
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _check_table(location: Location, parts: list[Part]) -> None:

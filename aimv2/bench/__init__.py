@@ -1,0 +1,1 @@
+"""Benchmarks: the encoder and the loading of data, beside other implementations."""

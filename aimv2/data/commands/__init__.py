@@ -1,0 +1,1 @@
+"""Commands on data: ``python -m aimv2 data``."""

@@ -1,0 +1,1 @@
+"""Tar shards: their members, index and records."""

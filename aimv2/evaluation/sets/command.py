@@ -1,0 +1,156 @@
+"""``python -m aimv2 evaluate``: measure a frozen encoder on a labelled set in files."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from aimv2.config.arguments import HELP
+from aimv2.data.files.decode import square
+from aimv2.data.files.description import LabelledDescription, read_labelled
+from aimv2.data.files.open import open_location
+from aimv2.errors import UsageError
+from aimv2.evaluation.sets.features import Extraction
+from aimv2.evaluation.sets.images import Shape, counts
+from aimv2.evaluation.sets.measure import Evaluation, Outcome, chosen_methods, recipe_of
+from aimv2.evaluation.sets.models import Model, load_model
+from aimv2.evaluation.sets.options import USAGE, Options, checked_options, given_values
+from aimv2.evaluation.sets.ranks import joined
+from aimv2.evaluation.sets.recipes import print_recipes
+from aimv2.evaluation.sets.report import bad_summary, print_results, versions
+from aimv2.hardware import hardware, has_cuda
+from aimv2.runs.files import writable_folder, write_json
+
+
+def evaluate_command(arguments: Sequence[str]) -> int:
+    """Measure the weights on the set, print the results and write them to a file.
+
+    Raises:
+        UsageError: the arguments, the weights or the set are not as they should be.
+        RunFailedError: too many images cannot be used.
+    """
+    if not arguments or HELP & set(arguments):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    if "--recipes" in arguments:
+        print_recipes(Console())
+        return 0
+    values = given_values(arguments)
+    description = read_labelled(Path(checked_options(values).data))
+    options = checked_options(_with_recipe(values, description))
+    device = _device(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with joined(device) as ranks:
+        console = Console(quiet=ranks.rank > 0)
+        tokenizer = Path(options.tokenizer) if options.tokenizer else None
+        model = load_model(Path(options.weights), image_px=options.image_px, tokenizer=tokenizer)
+        model.network.to(device)
+        features_dir = writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir")
+        writable_folder(options.to, "to")
+        extraction = Extraction(
+            model=model,
+            shape=Shape(model.config.image_px, options.crop, options.max_pixels),
+            device=device,
+            precision=_precision(options, device),
+            cache_dir=features_dir,
+            decode=square,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            max_bad_rate=options.max_bad_rate,
+            ranks=ranks,
+        )
+        evaluation = Evaluation(
+            description=description,
+            extraction=extraction,
+            wanted=chosen_methods(description, model, options.methods),
+            options=options,
+            console=console,
+            open_location=partial(
+                open_location,
+                cache_dir=str(Path(options.cache_dir) / "shards"),
+                cache_bytes=int(options.cache_gb * 1e9),
+            ),
+        )
+        outcome = evaluation.run()
+    if outcome is not None:
+        _show(outcome, description, model, console)
+        path = Path(options.to) / f"{_file_name(description.name)}-{_file_name(model.name)}-{model.digest[:8]}.json"
+        write_json(path, _record(outcome, evaluation))
+        console.print(f"written to {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _with_recipe(values: dict[str, Any], description: LabelledDescription) -> dict[str, Any]:
+    """Return the values with the recipe's for the attentive probe, where none are given."""
+    recipe, given = recipe_of(description), values.get("probe", {})
+    if recipe is None:
+        return values
+    defaults = {"batch_size": recipe.batch_size}
+    if "epochs" not in given:
+        defaults["warmup_epochs"] = recipe.warmup_epochs
+    return values | {"probe": defaults | given}
+
+
+def _device(options: Options) -> str:
+    if options.device == "cuda" and not has_cuda():
+        raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
+    return options.device if options.device != "auto" else "cuda" if has_cuda() else "cpu"
+
+
+def _precision(options: Options, device: str) -> str:
+    if options.precision != "auto":
+        return options.precision
+    return "bfloat16" if device == "cuda" else "float32"
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
+def _show(outcome: Outcome, description: LabelledDescription, model: Model, console: Console) -> None:
+    print_results(outcome.results, f"{model.name} on {description.name}", console)
+    for split, found in outcome.bad.items():
+        if found:
+            console.print(
+                f"{split}: {len(found):,} of {outcome.totals[split]:,} images are left out ({counts(found)})",
+                highlight=False,
+                soft_wrap=True,
+            )
+    for sentence in outcome.warnings:
+        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True)
+
+
+def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
+    extraction, description, options = evaluation.extraction, evaluation.description, evaluation.options
+    model = extraction.model
+    return {
+        "set": description.name,
+        "description": str(Path(options.data).absolute()),
+        "recipe": description.recipe,
+        "licence": description.licence,
+        "weights": {
+            "path": str(Path(options.weights).absolute()),
+            "digest": model.digest,
+            "config": asdict(model.config),
+        },
+        "images": {"image_px": extraction.shape.image_px, "crop": extraction.shape.crop},
+        "classes": outcome.num_classes,
+        "splits": bad_summary(outcome.bad, outcome.totals),
+        "results": {result.name: result.to_json() for result in outcome.results},
+        "warnings": outcome.warnings,
+        "options": asdict(options),
+        "computation": {
+            "device": extraction.device,
+            "hardware": hardware(extraction.device),
+            "precision": extraction.precision,
+            "versions": versions(),
+        },
+        "command": sys.argv,
+    }

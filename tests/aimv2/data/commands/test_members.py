@@ -1,0 +1,28 @@
+import io
+import json
+from datetime import date
+
+import pytest
+from PIL import Image
+
+from aimv2.data.bad import BadSampleError
+from aimv2.data.commands.members import encoded_json, extension
+
+
+@pytest.mark.parametrize("name", ["jpg", "png", "webp"])
+def test_extensions_are_found_in_the_content(name):
+    content = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(content, format={"jpg": "JPEG"}.get(name, name))
+    assert extension(content.getvalue()) == name
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"RIFF\0\0\0\0WAVE", b"<html>"])
+def test_other_content_is_a_bad_sample(content):
+    with pytest.raises(BadSampleError, match="undecodable image"):
+        extension(content)
+
+
+def test_json_has_unicode_and_dates_as_text():
+    content = encoded_json({"text": "красный", "day": date(2024, 2, 29)})
+    assert json.loads(content) == {"text": "красный", "day": "2024-02-29"}
+    assert "красный" in content.decode()

@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aimv2.data.prepare import prepare
+from aimv2.data.reading import Reader
+from aimv2.errors import RunFailedError
+from tests.helpers.own_data import pictured_source
+
+BAD = {1: "image", 10: "caption", 17: "empty"}
+
+
+@pytest.fixture
+def own(tmp_path, tiny):
+    """Return a function that makes a run on pictures with some bad ones, and its data."""
+
+    def make(bad=BAD, **changes):
+        path = pictured_source(tmp_path / "pictures", bad=bad)
+        config = replace(tiny, data=replace(tiny.data, sources=(str(path),), **changes))
+        return config, prepare(config.data, config.model)
+
+    return make
+
+
+def read(config, data, places):
+    return Reader(config, data.train).read(np.array(places))
+
+
+def same(one, other):
+    pictures = all(np.array_equal(a, b) for a, b in zip(one.pictures, other.pictures, strict=True))
+    return pictures and one.captions == other.captions and one.sample_id_B.tolist() == other.sample_id_B.tolist()
+
+
+def test_bad_samples_are_replaced_and_reported(own):
+    config, data = own()
+    epoch = read(config, data, range(32))
+    assert sorted((bad.key, bad.reason) for bad in epoch.bad if bad.place < 32)[:3] == [
+        ("01.png", "undecodable image"),
+        ("10.png", "missing caption"),
+        ("17.png", "empty caption"),
+    ]
+    assert all(picture.shape == (16, 16, 3) for picture in epoch.pictures)
+    shown = {int(caption.rpartition(" ")[2]) for caption in epoch.captions}
+    assert not shown & BAD.keys()
+    usable = {number for number in range(40) if number % 5 != 4} - BAD.keys()
+    assert shown == usable, "every usable pair is shown in its epoch"
+
+
+def test_a_replacement_is_a_function_of_its_place(own):
+    config, data = own()
+    whole = read(config, data, range(64))
+    for places in ([bad.place for bad in whole.bad], range(5, 40), [63]):
+        part = read(config, data, places)
+        for index, place in enumerate(places):
+            assert part.captions[index] == whole.captions[place]
+            np.testing.assert_array_equal(part.pictures[index], whole.pictures[place])
+    assert not same(whole, read(replace(config, seed=1), data, range(64)))
+
+
+def test_replacements_do_not_change_other_samples(own):
+    config, data = own()
+    samples = read(config, data, range(32))
+    bad = {found.place for found in samples.bad}
+    good_config, good_data = own(bad={})
+    good = read(good_config, good_data, range(32))
+    for place in set(range(32)) - bad:
+        assert samples.captions[place] == good.captions[place]
+        np.testing.assert_array_equal(samples.pictures[place], good.pictures[place])
+
+
+def test_shuffled_captions_replace_a_pair_whose_caption_is_bad(own):
+    config, data = own(captions="shuffled")
+    samples = read(config, data, range(32))
+    assert {bad.key for bad in samples.bad} >= {"01.png", "10.png", "17.png"}
+    assert all(samples.captions)
+
+
+def test_a_source_without_a_usable_sample_stops_the_run(own):
+    config, data = own()
+    broken = replace(config, data=replace(config.data, max_pixels=4))
+    message = r"100 samples of pictures in a row cannot be used; .* image over the pixel limit"
+    with pytest.raises(RunFailedError, match=message) as raised:
+        read(broken, data, range(2))
+    assert raised.value.cause == "data"
+
+
+def test_the_share_of_dense_captions_is_that_of_the_source(tiny, pairs):
+    config = replace(tiny, data=replace(tiny.data, dense_fractions=(0.0, 1.0)))
+    samples = Reader(config, pairs.train).read(np.arange(200))
+    np.testing.assert_array_equal(samples.is_dense_B, samples.part_B == 1)

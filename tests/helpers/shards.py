@@ -1,0 +1,58 @@
+"""Tar shards as users have them, and an independent reader of them."""
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import webdataset as wds
+
+from aimv2.data.files.description import Location
+
+Members = list[tuple[str, bytes]]
+
+
+def write_tar(path: Path, members: Members, *, kind: int = tarfile.PAX_FORMAT, mtime: float = 1.5) -> Path:
+    """Write an archive of files; with a fraction in the time, pax archives have a pax header for every member."""
+    with tarfile.open(path, "w", format=kind) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), mtime if kind == tarfile.PAX_FORMAT else int(mtime)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def sample(number: int, *, px: int = 40) -> Members:
+    """Return the members of a sample, all different from those of other samples. The image is no real one."""
+    key = f"{number:06d}"
+    values = {"caption": f"json {key}", "meta": {"width": number}, "several": [f"a {key}", f"b {key}"]}
+    return [
+        (f"{key}.jpg", f"image {key} ".encode() * px),
+        (f"{key}.txt", f"text {key}".encode()),
+        (f"{key}.json", json.dumps(values).encode()),
+    ]
+
+
+def write_shards(folder: Path, num_shards: int = 3, num_samples: int = 5) -> list[Path]:
+    """Write shards ``00000.tar``, … with numbered samples."""
+    return [
+        write_tar(
+            folder / f"{shard:05d}.tar",
+            [member for number in range(num_samples) for member in sample(shard * num_samples + number)],
+        )
+        for shard in range(num_shards)
+    ]
+
+
+def location(folder: Path, pattern: str = "*.tar", **values: object) -> Location:
+    """Return the location of shards in a folder, with its index beside them."""
+    return Location(shards=(str(folder / pattern),), index=str(folder / "set.index"), **values)  # type: ignore[arg-type]
+
+
+def samples_of(path: Path) -> list[tuple[str, dict[str, bytes]]]:
+    """Return the keys and members of a shard's samples, as webdataset reads them."""
+    found = wds.WebDataset(os.fspath(path), shardshuffle=False, empty_check=False)
+    return [
+        (one["__key__"], {name: value for name, value in one.items() if not name.startswith("__")}) for one in found
+    ]
