@@ -25,12 +25,10 @@ from analysis import tables
 from analysis.compare import primary_comparisons
 from analysis.conclusions import conclusion, findings, look_note, power, warnings
 from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
-from analysis.credits import credits_of
 from analysis.figures import draw_all, save, style
 from analysis.inference.looks import Look, look, looks_path
 from analysis.ladder import climb, decision_table, draw_ladder, ladder_table
 from analysis.load import Evidence, load
-from analysis.mixture import mixture_table, repeats
 from analysis.page import to_html
 from analysis.sensitivity import (
     FILE,
@@ -43,6 +41,7 @@ from analysis.sensitivity import (
     sensitivity_of,
     write_ladder,
 )
+from analysis.sources import credits_of, mixture_table, repeats
 from analysis.verdicts import verdicts
 
 USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]

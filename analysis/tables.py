@@ -1,6 +1,7 @@
 """The tables of a report, as cells of Markdown."""
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,6 @@ from analysis.controls import ControlOutcome
 from analysis.inference.intervals import POWER, detectable_difference, mean_interval
 from analysis.inference.reach import Reach, reach, samples_to_reach
 from analysis.load import Evidence
-from analysis.markdown import escape
 from analysis.verdicts import Verdict
 
 METRIC_TITLES = {
@@ -56,6 +56,11 @@ class Table:
 
     columns: list[str]
     rows: list[list[str | list[str]]] = field(default_factory=list)
+
+
+def escape(text: str) -> str:
+    """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
 
 
 def metric_title(metric: str) -> str:

@@ -1,14 +1,17 @@
-"""The realised mixture in reports."""
+"""The realised mixture in reports, and the credits of sources."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ablations.study import UNTRAINED
+from aimv2.config.paths import replaced
 from analysis.load import load
-from analysis.mixture import mixture_table, repeats
 from analysis.report import build
+from analysis.sources import credits_of, mixture_table, repeats
 from tests.helpers.evidence import write_run
+from tests.helpers.own_data import own_source
 from tests.helpers.specimen import STUDY
 
 
@@ -78,3 +81,26 @@ def test_report_of_older_runs_shows_no_mixture(evidence_with, request_of, tmp_pa
     text = build(replace(request_of, cells=some), tmp_path, tmp_path / "reports").read_text()
     assert "What training showed" not in text
     assert "33 % of the samples show the dense caption" in text
+
+
+def test_built_in_sources_are_credited_if_they_were_used(tiny):
+    assert credits_of(tiny) == "Images: OpenMoji (CC BY-SA 4.0), Font Awesome Free (CC BY 4.0)."
+    glyphs = replaced(tiny, {"data.sources": ("material",)})
+    assert credits_of(glyphs) == "Images: Material Design Icons (Apache-2.0)."
+
+
+def test_own_sources_are_credited_by_their_licence_lines(tiny, tmp_path):
+    one = own_source(tmp_path, "my_birds", num_pairs=10, licence="CC BY 4.0, by *me*")
+    other = own_source(tmp_path, "boats", num_pairs=10, licence="")
+    config = replaced(tiny, {"data.sources": (one, other)})
+    assert credits_of(config) == r"Images: my\_birds (CC BY 4.0, by \*me\*), boats (no licence stated)."
+    Path(one).unlink()
+    unreadable = r"my\_birds (licence unknown, because the description cannot be read any more)"
+    assert credits_of(config) == f"Images: {unreadable}, boats (no licence stated)."
+
+
+def test_labelled_sets_are_credited_too(tiny, tmp_path):
+    path = tmp_path / "pets.yaml"
+    path.write_text("test: {folder: pets}\nlabel: folder\nlicence: CC BY-SA 4.0\n")
+    config = replaced(tiny, {"evaluation.sets": (str(path),)})
+    assert credits_of(config).endswith("Font Awesome Free (CC BY 4.0). Labelled sets: pets (CC BY-SA 4.0).")
