@@ -43,6 +43,7 @@ To check a trained run: python -m analysis.verify
 
 RUN_VALUES = """  scale=demo                   the scale to start from ({scales})
   objective.name=aimv2         the training objective ({objectives})
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
   budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
 """
 

@@ -25,9 +25,11 @@ class Pairs(ABC):
     Attributes:
         block_rows: rows whose order is shuffled together (``aimv2.data.order``): as many as an array may have where
             rows can be read in any order.
+        kinds: the kinds of captions that the pairs have.
     """
 
     block_rows: int = 2**22
+    kinds: tuple[CaptionKind, ...] = CAPTION_KINDS
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -66,7 +66,13 @@ class Reader:
         self._config, self._pairs = config, pairs
         self._augment = config.augment.of(config.data)
         self._mixture = mixture(config.data, pairs)
-        self._dense_share_S = np.array([config.data.dense_share(source) for source in range(len(pairs.parts))])
+        self._dense_share_S = np.array(
+            [
+                config.data.dense_share(number) if len(part.kinds) > 1 else part.kinds == ("dense",)
+                for number, part in enumerate(pairs.parts.values())
+            ],
+            dtype=float,
+        )
 
     def read(self, place_B: np.ndarray) -> Samples:
         """Return the samples at these places: int64 [B].

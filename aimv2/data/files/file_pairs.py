@@ -15,7 +15,7 @@ from aimv2.data.files.description import Fields, SourceDescription
 from aimv2.data.files.open import Opened
 from aimv2.data.files.records import Records
 from aimv2.data.files.words import worded
-from aimv2.data.pairs import CaptionKind, Pairs, Sides
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
 from aimv2.data.sources.scene import Caption
 from aimv2.data.text import clean
 
@@ -39,6 +39,7 @@ class FilePairs(Pairs):
         given = dataclasses.asdict(description.transforms)
         self._transforms = {name: value for name, value in given.items() if value is not None}
         self.block_rows = records.block_rows
+        self.kinds = tuple(kind for kind in CAPTION_KINDS if getattr(description, kind))
 
     def __len__(self) -> int:
         return len(self._row_N)
