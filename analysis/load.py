@@ -10,8 +10,7 @@ import pandas as pd
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
-from aimv2.data.bad import REASONS
-from aimv2.errors import UsageError
+from aimv2.errors import REASONS, UsageError
 from aimv2.evaluation.metrics import Metric, unit_of
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder

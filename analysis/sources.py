@@ -8,10 +8,9 @@ import pandas as pd
 from ablations.study import Study
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.data.bad import REASONS
 from aimv2.data.files.description import LabelledDescription, SourceDescription, read_labelled, read_source
 from aimv2.data.sources.version import glyphs_of
-from aimv2.errors import UsageError
+from aimv2.errors import REASONS, UsageError
 from analysis.load import Evidence
 from analysis.tables import Table, escape
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from aimv2 import address
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.bad import BadSampleError
 from aimv2.data.sources.scene import Caption, Scene
+from aimv2.errors import BadSampleError
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
 CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")

@@ -8,13 +8,12 @@ import numpy as np
 
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
-from aimv2.data.bad import BadSampleError, Reason
 from aimv2.data.crops import NUM_CROP_DRAWS
 from aimv2.data.files.decode import crop
 from aimv2.data.order import sample_order
 from aimv2.data.pairs import CaptionKind, Joined, Picture
 from aimv2.data.prepare import mixture
-from aimv2.errors import RunFailedError
+from aimv2.errors import BadSampleError, Reason, RunFailedError
 
 MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
 

@@ -28,8 +28,8 @@ from PIL import ExifTags, Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.bad import BadSampleError
 from aimv2.data.crops import random_crop
+from aimv2.errors import BadSampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # where Pillow finds an orientation

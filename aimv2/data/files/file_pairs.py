@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from aimv2.config.data_config import AugmentConfig, DataConfig
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.decode import square
 from aimv2.data.files.description import Fields, SourceDescription
 from aimv2.data.files.open import Opened
@@ -18,6 +17,7 @@ from aimv2.data.files.words import worded
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
 from aimv2.data.sources.scene import Caption
 from aimv2.data.text import clean
+from aimv2.errors import BadSampleError
 
 
 class FilePairs(Pairs):

@@ -20,9 +20,8 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from aimv2 import address
+from aimv2.address import Bijection
 from aimv2.config.data_config import DataConfig, is_described, source_name
-from aimv2.data.bad import REASONS, BadSampleError
-from aimv2.data.bijection import Bijection
 from aimv2.data.commands.audit import phash
 from aimv2.data.commands.audit.recognise import IMAGE_FORMATS, SCRIPTS, image_format, script
 from aimv2.data.commands.index import SPLITS, is_labelled
@@ -32,6 +31,7 @@ from aimv2.data.files.file_pairs import FilePairs
 from aimv2.data.files.open import open_location
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Picture
 from aimv2.data.prepare import open_source
+from aimv2.errors import REASONS, BadSampleError
 
 TASK = 256  # rows that a process reads at a time
 NO_PROBLEM = -1

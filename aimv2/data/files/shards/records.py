@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import Location
 from aimv2.data.files.index_folder import command
 from aimv2.data.files.records import Part, Records
@@ -20,7 +19,7 @@ from aimv2.data.files.shards.patterns import is_url
 from aimv2.data.files.shards.remote import Patience, ShardCache
 from aimv2.data.files.shards.scan import hash_key, split
 from aimv2.data.files.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 
 BLOCK_ROWS = 65_536
 MAX_OPEN = 128  # shards that are open at a time

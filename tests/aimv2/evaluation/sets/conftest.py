@@ -14,11 +14,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2 import address
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.decode import square
 from aimv2.data.files.description import Location, read_labelled
 from aimv2.data.files.open import prepare_location
 from aimv2.data.files.records import Part, Records
+from aimv2.errors import BadSampleError
 from aimv2.evaluation.sets.encoding.features import Extraction, Split
 from aimv2.evaluation.sets.encoding.images import Shape
 from aimv2.evaluation.sets.encoding.models import load_model

@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from aimv2.config.data_config import DataConfig
-from aimv2.data.bad import REASONS, BadSampleError
 from aimv2.data.commands.audit.phash import SIDE
 from aimv2.data.commands.audit.recognise import IMAGE_FORMATS, SCRIPTS
 from aimv2.data.commands.audit.survey import (
@@ -20,6 +19,7 @@ from aimv2.data.commands.index import index_command
 from aimv2.data.files.description import read_source
 from aimv2.data.files.open import prepare_source
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import REASONS, BadSampleError
 
 
 def encoded(picture, name, **options):

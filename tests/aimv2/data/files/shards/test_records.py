@@ -13,11 +13,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from torch.utils.data import DataLoader
 
 from aimv2.address import hash64
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import Location
 from aimv2.data.files.shards.build import build_index
 from aimv2.data.files.shards.records import MAX_OPEN, ShardRecords, block_rows_of
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
 
 
