@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ablations.design import Arm
 from ablations.expand import Cell
 from ablations.overrides import StudyOverrides, study_overrides
 from ablations.study import Study
@@ -69,6 +71,11 @@ def save_request(path: Path, request: Request) -> None:
     values = {
         "arguments": request.arguments,
         "sweep": dataclasses.asdict(study_overrides(request.study)),
+        "adapted": {
+            "arms": {name: arm.label for name, arm in request.study.arms.items()},
+            "notes": request.study.notes,
+            "stand_ins": dict(request.study.stand_ins),
+        },
         # The runs of an arm differ in their seed only, so one config per arm is enough.
         "configs": {cell.arm: to_dict(cell.config) for cell in reversed(request.cells)},
         "cells": [
@@ -87,7 +94,7 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
     """
     recorded = read_json(path)
     try:
-        study = studies[recorded["sweep"]["slug"]]
+        study = _as_adapted(studies[recorded["sweep"]["slug"]], recorded)
         values = dataclasses.asdict(study_overrides(study))
         current = {RENAMED.get(key, key): value for key, value in recorded["sweep"].items()}
         values |= {key: value for key, value in current.items() if key in values}
@@ -102,6 +109,29 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
         return Request(study=overrides.apply(study), cells=cells, arguments=tuple(recorded["arguments"]))
     except (KeyError, TypeError, ValidationError, UsageError) as error:
         raise UsageError(f"{path} is not the record of a launch of a known study; launch the sweep again") from error
+
+
+def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
+    """Return a study of the catalogue as it was adapted to its data (``ablations/adapt.py``), which may be gone.
+
+    Its arms are those of the record; the runs, not these arms, say what they change.
+    """
+    if "adapted" not in recorded:
+        return study
+    adapted, sweep = recorded["adapted"], recorded["sweep"]
+    arms = {
+        name: dataclasses.replace(study.arms[name], label=label) if name in study.arms else Arm(label=label)
+        for name, label in dict(adapted["arms"]).items()
+    }
+    return dataclasses.replace(
+        study,
+        design=dataclasses.replace(study.design, arms=arms),
+        baseline=sweep["baseline"],
+        primary_metric=sweep["primary_metric"],
+        expected={},  # the record has them
+        notes=tuple(adapted["notes"]),
+        stand_ins=adapted["stand_ins"],
+    )
 
 
 def requested_names(runs_dir: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """A study: a question, and the comparison that answers it, written before its runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +9,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from ablations.budget import Equal
 from ablations.design import Arm, Design, setting
 from ablations.expectations import Expectation, default_margin
+from aimv2.config.run_config import RunConfig
 from aimv2.errors import unknown
 from aimv2.evaluation.metrics import lower_is_better
 
@@ -61,10 +62,16 @@ class Study(StudyValues):
         design: the arms, and how they were chosen.
         expected: how arms should compare with the baseline in the primary metric; arms without an entry are open.
             ``equal`` is met if differences beyond the margin are ruled out, not if none was detected.
+        fit: returns the study for the data of a base run, where its arms depend on them (``ablations/adapt.py``).
+        notes: what ``fit`` has to say about these data, a sentence each.
+        stand_ins: metrics that the study would compare on scenes, each with the metric in its place.
     """
 
     design: Design
     expected: Mapping[str, Literal["better", "worse", "equal"]] = field(default_factory=dict)
+    fit: Callable[["Study", RunConfig], "Study"] = lambda study, base: study
+    notes: tuple[str, ...] = ()
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         reserved = {UNTRAINED, *CONTROLS} & set(self.arms)
@@ -82,6 +89,13 @@ class Study(StudyValues):
     def conditions(self) -> list[str]:
         """Arms and controls, in the order of reports."""
         return [*self.arms, *self.controls]
+
+    @property
+    def deciding_metrics(self) -> list[str]:
+        """The metrics that decide something: the primary metric, and those of claims."""
+        expectations = [one for expectations in self.claims.values() for one in expectations]
+        used = [metric for one in expectations for metric in (one.metric, one.than_metric)]
+        return list(dict.fromkeys([self.primary_metric, *used]))
 
     @property
     def lower_is_better(self) -> bool:

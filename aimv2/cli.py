@@ -31,7 +31,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   train                        train and evaluate one run, and evaluate its untrained encoder
   cost                         print parameters, FLOPs and activation memory of a run, without training it
   weights import|export        convert public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
-  data index                   index image-text pairs in files, to train on them: FILE.yaml
+  data index|write|show|audit  index, write, draw and check image-text pairs
   evaluate                     measure a run or public weights on a labelled set: weights=PATH data=FILE.yaml
   bench encoder|data           compare the speed of the encoder, or of data loading, with other packages
 
@@ -43,6 +43,7 @@ To check a trained run: python -m analysis.verify
 
 RUN_VALUES = """  scale=demo                   the scale to start from ({scales})
   objective.name=aimv2         the training objective ({objectives})
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
   budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
 """
 

@@ -1,10 +1,20 @@
-"""Errors that the user can fix, each stated in one sentence."""
+"""Errors, each stated in one sentence: of a request, of a run, and of a sample of its data."""
 
 import difflib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 Cause = Literal["out of memory", "not finite", "node", "time", "data", "bug", "lease lost"]
+Reason = Literal[
+    "missing image",
+    "undecodable image",
+    "image over the pixel limit",
+    "missing caption",
+    "empty caption",
+    "broken json",
+    "unsafe member",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class UsageError(ValueError):
@@ -23,6 +33,21 @@ class RunFailedError(RuntimeError):
 
     def __reduce__(self) -> tuple[type["RunFailedError"], tuple[Cause, str]]:
         return type(self), (self.cause, str(self))  # processes of a pool pass errors on by pickle
+
+
+class BadSampleError(ValueError):
+    """A sample without a usable image or caption; training replaces it and counts it by its reason.
+
+    A broken shard or mount is no bad sample but a ``RunFailedError`` with cause ``data``.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["BadSampleError"], tuple[Reason, str]]:
+        return type(self), (self.reason, self.detail)
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:

@@ -37,23 +37,18 @@ class ControlOutcome:
         return f"{self.control.replace('_', ' ')} {_is(self.result)} in {self.metric}"
 
 
-def deciding_metrics(study: Study) -> list[str]:
-    """Return the metrics that decide something: the primary metric, and those of claims."""
-    expectations = [one for expectations in study.claims.values() for one in expectations]
-    used = [metric for one in expectations for metric in (one.metric, one.than_metric)]
-    return list(dict.fromkeys([study.primary_metric, *used]))
-
-
 def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
     """Compare both controls with the baseline in every metric that decides: the null at 99 %, the positive at 95 %.
 
-    Shuffled captions do not change the time of a step, so that metric has no positive control.
+    Shuffled captions do not change the time of a step, so that metric has no positive control. Metrics that the data
+    cannot have are left out.
     """
     differences = Differences(study, evidence)
     return [
         _check(study, evidence, differences, control, metric)
         for control in REQUIRED
-        for metric in deciding_metrics(study)
+        for metric in study.deciding_metrics
+        if not evidence.why_absent(metric)
         if not (control == "positive_control" and metric == STEP_TIME)
     ]
 

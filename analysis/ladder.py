@@ -14,7 +14,6 @@ from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.metrics import unit_of
 from analysis.compare import Differences, failures
-from analysis.controls import deciding_metrics
 from analysis.inference.intervals import POWER, Estimate, detectable_difference
 from analysis.load import Evidence
 from analysis.sensitivity import Effect, Ladder, Seen, base_of, harm, seeds_needed, sensitivity_of, small_step
@@ -118,7 +117,8 @@ def draw_ladder(ladder: Ladder) -> Figure:
 
     Between the grey lines a difference of two arms is missed more often than once in five, with the ladder's seeds.
     """
-    used = dict.fromkeys(metric for study in STUDIES.values() for metric in deciding_metrics(study))
+    used = dict.fromkeys(metric for study in STUDIES.values() for metric in study.deciding_metrics)
+    used |= dict.fromkeys(f"probe_{name}" for name in ladder.base.get("evaluation.sets", []))
     metrics = [metric for metric in used if metric in ladder.metrics and ladder.metrics[metric].paired_sd]
     figure, axis = plt.subplots(figsize=(9, 0.5 * len(metrics) + 2.2), layout="constrained")
     colours = dict(zip(ladder.rungs, sns.color_palette("husl", len(ladder.rungs)), strict=True))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
-from aimv2.errors import UsageError
+from aimv2.errors import REASONS, UsageError
 from aimv2.evaluation.metrics import Metric, unit_of
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
@@ -18,6 +18,7 @@ from analysis.inference.items import influence
 
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
+MIXTURE_COLUMNS = ["arm", "seed", "source", "samples", "dense", "epochs", *REASONS]
 MISSING_COLUMNS = ["arm", "seed", "run", "reason", "has_failed"]
 
 
@@ -34,6 +35,8 @@ class Evidence:
         missing: a row per cell without a result: ``arm``, ``seed``, ``run``, ``reason``, and ``has_failed``: True if
             the run failed, and is not merely unfinished.
         examples: by arm, the example captions of its first finished seed.
+        mixture: a row per finished cell that trained and source: ``arm``, ``seed``, ``source``, ``samples``, ``dense``
+            (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
         item_files: by arm and seed, the file with the values of each evaluation item; runs without one are left out.
     """
 
@@ -44,6 +47,7 @@ class Evidence:
     missing: pd.DataFrame
     examples: dict[str, list[dict[str, Any]]]
     item_files: Mapping[tuple[str, int], Path] = field(default_factory=dict)
+    mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
 
     @property
     def curve(self) -> str:
@@ -95,6 +99,17 @@ class Evidence:
         """Return the number of an arm's runs, with or without a result."""
         return int((self.runs["arm"] == arm).sum() + (self.missing["arm"] == arm).sum())
 
+    def dense_share(self, arm: str) -> float | None:
+        """Return the share of an arm's training samples that showed a dense caption; None if it is not recorded."""
+        own = self.mixture[self.mixture["arm"] == arm]
+        return float(own["dense"].sum() / own["samples"].sum()) if own["samples"].sum() else None
+
+    def why_absent(self, metric: str) -> str:
+        """Return why no finished run has a metric, which data or objective cannot have; empty if one has it."""
+        if len(self.values(metric)):
+            return ""
+        return str(next(iter(self.not_applicable.loc[self.not_applicable["metric"] == metric, "evaluation"]), ""))
+
     def unit(self, metric: str) -> str:
         """Return the metric's unit; empty if it was not measured."""
         return self._first(metric, "unit")
@@ -118,7 +133,7 @@ class Evidence:
 
 def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     """Read the run of every cell, finished or not."""
-    runs, curves, missing, metrics = [], [], [], []
+    runs, curves, missing, metrics, mixture = [], [], [], [], []
     examples: dict[str, list[dict[str, Any]]] = {}
     item_files = {}
     for cell in cells:
@@ -155,6 +170,10 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
         metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
         if result["train_cpu_seconds"] is None:
             metrics.append({**where, "metric": STEP_TIME, **NO_STEP_TIME.to_json()})
+        if cell.config.budget.samples:
+            for source, shown in result.get("mixture", {}).items():
+                counts = {name: shown[name] for name in ("samples", "dense", "epochs")} | dict.fromkeys(REASONS, 0)
+                mixture.append({**where, "source": source, **counts, **shown["bad"]})
         curves.append(run.metrics().assign(arm=cell.arm, seed=cell.seed))
         if cell.arm not in examples:
             examples[cell.arm] = read_json(run.file("examples.json"))
@@ -168,6 +187,7 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
         missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
         examples=examples,
         item_files=item_files,
+        mixture=pd.DataFrame(mixture, columns=MIXTURE_COLUMNS),
     )
 
 

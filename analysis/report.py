@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from ablations.adapt import announcements
 from ablations.catalogue import STUDIES
 from ablations.expand import with_actual_ratios
 from ablations.request import Request, read_request
@@ -40,6 +41,7 @@ from analysis.sensitivity import (
     sensitivity_of,
     write_ladder,
 )
+from analysis.sources import credits_of, mixture_table, repeats
 from analysis.verdicts import verdicts
 
 USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
@@ -156,6 +158,7 @@ def _context(
     return {
         "study": study,
         "title": request.folder,
+        "announcements": announcements(study),
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
         "conclusion": conclusion(study, comparisons, unit, withheld),
         "controls": controls,
@@ -170,6 +173,9 @@ def _context(
         "power": power(study, comparisons, unit),
         "claims": tables.verdicts_table(judged),
         "margins": tables.margins_note(study),
+        "mixture": mixture_table(study, evidence),
+        "repeats": repeats(study, evidence),
+        "credits": credits_of(baseline_of(request)),
         "setup": tables.setup_table(study, cells, evidence),
         "primary": tables.primary_table(study, evidence, comparisons, controls, is_sensitive=not blind),
         "metrics": tables.metrics_table(study, evidence),

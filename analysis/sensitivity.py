@@ -17,8 +17,9 @@ from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
 from ablations.expectations import STEP_TIME
 from aimv2.config.data_config import CHECKED
+from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import identity
+from aimv2.config.signature import DESCRIBED, identity
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
@@ -32,7 +33,8 @@ HALF, TWICE, HALF_DEPTH = "samples_050", "samples_200", "depth_050"  # arms of t
 MAX_SEEDS = 999
 MAX_NAMED = 3  # differing values that a text names
 # Of a run's identity, what changes single numbers but not what a metric can see.
-NOT_BASE = frozenset({"seed", "threads", "ranks", "data.fingerprint"})
+NOT_BASE = frozenset({"seed", "threads", "ranks"})
+FINGERPRINT = "data.fingerprint"  # of packages, whose versions change little; of files, it says which data they are
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -120,7 +122,7 @@ def not_measured(metric: str, scale: str) -> str:
     """Say that a metric's sensitivity is unknown, and what to run."""
     return (
         f"sensitivity of {metric} at scale {scale} was not measured:"
-        f" run python sweeps/launch.py sweep={SLUG} scale={scale}"
+        f" run python sweeps/launch.py sweep={SLUG} scale={scale}, on the same data"
     )
 
 
@@ -143,8 +145,12 @@ def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
 
 
 def base_of(config: RunConfig) -> dict[str, Any]:
-    """Return the values that a sensitivity holds for, by path: the scale, and a run's identity but for ``NOT_BASE``."""
-    return {"scale": config.scale} | {path: value for path, value in identity(config).items() if path not in NOT_BASE}
+    """Return the values that a sensitivity holds for, by path: the scale, and a run's identity but for ``NOT_BASE``.
+
+    Two sources in files can have one name, so their fingerprint counts.
+    """
+    left_out = NOT_BASE if config.data.kind == "files" else NOT_BASE | {FINGERPRINT}
+    return {"scale": config.scale} | {path: value for path, value in identity(config).items() if path not in left_out}
 
 
 def write_ladder(path: Path, ladder: Ladder) -> None:
@@ -237,7 +243,8 @@ def _judged(metric: str, seen: Seen, scale: str) -> MetricSensitivity:
 def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensitivity]:
     changed, base = _differences(ladder, config), base_of(config)
     measured, here = _some(ladder.base, changed), _some(base, changed)
-    overrides = [shlex.quote(f"{path}={_typed(base.get(path))}") for path in changed]
+    typed = base | {path: value_at(config, path) for path in DESCRIBED}  # where the files are, not only their names
+    overrides = [shlex.quote(f"{path}={_typed(typed.get(path))}") for path in changed if path != FINGERPRINT]
     command = " ".join(["python sweeps/launch.py", f"sweep={SLUG}", f"scale={config.scale}", *overrides])
     text = f"was measured at scale {config.scale} with {measured}, not with {here}: run {command}"
     return {metric: MetricSensitivity(metric, False, f"sensitivity of {metric} {text}") for metric in ladder.metrics}

@@ -14,6 +14,7 @@ from ablations.claims import CLAIMS
 from ablations.expand import Cell
 from ablations.expectations import default_margin, margin_reason
 from ablations.study import UNTRAINED, Study
+from aimv2.config.data_config import is_described, source_name
 from analysis.compare import Comparison, Differences, are_paired, failures
 from analysis.controls import ControlOutcome
 from analysis.inference.intervals import POWER, detectable_difference, mean_interval
@@ -57,6 +58,11 @@ class Table:
     rows: list[list[str | list[str]]] = field(default_factory=list)
 
 
+def escape(text: str) -> str:
+    """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
+
+
 def metric_title(metric: str) -> str:
     """Return a metric's name in prose."""
     return METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN"))
@@ -84,7 +90,11 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
     pairs = f"{seen('train_pairs')} training pairs, {seen('held_out_pairs')} held-out pairs"
     if config.data.has_scenes:
         pairs += f" of other compositions; {config.data.scenes.num_objects} objects of each source"
-    pairs += f"; {100 * config.data.dense_fraction:.0f} % of the samples show the dense caption"
+    share: float | None = config.data.dense_fraction
+    if config.data.kind == "files" or config.data.dense_fractions is not None:  # sources differ in their share
+        share = evidence.dense_share(study.baseline)
+    if share is not None:
+        pairs += f"; {100 * share:.0f} % of the samples show the dense caption"
     rows = {
         "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",
@@ -93,7 +103,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
         "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
         "encoder": f"{stack.format(model.encoder)}, {size('encoder')}; {patches}",
         "decoder": f"{stack.format(model.decoder)}, {size('other')}, heads included; {model.vocab_size} tokens",
-        "data": f"{', '.join(config.data.sources)}: {pairs}",
+        "data": f"{', '.join(map(_name, config.data.sources))}: {pairs}",
         "hardware": f"{seen('hardware')}; threads per run: {seen('threads')}; {config.precision}",
         "software": f"torch {seen('torch')}; commit {seen('commit')}",
     }
@@ -218,6 +228,10 @@ def cost_table(study: Study, evidence: Evidence) -> Table:
     return table
 
 
+def _name(source: str) -> str:
+    return escape(source_name(source)) if is_described(source) else source
+
+
 def _minutes(seconds: pd.Series) -> str:
     return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
 
@@ -260,7 +274,7 @@ def missing_table(evidence: Evidence) -> Table:
     """Return the cells without a result, and the reason."""
     columns = ["arm", "seed", "run", "reason"]
     rows = evidence.missing[columns].astype(str).to_numpy().tolist()
-    return Table(columns, [[_escape_markdown(cell) for cell in row] for row in rows])
+    return Table(columns, [[escape(cell) for cell in row] for row in rows])
 
 
 def examples_table(study: Study, evidence: Evidence, folder: Path) -> Table:
@@ -271,13 +285,8 @@ def examples_table(study: Study, evidence: Evidence, folder: Path) -> Table:
         name = f"example_{number:02d}.png"
         (folder / name).write_bytes(base64.b64decode(examples[0]["png"]))
         texts = [examples[0]["reference"], *(example["written"] for example in examples)]
-        table.rows.append([f"![]({folder.name}/{name})", *map(_escape_markdown, texts)])
+        table.rows.append([f"![]({folder.name}/{name})", *map(escape, texts)])
     return table
-
-
-def _escape_markdown(text: str) -> str:
-    """Escape text from captions and errors, so that it does not become markup or break a table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
 
 
 def _reach_in_words(study: Study, evidence: Evidence, arm: str) -> str:

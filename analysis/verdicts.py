@@ -56,6 +56,7 @@ def verdicts(
     for claim, expectations in study.claims.items():
         metrics = dict.fromkeys(metric for one in expectations for metric in (one.metric, one.than_metric))
         arms = dict.fromkeys(arm for one in expectations for arm in (one.arm, one.than_arm))
+        absent = [f"{metric} is {why}" for metric in metrics if (why := evidence.why_absent(metric))]
         blind = [insensitive(metric, sensitivity, scale) for metric in metrics]
         reasons = [
             *failures(study, evidence, arms),
@@ -64,7 +65,10 @@ def verdicts(
             *offsets(study, evidence, expectations),
         ]
         seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
-        found[claim] = _verdict(study, claim, differences, share, reasons, seen)
+        if absent:
+            found[claim] = Verdict(Word.NOT_TESTABLE, tuple(absent), (), seen)
+        else:
+            found[claim] = _verdict(study, claim, differences, share, reasons, seen)
     return found
 
 

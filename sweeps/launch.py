@@ -34,6 +34,9 @@ sweeps, with their price at scale=demo:
   sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
   sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
   scale=demo                   scale of the base run
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  data.sources=[A.yaml,B.yaml] sources of your own; studies of mixtures take their arms from them
+  evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
   budget.samples=4096          any other value of the base run, by its path
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)

@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ablations.adapt import adapted
 from ablations.catalogue import STUDIES
 from ablations.expand import Cell, expand
 from ablations.expectations import STEP_TIME
@@ -35,6 +37,8 @@ CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
     "seed": "it has no effect; type sweep.seeds=[1]",
 }
+# Arguments that say which data a study is adapted to.
+DATA_WORDS = ("scale=", "mixture=", "data.sources=", "data.weights=", "data.dense_fraction", "evaluation.sets=")
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
@@ -66,7 +70,7 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     typed_limits = [argument for argument in arguments if argument.startswith("limit=")]
     limits = [limit for text in typed_limits for limit in read_limits(text.removeprefix("limit="))]
     words = [argument for argument in arguments if argument not in typed_limits]
-    values = _composed(words)
+    own, values = _composed(words)
     run, overrides = run_config(values), _study_overrides(values["sweep"])
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     is_dry_run = checked("dry_run", bool, values["dry_run"])
@@ -78,7 +82,7 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     clock = MachineClock(runs_dir, keep=keep, measure=calibrate if is_measured else None)
     if executor.speed_unknown and overrides.equal == "seconds":
         raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
-    study = overrides.apply(STUDIES[overrides.slug])
+    study = overrides.apply(own)
 
     def resolved(config: RunConfig) -> RunConfig:
         return resolve(config, available=executor.device)
@@ -103,12 +107,12 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
         clock=(lambda config: None) if executor.speed_unknown else clock,
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
         is_dry_run=is_dry_run,
-        notes=[*notes, *_repeated_study_values(typed, overrides)],
+        notes=[*notes, *_repeated_study_values(typed, own, overrides)],
     )
 
 
-def _composed(arguments: Sequence[str]) -> dict[str, Any]:
-    """Refuse keys that Hydra would report worse, and compose the rest."""
+def _composed(arguments: Sequence[str]) -> tuple[Study, dict[str, Any]]:
+    """Refuse keys that Hydra would report worse, and compose the rest; return it with the study on the run's data."""
     slugs = [argument.removeprefix("sweep=") for argument in arguments if argument.startswith("sweep=")]
     if not slugs:
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
@@ -120,13 +124,21 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"{key} is not set on a command line but in Python, in ablations/studies/{slugs[0]}.py")
         if key in CONFUSED_KEYS:
             raise UsageError(f"cannot use {argument!r} in a sweep: {CONFUSED_KEYS[key]}")
-    return compose(
+    study = adapted(STUDIES[slugs[0]], _run_on(tuple(word for word in arguments if word.startswith(DATA_WORDS))))
+    values = compose(
         arguments,
         defaults={"executor": "local", "sweep": slugs[0]},
         values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports"},
-        groups={"sweep": {slug: dataclasses.asdict(study_overrides(STUDIES[slug])) for slug in slugs}},
+        groups={"sweep": {slugs[0]: dataclasses.asdict(study_overrides(study))}},
         conf_dir=CONF_DIR,
     )
+    return study, values
+
+
+@lru_cache(maxsize=16)
+def _run_on(words: tuple[str, ...]) -> RunConfig:
+    """Return a run on the data that these words name."""
+    return run_config(compose(words, defaults={}))
 
 
 def _study_overrides(values: Mapping[str, Any]) -> StudyOverrides:
@@ -136,9 +148,9 @@ def _study_overrides(values: Mapping[str, Any]) -> StudyOverrides:
         raise UsageError(f"sweep.{explain(error)}") from error
 
 
-def _repeated_study_values(typed: Mapping[str, str], overrides: StudyOverrides) -> list[str]:
+def _repeated_study_values(typed: Mapping[str, str], study: Study, overrides: StudyOverrides) -> list[str]:
     """Return a note on each override that repeats a value of the study."""
-    own, now = (flatten(dataclasses.asdict(one)) for one in (study_overrides(STUDIES[overrides.slug]), overrides))
+    own, now = (flatten(dataclasses.asdict(one)) for one in (study_overrides(study), overrides))
     names = {key.removeprefix("sweep."): word for key, word in typed.items() if key.startswith("sweep.")}
     return [
         f"{word} is the default of sweep={overrides.slug}" for name, word in names.items() if now[name] == own[name]

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from ablations.adapt import announcements
 from ablations.budget import UNEQUAL, Equal, flops_per_sample
 from ablations.expand import Cell, expand, off_ratios
 from ablations.study import UNTRAINED, Study
@@ -47,6 +48,8 @@ def print_plan(
 ) -> None:
     """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
     console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
+    for sentence in announcements(study):
+        console.print(f"note: {sentence}", soft_wrap=True, markup=False)
     by_arm: dict[str, list[Cell]] = {}
     for cell in plan.cells:
         by_arm.setdefault(cell.arm, []).append(cell)

@@ -33,7 +33,7 @@ from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import identity
 from aimv2.errors import UsageError, unknown
-from aimv2.evaluation.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable
+from aimv2.evaluation.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names
 from aimv2.objectives import objective
 from aimv2.runs.files import writable_folder
 from aimv2.runs.interrupt import Interrupts
@@ -130,11 +130,12 @@ def search(arguments: Sequence[str]) -> int:
 def tunable(base: RunConfig) -> list[str]:
     """Return the metrics that a search may choose by: those of the run on held-out pairs.
 
-    Other tasks of probes, such as the digits, have one set of test images, which reports read.
+    Other tasks of probes, such as the digits and labelled sets, have one set of test images, which reports read.
     """
     absent = not_applicable(objective(base.objective.name), base)
-    tested = tuple(f"{kind}_{task}" for kind in ("probe", "knn") for task in TASKS if task not in SCENE_TASKS)
-    return [name for name in metric_names(base) if name not in absent and not name.endswith(tested)]
+    tasks = [task for task in (*TASKS, *set_names(base)) if task not in SCENE_TASKS]
+    tested = {f"{kind}_{task}" for kind in ("probe", "knn") for task in tasks}
+    return [name for name in metric_names(base) if name not in absent and name not in tested]
 
 
 def open_study(config: SearchConfig, base: RunConfig, runs_dir: Path) -> optuna.Study:

@@ -4,27 +4,68 @@ A short caption names one object, at times wrongly or among noise; a dense one n
 their places or relations. Arms therefore differ in how much they are told, as in the paper. Dense captions name the
 labels of ``probe_object``, so that probe would favour the arms that read more of them. No caption names a digit:
 ``probe_digits`` decides. Controls and the sensitivity study say whether it sees anything at a scale.
+
+Sources of one's own need captions of both kinds: ``short:`` and ``dense:`` in their descriptions. A labelled set of
+``evaluation.sets`` then decides.
 """
+
+from dataclasses import replace
+from pathlib import Path
 
 from ablations.design import ladder, setting
 from ablations.expectations import DIGITS, expect
 from ablations.study import Study
+from aimv2.config.run_config import RunConfig
+from aimv2.data.files.description import read_source
+from aimv2.errors import UsageError
+
+CAPTIONS = "AIMv2 section 2.3 and Table 2 (33 % synthetic), never ablated; arXiv 2410.02740 supports it for others."
+LOSSES = "Caption losses are not comparable, as arms train on different captions"
+
+
+def fit(study: Study, base: RunConfig) -> Study:
+    """Return the study in the words of the base run's sources.
+
+    Raises:
+        UsageError: no source has captions of both kinds, or a description cannot be read.
+    """
+    data = base.data
+    if data.kind != "files":
+        return study
+    trained = [
+        source for source, weight in zip(data.sources, data.weights or [1] * len(data.sources), strict=True) if weight
+    ]
+    described = [read_source(Path(source)) for source in trained]
+    single = {one.name: "short" if one.short else "dense" for one in described if not (one.short and one.dense)}
+    having = ", ".join(f"{name} has {kind} captions only" for name, kind in single.items())
+    if len(single) == len(described):
+        raise UsageError(
+            f"sweep=synthetic_fraction varies the share of dense captions, and {having}; a description with both"
+            " short: and dense: is needed"
+        )
+    notes = [f"{having}; the shares of dense captions are those of the other sources."] if single else []
+    if not base.evaluation.sets:
+        notes.append("Digits say little about pictures of other things; evaluation.sets=[FILE.yaml] would tell more.")
+    return replace(study, source=f"{CAPTIONS} {LOSSES}", notes=tuple(notes))
+
 
 STUDY = Study(
     slug="synthetic_fraction",
     question="Does mixing synthetic captions with alt-text give a better encoder than either alone?",
-    source="AIMv2 section 2.3 and Table 2 (33 % synthetic), never ablated; arXiv 2410.02740 supports it for others."
-    " Our dense captions stand in for synthetic ones. They name the labels of probe_object, so digits are probed, which"
-    " no caption names. Caption losses are not comparable, as arms train on different captions",
+    source=f"{CAPTIONS} Our dense captions stand in for synthetic ones. They name the labels of probe_object, so digits"
+    f" are probed, which no caption names. {LOSSES}",
     design=ladder(
         **{
-            f"synthetic_{percent:03}": setting(f"{percent} % dense", {"data.dense_fraction": percent / 100})
+            f"synthetic_{percent:03}": setting(
+                f"{percent} % dense", {"data.dense_fraction": percent / 100, "data.dense_fractions": None}
+            )
             for percent in (0, 33, 50, 67, 100)
         }
     ),
     baseline="synthetic_033",
     primary_metric=DIGITS,
     equivalence_margin=0.01,
+    fit=fit,
     expected={"synthetic_000": "worse", "synthetic_100": "worse"},
     claims={
         "synthetic-captions": expect(

@@ -1,8 +1,6 @@
 """Three loaders of the same shards: ours, webdataset's and a bare loop. Letters: B images, P output side."""
 
 import io
-import math
-import random
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -21,10 +19,10 @@ from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import demo
 from aimv2.data.batches import TrainBatches, loader
+from aimv2.data.crops import NUM_CROP_DRAWS, random_crop
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import network_input
 
-ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 DRAFTS = (8, 4, 2)
 
 
@@ -33,6 +31,7 @@ def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: i
     values: dict[str, Any] = {
         "data.sources": (str(description),),
         "data.cache_dir": str(description.parent / "cache"),
+        "data.dense_fraction": 0.33,
         "data.render_px": kind.image_px,
         "model.image_px": kind.image_px,
         "model.patch_px": kind.patch_px,
@@ -60,7 +59,7 @@ def webdataset(
         wds.WebDataset([str(path) for path in shards], shardshuffle=False)
         .decode("pil")
         .to_tuple("jpg;png", "txt")
-        .map_tuple(partial(crop_pixels, augment=augment, px=px, generator=random.Random(0)), str)
+        .map_tuple(partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0)), str)
         .batched(batch_size, collation_fn=_collate)
     )
     for images, _ in _torch_loader(dataset, workers):
@@ -89,27 +88,26 @@ def places(shards: Sequence[Path], extension: str) -> list[Place]:
     return found
 
 
-def crop_pixels(image: Image.Image, augment: AugmentConfig, px: int, generator: random.Random) -> np.ndarray:
+def crop_pixels(image: Image.Image, augment: AugmentConfig, px: int, generator: np.random.Generator) -> np.ndarray:
     """RandomResizedCrop and flip of an image, bicubic with antialiasing, as torchvision: uint8 [P, P, 3].
 
     A JPEG that is not loaded yet is drafted first.
     """
-    left, top, width, height = random_box(image.width, image.height, augment, generator)
+    drawn = random_crop(generator.random(NUM_CROP_DRAWS), image.height, image.width, augment)
+    left, top, width, height = drawn.left, drawn.top, drawn.width, drawn.height
     scale = 1
     if image.format == "JPEG":
         scale = next((scale for scale in DRAFTS if min(width, height) >= scale * px), 1)
         image.draft(None, (image.width // scale, image.height // scale))
     box = (left // scale, top // scale, (left + width) // scale, (top + height) // scale)
     picture = image.convert("RGB").crop(box).resize((px, px), Image.Resampling.BICUBIC)
-    assert augment.flip_probability is not None, "AugmentConfig.of() sets it"
-    is_flipped = generator.random() < augment.flip_probability
-    return np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped else picture)
+    return np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if drawn.is_flipped else picture)
 
 
 class _Bare(IterableDataset[Tensor]):
     def __init__(self, files: Sequence[Place], augment: AugmentConfig, px: int, batch_size: int) -> None:
         self._files, self._batch_size = files, batch_size
-        self._crop = partial(crop_pixels, augment=augment, px=px, generator=random.Random(0))
+        self._crop = partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0))
 
     def __iter__(self) -> Iterator[Tensor]:
         worker = get_worker_info()
@@ -133,22 +131,3 @@ def _torch_loader(dataset: Any, workers: int) -> Iterable[Any]:
 def _collate(samples: Sequence[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
     pictures, captions = zip(*samples, strict=True)
     return network_input(torch.from_numpy(np.stack(pictures))), list(captions)
-
-
-def random_box(width: int, height: int, augment: AugmentConfig, generator: random.Random) -> tuple[int, int, int, int]:
-    """Return (left, top, width, height) as torchvision's RandomResizedCrop."""
-    assert augment.min_scale is not None, "AugmentConfig.of() sets it"
-    low, high = math.log(augment.min_ratio), math.log(augment.max_ratio)
-    for _ in range(ATTEMPTS):
-        area = width * height * generator.uniform(augment.min_scale, augment.max_scale)
-        ratio = math.exp(generator.uniform(low, high))
-        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < box_width <= width and 0 < box_height <= height:
-            break
-    else:
-        box_width, box_height = (
-            min(width, round(height * augment.max_ratio)),
-            min(height, round(width / augment.min_ratio)),
-        )
-        return (width - box_width) // 2, (height - box_height) // 2, box_width, box_height
-    return generator.randint(0, width - box_width), generator.randint(0, height - box_height), box_width, box_height

@@ -1,7 +1,8 @@
 """Composition of a config from command-line overrides. Only this file uses Hydra.
 
-A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``); the
-others set one value of the composed config (``model.encoder.width=128``). Values are literal: interpolation is refused.
+A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``,
+``mixture=paper``); the others set one value of the composed config (``model.encoder.width=128``). Values are literal:
+interpolation is refused.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aimv2.config.mixtures import OWN, PRESETS, check_mixture
 from aimv2.config.run_config import RunConfig, flatten, from_dict, to_dict
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, given_twice, unknown
@@ -37,7 +39,8 @@ def compose(
     """Compose a config and apply the overrides.
 
     Args:
-        defaults: the groups and the default choice of each, besides ``scale``, whose choices are the recipes.
+        defaults: the groups and the default choice of each, besides ``scale``, whose choices are the recipes, and
+            ``mixture``, whose choices are presets for three sources.
         values: further top-level keys with their defaults.
         groups: choices by group and name, for groups that are defined in Python.
         conf_dir: folder of the YAML files of the other groups, one subfolder per group; None if there are none.
@@ -49,11 +52,16 @@ def compose(
     store = ConfigStore.instance()
     for name, recipe in SCALES.items():
         store.store(group="scale", name=name, node=to_dict(recipe()), package="_global_")
+    store.store(group="mixture", name=OWN, node={"mixture": OWN}, package="_global_")
+    for name, preset in PRESETS.items():
+        data = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
+        store.store(group="mixture", name=name, node={"mixture": name, "data": data}, package="_global_")
     for group, choices in (groups or {}).items():
         for name, node in choices.items():
             store.store(group=group, name=name, node=dict(node))
-    defaults = {"scale": "demo", **defaults}
-    # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale".
+    defaults = {"scale": "demo", "mixture": OWN, **defaults}
+    # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale", and so does
+    # a mixture, which overrides the recipe.
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
     store.store(name="root", node=root)
 
@@ -77,6 +85,7 @@ def compose(
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
     """Build the RunConfig from the run's part of a composed config."""
+    check_mixture(values["mixture"], values["data"]["sources"])
     return from_dict({key: values[key] for key in RUN_KEYS if key in values})
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aimv2 import address
-from aimv2.data.bijection import Bijection
+from aimv2.address import Bijection
 
 BLOCK = 1000  # places over which the shares of a mixture are exact
 

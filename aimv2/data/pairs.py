@@ -11,8 +11,8 @@ import numpy as np
 
 from aimv2 import address
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.bad import BadSampleError
 from aimv2.data.sources.scene import Caption, Scene
+from aimv2.errors import BadSampleError
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
 CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")
@@ -25,9 +25,11 @@ class Pairs(ABC):
     Attributes:
         block_rows: rows whose order is shuffled together (``aimv2.data.order``): as many as an array may have where
             rows can be read in any order.
+        kinds: the kinds of captions that the pairs have.
     """
 
     block_rows: int = 2**22
+    kinds: tuple[CaptionKind, ...] = CAPTION_KINDS
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -62,6 +64,10 @@ class Pairs(ABC):
         Raises:
             BadSampleError: the pair has none.
         """
+
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        """Return a caption as training tokenizes it, without the classes of words; arguments and errors as above."""
+        return self.caption(row, kind, choice).text
 
     def image(self, row: int) -> np.ndarray:
         """Return the picture as evaluation reads it: uint8 [S, S, 3], of the same side for all pairs.
@@ -130,6 +136,9 @@ class Selected(Pairs):
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
         return self._pairs.caption(int(self._row_N[row]), kind, choice)
 
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        return self._pairs.text(int(self._row_N[row]), kind, choice)
+
     def image(self, row: int) -> np.ndarray:
         return self._pairs.image(int(self._row_N[row]))
 
@@ -185,6 +194,10 @@ class Joined(Pairs):
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
         part, own_row = self._place(row)
         return part.caption(own_row, kind, choice)
+
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        part, own_row = self._place(row)
+        return part.text(own_row, kind, choice)
 
     def image(self, row: int) -> np.ndarray:
         part, own_row = self._place(row)

@@ -8,13 +8,12 @@ import numpy as np
 
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
-from aimv2.data.bad import BadSampleError, Reason
 from aimv2.data.crops import NUM_CROP_DRAWS
 from aimv2.data.files.decode import crop
 from aimv2.data.order import sample_order
 from aimv2.data.pairs import CaptionKind, Joined, Picture
 from aimv2.data.prepare import mixture
-from aimv2.errors import RunFailedError
+from aimv2.errors import BadSampleError, Reason, RunFailedError
 
 MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
 
@@ -66,7 +65,13 @@ class Reader:
         self._config, self._pairs = config, pairs
         self._augment = config.augment.of(config.data)
         self._mixture = mixture(config.data, pairs)
-        self._dense_share_S = np.array([config.data.dense_share(source) for source in range(len(pairs.parts))])
+        self._dense_share_S = np.array(
+            [
+                config.data.dense_share(number) if len(part.kinds) > 1 else part.kinds == ("dense",)
+                for number, part in enumerate(pairs.parts.values())
+            ],
+            dtype=float,
+        )
 
     def read(self, place_B: np.ndarray) -> Samples:
         """Return the samples at these places: int64 [B].
@@ -140,8 +145,8 @@ class Reader:
             kind: CaptionKind = "dense" if samples.is_dense_B[index] else "short"
             role: Role = "caption"
             try:
-                caption = self._pairs.caption(int(rows["caption"][index]), kind, float(caption_B2[number, 1]))
-                samples.captions[index] = caption.text
+                choice = float(caption_B2[number, 1])
+                samples.captions[index] = self._pairs.text(int(rows["caption"][index]), kind, choice)
                 role = "image"
                 samples.pictures[index] = self._picture(int(rows["image"][index]), crop_U)
                 role = "target"

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import SCENE_CLASSES
-from aimv2.errors import unknown
+from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.items import Items
 from aimv2.objectives import Objective
 from aimv2.objectives.registry import Report
@@ -16,7 +17,8 @@ RECALL_AT = (1, 5)
 CHOICE_KINDS = ("objects", "inks", "relations", "counts")
 SCENE_TASKS = ("object", "ink", "count")
 EMOJI_TASKS = ("emoji_subcategory", "emoji_category")
-TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits", "fashion_mnist")  # of probes; the machine decides if the last exists
+# Of probes, besides the sets of ``evaluation.sets``; the machine decides if the last exists.
+TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits", "fashion_mnist")
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,23 @@ PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<k>": (r"\d+", lambda config: RECALL_AT),
     "<class>": ("|".join(SCENE_CLASSES), lambda config: SCENE_CLASSES),
     "<kind>": ("|".join(CHOICE_KINDS), lambda config: CHOICE_KINDS),
-    "<task>": (r"\w+", lambda config: TASKS),
+    "<task>": (r".+", lambda config: (*TASKS, *set_names(config))),
     "<scene task>": ("|".join(SCENE_TASKS), lambda config: SCENE_TASKS),
 }
 GLYPH_CLASSES = ("object", "ink")  # of words in captions of glyphs
+
+
+def set_names(config: RunConfig) -> list[str]:
+    """Return the names of the labelled sets of ``evaluation.sets``, on which there are probes too.
+
+    Raises:
+        UsageError: two sets have one name, or one has that of another task.
+    """
+    names = [source_name(path) for path in config.evaluation.sets]
+    for number, name in enumerate(names):
+        if name in (*TASKS, *names[:number]):
+            raise UsageError(f"evaluation.sets={list(config.evaluation.sets)}: rename {name}.yaml, {name!r} is taken")
+    return names
 
 
 def unit_of(metric: str) -> str:
@@ -133,14 +148,25 @@ def _why_not(definition: Definition, metric: str, goal: Objective, config: RunCo
         return name
     if definition.report == "pixels" and metric not in pixel_losses(config):
         return f"{name} with {config.objective.pixel_targets} targets"
+    needs = _missing(definition, metric, config)
+    return "" if needs is None else f"data without {needs}"
+
+
+def missing_data(metric: str, config: RunConfig) -> Needs | None:
+    """Return what the run's data must have for a metric and has not; None if it has all. An unknown name: as above."""
+    return _missing(_definition(metric), metric, config)
+
+
+def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | None:
     needs = definition.needs
     if definition.name.endswith("_<task>"):
         task = metric.removeprefix(definition.name.removesuffix("<task>"))
         needs = "scenes" if task in SCENE_TASKS else "emoji" if task in EMOJI_TASKS else None
     if definition.name.endswith("_<class>"):
-        needs = None if metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES)) else "scenes"
+        is_of_glyphs = metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES))
+        needs = None if is_of_glyphs and config.data.kind == "glyphs" else "scenes"
     has = {"scenes": config.data.has_scenes, "emoji": "openmoji" in config.data.sources}
-    return "" if needs is None or has[needs] else f"data without {needs}"
+    return None if needs is None or has[needs] else needs
 
 
 def _definition(metric: str) -> Definition:

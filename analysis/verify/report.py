@@ -16,6 +16,8 @@ from aimv2.config.run_config import to_dict
 from aimv2.config.scales import SCALES, demo
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
+from analysis.sources import credits_of
+from analysis.tables import escape
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check
@@ -111,7 +113,7 @@ def _text(run: TrainedRun, findings: Findings, arguments: Sequence[str]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"md": _escape}
+    environment.filters |= {"md": escape}
     return environment.get_template("verify.md.j2").render(
         run=run,
         config=config,
@@ -121,10 +123,6 @@ def _text(run: TrainedRun, findings: Findings, arguments: Sequence[str]) -> str:
         alphas=sorted({*ALPHAS, config.objective.pixel_weight}),
         num_beams=NUM_BEAMS,
         top_p=TOP_P,
+        credits=credits_of(config),
         config_json=json.dumps(to_dict(config), indent=1, ensure_ascii=False),
     )
-
-
-def _escape(text: str) -> str:
-    """Escape a caption, so that it becomes no markup and breaks no table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")

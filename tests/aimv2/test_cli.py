@@ -64,7 +64,7 @@ def test_interrupted_command_says_how_to_resume(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "unknown command 'fly'. Allowed: bench, cost, data, train, weights."),
+        (["fly"], "unknown command 'fly'. Allowed: bench, cost, data, evaluate, train, weights."),
         (["train", "scale=huge"], "unknown scale 'huge'"),
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "prefix.fraction: Input should be greater than 0 (got 0)"),
@@ -127,6 +127,7 @@ HELPS = {
     ("train",): ("budget.samples=4096", "runs_dir=runs", "objective.name=aimv2"),
     ("cost",): ("scale=demo", "vit_3b"),
     ("weights",): ("layout=auto",),
+    ("evaluate",): ("weights=PATH", "data=FILE.yaml"),
     ("bench",): ("encoder", "data"),
     ("bench", "encoder"): ("repeats=10", "batch_size="),
     ("bench", "data"): ("repeats=10", "batches="),

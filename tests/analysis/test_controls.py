@@ -6,7 +6,7 @@ from scipy import stats
 
 from ablations.expectations import STEP_TIME
 from ablations.studies.decoder_sharing import STUDY as SHARING
-from analysis.controls import NULL_NOTE, check_controls, deciding_metrics, withholding
+from analysis.controls import NULL_NOTE, check_controls, withholding
 from analysis.load import MISSING_COLUMNS
 from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY
@@ -41,7 +41,7 @@ def test_positive_control_that_is_not_detected_is_inconclusive():
 
 
 def test_controls_are_checked_in_every_metric_that_decides():
-    assert deciding_metrics(STUDY) == [LOSS, MASKED]
+    assert STUDY.deciding_metrics == [LOSS, MASKED]
     effects = {("positive_control", LOSS): 1.0, ("positive_control", MASKED): -1.0}
     outcomes = check_controls(STUDY, evidence_of(STUDY, effects, spread=0.01, shared=0, metrics=(LOSS, MASKED)))
     results = {(one.control, one.metric): one.result for one in outcomes}
@@ -52,7 +52,7 @@ def test_controls_are_checked_in_every_metric_that_decides():
 
 
 def test_time_of_a_step_has_no_positive_control():
-    metrics = deciding_metrics(SHARING)
+    metrics = SHARING.deciding_metrics
     outcomes = check_controls(SHARING, evidence_from([], []))
     expected = {(control, metric) for control in SHARING.controls for metric in metrics}
     assert {(one.control, one.metric) for one in outcomes} == expected - {("positive_control", STEP_TIME)}

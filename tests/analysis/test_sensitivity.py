@@ -183,6 +183,22 @@ def test_text_names_three_values_and_the_command_all(tmp_path):
     }  # fmt: skip
 
 
+def test_own_data_are_named_by_their_files_and_told_apart_by_their_content(tmp_path):
+    own = replaced(demo(), {"data.sources": ("/data/cc3m.yaml",), "data.fingerprint": "one"})
+    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}, config=own))
+    moved = replaced(own, {"data.sources": ("/elsewhere/cc3m.yaml",)})
+    assert read_sensitivity(reports, moved)["content_loss"].tells_small_steps
+    other = replaced(moved, {"data.fingerprint": "two", "evaluation.sets": ("/sets/pets.yaml",)})
+    found = read_sensitivity(reports, other)["content_loss"]
+    assert not found.tells_small_steps
+    assert "with data.fingerprint=one, " in found.text
+    command = found.text.partition(": run ")[2]
+    assert "'evaluation.sets=[/sets/pets.yaml]'" in command
+    assert "fingerprint" not in command, "no one can type it"
+    text = read_sensitivity(reports, replaced(other, {"data.sources": ("/data/coyo.yaml",)}))["content_loss"].text
+    assert "'data.sources=[/data/coyo.yaml]'" in text.partition(": run ")[2]
+
+
 def test_each_scale_has_its_own(tmp_path):
     ladder = ladder_of({"content_loss": {"samples_050": 0.4}}, config=tiny())
     reports = written(tmp_path, ladder, "sensitivity_tiny")

@@ -265,6 +265,20 @@ def test_metric_that_is_not_sensitive_decides_no_claim():
     assert unknown.qualifications == (not_measured(LOSS, "tiny"),)
 
 
+def test_claim_about_a_metric_that_the_data_cannot_have_is_not_testable():
+    study, why = STUDIES["prefix_ratio"], "not applicable to data without scenes"
+    evidence = evidence_of(study, {}, spread=0.0005, metrics=METRICS)
+    lacking = evidence.metrics["metric"] == MASKED_PROBE
+    rows = evidence.metrics[lacking].assign(value=None, evaluation=why)
+    evidence = replace(evidence, metrics=evidence.metrics[~lacking], not_applicable=rows)
+    controls = check_controls(study, evidence)
+    assert {one.metric for one in controls} == {LOSS, MASKED, PROBE}, "there is nothing to control"
+    found = judged(study, evidence)
+    assert found["prefix-beats-causal-probe"].word is NOT_TESTABLE
+    assert found["prefix-beats-causal-probe"].qualifications == (f"{MASKED_PROBE} is {why}",)
+    assert found["uniform-prefix-length"].word is SUPPORTED
+
+
 def test_metrics_that_differ_before_training_are_not_compared():
     """As a probe of an untrained encoder does with and without a mask."""
     study = STUDIES["prefix_ratio"]

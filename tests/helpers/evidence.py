@@ -8,7 +8,7 @@ from ablations.study import UNTRAINED
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.files import write_json
 from aimv2.runs.record import RunFolder
-from analysis.controls import ControlOutcome, deciding_metrics
+from analysis.controls import ControlOutcome
 from analysis.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
 from analysis.sensitivity import MetricSensitivity
 
@@ -63,7 +63,7 @@ def passed_controls(study):
     return [
         ControlOutcome(control, metric, "passed", "by assumption")
         for control in study.controls
-        for metric in deciding_metrics(study)
+        for metric in study.deciding_metrics
     ]
 
 
@@ -72,11 +72,12 @@ def sensitive(*metrics):
     return {metric: MetricSensitivity(metric, True, f"{metric} tells all steps apart") for metric in metrics}
 
 
-def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
+def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture=None):
     """Write the folder of a finished run with a chosen loss of content words.
 
     Args:
         items: the rows of ``items.parquet``: metric, item, total and weight.
+        mixture: the realised mixture; None for a run of before there was one.
     """
     with RunFolder(runs_dir, cell.name).acquire(cell.config) as attempt:
         manifest = {
@@ -102,7 +103,8 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None):
             "image_to_text_recall_1": Metric(None, "accuracy", "not applicable to anything"),
             "caption_bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
         }
-        attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0)
+        more = {} if mixture is None else {"mixture": mixture}
+        attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0, **more)
         if items is not None:
             table = pd.DataFrame(items, columns=["metric", "item", "total", "weight"])
             table.astype({"total": "float32", "weight": "float32"}).to_parquet(attempt.folder / "items.parquet")

@@ -2,13 +2,14 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from PIL import Image
 
-from aimv2.data.files.description import SourceDescription, read_source
-from aimv2.data.files.open import prepare_source
+from aimv2.data.files.description import SourceDescription, read_labelled, read_source
+from aimv2.data.files.open import prepare_location, prepare_source
 
 
 def picture(number: int, kind: str = "JPEG") -> bytes:
@@ -62,3 +63,30 @@ def pictured_source(where: Path, num_samples: int = 40, *, bad: dict[int, str] |
     write(path, yaml.safe_dump({"folder": where.name, "short": "txt"} | held_out | values))
     prepare_source(read_source(path))
     return path
+
+
+def own_source(
+    folder: Path,
+    name: str = "mine",
+    *,
+    num_pairs: int = 60,
+    kinds: Sequence[str] = ("short", "dense"),
+    licence: str = "",
+) -> str:
+    """Write and index such a source with captions of these kinds; dense ones start with "long"; return its path."""
+    fields = {"short": "txt", "dense": "json.long"}
+    captions = {kind: field if kind in kinds else {} for kind, field in fields.items()}
+    return str(pictured_source(folder / name, num_pairs, licence=licence, **captions))
+
+
+def own_set(folder: Path, name: str, train: str, test: str, licence: str = "") -> str:
+    """Index two such sources of a folder as the splits of a labelled set, and return the path of its description."""
+    label = {"label": "json.side", "licence": licence}
+    path = write(
+        folder / f"{name}.yaml", yaml.safe_dump({"train": {"folder": train}, "test": {"folder": test}} | label)
+    )
+    described = read_labelled(path)
+    for split in (described.train, described.test):
+        assert split is not None
+        prepare_location(split)
+    return str(path)

@@ -17,6 +17,7 @@ LINE, CHIP = 19, 23  # heights of lines of text and of tokens
 WORD_GAP, PIECE_GAP = 7, 1
 MAX_TRUNCATED = 6  # truncated tokens that are drawn
 MAX_LINES = 12  # lines of tokens
+MAX_TEXT = 200  # characters, more than fit a line
 PAPER, INK, SOFT, LINE_COLOUR = "#ffffff", "#1c1e21", "#5c636b", "#d9dde2"
 SEEN, CUT, UNKNOWN, END = ("#dcebf7", INK), ("#f2f2f2", "#9aa1a9"), ("#fbd5c0", "#8a2b06"), ("#1c1e21", "#ffffff")
 KINDS = {"short": "#0173b2", "dense": "#8a4fa3"}
@@ -155,6 +156,7 @@ def _with_patches(picture: np.ndarray, in_prefix_GG: np.ndarray) -> Image.Image:
 def _fitted(text: str, width: float) -> str:
     """Return a text that fits a width, without its middle if it is too long."""
     text = text.encode("utf-8", "replace").decode().replace("\n", " ")
+    text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT // 2] + text[-MAX_TEXT // 2 :]
     if font(12).getlength(text) <= width:
         return text
     kept = len(text)

@@ -15,17 +15,16 @@ from pydantic import PositiveInt
 from rich.console import Console
 from rich.progress import Progress
 
+from aimv2.address import Bijection
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
 from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
-from aimv2.data.bad import BadSampleError
-from aimv2.data.bijection import Bijection
 from aimv2.data.commands.members import Format, drawn_members, encoded_json, file_members
 from aimv2.data.files.description import Fields, SourceDescription, read_source
 from aimv2.data.files.file_pairs import FilePairs
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
-from aimv2.errors import UsageError
+from aimv2.errors import BadSampleError, UsageError
 
 USAGE = """usage: python -m aimv2 data write to=FOLDER [key=value ...]
 
@@ -41,7 +40,6 @@ Each sample has an image, its short caption as txt, and json with both captions 
   debug=true                   show the traceback of an error
 """
 
-DESCRIPTION = "source.yaml"
 PAIRS_PER_SHARD = 4096
 CHUNK = 2**16  # rows whose order is computed at a time
 LICENCES = {
@@ -148,7 +146,7 @@ def write(folder: Path, request: Request) -> Written:
         if not written.samples:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
             raise UsageError(f"no pair can be written ({reasons})")
-        (partial / DESCRIPTION).write_text(_described(request, written))
+        (partial / f"{folder.name}.yaml").write_text(_described(request, written))
         check_empty(folder)
         partial.rename(folder)
     except OSError as error:
@@ -241,9 +239,9 @@ def _renamed(fields: Fields) -> str | dict[str, float]:
 def _print(folder: Path, written: Written) -> None:
     counts = [f"  {source}, {side.replace('_', '-')}: {count:,}" for (source, side), count in written.samples.items()]
     left_out = [f"  left out, {reason}: {count:,}" for reason, count in written.left_out.items()]
-    description = folder / DESCRIPTION
+    description = folder / f"{folder.name}.yaml"  # the name of the source in run names and reports
     lines = [
-        f"wrote {sum(written.samples.values()):,} pairs as {written.num_shards:,} shards to {folder}",
+        f"wrote {sum(written.samples.values()):,} pairs to {folder}; shards: {written.num_shards:,}",
         *sorted(counts),
         *left_out,
         f"\nnext: python -m aimv2 data index {description}",

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2 import address
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import Location
 from aimv2.data.files.folder.index import is_within
 from aimv2.data.files.index_folder import (
@@ -26,7 +25,7 @@ from aimv2.data.files.index_folder import (
 )
 from aimv2.data.files.records import MAX_BLOCK_ROWS, Part, Records
 from aimv2.data.files.shards.remote import Patience
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 
 HASHES = "key_hashes.npy"
 KEYS = ("key", "__key__", "id")

@@ -28,10 +28,11 @@ from PIL import ExifTags, Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.bad import BadSampleError
-from aimv2.data.crops import random_crops
+from aimv2.data.crops import random_crop
+from aimv2.errors import BadSampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # where Pillow finds an orientation
 DRAFTS = (8, 4, 2)  # pixels of the file, along a side, in a pixel of the draft
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -75,7 +76,7 @@ def crop(content: bytes, uniform_U: np.ndarray, augment: AugmentConfig, out_px: 
 
     Args:
         content: the file.
-        uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1), from which ``random_crops`` computes box and flip.
+        uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1), from which ``random_crop`` computes box and flip.
         augment: scale, ratio and flip, without None.
         out_px: P.
         max_pixels: largest width x height to decode.
@@ -88,11 +89,10 @@ def crop(content: bytes, uniform_U: np.ndarray, augment: AugmentConfig, out_px: 
     """
     image, orientation = _opened(content, max_pixels)
     width, height = _upright_size(image, orientation)
-    boxes, flips = random_crops(uniform_U[None], height, width, augment)
-    top, left, box_height, box_width = boxes[0].tolist()
+    top, left, box_height, box_width, is_flipped = random_crop(uniform_U, height, width, augment)
     box = orientation.stored((left, top, left + box_width, top + box_height), width, height)
     picture = orientation.upright(_resized(image, box, out_px, is_cut=True))
-    return np.ascontiguousarray(picture[:, ::-1] if flips[0] else picture)
+    return picture[:, ::-1] if is_flipped else picture
 
 
 def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
@@ -116,7 +116,7 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
     left, right = _centre(width, height, side)
     top, bottom = _centre(height, width, side)
     box = orientation.stored((left, top, right, bottom), width, height)
-    return np.ascontiguousarray(orientation.upright(_resized(image, box, side, is_cut=False)))
+    return orientation.upright(_resized(image, box, side, is_cut=False))
 
 
 def _centre(length: int, other: int, side: int) -> tuple[float, float]:
@@ -161,6 +161,8 @@ def _opened(content: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, Orien
 
 
 def _orientation(image: Image.Image) -> Orientation:
+    if image.info.keys().isdisjoint(ORIENTED):
+        return ORIENTATIONS[1]
     try:
         return ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1), Orientation())
     except Exception:  # Pillow raises many kinds for broken EXIF data; the picture may still be whole

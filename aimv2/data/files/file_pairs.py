@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from aimv2.config.data_config import AugmentConfig, DataConfig
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.decode import square
 from aimv2.data.files.description import Fields, SourceDescription
 from aimv2.data.files.open import Opened
 from aimv2.data.files.records import Records
 from aimv2.data.files.words import worded
-from aimv2.data.pairs import CaptionKind, Pairs, Sides
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
 from aimv2.data.sources.scene import Caption
+from aimv2.data.text import clean
+from aimv2.errors import BadSampleError
 
 
 class FilePairs(Pairs):
@@ -38,6 +39,7 @@ class FilePairs(Pairs):
         given = dataclasses.asdict(description.transforms)
         self._transforms = {name: value for name, value in given.items() if value is not None}
         self.block_rows = records.block_rows
+        self.kinds = tuple(kind for kind in CAPTION_KINDS if getattr(description, kind))
 
     def __len__(self) -> int:
         return len(self._row_N)
@@ -53,6 +55,9 @@ class FilePairs(Pairs):
         return self._records.image(int(self._row_N[row]))
 
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        return worded(self.text(row, kind, choice))
+
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
         field, choice = self._fields[kind].at(choice)
         value = self._records.field(int(self._row_N[row]), field)
         if isinstance(value, list) and value:
@@ -61,9 +66,9 @@ class FilePairs(Pairs):
             raise BadSampleError("missing caption", field)
         if not isinstance(value, str):
             raise BadSampleError("missing caption", f"{field} is {type(value).__name__}, not text")
-        if not (caption := worded(value)).words:
+        if not clean(value):  # cached, and the tokenizer cleans it again
             raise BadSampleError("empty caption", field)
-        return caption
+        return value
 
     def field(self, row: int, name: str) -> Any:
         """Return the value of a field (``Records.field``)."""

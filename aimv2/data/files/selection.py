@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.conditions import is_one_of, meets
 from aimv2.data.files.description import Filter, HeldOut, Location, SourceDescription
 from aimv2.data.files.index_folder import OnProgress, command, index_path
 from aimv2.data.files.records import Part, Records
 from aimv2.data.files.shards.build import follow_parent
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 
 MAX_HELD_OUT = 20_000
 MAX_HELD_OUT_FRACTION = 0.2

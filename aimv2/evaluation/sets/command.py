@@ -16,12 +16,12 @@ from aimv2.data.files.decode import square
 from aimv2.data.files.description import LabelledDescription, read_labelled
 from aimv2.data.files.open import open_location
 from aimv2.errors import UsageError
-from aimv2.evaluation.sets.features import Extraction
-from aimv2.evaluation.sets.images import Shape, counts
+from aimv2.evaluation.sets.encoding.features import Extraction
+from aimv2.evaluation.sets.encoding.images import Shape, counts
+from aimv2.evaluation.sets.encoding.models import Model, load_model
+from aimv2.evaluation.sets.encoding.ranks import joined
 from aimv2.evaluation.sets.measure import Evaluation, Outcome, chosen_methods, recipe_of
-from aimv2.evaluation.sets.models import Model, load_model
 from aimv2.evaluation.sets.options import USAGE, Options, checked_options, given_values
-from aimv2.evaluation.sets.ranks import joined
 from aimv2.evaluation.sets.recipes import print_recipes
 from aimv2.evaluation.sets.report import bad_summary, print_results, versions
 from aimv2.hardware import hardware, has_cuda

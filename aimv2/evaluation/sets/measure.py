@@ -11,14 +11,16 @@ from rich.console import Console
 from aimv2.data.files.description import LabelledDescription, Location
 from aimv2.data.files.records import Records
 from aimv2.errors import UsageError, unknown
-from aimv2.evaluation.sets import intervals, labels, methods, text_methods
-from aimv2.evaluation.sets.features import Extraction, Saved, Split, check_rate, check_room, extracted
-from aimv2.evaluation.sets.images import Bad
-from aimv2.evaluation.sets.methods import Labelled, Task
-from aimv2.evaluation.sets.models import Model
+from aimv2.evaluation.sets import labels
+from aimv2.evaluation.sets.encoding.features import Extraction, Saved, Split, check_rate, check_room, extracted
+from aimv2.evaluation.sets.encoding.images import Bad
+from aimv2.evaluation.sets.encoding.models import Model
+from aimv2.evaluation.sets.methods import heads, intervals, language
+from aimv2.evaluation.sets.methods.heads import Labelled, Task
 from aimv2.evaluation.sets.options import METHODS, NEEDS, Kind, Method, Options
 from aimv2.evaluation.sets.recipes import RECIPES, Recipe, warnings
 from aimv2.evaluation.sets.report import MEAN_PER_CLASS, Result, published
+from aimv2.weights.files import count
 
 Open = Callable[[Location], Records]  # aimv2.data.files.open.open_location
 
@@ -185,10 +187,10 @@ class Evaluation:
                 f" {len(parts['test'])} test images are usable; each split needs some"
             )
         task = Task(train, validation, parts["test"], num_classes, torch.device(self.extraction.device))
-        measures: dict[Method, Callable[[], methods.Measured]] = {
-            "probe": lambda: methods.probe(task, self.options.probe, self.options.seed),
-            "linear": lambda: methods.linear(task, self.options.linear),
-            "knn": lambda: methods.knn(task, self.options.knn.neighbours),
+        measures: dict[Method, Callable[[], heads.Measured]] = {
+            "probe": lambda: heads.probe(task, self.options.probe, self.options.seed),
+            "linear": lambda: heads.linear(task, self.options.linear),
+            "knn": lambda: heads.knn(task, self.options.knn.neighbours),
         }
         results = []
         for method, measure in measures.items():
@@ -202,14 +204,14 @@ class Evaluation:
         names, prompts = labels.class_names(numbers, self.description.classes), self.description.prompts
         texts = [prompt.replace("{}", names[name]) for name in numbers for prompt in prompts]
         extraction = self.extraction
-        text_XS = text_methods.embed(extraction.model, texts, extraction.device, extraction.precision)
-        class_CS = text_methods.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
+        text_XS = language.embed(extraction.model, texts, extraction.device, extraction.precision)
+        class_CS = language.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
         image_NS = saved.features["embedding"][test.row_N].to(class_CS.device)
-        is_right_N = text_methods.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N
-        how = f"zero-shot with {len(prompts)} prompts, {len(test):,} test images, {len(numbers):,} classes"
-        return self._accuracies("zero_shot", methods.Measured(is_right_N.numpy(), how, {}), test.class_N.numpy())
+        is_right_N = language.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N
+        how = f"zero-shot with {count(len(prompts), 'prompt')}, {len(test):,} test images, {len(numbers):,} classes"
+        return self._accuracies("zero_shot", heads.Measured(is_right_N.numpy(), how, {}), test.class_N.numpy())
 
-    def _accuracies(self, method: Method, found: methods.Measured, class_N: np.ndarray) -> list[Result]:
+    def _accuracies(self, method: Method, found: heads.Measured, class_N: np.ndarray) -> list[Result]:
         beside = published(recipe_of(self.description), method, self.extraction.model)
         accuracy, mean = intervals.share(found.is_right_N), intervals.mean_per_class(found.is_right_N, class_N)
         return [
@@ -228,11 +230,11 @@ class Evaluation:
         every = dict.fromkeys(text for texts in captions.values() for text in texts)
         unique = {text: number for number, text in enumerate(every)}
         extraction = self.extraction
-        text_US = text_methods.embed(extraction.model, list(unique), extraction.device, extraction.precision)
+        text_US = language.embed(extraction.model, list(unique), extraction.device, extraction.precision)
         image_NS = saved.features["embedding"][torch.tensor(list(captions))].to(text_US.device)
         text_of = [[unique[text] for text in texts] for texts in captions.values()]
         how = f"{len(text_of):,} test images, {sum(map(len, text_of)):,} captions, {len(unique):,} different"
         return [
             Result(name=name, estimate=intervals.ratio(hits.num_hits_N, hits.num_queries_N), how=how)
-            for name, hits in text_methods.retrieval(image_NS, text_US, text_of).items()
+            for name, hits in language.retrieval(image_NS, text_US, text_of).items()
         ]

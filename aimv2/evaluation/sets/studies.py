@@ -16,9 +16,10 @@ from aimv2.data.files.records import Records
 from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
 from aimv2.errors import UsageError
+from aimv2.evaluation.metrics import TASKS
 from aimv2.evaluation.sets import labels
-from aimv2.evaluation.sets.features import check_rate
-from aimv2.evaluation.sets.images import Shape, squares
+from aimv2.evaluation.sets.encoding.features import check_rate
+from aimv2.evaluation.sets.encoding.images import Shape, squares
 
 TEST_PART = 4  # one of so many images is for the test, or more if the others are fewer
 
@@ -30,15 +31,19 @@ def labelled_sets(config: RunConfig) -> list[TransferSet]:
     quarter of them for the test. Images are squares as of ``python -m aimv2 evaluate``.
 
     Raises:
-        UsageError: a description is wrong, or a set has no label, no training split or no index.
+        UsageError: a description is wrong, a set has no label, no training split or no index, or its name is taken.
         RunFailedError: too many images cannot be used.
     """
     evaluation, data = config.evaluation, config.data
     shape = Shape(config.model.image_px, CENTRE_CROP, data.max_pixels)
     cache = str(Path(data.cache_dir) / "shards"), int(data.cache_gb * 1e9)
-    return [
+    found = [
         _labelled_set(Path(path), shape, evaluation.set_images, data.max_bad_rate, *cache) for path in evaluation.sets
     ]
+    names = [task.name for each in found for task in each.tasks]
+    if taken := [name for number, name in enumerate(names) if name in (*TASKS, *names[:number])]:
+        raise UsageError(f"evaluation.sets: a task is called {taken[0]!r} already; give the set another name")
+    return found
 
 
 @lru_cache(maxsize=8)  # a worker's runs are all evaluated on the same sets

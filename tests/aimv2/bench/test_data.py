@@ -1,116 +1,20 @@
-"""The benchmark of loading: its shards, the three loaders on the same pictures, and what it prints."""
+"""What the benchmark of loading prints and refuses."""
 
-import io
-import json
 import os
-import random
 import subprocess
 import sys
-import tarfile
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
-from aimv2.bench import loaders
 from aimv2.bench.command import bench_command
 from aimv2.bench.data import BARE, OURS, WEBDATASET, Bench, Options, cpu_seconds, table
-from aimv2.bench.synthetic import PHOTOGRAPHS, SCENES, describe, link_shards, write_shards
+from aimv2.bench.synthetic import SCENES
 from aimv2.config.data_config import AugmentConfig
-from aimv2.config.paths import replaced
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import prepare_source
-from aimv2.data.transforms import unnormalise
 from aimv2.errors import RunFailedError, UsageError
 
 WHOLE = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
-
-
-@pytest.mark.parametrize("kind", [PHOTOGRAPHS, SCENES], ids=lambda kind: kind.name)
-def test_shards_have_pictures_of_their_kind_and_two_captions(tmp_path, kind):
-    shards = write_shards(tmp_path / "shards", kind, 10)
-    assert [shard.name for shard in shards] == ["00000.tar", "00001.tar", "00002.tar", "00003.tar"]
-    members = {}
-    for shard in shards:
-        with tarfile.open(shard) as tar:
-            members |= {each.name: tar.extractfile(each).read() for each in tar}
-    assert len(members) == 30
-    for number in range(10):
-        content, text, described = (members[f"{number:09d}.{end}"] for end in (kind.extension, "txt", "json"))
-        with Image.open(io.BytesIO(content)) as image:
-            assert image.size == (kind.width, kind.height)
-            assert np.asarray(image).std() > 10
-        assert len(text.split()) == 8
-        assert len(json.loads(described)["caption"].split()) == 30
-        if kind is PHOTOGRAPHS:
-            assert 30_000 < len(content) < 60_000
-
-
-def test_links_have_the_content_of_the_shard(tmp_path):
-    (shard, *_) = write_shards(tmp_path / "shards", SCENES, 4)
-    links = link_shards(tmp_path / "links", shard, 3)
-    assert [link.name for link in links] == ["00000.tar", "00001.tar", "00002.tar"]
-    assert {link.read_bytes() for link in links} == {shard.read_bytes()}
-
-
-def pictures(batches):
-    return [unnormalise(image).tobytes() for batch in batches for image in batch]
-
-
-def test_three_loaders_load_the_same_pictures(tmp_path):
-    shards = write_shards(tmp_path / "shards", SCENES, 32)
-    files = {}
-    for shard in shards:
-        with tarfile.open(shard) as tar:
-            for each in tar:
-                if each.name.endswith("png"):
-                    files[each.name] = np.asarray(Image.open(tar.extractfile(each))).tobytes()
-    description = describe(tmp_path / "shards")
-    prepare_source(read_source(description))
-    config = loaders.run_config(description, SCENES, batch_size=8, samples=32)
-    config = replaced(config, {"augment": vars(WHOLE)})
-    bare = pictures(loaders.bare(loaders.places(shards, "png"), WHOLE, 32, 8, 0))
-    webdataset = pictures(loaders.webdataset(shards, WHOLE, 32, 8, 0))
-    assert bare == webdataset == list(files.values())
-    ours = pictures(loaders.ours(config))
-    assert len(ours) == 32
-    assert set(ours) < set(bare), "some are held out"
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_of_the_bare_loop_share_the_batches(tmp_path, workers):
-    files = loaders.places(write_shards(tmp_path / "shards", SCENES, 20), "png")
-    alone = pictures(loaders.bare(files, WHOLE, 32, 8, 0))
-    assert Counter(pictures(loaders.bare(files, WHOLE, 32, 8, workers))) == Counter(alone)
-
-
-def test_plain_crop_drafts_and_flips():
-    pixels = np.zeros((400, 400, 3), dtype=np.uint8)
-    pixels[:, :200] = 255
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG")
-    flipped = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=1)
-    for augment, expected in ((WHOLE, pixels), (flipped, pixels[:, ::-1])):
-        image = Image.open(io.BytesIO(stream.getvalue()))
-        found = loaders.crop_pixels(image, augment, 100, random.Random(0)).astype(int)
-        assert image.size == (100, 100), "drafted to a quarter"
-        np.testing.assert_allclose(found, expected[::4, ::4], atol=2)
-
-
-@given(seed=st.integers(0, 1000), width=st.integers(8, 300), height=st.integers(8, 300))
-def test_boxes_of_the_plain_crop_are_within_the_image(seed, width, height):
-    augment = AugmentConfig(min_scale=0.3, max_scale=0.6, flip_probability=0)
-    left, top, box_width, box_height = loaders.random_box(width, height, augment, random.Random(seed))
-    assert min(left, top) >= 0
-    assert min(box_width, box_height) >= 1
-    assert left + box_width <= width
-    assert top + box_height <= height
-    if max(width, height) < 1.5 * min(width, height) and min(width, height) > 50:
-        assert 0.25 < box_width * box_height / (width * height) < 0.65
 
 
 def test_loader_that_skips_or_spoils_images_is_refused(tmp_path):

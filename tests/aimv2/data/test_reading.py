@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aimv2.config.paths import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
 from aimv2.errors import RunFailedError
-from tests.helpers.own_data import pictured_source
+from tests.helpers.own_data import own_source, pictured_source
 
 BAD = {1: "image", 10: "caption", 17: "empty"}
 
@@ -89,3 +90,13 @@ def test_the_share_of_dense_captions_is_that_of_the_source(tiny, pairs):
     config = replace(tiny, data=replace(tiny.data, dense_fractions=(0.0, 1.0)))
     samples = Reader(config, pairs.train).read(np.arange(200))
     np.testing.assert_array_equal(samples.is_dense_B, samples.part_B == 1)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "counts"), [(("short",), {0}), (("dense",), {40}), (("short", "dense"), set(range(1, 40)))]
+)
+def test_dense_captions_are_counted_where_a_source_has_them(tiny, tmp_path, kinds, counts):
+    config = replaced(tiny, {"data.sources": (own_source(tmp_path, kinds=kinds),), "data.dense_fraction": 0.5})
+    samples = Reader(config, prepare(config.data, config.model).train).read(np.arange(40))
+    assert int(samples.is_dense_B.sum()) in counts
+    assert [caption.startswith("long") for caption in samples.captions] == samples.is_dense_B.tolist()

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from aimv2.data.bad import REASONS
 from aimv2.data.reading import Bad, Samples
 from aimv2.data.tally import Tally
-from aimv2.errors import RunFailedError
+from aimv2.errors import REASONS, RunFailedError
 
 SOURCES = ["one", "two"]
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aimv2.config.paths import replaced
 from aimv2.data import transfer
 from aimv2.errors import UsageError
 from aimv2.evaluation.choices import KINDS
@@ -99,6 +100,28 @@ def test_metrics_need_their_data(tiny):
     assert absent(tiny, sources=("material",)) == emoji | of_scenes
     assert absent(tiny, sources=("openmoji",)) == of_scenes
     assert metric_reason(tiny, "probe_emoji_category") == "not applicable to data without emoji"
+
+
+def test_pairs_in_files_have_losses_of_content_words_and_no_metric_of_scenes(tiny):
+    lacking = absent(tiny, sources=("/data/cc3m.yaml",))
+    assert lacking == absent(tiny, sources=("material",)) | {
+        f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("object", "ink")
+    }
+    assert not lacking & {"content_loss", "causal_content_loss", "image_gain", "probe_digits", "knn_digits"}
+
+
+def test_labelled_sets_have_probes_but_no_causal_ones(tiny):
+    config = replaced(tiny, {"evaluation.sets": ("/sets/imagenet-1k.yaml", "pets.v2.yaml")})
+    new = set(metric_names(config)) - set(metric_names(tiny))
+    assert new == {f"{kind}_{name}" for kind in ("probe", "knn") for name in ("imagenet-1k", "pets.v2")}
+    assert {unit_of(name) for name in new} == {"accuracy"}
+    assert not new & set(not_applicable(objective("aimv2"), config))
+
+
+@pytest.mark.parametrize("sets", [("digits.yaml",), ("a/pets.yaml", "b/pets.yaml"), ("object.yaml",)])
+def test_labelled_set_with_a_name_that_is_taken_is_refused(tiny, sets):
+    with pytest.raises(UsageError, match=r"evaluation\.sets=.*: rename \w+\.yaml, '\w+' is taken"):
+        metric_names(replaced(tiny, {"evaluation.sets": sets}))
 
 
 def test_metric_is_written_without_its_items():

@@ -232,8 +232,8 @@ def _summary(values: dict[str, Any]) -> list[str]:
         problems = sum(images["problems"].values())
         lines.append(
             f"{source['name']}: read {images['read']:,} of {sum(side['pairs'] for side in source['sides']):,} pairs;"
-            f" {problems:,} unusable images, {images['exact copies']:,} exact copies,"
-            f" {images['with a near copy']:,} images with a near copy"
+            f" unusable images: {problems:,}, exact copies: {images['exact copies']:,},"
+            f" images with a near copy: {images['with a near copy']:,}"
         )
     lines += [
         f"{leak['of']}: {leak['near']:,} of {leak['num']:,} images are also in {leak['within']},"

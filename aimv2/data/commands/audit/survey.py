@@ -7,7 +7,6 @@ content. No image or caption leaves the process that reads it.
 import dataclasses
 import hashlib
 import io
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
@@ -21,10 +20,10 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from aimv2 import address
+from aimv2.address import Bijection
 from aimv2.config.data_config import DataConfig, is_described, source_name
-from aimv2.data.bad import REASONS, BadSampleError
-from aimv2.data.bijection import Bijection
 from aimv2.data.commands.audit import phash
+from aimv2.data.commands.audit.recognise import IMAGE_FORMATS, SCRIPTS, image_format, script
 from aimv2.data.commands.index import SPLITS, is_labelled
 from aimv2.data.files.decode import FORMATS, square
 from aimv2.data.files.description import Location, SourceDescription, read_labelled, read_source
@@ -32,34 +31,10 @@ from aimv2.data.files.file_pairs import FilePairs
 from aimv2.data.files.open import open_location
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Picture
 from aimv2.data.prepare import open_source
+from aimv2.errors import REASONS, BadSampleError
 
 TASK = 256  # rows that a process reads at a time
 NO_PROBLEM = -1
-IMAGE_FORMATS = (*FORMATS, "GIF", "AVIF", "BMP", "TIFF", "HTML", "other", "drawn")
-SCRIPTS = (
-    "none",
-    "Latin",
-    "Han",
-    "Cyrillic",
-    "Arabic",
-    "Devanagari",
-    "Hangul",
-    "Kana",
-    "Greek",
-    "Hebrew",
-    "Thai",
-    "other",
-)
-_NAMES = {name.upper(): name for name in SCRIPTS} | {"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana"}
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG": "PNG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
-
 FACT = np.dtype(
     [
         ("row", np.int64),
@@ -118,7 +93,7 @@ def _labelled(path: Path, config: DataConfig) -> Subject:
     for split in SPLITS:
         location: Location | None = getattr(described, split)
         if location is not None:
-            records = open_location(location)
+            records = open_location(location, str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9))
             # FilePairs reads only the captions from it, and only where there are some.
             like = SourceDescription(shards=("",), short={described.captions or "none": 1.0})
             sides.append(Side(split, FilePairs(records, range(len(records)), like, config)))
@@ -245,34 +220,6 @@ def read_image(picture: Picture, fact: np.ndarray, max_pixels: int) -> np.ndarra
     with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
         fact["width"], fact["height"], fact["mode"] = image.width, image.height, image.mode.encode()
     return small_SSC
-
-
-def image_format(content: bytes) -> str:
-    """Return the format of a file by its first bytes, one of IMAGE_FORMATS."""
-    start = content[:64]
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "WEBP"
-    if start[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF"
-    if start.lstrip().lower().startswith((b"<html", b"<!doctype html")):
-        return "HTML"
-    return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), "other")
-
-
-def script(text: str) -> str:
-    """Return the script of most letters of a text, one of SCRIPTS."""
-    count: dict[str, int] = {}
-    for character in text:
-        if character.isalpha():
-            found = _script_of(character)
-            count[found] = count.get(found, 0) + 1
-    return max(count, key=lambda name: count[name], default="none")
-
-
-@lru_cache(maxsize=2**16)
-def _script_of(character: str) -> str:
-    words = unicodedata.name(unicodedata.normalize("NFKC", character)[0], "").split()
-    return _NAMES.get(words[0], "other") if words else "other"
 
 
 def _digest(content: bytes) -> int:

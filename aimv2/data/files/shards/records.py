@@ -2,14 +2,15 @@
 
 import json
 import os
+import struct
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import Location
 from aimv2.data.files.index_folder import command
 from aimv2.data.files.records import Part, Records
@@ -18,11 +19,12 @@ from aimv2.data.files.shards.patterns import is_url
 from aimv2.data.files.shards.remote import Patience, ShardCache
 from aimv2.data.files.shards.scan import hash_key, split
 from aimv2.data.files.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 
 BLOCK_ROWS = 65_536
 MAX_OPEN = 128  # shards that are open at a time
 HEADERS = 4 * BLOCK  # bytes of most chains of headers, and more
+MAX_SAMPLE = 2**26  # bytes that are read at once; the rest of a larger sample is read by member
 
 
 class ShardRecords(Records):
@@ -70,6 +72,11 @@ class ShardRecords(Records):
         self.block_rows = block_rows_of(np.diff(self._index.first_row))
         self._patience = Patience(sleep)
         self._open: dict[int, _Shard] = {}  # the last opened is the last
+        self._first_rows = self._index.first_row.tolist()
+        # Indexing a structured array takes longer than reading a member.
+        self._row_bytes = self._index.rows.view(np.uint8).data
+        self._row_struct = struct.Struct(f"<QI{2 * len(self.extensions)}I")
+        self._last_sample: tuple[int, int, bytes] = (-1, 0, b"")  # row, first byte in the shard, and content
         self._last_json: tuple[int, str, Any] = (-1, "", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -84,7 +91,9 @@ class ShardRecords(Records):
 
     def key(self, row: int) -> str:
         shard = self._shard_of(row)
-        key, _, _, _ = self._read_member(row, shard, int(self._index.rows["block"][row]) * BLOCK, 0)
+        hashed, block, *_ = self._row_struct.unpack_from(self._row_bytes, row * self._row_struct.size)
+        content = self._read(shard, block * BLOCK, HEADERS)
+        key, _, _, _ = self._checked(row, shard, block * BLOCK, 0, hashed, content)
         return key
 
     def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
@@ -136,40 +145,58 @@ class ShardRecords(Records):
         column = self._columns.get(extension)
         if column is None:
             return None
-        record = self._index.rows[row]
-        block, size = record["members"][column].tolist()
+        shard = self._shard_of(row)
+        key, start, *members = self._row_struct.unpack_from(self._row_bytes, row * self._row_struct.size)
+        block, size = members[2 * column : 2 * column + 2]
         if not block:
             return None
-        shard = self._shard_of(row)
-        _, found, member, content = self._read_member(row, shard, (int(record["block"]) + block - 1) * BLOCK, size)
+        at = (start + block - 1) * BLOCK
+        if self._last_sample[0] != row:
+            self._last_sample = (row, start * BLOCK, self._read_sample(shard, start * BLOCK, members))
+        _, first, sample = self._last_sample
+        _, found, member, content = self._checked(row, shard, at, size, key, sample[at - first :][: HEADERS + size])
         data = content[member.data : member.data + size]
         if found != extension or member.size != size or len(data) != size:
             raise self._changed(shard, f"the member {extension} of sample {row} is not where it was")
         return data
 
-    def _read_member(self, row: int, shard: int, start: int, size: int) -> tuple[str, str, Member, bytes]:
+    def _read_sample(self, shard: int, start: int, members: Sequence[int]) -> bytes:
+        """Read all members of a sample at once, with their headers, up to MAX_SAMPLE bytes."""
+        ends = [
+            (block - 1) * BLOCK + HEADERS + size
+            for block, size in zip(members[::2], members[1::2], strict=True)
+            if block
+        ]
+        return self._read(shard, start, min(max(ends), MAX_SAMPLE))
+
+    def _checked(
+        self, row: int, shard: int, start: int, size: int, key: int, content: bytes
+    ) -> tuple[str, str, Member, bytes]:
         """Return key, extension, headers and content (headers included) of the member at a byte of the shard.
+
+        Args:
+            key: the hash of the sample's key.
+            content: bytes from there on, of which more are read if they are too few.
 
         Raises:
             RunFailedError: the member there is not of this sample.
         """
         try:
-            for headers in (HEADERS, 4 * MAX_EXTENDED):  # names of any length are rare
-                content = self._read(shard, start, headers + size)
+            member = first_member(content)
+            if member is None or len(content) < member.data + size:  # names of any length are rare
+                content = self._read(shard, start, 4 * MAX_EXTENDED + size)
                 member = first_member(content)
-                if member is not None and len(content) >= member.data + size:
-                    break
         except TarError as error:
             raise self._changed(shard, f"it {error}") from error
         parts = split(member.name) if member is not None and not member.kind else None
-        if member is None or parts is None or hash_key(parts[0]) != int(self._index.rows["key"][row]):
+        if member is None or parts is None or hash_key(parts[0]) != key:
             raise self._changed(shard, f"sample {row} is not where it was")
         return *parts, member, content
 
     def _shard_of(self, row: int) -> int:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        return int(np.searchsorted(self._index.first_row, row, side="right")) - 1
+        return bisect_right(self._first_rows, row) - 1
 
     def _read(self, shard: int, offset: int, length: int) -> bytes:
         """Return bytes of a shard, fewer at its end."""

@@ -241,7 +241,8 @@ def _is_intact(block: bytes) -> bool:
     except TarError:
         return False
     counted = block[: CHECKSUM.start] + block[CHECKSUM.stop :] + b" " * 8
-    return stored in (sum(counted), sum(counted) - 256 * sum(byte > 127 for byte in counted))
+    total = sum(counted)
+    return stored == total or stored == total - 256 * sum(byte > 127 for byte in counted)
 
 
 def _why_short(size: int, at: int, last: str) -> str:

@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from PIL import Image
 
-from aimv2.data.bad import BadSampleError
 from aimv2.data.commands.members import encoded_json, extension
+from aimv2.errors import BadSampleError
 
 
 @pytest.mark.parametrize("name", ["jpg", "png", "webp"])

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from aimv2 import address
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files import dataset_records
 from aimv2.data.files.dataset_records import DatasetRecords
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.own_data import picture, source, write
 
 NUM = 7

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.decode import square
 from aimv2.data.files.description import read_source
 from aimv2.data.files.file_pairs import _Choice, _Others, open_pairs
 from aimv2.data.files.open import open_source
+from aimv2.errors import BadSampleError
 from tests.helpers.own_data import COLOURS, pictured_source
 
 

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2 import address
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files import selection
 from aimv2.data.files.description import HeldOut, Location, SourceDescription
 from aimv2.data.files.records import Part, Records
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.own_data import source
 
 

@@ -14,16 +14,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2 import address
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.decode import square
 from aimv2.data.files.description import Location, read_labelled
 from aimv2.data.files.open import prepare_location
 from aimv2.data.files.records import Part, Records
-from aimv2.evaluation.sets.features import Extraction, Split
-from aimv2.evaluation.sets.images import Shape
-from aimv2.evaluation.sets.models import load_model
+from aimv2.errors import BadSampleError
+from aimv2.evaluation.sets.encoding.features import Extraction, Split
+from aimv2.evaluation.sets.encoding.images import Shape
+from aimv2.evaluation.sets.encoding.models import load_model
+from tests.helpers.public_encoders import IMAGE_PX
 
-IMAGE_PX = 28
 NUM_DIGITS = 160
 
 
@@ -151,6 +151,7 @@ def digits(tmp_path_factory):
     description = {
         "train": {"folder": "train"},
         "test": {"folder": "test", "table": "test.jsonl"},
+        "name": "written",
         "label": "folder",
         "captions": "caption",
         "classes": {str(number): name for number, name in enumerate(names)},

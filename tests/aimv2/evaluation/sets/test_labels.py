@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from aimv2.data.bad import BadSampleError
-from aimv2.errors import UsageError
+from aimv2.errors import BadSampleError, UsageError
 from aimv2.evaluation.sets import labels
 
 

@@ -20,7 +20,7 @@ def with_sets(config, *paths, images=20_000):
 def test_a_set_becomes_a_task_of_its_name(tiny, digits):
     (found,) = labelled_sets(with_sets(tiny, digits))
     (task,) = found.tasks
-    assert (task.name, task.num_classes, found.is_whole) == ("digits", 10, True)
+    assert (task.name, task.num_classes, found.is_whole) == ("written", 10, True)
     assert len(found.train) + len(found.validation) == 120
     assert found.test.shape == (40, 16, 16, 3)
     rows = [json.loads(line) for line in digits.with_name("test.jsonl").read_text().splitlines()]
@@ -44,7 +44,7 @@ def test_a_limit_takes_a_fixed_part_of_every_split(tiny, digits):
 
 
 def test_validation_of_its_own_is_used(tiny, digits):
-    values = yaml.safe_load(digits.read_text()) | {"validation": {"folder": "train"}, "train": {"folder": "train"}}
+    values = yaml.safe_load(digits.read_text()) | {"validation": {"folder": "train"}, "name": "with-validation"}
     path = digits.with_name("with-validation.yaml")
     path.write_text(yaml.safe_dump(values))
     described = read_labelled(path)
@@ -63,6 +63,17 @@ def test_a_set_without_labels_is_refused(tiny, digits):
     path = digits.with_name("without-train.yaml")
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(UsageError, match=r"without-train\.yaml: an evaluation of a run needs label and train"):
+        labelled_sets(with_sets(tiny, path))
+
+
+def test_a_name_that_another_task_has_is_refused(tiny, digits):
+    with pytest.raises(UsageError, match="a task is called 'written' already"):
+        labelled_sets(with_sets(tiny, digits, digits))
+    path = digits.with_name("named.yaml")
+    path.write_text(digits.read_text().replace("name: written", "name: digits"))
+    for location in (read_labelled(path).train, read_labelled(path).test):
+        prepare_location(location)
+    with pytest.raises(UsageError, match="a task is called 'digits' already"):
         labelled_sets(with_sets(tiny, path))
 
 

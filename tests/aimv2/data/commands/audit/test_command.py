@@ -108,7 +108,7 @@ def test_the_page_contains_everything_and_runs_nothing(described, labelled, tmp_
     keys = [f"data.cache_dir={cache_dir}", f"to={to}", "workers=1"]
     assert audit_command([str(described), str(labelled), *keys]) == 0
     printed = capsys.readouterr().out
-    assert "mine: read 25 of 25 pairs; 1 unusable images, 2 exact copies, 4 images with a near copy" in printed
+    assert "mine: read 25 of 25 pairs; unusable images: 1, exact copies: 2, images with a near copy: 4" in printed
     page = Links()
     page.feed((to / "audit.html").read_text())
     assert "script" not in page.tags

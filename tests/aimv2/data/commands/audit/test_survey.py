@@ -5,24 +5,21 @@ import pytest
 from PIL import Image
 
 from aimv2.config.data_config import DataConfig
-from aimv2.data.bad import REASONS, BadSampleError
 from aimv2.data.commands.audit.phash import SIDE
+from aimv2.data.commands.audit.recognise import IMAGE_FORMATS, SCRIPTS
 from aimv2.data.commands.audit.survey import (
     FACT,
-    IMAGE_FORMATS,
     NO_PROBLEM,
-    SCRIPTS,
     chosen_rows,
-    image_format,
     open_subject,
     read_image,
-    script,
     survey,
 )
 from aimv2.data.commands.index import index_command
 from aimv2.data.files.description import read_source
 from aimv2.data.files.open import prepare_source
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.errors import REASONS, BadSampleError
 
 
 def encoded(picture, name, **options):
@@ -119,18 +116,6 @@ def test_splits_of_a_labelled_set_are_its_sides(described, tmp_path):
     assert subject.sides[1].pairs.caption(3, "short").text == "picture number 3"
 
 
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
-def test_formats_are_known_by_their_first_bytes(name):
-    assert image_format(encoded(Image.new("RGB", (4, 4)), name)) == name
-
-
-@pytest.mark.parametrize(
-    ("content", "name"), [(b"", "other"), (b" \n<!DOCTYPE html>", "HTML"), (b"RIFF1234WAVE", "other")]
-)
-def test_other_files_have_a_name_too(content, name):
-    assert image_format(content) == name
-
-
 def test_an_image_over_the_limit_is_a_bad_sample():
     fact = np.zeros(1, FACT)[0]
     with pytest.raises(BadSampleError, match="pixel limit"):
@@ -146,26 +131,3 @@ def test_images_are_read_upright_and_small():
     small = read_image(content, np.zeros(1, FACT)[0], 10**6)
     expected = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     assert np.abs(small.astype(int) - expected).max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("a red star", "Latin"),
-        ("красная звезда a", "Cyrillic"),
-        ("一朵红花", "Han"),
-        ("これはほんです本", "Kana"),
-        ("한국어", "Hangul"),
-        ("κόκκινο", "Greek"),
-        ("שלום", "Hebrew"),
-        ("نجمة", "Arabic"),
-        ("लाल", "Devanagari"),
-        ("ดาว", "Thai"),
-        ("ＦＵＬＬ", "Latin"),
-        ("აბგ", "other"),
-        ("123", "none"),
-        ("", "none"),
-    ],
-)
-def test_scripts_are_those_of_most_letters(text, name):
-    assert script(text) == name

@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from aimv2 import address
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.folder import index
 from aimv2.data.files.folder.records import FolderRecords
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.own_data import picture, source, write
 
 

@@ -13,11 +13,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from torch.utils.data import DataLoader
 
 from aimv2.address import hash64
-from aimv2.data.bad import BadSampleError
 from aimv2.data.files.description import Location
 from aimv2.data.files.shards.build import build_index
 from aimv2.data.files.shards.records import MAX_OPEN, ShardRecords, block_rows_of
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
 
 
@@ -165,7 +164,7 @@ def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
 
 def test_a_shard_that_changes_while_it_is_open_gives_no_wrong_sample(shards):
     paths, records = shards
-    records.image(7)
+    records.image(6)
     with paths[1].open("r+b") as file:
         other = write_tar(
             paths[1].with_suffix(".new"), [member for number in range(50, 55) for member in sample(number)]
@@ -214,7 +213,7 @@ def test_records_of_another_index_are_refused_after_pickling(tmp_path):
 
 def test_transient_errors_are_retried_with_a_new_descriptor(shards):
     _, records = shards
-    records.image(0)
+    records.image(1)
     (opened,) = records._open.values()
     os.close(opened.descriptor)  # as after a lost mount: the next read fails
     opened.descriptor = os.open("/proc/self/mem", os.O_RDONLY)  # EIO at unmapped addresses

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aimv2.data.bad import BadSampleError
 from aimv2.data.batches import ignore_signals
 from aimv2.data.files.records import Records
+from aimv2.errors import BadSampleError
 
 Decode = Callable[[bytes, int, int], np.ndarray]  # aimv2.data.files.decode.square
 
 
 class Bad(NamedTuple):
-    """A sample that cannot be used: its row and key, the reason (``aimv2.data.bad``) and the detail."""
+    """A sample that cannot be used: its row and key, the reason (``aimv2.errors``) and the detail."""
 
     row: int
     key: str

@@ -4,8 +4,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from aimv2.evaluation.sets import methods
-from aimv2.evaluation.sets.methods import Labelled, Task
+from aimv2.evaluation.sets.methods import heads
+from aimv2.evaluation.sets.methods.heads import Labelled, Task
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
 
 
@@ -44,7 +44,7 @@ def test_linear_probe_is_scikit_learns_with_the_penalty_chosen_on_validation(tas
 
     grid = (1e-4, 1e-2, 1e-1, 1.0)
     scores = {l2: fitted(train, train_y, l2).score(validation, validation_y) for l2 in grid}
-    found = methods.linear(task, LinearOptions(l2=grid))
+    found = heads.linear(task, LinearOptions(l2=grid))
     assert scores[found.settings["l2"]] == max(scores.values())
     both, both_y = np.concatenate([train, validation]), np.concatenate([train_y, validation_y])
     expected = fitted(both, both_y, found.settings["l2"]).predict(test) == test_y
@@ -60,7 +60,7 @@ def test_neighbours_are_scikit_learns_with_the_number_chosen_on_validation(task)
         return KNeighborsClassifier(k, metric="cosine", weights="distance", algorithm="brute").fit(x, y)
 
     scores = {k: fitted(train, train_y, k).score(validation, validation_y) for k in grid}
-    found = methods.knn(task, grid)
+    found = heads.knn(task, grid)
     assert found.settings["neighbours"] == max(scores, key=scores.get)
     both, both_y = np.concatenate([train, validation]), np.concatenate([train_y, validation_y])
     expected = fitted(both, both_y, found.settings["neighbours"]).predict(test) == test_y
@@ -69,7 +69,7 @@ def test_neighbours_are_scikit_learns_with_the_number_chosen_on_validation(task)
 
 def test_probe_finds_planted_classes_and_reads_only_the_rows_of_its_split(task):
     options = ProbeOptions(learning_rates=(1e-5, 1e-2), weight_decays=(0.05,), epochs=10, batch_size=64, head_dim=4)
-    found = methods.probe(task, options, seed=0)
+    found = heads.probe(task, options, seed=0)
     assert found.is_right_N.mean() > 0.8
     assert found.settings == {"learning_rate": 1e-2, "weight_decay": 0.05}
     assert "at the edge" in found.warning
@@ -81,7 +81,7 @@ def test_probe_is_the_same_from_a_file_as_from_memory(task):
     from aimv2.evaluation.probe import Features, attentive_probe
 
     options = ProbeOptions(learning_rates=(1e-3, 1e-2), weight_decays=(0.1,), epochs=4, batch_size=50, head_dim=4)
-    in_file = [methods._patches(part) for part in (task.train, task.validation, task.test)]
+    in_file = [heads._patches(part) for part in (task.train, task.validation, task.test)]
     in_memory = [Features(part.feature_NID[part.row_N].float(), part.label_NK) for part in in_file]
     for is_refitted in (False, True):
         first, second = (
@@ -96,8 +96,8 @@ def test_settings_are_chosen_without_the_test(task):
     """Other classes of the test images change the result and no choice."""
     shuffled = task._replace(test=Labelled(*[*vars(task.test).values()][:3], task.test.class_N.roll(1)))
     for measure in (
-        lambda some: methods.linear(some, LinearOptions(l2=(1e-3, 1e-1))),
-        lambda some: methods.knn(some, (3, 10, 30)),
+        lambda some: heads.linear(some, LinearOptions(l2=(1e-3, 1e-1))),
+        lambda some: heads.knn(some, (3, 10, 30)),
     ):
         own, other = measure(task), measure(shuffled)
         assert own.settings == other.settings
@@ -105,4 +105,4 @@ def test_settings_are_chosen_without_the_test(task):
 
 
 def test_a_fit_that_does_not_converge_is_reported(task):
-    assert "did not converge in 2 iterations" in methods.linear(task, LinearOptions(max_iterations=2)).warning
+    assert "did not converge in 2 iterations" in heads.linear(task, LinearOptions(max_iterations=2)).warning

@@ -1,37 +1,19 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 from rich.console import Console
-from torchvision import transforms
 
 from aimv2.data.files.description import Filter, Location
 from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.sets.features import Split, check_room, extracted
-from aimv2.evaluation.sets.images import Shape
-from aimv2.evaluation.sets.models import load_model
-from aimv2.evaluation.sets.ranks import Ranks
+from aimv2.evaluation.sets.encoding.features import Split, check_room, extracted
+from aimv2.evaluation.sets.encoding.images import Shape
+from aimv2.evaluation.sets.encoding.models import load_model
+from aimv2.evaluation.sets.encoding.ranks import Ranks
+from tests.helpers.public_encoders import network_inputs
 
 QUIET = Console(quiet=True)
-
-
-def expected(model, pictures, crop):
-    """Features of transformers' model after torchvision's transforms."""
-    preprocess = transforms.Compose(
-        [
-            transforms.Resize(round(28 / crop), transforms.InterpolationMode.BICUBIC),
-            transforms.CenterCrop(28),
-            transforms.ToTensor(),
-            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
-    with torch.no_grad():
-        return model(pixel_values=torch.stack([preprocess(Image.fromarray(p)) for p in pictures])).last_hidden_state
 
 
 @pytest.mark.parametrize("crop", [0.875, 1.0])
@@ -39,7 +21,8 @@ def expected(model, pictures, crop):
 def test_features_are_those_of_transformers(crop, workers, extraction, split, public, pictures):
     extraction = replace(extraction, shape=Shape(28, crop, 10**6), workers=workers)
     found = extracted(extraction, split, ["patches", "mean"], QUIET)
-    theirs = expected(public[1], pictures, crop)
+    with torch.no_grad():
+        theirs = public[1](pixel_values=network_inputs(pictures, crop)).last_hidden_state
     assert found.bad == []
     assert (found.features["patches"].dtype, found.features["mean"].dtype) == (torch.float16, torch.float32)
     # Pixels may differ by a rounding of 1 in 255.
@@ -143,7 +126,7 @@ def test_shares_of_ranks_write_one_file(extraction, split, monkeypatch):
         def gathered(self, value):
             if value == []:
                 (partial,) = together.folder(split).glob(".partial*")
-                from aimv2.evaluation.sets import features
+                from aimv2.evaluation.sets.encoding import features
 
                 second = replace(together, ranks=Second(1, 2))
                 return [value, features._encode(second, split, ["mean", "patches"], partial, QUIET)]
@@ -155,10 +138,3 @@ def test_shares_of_ranks_write_one_file(extraction, split, monkeypatch):
         torch.testing.assert_close(found.features[kind], value, atol=1e-5, rtol=1e-3)
     facts = json.loads((together.folder(split) / "features.json").read_text())
     assert (facts["ranks"], facts["images"]) == (2, 10)
-
-
-@given(num_rows=st.integers(0, 1000), size=st.integers(1, 17))
-def test_shares_cover_all_rows_once(num_rows, size):
-    shares = [Ranks(rank, size).share(num_rows) for rank in range(size)]
-    assert np.concatenate([list(share) for share in shares]).tolist() == list(range(num_rows))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimv2.evaluation.sets.models import Model
+from aimv2.evaluation.sets.encoding.models import Model
 
 CHUNK = 1024  # queries whose similarities to all keys are in memory at once
 RECALL_AT = (1, 5)

@@ -37,7 +37,7 @@ class Linear(NamedTuple):
 
 
 def fit_path(
-    feature_ND: Tensor, class_N: Tensor, num_classes: int, l2: Sequence[float], max_iterations: int
+    feature_ND: Tensor, class_N: Tensor, num_classes: int, l2: Sequence[float], max_iterations: int, chunk: int = CHUNK
 ) -> list[Linear]:
     """Fit a regression for each strength of the penalty; a fit starts from that of the next stronger penalty.
 
@@ -52,12 +52,13 @@ def fit_path(
         class_N: int64, 0..C-1.
         l2: strengths, in any order, which is that of the result.
         max_iterations: Newton steps of each fit.
+        chunk: images whose scores are in memory at once.
     """
     parameters = torch.zeros(num_classes, feature_ND.shape[1] + 1, dtype=torch.float64, device=feature_ND.device)
-    covariance_DD = _covariance(feature_ND)
+    covariance_DD = _covariance(feature_ND, chunk)
     fits: dict[float, Linear] = {}
     for strength in sorted(set(l2), reverse=True):
-        objective = _Objective(feature_ND, class_N, num_classes, strength, covariance_DD)
+        objective = _Objective(feature_ND, class_N, num_classes, strength, covariance_DD, chunk)
         found = minimize(
             objective,
             objective.whitened(parameters),
@@ -73,12 +74,12 @@ def fit_path(
     return [fits[strength] for strength in l2]
 
 
-def _covariance(feature_ND: Tensor) -> Tensor:
+def _covariance(feature_ND: Tensor, chunk: int) -> Tensor:
     """Return the mean outer product of the features: float64 [D, D]."""
     width = feature_ND.shape[1]
     total_DD = torch.zeros(width, width, dtype=torch.float64, device=feature_ND.device)
-    for chunk in feature_ND.split(CHUNK):
-        total_DD += chunk.double().T @ chunk.double()
+    for feature_BD in feature_ND.split(chunk):
+        total_DD += feature_BD.double().T @ feature_BD.double()
     return total_DD / len(feature_ND)
 
 
@@ -89,9 +90,11 @@ class _Objective:
     coordinates are W R, in which the loss near W = 0 has about the same curvature in all directions.
     """
 
-    def __init__(self, feature_ND: Tensor, class_N: Tensor, num_classes: int, l2: float, covariance_DD: Tensor) -> None:
+    def __init__(
+        self, feature_ND: Tensor, class_N: Tensor, num_classes: int, l2: float, covariance_DD: Tensor, chunk: int
+    ) -> None:
         self._feature_ND, self._class_N, self._l2 = feature_ND, class_N, l2
-        self._num_classes = num_classes
+        self._num_classes, self._chunk = num_classes, chunk
         ridge_DD = l2 * torch.eye(len(covariance_DD), dtype=torch.float64, device=covariance_DD.device)
         self._root_DD = torch.linalg.cholesky(covariance_DD / num_classes + ridge_DD)
 
@@ -132,7 +135,9 @@ class _Objective:
         return self._finished(product_CX, direction_CX[:, :-1])
 
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for feature_BD, own_B in zip(self._feature_ND.split(CHUNK), self._class_N.split(CHUNK), strict=True):
+        for feature_BD, own_B in zip(
+            self._feature_ND.split(self._chunk), self._class_N.split(self._chunk), strict=True
+        ):
             yield feature_BD.double(), own_B
 
     def _finished(self, sum_CX: Tensor, weight_CD: Tensor) -> np.ndarray:

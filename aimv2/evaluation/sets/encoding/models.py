@@ -11,7 +11,7 @@ from torch import Tensor
 from aimv2.config.run_config import from_dict
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
-from aimv2.evaluation.sets.texts import Texts
+from aimv2.evaluation.sets.encoding.texts import Texts
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network

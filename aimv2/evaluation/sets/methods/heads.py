@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aimv2.evaluation.probe import FEATURE_EPS, Features, attentive_probe, knn_scores
-from aimv2.evaluation.sets.linear import Linear, fit_path
+from aimv2.evaluation.sets.methods.linear import Linear, fit_path
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
 
 
@@ -131,7 +131,8 @@ def knn(task: Task, neighbours: Sequence[int]) -> Measured:
     best = max(range(len(neighbours)), key=lambda place: (scores[place].num_right_N.sum(), -neighbours[place]))
     both = Features(*(torch.cat([getattr(part, name) for part in parts[:2]]) for name in ("feature_NID", "label_NK")))
     (score,) = knn_scores(both, test, task.num_classes, [neighbours[best]])
-    warning = _edge("number of neighbours", neighbours[best], [k for k in neighbours if k > 1])
+    is_largest = len(neighbours) > 1 and neighbours[best] == max(neighbours)
+    warning = f"the best number of neighbours, {neighbours[best]}, is the largest of the grid" if is_largest else ""
     how = f"{neighbours[best]} nearest neighbours by cosine distance of mean features, {task.size}"
     return Measured(score.num_right_N > 0, how, {"neighbours": neighbours[best]}, warning)
 

@@ -31,10 +31,10 @@ from aimv2.data.files.description import Location
 from aimv2.data.files.records import Records
 from aimv2.data.transforms import network_input
 from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.sets.images import Bad, Decode, Shape, Squares, batches, counts
-from aimv2.evaluation.sets.models import Model
+from aimv2.evaluation.sets.encoding.images import Bad, Decode, Shape, Squares, batches, counts
+from aimv2.evaluation.sets.encoding.models import Model
+from aimv2.evaluation.sets.encoding.ranks import ALONE, Ranks
 from aimv2.evaluation.sets.options import Kind
-from aimv2.evaluation.sets.ranks import ALONE, Ranks
 from aimv2.runs.files import write_json
 
 VERSION = 1  # of what is computed; another number makes other folders

@@ -1,0 +1,65 @@
+"""Studies on the data at hand: arms of its sources, and metrics that it can have."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ablations.expectations import DIGITS, PROBE, Expectation, default_margin
+from ablations.study import Study
+from aimv2.config.run_config import RunConfig
+from aimv2.evaluation.metrics import missing_data, set_names, unit_of
+
+
+def adapted(study: Study, base: RunConfig) -> Study:
+    """Return the study for the data of its base run, before its arms are expanded.
+
+    On scenes nothing changes but the arms of studies of mixtures. On other data, the probe of the first labelled set of
+    ``evaluation.sets`` takes the place of the probes that decide on scenes, or that of the digits if there is none.
+
+    Raises:
+        UsageError: these data cannot answer the study's question.
+    """
+    study = study.fit(study, base)
+    stand_ins = _stand_ins(study, base)
+    if not stand_ins:
+        return study
+    primary = stand_ins.get(study.primary_metric, study.primary_metric)
+    has_same_unit = unit_of(primary) == unit_of(study.primary_metric)
+    return replace(
+        study,
+        primary_metric=primary,
+        equivalence_margin=study.equivalence_margin if has_same_unit else default_margin(primary),
+        claims={
+            claim: tuple(_with(stand_ins, one) for one in expectations) for claim, expectations in study.claims.items()
+        },
+        stand_ins=stand_ins,
+    )
+
+
+def announcements(study: Study) -> list[str]:
+    """Return what a plan and a report say about a study that was adapted to its data, a sentence each."""
+    found = list(study.notes)
+    for metric, other in study.stand_ins.items():
+        if other in study.deciding_metrics:  # else the command line chose another one
+            better = "; a labelled set of your own would tell more: evaluation.sets=[FILE.yaml]" * (other == DIGITS)
+            found.append(f"{other} takes the place of {metric}, the study's metric on other data{better}.")
+    return found
+
+
+def _stand_ins(study: Study, base: RunConfig) -> Mapping[str, str]:
+    """Return the metrics of the study that others replace on these data.
+
+    A claim about another metric that the data cannot have is not testable.
+    """
+    if base.data.has_scenes:
+        return {}
+    sets = set_names(base)
+    stand_in = f"probe_{sets[0]}" if sets else DIGITS
+    wanted = {PROBE, DIGITS}
+    if missing_data(study.primary_metric, base):
+        wanted.add(study.primary_metric)
+    return {metric: stand_in for metric in study.deciding_metrics if metric in wanted and metric != stand_in}
+
+
+def _with(stand_ins: Mapping[str, str], one: Expectation) -> Expectation:
+    metric, than_metric = (stand_ins.get(name, name) for name in (one.metric, one.than_metric))
+    return replace(one, metric=metric, than_metric=than_metric)

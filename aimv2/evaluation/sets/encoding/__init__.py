@@ -1,0 +1,1 @@
+"""Features of images and texts of frozen encoders, saved by weights and data."""

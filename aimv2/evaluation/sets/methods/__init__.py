@@ -1,0 +1,1 @@
+"""What is measured on features: classifiers, neighbours, zero-shot classification and retrieval, with intervals."""

@@ -1,0 +1,16 @@
+import pytest
+
+from aimv2.bench.command import bench_command
+from aimv2.errors import UsageError
+
+
+def test_benchmarks_are_listed(capsys):
+    assert bench_command(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert "encoder" in listed
+    assert "data" in listed
+
+
+def test_an_unknown_benchmark_is_refused():
+    with pytest.raises(UsageError, match=r"'decoder'.*Allowed: data, encoder"):
+        bench_command(["decoder"])

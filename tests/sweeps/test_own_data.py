@@ -1,0 +1,76 @@
+"""A study on two folders of pictures: its plan, its runs and its report."""
+
+import re
+
+import pytest
+
+from aimv2.errors import UsageError
+from sweeps import launch
+from sweeps.parse import parse
+from sweeps.search import tunable
+from tests.helpers.own_data import own_set, own_source
+from tests.helpers.sweeps import small_sweep
+
+
+@pytest.fixture
+def command(cache_dir, tmp_path):
+    """Return the arguments of a small study on two folders, which are a labelled set too, and others in their place."""
+    sources = (own_source(tmp_path, "birds", licence="CC BY 4.0"), own_source(tmp_path, "boats"))
+    own_set(tmp_path, "pets", "birds", "boats", licence="CC BY-SA 4.0")
+
+    def arguments(sweep, *more):
+        small = ("evaluation.num_items=8", "evaluation.num_pairs=8", "evaluation.num_other_images=8")
+        folders = (f"runs_dir={tmp_path / 'runs'}", f"reports_dir={tmp_path / 'reports'}")
+        own = (f"data.sources=[{','.join(sources)}]", "executor=debug", "sweep.seeds=1", *small, *folders)
+        kept = [word for word in own if word.partition("=")[0] not in {one.partition("=")[0] for one in more}]
+        words = small_sweep(cache_dir, "budget.samples=32", *kept, *more, sweep=sweep)
+        return [word.replace("PETS", f"[{tmp_path / 'pets.yaml'}]") for word in words]
+
+    return arguments
+
+
+def test_study_runs_and_reports_on_own_data(command, tmp_path, capsys):
+    assert launch.main(command("data_mix", "sweep.arms=[mixture,only_boats]")) == 0
+    plan = capsys.readouterr().out
+    assert "note: probe_digits takes the place of probe_object" in plan
+    assert "evaluation.sets=[FILE.yaml]" in plan
+    text = (tmp_path / "reports/data_mix/report.md").read_text()
+    assert "probe_digits takes the place of probe_object" in text
+    assert "only_boats: boats alone" in text
+    assert "| boats alone | birds | 0 | 0 |" in text
+    assert "Images: birds (CC BY 4.0), boats (no licence stated)." in text
+    assert re.findall("glyph|emoji|(?<!num_probe_)scene|composition", text, flags=re.I) == []
+
+
+def test_labelled_set_decides(command, tmp_path):
+    more = ("evaluation.sets=PETS", "evaluation.set_images=40", "sweep.controls=[]")
+    assert launch.main(command("caption_order", *more)) == 0
+    text = (tmp_path / "reports/caption_order/report.md").read_text()
+    assert "probe_pets takes the place of probe_object, the study's metric on other data." in text
+    assert "The primary metric is probe_pets in accuracy" in text
+    assert "Labelled sets: pets (CC BY-SA 4.0)." in text
+
+
+@pytest.mark.parametrize(
+    ("more", "metric", "baseline"),
+    [
+        ((), "probe_digits", "mixture"),
+        (("evaluation.sets=PETS",), "probe_pets", "mixture"),
+        (("sweep.primary_metric=content_loss",), "content_loss", "mixture"),
+        (("sweep.baseline=only_birds", "sweep.expected.only_boats=worse"), "probe_digits", "only_birds"),
+    ],
+)
+def test_command_line_still_has_the_last_word(command, more, metric, baseline):
+    study = parse([*command("data_mix", *more), "dry_run=true"]).request.study
+    assert (study.primary_metric, study.baseline) == (metric, baseline)
+
+
+def test_one_source_is_no_mixture(command, tmp_path):
+    with pytest.raises(UsageError, match="this run trains on one, birds; name two or more"):
+        parse([*command("data_mix", f"data.sources=[{tmp_path / 'birds.yaml'}]"), "dry_run=true"])
+
+
+def test_search_does_not_choose_by_a_labelled_set(command):
+    base = parse([*command("data_mix", "evaluation.sets=PETS"), "dry_run=true"]).request.cells[0].config
+    assert {"content_loss", "image_gain"} <= set(tunable(base))
+    assert not [name for name in tunable(base) if name.startswith(("probe", "knn"))]
