@@ -161,6 +161,7 @@ def _train_and_evaluate(
     attempt.publish(
         metrics,
         train_flops=trained.flops,
+        read_retries=trained.shown.num_retries,
         mixture=trained.shown.by_source({name: len(part) for name, part in data.train.parts.items()}),
         train_seconds=train_seconds,
         train_cpu_seconds=_train_cpu_seconds(attempt.folder, config),

@@ -31,6 +31,11 @@ class Pairs(ABC):
     block_rows: int = 2**22
     kinds: tuple[CaptionKind, ...] = CAPTION_KINDS
 
+    @property
+    def retries(self) -> int:
+        """Reads that were repeated after a transient error, in this process."""
+        return 0
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -142,6 +147,10 @@ class Selected(Pairs):
     def image(self, row: int) -> np.ndarray:
         return self._pairs.image(int(self._row_N[row]))
 
+    @property
+    def retries(self) -> int:
+        return self._pairs.retries
+
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
         return self._pairs.augment(int(self._row_N[row]), config)
 
@@ -202,6 +211,10 @@ class Joined(Pairs):
     def image(self, row: int) -> np.ndarray:
         part, own_row = self._place(row)
         return part.image(own_row)
+
+    @property
+    def retries(self) -> int:
+        return sum(part.retries for part in self._parts)
 
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
         part, own_row = self._place(row)

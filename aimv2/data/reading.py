@@ -1,6 +1,6 @@
 """Samples at their places in a run, with others in the place of bad ones. Letters: B samples, U numbers for a crop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -42,6 +42,7 @@ class Samples:
         pictures: arrays of a side of ``data.render_px``; or of ``model.image_px``, if they come from files, cropped
             already, so that no more of an image is decoded than its crop needs.
         targets: pictures whose patches the pixel loss predicts; empty if they are those of ``pictures``.
+        num_retries: reads that were repeated after a transient error.
     """
 
     row_B: np.ndarray
@@ -53,6 +54,7 @@ class Samples:
     targets: list[np.ndarray]
     captions: list[str]
     bad: list[Bad]
+    num_retries: int = 0
 
 
 class Reader:
@@ -92,11 +94,11 @@ class Reader:
             captions=[""] * num_samples,
             bad=[],
         )
-        open_B = np.arange(num_samples)
+        open_B, retries = np.arange(num_samples), self._pairs.retries
         for attempt in range(1, MAX_REPLACEMENTS + 1):
             failed_B = self._fill(samples, place_B, rows, open_B)
             if not failed_B:
-                return samples
+                return replace(samples, num_retries=self._pairs.retries - retries)
             open_B = np.array(failed_B)
             for index in failed_B:
                 self._replace(rows, index, int(place_B[index]), attempt)

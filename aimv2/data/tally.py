@@ -10,7 +10,7 @@ from aimv2.data.pairs import CAPTION_KINDS
 from aimv2.data.reading import Samples
 from aimv2.errors import REASONS, RunFailedError
 
-NUM_SCALARS = 3
+NUM_SCALARS = 4
 MIN_SAMPLES = 1000  # a rate of bad samples is known only after some
 
 
@@ -22,6 +22,7 @@ class Tally:
         num_supervised: supervised tokens.
         num_scored: patches outside the prefixes.
         num_scored_images: images whose prefix leaves a patch to predict.
+        num_retries: reads that were repeated after a transient error.
         shown_SK: samples by source and by the kind of their caption.
         bad_SR: bad samples, each replaced by another one, by source and reason.
     """
@@ -29,6 +30,7 @@ class Tally:
     num_supervised: int
     num_scored: int
     num_scored_images: int
+    num_retries: int
     shown_SK: np.ndarray
     bad_SR: np.ndarray
 
@@ -46,7 +48,8 @@ class Tally:
         bad_SR = np.zeros((len(sources), len(REASONS)), dtype=np.int64)
         for bad in samples.bad:
             bad_SR[sources.index(bad.source), REASONS.index(bad.reason)] += 1
-        return cls(num_supervised, int(num_scored_B.sum()), int((num_scored_B > 0).sum()), shown_SK, bad_SR)
+        num_scored, num_scored_images = int(num_scored_B.sum()), int((num_scored_B > 0).sum())
+        return cls(num_supervised, num_scored, num_scored_images, samples.num_retries, shown_SK, bad_SR)
 
     @classmethod
     def of(cls, count_X: Sequence[int] | np.ndarray, num_sources: int) -> "Tally":
@@ -54,13 +57,14 @@ class Tally:
         scalar_X, shown, bad = np.split(
             np.asarray(count_X, dtype=np.int64), [NUM_SCALARS, NUM_SCALARS + num_sources * len(CAPTION_KINDS)]
         )
-        supervised, scored, images = scalar_X.tolist()
-        return cls(supervised, scored, images, shown.reshape(num_sources, -1), bad.reshape(num_sources, -1))
+        supervised, scored, images, retries = scalar_X.tolist()
+        shown_SK, bad_SR = shown.reshape(num_sources, -1), bad.reshape(num_sources, -1)
+        return cls(supervised, scored, images, retries, shown_SK, bad_SR)
 
     @property
     def counts(self) -> np.ndarray:
         """All counts, whose sums over parts are those of the whole: int64 [X]."""
-        scalars = [self.num_supervised, self.num_scored, self.num_scored_images]
+        scalars = [self.num_supervised, self.num_scored, self.num_scored_images, self.num_retries]
         return np.concatenate([np.array(scalars, dtype=np.int64), self.shown_SK.ravel(), self.bad_SR.ravel()])
 
     @property

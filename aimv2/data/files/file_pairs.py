@@ -77,6 +77,10 @@ class FilePairs(Pairs):
     def image(self, row: int) -> np.ndarray:
         return square(self.picture(row), self._side, self._max_pixels)
 
+    @property
+    def retries(self) -> int:
+        return self._records.retries
+
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
         return dataclasses.replace(config, **self._transforms) if self._transforms else config
 

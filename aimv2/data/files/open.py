@@ -139,6 +139,10 @@ class KeptRecords(Records):
     def field(self, row: int, name: str) -> Any:
         return self._records.field(int(self._kept_N[row]), name)
 
+    @property
+    def retries(self) -> int:
+        return self._records.retries
+
     def parts(self) -> list[Part]:
         return self._records.parts()
 

@@ -36,6 +36,11 @@ class Records(ABC):
 
     block_rows: int
 
+    @property
+    def retries(self) -> int:
+        """Reads that were repeated after a transient error, in this process."""
+        return 0
+
     @abstractmethod
     def __len__(self) -> int: ...
 

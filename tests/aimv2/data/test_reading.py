@@ -1,9 +1,13 @@
+import errno
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from aimv2.config.paths import replaced
+from aimv2.data.batches import TrainBatches, loader
+from aimv2.data.files.shards.remote import Patience
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
 from aimv2.errors import RunFailedError
@@ -100,3 +104,47 @@ def test_dense_captions_are_counted_where_a_source_has_them(tiny, tmp_path, kind
     samples = Reader(config, prepare(config.data, config.model).train).read(np.arange(40))
     assert int(samples.is_dense_B.sum()) in counts
     assert [caption.startswith("long") for caption in samples.captions] == samples.is_dense_B.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_the_samples_are_the_same_for_any_workers_ranks_and_resumes(own, ranks):
+    """Three attempts with other numbers of loader workers, and any number of ranks, read what one process reads."""
+    config, data = own()
+    config = replace(config, budget=replace(config.budget, samples=96), ranks=ranks)
+    whole = [TrainBatches(config, data.train, data.tokenizer)[step] for step in range(12)]
+    for rank in range(ranks):
+        parts = []
+        for first, last, workers in ((0, 3, 0), (3, 7, 2), (7, 12, 8)):
+            now = replace(config, loader=replace(config.loader, num_workers=workers))
+            batches = TrainBatches(now, data.train, data.tokenizer, rank if ranks > 1 else None)
+            parts += [
+                batch
+                for batch, _ in zip(
+                    loader(batches, first_step=first, pin_memory=False), range(first, last), strict=False
+                )
+            ]
+        size = 8 // ranks
+        own_part = slice(rank * size, (rank + 1) * size)
+        for part, batch in zip(parts, whole, strict=True):
+            assert torch.equal(part.image, batch.image[own_part])
+            assert torch.equal(part.token_BT, batch.token_BT[own_part])
+            assert torch.equal(part.prefix_len_B, batch.prefix_len_B[own_part])
+    assert sum(len(batch.bad) for batch in whole) >= 6, "with bad samples in every epoch"
+
+
+def test_repeated_reads_are_counted(own, monkeypatch):
+    config, data = own(bad={})
+    records = data.train.parts["pictures"]._records
+    real, refused = open, []
+
+    def sometimes(path, *arguments, **keys):
+        if str(path).endswith(".png") and path not in refused and len(refused) < 3:
+            refused.append(path)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *arguments, **keys)
+
+    records._patience = Patience(lambda seconds: None)
+    monkeypatch.setattr("builtins.open", sometimes)
+    samples = read(config, data, range(16))
+    assert (samples.num_retries, samples.bad) == (3, [])

@@ -19,6 +19,7 @@ def samples(part_B, is_dense_B, bad=()):
         targets=[],
         captions=[],
         bad=list(bad),
+        num_retries=len(part_B) // 2,
     )
 
 
@@ -36,6 +37,7 @@ TALLY = Tally.of_samples(
 
 def test_samples_are_counted_by_source_and_kind():
     assert (TALLY.num_supervised, TALLY.num_scored, TALLY.num_scored_images, TALLY.num_bad) == (9, 5, 2, 2)
+    assert TALLY.num_retries == 2
     assert TALLY.shown_SK.tolist() == [[0, 1], [2, 1]]
     assert TALLY.bad_SR[:, REASONS.index("empty caption")].tolist() == [0, 2]
 
