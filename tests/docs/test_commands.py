@@ -1,6 +1,7 @@
 """The commands of README and of every page, in this process: each parses and plans, or shows its help.
 
-Commands of docs/adding.md work on a copy of the source, in test_adding.py. The others become cheap ones as
+Commands of docs/adding.md work on a copy of the source, in test_adding.py, and those of the pages on data on files, in
+test_own_data.py. The others become cheap ones as
 ``tests.helpers.pages.cheap`` says, and:
 
 - ``make TARGET`` names a target of the Makefile, and pytest existing tests;
@@ -20,7 +21,8 @@ from aimv2.config.scales import demo
 from sweeps.pricing.price import read_limits
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 
-COMMANDS = [words for page in PAGES if page.name != "adding.md" for words in commands(page)]
+OWN_TESTS = ("adding.md", "own-data.md", "large-data.md")  # of these pages
+COMMANDS = [words for page in PAGES if page.name not in OWN_TESTS for words in commands(page)]
 CHEAP = {shlex.join(cheap(words)): cheap(words) for words in COMMANDS}
 LIMITS = {word for words in COMMANDS for word in words if word.startswith("limit=")}
 

@@ -1,0 +1,101 @@
+"""docs/own-data.md and docs/large-data.md, followed step by step in an empty folder.
+
+Files are written and indexed, audited and shown as the pages say. Of trainings and launches only the cost is computed.
+The large data sets are replaced by a few samples in the layout of img2dataset.
+"""
+
+import io
+import json
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import tarfile
+
+import pytest
+from PIL import Image
+
+from tests.helpers.own_data import picture, write
+from tests.helpers.pages import ROOT, cheap, commands
+
+OWN, LARGE = (ROOT / "docs" / name for name in ("own-data.md", "large-data.md"))
+NEW_FILE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+LAUNCH = ["python", "-m", "sweeps.launch"]
+SCORES = {"clip_similarity_vitl14": 0.3, "nsfw_score_opennsfw2": 0.0, "watermark_score": 0.1}
+
+
+@pytest.fixture
+def entered(tmp_path, monkeypatch, capsys, cache_dir):
+    """A function that runs a command of a page in an empty folder and returns its output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(words):
+        launches = words[:3] == LAUNCH
+        _, *arguments = cheap(["python", "sweeps/launch.py", *words[3:]] if launches else words)
+        if "dry_run=true" in arguments or "write" in arguments:
+            arguments.append(f"data.cache_dir={cache_dir}")
+        if "audit" in arguments:
+            arguments.append("workers=1")
+        is_module = arguments[0] == "-m"
+        monkeypatch.setattr(sys, "argv", arguments[1:] if is_module else arguments)
+        start = runpy.run_module if is_module else runpy.run_path
+        name = arguments[1] if is_module else str((tmp_path if arguments[0] == "digits.py" else ROOT) / arguments[0])
+        try:
+            start(name, run_name="__main__")
+        except SystemExit as ended:
+            assert not ended.code, f"{shlex.join(words)}\n{''.join(capsys.readouterr())}"
+        return "".join(capsys.readouterr())
+
+    return run
+
+
+def crawled(folder, num_samples=40):
+    """Write a shard as img2dataset does."""
+    folder.mkdir()
+    with tarfile.open(folder / "00000.tar", "w") as shard:
+        for number in range(num_samples):
+            values = {"caption": f"photo {number}", "uid": f"{number:032x}", "original_width": 640, **SCORES}
+            members = {"jpg": picture(number), "json": json.dumps(values).encode(), "txt": f"photo {number}".encode()}
+            for extension, content in members.items():
+                member = tarfile.TarInfo(f"{number:09}.{extension}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+
+
+def test_own_pairs_as_on_the_page(entered, tmp_path):
+    files = NEW_FILE.findall(OWN.read_text())
+    assert [name for name, _ in files] == ["digits.py", "digits.yaml"]
+    for name, text in files:
+        write(tmp_path / name, text)
+    steps = commands(OWN)
+    first = next(number for number, words in enumerate(steps) if "digits.py" in words)
+    outputs = {shlex.join(words): entered(words) for words in steps[first:]}
+    for words in steps[:first]:
+        assert words in steps[first:] or "training FLOPs" in entered(words)
+    printed = "\n".join(outputs.values())
+    text = " ".join(OWN.read_text().split())
+    for fact in ("312 of 1,797 samples are held out", "783 of 3,781 samples are held out"):
+        assert fact in printed
+    assert "312 of 1,797 samples are held out" in text
+    assert re.search(r"digits held-out: 76 of 312 images", printed)
+    assert "76 of the held-out digits" in text
+    assert "warning" not in printed
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 500
+    assert (tmp_path / "audit/audit.html").exists()
+
+
+def test_large_data_as_on_the_page(entered, tmp_path):
+    for name in ("cc3m", "coyo", "dfn"):
+        crawled(tmp_path / name)
+        shutil.copy(ROOT / "sweeps/conf/data" / f"{name}.yaml", tmp_path)
+    shutil.copytree(tmp_path / "dfn", tmp_path / "hqitp")
+    write(tmp_path / "hqitp.yaml", "shards: hqitp/*.tar\nshort: txt\ndense: json.caption\n")
+    for name in ("coyo", "dfn", "hqitp"):
+        assert "samples: 40" in entered(["python", "-m", "aimv2", "data", "index", f"{name}.yaml"])
+    for words in commands(LARGE):
+        printed = entered(words)
+        assert "samples: 40" in printed or "training FLOPs" in printed
