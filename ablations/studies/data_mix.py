@@ -35,12 +35,12 @@ PUBLIC = {"material_scenes": 0.30, "fontawesome_scenes": 0.09}  # the public par
 
 
 def shares(label: str, wanted: dict[str, float], **values: float | None) -> Arm:
-    """Return an arm with training samples from these sources in these proportions. Evaluation is on all sources."""
+    """Return an arm with samples from these sources, by name, in these proportions. Evaluation is on all sources."""
 
     def change(run: RunConfig) -> RunConfig:
-        if missing := set(wanted) - set(run.data.sources):
+        if missing := set(wanted) - set(run.data.names):
             raise UsageError(f"it trains on {sorted(missing)} and data.sources={list(run.data.sources)}")
-        weights = tuple(wanted.get(source, 0.0) for source in run.data.sources)
+        weights = tuple(wanted.get(name, 0.0) for name in run.data.names)
         return replaced(run, {"data.weights": weights} | {f"data.{name}": value for name, value in values.items()})
 
     return Arm(label=label, change=change)
@@ -75,7 +75,7 @@ def fit(study: Study, base: RunConfig) -> Study:
     presets = PRESETS if have_roles(data.sources) else {}
     baseline = next((name for name, preset in presets.items() if _is(preset, data)), "mixture")
     arms = {baseline: Arm(label=presets[baseline].label if baseline in presets else _described(data))}
-    arms |= {f"only_{keys[number]}": shares(f"{names[number]} alone", {data.sources[number]: 1.0}) for number in in_use}
+    arms |= {f"only_{keys[number]}": shares(f"{names[number]} alone", {data.names[number]: 1.0}) for number in in_use}
     if len(in_use) > 2:
         arms |= {f"without_{keys[number]}": _without(f"without {names[number]}", number) for number in in_use}
     for name, preset in presets.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 from ablations.design import ladder, setting
 from ablations.expectations import DIGITS, expect
 from ablations.study import Study
+from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.files.description import read_source
 from aimv2.errors import UsageError
@@ -35,8 +36,10 @@ def fit(study: Study, base: RunConfig) -> Study:
     trained = [
         source for source, weight in zip(data.sources, data.weights or [1] * len(data.sources), strict=True) if weight
     ]
-    described = [read_source(Path(source)) for source in trained]
-    single = {one.name: "short" if one.short else "dense" for one in described if not (one.short and one.dense)}
+    described = {source_name(source): read_source(Path(source)) for source in trained}
+    single = {
+        name: "short" if one.short else "dense" for name, one in described.items() if not (one.short and one.dense)
+    }
     having = ", ".join(f"{name} has {kind} captions only" for name, kind in single.items())
     if len(single) == len(described):
         raise UsageError(

@@ -126,10 +126,9 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SourceDescription(Location):
-    """A source of image-text pairs.
+    """A source of image-text pairs. Its name in reports and run names is that of its file.
 
     Attributes:
-        name: the name in reports and run names; default: that of the file.
         short: fields of the alt-text, with the probability of each. A field with a list holds several captions.
         dense: fields of synthetic or detailed captions. Without it, samples always show the short caption.
         held_out: default: at most 20,000 pairs and a fifth of all, by the hash of the key.
@@ -137,7 +136,6 @@ class SourceDescription(Location):
         licence: a line for reports.
     """
 
-    name: str = ""
     short: Fields = dataclasses.field(default_factory=dict)
     dense: Fields = dataclasses.field(default_factory=dict)
     held_out: HeldOut | None = None
@@ -198,7 +196,7 @@ def read_source(path: Path) -> SourceDescription:
     values = _read(path)
     values["short"], values["dense"] = (_weighted(values.get(key)) for key in ("short", "dense"))
     described: SourceDescription = _checked(path, SourceDescription, _located(path, values))
-    return described if described.name else dataclasses.replace(described, name=path.stem)
+    return described
 
 
 def read_labelled(path: Path) -> LabelledDescription:

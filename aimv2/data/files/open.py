@@ -28,6 +28,7 @@ __all__ = [
     "write_parts",
 ]
 
+FIRST = 100  # samples in which the fields of captions are looked for
 NAMED = 3  # parts of each kind that a difference names
 
 
@@ -69,7 +70,9 @@ def prepare_source(description: SourceDescription, workers: int = 1, on_progress
     indexed = _index(description, workers, on_progress)
     with _opened_once(description, workers) as records:
         selected = selection.write_selection(records, description, workers, on_progress)
-    return _with_notes(indexed, selected, description)
+        missing = _missing_captions(records, selected, description)
+    found = _with_notes(indexed, selected, description)
+    return found._replace(notes=(*found.notes, *missing))
 
 
 def open_location(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
@@ -170,6 +173,26 @@ def _with_notes(indexed: Indexed, selected: selection.Selection, location: Locat
     if len(selected.held_out_M):
         notes.append(f"{len(selected.held_out_M):,} of {num_kept:,} samples are held out")
     return indexed._replace(notes=(*indexed.notes, *notes))
+
+
+def _missing_captions(
+    records: Records, selected: selection.Selection, description: SourceDescription
+) -> list[str]:
+    """Return a warning for each field of captions that the first samples lack, because its name may be misspelt."""
+    first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
+    return [
+        f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}"
+        for key, fields in (("short", description.short), ("dense", description.dense))
+        for name in fields
+        if not any(_has(records, row, name) for row in first_B)
+    ]
+
+
+def _has(records: Records, row: int, name: str) -> bool:
+    try:
+        return records.field(row, name) is not None
+    except BadSampleError:
+        return True  # it is there, and broken
 
 
 def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:

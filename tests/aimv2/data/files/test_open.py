@@ -149,12 +149,22 @@ def test_a_filter_that_no_sample_meets_is_one_sentence(tmp_path):
         prepare_source(source(tmp_path, folder="pictures", filters={"json.score": {"min": 0.3}}))
 
 
+def test_a_misspelt_field_of_captions_is_told_when_it_is_indexed(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption")
+    assert [note for note in prepare_source(description).notes if note.startswith("warning")] == [
+        "warning: short: none of the first 40 samples has the field 'text'",
+        "warning: dense: none of the first 40 samples has the field 'json.caption'",
+    ]
+    assert not any("warning" in note for note in prepare_source(source(tmp_path, folder="pictures")).notes)
+
+
 def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
     write_pictures(tmp_path / "a/pictures")
     shutil.copytree(tmp_path / "a/pictures", tmp_path / "b/pictures")
     first = fingerprint(opened(tmp_path / "a"))
     assert fingerprint(opened(tmp_path / "b")) == first
-    assert fingerprint(opened(tmp_path / "b", name="other", licence="CC0", index="elsewhere")) == first
+    assert fingerprint(opened(tmp_path / "b", licence="CC0", index="elsewhere")) == first
     changes = [
         {"short": {"txt": 2}},
         {"short": ["txt", "alt.txt"]},
