@@ -14,6 +14,7 @@ from aimv2.data.files import selection
 from aimv2.data.files.description import Location, SourceDescription
 from aimv2.data.files.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
 from aimv2.data.files.records import Part, Records
+from aimv2.errors import BadSampleError
 
 __all__ = [
     "Indexed",
