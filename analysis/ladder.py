@@ -12,7 +12,7 @@ from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.metrics import unit_of
+from aimv2.evaluation.metrics import set_name, unit_of
 from analysis.compare import Differences, failures
 from analysis.inference.intervals import POWER, Estimate, detectable_difference
 from analysis.load import Evidence
@@ -118,7 +118,7 @@ def draw_ladder(ladder: Ladder) -> Figure:
     Between the grey lines a difference of two arms is missed more often than once in five, with the ladder's seeds.
     """
     used = dict.fromkeys(metric for study in STUDIES.values() for metric in study.deciding_metrics)
-    used |= dict.fromkeys(f"probe_{name}" for name in ladder.base.get("evaluation.sets", []))
+    used |= dict.fromkeys(f"probe_{set_name(name)}" for name in ladder.base.get("evaluation.sets", []))
     metrics = [metric for metric in used if metric in ladder.metrics and ladder.metrics[metric].paired_sd]
     figure, axis = plt.subplots(figsize=(9, 0.5 * len(metrics) + 2.2), layout="constrained")
     colours = dict(zip(ladder.rungs, sns.color_palette("husl", len(ladder.rungs)), strict=True))

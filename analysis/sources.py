@@ -9,6 +9,7 @@ from ablations.study import Study
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.files.description import LabelledDescription, SourceDescription, read_labelled, read_source
+from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.sources.version import glyphs_of
 from aimv2.errors import REASONS, UsageError
 from analysis.load import Evidence
@@ -21,12 +22,6 @@ REPEATS_NOTE = (
     f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"
     " this is not known of pairs."
 )
-
-LICENCES = {
-    "material": "Material Design Icons (Apache-2.0)",
-    "fontawesome": "Font Awesome Free (CC BY 4.0)",
-    "openmoji": "OpenMoji (CC BY-SA 4.0)",
-}
 
 
 def mixture_table(study: Study, evidence: Evidence) -> Table:

@@ -1,6 +1,7 @@
 """Batches, each a pure function of the config and its number, whatever process prepares it and when."""
 
 import signal
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from aimv2.data.reading import Bad, Reader
 from aimv2.data.tally import Tally
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import crop_and_resize, hide_patches, network_input
+from aimv2.errors import RunFailedError
 from aimv2.runs.interrupt import SIGNALS
 
 
@@ -145,16 +147,37 @@ def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndar
     return network_input(image_BSSC) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
 
 
-def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> DataLoader[Batch]:
-    """Load the batches from ``first_step`` on, in order, with ``loader.num_workers`` processes."""
-    return DataLoader(
-        batches,
+class _Guarded(Dataset[Batch | RunFailedError]):
+    """Batches that return a failure of the run, because torch would pass it on from a process without its cause."""
+
+    def __init__(self, batches: TrainBatches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> Batch | RunFailedError:
+        try:
+            return self._batches[step]
+        except RunFailedError as error:
+            return error
+
+
+def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> Iterator[Batch]:
+    """Load the batches from ``first_step`` on, in order, with ``loader.num_workers`` processes.
+
+    Raises:
+        RunFailedError: the data is broken (cause ``data``).
+    """
+    loaded: DataLoader[Batch | RunFailedError] = DataLoader(
+        _Guarded(batches),
         sampler=range(first_step, len(batches)),
         batch_size=None,
         num_workers=batches.config.loader.num_workers,
         pin_memory=pin_memory,
         worker_init_fn=ignore_signals,
     )
+    for batch in loaded:
+        if isinstance(batch, RunFailedError):
+            raise batch
+        yield batch
 
 
 def ignore_signals(worker: int) -> None:

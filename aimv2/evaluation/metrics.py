@@ -97,16 +97,21 @@ PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
 GLYPH_CLASSES = ("object", "ink")  # of words in captions of glyphs
 
 
+def set_name(path: str) -> str:
+    """Return the name of a labelled set in names of metrics: that of its file, which is known before it is read."""
+    return re.sub(r"\W+", "_", source_name(path))
+
+
 def set_names(config: RunConfig) -> list[str]:
     """Return the names of the labelled sets of ``evaluation.sets``, on which there are probes too.
 
     Raises:
         UsageError: two sets have one name, or one has that of another task.
     """
-    names = [source_name(path) for path in config.evaluation.sets]
+    names = [set_name(path) for path in config.evaluation.sets]
     for number, name in enumerate(names):
         if name in (*TASKS, *names[:number]):
-            raise UsageError(f"evaluation.sets={list(config.evaluation.sets)}: rename {name}.yaml, {name!r} is taken")
+            raise UsageError(f"evaluation.sets: a task is called {name!r} already; give the file another name")
     return names
 
 

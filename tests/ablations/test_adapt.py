@@ -73,7 +73,7 @@ def test_every_study_expands_on_own_data_and_has_its_primary_metric(study, sets,
     used = {PROBE, DIGITS} if sets else {PROBE}
     assert not used & set(fitted.deciding_metrics)
     if set(study.deciding_metrics) & used:
-        assert ("probe_flowers-102" if sets else DIGITS) in fitted.deciding_metrics
+        assert ("probe_flowers_102" if sets else DIGITS) in fitted.deciding_metrics
     claimed = {m for seen in fitted.claims.values() for one in seen for m in (one.metric, one.than_metric)}
     assert claimed <= {*metric_names(base), STEP_TIME}
 
@@ -96,7 +96,7 @@ def test_sentence_names_both_metrics_and_what_would_tell_more(own):
         " would tell more: evaluation.sets=[FILE.yaml]."
     )
     (sentence,) = announcements(adapted(STUDIES["eos"], replaced(own, {"evaluation.sets": (SET,)})))
-    assert sentence == "probe_flowers-102 takes the place of probe_object, the study's metric on other data."
+    assert sentence == "probe_flowers_102 takes the place of probe_object, the study's metric on other data."
 
 
 def test_nothing_is_said_of_a_metric_that_the_command_line_replaced(own):

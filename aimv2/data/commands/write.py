@@ -24,6 +24,8 @@ from aimv2.data.files.description import Fields, SourceDescription, read_source
 from aimv2.data.files.file_pairs import FilePairs
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
+from aimv2.data.sources.glyphs import LICENCES
+from aimv2.data.sources.version import glyphs_of
 from aimv2.errors import BadSampleError, UsageError
 
 USAGE = """usage: python -m aimv2 data write to=FOLDER [key=value ...]
@@ -42,11 +44,6 @@ Each sample has an image, its short caption as txt, and json with both captions 
 
 PAIRS_PER_SHARD = 4096
 CHUNK = 2**16  # rows whose order is computed at a time
-LICENCES = {
-    "material": "Material Design Icons, Apache-2.0",
-    "fontawesome": "Font Awesome Free icons, CC BY 4.0",
-    "openmoji": "OpenMoji, CC BY-SA 4.0",
-}
 
 SideName = Literal["train", "held_out"]
 console = Console()
@@ -210,7 +207,7 @@ def _described(request: Request, written: Written) -> str:
     if description is None:
         values |= {"short": "txt", "dense": "json.dense"}
         sources = dict.fromkeys(part.source for part in request.parts)
-        licences = dict.fromkeys(LICENCES[source.removesuffix("_scenes")] for source in sources)
+        licences = dict.fromkeys(LICENCES[glyphs_of(source)] for source in sources)
         transforms: dict[str, Any] = {}
         if request.parts[0].pairs.scene(0) is not None:  # crops and flips would make captions false
             scenes = AugmentConfig().of(DataConfig(sources=SCENE_SOURCES))

@@ -14,6 +14,7 @@ from aimv2.data.files import selection
 from aimv2.data.files.description import Location, SourceDescription
 from aimv2.data.files.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
 from aimv2.data.files.records import Part, Records
+from aimv2.errors import BadSampleError
 
 __all__ = [
     "Indexed",
@@ -175,9 +176,7 @@ def _with_notes(indexed: Indexed, selected: selection.Selection, location: Locat
     return indexed._replace(notes=(*indexed.notes, *notes))
 
 
-def _missing_captions(
-    records: Records, selected: selection.Selection, description: SourceDescription
-) -> list[str]:
+def _missing_captions(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:
     """Return a warning for each field of captions that the first samples lack, because its name may be misspelt."""
     first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
     return [

@@ -3,8 +3,6 @@
 Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
 paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
 description names them. It names no source, style or category, because probes predict these from the picture.
-
-Licences: OpenMoji CC BY-SA 4.0, Material Design Icons Apache-2.0, Font Awesome Free icons CC BY 4.0, fonts OFL 1.1.
 """
 
 import hashlib
@@ -26,6 +24,11 @@ from aimv2.errors import UsageError
 
 GLYPHS_VERSION = 2  # raise it when the pictures or captions of the same packages change
 
+LICENCES = {  # of the pictures; fonts are OFL 1.1
+    "material": "Material Design Icons (Apache-2.0)",
+    "fontawesome": "Font Awesome Free (CC BY 4.0)",
+    "openmoji": "OpenMoji (CC BY-SA 4.0)",
+}
 BRANDS = frozenset({"brand"})  # subcategories of logos, whose names say nothing about their shapes
 
 

@@ -1,6 +1,5 @@
 """Labelled sets in files as evaluations of a run (``evaluation.sets``). Letters: N rows, M chosen ones, P side."""
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from aimv2.data.files.records import Records
 from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
 from aimv2.errors import UsageError
-from aimv2.evaluation.metrics import TASKS
+from aimv2.evaluation.metrics import set_name, set_names
 from aimv2.evaluation.sets import labels
 from aimv2.evaluation.sets.encoding.features import check_rate
 from aimv2.evaluation.sets.encoding.images import Shape, squares
@@ -34,16 +33,13 @@ def labelled_sets(config: RunConfig) -> list[TransferSet]:
         UsageError: a description is wrong, a set has no label, no training split or no index, or its name is taken.
         RunFailedError: too many images cannot be used.
     """
+    set_names(config)  # refuses names that are taken
     evaluation, data = config.evaluation, config.data
     shape = Shape(config.model.image_px, CENTRE_CROP, data.max_pixels)
     cache = str(Path(data.cache_dir) / "shards"), int(data.cache_gb * 1e9)
-    found = [
+    return [
         _labelled_set(Path(path), shape, evaluation.set_images, data.max_bad_rate, *cache) for path in evaluation.sets
     ]
-    names = [task.name for each in found for task in each.tasks]
-    if taken := [name for number, name in enumerate(names) if name in (*TASKS, *names[:number])]:
-        raise UsageError(f"evaluation.sets: a task is called {taken[0]!r} already; give the set another name")
-    return found
 
 
 @lru_cache(maxsize=8)  # a worker's runs are all evaluated on the same sets
@@ -67,7 +63,7 @@ def _labelled_set(
         raise UsageError(f"{path}: each of train, validation and test needs a usable image")
     number = labels.class_numbers(train.text_M, [*validation.text_M, *test.text_M])
     class_M1 = [np.array([[number[text]] for text in part.text_M]) for part in (train, validation, test)]
-    task = Task(re.sub(r"\W+", "_", described.name), len(number), *class_M1)  # a part of the metrics' names
+    task = Task(set_name(str(path)), len(number), *class_M1)
     return TransferSet(train.images, validation.images, test.images, test.item_M, (task,), is_whole=True)
 
 

@@ -106,6 +106,17 @@ def test_dense_captions_are_counted_where_a_source_has_them(tiny, tmp_path, kind
     assert [caption.startswith("long") for caption in samples.captions] == samples.is_dense_B.tolist()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_data_fail_the_run_with_their_cause_from_any_process(own, workers):
+    config, data = own()
+    broken = replace(config.data, max_pixels=4)
+    config = replace(config, data=broken, loader=replace(config.loader, num_workers=workers))
+    batches = TrainBatches(config, data.train, data.tokenizer)
+    with pytest.raises(RunFailedError, match="100 samples of pictures in a row") as raised:
+        next(loader(batches, first_step=0, pin_memory=False))
+    assert raised.value.cause == "data"
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_the_samples_are_the_same_for_any_workers_ranks_and_resumes(own, ranks):

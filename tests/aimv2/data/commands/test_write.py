@@ -152,7 +152,7 @@ def test_equal_requests_make_equal_files(tiny, tmp_path):
 def test_a_written_description_names_its_licence(tiny, tmp_path):
     write(tmp_path / "shards", scenes_request(tiny, 5))
     values = yaml.safe_load((tmp_path / "shards" / "shards.yaml").read_text())
-    assert values["licence"] == "OpenMoji, CC BY-SA 4.0"
+    assert values["licence"] == "OpenMoji (CC BY-SA 4.0)"
     assert values["shards"] == "000000.tar"
     with tarfile.open(tmp_path / "shards" / "000000.tar") as tar:
         assert {member.name.partition(".")[2] for member in tar} == {"png", "txt", "json"}

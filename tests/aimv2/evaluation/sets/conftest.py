@@ -157,7 +157,7 @@ def digits(tmp_path_factory):
         "classes": {str(number): name for number, name in enumerate(names)},
         "prompts": ["a photo of a {}", "a {}"],
     }
-    path = folder / "digits.yaml"
+    path = folder / "written.yaml"
     path.write_text(yaml.safe_dump(description))
     described = read_labelled(path)
     for location in (described.train, described.test):

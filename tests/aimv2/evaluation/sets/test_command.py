@@ -95,10 +95,10 @@ def test_unusable_images_are_printed_and_too_many_stop(evaluate, digits, public,
     shutil.copytree(digits.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
     path = next((tmp_path / "copy" / "train" / "3").iterdir())
     path.write_bytes(path.read_bytes()[:60])
-    described = read_labelled(tmp_path / "copy" / "digits.yaml")
+    described = read_labelled(tmp_path / "copy" / "written.yaml")
     for location in (described.train, described.test):
         prepare_location(location)
-    data = tmp_path / "copy" / "digits.yaml"
+    data = tmp_path / "copy" / "written.yaml"
     status, shown, records = evaluate(public[0], data, "methods=[knn]", "max_bad_rate=0.001")
     assert (status, records) == (1, [])
     assert "train: 1 of 120 images cannot be used (1 undecodable image" in shown

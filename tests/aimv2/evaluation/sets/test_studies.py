@@ -69,8 +69,8 @@ def test_a_set_without_labels_is_refused(tiny, digits):
 def test_a_name_that_another_task_has_is_refused(tiny, digits):
     with pytest.raises(UsageError, match="a task is called 'written' already"):
         labelled_sets(with_sets(tiny, digits, digits))
-    path = digits.with_name("named.yaml")
-    path.write_text(digits.read_text().replace("name: written", "name: digits"))
+    path = digits.with_name("digits.yaml")
+    path.write_text(digits.read_text())
     for location in (read_labelled(path).train, read_labelled(path).test):
         prepare_location(location)
     with pytest.raises(UsageError, match="a task is called 'digits' already"):
