@@ -1,4 +1,4 @@
-"""docs/own-data.md and docs/large-data.md, followed step by step in an empty folder.
+"""docs/own-data.md, with README's commands on it, and docs/large-data.md, followed step by step in an empty folder.
 
 Files are written and indexed, audited and shown as the pages say. Of trainings and launches only the cost is computed.
 The large data sets are replaced by a few samples in the layout of img2dataset.
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.own_data import picture, write
-from tests.helpers.pages import ROOT, cheap, commands
+from tests.helpers.pages import README, ROOT, cheap, commands
 
 OWN, LARGE = (ROOT / "docs" / name for name in ("own-data.md", "large-data.md"))
 NEW_FILE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -43,11 +43,14 @@ def entered(tmp_path, monkeypatch, capsys, cache_dir):
         monkeypatch.setattr(sys, "argv", arguments[1:] if is_module else arguments)
         start = runpy.run_module if is_module else runpy.run_path
         name = arguments[1] if is_module else str((tmp_path if arguments[0] == "digits.py" else ROOT) / arguments[0])
+        status = None
         try:
             start(name, run_name="__main__")
         except SystemExit as ended:
-            assert not ended.code, f"{shlex.join(words)}\n{''.join(capsys.readouterr())}"
-        return "".join(capsys.readouterr())
+            status = ended.code
+        output = "".join(capsys.readouterr())
+        assert not status, f"{shlex.join(words)}\n{output}"
+        return output
 
     return run
 
@@ -73,7 +76,8 @@ def test_own_pairs_as_on_the_page(entered, tmp_path):
     steps = commands(OWN)
     first = next(number for number, words in enumerate(steps) if "digits.py" in words)
     outputs = {shlex.join(words): entered(words) for words in steps[first:]}
-    for words in steps[:first]:
+    others = [*steps[:first], *(words for words in commands(README) if "digits.yaml" in shlex.join(words))]
+    for words in others:
         assert words in steps[first:] or "training FLOPs" in entered(words)
     printed = "\n".join(outputs.values())
     text = " ".join(OWN.read_text().split())
