@@ -8,9 +8,8 @@ import resource
 import shutil
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from aimv2.data.tokenizer import CaptionTokenizer
 
 HUGE_SHARD_ROWS = 10_000
 WARM_SAMPLES = 10_000  # after which memory should not grow
-MAX_WRITTEN = 100_000  # samples for the measurement of memory; a longer run repeats them
+MAX_WRITTEN = 50_000  # samples for the measurement of memory; a longer run repeats them
 INDEX_SAMPLES = 2_000  # of the shards that are indexed, which repeat; 90 MB, more than most processors cache
 READ_BYTES = 2**20
 STATM = Path("/proc/self/statm")  # sizes of this process in pages

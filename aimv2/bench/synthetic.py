@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from aimv2.data.files.description import read_source
-from aimv2.data.files.index_folder import writing, write_facts
+from aimv2.data.files.index_folder import write_facts, writing
 from aimv2.data.files.records import Part
 from aimv2.data.files.selection import Selection, save
 from aimv2.data.files.shards.index import ROWS
@@ -48,7 +48,7 @@ class Pictures:
 
 
 PHOTOGRAPHS = Pictures(name="photographs", extension="jpg", width=500, height=375, image_px=224, patch_px=14)
-SCENES = Pictures(name="scenes", extension="png", width=32, height=32, image_px=32, patch_px=8, per_photograph=16)
+SCENES = Pictures(name="scenes", extension="png", width=32, height=32, image_px=32, patch_px=8, per_photograph=8)
 
 
 def draw(kind: Pictures, generator: np.random.Generator) -> bytes:
