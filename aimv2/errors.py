@@ -11,6 +11,7 @@ Reason = Literal[
     "image over the pixel limit",
     "missing caption",
     "empty caption",
+    "caption over the limit",
     "broken json",
     "unsafe member",
 ]

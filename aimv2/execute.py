@@ -129,8 +129,8 @@ def _train_and_evaluate(
         assert rank == 0, "the other ranks call follow"
     goal = objective(config.objective.name)
     data = _prepared(config.data, config.model)
-    if config.data.kind == "files":
-        record_content(attempt.folder, attempt.earlier(), config.data, data_fingerprint(config))
+    if config.data.kind == "files" or config.evaluation.sets:
+        record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start))

@@ -140,7 +140,7 @@ class DataConfig:
     dense_fraction: float = Field(default=0.33, ge=0, le=1)
     dense_fractions: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
-    max_pixels: int = Field(default=2**26, gt=0)
+    max_pixels: int = Field(default=2**26, gt=0, le=178_956_970)  # Pillow's own limit
     max_bad_rate: float = Field(default=0.01, ge=0, le=1)
     tokenizer: str | None = None
     cache_dir: str = "cache"
@@ -166,8 +166,10 @@ class DataConfig:
         return self.dense_fraction if self.dense_fractions is None else self.dense_fractions[source]
 
     def __post_init__(self) -> None:
-        if not self.sources or len(set(self.names)) != len(self.sources):
+        if not self.sources or len(set(self.sources)) != len(self.sources):
             raise ValueError(f"sources={list(self.sources)} must name at least one source, each once")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"sources={list(self.sources)} have two of the same name; rename the file of one")
         kinds = {kind_of(source) for source in self.sources}
         if len(kinds) > 1:
             why = ", which would show held-out objects in training" if "files" not in kinds else ""

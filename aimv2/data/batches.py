@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import crop_and_resize, hide_patches, network_input
 from aimv2.errors import RunFailedError
 from aimv2.runs.interrupt import SIGNALS
+
+T = TypeVar("T")
 
 
 class Share(NamedTuple):
@@ -147,17 +149,37 @@ def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndar
     return network_input(image_BSSC) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
 
 
-class _Guarded(Dataset[Batch | RunFailedError]):
-    """Batches that return a failure of the run, because torch would pass it on from a process without its cause."""
+class _Guarded(Dataset[Any]):
+    """Items that return a failure of the run, because torch would pass it on from a process without its cause."""
 
-    def __init__(self, batches: TrainBatches) -> None:
-        self._batches = batches
+    def __init__(self, items: Dataset[Any]) -> None:
+        self._items = items
 
-    def __getitem__(self, step: int) -> Batch | RunFailedError:
+    def __getitem__(self, number: int) -> Any:
         try:
-            return self._batches[step]
+            return self._items[number]
         except RunFailedError as error:
             return error
+
+
+def loaded(items: Dataset[T], numbers: range, *, num_workers: int, pin_memory: bool) -> Iterator[T]:
+    """Load items by number, in order, with processes that ignore a scheduler's signals.
+
+    Raises:
+        RunFailedError: as the items, in any process.
+    """
+    found: DataLoader[T | RunFailedError] = DataLoader(
+        _Guarded(items),
+        sampler=numbers,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        worker_init_fn=ignore_signals,
+    )
+    for item in found:
+        if isinstance(item, RunFailedError):
+            raise item
+        yield item
 
 
 def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> Iterator[Batch]:
@@ -166,18 +188,8 @@ def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> Itera
     Raises:
         RunFailedError: the data is broken (cause ``data``).
     """
-    loaded: DataLoader[Batch | RunFailedError] = DataLoader(
-        _Guarded(batches),
-        sampler=range(first_step, len(batches)),
-        batch_size=None,
-        num_workers=batches.config.loader.num_workers,
-        pin_memory=pin_memory,
-        worker_init_fn=ignore_signals,
-    )
-    for batch in loaded:
-        if isinstance(batch, RunFailedError):
-            raise batch
-        yield batch
+    steps = range(first_step, len(batches))
+    return loaded(batches, steps, num_workers=batches.config.loader.num_workers, pin_memory=pin_memory)
 
 
 def ignore_signals(worker: int) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -100,7 +100,7 @@ class Pairs(ABC):
         """Return what the picture shows; None if the pair is not a scene."""
         return None
 
-    def spread(self, num_rows: int) -> range:
+    def spread(self, num_rows: int) -> Sequence[int]:
         """Return some rows that represent all; the first ones where rows are in no order."""
         return range(min(num_rows, len(self)))
 

@@ -60,7 +60,8 @@ def open_source(source: str, config: DataConfig, *, show_progress: bool = False)
     kind = kind_of(source)
     if kind == "files":
         cache_dir, cache_bytes = str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9)
-        return open_pairs(open_described(read_source(Path(source)), cache_dir, cache_bytes), config)
+        opened = open_described(read_source(Path(source)), cache_dir, cache_bytes)
+        return open_pairs(opened, config, source_name(source))
     if kind == "scenes":
         return open_scenes(glyphs_of(source), config)
     return open_glyphs(source, config, show_progress=show_progress)

@@ -145,12 +145,12 @@ class Reader:
         for number, index in enumerate(open_B.tolist()):
             crop_U = None if crop_BU is None else crop_BU[number]
             kind: CaptionKind = "dense" if samples.is_dense_B[index] else "short"
-            role: Role = "caption"
+            role: Role = "image"
             try:
+                samples.pictures[index] = self._picture(int(rows["image"][index]), crop_U)
+                role = "caption"
                 choice = float(caption_B2[number, 1])
                 samples.captions[index] = self._pairs.text(int(rows["caption"][index]), kind, choice)
-                role = "image"
-                samples.pictures[index] = self._picture(int(rows["image"][index]), crop_U)
                 role = "target"
                 if samples.targets:
                     samples.targets[index] = self._picture(int(rows["target"][index]), crop_U)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.data.files.description import SUFFIXES, Location, read_labelled, read_source
+from aimv2.data.files.description import SUFFIXES, Location, read_labelled, read_source, read_values
 from aimv2.data.files.index_folder import Indexed, OnProgress, index_path
 from aimv2.data.files.open import prepare_location, prepare_source
 from aimv2.data.files.shards.patterns import expand, is_url
@@ -64,11 +64,7 @@ def index_command(arguments: Sequence[str]) -> int:
 
 def is_labelled(path: Path) -> bool:
     """True if a description is one of a labelled set."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return False  # reading it as a source says what is wrong
-    return isinstance(values, dict) and any(split in values for split in SPLITS)
+    return any(split in read_values(path.expanduser()) for split in SPLITS)
 
 
 def _index_pattern(pattern: str, to: str | None, workers: int) -> int:

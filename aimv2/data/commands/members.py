@@ -12,7 +12,7 @@ from aimv2.data.files.file_pairs import FilePairs
 from aimv2.data.pairs import Pairs
 from aimv2.data.sources.glyph_pairs import GlyphPairs
 from aimv2.data.sources.scene import Scene, place
-from aimv2.errors import BadSampleError
+from aimv2.errors import BadSampleError, UsageError
 
 Format = Literal["jpg", "png", "webp"]
 SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
@@ -82,9 +82,18 @@ def _labels(description: SourceDescription) -> list[str]:
 
 
 def _put(fields: dict[str, Any], path: list[str], value: Any) -> None:
-    """Store the value of the field ``json.caption`` as ``{"json": {"caption": …}}``: no two fields can collide."""
+    """Store the value of the field ``json.caption`` as ``{"json": {"caption": …}}``.
+
+    Raises:
+        UsageError: a field and a field within it are both given.
+    """
+    whole = ".".join(path)
     for name in path[:-1]:
         fields = fields.setdefault(name, {})
+        if not isinstance(fields, dict):
+            raise UsageError(f"the field {whole} and one that contains it cannot be written together")
+    if isinstance(fields.get(path[-1]), dict):
+        raise UsageError(f"the field {whole} and one within it cannot be written together")
     fields[path[-1]] = value
 
 

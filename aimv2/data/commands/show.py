@@ -17,6 +17,7 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.data.commands.contact_sheet import Cell, Piece, sheet
 from aimv2.data.files.description import read_source
+from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
 from aimv2.objectives import objective
@@ -121,12 +122,12 @@ def pieces(tokenizer: CaptionTokenizer, captions: Sequence[str], token_BT: np.nd
     """Yield each caption as the text of its tokens; those that do not fit the run are marked as truncated.
 
     Args:
-        captions: clean captions.
+        captions: as they are before the tokenizer cleans them.
         token_BT: int64 [B, T], the tokens that training sees, for at least these captions.
     """
     content = tokenizer.to_json()
     raw, unknown = Tokenizer.from_str(content), _unknown(json.loads(content))
-    for caption, token_T in zip(captions, token_BT, strict=False):
+    for caption, token_T in zip(map(clean, captions), token_BT, strict=False):
         encoding = raw.encode(caption, add_special_tokens=False)
         num_seen = int((token_T != tokenizer.end_id).sum())
         assert encoding.ids[:num_seen] == token_T[:num_seen].tolist(), "training sees other tokens than are drawn"

@@ -136,7 +136,7 @@ def _bad_if_undecodable() -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
-    except BadSampleError:
+    except (BadSampleError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, of 179 million pixels
         raise BadSampleError("image over the pixel limit", str(error)) from error

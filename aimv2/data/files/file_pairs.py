@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aimv2 import address
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.files.decode import square
 from aimv2.data.files.description import Fields, SourceDescription
@@ -19,18 +20,26 @@ from aimv2.data.sources.scene import Caption
 from aimv2.data.text import clean
 from aimv2.errors import BadSampleError
 
+MAX_CAPTION = 2**15  # characters, far more than any model reads; cleaning megabytes of broken unicode takes seconds
+
 
 class FilePairs(Pairs):
     """Samples of a source that was opened, all of them or those of one side.
 
     Args:
         row_N: the record of each pair.
+        name: of the source; part of the ids of its samples.
     """
 
     def __init__(
-        self, records: Records, row_N: Sequence[int] | np.ndarray, description: SourceDescription, config: DataConfig
+        self,
+        records: Records,
+        row_N: Sequence[int] | np.ndarray,
+        description: SourceDescription,
+        config: DataConfig,
+        name: str = "",
     ) -> None:
-        self._records, self._row_N = records, row_N
+        self._records, self._row_N, self._name = records, row_N, name
         self._side, self._max_pixels = config.render_px, config.max_pixels
         self._fields = {
             "short": _Choice(description.short or description.dense),
@@ -49,7 +58,9 @@ class FilePairs(Pairs):
 
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
         record_B = np.array([self._row_N[row] for row in row_B.tolist()], dtype=np.int64)
-        return (self._records.key_hashes(record_B) >> np.uint64(1)).astype(np.int64)
+        # Data sets often have equal keys, such as 000000017.
+        hash_B = self._records.key_hashes(record_B) ^ np.uint64(address.hash64(f"source {self._name}"))
+        return (hash_B >> np.uint64(1)).astype(np.int64)
 
     def picture(self, row: int) -> bytes:
         return self._records.image(int(self._row_N[row]))
@@ -66,6 +77,8 @@ class FilePairs(Pairs):
             raise BadSampleError("missing caption", field)
         if not isinstance(value, str):
             raise BadSampleError("missing caption", f"{field} is {type(value).__name__}, not text")
+        if len(value) > MAX_CAPTION:
+            raise BadSampleError("caption over the limit", f"{field} has {len(value):,} characters")
         if not clean(value):  # cached, and the tokenizer cleans it again
             raise BadSampleError("empty caption", field)
         return value
@@ -84,9 +97,10 @@ class FilePairs(Pairs):
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
         return dataclasses.replace(config, **self._transforms) if self._transforms else config
 
-    def spread(self, num_rows: int) -> range:
+    def spread(self, num_rows: int) -> Sequence[int]:
         """Return rows from all parts at equal distances, because files are often sorted."""
-        return range(0, len(self), max(1, len(self) // num_rows))[:num_rows]
+        num_rows = min(num_rows, len(self))
+        return [number * len(self) // num_rows for number in range(num_rows)]
 
 
 class _Choice:
@@ -124,12 +138,12 @@ class _Others(Sequence[int]):
         return number if self._of is None else int(self._of[number])
 
 
-def open_pairs(opened: Opened, config: DataConfig) -> Sides:
-    """Return the training and held-out pairs of a source."""
+def open_pairs(opened: Opened, config: DataConfig, name: str = "") -> Sides:
+    """Return the training and held-out pairs of a source; arguments as those of ``FilePairs``."""
     records, kept_N, held_out_M, description = opened
     size = len(records) if kept_N is None else len(kept_N)
     held_out = held_out_M if kept_N is None else kept_N[held_out_M]
     return Sides(
-        FilePairs(records, _Others(size, held_out_M, kept_N), description, config),
-        FilePairs(records, held_out, description, config),
+        FilePairs(records, _Others(size, held_out_M, kept_N), description, config, name),
+        FilePairs(records, held_out, description, config, name),
     )

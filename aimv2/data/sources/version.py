@@ -1,5 +1,6 @@
 """Versions of the sources, for run names and manifests."""
 
+import dataclasses
 import hashlib
 import json
 from functools import lru_cache
@@ -37,7 +38,11 @@ def set_version(path: str) -> str:
     """Return a digest of a labelled set's content, as it is when it is first asked for; errors as above."""
     described = read_labelled(Path(path))
     splits = {split: getattr(described, split) for split in ("train", "validation", "test")}
-    parts = {split: open_location(place).parts() for split, place in splits.items() if place is not None}
+    parts = {
+        split: [place.image, dataclasses.asdict(place)["filters"], open_location(place).parts()]
+        for split, place in splits.items()
+        if place is not None
+    }
     content = json.dumps([described.label, parts], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -29,7 +29,7 @@ def test_built_in_sources_are_of_the_kind_that_they_are_listed_under():
     ("values", "message"),
     [
         ({"sources": ("cc3m.yam",)}, "unknown source 'cc3m.yam'. Allowed: .* or the path of a .yaml file"),
-        ({"sources": ("a/x.yaml", "b/x.yaml")}, "must name at least one source, each once"),
+        ({"sources": ("a/x.yaml", "b/x.yaml")}, "have two of the same name; rename the file of one"),
         ({"sources": ("x.yaml", "openmoji")}, "mixes files with glyphs; choose sources of one kind"),
         ({"sources": ("x.yaml", "y.yaml"), "weights": (1,)}, "weights=.* must have one value for each of sources"),
         ({"sources": ("x.yaml",), "dense_fractions": (0.1, 0.2)}, "dense_fractions=.* must have one value for each"),

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.compose import compose, run_config
-from aimv2.config.data_config import DataConfig, kind_of
+from aimv2.config.data_config import DataConfig, is_described, kind_of
 from aimv2.config.run_config import RunConfig
 from aimv2.data.commands.audit import findings, known_copies
 from aimv2.data.commands.audit.findings import Copies, Part
@@ -63,9 +63,9 @@ def audit_command(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
-    sources = [text for text in arguments if "=" not in text]
+    sources = [text for text in arguments if "=" not in text or is_described(text)]
     own = {"to": "audit", "num": NUM, "workers": len(os.sched_getaffinity(0))}
-    values = compose([text for text in arguments if "=" in text], defaults={}, values=own)
+    values = compose([text for text in arguments if text not in sources], defaults={}, values=own)
     num, workers = (checked(key, PositiveInt, values[key]) for key in ("num", "workers"))
     config = run_config(values)
     _check(sources)

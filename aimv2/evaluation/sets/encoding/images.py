@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from aimv2.data.batches import ignore_signals
+from aimv2.data.batches import loaded
 from aimv2.data.files.records import Records
 from aimv2.errors import BadSampleError
 
@@ -93,14 +93,8 @@ def squares(records: Records, rows: Sequence[int], shape: Shape, decode: Decode)
 
 
 def batches(dataset: Squares, workers: int, *, pin_memory: bool) -> Iterator[Batch]:
-    """Yield all batches in order, read by worker processes if there are any."""
-    yield from DataLoader(
-        dataset,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=ignore_signals,
-    )
+    """Yield all batches in order, read by worker processes if there are any; errors as ``Squares``."""
+    return loaded(dataset, range(len(dataset)), num_workers=workers, pin_memory=pin_memory)
 
 
 def counts(bad: Sequence[Bad]) -> str:

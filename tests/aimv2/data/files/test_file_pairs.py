@@ -11,7 +11,7 @@ from aimv2.data.files.description import read_source
 from aimv2.data.files.file_pairs import _Choice, _Others, open_pairs
 from aimv2.data.files.open import open_source
 from aimv2.errors import BadSampleError
-from tests.helpers.own_data import COLOURS, pictured_source
+from tests.helpers.own_data import COLOURS, pictured_source, write
 
 
 @pytest.fixture
@@ -74,6 +74,20 @@ def test_a_bad_sample_says_why(sides_of, kind, reason):
     assert raised.value.reason == reason
 
 
+def test_an_endless_caption_is_bad_before_it_is_cleaned(sides_of, tmp_path):
+    train = sides_of().train
+    write(tmp_path / "pictures/03.txt", "word " * 10_000)
+    with pytest.raises(BadSampleError, match="caption over the limit: txt has 50,000 characters"):
+        train.text(3, "short")
+
+
+def test_equal_keys_of_two_sources_have_different_ids(sides_of, tiny, tmp_path):
+    path = pictured_source(tmp_path / "pictures")
+    opened = open_source(read_source(path))
+    one, other = (open_pairs(opened, tiny.data, name).train.sample_ids(np.arange(32)) for name in ("one", "other"))
+    assert not set(one.tolist()) & set(other.tolist())
+
+
 def test_a_caption_that_is_no_text_is_missing(sides_of):
     train = sides_of(dense="json.number").train
     with pytest.raises(BadSampleError, match=r"missing caption: json.number is int, not text"):
@@ -115,4 +129,5 @@ def test_a_choice_divides_the_unit_interval_by_the_weights(number, weights):
 def test_spread_rows_are_from_everywhere(sides_of):
     train = sides_of().train
     assert list(train.spread(8)) == [0, 4, 8, 12, 16, 20, 24, 28]
+    assert list(train.spread(20))[-1] == 30
     assert list(train.spread(100)) == list(range(32))

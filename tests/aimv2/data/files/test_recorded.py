@@ -2,18 +2,17 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import prepare_source, read_parts
+from aimv2.data.files.description import read_labelled, read_source
+from aimv2.data.files.open import prepare_location, prepare_source, read_parts
 from aimv2.data.files.recorded import FILE, parts_of, record_content
 from aimv2.errors import RunFailedError
-from tests.helpers.own_data import pictured_source
+from tests.helpers.own_data import picture, pictured_source, write
 
 
 @pytest.fixture
 def config(tiny, tmp_path):
-    return replace(
-        tiny.data, sources=tuple(str(pictured_source(tmp_path / name, 10)) for name in ("one", "two")), fingerprint="a"
-    )
+    sources = tuple(str(pictured_source(tmp_path / name, 10)) for name in ("one", "two"))
+    return replace(tiny, data=replace(tiny.data, sources=sources, fingerprint="a"))
 
 
 def test_the_parts_of_all_sources_are_recorded(config, tmp_path):
@@ -32,6 +31,17 @@ def test_other_content_is_refused_with_its_difference(config, tmp_path):
     with pytest.raises(RunFailedError, match=r"not that of this run: two/.* changed; restore it, or launch again"):
         record_content(second, [tmp_path, first], config, "b")
     assert not (second / FILE).exists()
+
+
+def test_the_parts_of_a_labelled_set_are_recorded_beside_built_in_data(tiny, tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / f"set/{split}/cat/1.jpg", picture(1))
+    path = write(tmp_path / "pets.yaml", "train: {folder: set/train}\ntest: {folder: set/test}\nlabel: folder\n")
+    described = read_labelled(path)
+    for place in (described.train, described.test):
+        prepare_location(place)
+    config = replace(tiny, evaluation=replace(tiny.evaluation, sets=(str(path),)))
+    assert {part.name.partition("/")[0] for part in parts_of(config)} == {"pets train", "pets test"}
 
 
 def test_a_changed_description_is_refused_even_if_the_files_are_the_same(config, tmp_path):
