@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from PIL import Image
 
-from aimv2.data.commands.members import encoded_json, extension
-from aimv2.errors import BadSampleError
+from aimv2.data.commands.members import _put, encoded_json, extension
+from aimv2.errors import BadSampleError, UsageError
 
 
 @pytest.mark.parametrize("name", ["jpg", "png", "webp"])
@@ -26,3 +26,11 @@ def test_json_has_unicode_and_dates_as_text():
     content = encoded_json({"text": "красный", "day": date(2024, 2, 29)})
     assert json.loads(content) == {"text": "красный", "day": "2024-02-29"}
     assert "красный" in content.decode()
+
+
+@pytest.mark.parametrize("names", [("caption", "caption.en"), ("caption.en", "caption")])
+def test_a_field_within_another_cannot_be_written_beside_it(names):
+    fields = {}
+    _put(fields, names[0].split("."), "first")
+    with pytest.raises(UsageError, match=f"the field {names[1]} and one .* cannot be written together"):
+        _put(fields, names[1].split("."), "second")

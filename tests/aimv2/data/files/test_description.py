@@ -174,3 +174,23 @@ def test_every_example_is_a_description(path):
 def test_there_are_examples_of_every_kind_of_location():
     sources = [read_source(path) for path in EXAMPLES if path.stem != "imagenet"]
     assert all(any(getattr(source, place) for source in sources) for place in ("shards", "folder", "table", "dataset"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("folder: a\nshort: txt\nshort: json.b\n", "short is given twice"),
+        ("folder: " + "[" * 3000, "is not YAML"),
+        ("? [a]\n: b\n", "is not YAML|unknown key"),
+    ],
+)
+def test_hostile_yaml_is_one_sentence(tmp_path, content, message):
+    path = write(tmp_path / "x.yaml", content)
+    with pytest.raises(UsageError, match=message):
+        read_source(path)
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "x.yaml", "folder: pictures\nshort: txt\n")
+    assert read_source(Path("~/x.yaml")).folder == str(tmp_path / "pictures")
