@@ -1,7 +1,6 @@
 """Time the loading of shards beside webdataset and a bare loop, interleaved in one process. Letters: R repeats."""
 
 import math
-import resource
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from aimv2.bench import loaders
+from aimv2.bench import loaders, scale
 from aimv2.bench.synthetic import NUM_SHARDS, PHOTOGRAPHS, SCENES, Pictures, describe, link_shards, write_shards
-from aimv2.bench.timing import interleaved, ratio, read_options, uncertain
+from aimv2.bench.timing import CLOCKS, interleaved, ratio, read_options, uncertain
 from aimv2.config.arguments import HELP
 from aimv2.config.run_config import LoaderConfig
 from aimv2.data.files.description import read_source
@@ -34,13 +33,6 @@ from aimv2.runs.files import writable_folder
 OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
 
 
-def cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of its loader workers that have ended."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return process_time() + ended.ru_utime + ended.ru_stime
-
-
-CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "cpu": cpu_seconds}
 STARTS = (1, 100, 10_000)  # numbers of shards
 
 FOOTNOTE = (
@@ -51,13 +43,18 @@ FOOTNOTE = (
 USAGE = f"""usage: python -m aimv2 bench data [key=value ...]
 
 Time the loading of made-up shards beside plain webdataset and a bare loop of reading, decoding and cropping,
-interleaved in one process; and the time from opening many shards to the first batch.
+interleaved in one process; the time from opening many shards, or an index of billions of samples, to the first batch;
+the memory of a process that loads for long; and the rate at which shards are indexed.
 
-  batches=8                    batches of photographs per timing, and {SCENES.per_photograph} times as many of scenes
+  batches=4                    batches of photographs per timing, and {SCENES.per_photograph} times as many of scenes;
+                               0: rates are not measured
   batch_size=64                images per batch
-  repeats=10                   timings of each loader; an interval needs 6
+  repeats=8                    timings of each loader; an interval needs 6
   max_workers=2                loader workers: every number from 0 to this
-  max_shards=10000             largest number of shards to open ({", ".join(map(str, STARTS))})
+  max_shards=10000             largest number of shards to open ({", ".join(map(str, STARTS))}); 0: not measured
+  huge_shards=200000           shards of {scale.HUGE_SHARD_ROWS:,} samples in the index of billions; 0: not measured
+  memory_samples=100000        samples that a process loads for its memory; 0: not measured
+  index_mb=1000                megabytes of shards to index; 0: not measured
   clock=wall                   wall, or cpu: CPU seconds of the process and its loader workers, for a busy machine
   folder=/tmp                  where a temporary folder is made; the default is the system's
   debug=true                   show the traceback of an error
@@ -68,11 +65,14 @@ interleaved in one process; and the time from opening many shards to the first b
 class Options:
     """The options of ``bench data``, as USAGE describes them."""
 
-    batches: PositiveInt = 8
+    batches: NonNegativeInt = 4
     batch_size: PositiveInt = 64
-    repeats: Annotated[int, Field(ge=2)] = 10
+    repeats: Annotated[int, Field(ge=2)] = 8
     max_workers: NonNegativeInt = 2
-    max_shards: PositiveInt = STARTS[-1]
+    max_shards: NonNegativeInt = STARTS[-1]
+    huge_shards: NonNegativeInt = 200_000
+    memory_samples: NonNegativeInt = 100_000
+    index_mb: NonNegativeInt = 1000
     clock: Literal["wall", "cpu"] = "wall"
     folder: str = tempfile.gettempdir()
 
@@ -92,19 +92,34 @@ def data_command(arguments: Sequence[str]) -> int:
     console = Console()
     with _one_thread(), tempfile.TemporaryDirectory(prefix="aimv2-bench-", dir=options.folder) as name:
         folder = Path(name)
-        for kind in (PHOTOGRAPHS, SCENES):
-            bench = Bench(folder, kind, options)
-            for workers in range(options.max_workers + 1):
-                seconds = bench.measure(workers)
-                console.print(table(seconds, bench.num_images, title=f"{kind.name}, {workers} loader workers"))
-                for other in (WEBDATASET, BARE):
-                    if warning := uncertain(other, seconds[other], seconds[OURS]):
-                        console.print(warning, style="yellow", highlight=False, soft_wrap=True)
-        console.print(FOOTNOTE, highlight=False)
-        for title, cells in starts(folder, options).items():
-            console.print(f"{title}: {cells}", highlight=False)
+        if options.batches:
+            _compare(folder, options, console)
+        if options.max_shards:
+            for title, cells in starts(folder, options).items():
+                console.print(f"{title}: {cells}", highlight=False)
+        if options.huge_shards:
+            first = scale.first_batch(folder, options.huge_shards, options.batch_size, options.repeats)
+            console.print(first, highlight=False, soft_wrap=True)
+        if options.memory_samples:
+            memory = scale.memory(folder, options.memory_samples, options.batch_size)
+            console.print(memory, highlight=False, soft_wrap=True)
+        if options.index_mb:
+            console.print(scale.index_rates(folder, options.index_mb, options.repeats))
     console.print(_sentence(options), highlight=False)
     return 0
+
+
+def _compare(folder: Path, options: Options, console: Console) -> None:
+    """Print the rates of the three loaders, for each kind of pictures and number of loader workers."""
+    for kind in (PHOTOGRAPHS, SCENES):
+        bench = Bench(folder, kind, options)
+        for workers in range(options.max_workers + 1):
+            seconds = bench.measure(workers)
+            console.print(table(seconds, bench.num_images, title=f"{kind.name}, {workers} loader workers"))
+            for other in (WEBDATASET, BARE):
+                if warning := uncertain(other, seconds[other], seconds[OURS]):
+                    console.print(warning, style="yellow", highlight=False, soft_wrap=True)
+    console.print(FOOTNOTE, highlight=False)
 
 
 class Bench:
@@ -159,7 +174,7 @@ def starts(folder: Path, options: Options) -> dict[str, str]:
     tokenizer = folder / "tokenizer.json"
     for num_shards in (number for number in STARTS if number <= options.max_shards):
         title = f"{num_shards:,} shards" if num_shards > 1 else "1 shard"
-        shards = link_shards(folder / f"start-{num_shards}", shard, num_shards)
+        shards = link_shards(folder / f"start-{num_shards}", [shard], num_shards)
         description = describe(folder / f"start-{num_shards}")
         begin = perf_counter()
         prepare_source(read_source(description))

@@ -26,13 +26,20 @@ from aimv2.data.transforms import network_input
 DRAFTS = (8, 4, 2)
 
 
-def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: int) -> RunConfig:
-    """Return a run on a described source; only what its loader computes matters here."""
+def run_config(
+    description: Path, kind: Pictures, *, batch_size: int, samples: int, tokenizer: Path | None = None
+) -> RunConfig:
+    """Return a run on a described source; only what its loader computes matters here.
+
+    Args:
+        tokenizer: a file; None trains one on the captions.
+    """
     values: dict[str, Any] = {
         "data.sources": (str(description),),
         "data.cache_dir": str(description.parent / "cache"),
         "data.dense_fraction": 0.33,
         "data.render_px": kind.image_px,
+        "data.tokenizer": None if tokenizer is None else str(tokenizer),
         "model.image_px": kind.image_px,
         "model.patch_px": kind.patch_px,
         "model.max_text_tokens": 64,

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,9 +12,19 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from aimv2.data.files.description import read_source
+from aimv2.data.files.index_folder import write_facts, writing
+from aimv2.data.files.records import Part
+from aimv2.data.files.selection import Selection, save
+from aimv2.data.files.shards.index import ROWS
+from aimv2.data.files.shards.records import ShardRecords, block_rows_of
+from aimv2.data.files.shards.scan import Scan, scan
+from aimv2.data.order import sample_order
+
 WORDS = ("red", "green", "blue", "small", "large", "old", "dog", "house", "river", "cup", "street", "two", "near", "a")
 NUM_PICTURES = 64  # different ones; samples repeat them
 NUM_SHARDS = 4
+NUM_HELD_OUT = 1000  # about so many of a huge index
 OCTAVES = ((2, 60), (8, 50), (32, 30), (128, 12), (400, 6))  # (cells along the width, standard deviation of a level)
 
 
@@ -37,7 +48,7 @@ class Pictures:
 
 
 PHOTOGRAPHS = Pictures(name="photographs", extension="jpg", width=500, height=375, image_px=224, patch_px=14)
-SCENES = Pictures(name="scenes", extension="png", width=32, height=32, image_px=32, patch_px=8, per_photograph=16)
+SCENES = Pictures(name="scenes", extension="png", width=32, height=32, image_px=32, patch_px=8, per_photograph=8)
 
 
 def draw(kind: Pictures, generator: np.random.Generator) -> bytes:
@@ -76,19 +87,77 @@ def write_shards(folder: Path, kind: Pictures, num_samples: int) -> list[Path]:
     pattern, maxcount = str(folder / "%05d.tar"), -(-num_samples // NUM_SHARDS)
     with wds.ShardWriter(pattern, maxcount=maxcount, verbose=0) as writer:
         for number, file in zip(range(num_samples), itertools.cycle(files)):
-            short, dense = (" ".join(generator.choice(WORDS, size=size)) for size in (8, 30))
-            content = json.dumps({"caption": dense, "width": kind.width, "height": kind.height})
-            writer.write({"__key__": f"{number:09d}", kind.extension: file, "txt": short, "json": content.encode()})
+            writer.write(sample(number, kind, file, generator))
     return sorted(folder.glob("*.tar"))
 
 
-def link_shards(folder: Path, shard: Path, num_shards: int) -> list[Path]:
-    """Fill a new folder with names for one shard, as hard links, and return them."""
+def sample(number: int, kind: Pictures, file: bytes, generator: np.random.Generator) -> dict[str, str | bytes]:
+    """Return a sample for webdataset's writer. Its captions start with its number, so that no two are equal."""
+    short, dense = (" ".join([str(number), *generator.choice(WORDS, size=size - 1)]) for size in (8, 30))
+    content = json.dumps({"caption": dense, "width": kind.width, "height": kind.height})
+    return {"__key__": f"{number:09d}", kind.extension: file, "txt": short, "json": content.encode()}
+
+
+def link_shards(folder: Path, shards: Sequence[Path], num_shards: int) -> list[Path]:
+    """Fill a new folder with names for shards, as hard links, each shard equally often, and return them."""
     folder.mkdir()
-    shards = [folder / f"{number:05d}.tar" for number in range(num_shards)]
-    for path in shards:
-        os.link(shard, path)
-    return shards
+    links = [folder / f"{number:05d}.tar" for number in range(num_shards)]
+    for link, shard in zip(links, itertools.cycle(shards)):
+        os.link(shard, link)
+    return links
+
+
+def write_huge(folder: Path, *, num_shards: int, shard_rows: int, num_samples: int, seed: int) -> Path:
+    """Index scenes in equal shards, of which only the first samples of a run are written, and return the description.
+
+    The rows of the samples are a sparse file, so that two billion take little disk. Some samples are held out.
+
+    Args:
+        shard_rows: samples of each shard.
+        num_samples, seed: of the run.
+    """
+    folder.mkdir()
+    description = describe(folder)
+    location, total = read_source(description), num_shards * shard_rows
+    held_out_M = np.arange(0, total, max(2, total // NUM_HELD_OUT))
+    _, row_B = sample_order(
+        np.arange(num_samples),
+        seed=seed,
+        num_rows=total - len(held_out_M),
+        block_rows=block_rows_of(np.full(num_shards, shard_rows)),
+    )
+    # The n-th sample that is not held out, counted from 0, comes after all held-out ones of which n or fewer precede.
+    record_B = np.unique(row_B + np.searchsorted(held_out_M - np.arange(len(held_out_M)), row_B, side="right"))
+    parts = [Part(f"{shard:06d}.tar", shard_rows, 0) for shard in range(num_shards)]
+    extensions: tuple[str, ...] = ()
+    with writing(location) as index:
+        with (index / ROWS).open("wb") as file:
+            for shard in np.unique(record_B // shard_rows).tolist():
+                here_B = record_B[record_B // shard_rows == shard]
+                scanned = _write_scenes(folder / parts[shard].name, here_B)
+                parts[shard] = parts[shard]._replace(size=scanned.size, checksum=scanned.checksum)
+                extensions, row_bytes = scanned.extensions, scanned.rows.itemsize
+                for record, row in zip(here_B.tolist(), scanned.rows, strict=True):
+                    file.seek(record * row_bytes)
+                    file.write(row.tobytes())
+            file.truncate(total * row_bytes)
+        names = {"base": f"{folder}/", "shards": ["*.tar"]}
+        write_facts(index, location, total, parts, **names, extensions=dict.fromkeys(extensions, total), notes={})
+    save(Selection(None, held_out_M), ShardRecords(location), location)
+    return description
+
+
+def _write_scenes(shard: Path, number_B: np.ndarray) -> Scan:
+    """Write a shard with these samples, each with its own picture, and scan it."""
+    import webdataset as wds
+
+    with wds.TarWriter(str(shard)) as writer:
+        for number in number_B.tolist():
+            generator = np.random.default_rng(number)
+            writer.write(sample(number, SCENES, draw(SCENES, generator), generator))
+    scanned = scan(str(shard))
+    assert scanned is not None, "only known shards are skipped"
+    return scanned
 
 
 def describe(folder: Path) -> Path:

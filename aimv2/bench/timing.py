@@ -1,8 +1,10 @@
 """Timings of several calls in turn, and their ratios with intervals. Letters: R repeats."""
 
 import math
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from time import perf_counter, process_time
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +17,15 @@ MIN_SECONDS = 0.05  # a timing lasts at least this long, so that the cost of rea
 WIDE = 0.1  # a wider interval, relative to its ratio, gets a warning
 
 Options = TypeVar("Options")
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of its loader workers that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return process_time() + ended.ru_utime + ended.ru_stime
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "cpu": cpu_seconds}
 
 
 def read_options(kind: Callable[..., Options], arguments: Sequence[str]) -> Options:

@@ -92,6 +92,16 @@ def read_selection(records: Records, location: Location) -> Selection:
     return Selection(kept_N, held_out_M)
 
 
+def save(selected: Selection, records: Records, location: Location) -> None:
+    """Write a selection into the index of its location."""
+    index = index_path(location)
+    (index / RULES).unlink(missing_ok=True)  # until all is written, there is no selection
+    if selected.kept_N is not None:
+        _save(index / KEPT, selected.kept_N)
+    _save(index / HELD_OUT, selected.held_out_M)
+    _write_rules(index / RULES, _rules(records, location))
+
+
 def digest(parts: list[Part]) -> str:
     """Return a digest of the content of a location."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -118,13 +128,9 @@ def _select(
         held_out_M = _by_hash(records, kept_N, num_kept, fraction or 0.0)
     if held_out and not 0 < len(held_out_M) < num_kept:
         raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
-    index = index_path(location)
-    (index / RULES).unlink(missing_ok=True)  # until all is written, there is no selection
-    if kept_N is not None:
-        _save(index / KEPT, kept_N)
-    _save(index / HELD_OUT, held_out_M)
-    _write_rules(index / RULES, _rules(records, location))
-    return Selection(kept_N, held_out_M, num_broken)
+    selected = Selection(kept_N, held_out_M, num_broken)
+    save(selected, records, location)
+    return selected
 
 
 def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fraction: float) -> np.ndarray:

@@ -31,6 +31,6 @@ def test_shards_have_pictures_of_their_kind_and_two_captions(tmp_path, kind):
 
 def test_links_have_the_content_of_the_shard(tmp_path):
     (shard, *_) = write_shards(tmp_path / "shards", SCENES, 4)
-    links = link_shards(tmp_path / "links", shard, 3)
+    links = link_shards(tmp_path / "links", [shard], 3)
     assert [link.name for link in links] == ["00000.tar", "00001.tar", "00002.tar"]
     assert {link.read_bytes() for link in links} == {shard.read_bytes()}

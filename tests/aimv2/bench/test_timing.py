@@ -1,13 +1,16 @@
 """Timings with a simulated clock, and the arithmetic of ratios."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.bench.timing import interleaved, ratio
+from aimv2.bench.timing import cpu_seconds, interleaved, ratio
 
 
 class Clock:
@@ -92,3 +95,12 @@ def test_ratio_equals_an_obvious_loop(timings):
         if sum(math.comb(count, below) for below in range(k)) / 2**count <= 0.025:
             low, high = ratios[k - 1], ratios[count - k]
     assert ratio(theirs, ours) == pytest.approx((middle, low, high), nan_ok=True)
+
+
+def test_cpu_clock_counts_this_process_and_ended_children():
+    work = "import time\nwhile time.process_time() < 0.3: pass"
+    start, ended = cpu_seconds(), sum(os.times()[:4])
+    subprocess.run([sys.executable, "-c", work], check=True)
+    passed = cpu_seconds() - start
+    assert passed > 0.3
+    assert passed == pytest.approx(sum(os.times()[:4]) - ended, abs=0.05)
