@@ -68,6 +68,7 @@ def crawled(folder, num_samples=40):
                 shard.addfile(member, io.BytesIO(content))
 
 
+@pytest.mark.exhaustive  # renders all emoji
 def test_own_pairs_as_on_the_page(entered, tmp_path):
     files = NEW_FILE.findall(OWN.read_text())
     assert [name for name, _ in files] == ["digits.py", "digits.yaml"]
