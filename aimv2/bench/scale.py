@@ -140,7 +140,7 @@ def _index(description: Path, workers: int) -> None:
 
 
 def _read(shards: Sequence[Path]) -> int:
-    """Return the CRC-32 of all files, which nobody needs: it is what an index computes while it reads."""
+    """Read files and return the CRC-32 of their contents together, as the index computes one for each shard."""
     content = memoryview(bytearray(READ_BYTES))
     crc = 0
     for shard in shards:

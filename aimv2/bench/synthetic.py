@@ -126,7 +126,7 @@ def write_huge(folder: Path, *, num_shards: int, shard_rows: int, num_samples: i
         num_rows=total - len(held_out_M),
         block_rows=block_rows_of(np.full(num_shards, shard_rows)),
     )
-    # The n-th sample that is not held out, counted from 0, comes after all held-out ones of which n or fewer precede.
+    # Training counts the samples that are not held out: the number of one is its row and the held-out ones before it.
     record_B = np.unique(row_B + np.searchsorted(held_out_M - np.arange(len(held_out_M)), row_B, side="right"))
     parts = [Part(f"{shard:06d}.tar", shard_rows, 0) for shard in range(num_shards)]
     extensions: tuple[str, ...] = ()
