@@ -13,6 +13,7 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.scales import SCALES, demo
 from aimv2.cost import forward_flops, train_flops, visible_share
 from aimv2.data.batches import Batch
+from aimv2.data.tally import Tally
 from aimv2.model.masks import prefix_mask
 from aimv2.model.network import build, parameters_by_part
 from aimv2.objectives import REGISTRY, objective
@@ -45,7 +46,7 @@ def random_batch(config):
         prefix_len_B=prefix_len_B,
         supervised_N=(token_BT != 1).flatten().nonzero().squeeze(1),
         text_len_B=torch.tensor([6, model.max_text_tokens]),
-        num_scored=int((model.num_patches - prefix_len_B).sum()),
+        tally=replace(Tally.empty(1), num_scored=int((model.num_patches - prefix_len_B).sum())),
     )
 
 

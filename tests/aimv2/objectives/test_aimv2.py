@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from aimv2.data.tally import Tally
 from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
 from aimv2.objectives import objective
@@ -29,7 +30,7 @@ def test_total_is_text_plus_weighted_pixels(tiny, batch, pixel_weight):
 
 def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
     config = replace(tiny, prefix=replace(tiny.prefix, full_attention=0.5))
-    full = batch._replace(prefix_len_B=torch.full((6,), 16), num_scored=0)
+    full = batch._replace(prefix_len_B=torch.full((6,), 16), tally=Tally.empty(1))
     total, terms = objective("aimv2").load().losses(build(config), full, config)
     assert set(terms) == {"text_loss"}
     assert total is terms["text_loss"]
