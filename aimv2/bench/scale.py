@@ -76,10 +76,10 @@ def peak_bytes(call: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def memory(folder: Path, num_samples: int, batch_size: int) -> str:
+def memory(folder: Path, num_samples: int, batch_size: int, statm: Path = STATM) -> str:
     """Measure the memory of a process that loads scenes early and late in a run, in one sentence."""
-    if not STATM.exists():
-        return f"memory of a loader: not measured, because this system has no {STATM}"
+    if not statm.exists():
+        return f"memory of a loader: not measured, because this system has no {statm}"
     write_shards(folder / "memory", SCENES, min(num_samples, MAX_WRITTEN))
     prepare_source(read_source(description := describe(folder / "memory")))
     num_steps = -(-num_samples // batch_size)
@@ -87,7 +87,7 @@ def memory(folder: Path, num_samples: int, batch_size: int) -> str:
     warm = -(-min(WARM_SAMPLES, num_samples) // batch_size)
     # A process of its own, because what was measured before has left its memory in this one.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        start, early, late = pool.submit(resident_bytes, config, [0, warm, num_steps]).result()
+        start, early, late = pool.submit(resident_bytes, config, [0, warm, num_steps], statm).result()
     return (
         f"memory of a loader: {start / 1e6:.0f} MB with the data open, {early / 1e6:.0f} MB after"
         f" {warm * batch_size:,} samples, {late / 1e6:.0f} MB after {num_steps * batch_size:,}"
@@ -95,7 +95,7 @@ def memory(folder: Path, num_samples: int, batch_size: int) -> str:
     )
 
 
-def resident_bytes(config: RunConfig, steps: Sequence[int]) -> list[int]:
+def resident_bytes(config: RunConfig, steps: Sequence[int], statm: Path = STATM) -> list[int]:
     """Load the batches of a run, and return the resident memory of this process after these numbers of steps."""
     torch.set_num_threads(1)
     data = prepare(config.data, config.model)
@@ -105,7 +105,7 @@ def resident_bytes(config: RunConfig, steps: Sequence[int]) -> list[int]:
         for step in range(done, end):
             batches[step]
         done = end
-        found.append(int(STATM.read_text().split()[1]) * resource.getpagesize())
+        found.append(int(statm.read_text().split()[1]) * resource.getpagesize())
     return found
 
 

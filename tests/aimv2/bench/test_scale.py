@@ -59,34 +59,20 @@ def test_peak_is_that_of_a_call_alone():
     assert 3e6 < peak < 3.1e6
 
 
-def test_memory_is_read_at_the_steps_that_were_requested(tmp_path, monkeypatch):
+def test_memory_is_read_at_the_steps_that_were_requested(tmp_path):
     write_shards(tmp_path / "shards", SCENES, 64)
     description = describe(tmp_path / "shards")
     prepare_source(read_source(description))
     config = scale.loaders.run_config(description, SCENES, batch_size=8, samples=80)
-    loaded, read = [], []
-
-    class Batches(scale.TrainBatches):
-        def __getitem__(self, step):
-            loaded.append(step)
-            return super().__getitem__(step)
-
-    class Statm:
-        def read_text(self):
-            read.append(len(loaded))
-            return f"1000 {read[-1]} 30 4 0 5 0"
-
-    monkeypatch.setattr(scale, "TrainBatches", Batches)
-    monkeypatch.setattr(scale, "STATM", Statm())
+    statm = tmp_path / "statm"
+    statm.write_text("1000 3 30 4 0 5 0")
     threads = torch.get_num_threads()
     try:
-        found = scale.resident_bytes(config, [0, 3, 10])
+        found = scale.resident_bytes(config, [0, 3, 10], statm)
     finally:
         torch.set_num_threads(threads)
-    assert (loaded, read) == (list(range(10)), [0, 3, 10])
-    assert found[1] == 3 * scale.resource.getpagesize()
+    assert found == [3 * scale.resource.getpagesize()] * 3
 
 
-def test_memory_is_skipped_with_a_sentence_where_it_cannot_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(scale, "STATM", tmp_path / "statm")
-    assert "not measured, because this system has no" in scale.memory(tmp_path, 64, 8)
+def test_memory_is_skipped_with_a_sentence_where_it_cannot_be_read(tmp_path):
+    assert "not measured, because this system has no" in scale.memory(tmp_path, 64, 8, tmp_path / "statm")
