@@ -17,7 +17,7 @@ from aimv2.data.files.records import Part, Records
 from aimv2.data.files.shards.index import IMAGES, open_index
 from aimv2.data.files.shards.patterns import is_url
 from aimv2.data.files.shards.remote import Patience, ShardCache
-from aimv2.data.files.shards.scan import hash_key, split
+from aimv2.data.files.shards.scan import hash_key, split, version_of
 from aimv2.data.files.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
 from aimv2.errors import BadSampleError, RunFailedError, UsageError
 
@@ -221,15 +221,18 @@ class ShardRecords(Records):
         return content
 
     def _open_shard(self, shard: int) -> "_Shard":
-        name, size = self._index.name(shard), int(self._index.table["size"][shard].as_py())
+        name = self._index.name(shard)
+        size, version = (self._index.table[column][shard].as_py() for column in ("size", "version"))
         if is_url(name):
             cache = ShardCache(Path(self._arguments["cache_dir"]), self._arguments["cache_bytes"])
             opened = _Shard(cache.open(name, size))
         else:
             opened = _Shard(os.open(name, os.O_RDONLY))
-        found = os.fstat(opened.descriptor).st_size
-        if found != size:
-            raise self._changed(shard, f"it has {found:,} bytes, and had {size:,}")
+        found = os.fstat(opened.descriptor)
+        if found.st_size != size:
+            raise self._changed(shard, f"it has {found.st_size:,} bytes, and had {size:,}")
+        if not is_url(name) and version_of(found) != version:
+            raise self._changed(shard, "its time is another")
         return opened
 
     def _changed(self, shard: int, how: str) -> RunFailedError:

@@ -141,6 +141,8 @@ def change(path, how):
     elif how == "other samples":
         write_tar(path, [member for number in range(50, 55) for member in sample(number)])
         assert path.stat().st_size == len(content)
+    elif how == "other images":
+        path.write_bytes(content.replace(b"image", b"IMAGE"))
     elif how == "a folder":
         path.unlink()
         path.mkdir()
@@ -150,7 +152,9 @@ def change(path, how):
 
 
 @pytest.mark.parametrize("read", ["key", "image", "txt"])
-@pytest.mark.parametrize("how", ["missing", "truncated", "longer", "other samples", "a folder", "unreadable"])
+@pytest.mark.parametrize(
+    "how", ["missing", "truncated", "longer", "other samples", "other images", "a folder", "unreadable"]
+)
 def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     paths, records = shards
     records.image(0)
@@ -160,6 +164,17 @@ def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     assert error.value.cause == "data"
     assert "run python -m aimv2 data index" in str(error.value)
     assert records.image(0)  # the others are read
+
+
+def test_a_copy_of_a_shard_is_told_and_keeps_its_part_when_it_is_indexed_again(shards, tmp_path):
+    paths, records = shards
+    before = records.parts()
+    os.utime(paths[1], (5, 5))
+    with pytest.raises(RunFailedError, match=r"00001.tar has changed since it was indexed \(its time is another\)"):
+        records.image(7)
+    again = indexed(location(tmp_path))
+    assert again.image(7) == samples_of(paths[1])[2][1]["jpg"]
+    assert again.parts() == before
 
 
 def test_a_shard_that_changes_while_it_is_open_gives_no_wrong_sample(shards):
@@ -307,10 +322,11 @@ def check_mutations(folder, seeds):
     write_shards(folder, num_shards=1, num_samples=12)
     path = folder / "00000.tar"
     whole = path.read_bytes()
-    counts = Counter()
+    counts, status = Counter(), path.stat()
     build_index(location(folder), 1, lambda *_: None)
     for seed in seeds:
         path.write_bytes(mutate(whole, random.Random(seed)))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a broken disk would leave it
         records = ShardRecords(location(folder), sleep=lambda _: None)  # indexed before the mutation
         read_all(records, path, counts)
         try:
