@@ -101,7 +101,7 @@ class ShardRecords(Records):
 
     def image(self, row: int) -> bytes:
         for extension in self._images:
-            if (content := self._member(row, extension)) is not None:
+            if (content := self._member(row, extension, with_others=True)) is not None:
                 return content
         raise BadSampleError("missing image", self.key(row))
 
@@ -140,8 +140,12 @@ class ShardRecords(Records):
             self._last_json = row, extension, value
         return self._last_json[2]
 
-    def _member(self, row: int, extension: str) -> bytes | None:
-        """Return the content of a member; None if the sample has no such member."""
+    def _member(self, row: int, extension: str, *, with_others: bool = False) -> bytes | None:
+        """Return the content of a member; None if the sample has no such member.
+
+        Args:
+            with_others: read the whole sample at once, and keep it for the members that are read next.
+        """
         column = self._columns.get(extension)
         if column is None:
             return None
@@ -151,10 +155,11 @@ class ShardRecords(Records):
         if not block:
             return None
         at = (start + block - 1) * BLOCK
-        if self._last_sample[0] != row:
+        if with_others and self._last_sample[0] != row:
             self._last_sample = (row, start * BLOCK, self._read_sample(shard, start * BLOCK, members))
-        _, first, sample = self._last_sample
-        _, found, member, content = self._checked(row, shard, at, size, key, sample[at - first :][: HEADERS + size])
+        kept, first, sample = self._last_sample
+        content = sample[at - first :][: HEADERS + size] if kept == row else self._read(shard, at, HEADERS + size)
+        _, found, member, content = self._checked(row, shard, at, size, key, content)
         data = content[member.data : member.data + size]
         if found != extension or member.size != size or len(data) != size:
             raise self._changed(shard, f"the member {extension} of sample {row} is not where it was")

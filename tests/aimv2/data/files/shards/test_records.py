@@ -257,6 +257,31 @@ def test_shards_behind_urls_are_read_through_the_cache(tmp_path):
         records.image(0)
 
 
+def test_an_image_is_not_read_for_a_text_and_a_sample_is_read_once(tmp_path, monkeypatch):
+    members = [member for number in range(3) for member in sample(number, px=100_000)]
+    path = write_tar(tmp_path / "a.tar", members)
+    records = indexed(location(tmp_path))
+    lengths = []
+
+    def counted(descriptor, length, offset, pread=os.pread):
+        lengths.append(len(content := pread(descriptor, length, offset)))
+        return content
+
+    monkeypatch.setattr(os, "pread", counted)
+    for row in range(3):
+        assert records.field(row, "txt") == f"text {row:06d}"
+        assert records.field(row, "json.caption") == f"json {row:06d}"
+        assert records.field(row, "json.meta.width") == row
+    assert len(lengths) == 6  # a text and a JSON member of each
+    assert sum(lengths) < 100_000 < min(len(found["jpg"]) for _, found in samples_of(path))
+    lengths.clear()
+    assert records.image(1) == samples_of(path)[1][1]["jpg"]
+    assert records.field(1, "txt") == "text 000001"
+    assert records.field(0, "txt") == "text 000000"  # of another sample, as captions that are shuffled
+    assert records.field(1, "json") == samples_of(path)[1][1]["json"].decode()
+    assert len(lengths) == 2
+
+
 # Mutations
 
 
