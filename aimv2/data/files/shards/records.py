@@ -210,7 +210,8 @@ class ShardRecords(Records):
         except OSError as error:
             name, why = self._index.name(shard), error.strerror or str(error)
             raise RunFailedError(
-                "data", f"the shard {name} cannot be read: {why}; if it is gone, run {command(self._location)}"
+                "data",
+                f"the shard {name} cannot be read: {why}; if it is gone or has changed, run {command(self._location)}",
             ) from error
 
     def _read_once(self, shard: int, offset: int, length: int) -> bytes:
@@ -227,10 +228,11 @@ class ShardRecords(Records):
 
     def _open_shard(self, shard: int) -> "_Shard":
         name = self._index.name(shard)
-        size, version = (self._index.table[column][shard].as_py() for column in ("size", "version"))
+        columns = ("size", "version", "checksum")
+        size, version, checksum = (self._index.table[column][shard].as_py() for column in columns)
         if is_url(name):
             cache = ShardCache(Path(self._arguments["cache_dir"]), self._arguments["cache_bytes"])
-            opened = _Shard(cache.open(name, size))
+            opened = _Shard(cache.open(name, size, checksum))
         else:
             opened = _Shard(os.open(name, os.O_RDONLY))
         found = os.fstat(opened.descriptor)

@@ -1,9 +1,11 @@
 import contextlib
 import errno
+import io
 import json
 import os
 import pickle
 import random
+import shutil
 import tarfile
 from collections import Counter
 
@@ -16,6 +18,7 @@ from aimv2.address import hash64
 from aimv2.data.files.description import Location
 from aimv2.data.files.shards.build import build_index
 from aimv2.data.files.shards.records import MAX_OPEN, ShardRecords, block_rows_of
+from aimv2.data.files.shards.remote import WAITS
 from aimv2.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
 
@@ -253,33 +256,42 @@ def test_shards_behind_urls_are_read_through_the_cache(tmp_path):
     assert [part.name for part in records.parts()] == [path.name for path in paths]
     system.pipe("/records/00000.tar", b"other")
     records = ShardRecords(place, cache_dir=str(tmp_path / "cache"), cache_bytes=2 * size, sleep=lambda _: None)
-    with pytest.raises(RunFailedError, match=r"00000.tar has 5 bytes"):
+    with pytest.raises(
+        RunFailedError, match=r"the shard memory://records/00000.tar cannot be read: it has 5 bytes, and had"
+    ):
         records.image(0)
+    assert records.retries == len(WAITS)
 
 
-def test_an_image_is_not_read_for_a_text_and_a_sample_is_read_once(tmp_path, monkeypatch):
-    members = [member for number in range(3) for member in sample(number, px=100_000)]
-    path = write_tar(tmp_path / "a.tar", members)
-    records = indexed(location(tmp_path))
-    lengths = []
+def test_a_remote_shard_that_was_replaced_is_read_only_after_it_is_indexed_again(tmp_path):
+    system = MemoryFileSystem()
+    first, second = (
+        write_tar(tmp_path / name, sample(number)) for number, name in ((1, "first.tar"), (2, "second.tar"))
+    )
+    assert first.stat().st_size == second.stat().st_size
+    place = Location(shards=("memory://replaced/a.tar",), index=str(tmp_path / "remote.index"))
+    cache = {"cache_dir": str(tmp_path / "cache"), "cache_bytes": 10**6}
+    system.pipe("/replaced/a.tar", first.read_bytes())
+    assert indexed(place, **cache).field(0, "txt") == "text 000001"
+    system.pipe("/replaced/a.tar", second.read_bytes())
+    assert indexed(place, **cache).field(0, "txt") == "text 000002"
+    system.pipe("/replaced/a.tar", first.read_bytes().replace(b"text", b"TEXT"))
+    shutil.rmtree(tmp_path / "cache")
+    records = ShardRecords(place, sleep=lambda _: None, **cache)
+    with pytest.raises(RunFailedError, match=r"its content is not .*; if it is gone or has changed, run python -m"):
+        records.field(0, "txt")
 
-    def counted(descriptor, length, offset, pread=os.pread):
-        lengths.append(len(content := pread(descriptor, length, offset)))
-        return content
 
-    monkeypatch.setattr(os, "pread", counted)
-    for row in range(3):
-        assert records.field(row, "txt") == f"text {row:06d}"
-        assert records.field(row, "json.caption") == f"json {row:06d}"
-        assert records.field(row, "json.meta.width") == row
-    assert len(lengths) == 6  # a text and a JSON member of each
-    assert sum(lengths) < 100_000 < min(len(found["jpg"]) for _, found in samples_of(path))
-    lengths.clear()
-    assert records.image(1) == samples_of(path)[1][1]["jpg"]
-    assert records.field(1, "txt") == "text 000001"
-    assert records.field(0, "txt") == "text 000000"  # of another sample, as captions that are shuffled
-    assert records.field(1, "json") == samples_of(path)[1][1]["json"].decode()
-    assert len(lengths) == 2
+def test_a_fetch_that_is_cut_short_or_altered_is_repeated(tmp_path, monkeypatch):
+    content = write_tar(tmp_path / "a.tar", sample(1)).read_bytes()
+    MemoryFileSystem().pipe("/unsteady/a.tar", content)
+    place = Location(shards=("memory://unsteady/a.tar",), index=str(tmp_path / "remote.index"))
+    records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**6)
+    answers = [content[:700], b"X" + content[1:], content]
+    monkeypatch.setattr(MemoryFileSystem, "_open", lambda *_, **__: io.BytesIO(answers.pop(0)))
+    assert records.field(0, "txt") == "text 000001"
+    assert records.retries == 2
+    assert not answers
 
 
 # Mutations
