@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from aimv2.data.files.description import read_source
 from aimv2.data.files.index_folder import write_facts, writing
 from aimv2.data.files.records import Part
 from aimv2.data.files.selection import Selection, save
-from aimv2.data.files.shards.index import ROWS
+from aimv2.data.files.shards.index import ROWS, write_versions
 from aimv2.data.files.shards.records import ShardRecords, block_rows_of
 from aimv2.data.files.shards.scan import Scan, scan
 from aimv2.data.order import sample_order
@@ -129,6 +130,7 @@ def write_huge(folder: Path, *, num_shards: int, shard_rows: int, num_samples: i
     # Training counts the samples that are not held out: the number of one is its row and the held-out ones before it.
     record_B = np.unique(row_B + np.searchsorted(held_out_M - np.arange(len(held_out_M)), row_B, side="right"))
     parts = [Part(f"{shard:06d}.tar", shard_rows, 0) for shard in range(num_shards)]
+    versions = [""] * num_shards
     extensions: tuple[str, ...] = ()
     with writing(location) as index:
         with (index / ROWS).open("wb") as file:
@@ -136,11 +138,13 @@ def write_huge(folder: Path, *, num_shards: int, shard_rows: int, num_samples: i
                 here_B = record_B[record_B // shard_rows == shard]
                 scanned = _write_scenes(folder / parts[shard].name, here_B)
                 parts[shard] = parts[shard]._replace(size=scanned.size, checksum=scanned.checksum)
+                versions[shard] = scanned.version
                 extensions, row_bytes = scanned.extensions, scanned.rows.itemsize
                 for record, row in zip(here_B.tolist(), scanned.rows, strict=True):
                     file.seek(record * row_bytes)
                     file.write(row.tobytes())
             file.truncate(total * row_bytes)
+        write_versions(index, versions, [Counter()] * num_shards)
         names = {"base": f"{folder}/", "shards": ["*.tar"]}
         write_facts(index, location, total, parts, **names, extensions=dict.fromkeys(extensions, total), notes={})
     save(Selection(None, held_out_M), ShardRecords(location), location)

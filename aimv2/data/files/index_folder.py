@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -42,11 +43,12 @@ def index_path(location: Location) -> Path:
 
 
 def command(location: Location) -> str:
-    """Return the command line that writes a location's index."""
+    """Return the command line that writes a location's index, quoted for the shell."""
     stem = index_path(location).name.removesuffix(INDEX_SUFFIX)
     names = [stem, *(stem.removesuffix(f"-{split}") for split in ("train", "test", "validation"))]
     files = (index_path(location).with_name(f"{name}{suffix}") for name in names for suffix in SUFFIXES)
-    return f"python -m aimv2 data index {next((str(file) for file in files if file.is_file()), 'FILE.yaml')}"
+    found = next((str(file) for file in files if file.is_file()), "FILE.yaml")
+    return f"python -m aimv2 data index {shlex.quote(found)}"
 
 
 @contextlib.contextmanager
@@ -68,12 +70,24 @@ def writing(location: Location) -> Iterator[Path]:
         ) from error
     try:
         yield partial
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
+        _swap(partial, folder, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path, old: Path) -> None:
+    """Move a new index to its place. The one that is there goes to ``old``, and back if anything fails."""
+    try:
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except BaseException as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        if isinstance(error, OSError):
+            raise UsageError(f"the index {folder} cannot be replaced ({error.strerror})") from error
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_facts(folder: Path, location: Location, num_samples: int, parts: Sequence[Part], **more: Any) -> None:

@@ -1,7 +1,7 @@
 """The index of shards: where every sample is. Letters: N samples, S shards, E extensions.
 
 ``rows.bin`` has a ``row_type(E)`` per sample, in the order of the shards. ``parts.parquet`` names the shards, and
-``shards.parquet`` has what else a later scan needs to skip those that have not changed.
+``shards.parquet`` has their versions, which say if they have changed, and what else a later scan needs to skip them.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Index:
         notes: numbers of ignored members and odd samples, by reason.
         first_row: int64 [S + 1]; shard s has the rows ``first_row[s]`` to ``first_row[s + 1] - 1``.
         rows: ``row_type(E)`` [N], mapped into memory.
-        table: a row per shard, with the columns of ``Part``; names are without the base.
+        table: a row per shard, with the columns of ``Part`` and its ``version``; names are without the base.
     """
 
     base: str
@@ -102,6 +102,8 @@ def open_index(location: Location, *, of_any_shards: bool = False) -> Index:
             base = facts["base"]
         kind = row_type(len(facts["extensions"]))
         table = pq.read_table(folder / PARTS, use_threads=False)
+        versions = pq.read_table(folder / SHARDS, columns=["version"], use_threads=False)
+        table = table.append_column("version", versions["version"])
         first_row = np.concatenate([[0], np.cumsum(table["num_samples"].to_numpy())]).astype(np.int64)
         if (folder / ROWS).stat().st_size != first_row[-1] * kind.itemsize:
             raise ValueError(f"{ROWS} has another number of samples than {PARTS}")
@@ -120,9 +122,7 @@ def shards_of(location: Location) -> Iterator[ShardRows]:
         UsageError: as ``open_index``.
     """
     index = open_index(location, of_any_shards=True)
-    table = index.table
-    for column in (more := pq.read_table(index_path(location) / SHARDS)).column_names:
-        table = table.append_column(column, more[column])
+    table = index.table.append_column("notes", pq.read_table(index_path(location) / SHARDS)["notes"])
     names = np.array(list(index.extensions), object)
     bounds = zip(index.first_row[:-1].tolist(), index.first_row[1:].tolist(), strict=True)
     for bound, values in zip(bounds, table.to_pylist(), strict=True):
@@ -163,11 +163,7 @@ def write_index(location: Location, shards: Sequence[ShardRows]) -> None:
                 notes[WITHOUT_IMAGE] += int((~has_NE[:, is_image_E].any(axis=1)).sum())
                 parts.append(Part(shard.name.removeprefix(base), len(rows), shard.size, shard.checksum))
                 file.write(rows.tobytes())
-        columns = {
-            "version": [shard.version for shard in shards],
-            "notes": [json.dumps(shard.notes) for shard in shards],
-        }
-        pq.write_table(pa.table(columns), folder / SHARDS)
+        write_versions(folder, [shard.version for shard in shards], [shard.notes for shard in shards])
         write_facts(
             folder,
             _without_image(location),
@@ -178,6 +174,12 @@ def write_index(location: Location, shards: Sequence[ShardRows]) -> None:
             extensions=dict(zip(extensions, count_E.tolist(), strict=True)),
             notes=dict(+notes),  # without zeros
         )
+
+
+def write_versions(folder: Path, versions: Sequence[str], notes: Sequence[Counter[str]]) -> None:
+    """Write the versions and notes of the shards into the folder of an index."""
+    columns = {"version": versions, "notes": [json.dumps(counts) for counts in notes]}
+    pq.write_table(pa.table(columns), folder / SHARDS)
 
 
 def unfinished(location: Location) -> Location:

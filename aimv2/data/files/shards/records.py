@@ -17,7 +17,7 @@ from aimv2.data.files.records import Part, Records
 from aimv2.data.files.shards.index import IMAGES, open_index
 from aimv2.data.files.shards.patterns import is_url
 from aimv2.data.files.shards.remote import Patience, ShardCache
-from aimv2.data.files.shards.scan import hash_key, split
+from aimv2.data.files.shards.scan import hash_key, split, version_of
 from aimv2.data.files.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
 from aimv2.errors import BadSampleError, RunFailedError, UsageError
 
@@ -101,7 +101,7 @@ class ShardRecords(Records):
 
     def image(self, row: int) -> bytes:
         for extension in self._images:
-            if (content := self._member(row, extension)) is not None:
+            if (content := self._member(row, extension, with_others=True)) is not None:
                 return content
         raise BadSampleError("missing image", self.key(row))
 
@@ -140,8 +140,12 @@ class ShardRecords(Records):
             self._last_json = row, extension, value
         return self._last_json[2]
 
-    def _member(self, row: int, extension: str) -> bytes | None:
-        """Return the content of a member; None if the sample has no such member."""
+    def _member(self, row: int, extension: str, *, with_others: bool = False) -> bytes | None:
+        """Return the content of a member; None if the sample has no such member.
+
+        Args:
+            with_others: read the whole sample at once, and keep it for the members that are read next.
+        """
         column = self._columns.get(extension)
         if column is None:
             return None
@@ -151,10 +155,11 @@ class ShardRecords(Records):
         if not block:
             return None
         at = (start + block - 1) * BLOCK
-        if self._last_sample[0] != row:
+        if with_others and self._last_sample[0] != row:
             self._last_sample = (row, start * BLOCK, self._read_sample(shard, start * BLOCK, members))
-        _, first, sample = self._last_sample
-        _, found, member, content = self._checked(row, shard, at, size, key, sample[at - first :][: HEADERS + size])
+        kept, first, sample = self._last_sample
+        content = sample[at - first :][: HEADERS + size] if kept == row else self._read(shard, at, HEADERS + size)
+        _, found, member, content = self._checked(row, shard, at, size, key, content)
         data = content[member.data : member.data + size]
         if found != extension or member.size != size or len(data) != size:
             raise self._changed(shard, f"the member {extension} of sample {row} is not where it was")
@@ -205,7 +210,8 @@ class ShardRecords(Records):
         except OSError as error:
             name, why = self._index.name(shard), error.strerror or str(error)
             raise RunFailedError(
-                "data", f"the shard {name} cannot be read: {why}; if it is gone, run {command(self._location)}"
+                "data",
+                f"the shard {name} cannot be read: {why}; if it is gone or has changed, run {command(self._location)}",
             ) from error
 
     def _read_once(self, shard: int, offset: int, length: int) -> bytes:
@@ -221,15 +227,19 @@ class ShardRecords(Records):
         return content
 
     def _open_shard(self, shard: int) -> "_Shard":
-        name, size = self._index.name(shard), int(self._index.table["size"][shard].as_py())
+        name = self._index.name(shard)
+        columns = ("size", "version", "checksum")
+        size, version, checksum = (self._index.table[column][shard].as_py() for column in columns)
         if is_url(name):
             cache = ShardCache(Path(self._arguments["cache_dir"]), self._arguments["cache_bytes"])
-            opened = _Shard(cache.open(name, size))
+            opened = _Shard(cache.open(name, size, checksum))
         else:
             opened = _Shard(os.open(name, os.O_RDONLY))
-        found = os.fstat(opened.descriptor).st_size
-        if found != size:
-            raise self._changed(shard, f"it has {found:,} bytes, and had {size:,}")
+        found = os.fstat(opened.descriptor)
+        if found.st_size != size:
+            raise self._changed(shard, f"it has {found.st_size:,} bytes, and had {size:,}")
+        if not is_url(name) and version_of(found) != version:
+            raise self._changed(shard, "its time is another")
         return opened
 
     def _changed(self, shard: int, how: str) -> RunFailedError:

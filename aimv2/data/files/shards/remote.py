@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -92,22 +93,23 @@ class ShardCache:
         self.folder = folder
         self.limit_bytes = limit_bytes
 
-    def open(self, url: str, size: int) -> int:
+    def open(self, url: str, size: int, checksum: str) -> int:
         """Return a file descriptor of the shard, fetched if needed.
 
         Args:
             size: bytes that it must have.
+            checksum: of the content that it must have (``Scan.checksum``).
 
         Raises:
-            OSError, UsageError: as ``open_url``.
-            RunFailedError: the shard has another size, or is larger than the cache.
+            OSError, UsageError: as ``open_url``; ConnectionError also for another size or content.
+            RunFailedError: the shard is larger than the cache.
         """
         if size > self.limit_bytes:
             raise RunFailedError(
                 "data", f"{url} has {size:,} bytes and does not fit into the shard cache of {self.limit_bytes:,} bytes"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(f"{size} {url}".encode()).hexdigest()[:40]
+        name = hashlib.sha256(f"{checksum} {size} {url}".encode()).hexdigest()[:40]
         final, partial = (self.folder / f"aimv2-{name}.{suffix}" for suffix in ("tar", "part"))
         while True:
             with contextlib.suppress(FileNotFoundError):
@@ -119,7 +121,7 @@ class ShardCache:
                 fcntl.flock(opened, fcntl.LOCK_EX)  # one process fetches and the others wait
                 if _is_same(partial, opened):
                     self._make_room(size)
-                    _fetch(url, opened, size)
+                    _fetch(url, opened, size, checksum)
                     partial.rename(final)
                     fcntl.flock(opened, fcntl.LOCK_UN)
                     return opened
@@ -169,15 +171,19 @@ def _is_same(path: Path, opened: int) -> bool:
         return False
 
 
-def _fetch(url: str, opened: int, size: int) -> None:
+def _fetch(url: str, opened: int, size: int, checksum: str) -> None:
     os.ftruncate(opened, 0)
-    done = 0
+    done = crc = 0
     with open_url(url) as source, open(opened, "wb", closefd=False) as target:
         while chunk := translated(lambda: source.read(CHUNK)):
             target.write(chunk)
             done += len(chunk)
+            crc = zlib.crc32(chunk, crc)
+    # Most often the transfer was cut short or the network flipped a bit, so these are errors to be retried.
     if done != size:
-        raise RunFailedError("data", f"{url} has {done:,} bytes, and had {size:,} when it was indexed; index it again")
+        raise ConnectionError(f"it has {done:,} bytes, and had {size:,} when it was indexed")
+    if f"{crc:08x}" != checksum:
+        raise ConnectionError("its content is not that which was indexed (its checksum is another)")
 
 
 def file_system(url: str) -> tuple[Any, str]:

@@ -72,7 +72,12 @@ def state(name: str) -> tuple[int, str]:
     if is_url(name):
         return describe_url(name)
     status = os.stat(name)
-    return status.st_size, str(status.st_mtime_ns)
+    return status.st_size, version_of(status)
+
+
+def version_of(status: os.stat_result) -> str:
+    """Return the version of a shard that is a file: the time of its last change."""
+    return str(status.st_mtime_ns)
 
 
 def scan(name: str, known: tuple[int, str] | None = None, sleep: Callable[[float], object] = time.sleep) -> Scan | None:

@@ -1,3 +1,7 @@
+import errno
+import shlex
+from pathlib import Path
+
 import pytest
 
 from aimv2.data.files.index_folder import command, read_facts, read_parts, write_facts, write_parts, writing
@@ -50,6 +54,27 @@ def test_after_an_error_the_old_index_is_still_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.index", "source.yaml"]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("failing", [0, 1])  # the old index is moved aside, and then the new one to its place
+def test_if_the_new_index_cannot_be_moved_to_its_place_the_old_one_stays(tmp_path, monkeypatch, failing, error):
+    location = written(source(tmp_path, folder="a"), "old")
+    done = []
+
+    def rename(self, target, real=Path.rename):
+        done.append(target)
+        if len(done) == failing + 1:
+            raise error
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(type(error) if isinstance(error, KeyboardInterrupt) else UsageError) as raised:
+        written(location)
+    if isinstance(error, OSError):
+        assert str(raised.value) == f"the index {tmp_path}/source.index cannot be replaced (I/O error)"
+    assert (tmp_path / "source.index/file").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.index", "source.yaml"]
+
+
 def test_a_folder_that_is_no_index_is_not_replaced(tmp_path):
     write(tmp_path / "photos/a.jpg", b"precious")
     with pytest.raises(UsageError, match="photos exists and is no index"):
@@ -71,6 +96,13 @@ def test_a_missing_index_names_the_command_with_the_description(tmp_path):
         f"there is no index at {tmp_path}/source.index; write it with python -m aimv2 data index {tmp_path}/source.yaml"
     )
     assert command(source(tmp_path, folder="a", index="elsewhere")) == "python -m aimv2 data index FILE.yaml"
+
+
+def test_the_command_is_quoted_for_the_shell(tmp_path):
+    folder = tmp_path / "my data; $HOME's"
+    *start, path = shlex.split(command(source(folder, folder="a")))
+    assert start == ["python", "-m", "aimv2", "data", "index"]
+    assert path == f"{folder}/source.yaml"
 
 
 @pytest.mark.parametrize("change", [{"folder": "b"}, {"image": "png"}, {"table": "t.csv"}])

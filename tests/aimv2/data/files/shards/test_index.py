@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 from aimv2.data.files.index_folder import index_path, write_facts
 from aimv2.data.files.records import Part
 from aimv2.data.files.shards.build import build_index
-from aimv2.data.files.shards.index import open_index
+from aimv2.data.files.shards.index import open_index, write_versions
 from aimv2.data.files.shards.records import ShardRecords
 from aimv2.data.files.shards.scan import row_type
 from aimv2.errors import UsageError
@@ -43,6 +44,7 @@ def huge(tmp_path):
         file.write(real.rows.tobytes())
     extensions = dict.fromkeys(real.extensions, NUM_SHARDS * SAMPLES_PER_SHARD)
     total = NUM_SHARDS * SAMPLES_PER_SHARD
+    write_versions(folder, [real.table["version"][0].as_py()] * NUM_SHARDS, [Counter()] * NUM_SHARDS)
     write_facts(folder, place, total, parts, base=f"{tmp_path}/", shards=[names], extensions=extensions, notes={})
     return place, last
 

@@ -1,9 +1,11 @@
 import contextlib
 import errno
+import io
 import json
 import os
 import pickle
 import random
+import shutil
 import tarfile
 from collections import Counter
 
@@ -16,6 +18,7 @@ from aimv2.address import hash64
 from aimv2.data.files.description import Location
 from aimv2.data.files.shards.build import build_index
 from aimv2.data.files.shards.records import MAX_OPEN, ShardRecords, block_rows_of
+from aimv2.data.files.shards.remote import WAITS
 from aimv2.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
 
@@ -141,6 +144,8 @@ def change(path, how):
     elif how == "other samples":
         write_tar(path, [member for number in range(50, 55) for member in sample(number)])
         assert path.stat().st_size == len(content)
+    elif how == "other images":
+        path.write_bytes(content.replace(b"image", b"IMAGE"))
     elif how == "a folder":
         path.unlink()
         path.mkdir()
@@ -150,7 +155,9 @@ def change(path, how):
 
 
 @pytest.mark.parametrize("read", ["key", "image", "txt"])
-@pytest.mark.parametrize("how", ["missing", "truncated", "longer", "other samples", "a folder", "unreadable"])
+@pytest.mark.parametrize(
+    "how", ["missing", "truncated", "longer", "other samples", "other images", "a folder", "unreadable"]
+)
 def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     paths, records = shards
     records.image(0)
@@ -160,6 +167,17 @@ def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     assert error.value.cause == "data"
     assert "run python -m aimv2 data index" in str(error.value)
     assert records.image(0)  # the others are read
+
+
+def test_a_copy_of_a_shard_is_told_and_keeps_its_part_when_it_is_indexed_again(shards, tmp_path):
+    paths, records = shards
+    before = records.parts()
+    os.utime(paths[1], (5, 5))
+    with pytest.raises(RunFailedError, match=r"00001.tar has changed since it was indexed \(its time is another\)"):
+        records.image(7)
+    again = indexed(location(tmp_path))
+    assert again.image(7) == samples_of(paths[1])[2][1]["jpg"]
+    assert again.parts() == before
 
 
 def test_a_shard_that_changes_while_it_is_open_gives_no_wrong_sample(shards):
@@ -238,8 +256,42 @@ def test_shards_behind_urls_are_read_through_the_cache(tmp_path):
     assert [part.name for part in records.parts()] == [path.name for path in paths]
     system.pipe("/records/00000.tar", b"other")
     records = ShardRecords(place, cache_dir=str(tmp_path / "cache"), cache_bytes=2 * size, sleep=lambda _: None)
-    with pytest.raises(RunFailedError, match=r"00000.tar has 5 bytes"):
+    with pytest.raises(
+        RunFailedError, match=r"the shard memory://records/00000.tar cannot be read: it has 5 bytes, and had"
+    ):
         records.image(0)
+    assert records.retries == len(WAITS)
+
+
+def test_a_remote_shard_that_was_replaced_is_read_only_after_it_is_indexed_again(tmp_path):
+    system = MemoryFileSystem()
+    first, second = (
+        write_tar(tmp_path / name, sample(number)) for number, name in ((1, "first.tar"), (2, "second.tar"))
+    )
+    assert first.stat().st_size == second.stat().st_size
+    place = Location(shards=("memory://replaced/a.tar",), index=str(tmp_path / "remote.index"))
+    cache = {"cache_dir": str(tmp_path / "cache"), "cache_bytes": 10**6}
+    system.pipe("/replaced/a.tar", first.read_bytes())
+    assert indexed(place, **cache).field(0, "txt") == "text 000001"
+    system.pipe("/replaced/a.tar", second.read_bytes())
+    assert indexed(place, **cache).field(0, "txt") == "text 000002"
+    system.pipe("/replaced/a.tar", first.read_bytes().replace(b"text", b"TEXT"))
+    shutil.rmtree(tmp_path / "cache")
+    records = ShardRecords(place, sleep=lambda _: None, **cache)
+    with pytest.raises(RunFailedError, match=r"its content is not .*; if it is gone or has changed, run python -m"):
+        records.field(0, "txt")
+
+
+def test_a_fetch_that_is_cut_short_or_altered_is_repeated(tmp_path, monkeypatch):
+    content = write_tar(tmp_path / "a.tar", sample(1)).read_bytes()
+    MemoryFileSystem().pipe("/unsteady/a.tar", content)
+    place = Location(shards=("memory://unsteady/a.tar",), index=str(tmp_path / "remote.index"))
+    records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**6)
+    answers = [content[:700], b"X" + content[1:], content]
+    monkeypatch.setattr(MemoryFileSystem, "_open", lambda *_, **__: io.BytesIO(answers.pop(0)))
+    assert records.field(0, "txt") == "text 000001"
+    assert records.retries == 2
+    assert not answers
 
 
 # Mutations
@@ -307,10 +359,11 @@ def check_mutations(folder, seeds):
     write_shards(folder, num_shards=1, num_samples=12)
     path = folder / "00000.tar"
     whole = path.read_bytes()
-    counts = Counter()
+    counts, status = Counter(), path.stat()
     build_index(location(folder), 1, lambda *_: None)
     for seed in seeds:
         path.write_bytes(mutate(whole, random.Random(seed)))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a broken disk would leave it
         records = ShardRecords(location(folder), sleep=lambda _: None)  # indexed before the mutation
         read_all(records, path, counts)
         try:

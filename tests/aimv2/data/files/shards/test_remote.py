@@ -2,6 +2,7 @@ import errno
 import fcntl
 import os
 import threading
+import zlib
 from pathlib import Path
 
 import fsspec
@@ -24,8 +25,17 @@ def urls():
     system.rm("/remote", recursive=True)
 
 
-def read(cache, url, size=SIZE):
-    opened = cache.open(url, size)
+def checksum(content):
+    return f"{zlib.crc32(content):08x}"
+
+
+def open_in(cache, url):
+    """Open a copy of one of the files of ``urls``."""
+    return cache.open(url, SIZE, checksum(bytes([int(url[-5])]) * SIZE))
+
+
+def read(cache, url):
+    opened = open_in(cache, url)
     try:
         return os.pread(opened, 10**6, 0)
     finally:
@@ -139,7 +149,7 @@ def test_the_shards_opened_longest_ago_are_deleted(urls, tmp_path):
 
 def test_an_open_shard_that_is_deleted_is_read_to_its_end(urls, tmp_path):
     cache = ShardCache(tmp_path, SIZE)
-    opened = cache.open(urls[0], SIZE)
+    opened = open_in(cache, urls[0])
     read(cache, urls[1])
     assert len(copies(tmp_path)) == 1
     assert os.pread(opened, SIZE, 0) == bytes(SIZE)
@@ -198,14 +208,25 @@ def test_processes_that_want_one_shard_fetch_it_once(urls, tmp_path):
 
 def test_a_failed_fetch_leaves_no_shard(urls, tmp_path):
     cache = ShardCache(tmp_path, 5 * SIZE)
-    with pytest.raises(RunFailedError, match=r"has 1,000 bytes, and had 999 when it was indexed; index it again"):
-        cache.open(urls[0], SIZE - 1)
+    with pytest.raises(ConnectionError, match=r"it has 1,000 bytes, and had 1,001 when it was indexed"):
+        cache.open(urls[0], SIZE + 1, checksum(bytes(SIZE)))
+    with pytest.raises(ConnectionError, match="its content is not that which was indexed"):
+        cache.open(urls[1], SIZE, checksum(bytes(SIZE)))
     assert [name for name in copies(tmp_path) if name.endswith(".tar")] == []
     with pytest.raises(FileNotFoundError):
-        cache.open("memory://remote/none.tar", SIZE)
+        cache.open("memory://remote/none.tar", SIZE, "0")
     assert read(cache, urls[0]) == bytes(SIZE)
 
 
 def test_a_shard_larger_than_the_cache_is_refused(urls, tmp_path):
     with pytest.raises(RunFailedError, match="does not fit into the shard cache of 999 bytes"):
-        ShardCache(tmp_path, SIZE - 1).open(urls[0], SIZE)
+        open_in(ShardCache(tmp_path, SIZE - 1), urls[0])
+
+
+def test_a_replaced_shard_is_not_read_from_an_old_copy(urls, tmp_path):
+    cache = ShardCache(tmp_path, 5 * SIZE)
+    assert read(cache, urls[0]) == bytes(SIZE)
+    MemoryFileSystem().pipe("/remote/0.tar", b"9" * SIZE)
+    opened = cache.open(urls[0], SIZE, checksum(b"9" * SIZE))  # as after it was indexed again
+    assert os.pread(opened, 10**6, 0) == b"9" * SIZE
+    os.close(opened)
