@@ -31,8 +31,6 @@ from aimv2.hardware import hardware
 from aimv2.runs.files import writable_folder
 
 OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
-
-
 STARTS = (1, 100, 10_000)  # numbers of shards
 
 FOOTNOTE = (
