@@ -31,8 +31,6 @@ from aimv2.hardware import hardware
 from aimv2.runs.files import writable_folder
 
 OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
-
-
 STARTS = (1, 100, 10_000)  # numbers of shards
 
 FOOTNOTE = (
@@ -49,7 +47,7 @@ the memory of a process that loads for long; and the rate at which shards are in
   batches=4                    batches of photographs per timing, and {SCENES.per_photograph} times as many of scenes;
                                0: rates are not measured
   batch_size=64                images per batch
-  repeats=8                    timings of each loader; an interval needs 6
+  repeats=6                    timings of each loader; an interval needs 6
   max_workers=2                loader workers: every number from 0 to this
   max_shards=10000             largest number of shards to open ({", ".join(map(str, STARTS))}); 0: not measured
   huge_shards=200000           shards of {scale.HUGE_SHARD_ROWS:,} samples in the index of billions; 0: not measured
@@ -67,7 +65,7 @@ class Options:
 
     batches: NonNegativeInt = 4
     batch_size: PositiveInt = 64
-    repeats: Annotated[int, Field(ge=2)] = 8
+    repeats: Annotated[int, Field(ge=2)] = 6
     max_workers: NonNegativeInt = 2
     max_shards: NonNegativeInt = STARTS[-1]
     huge_shards: NonNegativeInt = 200_000
