@@ -53,10 +53,16 @@ class DatasetRecords(Records):
         self._image = location.image or "image"
         self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
         self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
+        self._patience = Patience()
         self.block_rows = min(len(self), MAX_BLOCK_ROWS)
 
     def __reduce__(self) -> tuple[type["DatasetRecords"], tuple[Location]]:
         return type(self), (self._location,)
+
+    @property
+    def retries(self) -> int:
+        """Reads that were repeated after a transient error, in this process."""
+        return self._patience.retries
 
     def __len__(self) -> int:
         return len(self._hash_N)
@@ -91,7 +97,7 @@ class DatasetRecords(Records):
         if not is_within(os.path.realpath(self._folder), file):
             raise BadSampleError("unsafe member", f"{file} is not in {self._folder}")
         try:
-            return Patience().read(Path(file).read_bytes)
+            return self._patience.read(Path(file).read_bytes)
         except FileNotFoundError:
             raise BadSampleError("missing image", file) from None
         except OSError as error:

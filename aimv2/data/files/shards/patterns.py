@@ -15,6 +15,8 @@ MAX_SHARDS = 10_000_000
 RANGE = re.compile(r"\{(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 LIST = re.compile(r"\{[^{}]*,[^{}]*\}")
 MAGIC = "*?["
+# Descriptions are not trusted, and others of fsspec's protocols log in to hosts or open archives and repositories.
+PROTOCOLS = ("abfs", "az", "file", "ftp", "gcs", "gs", "hf", "http", "https", "memory", "s3")
 
 
 def is_url(name: str) -> bool:
@@ -29,7 +31,7 @@ def expand(shards: Iterable[str]) -> list[str]:
         shards: paths and URLs, with brace ranges (``{00000..00331}``) and globs (``*``), whose matches are sorted.
 
     Raises:
-        UsageError: there is no shard, a file is missing, or a name is a pipe.
+        UsageError: there is no shard, a file is missing, or a name is a pipe, a chain of URLs or has another protocol.
     """
     patterns = list(shards)
     for pattern in patterns:
@@ -59,9 +61,22 @@ def base_of(shards: Iterable[str]) -> str:
 def _matches(pattern: str) -> Iterator[str]:
     try:
         for name in braceexpand(pattern):
+            _check_url(name)
             yield from _glob(name) if any(sign in name for sign in MAGIC) else _existing(name, pattern)
     except UnbalancedBracesError as error:
         raise UsageError(f"shards: {pattern!r} has a brace without its partner") from error
+
+
+def _check_url(name: str) -> None:
+    """Raise a UsageError for a URL that can do more than read a file."""
+    if not is_url(name):
+        return
+    protocol = name.partition("://")[0]
+    if "::" in name:
+        raise UsageError(f"shards: {name!r} chains URLs with '::', which is not allowed; name the files themselves")
+    if protocol not in PROTOCOLS:
+        what = f"has the protocol {protocol}" if protocol else "has no protocol"
+        raise UsageError(f"shards: {name!r} {what}; allowed are {', '.join(PROTOCOLS)}")
 
 
 def _existing(name: str, pattern: str) -> list[str]:
@@ -80,6 +95,8 @@ def _glob(name: str) -> list[str]:
         base = base_of([name])
         own_base = str(system._strip_protocol(base)).rstrip("/") + "/"
         found = [base + match.removeprefix(own_base) for match in translated(lambda: system.glob(path))]
+        for match in found:
+            _check_url(match)
     else:
         found = glob.glob(name, recursive=True)
     if not found:

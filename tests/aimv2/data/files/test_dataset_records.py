@@ -1,8 +1,10 @@
+import errno
 import hashlib
 import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -121,6 +123,23 @@ def test_images_outside_the_dataset_are_refused_when_indexed_and_when_read(tmp_p
     save(tmp_path / "saved", image=["a.jpg"] * (NUM - 1) + [outside], features={"image": None})
     with pytest.raises(UsageError, match=f"the image of row {NUM - 1}, '{outside}', is not in .*saved"):
         build(source(tmp_path, dataset="saved", short="caption"))
+
+
+def test_a_read_that_fails_for_a_moment_is_repeated_and_counted(tmp_path, monkeypatch):
+    save(tmp_path / "saved", image=["a.jpg"] * NUM, features={"image": None})
+    write(tmp_path / "saved/a.jpg", picture(0))
+    records = opened(tmp_path)
+    failures, read_bytes = [OSError(errno.EIO, "I/O error")], Path.read_bytes
+
+    def unsteady(path):
+        if failures:
+            raise failures.pop()
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", unsteady)
+    assert records.retries == 0
+    assert [records.image(row) for row in (0, 1)] == [picture(0)] * 2
+    assert records.retries == 1
 
 
 def test_a_missing_image_is_a_bad_sample_and_an_unreadable_one_ends_the_run(tmp_path):

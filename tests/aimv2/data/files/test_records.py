@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from aimv2 import address
+from aimv2.data import order
 from aimv2.data.files.description import Location
 from aimv2.data.files.open import open_location, prepare_location
+from aimv2.data.files.records import MAX_BLOCK_ROWS
 from tests.helpers.own_data import picture, write
 from tests.helpers.shards import write_tar
 
@@ -72,6 +74,11 @@ def test_records_can_be_sent_to_other_processes(records):
 def test_parts_have_all_samples(records):
     assert sum(part.num_samples for part in records.parts()) == len(records) == 3
     assert all(part.name and part.size > 0 for part in records.parts())
+
+
+def test_the_permutations_that_the_order_keeps_are_small():
+    num_kept = order._permutation.cache_parameters()["maxsize"]
+    assert num_kept * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
 
 
 def test_blocks_have_rows(records):

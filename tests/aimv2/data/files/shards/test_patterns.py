@@ -58,6 +58,44 @@ def test_pipes_are_refused_even_behind_files():
         expand(["s3://bucket/{0..2}.tar", "pipe:aws s3 cp s3://bucket/a.tar -"])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("simplecache::memory://patterns/a.tar", "chains URLs"),
+        ("zip://*.tar::memory://patterns/a.zip", "chains URLs"),
+        ("memory://patterns/{a,b::s3://c}.tar", "chains URLs"),
+        ("memory://patterns/*::a.tar", "chains URLs"),
+        (
+            "sftp://host/{0..2}.tar",
+            r"has the protocol sftp; allowed are abfs, az, file, ftp, gcs, gs, hf, http, https,",
+        ),
+        ("github://a:b@/*.tar", "has the protocol github"),
+        ("{memory,ssh}://patterns/0.tar", "has the protocol ssh"),
+        ("MEMORY://patterns/0.tar", "has the protocol MEMORY"),
+        ("://patterns/0.tar", "has no protocol"),
+    ],
+)
+def test_urls_that_could_do_more_than_read_a_file_are_refused(pattern, message):
+    with pytest.raises(UsageError, match=f"^shards: .* {message}"):
+        expand([pattern])
+
+
+def test_a_matching_name_that_chains_urls_is_refused():
+    MemoryFileSystem().pipe("/chained/a::b.tar", b"")
+    with pytest.raises(UsageError, match=r"^shards: 'memory://chained/a::b.tar' chains URLs"):
+        expand(["memory://chained/*.tar"])
+
+
+def test_a_path_may_have_colons(tmp_path):
+    (tmp_path / "a::b.tar").write_bytes(b"")
+    assert expand([f"{tmp_path}/a::b.tar"]) == [f"{tmp_path}/a::b.tar"]
+
+
+@pytest.mark.parametrize("protocol", ["http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "ftp", "file", "memory"])
+def test_protocols_of_files_are_allowed(protocol):
+    assert expand([f"{protocol}://a/{{0..1}}.tar"]) == [f"{protocol}://a/0.tar", f"{protocol}://a/1.tar"]
+
+
 def test_urls_are_expanded():
     system = MemoryFileSystem()
     for name in ("b", "a"):
