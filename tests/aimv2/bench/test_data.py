@@ -54,6 +54,7 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.exhaustive
 def test_command_prints_rates_starts_and_the_machine_and_leaves_nothing(tmp_path, capsys):
     sizes = ["batches=1", "batch_size=8", "repeats=2", "max_workers=1", "max_shards=1"]
     sizes += ["huge_shards=20", "memory_samples=20", "index_mb=1"]
