@@ -146,6 +146,6 @@ def _block(seed: int, purpose: str, block: int, quotas: tuple[int, ...]) -> tupl
     return source_K, rank_K
 
 
-@lru_cache(maxsize=32)  # two blocks of eight sources, for pictures and shuffled captions
+@lru_cache(maxsize=16)  # two blocks of four sources, for pictures and shuffled captions
 def _permutation(seed: int, purpose: str, epoch: int, block: int, num_rows: int) -> np.ndarray:
     return address.generator(seed=seed, purpose=purpose, epoch=epoch, sample_id=block).permutation(num_rows)

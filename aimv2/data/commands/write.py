@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shlex
 import shutil
 import uuid
 from collections import Counter
@@ -236,7 +237,7 @@ def _renamed(fields: Fields) -> str | dict[str, float]:
 def _print(folder: Path, written: Written) -> None:
     counts = [f"  {source}, {side.replace('_', '-')}: {count:,}" for (source, side), count in written.samples.items()]
     left_out = [f"  left out, {reason}: {count:,}" for reason, count in written.left_out.items()]
-    description = folder / f"{folder.name}.yaml"  # the name of the source in run names and reports
+    description = shlex.quote(str(folder / f"{folder.name}.yaml"))  # named by what reports call the source
     lines = [
         f"wrote {sum(written.samples.values()):,} pairs to {folder}; shards: {written.num_shards:,}",
         *sorted(counts),

@@ -61,7 +61,7 @@ class Location:
 
     Attributes:
         shards: tar files with an image and further members for each sample, as webdataset and img2dataset write them: a
-            path, a pattern (``{00000..00331}``, ``*``), a URL that fsspec reads (``s3://…``), or a list of these.
+            path, a pattern (``{00000..00331}``, ``*``), a URL (``s3://…``, ``https://…``), or a list of these.
         folder: a folder of images, with subfolders. A sample's key is its path within the folder.
         table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
             folder; only its rows are samples. Values of CSV and TSV are text, which filters compare as numbers. If rows

@@ -1,5 +1,6 @@
 """Records: the undecoded samples of a location, by row. Letters: B rows."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -74,3 +75,7 @@ class Records(ABC):
     @abstractmethod
     def parts(self) -> list[Part]:
         """Return the parts, whose names, sizes and checksums say whether two locations have the same content."""
+
+    def digest(self) -> str:
+        """Return a digest of the content."""
+        return hashlib.sha256(repr([tuple(part) for part in self.parts()]).encode()).hexdigest()

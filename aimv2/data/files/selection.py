@@ -1,6 +1,5 @@
 """Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept, M held out."""
 
-import hashlib
 import json
 import math
 import multiprocessing
@@ -16,7 +15,7 @@ import numpy as np
 from aimv2.data.files.conditions import is_one_of, meets
 from aimv2.data.files.description import Filter, HeldOut, Location, SourceDescription
 from aimv2.data.files.index_folder import OnProgress, command, index_path
-from aimv2.data.files.records import Part, Records
+from aimv2.data.files.records import Records
 from aimv2.data.files.shards.build import follow_parent
 from aimv2.errors import BadSampleError, RunFailedError, UsageError
 
@@ -100,11 +99,6 @@ def save(selected: Selection, records: Records, location: Location) -> None:
         _save(index / KEPT, selected.kept_N)
     _save(index / HELD_OUT, selected.held_out_M)
     _write_rules(index / RULES, _rules(records, location))
-
-
-def digest(parts: list[Part]) -> str:
-    """Return a digest of the content of a location."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _select(
@@ -212,7 +206,7 @@ def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOut | 
 def _rules(records: Records, location: Location) -> dict[str, str]:
     """Return digests of what a selection depends on, by the name in error messages."""
     filters = {name: [c.min, c.max, c.any_of] for name, c in sorted(location.filters.items())}
-    rules = {"filters": json.dumps(filters), "the samples": digest(records.parts())}
+    rules = {"filters": json.dumps(filters), "the samples": records.digest()}
     if isinstance(location, SourceDescription):
         held_out = location.held_out
         rule = (
