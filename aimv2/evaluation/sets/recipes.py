@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 ENCODERS = {"AIMv2-L": 1024, "AIMv2-H": 1536, "AIMv2-1B": 2048, "AIMv2-3B": 3072}  # and their widths
 PUBLISHED_PX = 224
@@ -193,7 +193,9 @@ def warnings(recipe: Recipe, *, num_train: int, num_test: int, num_classes: int)
 
 def print_recipes(console: Console) -> None:
     """Print a row for each recipe."""
-    table = Table("recipe", "train", "test", "classes", *ENCODERS, box=SIMPLE)
+    table = Table(Column("recipe", no_wrap=True), box=SIMPLE, padding=(0, 1, 0, 0))
+    for title in ("train", "test", "classes", *(name.removeprefix("AIMv2-") for name in ENCODERS)):
+        table.add_column(title, justify="right", no_wrap=True)
     for recipe in _ALL:
         counts = (f"{count:,}" for count in (recipe.num_train, recipe.num_test, recipe.num_classes))
         table.add_row(recipe.name, *counts, *(f"{accuracy:.1f}" for accuracy in recipe.published))
@@ -201,7 +203,7 @@ def print_recipes(console: Console) -> None:
     for recipe in _ALL:
         console.print(f"{recipe.name}: {recipe.source}: {recipe.place}", highlight=False, soft_wrap=True)
     console.print(
-        "Accuracies in percent: attentive probe at 224 px, paper Table 3. A description names its recipe with"
+        "L, H, 1B and 3B are AIMv2's accuracies in percent: attentive probe at 224 px, paper Table 3. A description names its recipe with"
         f" recipe: NAME. Zero-shot on imagenet-1k: {LIT} {RECIPES['imagenet-1k'].zero_shot[LIT]} (Table 5).",
         highlight=False,
         soft_wrap=True,
