@@ -203,8 +203,9 @@ def print_recipes(console: Console) -> None:
     for recipe in _ALL:
         console.print(f"{recipe.name}: {recipe.source}: {recipe.place}", highlight=False, soft_wrap=True)
     console.print(
-        "L, H, 1B and 3B are AIMv2's accuracies in percent: attentive probe at 224 px, paper Table 3. A description names its recipe with"
-        f" recipe: NAME. Zero-shot on imagenet-1k: {LIT} {RECIPES['imagenet-1k'].zero_shot[LIT]} (Table 5).",
+        "L, H, 1B and 3B are AIMv2's accuracies in percent: attentive probe at 224 px, paper Table 3. A description"
+        f" names its recipe with recipe: NAME. Zero-shot on imagenet-1k: {LIT}"
+        f" {RECIPES['imagenet-1k'].zero_shot[LIT]} (Table 5).",
         highlight=False,
         soft_wrap=True,
     )
