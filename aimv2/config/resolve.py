@@ -9,6 +9,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.version import set_version, version
 from aimv2.errors import UsageError
+from aimv2.evaluation.metrics import set_names
 from aimv2.hardware import has_cuda
 from aimv2.objectives import objective
 
@@ -22,9 +23,10 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         available: the device of the machine that will execute the run; None is this machine's.
 
     Raises:
-        UsageError: ``device=cuda`` without a CUDA device, a missing data package or tokenizer, or a value that the
-            objective does not allow.
+        UsageError: ``device=cuda`` without a CUDA device, a missing data package or tokenizer, a labelled set with the
+            name of another task, or a value that the objective does not allow.
     """
+    set_names(config)  # before anything is trained
     available = available or ("cuda" if has_cuda() else "cpu")
     config = with_attention(config)
     objective(config.objective.name).check(config)

@@ -18,6 +18,7 @@ from aimv2.errors import BadSampleError, RunFailedError
 
 CLASSES: tuple[WordClass, ...] = get_args(WordClass)
 OTHER = CLASSES.index("other")
+NUM_NAMED = 3  # bad pairs that a message names
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,13 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
     images: list[np.ndarray] = []
     captions: dict[CaptionKind, list[Caption]] = {kind: [] for kind in CAPTION_KINDS}
     bad: Counter[str] = Counter()
+    bad_rows: list[int] = []
     for row in range(len(pairs)):
         try:
             image, own = pairs.image(row), [pairs.caption(row, kind) for kind in CAPTION_KINDS]
         except BadSampleError as error:
             bad[error.reason] += 1
+            bad_rows.append(row)
             continue
         rows.append(row)
         images.append(image)
@@ -131,10 +134,11 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
             captions[kind].append(caption)
     if not rows or bad.total() > max_bad_rate * len(pairs):
         counts = ", ".join(f"{reason} {count:,}" for reason, count in bad.most_common())
+        first = ", ".join(pairs.keys(np.array(bad_rows[:NUM_NAMED])))
         raise RunFailedError(
             "data",
             f"{bad.total():,} of {len(pairs):,} held-out pairs are bad ({counts}), more than"
-            f" data.max_bad_rate={max_bad_rate:g}",
+            f" data.max_bad_rate={max_bad_rate:g}; the first are {first}",
         )
     return Read(np.array(rows), np.stack(images), captions)
 

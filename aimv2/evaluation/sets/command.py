@@ -1,5 +1,6 @@
 """``python -m aimv2 evaluate``: measure a frozen encoder on a labelled set in files."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from aimv2.evaluation.sets.options import USAGE, Options, checked_options, given
 from aimv2.evaluation.sets.recipes import print_recipes
 from aimv2.evaluation.sets.report import bad_summary, print_results, versions
 from aimv2.hardware import hardware, has_cuda
-from aimv2.runs.files import writable_folder, write_json
+from aimv2.runs.files import read_json, writable_folder, write_json
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -82,9 +83,19 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if outcome is not None:
         _show(outcome, description, model, console)
         path = Path(options.to) / f"{_file_name(description.name)}-{_file_name(model.name)}-{model.digest[:8]}.json"
-        write_json(path, _record(outcome, evaluation))
+        record = _record(outcome, evaluation)
+        write_json(path, record | {"results": _earlier_results(path, record) | record["results"]})
         console.print(f"written to {path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _earlier_results(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the results that the file has of the same weights, images and splits, which other methods have given."""
+    if not path.exists():
+        return {}
+    earlier, now = read_json(path), json.loads(json.dumps(record))
+    is_same = all(earlier.get(key) == now[key] for key in ("set", "weights", "images", "splits"))
+    return dict(earlier["results"]) if is_same else {}
 
 
 def _with_recipe(values: dict[str, Any], description: LabelledDescription) -> dict[str, Any]:

@@ -37,3 +37,9 @@ def test_with_attention_keeps_one_that_is_given(tiny):
 def test_data_fingerprint_depends_on_the_sources(tiny):
     fewer = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
     assert data_fingerprint(tiny) == data_fingerprint(replace(tiny, seed=1)) != data_fingerprint(fewer)
+
+
+def test_a_labelled_set_with_the_name_of_a_task_is_refused_before_training():
+    config = replace(demo(), evaluation=replace(demo().evaluation, sets=("sets/digits.yaml",)))
+    with pytest.raises(UsageError, match="a task is called 'digits' already; give the file another name"):
+        resolve(config)

@@ -8,9 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimv2.data.files.description import read_source
+from aimv2.data.files.file_pairs import open_pairs
+from aimv2.data.files.open import open_source
 from aimv2.data.sources.scene import Caption
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import centred_images
+from aimv2.errors import RunFailedError
 from aimv2.evaluation.held_out import (
     CLASSES,
     Captions,
@@ -19,7 +23,9 @@ from aimv2.evaluation.held_out import (
     other_images,
     prepare_captions,
     prepare_pairs,
+    read_pairs,
 )
+from tests.helpers.own_data import pictured_source
 
 TEXTS = ["two on mint red rocket below teal star"] * 3
 CAPTION = Caption(
@@ -94,3 +100,14 @@ def test_scenes_are_shown_whole_and_glyphs_are_cropped(tiny, pairs):
     glyphs = replace(tiny, data=replace(tiny.data, sources=("fontawesome",)))
     assert torch.equal(network_inputs(images, tiny), centred_images(images, 16, 1.0))
     assert torch.equal(network_inputs(images, glyphs), centred_images(images, 16))
+
+
+def test_held_out_pairs_that_cannot_be_used_are_left_out_or_named(tmp_path, tiny):
+    path = pictured_source(tmp_path / "pictures", bad={4: "image", 9: "caption"})
+    config = replace(tiny.data, sources=(str(path),))
+    held_out = open_pairs(open_source(read_source(path)), config).held_out
+    read = read_pairs(held_out, max_bad_rate=0.5)
+    assert held_out.keys(read.row_N) == [f"{number:02}.png" for number in (14, 19, 24, 29, 34, 39)]
+    assert len(read.images) == len(read.captions["short"]) == 6
+    with pytest.raises(RunFailedError, match=r"2 of 8 held-out pairs are bad .*; the first are 04.png, 09.png$"):
+        read_pairs(held_out, max_bad_rate=0.1)

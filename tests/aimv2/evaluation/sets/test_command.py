@@ -48,6 +48,17 @@ def test_a_public_pair_is_measured_by_every_method(evaluate, digits, public_pair
     assert results["linear"]["value"] > 0.3
 
 
+def test_a_later_method_leaves_the_results_of_earlier_ones(evaluate, digits, public_pair):
+    _, _, (first,) = evaluate(public_pair[0], digits, "methods=[linear]")
+    _, _, (both,) = evaluate(public_pair[0], digits, "methods=[knn]")
+    assert set(both["results"]) == {"linear", "linear_mean_per_class", "knn", "knn_mean_per_class"}
+    assert both["results"]["linear"] == first["results"]["linear"]
+    (path,) = Path("evaluations").glob("*.json")
+    path.write_text(json.dumps(both | {"images": both["images"] | {"crop": 0.5}}))
+    _, _, (alone,) = evaluate(public_pair[0], digits, "methods=[knn]")
+    assert set(alone["results"]) == {"knn", "knn_mean_per_class"}, "those of other crops are replaced"
+
+
 def test_zero_shot_is_that_of_transformers(evaluate, digits, public_pair):
     folder, theirs = public_pair
     status, _, (record,) = evaluate(folder, digits, "methods=[zero_shot]")
