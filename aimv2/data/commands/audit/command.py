@@ -31,7 +31,7 @@ from aimv2.data.files.decode import square
 from aimv2.data.pairs import CaptionKind, Joined, Pairs
 from aimv2.data.prepare import load_tokenizer
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.errors import UsageError
+from aimv2.errors import REASONS, UsageError
 from aimv2.runs.files import writable_folder, write_json
 
 USAGE = """usage: python -m aimv2 data audit SOURCE ... [key=value ...]
@@ -50,6 +50,7 @@ description of pairs or of a labelled set, or a built-in name.
 
 NUM = 100_000
 NUM_EXAMPLES = 12
+NUM_NAMED = 20  # unusable samples that the page lists
 NUM_CHANGED = 100  # images on which the search for near copies is measured
 console = Console()
 
@@ -186,7 +187,20 @@ def _source_values(subject: Subject, parts: Sequence[Part], copies: Copies, max_
         "captions": {
             kind: findings.captions(fact_N, kind, max_tokens, partial(text_of, kind)) for kind in subject.kinds
         },
+        "unusable": _unusable(subject, fact_N, side_N),
     }
+
+
+def _unusable(subject: Subject, fact_N: np.ndarray, side_N: np.ndarray) -> dict[str, Any]:
+    """Return the number of samples without a usable image or caption, and the keys and reasons of the first ones."""
+    problem_NX = np.column_stack([fact_N["problem"], fact_N["caption_problem"]])
+    is_bad_N = (problem_NX != NO_PROBLEM).any(axis=1)
+    named = []
+    for place in np.flatnonzero(is_bad_N)[:NUM_NAMED].tolist():
+        side = subject.sides[int(side_N[place])]
+        reasons = dict.fromkeys(REASONS[problem] for problem in problem_NX[place].tolist() if problem != NO_PROBLEM)
+        named.append({"key": _key(side.pairs, fact_N[place]), "side": side.name, "reason": ", ".join(reasons)})
+    return {"num": int(is_bad_N.sum()), "first": named}
 
 
 def _measured(parts: Sequence[Part], pairs: Sequence[Pairs], copies: Copies, max_pixels: int) -> known_copies.Measured:
@@ -228,12 +242,12 @@ def _summary(values: dict[str, Any]) -> list[str]:
     """Return the main findings, a line each."""
     lines = []
     for source in values["sources"]:
-        images = source["images"]
-        problems = sum(images["problems"].values())
+        images, unusable = source["images"], source["unusable"]
+        first = ", ".join(f"{bad['key']} ({bad['reason']})" for bad in unusable["first"][:3])
         lines.append(
             f"{source['name']}: read {images['read']:,} of {sum(side['pairs'] for side in source['sides']):,} pairs;"
-            f" unusable images: {problems:,}, exact copies: {images['exact copies']:,},"
-            f" images with a near copy: {images['with a near copy']:,}"
+            f" unusable: {unusable['num']:,}{f', such as {first}' if first else ''};"
+            f" exact copies: {images['exact copies']:,}, images with a near copy: {images['with a near copy']:,}"
         )
     lines += [
         f"{leak['of']}: {leak['near']:,} of {leak['num']:,} images are also in {leak['within']},"

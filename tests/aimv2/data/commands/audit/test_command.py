@@ -108,7 +108,8 @@ def test_the_page_contains_everything_and_runs_nothing(described, labelled, tmp_
     keys = [f"data.cache_dir={cache_dir}", f"to={to}", "workers=1"]
     assert audit_command([str(described), str(labelled), *keys]) == 0
     printed = capsys.readouterr().out
-    assert "mine: read 25 of 25 pairs; unusable images: 1, exact copies: 2, images with a near copy: 4" in printed
+    unusable = "unusable: 1, such as broken.jpg (undecodable image)"
+    assert f"mine: read 25 of 25 pairs; {unusable}; exact copies: 2, images with a near copy: 4" in printed
     page = Links()
     page.feed((to / "audit.html").read_text())
     assert "script" not in page.tags
@@ -117,7 +118,9 @@ def test_the_page_contains_everything_and_runs_nothing(described, labelled, tmp_
     text = " ".join(page.text)
     assert "alert1script" in text  # as cleaned captions are
     assert "random sample" not in text
-    json.loads((to / "audit.json").read_text())
+    assert "broken.jpg" in text
+    (mine, *_) = json.loads((to / "audit.json").read_text())["sources"]
+    assert [(bad["key"], bad["reason"]) for bad in mine["unusable"]["first"]] == [("broken.jpg", "undecodable image")]
     assert sorted(path.name for path in to.iterdir()) == ["audit.html", "audit.json"]
 
 
