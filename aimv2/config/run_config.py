@@ -399,6 +399,8 @@ def explain(error: ValidationError) -> UsageError:
             owner = {field.name: field.type for field in dataclasses.fields(owner)}[part]
         allowed = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
         return unknown("key", ".".join(where), allowed)
+    if first["type"] == "tuple_type":
+        return UsageError(f"{'.'.join(where)} is a list: write {'.'.join(where)}=[{first['input']}]")
     message = first["msg"].removeprefix("Value error, ")
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
     if first["type"] == "literal_error":
