@@ -130,7 +130,7 @@ HELPS = {
     ("evaluate",): ("weights=PATH", "data=FILE.yaml"),
     ("bench",): ("encoder", "data"),
     ("bench", "encoder"): ("repeats=10", "batch_size="),
-    ("bench", "data"): ("repeats=10", "batches="),
+    ("bench", "data"): ("repeats=6", "batches="),
 }
 
 
