@@ -122,7 +122,7 @@ def expected_to_stay(changes):
             {"data.weights": [1, 1e-4]},
             "give 'fontawesome_scenes' none of 1000 samples; set its weight to 0 or raise it",
         ),
-        ({"data.weights": "equal"}, "data.weights: .*tuple"),
+        ({"data.weights": "equal"}, r"data.weights is a list: write data.weights=\[equal\]"),
         ({"data.captions": "none"}, "data.captions: .*'own' or 'shuffled'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",

@@ -93,6 +93,7 @@ def test_own_pairs_as_on_the_page(entered, tmp_path):
     assert (tmp_path / "audit/audit.html").exists()
 
 
+@pytest.mark.exhaustive
 def test_large_data_as_on_the_page(entered, tmp_path):
     for name in ("cc3m", "coyo", "dfn"):
         crawled(tmp_path / name)

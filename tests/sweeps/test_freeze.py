@@ -64,6 +64,7 @@ def test_an_edited_snapshot_is_refused(source, tmp_path):
         frozen(tmp_path / "runs", source)
 
 
+@pytest.mark.exhaustive
 def test_workers_run_the_snapshot_although_the_source_is_edited(source, tmp_path, cache_dir):
     """The source breaks as soon as the snapshot is made, before a worker has imported anything."""
     git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]

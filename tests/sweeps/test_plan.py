@@ -32,6 +32,7 @@ def test_a_finished_run_is_not_among_the_remaining(plan):
     assert plan.num_attempts() == 1
 
 
+@pytest.mark.exhaustive
 def test_prepare_data_renders_pictures_and_trains_the_tokenizer(tiny, tmp_path):
     data = replace(tiny.data, sources=("fontawesome",), cache_dir=str(tmp_path / "cache"))
     Plan("a plan", [Cell(arm="a", seed=0, config=replace(tiny, data=data))], tmp_path).prepare_data()
