@@ -115,8 +115,9 @@ def test_an_index_of_another_location_is_refused(tmp_path, change):
 def test_data_may_move_together_with_its_index_and_the_index_alone(tmp_path):
     write(tmp_path / "old/pictures/a.jpg", b"")
     written(source(tmp_path / "old", folder="pictures"))
+    facts = read_facts(source(tmp_path / "old", folder="pictures"))
     (tmp_path / "old").rename(tmp_path / "new")
-    read_facts(source(tmp_path / "new", folder="pictures"))
+    assert read_facts(source(tmp_path / "new", folder="pictures")) == facts
 
     written(source(tmp_path / "new", folder="pictures"))
     (tmp_path / "new/source.index").rename(tmp_path / "alone")
