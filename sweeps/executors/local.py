@@ -33,6 +33,7 @@ from sweeps.worker import Task, WorkerReport, work
 CONF_DIR = Path(__file__).parents[1] / "conf"
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30
+TTY = (signal.SIGINT, signal.SIGHUP)  # signals of a terminal to all processes that were started in it
 MAX_IDLE = 3  # rounds of workers that tried no run
 SUBMITIT_MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes by default
 
@@ -159,8 +160,11 @@ class LocalExecutor(Executor):
         worker, jobs = self._worker(tasks, launch_dir), list[submitit.Job[WorkerReport]]()
         try:
             with environment_variables(**worker_environment(runs[0]), PYTHONPATH=path), ExitStack() as stack:
-                # Processes started here ignore SIGINT, so that Ctrl-C in their terminal reaches the launcher alone.
-                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+                # Processes started here ignore these, so that Ctrl-C in their terminal, and its end, reach the launcher
+                # alone. They are blocked meanwhile, so that it does not miss them.
+                stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, TTY))
+                for number in TTY:
+                    stack.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
                 for _ in range(min(self.num_workers(runs), len(tasks))):
                     jobs.append(submitter.submit(worker))
             while not all(job.done() for job in jobs):
