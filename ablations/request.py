@@ -11,14 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.design import Arm
 from ablations.expand import Cell
 from ablations.overrides import StudyOverrides, study_overrides
-from ablations.study import CONTROLS, UNTRAINED, Study
+from ablations.study import CONTROLS, UNTRAINED, Control, Study
 from aimv2.config.run_config import from_dict, to_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
@@ -109,7 +109,7 @@ def union(requests: Sequence[Request], like: Request) -> Request:
             if is_new and cell.arm in own and own[cell.arm] == arms[cell.arm]:
                 cells[cell.arm, cell.seed] = cell
                 runs.add(cell.name)
-    study = dataclasses.replace(study, controls=tuple(name for name in CONTROLS if name in arms))
+    study = dataclasses.replace(study, controls=tuple(name for name in get_args(Control) if name in arms))
     return dataclasses.replace(same[0], study=study, cells=list(cells.values()))
 
 

@@ -11,6 +11,8 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.provenance import FROZEN, LOCK, digest_of, git_commit
 
+FOLDER = "code"
+PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot
 SOURCE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 
@@ -31,7 +33,7 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
     Raises:
         UsageError: a file of the existing snapshot was changed.
     """
-    partial = runs_dir / "code" / f".{uuid.uuid4().hex}"
+    partial = runs_dir / FOLDER / f"{PARTIAL}{uuid.uuid4().hex}"
     try:
         files = (path for package in PACKAGES for path in (source / package).rglob("*"))
         for path in [source / LOCK, *files]:

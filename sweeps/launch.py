@@ -125,7 +125,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
 
 
 def detach(arguments: Sequence[str], plan: Plan) -> int:
-    """Start the same launch in a session of its own, without a terminal; print how to watch and end it, and return 0."""
+    """Start the same launch in a session of its own, without a terminal; print how to watch and end it. Return 0."""
     words = [argument for argument in arguments if not argument.startswith("detach=")]
     log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
     with log.open("w") as output:
@@ -136,11 +136,14 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    where = "" if plan.runs_dir == Path("runs") else f" {shlex.quote(f'runs_dir={plan.runs_dir}')}"
+    which = plan.title if plan.runs_dir == Path("runs") else f"{plan.title} {shlex.quote(f'runs_dir={plan.runs_dir}')}"
     console.print(
-        f"detached: process {process.pid} continues in the background; its log is {log}\n`python sweeps/manage.py status"
-        f" {plan.title}{where}` shows its progress, and `python sweeps/manage.py cancel {plan.title}{where}` ends it",
+        f"process {process.pid} continues in the background; its log is {log}",
+        f"python sweeps/manage.py status {which}   # shows its progress",
+        f"python sweeps/manage.py cancel {which}   # ends it",
+        sep="\n",
         soft_wrap=True,
+        markup=False,
     )
     return 0
 

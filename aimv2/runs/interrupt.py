@@ -62,8 +62,8 @@ class Interrupts:
 
     @contextmanager
     def listening(self) -> Iterator[Self]:
-        """Handle the signals within the context. A process that ignores one of them still does, as workers ignore SIGINT
-        and all processes under nohup SIGHUP."""
+        """Handle the signals within the context. One that the process ignores stays ignored: workers ignore SIGINT, and
+        nohup has SIGHUP ignored."""
         handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, self._handle) for number in handled}
         try:
