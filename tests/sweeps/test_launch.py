@@ -142,8 +142,7 @@ def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_
     output = process.communicate()[0]
     assert process.returncode == 130, output
     assert "Traceback" not in output
-    assert (run.state(), run.num_attempts) == ("new", 1)
-    assert (run.path / "attempts/0001/interrupted").exists()
+    assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
     assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
     assert not list((tmp_path / "runs/launches").iterdir())
 
@@ -223,7 +222,7 @@ def test_item_9_a_launch_after_a_closed_terminal_completes_the_runs(closed, star
     output = again.communicate()[0]
     assert again.returncode == 0, output
     assert len(results(tmp_path)) == 2
-    assert json.loads((run.path / "attempts/0002/manifest.json").read_text())["resumed_step"] > 0
+    assert json.loads((run.path / "attempts/0002/manifest.json").read_text())["resumed"]["step"] > 0
 
 
 def test_item_9_a_detached_launch_continues_in_a_session_of_its_own(started, tmp_path):
