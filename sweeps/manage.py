@@ -281,7 +281,7 @@ def replay_command(arguments: Arguments) -> int:
 
 
 def prune_command(arguments: Arguments) -> int:
-    runs_dir = arguments.runs_dir.resolve()
+    runs_dir, is_dry_run = arguments.runs_dir.resolve(), arguments.is_true("dry_run")
     pruner = Pruner(runs_dir, frozenset(abandoned(runs_dir)))
     pruner.wait(console.print)
     found = pruner.unneeded()
@@ -295,7 +295,7 @@ def prune_command(arguments: Arguments) -> int:
         console.print(f"left alone in {runs_dir / folder}, since no marker shows that it is ours: {number}")
     if not found:
         console.print("nothing to delete")
-    if not found or arguments.is_true("dry_run"):
+    if not found or is_dry_run:
         return 0
     if not _confirmed("delete?", arguments):
         console.print("nothing was deleted")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
-from aimv2.runs.lease import TIMING, Timing, Watch
+from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import FROZEN, digest_of
 from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RUN_NAME, RunFolder
 from sweeps.active_launches import ABOUT, JOBS, LOGS, LOGS_MARKER, active_launches, end, processes_of
@@ -54,25 +54,26 @@ class Pruner:
 
     Attributes:
         abandoned: folders of launches that have ended, though they show jobs on SLURM.
+        now: clock of the watch, in seconds.
     """
 
     runs_dir: Path
     abandoned: frozenset[Path] = frozenset()
-    timing: Timing = TIMING
+    now: Callable[[], float] = time.monotonic
     _resumed: dict[Path, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._watch = Watch(self.timing)
+        self._watch = Watch(now=self.now)
 
     def wait(self, note: Callable[[str], None], pause: Callable[[float], None] = time.sleep) -> None:
         """Watch heartbeats until each is known to be that of a living or a dead process."""
-        heartbeats = [process for launch in self._launches() for process in processes_of(launch)]
+        launches = [launch for launch in self._launches() if not (launch / JOBS).exists()]
+        heartbeats = [process for launch in launches for process in processes_of(launch)]
         heartbeats += [attempts[0] for _, attempts in self._runs() if attempts and any(map(_checkpoints, attempts))]
         is_noted = False
         while unsure := [folder for folder in heartbeats if self._watch.sees(folder) == "unsure"]:
             if not is_noted:
-                number, seconds = len(unsure), self.timing.grace_seconds
-                note(f"watching {number} heartbeat{'s' * (number > 1)} for {seconds:.0f} s")
+                note(f"watching {len(unsure)} heartbeat{'s' * (len(unsure) > 1)} for {GRACE_SECONDS:.0f} s")
                 is_noted = True
             pause(WATCH_POLL_SECONDS)
 
