@@ -245,9 +245,10 @@ def chosen_launches(launches: list[ActiveLaunch], arguments: Arguments) -> list[
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started)) if one.started else ""
         table.add_row(one.id, one.owner, one.host, since, str(len(one.runs)), "yes" if one in chosen else "no")
     console.print(table)
-    if not chosen or (start is not None and len(chosen) > 1):
-        what = "is yours" if start is None else f"is launch={start}" if not chosen else f"alone is launch={start}"
-        raise UsageError(f"none of these launches {what}; type launch= and its id, or all=true")
+    if start is not None and len(chosen) != 1:
+        raise UsageError(f"launch={start} names {len(chosen)} of these launches; type the beginning of one id")
+    if not chosen:
+        raise UsageError("none of these launches is yours; type launch= and its id, or all=true")
     return chosen
 
 

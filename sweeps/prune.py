@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import FROZEN, digest_of
 from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RUN_NAME, RunFolder
-from sweeps.active_launches import ABOUT, JOBS, LOGS, LOGS_MARKER, active_launches, end, processes_of
+from sweeps.active_launches import ABOUT, JOBS, LOGS, LOGS_MARKER, active_launches, processes_of
 from sweeps.active_launches import FOLDER as LAUNCHES
 from sweeps.active_launches import NAME as LAUNCH_NAME
 from sweeps.freeze import FOLDER as CODE
@@ -31,8 +32,7 @@ LOGS_NAME = re.compile(r"(\w+-)?[0-9a-f]{12}")
 ATTEMPT_NAME = re.compile(r"\d{4,}")
 
 
-@dataclass(frozen=True)
-class Unneeded:
+class Unneeded(NamedTuple):
     """A file or a folder to delete; ``size`` in bytes."""
 
     kind: str
@@ -95,18 +95,14 @@ class Pruner:
     def delete(self, shown: Iterable[Unneeded]) -> list[str]:
         """Delete these files and folders, unless they have come into use meanwhile. Return what prevented it."""
         still, problems = {one.path for one in self.unneeded()}, []
-        for one in shown:
+        for path in (one.path for one in shown if one.path in still):
             try:
-                if one.path not in still:
-                    continue
-                if one.kind == "launches":
-                    end(one.path)
-                elif one.path.is_dir():
-                    shutil.rmtree(one.path)
+                if path.is_dir():
+                    shutil.rmtree(path)
                 else:
-                    one.path.unlink()
+                    path.unlink()
             except OSError as error:  # another user's
-                problems.append(f"{one.path}: {error.strerror}")
+                problems.append(f"{path}: {error.strerror}")
         return problems
 
     def foreign(self) -> dict[str, int]:
@@ -151,22 +147,16 @@ class Pruner:
     def _unused(self, run: RunFolder, attempts: list[Path]) -> list[Path]:
         from aimv2.training import checkpoint
 
-        complete = [attempt for attempt in attempts if attempt / CHECKPOINT in _checkpoints(attempt)]
-        kept = set(complete)
-        if run.is_done:
-            kept = set()
-        elif len(complete) > 1:
+        files = [path for attempt in attempts for path in _checkpoints(attempt)]
+        complete = [path.parent for path in files if path.name == CHECKPOINT]
+        kept = [] if run.is_done else complete
+        if len(kept) > 1:
             if run.path not in self._resumed:  # newest first, in the order of the next attempt
                 found = checkpoint.find(complete)
                 self._resumed[run.path] = None if found is None else found.attempt
-            if (number := self._resumed[run.path]) is not None:
-                kept = {attempt for attempt in complete if int(attempt.name) == number}
-        return [
-            path
-            for attempt in attempts
-            for path in _checkpoints(attempt)
-            if path.name == CHECKPOINT_PARTIAL or attempt not in kept
-        ]
+            number = self._resumed[run.path]
+            kept = [attempt for attempt in complete if number in (None, int(attempt.name))]
+        return [path for path in files if path.name == CHECKPOINT_PARTIAL or path.parent not in kept]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -78,9 +78,7 @@ def test_item_15_a_file_system_without_hard_links_is_refused_in_one_sentence(tmp
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(os, "link", link)
-    with pytest.raises(
-        UsageError, match=r"is on a file system without hard links across folders \(BeeGFS before 7.4"
-    ):
+    with pytest.raises(UsageError, match=r"is on a file system without hard links across folders \(BeeGFS before 7.4"):
         runs_folder(str(tmp_path / "runs"))
     assert not os.listdir(tmp_path / "runs")
 
