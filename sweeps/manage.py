@@ -293,7 +293,9 @@ def prune_command(arguments: Arguments) -> int:
         if len(sizes) > SHOWN_PATHS:
             console.print(f"and {len(sizes) - SHOWN_PATHS} more")
     for folder, number in pruner.foreign().items():
-        console.print(f"left alone in {runs_dir / folder}, since no marker shows that it is ours: {number}")
+        console.print(
+            f"left alone in {runs_dir / folder}, since no mark shows that they are ours: {number}", soft_wrap=True
+        )
     if not found:
         console.print("nothing to delete")
     if not found or is_dry_run:
@@ -302,9 +304,9 @@ def prune_command(arguments: Arguments) -> int:
         console.print("nothing was deleted")
         return 0
     problems = pruner.delete(found)
-    console.print(
-        *problems, f"deleted all but {len(problems)}" if problems else "deleted; results are untouched", sep="\n"
-    )
+    for problem in problems:
+        console.print(f"not deleted: {problem}", style="red", soft_wrap=True, markup=False)
+    console.print("all else is deleted" if problems else "deleted; results are untouched")
     return 1 if problems else 0
 
 

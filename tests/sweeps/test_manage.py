@@ -1,5 +1,6 @@
 """Managing sweeps, as it is typed."""
 
+import errno
 import json
 import shutil
 import socket
@@ -307,6 +308,16 @@ def test_item_1_prune_lists_what_goes_and_asks(folder, unneeded, command):
     assert command("prune", "yes=true") == (0, "nothing to delete")
 
 
+def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    status, shown = command("prune", "yes=true")
+    assert status == 1
+    assert f"not deleted: {unneeded.resolve()}: Permission denied all else is deleted" in shown
+
+
 def test_prune_names_ten_paths_of_many_and_counts_what_is_not_ours(folder, copied, command):
     attempt = copied / last_request(copied).cells[0].name / "attempts" / "0001"
     for number in range(2, 14):
@@ -318,7 +329,7 @@ def test_prune_names_ten_paths_of_many_and_counts_what_is_not_ours(folder, copie
     assert "checkpoints: 12, 0.0 MB" in shown
     assert shown.count("checkpoint.safetensors") == 10
     assert "and 2 more" in shown
-    assert f"left alone in {copied / 'workers'}, since no marker shows that it is ours: 1" in shown
+    assert f"left alone in {copied / 'workers'}, since no mark shows that they are ours: 1" in shown
 
 
 @pytest.mark.parametrize(
