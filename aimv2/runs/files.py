@@ -17,15 +17,10 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process ids repeat on hosts that share the folder
     try:
-        partial.write_bytes(content)
+        partial.write_text(text)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ versions of its packages."""
 import hashlib
 import json
 import subprocess
+import uuid
 from collections.abc import Collection
 from functools import lru_cache
 from importlib import metadata
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, write_bytes
+from aimv2.runs.files import read_json
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
@@ -84,8 +85,12 @@ def keep_changes(runs_dir: Path) -> None:
     path = runs_dir / "changes" / f"{digest()}.diff"
     if uncommitted() and not path.exists():
         path.parent.mkdir(exist_ok=True)
-        since = git_commit().removesuffix("+changes")
-        write_bytes(path, f"Changes since commit {since}\n".encode() + uncommitted())
+        partial = path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            partial.write_bytes(f"Changes since commit {git_commit().removesuffix('+changes')}\n".encode() + uncommitted())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def code_of_lost_checkpoint(run: Path) -> str:
