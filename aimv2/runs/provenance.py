@@ -86,10 +86,9 @@ def keep_changes(runs_dir: Path) -> None:
     if uncommitted() and not path.exists():
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f".{uuid.uuid4().hex}")
+        title = f"Changes since commit {git_commit().removesuffix('+changes')}\n"
         try:
-            partial.write_bytes(
-                f"Changes since commit {git_commit().removesuffix('+changes')}\n".encode() + uncommitted()
-            )
+            partial.write_bytes(title.encode() + uncommitted())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
