@@ -235,7 +235,8 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     if attempt is None:
         raise UsageError(f"another process is working on run {run.name}; its progress is in {run.path}")
     if code := code_of_lost_checkpoint(run.path):
-        console.print(f"{title}: run {run.name} starts again at step 0: its checkpoint is of other code ({code})")
+        restart = f"run {run.name} starts again at step 0: its checkpoint is of other code ({code})"
+        console.print(f"{title}: {restart}", highlight=False, soft_wrap=True)
     state = TextColumn("{task.fields[state]}")
     total = config.budget.samples or 1
     with Progress("{task.description}", BarColumn(), TaskProgressColumn(), state, TimeRemainingColumn()) as progress:

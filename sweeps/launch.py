@@ -36,6 +36,7 @@ sweeps, with their price at scale=demo:
   sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
                                other values of the study
   sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
+  sweep.allow_mixed_code=true  draw verdicts even if the runs are of different code
   sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
   scale=demo                   scale of the base run
   mixture=paper|public         weights and shares of dense captions of the paper's three sources

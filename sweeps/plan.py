@@ -71,7 +71,10 @@ def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "")
     runs = f"{number} done run{'s are' if number > 1 else ' is'} of {'other' if new else 'different'} code"
     each = ", ".join(f"{code} ({count})" for code, count in others.items())
     here = f"; new runs are of {new}" if new else ""
-    return f"{runs}: {each}{here}. A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true"
+    older = next(iter(others)) if new and len(others) == 1 else "not recorded"
+    instead = "" if older == "not recorded" else f", or code={older} does the new runs with the older code"
+    verdict = "A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true"
+    return f"{runs}: {each}{here}. {verdict}{instead}"
 
 
 def restart_note(runs: Iterable[RunFolder]) -> str:
@@ -87,4 +90,5 @@ def restart_note(runs: Iterable[RunFolder]) -> str:
         else "1 interrupted run starts again at step 0: its checkpoint is"
     )
     resume = " or ".join(f"code={code}" for code in codes if code != "unknown")
-    return f"{text} of other code ({', '.join(codes)})" + (f". To resume instead: {resume}" if resume else "")
+    instead = f". To resume instead, launch with {resume}" if resume else ""
+    return f"{text} of other code ({', '.join(codes)}){instead}"

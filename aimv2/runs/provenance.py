@@ -64,7 +64,7 @@ def git_commit(package: Path = PACKAGE) -> str:
 
 
 @lru_cache
-def uncommitted(package: Path = PACKAGE) -> bytes:
+def uncommitted(package: Path) -> bytes:
     """Return the difference of the packages from the commit as a diff, new files included; empty if there is none.
 
     A snapshot has the difference that it was made with.
@@ -82,13 +82,12 @@ def uncommitted(package: Path = PACKAGE) -> bytes:
 
 def keep_changes(runs_dir: Path) -> None:
     """Write the difference of this code from its commit, if any, to ``runs_dir/changes/<digest>.diff``, once."""
-    path = runs_dir / "changes" / f"{digest()}.diff"
-    if uncommitted() and not path.exists():
+    path, changes = runs_dir / "changes" / f"{digest()}.diff", uncommitted(PACKAGE)
+    if changes and not path.exists():
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f".{uuid.uuid4().hex}")
-        title = f"Changes since commit {git_commit().removesuffix('+changes')}\n"
         try:
-            partial.write_bytes(title.encode() + uncommitted())
+            partial.write_bytes(f"Changes since commit {git_commit().removesuffix('+changes')}\n".encode() + changes)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -198,7 +198,10 @@ def test_a_run_that_an_edit_would_restart_is_announced_and_resumes_with_its_code
     loss = source / "aimv2/losses.py"
     loss.write_text(loss.read_text() + "# edited\n")
     output = typed(source / "sweeps/launch.py", *arguments, "dry_run=true", cwd=tmp_path)
-    assert f"starts again at step 0: its checkpoint is of other code ({code}). To resume instead: code={code}" in output
+    assert (
+        f"starts again at step 0: its checkpoint is of other code ({code}). To resume instead, launch with code={code}"
+        in output
+    )
     manifest = interrupted(2, f"code={code}")
     assert manifest["code"] == code
     assert manifest["resumed"]["attempt"] == 1

@@ -71,7 +71,8 @@ ENTRIES = {
 def test_done_runs_of_other_code_are_noted_if_one_report_would_mix_them(names, new, expected):
     note = code_note(ENTRIES, names.split(), new)
     assert note.startswith(expected)
-    assert note.endswith("unless sweep.allow_mixed_code=true" * bool(expected))
+    assert ("unless sweep.allow_mixed_code=true" in note) == bool(expected)
+    assert note.count(", or code=bbbb does the new runs") == expected.startswith("1 done run")
 
 
 def checkpoint_of(run, code):
@@ -86,7 +87,8 @@ def test_runs_that_other_code_has_begun_are_announced_to_start_again(plan):
     assert restart_note([long, short]) == ""
     checkpoint_of(long, "aaaa")
     assert restart_note([long, short]) == (
-        "1 interrupted run starts again at step 0: its checkpoint is of other code (aaaa). To resume instead: code=aaaa"
+        "1 interrupted run starts again at step 0: its checkpoint is of other code (aaaa). To resume instead, launch"
+        " with code=aaaa"
     )
     checkpoint_of(short, "aaaa")
     assert restart_note([long, short]).startswith("2 interrupted runs start again at step 0: their checkpoints are of")
