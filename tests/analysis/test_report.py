@@ -66,10 +66,12 @@ def test_controls_name_the_untrained_encoder_where_claims_compare_metrics(folder
     )
 
 
-def test_report_gives_command_hardware_and_missing_runs(folder):
+def test_report_gives_command_hardware_code_and_missing_runs(folder):
     text = (folder / "report.md").read_text()
     assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in text
-    assert "a test" in text
+    assert "| a test;" in text
+    assert "commit abc; code cccccccccccc |" in text
+    assert "different code" not in text
     assert "None: every cell has a finished run." in text
 
 
@@ -252,14 +254,6 @@ def test_mixed_code_is_allowed_on_request_and_reported(edited):
     )
     assert "the runs are of 3 codes" not in text
     assert "withheld" not in text.split("## Controls")[0]
-
-
-def test_report_names_the_one_code_of_its_runs(cells, request_of, tmp_path):
-    for cell in cells:
-        write_run(cell, tmp_path, 3.0, code="aaaaaaaaaaaa")
-    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
-    assert "commit abc; code aaaaaaaaaaaa |" in text
-    assert "different code" not in text
 
 
 def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
