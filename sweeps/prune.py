@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
 from aimv2.runs.lease import GRACE_SECONDS, Watch
-from aimv2.runs.provenance import FROZEN, digest_of
+from aimv2.runs.provenance import FROZEN, recorded_digests
 from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RUN_NAME, RunFolder
 from sweeps.active_launches import ABOUT, JOBS, LOGS, LOGS_MARKER, active_launches, processes_of
 from sweeps.active_launches import FOLDER as LAUNCHES
@@ -132,7 +132,7 @@ class Pruner:
 
         old = [path for path in self._snapshots() if _is_older([path], CODE_DAYS)]
         needed = {code_of(path.parent) for path in self.runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}") if old}
-        unused = [path for path in old if digest_of(path / "aimv2") not in needed]
+        unused = [path for path in old if not recorded_digests(path / "aimv2") & needed]
         return unused + [path for path in self._partial() if _is_older([path], CODE_DAYS)]
 
     def _runs(self) -> list[tuple[RunFolder, list[Path]]]:
