@@ -116,4 +116,5 @@ def fingerprint(tensors: Tensors) -> str:
 def _contents(tensors: Tensors) -> Iterator[bytes | memoryview]:
     for name, tensor in sorted(tensors.items()):
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
-        yield tensor.flatten().view(torch.uint8).numpy().data
+        if tensor.numel():  # an empty one has no bytes to view
+            yield tensor.flatten().view(torch.uint8).numpy().data

@@ -28,6 +28,7 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
+from aimv2.runs.tensor_file import checksum
 from aimv2.training import checkpoint
 from aimv2.training.loop import train
 from aimv2.training.optimizer import build_optimizer
@@ -268,7 +269,7 @@ def test_checkpoint_of_another_run_or_other_code_is_not_used(interrupted, capsys
     with safe_open(folder / checkpoint.FILE, "pt") as file:
         about, tensors = json.loads(file.metadata()["about"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     about = json.dumps(about | {name: value})
-    metadata = {"about": about, "checksum": checkpoint._checksum(about, tensors)}
+    metadata = {"about": about, "checksum": checksum(about, tensors)}
     save_file(tensors, folder / checkpoint.FILE, metadata)
     assert checkpoint.find([folder]) is None
     assert f"it was saved with {name}={value}, not " in capsys.readouterr().err
