@@ -2,18 +2,18 @@
 
 import faulthandler
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-MIN_SECONDS = 60.0  # a shorter stall is none that is worth a restart
+MIN_SECONDS = 60.0  # a shorter stall is not worth a restart
 
 
 class Watchdog:
     """Ends the process if a step takes far longer than any before: all threads' tracebacks go to stderr.
 
-    A thread of the interpreter does it that needs no lock of Python, so it also works while a collective or a system
-    call hangs. As a context it watches until the context is left.
+    The timer of ``faulthandler`` needs no GIL, so it also fires while a collective or a system call hangs. As a context,
+    it watches until the context is left.
 
     Args:
         factor: times the longest step so far; None watches nothing.
@@ -22,9 +22,14 @@ class Watchdog:
     """
 
     def __init__(
-        self, factor: float | None = None, *, warm_up_steps: int = 0, min_seconds: float = MIN_SECONDS
+        self,
+        factor: float | None = None,
+        *,
+        warm_up_steps: int = 0,
+        min_seconds: float = MIN_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._factor, self._warm_up_steps, self._min_seconds = factor, warm_up_steps, min_seconds
+        self._factor, self._warm_up_steps, self._min_seconds, self._clock = factor, warm_up_steps, min_seconds, clock
         self._longest, self._num_steps = 0.0, 0
         self._since: float | None = None
 
@@ -39,7 +44,7 @@ class Watchdog:
         if self._factor is None:
             return
         self._rest()
-        self._since, self._num_steps = time.monotonic(), self._num_steps + 1
+        self._since, self._num_steps = self._clock(), self._num_steps + 1
         if self._num_steps > self._warm_up_steps:
             faulthandler.dump_traceback_later(max(self._min_seconds, self._factor * self._longest), exit=True)
 
@@ -52,5 +57,5 @@ class Watchdog:
     def _rest(self) -> None:
         if self._since is not None:
             faulthandler.cancel_dump_traceback_later()
-            self._longest = max(self._longest, time.monotonic() - self._since)
+            self._longest = max(self._longest, self._clock() - self._since)
             self._since = None
