@@ -12,8 +12,8 @@ MIN_SECONDS = 60.0  # a shorter stall is not worth a restart
 class Watchdog:
     """Ends the process if a step takes far longer than any before: all threads' tracebacks go to stderr.
 
-    The timer of ``faulthandler`` needs no GIL, so it also fires while a collective or a system call hangs. As a context,
-    it watches until the context is left.
+    The timer of ``faulthandler`` needs no GIL, so it also fires while a collective or a system call hangs. As a
+    context, it watches until the context is left.
 
     Args:
         factor: times the longest step so far; None watches nothing.

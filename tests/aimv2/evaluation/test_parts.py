@@ -15,6 +15,7 @@ from aimv2.evaluation.parts import Measured, Parts
 from aimv2.execute import execute
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
+from aimv2.runs.tensor_file import read_described, write_described
 
 WEIGHTS = {"a": torch.arange(3.0)}
 FOUND = {"caption_loss": Measured(Items.of(np.arange(3), np.array([0.1, 0.2, 0.3])), "as a test")}
@@ -118,11 +119,13 @@ def test_part_of_other_weights_is_measured_again(attempts, capsys):
     assert not attempts.part()[1], "the first is still there"
 
 
-def test_part_of_other_code_is_measured_again(attempts, capsys, monkeypatch):
+@pytest.mark.parametrize("name", ["run", "code", "torch"])
+def test_part_of_another_origin_is_measured_again(attempts, capsys, name):
     attempts.part()
-    monkeypatch.setattr("aimv2.runs.tensor_file.digest", lambda: "0123456789ab")
+    about, tensors = read_described(attempts.file(1), {})
+    write_described(tensors, attempts.file(1), about | {name: "0123456789ab"})
     assert attempts.part()[1]
-    assert "is not used: it was saved with code=" in capsys.readouterr().err
+    assert f"is not used: it was saved with {name}=0123456789ab, not " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from aimv2.config.run_config import CheckpointConfig, LogConfig, from_dict
 from aimv2.config.signature import signature
@@ -32,7 +31,7 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
-from aimv2.runs.tensor_file import checksum
+from aimv2.runs.tensor_file import read_described, write_described
 from aimv2.training import checkpoint
 from aimv2.training.distributed import World
 from aimv2.training.loop import SaveTimer, train
@@ -317,10 +316,8 @@ def test_item_6_checkpoints_of_other_code_stay_until_the_run_is_done(long, pairs
 
 def saved_by(folder, name, value):
     """Rewrite an attempt's checkpoint as that of another run, code or torch."""
-    with safe_open(folder / checkpoint.FILE, "pt") as file:
-        about, tensors = json.loads(file.metadata()["about"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    about = json.dumps(about | {name: value})
-    save_file(tensors, folder / checkpoint.FILE, {"about": about, "checksum": checksum(about, tensors)})
+    about, tensors = read_described(folder / checkpoint.FILE, {})
+    write_described(tensors, folder / checkpoint.FILE, about | {name: value})
 
 
 class Refusing:

@@ -64,9 +64,10 @@ def armed(monkeypatch):
 
 
 def test_item_10_a_step_has_many_times_the_longest_one_before(armed):
-    now = 0
-    with Watchdog(10, warm_up_steps=2, min_seconds=60, clock=lambda: now) as watchdog:
-        for now in (0, 1, 2, 3, 11, 12):  # two steps of the warm-up; the longest takes 8 s
+    ends = [0, 1, 2, 3, 11, 12]  # after two steps of the warm-up; the longest takes 8 s
+    starts = iter([time for end in ends for time in (end, end)][1:])  # read at the end of a step and at the next start
+    with Watchdog(10, warm_up_steps=2, min_seconds=60, clock=lambda: next(starts, 13)) as watchdog:
+        for _ in ends:
             watchdog.step()
     assert armed == [None, None, 60, None, 60, None, 80, None, 80, None]
 
