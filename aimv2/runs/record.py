@@ -311,10 +311,6 @@ class Attempt:
         self._flush()
         os.fsync(self._rows.fileno())
 
-    def mark_progress(self) -> None:
-        """Record that the attempt has saved something that the next one does not repeat."""
-        (self.folder / "progress").touch()
-
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
         """Publish the run's one and final result, and the items of its metrics if they have any.
 
