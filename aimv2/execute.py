@@ -32,7 +32,7 @@ from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import link_text, read_json, write_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
-from aimv2.runs.provenance import compare_with_lock, digest, git_commit
+from aimv2.runs.provenance import compare_with_lock, digest, git_commit, keep_changes
 from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import write_tensors
@@ -138,6 +138,7 @@ def _train_and_evaluate(
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start))
+    keep_changes(attempt.run.path.parent)
     started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with attempt.working(), interrupts.deferred(), lead(config, started) as world, watchdog:
