@@ -26,6 +26,7 @@ NEVER_TRIED = Failure("node", "no worker tried it")
 ADVICE: dict[Cause, str] = {
     "out of memory": "retry, which halves executor.runs_per_gpu; or fewer executor.workers; or a smaller"
     " budget.batch_size, which makes another run",
+    "no space": "free space or raise the quota (manage.py prune deletes what is no longer needed), then retry",
     "not finite": "a lower optimizer.peak_lr or a longer optimizer.warmup_fraction, which makes another run",
     "node": "check the disk and the host (logs RUN), then retry",
     "time": "nothing: it resumes from its checkpoint",
