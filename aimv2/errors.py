@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-Cause = Literal["out of memory", "not finite", "node", "time", "data", "bug", "lease lost"]
+Cause = Literal["out of memory", "no space", "not finite", "node", "time", "data", "bug", "lease lost"]
 Reason = Literal[
     "missing image",
     "undecodable image",

@@ -64,23 +64,23 @@ class ActiveLaunch:
     jobs: Jobs | None = None
 
 
-def new_launch(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Path:
+def new_launch(runs_dir: Path, study: str, after: Mapping[str, int]) -> Path:
     """Make a launch's folder and return it.
 
     Args:
-        tries: number of earlier tries of each requested run, by its name.
+        after: number of the latest attempt at each requested run, by its name.
     """
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     unnamed = folder.with_name(f".{folder.name}")
     unnamed.mkdir(parents=True)
-    write_json(unnamed / ABOUT, {"study": study, "runs": dict(tries)})
+    write_json(unnamed / ABOUT, {"study": study, "runs": dict(after)})
     unnamed.rename(folder)
     return folder
 
 
-def tries_at_launch(launch_dir: Path) -> dict[str, int]:
-    """Return the number of earlier tries of each requested run, by its name."""
-    return {name: int(tries) for name, tries in read_json(launch_dir / ABOUT)["runs"].items()}
+def attempts_at_launch(launch_dir: Path) -> dict[str, int]:
+    """Return the number of the latest attempt at each requested run before the launch, by its name."""
+    return {name: int(number) for name, number in read_json(launch_dir / ABOUT)["runs"].items()}
 
 
 def write_jobs(launch_dir: Path, jobs: Jobs) -> None:
@@ -89,9 +89,9 @@ def write_jobs(launch_dir: Path, jobs: Jobs) -> None:
 
 
 @contextmanager
-def at_work(runs_dir: Path, study: str, tries: Mapping[str, int]) -> Iterator[Path]:
+def at_work(runs_dir: Path, study: str, after: Mapping[str, int]) -> Iterator[Path]:
     """Register a launch for the length of the context; yields its folder."""
-    launch_dir = new_launch(runs_dir, study, tries)
+    launch_dir = new_launch(runs_dir, study, after)
     try:
         with Presence(launch_dir):
             yield launch_dir
@@ -105,12 +105,12 @@ def runs_dir_of(launch_dir: Path) -> Path:
 
 
 @contextmanager
-def worker_of(launch_dir: Path) -> Iterator[Path]:
+def worker_of(launch_dir: Path, name: str | None = None) -> Iterator[Path]:
     """Register a worker of a launch for the length of the context; yields the worker's folder.
 
     A launch whose launcher was killed stays active while its workers run.
     """
-    own = launch_dir / WORKERS / uuid.uuid4().hex[:12]
+    own = launch_dir / WORKERS / (name or uuid.uuid4().hex[:12])
     own.mkdir(parents=True)
     with Presence(own):
         yield own

@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from aimv2.runs.lease import file_system_time, is_held
+from aimv2.runs.lease import is_held
 from aimv2.runs.provenance import digest_of
 from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RunFolder
 from sweeps.active_launches import active_launches, ended
@@ -33,7 +33,7 @@ def prune(runs_dir: Path) -> dict[str, int]:
     for folder in sorted(runs_dir.glob("v*-*")):
         run = RunFolder(runs_dir, folder.name)
         attempts = sorted(folder.glob("attempts/[0-9]*"), reverse=True)
-        if run.name not in requested and not any(is_held(attempt, file_system_time) for attempt in attempts[:1]):
+        if run.name not in requested and not any(is_held(attempt) for attempt in attempts[:1]):
             freed["checkpoints"] += _prune_run(run, attempts)
     for folder in ended(runs_dir):
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,49 +7,28 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cached_property, partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import submitit
 
-from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import LeaseLostError, file_system_time
+from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WAITING, cancelled, runs_dir_of, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
+from sweeps.tasks import Task, look
 
 SLOT_POLL_SECONDS = 0.5
 SIGNAL_POLL_SECONDS = 0.5
+WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
-TRIES = 2  # of a run whose worker or node failed: a second try, since the run may not be the cause
-
-
-@dataclass(frozen=True)
-class Task:
-    """A run to do.
-
-    Attributes:
-        tries: number of tries before this launch. A launch tries a failed run once more, not again and again.
-    """
-
-    name: str
-    config: RunConfig
-    tries: int
-
-    def is_open(self, runs_dir: Path) -> bool:
-        """True if the run is running or this launch still has to do it."""
-        run = RunFolder(runs_dir, self.name)
-        state = run.state(file_system_time)
-        if state in ("done", "running"):
-            return state == "running"
-        failure = run.failure() if state == "failed" else None
-        return run.num_tries - self.tries < (TRIES if failure is None or failure.cause == "node" else 1)
+MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
 
 
 @dataclass
@@ -86,8 +65,9 @@ def work(
     requested_at: float | None = None,
     runs_per_gpu: int | None = 1,
     interrupts: Interrupts | None = None,
+    name: str | None = None,
 ) -> WorkerReport:
-    """Do every task that no other worker has, one at a time.
+    """Do one task after the other, until each is over or has a worker that is seen to be alive.
 
     After a signal (SIGINT, SIGTERM, SIGUSR2), or when its time is nearly up, the worker saves a checkpoint, releases
     its run and returns. A run in evaluation is finished when the time is up, but not after a signal.
@@ -99,24 +79,18 @@ def work(
         requested_at: when the worker was requested, by ``time.time``; None is now.
         runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
             takes no slots.
+        name: of the worker, unique in its launch; None makes one up.
     """
     before, requested_at = sum(os.times()[:4]), requested_at or time.time()
-    runs_dir, report, interrupts = runs_dir_of(launch_dir), WorkerReport(), interrupts or Interrupts()
-    memory_needed = cache(lambda: largest_bytes(task.config for task in tasks))
-    share(runs_dir)
+    report, interrupts = WorkerReport(), interrupts or Interrupts()
+    worker = _Worker(tasks, launch_dir, on_rows, runs_per_gpu, interrupts, report)
+    share(worker.runs_dir)
     try:
         # submitit ignores SIGTERM and SIGUSR2 until we listen.
-        with interrupts.listening(), worker_of(launch_dir) as folder:
+        with interrupts.listening(), worker_of(launch_dir, name) as folder:
             if minutes is not None:
                 interrupts.until(time.monotonic() + seconds_to_work(minutes))
-            while cancelled(launch_dir) is None and any(task.is_open(runs_dir) for task in tasks):
-                with run_slots(tasks[0].config, memory_needed, runs_per_gpu) as has_slots:
-                    _show_waiting(folder / WAITING, not has_slots)
-                    if has_slots:
-                        _do_all(tasks, launch_dir, on_rows, interrupts, report)
-                if has_slots or interrupts.is_out_of_time:
-                    break
-                time.sleep(SLOT_POLL_SECONDS)
+            worker.work(folder)
     except KeyboardInterrupt:
         pass
     except (UsageError, OSError) as error:
@@ -127,6 +101,77 @@ def work(
     report.cpu_seconds = sum(os.times()[:4]) - before  # user and system time, that of child processes included
     report.seconds = time.time() - requested_at
     return report
+
+
+@dataclass
+class _Worker:
+    """The state of a worker; arguments as ``work``."""
+
+    tasks: Sequence[Task]
+    launch_dir: Path
+    on_rows: Callable[[list[dict[str, Any]]], None]
+    runs_per_gpu: int | None
+    interrupts: Interrupts
+    report: WorkerReport
+    watch: Watch = field(default_factory=Watch)
+    num_without_space: int = 0
+
+    @property
+    def runs_dir(self) -> Path:
+        return runs_dir_of(self.launch_dir)
+
+    @cached_property
+    def memory_needed(self) -> int:
+        return largest_bytes(task.config for task in self.tasks)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.interrupts.is_requested or cancelled(self.launch_dir) is not None
+
+    def work(self, folder: Path) -> None:
+        """Work until nothing is free; ``folder`` is that of the worker."""
+        while cancelled(self.launch_dir) is None:
+            now, pause = look(self.tasks, self.runs_dir, self.watch), WATCH_POLL_SECONDS
+            if not (now.free or now.unsure):
+                return
+            if now.free:
+                pause = SLOT_POLL_SECONDS
+                with run_slots(self.tasks[0].config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
+                    _show_waiting(folder / WAITING, not has_slots)
+                    # Asked after a run and not before it: however short its time, a worker takes a run a step further.
+                    while has_slots and self.do_one() and not self.is_stopped:
+                        pause = 0.0
+            if self.interrupts.is_out_of_time:
+                return
+            time.sleep(pause)
+
+    def do_one(self) -> bool:
+        """Do the first task that can be acquired. Return False if there is none.
+
+        Raises:
+            UsageError: run after run finds the disk full.
+        """
+        from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
+
+        for task in look(self.tasks, self.runs_dir, self.watch).free:
+            attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log(), watch=self.watch)
+            if attempt is None:
+                continue
+            self.interrupts.also_when(partial(_must_release, task.name, self.launch_dir))
+            try:
+                failure = execute(attempt, task.config, self.on_rows, self.interrupts)
+            except LeaseLostError:
+                return True
+            finally:
+                self.report.working_seconds += attempt.working_seconds
+            if failure is None:
+                self.report.done.append(task.name)
+            elif failure.cause == "no space":
+                self.num_without_space += 1
+                if self.num_without_space == MAX_WITHOUT_SPACE:
+                    raise UsageError(f"{self.num_without_space} runs found no space: {failure.message}")
+            return True
+        return False
 
 
 def work_in_processes(num_processes: int, tasks: Sequence[Task], launch_dir: Path) -> WorkerReport:
@@ -172,36 +217,6 @@ def _show_waiting(file: Path, is_waiting: bool) -> None:
             file.touch()
         else:
             file.unlink(missing_ok=True)
-
-
-def _do_all(
-    tasks: Sequence[Task],
-    launch_dir: Path,
-    on_rows: Callable[[list[dict[str, Any]]], None],
-    interrupts: Interrupts,
-    report: WorkerReport,
-) -> None:
-    """Do every free task."""
-    from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
-
-    runs_dir = runs_dir_of(launch_dir)
-    for task in tasks:
-        if not task.is_open(runs_dir):
-            continue
-        attempt = RunFolder(runs_dir, task.name).acquire(task.config, log=_log())
-        if attempt is None:
-            continue
-        interrupts.also_when(partial(_must_release, task.name, launch_dir))
-        try:
-            if execute(attempt, task.config, on_rows, interrupts) is None:
-                report.done.append(task.name)
-        except LeaseLostError:
-            pass
-        finally:
-            report.working_seconds += attempt.working_seconds
-        # Checked after a run and not before it: however short its time, a worker takes a run one step further.
-        if interrupts.is_requested or cancelled(launch_dir) is not None:
-            return
 
 
 def _must_release(run: str, launch_dir: Path) -> bool:

@@ -1,9 +1,10 @@
 """Leases: the right to work on a run. Attempts are numbered folders, and the highest number holds the lease.
 
 A process acquires the lease by creating the next ``attempts/NNNN``. The file system lets only one process create a
-folder, so one of many gets the lease, without locks or a server. The lease expires when its heartbeat is older than the
-grace period, or at once when the holder is a process of this host that has ended. A holder that wakes up later finds a
-higher number and must not publish.
+folder, so one of many gets the lease, without locks or a server. The holder's heartbeat is a file that it makes longer
+again and again. The lease expires when another process has watched the heartbeat for the grace period and it did not
+change, or at once when the holder is a process of this host that has ended. No clock is compared with another one. A
+holder that wakes up later finds a higher number and must not publish.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from aimv2.errors import RunFailedError
 
@@ -31,25 +32,11 @@ class Timing(NamedTuple):
 
 
 TIMING = Timing()
-Clock = Callable[[Path], float]
-
-
-def host_time(folder: Path) -> float:
-    """Return the time by this host's clock."""
-    return time.time()
-
-
-def file_system_time(folder: Path) -> float:
-    """Return the time by the clock that stamps the heartbeats, the file system's; clocks of hosts may differ."""
-    probe = folder.parent / f".clock-{socket.gethostname()}-{os.getpid()}"
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink(missing_ok=True)
-    return now
+Sight = Literal["alive", "unsure", "dead"]
 
 
 class LeaseLostError(RunFailedError):
-    """Another process has acquired the run; this one must not publish its result."""
+    """Another process has acquired the run or published its result; this one must not publish."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("lease lost", f"{folder} was taken over by a later attempt")
@@ -59,7 +46,7 @@ class Presence:
     """Files in a folder that show that this process works there.
 
     ``holder.json`` identifies the process, ``heartbeat`` shows that it is alive, and ``released`` that it ended
-    normally. As a context it touches the heartbeat until the context is left.
+    normally. As a context it beats until the context is left.
     """
 
     def __init__(self, folder: Path, *, log: str = "", timing: Timing = TIMING) -> None:
@@ -86,9 +73,11 @@ class Presence:
             (self.folder / "released").touch()
 
     def _beat(self) -> None:
+        num_beats = 0
         while not self._stop.wait(self._heartbeat_seconds):
-            with contextlib.suppress(OSError):  # a full or absent disk may be back at the next heartbeat
-                (self.folder / "heartbeat").touch()
+            num_beats += 1
+            with contextlib.suppress(OSError):  # an absent disk may be back at the next heartbeat
+                os.truncate(self.folder / "heartbeat", num_beats)  # takes no space, so a full disk lets it pass
 
 
 class Lease(Presence):
@@ -102,21 +91,54 @@ class Lease(Presence):
         return int(self.folder.name)
 
     def check(self) -> None:
-        """Raise LeaseLostError if a later attempt exists."""
-        if latest_attempt(self.folder.parent.parent) != self.folder:
+        """Raise LeaseLostError if a later attempt or a result exists."""
+        later = self.folder.with_name(f"{self.number + 1:04d}")
+        if later.exists() or (self.folder.parents[1] / "result.json").exists():
             raise LeaseLostError(self.folder)
 
 
-def acquire(
-    run_folder: Path, *, log: str = "", clock: Clock = file_system_time, timing: Timing = TIMING
-) -> Lease | None:
-    """Acquire the lease on a run, or return None if another process holds it or was faster.
+class Watch:
+    """Judges whether the processes behind heartbeats are alive, by the changes that this process has seen.
+
+    A heartbeat that does not change for the grace period, by this process's own clock, is that of a dead process. The
+    clocks of hosts and file systems differ, so a time of one is never compared with that of another.
+    """
+
+    def __init__(self, timing: Timing = TIMING, now: Callable[[], float] = time.monotonic) -> None:
+        self._grace_seconds = timing.grace_seconds
+        self._now = now
+        self._seen: dict[Path, tuple[object, float, bool]] = {}  # last beat, since when, whether it had changed
+        self._holders: dict[Path, dict[str, Any]] = {}
+
+    def sees(self, folder: Path) -> Sight:
+        """Return whether the process that works in the folder is alive; ``unsure`` while it was not watched enough."""
+        if (folder / "released").exists():
+            return "dead"
+        process = self._holders.get(folder) or self._holders.setdefault(folder, holder(folder))
+        is_here = process.get("host") == _host()
+        if is_here and has_ended(process):
+            return "dead"
+        beat, now = _last_beat(folder), self._now()
+        if beat is None and not folder.exists():
+            return "dead"
+        before, since, has_changed = self._seen.setdefault(folder, (beat, now, is_here))
+        if beat != before:
+            since, has_changed = now, True
+            self._seen[folder] = (beat, since, has_changed)
+        if now - since >= self._grace_seconds:
+            return "dead"
+        return "alive" if has_changed else "unsure"
+
+
+def acquire(run_folder: Path, *, log: str = "", watch: Watch | None = None, timing: Timing = TIMING) -> Lease | None:
+    """Acquire the lease on a run, or return None if another process may hold it or was faster.
 
     Args:
         log: path of this process's output, recorded for the user.
+        watch: has watched the run's latest attempt; None acquires it only if its process has certainly ended.
     """
     latest = latest_attempt(run_folder)
-    if latest is not None and is_held(latest, clock, timing):
+    if latest is not None and (watch or Watch(timing)).sees(latest) != "dead":
         return None
     number = 1 if latest is None else int(latest.name) + 1
     folder = run_folder / "attempts" / f"{number:04d}"
@@ -130,23 +152,25 @@ def acquire(
 
 def latest_attempt(run_folder: Path) -> Path | None:
     """Return the attempt with the highest number, or None."""
-    attempts = (path for path in (run_folder / "attempts").glob("*") if path.name.isdecimal())
-    return max(attempts, key=lambda path: int(path.name), default=None)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        numbers = (name for name in os.listdir(run_folder / "attempts") if name.isdecimal())
+        if latest := max(numbers, key=int, default=None):
+            return run_folder / "attempts" / latest
+    return None
 
 
-def is_held(folder: Path, clock: Clock = host_time, timing: Timing = TIMING) -> bool:
-    """True if the process that works in this folder is alive.
+def is_held(folder: Path, timing: Timing = TIMING) -> bool:
+    """True if the process that works in this folder seems to be alive.
 
-    Args:
-        clock: ``host_time`` writes nothing and is good enough for a display. A decision needs ``file_system_time``.
+    For displays only: on another host it compares the file system's clock with this host's. Decisions need a ``Watch``.
     """
     if (folder / "released").exists():
         return False
     process = holder(folder)
-    if process.get("host") == _host() and has_ended(process):
-        return False
+    if process.get("host") == _host():
+        return not has_ended(process)
     try:
-        return clock(folder) - last_heartbeat(folder) < timing.grace_seconds
+        return time.time() - last_heartbeat(folder) < timing.grace_seconds
     except FileNotFoundError:  # the folder itself was deleted in the meantime
         return False
 
@@ -167,6 +191,19 @@ def last_heartbeat(folder: Path) -> float:
     """Return the time of the last heartbeat, by the file system's clock."""
     path = folder / "heartbeat"
     return (path if path.exists() else folder).stat().st_mtime
+
+
+def _last_beat(folder: Path) -> tuple[int, int] | None:
+    """Return what the next heartbeat changes, the size and the time of the file; None without one.
+
+    The file is opened, since NFS then asks the server, whatever it has cached.
+    """
+    try:
+        with (folder / "heartbeat").open("rb") as file:
+            found = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 @lru_cache

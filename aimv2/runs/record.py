@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,9 +16,11 @@ from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.evaluation.items import table
 from aimv2.evaluation.metrics import Metric
+from aimv2.runs import index
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.files import read_json, sync, write_json
-from aimv2.runs.lease import TIMING, Clock, Lease, LeaseLostError, Timing, acquire, host_time, is_held, latest_attempt
+from aimv2.runs.index import Entry
+from aimv2.runs.lease import TIMING, Lease, LeaseLostError, Timing, Watch, acquire, is_held, latest_attempt
 from aimv2.runs.rows import last_rows, read_rows
 
 if TYPE_CHECKING:
@@ -24,11 +28,15 @@ if TYPE_CHECKING:
 
 LAYOUT_VERSION = 2
 
+RUN_NAME = re.compile(r"v\d+-[0-9a-f]{12}")
 ITEMS = "items.parquet"
 BAD = "bad_samples.jsonl"
 MAX_BAD = 10_000  # lines of that file; the result has the counts of all
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
+PROGRESS = "progress"
+MAX_STALLED = 3  # attempts in a row without progress, after which a launch gives a run up
+FLUSH_SECONDS = 5.0  # rows reach the file, and the lease is checked, at most this often
 
 State = Literal["new", "running", "failed", "done"]
 
@@ -45,45 +53,73 @@ class RunFolder:
     def is_done(self) -> bool:
         return (self.path / "result.json").exists()
 
-    def state(self, clock: Clock = host_time) -> State:
-        """Return the state of the run; ``clock`` as in ``lease.is_held``."""
+    def state(self) -> State:
+        """Return the state of the run, for displays: whether its process lives is judged by ``lease.is_held``."""
         if self.is_done:
             return "done"
         attempt = latest_attempt(self.path)
         if attempt is None:
             return "new"
-        if is_held(attempt, clock, self._timing):
+        if is_held(attempt, self._timing):
             return "running"
         return "failed" if (attempt / "failure.json").exists() else "new"
+
+    def entry(self) -> Entry | None:
+        """Return the entry that the index should have for this run; None if there was no attempt."""
+        if self.is_done:
+            with contextlib.suppress(UsageError, KeyError, TypeError, ValueError):
+                result = read_json(self.path / "result.json")
+                done = Entry("done", int(result["attempt"]), layout=int(result["layout_version"]))
+                manifest = read_json(self.path / "attempts" / f"{done.attempt:04d}" / "manifest.json")
+                return done._replace(code=str(manifest["code"]))
+            return Entry("done", self.num_attempts)
+        attempt = latest_attempt(self.path)
+        if attempt is None:
+            return None
+        if (attempt / "failure.json").exists():
+            return Entry("failed", int(attempt.name), read_failure(attempt).cause)
+        return Entry("idle" if (attempt / "released").exists() else "running", int(attempt.name))
 
     @property
     def num_attempts(self) -> int:
         attempt = latest_attempt(self.path)
         return 0 if attempt is None else int(attempt.name)
 
-    @property
-    def num_tries(self) -> int:
-        """Return the number of attempts without those that were interrupted, which are no failures of the run."""
-        return self.num_attempts - len(list(self.path.glob("attempts/*/interrupted")))
+    def num_stalled(self, after: int = 0) -> int:
+        """Return how many of the latest attempts in a row made no progress: no checkpoint, no part of the evaluation.
 
-    def acquire(self, config: RunConfig, *, log: str = "") -> "Attempt | None":
-        """Acquire the run, or return None if it is done or another process holds it; ``log`` as in ``lease.acquire``.
+        Args:
+            after: number of an attempt; it and earlier ones do not count. MAX_STALLED is the largest result.
+        """
+        numbers = range(self.num_attempts, after, -1)
+        marks = (self.path / "attempts" / f"{number:04d}" / PROGRESS for number in numbers)
+        stalled = takewhile(lambda mark: not mark.exists(), marks)
+        return len(list(islice(stalled, MAX_STALLED)))
+
+    def acquire(self, config: RunConfig, *, log: str = "", watch: Watch | None = None) -> "Attempt | None":
+        """Acquire the run, or return None if it is done or another process may hold it; arguments as ``lease.acquire``.
 
         Raises:
             UsageError: the folder cannot be written.
         """
         assert signature(config) == self.name, f"{self.name} is not the name of this config"
-        if self.is_done:
-            return None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lease = acquire(self.path, log=log, timing=self._timing)
+            lease = None if self.is_done else acquire(self.path, log=log, watch=watch, timing=self._timing)
+            if lease is not None and self.is_done:  # published after the first check
+                lease.release()
+                lease = None
+            if lease is None:  # the index did not know
+                self.write_entry(self.entry())
+                return None
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
-        if lease is not None and self.is_done:  # published after the first check
-            lease.release()
-            return None
-        return None if lease is None else Attempt(self, lease, config)
+        return Attempt(self, lease, config)
+
+    def write_entry(self, entry: Entry | None) -> None:
+        """Write this run's entry to the index."""
+        if entry is not None:
+            index.write(self.path.parent, self.name, entry)
 
     def result(self) -> dict[str, Any]:
         """Return the result; its ``metrics`` map each name to value, unit, evaluation and warning.
@@ -109,7 +145,15 @@ class RunFolder:
             return None
         if (attempt / "failure.json").exists():
             return read_failure(attempt)
-        if (attempt / "interrupted").exists():
+        is_interrupted = (attempt / "interrupted").exists()
+        if self.num_stalled() == MAX_STALLED:
+            last = "interrupted; give workers more time" if is_interrupted else "killed"
+            return Failure(
+                "node",
+                f"{MAX_STALLED} attempts in a row ended without a checkpoint or a further part of the evaluation; the"
+                f" last one was {last}",
+            )
+        if is_interrupted:
             return Failure("time", "the run was interrupted; the next attempt resumes from its checkpoint")
         return Failure("node", "the process ended without recording a reason (killed, or out of memory)")
 
@@ -176,23 +220,29 @@ class Attempt:
         self._started_cpu = time.process_time()
         self.working_seconds = 0.0
         self._rows: Any = None
+        self._flushed_at = float("-inf")
         self._num_bad = 0
+        self._code = ""
+        self._entry = Entry("running", lease.number)
 
     def __enter__(self) -> Self:
         try:
             write_json(self.run.path / "config.json", to_dict(self._config))
             self._rows = (self.folder / "metrics.jsonl").open("a")
+            self.run.write_entry(self._entry)
         except OSError:
             self._lease.release()
             raise
+        self._entry = Entry("idle", self._lease.number)
         self._lease.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if kind is KeyboardInterrupt:
-                with contextlib.suppress(OSError):  # a full disk; then this attempt counts as a try
+            with contextlib.suppress(OSError):  # a full disk; these files are for displays
+                if kind is KeyboardInterrupt:
                     (self.folder / "interrupted").touch()
+                self.run.write_entry(self._entry)
             self._rows.close()  # retries the write that a full disk refused
         finally:
             self._lease.__exit__(kind, *error)
@@ -227,17 +277,27 @@ class Attempt:
         self._started_cpu -= cpu_seconds
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self._code = str(manifest.get("code", ""))
         write_json(self.folder / "manifest.json", manifest)
+
+    def mark_progress(self) -> None:
+        """Record that this attempt has saved a checkpoint or a part of its evaluation."""
+        (self.folder / PROGRESS).touch()
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
 
         Raises:
-            LeaseLostError: another process has acquired the run.
+            LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
         """
-        self._lease.check()  # here, so that a run stops soon, not after hours
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
+        if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._lease.check()  # here, so that a run stops soon, not after hours
         self._rows.flush()
+        self._flushed_at = time.monotonic()
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
@@ -248,8 +308,8 @@ class Attempt:
                 self._num_bad += 1
 
     def sync_rows(self) -> None:
-        """Wait until the rows so far are on disk. Raises LeaseLostError as ``write_rows`` does."""
-        self._lease.check()
+        """Wait until the rows so far are on disk. Raises LeaseLostError as ``write_rows`` does, but checks now."""
+        self._flush()
         os.fsync(self._rows.fileno())
 
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
@@ -260,6 +320,7 @@ class Attempt:
         """
         import pandas as pd
 
+        self._flush()
         rows = read_rows(self.folder)
         items = {name: metric.items for name, metric in metrics.items() if metric.items is not None}
         if items:
@@ -282,14 +343,41 @@ class Attempt:
                 sync(path)
         sync(self.folder)
         self._lease.check()
+        own, published = self.folder / "result.json", self.run.path / "result.json"
         try:
-            os.link(self.folder / "result.json", self.run.path / "result.json")  # fails if there is a result
+            os.link(own, published)  # fails if there is a result
         except FileExistsError as error:
-            raise LeaseLostError(self.folder) from error
+            if not own.samefile(published):  # NFS may repeat a link that was made
+                raise LeaseLostError(self.folder) from error
+        self._entry = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
         sync(self.run.path)
 
     def fail(self, failure: Failure, traceback_text: str) -> None:
+        self._entry = Entry("failed", self._lease.number, failure.cause)
         write_json(self.folder / "failure.json", asdict(failure) | {"traceback": traceback_text})
+
+
+def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
+    """Return the entry of every run that was tried, also where the index lacks it.
+
+    Entries of deleted run folders are left out; deleting a run's folder is how to repeat it.
+
+    Args:
+        repair: write what the index lacks, and remove what it should not have.
+    """
+    found = index.read(runs_dir)
+    there = {name for name in os.listdir(runs_dir) if RUN_NAME.fullmatch(name)} if runs_dir.is_dir() else set()
+    for name in found.keys() - there:
+        entry = found.pop(name)
+        if repair:
+            index.remove(runs_dir, name, entry)
+    for name in there - found.keys():
+        run = RunFolder(runs_dir, name)
+        if (new := run.entry()) is not None:
+            found[name] = new
+            if repair:
+                run.write_entry(new)
+    return found
 
 
 class Unrecorded:

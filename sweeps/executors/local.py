@@ -5,15 +5,16 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import submitit
 from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as checked_dataclass
 from rich.console import Console
 from submitit.helpers import environment_variables
 
@@ -21,26 +22,48 @@ from ablations.request import Request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from aimv2.runs.lease import file_system_time
-from sweeps.active_launches import at_work, runs_dir_of
+from aimv2.runs.lease import Watch
+from sweeps.active_launches import WORKERS, at_work, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
 from sweeps.machine.room import HERE, Machine, num_cores, resolve_runs_per_gpu, room, shortage
 from sweeps.plan import Plan
 from sweeps.status.board import Board, duration
-from sweeps.worker import Task, WorkerReport, work
+from sweeps.tasks import Task, look
+from sweeps.worker import WorkerReport, work
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30
-MAX_IDLE = 3  # rounds of workers that tried no run
+MAX_IDLE = 3  # workers in a row that ended, though runs were free, and before anybody tried one
 SUBMITIT_MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes by default
 
-# Starts workers for tasks of a launch, given its folder, and returns their reports when all have ended.
-WorkRound = Callable[[Sequence[Task], Path], list[WorkerReport]]
+
+class Job(Protocol):
+    """A worker that was started, as submitit has it."""
+
+    @property
+    def paths(self) -> Any: ...
+    def done(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def result(self) -> WorkerReport: ...
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+# Starts a worker, given its name.
+Start = Callable[[str], Job]
+
+
+@dataclass
+class Seat:
+    """A worker's place in a launch: its job, when it was started, and how many attempts there were then."""
+
+    name: str
+    job: Job
+    started: float
+    num_attempts: int
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LocalExecutor(Executor):
     """Workers on this machine. ``sweeps/conf/executor/local.yaml`` explains the keys."""
 
@@ -78,101 +101,116 @@ class LocalExecutor(Executor):
         self.complete(plan, names, console)
         return True
 
-    def complete(self, plan: Plan, names: Sequence[str], console: Console, work_round: WorkRound | None = None) -> None:
-        """Do these runs of the plan. Return when each is done, has failed once more, or lost two workers.
+    def complete(self, plan: Plan, names: Sequence[str], console: Console, start: Start | None = None) -> None:
+        """Do these runs of the plan. Return when each is over (``sweeps.tasks``).
+
+        A worker that ends while runs are free is replaced.
 
         Args:
-            work_round: None is the executor's own way.
+            start: None is the executor's own way.
 
         Raises:
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
             UsageError: no worker can run here, or the code snapshot was changed.
         """
-        tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
-        started, num_idle = time.perf_counter(), 0
-        reports: list[WorkerReport] = []
+        after = {name: plan.runs[name].num_attempts for name in names}
+        tasks = [Task(name, plan.cell_of[name].config, after[name]) for name in names]
+        started, num_workers = time.perf_counter(), min(self.num_workers(plan.configs(names)), len(tasks))
         with (
-            at_work(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}) as launch_dir,
+            at_work(plan.runs_dir, plan.title, after) as launch_dir,
             Board(plan, console, is_live=self.cluster != "debug") as board,
+            self._starting(tasks, launch_dir, board, console) as own_way,
         ):
-            own_way = self._work_here if self.cluster == "debug" else self._work_in_processes
-            work_round = work_round or partial(own_way, board.update, console)
-            while still_open := [task for task in tasks if task.is_open(plan.runs_dir)]:
-                if all(plan.runs[task.name].state(file_system_time) == "running" for task in still_open):
-                    board.update()  # another launch does them all
-                    time.sleep(POLL_SECONDS)
-                    continue
-                before = plan.num_attempts()
-                ended = work_round(still_open, launch_dir)
-                if any(report.was_cancelled for report in ended):
-                    raise KeyboardInterrupt
-                if problems := [report.problem for report in ended if report.problem]:
-                    raise UsageError(problems[0])
-                reports += ended
-                # Once can be chance: another launch held the runs and has just released them. A worker that ran out
-                # of time without a try waited for a slot.
-                is_idle = plan.num_attempts() == before and not any(report.was_out_of_time for report in ended)
-                num_idle = num_idle + 1 if is_idle else 0
-                if num_idle == MAX_IDLE:
-                    logs = plan.runs_dir / "workers"
-                    raise UsageError(f"workers end before they try a run; their logs are in {logs}")
+            reports = _staffed(tasks, launch_dir, num_workers, start or own_way, board, console)
         if any(report.done for report in reports):
-            num_workers = min(self.num_workers([task.config for task in tasks]), len(tasks))
             cores = min(num_cores(), tasks[0].config.threads * num_workers)
             console.print(summary(reports, time.perf_counter() - started, cores), soft_wrap=True)
 
-    def _worker(self, tasks: Sequence[Task], launch_dir: Path) -> Callable[..., WorkerReport]:
-        """Return the call of a worker for these tasks."""
+    @contextmanager
+    def _starting(self, tasks: Sequence[Task], launch_dir: Path, board: Board, console: Console) -> Iterator[Start]:
+        """Yield a function that starts a worker; stop those that still run when the context is left."""
         runs_per_gpu = resolve_runs_per_gpu(self.runs_per_gpu, [task.config for task in tasks])
-        return partial(
-            work, tasks, launch_dir, minutes=self.minutes, requested_at=time.time(), runs_per_gpu=runs_per_gpu
-        )
+        worker = partial(work, tasks, launch_dir, minutes=self.minutes, runs_per_gpu=runs_per_gpu)
+        if self.cluster == "debug":
+            yield lambda name: _Here(worker(name=name, on_rows=lambda rows: board.update()))
+            return
+        submitter, jobs = self._submitter(tasks[0].config, runs_dir_of(launch_dir)), list[submitit.Job[WorkerReport]]()
 
-    def _work_here(
-        self, update: Callable[[], None], console: Console, tasks: Sequence[Task], launch_dir: Path
-    ) -> list[WorkerReport]:
-        """Work in this process, with the code that it has imported."""
-        report = self._worker(tasks, launch_dir)(on_rows=lambda rows: update())
-        update()
-        if report.signal is not None:
-            raise KeyboardInterrupt
-        return [report]
+        def start(name: str) -> Job:
+            # submitit pickles ``work`` by its name, so the import path decides which code a worker runs.
+            path = os.pathsep.join(filter(None, [str(freeze(runs_dir_of(launch_dir))), os.environ.get("PYTHONPATH")]))
+            with environment_variables(**worker_environment(tasks[0].config), PYTHONPATH=path), ExitStack() as stack:
+                # Processes started here ignore SIGINT, so that Ctrl-C in their terminal reaches the launcher alone.
+                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+                jobs.append(submitter.submit(partial(worker, name=name, requested_at=time.time())))
+            return jobs[-1]
 
-    def _work_in_processes(
-        self, update: Callable[[], None], console: Console, tasks: Sequence[Task], launch_dir: Path
-    ) -> list[WorkerReport]:
-        """Work in processes of this machine, at most one per task, which import the code snapshot.
+        try:
+            yield start
+        finally:
+            if not _stop(jobs):
+                console.print("some workers are still running; they stop after their current step", style="yellow")
 
-        A worker does many runs, since submitit starts all its jobs at once.
-        """
-        runs, runs_dir, started = [task.config for task in tasks], runs_dir_of(launch_dir), time.time()
+    def _submitter(self, run: RunConfig, runs_dir: Path) -> submitit.AutoExecutor:
         # A folder of its own, since submitit names local jobs by their process number, and those are used again.
-        folder = runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j"
-        submitter = submitit.AutoExecutor(folder=folder, cluster="local")
+        submitter = submitit.AutoExecutor(folder=runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j", cluster="local")
         submitter.update_parameters(timeout_min=SUBMITIT_MINUTES)
-        if runs[0].device == "cuda":
+        if run.device == "cuda":
             import torch
 
             submitter.update_parameters(gpus_per_node=torch.cuda.device_count())  # otherwise submitit hides all GPUs
-        # submitit pickles ``work`` by its name, so the import path decides which code a worker runs.
-        path = os.pathsep.join(filter(None, [str(freeze(runs_dir)), os.environ.get("PYTHONPATH")]))
-        worker, jobs = self._worker(tasks, launch_dir), list[submitit.Job[WorkerReport]]()
-        try:
-            with environment_variables(**worker_environment(runs[0]), PYTHONPATH=path), ExitStack() as stack:
-                # Processes started here ignore SIGINT, so that Ctrl-C in their terminal reaches the launcher alone.
-                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
-                for _ in range(min(self.num_workers(runs), len(tasks))):
-                    jobs.append(submitter.submit(worker))
-            while not all(job.done() for job in jobs):
-                update()
-                time.sleep(POLL_SECONDS)
-            reports = [report_of(job, time.time() - started, console) for job in jobs]
-            update()
-            return reports
-        except BaseException:
-            if not _stop(jobs):
-                console.print("some workers are still running; they stop after their current step", style="yellow")
-            raise
+        return submitter
+
+
+@dataclass
+class _Here:
+    """A worker that worked in this process, with the code that it has imported."""
+
+    report: WorkerReport
+    paths: Any = None
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> None:
+        return None
+
+    def result(self) -> WorkerReport:
+        if self.report.signal is not None:
+            raise KeyboardInterrupt
+        return self.report
+
+
+def _staffed(
+    tasks: Sequence[Task], launch_dir: Path, num_workers: int, start: Start, board: Board, console: Console
+) -> list[WorkerReport]:
+    """Keep ``num_workers`` workers as long as runs are free, until all tasks are over; return their reports."""
+    seats, reports, num_idle, watch = list[Seat](), list[WorkerReport](), 0, Watch()
+    while not (now := look(tasks, runs_dir_of(launch_dir), watch)).is_over or seats:
+        for seat in [seat for seat in seats if seat.job.done()]:
+            seats.remove(seat)
+            report = report_of(seat, console)
+            reports.append(report)
+            if report.was_cancelled:
+                raise KeyboardInterrupt
+            if report.problem:
+                raise UsageError(report.problem)
+            # A worker that ran out of time without a try waited for a slot.
+            is_idle = now.free and now.num_attempts == seat.num_attempts and not report.was_out_of_time
+            num_idle = num_idle + 1 if is_idle else 0
+            if num_idle == MAX_IDLE:
+                logs = runs_dir_of(launch_dir) / "workers"
+                raise UsageError(f"workers end before they try a run; their logs are in {logs}")
+        # All at once, and later one after the other: a worker that is just starting may take what is free.
+        is_starting = any(not (launch_dir / WORKERS / seat.name).exists() for seat in seats)
+        num_missing = 0 if is_starting else min(num_workers - len(seats), len(now.free), 1 if reports else num_workers)
+        for _ in range(num_missing):
+            name = uuid.uuid4().hex[:12]
+            seats.append(Seat(name, start(name), time.time(), now.num_attempts))
+        board.update()
+        if not all(seat.job.done() for seat in seats) or now.held or now.unsure:
+            time.sleep(POLL_SECONDS)
+    return reports
 
 
 def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:
@@ -187,13 +225,12 @@ def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:
     )
 
 
-def report_of(job: "submitit.Job[WorkerReport]", wall: float, console: Console) -> WorkerReport:
-    """Return a worker's report. One that died did no work for ``wall`` seconds, until the last worker ended, since no
-    other took its place."""
-    if job.exception() is None:
-        return job.result()
-    console.print(f"a worker ended early; its log is {job.paths.stderr}", style="red", soft_wrap=True)
-    return WorkerReport(seconds=wall)
+def report_of(seat: Seat, console: Console) -> WorkerReport:
+    """Return a worker's report. One that died is taken to have done no work."""
+    if seat.job.exception() is None:
+        return seat.job.result()
+    console.print(f"a worker ended early; its log is {seat.job.paths.stderr}", style="red", soft_wrap=True)
+    return WorkerReport(seconds=time.time() - seat.started)
 
 
 def _stop(jobs: "Sequence[submitit.Job[Any]]") -> bool:

@@ -25,7 +25,7 @@ from sweeps.executors.slurm_jobs import LAUNCHED, submit_workers
 from sweeps.executors.slurm_queue import end_abandoned, queued_elsewhere
 from sweeps.freeze import worker_environment
 from sweeps.plan import Plan
-from sweeps.worker import Task
+from sweeps.tasks import Task
 
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
@@ -138,13 +138,14 @@ class SlurmExecutor(Executor):
         self._test_arrays([plan.cell_of[name].config for name in names], plan.runs_dir)
         plan.prepare_data()
         end_abandoned(plan.runs_dir)
-        tasks = [Task(name, plan.cell_of[name].config, plan.runs[name].num_tries) for name in names]
+        after = {name: plan.runs[name].num_attempts for name in names}
+        tasks = [Task(name, plan.cell_of[name].config, after[name]) for name in names]
         elsewhere = queued_elsewhere(request, tasks, plan.runs_dir)
         for sentence in elsewhere.described:
             console.print(f"{sentence}; to run them with other executor keys, cancel that launch first", soft_wrap=True)
         own = [task for task in tasks if task.name not in elsewhere.runs]
         if own or not elsewhere.is_reported:
-            launch_dir = new_launch(plan.runs_dir, plan.title, {task.name: task.tries for task in tasks}).resolve()
+            launch_dir = new_launch(plan.runs_dir, plan.title, after).resolve()
             try:
                 save_request(launch_dir / LAUNCHED, request)
                 jobs = submit_workers(launch_dir, own, self, reports_dir.resolve(), plan, elsewhere.arrays)

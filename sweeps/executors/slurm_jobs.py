@@ -19,14 +19,15 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import file_system_time
-from sweeps.active_launches import Jobs, cancelled, end, runs_dir_of, tries_at_launch, write_jobs
+from aimv2.runs.lease import Watch
+from sweeps.active_launches import Jobs, attempts_at_launch, cancelled, end, runs_dir_of, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
 from sweeps.status.board import print_failures
-from sweeps.worker import Task, WorkerReport, work, work_in_processes
+from sweeps.tasks import Look, Task, look
+from sweeps.worker import WorkerReport, work, work_in_processes
 
 if TYPE_CHECKING:
     from sweeps.executors.slurm import SlurmExecutor
@@ -108,7 +109,7 @@ class FinalizerJob(Checkpointable):
     Attributes:
         executor: with which lost runs are submitted again.
         reports_dir: where the report is written.
-        num_attempts: attempts at the launch's runs when the array was submitted.
+        num_attempts: attempts at the launch's runs when the array was submitted (``sweeps.tasks.Look``).
         poll_seconds: time between two checks of runs that others hold.
     """
 
@@ -128,17 +129,17 @@ class FinalizerJob(Checkpointable):
         console = Console(highlight=False)
         request, tasks = launched_request(self.launch_dir), launched_tasks(self.launch_dir)
         plan = Plan(request.folder, request.cells, runs_dir_of(self.launch_dir))
-        self._wait(plan, tasks)
+        now = self._wait(tasks)
         if cancelled(self.launch_dir) is not None:
             console.print("cancelled: the report is not updated")
             end(self.launch_dir)
             return
-        if left := [task for task in tasks if task.is_open(plan.runs_dir)]:
-            lost = f"{len(left)} run{'s' * (len(left) > 1)} lost their workers"
+        if now.free:
+            lost = f"{len(now.free)} run{'s' * (len(now.free) > 1)} lost their workers"
             try:
-                if plan.num_attempts() == self.num_attempts:
+                if now.num_attempts == self.num_attempts:
                     raise UsageError("workers end before they try a run; their logs are beside this job's log")
-                jobs = submit_workers(self.launch_dir, left, self.executor, self.reports_dir, plan)
+                jobs = submit_workers(self.launch_dir, now.free, self.executor, self.reports_dir, plan)
             except UsageError as error:
                 console.print(f"{lost} and cannot be submitted again: {error}", soft_wrap=True)
             else:
@@ -149,14 +150,15 @@ class FinalizerJob(Checkpointable):
         console.print(f"report: {build(latest, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
         end(self.launch_dir)
 
-    def _wait(self, plan: Plan, tasks: Sequence[Task]) -> None:
+    def _wait(self, tasks: Sequence[Task]) -> Look:
         """Wait for runs that are held by another launch, by a worker that outlived its node, or by a dead worker whose
         lease has not expired."""
-        started = time.monotonic()
-        while any(plan.runs[task.name].state(file_system_time) == "running" for task in tasks):
+        started, watch = time.monotonic(), Watch()
+        while (now := look(tasks, runs_dir_of(self.launch_dir), watch)).held or now.unsure:
             if time.monotonic() - started > 60 * self.executor.minutes - self.executor.signal_seconds:
                 signal.raise_signal(signal.SIGUSR2)  # SLURM signals the steps of a job, and this job has none
             time.sleep(self.poll_seconds)
+        return now
 
 
 def submit_workers(
@@ -172,7 +174,8 @@ def submit_workers(
     Raises:
         UsageError: SLURM refuses one of them; those before it are withdrawn.
     """
-    runs_dir, num_attempts = runs_dir_of(launch_dir), plan.num_attempts()
+    runs_dir = runs_dir_of(launch_dir)
+    num_attempts = look(launched_tasks(launch_dir), runs_dir, Watch()).num_attempts
     folder = runs_dir / "workers" / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
@@ -202,7 +205,7 @@ def launched_request(launch_dir: Path) -> Request:
 def launched_tasks(launch_dir: Path) -> list[Task]:
     """Return the tasks of a launch on SLURM, in the order of the launch."""
     config_of = {cell.name: cell.config for cell in launched_request(launch_dir).cells}
-    return [Task(name, config_of[name], tries) for name, tries in tries_at_launch(launch_dir).items()]
+    return [Task(name, config_of[name], after) for name, after in attempts_at_launch(launch_dir).items()]
 
 
 def _array_workers(launch_dir: Path, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
@@ -210,6 +213,6 @@ def _array_workers(launch_dir: Path, tasks: Sequence[Task], executor: "SlurmExec
     number = executor.num_elements([task.config for task in tasks])
     if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
         number = min(number, max(int(size) - 1, 1))  # the largest index is below it
-    place = {name: place for place, name in enumerate(tries_at_launch(launch_dir))}
+    place = {name: place for place, name in enumerate(attempts_at_launch(launch_dir))}
     starts = [place[tasks[len(tasks) * one // number].name] for one in range(number)]
     return [ArrayWorker(launch_dir, start, executor) for start in starts]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ablations.request import Request
 from aimv2.errors import UsageError
-from sweeps.active_launches import ActiveLaunch, active_launches, cancelled, end, tries_at_launch
+from aimv2.runs.lease import Watch
+from sweeps.active_launches import ActiveLaunch, active_launches, attempts_at_launch, cancelled, end
 from sweeps.executors import slurm_commands
 from sweeps.executors.slurm_jobs import launched_request
-from sweeps.worker import Task
+from sweeps.tasks import Task, look
 
 
 @dataclass
@@ -37,9 +38,10 @@ def queued_elsewhere(request: Request, tasks: Sequence[Task], runs_dir: Path) ->
             continue
         queued = {job.array for job in slurm_commands.queue(active.folder.name) or []}
         if arrays := [array for array in active.jobs.arrays if array in queued]:
-            tries = tries_at_launch(active.folder)
-            common = (replace(task, tries=tries[task.name]) for task in tasks if task.name in tries)
-            if shared := {task.name for task in common if task.is_open(runs_dir)}:
+            after = attempts_at_launch(active.folder)
+            common = [replace(task, after=after[task.name]) for task in tasks if task.name in after]
+            now = look(common, runs_dir, Watch())
+            if shared := {task.name for task in (*now.free, *now.unsure, *now.held)}:
                 are = "run is" if len(shared) == 1 else "runs are"
                 found.described.append(f"{len(shared)} {are} in the queue already, for {active.jobs.described}")
                 found.runs |= shared

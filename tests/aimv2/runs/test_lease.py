@@ -18,6 +18,7 @@ from aimv2.runs.lease import (
     HEARTBEAT_SECONDS,
     LeaseLostError,
     Timing,
+    Watch,
     acquire,
     has_ended,
     holder,
@@ -87,39 +88,89 @@ def from_another_host(attempt):
     (attempt / "holder.json").write_text(json.dumps(holder(attempt) | {"host": "elsewhere"}))
 
 
-def test_lease_expires_after_grace(tmp_path):
-    timing = Timing(heartbeat_seconds=1, grace_seconds=5)
-    first = acquire(tmp_path, timing=timing)
-    from_another_host(first.folder)
-    os.utime(first.folder / "heartbeat", (1000, 1000))
-    assert is_held(first.folder, lambda folder: 1004.9, timing)
-    assert acquire(tmp_path, clock=lambda folder: 1004.9, timing=timing) is None
-    assert not is_held(first.folder, lambda folder: 1005.1, timing)
-    assert acquire(tmp_path, clock=lambda folder: 1005.1, timing=timing).number == 2
+class Clock:
+    """A clock that a test sets, in seconds."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
-@pytest.mark.parametrize("seconds", [-60, 60])
-def test_lease_survives_a_host_clock_that_is_a_minute_off(tmp_path, monkeypatch, seconds):
+def beat(folder):
+    path = folder / "heartbeat"
+    os.truncate(path, path.stat().st_size + 1)
+
+
+def test_a_lease_expires_once_its_heartbeat_was_watched_for_the_grace_period(tmp_path):
+    clock = Clock()
+    watch = Watch(Timing(heartbeat_seconds=1, grace_seconds=5), clock)
     first = acquire(tmp_path)
     from_another_host(first.folder)
-    old = time.time() - 2 * HEARTBEAT_SECONDS  # it has just missed a heartbeat
-    os.utime(first.folder / "heartbeat", (old, old))
+    assert watch.sees(first.folder) == "unsure"
+    clock.now = 4.9
+    assert watch.sees(first.folder) == "unsure"
+    beat(first.folder)
+    assert watch.sees(first.folder) == "alive"
+    clock.now = 9.8
+    assert watch.sees(first.folder) == "alive"
+    assert acquire(tmp_path, watch=watch) is None
+    clock.now = 10.0
+    assert watch.sees(first.folder) == "dead"
+    assert acquire(tmp_path) is None, "a process that has not watched it cannot know"
+    assert acquire(tmp_path, watch=watch).number == 2
+    beat(first.folder)
+    assert watch.sees(first.folder) == "alive", "it was only asleep"
+
+
+@pytest.mark.parametrize("seconds", [-86400, 86400])
+def test_no_clock_is_compared_with_another(tmp_path, monkeypatch, seconds):
+    """Clients of some file systems stamp files by their own clock; hosts' clocks differ by any amount."""
+    clock = Clock()
+    watch = Watch(now=clock)
+    first = acquire(tmp_path)
+    from_another_host(first.folder)
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + seconds)
-    assert is_held(first.folder)
-    assert acquire(tmp_path) is None
-    old = right() - GRACE_SECONDS - 1
-    os.utime(first.folder / "heartbeat", (old, old))
-    assert acquire(tmp_path).number == 2, "the file system's clock decides"
+    for number in range(20):
+        clock.now += HEARTBEAT_SECONDS
+        beat(first.folder)
+        os.utime(first.folder / "heartbeat", (right() - seconds * number, right() - seconds * number))
+        assert watch.sees(first.folder) != "dead"
+        assert acquire(tmp_path, watch=watch) is None
+    clock.now += GRACE_SECONDS
+    assert acquire(tmp_path, watch=watch).number == 2
 
 
-def test_holder_touches_its_heartbeat(tmp_path):
+def test_a_folder_that_was_deleted_is_dead_and_a_missing_heartbeat_is_not(tmp_path):
+    """Both happen while another process makes or prunes the folder."""
+    clock = Clock()
+    watch = Watch(now=clock)
+    attempt = tmp_path / "attempts" / "0001"
+    assert watch.sees(attempt) == "dead"
+    attempt.mkdir(parents=True)
+    assert watch.sees(attempt) == "unsure"
+    clock.now = GRACE_SECONDS
+    assert watch.sees(attempt) == "dead"
+
+
+def test_watching_writes_nothing(tmp_path):
+    """A probe of the file system's clock had the name of host and process, which containers share."""
+    first = acquire(tmp_path)
+    from_another_host(first.folder)
+    before = sorted(tmp_path.rglob("*"))
+    tmp_path.chmod(0o555)
+    first.folder.chmod(0o555)
+    assert Watch().sees(first.folder) == "unsure"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_holder_makes_its_heartbeat_longer(tmp_path):
     with acquire(tmp_path, timing=Timing(heartbeat_seconds=0.01)) as held:
-        os.utime(held.folder / "heartbeat", (0, 0))
         give_up = time.monotonic() + 60
-        while (held.folder / "heartbeat").stat().st_mtime == 0 and time.monotonic() < give_up:
+        while (size := (held.folder / "heartbeat").stat().st_size) < 3 and time.monotonic() < give_up:
             time.sleep(0.01)
-        assert (held.folder / "heartbeat").stat().st_mtime > 0
+        assert size >= 3
 
 
 def test_reused_process_id_is_not_taken_for_the_holder(tmp_path):
@@ -137,15 +188,26 @@ def test_check_raises_once_a_later_attempt_exists(tmp_path):
         first.check()
 
 
+def test_check_raises_once_a_result_exists(tmp_path):
+    """A process that was believed dead may publish after another one has taken over its run."""
+    acquire(tmp_path).release()
+    second = acquire(tmp_path)
+    second.check()
+    (tmp_path / "result.json").touch()
+    with pytest.raises(LeaseLostError):
+        second.check()
+
+
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(["acquire", "release", "die", "check"]), max_size=15))
 def test_at_most_one_living_holder_in_any_sequence_of_events(tmp_path_factory, events):
-    folder = tmp_path_factory.mktemp("run")
+    folder, clock = tmp_path_factory.mktemp("run"), Clock()
+    watch = Watch(now=clock)
     holders = []  # only the last may be alive
     alive = False
     for event in events:
         if event == "acquire":
-            got = acquire(folder)
+            got = acquire(folder, watch=watch)
             assert (got is None) == alive
             if got is not None:
                 holders.append(got)
@@ -155,7 +217,8 @@ def test_at_most_one_living_holder_in_any_sequence_of_events(tmp_path_factory, e
             alive = False
         elif event == "die" and alive:
             from_another_host(holders[-1].folder)
-            os.utime(holders[-1].folder / "heartbeat", (0, 0))
+            watch.sees(holders[-1].folder)
+            clock.now += GRACE_SECONDS
             alive = False
         elif event == "check":
             for earlier in holders[:-1]:

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from aimv2.config.signature import signature
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.files import read_json
-from aimv2.runs.lease import LeaseLostError, Timing
+from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Timing, Watch
 from aimv2.runs.record import RunFolder
 
 METRIC = {"caption_loss": Metric(1.0, "nats/token", "a test")}
@@ -32,11 +32,11 @@ def configs(tiny, number):
 
 def work_through(runs_dir, notes, wanted, held_back, seed):
     """Record runs until all are done. The runs held back are published once the file ``enough`` exists."""
-    draw = random.Random(seed)
+    draw, watch = random.Random(seed), Watch(TIMING)
     while undone := [(name, config) for name, config in wanted if not RunFolder(runs_dir, name).is_done]:
         draw.shuffle(undone)
         for name, config in undone:
-            attempt = RunFolder(runs_dir, name, timing=TIMING).acquire(config)
+            attempt = RunFolder(runs_dir, name, timing=TIMING).acquire(config, watch=watch)
             if attempt is None:
                 continue
             try:
@@ -110,6 +110,11 @@ def test_every_run_has_one_result_when_workers_are_killed_and_stopped(
     assert num_attempts > num_runs, "some runs were taken over"
 
 
+def beat(attempt):
+    path = attempt.folder / "heartbeat"
+    os.truncate(path, path.stat().st_size + 1)
+
+
 class Interleavings(RuleBasedStateMachine):
     """Four workers on other hosts and two runs. Plain dicts hold the expected state."""
 
@@ -122,8 +127,12 @@ class Interleavings(RuleBasedStateMachine):
         self.owner = {}  # run -> the worker whose attempt is the latest
         self.is_living = {}  # run -> whether that attempt's holder has a fresh heartbeat
         self.result = {}  # run -> what was published
+        self.now = 0.0  # seconds
+        self.watches = [Watch(now=lambda: self.now) for _ in range(4)]  # of each worker
 
     def teardown(self):
+        for _, attempt in self.held.values():
+            attempt._rows.close()
         self.folder.cleanup()
 
     def run(self, number):
@@ -138,10 +147,10 @@ class Interleavings(RuleBasedStateMachine):
         if worker in self.held:
             return
         run, config = self.run(number)
-        attempt = run.acquire(config)
+        attempt = run.acquire(config, watch=self.watches[worker])
         assert (attempt is None) == (number in self.result or self.is_living.get(number, False))
         if attempt is not None:
-            (attempt.folder / "metrics.jsonl").touch()
+            attempt._rows = (attempt.folder / "metrics.jsonl").open("a")
             holder = json.loads((attempt.folder / "holder.json").read_text())
             (attempt.folder / "holder.json").write_text(json.dumps(holder | {"host": f"host {worker}"}))
             self.held[worker] = (number, attempt)
@@ -155,8 +164,16 @@ class Interleavings(RuleBasedStateMachine):
     def miss_heartbeats(self, data):
         """Stop the heartbeat for longer than the grace period; the worker may come back."""
         worker = data.draw(st.sampled_from(sorted(self.held)))
-        number, attempt = self.held[worker]
-        os.utime(attempt.folder / "heartbeat", (0, 0))
+        number, _ = self.held[worker]
+        attempts = [other for _, other in self.held.values()]
+        for _ in range(2):  # all watch all, before and after
+            for watch in self.watches:
+                for other in attempts:
+                    watch.sees(other.folder)
+            self.now += GRACE_SECONDS / 2
+            for holder, (other_number, other) in self.held.items():
+                if holder != worker and self.owns(holder, other_number) and self.is_living[other_number]:
+                    beat(other)
         if self.owns(worker, number):
             self.is_living[number] = False
 
@@ -165,7 +182,7 @@ class Interleavings(RuleBasedStateMachine):
     def beat(self, data):
         worker = data.draw(st.sampled_from(sorted(self.held)))
         number, attempt = self.held[worker]
-        (attempt.folder / "heartbeat").touch()
+        beat(attempt)
         if self.owns(worker, number):
             self.is_living[number] = True
 
@@ -181,6 +198,7 @@ class Interleavings(RuleBasedStateMachine):
         else:
             with pytest.raises(LeaseLostError):
                 attempt.publish(METRIC, maker=worker)
+        attempt._rows.close()
         attempt._lease.release()
         if owned:
             self.is_living[number] = False
@@ -190,6 +208,7 @@ class Interleavings(RuleBasedStateMachine):
     def release(self, data):
         worker = data.draw(st.sampled_from(sorted(self.held)))
         number, attempt = self.held.pop(worker)
+        attempt._rows.close()
         attempt._lease.release()
         if self.owns(worker, number):
             self.is_living[number] = False

@@ -1,6 +1,10 @@
+import contextlib
+import errno
 import json
 import os
+import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +17,9 @@ from aimv2.evaluation.items import Items
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.files import write_json
-from aimv2.runs.lease import LeaseLostError
-from aimv2.runs.record import LAYOUT_VERSION, RunFolder
+from aimv2.runs.index import read
+from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Watch
+from aimv2.runs.record import LAYOUT_VERSION, RunFolder, entries
 
 ITEMS = Items.of(np.array([7, 2, 7]), np.array([1.0, 4.0, 1.0]), np.array([1, 2, 1]))
 METRICS = {
@@ -31,7 +36,7 @@ def run(tmp_path, tiny):
 
 def finish(run, config):
     with run.acquire(config) as attempt:
-        attempt.write_manifest({"host": "here"})
+        attempt.write_manifest({"host": "here", "code": "5f0c1b7de1a2"})
         attempt.write_rows(ROWS)
         attempt.publish(METRICS, train_flops=2)
 
@@ -125,7 +130,66 @@ def test_publish_never_replaces_a_result(run, tiny):
             (run.path / "result.json").hardlink_to(first.folder / "result.json")
             with pytest.raises(LeaseLostError):
                 successor.publish(METRICS, train_flops=0)
+            with pytest.raises(LeaseLostError):
+                successor.sync_rows()  # it ends before hours of training
     assert run.result()["attempt"] == 1
+
+
+def test_a_link_that_was_made_and_reported_as_existing_is_ones_own(run, tiny, monkeypatch):
+    """NFS may repeat a request whose answer was lost."""
+
+    def link(source, target):
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    real = os.link
+    monkeypatch.setattr(os, "link", link)
+    finish(run, tiny)
+    assert run.result()["attempt"] == 1
+
+
+def test_attempts_without_progress_are_counted_from_the_latest(run, tiny):
+    has_progress = [True, False, True, False, False, False, False]
+    expected = [0, 1, 0, 1, 2, 3, 3]
+    for progress, number in zip(has_progress, expected, strict=True):
+        with contextlib.suppress(KeyboardInterrupt), run.acquire(tiny) as attempt:
+            if progress:
+                attempt.mark_progress()
+            raise KeyboardInterrupt  # interruptions count too
+        assert run.num_stalled() == number
+    assert run.num_stalled(after=6) == 1
+    assert run.failure().cause == "node"
+    assert "3 attempts in a row ended without a checkpoint" in run.failure().message
+    assert "give workers more time" in run.failure().message
+
+
+def test_the_index_follows_a_run(run, tiny, tmp_path):
+    def listed():
+        assert entries(tmp_path) == {run.name: run.entry()}
+        return [name.removeprefix(f"{run.name}.") for name in os.listdir(tmp_path / "index")]
+
+    with run.acquire(tiny):
+        assert listed() == ["running.0001"]
+    assert listed() == ["idle.0001"]
+    with run.acquire(tiny) as attempt:
+        attempt.fail(Failure("out of memory", "a test"), "")
+    assert listed() == ["failed.0002.out-of-memory"]
+    finish(run, tiny)
+    assert listed() == ["done.0003.2.5f0c1b7de1a2"]
+
+
+def test_the_index_is_completed_from_the_run_folders(run, tiny, tmp_path):
+    finish(run, tiny)
+    other = replace(tiny, seed=7)
+    RunFolder(tmp_path, signature(other)).acquire(other)  # died before it wrote to the index
+    shutil.rmtree(tmp_path / "index")
+    assert read(tmp_path) == {}
+    found = entries(tmp_path)
+    assert {name: entry.state for name, entry in found.items()} == {run.name: "done", signature(other): "running"}
+    assert read(tmp_path) == {}, "nothing is written unless it is asked for"
+    assert entries(tmp_path, repair=True) == found == read(tmp_path)
+    shutil.rmtree(run.path)  # as one repeats a run
+    assert set(entries(tmp_path, repair=True)) == {signature(other)} == set(read(tmp_path))
 
 
 def test_metrics_of_an_untrained_run_are_empty(run, tiny):
@@ -183,10 +247,14 @@ def test_heartbeat_decides_when_the_holder_file_is_broken(run, tiny, content):
     attempt = run.acquire(tiny)
     (attempt.folder / "holder.json").write_text(content)
     assert run.state() == "running"
-    assert run.acquire(tiny) is None
+    now = [0.0]
+    watch = Watch(now=lambda: now[0])
+    assert run.acquire(tiny, watch=watch) is None
     os.utime(attempt.folder / "heartbeat", (0, 0))
     assert run.state() == "new"
-    assert run.acquire(tiny) is not None
+    assert run.acquire(tiny, watch=watch) is None
+    now[0] = GRACE_SECONDS
+    assert run.acquire(tiny, watch=watch) is not None
 
 
 def test_full_disk_still_releases_the_lease(run, tiny):

@@ -1,0 +1,91 @@
+"""The index of a runs folder: the state of every run in the name of an empty file, so that one listing tells them all.
+
+It is a cache. The run's own folder is the truth, and an index that is missing or incomplete is completed from it
+(``aimv2.runs.record.entries``).
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple, Self, get_args
+
+from aimv2.errors import Cause
+
+FOLDER = "index"
+IndexState = Literal["running", "idle", "failed", "done"]
+
+
+class Entry(NamedTuple):
+    """The state of a run.
+
+    Attributes:
+        state: ``running`` has a latest attempt that was not released; its process may have died. ``idle`` was released
+            without a result or a failure.
+        attempt: number of the latest attempt; of ``done`` runs, of the one that made the result.
+        cause: of a failure.
+        layout: version of the layout of a result; 0 if it is not known.
+        code: digest of the code that made the result; empty if it is not known.
+    """
+
+    state: IndexState
+    attempt: int
+    cause: Cause | None = None
+    layout: int = 0
+    code: str = ""
+
+    def name(self, run: str) -> str:
+        """Return the name of the file, such as ``v2-307e8f98b380.done.0001.2.5f0c1b7de1a2``."""
+        more = {"failed": [(self.cause or "").replace(" ", "-")], "done": [str(self.layout), self.code]}
+        return ".".join([run, self.state, f"{self.attempt:04d}", *more.get(self.state, [])])
+
+    @classmethod
+    def parse(cls, name: str) -> tuple[str, Self] | None:
+        """Return the run and the entry of a file's name; None if it is no entry."""
+        run, state, attempt, *more = [*name.split("."), "", ""][:7]
+        if state not in get_args(IndexState) or not attempt.isdecimal():
+            return None
+        found = cls(state, int(attempt))  # type: ignore[arg-type]  # checked above
+        if state == "failed" and (cause := more[0].replace("-", " ")) in get_args(Cause):
+            return run, found._replace(cause=cause)  # type: ignore[arg-type]  # checked above
+        if state == "done":
+            return run, found._replace(layout=int(more[0]) if more[0].isdecimal() else 0, code=more[1])
+        return run, found
+
+    @property
+    def order(self) -> tuple[bool, int, bool]:
+        """The later of two entries of a run is the larger one."""
+        return self.state == "done", self.attempt, self.state != "running"
+
+
+def read(runs_dir: Path) -> dict[str, Entry]:
+    """Return the latest entry of each run that has one, from one listing."""
+    found: dict[str, Entry] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(runs_dir / FOLDER):
+            if parsed := Entry.parse(name):
+                run, entry = parsed
+                found[run] = max(found.get(run, entry), entry, key=lambda one: one.order)
+    return found
+
+
+def write(runs_dir: Path, run: str, entry: Entry) -> None:
+    """Add an entry and remove the run's earlier ones; a reader sees one of them at any time.
+
+    A run that is acquired has no result, so a ``running`` entry also removes those of a result that was deleted.
+
+    Raises:
+        OSError: the entry cannot be written; then readers look at the run's folder.
+    """
+    folder = runs_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / entry.name(run)).touch()
+    for name in os.listdir(folder):
+        if name.startswith(f"{run}.") and (parsed := Entry.parse(name)):
+            _, other = parsed
+            if other.order < entry.order or entry.state == "running" != other.state == "done":
+                remove(runs_dir, run, other)
+
+
+def remove(runs_dir: Path, run: str, entry: Entry) -> None:
+    """Remove an entry, if it is still there."""
+    (runs_dir / FOLDER / entry.name(run)).unlink(missing_ok=True)
