@@ -21,7 +21,7 @@ from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Price, price
-from sweeps.status.board import duration
+from sweeps.status.runs import duration
 
 MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4

@@ -229,8 +229,19 @@ def _row(num_runs: int, num_workers: int) -> str:
         rate = {kind: round(count / seconds, 3) for kind, count in steady.items()}
         total = [count.total() for count in (some, none)]
         worst = max(board[1:], key=Counter.total)
-        print(json.dumps({"board": [dict(b) for b in board], "status": dict(status), "none": dict(none),
-                          "some": dict(some), "rate": rate, "took": time.perf_counter() - started}), file=sys.stderr)
+        print(
+            json.dumps(
+                {
+                    "board": [dict(b) for b in board],
+                    "status": dict(status),
+                    "none": dict(none),
+                    "some": dict(some),
+                    "rate": rate,
+                    "took": time.perf_counter() - started,
+                }
+            ),
+            file=sys.stderr,
+        )
         return (
             f"| {num_runs:,} | {num_workers:,} | {total[0]:,} | {total[1]:,} | {sum(rate.values()):.2f}"
             f" | {worst.total():,} | {status_seconds:.2f} s, {status.total():,} |"
