@@ -112,6 +112,7 @@ class RunFolder:
             if lease is None:  # the index did not know
                 self.write_entry(self.entry())
                 return None
+            self.write_entry(Entry("running", lease.number))
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
         return Attempt(self, lease, config)
@@ -223,17 +224,15 @@ class Attempt:
         self._flushed_at = float("-inf")
         self._num_bad = 0
         self._code = ""
-        self._entry = Entry("running", lease.number)
+        self._entry = Entry("idle", lease.number)  # unless it fails or publishes
 
     def __enter__(self) -> Self:
         try:
             write_json(self.run.path / "config.json", to_dict(self._config))
             self._rows = (self.folder / "metrics.jsonl").open("a")
-            self.run.write_entry(self._entry)
         except OSError:
             self._lease.release()
             raise
-        self._entry = Entry("idle", self._lease.number)
         self._lease.__enter__()
         return self
 

@@ -114,6 +114,8 @@ class LocalExecutor(Executor):
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
             UsageError: no worker can run here, or the code snapshot was changed.
         """
+        if not names:
+            return
         after = {name: plan.runs[name].num_attempts for name in names}
         tasks = [Task(name, plan.cell_of[name].config, after[name]) for name in names]
         started, num_workers = time.perf_counter(), min(self.num_workers(plan.configs(names)), len(tasks))

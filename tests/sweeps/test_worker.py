@@ -13,16 +13,24 @@ import pytest
 from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, entries
 from sweeps.active_launches import new_launch
-from sweeps.worker import RESERVE_SECONDS, Task, WorkerReport, seconds_to_work, work, work_in_processes
+from sweeps.tasks import Task
+from sweeps.worker import (
+    RESERVE_SECONDS,
+    WATCH_POLL_SECONDS,
+    WorkerReport,
+    seconds_to_work,
+    work,
+    work_in_processes,
+)
 
 
 @pytest.fixture
 def tasks(tiny, pairs):
     """Two runs of two steps, whose data is rendered."""
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
-    return [Task(signature(config), config, tries=0) for config in configs]
+    return [Task(signature(config), config, after=0) for config in configs]
 
 
 @pytest.fixture
@@ -64,10 +72,10 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
             time.sleep(0.5)
             signal.raise_signal(signal.SIGTERM)
 
-    report = work([Task(signature(config), config, tries=0)], launch_dir, stop)
+    report = work([Task(signature(config), config, after=0)], launch_dir, stop)
     assert (report.signal, report.problem) == (signal.SIGTERM, "")
     run = RunFolder(tmp_path, signature(config))
-    assert (run.state(), run.num_tries) == ("new", 0)
+    assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
 
 
@@ -75,9 +83,8 @@ def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, lau
     report = work(tasks, launch_dir, minutes=1e-6)
     assert (report.was_out_of_time, report.signal, report.done) == (True, None, [])
     run = RunFolder(tmp_path, tasks[0].name)
-    assert (run.state(), run.num_attempts, run.num_tries) == ("new", 1, 0)
+    assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
     assert run.last_row()["step"] == 1
-    assert tasks[0].is_open(tmp_path), "this is no failed try"
 
 
 def test_a_worker_reserves_time_for_its_last_step():
@@ -85,27 +92,47 @@ def test_a_worker_reserves_time_for_its_last_step():
     assert seconds_to_work(1) == 54, "at most a tenth of its time"
 
 
-@pytest.mark.parametrize(
-    ("cause", "is_open"), [("node", [True, False]), ("out of memory", [False, False]), ("bug", [False, False])]
-)
-def test_a_run_is_tried_again_only_if_its_node_failed(tasks, tmp_path, cause, is_open):
-    found, task = [], tasks[0]
-    for _ in range(2):
-        with RunFolder(tmp_path, task.name).acquire(task.config) as attempt:
-            attempt.fail(Failure(cause, "a test"), "")
-        found.append(task.is_open(tmp_path))
-    assert found == is_open
+def test_a_worker_looks_again_after_each_run(tasks, tmp_path, launch_dir):
+    """The run of a worker that was killed waited until all others were done."""
+    first, second = (RunFolder(tmp_path, task.name) for task in tasks)
+    other = first.acquire(tasks[0].config)  # by a worker that dies while we train the second run
+
+    def die(rows):
+        (other.folder / "released").touch()
+
+    report = work(tasks, launch_dir, die)
+    assert report.done == [tasks[1].name, tasks[0].name]
+    assert (first.num_attempts, second.num_attempts) == (2, 1)
 
 
-def test_a_run_that_kills_its_worker_is_tried_twice_per_launch(tasks, tmp_path):
-    task = tasks[0]
-    run = RunFolder(tmp_path, task.name)
-    for _ in range(2):
-        assert task.is_open(tmp_path)
-        with run.acquire(task.config):
-            assert task.is_open(tmp_path), "it is running"
-    assert not task.is_open(tmp_path)
-    assert replace(task, tries=2).is_open(tmp_path), "another launch tries again"
+def test_a_worker_waits_until_it_knows_whether_a_holder_is_alive(tasks, tmp_path, launch_dir, monkeypatch):
+    attempt = RunFolder(tmp_path, tasks[0].name).acquire(tasks[0].config)
+    (attempt.folder / "holder.json").write_text("{}")  # on another host
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        os.truncate(attempt.folder / "heartbeat", len(waited))
+
+    monkeypatch.setattr("sweeps.worker.time.sleep", sleep)
+    assert work(tasks[:1], launch_dir).done == []
+    assert waited == [WATCH_POLL_SECONDS], "once its heartbeat has changed, the run is in good hands"
+
+
+def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, launch_dir, monkeypatch):
+    """A full disk failed run after run."""
+
+    def full(attempt, *arguments):
+        with attempt:
+            failure = Failure("no space", "No space left on device")
+            attempt.fail(failure, "")
+        return failure
+
+    monkeypatch.setattr("aimv2.execute.execute", full)
+    configs = [replace(tiny, seed=seed) for seed in range(4)]
+    report = work([Task(signature(config), config, after=0) for config in configs], launch_dir)
+    assert report.problem == "2 runs found no space: No space left on device"
+    assert len(entries(tmp_path)) == 2
 
 
 @pytest.mark.exhaustive
@@ -119,7 +146,7 @@ def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_
 
 def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
     endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
-    tasks = [Task(signature(config), config, tries=0) for config in endless]
+    tasks = [Task(signature(config), config, after=0) for config in endless]
     runs = [RunFolder(tmp_path, task.name) for task in tasks]
 
     def signal_when_both_train():
@@ -138,7 +165,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
         watcher.join()
     assert report == WorkerReport(signal=signal.SIGUSR2)
     for run in runs:
-        assert (run.state(), run.num_tries) == ("new", 0)
+        assert (run.state(), run.num_stalled()) == ("new", 0)
         assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
 
 

@@ -181,7 +181,7 @@ def test_the_index_follows_a_run(run, tiny, tmp_path):
 def test_the_index_is_completed_from_the_run_folders(run, tiny, tmp_path):
     finish(run, tiny)
     other = replace(tiny, seed=7)
-    RunFolder(tmp_path, signature(other)).acquire(other)  # died before it wrote to the index
+    RunFolder(tmp_path, signature(other)).acquire(other)
     shutil.rmtree(tmp_path / "index")
     assert read(tmp_path) == {}
     found = entries(tmp_path)

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from ablations.expand import Cell
 from aimv2.errors import UsageError
-from aimv2.runs.record import RunFolder
-from sweeps.executors.local import MAX_IDLE, LocalExecutor, report_of, summary
+from aimv2.runs.record import MAX_STALLED
+from sweeps.executors.local import MAX_IDLE, LocalExecutor, Seat, report_of, summary
 from sweeps.plan import Plan
 from sweeps.worker import WorkerReport
 
@@ -37,33 +37,91 @@ def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path
         DEBUG.complete(plan, plan.remaining(), Console())
 
 
-def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan):
-    rounds = []
+class Ended:
+    """A worker that has ended."""
 
-    def work_round(tasks, launch_dir):
-        rounds.append(tasks)
-        return [WorkerReport()]
+    paths = SimpleNamespace(stderr="its.log")
+
+    def __init__(self, report):
+        self.report = report
+
+    def done(self):
+        return True
+
+    def exception(self):
+        return None if self.report else RuntimeError("died")
+
+    def result(self):
+        return self.report
+
+
+@pytest.mark.parametrize("report", [WorkerReport(), None])
+def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan, report):
+    names = []
+
+    def start(name):
+        names.append(name)
+        return Ended(report)
 
     with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
-        DEBUG.complete(plan, plan.remaining(), Console(), work_round)
-    assert len(rounds) == MAX_IDLE
+        DEBUG.complete(plan, plan.remaining(), Console(), start)
+    assert len(names) == MAX_IDLE
 
 
 def test_workers_that_waited_for_a_slot_are_started_again(plan):
     reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
 
-    def work_round(tasks, launch_dir):
+    def start(name):
         if reports:
-            return [reports.pop()]
-        for task in tasks:
-            for _ in range(2):
-                with RunFolder(plan.runs_dir, task.name).acquire(task.config):
-                    pass  # two workers die
-        return [WorkerReport()]
+            return Ended(reports.pop())
+        for run in plan.runs.values():
+            for _ in range(MAX_STALLED):
+                with run.acquire(plan.cell_of[run.name].config):
+                    pass  # workers die
+        return Ended(WorkerReport())
 
-    DEBUG.complete(plan, plan.remaining(), Console(), work_round)
+    DEBUG.complete(plan, plan.remaining(), Console(), start)
     assert not reports
-    assert plan.num_attempts() == 4
+    assert plan.num_attempts() == 2 * MAX_STALLED
+
+
+def test_a_killed_worker_is_replaced_while_another_one_works(plan, monkeypatch):
+    """Its seat stayed empty until all other workers had ended."""
+    first, second = plan.runs.values()
+    busy = Ended(WorkerReport(done=[first.name]))
+    busy.done = lambda: second.is_done
+    started = []
+
+    def start(name):
+        started.append(name)
+        if len(started) == 1:
+            return busy
+        attempt = second.acquire(plan.cell_of[second.name].config)
+        if len(started) == 2:
+            with attempt:
+                pass
+            return Ended(None)
+        with attempt:  # the replacement does both runs
+            attempt.publish({})
+        with first.acquire(plan.cell_of[first.name].config) as attempt:
+            attempt.publish({})
+        return Ended(WorkerReport(done=[second.name]))
+
+    executor = LocalExecutor(cluster="local", workers=2)
+    monkeypatch.setattr(LocalExecutor, "num_workers", lambda self, runs: 2)
+    for name in ("sweeps.executors.local.POLL_SECONDS",):
+        monkeypatch.setattr(name, 0.01)
+    launched = []
+
+    def register(name):
+        (launch_dir,) = (plan.runs_dir / "launches").iterdir()
+        (launch_dir / "workers" / name).mkdir(parents=True)
+        launched.append(name)
+        return start(name)
+
+    executor.complete(plan, plan.remaining(), Console(), register)
+    assert len(launched) == 3
+    assert plan.remaining() == []
 
 
 @pytest.mark.parametrize(
@@ -86,13 +144,12 @@ def test_summary_reports_the_share_of_work_in_all_workers_time(reports, share):
     assert f"2 cores were busy {busy:.0%} of it" in text
 
 
-def test_a_dead_worker_reports_no_work_until_the_others_ended():
+def test_a_dead_worker_reports_no_work_until_its_end(monkeypatch):
     console = Console(record=True)
-    died = SimpleNamespace(exception=lambda: RuntimeError("died"), paths=SimpleNamespace(stderr="its.log"))
-    assert report_of(died, 100.0, console) == WorkerReport(seconds=100.0)
+    monkeypatch.setattr("sweeps.executors.local.time.time", lambda: 150.0)
+    assert report_of(Seat("one", Ended(None), 50.0, 0), console) == WorkerReport(seconds=100.0)
     assert "a worker ended early; its log is its.log" in console.export_text()
-    alive = SimpleNamespace(exception=lambda: None, result=lambda: WorkerReport(done=["a"]))
-    assert report_of(alive, 100.0, console) == WorkerReport(done=["a"])
+    assert report_of(Seat("one", Ended(WorkerReport(done=["a"])), 50.0, 0), console) == WorkerReport(done=["a"])
 
 
 def test_check_refuses_ranks_and_a_shared_gpu_on_the_cpu(tiny):

@@ -1,0 +1,80 @@
+"""Which runs of a launch are free, held or over."""
+
+import contextlib
+import os
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.signature import signature
+from aimv2.runs.failure import Failure
+from aimv2.runs.lease import GRACE_SECONDS, Watch
+from aimv2.runs.record import MAX_STALLED, RunFolder
+from sweeps.tasks import MAX_WATCHED, Task, look
+
+
+@pytest.fixture
+def task(tiny):
+    return Task(signature(tiny), tiny, after=0)
+
+
+def is_free(task, runs_dir):
+    now = look([task], runs_dir, Watch())
+    assert now.is_over == (now.free == [])
+    return now.free == [task]
+
+
+@pytest.mark.parametrize(("cause", "expected"), [("node", True), ("out of memory", False), ("bug", False)])
+def test_a_run_is_tried_again_in_the_same_launch_only_if_its_node_failed(task, tmp_path, cause, expected):
+    with RunFolder(tmp_path, task.name).acquire(task.config) as attempt:
+        attempt.fail(Failure(cause, "a test"), "")
+    assert is_free(task, tmp_path) == expected
+    assert is_free(replace(task, after=1), tmp_path), "another launch tries it again"
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, ValueError])
+def test_attempts_without_progress_end_a_run_however_they_ended(task, tmp_path, ending):
+    """An evaluation that was longer than its job was requeued for ever."""
+    run = RunFolder(tmp_path, task.name)
+    for _ in range(MAX_STALLED):
+        assert is_free(task, tmp_path)
+        with contextlib.suppress(ending), run.acquire(task.config):
+            raise ending
+    assert not is_free(task, tmp_path)
+    assert is_free(replace(task, after=1), tmp_path), "another launch tries again"
+
+
+def test_a_run_that_makes_progress_is_never_given_up(task, tmp_path):
+    """Two silent deaths ended it."""
+    run = RunFolder(tmp_path, task.name)
+    for _ in range(3):
+        for _ in range(MAX_STALLED - 1):
+            with run.acquire(task.config):
+                pass
+        with run.acquire(task.config) as attempt:
+            attempt.mark_progress()
+        assert is_free(task, tmp_path)
+
+
+def test_a_run_is_held_until_its_holder_is_seen_to_be_dead(task, tmp_path):
+    time = [0.0]
+    watch = Watch(now=lambda: time[0])
+    with RunFolder(tmp_path, task.name).acquire(task.config) as attempt:
+        assert look([task], tmp_path, watch).held == [task], "its process is on this host"
+        (attempt.folder / "holder.json").write_text("{}")
+        watch = Watch(now=lambda: time[0])
+        assert look([task], tmp_path, watch).unsure == [task]
+        os.truncate(attempt.folder / "heartbeat", 5)
+        assert look([task], tmp_path, watch).held == [task]
+        time[0] += GRACE_SECONDS
+        now = look([task], tmp_path, watch)
+        assert (now.free, now.num_attempts) == ([task], 1)
+
+
+def test_a_look_watches_a_bounded_number_of_holders(tiny, tmp_path):
+    tasks = [Task(signature(config), config, 0) for config in (replace(tiny, seed=seed) for seed in range(60))]
+    for task in tasks:
+        attempt = RunFolder(tmp_path, task.name).acquire(task.config)
+        (attempt.folder / "released").touch()
+    now = look(tasks, tmp_path, Watch())
+    assert (len(now.free), len(now.held)) == (MAX_WATCHED, len(tasks) - MAX_WATCHED)
