@@ -6,6 +6,7 @@ prints a row of the table in docs/cluster.md. Several sizes may be listed, as in
 
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -29,15 +30,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E40
 
 from ablations.request import Request, write_request  # noqa: E402
 from aimv2.evaluation.metrics import Metric  # noqa: E402
+from aimv2.runs import index  # noqa: E402
 from aimv2.runs.failure import Failure  # noqa: E402
 from aimv2.runs.interrupt import Interrupts  # noqa: E402
 from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence  # noqa: E402
-from aimv2.runs.record import RunFolder  # noqa: E402
+from aimv2.runs.record import RunFolder, entries  # noqa: E402
 from sweeps.active_launches import WORKERS, new_launch  # noqa: E402
 from sweeps.parse import parse  # noqa: E402
 from sweeps.plan import Plan  # noqa: E402
 from sweeps.status.board import Board  # noqa: E402
-from sweeps.worker import Task, work  # noqa: E402
+from sweeps.tasks import Task  # noqa: E402
+from sweeps.worker import work  # noqa: E402
 from tests.helpers.operations import counted  # noqa: E402
 from tests.helpers.sweeps import small_sweep  # noqa: E402
 
@@ -83,6 +86,8 @@ def build(request: Request, plan: Plan, num_workers: int) -> Ledger:
         _write(plan, first, state)
         for name in others:
             shutil.copytree(runs_dir / first, runs_dir / name, copy_function=os.link)
+    shutil.rmtree(runs_dir / index.FOLDER)
+    entries(runs_dir, repair=True)
     write_request(runs_dir, request)
     return Ledger(plan, new_launch(runs_dir, plan.title, dict.fromkeys(plan.runs, 0)), by_state)
 
@@ -103,9 +108,8 @@ def _write(plan: Plan, name: str, state: str) -> None:
             attempt.fail(Failure("bug", "ValueError: a benchmark"), "Traceback")
         elif state == "interrupted":
             raise KeyboardInterrupt
-    if state == "running":  # until a process takes it over
-        shutil.rmtree(attempt.folder / "released", ignore_errors=True)
-        (attempt.folder / "released").unlink(missing_ok=True)
+    if state == "running":  # by the process that takes it over
+        (attempt.folder / "released").unlink()
 
 
 @contextlib.contextmanager
@@ -135,10 +139,10 @@ def _beat(folders: Sequence[Path], is_ready: Any) -> None:
     for folder in folders:
         Presence(folder)
     is_ready.set()
-    while True:
+    for beat in itertools.count(1):
         time.sleep(HEARTBEAT_SECONDS)
         for folder in folders:
-            (folder / "heartbeat").touch()
+            os.truncate(folder / "heartbeat", beat)
 
 
 def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], Counter[str], float]:
@@ -146,7 +150,7 @@ def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], 
 
     Nothing is left of its run, so that the next worker meets the same folder.
     """
-    tasks = [Task(name, ledger.plan.cell_of[name].config, tries=0) for name in names]
+    tasks = [Task(name, ledger.plan.cell_of[name].config, after=0) for name in names]
     counts, interrupts, started = Counter[str](), Interrupts(), 0.0
     first = Counter[str]()
 
