@@ -124,7 +124,7 @@ class LocalExecutor(Executor):
             Board(plan, console, is_live=self.cluster != "debug") as board,
             self._starting(tasks, launch_dir, board, console) as own_way,
         ):
-            reports = _staffed(tasks, launch_dir, num_workers, start or own_way, board, console)
+            reports = staffed(tasks, launch_dir, num_workers, start or own_way, board.update, console)
         if any(report.done for report in reports):
             cores = min(num_cores(), tasks[0].config.threads * num_workers)
             console.print(summary(reports, time.perf_counter() - started, cores), soft_wrap=True)
@@ -137,9 +137,10 @@ class LocalExecutor(Executor):
         if self.cluster == "debug":
             yield lambda name: _Here(worker(name=name, on_rows=lambda rows: board.update()))
             return
-        submitter, jobs = self._submitter(tasks[0].config, runs_dir_of(launch_dir)), list[submitit.Job[WorkerReport]]()
+        jobs = list[submitit.Job[WorkerReport]]()
 
         def start(name: str) -> Job:
+            submitter = self._submitter(tasks[0].config, runs_dir_of(launch_dir) / "workers" / name)
             # submitit pickles ``work`` by its name, so the import path decides which code a worker runs.
             path = os.pathsep.join(filter(None, [str(freeze(runs_dir_of(launch_dir))), os.environ.get("PYTHONPATH")]))
             with environment_variables(**worker_environment(tasks[0].config), PYTHONPATH=path), ExitStack() as stack:
@@ -154,9 +155,13 @@ class LocalExecutor(Executor):
             if not _stop(jobs):
                 console.print("some workers are still running; they stop after their current step", style="yellow")
 
-    def _submitter(self, run: RunConfig, runs_dir: Path) -> submitit.AutoExecutor:
-        # A folder of its own, since submitit names local jobs by their process number, and those are used again.
-        submitter = submitit.AutoExecutor(folder=runs_dir / "workers" / uuid.uuid4().hex[:12] / "%j", cluster="local")
+    def _submitter(self, run: RunConfig, folder: Path) -> submitit.AutoExecutor:
+        """Return submitit's executor for a worker.
+
+        Args:
+            folder: the worker's own, since submitit names local jobs by their process number, and those are used again.
+        """
+        submitter = submitit.AutoExecutor(folder=folder / "%j", cluster="local")
         submitter.update_parameters(timeout_min=SUBMITIT_MINUTES)
         if run.device == "cuda":
             import torch
@@ -184,13 +189,26 @@ class _Here:
         return self.report
 
 
-def _staffed(
-    tasks: Sequence[Task], launch_dir: Path, num_workers: int, start: Start, board: Board, console: Console
+def staffed(
+    tasks: Sequence[Task],
+    launch_dir: Path,
+    num_workers: int,
+    start: Start,
+    update: Callable[[], None],
+    console: Console,
 ) -> list[WorkerReport]:
-    """Keep ``num_workers`` workers as long as runs are free, until all tasks are over; return their reports."""
+    """Keep ``num_workers`` workers as long as runs are free, until all tasks are over; return their reports.
+
+    Args:
+        update: refreshes the display.
+
+    Raises:
+        KeyboardInterrupt: the launch was cancelled.
+        UsageError: the problem of a worker, or workers end before they try a run.
+    """
     seats, reports, num_idle, watch = list[Seat](), list[WorkerReport](), 0, Watch()
     while not (now := look(tasks, runs_dir_of(launch_dir), watch)).is_over or seats:
-        for seat in [seat for seat in seats if seat.job.done()]:
+        for seat in (ended := [seat for seat in seats if seat.job.done()]):
             seats.remove(seat)
             report = report_of(seat, console)
             reports.append(report)
@@ -204,13 +222,13 @@ def _staffed(
             if num_idle == MAX_IDLE:
                 logs = runs_dir_of(launch_dir) / "workers"
                 raise UsageError(f"workers end before they try a run; their logs are in {logs}")
-        # All at once, and later one after the other: a worker that is just starting may take what is free.
+        # All at first, and later those that ended: a worker that is just starting may take what is free.
         is_starting = any(not (launch_dir / WORKERS / seat.name).exists() for seat in seats)
-        num_missing = 0 if is_starting else min(num_workers - len(seats), len(now.free), 1 if reports else num_workers)
-        for _ in range(num_missing):
+        most = 0 if is_starting else max(len(ended), 1) if reports else num_workers
+        for _ in range(min(num_workers - len(seats), len(now.free), most)):
             name = uuid.uuid4().hex[:12]
             seats.append(Seat(name, start(name), time.time(), now.num_attempts))
-        board.update()
+        update()
         if not all(seat.job.done() for seat in seats) or now.held or now.unsure:
             time.sleep(POLL_SECONDS)
     return reports

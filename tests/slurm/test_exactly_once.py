@@ -1,10 +1,11 @@
-"""A sweep on a cluster whose workers are preempted, cancelled, killed and lose their node: every run is done exactly
-once, with the losses of an uninterrupted run."""
+"""A sweep on a cluster whose workers are preempted, hung up, cancelled, killed and lose their node: every run is done
+exactly once, with the losses of an uninterrupted run."""
 
 import json
 import os
 import signal
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.runs.lease import Lease, acquire, latest_attempt
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import MAX_STALLED, RunFolder
 from aimv2.runs.rows import last_rows
 from sweeps.active_launches import active_launches
 
@@ -50,6 +51,8 @@ class Story:
         seconds: time that the first launch took.
         disturbed: a worker for each disturbance, by its name.
         outlived: True if the worker of the down node kept its run: it lived on, and no other process could acquire it.
+        deaths: the workers of one run that were killed, one after the other, each after a checkpoint.
+        num_checkpoints: the largest number that a run had at a time.
     """
 
     folder: Path
@@ -59,18 +62,26 @@ class Story:
     seconds: float
     disturbed: dict[str, Worker]
     outlived: bool
+    deaths: list[Worker]
+    num_checkpoints: int
 
     @property
     def runs(self) -> list[RunFolder]:
         return [RunFolder(path.parent, path.name) for path in sorted(self.folder.glob("runs/v2-*"))]
 
 
-def worker_of(run: Path) -> Worker | None:
-    """Return the worker of a run that is between its first checkpoint and half of its steps."""
+def worker_of(run: Path, after: Worker | None = None) -> Worker | None:
+    """Return the worker of a run that has saved a checkpoint; without ``after``, before half of its steps.
+
+    Args:
+        after: an earlier worker of the run, whose successor is wanted.
+    """
     attempt = latest_attempt(run)
     if attempt is None or (attempt / "released").exists() or not (attempt / "checkpoint.safetensors").exists():
         return None
-    if last_rows(attempt)[-1]["step"] > STEPS // 2:
+    if after is None and last_rows(attempt)[-1]["step"] > STEPS // 2:
+        return None
+    if after is not None and attempt == after.attempt:
         return None
     try:
         pid = json.loads((attempt / "holder.json").read_text())["pid"]
@@ -123,11 +134,24 @@ def story(slurm, typed, wait_for, tmp_path_factory):
     disturbed["cancelled"] = training()
     slurm("scancel", disturbed["cancelled"].job)
 
-    disturbed["killed"] = training()
-    os.kill(disturbed["killed"].pid, signal.SIGKILL)
+    disturbed["hung up"] = training()
+    slurm("scancel", "--signal=HUP", disturbed["hung up"].job)
 
-    slurm.wait_until_empty()
-    return Story(folder, first.stdout, second.stdout, num_done, seconds, disturbed, outlived)
+    # More deaths than a run without progress may have.
+    disturbed["killed"] = training()
+    run = disturbed["killed"].attempt.parents[1]
+    deaths = [disturbed["killed"]]
+    for _ in range(MAX_STALLED):
+        os.kill(deaths[-1].pid, signal.SIGKILL)
+        deaths.append(wait_for(lambda: (worker := worker_of(run, after=deaths[-1])) and worker, seconds=300))
+    os.kill(deaths[-1].pid, signal.SIGKILL)
+
+    num_checkpoints = 0
+    while slurm.queue():
+        found = Counter(path.parents[2].name for path in folder.glob("runs/v2-*/attempts/*/checkpoint.safetensors"))
+        num_checkpoints = max(num_checkpoints, *found.values(), 0)
+        time.sleep(0.5)
+    return Story(folder, first.stdout, second.stdout, num_done, seconds, disturbed, outlived, deaths, num_checkpoints)
 
 
 def test_launch_returns_before_the_work(story):
@@ -149,12 +173,29 @@ def test_every_run_has_one_result(story):
 
 
 def test_a_disturbed_worker_loses_its_run(story):
-    for name in ("preempted", "cancelled", "killed"):
+    for name in ("preempted", "cancelled", "hung up", "killed"):
         assert not story.disturbed[name].is_latest, name
 
 
 def test_a_worker_that_outlives_its_node_keeps_its_run(story):
     assert story.outlived
+
+
+def test_a_worker_that_is_hung_up_releases_its_run_with_a_checkpoint(story):
+    attempt = story.disturbed["hung up"].attempt
+    assert (attempt / "interrupted").exists()
+    assert (attempt / "progress").exists()
+
+
+def test_a_run_that_makes_progress_survives_more_deaths_than_one_that_does_not(story):
+    assert len({worker.attempt for worker in story.deaths}) == MAX_STALLED + 1
+    assert not any((worker.attempt / "released").exists() for worker in story.deaths), "no death was recorded"
+    assert RunFolder(story.folder / "runs", story.deaths[0].attempt.parents[1].name).is_done
+
+
+def test_checkpoints_do_not_pile_up(story):
+    assert 1 <= story.num_checkpoints <= 2, "for a moment, the new one beside the old one"
+    assert not list(story.folder.glob("runs/v2-*/attempts/*/checkpoint.safetensors"))
 
 
 def test_workers_reached_their_time_limit(story):

@@ -11,7 +11,8 @@ from aimv2.errors import UsageError
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, at_work, cancel, cancelled, ended, new_launch, worker_of
-from sweeps.worker import Task, work
+from sweeps.tasks import Task
+from sweeps.worker import work
 
 
 def test_a_launch_is_active_within_its_context(tmp_path):
@@ -40,7 +41,7 @@ def test_cancel_names_the_runs_to_release(tmp_path):
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny, tmp_path, is_shared):
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
-    tasks = [Task(signature(config), config, tries=0) for config in configs]
+    tasks = [Task(signature(config), config, after=0) for config in configs]
 
     with at_work(tmp_path, "one", {task.name: 0 for task in tasks}) as folder:
 

@@ -1,5 +1,6 @@
 """Workers that are interrupted, and several on one GPU, which train on the CPU here."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,6 @@ import pytest
 
 from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
-from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder, entries
 from sweeps.active_launches import new_launch
 from sweeps.tasks import Task
@@ -114,25 +114,21 @@ def test_a_worker_waits_until_it_knows_whether_a_holder_is_alive(tasks, tmp_path
         waited.append(seconds)
         os.truncate(attempt.folder / "heartbeat", len(waited))
 
-    monkeypatch.setattr("sweeps.worker.time.sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     assert work(tasks[:1], launch_dir).done == []
     assert waited == [WATCH_POLL_SECONDS], "once its heartbeat has changed, the run is in good hands"
 
 
-def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, launch_dir, monkeypatch):
+def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, launch_dir):
     """A full disk failed run after run."""
 
-    def full(attempt, *arguments):
-        with attempt:
-            failure = Failure("no space", "No space left on device")
-            attempt.fail(failure, "")
-        return failure
+    def no_space(rows):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("aimv2.execute.execute", full)
     configs = [replace(tiny, seed=seed) for seed in range(4)]
-    report = work([Task(signature(config), config, after=0) for config in configs], launch_dir)
-    assert report.problem == "2 runs found no space: No space left on device"
-    assert len(entries(tmp_path)) == 2
+    report = work([Task(signature(config), config, after=0) for config in configs], launch_dir, no_space)
+    assert "2 runs found no space: OSError: [Errno 28] No space left on device" in report.problem
+    assert [entry.cause for entry in entries(tmp_path).values()] == ["no space"] * 2
 
 
 @pytest.mark.exhaustive

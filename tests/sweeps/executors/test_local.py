@@ -1,5 +1,6 @@
 """Workers on this machine, and runs that they cannot do."""
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ from rich.console import Console
 from ablations.expand import Cell
 from aimv2.errors import UsageError
 from aimv2.runs.record import MAX_STALLED
-from sweeps.executors.local import MAX_IDLE, LocalExecutor, Seat, report_of, summary
+from sweeps.active_launches import new_launch
+from sweeps.executors.local import MAX_IDLE, LocalExecutor, Seat, report_of, staffed, summary
 from sweeps.plan import Plan
+from sweeps.tasks import Task
 from sweeps.worker import WorkerReport
 
 DEBUG = LocalExecutor(cluster="debug")
@@ -107,20 +110,16 @@ def test_a_killed_worker_is_replaced_while_another_one_works(plan, monkeypatch):
             attempt.publish({})
         return Ended(WorkerReport(done=[second.name]))
 
-    executor = LocalExecutor(cluster="local", workers=2)
-    monkeypatch.setattr(LocalExecutor, "num_workers", lambda self, runs: 2)
-    for name in ("sweeps.executors.local.POLL_SECONDS",):
-        monkeypatch.setattr(name, 0.01)
-    launched = []
+    launch_dir = new_launch(plan.runs_dir, "a test", {})
 
     def register(name):
-        (launch_dir,) = (plan.runs_dir / "launches").iterdir()
         (launch_dir / "workers" / name).mkdir(parents=True)
-        launched.append(name)
         return start(name)
 
-    executor.complete(plan, plan.remaining(), Console(), register)
-    assert len(launched) == 3
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    tasks = [Task(cell.name, cell.config, 0) for cell in plan.cells]
+    staffed(tasks, launch_dir, 2, register, lambda: None, Console())
+    assert len(started) == 3
     assert plan.remaining() == []
 
 
@@ -146,7 +145,7 @@ def test_summary_reports_the_share_of_work_in_all_workers_time(reports, share):
 
 def test_a_dead_worker_reports_no_work_until_its_end(monkeypatch):
     console = Console(record=True)
-    monkeypatch.setattr("sweeps.executors.local.time.time", lambda: 150.0)
+    monkeypatch.setattr(time, "time", lambda: 150.0)
     assert report_of(Seat("one", Ended(None), 50.0, 0), console) == WorkerReport(seconds=100.0)
     assert "a worker ended early; its log is its.log" in console.export_text()
     assert report_of(Seat("one", Ended(WorkerReport(done=["a"])), 50.0, 0), console) == WorkerReport(done=["a"])
