@@ -92,7 +92,7 @@ class Board:
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
     """Print why these runs have no result. Return True if there is such a run."""
     left = [run for run in plan_status(plan).runs if run.run in names and run.state != "done"]
-    tried = [run if run.attempt else replace(run, cause="node", note="no worker tried it") for run in left]
+    tried = [run if run.attempt else replace(run, note="no worker tried it") for run in left]
     if left:
         console.print(failures(tried), soft_wrap=True)
     return bool(left)
@@ -120,8 +120,9 @@ def failures(failed: list[RunStatus]) -> RenderableType:
     for cause in dict.fromkeys(run.cause for run in failed):
         runs = [run for run in failed if run.cause == cause]
         first = f"{runs[0].arm}, seed {runs[0].seed} ({runs[0].run})"
-        which = f"{first} failed" if len(runs) == 1 else f"{len(runs)} runs, the first of them {first}, failed"
-        lines.append(Text(f"{which}, {cause}: {runs[0].note}", style="red"))
+        which = first if len(runs) == 1 else f"{len(runs)} runs, the first of them {first},"
+        why = f"failed, {cause}" if cause else "not done"
+        lines.append(Text(f"{which} {why}: {runs[0].note}", style="red"))
         lines += [Text(f"  {ADVICE[cause]}")] if cause in ADVICE else []
     return Group(*lines)
 

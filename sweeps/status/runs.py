@@ -17,7 +17,7 @@ from aimv2.errors import Cause
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, is_held, last_heartbeat
 from aimv2.runs.record import entries
-from aimv2.runs.rows import ROWS, last_rows, loss_of, losses_of, rows_at
+from aimv2.runs.rows import ROWS, last_row, loss_of, losses_of, rows_at
 from sweeps.plan import Plan
 from sweeps.pricing.recorded import recent_speeds
 
@@ -78,8 +78,8 @@ class RunReader:
     """Reads the progress of a plan's runs again and again, and remembers what cannot change.
 
     Args:
-        max_read: largest number of run folders that are read at a time; failures and the first running runs of the plan
-            come first, and the others take turns. None reads all.
+        max_read: largest number of run folders that are read at a time; the first running runs of the plan and new
+            failures come first, and the others take turns. None reads all.
     """
 
     def __init__(self, plan: Plan, max_read: int | None = None) -> None:
@@ -111,7 +111,7 @@ class RunReader:
         running = [name for name, entry in left.items() if entry.state == "running"]
         failed = [name for name in new if left[name].state == "failed"]
         oldest = [name for name in self._readings if name in left and left[name].state == "running"]
-        yield from dict.fromkeys([*failed, *running[:MAX_SHOWN_RUNNING], *new, *oldest])
+        yield from dict.fromkeys([*running[:MAX_SHOWN_RUNNING], *failed, *new, *oldest])
 
     def _is_read(self, name: str, entry: Entry | None) -> bool:
         return name in self._readings and self._readings[name].entry == entry
@@ -131,7 +131,7 @@ class RunReader:
     def _reading(self, cell: Cell, entry: Entry, before: _Reading | None) -> _Reading:
         run = self._plan.runs[cell.name]
         attempt = _attempt(run.path, entry)
-        row = (last_rows(attempt) or [{}])[-1]
+        row = last_row(attempt)
         samples = int(row.get("samples", 0))
         if entry.state == "running" and is_held(attempt):
             host = before.status.host if before and before.entry == entry else ""
@@ -173,13 +173,15 @@ class RunReader:
 
     def _stalled(self, attempt: Path, row: Mapping[str, Any], config: RunConfig) -> str:
         """Return a note if new rows have stopped coming for much longer than steps and a held-out point take."""
+        silent = time.time() - (attempt / ROWS).stat().st_mtime
+        if silent < STALLED_SECONDS:
+            return ""
         if attempt not in self._held_out_seconds:  # the first point is measured before the first step is recorded
             first = [found["seconds"] for found in rows_at(attempt, (0, 1)).values() if "seconds" in found]
             self._held_out_seconds[attempt] = first[1] - first[0] if len(first) == 2 else 0.0
-        silent = time.time() - (attempt / ROWS).stat().st_mtime
         step_seconds = row["samples"] / row["step"] / row["images_per_second"]
         usual = STALLED_INTERVALS * config.log.every_steps * step_seconds + 2 * self._held_out_seconds[attempt]
-        if silent <= max(STALLED_SECONDS, usual):
+        if silent < usual:
             return ""
         return f"no new step for {duration(silent)}; a step took {step_seconds:.2g} s"
 

@@ -48,7 +48,7 @@ USAGE = __doc__
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 STEADY_SECONDS = 40.0
 NUM_ROWS = 300
-NUM_BOARD_UPDATES = 5
+NUM_BOARD_UPDATES = 60
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a benchmark")}
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 KINDS = {
-    "stat": "stat", "lstat": "stat", "access": "stat", "listdir": "list", "open": "open", "fsync": "sync",
+    "stat": "stat", "lstat": "stat", "access": "stat", "open": "open", "fsync": "sync",
     "mkdir": "make", "link": "make", "symlink": "make", "rename": "rename", "replace": "rename",
     "unlink": "remove", "remove": "remove", "rmdir": "remove",
     "utime": "touch", "truncate": "touch", "chmod": "touch", "ftruncate": "touch",
@@ -42,6 +42,10 @@ def counted(folder: Path, counts: Counter[str] | None = None) -> Iterator[Counte
         def scandir(path="."):
             return _Listing(scan(path), lambda chunks: count("list", path, chunks))
 
+        def listdir(path="."):
+            with scandir(path) as found:
+                return [entry.name for entry in found]
+
         def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **more):
             if not is_below(root, file) or isinstance(file, int):
                 return open_file(file, mode, buffering, encoding, errors, newline, **more)
@@ -51,6 +55,7 @@ def counted(folder: Path, counts: Counter[str] | None = None) -> Iterator[Counte
 
         with (
             mock.patch.object(os, "scandir", scandir),
+            mock.patch.object(os, "listdir", listdir),
             mock.patch.object(io, "open", opened),
             mock.patch.object(builtins, "open", opened),
         ):

@@ -57,9 +57,9 @@ def test_running_run_shows_progress_losses_and_notes():
 def test_failures_are_grouped_by_cause_with_advice():
     memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
     shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
-    assert "out of memory 2 causal, seed 0 (v2-000000000000): CUDA out of memory [tried 2 GB]" in shown
-    assert "executor.runs_per_gpu;" in shown
-    assert "bug 1 causal, seed 2" in shown
+    first = "2 runs, the first of them causal, seed 0 (v2-000000000000), failed, out of memory: CUDA out of memory [tried"
+    assert f"{first} 2 GB] retry, which halves executor.runs_per_gpu;" in shown
+    assert "causal, seed 2 (v2-000000000002) failed, bug: oh read the traceback" in shown
 
 
 def test_waiting_runs_are_grouped_by_reason():
@@ -114,8 +114,8 @@ def test_board_prints_each_failure_once_and_a_line_now_and_then(plan):
         for time.now in range(int(LINE_SECONDS) + 1):
             board.update()
     shown = console.export_text().splitlines()
-    assert shown[0] == "uniform, seed 1 failed, node: the disk was full"
-    assert [line.partition(";")[0] for line in shown[1:]] == ["prefix_ratio: 4 runs, 2 failed, 2 waiting"]
+    assert shown[0] == f"uniform, seed 1 ({plan.cells[1].name}) failed, node: the disk was full"
+    assert [line.partition(";")[0] for line in shown[2:]] == ["prefix_ratio: 4 runs, 2 failed, 2 waiting"]
 
 
 def test_board_prints_a_failure_after_its_last_reading(plan):
@@ -147,5 +147,5 @@ def test_failures_of_the_launch_are_named(plan):
     with claim(plan, 0) as attempt:
         attempt.publish({}, train_flops=0)
     assert print_failures(console, plan, names)
-    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) failed, node: no worker tried it"
+    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker tried it"
     assert not print_failures(console, plan, names[:1])

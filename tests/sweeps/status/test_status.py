@@ -99,6 +99,7 @@ def test_metrics_of_other_seeds_are_read_again_when_they_grow(prefix_request, tm
 
     assert against() == pytest.approx(3.75 - 3.25)
     attempts.write_rows([{"step": 3, "samples": 24, "text_loss": 3.0, "images_per_second": 40}])
+    attempts.sync_rows()
     assert against() is None, "no other seed has that step"
     done = next(cell.name for cell in prefix_request.cells if (cell.arm, cell.seed) == ("uniform", 0))
     with RunFolder(tmp_path, done).file("metrics.jsonl").open("a") as stream:
