@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ from sweeps.launch import carry_out
 from sweeps.parse import parse
 from sweeps.prune import prune
 from sweeps.replay import replay
-from sweeps.status.board import REFRESH_SECONDS, failures, rendered
+from sweeps.status.board import failures, pause, rendered
+from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
@@ -115,18 +117,22 @@ def manage(typed: Sequence[str]) -> int:
 
 
 def status_command(arguments: Arguments) -> int:
+    readers: dict[str, RunReader] = defaultdict(RunReader)
+
     def read() -> list[SweepStatus]:
         names = arguments.names or requested_names(arguments.runs_dir)
         requests = [read_request(arguments.runs_dir, name, STUDIES) for name in names]
-        return [sweep_status(request, arguments.runs_dir) for request in requests]
+        return [sweep_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
 
+    started = time.monotonic()
     sweeps = read()
     if "--json" in arguments.flags:
         print(json.dumps([dataclasses.asdict(sweep) for sweep in sweeps], indent=1))
     elif "--watch" in arguments.flags:
         with Live(rendered(sweeps), console=console) as live:
             while any(sweep.num_launches for sweep in sweeps):
-                time.sleep(REFRESH_SECONDS)
+                time.sleep(pause(time.monotonic() - started))
+                started = time.monotonic()
                 sweeps = read()
                 live.update(rendered(sweeps))
     else:

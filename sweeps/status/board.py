@@ -21,7 +21,6 @@ from sweeps.status.status import SweepStatus, plan_status, waiting_workers
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
-MAX_READ = 30  # run folders that a launch's display reads at a time
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 BAR_WIDTH = 40
 STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
@@ -52,7 +51,7 @@ class Board:
         self._is_live = is_live and console.is_terminal
         self._clock = clock
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._reader = RunReader(plan, MAX_READ)
+        self._reader = RunReader()
         self._next_at, self._line_at = float("-inf"), clock()
         ended = {name: one.attempt for name, one in entries(plan.runs_dir).items() if one.state != "running"}
         self._shown = set(ended.items())  # attempts whose failures are not news
@@ -73,7 +72,7 @@ class Board:
         if now < self._next_at:
             return
         status = plan_status(self._plan, self._reader)
-        self._next_at = now + max(REFRESH_SECONDS, BACK_OFF * (self._clock() - now))
+        self._next_at = now + pause(self._clock() - now)
         self._print_failures(status)
         if self._is_live:
             self._live.update(rendered([status]), refresh=True)
@@ -87,6 +86,11 @@ class Board:
         if new := [run for run in failed if (run.run, run.attempt) not in self._shown]:
             self._console.print(failures(new), soft_wrap=True)
         self._shown |= {(run.run, run.attempt) for run in new}
+
+
+def pause(reading: float) -> float:
+    """Return the seconds until the next reading, given those that the last one took."""
+    return max(REFRESH_SECONDS, BACK_OFF * reading)
 
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:

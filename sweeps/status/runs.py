@@ -16,13 +16,14 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import Cause
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, is_held, last_heartbeat
-from aimv2.runs.record import entries
+from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import ROWS, last_row, loss_of, losses_of, rows_at
 from sweeps.plan import Plan
 from sweeps.pricing.recorded import recent_speeds
 
 MAX_OTHER_SEEDS = 4
 MAX_SHOWN_RUNNING = 20
+MAX_READ = 30
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 STALLED_SECONDS = 120.0  # without a new row, at least, before a note says so
@@ -78,32 +79,30 @@ class RunReader:
     """Reads the progress of a plan's runs again and again, and remembers what cannot change.
 
     Args:
-        max_read: largest number of run folders that are read at a time; the first running runs of the plan and new
-            failures come first, and the others take turns. None reads all.
+        max_read: largest number of run folders that a reading after the first one opens; the first running runs of the
+            plan and new failures come first, and the others take turns.
     """
 
-    def __init__(self, plan: Plan, max_read: int | None = None) -> None:
-        self._plan = plan
+    def __init__(self, max_read: int = MAX_READ) -> None:
         self._max_read = max_read
         self._readings: dict[str, _Reading] = {}  # by run name, the oldest first
         self._held_out_seconds: dict[Path, float] = {}
         self._speeds: dict[Path, float | None] = {}  # of finished runs
 
-    def read(self, waits: str) -> list[RunStatus]:
+    def read(self, plan: Plan, found: Mapping[str, Entry], waits: str) -> list[RunStatus]:
         """Return the progress of each run.
 
         Args:
+            found: the entries of runs (``aimv2.runs.record.entries``).
             waits: the reason why runs wait.
         """
-        found = entries(self._plan.runs_dir)
-        left = {name: found[name] for name in self._plan.runs if name in found and found[name].state != "done"}
-        due = list(islice(self._due(left), self._max_read))
+        left = {name: found[name] for name in plan.runs if name in found and found[name].state != "done"}
+        due = list(islice(self._due(left), self._max_read if self._readings else None))
         for name in due:
             before = self._readings.pop(name, None)
-            self._readings[name] = self._reading(self._plan.cell_of[name], left[name], before)
-        compared = due if self._max_read is None else due[:MAX_SHOWN_RUNNING]
-        self._compare([name for name in compared if self._readings[name].status.state == "running"], found)
-        return [self._status(cell, found.get(cell.name), waits) for cell in self._plan.cell_of.values()]
+            self._readings[name] = self._reading(plan.cell_of[name], plan.runs[name], left[name], before)
+        self._compare(plan, [name for name in due if self._readings[name].status.state == "running"], found)
+        return [self._status(cell, found.get(cell.name), waits) for cell in plan.cell_of.values()]
 
     def _due(self, left: Mapping[str, Entry]) -> Iterator[str]:
         """Yield the runs whose folders may show something new, the most important ones first."""
@@ -128,14 +127,13 @@ class RunReader:
         is_waiting = status.state == "waiting"
         return replace(status, note="; ".join(filter(None, [status.note, waits]))) if is_waiting else status
 
-    def _reading(self, cell: Cell, entry: Entry, before: _Reading | None) -> _Reading:
-        run = self._plan.runs[cell.name]
+    def _reading(self, cell: Cell, run: RunFolder, entry: Entry, before: _Reading | None) -> _Reading:
         attempt = _attempt(run.path, entry)
         row = last_row(attempt)
         samples = int(row.get("samples", 0))
         if entry.state == "running" and is_held(attempt):
             host = before.status.host if before and before.entry == entry else ""
-            return _Reading(entry, self._running(cell, entry, row, host), int(row.get("step", -1)))
+            return _Reading(entry, self._running(cell, entry, attempt, row, host), int(row.get("step", -1)))
         if entry.state == "running" and run.is_done:  # since the index was read
             return _Reading(entry, _new(cell, entry, state="done"))
         if (failure := run.failure()) is None:  # the folder was deleted since
@@ -146,8 +144,7 @@ class RunReader:
         failed = _new(cell, entry, state="failed", samples=samples, cause=failure.cause, note=failure.message)
         return _Reading(entry, failed)
 
-    def _running(self, cell: Cell, entry: Entry, row: Mapping[str, Any], host: str) -> RunStatus:
-        attempt = _attempt(self._plan.runs[cell.name].path, entry)
+    def _running(self, cell: Cell, entry: Entry, attempt: Path, row: Mapping[str, Any], host: str) -> RunStatus:
         samples, speed = int(row.get("samples", 0)), row.get("images_per_second")
         budget, notes = cell.config.budget.samples, []
         if (silent := time.time() - last_heartbeat(attempt)) > SILENT_SECONDS:
@@ -185,13 +182,13 @@ class RunReader:
             return ""
         return f"no new step for {duration(silent)}; a step took {step_seconds:.2g} s"
 
-    def _compare(self, names: Iterable[str], found: Mapping[str, Entry]) -> None:
+    def _compare(self, plan: Plan, names: Iterable[str], found: Mapping[str, Entry]) -> None:
         """Compare running runs with other seeds of their arms."""
         by_arm: dict[str, list[str]] = {}
         for name in names:
-            by_arm.setdefault(self._plan.cell_of[name].arm, []).append(name)
+            by_arm.setdefault(plan.cell_of[name].arm, []).append(name)
         for arm, running in by_arm.items():
-            seeds = self._seeds(arm, found)
+            seeds = _seeds(plan, arm, found)
             steps = {self._readings[name].step for name in running}
             losses = {name: _losses(attempt, steps) for name, attempt in seeds.items()}
             speeds = {name: self._usual_speed(attempt, found[name]) for name, attempt in seeds.items()}
@@ -201,12 +198,6 @@ class RunReader:
                 there = [losses[other][step] for other in others if step in losses[other]]
                 usual = [speed for other in others if (speed := speeds[other])]
                 self._readings[name] = _compared(self._readings[name], there, usual)
-
-    def _seeds(self, arm: str, found: Mapping[str, Entry]) -> dict[str, Path]:
-        """Return attempts of an arm by run name, those of finished runs first; one more than a run is compared with."""
-        of_arm = [cell.name for cell in self._plan.cell_of.values() if cell.arm == arm and cell.name in found]
-        order = sorted(of_arm, key=lambda name: found[name].state != "done")
-        return {name: _attempt(self._plan.runs[name].path, found[name]) for name in order[: MAX_OTHER_SEEDS + 1]}
 
     def _usual_speed(self, attempt: Path, entry: Entry) -> float | None:
         """Return an attempt's median speed in images per second; that of a finished run is read once."""
@@ -243,6 +234,13 @@ def _new(cell: Cell, entry: Entry | None, *, state: RunState = "waiting", sample
 
 def _attempt(run: Path, entry: Entry) -> Path:
     return run / "attempts" / f"{entry.attempt:04d}"
+
+
+def _seeds(plan: Plan, arm: str, found: Mapping[str, Entry]) -> dict[str, Path]:
+    """Return attempts of an arm by run name, those of finished runs first; one more than a run is compared with."""
+    of_arm = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in found]
+    order = sorted(of_arm, key=lambda name: found[name].state != "done")
+    return {name: _attempt(plan.runs[name].path, found[name]) for name in order[: MAX_OTHER_SEEDS + 1]}
 
 
 def _losses(attempt: Path, steps: Iterable[int]) -> dict[int, float]:

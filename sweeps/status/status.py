@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablations.request import Request
+from aimv2.runs.record import entries
 from sweeps.active_launches import Jobs, active_launches, num_waiting
 from sweeps.executors.slurm_commands import Queued, queue_of
 from sweeps.plan import Plan
@@ -51,9 +52,9 @@ class SweepStatus:
         return (self.budget - self.samples) / speed if speed else None
 
 
-def sweep_status(request: Request, runs_dir: Path) -> SweepStatus:
-    """Return the progress of a request's runs, with the question and the report of its study."""
-    status = plan_status(Plan(request.folder, request.cells, runs_dir))
+def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:
+    """Return the progress of a request's runs, with the question and the report of its study; as ``plan_status``."""
+    status = plan_status(Plan(request.folder, request.cells, runs_dir), reader)
     report = "" if status.num_launches else _report(request)
     return replace(status, question=request.study.question, report=report)
 
@@ -62,7 +63,7 @@ def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
     """Return the progress of a plan's runs. A run that several cells share is listed with one of them.
 
     Args:
-        reader: remembers what it has read of this plan before.
+        reader: remembers what it has read of this sweep before.
     """
     launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
     queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in launches if one.jobs is not None}
@@ -74,7 +75,7 @@ def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
         num_launches=len(active),
         num_waiting=waiting,
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
-        runs=(reader or RunReader(plan)).read(reason),
+        runs=(reader or RunReader()).read(plan, entries(plan.runs_dir), reason),
     )
 
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import multiprocessing
 import os
-import shutil
+import random
 import socket
 import subprocess
 import sys
@@ -29,27 +29,22 @@ from rich.console import Console  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
 from ablations.request import Request, write_request  # noqa: E402
-from aimv2.evaluation.metrics import Metric  # noqa: E402
-from aimv2.runs import index  # noqa: E402
-from aimv2.runs.failure import Failure  # noqa: E402
 from aimv2.runs.interrupt import Interrupts  # noqa: E402
 from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence  # noqa: E402
-from aimv2.runs.record import RunFolder, entries  # noqa: E402
 from sweeps.active_launches import WORKERS, new_launch  # noqa: E402
 from sweeps.parse import parse  # noqa: E402
 from sweeps.plan import Plan  # noqa: E402
 from sweeps.status.board import Board  # noqa: E402
 from sweeps.tasks import Task  # noqa: E402
 from sweeps.worker import work  # noqa: E402
+from tests.helpers.many_runs import write_runs  # noqa: E402
 from tests.helpers.operations import counted  # noqa: E402
 from tests.helpers.sweeps import small_sweep  # noqa: E402
 
 USAGE = __doc__
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 STEADY_SECONDS = 40.0
-NUM_ROWS = 300
 NUM_BOARD_UPDATES = 60
-METRICS = {"caption_loss": Metric(1.0, "nats/token", "a benchmark")}
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
 
 
@@ -70,46 +65,18 @@ def requested(num_runs: int, cache_dir: Path, runs_dir: Path) -> tuple[Request, 
 
 
 def build(request: Request, plan: Plan, num_workers: int) -> Ledger:
-    """Write the folder: a run of each state by the project's own classes, and copies of it under the other names."""
-    runs_dir, names = plan.runs_dir, iter([cell.name for cell in request.cells])
+    """Write the folder, with every state in every arm."""
     number = {state: int(share * len(plan.runs)) for state, share in SHARES.items()}
     number["running"] = min(num_workers, (len(plan.runs) - sum(number.values())) * 9 // 10)
     number["done"] = len(plan.runs) - sum(number.values())
-    # Shuffled as by chance, and equal every time: every state occurs in every arm.
     states = [state for state, count in number.items() for _ in range(count)]
-    order = sorted(range(len(states)), key=lambda place: (place * 7919) % 10007)
-    by_state: dict[str, list[str]] = {state: [] for state in number}
-    for place in order:
-        by_state[states[place]].append(next(names))
-    for state in ("done", "failed", "interrupted", "running"):
-        first, *others = by_state[state]
-        _write(plan, first, state)
-        for name in others:
-            shutil.copytree(runs_dir / first, runs_dir / name, copy_function=os.link)
-    shutil.rmtree(runs_dir / index.FOLDER)
-    entries(runs_dir, repair=True)
-    write_request(runs_dir, request)
-    return Ledger(plan, new_launch(runs_dir, plan.title, dict.fromkeys(plan.runs, 0)), by_state)
-
-
-def _write(plan: Plan, name: str, state: str) -> None:
-    """Write a run: the files of its record without what training leaves beside it."""
-    config = plan.cell_of[name].config
-    attempt = RunFolder(plan.runs_dir, name).acquire(config)
-    assert attempt is not None
-    times = {"images_per_second": 100.0, "learning_rate": 1e-4, "gradient_norm": 1.0, "step_cpu_seconds": 0.5}
-    rows = [{"step": n, "samples": 8 * n, "text_loss": 3.0, "seconds": n * 0.5} | times for n in range(NUM_ROWS)]
-    with contextlib.suppress(KeyboardInterrupt), attempt:
-        attempt.write_rows(rows)
-        attempt.write_manifest({"hardware": "a benchmark", "code": "0" * 12})
-        if state == "done":
-            attempt.publish(METRICS, train_flops=1, train_seconds=1.0, mixture={})
-        elif state == "failed":
-            attempt.fail(Failure("bug", "ValueError: a benchmark"), "Traceback")
-        elif state == "interrupted":
-            raise KeyboardInterrupt
-    if state == "running":  # by the process that takes it over
-        (attempt.folder / "released").unlink()
+    random.Random(0).shuffle(states)
+    names: dict[str, list[str]] = {}
+    for cell, state in zip(request.cells, states, strict=True):
+        names.setdefault(state, []).append(cell.name)
+    write_runs(plan, {state: names[state] for state in names if state != "new"})
+    write_request(plan.runs_dir, request)
+    return Ledger(plan, new_launch(plan.runs_dir, plan.title, dict.fromkeys(plan.runs, 0)), names)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from sweeps.status.board import (
     MAX_SHOWN_RUNNING,
     REFRESH_SECONDS,
     Board,
-    duration,
     headline,
     print_failures,
     rendered,
@@ -57,7 +56,9 @@ def test_running_run_shows_progress_losses_and_notes():
 def test_failures_are_grouped_by_cause_with_advice():
     memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
     shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
-    first = "2 runs, the first of them causal, seed 0 (v2-000000000000), failed, out of memory: CUDA out of memory [tried"
+    first = (
+        "2 runs, the first of them causal, seed 0 (v2-000000000000), failed, out of memory: CUDA out of memory [tried"
+    )
     assert f"{first} 2 GB] retry, which halves executor.runs_per_gpu;" in shown
     assert "causal, seed 2 (v2-000000000002) failed, bug: oh read the traceback" in shown
 
@@ -79,11 +80,29 @@ def test_no_sweep_is_said():
     assert text() == "nothing was launched into this folder yet"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90.0 min"), (5400, "1.5 h")]
-)
-def test_duration(seconds, words):
-    assert duration(seconds) == words
+def test_workers_that_wait_for_resources_are_in_the_progress_line():
+    """Of a launch that waits for cores which another one holds."""
+    assert "1 active launch; workers waiting for a free core or GPU: 2" in headline(
+        sweep(run("waiting"), num_waiting=2)
+    )
+
+
+def test_runs_that_look_wrong_are_shown_first():
+    assert "causal, 25 on node7: no new step" in text(
+        sweep(*(run("running", seed) for seed in range(25)), run("running", 25, host="node7", note="no new step"))
+    )
+
+
+def test_a_slow_reading_is_repeated_rarely(plan):
+    ticks = iter([0, 0, 3, 59, 60, 61, 61])  # at the start; a reading of 3 s; too early; the next one
+
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with Board(plan, console, is_live=True, clock=lambda: next(ticks)) as board:
+        drawn = []
+        for _ in range(3):
+            board.update()
+            drawn.append(console.file.getvalue().count("prefix_ratio"))
+    assert drawn[0] == drawn[1] < drawn[2]
 
 
 @pytest.fixture
