@@ -24,7 +24,6 @@ from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.slurm_queue import end_abandoned, withdraw
-from sweeps.launch import carry_out
 from sweeps.parse import parse
 from sweeps.prune import prune
 from sweeps.replay import replay
@@ -160,6 +159,8 @@ def logs_command(arguments: Arguments) -> int:
 
 
 def retry_command(arguments: Arguments) -> int:
+    from sweeps.launch import carry_out  # here, because status loads faster without it
+
     name = arguments.name("sweep")
     request = read_request(arguments.runs_dir, name, STUDIES)
     failed = [run for run in sweep_status(request, arguments.runs_dir).runs if run.state == "failed"]
@@ -212,6 +213,8 @@ def cancel_command(arguments: Arguments) -> int:
 
 
 def extend_command(arguments: Arguments) -> int:
+    from sweeps.launch import carry_out
+
     return carry_out(extended(read_request(arguments.runs_dir, arguments.name("sweep"), STUDIES), arguments))
 
 

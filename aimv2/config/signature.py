@@ -37,6 +37,7 @@ ADDED: dict[str, Any] = {
     "evaluation.set_images": EvaluationConfig().set_images,
 }
 PARTS = tuple(field.name for field in dataclasses.fields(RunConfig) if field.name != "seed")
+parts_of = operator.attrgetter(*PARTS)
 DESCRIBED = ("data.sources", "evaluation.sets")  # paths of descriptions
 
 
@@ -57,7 +58,7 @@ def identity(config: RunConfig, added: Mapping[str, Any] = ADDED) -> dict[str, A
 
 def signature(config: RunConfig) -> str:
     """Return the name of a run. The whole resolved config is hashed, so a name stays valid when a default changes."""
-    before, after = _around_seed(_Parts(getattr(config, name) for name in PARTS))
+    before, after = _around_seed(_Parts(parts_of(config)))
     digest = hashlib.sha256(f"{before}{config.seed}{after}".encode()).hexdigest()
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
 

@@ -1,13 +1,12 @@
 """python tests/benchmarks/ledger.py [runs=10000] [workers=1000]: file operations of the ledger at scale.
 
 Builds a runs folder with runs in every state and heartbeats of simulated workers in a temporary folder (TMPDIR), and
-prints a row of the table in docs/cluster.md. Several sizes may be listed, as in runs=1000,10000.
+prints the tables of docs/cluster.md. Several sizes may be listed, as in runs=1000,10000.
 """
 
 import contextlib
 import io
 import itertools
-import json
 import multiprocessing
 import os
 import random
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,12 @@ from tests.helpers.many_runs import write_runs  # noqa: E402
 from tests.helpers.operations import counted  # noqa: E402
 from tests.helpers.sweeps import small_sweep  # noqa: E402
 
-USAGE = __doc__
+USAGE = f"{__doc__}"
+Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.py)
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
-STEADY_SECONDS = 40.0
+STEADY_SECONDS = 65.0  # with a checkpoint, every 60 s by default
 NUM_BOARD_UPDATES = 60
+NUM_STATUS = 5
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
 
 
@@ -113,26 +114,17 @@ def _beat(folders: Sequence[Path], is_ready: Any) -> None:
 
 
 def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], Counter[str], float]:
-    """Return the operations of a worker until its first row, those while it trains, and the seconds of these.
-
-    Nothing is left of its run, so that the next worker meets the same folder.
-    """
+    """Return the operations of a worker until its first step, or its end if it finds no run; those of its training for
+    STEADY_SECONDS; and the exact seconds of these."""
     tasks = [Task(name, ledger.plan.cell_of[name].config, after=0) for name in names]
-    counts, interrupts, started = Counter[str](), Interrupts(), 0.0
-    first = Counter[str]()
+    counts, interrupts = Counter[str](), Interrupts()
+    seen: list[tuple[float, Counter[str]]] = []  # at each group of rows
 
     def on_rows(rows: list[dict[str, Any]]) -> None:
-        nonlocal started
-        if rows[-1]["step"] and not started:  # after start-up
-            started = time.monotonic()
-            first.update(counts)
-            interrupts.until(started + STEADY_SECONDS)
-        elif started and not interrupts.is_out_of_time:
-            steady.clear()
-            steady.update(counts - first)
-            elapsed[0] = time.monotonic() - started
+        if rows[-1]["step"] and not interrupts.is_out_of_time:
+            seen.append((time.monotonic(), counts.copy()))
+            interrupts.until(seen[0][0] + STEADY_SECONDS)
 
-    steady, elapsed = Counter[str](), [0.0]
     hook = register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_SECONDS))
     try:
         with counted(ledger.plan.runs_dir, counts):
@@ -140,9 +132,8 @@ def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], 
     finally:
         hook.remove()
     assert not report.problem, report.problem
-    if not started:
-        first.update(counts)
-    return first, steady, elapsed[0]
+    (started, first), (ended, last) = (seen[0], seen[-1]) if seen else ((0.0, counts), (0.0, counts))
+    return first, last - first, ended - started
 
 
 def measure_board(ledger: Ledger) -> list[Counter[str]]:
@@ -159,64 +150,75 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
 
 
 def measure_status(ledger: Ledger) -> tuple[float, Counter[str]]:
-    """Return the wall seconds of ``manage.py status``, and its operations."""
+    """Return the shortest wall time of ``manage.py status`` in seconds, and its operations."""
     from sweeps import manage
 
-    started = time.perf_counter()
     words = ["status", f"runs_dir={ledger.plan.runs_dir}"]
-    subprocess.run([sys.executable, ROOT / "sweeps" / "manage.py", *words], check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - started
+    command, seconds = [sys.executable, ROOT / "sweeps" / "manage.py", *words], list[float]()
+    for _ in range(NUM_STATUS):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - started)
     with counted(ledger.plan.runs_dir) as counts, contextlib.redirect_stdout(io.StringIO()):
         manage.manage(words)
-    return seconds, counts
+    return min(seconds), counts
 
 
-def main(words: Sequence[str]) -> int:
-    """Print the table."""
-    values = {"runs": "10000", "workers": "1000"} | dict(word.split("=", 1) for word in words)
-    if values.keys() != {"runs", "workers"} or "--help" in words:
-        print(USAGE)
-        return 2
-    print("| runs | workers | pass, a run is free | none is free | steady, a second | board update | status | |")
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
-    for num_runs in map(int, values["runs"].split(",")):
-        for num_workers in map(int, values["workers"].split(",")):
-            print(_row(num_runs, num_workers), flush=True)
-    return 0
-
-
-def _row(num_runs: int, num_workers: int) -> str:
+def measure(num_runs: int, num_workers: int) -> tuple[dict[str, Counts], float]:
+    """Return the operations by their occasion, and the seconds of ``status``."""
     with tempfile.TemporaryDirectory() as temporary:
-        cache = Path(tempfile.gettempdir()) / f"aimv2-benchmark-{os.getuid()}"  # of rendered pairs
+        cache = Path(tempfile.gettempdir()) / f"aimv2-benchmark-{os.getuid()}"  # of rendered pairs, for the next time
         ledger = build(*requested(num_runs, cache, Path(temporary) / "runs"), num_workers)
         ledger.plan.prepare_data()
-        started = time.perf_counter()
         with heartbeats(ledger):
-            board, (status_seconds, status) = measure_board(ledger), measure_status(ledger)
+            first, *updates = measure_board(ledger)
+            status_seconds, status = measure_status(ledger)
             taken = {*ledger.names["done"], *ledger.names["running"]}
             names = [name for name in ledger.plan.runs if name in taken]
             none, _, _ = measure_worker(ledger, names)
             some, steady, seconds = measure_worker(ledger, [*names, ledger.names["new"][0]])
-        rate = {kind: round(count / seconds, 3) for kind, count in steady.items()}
-        total = [count.total() for count in (some, none)]
-        worst = max(board[1:], key=Counter.total)
-        print(
-            json.dumps(
-                {
-                    "board": [dict(b) for b in board],
-                    "status": dict(status),
-                    "none": dict(none),
-                    "some": dict(some),
-                    "rate": rate,
-                    "took": time.perf_counter() - started,
-                }
-            ),
-            file=sys.stderr,
-        )
-        return (
-            f"| {num_runs:,} | {num_workers:,} | {total[0]:,} | {total[1]:,} | {sum(rate.values()):.2f}"
-            f" | {worst.total():,} | {status_seconds:.2f} s, {status.total():,} |"
-        )
+    found: dict[str, Counts] = {
+        "training, a second": {kind: count / seconds for kind, count in steady.items()},
+        "a worker finds a run": some,
+        "a worker finds none": none,
+        "board, first update": first,
+        "board, a later update": max(updates, key=Counter.total),
+        "status": status,
+    }
+    return found, status_seconds
+
+
+def main(words: Sequence[str]) -> int:
+    """Print a table of all sizes, and one of the last size by kind of operation."""
+    values = {"runs": "10000", "workers": "1000"} | dict(word.partition("=")[::2] for word in words)
+    if values.keys() != {"runs", "workers"}:
+        print(USAGE, end="")
+        return 2
+    sizes = itertools.product(*([int(size) for size in values[key].split(",")] for key in ("runs", "workers")))
+    found: dict[str, Counts] = {}
+    for num_runs, num_workers in sizes:
+        is_first = not found
+        found, seconds = measure(num_runs, num_workers)
+        if is_first:
+            _print_row("runs", "workers", *found, "status, seconds", is_header=True)
+        totals = (_rounded(sum(counts.values())) for counts in found.values())
+        _print_row(f"{num_runs:,}", f"{num_workers:,}", *totals, f"{seconds:.2f}")
+    kinds = sorted({kind for counts in found.values() for kind in counts})
+    print()
+    _print_row("of the last row", *kinds, is_header=True)
+    for occasion, counts in found.items():
+        _print_row(occasion, *(_rounded(counts.get(kind, 0)) for kind in kinds))
+    return 0
+
+
+def _rounded(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:.2f}"
+
+
+def _print_row(*cells: str, is_header: bool = False) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+    if is_header:
+        print("| --- " + "| ---: " * (len(cells) - 1) + "|")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Thousands of runs in every state, of which one each is written by the project's own classes and the others are copies."""
+"""Thousands of runs in every state: one of each is written by the project's own classes, the others are its copies."""
 
 import contextlib
 import os

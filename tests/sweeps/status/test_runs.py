@@ -90,12 +90,14 @@ def test_running_runs_take_turns(plan_of):
         text = rows.read_text()
         rows.unlink()  # a link that the runs share
         rows.write_text(text + '{"step": 40, "samples": 79}\n')
-    seen = []
-    for _ in range(8):
-        seen.append({name for name, run in read(reader, plan).items() if before[name].samples < run.samples})
-    assert set(running[:MAX_SHOWN_RUNNING]) <= seen[0]
-    assert len(seen[0]) == MAX_READ
-    assert seen[-1] == set(running)
+
+    def seen():
+        return {name for name, run in read(reader, plan).items() if before[name].samples < run.samples}
+
+    first, *_, last = [seen() for _ in range(8)]
+    assert set(running[:MAX_SHOWN_RUNNING]) <= first
+    assert len(first) == MAX_READ
+    assert last == set(running)
 
 
 @pytest.fixture
