@@ -40,6 +40,7 @@ class StudyValues:
             launching machine. The samples of other arms are changed to match.
         controls: arms that every study has. ``null_control`` is the baseline with other seeds and must not differ;
             ``positive_control`` is the baseline with shuffled captions and must be worse.
+        allow_mixed_code: True to draw verdicts even if the runs are of different code (``runs/provenance.py``).
     """
 
     slug: str
@@ -52,6 +53,7 @@ class StudyValues:
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2, 3)
     equal: Equal = "samples"
     controls: tuple[Control, ...] = ("null_control", "positive_control")
+    allow_mixed_code: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.objectives import REGISTRY, objective
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import losses_of
 
@@ -233,6 +234,9 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     attempt = run.acquire(config)
     if attempt is None:
         raise UsageError(f"another process is working on run {run.name}; its progress is in {run.path}")
+    if code := code_of_lost_checkpoint(run.path):
+        restart = f"run {run.name} starts again at step 0: its checkpoint is of other code ({code})"
+        console.print(f"{title}: {restart}", highlight=False, soft_wrap=True)
     state = TextColumn("{task.fields[state]}")
     total = config.budget.samples or 1
     with Progress("{task.description}", BarColumn(), TaskProgressColumn(), state, TimeRemainingColumn()) as progress:

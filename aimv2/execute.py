@@ -4,7 +4,7 @@ import contextlib
 import platform
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from importlib import metadata
@@ -20,7 +20,8 @@ from aimv2.data.batches import TrainBatches
 from aimv2.data.files.recorded import record_content
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.sources.version import version
-from aimv2.errors import RunFailedError
+from aimv2.errors import RunFailedError, UsageError
+from aimv2.evaluation import parts
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
@@ -28,17 +29,20 @@ from aimv2.hardware import hardware
 from aimv2.model.network import build, parameters_by_part
 from aimv2.objectives import objective
 from aimv2.runs.failure import Failure, cause_of, sentence_of
-from aimv2.runs.files import write_json, write_text
+from aimv2.runs.files import link_text, read_json, write_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
-from aimv2.runs.provenance import compare_with_lock, digest, git_commit
+from aimv2.runs.provenance import compare_with_lock, digest, git_commit, keep_changes
 from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.runs.rows import read_rows
+from aimv2.runs.tensor_file import write_tensors
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import World, calls, joined, leading, place
 from aimv2.training.loop import Row, train
+from aimv2.training.watchdog import Watchdog
 
+TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
@@ -134,8 +138,10 @@ def _train_and_evaluate(
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start))
+    keep_changes(attempt.run.path.parent)
     started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
-    with attempt.working(), interrupts.deferred(), lead(config, started) as world:
+    watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
+    with attempt.working(), interrupts.deferred(), lead(config, started) as world, watchdog:
         trained = train(
             config,
             goal,
@@ -148,16 +154,20 @@ def _train_and_evaluate(
             interrupts=interrupts,
             world=world,
             save=partial(checkpoint.save_attempt, attempt),
+            watchdog=watchdog,
         )
     train_seconds = attempt.seconds
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    part = parts.Parts(attempt, weights, interrupts)
     with attempt.working():
-        metrics = evaluate(model, goal, data, config)
+        metrics = evaluate(model, goal, data, config, part)
         shown = data.held_out.subset(config.evaluation.num_examples)
         written = examples(model, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
-    write_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json())
-    weights = {name: value.cpu() for name, value in model.state_dict().items()}
-    checkpoint.write_tensors(weights, attempt.folder / "weights.safetensors")
+    stored = attempt.run.path.parent / TOKENIZERS / f"{data.tokenizer.fingerprint}.json"
+    link_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json(), stored)
+    write_tensors(weights, attempt.folder / "weights.safetensors")
+    attempt.sync_rows()
     attempt.publish(
         metrics,
         train_flops=trained.flops,
@@ -165,9 +175,11 @@ def _train_and_evaluate(
         mixture=trained.shown.by_source({name: len(part) for name, part in data.train.parts.items()}),
         train_seconds=train_seconds,
         train_cpu_seconds=_train_cpu_seconds(attempt.folder, config),
+        attempts=rests_on(attempt.folder, part.measured_by),
     )
     with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
         for folder in (attempt.folder, *attempt.earlier()):
+            parts.remove(folder)
             checkpoint.remove(folder)
 
 
@@ -180,6 +192,36 @@ def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
     if config.device != "cpu" or config.ranks > 1:
         return None
     return float(sum(row.get("step_cpu_seconds", 0.0) for row in read_rows(folder)))
+
+
+def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the attempts that the result of an attempt rests on, oldest first.
+
+    They are the attempt, the one from whose checkpoint it resumed and so on, and those that measured parts of the
+    evaluation.
+
+    Returns:
+        of each: ``attempt``, its number; ``from_step``, the step at which it started to train; ``host``, ``hardware``,
+        ``threads`` and ``code``. A value is None if the manifest of the attempt cannot be read.
+    """
+    manifests = {number: _manifest_of(folder, number) for number in measured_by}
+    number = int(folder.name)
+    while number:
+        manifests[number] = _manifest_of(folder, number)
+        resumed = manifests[number].get("resumed") or {"attempt": 0}
+        number = min(resumed["attempt"], number - 1)  # an earlier attempt, or 0
+    return [
+        {"attempt": number, "from_step": (found.get("resumed") or {"step": 0})["step"] if found else None}
+        | {name: found.get(name) for name in ("host", "hardware", "threads", "code")}
+        for number, found in sorted(manifests.items())
+    ]
+
+
+def _manifest_of(folder: Path, number: int) -> dict[str, Any]:
+    """Return the manifest of another attempt of the run; empty if it cannot be read."""
+    with contextlib.suppress(UsageError):
+        return dict(read_json(folder.with_name(f"{number:04d}") / "manifest.json"))
+    return {}
 
 
 def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[str, Any]:

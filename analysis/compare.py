@@ -107,8 +107,17 @@ def are_paired(arm: str, other: str) -> bool:
     return arm == other or "null_control" not in (arm, other)
 
 
-def failures(study: Study, evidence: Evidence, arms: Iterable[str]) -> list[str]:
-    """Return a note for each arm of which runs failed: what remains is a selection, so nothing is concluded from it."""
+def mixed_code(study: Study, evidence: Evidence) -> str:
+    """Return a note if the finished runs are of different code and the study does not allow it; otherwise empty."""
+    num_codes = len(evidence.codes)
+    return "" if study.allow_mixed_code or num_codes < 2 else f"the runs are of {num_codes} codes"
+
+
+def reasons_to_withhold(study: Study, evidence: Evidence, arms: Iterable[str]) -> list[str]:
+    """Return why nothing is concluded about these arms: the runs are of different code, or runs failed, and those that
+    remain are a selection."""
+    if mixed := mixed_code(study, evidence):
+        return [mixed]
     return [
         f"{evidence.num_failed(arm)} of {evidence.num_runs(arm)} runs of {study.label(arm)} failed"
         for arm in dict.fromkeys(arms)
@@ -133,5 +142,5 @@ def _comparison(study: Study, evidence: Evidence, arm: str, estimate: Estimate) 
         finding(estimate, margin, lower_is_better=is_lower_better),
         relation or "open",
         outcome(relation, estimate, margin, lower_is_better=is_lower_better) if relation else None,
-        withheld="; ".join(failures(study, evidence, [arm, study.baseline])),
+        withheld="; ".join(reasons_to_withhold(study, evidence, [arm, study.baseline])),
     )

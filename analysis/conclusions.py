@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ablations.study import UNTRAINED, Study
-from analysis.compare import Comparison, Differences, failures
+from analysis.compare import Comparison, Differences, reasons_to_withhold
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import Look
 from analysis.load import Evidence
@@ -14,8 +14,8 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
 
     Args:
         comparisons: the requested arms but the baseline, with simultaneous intervals.
-        withheld: why nothing is concluded: controls that did not pass in the primary metric, or its lack of
-            sensitivity.
+        withheld: why nothing is concluded: runs of different code, controls that did not pass in the primary metric,
+            or its lack of sensitivity.
     """
     num_seeds = [one.difference.n for one in comparisons.values() if one.difference.has_interval]
     if not num_seeds:
@@ -59,6 +59,21 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
     return " ".join(sentences)
 
 
+def code_note(study: Study, evidence: Evidence) -> str:
+    """Say how many runs are of which code if they differ, and whether verdicts are drawn from them; otherwise empty."""
+    if len(evidence.codes) < 2:
+        return ""
+    each = ", ".join(f"{code} ({count} run{'s' * (count > 1)})" for code, count in evidence.codes.items())
+    mixture = f"The runs are of different code: {each}."
+    if study.allow_mixed_code:
+        return f"{mixture} Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests."
+    return (
+        f"{mixture} An edit of the code can change numbers, so nothing is concluded from the mixture, unless the sweep"
+        " is launched with sweep.allow_mixed_code=true. With code=DIGEST it launches the runs that are missing with"
+        " older code."
+    )
+
+
 def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
     """Compare the minimum detectable difference with the margin; empty if there are too few seeds."""
     known = [one.difference for one in comparisons.values() if one.difference.has_interval and not one.withheld]
@@ -94,7 +109,7 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
     """
 
     def is_whole(arm: str) -> bool:
-        return not failures(study, evidence, [arm, study.baseline])
+        return not reasons_to_withhold(study, evidence, [arm, study.baseline])
 
     present = [arm for arm in study.arms if arm != study.baseline and is_whole(arm)]
     controls = [control for control in study.controls if is_whole(control)]

@@ -7,7 +7,7 @@ from typing import Literal
 from ablations.expectations import STEP_TIME, Expectation
 from ablations.study import UNTRAINED, Control, Study
 from aimv2.evaluation.metrics import lower_is_better
-from analysis.compare import Differences, failures
+from analysis.compare import Differences, reasons_to_withhold
 from analysis.inference.intervals import Estimate
 from analysis.inference.relations import finding
 from analysis.load import Evidence
@@ -88,7 +88,7 @@ def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expectation
 def _check(study: Study, evidence: Evidence, differences: Differences, control: Control, metric: str) -> ControlOutcome:
     if control not in study.controls:
         return ControlOutcome(control, metric, "inconclusive", "The sweep was launched without it.")
-    if notes := failures(study, evidence, [control, study.baseline]):
+    if notes := reasons_to_withhold(study, evidence, [control, study.baseline]):
         return ControlOutcome(control, metric, "inconclusive", f"{'; '.join(notes)}.")
     if control == "null_control":
         return _null(metric, differences.separately(metric, control, NULL_LEVEL))

@@ -13,7 +13,7 @@ from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.metrics import set_name, unit_of
-from analysis.compare import Differences, failures
+from analysis.compare import Differences, reasons_to_withhold
 from analysis.inference.intervals import POWER, Estimate, detectable_difference
 from analysis.load import Evidence
 from analysis.sensitivity import Effect, Ladder, Seen, base_of, harm, seeds_needed, sensitivity_of, small_step
@@ -36,7 +36,7 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
             continue
         noise, effects = _paired_sd(study, evidence, metric), {}
         for rung in rungs:
-            if not noise or failures(study, evidence, [rung, study.baseline]):
+            if not noise or reasons_to_withhold(study, evidence, [rung, study.baseline]):
                 continue  # equal values are no certainty
             estimate = differences.separately(metric, rung, covers_items=True)
             if estimate.has_interval:

@@ -1,5 +1,6 @@
 """Runs as tidy tables."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -48,6 +49,13 @@ class Evidence:
     examples: dict[str, list[dict[str, Any]]]
     item_files: Mapping[tuple[str, int], Path] = field(default_factory=dict)
     mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
+
+    @property
+    def codes(self) -> Mapping[str, int]:
+        """The number of finished runs by the digest of their code; older runs did not record it."""
+        if "code" not in self.runs:
+            return {}
+        return Counter(self.runs.drop_duplicates("run")["code"].replace("", "not recorded"))
 
     @property
     def curve(self) -> str:
@@ -158,7 +166,8 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
                 "cpu_seconds": result["cpu_seconds"],
                 "precision": cell.config.precision,
                 "threads": manifest["threads"],
-                "hardware": manifest["hardware"],
+                "hardware": _hardware(result, manifest),
+                "code": manifest.get("code", ""),
                 "commit": manifest["commit"],
                 "torch": manifest["versions"]["torch"],
                 "encoder_parameters": manifest["parameters"]["encoder"],
@@ -208,6 +217,12 @@ def read_items(path: Path) -> "dict[str, pd.Series[float]]":
         parts = influence(sums["total"].to_numpy(), sums["weight"].to_numpy())
         found[str(metric)] = pd.Series(parts.astype("float32"), index=sums.index)
     return found
+
+
+def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """Return the hardware of all attempts that the result rests on; older results do not list them."""
+    attempts = result.get("attempts") or [manifest]
+    return "; ".join(dict.fromkeys(attempt["hardware"] for attempt in attempts))
 
 
 def _reason(run: RunFolder) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from ablations.adapt import announcements
@@ -22,8 +25,8 @@ from aimv2.config.arguments import HELP, key_values
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from analysis import tables
-from analysis.compare import primary_comparisons
-from analysis.conclusions import conclusion, findings, look_note, power, warnings
+from analysis.compare import mixed_code, primary_comparisons
+from analysis.conclusions import code_note, conclusion, findings, look_note, power, warnings
 from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
 from analysis.figures import draw_all, save, style
 from analysis.inference.looks import Look, look, looks_path
@@ -153,7 +156,8 @@ def _context(
     unit = evidence.unit(metric)
     # The sensitivity study measures what the metric can see, and it must not withhold that.
     blind = "" if study.slug == SLUG else insensitive(metric, sensitivity, scale)
-    withheld = [*withholding(controls, [metric]), *filter(None, [blind])]
+    mixed = mixed_code(study, evidence)  # then the controls are inconclusive for this reason alone
+    withheld = [mixed] if mixed else [*withholding(controls, [metric]), *filter(None, [blind])]
     judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale=scale, level=this_look.level)
     return {
         "study": study,
@@ -161,6 +165,7 @@ def _context(
         "announcements": announcements(study),
         "command": shlex.join(["python", "sweeps/launch.py", *request.arguments]),
         "conclusion": conclusion(study, comparisons, unit, withheld),
+        "code_note": code_note(study, evidence),
         "controls": controls,
         "all_passed": all(outcome.result == "passed" for outcome in controls),
         "compares_metrics": any(

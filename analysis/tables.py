@@ -15,7 +15,7 @@ from ablations.expand import Cell
 from ablations.expectations import default_margin, margin_reason
 from ablations.study import UNTRAINED, Study
 from aimv2.config.data_config import is_described, source_name
-from analysis.compare import Comparison, Differences, are_paired, failures
+from analysis.compare import Comparison, Differences, are_paired, mixed_code, reasons_to_withhold
 from analysis.controls import ControlOutcome
 from analysis.inference.intervals import POWER, detectable_difference, mean_interval
 from analysis.inference.reach import Reach, reach, samples_to_reach
@@ -46,7 +46,6 @@ COST_COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
-WITHHELD = "withheld: a run failed"
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
 
@@ -105,7 +104,7 @@ def setup_table(study: Study, cells: list[Cell], evidence: Evidence) -> Table:
         "decoder": f"{stack.format(model.decoder)}, {size('other')}, heads included; {model.vocab_size} tokens",
         "data": f"{', '.join(map(_name, config.data.sources))}: {pairs}",
         "hardware": f"{seen('hardware')}; threads per run: {seen('threads')}; {config.precision}",
-        "software": f"torch {seen('torch')}; commit {seen('commit')}",
+        "software": f"torch {seen('torch')}; commit {seen('commit')}; code {seen('code')}",
     }
     return Table(["", ""], [list(row) for row in rows.items()])
 
@@ -146,9 +145,9 @@ def primary_table(
         if arm not in values:
             continue
         compared = comparisons.get(arm)
-        is_withheld = bool(failures(study, evidence, [arm, study.baseline]))
+        withheld = _withheld(study, evidence, arm)
         alone = differences.separately(metric, arm, covers_items=True)
-        difference = WITHHELD if is_withheld else alone.text("+.4f")
+        difference = withheld or alone.text("+.4f")
         table.rows.append(
             [
                 study.label(arm),
@@ -156,12 +155,19 @@ def primary_table(
                 observed.get(arm, ""),
                 mean_interval(values[arm]).text(".4f"),
                 "baseline" if arm == study.baseline else difference,
-                _interval(compared) if compared and not is_withheld else "",
-                f"{detectable_difference(compared.difference):.4f}" if compared and not is_withheld else "",
+                _interval(compared) if compared and not withheld else "",
+                f"{detectable_difference(compared.difference):.4f}" if compared and not withheld else "",
                 _reach_in_words(study, evidence, arm),
             ]
         )
     return table
+
+
+def _withheld(study: Study, evidence: Evidence, arm: str) -> str:
+    """Return why no difference of an arm from the baseline is shown, in a few words; empty if it is."""
+    if not reasons_to_withhold(study, evidence, [arm, study.baseline]):
+        return ""
+    return f"withheld: {'different code' if mixed_code(study, evidence) else 'a run failed'}"
 
 
 def _observed(comparison: Comparison, why_not: str) -> str | list[str]:
@@ -199,10 +205,9 @@ def metrics_table(study: Study, evidence: Evidence) -> Table:
                 cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
                 continue
             lines = [mean_interval(values[arm]).text(".3f")]
-            if failures(study, evidence, [arm, study.baseline]) and arm != study.baseline:
-                lines.append(f"Δ {WITHHELD}")
-            elif arm != study.baseline:
-                lines.append(f"Δ {differences.separately(metric, arm).text()}")
+            if arm != study.baseline:
+                withheld = _withheld(study, evidence, arm)
+                lines.append(f"Δ {withheld or differences.separately(metric, arm).text()}")
             cells.append(lines)
         table.rows.append(cells)
     return table
@@ -293,7 +298,7 @@ def _reach_in_words(study: Study, evidence: Evidence, arm: str) -> str:
     """Return the mean samples to the baseline's final loss, over all seeds, and the number of seeds that reach it."""
     if not evidence.curve.endswith("_loss"):
         return "no loss curve"
-    if notes := failures(study, evidence, [arm, study.baseline]):
+    if notes := reasons_to_withhold(study, evidence, [arm, study.baseline]):
         return f"not judged: {'; '.join(notes)}"
     found = _reach(study, evidence, arm)
     if not found.n:

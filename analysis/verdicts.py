@@ -8,7 +8,7 @@ from ablations.claims import CLAIMS
 from ablations.expectations import Expectation
 from ablations.study import Study
 from aimv2.evaluation.metrics import lower_is_better
-from analysis.compare import Differences, failures
+from analysis.compare import Differences, mixed_code, reasons_to_withhold
 from analysis.controls import ControlOutcome, offsets, withholding
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
@@ -59,11 +59,13 @@ def verdicts(
         absent = [f"{metric} is {why}" for metric in metrics if (why := evidence.why_absent(metric))]
         blind = [insensitive(metric, sensitivity, scale) for metric in metrics]
         reasons = [
-            *failures(study, evidence, arms),
+            *reasons_to_withhold(study, evidence, arms),
             *withholding(controls, metrics),
             *filter(None, blind),
             *offsets(study, evidence, expectations),
         ]
+        if mixed := mixed_code(study, evidence):  # then the others follow from it
+            reasons = [mixed]
         seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
         if absent:
             found[claim] = Verdict(Word.NOT_TESTABLE, tuple(absent), (), seen)

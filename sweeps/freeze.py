@@ -3,16 +3,30 @@
 import json
 import os
 import shutil
+import sys
 import uuid
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from aimv2.runs.provenance import FROZEN, LOCK, digest_of, git_commit
+from aimv2.runs.provenance import (
+    CHANGES,
+    FROZEN,
+    LOCK,
+    PACKAGES,
+    code_digest,
+    digest,
+    digest_of,
+    git_commit,
+    recorded_digests,
+    uncommitted,
+)
 
 SOURCE = Path(__file__).parents[1]
-PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
+CODE = "code="  # the argument of a launch that names a snapshot
 
 
 def worker_environment(run: RunConfig) -> dict[str, str]:
@@ -26,12 +40,22 @@ def worker_environment(run: RunConfig) -> dict[str, str]:
 def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
     """Copy the packages to ``runs_dir/code/<digest>`` and return that folder.
 
-    The digest covers all files of the snapshot, with the commit. An existing snapshot is used again.
+    The digest covers all files of the snapshot, with the commit and what differs from it. An existing snapshot is used
+    again, and code that runs from a snapshot of this folder is that snapshot.
 
     Raises:
         UsageError: a file of the existing snapshot was changed.
     """
-    partial = runs_dir / "code" / f".{uuid.uuid4().hex}"
+    source, code = source.resolve(), (runs_dir / "code").resolve()
+    frozen = source if source.parent == code else _copied(source, code)
+    if digest_of(frozen) != frozen.name:
+        raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
+    os.utime(frozen)  # prune keeps snapshots that were used lately
+    return frozen
+
+
+def _copied(source: Path, code: Path) -> Path:
+    partial = code / f".{uuid.uuid4().hex}"
     try:
         files = (path for package in PACKAGES for path in (source / package).rglob("*"))
         for path in [source / LOCK, *files]:
@@ -39,7 +63,9 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
             if path.is_file() and "__pycache__" not in path.parts:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)  # with the umask's mode, so that others who share the folder can delete it
-        (partial / FROZEN).write_text(json.dumps({"commit": git_commit()}) + "\n")
+        (partial / FROZEN).write_text(json.dumps({"commit": git_commit(source / "aimv2")}) + "\n")
+        if changes := uncommitted(source / "aimv2"):
+            (partial / CHANGES).write_bytes(changes)
         # The digest of the copy, since the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))
         try:
@@ -49,7 +75,34 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    if digest_of(frozen) != frozen.name:
-        raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
-    os.utime(frozen)  # prune keeps snapshots that were used lately
-    return frozen.resolve()
+    return frozen
+
+
+def become_code(arguments: Sequence[str]) -> None:
+    """If ``code=DIGEST`` names other code than this, become the same launch by the snapshot that was used last.
+
+    Args:
+        arguments: those of ``launch.py``. The digest may be shortened.
+
+    Raises:
+        UsageError: ``runs_dir`` has no such snapshot.
+    """
+    values = {"runs_dir": "runs"} | {key: value for key, _, value in (word.partition("=") for word in arguments)}
+    code, folder = values.get("code"), Path(values["runs_dir"]) / "code"
+    if code is None or (code and digest().startswith(code)):
+        return
+    there = []
+    snapshots = [path for path in folder.glob("[!.]*") if (path / FROZEN).is_file()]
+    for snapshot in sorted(snapshots, key=lambda path: -path.stat().st_mtime):
+        there.append(code_digest(snapshot / "aimv2"))
+        if code and any(one.startswith(code) for one in recorded_digests(snapshot / "aimv2")):
+            _become(snapshot.resolve(), [word for word in arguments if not word.startswith(CODE)])
+    known = ", ".join(dict.fromkeys(there)) or "none"
+    raise UsageError(f"code={code}: no snapshot in {str(folder)!r} has a digest that begins so; there: {known}")
+
+
+def _become(snapshot: Path, arguments: Sequence[str]) -> NoReturn:
+    path = os.pathsep.join(filter(None, [str(snapshot), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(snapshot / "sweeps" / "launch.py"), *arguments]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})

@@ -2,6 +2,10 @@
 
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
+
+if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 
@@ -11,7 +15,7 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
-from sweeps.freeze import freeze
+from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import parse
 from sweeps.plan_display import described_sweeps, print_plan
 from sweeps.pricing.price import check_limits, price
@@ -32,6 +36,7 @@ sweeps, with their price at scale=demo:
   sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
                                other values of the study
   sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
+  sweep.allow_mixed_code=true  draw verdicts even if the runs are of different code
   sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
   scale=demo                   scale of the base run
   mixture=paper|public         weights and shares of dense captions of the paper's three sources
@@ -44,6 +49,7 @@ sweeps, with their price at scale=demo:
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
+  code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   dry_run=true                 only print the plan and its price
   runs_dir=runs                folder of the runs
   reports_dir=reports          folder of the reports
@@ -65,8 +71,13 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
         return 0 if arguments else 2
+
+    def launch(words: Sequence[str]) -> int:
+        become_code(arguments)  # with code=, unless that is this code: it does not return
+        return carry_out([word for word in words if not word.startswith(CODE)])
+
     with Interrupts().listening():
-        return guarded(carry_out, arguments)
+        return guarded(launch, arguments)
 
 
 def script() -> int:

@@ -1,12 +1,15 @@
 """The runs of a request, and which of them are missing."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ablations.expand import Cell
 from aimv2.config.run_config import RunConfig
+from aimv2.runs.index import Entry
+from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import LAYOUT_VERSION, RunFolder, entries
 
 
@@ -55,3 +58,41 @@ class Plan:
 
         for data, model in {(cell.config.data, cell.config.model) for cell in self.cells}:
             prepare(data, model, show_progress=True)
+
+
+def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "") -> str:
+    """Say which code the done runs among these are of, if one report would mix code; empty if it would not.
+
+    Args:
+        new: digest of the code that is about to do other runs of the same report; empty if none is.
+    """
+    done = [entry for name in names if (entry := entries.get(name)) is not None and entry.state == "done"]
+    codes = Counter(entry.code or "not recorded" for entry in done)
+    if len({*codes, *filter(None, [new])}) < 2:
+        return ""
+    others = {code: count for code, count in codes.items() if code != new}
+    number = sum(others.values())
+    runs = f"{number} done run{'s are' if number > 1 else ' is'} of {'other' if new else 'different'} code"
+    each = ", ".join(f"{code} ({count})" for code, count in others.items())
+    here = f"; new runs are of {new}" if new else ""
+    older = next(iter(others)) if new and len(others) == 1 else "not recorded"
+    instead = "" if older == "not recorded" else f", or code={older} does the new runs with the older code"
+    verdict = "A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true"
+    return f"{runs}: {each}{here}. {verdict}{instead}"
+
+
+def restart_note(runs: Iterable[RunFolder]) -> str:
+    """Say which of these unfinished runs start again at step 0, because other code saved their checkpoints; empty if
+    none does."""
+    codes = Counter(code for run in runs if (code := code_of_lost_checkpoint(run.path)))
+    if not codes:
+        return ""
+    number = codes.total()
+    text = (
+        f"{number} interrupted runs start again at step 0: their checkpoints are"
+        if number > 1
+        else "1 interrupted run starts again at step 0: its checkpoint is"
+    )
+    resume = " or ".join(f"code={code}" for code in codes if code != "unknown")
+    instead = f". To resume instead, launch with {resume}" if resume else ""
+    return f"{text} of other code ({', '.join(codes)}){instead}"

@@ -17,8 +17,10 @@ from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError
+from aimv2.runs.provenance import digest
+from aimv2.runs.record import entries
 from sweeps.executors.base import Executor
-from sweeps.plan import Plan
+from sweeps.plan import Plan, code_note, restart_note
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Price, price
 from sweeps.status.runs import duration
@@ -66,6 +68,13 @@ def print_plan(
     which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
+    found = entries(plan.runs_dir)
+    for note in (
+        code_note(found, plan.runs, digest() if remaining else ""),
+        restart_note(plan.runs[name] for name in remaining if name in found),
+    ):
+        if note:
+            console.print(f"note: {note}", soft_wrap=True, markup=False)
     if remaining:
         configs = plan.configs(remaining)
         console.print(_priced(price(configs, clock), executor, configs), soft_wrap=True)

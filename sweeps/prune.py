@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from aimv2.runs.lease import is_held
-from aimv2.runs.provenance import digest_of
+from aimv2.runs.provenance import recorded_digests
 from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RunFolder
 from sweeps.active_launches import active_launches, ended
 
@@ -65,7 +65,7 @@ def _prune_code(runs_dir: Path) -> int:
     return sum(
         _delete(snapshot)
         for snapshot in snapshots
-        if snapshot.name.startswith(".") or digest_of(snapshot / "aimv2") not in needed
+        if snapshot.name.startswith(".") or not recorded_digests(snapshot / "aimv2") & needed
     )
 
 

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import JournalStorage

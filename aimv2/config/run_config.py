@@ -321,9 +321,18 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CheckpointConfig:
-    """Seconds between two checkpoints of a run."""
+    """Periodic checkpoints, and the watchdog that ends a process whose training hangs.
+
+    Attributes:
+        every_seconds: shortest time between two checkpoints. It is longer if saving takes long: at least 99 times the
+            seconds of the last save, so that saving takes at most 1 % of the time.
+        watchdog_factor: a training step that takes so many times the longest one before it, and at least a minute,
+            ends the process with a traceback in its log; the next attempt resumes. None is off. Not for clusters that
+            suspend jobs, because the clock goes on.
+    """
 
     every_seconds: float = Field(default=60.0, gt=0)
+    watchdog_factor: float | None = Field(default=None, ge=2)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

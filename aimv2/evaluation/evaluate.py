@@ -1,10 +1,9 @@
 """Evaluation: the held-out curve during training and the final metrics of a run."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import cache, cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_i
 from aimv2.evaluation.items import Items
 from aimv2.evaluation.losses import encode, nats_of_all, pixel_errors, token_nats
 from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
+from aimv2.evaluation.parts import Measure, Measured, Part, unsaved
 from aimv2.evaluation.probe import Features, attentive_probe, knn_score
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
 from aimv2.evaluation.sets.studies import labelled_sets
@@ -31,14 +31,6 @@ from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
 from aimv2.objectives.registry import Report
-
-
-class Measured(NamedTuple):
-    """A metric's items, how it was measured, and what makes it doubtful."""
-
-    items: Items
-    how: str
-    warning: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +77,7 @@ def evaluate(
     goal: Objective,
     data: Data,
     config: RunConfig,
+    part: Part = unsaved,
     transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets,
 ) -> dict[str, Metric]:
     """Return the objective's reports on held-out pairs and the probes of the frozen encoder.
@@ -93,6 +86,8 @@ def evaluate(
 
     Args:
         goal: the objective that the config names.
+        part: called with the name of each part, a report or a probe, and the function that measures it; may return
+            values that were measured before (``Parts``).
         transfer: returns the tasks of the probes.
 
     Raises:
@@ -102,16 +97,25 @@ def evaluate(
     encoded = Encoded(model.encoder, prepared.held_out.images, config)
     measured: dict[str, Measured] = {}
     for report in goal.reports:
-        measured |= REPORTS[report][0](model, encoded, prepared, config)
+        measured |= part(report, partial(_finite, partial(REPORTS[report][0], model, encoded, prepared, config)))
     for found in (*prepared.transfer, *labelled_sets(config)):
-        measured |= probes(encoded, found, config)
-    metrics = {}
-    for name, (items, how, warning) in measured.items():
-        if len(items.item_N):  # else the data has no such word or choice
-            if not math.isfinite(items.value):
-                raise RunFailedError("not finite", f"{name} is {items.value} after training")
-            metrics[name] = Metric(items.value, unit_of(name), how, warning, items)
+        for name, measure in probes(encoded, found, config):
+            measured |= part(name, partial(_finite, measure))
+    metrics = {
+        name: Metric(items.value, unit_of(name), how, warning, items)
+        for name, (items, how, warning) in measured.items()
+        if len(items.item_N)  # else the data has no such word or choice
+    }
     return metrics | not_applicable(goal, config)
+
+
+def _finite(measure: Measure) -> dict[str, Measured]:
+    """Measure a part, and fail the run if a value is not finite."""
+    measured = measure()
+    for name, (items, _, _) in measured.items():
+        if len(items.item_N) and not math.isfinite(items.value):
+            raise RunFailedError("not finite", f"{name} is {items.value} after training")
+    return measured
 
 
 def prepare_evaluation(
@@ -300,33 +304,49 @@ REPORTS: dict[Report, tuple[Callable[..., dict[str, Measured]], Callable[..., di
 }
 
 
-def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> dict[str, Measured]:
-    """Return the accuracies of attentive probes and of k nearest neighbours on the encoder's features.
+def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> Iterator[tuple[str, Measure]]:
+    """Yield names and measurements of attentive probes and of k nearest neighbours on the encoder's features.
 
-    On scenes there is a probe with causal attention in the encoder too.
+    On scenes there is a probe with causal attention in the encoder too. Features are computed when the first
+    measurement needs them.
     """
-    measured: dict[str, Measured] = {}
     is_of_scenes = all(task.name in SCENE_TASKS for task in found.tasks)
     for is_causal in (False, True) if is_of_scenes else (False,):
-        splits = [
-            encoded.of(images, is_causal=is_causal, is_whole=found.is_whole)
-            for images in (found.train, found.validation, found.test)
-        ]
+        splits = cache(partial(_splits, encoded, found, is_causal=is_causal))
         for task in found.tasks:
-            labels = (task.train_NK, task.validation_NK, task.test_NK)
-            parts = [
-                Features(features, torch.from_numpy(label_NK).to(features.device))
-                for features, label_NK in zip(splits, labels, strict=True)
-            ]
-            start = "causal_probe" if is_causal else "probe"
-            measured[f"{start}_{task.name}"] = _probe(parts, task, found.item_N, config, is_causal=is_causal)
+            name = f"causal_probe_{task.name}" if is_causal else f"probe_{task.name}"
+            yield name, partial(_probe, name, splits, task, found.item_N, config, is_causal=is_causal)
             if not is_causal:
-                measured[f"knn_{task.name}"] = _neighbours(parts, task, found.item_N, config)
-    return measured
+                name = f"knn_{task.name}"
+                yield name, partial(_neighbours, name, splits, task, found.item_N, config)
 
 
-def _probe(parts: list[Features], task: Task, item_N: np.ndarray, config: RunConfig, *, is_causal: bool) -> Measured:
-    train, validation, test = parts
+def _splits(encoded: Encoded, found: TransferSet, *, is_causal: bool) -> list[Tensor]:
+    """Return the features of the training, validation and test images."""
+    return [
+        encoded.of(images, is_causal=is_causal, is_whole=found.is_whole)
+        for images in (found.train, found.validation, found.test)
+    ]
+
+
+def _labelled(splits: Sequence[Tensor], task: Task) -> list[Features]:
+    labels = (task.train_NK, task.validation_NK, task.test_NK)
+    return [
+        Features(features, torch.from_numpy(label_NK).to(features.device))
+        for features, label_NK in zip(splits, labels, strict=True)
+    ]
+
+
+def _probe(
+    name: str,
+    splits: Callable[[], list[Tensor]],
+    task: Task,
+    item_N: np.ndarray,
+    config: RunConfig,
+    *,
+    is_causal: bool,
+) -> dict[str, Measured]:
+    train, validation, test = _labelled(splits(), task)
     grid = config.evaluation.probe
     probed = attentive_probe(train, validation, test, task.num_classes, grid, seed=config.seed)
     setting = f"lr {probed.learning_rate:g} and weight decay {probed.weight_decay:g}"
@@ -338,14 +358,17 @@ def _probe(parts: list[Features], task: Task, item_N: np.ndarray, config: RunCon
     rates = grid.learning_rates
     is_edge = len(rates) > 1 and probed.learning_rate in (min(rates), max(rates))
     warning = f"the best learning rate, {probed.learning_rate:g}, is at the edge of the grid" if is_edge else ""
-    return Measured(Items.of(item_N, *probed.score), how, warning)
+    return {name: Measured(Items.of(item_N, *probed.score), how, warning)}
 
 
-def _neighbours(parts: list[Features], task: Task, item_N: np.ndarray, config: RunConfig) -> Measured:
-    train, _, test = parts
+def _neighbours(
+    name: str, splits: Callable[[], list[Tensor]], task: Task, item_N: np.ndarray, config: RunConfig
+) -> dict[str, Measured]:
+    train, _, test = _labelled(splits(), task)
     num_neighbours = min(config.evaluation.knn_neighbours, len(train.label_NK))
     score = knn_score(train, test, task.num_classes, num_neighbours)
-    return Measured(Items.of(item_N, *score), f"{num_neighbours} nearest neighbours, full attention, {_size(task)}")
+    how = f"{num_neighbours} nearest neighbours, full attention, {_size(task)}"
+    return {name: Measured(Items.of(item_N, *score), how)}
 
 
 def _size(task: Task) -> str:

@@ -20,6 +20,7 @@ NO_MEMORY = (
     "is killed by signal: Killed",
     "is killed by signal: Bus error",
 )
+NO_SPACE = ("No space left on device", "Disk quota exceeded")  # as strerror writes ENOSPC and EDQUOT
 NO_LOADER = ("DataLoader worker (pid",)  # a loader process ended for another reason
 
 
@@ -28,10 +29,10 @@ class Failure:
     """The reason why an attempt has no result: a cause by which failures are grouped, and a sentence.
 
     Attributes:
-        cause: ``out of memory``; ``not finite``, a loss; ``node``, the disk or host failed, or the process ended
-            without recording a reason; ``time``, the run was interrupted and resumes from its checkpoint; ``data``, an
-            input is missing or broken; ``bug``, anything else; ``lease lost``, another process owns the run, so that
-            this is never recorded.
+        cause: ``out of memory``; ``no space``, a disk or a quota is full; ``not finite``, a loss; ``node``, the disk or
+            host failed, or the process ended without recording a reason; ``time``, the run was interrupted and resumes
+            from its checkpoint; ``data``, an input is missing or broken; ``bug``, anything else; ``lease lost``,
+            another process owns the run, so that this is never recorded.
         traceback: where it happened; empty if unknown.
     """
 
@@ -67,6 +68,8 @@ def cause_of(error: BaseException, run: Path | None = None) -> Cause:
         return "time"
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _mentions(error, NO_MEMORY):
         return "out of memory"
+    if isinstance(error, OSError) and _mentions(error, NO_SPACE):
+        return "no space"
     if isinstance(error, FileNotFoundError):
         # An error from a loader process has no file name; loaders read only data.
         is_named = isinstance(error.filename, str | Path)

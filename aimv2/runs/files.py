@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import stat
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,25 @@ def write_text(path: Path, text: str) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def link_text(path: Path, text: str, stored: Path) -> None:
+    """Write a file as a hard link to ``stored``, which is written if it is missing.
+
+    Files with the same text then share its space on the disk. Where that cannot be, because the stored file has another
+    content or cannot be linked, the file is an ordinary one.
+    """
+    stored.parent.mkdir(exist_ok=True)
+    if not stored.exists():
+        write_text(stored, text)
+    if stored.read_text() == text:
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of another owner, linked too often, or a file system without hard links
+            os.link(stored, path)
+            return
+    else:
+        print(f"{stored} is not used: it was changed; delete it", file=sys.stderr)
+    write_text(path, text)
 
 
 def sync(path: Path) -> None:

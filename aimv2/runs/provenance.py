@@ -1,45 +1,124 @@
-"""The identity of the code that runs: a digest of its files, its git commit, and the versions of its packages."""
+"""The identity of the code that runs: a digest of its files, its git commit with the uncommitted changes, and the
+versions of its packages."""
 
 import hashlib
 import json
 import subprocess
+import uuid
+from collections.abc import Collection
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from aimv2.errors import UsageError
+from aimv2.runs.files import read_json
+
 PACKAGE = Path(__file__).parents[1]
+PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
+# Files of ``aimv2`` that cannot change a number, by the beginning of their path: a run imports none of them.
+NO_NUMBERS = ("bench/", "weights/", "cli.py", "__main__.py", "data/commands/", "evaluation/sets/command.py")
 FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
+CHANGES = "changes.diff"  # in a code snapshot: its difference from that commit; an unchanged one has none
 LOCK = "constraints.txt"  # next to the packages, in a checkout and in a code snapshot; an installed wheel has none
 
 
 @lru_cache
 def digest() -> str:
-    """Return the digest of the imported ``aimv2`` package."""
-    return digest_of(PACKAGE)
+    """Return the digest of the imported ``aimv2`` package, without files that cannot change a number."""
+    return code_digest(PACKAGE)
 
 
-def digest_of(folder: Path) -> str:
-    """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count."""
-    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+def code_digest(package: Path) -> str:
+    """Return the digest of an ``aimv2`` package, without files that cannot change a number."""
+    return digest_of(package, without=NO_NUMBERS)
+
+
+def recorded_digests(package: Path) -> set[str]:
+    """Return the digests that runs of a snapshot's ``aimv2`` may have recorded: older code counted all its files."""
+    return {code_digest(package), digest_of(package)}
+
+
+def digest_of(folder: Path, without: Collection[str] = ()) -> str:
+    """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count.
+
+    Args:
+        without: files do not count either if their relative path begins so.
+    """
     whole = hashlib.sha256()
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
-        content = path.read_bytes()
-        whole.update(f"{name}\0{len(content)}\0".encode() + content)
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and not name.startswith(tuple(without)):
+            content = path.read_bytes()
+            whole.update(f"{name}\0{len(content)}\0".encode() + content)
     return whole.hexdigest()[:12]
 
 
 @lru_cache
 def git_commit(package: Path = PACKAGE) -> str:
-    """Return the commit of the code, with ``+changes`` if the files differ from it; empty outside a checkout."""
+    """Return the commit of the code, with ``+changes`` if the packages differ from it; empty outside a checkout."""
     frozen = package.parent / FROZEN
     if frozen.exists():  # first: the snapshot may be inside a checkout that has moved on
         return str(json.loads(frozen.read_text())["commit"])
+    commit = _git(package.parent, "rev-parse", "--short=12", "HEAD").decode().strip()
+    return f"{commit}+changes" if commit and uncommitted(package) else commit
+
+
+@lru_cache
+def uncommitted(package: Path) -> bytes:
+    """Return the difference of the packages from the commit as a diff, new files included; empty if there is none.
+
+    A snapshot has the difference that it was made with.
+    """
+    root = package.parent
+    if (root / FROZEN).exists():
+        return (root / CHANGES).read_bytes() if (root / CHANGES).exists() else b""
+    ours = ("--", *PACKAGES, ":(exclude,glob)**/__pycache__/**")
+    # Whatever the user's settings are, `git apply` must be able to read it.
+    diff = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+    new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", *ours).split(b"\0")[:-1]
+    changed = [_git(root, *diff, "--relative", "HEAD", *ours)]
+    return b"".join(changed + [_git(root, *diff, "--no-index", "--", "/dev/null", name) for name in new])
+
+
+def keep_changes(runs_dir: Path) -> None:
+    """Write the difference of this code from its commit, if any, to ``runs_dir/changes/<digest>.diff``, once."""
+    path, changes = runs_dir / "changes" / f"{digest()}.diff", uncommitted(PACKAGE)
+    if changes and not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            partial.write_bytes(f"Changes since commit {git_commit().removesuffix('+changes')}\n".encode() + changes)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def code_of_lost_checkpoint(run: Path) -> str:
+    """Return the code that saved a run's newest checkpoint, if this code saved none: the next attempt starts at step 0.
+
+    Returns:
+        A digest, or ``unknown``; empty if there is no checkpoint, or one of this code.
+    """
+    saved = sorted(run.glob("attempts/*/checkpoint.safetensors"), reverse=True)
+    codes = [_recorded_code(path.parent) for path in saved]
+    return codes[0] if codes and digest() not in codes else ""
+
+
+def _recorded_code(attempt: Path) -> str:
     try:
-        command = ["git", "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
-        return subprocess.check_output(command, cwd=package, stderr=subprocess.DEVNULL, text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+        return str(read_json(attempt / "manifest.json")["code"])
+    except (UsageError, KeyError, TypeError):  # a display must not depend on it
+        return "unknown"
+
+
+def _git(folder: Path, *command: str | bytes) -> bytes:
+    """Return the output of a git command; empty if there is no git, no checkout or no commit."""
+    try:
+        # It writes nothing, not even what it learns about unchanged files.
+        done = subprocess.run(["git", "--no-optional-locks", *command], cwd=folder, capture_output=True, check=False)
+    except OSError:
+        return b""
+    return done.stdout if done.returncode < 2 else b""  # diff --no-index returns 1 where it finds a difference
 
 
 @lru_cache

@@ -1,9 +1,23 @@
-"""Tensor files with the permissions of ordinary files."""
+"""Tensor files of a run, written whole or not at all; those that a later attempt reads say what they belong to."""
 
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from aimv2.runs.files import sync
+from aimv2.runs.provenance import digest
+from aimv2.runs.record import CHECKPOINT_PARTIAL as PARTIAL
+
+Tensors = Mapping[str, Tensor]
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -18,3 +32,89 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     mode = path.stat().st_mode
     save_file(tensors, path, metadata)
     path.chmod(mode)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write or replace a file of an attempt's folder, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    partial = path.parent / PARTIAL / path.name
+    try:
+        partial.parent.mkdir(exist_ok=True)
+        save_tensors(tensors, partial, metadata)
+        sync(partial)
+        partial.replace(path)
+    except SafetensorError as error:  # raised when the disk is full
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial.parent, ignore_errors=True)
+    sync(path.parent)
+
+
+def write_described(tensors: dict[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
+    """Write tensors with JSON values about them and a checksum of both, as ``write_tensors``."""
+    text = json.dumps(about)
+    write_tensors(tensors, path, {"about": text, "checksum": checksum(text, tensors)})
+
+
+def read_described(path: Path, origin: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the values and tensors of ``write_described``.
+
+    Args:
+        origin: values that the file must have; they are left out of the result.
+
+    Raises:
+        OSError, SafetensorError: the file cannot be read.
+        ValueError: the file is damaged or has another origin.
+    """
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about = metadata.get("about", "")
+    if metadata.get("checksum") != checksum(about, tensors):
+        raise ValueError("its checksum does not match its content")
+    values: dict[str, Any] = json.loads(about)
+    for name, here in origin.items():
+        if (there := values.pop(name, None)) != here:
+            raise ValueError(f"it was saved with {name}={there}, not {here}")
+    return values, tensors
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Return the values of ``write_described`` alone, unchecked; empty if they cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def origin_of(attempt: Path) -> dict[str, str]:
+    """Return what a file and the attempt that uses it must have in common: the run, the code, and torch."""
+    return {"run": attempt.parent.parent.name, "torch": torch.__version__, "code": digest()}
+
+
+def checksum(about: str, tensors: Tensors) -> str:
+    """Return a checksum of a file's content, which safetensors does not verify."""
+    value = zlib.crc32(about.encode())
+    for content in _contents(tensors):
+        value = zlib.crc32(content, value)
+    return f"{value:08x}"
+
+
+def fingerprint(tensors: Tensors) -> str:
+    """Return a hash of names, types, shapes and values, to 16 hex digits."""
+    whole = hashlib.sha256()
+    for content in _contents(tensors):
+        whole.update(content)
+    return whole.hexdigest()[:16]
+
+
+def _contents(tensors: Tensors) -> Iterator[bytes | memoryview]:
+    for name, tensor in sorted(tensors.items()):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        if tensor.numel():  # an empty one has no bytes to view
+            yield tensor.flatten().view(torch.uint8).numpy().data

@@ -4,27 +4,24 @@ Batches and learning rates are functions of the step, and no random stream is co
 the number of steps are the whole state.
 """
 
-import json
+import contextlib
 import shutil
 import sys
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from aimv2.data.tally import Tally
-from aimv2.runs.files import sync
-from aimv2.runs.provenance import digest
 from aimv2.runs.record import CHECKPOINT as FILE
 from aimv2.runs.record import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.record import Attempt
 from aimv2.runs.rows import read_rows
-from aimv2.runs.tensor_file import save_tensors
+from aimv2.runs.tensor_file import origin_of, read_about, read_described, write_described
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
@@ -52,16 +49,20 @@ class Checkpoint:
     attempt: int
     progress: Progress
     rows: list[dict[str, Any]]
-    tensors: Mapping[str, Tensor]
+    tensors: dict[str, Tensor]
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Load the state into the model and optimizer that the run's config describes."""
+        """Load the state into the model and optimizer that the run's config describes, and let go of the tensors.
+
+        They are views of the file, whose space the disk gets back only when they are gone.
+        """
         model.load_state_dict({name: self.tensors[f"model/{name}"] for name in model.state_dict()})
         for name, parameter in model.named_parameters():
             if f"step/{name}" in self.tensors:  # a parameter without gradients so far has no moments
                 optimizer.state[parameter] = {
                     moment: self.tensors[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in MOMENTS
                 }
+        self.tensors.clear()
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
@@ -70,32 +71,14 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     Raises:
         OSError: the file cannot be written; the previous one is still there.
     """
-    tensors = _tensors(model, optimizer)
-    about = json.dumps(_origin(folder) | asdict(progress))
-    write_tensors(tensors, folder / FILE, {"about": about, "checksum": _checksum(about, tensors)})
-
-
-def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write or replace a file of an attempt's folder, whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    partial = path.parent / PARTIAL / path.name
-    try:
-        partial.parent.mkdir(exist_ok=True)
-        save_tensors(tensors, partial, metadata)
-        sync(partial)
-        partial.replace(path)
-    except SafetensorError as error:  # raised when the disk is full
-        raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial.parent, ignore_errors=True)
-    sync(path.parent)
+    write_described(_tensors(model, optimizer), folder / FILE, origin_of(folder) | asdict(progress))
 
 
 def save_attempt(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally) -> None:
     """Save a checkpoint of the attempt after its rows.
+
+    The attempt's first one replaces those that earlier attempts made with the same code and torch. Others stay until
+    the run is done, because a later attempt may use that code again.
 
     Args:
         shown: counts of the steps done.
@@ -105,8 +88,17 @@ def save_attempt(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Opti
         OSError: the file cannot be written.
     """
     attempt.sync_rows()
+    is_first = not (attempt.folder / FILE).exists()
     counts = tuple(shown.counts.tolist())
     save(attempt.folder, model, optimizer, Progress(step, counts, attempt.seconds, attempt.cpu_seconds))
+    attempt.mark_progress()
+    if is_first:
+        origin = origin_of(attempt.folder).items()
+        for folder in attempt.earlier():
+            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+            if origin <= read_about(folder / FILE).items():
+                with contextlib.suppress(OSError):  # deleted when the run is done
+                    (folder / FILE).unlink()
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:
@@ -131,11 +123,7 @@ def resume(attempt: Attempt) -> Checkpoint | None:
 
 def code_of(folder: Path) -> str:
     """Return the digest of the code that saved the attempt's checkpoint; empty if it cannot be read."""
-    try:
-        with safe_open(folder / FILE, "pt") as file:
-            return str(json.loads((file.metadata() or {})["about"])["code"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return ""
+    return str(read_about(folder / FILE).get("code", ""))
 
 
 def remove(folder: Path) -> None:
@@ -151,16 +139,7 @@ def read(folder: Path) -> Checkpoint:
         OSError, SafetensorError: the file cannot be read.
         ValueError: the file is damaged, or another run or other code saved it.
     """
-    with safe_open(folder / FILE, "pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    about = metadata.get("about", "")
-    if metadata.get("checksum") != _checksum(about, tensors):
-        raise ValueError("its checksum does not match its content")
-    values = json.loads(about)
-    for name, here in _origin(folder).items():
-        if (there := values.pop(name)) != here:
-            raise ValueError(f"it was saved with {name}={there}, not {here}")
+    values, tensors = read_described(folder / FILE, origin_of(folder))
     progress = Progress(**values | {"counts": tuple(values["counts"])})
     rows = [row for row in read_rows(folder) if row["step"] <= progress.step]
     if [row["step"] for row in rows] != list(range(progress.step + 1)):
@@ -174,17 +153,3 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
         moments = optimizer.state.get(parameter, {})
         named |= {f"{moment}/{name}": value for moment, value in moments.items()}
     return {name: value.detach().cpu().contiguous() for name, value in named.items()}
-
-
-def _origin(folder: Path) -> dict[str, str]:
-    """Return what must be equal for a bitwise resume: the run and the code."""
-    return {"run": folder.parent.parent.name, "torch": torch.__version__, "code": digest()}
-
-
-def _checksum(about: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return a checksum of the file's content, which safetensors does not verify."""
-    value = zlib.crc32(about.encode())
-    for name, tensor in sorted(tensors.items()):
-        value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
-        value = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, value)
-    return f"{value:08x}"

@@ -1,8 +1,10 @@
 """The training loop, top to bottom: one for every arm of every study."""
 
 import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +23,13 @@ from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.device import autocast
 from aimv2.training.distributed import ALONE, World
 from aimv2.training.optimizer import build_optimizer, learning_rate
+from aimv2.training.watchdog import Watchdog
 
 Row = dict[str, Any]
 Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], None]
+
+
+SAVE_INTERVAL = 99  # times the seconds of the last save
 
 
 class Trained(NamedTuple):
@@ -45,7 +51,9 @@ def train(
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
     world: World = ALONE,
-    save: Save = lambda model, optimizer, step, shown: None,
+    save: Save | None = None,
+    watchdog: Watchdog | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
     """Train the model in place for the whole budget.
 
@@ -59,14 +67,18 @@ def train(
         interrupts: checked after each step.
         world: the ranks that train together. Recorded values are those of the whole batch. If one rank is interrupted,
             all stop after the same step.
-        save: saves a checkpoint (``aimv2.training.checkpoint.save_attempt``); called every
-            ``checkpoint.every_seconds``, after the last step, and before an interrupt stops the run.
+        save: saves a checkpoint (``aimv2.training.checkpoint.save_attempt``); called by the clock (``SaveTimer``),
+            after the last step, and before an interrupt stops the run. None on ranks that save nothing: rank 0 alone
+            knows what saving costs, so it alone decides by the clock.
+        watchdog: watches the steps.
+        clock: seconds, by which checkpoints are saved.
 
     Raises:
         RunFailedError: a loss or gradient is not finite (the message names the step), the data is broken, or more than
             ``data.max_bad_rate`` of the samples are bad.
         KeyboardInterrupt: the run was interrupted, and a checkpoint is saved.
-        OSError: a checkpoint or a row cannot be written.
+        OSError: a row, or the checkpoint of the last step or of an interrupt, cannot be written. Any other checkpoint
+            that cannot be written is a warning, and the next one is tried at its time.
     """
     device = torch.device(config.device)
     parts, implementation = goal.cost(config), goal.load()
@@ -89,10 +101,10 @@ def train(
         start.restore(model, optimizer)
     average_gradients = world.replicate(model)
     model.train()
-    saved_at = time.monotonic()
+    timer, watchdog = SaveTimer(config.checkpoint.every_seconds, clock), watchdog or Watchdog()
 
     def is_due() -> bool:
-        return world.any(interrupts.is_requested or time.monotonic() - saved_at >= config.checkpoint.every_seconds)
+        return world.any(interrupts.is_requested or (save is not None and timer.is_due))
 
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
@@ -137,7 +149,8 @@ def train(
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
-                rows[-1] |= held_out(model)
+                with watchdog.paused():
+                    rows[-1] |= held_out(model)
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)
@@ -145,11 +158,42 @@ def train(
         # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
         # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):
-            save(model, optimizer, done, shown)
-            saved_at = time.monotonic()
-            if world.any(interrupts.is_requested):
+            error = None
+            if save is not None:
+                with watchdog.paused(), timer.saving():
+                    error = _error_of(save, model, optimizer, done, shown)
+            is_interrupted = world.any(interrupts.is_requested)
+            if error is not None and (is_interrupted or done == num_steps):
+                raise error
+            if error is not None:
+                print(f"no checkpoint at step {done}, training goes on: {error}", file=sys.stderr)
+            if is_interrupted:
                 raise KeyboardInterrupt
+        watchdog.step()
     return Trained(train_flops(parts, config.budget.samples, shown.num_supervised), shown)
+
+
+class SaveTimer:
+    """Says when the next checkpoint is due, so that saving takes at most 1 % of the time.
+
+    The interval between two saves is ``every_seconds``, or 99 times as long as the last save if that is more.
+    """
+
+    def __init__(self, every_seconds: float, clock: Callable[[], float]) -> None:
+        self._every_seconds, self._clock = every_seconds, clock
+        self._ended, self._cost = clock(), 0.0
+
+    @property
+    def is_due(self) -> bool:
+        return self._clock() - self._ended >= max(self._every_seconds, SAVE_INTERVAL * self._cost)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Measure a save."""
+        started = self._clock()
+        yield
+        self._ended = self._clock()
+        self._cost = self._ended - started
 
 
 def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter], world: World = ALONE) -> dict[str, Tensor]:
@@ -166,6 +210,15 @@ def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter], world
     one, other = gradients.values()
     norms = {f"{name}_gradient": gradient.norm() for name, gradient in gradients.items()}
     return norms | {"gradient_cosine": torch.cosine_similarity(one, other, dim=0)}
+
+
+def _error_of(save: Save, *arguments: Any) -> OSError | None:
+    """Save a checkpoint; return the error if it cannot be written."""
+    try:
+        save(*arguments)
+    except OSError as error:
+        return error
+    return None
 
 
 def _read_back(pending: list[tuple[Row, dict[str, Tensor]]], world: World) -> list[Row]:

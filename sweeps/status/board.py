@@ -27,6 +27,7 @@ STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed
 ADVICE: dict[Cause, str] = {
     "out of memory": "retry, which halves executor.runs_per_gpu; or fewer executor.workers; or a smaller"
     " budget.batch_size, which makes another run",
+    "no space": "free space or raise the quota (manage.py prune deletes what is no longer needed), then retry",
     "not finite": "a lower optimizer.peak_lr or a longer optimizer.warmup_fraction, which makes another run",
     "node": "check the disk and the host (logs RUN), then retry",
     "time": "nothing: it resumes from its checkpoint",
@@ -150,6 +151,8 @@ def _parts(sweep: SweepStatus) -> list[RenderableType]:
         runs = [run for run in sweep.runs if run.state == "waiting" and run.note == note]
         which = f"{runs[0].arm}, seed {runs[0].seed}" if len(runs) == 1 else f"{len(runs)} runs"
         parts.append(Text(f"waiting, {which}: {note}"))
+    if sweep.code:
+        parts.append(Text(f"note: {sweep.code}"))
     if sweep.report:
         parts.append(Text(f"report: {sweep.report}"))
     return [*parts, Text("")]

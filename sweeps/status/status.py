@@ -9,7 +9,7 @@ from ablations.request import Request
 from aimv2.runs.record import entries
 from sweeps.active_launches import Jobs, active_launches, num_waiting
 from sweeps.executors.slurm_commands import Queued, queue_of
-from sweeps.plan import Plan
+from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunState, RunStatus
 
 
@@ -23,6 +23,7 @@ class SweepStatus:
         num_waiting: number of their workers that wait for a free core or GPU.
         queue: state of the jobs of each launch on SLURM, in words.
         runs: in the order of the sweep's cells.
+        code: which code done runs are of, if it differs.
         report: path of its report, if there is one and no launch is active.
     """
 
@@ -32,6 +33,7 @@ class SweepStatus:
     num_waiting: int = 0
     queue: list[str]
     runs: list[RunStatus]
+    code: str = ""
     report: str = ""
 
     def count(self, state: RunState) -> int:
@@ -70,12 +72,14 @@ def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
     active = [one for one in launches if queues.get(one.folder) != []]
     waiting = sum(map(num_waiting, active))
     reason = _why_waiting(bool(active), waiting, plan.runs_dir / "workers", plan.title)
+    found = entries(plan.runs_dir)
     return SweepStatus(
         name=plan.title,
         num_launches=len(active),
         num_waiting=waiting,
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
-        runs=(reader or RunReader()).read(plan, entries(plan.runs_dir), reason),
+        runs=(reader or RunReader()).read(plan, found, reason),
+        code=code_note(found, plan.runs),
     )
 
 

@@ -45,6 +45,12 @@ def test_override_that_names_no_other_arm_is_refused(study, values, message):
         replace(study_overrides(study), **values).apply(study)
 
 
+def test_mixed_code_is_allowed_by_an_override_only(study):
+    own = study_overrides(study)
+    assert not own.apply(study).allow_mixed_code
+    assert replace(own, allow_mixed_code=True).apply(study).allow_mixed_code
+
+
 def test_number_of_seeds_counts_from_zero(study):
     assert replace(study_overrides(study), seeds=3).seeds == (0, 1, 2)
     assert replace(study_overrides(study), seeds=[5, 7]).seeds == (5, 7)

@@ -53,6 +53,15 @@ def test_failed_run_names_cause_and_traceback_file(train, tmp_path):
     assert str(path.relative_to(tmp_path)) in printed.replace("\n", "")
 
 
+def test_run_that_other_code_has_begun_is_announced_to_start_again(train, tmp_path):
+    failing = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    assert "step 0" not in train(*failing)[1]
+    manifest = next((tmp_path / "runs").rglob("manifest.json"))
+    manifest.write_text(json.dumps({"code": "0123456789ab"}))
+    manifest.with_name("checkpoint.safetensors").touch()
+    assert "starts again at step 0: its checkpoint is of other code (0123456789ab)" in train(*failing)[1]
+
+
 def test_interrupted_command_says_how_to_resume(capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt

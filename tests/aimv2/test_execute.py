@@ -70,6 +70,18 @@ def test_saved_weights_and_tokenizer_load(finished, tiny):
     assert CaptionTokenizer.load(finished.file("tokenizer.json")).end_id == 1
 
 
+def test_tokenizer_is_stored_once_for_all_runs(tiny, tmp_path):
+    files = []
+    for seed in (0, 1):
+        config = untrained(replace(tiny, seed=seed))
+        run = RunFolder(tmp_path, signature(config))
+        assert execute(run.acquire(config), config, evaluate=unevaluated) is None
+        files.append(run.file("tokenizer.json"))
+    (stored,) = (tmp_path / "tokenizers").iterdir()
+    assert stored.stem == json.loads(run.file("manifest.json").read_text())["tokenizer"]
+    assert all(path.samefile(stored) for path in files)
+
+
 def test_manifest_records_versions_data_and_size(finished):
     manifest = json.loads(finished.file("manifest.json").read_text())
     assert manifest["threads"] == 1

@@ -33,7 +33,7 @@ def runs_dir(cells, tiny, tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
     for cell in cells:
         value = 3 + SHARED[cell.seed] + EFFECT.get(cell.arm, 0) + rng.normal(0, 0.01)
-        write_run(cell, folder, value, caption=MARKUP if cell.arm == "uniform" else "red apple")
+        write_run(cell, folder, value, caption=MARKUP if cell.arm == "uniform" else "red apple", code="c" * 12)
     recorded = STUDIES[STUDY.slug]
     arguments = (f"sweep={STUDY.slug}",)
     write_request(folder, Request(study=recorded, cells=expand(recorded, tiny, seeds=range(4)), arguments=arguments))

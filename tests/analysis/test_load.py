@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,17 @@ def test_step_time_is_cpu_time_of_training_over_samples(evidence, cells):
     times = evidence.values("train_cpu_ms_per_sample")
     assert (times == 1000 / cells[0].config.budget.samples).all(axis=None)
     assert "untrained" not in times
+
+
+def test_results_name_the_code_and_the_hardware_of_all_attempts(cells, tmp_path):
+    old, new = cells[:2]
+    write_run(old, tmp_path, 3.0)
+    attempts = [{"attempt": number, "hardware": name} for number, name in enumerate(("H100", "A100", "H100"), 1)]
+    write_run(new, tmp_path, 3.0, code="0123456789ab", attempts=attempts)
+    evidence = load([old, new, replace(new, arm="the same run")], tmp_path)
+    assert evidence.results["hardware"].tolist() == ["a test", "H100; A100", "H100; A100"]
+    assert evidence.results["code"].tolist() == ["", "0123456789ab", "0123456789ab"]
+    assert evidence.codes == {"not recorded": 1, "0123456789ab": 1}, "a run that two cells share is one run"
 
 
 def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):

@@ -66,10 +66,12 @@ def test_controls_name_the_untrained_encoder_where_claims_compare_metrics(folder
     )
 
 
-def test_report_gives_command_hardware_and_missing_runs(folder):
+def test_report_gives_command_hardware_code_and_missing_runs(folder):
     text = (folder / "report.md").read_text()
     assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in text
-    assert "a test" in text
+    assert "| a test;" in text
+    assert "commit abc; code cccccccccccc |" in text
+    assert "different code" not in text
     assert "None: every cell has a finished run." in text
 
 
@@ -213,6 +215,45 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
     text = build(request_of, tmp_path, tmp_path / "reports").read_text()
     assert "> Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: causal" in text
     assert "not judged" not in text
+
+
+@pytest.fixture
+def edited(cells, request_of, tmp_path):
+    """The report of runs of which the loss was edited before each new seed, as a function of the study's values."""
+    for cell in cells:
+        value = (0.988, 0.496, 0.252)[min(cell.seed, 2)] + {"positive_control": 1.0, "causal": 0.1}.get(cell.arm, 0.0)
+        write_run(cell, tmp_path, value, code=("aaaaaaaaaaaa", "bbbbbbbbbbbb", None)[min(cell.seed, 2)])
+
+    def text(**values):
+        study = replace(STUDY, **values)
+        return build(replace(request_of, study=study), tmp_path, tmp_path / "reports").read_text()
+
+    return text
+
+
+def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, tmp_path):
+    """Item 2: the audit's report had 0.988, 0.496 and 0.252, of three versions of a loss, as one arm."""
+    text = edited()
+    assert "> No conclusion: the runs are of 3 codes." in text
+    codes = "aaaaaaaaaaaa (8 runs), bbbbbbbbbbbb (8 runs), not recorded (16 runs)"
+    assert f"The runs are of different code: {codes}." in text
+    assert "sweep.allow_mixed_code=true" in text
+    assert text.count("<br>the runs are of 3 codes") == len(STUDY.claims) + len(STUDY.arms) - 1, "claims and arms"
+    assert text.count("**not testable**") == len(STUDY.claims)
+    assert text.count(": **inconclusive**. the runs are of 3 codes.") == 4, "two controls in two metrics"
+    assert "Differences from the baseline are not tested" in text
+    assert "withheld: different code" in text
+    results = pd.read_csv(tmp_path / "reports" / request_of.folder / "results.csv")
+    assert set(results["code"].dropna()) == {"a" * 12, "b" * 12}
+
+
+def test_mixed_code_is_allowed_on_request_and_reported(edited):
+    text = edited(allow_mixed_code=True)
+    assert (
+        "not recorded (16 runs). Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests." in text
+    )
+    assert "the runs are of 3 codes" not in text
+    assert "withheld" not in text.split("## Controls")[0]
 
 
 def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):

@@ -72,19 +72,21 @@ def sensitive(*metrics):
     return {metric: MetricSensitivity(metric, True, f"{metric} tells all steps apart") for metric in metrics}
 
 
-def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture=None):
+def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture=None, code=None, attempts=None):
     """Write the folder of a finished run with a chosen loss of content words.
 
     Args:
         items: the rows of ``items.parquet``: metric, item, total and weight.
         mixture: the realised mixture; None for a run of before there was one.
+        code: the digest of its code; None for a run that did not record it.
+        attempts: those that the result rests on; None for a run that did not record them.
     """
     with RunFolder(runs_dir, cell.name).acquire(cell.config) as attempt:
         manifest = {
             "threads": 1, "hardware": "a test", "commit": "abc", "versions": {"torch": "2"},
             "parameters": {"encoder": 1000, "decoder": 2000}, "train_pairs": 10, "held_out_pairs": 5,
         }  # fmt: skip
-        attempt.write_manifest(manifest)
+        attempt.write_manifest(manifest if code is None else manifest | {"code": code})
         if cell.config.budget.samples:
             losses = np.linspace(value + 2, value, 5)
             attempt.write_rows(
@@ -103,7 +105,8 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture
             "image_to_text_recall_1": Metric(None, "accuracy", "not applicable to anything"),
             "caption_bits": Metric(None if cell.arm == "causal" else 1.5, "bits/byte", "some pairs"),
         }
-        more = {} if mixture is None else {"mixture": mixture}
+        recorded = {"mixture": mixture, "attempts": attempts}
+        more = {key: value for key, value in recorded.items() if value is not None}
         attempt.publish(metrics, train_flops=100, train_seconds=1.0, train_cpu_seconds=1.0, **more)
         if items is not None:
             table = pd.DataFrame(items, columns=["metric", "item", "total", "weight"])

@@ -10,7 +10,17 @@ from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import active_launches, at_work, cancel, cancelled, ended, new_launch, worker_of
+from sweeps.active_launches import (
+    active_launches,
+    at_work,
+    cancel,
+    cancelled,
+    ended,
+    new_launch,
+    num_waiting,
+    waiting_file,
+    worker_of,
+)
 from sweeps.tasks import Task
 from sweeps.worker import work
 
@@ -29,6 +39,17 @@ def test_a_launch_without_a_heartbeat_has_ended(tmp_path):
         os.utime(folder / "heartbeat", (0, 0))
         assert active_launches(tmp_path) == []
         assert ended(tmp_path) == [folder]
+
+
+def test_workers_that_wait_for_a_slot_are_counted_while_they_live(tmp_path):
+    with at_work(tmp_path, "one", {}) as folder:
+        (launch,) = active_launches(tmp_path)
+        with worker_of(folder), worker_of(folder) as waiting:
+            assert num_waiting(launch) == 0
+            waiting_file(waiting).parent.mkdir()
+            waiting_file(waiting).touch()
+            assert num_waiting(launch) == 1
+        assert num_waiting(launch) == 0, "it has ended"
 
 
 def test_cancel_names_the_runs_to_release(tmp_path):

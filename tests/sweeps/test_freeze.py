@@ -1,8 +1,8 @@
 """The code snapshot is the source at launch, and workers run it."""
 
-import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,9 +11,9 @@ import pytest
 
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
-from aimv2.runs.provenance import digest_of
+from aimv2.runs.provenance import code_digest, digest, digest_of, git_commit, uncommitted
 from sweeps.freeze import PACKAGES, SOURCE, freeze
-from tests.helpers.sweeps import SMALL
+from tests.helpers.sweeps import SMALL, small_sweep
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def source(tmp_path):
 
 def frozen(runs_dir, source):
     """Make a snapshot as a new launch does."""
-    freeze.cache_clear()
+    for function in (freeze, git_commit, uncommitted):
+        function.cache_clear()
     return freeze(runs_dir, source)
 
 
@@ -64,14 +65,153 @@ def test_an_edited_snapshot_is_refused(source, tmp_path):
         frozen(tmp_path / "runs", source)
 
 
+def test_a_snapshot_has_its_difference_from_the_commit_and_is_its_own_snapshot(source, tmp_path):
+    committed(source)
+    (source / "sweeps/new.py").write_text("x = 1\n")
+    copy = frozen(tmp_path / "runs", source)
+    assert b"+++ b/sweeps/new.py" in (copy / "changes.diff").read_bytes()
+    assert read_json(copy / "frozen.json")["commit"].endswith("+changes")
+    assert frozen(tmp_path / "runs", copy) == copy
+    assert frozen(tmp_path / "other", copy).name == copy.name, "with the same difference"
+    assert len(list((tmp_path / "runs/code").iterdir())) == 1
+
+
+@pytest.fixture
+def marked(source):
+    """A second clone, whose package says so when it is imported."""
+    package = source / "aimv2/__init__.py"
+    package.write_text(package.read_text() + f"print('imported from', {str(source)!r})\n")
+    return source
+
+
+@pytest.mark.parametrize("script", ["sweeps/launch.py", "sweeps/manage.py", "sweeps/search.py", "analysis/report.py"])
+def test_the_clone_that_is_typed_is_the_code_that_runs(marked, tmp_path, script):
+    """Item 3: another clone is installed, or first in PYTHONPATH, and Python adds no folder of its own to the path."""
+    output = typed(marked / script, "--help", cwd=tmp_path)
+    assert f"imported from {marked}" in output
+    assert "usage:" in output
+
+
+def test_code_launches_with_the_snapshot_of_that_digest(marked, tmp_path):
+    runs_dir, launch = tmp_path / "runs", SOURCE / "sweeps/launch.py"
+    arguments = ["sweep=none", f"runs_dir={runs_dir}", "debug=true"]
+    code = code_digest(frozen(runs_dir, marked) / "aimv2")
+    output = typed(launch, *arguments, f"code={code[:6]}", cwd=tmp_path, status=2)
+    assert f"imported from {marked}" in output
+    assert "unknown sweep 'none'" in output, "the other arguments are passed on"
+    assert "Traceback" in output, "and debug=true too"
+    for other in ("code=nothing", "code="):
+        output = typed(launch, *arguments, other, cwd=tmp_path, status=2)
+        assert "imported from" not in output
+        assert f"{other}: no snapshot in" in output
+        assert f"there: {code}" in output
+    output = typed(launch, *arguments, f"code={digest()}", cwd=tmp_path, status=2)
+    assert "imported from" not in output, "it is this code"
+    assert "unknown sweep 'none'" in output
+
+
+def typed(script, *arguments, cwd, status=0):
+    """Run a script by its path, where this code is first in PYTHONPATH, and return its output."""
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONSAFEPATH": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def committed(source):
+    """Commit the packages and return the commit."""
+    git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", *PACKAGES], ["commit", "-qm", "source"]):
+        subprocess.run([*git, *command], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout[:12]
+
+
+@pytest.mark.exhaustive
+def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir):
+    """Item 2 as it was found: the pixel loss is edited between launches that add seeds."""
+    committed(source)
+
+    def launch(seeds, *more):
+        own = (f"sweep.seeds={seeds}", "sweep.arms=[uniform,causal]", "executor=debug", *more)
+        return typed(source / "sweeps/launch.py", *small_sweep(cache_dir, *own), cwd=tmp_path)
+
+    def codes():
+        return {path.parts[-4]: read_json(path)["code"] for path in tmp_path.glob("runs/v2-*/attempts/*/manifest.json")}
+
+    loss = source / "aimv2/losses.py"
+    assert "other code" not in launch(1)
+    first, before = code_digest(source / "aimv2"), codes()
+    assert set(before.values()) == {first}
+    loss.write_text(loss.read_text() + "# edited\n")
+    second, output = code_digest(source / "aimv2"), launch(2)
+    assert f"3 done runs are of other code: {first} (3); new runs are of {second}" in output
+    diff = (tmp_path / f"runs/changes/{second}.diff").read_text()
+    assert "+# edited" in diff
+    assert not (tmp_path / f"runs/changes/{first}.diff").exists(), "it was committed"
+    report = tmp_path / "reports/prefix_ratio/report.md"
+    assert "> No conclusion: the runs are of 2 codes" in report.read_text()
+    launch(2, "sweep.allow_mixed_code=true")
+    assert "as sweep.allow_mixed_code=true requests" in report.read_text()
+    before = codes()
+    assert "imported" not in launch(3, f"code={first[:8]}")
+    assert {codes()[run] for run in codes().keys() - before.keys()} == {first}
+
+
+@pytest.mark.exhaustive
+def test_a_run_that_an_edit_would_restart_is_announced_and_resumes_with_its_code(source, tmp_path, cache_dir):
+    own = ("sweep.seeds=1", "sweep.arms=[uniform]", "budget.samples=1000000", "executor=debug")
+    arguments = small_sweep(cache_dir, *own)
+
+    def interrupted(number, *more):
+        """Launch, interrupt the attempt after a step of its own, and return its manifest."""
+        process = subprocess.Popen(
+            [sys.executable, str(source / "sweeps/launch.py"), *arguments, *more],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while not any(
+            len(path.read_text().splitlines()) > 1 + (resumed(path) or 0)
+            for path in tmp_path.glob(f"runs/v2-*/attempts/{number:04d}/metrics.jsonl")
+            if path.with_name("manifest.json").exists()
+        ):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate()[0]
+        assert process.returncode == 130, output
+        (manifest,) = tmp_path.glob(f"runs/v2-*/attempts/{number:04d}/manifest.json")
+        return read_json(manifest)
+
+    def resumed(path):
+        found = read_json(path.with_name("manifest.json"))["resumed"]
+        return found and found["step"]
+
+    code = interrupted(1)["code"]
+    loss = source / "aimv2/losses.py"
+    loss.write_text(loss.read_text() + "# edited\n")
+    output = typed(source / "sweeps/launch.py", *arguments, "dry_run=true", cwd=tmp_path)
+    assert (
+        f"starts again at step 0: its checkpoint is of other code ({code}). To resume instead, launch with code={code}"
+        in output
+    )
+    manifest = interrupted(2, f"code={code}")
+    assert manifest["code"] == code
+    assert manifest["resumed"]["attempt"] == 1
+    assert manifest["resumed"]["step"] > 0
+
+
 @pytest.mark.exhaustive
 def test_workers_run_the_snapshot_although_the_source_is_edited(source, tmp_path, cache_dir):
     """The source breaks as soon as the snapshot is made, before a worker has imported anything."""
-    git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "source"]):
-        subprocess.run([*git, *command], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
-    digest = digest_of(source / "aimv2")
+    commit, code = committed(source), code_digest(source / "aimv2")
     arguments = ["sweep=prefix_ratio", "sweep.arms=[uniform]", "sweep.seeds=1", "executor.workers=1", *SMALL]
     arguments.append(f"data.cache_dir={cache_dir}")
     process = subprocess.Popen(
@@ -94,6 +234,6 @@ def test_workers_run_the_snapshot_although_the_source_is_edited(source, tmp_path
     manifests = [read_json(path) for path in source.glob("runs/v2-*/attempts/0001/manifest.json")]
     assert len(manifests) == 2
     for manifest in manifests:
-        assert manifest["code"] == digest == digest_of(copies[0] / "aimv2")
-        assert manifest["commit"] == commit[:12]
-    assert json.loads((copies[0] / "frozen.json").read_text()) == {"commit": commit[:12]}
+        assert manifest["code"] == code == code_digest(copies[0] / "aimv2")
+        assert manifest["commit"] == commit
+    assert read_json(copies[0] / "frozen.json") == {"commit": commit}

@@ -7,9 +7,11 @@ from ablations.expand import Cell
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import Metric
-from aimv2.runs.index import read
+from aimv2.runs.files import write_json
+from aimv2.runs.index import Entry, read
+from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, RunFolder
-from sweeps.plan import Plan
+from sweeps.plan import Plan, code_note, restart_note
 
 
 @pytest.fixture
@@ -68,3 +70,60 @@ def test_prepare_data_renders_pictures_and_trains_the_tokenizer(tiny, tmp_path):
     Plan("a plan", [Cell(arm="a", seed=0, config=replace(tiny, data=data))], tmp_path).prepare_data()
     made = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}
     assert {".tar", ".json"} <= made
+
+
+ENTRIES = {
+    "one": Entry("done", 1, layout=2, code="aaaa"),
+    "two": Entry("done", 1, layout=2, code="bbbb"),
+    "three": Entry("done", 1, layout=2, code="aaaa"),
+    "old": Entry("done", 1),
+    "failed": Entry("failed", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "new", "expected"),
+    [
+        ("one two three", "cccc", "3 done runs are of other code: aaaa (2), bbbb (1); new runs are of cccc. A report"),
+        ("one two failed", "aaaa", "1 done run is of other code: bbbb (1); new runs are of aaaa. A report draws no"),
+        (
+            "one three old",
+            "",
+            "3 done runs are of different code: aaaa (2), not recorded (1). A report draws no verdict",
+        ),
+        ("one three failed absent", "aaaa", ""),
+        ("one three failed", "", ""),
+        ("failed absent", "aaaa", ""),
+        ("two", "aaaa", "1 done run is of other code: bbbb (1); new runs are of aaaa. A report draws no verdict from"),
+    ],
+)
+def test_done_runs_of_other_code_are_noted_if_one_report_would_mix_them(names, new, expected):
+    note = code_note(ENTRIES, names.split(), new)
+    assert note.startswith(expected)
+    assert ("unless sweep.allow_mixed_code=true" in note) == bool(expected)
+    assert note.count(", or code=bbbb does the new runs") == expected.startswith("1 done run")
+
+
+def checkpoint_of(run, code):
+    folder = run.path / "attempts/0001"
+    folder.mkdir(parents=True)
+    write_json(folder / "manifest.json", {"code": code})
+    (folder / "checkpoint.safetensors").touch()
+
+
+def test_runs_that_other_code_has_begun_are_announced_to_start_again(plan):
+    long, short = plan.runs.values()
+    assert restart_note([long, short]) == ""
+    checkpoint_of(long, "aaaa")
+    assert restart_note([long, short]) == (
+        "1 interrupted run starts again at step 0: its checkpoint is of other code (aaaa). To resume instead, launch"
+        " with code=aaaa"
+    )
+    checkpoint_of(short, "aaaa")
+    assert restart_note([long, short]).startswith("2 interrupted runs start again at step 0: their checkpoints are of")
+
+
+def test_runs_that_this_code_has_begun_are_not_announced(plan):
+    run = next(iter(plan.runs.values()))
+    checkpoint_of(run, digest())
+    assert restart_note([run]) == ""

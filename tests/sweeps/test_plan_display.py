@@ -11,9 +11,11 @@ from ablations.expand import expand
 from aimv2.config.paths import replaced
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
+from aimv2.runs.provenance import digest
 from sweeps.plan import Plan
 from sweeps.plan_display import described_sweeps, print_plan
 from sweeps.pricing.price import RunSeconds
+from tests.helpers.evidence import write_run
 
 
 class Workers:
@@ -77,6 +79,16 @@ def test_price_says_how_long_the_workers_take(tmp_path, time, reason, shown):
     console = Console(record=True, width=160)
     print_plan(console, study, plan, workers, plan.remaining(), lambda run: time)
     assert shown in console.export_text().replace("\n", " ")
+
+
+def test_plan_says_that_done_runs_are_of_other_code(tmp_path, tiny):
+    cells = expand(STUDIES["eos"], tiny, seeds=[0])[:2]
+    plan, console = Plan("eos", cells, tmp_path), Console(record=True, width=160)
+    write_run(cells[0], tmp_path, 3.0, code="0123456789ab")
+    print_plan(console, STUDIES["eos"], plan, Workers(), plan.remaining(), lambda run: None)
+    note = f"note: 1 done run is of other code: 0123456789ab (1); new runs are of {digest()}. A report draws no verdict"
+    assert note in console.export_text().replace("\n", " ")
+    assert not (tmp_path / cells[1].name).exists()
 
 
 def test_sweeps_are_described_with_their_question_and_price(tmp_path, monkeypatch):

@@ -47,6 +47,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "loader.num_workers",
         "log.every_steps",
         "checkpoint.every_seconds",
+        "checkpoint.watchdog_factor",
         "data.cache_dir",
         "data.cache_gb",
         "data.max_bad_rate",
@@ -54,6 +55,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
     )
     other = {
         "device": "cpu",
+        "checkpoint.watchdog_factor": 10.0,
         "data.cache_dir": "elsewhere",
         "precision": "bfloat16",
         "prefix.law": "causal",

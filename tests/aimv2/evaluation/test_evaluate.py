@@ -192,7 +192,8 @@ def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_
     task = Task("ink", 2, label_N1, label_N1, label_N1)
     found = TransferSet(images, images, images, np.arange(64), (task,))
     encoded = Encoded(build(config).encoder, images, config)
-    measured = probes(encoded, found, config)
+    parts = dict(probes(encoded, found, config))
+    measured = {name: measure()[name] for name, measure in parts.items()}
     assert set(measured) == {"probe_ink", "causal_probe_ink", "knn_ink"}
     assert measured["probe_ink"].items.value == 1
     assert "lr 0.01 " in measured["probe_ink"].how

@@ -1,3 +1,7 @@
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from aimv2.errors import RunFailedError, UsageError
@@ -29,6 +33,10 @@ def test_read_failure_reports_a_broken_record(tmp_path, broken):
         (RuntimeError("CUDA error: out of memory"), "out of memory"),
         (RuntimeError("DataLoader worker (pid 3) exited unexpectedly"), "node"),
         (OSError(5, "Input/output error"), "node"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "no space"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "no space"),
+        (OSError("x cannot be written: I/O error: No space left on device (os error 28)"), "no space"),  # safetensors
+        (RuntimeError("unable to allocate shared memory: No space left on device (28)"), "bug"),
         (FileNotFoundError(2, "No such file", "elsewhere/shard.tar"), "data"),
         (FileNotFoundError(2, "No such file", "run/attempts/0001/metrics.jsonl"), "node"),
         (UsageError("a shard is cut short"), "data"),
@@ -39,6 +47,12 @@ def test_read_failure_reports_a_broken_record(tmp_path, broken):
 def test_cause_of_groups_errors(tmp_path, monkeypatch, error, cause):
     monkeypatch.chdir(tmp_path)
     assert cause_of(error, tmp_path / "run") == cause
+
+
+def test_item_11_a_full_disk_is_no_space():
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        Path("/dev/full").write_text("x")
+    assert cause_of(caught.value) == "no space"
 
 
 def test_cause_of_reads_the_reason_why_a_loader_process_was_killed():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, share, writable_folder, write_json
+from aimv2.runs.files import link_text, read_json, share, writable_folder, write_json
 
 
 def test_write_json_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
@@ -30,6 +30,34 @@ def test_read_json_names_a_missing_or_broken_file(tmp_path, content):
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"a\.json cannot be read .* delete the file"):
         read_json(tmp_path / "a.json")
+
+
+def test_link_text_stores_equal_files_once(tmp_path):
+    stored = tmp_path / "stored" / "a.json"
+    for name in ("one", "other"):
+        link_text(tmp_path / name, "text", stored)
+    assert {path.stat().st_ino for path in (tmp_path / "one", tmp_path / "other")} == {stored.stat().st_ino}
+    assert (tmp_path / "one").read_text() == "text"
+
+
+def test_link_text_uses_no_stored_file_that_was_changed(tmp_path, capsys):
+    stored = tmp_path / "stored" / "a.json"
+    link_text(tmp_path / "one", "text", stored)
+    stored.write_text("changed")
+    link_text(tmp_path / "other", "text", stored)
+    assert (tmp_path / "other").read_text() == "text"
+    assert stored.read_text() == "changed", "it is not ours to repair"
+    assert f"{stored} is not used" in capsys.readouterr().err
+
+
+def test_link_text_writes_an_ordinary_file_where_it_cannot_link(tmp_path, monkeypatch):
+    def refused(*paths):
+        raise OSError(errno.EMLINK, "Too many links")
+
+    monkeypatch.setattr(os, "link", refused)
+    link_text(tmp_path / "one", "text", tmp_path / "stored" / "a.json")
+    assert (tmp_path / "one").read_text() == "text"
+    assert (tmp_path / "one").stat().st_nlink == 1
 
 
 def test_writable_folder_creates_the_folder_and_leaves_it_empty(tmp_path):

@@ -1,9 +1,28 @@
 import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
-from aimv2.runs.provenance import PACKAGE, compare_with_lock, digest, digest_of, git_commit
+from aimv2.config.resolve import resolve
+from aimv2.config.run_config import to_dict
+from aimv2.runs.files import write_json
+from aimv2.runs.provenance import (
+    NO_NUMBERS,
+    PACKAGE,
+    code_digest,
+    code_of_lost_checkpoint,
+    compare_with_lock,
+    digest,
+    digest_of,
+    git_commit,
+    uncommitted,
+)
+from tests.helpers.own_data import own_set, own_source
 
 
 @pytest.fixture
@@ -39,8 +58,101 @@ def test_digest_does_not_depend_on_the_folder(folder, tmp_path_factory):
     assert digest_of(folder) == one
 
 
-def test_digest_of_the_package_is_that_of_its_folder():
-    assert digest() == digest_of(PACKAGE)
+def test_files_outside_the_digest_are_imported_by_no_run(tiny, tmp_path):
+    """The oracle is a run itself, with a labelled set, in a process of its own."""
+    own_source(tmp_path, "birds")
+    own_source(tmp_path, "boats")
+    pets = own_set(tmp_path, "pets", "birds", "boats")
+    config = replace(tiny, evaluation=replace(tiny.evaluation, sets=(pets,), set_images=40))
+    write_json(tmp_path / "config.json", to_dict(resolve(config)))
+    script = """
+import sys
+from pathlib import Path
+from aimv2.config.run_config import from_dict
+from aimv2.config.signature import signature
+from aimv2.execute import execute
+from aimv2.runs.files import read_json
+from aimv2.runs.record import RunFolder
+
+config = from_dict(read_json(Path("config.json")))
+run = RunFolder(Path("runs"), signature(config))
+assert execute(run.acquire(config), config) is None
+print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("aimv2.")), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = {Path(line).relative_to(PACKAGE).as_posix() for line in done.stdout.splitlines() if ".py" in line}
+    assert {"execute.py", "evaluation/sets/studies.py"} <= imported
+    assert [name for name in imported if name.startswith(NO_NUMBERS)] == []
+
+
+def test_an_edit_that_cannot_change_a_number_changes_no_digest(tmp_path):
+    package = shutil.copytree(PACKAGE, tmp_path / "aimv2", ignore=shutil.ignore_patterns("__pycache__"))
+    assert code_digest(package) == digest() != digest_of(package)
+    for name in NO_NUMBERS:
+        path = next(path for path in package.rglob("*.py") if path.relative_to(package).as_posix().startswith(name))
+        path.write_text(path.read_text() + "# edited\n")
+    assert code_digest(package) == digest()
+    (package / "losses.py").write_text((package / "losses.py").read_text() + "# edited\n")
+    assert code_digest(package) != digest()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Commit two packages and a file beside them; return a function that calls git."""
+    for name in ("aimv2/one.py", "sweeps/two.py", "secret.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+
+    def git(*command):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True, capture_output=True).stdout
+
+    for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "all")):
+        git(*command)
+    return git
+
+
+def provenance_of(folder):
+    git_commit.cache_clear()
+    uncommitted.cache_clear()
+    return git_commit(folder / "aimv2"), uncommitted(folder / "aimv2")
+
+
+def test_uncommitted_changes_of_the_packages_restore_them(checkout, tmp_path):
+    commit = checkout("rev-parse", "HEAD").decode()[:12]
+    (tmp_path / "secret.txt").write_text("a password\n")
+    (tmp_path / "aimv2/__pycache__").mkdir()
+    (tmp_path / "aimv2/__pycache__/one.pyc").write_bytes(b"compiled")
+    assert provenance_of(tmp_path) == (commit, b""), "what is beside the packages is not code"
+    changed = {"aimv2/one.py": b"x = 2\r\n\xff", "aimv2/a new.py": b"y\n", "sweeps/data.bin": b"\0\1", "aimv2/é": b"z"}
+    for name, content in changed.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "sweeps/two.py").unlink()
+    checkout("config", "diff.noprefix", "true")
+    checkout("config", "color.ui", "always")
+    name, diff = provenance_of(tmp_path)
+    assert name == f"{commit}+changes"
+    assert b"password" not in diff
+    assert b"compiled" not in diff
+    for name in changed:
+        (tmp_path / name).unlink()
+    checkout("checkout", "--", "aimv2", "sweeps")
+    (tmp_path / "it.diff").write_bytes(b"Changes since commit abc\n" + diff)
+    checkout("apply", "it.diff")
+    assert {name: (tmp_path / name).read_bytes() for name in changed} == changed
+    assert not (tmp_path / "sweeps/two.py").exists()
+
+
+def test_changes_are_relative_to_the_packages_wherever_they_are_in_the_checkout(checkout, tmp_path):
+    (tmp_path / "inside").mkdir()
+    checkout("mv", "aimv2", "sweeps", "inside")
+    checkout("commit", "-qm", "moved")
+    (tmp_path / "inside/aimv2/one.py").write_text("x = 3\n")
+    (tmp_path / "inside/aimv2/new.py").write_text("y = 3\n")
+    diff = provenance_of(tmp_path / "inside")[1]
+    assert b"+++ b/aimv2/one.py" in diff
+    assert b"+++ b/aimv2/new.py" in diff
 
 
 def test_git_commit_of_a_code_snapshot_is_the_recorded_one(folder):
@@ -85,3 +197,23 @@ def test_compare_with_lock_finds_the_lock_of_the_checkout():
 
 def test_compare_with_lock_is_none_without_a_lock(tmp_path):
     assert compare_with_lock(tmp_path / "constraints.txt") is None
+
+
+def write_attempt(run, number, *, code, has_checkpoint=True):
+    folder = run / "attempts" / f"{number:04d}"
+    folder.mkdir(parents=True)
+    write_json(folder / "manifest.json", {"code": code} if code else {})
+    if has_checkpoint:
+        (folder / "checkpoint.safetensors").touch()
+
+
+def test_checkpoint_of_other_code_is_lost_unless_one_of_this_code_is_left(tmp_path):
+    assert code_of_lost_checkpoint(tmp_path) == ""
+    write_attempt(tmp_path, 1, code="")
+    assert code_of_lost_checkpoint(tmp_path) == "unknown"
+    write_attempt(tmp_path, 2, code="0123456789ab")
+    write_attempt(tmp_path, 3, code="ba9876543210", has_checkpoint=False)
+    assert code_of_lost_checkpoint(tmp_path) == "0123456789ab"
+    write_attempt(tmp_path, 4, code=digest())
+    write_attempt(tmp_path, 5, code="0123456789ab")
+    assert code_of_lost_checkpoint(tmp_path) == "", "the next attempt resumes from attempt 4"

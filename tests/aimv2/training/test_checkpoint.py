@@ -1,5 +1,7 @@
 """A run that is interrupted and resumed, however often, ends bitwise like one that is not."""
 
+import contextlib
+import errno
 import functools
 import json
 import signal
@@ -8,13 +10,14 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from aimv2.config.run_config import CheckpointConfig, LogConfig, from_dict
 from aimv2.config.signature import signature
@@ -28,11 +31,13 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
+from aimv2.runs.tensor_file import read_described, write_described
 from aimv2.training import checkpoint
-from aimv2.training.loop import train
+from aimv2.training.distributed import World
+from aimv2.training.loop import SaveTimer, train
 from aimv2.training.optimizer import build_optimizer
 from tests.helpers.files import files_limited_to
-from tests.helpers.training import changed, small_run
+from tests.helpers.training import Rows, changed, small_run
 from tests.helpers.training import run as uninterrupted
 
 NUM_STEPS = 6
@@ -91,7 +96,7 @@ class Signalling(TrainBatches):
         return super().__getitem__(step)
 
 
-def attempted(run, config, pairs, *, signal_in=None, save=None):
+def attempted(run, config, pairs, *, signal_in=None, save=None, **more):
     """Train in one attempt and return model, training FLOPs (None if interrupted) and folder."""
     model, batches, interrupts = build(config), Signalling(config, pairs.train, pairs.tokenizer), Interrupts()
     batches.signal_in = signal_in
@@ -111,6 +116,7 @@ def attempted(run, config, pairs, *, signal_in=None, save=None):
                     start=start,
                     interrupts=interrupts,
                     save=save or partial(checkpoint.save_attempt, attempt),
+                    **more,
                 )
     except KeyboardInterrupt:
         assert signal_in is not None
@@ -139,7 +145,8 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     assert [row["seconds"] for row in read_rows(folder)] == sorted(row["seconds"] for row in read_rows(folder))
     assert flops == expected_flops
     assert run.num_attempts == len(stops) + 1
-    assert run.num_tries == 1, "an interrupt is no failure"
+    had_no_step_left = stops[-1] == NUM_STEPS - 1
+    assert run.num_stalled() == had_no_step_left, "every other attempt saved a checkpoint"
 
 
 @pytest.mark.parametrize("name", ["aimv2", "siglip"])
@@ -164,6 +171,11 @@ def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
     assert list(parted.metrics()["step"]) == list(range(NUM_STEPS + 1))
     assert read_json(parted.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 2}
     assert read_json(whole.file("manifest.json"))["resumed"] is None
+    for run, steps in ((parted, {1: 0, 2: 2}), (whole, {1: 0})):
+        rests_on = run.result()["attempts"]
+        assert {found["attempt"]: found["from_step"] for found in rests_on} == steps
+        place = read_json(run.file("manifest.json"))
+        assert all(found[name] == place[name] for found in rests_on for name in ("host", "hardware", "threads", "code"))
     assert not list(tmp_path.rglob("*checkpoint*")), "checkpoints of a finished run are deleted"
     assert parted.result()["seconds"] > parted.metrics()["seconds"].iloc[-1] > parted.metrics()["seconds"].iloc[2]
     assert parted.result()["train_cpu_seconds"] == pytest.approx(parted.metrics()["step_cpu_seconds"].sum())
@@ -204,13 +216,161 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     assert parted.result()["metrics"] == whole.result()["metrics"]
 
 
-def test_checkpoints_are_saved_by_the_clock(long, pairs, tmp_path):
-    saved = []
-    for seconds in (3600.0, 1e-9):
-        config = long(log=LogConfig(every_steps=4), checkpoint=CheckpointConfig(every_seconds=seconds))
-        run = RunFolder(tmp_path / str(seconds), signature(config))
-        attempted(run, config, pairs, save=lambda model, optimizer, step, shown: saved.append(step))
-    assert saved == [NUM_STEPS, *range(1, NUM_STEPS + 1)], "the first run takes less than an hour"
+class Clock:
+    """Seconds that advance by one with every step, if it is called with the step's rows, and when told."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self, rows=()):
+        self.now += len(rows)
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("every_seconds", "save_seconds", "saved"),
+    [
+        (100, 0, [NUM_STEPS]),
+        (1, 0, [1, 2, 3, 4, 5, 6]),
+        (3, 0, [3, 6]),
+        (1, 2.5 / 99, [1, 4, 6]),  # the next one at least 2.5 s after the first
+        (1, 50, [1, 6]),
+    ],
+)
+def test_item_8_the_interval_of_checkpoints_follows_the_cost_of_the_last(
+    long, pairs, tmp_path, every_seconds, save_seconds, saved
+):
+    config, clock, steps = long(checkpoint=CheckpointConfig(every_seconds=every_seconds)), Clock(), []
+
+    def save(model, optimizer, step, shown):
+        steps.append(step)
+        clock.now += save_seconds
+
+    attempted(RunFolder(tmp_path, signature(config)), config, pairs, save=save, on_rows=clock, clock=clock)
+    assert steps == saved
+
+
+@given(
+    every_seconds=st.floats(0.1, 1000),
+    costs=st.lists(st.floats(0, 100), min_size=1, max_size=5),
+)
+def test_item_8_saving_takes_less_than_a_hundredth_of_the_time_after_it(every_seconds, costs):
+    clock = Clock()
+    timer = SaveTimer(every_seconds, clock)
+    for cost in costs:
+        with timer.saving():
+            clock.now += cost
+        saved_at, interval = clock.now, max(every_seconds, 99 * cost)
+        clock.now = saved_at + 0.999 * interval
+        assert not timer.is_due
+        clock.now = saved_at + 1.001 * interval
+        assert timer.is_due
+
+
+class Asked(World):
+    """One rank that remembers what it asked the others."""
+
+    asked: ClassVar = []
+
+    def any(self, here):
+        self.asked.append(here)
+        return here
+
+
+def test_item_8_a_rank_that_saves_nothing_does_not_decide_by_the_clock(long, pairs):
+    config = long(checkpoint=CheckpointConfig(every_seconds=1e-9))
+    world = Asked()
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
+    train(config, objective("aimv2"), build(config), batches, attempt=Rows(), world=world)
+    assert len(world.asked) >= NUM_STEPS
+    assert not any(world.asked)
+
+
+def test_item_6_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pairs, tmp_path):
+    config = with_samples(long(), 9 * long().budget.batch_size)
+    run, mapped = RunFolder(tmp_path, signature(config)), []
+
+    def look(rows):
+        mapped.extend(line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line)
+
+    for stop in range(8):
+        *_, folder = attempted(run, config, pairs, signal_in=stop, on_rows=look)
+        killed = folder / checkpoint.PARTIAL / "half"  # a process that is killed while it saves leaves such a file
+        killed.parent.mkdir()
+        killed.write_bytes(b"half")
+    assert [path.parent.name for path in run.path.rglob(checkpoint.FILE)] == ["0008"]
+    assert [path.parents[1].name for path in run.path.rglob("half")] == ["0008"]
+    assert checkpoint.find([folder]).progress.step == 8
+    assert mapped == [], "a mapped file keeps its space on the disk after it is deleted"
+
+
+@pytest.mark.parametrize(("name", "value"), [("torch", "2.0.0"), ("code", "0123456789ab")])
+def test_item_6_checkpoints_of_other_code_stay_until_the_run_is_done(long, pairs, tmp_path, name, value):
+    config = long()
+    run = RunFolder(tmp_path, signature(config))
+    first = attempted(run, config, pairs, signal_in=0)[2]
+    saved_by(first, name, value)
+    second = attempted(run, config, pairs, signal_in=1)[2]
+    assert (first / checkpoint.FILE).exists()
+    third = attempted(run, config, pairs, signal_in=2)[2]
+    assert [(folder / checkpoint.FILE).exists() for folder in (first, second, third)] == [True, False, True]
+    assert execute(run.acquire(config), config, evaluate=without_probes) is None
+    assert not list(run.path.rglob(checkpoint.FILE))
+
+
+def saved_by(folder, name, value):
+    """Rewrite an attempt's checkpoint as that of another run, code or torch."""
+    about, tensors = read_described(folder / checkpoint.FILE, {})
+    write_described(tensors, folder / checkpoint.FILE, about | {name: value})
+
+
+class Refusing:
+    """Saves the checkpoints of an attempt, but not at one step."""
+
+    def __init__(self, attempt, step):
+        self.attempt, self.step, self.saved = attempt, step, []
+
+    def __call__(self, model, optimizer, step, shown):
+        size = 1000 if step == self.step else 10**9
+        with files_limited_to(size):
+            checkpoint.save_attempt(self.attempt, model, optimizer, step, shown)
+        self.saved.append(step)
+
+
+@pytest.mark.parametrize("refused", [1, 3, NUM_STEPS])
+def test_item_11_periodic_checkpoint_that_cannot_be_written_is_a_warning(
+    long, pairs, reference, tmp_path, capsys, refused
+):
+    config = long(checkpoint=CheckpointConfig(every_seconds=1))
+    attempt = RunFolder(tmp_path, signature(config)).acquire(config)
+    save, model, clock = Refusing(attempt, refused), build(config), Clock()
+    is_last = refused == NUM_STEPS
+    with attempt, pytest.raises(OSError, match="File too large") if is_last else contextlib.nullcontext():
+        train(
+            config,
+            objective("aimv2"),
+            model,
+            TrainBatches(config, pairs.train, pairs.tokenizer),
+            attempt=attempt,
+            held_out=held_out,
+            save=save,
+            on_rows=clock,
+            clock=clock,
+        )
+    assert save.saved == [step for step in range(1, NUM_STEPS + 1) if step != refused]
+    assert same(model.state_dict(), reference("aimv2")[0])
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == (0 if is_last else 1)
+    assert is_last or printed.startswith(f"no checkpoint at step {refused}, training goes on: ")
+
+
+def test_item_11_checkpoint_before_an_interrupt_that_cannot_be_written_fails_the_run(long, pairs, tmp_path):
+    def save(model, optimizer, step, shown):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = long()
+    with pytest.raises(OSError, match="No space"):
+        attempted(RunFolder(tmp_path, signature(config)), config, pairs, signal_in=1, save=save)
 
 
 @pytest.fixture
@@ -218,8 +378,11 @@ def interrupted(long, pairs, tmp_path):
     """A run with two attempts, interrupted after steps 2 and 4; their folders, newest first."""
     config = long()
     run = RunFolder(tmp_path, signature(config))
-    folders = [attempted(run, config, pairs, signal_in=stop)[2] for stop in (1, 3)]
-    return run, config, folders[::-1]
+    first = attempted(run, config, pairs, signal_in=1)[2]
+    kept = (first / checkpoint.FILE).read_bytes()
+    second = attempted(run, config, pairs, signal_in=3)[2]
+    (first / checkpoint.FILE).write_bytes(kept)  # as if the second was killed before it deleted this one
+    return run, config, [second, first]
 
 
 def test_rows_after_the_checkpoint_and_a_partial_row_are_ignored(interrupted, pairs, reference):
@@ -265,11 +428,7 @@ def test_any_damaged_bit_is_detected(interrupted):
 @pytest.mark.parametrize(("name", "value"), [("run", "v2-0123456789ab"), ("torch", "2.0.0"), ("code", "0123456789ab")])
 def test_checkpoint_of_another_run_or_other_code_is_not_used(interrupted, capsys, name, value):
     _, _, (folder, _) = interrupted
-    with safe_open(folder / checkpoint.FILE, "pt") as file:
-        about, tensors = json.loads(file.metadata()["about"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    about = json.dumps(about | {name: value})
-    metadata = {"about": about, "checksum": checkpoint._checksum(about, tensors)}
-    save_file(tensors, folder / checkpoint.FILE, metadata)
+    saved_by(folder, name, value)
     assert checkpoint.find([folder]) is None
     assert f"it was saved with {name}={value}, not " in capsys.readouterr().err
 

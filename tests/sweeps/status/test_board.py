@@ -65,7 +65,10 @@ def test_failures_are_grouped_by_cause_with_advice():
 
 def test_waiting_runs_are_grouped_by_reason():
     waiting = [run("waiting", seed, note="no free worker yet") for seed in range(3)]
-    shown = text(sweep(*waiting, run("waiting", 3, note="interrupted"), report="reports/x/report.md"))
+    shown = text(
+        sweep(*waiting, run("waiting", 3, note="interrupted"), report="reports/x/report.md", code="of other code")
+    )
+    assert "note: of other code report:" in shown
     assert "waiting, 3 runs: no free worker yet" in shown
     assert "waiting, causal, seed 3: interrupted" in shown
     assert "report: reports/x/report.md" in shown

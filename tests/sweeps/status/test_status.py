@@ -131,3 +131,12 @@ def test_report_is_named_once_no_launch_is_active(prefix_request, tmp_path):
     assert sweep_status(found, tmp_path).report == str(report)
     with at_work(tmp_path, found.folder, {}):
         assert sweep_status(found, tmp_path).report == ""
+
+
+def test_done_runs_of_different_code_are_noted(prefix_request, tmp_path):
+    for cell, code in zip(prefix_request.cells, ("5f0c1b7de1a2", "ab12cd34ef56"), strict=False):
+        with RunFolder(tmp_path, cell.name).acquire(cell.config) as attempt:
+            attempt.write_manifest({"code": code})
+            attempt.publish(METRICS, train_flops=1)
+        found = sweep_status(prefix_request, tmp_path)
+    assert found.code.startswith("2 done runs are of different code: 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")

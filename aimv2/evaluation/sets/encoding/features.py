@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -32,10 +32,12 @@ from aimv2.data.files.records import Records
 from aimv2.data.transforms import network_input
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.sets.encoding.images import Bad, Decode, Shape, Squares, batches, counts
-from aimv2.evaluation.sets.encoding.models import Model
 from aimv2.evaluation.sets.encoding.ranks import ALONE, Ranks
 from aimv2.evaluation.sets.options import Kind
 from aimv2.runs.files import write_json
+
+if TYPE_CHECKING:
+    from aimv2.evaluation.sets.encoding.models import Model  # which imports the conversion of weights
 
 VERSION = 1  # of what is computed; another number makes other folders
 BAD, FACTS = "bad.json", "features.json"
@@ -70,7 +72,7 @@ class Extraction:
         max_bad_rate: share of unusable images above which an error is raised.
     """
 
-    model: Model
+    model: "Model"
     shape: Shape
     device: str
     precision: str
