@@ -68,7 +68,8 @@ def run_times(run: Path) -> Times:
     if not config["budget"]["samples"]:
         return {"evaluation_seconds": result["seconds"]}
     first = rows_at(attempt, [0])[0]
-    speed = statistics.median(recent_speeds(attempt))
+    rows = last_rows(attempt, SPEED_BYTES)
+    speed = statistics.median(row["images_per_second"] for row in rows if "images_per_second" in row)
     curve_seconds = result["train_seconds"] - first["seconds"] - config["budget"]["samples"] / speed
     curve_pairs = config["evaluation"]["curve_points"] * config["evaluation"]["curve_pairs"]
     return {
@@ -76,11 +77,6 @@ def run_times(run: Path) -> Times:
         "curve_seconds_per_pair": max(curve_seconds, 0.0) / curve_pairs,
         "evaluation_seconds": first["seconds"] + result["seconds"] - result["train_seconds"],
     }
-
-
-def recent_speeds(attempt: Path) -> list[float]:
-    """Return an attempt's speeds at its latest steps, in images per second."""
-    return [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
 
 
 def recorded_times(runs_dir: Path) -> dict[str, Times]:

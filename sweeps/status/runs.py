@@ -19,7 +19,6 @@ from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import ROWS, last_row, loss_of, losses_of, rows_at
 from sweeps.plan import Plan
-from sweeps.pricing.recorded import recent_speeds
 
 MAX_OTHER_SEEDS = 4
 MAX_SHOWN_RUNNING = 20
@@ -78,16 +77,12 @@ class _Reading(NamedTuple):
 class RunReader:
     """Reads the progress of a plan's runs again and again, and remembers what cannot change.
 
-    Args:
-        max_read: largest number of run folders that a reading after the first one opens; the first running runs of the
-            plan and new failures come first, and the others take turns.
+    The first reading opens the folders of all runs that were tried and are not done, later ones those of MAX_READ: the
+    first running runs of the plan, new failures, and others in turn.
     """
 
-    def __init__(self, max_read: int = MAX_READ) -> None:
-        self._max_read = max_read
+    def __init__(self) -> None:
         self._readings: dict[str, _Reading] = {}  # by run name, the oldest first
-        self._held_out_seconds: dict[Path, float] = {}
-        self._speeds: dict[Path, float | None] = {}  # of finished runs
 
     def read(self, plan: Plan, found: Mapping[str, Entry], waits: str) -> list[RunStatus]:
         """Return the progress of each run.
@@ -97,7 +92,7 @@ class RunReader:
             waits: the reason why runs wait.
         """
         left = {name: found[name] for name in plan.runs if name in found and found[name].state != "done"}
-        due = list(islice(self._due(left), self._max_read if self._readings else None))
+        due = list(islice(self._due(left), MAX_READ if self._readings else None))
         for name in due:
             before = self._readings.pop(name, None)
             self._readings[name] = self._reading(plan.cell_of[name], plan.runs[name], left[name], before)
@@ -153,7 +148,7 @@ class RunReader:
             notes.append("starting")
         elif samples >= budget:
             notes.append("evaluating")
-        elif speed and row.get("step") and (stalled := self._stalled(attempt, row, cell.config)):
+        elif speed and row.get("step") and (stalled := _stalled(attempt, row, cell.config)):
             notes.append(stalled)
         return _new(
             cell,
@@ -168,46 +163,20 @@ class RunReader:
             note="; ".join(notes),
         )
 
-    def _stalled(self, attempt: Path, row: Mapping[str, Any], config: RunConfig) -> str:
-        """Return a note if new rows have stopped coming for much longer than steps and a held-out point take."""
-        silent = time.time() - (attempt / ROWS).stat().st_mtime
-        if silent < STALLED_SECONDS:
-            return ""
-        if attempt not in self._held_out_seconds:  # the first point is measured before the first step is recorded
-            first = [found["seconds"] for found in rows_at(attempt, (0, 1)).values() if "seconds" in found]
-            self._held_out_seconds[attempt] = first[1] - first[0] if len(first) == 2 else 0.0
-        step_seconds = row["samples"] / row["step"] / row["images_per_second"]
-        usual = STALLED_INTERVALS * config.log.every_steps * step_seconds + 2 * self._held_out_seconds[attempt]
-        if silent < usual:
-            return ""
-        return f"no new step for {duration(silent)}; a step took {step_seconds:.2g} s"
-
     def _compare(self, plan: Plan, names: Iterable[str], found: Mapping[str, Entry]) -> None:
-        """Compare running runs with other seeds of their arms."""
+        """Compare running runs with other seeds of their arms, each of which is opened once."""
         by_arm: dict[str, list[str]] = {}
         for name in names:
             by_arm.setdefault(plan.cell_of[name].arm, []).append(name)
         for arm, running in by_arm.items():
-            seeds = _seeds(plan, arm, found)
             steps = {self._readings[name].step for name in running}
-            losses = {name: _losses(attempt, steps) for name, attempt in seeds.items()}
-            speeds = {name: self._usual_speed(attempt, found[name]) for name, attempt in seeds.items()}
+            rows = {name: rows_at(attempt, steps) for name, attempt in _seeds(plan, arm, found).items()}
             for name in running:
-                others = [other for other in seeds if other != name][:MAX_OTHER_SEEDS]
+                others = [other for other in rows if other != name][:MAX_OTHER_SEEDS]
                 step = self._readings[name].step
-                there = [losses[other][step] for other in others if step in losses[other]]
-                usual = [speed for other in others if (speed := speeds[other])]
-                self._readings[name] = _compared(self._readings[name], there, usual)
-
-    def _usual_speed(self, attempt: Path, entry: Entry) -> float | None:
-        """Return an attempt's median speed in images per second; that of a finished run is read once."""
-        if attempt in self._speeds:
-            return self._speeds[attempt]
-        speeds = recent_speeds(attempt)
-        speed = statistics.median(speeds) if speeds else None
-        if entry.state == "done":
-            self._speeds[attempt] = speed
-        return speed
+                self._readings[name] = _compared(
+                    self._readings[name], [rows[other][step] for other in others if step in rows[other]]
+                )
 
 
 def duration(seconds: float) -> str:
@@ -243,17 +212,27 @@ def _seeds(plan: Plan, arm: str, found: Mapping[str, Entry]) -> dict[str, Path]:
     return {name: _attempt(plan.runs[name].path, found[name]) for name in order[: MAX_OTHER_SEEDS + 1]}
 
 
-def _losses(attempt: Path, steps: Iterable[int]) -> dict[int, float]:
-    """Return an attempt's first training loss at each of these steps that has one."""
-    return {step: loss for step, row in rows_at(attempt, steps).items() if (loss := loss_of(row)) is not None}
+def _stalled(attempt: Path, row: Mapping[str, Any], config: RunConfig) -> str:
+    """Return a note if new rows have stopped coming for much longer than steps and a held-out point take."""
+    silent = time.time() - (attempt / ROWS).stat().st_mtime
+    if silent < STALLED_SECONDS:
+        return ""
+    # The first held-out point is measured between these rows.
+    first = [found["seconds"] for found in rows_at(attempt, (0, 1)).values() if "seconds" in found]
+    held_out_seconds = first[1] - first[0] if len(first) == 2 else 0.0
+    step_seconds = row["samples"] / row["step"] / row["images_per_second"]
+    if silent < STALLED_INTERVALS * config.log.every_steps * step_seconds + 2 * held_out_seconds:
+        return ""
+    return f"no new step for {duration(silent)}; a step took {step_seconds:.2g} s"
 
 
-def _compared(reading: _Reading, losses: list[float], speeds: list[float]) -> _Reading:
-    """Return a reading with the loss and the speed against those of other seeds."""
+def _compared(reading: _Reading, others: list[dict[str, Any]]) -> _Reading:
+    """Return a reading with the loss and the speed against those of other seeds at the same step."""
     status = reading.status
+    losses = [loss for row in others if (loss := loss_of(row)) is not None]
     if status.loss is not None and losses:
         status = replace(status, loss_against_other_seeds=status.loss - statistics.median(losses))
-    speed = status.images_per_second
+    speed, speeds = status.images_per_second, [row["images_per_second"] for row in others if "images_per_second" in row]
     if speed and speeds and speed < SLOW * (usual := statistics.median(speeds)):
         straggler = f"a straggler: {speed:.0f} images/s, other seeds {usual:.0f}"
         status = replace(status, note="; ".join(filter(None, [status.note, straggler])))
