@@ -1,23 +1,31 @@
-"""The request of a launch, saved beside the runs: enough to build its report or to launch it again."""
+"""Requests of launches, saved beside the runs: enough to build a study's report or to launch it again.
+
+Each launch has a file of its own, so that users who share the folder never overwrite each other's. A study is the union
+of its requests.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.design import Arm
 from ablations.expand import Cell
 from ablations.overrides import StudyOverrides, study_overrides
-from ablations.study import Study
+from ablations.study import CONTROLS, UNTRAINED, Control, Study
 from aimv2.config.run_config import from_dict, to_dict
+from aimv2.config.signature import signature
 from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, write_json
+from aimv2.runs.files import read_json, user, write_json
 
 FOLDER = "studies"
-LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside its request
+LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside its requests
 DEFAULT_SCALE = "demo"
 RENAMED = {"smallest_difference": "equivalence_margin"}  # keys of older records
 
@@ -30,11 +38,13 @@ class Request:
         study: the study with the overrides of the launch.
         cells: the requested runs.
         arguments: the command line as typed.
+        owner: name of the user who launched it; empty if it was not recorded.
     """
 
     study: Study
     cells: list[Cell]
     arguments: tuple[str, ...]
+    owner: str = dataclasses.field(default="", compare=False)
 
     @property
     def folder(self) -> str:
@@ -44,31 +54,92 @@ class Request:
 
 
 def write_request(runs_dir: Path, request: Request) -> None:
-    """Record a request as the latest of its study in this folder."""
-    path = runs_dir / FOLDER / f"{request.folder}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_request(path, request)
+    """Record a request as the newest of its study in this folder. The same request of the same user is one file."""
+    folder = runs_dir / FOLDER / request.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    values = _to_json(request) | {"owner": user()}
+    name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    # After all others, also if another host's clock is ahead of this one's.
+    newest = max(map(_time_of, _paths(runs_dir, request.folder)), default=0.0)
+    write_json(folder / f"{name}.json", values | {"time": max(time.time(), newest + 1e-3)})
 
 
-def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> Request:
-    """Return the latest request of a study in this folder.
+def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> list[Request]:
+    """Return all requests of a study in this folder, the newest first.
 
     Args:
         name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default.
 
     Raises:
-        UsageError: there is none, or its file is broken or names an unknown study.
+        UsageError: there is none, or a file is broken or names an unknown study.
     """
-    path = runs_dir / FOLDER / f"{name}.json"
-    if not path.exists():
+    paths = _paths(runs_dir, name)
+    if not paths:
         there = ", ".join(requested_names(runs_dir)) or "none"
         raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
-    return load_request(path, studies)
+    return [load_request(path, studies) for path in sorted(paths, key=_time_of, reverse=True)]
+
+
+def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study], like: Request | None = None) -> Request:
+    """Return a study as the union of its requests; ``name`` and errors as in ``read_requests``.
+
+    Args:
+        like: the request whose baseline counts; None is the newest.
+    """
+    requests = read_requests(runs_dir, name, studies)
+    return union(requests, like or requests[0])
+
+
+def union(requests: Sequence[Request], like: Request) -> Request:
+    """Unite the cells of requests, the newest first, that have the same baseline run as ``like``.
+
+    The newest of them decides the study's values. It also decides the config of each arm: cells of older requests that
+    differ in more than their seed, as after a change of the arm, are left out.
+    """
+    baseline = _arms(like).get(like.study.baseline)
+    same = [one for one in requests if _arms(one).get(like.study.baseline) == baseline] or [like]
+    study, arms = same[0].study, dict[str, str]()
+    cells, runs = dict[tuple[str, int], Cell](), set[str]()
+    for request in same:
+        own = {arm: run for arm, run in _arms(request).items() if arm in (*study.arms, *CONTROLS, UNTRAINED)}
+        arms = own | arms
+        for cell in request.cells:
+            # Two requests can mean one run by two cells, as seeds of the null control depend on all seeds of a request.
+            is_new = (cell.arm, cell.seed) not in cells and cell.name not in runs
+            if is_new and cell.arm in own and own[cell.arm] == arms[cell.arm]:
+                cells[cell.arm, cell.seed] = cell
+                runs.add(cell.name)
+    study = dataclasses.replace(study, controls=tuple(name for name in get_args(Control) if name in arms))
+    return dataclasses.replace(same[0], study=study, cells=list(cells.values()))
+
+
+def _arms(request: Request) -> dict[str, str]:
+    """Return the name that each arm's run would have with seed 0."""
+    configs = {cell.arm: cell.config for cell in request.cells}
+    return {arm: signature(dataclasses.replace(config, seed=0)) for arm, config in configs.items()}
+
+
+def _paths(runs_dir: Path, name: str) -> list[Path]:
+    """Return the files of a study's requests. Older versions wrote the last one only, beside the folder."""
+    older = runs_dir / FOLDER / f"{name}.json"
+    return [*(runs_dir / FOLDER / name).glob("*.json"), *([older] if older.exists() else [])]
+
+
+def _time_of(path: Path) -> float:
+    """Return when a request was recorded; 0 if that is not known."""
+    try:
+        return float(read_json(path)["time"])
+    except (UsageError, KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def save_request(path: Path, request: Request) -> None:
     """Write a request to a file."""
-    values = {
+    write_json(path, _to_json(request))
+
+
+def _to_json(request: Request) -> dict[str, Any]:
+    return {
         "arguments": request.arguments,
         "sweep": dataclasses.asdict(study_overrides(request.study)),
         "adapted": {
@@ -83,7 +154,6 @@ def save_request(path: Path, request: Request) -> None:
             for cell in request.cells
         ],
     }
-    write_json(path, values)
 
 
 def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
@@ -106,7 +176,8 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
             )
             for one in recorded["cells"]
         ]
-        return Request(study=overrides.apply(study), cells=cells, arguments=tuple(recorded["arguments"]))
+        arguments, owner = tuple(recorded["arguments"]), str(recorded.get("owner", ""))
+        return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
         raise UsageError(f"{path} is not the record of a launch of a known study; launch the sweep again") from error
 
@@ -135,6 +206,7 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
 
 
 def requested_names(runs_dir: Path) -> list[str]:
-    """Return the names of all requests in this folder."""
-    paths = (runs_dir / FOLDER).glob("*.json")
-    return sorted(path.stem for path in paths if not path.name.endswith(LOOKS_SUFFIX))
+    """Return the names of all studies with a request in this folder."""
+    folder = runs_dir / FOLDER
+    older = {path.stem for path in folder.glob("*.json") if not path.name.endswith(LOOKS_SUFFIX)}
+    return sorted(older | {path.parent.name for path in folder.glob("*/*.json")})

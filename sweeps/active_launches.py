@@ -7,15 +7,18 @@ training.
 
 import contextlib
 import json
+import re
 import shutil
+import socket
+import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, write_json
+from aimv2.runs.files import read_json, user, write_json
 from aimv2.runs.lease import Presence, is_held
 
 FOLDER = "launches"
@@ -24,6 +27,9 @@ CANCELLED = "cancelled.json"
 JOBS = "jobs.json"
 WORKERS = "workers"
 WAITING = "waiting"  # a folder with a file for each worker that waits for a slot, so that one listing tells them
+LOGS = "workers"  # in the runs folder
+LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
+NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,24 @@ class ActiveLaunch:
         folder: the launch's folder.
         study: folder name of its study.
         runs: names of the requested runs.
+        owner: name of the user who launched it; empty if it was not recorded, as by older versions.
+        host: where it was launched.
+        started: when, by the clock of that host; for displays.
         jobs: its jobs on SLURM; None if its workers are processes of a machine.
     """
 
     folder: Path
     study: str
     runs: frozenset[str]
+    owner: str = ""
+    host: str = ""
+    started: float = 0.0
     jobs: Jobs | None = None
+
+    @property
+    def id(self) -> str:
+        """The part of its name that differs from that of the study's other launches."""
+        return self.folder.name.rpartition("-")[2]
 
 
 def new_launch(runs_dir: Path, study: str, after: Mapping[str, int]) -> Path:
@@ -73,7 +90,8 @@ def new_launch(runs_dir: Path, study: str, after: Mapping[str, int]) -> Path:
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     unnamed = folder.with_name(f".{folder.name}")
     unnamed.mkdir(parents=True)
-    write_json(unnamed / ABOUT, {"study": study, "runs": dict(after)})
+    origin = {"owner": user(), "host": socket.gethostname(), "started": time.time()}
+    write_json(unnamed / ABOUT, {"study": study, **origin, "runs": dict(after)})
     unnamed.rename(folder)
     return folder
 
@@ -97,6 +115,14 @@ def at_work(runs_dir: Path, study: str, after: Mapping[str, int]) -> Iterator[Pa
             yield launch_dir
     finally:
         end(launch_dir)
+
+
+def new_logs(runs_dir: Path, name: str) -> Path:
+    """Make a folder for the logs of workers, unless it exists, and return it. Prune deletes marked folders only."""
+    folder = runs_dir / LOGS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOGS_MARKER).touch()
+    return folder
 
 
 def runs_dir_of(launch_dir: Path) -> Path:
@@ -124,18 +150,30 @@ def end(launch_dir: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def active_launches(runs_dir: Path) -> list[ActiveLaunch]:
+def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) -> list[ActiveLaunch]:
     """Return the active launches, as their folders show them; only SLURM knows whether jobs are still queued.
+
+    Args:
+        is_alive: tells whether the process that works in a folder is alive; the default is good enough for displays.
 
     Raises:
         UsageError: a launch's file is broken.
     """
-    return [found for folder in _folders(runs_dir) if (found := _active(folder)) is not None]
+    return [found for folder in launch_folders(runs_dir) if (found := _active(folder, is_alive)) is not None]
 
 
-def ended(runs_dir: Path) -> list[Path]:
-    """Return the folders of launches whose processes died."""
-    return [folder for folder in _folders(runs_dir) if not (folder / JOBS).exists() and not _is_at_work(folder)]
+def launch_folders(runs_dir: Path) -> list[Path]:
+    """Return the folders of all launches that have not ended in order."""
+    folders = (runs_dir / FOLDER).glob("*")
+    return sorted(path for path in folders if NAME.fullmatch(path.name) and (path / ABOUT).is_file())
+
+
+def processes_of(launch_dir: Path) -> list[Path]:
+    """Return the folders of a launch's processes, with their heartbeats: the launcher's and the workers'."""
+    try:
+        return [launch_dir, *launch_dir.glob(f"{WORKERS}/*")]
+    except FileNotFoundError:  # deleted at this moment
+        return [launch_dir]
 
 
 def num_waiting(active: ActiveLaunch) -> int:
@@ -161,33 +199,19 @@ def cancelled(launch_dir: Path) -> frozenset[str] | None:
         return None
 
 
-def _folders(runs_dir: Path) -> list[Path]:
-    return sorted(path for path in (runs_dir / FOLDER).glob("*") if not path.name.startswith("."))
-
-
-def _is_at_work(folder: Path) -> bool:
-    return is_held(folder) or any(map(is_held, _workers(folder)))
-
-
-def _workers(folder: Path) -> list[Path]:
-    try:
-        return list(folder.glob(f"{WORKERS}/*"))
-    except FileNotFoundError:  # deleted at this moment
-        return []
-
-
-def _active(folder: Path) -> ActiveLaunch | None:
+def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | None:
     """Return the launch of a folder; None if it has ended, or its folder was deleted at this moment."""
     try:
         jobs = None
         if (folder / JOBS).exists():
             found = read_json(folder / JOBS)
             jobs = Jobs(arrays=found["arrays"], finalizer=found["settling"], cluster=found["cluster"])
-        elif not _is_at_work(folder):
+        elif not any(map(is_alive, processes_of(folder))):
             return None
         about = read_json(folder / ABOUT)
-        return ActiveLaunch(folder, about["study"], frozenset(about["runs"]), jobs)
-    except (UsageError, KeyError, TypeError) as error:
+        origin = str(about.get("owner", "")), str(about.get("host", "")), float(about.get("started", 0))
+        return ActiveLaunch(folder, about["study"], frozenset(about["runs"]), *origin, jobs)
+    except (UsageError, KeyError, TypeError, ValueError) as error:
         if not folder.exists():
             return None
         raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error

@@ -25,6 +25,8 @@ from aimv2.runs.provenance import (
     uncommitted,
 )
 
+FOLDER = "code"
+PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot
 SOURCE = Path(__file__).parents[1]
 CODE = "code="  # the argument of a launch that names a snapshot
 
@@ -46,7 +48,7 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
     Raises:
         UsageError: a file of the existing snapshot was changed.
     """
-    source, code = source.resolve(), (runs_dir / "code").resolve()
+    source, code = source.resolve(), (runs_dir / FOLDER).resolve()
     frozen = source if source.parent == code else _copied(source, code)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
@@ -55,7 +57,7 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
 
 
 def _copied(source: Path, code: Path) -> Path:
-    partial = code / f".{uuid.uuid4().hex}"
+    partial = code / f"{PARTIAL}{uuid.uuid4().hex}"
     try:
         files = (path for package in PACKAGES for path in (source / package).rglob("*"))
         for path in [source / LOCK, *files]:

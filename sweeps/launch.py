@@ -1,6 +1,9 @@
 """python sweeps/launch.py sweep=prefix_ratio: execute the runs of a study, each once, and write its report."""
 
+import shlex
+import subprocess
 import sys
+import uuid
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,13 +13,15 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.request import write_request
+from ablations.request import read_request, write_request
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP
-from aimv2.runs.files import share, writable_folder
+from aimv2.runs.files import runs_folder, share, writable_folder
 from aimv2.runs.interrupt import Interrupts
+from sweeps.active_launches import new_logs
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import parse
+from sweeps.plan import Plan
 from sweeps.plan_display import described_sweeps, print_plan
 from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import print_failures
@@ -50,6 +55,7 @@ sweeps, with their price at scale=demo:
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
+  detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   dry_run=true                 only print the plan and its price
   runs_dir=runs                folder of the runs
   reports_dir=reports          folder of the reports
@@ -97,7 +103,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
-        writable_folder(str(plan.runs_dir), "runs_dir")
+        runs_folder(str(plan.runs_dir))
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
     remaining = [name for name in plan.remaining(repair=not parsed.is_dry_run) if only is None or name in only]
@@ -112,6 +118,8 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         if remaining and (untested := executor.test(configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
+    if parsed.is_detached and remaining:
+        return detach(arguments, plan)
     if not remaining:
         write_request(plan.runs_dir, request)
     elif not executor.launch(request, plan, remaining, parsed.reports_dir, console):
@@ -121,8 +129,33 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
     from analysis.report import build
 
-    console.print(f"report: {build(request, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)
+    study = read_request(plan.runs_dir, request.folder, STUDIES, like=request)
+    console.print(f"report: {build(study, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
+
+
+def detach(arguments: Sequence[str], plan: Plan) -> int:
+    """Start the same launch in a session of its own, without a terminal; print how to watch and end it. Return 0."""
+    words = [argument for argument in arguments if not argument.startswith("detach=")]
+    log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, __file__, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    which = plan.title if plan.runs_dir == Path("runs") else f"{plan.title} {shlex.quote(f'runs_dir={plan.runs_dir}')}"
+    console.print(
+        f"process {process.pid} continues in the background; its log is {log}",
+        f"python sweeps/manage.py status {which}   # shows its progress",
+        f"python sweeps/manage.py cancel {which}   # ends it",
+        sep="\n",
+        soft_wrap=True,
+        markup=False,
+    )
+    return 0
 
 
 if __name__ == "__main__":

@@ -12,23 +12,24 @@ from pathlib import Path
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
 from ablations.catalogue import STUDIES
-from ablations.request import Request, read_request, requested_names
+from ablations.request import Request, read_request, read_requests, requested_names, union
 from aimv2.cli import guarded
-from aimv2.config.arguments import HELP, key_values
+from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.errors import UsageError, unknown
 from aimv2.runs.failure import read_failure
-from aimv2.runs.files import share
+from aimv2.runs.files import share, user
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.slurm_queue import end_abandoned, withdraw
-from sweeps.parse import parse
-from sweeps.prune import prune
+from sweeps.active_launches import ActiveLaunch, active_launches, cancel
+from sweeps.executors.slurm_queue import abandoned, end_abandoned, withdraw
+from sweeps.prune import Pruner
 from sweeps.replay import replay
 from sweeps.status.board import failures, pause, rendered
 from sweeps.status.runs import RunReader
@@ -39,17 +40,19 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   status [SWEEP]               show progress, time left, loss against other seeds, stragglers, failures by cause, and
                                why runs wait; --watch refreshes, --json prints everything
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
-  retry SWEEP                  execute failed runs again, after listing their causes with advice; after a failure out of
-                               memory, with half of executor.runs_per_gpu. Executor keys, such as executor.minutes=90,
-                               can be overridden, here and in extend
-  cancel SWEEP                 release active runs and start no others; asks for confirmation, unless --yes
-  extend SWEEP seeds=8         launch again with more seeds, among them all seeds of the last launch; samples=40960
-                               makes new runs for every arm and seed, since a run is named by its config
+  retry SWEEP                  execute failed runs of your launches again, after listing their causes with advice; after
+                               a failure out of memory, with half of executor.runs_per_gpu. Executor keys, such as
+                               executor.minutes=90, can be overridden, here and in extend
+  cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
+                               this launch, and all=true everybody's
+  extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
+                               every arm and seed, since a run is named by its config
   replay RUN                   execute a finished run again and compare it with its record, step by step
-  prune                        delete checkpoints that are no longer needed and, if no launch is active, code snapshots
-                               that are a day old and have no checkpoint, and workers' logs that are a week old;
-                               results stay
+  prune                        list and delete checkpoints that are no longer needed and, if no launch is active, code
+                               snapshots that are a day old and have no checkpoint, and workers' logs that are a week
+                               old; results and other people's files stay. dry_run=true only lists
 
+  yes=true                     (cancel, prune) do not ask for confirmation
   runs_dir=runs                the runs folder
   debug=true                   show the traceback of an error
 
@@ -58,6 +61,7 @@ SWEEP is a name in runs/studies/; RUN is a run's name or the beginning of it.
 
 SHOWN_ROWS = 5
 SHOWN_LINES = 20
+SHOWN_PATHS = 10
 
 console = Console(highlight=False)
 
@@ -73,6 +77,10 @@ class Arguments:
     @property
     def runs_dir(self) -> Path:
         return Path(self.values.get("runs_dir", "runs"))
+
+    def is_true(self, key: str) -> bool:
+        value: bool = checked(key, bool, self.values.get(key, False))
+        return value
 
     def name(self, what: str) -> str:
         """Return the one name that a command needs."""
@@ -164,16 +172,30 @@ def logs_command(arguments: Arguments) -> int:
 def retry_command(arguments: Arguments) -> int:
     from sweeps.launch import carry_out  # here, because status loads faster without it
 
-    name = arguments.name("sweep")
-    request = read_request(arguments.runs_dir, name, STUDIES)
-    failed = [run for run in sweep_status(request, arguments.runs_dir).runs if run.state == "failed"]
+    newest, *older = own_requests(arguments)
+    every = union([newest, *older], newest)
+    failed = [run for run in sweep_status(every, arguments.runs_dir).runs if run.state == "failed"]
     if not failed:
-        console.print(f"no run of {name} has failed")
+        console.print(f"no run of your launches of {every.folder} has failed")
         return 0
     console.print(failures(failed))
     if any(run.cause == "out of memory" for run in failed):
-        arguments = fewer_runs_per_gpu(request, arguments)
-    return carry_out(relaunch(request, arguments), only={run.run for run in failed})
+        arguments = fewer_runs_per_gpu(newest, arguments)
+    if len(every.cells) > len(newest.cells):
+        arms = dict.fromkeys(cell.arm for cell in every.cells if cell.arm in every.study.arms)
+        cells = {"sweep.arms": arms, "sweep.seeds": sorted({cell.seed for cell in every.cells})}
+        lists = {key: f"[{','.join(map(str, values))}]" for key, values in cells.items()}
+        arguments = dataclasses.replace(arguments, values={**arguments.values, **lists})
+    return carry_out(relaunch(newest, arguments), only={run.run for run in failed})
+
+
+def own_requests(arguments: Arguments) -> list[Request]:
+    """Return this user's requests of a study, newest first, or the newest of all if this user has none."""
+    requests = read_requests(arguments.runs_dir, arguments.name("sweep"), STUDIES)
+    if own := [request for request in requests if request.owner == user()]:
+        return own
+    console.print(f"repeating the launch of {requests[0].owner or 'an unknown user'}, since none is yours")
+    return requests[:1]
 
 
 def fewer_runs_per_gpu(request: Request, arguments: Arguments) -> Arguments:
@@ -189,57 +211,66 @@ def fewer_runs_per_gpu(request: Request, arguments: Arguments) -> Arguments:
 def cancel_command(arguments: Arguments) -> int:
     name = arguments.name("sweep")
     end_abandoned(arguments.runs_dir)
-    status = sweep_status(read_request(arguments.runs_dir, name, STUDIES), arguments.runs_dir)
     active = active_launches(arguments.runs_dir)
-    own = [launch for launch in active if launch.study == name]
-    if not own:
+    launches = [launch for launch in active if launch.study == name]
+    if not launches:
+        read_requests(arguments.runs_dir, name, STUDIES)  # refuses an unknown name
         console.print(f"{name} has no active launch")
         return 0
-    shared = frozenset().union(*(launch.runs for launch in active if launch.study != name))
-    cancelled = frozenset().union(*(launch.runs for launch in own)) - shared
-    running = {run.run for run in status.runs if run.state == "running"}
+    chosen = chosen_launches(launches, arguments)
+    shared = frozenset().union(*(launch.runs for launch in active if launch not in chosen))
+    requested = frozenset().union(*(launch.runs for launch in chosen))
+    states = {run: RunFolder(arguments.runs_dir, run).state() for run in requested}
+    running, waiting = ({run for run in requested if states[run] == state} for state in ("running", "new"))
     counts = {
-        "active runs to release": len(running & cancelled),
-        "waiting runs that will not start": status.count("waiting"),
-        "active runs that continue for another sweep": len(running & shared),
+        "active runs to release": len(running - shared),
+        "waiting runs that will not start": len(waiting - shared),
+        "runs that continue for another launch": len((running | waiting) & shared),
     }
     console.print(f"{name}: {', '.join(f'{what}: {count}' for what, count in counts.items() if count)}", soft_wrap=True)
-    if "--yes" not in arguments.flags and not _confirmed("cancel?"):
+    if not _confirmed("cancel?", arguments):
         console.print("nothing was cancelled")
         return 0
-    for launch in own:
-        cancel(launch, cancelled)
+    for launch in chosen:
+        cancel(launch, requested - shared)
         if left := withdraw(launch):
             console.print(f"still in the queue: {left}", soft_wrap=True)
     console.print("Cancelled; workers stop within seconds. Launch the sweep again to resume.")
     return 0
 
 
+def chosen_launches(launches: list[ActiveLaunch], arguments: Arguments) -> list[ActiveLaunch]:
+    """List the active launches of a study, and return those to cancel: one's own, unless others were typed.
+
+    Raises:
+        UsageError: there is none.
+    """
+    start = arguments.values.get("launch")
+    if start is not None:
+        chosen = [launch for launch in launches if launch.id.startswith(start)]
+    else:
+        chosen = [launch for launch in launches if launch.owner == user() or arguments.is_true("all")]
+    table = Table("launch", "owner", "host", "since", "runs", "to cancel", box=SIMPLE_HEAD)
+    for one in launches:
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started)) if one.started else ""
+        table.add_row(one.id, one.owner, one.host, since, str(len(one.runs)), "yes" if one in chosen else "no")
+    console.print(table)
+    if start is not None and len(chosen) != 1:
+        raise UsageError(f"launch={start} names {len(chosen)} of these launches; type the beginning of one id")
+    if not chosen:
+        raise UsageError("none of these launches is yours; type launch= and its id, or all=true")
+    return chosen
+
+
 def extend_command(arguments: Arguments) -> int:
     from sweeps.launch import carry_out
 
-    return carry_out(extended(read_request(arguments.runs_dir, arguments.name("sweep"), STUDIES), arguments))
-
-
-def extended(request: Request, arguments: Arguments) -> list[str]:
-    """Return the arguments of a launch with the seeds or samples that were typed.
-
-    Raises:
-        UsageError: neither was typed, or seeds of the last launch would be left out.
-    """
     if not EXTENDED.keys() & arguments.values:
         raise UsageError("extend by what? Type seeds=8 or samples=40960.")
-    again = relaunch(request, arguments)
+    request = own_requests(arguments)[0]
     if "samples" in arguments.values:
         console.print("samples= makes new runs; the old ones stay, and leave this sweep's report")
-    before, after = ({cell.seed for cell in one.cells} for one in (request, parse(again).request))
-    if lost := sorted(before - after):
-        raise UsageError(
-            f"extend {request.folder} seeds={arguments.values.get('seeds', len(after))} would leave out"
-            f" seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of {', '.join(map(str, sorted(before)))};"
-            " name all seeds, as in seeds=[0,1,2]"
-        )
-    return again
+    return carry_out(relaunch(request, arguments))
 
 
 def relaunch(request: Request, arguments: Arguments) -> list[str]:
@@ -263,10 +294,32 @@ def replay_command(arguments: Arguments) -> int:
 
 
 def prune_command(arguments: Arguments) -> int:
-    end_abandoned(arguments.runs_dir)
-    freed = ", ".join(f"{size / 1e6:,.1f} MB of {kind}" for kind, size in prune(arguments.runs_dir).items())
-    console.print(f"deleted {freed}; results are untouched")
-    return 0
+    runs_dir, is_dry_run = arguments.runs_dir.resolve(), arguments.is_true("dry_run")
+    pruner = Pruner(runs_dir, frozenset(abandoned(runs_dir)))
+    pruner.wait(console.print)
+    found = pruner.unneeded()
+    for kind in dict.fromkeys(one.kind for one in found):
+        sizes = {str(one.path.relative_to(runs_dir)): one.size for one in found if one.kind == kind}
+        console.print(f"{kind}: {len(sizes)}, {sum(sizes.values()) / 1e6:,.1f} MB")
+        console.print(*list(sizes)[:SHOWN_PATHS], sep="\n", markup=False, soft_wrap=True)
+        if len(sizes) > SHOWN_PATHS:
+            console.print(f"and {len(sizes) - SHOWN_PATHS} more")
+    for folder, number in pruner.foreign().items():
+        console.print(
+            f"left alone in {runs_dir / folder}, since no mark shows that they are ours: {number}", soft_wrap=True
+        )
+    if not found:
+        console.print("nothing to delete")
+    if not found or is_dry_run:
+        return 0
+    if not _confirmed("delete?", arguments):
+        console.print("nothing was deleted")
+        return 0
+    problems = pruner.delete(found)
+    for problem in problems:
+        console.print(f"not deleted: {problem}", style="red", soft_wrap=True, markup=False)
+    console.print("all else is deleted" if problems else "deleted; results are untouched")
+    return 1 if problems else 0
 
 
 RUNS_PER_GPU = "executor.runs_per_gpu"
@@ -278,10 +331,10 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], set[str], set[str]]] = {
     "status": (status_command, {"--json", "--watch"}, set()),
     "logs": (logs_command, set(), set()),
     "retry": (retry_command, set(), {EXECUTOR}),
-    "cancel": (cancel_command, {"--yes"}, set()),
+    "cancel": (cancel_command, set(), {"launch", "all", "yes"}),
     "extend": (extend_command, set(), {*EXTENDED, EXECUTOR}),
     "replay": (replay_command, set(), set()),
-    "prune": (prune_command, set(), set()),
+    "prune": (prune_command, set(), {"dry_run", "yes"}),
 }
 
 
@@ -319,9 +372,11 @@ def _ending(attempt: Path) -> str:
     return "running" if is_held(attempt) else "died without a record"
 
 
-def _confirmed(question: str) -> bool:
+def _confirmed(question: str, arguments: Arguments) -> bool:
+    if arguments.is_true("yes"):
+        return True
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer in; type --yes to confirm")
+        raise UsageError(f"{question} There is no terminal to answer in; type yes=true to confirm")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 

@@ -58,6 +58,7 @@ class ParsedRequest:
     clock: Clock
     reports_dir: Path
     is_dry_run: bool
+    is_detached: bool
     notes: list[str]
 
 
@@ -107,6 +108,7 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
         clock=(lambda config: None) if executor.speed_unknown else clock,
         reports_dir=Path(checked("reports_dir", str, values["reports_dir"])),
         is_dry_run=is_dry_run,
+        is_detached=checked("detach", bool, values["detach"]),
         notes=[*notes, *_repeated_study_values(typed, own, overrides)],
     )
 
@@ -128,7 +130,7 @@ def _composed(arguments: Sequence[str]) -> tuple[Study, dict[str, Any]]:
     values = compose(
         arguments,
         defaults={"executor": "local", "sweep": slugs[0]},
-        values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports"},
+        values={"dry_run": False, "detach": False, "runs_dir": "runs", "reports_dir": "reports"},
         groups={"sweep": {slugs[0]: dataclasses.asdict(study_overrides(study))}},
         conf_dir=CONF_DIR,
     )

@@ -1,10 +1,12 @@
-"""Atomic writes, and checks that a folder is writable."""
+"""Atomic writes, users of a shared folder, and checks that a folder can be used."""
 
 import contextlib
+import getpass
 import json
 import os
 import stat
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,14 @@ def share(folder: Path) -> None:
         os.umask(os.umask(0) & ~stat.S_IRWXG)
 
 
+def user() -> str:
+    """Return the name of this process's user, or its number if it has no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def writable_folder(path: str, key: str) -> Path:
     """Create the folder if needed, write a test file to it and return it.
 
@@ -97,4 +107,26 @@ def writable_folder(path: str, key: str) -> Path:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
+    return folder
+
+
+def runs_folder(path: str) -> Path:
+    """Return the runs folder, as ``writable_folder`` does. Results are published by hard links, so test one too.
+
+    Raises:
+        UsageError: the folder cannot be written, or its file system has no hard links from one folder to another.
+    """
+    folder = writable_folder(path, "runs_dir")
+    with tempfile.TemporaryDirectory(prefix=".links-", dir=folder, ignore_cleanup_errors=True) as probe:
+        one, other = Path(probe, "one"), Path(probe, "other")
+        one.mkdir()
+        other.mkdir()
+        (one / "file").touch()
+        try:
+            os.link(one / "file", other / "file")
+        except OSError as error:
+            raise UsageError(
+                f"runs_dir={path!r} is on a file system without hard links across folders (BeeGFS before 7.4, for"
+                f" example): {error.strerror}; choose another runs_dir"
+            ) from error
     return folder

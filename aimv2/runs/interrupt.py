@@ -1,13 +1,16 @@
 """Interrupts: requests to stop, by a signal, by ``manage.py cancel``, or because the worker's time is nearly over."""
 
+import contextlib
 import math
+import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Interrupts:
@@ -59,7 +62,8 @@ class Interrupts:
 
     @contextmanager
     def listening(self) -> Iterator[Self]:
-        """Handle the signals within the context. A process that ignores SIGINT, as workers do, still ignores it."""
+        """Handle the signals within the context. One that the process ignores stays ignored: workers ignore SIGINT, and
+        nohup has SIGHUP ignored."""
         handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, self._handle) for number in handled}
         try:
@@ -87,5 +91,18 @@ class Interrupts:
         # A repeated SIGTERM must not interrupt the clean-up that the first one started.
         raises = number == signal.SIGINT if self.was_signalled else not self._is_deferring
         self.signal = self.signal or number
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if raises:
             raise KeyboardInterrupt
+
+
+def _leave_terminal() -> None:
+    """Discard all further output to the terminal. It was closed or soon will be, and then a write to it is an OSError,
+    which would cut the clean-up short."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # there is no such output
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # a closed terminal is no tty any more, but still this
+                os.dup2(null, descriptor)
+    os.close(null)

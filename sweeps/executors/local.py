@@ -23,7 +23,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.lease import Watch
-from sweeps.active_launches import WORKERS, at_work, runs_dir_of
+from sweeps.active_launches import WORKERS, at_work, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
 from sweeps.machine.room import HERE, Machine, num_cores, resolve_runs_per_gpu, room, shortage
@@ -36,6 +36,7 @@ from sweeps.worker import WorkerReport, work
 CONF_DIR = Path(__file__).parents[1] / "conf"
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30
+TTY = (signal.SIGINT, signal.SIGHUP)  # signals of a terminal to all processes that were started in it
 MAX_IDLE = 3  # workers in a row that ended, though runs were free, and before anybody tried one
 SUBMITIT_MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes by default
 
@@ -140,12 +141,16 @@ class LocalExecutor(Executor):
         jobs = list[submitit.Job[WorkerReport]]()
 
         def start(name: str) -> Job:
-            submitter = self._submitter(tasks[0].config, runs_dir_of(launch_dir) / "workers" / name)
+            submitter = self._submitter(tasks[0].config, new_logs(runs_dir_of(launch_dir), name))
             # submitit pickles ``work`` by its name, so the import path decides which code a worker runs.
             path = os.pathsep.join(filter(None, [str(freeze(runs_dir_of(launch_dir))), os.environ.get("PYTHONPATH")]))
             with environment_variables(**worker_environment(tasks[0].config), PYTHONPATH=path), ExitStack() as stack:
-                # Processes started here ignore SIGINT, so that Ctrl-C in their terminal reaches the launcher alone.
-                stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+                # Processes started here ignore these, so that Ctrl-C in their terminal and its end reach the launcher
+                # alone. It blocks them meanwhile, so that it does not miss them.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, TTY)
+                stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+                for number in TTY:
+                    stack.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
                 jobs.append(submitter.submit(partial(worker, name=name, requested_at=time.time())))
             return jobs[-1]
 

@@ -20,7 +20,7 @@ from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import Watch
-from sweeps.active_launches import Jobs, attempts_at_launch, cancelled, end, runs_dir_of, write_jobs
+from sweeps.active_launches import Jobs, attempts_at_launch, cancelled, end, new_logs, runs_dir_of, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
@@ -146,8 +146,8 @@ class FinalizerJob(Checkpointable):
                 console.print(f"{lost} and are submitted again, as {jobs.described}")
                 return
         print_failures(console, plan, {task.name for task in tasks})
-        latest = read_request(plan.runs_dir, request.folder, STUDIES)  # which may have more arms than this one
-        console.print(f"report: {build(latest, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
+        study = read_request(plan.runs_dir, request.folder, STUDIES, like=request)  # of other launches too
+        console.print(f"report: {build(study, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
         end(self.launch_dir)
 
     def _wait(self, tasks: Sequence[Task]) -> Look:
@@ -194,6 +194,7 @@ def submit_workers(
             slurm_commands.command("scancel", *jobs.arrays)  # without a finalizer job, lost runs would stay lost
         raise
     write_jobs(launch_dir, jobs)
+    new_logs(runs_dir, launch_dir.name)
     return jobs
 
 

@@ -76,9 +76,18 @@ def withdraw(active: ActiveLaunch) -> str:
     return ""
 
 
+def abandoned(runs_dir: Path) -> list[Path]:
+    """Return the folders of one's own launches that have no job in the queue any more, as after a scancel of all."""
+    return [
+        active.folder
+        for active in active_launches(runs_dir)
+        if active.jobs is not None
+        and active.jobs.finalizer
+        and slurm_commands.queue_of(active.folder, active.jobs.cluster) == []
+    ]
+
+
 def end_abandoned(runs_dir: Path) -> None:
-    """Delete the folders of one's own launches that have no job in the queue any more, as after a scancel of all."""
-    for active in active_launches(runs_dir):
-        jobs = active.jobs
-        if jobs is not None and jobs.finalizer and slurm_commands.queue_of(active.folder, jobs.cluster) == []:
-            end(active.folder)
+    """Delete the folders of abandoned launches."""
+    for folder in abandoned(runs_dir):
+        end(folder)

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -6,8 +7,107 @@ import pytest
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.overrides import study_overrides
-from ablations.request import Request, read_request, requested_names, write_request
+from ablations.request import Request, load_request, read_request, read_requests, requested_names, write_request
+from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
+
+
+@pytest.fixture
+def launched(study, tiny, tmp_path, monkeypatch):
+    """A function that records a launch of the small study by a user, with changed values, and returns its request."""
+
+    def launch(owner, *, arms=("uniform", "causal"), seeds=(0, 1), run=None, **values):
+        monkeypatch.setenv("LOGNAME", owner)
+        changed = replace(study_overrides(study), **values).apply(study)
+        cells = expand(changed, replaced(tiny, run or {}), arms=arms, seeds=seeds)
+        request = Request(study=changed, cells=cells, arguments=(owner, *map(str, seeds)))
+        write_request(tmp_path, request)
+        return request
+
+    return launch
+
+
+def union_in(tmp_path, **more):
+    (name,) = requested_names(tmp_path)
+    return read_request(tmp_path, name, STUDIES, **more)
+
+
+def names(cells):
+    return {cell.name for cell in cells}
+
+
+def test_item_4_launches_of_two_users_are_one_study_and_neither_is_lost(launched, tmp_path):
+    """The last launch overwrote the others, so that status, retry and extend of one user followed another's."""
+    first = launched("ada", seeds=[0, 1, 2], primary_metric="content_loss")
+    second = launched("ben", seeds=[2, 3], arms=["uniform", "fixed_50"], question="Does half do?")
+    found = union_in(tmp_path)
+    assert names(found.cells) == names(first.cells) | names(second.cells)
+    assert len(names(found.cells)) == len(found.cells)
+    assert (found.study.question, found.study.primary_metric) == ("Does half do?", second.study.primary_metric)
+    assert (found.arguments, found.owner) == (second.arguments, "ben")
+    assert [one.owner for one in read_requests(tmp_path, first.folder, STUDIES)] == ["ben", "ada"]
+
+
+def test_launches_of_two_users_at_the_same_time_are_both_recorded(study, tiny, tmp_path):
+    requests = [
+        Request(study=study, cells=expand(study, tiny, seeds=[seed]), arguments=(str(seed),)) for seed in range(20)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda request: write_request(tmp_path, request), requests))
+    assert names(union_in(tmp_path).cells) == names(cell for request in requests for cell in request.cells)
+
+
+def test_the_same_launch_is_recorded_once_and_becomes_the_newest(launched, tmp_path):
+    first = launched("ada", seeds=[0])
+    launched("ben", seeds=[1])
+    launched("ada", seeds=[0])
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+    assert union_in(tmp_path).arguments == first.arguments
+
+
+def test_a_launch_is_newer_than_one_of_a_host_whose_clock_is_ahead(launched, tmp_path):
+    launched("ada", seeds=[0])
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"time": 1e12}))
+    launched("ben", seeds=[1])
+    assert union_in(tmp_path).owner == "ben"
+
+
+def test_launches_of_another_baseline_run_are_not_mixed(launched, tmp_path):
+    small = launched("ada", seeds=[0, 1])
+    large = launched("ben", seeds=[0], run={"budget.samples": 4096})
+    assert names(union_in(tmp_path).cells) == names(large.cells)
+    assert names(union_in(tmp_path, like=small).cells) == names(small.cells)
+
+
+def test_an_arm_whose_definition_changed_is_not_mixed(launched, tmp_path):
+    """Only the causal arm differs between the two launches, as after an edit of the study."""
+    older = launched("ada", seeds=[0, 1])
+    edited = [
+        replace(cell, config=replaced(cell.config, {"optimizer.peak_lr": 1e-5})) if cell.arm == "causal" else cell
+        for cell in older.cells
+        if cell.seed == 0
+    ]
+    write_request(tmp_path, replace(older, cells=edited))
+    found = union_in(tmp_path)
+    assert {(cell.arm, cell.seed) for cell in found.cells if cell.arm in ("uniform", "causal")} == {
+        *(("uniform", seed) for seed in (0, 1)),
+        ("causal", 0),
+    }
+
+
+def test_controls_that_one_launch_left_out_stay_in_the_study(launched, tmp_path):
+    launched("ada", controls=("null_control",))
+    launched("ben", controls=(), seeds=[5])
+    assert union_in(tmp_path).study.controls == ("null_control",)
+
+
+def test_a_run_is_in_the_study_once_though_it_is_the_null_control_of_one_launch(launched, tmp_path):
+    launched("ada", controls=("null_control",), seeds=[0, 1])  # whose seeds are 1000 and 1001
+    launched("ben", controls=("null_control",), seeds=[1000])
+    found = union_in(tmp_path)
+    assert len(names(found.cells)) == len(found.cells)
+    assert {cell.seed for cell in found.cells if cell.arm == "uniform"} == {0, 1, 1000}
 
 
 def test_request_is_read_back(study, tiny, tmp_path):
@@ -36,7 +136,7 @@ def recorded(study, tiny, tmp_path):
     """A request and the file that records it."""
     request = Request(study=study, cells=expand(study, tiny), arguments=())
     write_request(tmp_path, request)
-    (path,) = tmp_path.rglob("prefix_ratio_test.json")
+    (path,) = tmp_path.rglob("*.json")
     return request, path
 
 
@@ -45,25 +145,31 @@ def test_record_of_an_older_version_is_read(study, tiny, tmp_path, baseline):
     study = replace(study_overrides(study), baseline=baseline, equivalence_margin=0.5).apply(study)
     request = Request(study=study, cells=expand(study, tiny), arguments=())
     write_request(tmp_path, request)
-    (path,) = tmp_path.rglob("prefix_ratio_test.json")
+    (path,) = tmp_path.rglob("*.json")
     record = json.loads(path.read_text())
+    path.unlink()
     for key in ("question", "source", "expected", "claims"):
         del record["sweep"][key]
-    del record["adapted"]
+    del record["adapted"], record["owner"], record["time"]
+    path = path.parent.with_suffix(".json")  # it kept the last launch only
     record["sweep"] |= {"pairing": "seed", "smallest_difference": record["sweep"].pop("equivalence_margin")}
     path.write_text(json.dumps(record))
     assert read_request(tmp_path, path.stem, STUDIES) == request
+    more = replace(request, cells=expand(study, tiny, seeds=[7]))
+    write_request(tmp_path, more)
+    assert requested_names(tmp_path) == [path.stem]
+    assert names(union_in(tmp_path).cells) == names([*request.cells, *more.cells]), "it counts as the oldest launch"
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])
 def test_broken_record_is_named(recorded, tmp_path, broken):
     _, path = recorded
     path.write_text(broken)
-    with pytest.raises(UsageError, match=r"prefix_ratio_test\.json (is not the record of a launch|cannot be read)"):
-        read_request(tmp_path, path.stem, STUDIES)
+    with pytest.raises(UsageError, match=rf"{path.name} (is not the record of a launch|cannot be read)"):
+        read_request(tmp_path, path.parent.name, STUDIES)
 
 
-def test_record_of_an_unknown_study_is_refused(recorded, tmp_path):
+def test_record_of_an_unknown_study_is_refused(recorded):
     _, path = recorded
     with pytest.raises(UsageError, match="is not the record of a launch"):
-        read_request(tmp_path, path.stem, {})
+        load_request(path, {})

@@ -58,7 +58,7 @@ def test_a_thousand_runs_are_one_array_and_can_be_cancelled(slurm, busy, typed, 
     request = typed(tmp_path, *ARGUMENTS, "sweep.seeds=250", "sweep.arms=[uniform,causal,fixed_50]")
     assert "submitted: 1000 workers as array" in request.stdout, request.stdout + request.stderr
     assert len(slurm.queue()) == 1 + 1000 + 1
-    cancelled = typed(tmp_path, "manage.py", "cancel", "prefix_ratio", "--yes")
+    cancelled = typed(tmp_path, "manage.py", "cancel", "prefix_ratio", "yes=true")
     assert cancelled.returncode == 0, cancelled.stdout + cancelled.stderr
     slurm("scancel", busy.strip())
     slurm.wait_until_empty()

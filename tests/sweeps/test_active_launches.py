@@ -1,6 +1,8 @@
 """Active launches, and workers of a cancelled one."""
 
-import os
+import json
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,13 +11,14 @@ import pytest
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import Presence
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import (
     active_launches,
     at_work,
     cancel,
     cancelled,
-    ended,
+    launch_folders,
     new_launch,
     num_waiting,
     waiting_file,
@@ -25,20 +28,36 @@ from sweeps.tasks import Task
 from sweeps.worker import work
 
 
-def test_a_launch_is_active_within_its_context(tmp_path):
-    assert active_launches(tmp_path) == []
+def test_a_launch_is_active_within_its_context(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "ada")
     with at_work(tmp_path, "one", {"b": 0, "a": 0}) as folder:
         (found,) = active_launches(tmp_path)
         assert (found.folder, found.study, found.runs) == (folder, "one", {"a", "b"})
-    assert active_launches(tmp_path) == ended(tmp_path) == []
+        assert (found.owner, found.host) == ("ada", socket.gethostname())
+        assert found.started == pytest.approx(time.time(), abs=3600)
+    assert active_launches(tmp_path) == launch_folders(tmp_path) == []
     assert not folder.exists()
 
 
-def test_a_launch_without_a_heartbeat_has_ended(tmp_path):
+def test_a_launch_of_an_older_version_has_no_owner(tmp_path):
     with at_work(tmp_path, "one", {"a": 0}) as folder:
-        os.utime(folder / "heartbeat", (0, 0))
+        about = json.loads((folder / "launch.json").read_text())
+        (folder / "launch.json").write_text(json.dumps({key: about[key] for key in ("study", "runs")}))
+        (found,) = active_launches(tmp_path)
+    assert (found.owner, found.host, found.runs) == ("", "", {"a"})
+
+
+def test_a_launch_without_a_living_process_has_ended(tmp_path):
+    with at_work(tmp_path, "one", {"a": 0}) as folder:
+        (folder / "released").touch()
         assert active_launches(tmp_path) == []
-        assert ended(tmp_path) == [folder]
+        assert launch_folders(tmp_path) == [folder]
+
+
+def test_a_folder_that_is_no_launch_is_none(tmp_path):
+    (tmp_path / "launches" / "photos").mkdir(parents=True)
+    (tmp_path / "launches" / "notes-0123456789ab").mkdir()
+    assert active_launches(tmp_path) == launch_folders(tmp_path) == []
 
 
 def test_workers_that_wait_for_a_slot_are_counted_while_they_live(tmp_path):
@@ -82,15 +101,13 @@ def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny,
 
 def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
     folder = new_launch(tmp_path, "one", {"a": 0})
-    (folder / "heartbeat").touch()
-    os.utime(folder / "heartbeat", (0, 0))
+    Presence(folder).release()
     assert active_launches(tmp_path) == []
     with worker_of(folder):
         (found,) = active_launches(tmp_path)
-        assert ended(tmp_path) == []
         cancel(found, ["a"])
         assert cancelled(folder) == {"a"}
-    assert ended(tmp_path) == [folder]
+    assert active_launches(tmp_path) == []
 
 
 def test_looking_while_launches_end_is_no_error(tmp_path):
@@ -103,7 +120,6 @@ def test_looking_while_launches_end_is_no_error(tmp_path):
         busy = pool.submit(launch)
         while not busy.done():
             active_launches(tmp_path)
-            ended(tmp_path)
         busy.result()
 
 

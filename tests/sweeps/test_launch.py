@@ -1,7 +1,9 @@
 """The launcher, and the files that it leaves."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from aimv2.config.scales import demo
+from aimv2.runs.lease import process_start
 from aimv2.runs.record import RunFolder
 from sweeps import launch
 from tests.helpers.sweeps import small_sweep
@@ -66,6 +69,12 @@ def wait_for(find, process):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.1)
     return found
+
+
+def training(folder):
+    """Return a run that has done a step, or None."""
+    runs = [RunFolder(path.parent, path.name) for path in (folder / "runs").glob("v2-*")]
+    return next((run for run in runs if run.last_row().get("step", 0)), None)
 
 
 def results(folder):
@@ -128,11 +137,7 @@ def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_
     """SIGINT reaches the launcher alone, as from a process manager."""
     process = started(*ONE_ARM, "executor.workers=1", "budget.samples=1000000")
 
-    def training():
-        runs = [RunFolder(path.parent, path.name) for path in (tmp_path / "runs").glob("v2-*")]
-        return next((run for run in runs if run.last_row().get("step", 0)), None)
-
-    run = wait_for(training, process)
+    run = wait_for(lambda: training(tmp_path), process)
     process.send_signal(signal.SIGINT)
     output = process.communicate()[0]
     assert process.returncode == 130, output
@@ -140,6 +145,111 @@ def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_
     assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
     assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
     assert not list((tmp_path / "runs/launches").iterdir())
+
+
+class Terminal:
+    """A command in a terminal of its own, which may be closed while it runs."""
+
+    def __init__(self, arguments, folder):
+        self._master, slave = os.openpty()
+        enter = (
+            "import os, sys; os.login_tty(int(sys.argv[1])); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+        )
+        words = [sys.executable, "-c", enter, str(slave), str(LAUNCH), *arguments]
+        self.process = subprocess.Popen(words, cwd=folder, pass_fds=[slave])
+        os.close(slave)
+        os.set_blocking(self._master, False)
+
+    def read(self):
+        """Return what was printed since the last call; without readers a terminal that is full stops its writers."""
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self._master, 1 << 16)
+        return b""
+
+    def close(self):
+        os.close(self._master)
+
+    def alive(self):
+        """Return the ids of its processes, by their session."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.process.pid and state not in "ZX":
+                    found.append(int(path.parent.name))
+        return found
+
+
+@pytest.fixture
+def closed(cache_dir, tmp_path):
+    """Launch a small sweep in a terminal and close that while a run trains; return the terminal and the run."""
+    opened = []
+
+    def close(*more):
+        terminal = Terminal(small_sweep(cache_dir, *ONE_ARM, "executor.workers=1", *more), tmp_path)
+        opened.append(terminal)
+        printed = b""
+        while not (run := training(tmp_path)):
+            printed += terminal.read()
+            assert terminal.process.poll() is None, printed.decode()
+            time.sleep(0.1)
+        terminal.close()
+        return terminal, run
+
+    yield close
+    for terminal in opened:
+        for pid in terminal.alive():
+            os.kill(pid, signal.SIGKILL)
+        terminal.process.wait()
+
+
+def test_item_9_a_closed_terminal_releases_the_runs_with_a_checkpoint(closed, tmp_path):
+    """SIGHUP killed the launcher and its workers; nothing was saved."""
+    terminal, run = closed("budget.samples=1000000")
+    assert terminal.process.wait() == 130
+    assert terminal.alive() == []
+    assert (run.state(), run.num_attempts) == ("new", 1)
+    assert (run.path / "attempts/0001/interrupted").exists()
+    assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert not list((tmp_path / "runs/launches").iterdir())
+
+
+@pytest.mark.exhaustive
+def test_item_9_a_launch_after_a_closed_terminal_completes_the_runs(closed, started, tmp_path):
+    terminal, run = closed("budget.samples=20000")
+    terminal.process.wait()
+    again = started(*ONE_ARM, "executor.workers=1", "budget.samples=20000")
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    assert len(results(tmp_path)) == 2
+    assert json.loads((run.path / "attempts/0002/manifest.json").read_text())["resumed"]["step"] > 0
+
+
+def test_item_9_a_detached_launch_continues_in_a_session_of_its_own(started, tmp_path):
+    process = started(*ONE_ARM, "executor=debug", "detach=true")
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert "2 runs, 2 to do" in output, "the plan is shown in the foreground"
+    pid, log = re.search(r"process (\d+) continues in the background; its log is (\S+)", output).groups()
+    try:
+        assert os.getsid(int(pid)) == int(pid)
+        while process_start(int(pid)) not in (None, "ended"):
+            time.sleep(0.1)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(pid), signal.SIGKILL)
+    shown = (tmp_path / log).read_text()
+    assert "2 runs done" in shown, shown
+    assert (tmp_path / "reports/prefix_ratio/report.md").exists()
+    for command in ("status", "cancel"):
+        assert f"python sweeps/manage.py {command} prefix_ratio " in output
+
+
+def test_a_detached_launch_is_refused_in_the_foreground(here, tmp_path):
+    status, _, error = here("detach=true", "limit=1s")
+    assert status == 2
+    assert "times limit=1s; nothing was started" in error
+    assert not (tmp_path / "runs/workers").exists()
 
 
 @pytest.mark.exhaustive

@@ -1,20 +1,23 @@
 """Managing sweeps, as it is typed."""
 
+import errno
 import json
 import shutil
+import socket
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
-from ablations.request import Request, read_request, write_request
+from ablations.request import Request, read_request, read_requests, write_request
 from ablations.studies.prefix_ratio import STUDY
-from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps import manage
-from sweeps.active_launches import at_work, cancelled
-from sweeps.manage import Arguments, extended, fewer_runs_per_gpu, relaunch
+from sweeps.active_launches import active_launches, at_work, cancelled
+from sweeps.manage import Arguments, fewer_runs_per_gpu, relaunch
 from tests.helpers.finished_sweeps import finished, requested
 
 
@@ -67,7 +70,8 @@ def test_logs_and_retry_of_a_finished_sweep(done, command):
     assert "attempt 0001:" in shown
     assert "finished" in shown
     assert '"samples": 64' in shown
-    assert command("retry", "prefix_ratio", f"runs_dir={done}") == (0, "no run of prefix_ratio has failed")
+    shown = "no run of your launches of prefix_ratio has failed"
+    assert command("retry", "prefix_ratio", f"runs_dir={done}") == (0, shown)
 
 
 def test_logs_of_a_failed_run_show_its_traceback(folder, cache_dir, command):
@@ -104,6 +108,55 @@ def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
 
 
+def test_item_4_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
+    """It was refused, because the new request would have replaced that of the other seeds."""
+    status, shown = command("extend", "prefix_ratio", "seeds=[1]")
+    assert status == 0, shown
+    assert "2 runs, 2 to do" in shown
+    assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
+    results = Path(shown.partition("report: ")[2]).with_name("results.csv").read_text()
+    assert "4 runs, 4 done" in command("status", "prefix_ratio")[1]
+    assert all(cell.name in results for cell in last_request(copied).cells), "the report is on the union too"
+
+
+def test_item_4_retry_and_extend_follow_ones_own_launch(folder, cache_dir, command, monkeypatch):
+    """They followed the last launch of all users, whose arguments were another's."""
+    runs_dir = folder / "runs"
+    monkeypatch.setenv("LOGNAME", "ada")
+    ours = requested(runs_dir, cache_dir, "sweep.seeds=[0]")
+    monkeypatch.setenv("LOGNAME", "ben")
+    theirs = requested(runs_dir, cache_dir, "sweep.seeds=[1]", "executor.workers=1")
+    fail(runs_dir, theirs.cells[0], Failure("bug", "of ben"))
+    monkeypatch.setenv("LOGNAME", "ada")
+    assert command("retry", "prefix_ratio")[1] == "no run of your launches of prefix_ratio has failed"
+    fail(runs_dir, ours.cells[0], Failure("bug", "of ada"))
+    status, shown = command("retry", "prefix_ratio")
+    assert status == 0, shown
+    assert "repeating" not in shown
+    assert RunFolder(runs_dir, ours.cells[0].name).is_done
+    assert not RunFolder(runs_dir, theirs.cells[0].name).is_done
+    assert "executor.workers=1" not in read_requests(runs_dir, "prefix_ratio", STUDIES)[0].arguments
+
+
+def test_another_users_launch_is_repeated_only_by_name(folder, copied, command, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "a-visitor")
+    owner = last_request(copied).owner
+    status, shown = command("retry", "prefix_ratio")
+    assert status == 0
+    assert f"repeating the launch of {owner}, since none is yours" in shown
+
+
+def test_retry_reaches_failures_of_ones_earlier_launches(folder, cache_dir, command):
+    runs_dir = folder / "runs"
+    first = requested(runs_dir, cache_dir, "sweep.seeds=[0]")
+    requested(runs_dir, cache_dir, "sweep.seeds=[1]")
+    fail(runs_dir, first.cells[0], Failure("bug", "x"))
+    status, shown = command("retry", "prefix_ratio")
+    assert status == 0, shown
+    assert RunFolder(runs_dir, first.cells[0].name).is_done
+    assert sum(path.is_file() for path in runs_dir.glob("v2-*/result.json")) == 1
+
+
 def test_retry_does_failed_runs_only(folder, copied, command):
     """One run has failed, and another one waits, which is no failure."""
     failed, waiting = last_request(copied).cells
@@ -127,27 +180,6 @@ def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
     assert "not finite" in shown
     assert "a lower optimizer.peak_lr" in shown
     assert (trained.num_attempts, untrained.num_attempts) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    ("before", "typed", "lost"),
-    [
-        ("sweep.seeds=8", "seeds=2", "seeds=2 would leave out seeds 2, 3, 4, 5, 6, 7 of 0, 1, 2,"),
-        ("sweep.seeds=[3,4,5]", "seeds=5", "seeds=5 would leave out seed 5 of 3, 4, 5"),
-        ("sweep.seeds=[3,5]", "seeds=8", None),
-        ("sweep.seeds=2", "samples=128", None),
-    ],
-)
-def test_extend_never_drops_a_seed(folder, cache_dir, capsys, before, typed, lost):
-    request = requested(folder / "runs", cache_dir, before)
-    key, _, value = typed.partition("=")
-    arguments = Arguments(names=[], flags=set(), values={key: value})
-    if lost is None:
-        assert f"{'sweep' if key == 'seeds' else 'budget'}.{typed}" in extended(request, arguments)
-        assert ("samples= makes new runs" in capsys.readouterr().out) == (key == "samples")
-    else:
-        with pytest.raises(UsageError, match=r"^.*" + lost.replace("[", r"\[")):
-            extended(request, arguments)
 
 
 @pytest.mark.parametrize(
@@ -201,23 +233,103 @@ def test_cancel_spares_the_runs_of_another_sweep(untried, command):
         with RunFolder(runs_dir, names[0]).acquire(cells[0].config):
             status, shown = command("cancel", "prefix_ratio_test")
             assert status == 2
-            assert "There is no terminal to answer in; type --yes" in shown
+            assert "There is no terminal to answer in; type yes=true" in shown
             assert cancelled(ours) is None
-            status, shown = command("cancel", "prefix_ratio_test", "--yes")
+            status, shown = command("cancel", "prefix_ratio_test", "yes=true")
         assert status == 0
-        assert "active runs that continue for another sweep: 1" in shown
+        assert "runs that continue for another launch: 1" in shown
         assert f"waiting runs that will not start: {len(names) - 1}" in shown
         assert cancelled(ours) == set(names[1:])
         assert cancelled(other) is None
 
 
-def test_prune_reports_what_it_deleted(folder, copied, command):
-    name = last_request(copied).cells[0].name
-    (copied / name / "attempts" / "0001" / "checkpoint.safetensors").write_bytes(b"x" * 2_000_000)
+@pytest.fixture
+def two_launches(untried, monkeypatch):
+    """Active launches of one study by two users, with a common run; gives their folders by owner."""
+    runs_dir, cells = untried
+    names = [cell.name for cell in cells]
+    with ExitStack() as stack:
+        folders = {}
+        for owner, runs in (("ada", names[:2]), ("ben", names[1:])):
+            monkeypatch.setenv("LOGNAME", owner)
+            folders[owner] = stack.enter_context(at_work(runs_dir, "prefix_ratio_test", dict.fromkeys(runs, 0)))
+        monkeypatch.setenv("LOGNAME", "ada")
+        yield folders
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [((), {"ada"}), (("launch=ID",), {"ben"}), (("all=true",), {"ada", "ben"}), (("all=false",), {"ada"})],
+)
+def test_item_4_cancel_takes_ones_own_launches_unless_others_are_named(two_launches, untried, command, typed, taken):
+    """It took the launches of all users."""
+    runs_dir, cells = untried
+    ids = {launch.owner: launch.id for launch in active_launches(runs_dir)}
+    words = [word.replace("ID", ids["ben"][:6]) for word in typed]
+    status, shown = command("cancel", "prefix_ratio_test", *words, "yes=true")
+    assert status == 0, shown
+    assert all(f"{id} {owner} {socket.gethostname()}" in shown for owner, id in ids.items())
+    released = {owner: cancelled(folder) for owner, folder in two_launches.items()}
+    assert {owner for owner, runs in released.items() if runs is not None} == taken
+    common = cells[1].name
+    for owner in taken:
+        assert (common in released[owner]) == (len(taken) == 2), "the other launch still wants it"
+
+
+def test_cancel_of_launches_that_are_all_of_others_is_refused(two_launches, command, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "a-visitor")
+    status, shown = command("cancel", "prefix_ratio_test", "yes=true")
+    assert status == 2
+    assert "none of these launches is yours; type launch= and its id, or all=true" in shown
+    status, shown = command("cancel", "prefix_ratio_test", "launch=xyz", "yes=true")
+    assert status == 2
+    assert "launch=xyz names 0 of these launches; type the beginning of one id" in shown
+    assert not any(cancelled(folder) for folder in two_launches.values())
+
+
+@pytest.fixture
+def unneeded(copied):
+    """A file that prune deletes, of 2 MB."""
+    path = copied / last_request(copied).cells[0].name / "attempts" / "0001" / "checkpoint.safetensors"
+    path.write_bytes(b"x" * 2_000_000)
+    return path
+
+
+def test_item_1_prune_lists_what_goes_and_asks(folder, unneeded, command):
+    """It deleted without a word."""
+    listed = f"checkpoints: 1, 2.0 MB {unneeded.relative_to(folder / 'runs')}"
+    assert command("prune", "dry_run=true") == (0, listed)
     status, shown = command("prune")
+    assert status == 2
+    assert shown == f"{listed} error: delete? There is no terminal to answer in; type yes=true to confirm"
+    assert unneeded.exists()
+    assert command("prune", "yes=true") == (0, f"{listed} deleted; results are untouched")
+    assert not unneeded.exists()
+    assert command("prune", "yes=true") == (0, "nothing to delete")
+
+
+def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    status, shown = command("prune", "yes=true")
+    assert status == 1
+    assert f"not deleted: {unneeded.resolve()}: Permission denied all else is deleted" in shown
+
+
+def test_prune_names_ten_paths_of_many_and_counts_what_is_not_ours(folder, copied, command):
+    attempt = copied / last_request(copied).cells[0].name / "attempts" / "0001"
+    for number in range(2, 14):
+        shutil.copytree(attempt, attempt.with_name(f"{number:04d}"))
+        (attempt.with_name(f"{number:04d}") / "checkpoint.safetensors").touch()
+    (copied / "workers" / "photos").mkdir(parents=True)
+    status, shown = command("prune", "dry_run=true")
     assert status == 0
-    sizes = "deleted 2.0 MB of checkpoints, 0.0 MB of code snapshots, 0.0 MB of logs; results are untouched"
-    assert shown == sizes
+    assert "checkpoints: 12, 0.0 MB" in shown
+    assert shown.count("checkpoint.safetensors") == 10
+    assert "and 2 more" in shown
+    assert f"left alone in {copied / 'workers'}, since no mark shows that they are ours: 1" in shown
 
 
 @pytest.mark.parametrize(
@@ -236,6 +348,9 @@ def test_prune_reports_what_it_deleted(folder, copied, command):
         (["extend", "prefix_ratio_test", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
         (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
         (["cancel", "prefix_ratio", "--json"], "unknown flag of cancel '--json'"),
+        (["cancel", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
+        (["prune", "dry_run=perhaps"], "dry_run: Input should be a valid boolean"),
+        (["prune", "--yes"], "unknown flag of prune '--yes'"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(untried, command, arguments, message):

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from aimv2.errors import UsageError
-from aimv2.runs.files import link_text, read_json, share, writable_folder, write_json
+from aimv2.runs.files import (
+    link_text,
+    read_json,
+    runs_folder,
+    share,
+    user,
+    writable_folder,
+    write_json,
+)
 
 
 def test_write_json_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
@@ -97,3 +105,33 @@ def test_share_lets_the_group_write_in_a_group_folder(tmp_path, mode, part, expe
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == expected
+
+
+def test_item_15_a_file_system_without_hard_links_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    """It was noticed when the first run published its result."""
+
+    def link(source, target):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(UsageError, match=r"is on a file system without hard links across folders \(BeeGFS before 7.4"):
+        runs_folder(str(tmp_path / "runs"))
+    assert not os.listdir(tmp_path / "runs")
+
+
+def test_runs_folder_links_across_folders_and_leaves_nothing(tmp_path, monkeypatch):
+    linked, link = [], os.link
+    monkeypatch.setattr(os, "link", lambda source, target: (linked.append((source, target)), link(source, target)))
+    assert runs_folder(str(tmp_path / "runs")) == tmp_path / "runs"
+    ((source, target),) = linked
+    assert Path(source).parent != Path(target).parent
+    assert not os.listdir(tmp_path / "runs")
+
+
+def test_user_is_a_number_where_the_system_has_no_name(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    assert user() == "4000000"
+    monkeypatch.setenv("LOGNAME", "ada")
+    assert user() == "ada"

@@ -1,6 +1,9 @@
 """Signals, deadlines and predicates that interrupt a process."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,6 +16,8 @@ def send(number):
     signal.raise_signal(number)
 
 
+# SIGHUP discards output to a terminal; capfd keeps that of the test run, which may go to one.
+@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_raises_at_once(number):
     with Interrupts().listening() as interrupts:
@@ -21,6 +26,7 @@ def test_signal_raises_at_once(number):
         assert interrupts.was_signalled
 
 
+@pytest.mark.usefixtures("capfd")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_deferred_signal_is_requested_and_raises_at_the_end(number):
     requested = []
@@ -44,17 +50,18 @@ def test_repeated_sigterm_does_not_interrupt_clean_up():
         send(signal.SIGTERM)
 
 
-def test_listening_restores_handlers_and_leaves_an_ignored_sigint_ignored():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_listening_restores_handlers_and_leaves_an_ignored_signal_ignored(number):
     before = {number: signal.getsignal(number) for number in SIGNALS}
     with Interrupts().listening():
         assert all(signal.getsignal(number) != before[number] for number in SIGNALS)
     assert {number: signal.getsignal(number) for number in SIGNALS} == before
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(number, signal.SIG_IGN)
     try:
         with Interrupts().listening():
-            send(signal.SIGINT)
+            send(number)
     finally:
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        signal.signal(number, before[number])
 
 
 def test_deadline_is_a_request_once_it_has_passed():
@@ -85,3 +92,42 @@ def test_predicate_is_polled_once_per_interval():
     interrupts.also_when(lambda: polls.append(1) or False)
     assert not any(interrupts.is_requested for _ in range(5))
     assert len(polls) == 1
+
+
+CLEAN_UP = """
+import os, pathlib, sys
+from aimv2.runs.interrupt import Interrupts
+os.login_tty(int(sys.argv[1]))
+try:
+    with Interrupts().listening():
+        print("ready", flush=True)
+        while True:
+            pass
+except KeyboardInterrupt:
+    try:
+        print("interrupted", flush=True)
+        print("interrupted", file=sys.stderr, flush=True)
+    finally:
+        pathlib.Path(sys.argv[2]).write_text("cleaned up")
+"""
+
+
+def test_item_9_a_clean_up_after_the_terminal_was_closed_can_print(tmp_path):
+    """SIGHUP ended the process at once, and each write to a closed terminal is an OSError."""
+    master, slave = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", CLEAN_UP, str(slave), str(tmp_path / "end")], pass_fds=[slave])
+    os.close(slave)
+    assert b"ready" in os.read(master, 1000)
+    os.close(master)
+    assert process.wait() == 0
+    assert (tmp_path / "end").read_text() == "cleaned up"
+
+
+def test_sighup_leaves_output_to_a_file(tmp_path):
+    script = (
+        "import signal; from aimv2.runs.interrupt import Interrupts\n"
+        "try:\n with Interrupts().listening(): signal.raise_signal(signal.SIGHUP)\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations.request import read_request
+from ablations.request import read_requests
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel
@@ -213,7 +213,7 @@ def test_queued_runs_are_left_to_the_launch_that_queued_them(request_of, launch,
     launch(replace(small, cells=small.cells[:1]))
     assert len(submissions()) == 5, "all its runs are queued, and its report needs a finalizer job"
     assert sorted(submissions()[4].dependency.split(":")) == ["7", "9", "afterany"]
-    assert read_request(tmp_path / "runs", small.folder, {small.study.slug: small.study}).cells == small.cells[:1]
+    assert read_requests(tmp_path / "runs", small.folder, {small.study.slug: small.study})[0].cells == small.cells[:1]
 
 
 def test_runs_of_an_array_that_has_ended_are_submitted_again(request_of, launch, submissions, slurm):
