@@ -26,7 +26,7 @@ ABOUT = "launch.json"
 CANCELLED = "cancelled.json"
 JOBS = "jobs.json"
 WORKERS = "workers"
-WAITING = "waiting"  # for a slot
+WAITING = "waiting"  # a folder with a file for each worker that waits for a slot, so that one listing tells them
 LOGS = "workers"  # in the runs folder
 LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
@@ -178,7 +178,12 @@ def processes_of(launch_dir: Path) -> list[Path]:
 
 def num_waiting(active: ActiveLaunch) -> int:
     """Return the number of a launch's workers that wait for a free core or GPU."""
-    return sum((worker / WAITING).exists() and is_held(worker) for worker in processes_of(active.folder))
+    return sum(is_held(active.folder / WORKERS / file.name) for file in active.folder.glob(f"{WAITING}/*"))
+
+
+def waiting_file(worker: Path) -> Path:
+    """Return the file that exists while a worker, which has this folder, waits for a slot."""
+    return worker.parents[1] / WAITING / worker.name
 
 
 def cancel(active: ActiveLaunch, runs: Collection[str]) -> None:

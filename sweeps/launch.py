@@ -106,7 +106,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         runs_folder(str(plan.runs_dir))
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
-    remaining = [name for name in plan.remaining() if only is None or name in only]
+    remaining = [name for name in plan.remaining(repair=not parsed.is_dry_run) if only is None or name in only]
     configs = plan.configs(remaining)
     if remaining and not parsed.is_dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on

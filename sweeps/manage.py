@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,10 @@ from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import ActiveLaunch, active_launches, cancel
 from sweeps.executors.slurm_queue import abandoned, end_abandoned, withdraw
-from sweeps.launch import carry_out
 from sweeps.prune import Pruner
 from sweeps.replay import replay
-from sweeps.status.board import REFRESH_SECONDS, failures, rendered
+from sweeps.status.board import failures, pause, rendered
+from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
@@ -126,18 +127,22 @@ def manage(typed: Sequence[str]) -> int:
 
 
 def status_command(arguments: Arguments) -> int:
+    readers: dict[str, RunReader] = defaultdict(RunReader)
+
     def read() -> list[SweepStatus]:
         names = arguments.names or requested_names(arguments.runs_dir)
         requests = [read_request(arguments.runs_dir, name, STUDIES) for name in names]
-        return [sweep_status(request, arguments.runs_dir) for request in requests]
+        return [sweep_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
 
+    started = time.monotonic()
     sweeps = read()
     if "--json" in arguments.flags:
         print(json.dumps([dataclasses.asdict(sweep) for sweep in sweeps], indent=1))
     elif "--watch" in arguments.flags:
         with Live(rendered(sweeps), console=console) as live:
             while any(sweep.num_launches for sweep in sweeps):
-                time.sleep(REFRESH_SECONDS)
+                time.sleep(pause(time.monotonic() - started))
+                started = time.monotonic()
                 sweeps = read()
                 live.update(rendered(sweeps))
     else:
@@ -165,6 +170,8 @@ def logs_command(arguments: Arguments) -> int:
 
 
 def retry_command(arguments: Arguments) -> int:
+    from sweeps.launch import carry_out  # here, because status loads faster without it
+
     newest, *older = own_requests(arguments)
     every = union([newest, *older], newest)
     failed = [run for run in sweep_status(every, arguments.runs_dir).runs if run.state == "failed"]
@@ -256,6 +263,8 @@ def chosen_launches(launches: list[ActiveLaunch], arguments: Arguments) -> list[
 
 
 def extend_command(arguments: Arguments) -> int:
+    from sweeps.launch import carry_out
+
     if not EXTENDED.keys() & arguments.values:
         raise UsageError("extend by what? Type seeds=8 or samples=40960.")
     request = own_requests(arguments)[0]

@@ -10,7 +10,7 @@ from ablations.expand import Cell
 from aimv2.config.run_config import RunConfig
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
-from aimv2.runs.record import RunFolder, State
+from aimv2.runs.record import LAYOUT_VERSION, RunFolder, entries
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,25 @@ class Plan:
         """A cell of each run, by run name."""
         return {cell.name: cell for cell in self.cells}
 
-    def states(self) -> dict[str, State]:
-        """Return the state of each run, by run name."""
-        return {name: run.state() for name, run in self.runs.items()}
+    def remaining(self, *, repair: bool = False) -> list[str]:
+        """Return the names of the runs that are not done.
 
-    def remaining(self) -> list[str]:
-        """Return the names of the runs that are not done."""
-        return [name for name, state in self.states().items() if state != "done"]
+        Args:
+            repair: complete the index of the runs folder.
+
+        Raises:
+            UsageError: a result has another layout, or is broken.
+        """
+        found = entries(self.runs_dir, repair=repair)
+        done = {name for name in self.runs if name in found and found[name].state == "done"}
+        for name in done:
+            if found[name].layout != LAYOUT_VERSION:
+                self.runs[name].result()  # says what is wrong with it
+        return [name for name in self.runs if name not in done]
 
     def configs(self, names: Iterable[str]) -> list[RunConfig]:
         """Return the configs of these runs."""
         return [self.cell_of[name].config for name in names]
-
-    def num_attempts(self) -> int:
-        """Return the number of attempts at the plan's runs so far."""
-        return sum(run.num_attempts for run in self.runs.values())
 
     def prepare_data(self) -> None:
         """Render pictures and train tokenizers before workers start, so that no run waits for them or fails there."""

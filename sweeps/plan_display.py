@@ -23,7 +23,7 @@ from sweeps.executors.base import Executor
 from sweeps.plan import Plan, code_note, restart_note
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Price, price
-from sweeps.status.board import duration
+from sweeps.status.runs import duration
 
 MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4

@@ -124,7 +124,7 @@ def search(arguments: Sequence[str]) -> int:
         ]
         plan = Plan("search", cells, runs_dir)
         plan.prepare_data()
-        executor.complete(plan, plan.remaining(), console)
+        executor.complete(plan, plan.remaining(repair=True), console)
         for trial, cell in zip(pending, cells, strict=True):
             tell(study, trial, plan.runs[cell.name], config.metric)
     return print_trials(study, config, base)

@@ -19,7 +19,7 @@ from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import WAITING, cancelled, runs_dir_of, worker_of
+from sweeps.active_launches import cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
 from sweeps.tasks import Task, look
@@ -137,7 +137,7 @@ class _Worker:
             if now.free:
                 pause = SLOT_POLL_SECONDS
                 with run_slots(self.tasks[0].config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
-                    _show_waiting(folder / WAITING, not has_slots)
+                    _show_waiting(waiting_file(folder), not has_slots)
                     # Asked after a run and not before it: however short its time, a worker takes a run a step further.
                     while has_slots and self.do_one() and not self.is_stopped:
                         pause = 0.0
@@ -214,6 +214,7 @@ def _show_waiting(file: Path, is_waiting: bool) -> None:
         if is_waiting:
             if not file.exists():
                 print("waiting for a free core, GPU or memory", file=sys.stderr)
+                file.parent.mkdir(exist_ok=True)
             file.touch()
         else:
             file.unlink(missing_ok=True)

@@ -189,8 +189,10 @@ def holder(folder: Path) -> dict[str, Any]:
 
 def last_heartbeat(folder: Path) -> float:
     """Return the time of the last heartbeat, by the file system's clock."""
-    path = folder / "heartbeat"
-    return (path if path.exists() else folder).stat().st_mtime
+    try:
+        return (folder / "heartbeat").stat().st_mtime
+    except FileNotFoundError:
+        return folder.stat().st_mtime
 
 
 def _last_beat(folder: Path) -> tuple[int, int] | None:

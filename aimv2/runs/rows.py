@@ -5,9 +5,13 @@ import json
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+ROWS = "metrics.jsonl"
+BLOCK = 4096  # bytes; at least twice the longest row
 
 
 def loss_of(row: Mapping[str, Any]) -> float | None:
@@ -30,55 +34,65 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line is broken.
     """
-    whole, _, _ = (folder / "metrics.jsonl").read_text().rpartition("\n")
+    whole, _, _ = (folder / ROWS).read_text().rpartition("\n")
     rows = [json.loads(line) for line in whole.splitlines()]
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{folder / 'metrics.jsonl'} has a line that is not a row of metrics")
+        raise ValueError(f"{folder / ROWS} has a line that is not a row of metrics")
     return rows
 
 
-def last_rows(folder: Path, num_bytes: int = 4096) -> list[dict[str, Any]]:
+def last_row(folder: Path) -> dict[str, Any]:
+    """Return the last whole row of an attempt, for a display; empty if there is none."""
+    return next(_rows(reversed(_last_lines(folder, BLOCK))), {})
+
+
+def last_rows(folder: Path, num_bytes: int) -> list[dict[str, Any]]:
     """Return the rows in the last ``num_bytes`` of an attempt's file, without broken ones; for a display."""
-    try:
-        with (folder / "metrics.jsonl").open("rb") as stream:
-            start = max(0, stream.seek(0, os.SEEK_END) - num_bytes)
-            stream.seek(start)
-            return _whole_rows(stream.read(), is_start=start == 0)
-    except FileNotFoundError:
-        return []
+    return list(_rows(_last_lines(folder, num_bytes)))
 
 
-def row_at(folder: Path, step: int, *, block: int = 4096) -> dict[str, Any] | None:
-    """Return an attempt's row of one step, or None.
+def rows_at(folder: Path, steps: Iterable[int], *, block: int = BLOCK) -> dict[int, dict[str, Any]]:
+    """Return an attempt's rows of these steps, by step, without those that it lacks.
 
     Rows are in the order of their steps, so a binary search reads a few kilobytes of a file of any length.
 
     Args:
         block: bytes that are read at once; at least twice the longest row.
     """
-    try:
-        with (folder / "metrics.jsonl").open("rb") as stream:
+    found = {}
+    with contextlib.suppress(FileNotFoundError), (folder / ROWS).open("rb") as stream:
 
-            def rows(start: int, num_bytes: int = block) -> list[dict[str, Any]]:
-                stream.seek(start)
-                return _whole_rows(stream.read(num_bytes), is_start=start == 0)
+        @cache
+        def first_step(start: int) -> int:
+            return next((row.get("step", -1) for row in _rows(_lines(stream, start, block))), sys.maxsize)
 
-            def first_step(start: int) -> int:
-                return next((row.get("step", step) for row in rows(start)), sys.maxsize)
-
-            starts = range(0, stream.seek(0, os.SEEK_END), block)
+        starts = range(0, stream.seek(0, os.SEEK_END), block)
+        for step in steps:
             start = block * max(bisect_right(starts, step, key=first_step) - 1, 0)
-            return next((row for row in rows(start, 3 * block) if row.get("step") == step), None)
+            rows = _rows(_lines(stream, start, 3 * block))
+            if row := next((row for row in rows if row.get("step") == step), None):
+                found[step] = row
+    return found
+
+
+def _last_lines(folder: Path, num_bytes: int) -> list[bytes]:
+    try:
+        with (folder / ROWS).open("rb") as stream:
+            return _lines(stream, max(0, stream.seek(0, os.SEEK_END) - num_bytes), num_bytes)
     except FileNotFoundError:
-        return None
+        return []
 
 
-def _whole_rows(text: bytes, *, is_start: bool) -> list[dict[str, Any]]:
-    """Return the rows of a part of a metrics file, without broken ones and those that the part cuts."""
-    rows = []
-    for line in text.split(b"\n")[0 if is_start else 1 : -1]:
+def _lines(stream: BinaryIO, start: int, num_bytes: int) -> list[bytes]:
+    """Return the lines of a part of a metrics file, without those that the part cuts."""
+    stream.seek(start)
+    return stream.read(num_bytes).split(b"\n")[0 if start == 0 else 1 : -1]
+
+
+def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of these lines, without broken ones."""
+    for line in lines:
         with contextlib.suppress(ValueError):
             row = json.loads(line)
             if isinstance(row, dict):
-                rows.append(row)
-    return rows
+                yield row

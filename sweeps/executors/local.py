@@ -28,7 +28,8 @@ from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
 from sweeps.machine.room import HERE, Machine, num_cores, resolve_runs_per_gpu, room, shortage
 from sweeps.plan import Plan
-from sweeps.status.board import Board, duration
+from sweeps.status.board import Board
+from sweeps.status.runs import duration
 from sweeps.tasks import Task, look
 from sweeps.worker import WorkerReport, work
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.runs.files import read_json
-from aimv2.runs.rows import last_rows, row_at
+from aimv2.runs.record import entries
+from aimv2.runs.rows import last_rows, rows_at
 
 MAX_RUNS = 100  # newest finished runs that are read
+MAX_DATED = 500  # finished runs whose age is read
 SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
 
 Times = dict[str, float]
@@ -65,8 +67,9 @@ def run_times(run: Path) -> Times:
     attempt = run / "attempts" / f"{result['attempt']:04d}"
     if not config["budget"]["samples"]:
         return {"evaluation_seconds": result["seconds"]}
-    first = row_at(attempt, 0) or {}
-    speed = statistics.median(recent_speeds(attempt))
+    first = rows_at(attempt, [0])[0]
+    rows = last_rows(attempt, SPEED_BYTES)
+    speed = statistics.median(row["images_per_second"] for row in rows if "images_per_second" in row)
     curve_seconds = result["train_seconds"] - first["seconds"] - config["budget"]["samples"] / speed
     curve_pairs = config["evaluation"]["curve_points"] * config["evaluation"]["curve_pairs"]
     return {
@@ -76,14 +79,15 @@ def run_times(run: Path) -> Times:
     }
 
 
-def recent_speeds(attempt: Path) -> list[float]:
-    """Return an attempt's speeds at its latest steps, in images per second."""
-    return [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
-
-
 def recorded_times(runs_dir: Path) -> dict[str, Times]:
-    """Return the median times of the newest finished runs, by the name of their shape."""
-    finished = sorted(runs_dir.glob("v*-*/result.json"), key=lambda path: -path.stat().st_mtime)
+    """Return the median times of the newest finished runs, by the name of their shape.
+
+    In a folder with more than MAX_DATED finished runs, they are the newest among these many. Names of runs are hashes,
+    so the first names are a sample.
+    """
+    names = sorted(name for name, entry in entries(runs_dir).items() if entry.state == "done")[:MAX_DATED]
+    results = [path for name in names if (path := runs_dir / name / "result.json").exists()]
+    finished = sorted(results, key=lambda path: -path.stat().st_mtime)
     found: dict[str, list[Times]] = {}
     for result in finished[:MAX_RUNS]:
         try:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Self
 
 from rich.box import SIMPLE_HEAD
@@ -13,16 +14,16 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aimv2.errors import Cause
-from aimv2.runs.failure import Failure
+from aimv2.runs.record import entries
 from sweeps.plan import Plan
-from sweeps.status.status import RunState, RunStatus, SweepStatus, plan_status
+from sweeps.status.runs import MAX_SHOWN_RUNNING, RunReader, RunState, RunStatus, duration
+from sweeps.status.status import SweepStatus, plan_status, waiting_workers
 
 REFRESH_SECONDS = 2.0
+BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 BAR_WIDTH = 40
-MAX_SHOWN_RUNNING = 20
 STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
-NEVER_TRIED = Failure("node", "no worker tried it")
 ADVICE: dict[Cause, str] = {
     "out of memory": "retry, which halves executor.runs_per_gpu; or fewer executor.workers; or a smaller"
     " budget.batch_size, which makes another run",
@@ -51,8 +52,10 @@ class Board:
         self._is_live = is_live and console.is_terminal
         self._clock = clock
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._read_at, self._line_at = float("-inf"), clock()
-        self._failed = {name for name, state in plan.states().items() if state == "failed"}
+        self._reader = RunReader()
+        self._next_at, self._line_at = float("-inf"), clock()
+        ended = {name: one.attempt for name, one in entries(plan.runs_dir).items() if one.state != "running"}
+        self._shown = set(ended.items())  # attempts whose failures are not news
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -62,15 +65,15 @@ class Board:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._live.stop()
         if kind is None:
-            self._print_failures(plan_status(self._plan))
+            self._print_failures(plan_status(self._plan, self._reader))
 
     def update(self) -> None:
-        """Read the run folders and display them, at most every REFRESH_SECONDS."""
+        """Read the progress and display it, at most every REFRESH_SECONDS, and more rarely if reading is slow."""
         now = self._clock()
-        if now - self._read_at < REFRESH_SECONDS:
+        if now < self._next_at:
             return
-        self._read_at = now
-        status = plan_status(self._plan)
+        status = plan_status(self._plan, self._reader)
+        self._next_at = now + pause(self._clock() - now)
         self._print_failures(status)
         if self._is_live:
             self._live.update(rendered([status]), refresh=True)
@@ -79,23 +82,25 @@ class Board:
             self._console.print(f"{status.name}: {headline(status)}", highlight=False, soft_wrap=True)
 
     def _print_failures(self, status: SweepStatus) -> None:
-        """Print the cause of each run that has failed since the last reading."""
-        failed = [run for run in status.runs if run.state == "failed"]
-        for run in failed:
-            if run.run not in self._failed:
-                sentence = f"{run.arm}, seed {run.seed} failed, {run.cause}: {run.note}"
-                self._console.print(sentence, style="red", soft_wrap=True, markup=False)
-        self._failed = {run.run for run in failed}
+        """Print the runs that have failed since the last reading."""
+        failed = [run for run in status.runs if run.state == "failed" and run.note]
+        if new := [run for run in failed if (run.run, run.attempt) not in self._shown]:
+            self._console.print(failures(new), soft_wrap=True)
+        self._shown |= {(run.run, run.attempt) for run in new}
+
+
+def pause(reading: float) -> float:
+    """Return the seconds until the next reading, given those that the last one took."""
+    return max(REFRESH_SECONDS, BACK_OFF * reading)
 
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
-    """Print the cause of each of these runs that has no result. Return True if there is one."""
-    failed = [cell for cell in plan.cells if cell.name in names and not plan.runs[cell.name].is_done]
-    for cell in failed:
-        failure = plan.runs[cell.name].failure() or NEVER_TRIED
-        sentence = f"{cell.arm}, seed {cell.seed} ({cell.name}) failed, {failure.cause}: {failure.message}"
-        console.print(sentence, style="red", soft_wrap=True, markup=False)
-    return bool(failed)
+    """Print why these runs have no result. Return True if there is such a run."""
+    left = [run for run in plan_status(plan).runs if run.run in names and run.state != "done"]
+    tried = [run if run.attempt else replace(run, note="no worker tried it") for run in left]
+    if left:
+        console.print(failures(tried), soft_wrap=True)
+    return bool(left)
 
 
 def rendered(sweeps: list[SweepStatus]) -> RenderableType:
@@ -109,25 +114,22 @@ def headline(sweep: SweepStatus) -> str:
     """Return a sweep's progress in a line."""
     counts = ", ".join(f"{sweep.count(state)} {state}" for state in STATE_STYLES if sweep.count(state))
     launches = f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}"
+    waiting = f"; {waiting_workers(sweep.num_waiting)}" if sweep.num_waiting else ""
     left = "" if sweep.seconds_left is None else f"; about {duration(sweep.seconds_left)} of training left"
-    return f"{len(sweep.runs)} runs, {counts}; {sweep.samples:,} of {sweep.budget:,} samples; {launches}{left}"
+    return f"{len(sweep.runs)} runs, {counts}; {sweep.samples:,} of {sweep.budget:,} samples; {launches}{waiting}{left}"
 
 
-def duration(seconds: float) -> str:
-    """Format seconds as seconds, minutes or hours, whichever reads best."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def failures(failed: list[RunStatus]) -> Table:
-    """Render failed runs by cause, with advice."""
-    table = Table("failed", "runs", "first message", "advice", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def failures(failed: list[RunStatus]) -> RenderableType:
+    """Render failed runs by cause, with the first one's message and advice."""
+    lines = []
     for cause in dict.fromkeys(run.cause for run in failed):
         runs = [run for run in failed if run.cause == cause]
-        first = f"{runs[0].arm}, seed {runs[0].seed} ({runs[0].run}): {runs[0].note}"
-        table.add_row(cause, str(len(runs)), escape(first), ADVICE.get(cause, "") if cause else "")
-    return table
+        first = f"{runs[0].arm}, seed {runs[0].seed} ({runs[0].run})"
+        which = first if len(runs) == 1 else f"{len(runs)} runs, the first of them {first},"
+        why = f"failed, {cause}" if cause else "not done"
+        lines.append(Text(f"{which} {why}: {runs[0].note}", style="red"))
+        lines += [Text(f"  {ADVICE[cause]}")] if cause in ADVICE else []
+    return Group(*lines)
 
 
 def _parts(sweep: SweepStatus) -> list[RenderableType]:
@@ -149,6 +151,8 @@ def _parts(sweep: SweepStatus) -> list[RenderableType]:
         runs = [run for run in sweep.runs if run.state == "waiting" and run.note == note]
         which = f"{runs[0].arm}, seed {runs[0].seed}" if len(runs) == 1 else f"{len(runs)} runs"
         parts.append(Text(f"waiting, {which}: {note}"))
+    if sweep.code:
+        parts.append(Text(f"note: {sweep.code}"))
     if sweep.report:
         parts.append(Text(f"report: {sweep.report}"))
     return [*parts, Text("")]
@@ -171,7 +175,7 @@ def _running(running: list[RunStatus]) -> Group:
     columns = [Column(name, justify="right", no_wrap=name != "loss") for name in names]
     titles = [Column(name, no_wrap=True) for name in ("running", "run")]
     table = Table(*titles, *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown = running[:MAX_SHOWN_RUNNING]
+    shown = sorted(running, key=lambda run: not run.note)[:MAX_SHOWN_RUNNING]  # what looks wrong comes first
     for run in shown:
         against = run.loss_against_other_seeds
         table.add_row(

@@ -1,12 +1,16 @@
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from ablations.expand import Cell
+from aimv2.config.signature import signature
+from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.files import write_json
-from aimv2.runs.index import Entry
+from aimv2.runs.index import Entry, read
 from aimv2.runs.provenance import digest
+from aimv2.runs.record import LAYOUT_VERSION, RunFolder
 from sweeps.plan import Plan, code_note, restart_note
 
 
@@ -31,8 +35,33 @@ def test_a_finished_run_is_not_among_the_remaining(plan):
     with plan.runs[short.name].acquire(short.config) as attempt:
         attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
     assert plan.remaining() == [long.name]
-    assert plan.states() == {long.name: "new", short.name: "done"}
-    assert plan.num_attempts() == 1
+
+
+def test_item_5_a_result_of_another_layout_is_refused_when_planning(plan):
+    short, long, _ = plan.cells
+    for config in (short.config, long.config):
+        with RunFolder(plan.runs_dir, signature(config)).acquire(config) as attempt:
+            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    path = plan.runs_dir / long.name / "result.json"
+    path.write_text(path.read_text().replace(f'"layout_version": {LAYOUT_VERSION}', '"layout_version": 1'))
+    shutil.rmtree(plan.runs_dir / "index")
+    with pytest.raises(UsageError, match="has layout 1 and this version reads layout 2; use the version that wrote it"):
+        plan.remaining()
+    path.write_text("[]")
+    with pytest.raises(UsageError, match="is not the result of a run; delete"):
+        plan.remaining()
+
+
+def test_planning_completes_the_index(plan):
+    """Of a folder that an older version wrote."""
+    short, long, _ = plan.cells
+    with plan.runs[short.name].acquire(short.config) as attempt:
+        attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    shutil.rmtree(plan.runs_dir / "index")
+    assert plan.remaining() == [long.name]
+    assert read(plan.runs_dir) == {}
+    assert plan.remaining(repair=True) == [long.name]
+    assert read(plan.runs_dir)[short.name].state == "done"
 
 
 @pytest.mark.exhaustive

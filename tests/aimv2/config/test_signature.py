@@ -1,3 +1,5 @@
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -147,3 +149,13 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
     assert signature(untrained(raw)) != signature(untrained(one)), "evaluation reads the targets"
     deeper = replace(one, model=replace(one.model, encoder=replace(one.model.encoder, depth=5)))
     assert signature(untrained(deeper)) != signature(untrained(one))
+
+
+def test_a_name_is_the_plain_hash_of_the_identity(tiny):
+    """Though seeds of a config share most of the hashed text, whatever was named before."""
+    other = replace(tiny, budget=replace(tiny.budget, samples=24))
+    for config in (
+        replace(one, seed=seed) for seed in (0, 1, 10**9) for one in (tiny, other, replace(tiny, threads=2))
+    ):
+        digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
+        assert signature(config) == f"v2-{digest[:12]}"

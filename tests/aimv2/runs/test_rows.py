@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.runs.rows import last_rows, loss_of, losses_of, read_rows, row_at
+from aimv2.runs.rows import last_row, last_rows, loss_of, losses_of, read_rows, rows_at
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +18,15 @@ def write(folder, rows, rest=""):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + rest)
 
 
-@given(lengths=st.lists(st.integers(0, 60), max_size=40), step=st.integers(-1, 41), rest=st.sampled_from(["", '{"st']))
-def test_row_at_finds_the_row_of_a_step_at_any_offset(folder, lengths, step, rest):
+@given(
+    lengths=st.lists(st.integers(0, 60), max_size=40),
+    steps=st.lists(st.integers(-1, 41)),
+    rest=st.sampled_from(["", '{"st']),
+)
+def test_rows_at_finds_the_rows_of_steps_at_any_offset(folder, lengths, steps, rest):
     write(folder, [{"step": number, "text": "x" * length} for number, length in enumerate(lengths)], rest)
-    expected = next((row for row in read_rows(folder) if row["step"] == step), None)
-    assert row_at(folder, step, block=200) == expected
+    expected = {row["step"]: row for row in read_rows(folder) if row["step"] in steps}
+    assert rows_at(folder, steps, block=200) == expected
 
 
 @given(lengths=st.lists(st.integers(0, 60), max_size=40), num_bytes=st.integers(1, 3000))
@@ -30,17 +34,18 @@ def test_last_rows_are_the_end_of_all_rows(folder, lengths, num_bytes):
     write(folder, [{"step": number, "text": "x" * length} for number, length in enumerate(lengths)])
     found, size = last_rows(folder, num_bytes), (folder / "metrics.jsonl").stat().st_size
     assert found == read_rows(folder)[len(lengths) - len(found) :]
+    assert last_row(folder) == [{}, *read_rows(folder)][-1]
     if num_bytes > size:
         assert len(found) == len(lengths)
     elif num_bytes >= 200:
         assert found
 
 
-def test_row_at_parses_few_bytes_of_a_long_run(folder, monkeypatch):
+def test_rows_at_parses_few_bytes_of_a_long_run(folder, monkeypatch):
     write(folder, [{"step": number, "text_loss": 1 / (1 + number)} for number in range(20_000)])
     size, parsed, loads = (folder / "metrics.jsonl").stat().st_size, [], json.loads
     monkeypatch.setattr(json, "loads", lambda text: parsed.append(len(text)) or loads(text))
-    assert row_at(folder, 17_777)["text_loss"] == 1 / 17_778
+    assert rows_at(folder, [17_777])[17_777]["text_loss"] == 1 / 17_778
     assert sum(parsed) < size / 20
 
 
@@ -52,6 +57,6 @@ def test_losses_are_those_of_training():
 
 
 def test_missing_and_broken_rows_are_left_out(tmp_path):
-    assert (row_at(tmp_path, 0), last_rows(tmp_path)) == (None, [])
+    assert (rows_at(tmp_path, [0]), last_rows(tmp_path, 99), last_row(tmp_path)) == ({}, [], {})
     write(tmp_path, [], 'no json\n[1]\n{"step": 3}\n')
-    assert (row_at(tmp_path, 3), last_rows(tmp_path)) == ({"step": 3}, [{"step": 3}])
+    assert (rows_at(tmp_path, [3]), last_rows(tmp_path, 99)) == ({3: {"step": 3}}, [{"step": 3}])

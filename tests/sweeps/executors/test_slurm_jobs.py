@@ -85,7 +85,7 @@ def test_lost_runs_are_submitted_again_unless_no_worker_tried_one(small, launche
     array, _ = slurm.submissions(plan.runs_dir)
     assert array.starts == list(range(len(plan.runs)))
     assert launched.exists()
-    FinalizerJob(launched, EXECUTOR, tmp_path / "reports", plan.num_attempts())()
+    FinalizerJob(launched, EXECUTOR, tmp_path / "reports", sum(run.num_attempts for run in plan.runs.values()))()
     assert len(slurm.submissions(plan.runs_dir)) == 2
     assert not launched.exists()
     assert read_request(plan.runs_dir, request.folder, STUDIES) == request

@@ -16,7 +16,6 @@ from sweeps.status.board import (
     MAX_SHOWN_RUNNING,
     REFRESH_SECONDS,
     Board,
-    duration,
     headline,
     print_failures,
     rendered,
@@ -57,14 +56,19 @@ def test_running_run_shows_progress_losses_and_notes():
 def test_failures_are_grouped_by_cause_with_advice():
     memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
     shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
-    assert "out of memory 2 causal, seed 0 (v2-000000000000): CUDA out of memory [tried 2 GB]" in shown
-    assert "executor.runs_per_gpu;" in shown
-    assert "bug 1 causal, seed 2" in shown
+    first = (
+        "2 runs, the first of them causal, seed 0 (v2-000000000000), failed, out of memory: CUDA out of memory [tried"
+    )
+    assert f"{first} 2 GB] retry, which halves executor.runs_per_gpu;" in shown
+    assert "causal, seed 2 (v2-000000000002) failed, bug: oh read the traceback" in shown
 
 
 def test_waiting_runs_are_grouped_by_reason():
     waiting = [run("waiting", seed, note="no free worker yet") for seed in range(3)]
-    shown = text(sweep(*waiting, run("waiting", 3, note="interrupted"), report="reports/x/report.md"))
+    shown = text(
+        sweep(*waiting, run("waiting", 3, note="interrupted"), report="reports/x/report.md", code="of other code")
+    )
+    assert "note: of other code report:" in shown
     assert "waiting, 3 runs: no free worker yet" in shown
     assert "waiting, causal, seed 3: interrupted" in shown
     assert "report: reports/x/report.md" in shown
@@ -79,11 +83,29 @@ def test_no_sweep_is_said():
     assert text() == "nothing was launched into this folder yet"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90.0 min"), (5400, "1.5 h")]
-)
-def test_duration(seconds, words):
-    assert duration(seconds) == words
+def test_workers_that_wait_for_resources_are_in_the_progress_line():
+    """Of a launch that waits for cores which another one holds."""
+    assert "1 active launch; workers waiting for a free core or GPU: 2" in headline(
+        sweep(run("waiting"), num_waiting=2)
+    )
+
+
+def test_runs_that_look_wrong_are_shown_first():
+    assert "causal, 25 on node7: no new step" in text(
+        sweep(*(run("running", seed) for seed in range(25)), run("running", 25, host="node7", note="no new step"))
+    )
+
+
+def test_a_slow_reading_is_repeated_rarely(plan):
+    ticks = iter([0, 0, 3, 59, 60, 61, 61])  # at the start; a reading of 3 s; too early; the next one
+
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with Board(plan, console, is_live=True, clock=lambda: next(ticks)) as board:
+        drawn = []
+        for _ in range(3):
+            board.update()
+            drawn.append(console.file.getvalue().count("prefix_ratio"))
+    assert drawn[0] == drawn[1] < drawn[2]
 
 
 @pytest.fixture
@@ -114,8 +136,8 @@ def test_board_prints_each_failure_once_and_a_line_now_and_then(plan):
         for time.now in range(int(LINE_SECONDS) + 1):
             board.update()
     shown = console.export_text().splitlines()
-    assert shown[0] == "uniform, seed 1 failed, node: the disk was full"
-    assert [line.partition(";")[0] for line in shown[1:]] == ["prefix_ratio: 4 runs, 2 failed, 2 waiting"]
+    assert shown[0] == f"uniform, seed 1 ({plan.cells[1].name}) failed, node: the disk was full"
+    assert [line.partition(";")[0] for line in shown[2:]] == ["prefix_ratio: 4 runs, 2 failed, 2 waiting"]
 
 
 def test_board_prints_a_failure_after_its_last_reading(plan):
@@ -147,5 +169,5 @@ def test_failures_of_the_launch_are_named(plan):
     with claim(plan, 0) as attempt:
         attempt.publish({}, train_flops=0)
     assert print_failures(console, plan, names)
-    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) failed, node: no worker tried it"
+    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker tried it"
     assert not print_failures(console, plan, names[:1])

@@ -99,6 +99,7 @@ def test_metrics_of_other_seeds_are_read_again_when_they_grow(prefix_request, tm
 
     assert against() == pytest.approx(3.75 - 3.25)
     attempts.write_rows([{"step": 3, "samples": 24, "text_loss": 3.0, "images_per_second": 40}])
+    attempts.sync_rows()
     assert against() is None, "no other seed has that step"
     done = next(cell.name for cell in prefix_request.cells if (cell.arm, cell.seed) == ("uniform", 0))
     with RunFolder(tmp_path, done).file("metrics.jsonl").open("a") as stream:
@@ -130,3 +131,12 @@ def test_report_is_named_once_no_launch_is_active(prefix_request, tmp_path):
     assert sweep_status(found, tmp_path).report == str(report)
     with at_work(tmp_path, found.folder, {}):
         assert sweep_status(found, tmp_path).report == ""
+
+
+def test_done_runs_of_different_code_are_noted(prefix_request, tmp_path):
+    for cell, code in zip(prefix_request.cells, ("5f0c1b7de1a2", "ab12cd34ef56"), strict=False):
+        with RunFolder(tmp_path, cell.name).acquire(cell.config) as attempt:
+            attempt.write_manifest({"code": code})
+            attempt.publish(METRICS, train_flops=1)
+        found = sweep_status(prefix_request, tmp_path)
+    assert found.code.startswith("2 done runs are of different code: 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")

@@ -1,0 +1,141 @@
+"""Reading the progress of runs: how many file operations it takes, and notes on runs that hang."""
+
+import io
+import os
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from ablations.expand import expand
+from ablations.studies.prefix_ratio import STUDY
+from aimv2.config.run_config import LogConfig
+from aimv2.runs.record import RunFolder, entries
+from sweeps.plan import Plan
+from sweeps.status.board import Board
+from sweeps.status.runs import MAX_READ, MAX_SHOWN_RUNNING, STALLED_SECONDS, RunReader, duration
+from tests.helpers.many_runs import write_runs
+from tests.helpers.operations import counted
+
+MINUTE = 60.0
+
+
+@pytest.fixture
+def plan_of(tiny, tmp_path):
+    """Make a plan of runs of 80 samples in two arms, in a folder of its own."""
+
+    def make(num_seeds, **more):
+        base = replace(tiny, budget=replace(tiny.budget, samples=80), **more)
+        cells = expand(replace(STUDY, controls=()), base, ["uniform", "causal"], range(num_seeds))
+        cells = [cell for cell in cells if cell.arm != "untrained"]
+        return Plan("prefix_ratio", cells, tmp_path / f"runs-{num_seeds}")
+
+    return make
+
+
+def read(reader, plan):
+    return {run.run: run for run in reader.read(plan, entries(plan.runs_dir), "waits")}
+
+
+def updates(plan, number):
+    """Return the operations of each update of a launch's display."""
+    now, found = 0.0, []
+    with Board(plan, Console(file=io.StringIO(), force_terminal=True), is_live=True, clock=lambda: now) as board:
+        for _ in range(number):
+            now += 1e6
+            with counted(plan.runs_dir) as counts:
+                board.update()
+            found.append(counts)
+    return found
+
+
+def written(plan, num_running, num_failed):
+    """Write runs in every state, the rest done, and return the names by state."""
+    names = iter(plan.runs)
+    number = {"running": num_running, "failed": num_failed, "interrupted": num_failed}
+    by_state = {state: [next(names) for _ in range(count)] for state, count in number.items()} | {"done": list(names)}
+    write_runs(plan, by_state, num_rows=40)
+    return by_state
+
+
+def test_operations_of_a_display_do_not_grow_with_the_runs_that_are_done(plan_of):
+    found = []
+    for num_seeds in (30, 130):  # 60 and 260 runs, 15 of which are not done
+        plan = plan_of(num_seeds)
+        written(plan, 11, 2)
+        found.append([count - Counter(list=count["list"]) for count in updates(plan, 4)])
+    assert found[0] == found[1]
+
+
+def test_operations_of_a_display_do_not_grow_with_the_runs_that_are_running(plan_of):
+    found = []
+    for num_seeds in (60, 120):
+        plan = plan_of(num_seeds)
+        written(plan, num_seeds, 2)
+        first, *others = updates(plan, 6)
+        assert first.total() > max(map(Counter.total, others)), "the first one reads all"
+        found.append(max(map(Counter.total, others)))
+    assert found[0] == found[1] < 10 * MAX_READ
+
+
+def test_running_runs_take_turns(plan_of):
+    plan = plan_of(60)
+    running = written(plan, 2 * MAX_READ, 2)["running"]
+    reader = RunReader()
+    before = read(reader, plan)
+    for name in running:
+        rows = plan.runs_dir / name / "attempts" / "0001" / "metrics.jsonl"
+        text = rows.read_text()
+        rows.unlink()  # a link that the runs share
+        rows.write_text(text + '{"step": 40, "samples": 79}\n')
+
+    def seen():
+        return {name for name, run in read(reader, plan).items() if before[name].samples < run.samples}
+
+    first, *_, last = [seen() for _ in range(8)]
+    assert set(running[:MAX_SHOWN_RUNNING]) <= first
+    assert len(first) == MAX_READ
+    assert last == set(running)
+
+
+@pytest.fixture
+def training(plan_of):
+    """Return a function that writes a training run whose last row came ``silent`` seconds ago, and returns its note."""
+
+    def note(silent, *, seconds=0.2, held_out=0.0, samples=40, **more):
+        plan = plan_of(1, **more)
+        cell = plan.cells[0]
+        speed = cell.config.budget.batch_size / seconds
+        later = [
+            {"step": n, "samples": 8 * n, "seconds": 1 + held_out + n * seconds, "images_per_second": speed}
+            for n in range(1, samples // 8 + 1)
+        ]
+        with RunFolder(plan.runs_dir, cell.name).acquire(cell.config) as attempt:
+            attempt.write_rows([{"step": 0, "samples": 0, "seconds": 1}, *later])
+            attempt.sync_rows()
+            written = time.time() - silent
+            os.utime(attempt.folder / "metrics.jsonl", (written, written))
+            return read(RunReader(), plan)[cell.name].note
+
+    return note
+
+
+def test_item_10_a_run_whose_rows_stopped_coming_is_noted_though_its_heart_beats(training):
+    assert training(12 * MINUTE) == "no new step for 12.0 min; a step took 0.2 s"
+
+
+def test_a_run_is_not_noted_while_steps_or_held_out_points_or_its_evaluation_take_long(training):
+    assert training(STALLED_SECONDS / 2) == ""
+    assert training(12 * MINUTE, log=LogConfig(every_steps=1000)) == ""
+    assert training(12 * MINUTE, seconds=5 * MINUTE) == ""
+    assert training(12 * MINUTE, held_out=8 * MINUTE) == ""
+    assert training(12 * MINUTE, samples=80) == "evaluating"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90.0 min"), (5400, "1.5 h")]
+)
+def test_duration(seconds, words):
+    assert duration(seconds) == words
