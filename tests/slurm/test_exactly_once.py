@@ -135,7 +135,7 @@ def story(slurm, typed, wait_for, tmp_path_factory):
     slurm("scancel", disturbed["cancelled"].job)
 
     disturbed["hung up"] = training()
-    slurm("scancel", "--signal=HUP", disturbed["hung up"].job)
+    os.kill(disturbed["hung up"].pid, signal.SIGHUP)
 
     # More deaths than a run without progress may have.
     disturbed["killed"] = training()
