@@ -28,12 +28,12 @@ from aimv2.evaluation.metrics import Metric
 from aimv2.hardware import hardware
 from aimv2.model.network import build, parameters_by_part
 from aimv2.objectives import objective
+from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import link_text, read_json, write_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.provenance import compare_with_lock, digest, git_commit, keep_changes
-from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import write_tensors
 from aimv2.training import checkpoint

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ablations.expand import Cell
 from aimv2.config.run_config import RunConfig
+from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
-from aimv2.runs.record import LAYOUT_VERSION, RunFolder, entries
+from aimv2.runs.record import RunFolder, entries
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aimv2.errors import UsageError
+from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL
 from aimv2.runs.files import read_json
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import FROZEN, recorded_digests
-from aimv2.runs.record import CHECKPOINT, CHECKPOINT_PARTIAL, RUN_NAME, RunFolder
+from aimv2.runs.record import RUN_NAME, RunFolder
 from sweeps.active_launches import ABOUT, JOBS, LOGS, LOGS_MARKER, active_launches, processes_of
 from sweeps.active_launches import FOLDER as LAUNCHES
 from sweeps.active_launches import NAME as LAUNCH_NAME

@@ -69,8 +69,8 @@ def work(
 ) -> WorkerReport:
     """Do one task after the other, until each is over or has a worker that is seen to be alive.
 
-    After a signal (SIGINT, SIGTERM, SIGUSR2), or when its time is nearly up, the worker saves a checkpoint, releases
-    its run and returns. A run in evaluation is finished when the time is up, but not after a signal.
+    After a signal (``aimv2.runs.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
+    releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
 
     Args:
         launch_dir: folder of the worker's launch, in which the launch may be cancelled.

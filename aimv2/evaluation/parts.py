@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from aimv2.evaluation.items import Items
+from aimv2.runs.attempt import Attempt
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.record import Attempt
 from aimv2.runs.tensor_file import fingerprint, origin_of, read_described, write_described
 
 FOLDER = "evaluation"  # of an attempt

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.files import sync
 from aimv2.runs.provenance import digest
-from aimv2.runs.record import CHECKPOINT_PARTIAL as PARTIAL
 
 Tensors = Mapping[str, Tensor]
 

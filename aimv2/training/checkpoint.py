@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from aimv2.data.tally import Tally
-from aimv2.runs.record import CHECKPOINT as FILE
-from aimv2.runs.record import CHECKPOINT_PARTIAL as PARTIAL
-from aimv2.runs.record import Attempt
+from aimv2.runs.attempt import CHECKPOINT as FILE
+from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
+from aimv2.runs.attempt import Attempt
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import origin_of, read_about, read_described, write_described
 

@@ -17,8 +17,8 @@ from aimv2.data.tally import Tally
 from aimv2.errors import RunFailedError
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
+from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.record import Attempt, Unrecorded
 from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.device import autocast
 from aimv2.training.distributed import ALONE, World

@@ -12,10 +12,11 @@ import pytest
 from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.model.network import build
+from aimv2.runs.attempt import CHECKPOINT
 from aimv2.runs.failure import Failure
 from aimv2.runs.lease import Presence
 from aimv2.runs.provenance import digest, digest_of
-from aimv2.runs.record import CHECKPOINT, RunFolder
+from aimv2.runs.record import RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
 from sweeps.active_launches import Jobs, at_work, new_launch, new_logs, write_jobs

@@ -1,77 +1,24 @@
 import contextlib
-import errno
-import json
 import os
 import shutil
-import threading
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from aimv2.config.run_config import to_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
-from aimv2.evaluation.items import Items
-from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.files import write_json
 from aimv2.runs.index import read
-from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Watch
-from aimv2.runs.record import LAYOUT_VERSION, RunFolder, entries
-
-ITEMS = Items.of(np.array([7, 2, 7]), np.array([1.0, 4.0, 1.0]), np.array([1, 2, 1]))
-METRICS = {
-    "caption_loss": Metric(1.5, "nats/token", "four pairs", items=ITEMS),
-    "probe_digits": Metric(0.9, "accuracy", "ten digits", "doubtful"),
-}
-ROWS = [{"step": i, "samples": 8 * i, "train_flops": i, "seconds": float(i), "text_loss": 1 / i} for i in (1, 2)]
+from aimv2.runs.lease import GRACE_SECONDS, Watch
+from aimv2.runs.record import RunFolder, entries
 
 
-@pytest.fixture
-def run(tmp_path, tiny):
-    return RunFolder(tmp_path, signature(tiny))
-
-
-def finish(run, config):
-    with run.acquire(config) as attempt:
-        attempt.write_manifest({"host": "here", "code": "5f0c1b7de1a2"})
-        attempt.write_rows(ROWS)
-        attempt.publish(METRICS, train_flops=2)
-
-
-def test_layout_is_pinned(run, tiny):
-    """Analysis reads stored runs by this layout. If it must change, raise LAYOUT_VERSION and read the old one too."""
-    finish(run, tiny)
-    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
-    attempt = {
-        "holder.json",
-        "heartbeat",
-        "released",
-        "manifest.json",
-        "metrics.jsonl",
-        "metrics.parquet",
-        "items.parquet",
-        "result.json",
-    }
-    assert files == {"config.json", "result.json"} | {f"attempts/0001/{name}" for name in attempt}
-    result = json.loads((run.path / "result.json").read_text())
-    assert LAYOUT_VERSION == 2
-    assert set(result) == {
-        "layout_version", "signature", "attempt", "metrics", "seconds", "cpu_seconds", "train_flops",
-    }  # fmt: skip
-    assert result["metrics"] == {
-        "caption_loss": {"value": 1.5, "unit": "nats/token", "evaluation": "four pairs", "warning": ""},
-        "probe_digits": {"value": 0.9, "unit": "accuracy", "evaluation": "ten digits", "warning": "doubtful"},
-    }
-    assert json.loads((run.path / "config.json").read_text()) == to_dict(tiny)
-
-
-def test_done_run_returns_what_was_written(run, tiny):
+def test_done_run_returns_what_was_written(run, tiny, finish, rows):
     finish(run, tiny)
     assert run.state() == "done"
-    pd.testing.assert_frame_equal(run.metrics(), pd.DataFrame(ROWS))
+    pd.testing.assert_frame_equal(run.metrics(), pd.DataFrame(rows))
     expected = pd.DataFrame({"metric": ["caption_loss"] * 2, "item": [2, 7], "total": [4, 2], "weight": [2, 2]})
     items = run.items().astype({"metric": str, "total": int, "weight": int})
     pd.testing.assert_frame_equal(items, expected, check_dtype=False)
@@ -79,18 +26,18 @@ def test_done_run_returns_what_was_written(run, tiny):
     assert run.file("manifest.json").exists()
 
 
-def test_acquire_refuses_a_done_run(run, tiny):
+def test_acquire_refuses_a_done_run(run, tiny, finish):
     finish(run, tiny)
     assert run.acquire(tiny) is None
 
 
-def test_state_follows_the_attempts(run, tiny):
+def test_state_follows_the_attempts(run, tiny, rows):
     assert run.state() == "new"
     with run.acquire(tiny) as attempt:
         assert run.state() == "running"
         assert run.last_row() == {}
-        attempt.write_rows(ROWS)
-        assert run.last_row() == ROWS[-1]
+        attempt.write_rows(rows)
+        assert run.last_row() == rows[-1]
         attempt.fail(Failure("not finite", "text_loss is nan at step 3"), "Traceback …")
         assert run.state() == "running"
     assert run.state() == "failed"
@@ -100,52 +47,6 @@ def test_state_follows_the_attempts(run, tiny):
     assert run.state() == "new"
     assert run.failure().cause == "node", "it ended without recording a reason"
     assert run.num_attempts == 2
-
-
-def test_publish_refuses_an_attempt_that_was_taken_over(run, tiny):
-    """A process sleeps past the grace period, another takes over, the first wakes up."""
-    sleeper = run.acquire(tiny)
-    with sleeper:
-        sleeper.write_rows(ROWS)
-        (sleeper.folder / "released").touch()  # as if its heartbeat had stopped
-        finish(run, tiny)
-        before = (run.path / "result.json").read_bytes()
-        with pytest.raises(LeaseLostError):
-            sleeper.publish({"caption_loss": Metric(9.9, "nats/token", "stale")}, train_flops=0)
-    assert (run.path / "result.json").read_bytes() == before
-    assert run.result()["attempt"] == 2
-
-
-def test_publish_never_replaces_a_result(run, tiny):
-    """The new owner must not replace a result that was published while it worked."""
-    successor = None
-    with run.acquire(tiny) as first:
-        first.write_rows(ROWS)
-        (first.folder / "released").touch()
-        successor = run.acquire(tiny)
-        with successor:
-            successor.write_rows(ROWS)
-            # The first passed its check just before the successor acquired the run: its link is created now.
-            write_json(first.folder / "result.json", {"layout_version": LAYOUT_VERSION, "attempt": 1, "metrics": {}})
-            (run.path / "result.json").hardlink_to(first.folder / "result.json")
-            with pytest.raises(LeaseLostError):
-                successor.publish(METRICS, train_flops=0)
-            with pytest.raises(LeaseLostError):
-                successor.sync_rows()  # it ends before hours of training
-    assert run.result()["attempt"] == 1
-
-
-def test_a_link_that_was_made_and_reported_as_existing_is_ones_own(run, tiny, monkeypatch):
-    """NFS may repeat a request whose answer was lost."""
-
-    def link(source, target):
-        real(source, target)
-        raise FileExistsError(errno.EEXIST, "File exists")
-
-    real = os.link
-    monkeypatch.setattr(os, "link", link)
-    finish(run, tiny)
-    assert run.result()["attempt"] == 1
 
 
 def test_attempts_without_progress_are_counted_from_the_latest(run, tiny):
@@ -163,7 +64,7 @@ def test_attempts_without_progress_are_counted_from_the_latest(run, tiny):
     assert "give workers more time" in run.failure().message
 
 
-def test_the_index_follows_a_run(run, tiny, tmp_path):
+def test_the_index_follows_a_run(run, tiny, tmp_path, finish):
     def listed():
         assert entries(tmp_path) == {run.name: run.entry()}
         return [name.removeprefix(f"{run.name}.") for name in os.listdir(tmp_path / "index")]
@@ -178,7 +79,7 @@ def test_the_index_follows_a_run(run, tiny, tmp_path):
     assert listed() == ["done.0003.2.5f0c1b7de1a2"]
 
 
-def test_the_index_is_completed_from_the_run_folders(run, tiny, tmp_path):
+def test_the_index_is_completed_from_the_run_folders(run, tiny, tmp_path, finish):
     finish(run, tiny)
     other = replace(tiny, seed=7)
     RunFolder(tmp_path, signature(other)).acquire(other)
@@ -192,19 +93,13 @@ def test_the_index_is_completed_from_the_run_folders(run, tiny, tmp_path):
     assert set(entries(tmp_path, repair=True)) == {signature(other)} == set(read(tmp_path))
 
 
-def test_metrics_of_an_untrained_run_are_empty(run, tiny):
-    with run.acquire(tiny) as attempt:
-        attempt.publish(METRICS, train_flops=0)
-    assert run.metrics().empty
-
-
 def test_acquire_names_a_folder_that_cannot_be_written(tmp_path, tiny):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
         RunFolder(tmp_path / "runs", signature(tiny)).acquire(tiny)
 
 
-def test_broken_record_is_named(run, tiny):
+def test_broken_record_is_named(run, tiny, finish):
     finish(run, tiny)
     run.file("metrics.parquet").write_text("no parquet")
     with pytest.raises(UsageError, match=r"metrics\.parquet cannot be read; delete .* to repeat the run"):
@@ -217,14 +112,6 @@ def test_broken_record_is_named(run, tiny):
         (run.path / "result.json").write_text(content)
         with pytest.raises(UsageError, match=rf"result\.json .*{message}|result\.json {message}"):
             run.result()
-
-
-def test_write_rows_raises_after_the_lease_is_lost(run, tiny):
-    with run.acquire(tiny) as sleeper:
-        (sleeper.folder / "released").touch()
-        finish(run, tiny)
-        with pytest.raises(LeaseLostError):
-            sleeper.write_rows(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -255,16 +142,6 @@ def test_heartbeat_decides_when_the_holder_file_is_broken(run, tiny, content):
     assert run.acquire(tiny, watch=watch) is None
     now[0] = GRACE_SECONDS
     assert run.acquire(tiny, watch=watch) is not None
-
-
-def test_full_disk_still_releases_the_lease(run, tiny):
-    beating = threading.active_count()
-    attempt = run.acquire(tiny)
-    (attempt.folder / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"), attempt:
-        attempt.write_rows(ROWS)
-    assert threading.active_count() == beating
-    assert run.state() == "new"
 
 
 @pytest.mark.parametrize("broken", [b"[1]\n", b"\xff\n", b"{\n"])

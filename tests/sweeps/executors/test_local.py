@@ -27,11 +27,12 @@ def plan(tiny, tmp_path):
 def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_done_once(plan):
     LocalExecutor(cluster="debug", minutes=1e-6).complete(plan, plan.remaining(), Console())
     assert plan.remaining() == []
-    assert sum(run.num_attempts for run in plan.runs.values()) == 6, "one attempt per step, and one to evaluate"
+    num_attempts = [run.num_attempts for run in plan.runs.values()]
+    assert min(num_attempts) > 3, "one attempt per step, and one per part of the evaluation"
     for run in plan.runs.values():
         assert list(run.metrics()["step"]) == [0, 1, 2]
     DEBUG.complete(plan, plan.remaining(), Console())
-    assert sum(run.num_attempts for run in plan.runs.values()) == 6
+    assert [run.num_attempts for run in plan.runs.values()] == num_attempts
 
 
 def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path):

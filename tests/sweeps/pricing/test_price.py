@@ -10,7 +10,7 @@ from aimv2.config.scales import demo
 from aimv2.config.signature import untrained
 from aimv2.errors import UsageError
 from aimv2.model.network import build, parameters_by_part
-from aimv2.runs.record import CHECKPOINT
+from aimv2.runs.attempt import CHECKPOINT
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
 from sweeps.pricing.price import Price, RunSeconds, check_limits, price, read_limits

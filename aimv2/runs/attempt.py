@@ -1,0 +1,200 @@
+"""An attempt at a run: what it records, and how its result becomes the run's."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from aimv2.config.run_config import RunConfig, to_dict
+from aimv2.evaluation.items import table
+from aimv2.evaluation.metrics import Metric
+from aimv2.runs.failure import Failure
+from aimv2.runs.files import sync, write_json
+from aimv2.runs.index import Entry
+from aimv2.runs.lease import Lease, LeaseLostError
+from aimv2.runs.rows import read_rows
+
+if TYPE_CHECKING:
+    from aimv2.runs.record import RunFolder
+
+LAYOUT_VERSION = 2
+ITEMS = "items.parquet"
+BAD = "bad_samples.jsonl"
+MAX_BAD = 10_000  # lines of that file; the result has the counts of all
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
+PROGRESS = "progress"
+FLUSH_SECONDS = 5.0  # rows reach the file, and the lease is checked, at most this often
+
+
+class Attempt:
+    """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
+
+    Attributes:
+        working_seconds: wall time that this attempt spent in training and evaluation.
+    """
+
+    def __init__(self, run: "RunFolder", lease: Lease, config: RunConfig) -> None:
+        self.run = run
+        self.folder = lease.folder
+        self._lease = lease
+        self._config = config
+        self._started = time.perf_counter()
+        self._started_cpu = time.process_time()
+        self.working_seconds = 0.0
+        self._rows: Any = None
+        self._flushed_at = float("-inf")
+        self._num_bad = 0
+        self._code = ""
+        self._entry = Entry("idle", lease.number)  # unless it fails or publishes
+
+    def __enter__(self) -> Self:
+        try:
+            write_json(self.run.path / "config.json", to_dict(self._config))
+            self._rows = (self.folder / "metrics.jsonl").open("a")
+        except OSError:
+            self._lease.release()
+            raise
+        self._lease.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            with contextlib.suppress(OSError):  # a full disk; these files are for displays
+                if kind is KeyboardInterrupt:
+                    (self.folder / "interrupted").touch()
+                self.run.write_entry(self._entry)
+            self._rows.close()  # retries the write that a full disk refused
+        finally:
+            self._lease.__exit__(kind, *error)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the attempt, plus that of the training it resumed from; ``cpu_seconds`` likewise."""
+        return time.perf_counter() - self._started
+
+    @property
+    def cpu_seconds(self) -> float:
+        return time.process_time() - self._started_cpu
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Count the time in the context as training or evaluation."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.working_seconds += time.perf_counter() - started
+
+    def earlier(self) -> list[Path]:
+        """Return the folders of the run's earlier attempts, newest first."""
+        numbers = range(self._lease.number - 1, 0, -1)
+        return [path for number in numbers if (path := self.folder.with_name(f"{number:04d}")).is_dir()]
+
+    def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
+        """Start with the rows of an earlier attempt, and with the time that they took."""
+        self.write_rows(rows)
+        self._started -= seconds
+        self._started_cpu -= cpu_seconds
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self._code = str(manifest.get("code", ""))
+        write_json(self.folder / "manifest.json", manifest)
+
+    def mark_progress(self) -> None:
+        """Record that this attempt has saved a checkpoint or a part of its evaluation."""
+        (self.folder / PROGRESS).touch()
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
+
+        Raises:
+            LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
+        """
+        self._rows.writelines(json.dumps(row) + "\n" for row in rows)
+        if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._lease.check()  # here, so that a run stops soon, not after hours
+        self._rows.flush()
+        self._flushed_at = time.monotonic()
+
+    def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
+        with (self.folder / BAD).open("a") as stream:
+            for sample in samples:
+                if self._num_bad < MAX_BAD:
+                    stream.write(json.dumps(sample) + "\n")
+                self._num_bad += 1
+
+    def sync_rows(self) -> None:
+        """Wait until the rows so far are on disk. Raises LeaseLostError as ``write_rows`` does, but checks now."""
+        self._flush()
+        os.fsync(self._rows.fileno())
+
+    def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
+        """Publish the run's one and final result, and the items of its metrics if they have any.
+
+        Raises:
+            LeaseLostError: as ``write_rows``.
+        """
+        import pandas as pd
+
+        self._flush()
+        rows = read_rows(self.folder)
+        items = {name: metric.items for name, metric in metrics.items() if metric.items is not None}
+        if items:
+            table(items).to_parquet(self.folder / ITEMS, compression="zstd")
+        pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
+        write_json(
+            self.folder / "result.json",
+            {
+                "layout_version": LAYOUT_VERSION,
+                "signature": self.run.name,
+                "attempt": self._lease.number,
+                "metrics": {name: metric.to_json() for name, metric in metrics.items()},
+                "seconds": self.seconds,
+                "cpu_seconds": self.cpu_seconds,
+                **more,
+            },
+        )
+        for path in self.folder.iterdir():
+            if path.is_file():
+                sync(path)
+        sync(self.folder)
+        self._lease.check()
+        own, published = self.folder / "result.json", self.run.path / "result.json"
+        try:
+            os.link(own, published)  # fails if there is a result
+        except FileExistsError as error:
+            if not own.samefile(published):  # NFS may repeat a link that was made
+                raise LeaseLostError(self.folder) from error
+        self._entry = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
+        sync(self.run.path)
+
+    def fail(self, failure: Failure, traceback_text: str) -> None:
+        self._entry = Entry("failed", self._lease.number, failure.cause)
+        write_json(self.folder / "failure.json", asdict(failure) | {"traceback": traceback_text})
+
+
+class Unrecorded:
+    """Stands in for an attempt on ranks other than 0, because only rank 0 records the run."""
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter()
+
+    @property
+    def cpu_seconds(self) -> float:
+        return time.process_time()
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        pass
+
+    def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        pass
