@@ -210,5 +210,5 @@ def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
         if (new := run.entry()) is not None:
             found[name] = new
             if repair:
-                run.write_entry(new)
+                index.add(runs_dir, name, new)
     return found
