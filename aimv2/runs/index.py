@@ -77,14 +77,20 @@ def write(runs_dir: Path, run: str, entry: Entry, *, has_no_result: bool = False
     Raises:
         OSError: the entry cannot be written; then readers look at the run's folder.
     """
-    folder = runs_dir / FOLDER
-    folder.mkdir(exist_ok=True)
-    (folder / entry.name(run)).touch()
+    folder = add(runs_dir, run, entry)
     for name in os.listdir(folder):
         if name.startswith(f"{run}.") and (parsed := Entry.parse(name)):
             _, other = parsed
             if other.order < entry.order or (has_no_result and other.state == "done"):
                 remove(runs_dir, run, other)
+
+
+def add(runs_dir: Path, run: str, entry: Entry) -> Path:
+    """Add an entry of a run that has none, and return the index; ``write`` lists all entries besides."""
+    folder = runs_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / entry.name(run)).touch()
+    return folder
 
 
 def remove(runs_dir: Path, run: str, entry: Entry) -> None:

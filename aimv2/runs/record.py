@@ -203,18 +203,17 @@ def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
     found = index.read(runs_dir)
     names = [name for name in os.listdir(runs_dir) if RUN_NAME.fullmatch(name)] if runs_dir.is_dir() else []
     runs = {name: RunFolder(runs_dir, name) for name in names}
-    now = {
-        name: found[name] for name, run in runs.items() if name in found and (not repair or _is_right(found[name], run))
-    }
+    kept = (name for name in runs if name in found and not (repair and _may_be_wrong(found[name], runs[name])))
+    now = {name: found[name] for name in kept}
     now |= {name: entry for name in runs.keys() - now.keys() if (entry := runs[name].entry()) is not None}
     if repair:
+        for name, entry in now.items() - found.items():
+            index.add(runs_dir, name, entry)
         for name, entry in found.items() - now.items():
             index.remove(runs_dir, name, entry)
-        for name, entry in now.items() - found.items():
-            runs[name].write_entry(entry)
     return now
 
 
-def _is_right(entry: Entry, run: RunFolder) -> bool:
-    """True if the entry is that of a finished run; others are compared by reading the run's folder."""
-    return entry.state == "done" and run.is_done
+def _may_be_wrong(entry: Entry, run: RunFolder) -> bool:
+    """False if the entry is that of a finished run. Whether another one is right, only the run's folder tells."""
+    return entry.state != "done" or not run.is_done
