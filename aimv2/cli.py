@@ -237,10 +237,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     watch = Watch()
     attempt = run.acquire(config, watch=watch)
     if attempt is None and run.sight(watch) == "unsure":
-        console.print(
-            f"{title}: watching whether the process that works on run {run.name} is alive, for {GRACE_SECONDS:.0f} s",
-            soft_wrap=True,
-        )
+        console.print(f"{title}: watching for {GRACE_SECONDS:.0f} s whether another process works on run {run.name}")
         while attempt is None and run.sight(watch) == "unsure":
             time.sleep(WATCH_POLL_SECONDS)
             attempt = run.acquire(config, watch=watch)

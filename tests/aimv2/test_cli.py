@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -51,6 +52,27 @@ def test_failed_run_names_cause_and_traceback_file(train, tmp_path):
     path = next((tmp_path / "runs").rglob("failure.json"))
     assert json.loads(path.read_text())["cause"] == "not finite"
     assert str(path.relative_to(tmp_path)) in printed.replace("\n", "")
+
+
+def test_train_waits_until_it_knows_whether_a_process_of_another_host_is_alive(train, tmp_path, monkeypatch):
+    """After a reboot, a host is another one."""
+    failing = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    train(*failing)
+    attempt = next((tmp_path / "runs").glob("*/attempts/0001/failure.json")).parent
+    (attempt / "released").unlink()
+    (attempt / "holder.json").write_text(json.dumps({"host": "elsewhere"}))
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 3:
+            (attempt / "released").touch()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    printed = train(*failing)[1]
+    assert "watching for 90 s whether another process works on run" in printed.replace("\n", " ")
+    assert len(waited) == 3
+    assert (attempt.with_name("0002") / "failure.json").exists()
 
 
 def test_run_that_other_code_has_begun_is_announced_to_start_again(train, tmp_path):
