@@ -150,7 +150,7 @@ def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir)
     assert set(before.values()) == {first}
     loss.write_text(loss.read_text() + "# edited\n")
     second, output = code_digest(source / "aimv2"), launch(2)
-    assert f"3 done runs are of other code: {first} (3); new runs are of {second}" in output
+    assert f"done runs are of other code: {first} (3); new runs are of {second}" in output
     diff = (tmp_path / f"runs/changes/{second}.diff").read_text()
     assert "+# edited" in diff
     assert not (tmp_path / f"runs/changes/{first}.diff").exists(), "it was committed"
@@ -199,7 +199,7 @@ def test_a_run_that_an_edit_would_restart_is_announced_and_resumes_with_its_code
     loss.write_text(loss.read_text() + "# edited\n")
     output = typed(source / "sweeps/launch.py", *arguments, "dry_run=true", cwd=tmp_path)
     assert (
-        f"starts again at step 0: its checkpoint is of other code ({code}). To resume instead, launch with code={code}"
+        f"start again at step 0, since their checkpoints are of other code: {code} (1). To resume instead, launch with"
         in output
     )
     manifest = interrupted(2, f"code={code}")
