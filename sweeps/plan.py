@@ -67,14 +67,14 @@ def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "")
     Args:
         new: digest of the code that is about to do other runs of the same report; empty if none is.
     """
-    of = [found.code or "not recorded" for name in names if (found := entries.get(name)) and found.state == "done"]
-    codes = Counter(code for code in of if code != new)
-    if len({*of, *filter(None, [new])}) < 2:
+    done = [found for name in names if (found := entries.get(name)) is not None and found.state == "done"]
+    codes = Counter(found.code or "not recorded" for found in done)
+    if len({*codes, new} - {""}) < 2:
         return ""
-    each = ", ".join(f"{code} ({count})" for code, count in codes.items())
-    what, here = ("other", f"; new runs are of {new}, unless code=DIGEST says otherwise") if new else ("different", "")
-    verdict = "A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true"
-    return f"done runs are of {what} code: {each}{here}. {verdict}"
+    each = ", ".join(f"{code} ({count})" for code, count in codes.items()) + f", new ones of {new}" * bool(new)
+    instead = "; code=DIGEST does the new runs with older code" if new else ""
+    verdict = f"A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true{instead}"
+    return f"done runs are of code {each}. {verdict}"
 
 
 def restart_note(runs: Iterable[RunFolder]) -> str:

@@ -86,7 +86,7 @@ def test_plan_says_that_done_runs_are_of_other_code(tmp_path, tiny):
     plan, console = Plan("eos", cells, tmp_path), Console(record=True, width=160)
     write_run(cells[0], tmp_path, 3.0, code="0123456789ab")
     print_plan(console, STUDIES["eos"], plan, Workers(), plan.remaining(), lambda run: None)
-    note = f"note: done runs are of other code: 0123456789ab (1); new runs are of {digest()}"
+    note = f"note: done runs are of code 0123456789ab (1), new ones of {digest()}"
     assert note in console.export_text().replace("\n", " ")
     assert not (tmp_path / cells[1].name).exists()
 

@@ -141,4 +141,4 @@ def test_done_runs_of_different_code_are_noted(prefix_request, tmp_path):
             attempt.write_manifest({"code": code})
             attempt.publish(METRICS, train_flops=1)
         found = sweep_status(prefix_request, tmp_path)
-    assert found.code.startswith("done runs are of different code: 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")
+    assert found.code.startswith("done runs are of code 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")
