@@ -73,7 +73,7 @@ class RunReader:
         due = [name for name in left if found[name].state == "running" or not self._runs[name].read_at]
         due = sorted(due, key=lambda name: self._runs[name].read_at)[:limit]
         for name in due:
-            _update(self._runs[name], plan.cell_of[name], plan.runs[name], found[name])
+            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name])
         _compare(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
 
@@ -96,7 +96,7 @@ def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:
 
 def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None:
     """Read the folder of a run that has no result."""
-    attempt = _attempt(folder, entry)
+    attempt = _attempt(folder.path, entry)
     row = last_row(attempt)
     run.read_at, run.samples, run.step = time.time(), int(row.get("samples", 0)), int(row.get("step", -1))
     if entry.state == "running" and is_held(attempt):
@@ -112,8 +112,8 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None
         run.cause, run.note = failure.cause, failure.message
 
 
-def _attempt(folder: RunFolder, entry: Entry) -> Path:
-    return folder.path / "attempts" / f"{entry.attempt:04d}"
+def _attempt(run: Path, entry: Entry) -> Path:
+    return run / "attempts" / f"{entry.attempt:04d}"
 
 
 def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], every_steps: int) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _compare(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus
         tried = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in found]
         seeds = sorted(tried, key=lambda name: found[name].state != "done")[:MAX_OTHER_SEEDS]
         steps = {run.step for run in runs}
-        rows = {name: rows_at(_attempt(plan.runs[name], found[name]), steps) for name in seeds}
+        rows = {name: rows_at(_attempt(plan.runs_dir / name, found[name]), steps) for name in seeds}
         for run in runs:
             others = [rows[name][run.step] for name in seeds if name != run.run and run.step in rows[name]]
             losses = [loss for row in others if (loss := loss_of(row)) is not None]

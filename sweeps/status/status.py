@@ -54,7 +54,7 @@ def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         runs=(reader or RunReader()).read(plan, found),
         waits="no free worker yet" if active else _no_launch(plan.runs_dir / "workers", plan.title),
-        code=code_note(found, plan.runs),
+        code=code_note(found, plan.cell_of),
     )
 
 
