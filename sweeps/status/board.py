@@ -39,11 +39,7 @@ class Board:
     def __init__(
         self, plan: Plan, console: Console, *, is_live: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """
-        Args:
-            is_live: redraw in place, if the console is a terminal.
-            clock: gives seconds.
-        """
+        """Redraw in place if ``is_live`` and the console is a terminal. ``clock`` gives seconds."""
         self._plan = plan
         self._console = console
         self._is_live = is_live and console.is_terminal
@@ -93,9 +89,18 @@ def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool
 
 def rendered(sweeps: list[SweepStatus]) -> RenderableType:
     """Render sweeps: progress, arms, active runs, and why other runs have no result."""
-    if not sweeps:
-        return Text("nothing was launched into this folder yet")
-    return Group(*(part for sweep in sweeps for part in _parts(sweep)))
+    parts: list[RenderableType] = []
+    for sweep in sweeps:
+        by_state = {state: [run for run in sweep.runs if run.state == state] for state in STATE_STYLES}
+        question = f": {escape(sweep.question)}" if sweep.question else ""
+        parts.append(Text.from_markup(f"[bold]{sweep.name}[/bold]{question}"))
+        parts += [*map(Text, [headline(sweep), *sweep.queue]), _arms(sweep)]
+        if running := by_state["running"]:
+            parts.append(_running(running))
+        parts.append(reasons([*by_state["failed"], *by_state["waiting"]], sweep.waits))
+        notes = {"note": sweep.code, "report": sweep.report}
+        parts += [*(Text(f"{name}: {text}") for name, text in notes.items() if text), Text("")]
+    return Group(*parts) if parts else Text("nothing was launched into this folder yet")
 
 
 def headline(sweep: SweepStatus) -> str:
@@ -113,11 +118,7 @@ def headline(sweep: SweepStatus) -> str:
 
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker is at it") -> RenderableType:
-    """Render why runs have no result, by cause, with the first one's message and advice.
-
-    Args:
-        waits: why runs wait.
-    """
+    """Render why runs have no result, by cause, with the first one's message and advice; ``waits`` is why some wait."""
     by_cause: dict[tuple[RunState, Cause | None], list[RunStatus]] = {}
     for run in runs:
         by_cause.setdefault((run.state, run.cause), []).append(run)
@@ -129,21 +130,6 @@ def reasons(runs: Iterable[RunStatus], waits: str = "no worker is at it") -> Ren
         lines.append(Text(f"{which} {what}{note}", style=STATE_STYLES[state]))
         lines += [Text(f"  {ADVICE[cause]}")] if cause in ADVICE else []
     return Group(*lines)
-
-
-def _parts(sweep: SweepStatus) -> list[RenderableType]:
-    running = [run for run in sweep.runs if run.state == "running"]
-    question = f": {escape(sweep.question)}" if sweep.question else ""
-    notes = {"note": sweep.code, "report": sweep.report}
-    return [
-        Text.from_markup(f"[bold]{sweep.name}[/bold]{question}"),
-        *map(Text, [headline(sweep), *sweep.queue]),
-        _arms(sweep),
-        *([_running(running)] if running else []),
-        reasons((run for state in ("failed", "waiting") for run in sweep.runs if run.state == state), sweep.waits),
-        *(Text(f"{name}: {text}") for name, text in notes.items() if text),
-        Text(""),
-    ]
 
 
 def _arms(sweep: SweepStatus) -> Table:

@@ -96,7 +96,7 @@ def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:
 
 def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None:
     """Read the folder of a run that has no result."""
-    attempt = _attempt(folder.path, entry)
+    attempt = folder.path / f"attempts/{entry.attempt:04d}"
     row = last_row(attempt)
     run.read_at, run.samples, run.step = time.time(), int(row.get("samples", 0)), int(row.get("step", -1))
     if entry.state == "running" and is_held(attempt):
@@ -112,10 +112,6 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None
         run.cause, run.note = failure.cause, failure.message
 
 
-def _attempt(run: Path, entry: Entry) -> Path:
-    return run / "attempts" / f"{entry.attempt:04d}"
-
-
 def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], every_steps: int) -> Iterator[str]:
     """Yield what a running run does if it does not train, and what looks wrong."""
     if (silent := time.time() - last_heartbeat(attempt)) > SILENT_SECONDS:
@@ -126,10 +122,11 @@ def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], every_steps: i
         yield "evaluating"
     elif run.images_per_second and run.step > 0:
         silent, seconds = time.time() - (attempt / ROWS).stat().st_mtime, run.samples / run.step / run.images_per_second
-        if silent > max(STALLED_SECONDS, STALLED_INTERVALS * every_steps * seconds):
+        usual = STALLED_INTERVALS * every_steps * seconds
+        if silent > max(STALLED_SECONDS, usual):
             # The first held-out point is measured between the first two rows.
             first = [found["seconds"] for found in rows_at(attempt, (0, 1)).values() if "seconds" in found]
-            if len(first) < 2 or silent > STALLED_INTERVALS * every_steps * seconds + 2 * (first[1] - first[0]):
+            if len(first) < 2 or silent > usual + 2 * (first[1] - first[0]):
                 yield f"no new step for {duration(silent)}; a step took {seconds:.2g} s"
 
 
@@ -140,7 +137,7 @@ def _compare(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus
         tried = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in found]
         seeds = sorted(tried, key=lambda name: found[name].state != "done")[:MAX_OTHER_SEEDS]
         steps = {run.step for run in runs}
-        rows = {name: rows_at(_attempt(plan.runs_dir / name, found[name]), steps) for name in seeds}
+        rows = {name: rows_at(plan.runs_dir / name / f"attempts/{found[name].attempt:04d}", steps) for name in seeds}
         for run in runs:
             others = [rows[name][run.step] for name in seeds if name != run.run and run.step in rows[name]]
             losses = [loss for row in others if (loss := loss_of(row)) is not None]

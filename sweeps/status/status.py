@@ -40,8 +40,7 @@ def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = No
 def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
     """Return the progress of a plan's runs. A run that several cells share is listed with one of them.
 
-    Args:
-        reader: remembers what it has read of this sweep before.
+    A reader that is used again remembers what it has read of this sweep.
     """
     launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
     queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in launches if one.jobs is not None}
@@ -59,11 +58,7 @@ def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
 
 
 def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
-    """Count a launch's jobs by state and reason, in words.
-
-    Args:
-        queued: its jobs in the queue (``sweeps.executors.slurm_commands.queue_of``).
-    """
+    """Count a launch's jobs in the queue (``slurm_commands.queue_of``) by state and reason, in words."""
     workers = jobs.described
     if queued is None:
         return f"{workers}: UNKNOWN, squeue does not answer on this host"
