@@ -105,7 +105,7 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None
         run.loss, run.losses = loss_of(row), losses_of(row)
         run.host = run.host or str(holder(attempt).get("host", "")).partition("/")[0]
         run.note = "; ".join(_notes(run, attempt, row, cell.config.log.every_steps))
-    elif folder.is_done:  # since the index was read
+    elif entry.state == "running" and folder.is_done:  # since the index was read
         run.state, run.samples, run.note = "done", run.budget, ""
     elif failure := folder.failure():  # None if the folder was deleted since
         run.state = "waiting" if failure.cause == "time" else "failed"
