@@ -117,10 +117,10 @@ def headline(sweep: SweepStatus) -> str:
     return f"{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}"
 
 
-def reasons(runs: Iterable[RunStatus], waits: str = "no worker is at it") -> RenderableType:
+def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:
     """Render why runs have no result, by cause, with the first one's message and advice; ``waits`` is why some wait."""
     by_cause: dict[tuple[RunState, Cause | None], list[RunStatus]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
         by_cause.setdefault((run.state, run.cause), []).append(run)
     lines = []
     for (state, cause), (first, *more) in by_cause.items():

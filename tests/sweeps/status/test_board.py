@@ -153,5 +153,5 @@ def test_failures_of_the_launch_are_named(plan):
     with claim(plan, 0) as attempt:
         attempt.publish({}, train_flops=0)
     assert print_failures(console, plan, names)
-    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker is at it"
+    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker finished it"
     assert not print_failures(console, plan, names[:1])

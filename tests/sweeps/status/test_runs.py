@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import time
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +13,8 @@ from rich.console import Console
 from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.config.run_config import LogConfig
+from aimv2.runs import index
+from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder, entries
 from sweeps.plan import Plan
 from sweeps.status.board import Board
@@ -97,6 +100,17 @@ def test_running_runs_take_turns(plan_of):
     first, second = seen(), seen()
     assert len(first) == MAX_READ
     assert second == set(running)
+
+
+def test_a_run_that_failed_since_the_last_reading_is_read_before_running_ones(plan_of):
+    plan = plan_of(60)
+    names = written(plan, 2 * MAX_READ, 1)
+    reader, last = RunReader(), names["running"][-1]
+    assert read(reader, plan)[last].state == "running"
+    shutil.copy(*(plan.runs_dir / name / "attempts/0001/failure.json" for name in (names["failed"][0], last)))
+    index.write(plan.runs_dir, last, Entry("failed", 1, "bug"))
+    found = read(reader, plan)
+    assert (found[last].state, found[last].note) == ("failed", "ValueError: a test")
 
 
 @pytest.fixture
