@@ -63,7 +63,7 @@ class RunReader:
         self._found: Mapping[str, Entry] = {}
 
     def read(self, plan: Plan, found: Mapping[str, Entry]) -> list[RunStatus]:
-        """Return the progress of each run, given ``aimv2.runs.record.entries``; the next reading changes it in place."""
+        """Return the progress of each run, given ``record.entries``; the next reading changes it in place."""
         limit = MAX_READ if self._runs else None
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):
