@@ -31,7 +31,7 @@ from sweeps.active_launches import ActiveLaunch, active_launches, cancel
 from sweeps.executors.slurm_queue import abandoned, end_abandoned, withdraw
 from sweeps.prune import Pruner
 from sweeps.replay import replay
-from sweeps.status.board import failures, pause, rendered
+from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, sweep_status
 
@@ -178,7 +178,7 @@ def retry_command(arguments: Arguments) -> int:
     if not failed:
         console.print(f"no run of your launches of {every.folder} has failed")
         return 0
-    console.print(failures(failed))
+    console.print(reasons(failed))
     if any(run.cause == "out of memory" for run in failed):
         arguments = fewer_runs_per_gpu(newest, arguments)
     if len(every.cells) > len(newest.cells):

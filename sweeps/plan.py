@@ -67,33 +67,19 @@ def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "")
     Args:
         new: digest of the code that is about to do other runs of the same report; empty if none is.
     """
-    done = [entry for name in names if (entry := entries.get(name)) is not None and entry.state == "done"]
-    codes = Counter(entry.code or "not recorded" for entry in done)
-    if len({*codes, *filter(None, [new])}) < 2:
+    done = [found for name in names if (found := entries.get(name)) is not None and found.state == "done"]
+    codes = Counter(found.code or "not recorded" for found in done)
+    if len({*codes, new} - {""}) < 2:
         return ""
-    others = {code: count for code, count in codes.items() if code != new}
-    number = sum(others.values())
-    runs = f"{number} done run{'s are' if number > 1 else ' is'} of {'other' if new else 'different'} code"
-    each = ", ".join(f"{code} ({count})" for code, count in others.items())
-    here = f"; new runs are of {new}" if new else ""
-    older = next(iter(others)) if new and len(others) == 1 else "not recorded"
-    instead = "" if older == "not recorded" else f", or code={older} does the new runs with the older code"
-    verdict = "A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true"
-    return f"{runs}: {each}{here}. {verdict}{instead}"
+    each = ", ".join(f"{code} ({count})" for code, count in codes.items()) + f", new ones of {new}" * bool(new)
+    instead = "; code=DIGEST does the new runs with older code" if new else ""
+    verdict = f"A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true{instead}"
+    return f"done runs are of code {each}. {verdict}"
 
 
 def restart_note(runs: Iterable[RunFolder]) -> str:
-    """Say which of these unfinished runs start again at step 0, because other code saved their checkpoints; empty if
-    none does."""
+    """Say which code's checkpoints these unfinished runs do not resume from, since it is other code; empty if none."""
     codes = Counter(code for run in runs if (code := code_of_lost_checkpoint(run.path)))
-    if not codes:
-        return ""
-    number = codes.total()
-    text = (
-        f"{number} interrupted runs start again at step 0: their checkpoints are"
-        if number > 1
-        else "1 interrupted run starts again at step 0: its checkpoint is"
-    )
-    resume = " or ".join(f"code={code}" for code in codes if code != "unknown")
-    instead = f". To resume instead, launch with {resume}" if resume else ""
-    return f"{text} of other code ({', '.join(codes)}){instead}"
+    each = ", ".join(f"{code} ({count})" for code, count in codes.items())
+    text = f"interrupted runs start again at step 0, since their checkpoints are of other code: {each}"
+    return f"{text}. To resume instead, launch with code=DIGEST" if codes else ""

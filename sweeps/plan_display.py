@@ -37,11 +37,8 @@ def described_sweeps(studies: Iterable[Study]) -> str:
         configs = [cell.config for cell in expand(study, base)]
         cost = price(configs, clock)
         time = "" if cost.seconds is None else f", {duration(cost.seconds)} on one worker"
-        lines += [
-            f"  {study.slug}",
-            f"    {study.question}",
-            f"    {len(configs)} runs, {cost.flops:.1e} training FLOPs{time}",
-        ]
+        runs = f"{len(configs)} runs, {cost.flops:.1e} training FLOPs{time}"
+        lines += [f"  {study.slug}", f"    {study.question}", f"    {runs}"]
     return "\n".join(lines)
 
 
@@ -69,12 +66,9 @@ def print_plan(
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     found = entries(plan.runs_dir)
-    for note in (
-        code_note(found, plan.runs, digest() if remaining else ""),
-        restart_note(plan.runs[name] for name in remaining if name in found),
-    ):
-        if note:
-            console.print(f"note: {note}", soft_wrap=True, markup=False)
+    restart = restart_note(plan.runs[name] for name in remaining if name in found)
+    for note in filter(None, [code_note(found, plan.runs, digest() if remaining else ""), restart]):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     if remaining:
         configs = plan.configs(remaining)
         console.print(_priced(price(configs, clock), executor, configs), soft_wrap=True)
@@ -105,9 +99,9 @@ def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
 def _arms_table(
     study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], clock: Clock
 ) -> Table:
-    """Render a row per arm: its runs, the seeds that are done, and the cost of a run, marked where the study holds it
+    """Render a row per arm: its runs, those that are done, and the cost of a run, marked where the study holds it
     equal and it differs from the baseline's."""
-    numbers = ("runs", "skipped", "samples", "FLOPs a run", "time", "MB")
+    numbers = ("runs", "done", "samples", "FLOPs a run", "time", "MB")
     columns = (Column(name, justify="right") for name in numbers)
     table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     baseline_cost = _compared(study.equal, baseline, clock)
@@ -121,8 +115,8 @@ def _arms_table(
         }
         if arm != UNTRAINED and own is not None and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:
             shown[study.equal] += f", {own / baseline_cost:.2f} x"
-        skipped = _shown_seeds([cell.seed for cell in cells if cell.name not in remaining], len(cells))
-        table.add_row(arm, str(len(cells)), skipped, *shown.values(), f"{cost.weights_bytes / 1e6:,.1f}")
+        done = sum(cell.name not in remaining for cell in cells)
+        table.add_row(arm, str(len(cells)), str(done), *shown.values(), f"{cost.weights_bytes / 1e6:,.1f}")
     return table
 
 
@@ -141,11 +135,3 @@ def _change(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> s
     changed = differences(replace(config, seed=baseline.seed), baseline)
     values = " ".join(f"{path}={value}" for path, value in changed.items() if value is not None)
     return values if 0 < len(changed) <= MAX_SHOWN_VALUES else study.label(arm)
-
-
-def _shown_seeds(skipped: list[int], num_cells: int) -> str:
-    if not skipped:
-        return "none"
-    if len(skipped) == num_cells:
-        return "all"
-    return f"seed{'s' * (len(skipped) > 1)} {', '.join(map(str, skipped))}"

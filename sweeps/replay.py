@@ -43,27 +43,22 @@ def replay(run: RunFolder) -> tuple[bool, list[str]]:
 
 
 def _compared(run: RunFolder, again: RunFolder) -> tuple[bool, list[str]]:
-    is_equal, lines = True, []
-    for kind, values_of in {"step": _values_by_step, "final metric": _final_values}.items():
-        was, now = values_of(run), values_of(again)
-        differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
-        lines.append(f"{len(was)} {kind} values compared, {len(differ)} differ")
-        if differ:
-            largest = max(differ, key=lambda name: differ[name])
-            lines.append(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
-        if alone := sorted(was.keys() ^ now.keys()):
-            lines.append(f"in only one of the two: {', '.join(alone[:5])}")
-        is_equal &= not differ and not alone
+    was, now = _values(run), _values(again)
+    differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
+    lines = [f"{len(was)} values of steps and final metrics compared, {len(differ)} differ"]
+    if differ:
+        largest = max(differ, key=lambda name: differ[name])
+        lines.append(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
+    if alone := sorted(was.keys() ^ now.keys()):
+        lines.append(f"in only one of the two: {', '.join(alone[:5])}")
     before, after = (read_json(one.file("manifest.json")) for one in (run, again))
     changed = [key for key in PROVENANCE if before.get(key) != after.get(key)]
     lines += [f"{key} was {before.get(key)} and is {after.get(key)}" for key in changed]
+    is_equal = not differ and not alone
     return is_equal, [*lines, "equal to the last bit" if is_equal else "not equal"]
 
 
-def _values_by_step(run: RunFolder) -> dict[str, Any]:
+def _values(run: RunFolder) -> dict[str, Any]:
     rows = run.metrics().drop(columns=NOT_COMPARED, errors="ignore").set_index("step")
-    return {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
-
-
-def _final_values(run: RunFolder) -> dict[str, Any]:
-    return {name: metric["value"] for name, metric in run.result()["metrics"].items()}
+    values = {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
+    return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}

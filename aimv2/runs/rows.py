@@ -43,12 +43,14 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 def last_row(folder: Path) -> dict[str, Any]:
     """Return the last whole row of an attempt, for a display; empty if there is none."""
-    return next(_rows(reversed(_last_lines(folder, BLOCK))), {})
+    return next(last_rows(folder, BLOCK), {})
 
 
-def last_rows(folder: Path, num_bytes: int) -> list[dict[str, Any]]:
-    """Return the rows in the last ``num_bytes`` of an attempt's file, without broken ones; for a display."""
-    return list(_rows(_last_lines(folder, num_bytes)))
+def last_rows(folder: Path, num_bytes: int) -> Iterator[dict[str, Any]]:
+    """Yield the whole rows in the last ``num_bytes`` of an attempt's file, newest first; for a display."""
+    with contextlib.suppress(FileNotFoundError), (folder / ROWS).open("rb") as stream:
+        start = max(0, stream.seek(0, os.SEEK_END) - num_bytes)
+        yield from _rows(reversed(_lines(stream, start, num_bytes)))
 
 
 def rows_at(folder: Path, steps: Iterable[int], *, block: int = BLOCK) -> dict[int, dict[str, Any]]:
@@ -69,18 +71,10 @@ def rows_at(folder: Path, steps: Iterable[int], *, block: int = BLOCK) -> dict[i
         starts = range(0, stream.seek(0, os.SEEK_END), block)
         for step in steps:
             start = block * max(bisect_right(starts, step, key=first_step) - 1, 0)
-            rows = _rows(_lines(stream, start, 3 * block))
-            if row := next((row for row in rows if row.get("step") == step), None):
-                found[step] = row
+            near = {row.get("step"): row for row in _rows(_lines(stream, start, 3 * block))}
+            if step in near:
+                found[step] = near[step]
     return found
-
-
-def _last_lines(folder: Path, num_bytes: int) -> list[bytes]:
-    try:
-        with (folder / ROWS).open("rb") as stream:
-            return _lines(stream, max(0, stream.seek(0, os.SEEK_END) - num_bytes), num_bytes)
-    except FileNotFoundError:
-        return []
 
 
 def _lines(stream: BinaryIO, start: int, num_bytes: int) -> list[bytes]:

@@ -24,33 +24,19 @@ def shapes(run: Mapping[str, Any], hardware: str) -> list[str]:
     Args:
         run: the config as nested dicts of JSON values.
     """
-    evaluation = _evaluation_shape(run, hardware)
-    return [evaluation, _training_shape(run, hardware)] if run["budget"]["samples"] else [evaluation]
-
-
-def _training_shape(run: Mapping[str, Any], hardware: str) -> str:
-    encoder = run["model"]["encoder"]
-    if encoder["attention"] == "causal":  # a prefix of one patch
-        encoder = encoder | {"attention": "prefix"}
-    return _hash(
-        run["model"] | {"encoder": encoder},
-        run["objective"]["name"],
-        run["budget"]["batch_size"],
-        run["precision"],
-        hardware,
-        run["threads"],
-    )
-
-
-def _evaluation_shape(run: Mapping[str, Any], hardware: str) -> str:
-    """Return the name of the evaluation. A run and its untrained encoder share it, because attention in training and
-    the held-out curve are not part of it."""
-    model = run["model"] | {"encoder": run["model"]["encoder"] | {"attention": None}}
+    model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
+    machine = (run["precision"], hardware, run["threads"])
+    # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
     evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith("curve_")}
     data = [run["data"][key] for key in ("sources", "held_out_fraction", "render_px", "fingerprint")]
-    return _hash(
-        "evaluation", model, run["objective"]["name"], evaluation, data, run["precision"], hardware, run["threads"]
-    )
+    evaluated = model | {"encoder": encoder | {"attention": None}}
+    names = [_hash("evaluation", evaluated, objective, evaluation, data, *machine)]
+    if run["budget"]["samples"]:
+        # Causal attention is that with a prefix of one patch.
+        attention = "prefix" if encoder["attention"] == "causal" else encoder["attention"]
+        trained = model | {"encoder": encoder | {"attention": attention}}
+        names.append(_hash(trained, objective, run["budget"]["batch_size"], *machine))
+    return names
 
 
 def run_times(run: Path) -> Times:
@@ -91,20 +77,16 @@ def recorded_times(runs_dir: Path) -> dict[str, Times]:
     found: dict[str, list[Times]] = {}
     for result in finished[:MAX_RUNS]:
         try:
-            config = read_json(result.parent / "config.json")
-            number = read_json(result)["attempt"]
-            hardware = read_json(result.parent / "attempts" / f"{number:04d}" / "manifest.json")["hardware"]
-            names, times = shapes(config, hardware), run_times(result.parent)
+            attempt = result.parent / "attempts" / f"{read_json(result)['attempt']:04d}"
+            hardware, times = read_json(attempt / "manifest.json")["hardware"], run_times(result.parent)
+            for name in shapes(read_json(result.parent / "config.json"), hardware):
+                found.setdefault(name, []).append(times)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a record of another version, or a broken one
-        for name in names:
-            found.setdefault(name, []).append(times)
-    return {name: _medians(runs) for name, runs in found.items()}
-
-
-def _medians(runs: list[Times]) -> Times:
-    keys = dict.fromkeys(key for run in runs for key in run)
-    return {key: statistics.median(run[key] for run in runs if key in run) for key in keys}
+    return {
+        name: {key: statistics.median(run[key] for run in runs if key in run) for key in set().union(*runs)}
+        for name, runs in found.items()
+    }
 
 
 def _hash(*parts: Any) -> str:

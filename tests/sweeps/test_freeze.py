@@ -145,12 +145,12 @@ def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir)
         return {path.parts[-4]: read_json(path)["code"] for path in tmp_path.glob("runs/v2-*/attempts/*/manifest.json")}
 
     loss = source / "aimv2/losses.py"
-    assert "other code" not in launch(1)
+    assert "done runs are of code" not in launch(1)
     first, before = code_digest(source / "aimv2"), codes()
     assert set(before.values()) == {first}
     loss.write_text(loss.read_text() + "# edited\n")
     second, output = code_digest(source / "aimv2"), launch(2)
-    assert f"3 done runs are of other code: {first} (3); new runs are of {second}" in output
+    assert f"done runs are of code {first} (3), new ones of {second}" in output
     diff = (tmp_path / f"runs/changes/{second}.diff").read_text()
     assert "+# edited" in diff
     assert not (tmp_path / f"runs/changes/{first}.diff").exists(), "it was committed"
@@ -199,7 +199,7 @@ def test_a_run_that_an_edit_would_restart_is_announced_and_resumes_with_its_code
     loss.write_text(loss.read_text() + "# edited\n")
     output = typed(source / "sweeps/launch.py", *arguments, "dry_run=true", cwd=tmp_path)
     assert (
-        f"starts again at step 0: its checkpoint is of other code ({code}). To resume instead, launch with code={code}"
+        f"start again at step 0, since their checkpoints are of other code: {code} (1). To resume instead, launch with"
         in output
     )
     manifest = interrupted(2, f"code={code}")

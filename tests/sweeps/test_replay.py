@@ -22,7 +22,7 @@ def test_replay_of_an_unchanged_run_is_equal(done):
     is_equal, lines = replay(trained(done))
     assert is_equal
     assert lines[-1] == "equal to the last bit"
-    assert lines[0].endswith("step values compared, 0 differ")
+    assert lines[0].endswith("values of steps and final metrics compared, 0 differ")
     assert int(lines[0].split()[0]) > 2 * 5, "some values at each of two steps"
     assert sorted(done.rglob("*")) == before
 

@@ -32,8 +32,8 @@ def test_rows_at_finds_the_rows_of_steps_at_any_offset(folder, lengths, steps, r
 @given(lengths=st.lists(st.integers(0, 60), max_size=40), num_bytes=st.integers(1, 3000))
 def test_last_rows_are_the_end_of_all_rows(folder, lengths, num_bytes):
     write(folder, [{"step": number, "text": "x" * length} for number, length in enumerate(lengths)])
-    found, size = last_rows(folder, num_bytes), (folder / "metrics.jsonl").stat().st_size
-    assert found == read_rows(folder)[len(lengths) - len(found) :]
+    found, size = list(last_rows(folder, num_bytes)), (folder / "metrics.jsonl").stat().st_size
+    assert found[::-1] == read_rows(folder)[len(lengths) - len(found) :]
     assert last_row(folder) == [{}, *read_rows(folder)][-1]
     if num_bytes > size:
         assert len(found) == len(lengths)
@@ -57,6 +57,6 @@ def test_losses_are_those_of_training():
 
 
 def test_missing_and_broken_rows_are_left_out(tmp_path):
-    assert (rows_at(tmp_path, [0]), last_rows(tmp_path, 99), last_row(tmp_path)) == ({}, [], {})
+    assert (rows_at(tmp_path, [0]), list(last_rows(tmp_path, 99)), last_row(tmp_path)) == ({}, [], {})
     write(tmp_path, [], 'no json\n[1]\n{"step": 3}\n')
-    assert (rows_at(tmp_path, [3]), last_rows(tmp_path, 99)) == ({3: {"step": 3}}, [{"step": 3}])
+    assert (rows_at(tmp_path, [3]), list(last_rows(tmp_path, 99))) == ({3: {"step": 3}}, [{"step": 3}])

@@ -14,7 +14,6 @@ from sweeps.plan import Plan
 from sweeps.status.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,
-    REFRESH_SECONDS,
     Board,
     headline,
     print_failures,
@@ -56,22 +55,19 @@ def test_running_run_shows_progress_losses_and_notes():
 def test_failures_are_grouped_by_cause_with_advice():
     memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
     shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
-    first = (
-        "2 runs, the first of them causal, seed 0 (v2-000000000000), failed, out of memory: CUDA out of memory [tried"
-    )
-    assert f"{first} 2 GB] retry, which halves executor.runs_per_gpu;" in shown
+    first = "causal, seed 0 (v2-000000000000) and 1 more failed, out of memory: CUDA out of memory [tried 2 GB]"
+    assert f"{first} retry, which halves executor.runs_per_gpu;" in shown
     assert "causal, seed 2 (v2-000000000002) failed, bug: oh read the traceback" in shown
 
 
 def test_waiting_runs_are_grouped_by_reason():
-    waiting = [run("waiting", seed, note="no free worker yet") for seed in range(3)]
-    shown = text(
-        sweep(*waiting, run("waiting", 3, note="interrupted"), report="reports/x/report.md", code="of other code")
-    )
-    assert "note: of other code report:" in shown
-    assert "waiting, 3 runs: no free worker yet" in shown
-    assert "waiting, causal, seed 3: interrupted" in shown
-    assert "report: reports/x/report.md" in shown
+    interrupted = [run("waiting", seed, cause="time", note="it was interrupted") for seed in (3, 4)]
+    waiting = [run("waiting", seed) for seed in range(3)]
+    more = {"waits": "no free worker yet", "report": "reports/x/report.md", "code": "of other code"}
+    shown = text(sweep(*waiting, *interrupted, **more))
+    assert "note: of other code report: reports/x/report.md" in shown
+    assert "causal, seed 0 (v2-000000000000) and 2 more not done: no free worker yet" in shown
+    assert "causal, seed 3 (v2-000000000003) and 1 more not done: it was interrupted; no free worker yet" in shown
 
 
 def test_many_running_runs_are_cut():
@@ -126,30 +122,18 @@ class Time:
         return self.now
 
 
-def test_board_prints_each_failure_once_and_a_line_now_and_then(plan):
-    with claim(plan, 0) as attempt:
-        attempt.fail(Failure("bug", "of an earlier launch"), "")
+def test_board_without_a_terminal_prints_a_line_now_and_then_and_new_failures(plan):
     time, console = Time(), Console(record=True, width=200, file=io.StringIO())
     with Board(plan, console, is_live=True, clock=time) as board:
         with claim(plan, 1) as attempt:
             attempt.fail(Failure("node", "the disk was full"), "")
-        for time.now in range(int(LINE_SECONDS) + 1):
+        for time.now in range(2 * int(LINE_SECONDS) + 1):
             board.update()
-    shown = console.export_text().splitlines()
-    assert shown[0] == f"uniform, seed 1 ({plan.cells[1].name}) failed, node: the disk was full"
-    assert [line.partition(";")[0] for line in shown[2:]] == ["prefix_ratio: 4 runs, 2 failed, 2 waiting"]
-
-
-def test_board_prints_a_failure_after_its_last_reading(plan):
-    time, console = Time(), Console(record=True, width=200, file=io.StringIO())
-    with Board(plan, console, is_live=False, clock=time) as board:
-        board.update()
-        time.now = REFRESH_SECONDS / 2
-        with claim(plan, 0) as attempt:
-            attempt.fail(Failure("node", "the disk was full"), "")
-        board.update()
-        assert console.export_text(clear=False) == ""
-    assert "the disk was full" in console.export_text()
+    first, why, advice, second = console.export_text().splitlines()
+    assert first == second
+    assert first.startswith("prefix_ratio: 4 runs, 1 failed, 3 waiting;")
+    assert why == f"uniform, seed 1 ({plan.cells[1].name}) failed, node: the disk was full"
+    assert advice.startswith("  check the disk and the host")
 
 
 def test_board_redraws_a_terminal(plan):
@@ -169,5 +153,5 @@ def test_failures_of_the_launch_are_named(plan):
     with claim(plan, 0) as attempt:
         attempt.publish({}, train_flops=0)
     assert print_failures(console, plan, names)
-    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker tried it"
+    assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker finished it"
     assert not print_failures(console, plan, names[:1])

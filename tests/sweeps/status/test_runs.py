@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import time
 from collections import Counter
 from dataclasses import replace
@@ -12,10 +13,12 @@ from rich.console import Console
 from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.config.run_config import LogConfig
+from aimv2.runs import index
+from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder, entries
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.status.runs import MAX_READ, MAX_SHOWN_RUNNING, STALLED_SECONDS, RunReader, duration
+from sweeps.status.runs import MAX_READ, STALLED_SECONDS, RunReader, duration
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
 
@@ -36,7 +39,7 @@ def plan_of(tiny, tmp_path):
 
 
 def read(reader, plan):
-    return {run.run: run for run in reader.read(plan, entries(plan.runs_dir), "waits")}
+    return {run.run: replace(run) for run in reader.read(plan, entries(plan.runs_dir))}
 
 
 def updates(plan, number):
@@ -94,10 +97,20 @@ def test_running_runs_take_turns(plan_of):
     def seen():
         return {name for name, run in read(reader, plan).items() if before[name].samples < run.samples}
 
-    first, *_, last = [seen() for _ in range(8)]
-    assert set(running[:MAX_SHOWN_RUNNING]) <= first
+    first, second = seen(), seen()
     assert len(first) == MAX_READ
-    assert last == set(running)
+    assert second == set(running)
+
+
+def test_a_run_that_failed_since_the_last_reading_is_read_before_running_ones(plan_of):
+    plan = plan_of(60)
+    names = written(plan, 2 * MAX_READ, 1)
+    reader, last = RunReader(), names["running"][-1]
+    assert read(reader, plan)[last].state == "running"
+    shutil.copy(*(plan.runs_dir / name / "attempts/0001/failure.json" for name in (names["failed"][0], last)))
+    index.write(plan.runs_dir, last, Entry("failed", 1, "bug"))
+    found = read(reader, plan)
+    assert (found[last].state, found[last].note) == ("failed", "ValueError: a test")
 
 
 @pytest.fixture

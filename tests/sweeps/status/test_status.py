@@ -13,6 +13,7 @@ from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import at_work
+from sweeps.status.board import headline
 from sweeps.status.status import sweep_status
 
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
@@ -73,23 +74,24 @@ def test_status_of_each_run(prefix_request, tmp_path, attempts):
     assert running.seconds_left == pytest.approx(64 / 40)
     assert running.note == "a straggler: 40 images/s, other seeds 100"
     assert (found["causal", 0].cause, found["causal", 2].cause) == ("not finite", "node")
-    assert found["causal", 1].note.startswith("interrupted after 8 samples, resumes from its checkpoint; no active")
-    assert found["untrained", 0].note == "no active launch of this sweep"
+    assert (found["causal", 1].samples, found["causal", 1].cause) == (8, "time")
+    assert found["causal", 1].note == "the run was interrupted; the next attempt resumes from its checkpoint"
 
 
 def test_time_left_is_all_samples_at_the_current_speed(prefix_request, tmp_path, attempts):
-    found = sweep_status(prefix_request, tmp_path)
-    assert found.seconds_left == pytest.approx((80 * 4 - 16 - 8) / 40)
-    assert (found.count("done"), found.count("failed")) == (2, 2)
+    shown = headline(sweep_status(prefix_request, tmp_path))
+    assert "2 done, 1 running, 2 failed, 4 waiting; 184 of 480 samples" in shown
+    assert f"about {(480 - 184) / 40:.0f} s of training left" in shown
 
 
 def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_request, tmp_path, attempts):
     silent = time.time() - 60
     os.utime(attempts.folder / "heartbeat", (silent, silent))
+    assert sweep_status(prefix_request, tmp_path).waits == "no active launch of this sweep"
     with at_work(tmp_path, prefix_request.folder, {}):
-        found = {(run.arm, run.seed): run for run in sweep_status(prefix_request, tmp_path).runs}
-    assert "no heartbeat for 6" in found["uniform", 2].note
-    assert found["untrained", 0].note == "no free worker yet"
+        found = sweep_status(prefix_request, tmp_path)
+    assert "no heartbeat for 6" in next(run.note for run in found.runs if run.state == "running")
+    assert found.waits == "no free worker yet"
 
 
 def test_metrics_of_other_seeds_are_read_again_when_they_grow(prefix_request, tmp_path, attempts):
@@ -118,8 +120,8 @@ def test_status_writes_nothing(prefix_request, tmp_path, attempts):
 
 def test_all_runs_of_an_untried_sweep_wait(prefix_request, tmp_path):
     found = sweep_status(prefix_request, tmp_path)
-    assert found.count("waiting") == len(found.runs) == 9
-    assert found.seconds_left is None
+    assert [run.state for run in found.runs] == ["waiting"] * 9
+    assert "training left" not in headline(found)
 
 
 def test_report_is_named_once_no_launch_is_active(prefix_request, tmp_path):
@@ -139,4 +141,4 @@ def test_done_runs_of_different_code_are_noted(prefix_request, tmp_path):
             attempt.write_manifest({"code": code})
             attempt.publish(METRICS, train_flops=1)
         found = sweep_status(prefix_request, tmp_path)
-    assert found.code.startswith("2 done runs are of different code: 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")
+    assert found.code.startswith("done runs are of code 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")
