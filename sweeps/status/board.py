@@ -45,7 +45,7 @@ class Board:
         self._is_live = is_live and console.is_terminal
         self._clock = clock
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._reader = RunReader()
+        self._reader = RunReader(reads_all_first=False)
         self._next_at, self._line_at, self._num_failed = float("-inf"), clock(), 0
 
     def __enter__(self) -> Self:

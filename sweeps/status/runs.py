@@ -54,24 +54,27 @@ class RunStatus:
 class RunReader:
     """Reads the progress of a plan's runs again and again.
 
-    The first reading opens the folders of all runs that were tried and are not done. Later ones open those of at most
-    MAX_READ: runs whose state has changed, then running ones in turn.
+    A reading opens the folders of at most MAX_READ runs: those whose state has changed, then running ones in turn.
+
+    Args:
+        reads_all_first: open the folders of all runs that were tried and are not done in the first reading.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reads_all_first: bool = True) -> None:
+        self._limit = None if reads_all_first else MAX_READ
         self._runs: dict[str, RunStatus] = {}
         self._found: Mapping[str, Entry] = {}
 
     def read(self, plan: Plan, found: Mapping[str, Entry]) -> list[RunStatus]:
         """Return the progress of each run, given ``record.entries``; the next reading changes it in place."""
-        limit = MAX_READ if self._runs else None
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):
                 self._runs[name] = _from_index(cell, found.get(name))
         self._found = found
         left = [name for name in plan.cell_of if name in found and found[name].state != "done"]
         due = [name for name in left if found[name].state == "running" or not self._runs[name].read_at]
-        due = sorted(due, key=lambda name: self._runs[name].read_at)[:limit]
+        due = sorted(due, key=lambda name: self._runs[name].read_at)[: self._limit]
+        self._limit = MAX_READ
         for name in due:
             _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name])
         _compare(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
