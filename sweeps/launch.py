@@ -16,7 +16,7 @@ from ablations.catalogue import STUDIES
 from ablations.request import read_request, write_request
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP
-from aimv2.runs.files import runs_folder, share, writable_folder
+from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from sweeps.active_launches import new_logs
 from sweeps.freeze import CODE, become_code, freeze
@@ -103,7 +103,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
-        runs_folder(str(plan.runs_dir))
+        writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
     remaining = [name for name in plan.remaining(repair=not parsed.is_dry_run) if only is None or name in only]
@@ -135,25 +135,17 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
 
 
 def detach(arguments: Sequence[str], plan: Plan) -> int:
-    """Start the same launch in a session of its own, without a terminal; print how to watch and end it. Return 0."""
+    """Start the same launch in a session of its own, without a terminal; print how to end it. Return 0."""
     words = [argument for argument in arguments if not argument.startswith("detach=")]
     log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
+    command = [sys.executable, __file__, *words]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, __file__, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    which = plan.title if plan.runs_dir == Path("runs") else f"{plan.title} {shlex.quote(f'runs_dir={plan.runs_dir}')}"
+    end = shlex.join(["python", "sweeps/manage.py", "cancel", plan.title, f"runs_dir={plan.runs_dir}"])
     console.print(
-        f"process {process.pid} continues in the background; its log is {log}",
-        f"python sweeps/manage.py status {which}   # shows its progress",
-        f"python sweeps/manage.py cancel {which}   # ends it",
-        sep="\n",
-        soft_wrap=True,
-        markup=False,
+        f"process {process.pid} continues in the background; its log is {log}; to end it: {end}", soft_wrap=True
     )
     return 0
 
