@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import shutil
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +23,11 @@ from aimv2.errors import UsageError, unknown
 from aimv2.runs.failure import read_failure
 from aimv2.runs.files import share, user
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import Watch, holder, is_held
+from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.slurm_queue import abandoned, end_abandoned, withdraw
-from sweeps.prune import unneeded
+from sweeps.executors.slurm_queue import end_abandoned, withdraw
+from sweeps.prune import prune
 from sweeps.replay import replay
 from sweeps.status.board import failures, pause, rendered
 from sweeps.status.runs import RunReader
@@ -60,9 +59,7 @@ SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the
 
 SHOWN_ROWS = 5
 SHOWN_LINES = 20
-EXECUTOR = "executor.*"  # any key of the executor, or another executor
-RUNS_PER_GPU = "executor.runs_per_gpu"
-EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of extend, and those of a launch that they set
+EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
 
 console = Console(highlight=False)
 
@@ -79,8 +76,7 @@ class Arguments:
         return Path(self.values["runs_dir"])
 
     def is_true(self, key: str) -> bool:
-        value: bool = checked(key, bool, self.values.get(key, False))
-        return value
+        return bool(checked(key, bool, self.values.get(key, False)))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,7 +101,8 @@ def manage(typed: Sequence[str]) -> int:
     run, named, keys = COMMANDS[command]
     names = [word for word in words if "=" not in word and not word.startswith("-")]
     pairs = [word if "=" in word else f"{word}=true" for word in words if word not in names]
-    allowed = {"runs_dir", *keys, *(_key(word) for word in pairs if EXECUTOR in keys and _is_executor(word))}
+    starts = tuple(key for key in keys if key.endswith("."))
+    allowed = {"runs_dir", *keys, *(word.partition("=")[0] for word in pairs if word.startswith(starts))}
     arguments = Arguments(names, {"runs_dir": "runs"} | key_values(pairs, allowed, f"key of {command}"))
     if not arguments.runs_dir.is_dir():
         raise UsageError(f"runs_dir={str(arguments.runs_dir)!r} does not exist; nothing was launched there")
@@ -160,7 +157,7 @@ def logs_command(arguments: Arguments) -> int:
 
 
 def retry_command(arguments: Arguments) -> int:
-    from sweeps.launch import carry_out  # here, because status loads faster without it
+    from sweeps.launch import carry_out, relaunch  # here, because status loads faster without it
 
     request = own_request(arguments)
     failed = [run for run in sweep_status(request, arguments.runs_dir).runs if run.state == "failed"]
@@ -173,7 +170,7 @@ def retry_command(arguments: Arguments) -> int:
 
 
 def extend_command(arguments: Arguments) -> int:
-    from sweeps.launch import carry_out
+    from sweeps.launch import carry_out, relaunch
 
     return carry_out(relaunch(own_request(arguments), arguments.values))
 
@@ -181,27 +178,10 @@ def extend_command(arguments: Arguments) -> int:
 def own_request(arguments: Arguments) -> Request:
     """Return this user's last request of a study, or the last of all if this user has none."""
     requests = read_requests(arguments.runs_dir, arguments.names[0], STUDIES)
-    for request in requests:
-        if request.owner == user():
-            return request
-    console.print(f"repeating the launch of {requests[0].owner or 'an unknown user'}, since none is yours")
-    return requests[0]
-
-
-def relaunch(request: Request, typed: Mapping[str, str], *, halve: bool = False) -> list[str]:
-    """Return the arguments of a request with the values that were typed.
-
-    Args:
-        halve: halve ``executor.runs_per_gpu``, or replace ``auto`` by 1, unless another value is typed.
-    """
-    new = {EXTENDED.get(key, key): value for key, value in typed.items()}
-    before = {_key(word): word.partition("=")[2] for word in request.arguments}.get(RUNS_PER_GPU, "1")
-    if halve and before != "1" and "executor" not in new:
-        new.setdefault(RUNS_PER_GPU, "1" if before == "auto" else str(int(before) // 2))
-    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug"}]
-    if "executor" in new:  # another executor does not have the keys of the old one
-        kept = [word for word in kept if not _is_executor(word)]
-    return kept + [f"{key}={value}" for key, value in new.items()]
+    own = next((request for request in requests if request.owner == user()), None)
+    if own is None:
+        console.print(f"repeating the launch of {requests[0].owner or 'an unknown user'}, since none is yours")
+    return own or requests[0]
 
 
 def cancel_command(arguments: Arguments) -> int:
@@ -246,47 +226,22 @@ def replay_command(arguments: Arguments) -> int:
 
 
 def prune_command(arguments: Arguments) -> int:
-    runs_dir, watch, problems = arguments.runs_dir.resolve(), Watch(), 0
     is_dry_run = arguments.is_true("dry_run")
-
-    def find() -> list[Path]:
-        return unneeded(runs_dir, abandoned(runs_dir), watch=watch, note=console.print)
-
-    found = find()
-    for path in found:
-        size = sum(one.lstat().st_size for one in (path, *path.rglob("*")) if one.is_file())
-        console.print(f"{size / 1e6:,.1f} MB: {path.relative_to(runs_dir)}", soft_wrap=True, markup=False)
-    console.print(f"files and folders to delete: {len(found)}")
-    if not found or is_dry_run or not _is_confirmed("delete?", arguments):
-        return 0
-    for path in set(found).intersection(find()):  # others have come into use meanwhile
-        try:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        except OSError as error:  # another user's
-            problems += 1
-            console.print(f"not deleted: {path}: {error.strerror}", style="red", soft_wrap=True, markup=False)
-    console.print("all else is deleted" if problems else "deleted; results are untouched")
-    return 1 if problems else 0
+    is_done = prune(arguments.runs_dir, console, lambda: not is_dry_run and _is_confirmed("delete?", arguments))
+    return 0 if is_done else 1
 
 
-# Each command's function, what it needs the name of, and the keys that it takes beside runs_dir.
+# Each command's function, what it needs the name of, and the keys that it takes beside runs_dir; "executor." is any key
+# that begins so.
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "status": (status_command, "", {"--json", "--watch"}),
     "logs": (logs_command, "run", set()),
-    "retry": (retry_command, "sweep", {EXECUTOR}),
+    "retry": (retry_command, "sweep", EXECUTOR),
     "cancel": (cancel_command, "sweep", {"launch", "yes"}),
-    "extend": (extend_command, "sweep", {*EXTENDED, EXECUTOR}),
+    "extend": (extend_command, "sweep", {"seeds", "samples", *EXECUTOR}),
     "replay": (replay_command, "run", set()),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0]
-
-
-def _is_executor(word: str) -> bool:
-    return _key(word).partition(".")[0] == "executor"
 
 
 def _run(arguments: Arguments) -> RunFolder:

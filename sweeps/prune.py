@@ -1,19 +1,24 @@
-"""Find checkpoints, code snapshots, logs and records of launches that are no longer needed.
+"""Find and delete checkpoints, code snapshots, logs and records of launches that are no longer needed.
 
-The runs folder may be a home or a project folder, so only what has the name and the marker of our own files is found.
-Links are neither followed nor found.
+The runs folder may be a home or a project folder, so only what has the name and the marker of our own files is touched.
+Links are neither followed nor deleted.
 """
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
+
+from rich.console import Console
 
 from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL
 from aimv2.runs.lease import GRACE_SECONDS, Watch, latest_attempt
 from aimv2.runs.provenance import FROZEN, recorded_code, recorded_digests
 from aimv2.runs.record import RunFolder
 from sweeps import active_launches, freeze
+from sweeps.executors.slurm_queue import abandoned
 
 LOG_DAYS = 7
 CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its data is not active yet
@@ -23,9 +28,30 @@ LOGS_NAME = re.compile(r"(\w+-)?[0-9a-f]{12}")
 CHECKPOINTS = re.compile(rf"v\d+-[0-9a-f]{{12}}/attempts/\d+/({re.escape(CHECKPOINT)}|{re.escape(CHECKPOINT_PARTIAL)})")
 
 
+def prune(runs_dir: Path, console: Console, is_confirmed: Callable[[], bool]) -> bool:
+    """List what is not needed, and delete it if that is confirmed. Return False if not all of it can be deleted."""
+    runs_dir, problems = runs_dir.resolve(), 0
+    find = partial(unneeded, runs_dir, abandoned(runs_dir), watch=Watch(), note=console.print)
+    found = find()
+    for path in found:
+        size = sum(one.lstat().st_size for one in (path, *path.rglob("*")) if one.is_file())
+        console.print(f"{size / 1e6:,.1f} MB: {path.relative_to(runs_dir)}", soft_wrap=True, markup=False)
+    console.print(f"files and folders to delete: {len(found)}")
+    if not found or not is_confirmed():
+        return True
+    for path in set(found).intersection(find()):  # others have come into use meanwhile
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError as error:  # another user's
+            problems += 1
+            console.print(f"not deleted: {path}: {error.strerror}", style="red", soft_wrap=True, markup=False)
+    console.print("all else is deleted" if problems else "deleted; results are untouched")
+    return not problems
+
+
 def unneeded(
     runs_dir: Path,
-    abandoned: Collection[Path] = (),
+    ended: Collection[Path] = (),
     *,
     watch: Watch | None = None,
     note: Callable[[str], None] = print,
@@ -42,7 +68,7 @@ def unneeded(
 
     Args:
         runs_dir: the resolved path of the folder.
-        abandoned: folders of launches that have ended, though they show jobs on SLURM.
+        ended: folders of launches that have ended, though they show jobs on SLURM.
         watch: of the heartbeats; it is used until each is known to be that of a living or a dead process.
         note: receives a sentence before that takes time.
         pause: waits for some seconds.
@@ -56,7 +82,7 @@ def unneeded(
         return sight == "alive"
 
     while True:
-        found = list(_found(runs_dir, abandoned, is_alive))
+        found = list(_found(runs_dir, ended, is_alive))
         if not unsure:
             return found
         note(f"watching {len(unsure)} heartbeats for up to {GRACE_SECONDS:.0f} s")
@@ -65,8 +91,8 @@ def unneeded(
         unsure.clear()
 
 
-def _found(runs_dir: Path, abandoned: Collection[Path], is_alive: Callable[[Path], bool]) -> Iterator[Path]:
-    launches = [one for one in active_launches.active_launches(runs_dir, is_alive) if one.folder not in abandoned]
+def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], bool]) -> Iterator[Path]:
+    launches = [one for one in active_launches.active_launches(runs_dir, is_alive) if one.folder not in ended]
     working, requested = {one.folder for one in launches}, frozenset[str]().union(*(one.runs for one in launches))
     for path in sorted(runs_dir.glob("v*-*/attempts/*/*checkpoint*")):
         run, is_ours = path.parents[2], CHECKPOINTS.fullmatch(path.relative_to(runs_dir).as_posix())

@@ -17,7 +17,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps import manage
 from sweeps.active_launches import active_launches, at_work, cancelled
-from sweeps.manage import relaunch
+from sweeps.launch import relaunch
 from tests.helpers.finished_sweeps import finished, requested
 
 
