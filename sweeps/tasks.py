@@ -8,10 +8,10 @@ from typing import NamedTuple
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import Watch
+from aimv2.runs.lease import Sight, Watch
 from aimv2.runs.record import MAX_STALLED, RunFolder
 
-MAX_WATCHED = 50  # holders that are watched at once; others are watched by other workers
+MAX_WATCHED = 50  # holders whose heartbeats one look reads
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Look(NamedTuple):
     """The tasks that are not over.
 
     Attributes:
-        free: nobody works on these.
-        unsure: nobody knows yet whether their holders are alive.
-        held: others work on these.
+        free: no process works on these.
+        unsure: it is not known yet whether their holders are alive.
+        held: their holders are alive.
         num_attempts: number of attempts at all tasks so far.
     """
 
@@ -58,21 +58,51 @@ class Look(NamedTuple):
         return not (self.free or self.unsure or self.held)
 
 
-def look(tasks: Sequence[Task], runs_dir: Path, watch: Watch) -> Look:
-    """Return which tasks are open, from one listing of the index and the heartbeats of at most MAX_WATCHED holders."""
-    entries, num_watched = index.read(runs_dir), 0
-    found = Look([], [], [], sum(entries[task.name].attempt for task in tasks if task.name in entries))
-    for task in tasks:
-        entry = entries.get(task.name)
-        if entry is not None and entry.state == "done":
-            continue
-        if entry is not None and entry.state == "running":
-            num_watched += 1
-            attempt = runs_dir / task.name / "attempts" / f"{entry.attempt:04d}"
-            sight = "alive" if num_watched > MAX_WATCHED else watch.sees(attempt)
-            if sight != "dead":
-                (found.held if sight == "alive" else found.unsure).append(task)
+class TaskList:
+    """The tasks of a launch, looked at again and again."""
+
+    def __init__(self, tasks: Sequence[Task], runs_dir: Path, watch: Watch | None = None) -> None:
+        self._tasks = tasks
+        self._runs_dir = runs_dir
+        self._is_over: dict[tuple[str, int], bool] = {}  # of attempts that have ended, by run and number
+        self._sights: dict[tuple[str, int], Sight] = {}
+        self._first = 0  # of the holders that the next look watches
+        self.watch = watch or Watch()
+
+    def look(self) -> Look:
+        """Return which tasks are open, from one listing of the index and the heartbeats of MAX_WATCHED holders.
+
+        Each look watches the next holders. One that was not watched yet is taken to be alive.
+        """
+        entries = index.read(self._runs_dir)
+        now = Look([], [], [], sum(entries[task.name].attempt for task in self._tasks if task.name in entries))
+        running = []
+        for task in self._tasks:
+            entry = entries.get(task.name)
+            if entry is None:
+                now.free.append(task)
+            elif entry.state == "done" or self._is_over.get((task.name, entry.attempt)):
                 continue
-        if entry is None or not task.is_over(entry, runs_dir):
-            found.free.append(task)
-    return found
+            elif entry.state == "running":
+                running.append((task, entry))
+            else:
+                self._add_if_open(task, entry, now)
+        first = self._first % max(len(running), 1)
+        self._first = first + MAX_WATCHED
+        for place, (task, entry) in enumerate(running[first:] + running[:first]):
+            key = (task.name, entry.attempt)
+            if place < MAX_WATCHED:
+                self._sights[key] = self.watch.sees(self._runs_dir / task.name / "attempts" / f"{entry.attempt:04d}")
+            sight = self._sights.get(key, "alive")
+            if sight == "dead":
+                self._add_if_open(task, entry, now)
+            else:
+                (now.held if sight == "alive" else now.unsure).append(task)
+        return now
+
+    def _add_if_open(self, task: Task, entry: Entry, now: Look) -> None:
+        key = (task.name, entry.attempt)
+        if key not in self._is_over:
+            self._is_over[key] = task.is_over(entry, self._runs_dir)
+        if not self._is_over[key]:
+            now.free.append(task)

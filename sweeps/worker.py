@@ -17,12 +17,12 @@ import submitit
 from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import LeaseLostError, Watch
+from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
-from sweeps.tasks import Task, look
+from sweeps.tasks import Task, TaskList
 
 SLOT_POLL_SECONDS = 0.5
 SIGNAL_POLL_SECONDS = 0.5
@@ -113,12 +113,15 @@ class _Worker:
     runs_per_gpu: int | None
     interrupts: Interrupts
     report: WorkerReport
-    watch: Watch = field(default_factory=Watch)
     num_without_space: int = 0
 
     @property
     def runs_dir(self) -> Path:
         return runs_dir_of(self.launch_dir)
+
+    @cached_property
+    def open_tasks(self) -> TaskList:
+        return TaskList(self.tasks, self.runs_dir)
 
     @cached_property
     def memory_needed(self) -> int:
@@ -131,7 +134,7 @@ class _Worker:
     def work(self, folder: Path) -> None:
         """Work until nothing is free; ``folder`` is that of the worker."""
         while cancelled(self.launch_dir) is None:
-            now, pause = look(self.tasks, self.runs_dir, self.watch), WATCH_POLL_SECONDS
+            now, pause = self.open_tasks.look(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
@@ -153,8 +156,8 @@ class _Worker:
         """
         from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
-        for task in look(self.tasks, self.runs_dir, self.watch).free:
-            attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log(), watch=self.watch)
+        for task in self.open_tasks.look().free:
+            attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log(), watch=self.open_tasks.watch)
             if attempt is None:
                 continue
             self.interrupts.also_when(partial(_must_release, task.name, self.launch_dir))

@@ -28,7 +28,7 @@ MAX_BAD = 10_000  # lines of that file; the result has the counts of all
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
 PROGRESS = "progress"
-FLUSH_SECONDS = 5.0  # rows reach the file, and the lease is checked, at most this often
+FLUSH_SECONDS = 10.0  # rows reach the file, and the lease is checked, at most this often
 
 
 class Attempt:
@@ -67,7 +67,7 @@ class Attempt:
             with contextlib.suppress(OSError):  # a full disk; these files are for displays
                 if kind is KeyboardInterrupt:
                     (self.folder / "interrupted").touch()
-                self.run.write_entry(self._entry)
+                self.run.write_entry(self.run.entry() if self.run.is_done else self._entry)
             self._rows.close()  # retries the write that a full disk refused
         finally:
             self._lease.__exit__(kind, *error)

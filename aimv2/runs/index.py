@@ -68,22 +68,29 @@ def read(runs_dir: Path) -> dict[str, Entry]:
     return found
 
 
-def write(runs_dir: Path, run: str, entry: Entry) -> None:
+def write(runs_dir: Path, run: str, entry: Entry, *, has_no_result: bool = False) -> None:
     """Add an entry and remove the run's earlier ones; a reader sees one of them at any time.
 
-    A run that is acquired has no result, so a ``running`` entry also removes those of a result that was deleted.
+    Args:
+        has_no_result: remove entries of a result too: the run was acquired, so its result was deleted.
 
     Raises:
         OSError: the entry cannot be written; then readers look at the run's folder.
     """
-    folder = runs_dir / FOLDER
-    folder.mkdir(exist_ok=True)
-    (folder / entry.name(run)).touch()
+    folder = add(runs_dir, run, entry)
     for name in os.listdir(folder):
         if name.startswith(f"{run}.") and (parsed := Entry.parse(name)):
             _, other = parsed
-            if other.order < entry.order or entry.state == "running" != other.state == "done":
+            if other.order < entry.order or (has_no_result and other.state == "done"):
                 remove(runs_dir, run, other)
+
+
+def add(runs_dir: Path, run: str, entry: Entry) -> Path:
+    """Add an entry of a run that has none, and return the index; ``write`` lists all entries besides."""
+    folder = runs_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / entry.name(run)).touch()
+    return folder
 
 
 def remove(runs_dir: Path, run: str, entry: Entry) -> None:

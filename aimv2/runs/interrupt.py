@@ -26,7 +26,7 @@ class Interrupts:
         signal: the first of SIGNALS that was received, or None.
     """
 
-    def __init__(self, *, poll_seconds: float = 2.0) -> None:
+    def __init__(self, *, poll_seconds: float = 5.0) -> None:
         self.signal: int | None = None
         self._is_deferring = False
         self._deadline = math.inf

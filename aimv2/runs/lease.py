@@ -97,37 +97,55 @@ class Lease(Presence):
             raise LeaseLostError(self.folder)
 
 
+class _Seen(NamedTuple):
+    """What a watch knows of a heartbeat.
+
+    Attributes:
+        beat: inode, size and time of the file; None without one.
+        looked_at: when it was last looked at.
+        silence: seconds without a change, as far as they were watched.
+        has_changed: True if it changed while it was watched.
+        process: the holder; empty until it can be read.
+    """
+
+    beat: tuple[int, int, int] | None
+    looked_at: float
+    silence: float
+    has_changed: bool
+    process: dict[str, Any]
+
+
 class Watch:
     """Judges whether the processes behind heartbeats are alive, by the changes that this process has seen.
 
     A heartbeat that does not change for the grace period, by this process's own clock, is that of a dead process. The
-    clocks of hosts and file systems differ, so a time of one is never compared with that of another.
+    clocks of hosts and file systems differ, so a time of one is never compared with that of another. A third of the
+    grace period is the most that one look can add: while a file server is away, nobody's heartbeat changes.
     """
 
     def __init__(self, timing: Timing = TIMING, now: Callable[[], float] = time.monotonic) -> None:
         self._grace_seconds = timing.grace_seconds
         self._now = now
-        self._seen: dict[Path, tuple[object, float, bool]] = {}  # last beat, since when, whether it had changed
-        self._holders: dict[Path, dict[str, Any]] = {}
+        self._seen: dict[Path, _Seen] = {}
 
     def sees(self, folder: Path) -> Sight:
         """Return whether the process that works in the folder is alive; ``unsure`` while it was not watched enough."""
         if (folder / "released").exists():
             return "dead"
-        process = self._holders.get(folder) or self._holders.setdefault(folder, holder(folder))
-        is_here = process.get("host") == _host()
-        if is_here and has_ended(process):
-            return "dead"
-        beat, now = _last_beat(folder), self._now()
+        beat, now, before = _last_beat(folder), self._now(), self._seen.get(folder)
         if beat is None and not folder.exists():
             return "dead"
-        before, since, has_changed = self._seen.setdefault(folder, (beat, now, is_here))
-        if beat != before:
-            since, has_changed = now, True
-            self._seen[folder] = (beat, since, has_changed)
-        if now - since >= self._grace_seconds:
+        if before is None or (before.beat or (0,))[0] != (beat or (0,))[0]:  # the folder was made again
+            before = _Seen(beat, now, silence=0.0, has_changed=False, process={})
+        elif beat != before.beat:
+            before = before._replace(beat=beat, looked_at=now, silence=0.0, has_changed=True)
+        silence = before.silence + min(now - before.looked_at, self._grace_seconds / 3)
+        process = before.process or holder(folder)
+        self._seen[folder] = before._replace(looked_at=now, silence=silence, process=process)
+        is_here = process.get("host") == _host()
+        if (is_here and has_ended(process)) or silence >= self._grace_seconds:
             return "dead"
-        return "alive" if has_changed else "unsure"
+        return "alive" if is_here or before.has_changed else "unsure"
 
 
 def acquire(run_folder: Path, *, log: str = "", watch: Watch | None = None, timing: Timing = TIMING) -> Lease | None:
@@ -195,8 +213,8 @@ def last_heartbeat(folder: Path) -> float:
         return folder.stat().st_mtime
 
 
-def _last_beat(folder: Path) -> tuple[int, int] | None:
-    """Return what the next heartbeat changes, the size and the time of the file; None without one.
+def _last_beat(folder: Path) -> tuple[int, int, int] | None:
+    """Return the inode of the file and what the next heartbeat changes, its size and its time; None without a file.
 
     The file is opened, since NFS then asks the server, whatever it has cached.
     """
@@ -205,7 +223,7 @@ def _last_beat(folder: Path) -> tuple[int, int] | None:
             found = os.fstat(file.fileno())
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache

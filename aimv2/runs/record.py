@@ -48,7 +48,8 @@ class RunFolder:
             return "new"
         if is_held(attempt, self._timing):
             return "running"
-        return "failed" if (attempt / "failure.json").exists() else "new"
+        has_failed = (attempt / "failure.json").exists() or self.num_stalled() == MAX_STALLED
+        return "failed" if has_failed else "new"
 
     def entry(self) -> Entry | None:
         """Return the entry that the index should have for this run; None if there was no attempt."""
@@ -98,15 +99,15 @@ class RunFolder:
             if lease is None:  # the index did not know
                 self.write_entry(self.entry())
                 return None
-            self.write_entry(Entry("running", lease.number))
+            self.write_entry(Entry("running", lease.number), has_no_result=True)
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
         return Attempt(self, lease, config)
 
-    def write_entry(self, entry: Entry | None) -> None:
-        """Write this run's entry to the index."""
+    def write_entry(self, entry: Entry | None, *, has_no_result: bool = False) -> None:
+        """Write this run's entry to the index; the flag as in ``index.write``."""
         if entry is not None:
-            index.write(self.path.parent, self.name, entry)
+            index.write(self.path.parent, self.name, entry, has_no_result=has_no_result)
 
     def result(self) -> dict[str, Any]:
         """Return the result; its ``metrics`` map each name to value, unit, evaluation and warning.
@@ -197,18 +198,22 @@ def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
     Entries of deleted run folders are left out; deleting a run's folder is how to repeat it.
 
     Args:
-        repair: write what the index lacks, and remove what it should not have.
+        repair: compare every entry with the run's folder, and correct the index.
     """
     found = index.read(runs_dir)
-    there = {name for name in os.listdir(runs_dir) if RUN_NAME.fullmatch(name)} if runs_dir.is_dir() else set()
-    for name in found.keys() - there:
-        entry = found.pop(name)
-        if repair:
+    names = [name for name in os.listdir(runs_dir) if RUN_NAME.fullmatch(name)] if runs_dir.is_dir() else []
+    runs = {name: RunFolder(runs_dir, name) for name in names}
+    kept = (name for name in runs if name in found and not (repair and _may_be_wrong(found[name], runs[name])))
+    now = {name: found[name] for name in kept}
+    now |= {name: entry for name in runs.keys() - now.keys() if (entry := runs[name].entry()) is not None}
+    if repair:
+        for name, entry in now.items() - found.items():
+            index.add(runs_dir, name, entry)
+        for name, entry in found.items() - now.items():
             index.remove(runs_dir, name, entry)
-    for name in there - found.keys():
-        run = RunFolder(runs_dir, name)
-        if (new := run.entry()) is not None:
-            found[name] = new
-            if repair:
-                run.write_entry(new)
-    return found
+    return now
+
+
+def _may_be_wrong(entry: Entry, run: RunFolder) -> bool:
+    """False if the entry is that of a finished run. Whether another one is right, only the run's folder tells."""
+    return entry.state != "done" or not run.is_done

@@ -22,7 +22,6 @@ from ablations.request import Request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from aimv2.runs.lease import Watch
 from sweeps.active_launches import WORKERS, at_work, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
@@ -30,14 +29,14 @@ from sweeps.machine.room import HERE, Machine, num_cores, resolve_runs_per_gpu, 
 from sweeps.plan import Plan
 from sweeps.status.board import Board
 from sweeps.status.runs import duration
-from sweeps.tasks import Task, look
+from sweeps.tasks import Task, TaskList
 from sweeps.worker import WorkerReport, work
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30
 TTY = (signal.SIGINT, signal.SIGHUP)  # signals of a terminal to all processes that were started in it
-MAX_IDLE = 3  # workers in a row that ended, though runs were free, and before anybody tried one
+MAX_IDLE = 3  # workers in a row that ended though runs were free and not one was tried
 SUBMITIT_MINUTES = 60 * 24 * 365  # submitit kills local jobs after five minutes by default
 
 
@@ -211,8 +210,9 @@ def staffed(
         KeyboardInterrupt: the launch was cancelled.
         UsageError: the problem of a worker, or workers end before they try a run.
     """
-    seats, reports, num_idle, watch = list[Seat](), list[WorkerReport](), 0, Watch()
-    while not (now := look(tasks, runs_dir_of(launch_dir), watch)).is_over or seats:
+    seats, reports, num_idle = list[Seat](), list[WorkerReport](), 0
+    open_tasks = TaskList(tasks, runs_dir_of(launch_dir))
+    while not (now := open_tasks.look()).is_over or seats:
         for seat in (ended := [seat for seat in seats if seat.job.done()]):
             seats.remove(seat)
             report = report_of(seat, console)

@@ -19,14 +19,13 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import Watch
 from sweeps.active_launches import Jobs, attempts_at_launch, cancelled, end, new_logs, runs_dir_of, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
 from sweeps.status.board import print_failures
-from sweeps.tasks import Look, Task, look
+from sweeps.tasks import Look, Task, TaskList
 from sweeps.worker import WorkerReport, work, work_in_processes
 
 if TYPE_CHECKING:
@@ -153,8 +152,8 @@ class FinalizerJob(Checkpointable):
     def _wait(self, tasks: Sequence[Task]) -> Look:
         """Wait for runs that are held by another launch, by a worker that outlived its node, or by a dead worker whose
         lease has not expired."""
-        started, watch = time.monotonic(), Watch()
-        while (now := look(tasks, runs_dir_of(self.launch_dir), watch)).held or now.unsure:
+        started, open_tasks = time.monotonic(), TaskList(tasks, runs_dir_of(self.launch_dir))
+        while (now := open_tasks.look()).held or now.unsure:
             if time.monotonic() - started > 60 * self.executor.minutes - self.executor.signal_seconds:
                 signal.raise_signal(signal.SIGUSR2)  # SLURM signals the steps of a job, and this job has none
             time.sleep(self.poll_seconds)
@@ -175,7 +174,7 @@ def submit_workers(
         UsageError: SLURM refuses one of them; those before it are withdrawn.
     """
     runs_dir = runs_dir_of(launch_dir)
-    num_attempts = look(launched_tasks(launch_dir), runs_dir, Watch()).num_attempts
+    num_attempts = TaskList(launched_tasks(launch_dir), runs_dir).look().num_attempts
     folder = runs_dir / "workers" / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))

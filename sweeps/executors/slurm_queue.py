@@ -6,11 +6,10 @@ from pathlib import Path
 
 from ablations.request import Request
 from aimv2.errors import UsageError
-from aimv2.runs.lease import Watch
 from sweeps.active_launches import ActiveLaunch, active_launches, attempts_at_launch, cancelled, end
 from sweeps.executors import slurm_commands
 from sweeps.executors.slurm_jobs import launched_request
-from sweeps.tasks import Task, look
+from sweeps.tasks import Task, TaskList
 
 
 @dataclass
@@ -40,7 +39,7 @@ def queued_elsewhere(request: Request, tasks: Sequence[Task], runs_dir: Path) ->
         if arrays := [array for array in active.jobs.arrays if array in queued]:
             after = attempts_at_launch(active.folder)
             common = [replace(task, after=after[task.name]) for task in tasks if task.name in after]
-            now = look(common, runs_dir, Watch())
+            now = TaskList(common, runs_dir).look()
             if shared := {task.name for task in (*now.free, *now.unsure, *now.held)}:
                 are = "run is" if len(shared) == 1 else "runs are"
                 found.described.append(f"{len(shared)} {are} in the queue already, for {active.jobs.described}")

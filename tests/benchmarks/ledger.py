@@ -190,6 +190,9 @@ def measure(num_runs: int, num_workers: int) -> tuple[dict[str, Counts], float]:
 
 def main(words: Sequence[str]) -> int:
     """Print a table of all sizes, and one of the last size by kind of operation."""
+    if "--help" in words:
+        print(USAGE, end="")
+        return 0
     values = {"runs": "10000", "workers": "1000"} | dict(word.partition("=")[::2] for word in words)
     if values.keys() != {"runs", "workers"}:
         print(USAGE, end="")

@@ -14,7 +14,7 @@ import pytest
 
 from aimv2.runs.lease import Lease, acquire, latest_attempt
 from aimv2.runs.record import MAX_STALLED, RunFolder
-from aimv2.runs.rows import last_rows
+from aimv2.runs.rows import last_row
 from sweeps.active_launches import active_launches
 
 ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "executor=slurm", "sweep.arms=[uniform,causal]")
@@ -79,7 +79,7 @@ def worker_of(run: Path, after: Worker | None = None) -> Worker | None:
     attempt = latest_attempt(run)
     if attempt is None or (attempt / "released").exists() or not (attempt / "checkpoint.safetensors").exists():
         return None
-    if after is None and last_rows(attempt)[-1]["step"] > STEPS // 2:
+    if after is None and last_row(attempt).get("step", 0) > STEPS // 2:
         return None
     if after is not None and attempt == after.attempt:
         return None
@@ -135,7 +135,7 @@ def story(slurm, typed, wait_for, tmp_path_factory):
     slurm("scancel", disturbed["cancelled"].job)
 
     disturbed["hung up"] = training()
-    slurm("scancel", "--signal=HUP", disturbed["hung up"].job)
+    os.kill(disturbed["hung up"].pid, signal.SIGHUP)
 
     # More deaths than a run without progress may have.
     disturbed["killed"] = training()
