@@ -147,9 +147,9 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     console.print(f"process {process.pid} continues in the background; its log is {log}", soft_wrap=True, markup=False)
-    for command in ("status", "cancel"):
-        words = ["python", "sweeps/manage.py", command, plan.title, f"runs_dir={plan.runs_dir}"]
-        console.print(shlex.join(words), soft_wrap=True, markup=False)
+    for name in ("status", "cancel"):
+        typed = ["python", "sweeps/manage.py", name, plan.title, f"runs_dir={plan.runs_dir}"]
+        console.print(shlex.join(typed), soft_wrap=True, markup=False)
     return 0
 
 
