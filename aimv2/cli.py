@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.objectives import REGISTRY, objective
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import losses_of
@@ -74,6 +76,7 @@ COST_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation fu
 """
 
 BYTES = 4  # of a float32
+WATCH_POLL_SECONDS = 1.0
 COMMANDS = {  # imported when they are called, because some load torch
     "train": "aimv2.cli:train_command",
     "cost": "aimv2.cli:cost_command",
@@ -231,7 +234,16 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     if run.is_done:
         console.print(f"{title}: run {run.name} is already done", highlight=False)
         return True
-    attempt = run.acquire(config)
+    watch = Watch()
+    attempt = run.acquire(config, watch=watch)
+    if attempt is None and run.sight(watch) == "unsure":
+        console.print(
+            f"{title}: watching whether the process that works on run {run.name} is alive, for {GRACE_SECONDS:.0f} s",
+            soft_wrap=True,
+        )
+        while attempt is None and run.sight(watch) == "unsure":
+            time.sleep(WATCH_POLL_SECONDS)
+            attempt = run.acquire(config, watch=watch)
     if attempt is None:
         raise UsageError(f"another process is working on run {run.name}; its progress is in {run.path}")
     if code := code_of_lost_checkpoint(run.path):

@@ -222,7 +222,7 @@ def read_items(path: Path) -> "dict[str, pd.Series[float]]":
 def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Return the hardware of all attempts that the result rests on; older results do not list them."""
     attempts = result.get("attempts") or [manifest]
-    return "; ".join(dict.fromkeys(attempt["hardware"] for attempt in attempts))
+    return "; ".join(dict.fromkeys(attempt["hardware"] or "unknown" for attempt in attempts))
 
 
 def _reason(run: RunFolder) -> str:

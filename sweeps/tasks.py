@@ -72,7 +72,8 @@ class TaskList:
     def look(self) -> Look:
         """Return which tasks are open, from one listing of the index and the heartbeats of MAX_WATCHED holders.
 
-        Each look watches the next holders. One that was not watched yet is taken to be alive.
+        Once it is known whether these are alive, the next look watches the next ones. One that was not watched yet is
+        taken to be alive.
         """
         entries = index.read(self._runs_dir)
         now = Look([], [], [], sum(entries[task.name].attempt for task in self._tasks if task.name in entries))
@@ -88,7 +89,6 @@ class TaskList:
             else:
                 self._add_if_open(task, entry, now)
         first = self._first % max(len(running), 1)
-        self._first = first + MAX_WATCHED
         for place, (task, entry) in enumerate(running[first:] + running[:first]):
             key = (task.name, entry.attempt)
             if place < MAX_WATCHED:
@@ -98,6 +98,7 @@ class TaskList:
                 self._add_if_open(task, entry, now)
             else:
                 (now.held if sight == "alive" else now.unsure).append(task)
+        self._first = first if now.unsure else first + MAX_WATCHED
         return now
 
     def _add_if_open(self, task: Task, entry: Entry, now: Look) -> None:

@@ -332,7 +332,7 @@ class CheckpointConfig:
     """
 
     every_seconds: float = Field(default=60.0, gt=0)
-    watchdog_factor: float | None = Field(default=None, ge=2)
+    watchdog_factor: float | None = Field(default=None, ge=2, le=1e6)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import stat
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -40,13 +41,15 @@ def link_text(path: Path, text: str, stored: Path) -> None:
     Files with the same text then share its space on the disk. Where that cannot be, because the stored file was changed
     or cannot be linked, the file is an ordinary one.
     """
-    stored.parent.mkdir(exist_ok=True)
-    if not stored.exists():
-        write_text(stored, text)
-    with contextlib.suppress(OSError):  # of another owner, linked too often, or a file system without hard links
+    with contextlib.suppress(OSError):  # of another owner, linked too often, or no place for it
+        stored.parent.mkdir(exist_ok=True)
+        if not stored.exists():
+            write_text(stored, text)
         if stored.read_bytes() == text.encode():
+            path.unlink(missing_ok=True)
             os.link(stored, path)
             return
+        print(f"{stored} is not used: it was changed; delete it", file=sys.stderr)
     write_text(path, text)
 
 

@@ -101,14 +101,14 @@ class _Seen(NamedTuple):
     """What a watch knows of a heartbeat.
 
     Attributes:
-        beat: inode, size and time of the file; None without one.
+        beat: size and time of the file; None without one.
         looked_at: when it was last looked at.
         silence: seconds without a change, as far as they were watched.
         has_changed: True if it changed while it was watched.
         process: the holder; empty until it can be read.
     """
 
-    beat: tuple[int, int, int] | None
+    beat: tuple[int, int] | None
     looked_at: float
     silence: float
     has_changed: bool
@@ -135,10 +135,14 @@ class Watch:
         beat, now, before = _last_beat(folder), self._now(), self._seen.get(folder)
         if beat is None and not folder.exists():
             return "dead"
-        if before is None or (before.beat or (0,))[0] != (beat or (0,))[0]:  # the folder was made again
+        if before is None:
             before = _Seen(beat, now, silence=0.0, has_changed=False, process={})
         elif beat != before.beat:
-            before = before._replace(beat=beat, looked_at=now, silence=0.0, has_changed=True)
+            is_longer = (beat or (0, 0))[0] > (before.beat or (0, 0))[
+                0
+            ]  # otherwise the folder may have been made again
+            process = before.process if is_longer else {}
+            before = _Seen(beat, now, silence=0.0, has_changed=True, process=process)
         silence = before.silence + min(now - before.looked_at, self._grace_seconds / 3)
         process = before.process or holder(folder)
         self._seen[folder] = before._replace(looked_at=now, silence=silence, process=process)
@@ -213,8 +217,8 @@ def last_heartbeat(folder: Path) -> float:
         return folder.stat().st_mtime
 
 
-def _last_beat(folder: Path) -> tuple[int, int, int] | None:
-    """Return the inode of the file and what the next heartbeat changes, its size and its time; None without a file.
+def _last_beat(folder: Path) -> tuple[int, int] | None:
+    """Return what the next heartbeat changes, the size and the time of the file; None without one.
 
     The file is opened, since NFS then asks the server, whatever it has cached.
     """
@@ -223,7 +227,7 @@ def _last_beat(folder: Path) -> tuple[int, int, int] | None:
             found = os.fstat(file.fileno())
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
 
 
 @lru_cache

@@ -15,7 +15,7 @@ from aimv2.runs.attempt import ITEMS, LAYOUT_VERSION, PROGRESS, Attempt
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.files import read_json
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import TIMING, Timing, Watch, acquire, is_held, latest_attempt
+from aimv2.runs.lease import TIMING, Sight, Timing, Watch, acquire, is_held, latest_attempt
 from aimv2.runs.rows import last_row, read_rows
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class RunFolder:
         if (attempt / "failure.json").exists():
             return Entry("failed", int(attempt.name), read_failure(attempt).cause)
         return Entry("idle" if (attempt / "released").exists() else "running", int(attempt.name))
+
+    def sight(self, watch: Watch) -> Sight:
+        """Return whether the process that made the latest attempt is alive."""
+        attempt = latest_attempt(self.path)
+        return "dead" if attempt is None else watch.sees(attempt)
 
     @property
     def num_attempts(self) -> int:

@@ -10,7 +10,7 @@ from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.record import MAX_STALLED, RunFolder
-from sweeps.tasks import MAX_WATCHED, Task, look
+from sweeps.tasks import MAX_WATCHED, Task, TaskList
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def task(tiny):
 
 
 def is_free(task, runs_dir):
-    now = look([task], runs_dir, Watch())
+    now = TaskList([task], runs_dir).look()
     assert now.is_over == (now.free == [])
     return now.free == [task]
 
@@ -58,23 +58,35 @@ def test_a_run_that_makes_progress_is_never_given_up(task, tmp_path):
 
 def test_a_run_is_held_until_its_holder_is_seen_to_be_dead(task, tmp_path):
     time = [0.0]
-    watch = Watch(now=lambda: time[0])
-    with RunFolder(tmp_path, task.name).acquire(task.config) as attempt:
-        assert look([task], tmp_path, watch).held == [task], "its process is on this host"
-        (attempt.folder / "holder.json").write_text("{}")
-        watch = Watch(now=lambda: time[0])
-        assert look([task], tmp_path, watch).unsure == [task]
-        os.truncate(attempt.folder / "heartbeat", 5)
-        assert look([task], tmp_path, watch).held == [task]
-        time[0] += GRACE_SECONDS
-        now = look([task], tmp_path, watch)
-        assert (now.free, now.num_attempts) == ([task], 1)
+    attempt = RunFolder(tmp_path, task.name).acquire(task.config)
+    assert TaskList([task], tmp_path).look().held == [task], "its process is on this host"
+    (attempt.folder / "holder.json").write_text("{}")
+    task_list = TaskList([task], tmp_path, Watch(now=lambda: time[0]))
+    assert task_list.look().unsure == [task]
+    os.truncate(attempt.folder / "heartbeat", 5)
+    assert task_list.look().held == [task]
+    for _ in range(3):
+        time[0] += GRACE_SECONDS / 3
+        now = task_list.look()
+    assert (now.free, now.num_attempts) == ([task], 1)
 
 
-def test_a_look_watches_a_bounded_number_of_holders(tiny, tmp_path):
-    tasks = [Task(signature(config), config, 0) for config in (replace(tiny, seed=seed) for seed in range(60))]
+def test_any_number_of_dead_holders_is_found(tiny, tmp_path):
+    """Each look watches a bounded number of them."""
+    tasks = [Task(signature(config), config, 0) for config in (replace(tiny, seed=seed) for seed in range(120))]
     for task in tasks:
-        attempt = RunFolder(tmp_path, task.name).acquire(task.config)
-        (attempt.folder / "released").touch()
-    now = look(tasks, tmp_path, Watch())
-    assert (len(now.free), len(now.held)) == (MAX_WATCHED, len(tasks) - MAX_WATCHED)
+        (RunFolder(tmp_path, task.name).acquire(task.config).folder / "released").touch()
+    task_list = TaskList(tasks, tmp_path)
+    found = [len(task_list.look().free) for _ in range(4)]
+    assert found == [MAX_WATCHED, 2 * MAX_WATCHED, 120, 120]
+
+
+def test_runs_that_were_given_up_hide_no_other_run(tiny, tmp_path):
+    configs = [replace(tiny, seed=seed) for seed in range(MAX_WATCHED + 1)]
+    tasks = [Task(signature(config), config, 0) for config in configs]
+    for task in tasks:
+        for _ in range(MAX_STALLED if task is not tasks[-1] else 1):
+            (RunFolder(tmp_path, task.name).acquire(task.config).folder / "released").touch()
+    task_list = TaskList(tasks, tmp_path)
+    task_list.look()
+    assert task_list.look().free == [tasks[-1]]

@@ -47,13 +47,14 @@ def test_link_text_stores_equal_files_once(tmp_path):
     assert (tmp_path / "one").read_text() == "text"
 
 
-def test_link_text_uses_no_stored_file_that_was_changed(tmp_path):
+def test_link_text_uses_no_stored_file_that_was_changed(tmp_path, capsys):
     stored = tmp_path / "stored" / "a.json"
     link_text(tmp_path / "one", "text", stored)
     stored.write_text("changed")
     link_text(tmp_path / "other", "text", stored)
     assert (tmp_path / "other").read_text() == "text"
     assert stored.read_text() == "changed", "it is not ours to repair"
+    assert f"{stored} is not used" in capsys.readouterr().err
 
 
 def test_link_text_writes_an_ordinary_file_where_it_cannot_link(tmp_path, monkeypatch):

@@ -56,7 +56,9 @@ def test_a_late_writer_does_not_hide_its_successor(tmp_path):
 
 def test_a_run_that_is_acquired_again_is_no_longer_done(tmp_path):
     write(tmp_path, RUN, Entry("done", 3, layout=2))
-    write(tmp_path, RUN, Entry("running", 1))
+    write(tmp_path, RUN, Entry("running", 1))  # by a process that has read the folder before it was done
+    assert read(tmp_path) == {RUN: Entry("done", 3, layout=2)}
+    write(tmp_path, RUN, Entry("running", 1), has_no_result=True)
     assert read(tmp_path) == {RUN: Entry("running", 1)}
     remove(tmp_path, RUN, Entry("running", 1))
     remove(tmp_path, RUN, Entry("running", 1))

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,21 +103,26 @@ def beat(folder):
     os.truncate(path, path.stat().st_size + 1)
 
 
+def watched(watch, clock, folder, seconds):
+    """Return what a watch sees after looking once a second for so long."""
+    for _ in range(round(seconds)):
+        clock.now += 1
+        sight = watch.sees(folder)
+    return sight
+
+
 def test_a_lease_expires_once_its_heartbeat_was_watched_for_the_grace_period(tmp_path):
     clock = Clock()
-    watch = Watch(Timing(heartbeat_seconds=1, grace_seconds=5), clock)
+    watch = Watch(Timing(heartbeat_seconds=1, grace_seconds=9), clock)
     first = acquire(tmp_path)
     from_another_host(first.folder)
     assert watch.sees(first.folder) == "unsure"
-    clock.now = 4.9
-    assert watch.sees(first.folder) == "unsure"
+    assert watched(watch, clock, first.folder, 8) == "unsure"
     beat(first.folder)
     assert watch.sees(first.folder) == "alive"
-    clock.now = 9.8
-    assert watch.sees(first.folder) == "alive"
+    assert watched(watch, clock, first.folder, 8) == "alive"
     assert acquire(tmp_path, watch=watch) is None
-    clock.now = 10.0
-    assert watch.sees(first.folder) == "dead"
+    assert watched(watch, clock, first.folder, 1) == "dead"
     assert acquire(tmp_path) is None, "a process that has not watched it cannot know"
     assert acquire(tmp_path, watch=watch).number == 2
     beat(first.folder)
@@ -138,8 +144,21 @@ def test_no_clock_is_compared_with_another(tmp_path, monkeypatch, seconds):
         os.utime(first.folder / "heartbeat", (right() - seconds * number, right() - seconds * number))
         assert watch.sees(first.folder) != "dead"
         assert acquire(tmp_path, watch=watch) is None
-    clock.now += GRACE_SECONDS
+    assert watched(watch, clock, first.folder, GRACE_SECONDS) == "dead"
     assert acquire(tmp_path, watch=watch).number == 2
+
+
+def test_a_file_server_that_was_away_kills_nobody(tmp_path):
+    """A look that was blocked for an hour cannot tell whether the heartbeat was blocked too."""
+    clock = Clock()
+    watch = Watch(now=clock)
+    first = acquire(tmp_path)
+    from_another_host(first.folder)
+    watch.sees(first.folder)
+    clock.now += 3600
+    assert watch.sees(first.folder) != "dead"
+    beat(first.folder)
+    assert watch.sees(first.folder) == "alive"
 
 
 def test_a_folder_that_was_deleted_is_dead_and_a_missing_heartbeat_is_not(tmp_path):
@@ -150,8 +169,18 @@ def test_a_folder_that_was_deleted_is_dead_and_a_missing_heartbeat_is_not(tmp_pa
     assert watch.sees(attempt) == "dead"
     attempt.mkdir(parents=True)
     assert watch.sees(attempt) == "unsure"
-    clock.now = GRACE_SECONDS
-    assert watch.sees(attempt) == "dead"
+    assert watched(watch, clock, attempt, GRACE_SECONDS) == "dead"
+
+
+def test_a_folder_that_was_made_again_has_another_holder(tmp_path):
+    watch = Watch()
+    first = acquire(tmp_path)
+    (first.folder / "holder.json").write_text(json.dumps(holder(first.folder) | {"process_start": "1"}))
+    assert watch.sees(first.folder) == "dead"
+    shutil.rmtree(tmp_path / "attempts")
+    again = acquire(tmp_path, watch=watch)
+    assert again.folder == first.folder
+    assert watch.sees(again.folder) == "alive"
 
 
 def test_watching_writes_nothing(tmp_path):
@@ -218,7 +247,7 @@ def test_at_most_one_living_holder_in_any_sequence_of_events(tmp_path_factory, e
         elif event == "die" and alive:
             from_another_host(holders[-1].folder)
             watch.sees(holders[-1].folder)
-            clock.now += GRACE_SECONDS
+            watched(watch, clock, holders[-1].folder, GRACE_SECONDS)
             alive = False
         elif event == "check":
             for earlier in holders[:-1]:

@@ -166,11 +166,11 @@ class Interleavings(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(sorted(self.held)))
         number, _ = self.held[worker]
         attempts = [other for _, other in self.held.values()]
-        for _ in range(2):  # all watch all, before and after
+        for _ in range(4):  # all watch all, before and after
             for watch in self.watches:
                 for other in attempts:
                     watch.sees(other.folder)
-            self.now += GRACE_SECONDS / 2
+            self.now += GRACE_SECONDS / 3
             for holder, (other_number, other) in self.held.items():
                 if holder != worker and self.owns(holder, other_number) and self.is_living[other_number]:
                     beat(other)

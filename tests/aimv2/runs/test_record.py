@@ -10,7 +10,7 @@ from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.files import write_json
-from aimv2.runs.index import read
+from aimv2.runs.index import Entry, add, read, remove
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.record import RunFolder, entries
 
@@ -93,6 +93,26 @@ def test_the_index_is_completed_from_the_run_folders(run, tiny, tmp_path, finish
     assert set(entries(tmp_path, repair=True)) == {signature(other)} == set(read(tmp_path))
 
 
+def test_a_deleted_result_and_a_stale_entry_are_noticed_at_launch(run, tiny, tmp_path, finish):
+    finish(run, tiny)
+    (run.path / "result.json").unlink()
+    assert entries(tmp_path)[run.name].state == "done", "a display trusts the index"
+    assert entries(tmp_path, repair=True)[run.name].state == "idle" == read(tmp_path)[run.name].state
+    finish(run, tiny)
+    remove(tmp_path, run.name, read(tmp_path)[run.name])
+    add(tmp_path, run.name, Entry("failed", 1, "bug"))
+    assert entries(tmp_path, repair=True)[run.name].state == "done" == read(tmp_path)[run.name].state
+
+
+def test_the_index_shows_a_published_run_as_done_whatever_came_after(run, tiny, tmp_path, rows, metrics):
+    with contextlib.suppress(KeyboardInterrupt), run.acquire(tiny) as attempt:
+        attempt.write_rows(rows)
+        attempt.publish(metrics)
+        attempt._entry = attempt._entry._replace(state="idle")  # as if interrupted before it was set
+        raise KeyboardInterrupt
+    assert read(tmp_path)[run.name].state == "done"
+
+
 def test_acquire_names_a_folder_that_cannot_be_written(tmp_path, tiny):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
@@ -140,7 +160,10 @@ def test_heartbeat_decides_when_the_holder_file_is_broken(run, tiny, content):
     os.utime(attempt.folder / "heartbeat", (0, 0))
     assert run.state() == "new"
     assert run.acquire(tiny, watch=watch) is None
-    now[0] = GRACE_SECONDS
+    for _ in range(2):
+        now[0] += GRACE_SECONDS / 3
+        assert run.acquire(tiny, watch=watch) is None
+    now[0] += GRACE_SECONDS / 3
     assert run.acquire(tiny, watch=watch) is not None
 
 
