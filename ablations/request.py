@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -81,32 +81,28 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
 
 
 def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study], like: Request | None = None) -> Request:
-    """Return a study as the union of its requests; ``name`` and errors as in ``read_requests``.
-
-    Args:
-        like: the request whose baseline counts; None is the newest.
-    """
-    requests = read_requests(runs_dir, name, studies)
-    return union(requests, like or requests[0])
-
-
-def union(requests: Sequence[Request], like: Request) -> Request:
-    """Unite the cells of requests, the newest first, that have the same baseline run as ``like``.
+    """Return a study as the union of its requests that have the same baseline run; errors as in ``read_requests``.
 
     The newest of them decides the study's values. It also decides the config of each arm: cells of older requests that
     differ in more than their seed, as after a change of the arm, are left out.
+
+    Args:
+        name: as in ``read_requests``.
+        like: the request whose baseline run counts; None is the newest.
     """
+    requests = read_requests(runs_dir, name, studies)
+    like = like or requests[0]
     baseline = _arms(like).get(like.study.baseline)
     same = [one for one in requests if _arms(one).get(like.study.baseline) == baseline] or [like]
     study, arms = same[0].study, dict[str, str]()
     cells, runs = dict[tuple[str, int], Cell](), set[str]()
     for request in same:
-        own = {arm: run for arm, run in _arms(request).items() if arm in (*study.arms, *CONTROLS, UNTRAINED)}
+        own = _arms(request)
         arms = own | arms
         for cell in request.cells:
             # Two requests can mean one run by two cells, as seeds of the null control depend on all seeds of a request.
             is_new = (cell.arm, cell.seed) not in cells and cell.name not in runs
-            if is_new and cell.arm in own and own[cell.arm] == arms[cell.arm]:
+            if is_new and own[cell.arm] == arms[cell.arm] and cell.arm in (*study.arms, *CONTROLS, UNTRAINED):
                 cells[cell.arm, cell.seed] = cell
                 runs.add(cell.name)
     study = dataclasses.replace(study, controls=tuple(name for name in get_args(Control) if name in arms))
@@ -121,16 +117,13 @@ def _arms(request: Request) -> dict[str, str]:
 
 def _paths(runs_dir: Path, name: str) -> list[Path]:
     """Return the files of a study's requests. Older versions wrote the last one only, beside the folder."""
-    older = runs_dir / FOLDER / f"{name}.json"
-    return [*(runs_dir / FOLDER / name).glob("*.json"), *([older] if older.exists() else [])]
+    return [path for pattern in (f"{name}.json", f"{name}/*.json") for path in (runs_dir / FOLDER).glob(pattern)]
 
 
 def _time_of(path: Path) -> float:
     """Return when a request was recorded; 0 if that is not known."""
-    try:
-        return float(read_json(path)["time"])
-    except (UsageError, KeyError, TypeError, ValueError):
-        return 0.0
+    found = read_json(path)
+    return float(found.get("time", 0)) if isinstance(found, dict) else 0.0
 
 
 def save_request(path: Path, request: Request) -> None:

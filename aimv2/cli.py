@@ -22,7 +22,7 @@ from aimv2.config.signature import signature, untrained
 from aimv2.cost import Part, forward_flops, train_flops
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.objectives import REGISTRY, objective
-from aimv2.runs.files import runs_folder, share, writable_folder
+from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import code_of_lost_checkpoint
@@ -142,7 +142,7 @@ def train_command(overrides: Sequence[str]) -> int:
     config = run_config(values)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
     share(runs_dir)
-    runs_folder(str(runs_dir))
+    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
     from aimv2.config.resolve import resolve

@@ -63,7 +63,7 @@ class ActiveLaunch:
         runs: names of the requested runs.
         owner: name of the user who launched it; empty if it was not recorded, as by older versions.
         host: where it was launched.
-        started: when, by the clock of that host; for displays.
+        started: when, by the clock of that host.
         jobs: its jobs on SLURM; None if its workers are processes of a machine.
     """
 
@@ -72,7 +72,7 @@ class ActiveLaunch:
     runs: frozenset[str]
     owner: str = ""
     host: str = ""
-    started: float = 0.0
+    started: str = ""
     jobs: Jobs | None = None
 
     @property
@@ -90,7 +90,7 @@ def new_launch(runs_dir: Path, study: str, after: Mapping[str, int]) -> Path:
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     unnamed = folder.with_name(f".{folder.name}")
     unnamed.mkdir(parents=True)
-    origin = {"owner": user(), "host": socket.gethostname(), "started": time.time()}
+    origin = {"owner": user(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M")}
     write_json(unnamed / ABOUT, {"study": study, **origin, "runs": dict(after)})
     unnamed.rename(folder)
     return folder
@@ -159,21 +159,8 @@ def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) 
     Raises:
         UsageError: a launch's file is broken.
     """
-    return [found for folder in launch_folders(runs_dir) if (found := _active(folder, is_alive)) is not None]
-
-
-def launch_folders(runs_dir: Path) -> list[Path]:
-    """Return the folders of all launches that have not ended in order."""
-    folders = (runs_dir / FOLDER).glob("*")
-    return sorted(path for path in folders if NAME.fullmatch(path.name) and (path / ABOUT).is_file())
-
-
-def processes_of(launch_dir: Path) -> list[Path]:
-    """Return the folders of a launch's processes, with their heartbeats: the launcher's and the workers'."""
-    try:
-        return [launch_dir, *launch_dir.glob(f"{WORKERS}/*")]
-    except FileNotFoundError:  # deleted at this moment
-        return [launch_dir]
+    folders = [path for path in (runs_dir / FOLDER).glob("*") if NAME.fullmatch(path.name) and (path / ABOUT).is_file()]
+    return [found for folder in sorted(folders) if (found := _active(folder, is_alive)) is not None]
 
 
 def num_waiting(active: ActiveLaunch) -> int:
@@ -206,12 +193,12 @@ def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | No
         if (folder / JOBS).exists():
             found = read_json(folder / JOBS)
             jobs = Jobs(arrays=found["arrays"], finalizer=found["settling"], cluster=found["cluster"])
-        elif not any(map(is_alive, processes_of(folder))):
+        elif not any(map(is_alive, (folder, *folder.glob(f"{WORKERS}/*")))):
             return None
         about = read_json(folder / ABOUT)
-        origin = str(about.get("owner", "")), str(about.get("host", "")), float(about.get("started", 0))
-        return ActiveLaunch(folder, about["study"], frozenset(about["runs"]), *origin, jobs)
-    except (UsageError, KeyError, TypeError, ValueError) as error:
+        origin = {key: str(about.get(key, "")) for key in ("owner", "host", "started")}
+        return ActiveLaunch(folder, about["study"], frozenset(about["runs"]), **origin, jobs=jobs)
+    except (OSError, UsageError, KeyError, TypeError) as error:
         if not folder.exists():
             return None
         raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error

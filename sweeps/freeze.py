@@ -2,18 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import uuid
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
 
+from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.provenance import (
-    CHANGES,
     FROZEN,
     LOCK,
     PACKAGES,
@@ -21,12 +21,13 @@ from aimv2.runs.provenance import (
     digest,
     digest_of,
     git_commit,
+    keep_changes,
     recorded_digests,
-    uncommitted,
 )
 
 FOLDER = "code"
 PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot
+NAME = re.compile(rf"({re.escape(PARTIAL)})?[0-9a-f]{{12}}")
 SOURCE = Path(__file__).parents[1]
 CODE = "code="  # the argument of a launch that names a snapshot
 
@@ -40,15 +41,16 @@ def worker_environment(run: RunConfig) -> dict[str, str]:
 
 @lru_cache  # one snapshot per launch, however often it starts workers
 def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
-    """Copy the packages to ``runs_dir/code/<digest>`` and return that folder.
+    """Copy the packages to ``runs_dir/code/<digest>`` and return that folder; keep what differs from the commit.
 
-    The digest covers all files of the snapshot, with the commit and what differs from it. An existing snapshot is used
-    again, and code that runs from a snapshot of this folder is that snapshot.
+    The digest covers all files of the snapshot, with the commit. An existing snapshot is used again, and code that runs
+    from a snapshot of this folder is that snapshot.
 
     Raises:
         UsageError: a file of the existing snapshot was changed.
     """
     source, code = source.resolve(), (runs_dir / FOLDER).resolve()
+    keep_changes(runs_dir, source / "aimv2")
     frozen = source if source.parent == code else _copied(source, code)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
@@ -57,17 +59,16 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
 
 
 def _copied(source: Path, code: Path) -> Path:
-    partial = code / f"{PARTIAL}{uuid.uuid4().hex}"
+    partial = code / f"{PARTIAL}{uuid.uuid4().hex[:12]}"
     try:
+        partial.mkdir(parents=True)
+        (partial / FROZEN).write_text(json.dumps({"commit": git_commit(source / "aimv2")}) + "\n")
         files = (path for package in PACKAGES for path in (source / package).rglob("*"))
         for path in [source / LOCK, *files]:
             copy = partial / path.relative_to(source)
             if path.is_file() and "__pycache__" not in path.parts:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)  # with the umask's mode, so that others who share the folder can delete it
-        (partial / FROZEN).write_text(json.dumps({"commit": git_commit(source / "aimv2")}) + "\n")
-        if changes := uncommitted(source / "aimv2"):
-            (partial / CHANGES).write_bytes(changes)
         # The digest of the copy, since the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))
         try:
@@ -89,22 +90,18 @@ def become_code(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: ``runs_dir`` has no such snapshot.
     """
-    values = {"runs_dir": "runs"} | {key: value for key, _, value in (word.partition("=") for word in arguments)}
-    code, folder = values.get("code"), Path(values["runs_dir"]) / "code"
-    if code is None or (code and digest().startswith(code)):
+    words = [word for word in arguments if not word.startswith(CODE)]
+    code = key_values([word for word in arguments if word.startswith(CODE)], ["code"]).get("code")
+    if code is None or digest().startswith(code):
         return
-    there = []
-    snapshots = [path for path in folder.glob("[!.]*") if (path / FROZEN).is_file()]
-    for snapshot in sorted(snapshots, key=lambda path: -path.stat().st_mtime):
-        there.append(code_digest(snapshot / "aimv2"))
-        if code and any(one.startswith(code) for one in recorded_digests(snapshot / "aimv2")):
-            _become(snapshot.resolve(), [word for word in arguments if not word.startswith(CODE)])
-    known = ", ".join(dict.fromkeys(there)) or "none"
-    raise UsageError(f"code={code}: no snapshot in {str(folder)!r} has a digest that begins so; there: {known}")
-
-
-def _become(snapshot: Path, arguments: Sequence[str]) -> NoReturn:
-    path = os.pathsep.join(filter(None, [str(snapshot), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(snapshot / "sweeps" / "launch.py"), *arguments]
+    runs_dir = Path(next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs"))
+    found = [path.parent.resolve() for path in runs_dir.glob(f"{FOLDER}/[!.]*/{FROZEN}")]
+    snapshots = sorted(found, key=lambda path: path.stat().st_mtime)
+    fits = [path for path in snapshots if any(one.startswith(code) for one in recorded_digests(path / "aimv2"))]
+    if not fits:
+        known = ", ".join(dict.fromkeys(code_digest(path / "aimv2") for path in snapshots)) or "none"
+        raise UsageError(f"code={code}: no snapshot in {str(runs_dir / FOLDER)!r} begins so; there: {known}")
     sys.stdout.flush()
+    path = os.pathsep.join(filter(None, [str(fits[-1]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(fits[-1] / "sweeps" / "launch.py"), *words]
     os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})

@@ -4,7 +4,7 @@ import shlex
 import subprocess
 import sys
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
@@ -13,10 +13,10 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.request import read_request, write_request
+from ablations.request import Request, read_request, write_request
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP
-from aimv2.runs.files import runs_folder, share, writable_folder
+from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from sweeps.active_launches import new_logs
 from sweeps.freeze import CODE, become_code, freeze
@@ -64,6 +64,9 @@ sweeps, with their price at scale=demo:
 Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/conf/executor/.
 """
 
+RUNS_PER_GPU = "executor.runs_per_gpu"
+EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
+
 console = Console(highlight=False)
 
 
@@ -103,7 +106,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
-        runs_folder(str(plan.runs_dir))
+        writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
     remaining = [name for name in plan.remaining(repair=not parsed.is_dry_run) if only is None or name in only]
@@ -138,24 +141,36 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
     """Start the same launch in a session of its own, without a terminal; print how to watch and end it. Return 0."""
     words = [argument for argument in arguments if not argument.startswith("detach=")]
     log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
+    command = [sys.executable, __file__, *words]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, __file__, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    which = plan.title if plan.runs_dir == Path("runs") else f"{plan.title} {shlex.quote(f'runs_dir={plan.runs_dir}')}"
-    console.print(
-        f"process {process.pid} continues in the background; its log is {log}",
-        f"python sweeps/manage.py status {which}   # shows its progress",
-        f"python sweeps/manage.py cancel {which}   # ends it",
-        sep="\n",
-        soft_wrap=True,
-        markup=False,
-    )
+    console.print(f"process {process.pid} continues in the background; its log is {log}", soft_wrap=True, markup=False)
+    for name in ("status", "cancel"):
+        typed = ["python", "sweeps/manage.py", name, plan.title, f"runs_dir={plan.runs_dir}"]
+        console.print(shlex.join(typed), soft_wrap=True, markup=False)
     return 0
+
+
+def relaunch(request: Request, typed: Mapping[str, str], *, halve: bool = False) -> list[str]:
+    """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``.
+
+    Args:
+        halve: halve ``executor.runs_per_gpu``, or replace ``auto`` by 1, unless another value is typed.
+    """
+    new = {EXTENDED.get(key, key): value for key, value in typed.items()}
+    before = {_key(word): word.partition("=")[2] for word in request.arguments}.get(RUNS_PER_GPU, "1")
+    if halve and before != "1" and "executor" not in new:
+        new.setdefault(RUNS_PER_GPU, "1" if before == "auto" else str(int(before) // 2))
+    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug"}]
+    if "executor" in new:  # another executor does not have the keys of the old one
+        kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
+    return kept + [f"{key}={value}" for key, value in new.items()]
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0]
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from aimv2.config.signature import identity
 from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names
 from aimv2.objectives import objective
-from aimv2.runs.files import runs_folder, writable_folder
+from aimv2.runs.files import writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from sweeps.executors.local import CONF_DIR, LocalExecutor
@@ -114,7 +114,7 @@ def search(arguments: Sequence[str]) -> int:
     for parameter in config.parameters:  # refuses bounds that no run can have
         replaced(base, {parameter.path: parameter.low})
         replaced(base, {parameter.path: parameter.high})
-    runs_dir = runs_folder(checked("runs_dir", str, values["runs_dir"]))
+    runs_dir = writable_folder(checked("runs_dir", str, values["runs_dir"]), "runs_dir", needs_links=True)
     writable_folder(base.data.cache_dir, "data.cache_dir")
 
     study = open_study(config, base, runs_dir)

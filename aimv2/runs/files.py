@@ -21,9 +21,14 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process ids repeat on hosts that share the folder
     try:
-        partial.write_text(text)
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
@@ -33,8 +38,8 @@ def write_text(path: Path, text: str) -> None:
 def link_text(path: Path, text: str, stored: Path) -> None:
     """Write a file as a hard link to ``stored``, which is written if it is missing.
 
-    Files with the same text then share its space on the disk. Where that cannot be, because the stored file has another
-    content or cannot be linked, the file is an ordinary one.
+    Files with the same text then share its space on the disk. Where that cannot be, because the stored file was changed
+    or cannot be linked, the file is an ordinary one.
     """
     with contextlib.suppress(OSError):  # of another owner, linked too often, or no place for it
         stored.parent.mkdir(exist_ok=True)
@@ -90,42 +95,27 @@ def user() -> str:
         return str(os.getuid())
 
 
-def writable_folder(path: str, key: str) -> Path:
+def writable_folder(path: str, key: str, *, needs_links: bool = False) -> Path:
     """Create the folder if needed, write a test file to it and return it.
 
+    Args:
+        needs_links: link the file into another folder too, as a result is when it is published.
+
     Raises:
-        UsageError: the folder cannot be written; the message names the key that set it.
+        UsageError: the folder cannot be used; the message names the key that set it.
     """
     folder = Path(path)
-    probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x" * 65536)
+        with tempfile.TemporaryDirectory(prefix=".writable-", dir=folder, ignore_cleanup_errors=True) as probe:
+            file, other = Path(probe, "file"), Path(probe, "folder")
+            file.write_bytes(b"x" * 65536)
+            other.mkdir()
+            if needs_links:
+                os.link(file, other / "file")
     except OSError as error:
-        raise UsageError(f"{key}={path!r} cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    return folder
-
-
-def runs_folder(path: str) -> Path:
-    """Return the runs folder, as ``writable_folder`` does. Results are published by hard links, so test one too.
-
-    Raises:
-        UsageError: the folder cannot be written, or its file system has no hard links from one folder to another.
-    """
-    folder = writable_folder(path, "runs_dir")
-    with tempfile.TemporaryDirectory(prefix=".links-", dir=folder, ignore_cleanup_errors=True) as probe:
-        one, other = Path(probe, "one"), Path(probe, "other")
-        one.mkdir()
-        other.mkdir()
-        (one / "file").touch()
-        try:
-            os.link(one / "file", other / "file")
-        except OSError as error:
-            raise UsageError(
-                f"runs_dir={path!r} is on a file system without hard links across folders (BeeGFS before 7.4, for"
-                f" example): {error.strerror}; choose another runs_dir"
-            ) from error
+        problem = "cannot be written"
+        if error.filename2:  # only a link has two names
+            problem = "is on a file system without hard links across folders (BeeGFS before 7.4, for example)"
+        raise UsageError(f"{key}={path!r} {problem}: {error.strerror}") from error
     return folder

@@ -100,9 +100,7 @@ class Interrupts:
 def _leave_terminal() -> None:
     """Discard all further output to the terminal. It was closed or soon will be, and then a write to it is an OSError,
     which would cut the clean-up short."""
-    null = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):  # there is no such output
             if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # a closed terminal is no tty any more, but still this
-                os.dup2(null, descriptor)
-    os.close(null)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

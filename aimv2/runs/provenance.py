@@ -4,7 +4,6 @@ versions of its packages."""
 import hashlib
 import json
 import subprocess
-import uuid
 from collections.abc import Collection
 from functools import lru_cache
 from importlib import metadata
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.errors import UsageError
-from aimv2.runs.files import read_json
+from aimv2.runs.files import read_json, write_bytes
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 # Files of ``aimv2`` that cannot change a number, by the beginning of their path: a run imports none of them.
 NO_NUMBERS = ("bench/", "weights/", "cli.py", "__main__.py", "data/commands/", "evaluation/sets/command.py")
 FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
-CHANGES = "changes.diff"  # in a code snapshot: its difference from that commit; an unchanged one has none
 LOCK = "constraints.txt"  # next to the packages, in a checkout and in a code snapshot; an installed wheel has none
 
 
@@ -67,11 +65,11 @@ def git_commit(package: Path = PACKAGE) -> str:
 def uncommitted(package: Path) -> bytes:
     """Return the difference of the packages from the commit as a diff, new files included; empty if there is none.
 
-    A snapshot has the difference that it was made with.
+    That of a snapshot was kept when it was made.
     """
     root = package.parent
     if (root / FROZEN).exists():
-        return (root / CHANGES).read_bytes() if (root / CHANGES).exists() else b""
+        return b""
     ours = ("--", *PACKAGES, ":(exclude,glob)**/__pycache__/**")
     # Whatever the user's settings are, `git apply` must be able to read it.
     diff = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
@@ -80,17 +78,14 @@ def uncommitted(package: Path) -> bytes:
     return b"".join(changed + [_git(root, *diff, "--no-index", "--", "/dev/null", name) for name in new])
 
 
-def keep_changes(runs_dir: Path) -> None:
-    """Write the difference of this code from its commit, if any, to ``runs_dir/changes/<digest>.diff``, once."""
-    path, changes = runs_dir / "changes" / f"{digest()}.diff", uncommitted(PACKAGE)
-    if changes and not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{uuid.uuid4().hex}")
-        try:
-            partial.write_bytes(f"Changes since commit {git_commit().removesuffix('+changes')}\n".encode() + changes)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+def keep_changes(runs_dir: Path, package: Path = PACKAGE) -> None:
+    """Write the difference of the code from its commit, if any, to ``runs_dir/changes/<digest>.diff``, once."""
+    if changes := uncommitted(package):
+        path = runs_dir / "changes" / f"{code_digest(package)}.diff"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            commit = git_commit(package).removesuffix("+changes")
+            write_bytes(path, f"Changes since commit {commit}\n".encode() + changes)
 
 
 def code_of_lost_checkpoint(run: Path) -> str:
@@ -100,14 +95,15 @@ def code_of_lost_checkpoint(run: Path) -> str:
         A digest, or ``unknown``; empty if there is no checkpoint, or one of this code.
     """
     saved = sorted(run.glob("attempts/*/checkpoint.safetensors"), reverse=True)
-    codes = [_recorded_code(path.parent) for path in saved]
+    codes = [recorded_code(path.parent) for path in saved]
     return codes[0] if codes and digest() not in codes else ""
 
 
-def _recorded_code(attempt: Path) -> str:
+def recorded_code(attempt: Path) -> str:
+    """Return the digest of an attempt's code; ``unknown`` if that cannot be read, since displays must not fail."""
     try:
         return str(read_json(attempt / "manifest.json")["code"])
-    except (UsageError, KeyError, TypeError):  # a display must not depend on it
+    except (UsageError, KeyError, TypeError):
         return "unknown"
 
 

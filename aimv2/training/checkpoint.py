@@ -121,11 +121,6 @@ def resume(attempt: Attempt) -> Checkpoint | None:
     return start
 
 
-def code_of(folder: Path) -> str:
-    """Return the digest of the code that saved the attempt's checkpoint; empty if it cannot be read."""
-    return str(read_about(folder / FILE).get("code", ""))
-
-
 def remove(folder: Path) -> None:
     """Delete the attempt's checkpoint, and the partial one that a killed process may have left."""
     (folder / FILE).unlink(missing_ok=True)

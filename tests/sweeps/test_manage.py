@@ -17,7 +17,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps import manage
 from sweeps.active_launches import active_launches, at_work, cancelled
-from sweeps.manage import Arguments, fewer_runs_per_gpu, relaunch
+from sweeps.launch import relaunch
 from tests.helpers.finished_sweeps import finished, requested
 
 
@@ -70,7 +70,7 @@ def test_logs_and_retry_of_a_finished_sweep(done, command):
     assert "attempt 0001:" in shown
     assert "finished" in shown
     assert '"samples": 64' in shown
-    shown = "no run of your launches of prefix_ratio has failed"
+    shown = "no run of your last launch of prefix_ratio has failed"
     assert command("retry", "prefix_ratio", f"runs_dir={done}") == (0, shown)
 
 
@@ -93,7 +93,7 @@ def test_replay_compares_a_finished_run(done, command):
 
 def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
     cell = requested(folder / "runs", cache_dir).cells[0]
-    assert f"no worker has started {cell.name} yet" in command("replay", cell.name)[1]
+    assert f"0 runs in 'runs' begin with '{cell.name}'" in command("replay", cell.name)[1]
     fail(folder / "runs", cell, Failure("bug", "x"))
     status, shown = command("replay", cell.name)
     assert status == 2
@@ -128,7 +128,7 @@ def test_item_4_retry_and_extend_follow_ones_own_launch(folder, cache_dir, comma
     theirs = requested(runs_dir, cache_dir, "sweep.seeds=[1]", "executor.workers=1")
     fail(runs_dir, theirs.cells[0], Failure("bug", "of ben"))
     monkeypatch.setenv("LOGNAME", "ada")
-    assert command("retry", "prefix_ratio")[1] == "no run of your launches of prefix_ratio has failed"
+    assert command("retry", "prefix_ratio")[1] == "no run of your last launch of prefix_ratio has failed"
     fail(runs_dir, ours.cells[0], Failure("bug", "of ada"))
     status, shown = command("retry", "prefix_ratio")
     assert status == 0, shown
@@ -144,17 +144,6 @@ def test_another_users_launch_is_repeated_only_by_name(folder, copied, command, 
     status, shown = command("retry", "prefix_ratio")
     assert status == 0
     assert f"repeating the launch of {owner}, since none is yours" in shown
-
-
-def test_retry_reaches_failures_of_ones_earlier_launches(folder, cache_dir, command):
-    runs_dir = folder / "runs"
-    first = requested(runs_dir, cache_dir, "sweep.seeds=[0]")
-    requested(runs_dir, cache_dir, "sweep.seeds=[1]")
-    fail(runs_dir, first.cells[0], Failure("bug", "x"))
-    status, shown = command("retry", "prefix_ratio")
-    assert status == 0, shown
-    assert RunFolder(runs_dir, first.cells[0].name).is_done
-    assert sum(path.is_file() for path in runs_dir.glob("v2-*/result.json")) == 1
 
 
 def test_retry_does_failed_runs_only(folder, copied, command):
@@ -188,32 +177,31 @@ def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
         ({}, ["executor=slurm", "executor.minutes=60", "executor.mem=8GB"]),
         ({"executor.minutes": "90"}, ["executor=slurm", "executor.mem=8GB", "executor.minutes=90"]),
         ({"executor": "local", "executor.workers": "1"}, ["executor=local", "executor.workers=1"]),
+        ({"seeds": "8"}, ["executor=slurm", "executor.minutes=60", "executor.mem=8GB", "sweep.seeds=8"]),
     ],
 )
-def test_relaunch_can_override_the_executor(typed, again):
+def test_relaunch_repeats_a_request_with_the_typed_values(typed, again):
     before = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
-    request = Request(study=STUDY, cells=[], arguments=(*before, "runs_dir=elsewhere"))
-    arguments = Arguments(names=[], flags=set(), values={"runs_dir": "here", **typed})
-    found = relaunch(request, arguments)
-    assert [word for word in found if word != "runs_dir=here"] == ["sweep=prefix_ratio", *again]
+    more = ("limit=2h", "limit=1TB", "runs_dir=elsewhere")
+    found = relaunch(Request(study=STUDY, cells=[], arguments=(*more, *before)), {"runs_dir": "here", **typed})
+    assert [word for word in found if word != "runs_dir=here"] == ["limit=2h", "limit=1TB", before[0], *again]
 
 
 @pytest.mark.parametrize(
     ("before", "typed", "fewer"),
     [
-        (["executor.runs_per_gpu=5"], {}, "2"),
-        (["executor.runs_per_gpu=8", "executor.runs_per_gpu=3"], {}, "1"),
-        (["executor.runs_per_gpu=auto"], {}, "1"),
-        (["executor.runs_per_gpu=1"], {}, None),
-        ([], {}, None),
-        (["executor.runs_per_gpu=5"], {"executor.runs_per_gpu": "4"}, "4"),
-        (["executor.runs_per_gpu=5"], {"executor": "debug"}, None),
+        (["executor.runs_per_gpu=5"], {}, ["2"]),
+        (["executor.runs_per_gpu=8", "executor.runs_per_gpu=3"], {}, ["1"]),
+        (["executor.runs_per_gpu=auto"], {}, ["1"]),
+        (["executor.runs_per_gpu=1"], {}, ["1"]),
+        ([], {}, []),
+        (["executor.runs_per_gpu=5"], {"executor.runs_per_gpu": "4"}, ["4"]),
+        (["executor.runs_per_gpu=5"], {"executor": "debug"}, []),
     ],
 )
 def test_retry_after_out_of_memory_halves_the_runs_per_gpu(before, typed, fewer):
-    request = Request(study=STUDY, cells=[], arguments=("sweep=prefix_ratio", *before))
-    found = fewer_runs_per_gpu(request, Arguments(names=[], flags=set(), values=typed))
-    assert found.values.get("executor.runs_per_gpu") == fewer
+    found = relaunch(Request(study=STUDY, cells=[], arguments=("sweep=prefix_ratio", *before)), typed, halve=True)
+    assert [word.partition("=")[2] for word in found if word.startswith("executor.runs_per_gpu=")] == fewer
 
 
 @pytest.fixture
@@ -237,8 +225,7 @@ def test_cancel_spares_the_runs_of_another_sweep(untried, command):
             assert cancelled(ours) is None
             status, shown = command("cancel", "prefix_ratio_test", "yes=true")
         assert status == 0
-        assert "runs that continue for another launch: 1" in shown
-        assert f"waiting runs that will not start: {len(names) - 1}" in shown
+        assert f"active runs to release: 0, waiting runs that will not start: {len(names) - 1}" in shown
         assert cancelled(ours) == set(names[1:])
         assert cancelled(other) is None
 
@@ -259,7 +246,7 @@ def two_launches(untried, monkeypatch):
 
 @pytest.mark.parametrize(
     ("typed", "taken"),
-    [((), {"ada"}), (("launch=ID",), {"ben"}), (("all=true",), {"ada", "ben"}), (("all=false",), {"ada"})],
+    [((), {"ada"}), (("launch=ID",), {"ben"}), (("launch=all",), {"ada", "ben"})],
 )
 def test_item_4_cancel_takes_ones_own_launches_unless_others_are_named(two_launches, untried, command, typed, taken):
     """It took the launches of all users."""
@@ -268,7 +255,7 @@ def test_item_4_cancel_takes_ones_own_launches_unless_others_are_named(two_launc
     words = [word.replace("ID", ids["ben"][:6]) for word in typed]
     status, shown = command("cancel", "prefix_ratio_test", *words, "yes=true")
     assert status == 0, shown
-    assert all(f"{id} {owner} {socket.gethostname()}" in shown for owner, id in ids.items())
+    assert all(f"{id} {owner} {socket.gethostname()} 20" in shown for owner, id in ids.items())
     released = {owner: cancelled(folder) for owner, folder in two_launches.items()}
     assert {owner for owner, runs in released.items() if runs is not None} == taken
     common = cells[1].name
@@ -280,10 +267,10 @@ def test_cancel_of_launches_that_are_all_of_others_is_refused(two_launches, comm
     monkeypatch.setenv("LOGNAME", "a-visitor")
     status, shown = command("cancel", "prefix_ratio_test", "yes=true")
     assert status == 2
-    assert "none of these launches is yours; type launch= and its id, or all=true" in shown
+    assert "none of these launches is yours; type launch= and an id, or launch=all" in shown
     status, shown = command("cancel", "prefix_ratio_test", "launch=xyz", "yes=true")
     assert status == 2
-    assert "launch=xyz names 0 of these launches; type the beginning of one id" in shown
+    assert "none of these launches begins with xyz; type launch= and an id" in shown
     assert not any(cancelled(folder) for folder in two_launches.values())
 
 
@@ -297,7 +284,7 @@ def unneeded(copied):
 
 def test_item_1_prune_lists_what_goes_and_asks(folder, unneeded, command):
     """It deleted without a word."""
-    listed = f"checkpoints: 1, 2.0 MB {unneeded.relative_to(folder / 'runs')}"
+    listed = f"2.0 MB: {unneeded.relative_to(folder / 'runs')} files and folders to delete: 1"
     assert command("prune", "dry_run=true") == (0, listed)
     status, shown = command("prune")
     assert status == 2
@@ -305,7 +292,21 @@ def test_item_1_prune_lists_what_goes_and_asks(folder, unneeded, command):
     assert unneeded.exists()
     assert command("prune", "yes=true") == (0, f"{listed} deleted; results are untouched")
     assert not unneeded.exists()
-    assert command("prune", "yes=true") == (0, "nothing to delete")
+    assert command("prune", "yes=true") == (0, "files and folders to delete: 0")
+
+
+def test_what_comes_into_use_while_prune_asks_stays(folder, unneeded, command, monkeypatch):
+    name = unneeded.parents[2].name
+    with ExitStack() as stack:
+
+        def answer(question):
+            stack.enter_context(at_work(folder / "runs", "other", {name: 0}))
+            return "y"
+
+        monkeypatch.setattr("builtins.input", answer)
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        assert command("prune")[0] == 0
+    assert unneeded.exists()
 
 
 def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatch):
@@ -318,39 +319,24 @@ def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatc
     assert f"not deleted: {unneeded.resolve()}: Permission denied all else is deleted" in shown
 
 
-def test_prune_names_ten_paths_of_many_and_counts_what_is_not_ours(folder, copied, command):
-    attempt = copied / last_request(copied).cells[0].name / "attempts" / "0001"
-    for number in range(2, 14):
-        shutil.copytree(attempt, attempt.with_name(f"{number:04d}"))
-        (attempt.with_name(f"{number:04d}") / "checkpoint.safetensors").touch()
-    (copied / "workers" / "photos").mkdir(parents=True)
-    status, shown = command("prune", "dry_run=true")
-    assert status == 0
-    assert "checkpoints: 12, 0.0 MB" in shown
-    assert shown.count("checkpoint.safetensors") == 10
-    assert "and 2 more" in shown
-    assert f"left alone in {copied / 'workers'}, since no mark shows that they are ours: 1" in shown
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["stats"], "unknown command 'stats'. Did you mean 'status'?"),
         (["status", "nothing"], "sweep 'nothing' was not launched into 'runs' yet; launched there: prefix_ratio_test"),
-        (["status", "--jason"], "unknown flag of status '--jason'. Did you mean '--json'?"),
+        (["status", "--jason"], "unknown key of status '--jason'. Did you mean '--json'?"),
         (["status", "runs_dri=runs"], "unknown key of status 'runs_dri'. Did you mean 'runs_dir'?"),
         (["status", "runs_dir=nowhere"], "runs_dir='nowhere' does not exist"),
         (["logs"], "which run? Name one."),
-        (["logs", "v2-x"], "0 runs in 'runs' begin with 'v2-x'; name exactly one"),
+        (["logs", "v2-x"], "0 runs in 'runs' begin with 'v2-x'; name exactly one that a worker has started"),
         (["retry"], "which sweep? Name one. Launched into 'runs': prefix_ratio_test."),
-        (["extend", "prefix_ratio_test"], "extend by what? Type seeds=8 or samples=40960."),
         (["extend", "prefix_ratio_test", "arms=2"], "unknown key of extend 'arms'"),
         (["extend", "prefix_ratio_test", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
         (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
-        (["cancel", "prefix_ratio", "--json"], "unknown flag of cancel '--json'"),
+        (["cancel", "prefix_ratio", "--json"], "unknown key of cancel '--json'"),
         (["cancel", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
         (["prune", "dry_run=perhaps"], "dry_run: Input should be a valid boolean"),
-        (["prune", "--yes"], "unknown flag of prune '--yes'"),
+        (["prune", "--yes"], "unknown key of prune '--yes'. Did you mean 'yes'?"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(untried, command, arguments, message):

@@ -1,6 +1,5 @@
 """Pruning: what is deleted, and what stays."""
 
-import errno
 import json
 import os
 import shutil
@@ -13,15 +12,15 @@ from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.model.network import build
 from aimv2.runs.attempt import CHECKPOINT
-from aimv2.runs.failure import Failure
-from aimv2.runs.lease import Presence
-from aimv2.runs.provenance import digest, digest_of
+from aimv2.runs.files import write_json
+from aimv2.runs.lease import Presence, Watch
+from aimv2.runs.provenance import digest_of
 from aimv2.runs.record import RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
 from sweeps.active_launches import Jobs, at_work, new_launch, new_logs, write_jobs
 from sweeps.freeze import freeze
-from sweeps.prune import Pruner
+from sweeps.prune import unneeded
 
 
 @pytest.fixture
@@ -47,10 +46,8 @@ def attempt(tiny):
 
 
 def made_by(checkpoint_path, code):
-    """Make it a checkpoint of other code, which this code cannot resume from."""
-    content = checkpoint_path.read_bytes()
-    assert digest().encode() in content
-    checkpoint_path.write_bytes(content.replace(digest().encode(), code.encode()))
+    """Record that other code made it."""
+    write_json(checkpoint_path.with_name("manifest.json"), {"code": code})
     return checkpoint_path
 
 
@@ -58,21 +55,19 @@ def never(seconds):
     pytest.fail("no heartbeat is in doubt")
 
 
-def prune(runs_dir, wait=never, **more):
-    """Delete what is not needed; return the paths by kind, relative to the folder."""
-    pruner = Pruner(runs_dir, **more)
-    pruner.wait(lambda note: None, wait)
-    found = pruner.unneeded()
-    assert pruner.delete(found) == []
-    kinds = dict.fromkeys(one.kind for one in found)
-    return {kind: {str(one.path.relative_to(runs_dir)) for one in found if one.kind == kind} for kind in kinds}
+def prune(runs_dir, pause=never, **more):
+    """Delete what is not needed; return the paths, relative to the folder."""
+    found = unneeded(runs_dir, pause=pause, **more)
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return {str(path.relative_to(runs_dir)) for path in found}
 
 
-def launch_that_ended(runs_dir):
+def launch_that_ended(runs_dir, days=2):
     """Make the record of a launch whose processes have ended, but which is still there."""
     folder = new_launch(runs_dir, "other", {})
     Presence(folder).release()
-    return folder
+    return aged(folder, days)
 
 
 def on_another_host(folder):
@@ -107,53 +102,35 @@ def logs(runs_dir, name, days):
 def test_prune_deletes_checkpoints_that_no_attempt_will_use(cells, attempt, tmp_path):
     runs_dir = tmp_path
     done, stopped, held, wanted = (RunFolder(runs_dir, cell.name) for cell in cells[:4])
-    first, second = attempt(stopped, cells[1].config), attempt(stopped, cells[1].config)
-    finished = attempt(done, cells[0].config, end=lambda taken: taken.publish({}, train_flops=0))
-    finished.touch()  # publishing deletes it, unless the process is killed at this moment
-    failed = attempt(held, cells[2].config, end=lambda taken: taken.fail(Failure("bug", "x"), ""))
-    older, newer = attempt(wanted, cells[3].config), attempt(wanted, cells[3].config)
-    died = launch_that_ended(runs_dir)
+
+    def finished(run, cell):
+        """Finish a run; publishing deletes the checkpoint, unless the process is killed at this moment."""
+        path = attempt(run, cell.config, end=lambda taken: taken.publish({}, train_flops=0))
+        path.touch()
+        return path
+
+    kept = [attempt(stopped, cells[1].config), attempt(stopped, cells[1].config)]
+    partial, own = kept[0].with_name(".checkpoint"), attempt(held, cells[2].config).with_name(".checkpoint")
+    for path in (partial, own):
+        path.mkdir()
+    unused, requested, died = finished(done, cells[0]), finished(wanted, cells[3]), launch_that_ended(runs_dir)
+    fresh = launch_that_ended(runs_dir, days=0)
     with held.acquire(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
         found = prune(runs_dir)
-    assert found == {
-        "checkpoints": {str(path.relative_to(runs_dir)) for path in (first, finished)},
-        "launches": {str(died.relative_to(runs_dir))},
-    }
-    assert [path.exists() for path in (first, second, finished, failed)] == [False, True, False, True]
-    assert older.exists()
-    assert newer.exists()
+    assert found == {str(path.relative_to(runs_dir)) for path in (partial, unused, died)}
+    assert not any(path.exists() for path in (partial, unused, died))
+    assert all(path.exists() for path in (*kept, own, requested, fresh))
     assert done.is_done
-    assert not died.exists()
-    assert prune(runs_dir).keys() == {"checkpoints"}, "no launch is active on the others now"
-    assert [path.exists() for path in (second, failed, older, newer)] == [True, True, False, True]
-    assert prune(runs_dir) == {}
-
-
-def test_prune_keeps_the_checkpoint_of_the_next_attempt(cells, attempt, tmp_path):
-    """The newest is broken and the one before it is of other code, so the next attempt resumes from the first."""
-    run, config = RunFolder(tmp_path, cells[1].name), cells[1].config
-    usable, foreign, broken = (attempt(run, config) for _ in range(3))
-    made_by(foreign, "0" * 12)
-    broken.write_bytes(broken.read_bytes()[:-8] + b"********")
-    prune(tmp_path)
-    assert [path.exists() for path in (usable, foreign, broken)] == [True, False, False]
-    with run.acquire(config) as taken:
-        assert checkpoint.find(taken.earlier()).attempt == 1
-
-
-def test_prune_keeps_all_checkpoints_of_a_run_if_this_code_can_use_none(cells, attempt, tmp_path):
-    run = RunFolder(tmp_path, cells[1].name)
-    foreign = [made_by(attempt(run, cells[1].config), "0" * 12) for _ in range(2)]
-    assert prune(tmp_path) == {}
-    assert all(path.exists() for path in foreign)
+    again = prune(runs_dir)
+    assert again == {str(path.relative_to(runs_dir)) for path in (own, requested)}, "nobody works on them any more"
+    assert prune(runs_dir) == set()
+    assert all(path.exists() for path in kept), "the next attempt may use them"
 
 
 def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attempt, tmp_path):
     runs_dir = tmp_path
     needed, unneeded, fresh = (snapshot(runs_dir, digit * 12, days) for digit, days in (("a", 9), ("b", 9), ("c", 0)))
-    unfinished = runs_dir / "code" / f".snapshot-{'d' * 32}"
-    unfinished.mkdir()
-    aged(unfinished, 9)
+    unfinished = snapshot(runs_dir, f".snapshot-{'d' * 12}")
     made_by(attempt(RunFolder(runs_dir, cells[1].name), cells[1].config), digest_of(needed / "aimv2"))
     young, old, of_slurm = (
         logs(runs_dir, "1" * 12, 6),
@@ -161,11 +138,13 @@ def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attemp
         logs(runs_dir, f"eos-{'3' * 12}", 8),
     )
     with at_work(runs_dir, "other", {}):
-        assert prune(runs_dir) == {}, "workers of an active launch may need the code and write the logs"
+        assert prune(runs_dir) == set(), "workers of an active launch may need the code and write the logs"
     found = prune(runs_dir)
     assert found == {
-        "code snapshots": {f"code/{'b' * 12}", f"code/.snapshot-{'d' * 32}"},
-        "logs": {f"workers/{'2' * 12}", f"workers/eos-{'3' * 12}"},
+        f"code/{'b' * 12}",
+        f"code/.snapshot-{'d' * 12}",
+        f"workers/{'2' * 12}",
+        f"workers/eos-{'3' * 12}",
     }
     assert [path.exists() for path in (needed, unneeded, unfinished, fresh)] == [True, False, False, True]
     assert [path.exists() for path in (young, old, of_slurm)] == [True, False, False]
@@ -173,9 +152,9 @@ def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attemp
 
 def test_prune_knows_a_snapshot_that_was_made_by_freeze(tmp_path):
     made = freeze(tmp_path)
-    assert prune(tmp_path) == {}, "it was used today"
+    assert prune(tmp_path) == set(), "it was used today"
     aged(made, 2)
-    assert prune(tmp_path) == {"code snapshots": {f"code/{made.name}"}}
+    assert prune(tmp_path) == {f"code/{made.name}"}
 
 
 def test_item_1_prune_touches_nothing_in_a_home_folder(tmp_path):
@@ -210,32 +189,32 @@ def test_item_1_prune_touches_nothing_in_a_home_folder(tmp_path):
             (home / folder / path.name).symlink_to(path)
     aged(home, 400)
     before = sorted((path, path.lstat().st_mtime_ns) for root in (home, elsewhere) for path in root.rglob("*"))
-    assert prune(home) == {}
+    assert prune(home) == set()
     assert sorted((path, path.lstat().st_mtime_ns) for root in (home, elsewhere) for path in root.rglob("*")) == before
-    assert Pruner(home).foreign() == {"code": 7, "workers": 4, "launches": 3}
 
 
 def test_item_1_prune_follows_no_link_to_a_folder(cells, attempt, tmp_path):
     elsewhere, runs_dir = tmp_path / "elsewhere", tmp_path / "runs"
     run = RunFolder(elsewhere, cells[1].name)
-    for _ in range(2):
-        attempt(run, cells[1].config)
+    attempt(run, cells[1].config).with_name(".checkpoint").mkdir()
     snapshot(elsewhere, "a" * 12)
     logs(elsewhere, "a" * 12, 9)
     launch_that_ended(elsewhere)
     runs_dir.mkdir()
     for name in ("code", "workers", "launches", run.name):
         (runs_dir / name).symlink_to(elsewhere / name)
-    assert prune(runs_dir) == {}
-    assert prune(elsewhere).keys() == {"checkpoints", "launches", "code snapshots", "logs"}, "it is what was typed"
+    assert prune(runs_dir) == set()
+    kinds = {path.split("/")[0] for path in prune(elsewhere)}
+    assert kinds == {run.name, "launches", "code", "workers"}, "it is what was typed"
 
 
 def test_a_link_in_the_place_of_a_checkpoint_stays(cells, attempt, tmp_path):
     run = RunFolder(tmp_path, cells[1].name)
-    linked, _ = attempt(run, cells[1].config), attempt(run, cells[1].config)
-    linked.rename(tmp_path / "moved")
+    linked = attempt(run, cells[1].config, end=lambda taken: taken.publish({}, train_flops=0))
+    (tmp_path / "moved").touch()
+    linked.unlink(missing_ok=True)
     linked.symlink_to(tmp_path / "moved")
-    assert prune(tmp_path) == {}
+    assert prune(tmp_path) == set()
     assert linked.is_symlink()
 
 
@@ -248,6 +227,8 @@ def test_item_14_prune_watches_a_heartbeat_instead_of_dating_it(cells, attempt, 
     for folder in (living, died, finished.parent):
         (folder / "released").unlink()
         on_another_host(folder)
+    aged(living, 2)
+    aged(died, 2)
     seconds, notes = [0.0], []
 
     def pause(_):
@@ -258,55 +239,23 @@ def test_item_14_prune_watches_a_heartbeat_instead_of_dating_it(cells, attempt, 
                 heartbeat.write(b"x")
             os.utime(folder / "heartbeat", (0, 0))
 
-    pruner = Pruner(tmp_path, now=lambda: seconds[0])
-    assert pruner.unneeded() == [], "none was watched yet"
-    pruner.wait(notes.append, pause)
-    assert notes == ["watching 3 heartbeats for 90 s"]
+    found = unneeded(tmp_path, watch=Watch(now=lambda: seconds[0]), note=notes.append, pause=pause)
+    assert notes == ["watching 3 heartbeats for up to 90 s"]
     assert seconds == [90]
-    assert [one.path for one in pruner.unneeded()] == [died]
-
-
-def test_prune_does_not_wait_where_no_heartbeat_is_in_doubt(cells, attempt, tmp_path):
-    attempt(RunFolder(tmp_path, cells[1].name), cells[1].config)
-    with at_work(tmp_path, "other", {}):
-        Pruner(tmp_path).wait(pytest.fail, never)
-
-
-def test_what_came_into_use_while_prune_asked_stays(tmp_path):
-    old, code = logs(tmp_path, "a" * 12, 8), snapshot(tmp_path, "b" * 12)
-    pruner = Pruner(tmp_path)
-    shown = pruner.unneeded()
-    assert {one.path for one in shown} == {old, code}
-    with at_work(tmp_path, "other", {}):
-        assert pruner.delete(shown) == []
-    assert old.exists()
-    assert code.exists()
+    assert found == [died]
 
 
 def test_a_launch_that_is_submitting_its_jobs_stays(tmp_path):
     launch, seconds = new_launch(tmp_path, "other", {}), count(step=100)
-    assert prune(tmp_path, print, now=lambda: next(seconds)) == {}
+    watch = Watch(now=lambda: next(seconds))
+    assert prune(tmp_path, print, watch=watch) == set()
     aged(launch, 2)
-    assert prune(tmp_path, print, now=lambda: next(seconds)) == {"launches": {str(launch.relative_to(tmp_path))}}
+    assert prune(tmp_path, print, watch=watch) == {str(launch.relative_to(tmp_path))}
 
 
 def test_a_launch_on_slurm_stays_until_it_is_abandoned(tmp_path):
     launch = new_launch(tmp_path, "other", {})
     write_jobs(launch, Jobs({"7": 1}, "8", "here"))
-    assert prune(tmp_path) == {}
-    assert [one.path for one in Pruner(tmp_path, frozenset({launch})).unneeded()] == [launch]
-
-
-def test_what_cannot_be_deleted_is_named_and_the_rest_goes(tmp_path, monkeypatch):
-    first, second = logs(tmp_path, "a" * 12, 8), logs(tmp_path, "b" * 12, 8)
-    rmtree = shutil.rmtree
-
-    def refuse(path):
-        if path == first:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        rmtree(path)
-
-    monkeypatch.setattr(shutil, "rmtree", refuse)
-    pruner = Pruner(tmp_path)
-    assert pruner.delete(pruner.unneeded()) == [f"{first}: Permission denied"]
-    assert not second.exists()
+    aged(launch, 2)
+    assert unneeded(tmp_path) == []
+    assert unneeded(tmp_path, [launch]) == [launch]

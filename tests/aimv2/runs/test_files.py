@@ -9,7 +9,6 @@ from aimv2.errors import UsageError
 from aimv2.runs.files import (
     link_text,
     read_json,
-    runs_folder,
     share,
     user,
     writable_folder,
@@ -19,13 +18,13 @@ from aimv2.runs.files import (
 
 def test_write_json_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
     write_json(tmp_path / "a.json", {"x": 1})
-    write_text = Path.write_text
+    write_bytes = Path.write_bytes
 
-    def half(path, text):
-        write_text(path, text[: len(text) // 2])
+    def half(path, content):
+        write_bytes(path, content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="No space left"):
         write_json(tmp_path / "a.json", {"x": "y" * 100_000})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
@@ -79,11 +78,12 @@ def test_writable_folder_names_a_folder_that_cannot_be_written(tmp_path):
         writable_folder(str(tmp_path / "file" / "x"), "runs_dir")
 
 
-def test_writable_folder_notices_a_full_disk(tmp_path):
-    probe = tmp_path / f".writable-{os.getpid()}"
-    probe.symlink_to("/dev/full")
-    with pytest.raises(UsageError, match="No space left on device"):
+def test_writable_folder_notices_a_full_disk(tmp_path, monkeypatch):
+    write_bytes = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, content: write_bytes(Path("/dev/full"), content))
+    with pytest.raises(UsageError, match=r"runs_dir=.* cannot be written: No space left on device"):
         writable_folder(str(tmp_path), "runs_dir")
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,18 @@ def test_item_15_a_file_system_without_hard_links_is_refused_in_one_sentence(tmp
     """It was noticed when the first run published its result."""
 
     def link(source, target):
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported", str(source), None, str(target))
 
     monkeypatch.setattr(os, "link", link)
     with pytest.raises(UsageError, match=r"is on a file system without hard links across folders \(BeeGFS before 7.4"):
-        runs_folder(str(tmp_path / "runs"))
+        writable_folder(str(tmp_path / "runs"), "runs_dir", needs_links=True)
     assert not os.listdir(tmp_path / "runs")
 
 
-def test_runs_folder_links_across_folders_and_leaves_nothing(tmp_path, monkeypatch):
+def test_writable_folder_links_across_folders_and_leaves_nothing(tmp_path, monkeypatch):
     linked, link = [], os.link
     monkeypatch.setattr(os, "link", lambda source, target: (linked.append((source, target)), link(source, target)))
-    assert runs_folder(str(tmp_path / "runs")) == tmp_path / "runs"
+    assert writable_folder(str(tmp_path / "runs"), "runs_dir", needs_links=True) == tmp_path / "runs"
     ((source, target),) = linked
     assert Path(source).parent != Path(target).parent
     assert not os.listdir(tmp_path / "runs")
