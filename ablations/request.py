@@ -4,9 +4,11 @@ Each launch has a file of its own, so that users who share the folder never over
 of its requests.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,22 +67,33 @@ def write_request(runs_dir: Path, request: Request) -> None:
 
 
 def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> list[Request]:
-    """Return all requests of a study in this folder, the newest first.
+    """Return all requests of a study in this folder, the newest first; print to stderr which cannot be read.
 
     Args:
         name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default.
 
     Raises:
-        UsageError: there is none, or a file is broken or names an unknown study.
+        UsageError: there is none, or none can be read.
     """
     paths = _paths(runs_dir, name)
     if not paths:
         there = ", ".join(requested_names(runs_dir)) or "none"
         raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
-    return [load_request(path, studies) for path in sorted(paths, key=_time_of, reverse=True)]
+    found, problem = list[Request](), None
+    for path in sorted(paths, key=_time_of, reverse=True):
+        try:
+            found.append(load_request(path, studies))
+        except UsageError as error:  # of another version, perhaps
+            print(f"left out: {error}", file=sys.stderr)
+            problem = error
+    if not found and problem is not None:
+        raise problem
+    return found
 
 
-def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study], like: Request | None = None) -> Request:
+def read_request(
+    runs_dir: Path, name: str, studies: Mapping[str, Study], like: Request | None = None, owner: str = ""
+) -> Request:
     """Return a study as the union of its requests that have the same baseline run; errors as in ``read_requests``.
 
     The newest of them decides the study's values. It also decides the config of each arm: cells of older requests that
@@ -88,10 +101,10 @@ def read_request(runs_dir: Path, name: str, studies: Mapping[str, Study], like: 
 
     Args:
         name: as in ``read_requests``.
-        like: the request whose baseline run counts; None is the newest.
+        like: the request whose baseline run counts; None is the newest of the owner, or of all if that user has none.
     """
     requests = read_requests(runs_dir, name, studies)
-    like = like or requests[0]
+    like = like or next((request for request in requests if request.owner == owner), requests[0])
     baseline = _arms(like).get(like.study.baseline)
     same = [one for one in requests if _arms(one).get(like.study.baseline) == baseline] or [like]
     study, arms = same[0].study, dict[str, str]()
@@ -122,8 +135,9 @@ def _paths(runs_dir: Path, name: str) -> list[Path]:
 
 def _time_of(path: Path) -> float:
     """Return when a request was recorded; 0 if that is not known."""
-    found = read_json(path)
-    return float(found.get("time", 0)) if isinstance(found, dict) else 0.0
+    with contextlib.suppress(UsageError, AttributeError, TypeError, ValueError):
+        return float(read_json(path).get("time", 0))
+    return 0.0
 
 
 def save_request(path: Path, request: Request) -> None:
@@ -172,7 +186,7 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
         arguments, owner = tuple(recorded["arguments"]), str(recorded.get("owner", ""))
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
-        raise UsageError(f"{path} is not the record of a launch of a known study; launch the sweep again") from error
+        raise UsageError(f"{path} is not the record of a launch of a study that this version knows") from error
 
 
 def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:

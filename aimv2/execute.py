@@ -137,8 +137,7 @@ def _train_and_evaluate(
         record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
-    attempt.write_manifest(manifest(config, data, start))
-    keep_changes(attempt.run.path.parent)
+    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
     started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with attempt.working(), interrupts.deferred(), lead(config, started) as world, watchdog:

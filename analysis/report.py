@@ -24,6 +24,7 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
+from aimv2.runs.files import user
 from analysis import tables
 from analysis.compare import mixed_code, primary_comparisons
 from analysis.conclusions import code_note, conclusion, findings, look_note, power, warnings
@@ -76,7 +77,7 @@ def _rebuild(arguments: Sequence[str]) -> int:
     if "sweep" not in values:
         raise UsageError(f"which sweep? Type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
     runs_dir = Path(values["runs_dir"])
-    print(build(read_request(runs_dir, values["sweep"], STUDIES), runs_dir, Path(values["reports_dir"])))
+    print(build(read_request(runs_dir, values["sweep"], STUDIES, owner=user()), runs_dir, Path(values["reports_dir"])))
     return 0
 
 

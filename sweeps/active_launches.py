@@ -198,7 +198,7 @@ def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | No
         about = read_json(folder / ABOUT)
         origin = {key: str(about.get(key, "")) for key in ("owner", "host", "started")}
         return ActiveLaunch(folder, about["study"], frozenset(about["runs"]), **origin, jobs=jobs)
-    except (OSError, UsageError, KeyError, TypeError) as error:
+    except (OSError, UsageError, KeyError, TypeError, AttributeError) as error:
         if not folder.exists():
             return None
         raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error

@@ -50,7 +50,6 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
         UsageError: a file of the existing snapshot was changed.
     """
     source, code = source.resolve(), (runs_dir / FOLDER).resolve()
-    keep_changes(runs_dir, source / "aimv2")
     frozen = source if source.parent == code else _copied(source, code)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
@@ -62,7 +61,8 @@ def _copied(source: Path, code: Path) -> Path:
     partial = code / f"{PARTIAL}{uuid.uuid4().hex[:12]}"
     try:
         partial.mkdir(parents=True)
-        (partial / FROZEN).write_text(json.dumps({"commit": git_commit(source / "aimv2")}) + "\n")
+        about = {"commit": git_commit(source / "aimv2"), "changes": keep_changes(code.parent, source / "aimv2")}
+        (partial / FROZEN).write_text(json.dumps(about) + "\n")
         files = (path for package in PACKAGES for path in (source / package).rglob("*"))
         for path in [source / LOCK, *files]:
             copy = partial / path.relative_to(source)
@@ -98,6 +98,9 @@ def become_code(arguments: Sequence[str]) -> None:
     found = [path.parent.resolve() for path in runs_dir.glob(f"{FOLDER}/[!.]*/{FROZEN}")]
     snapshots = sorted(found, key=lambda path: path.stat().st_mtime)
     fits = [path for path in snapshots if any(one.startswith(code) for one in recorded_digests(path / "aimv2"))]
+    digests = {code_digest(path / "aimv2") for path in fits}
+    if len(digests) > 1:
+        raise UsageError(f"code={code} is the beginning of several digests: {', '.join(sorted(digests))}")
     if not fits:
         known = ", ".join(dict.fromkeys(code_digest(path / "aimv2") for path in snapshots)) or "none"
         raise UsageError(f"code={code}: no snapshot in {str(runs_dir / FOLDER)!r} begins so; there: {known}")

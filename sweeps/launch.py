@@ -163,7 +163,7 @@ def relaunch(request: Request, typed: Mapping[str, str], *, halve: bool = False)
     before = {_key(word): word.partition("=")[2] for word in request.arguments}.get(RUNS_PER_GPU, "1")
     if halve and before != "1" and "executor" not in new:
         new.setdefault(RUNS_PER_GPU, "1" if before == "auto" else str(int(before) // 2))
-    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug"}]
+    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug", "detach"}]
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
     return kept + [f"{key}={value}" for key, value in new.items()]

@@ -118,7 +118,7 @@ def status_command(arguments: Arguments) -> int:
 
     def read() -> list[SweepStatus]:
         names = arguments.names or requested_names(arguments.runs_dir)
-        requests = [read_request(arguments.runs_dir, name, STUDIES) for name in names]
+        requests = [read_request(arguments.runs_dir, name, STUDIES, owner=user()) for name in names]
         return [sweep_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
 
     started = time.monotonic()
@@ -187,13 +187,16 @@ def own_request(arguments: Arguments) -> Request:
 def cancel_command(arguments: Arguments) -> int:
     runs_dir, name = arguments.runs_dir, arguments.names[0]
     end_abandoned(runs_dir)
-    active = active_launches(runs_dir)
-    launches = [launch for launch in active if launch.study == name]
+    # A launch whose process died may be among them, which does no harm; no clock decides what can be cancelled.
+    every = active_launches(runs_dir, lambda folder: not (folder / "released").exists())
+    launches = [launch for launch in every if launch.study == name]
     if not launches:
         read_requests(runs_dir, name, STUDIES)  # refuses an unknown name
         console.print(f"{name} has no active launch")
         return 0
-    start = arguments.values.get("launch", "")
+    start = arguments.values.get("launch")
+    if start == "":
+        raise UsageError("launch= is empty; type an id, or launch=all")
     chosen = [one for one in launches if (start == "all" or one.id.startswith(start) if start else one.owner == user())]
     for one in launches:
         origin = f"{one.id} {one.owner} {one.host} {one.started}, {len(one.runs)} runs"
@@ -201,7 +204,7 @@ def cancel_command(arguments: Arguments) -> int:
     if not chosen:
         whose = f"begins with {start}" if start else "is yours"
         raise UsageError(f"none of these launches {whose}; type launch= and an id, or launch=all")
-    others = frozenset[str]().union(*(launch.runs for launch in active if launch not in chosen))
+    others = frozenset[str]().union(*(one.runs for one in active_launches(runs_dir) if one not in chosen))
     released = frozenset[str]().union(*(launch.runs for launch in chosen)) - others
     states = Counter(RunFolder(runs_dir, run).state() for run in released)
     console.print(f"active runs to release: {states['running']}, waiting runs that will not start: {states['new']}")

@@ -66,7 +66,7 @@ def print_plan(
     todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     found = entries(plan.runs_dir)
-    restart = restart_note(plan.runs[name] for name in remaining if name in found)
+    restart = restart_note(plan.runs[name] for name in remaining if name in found and found[name].state != "running")
     for note in filter(None, [code_note(found, plan.runs, digest() if remaining else ""), restart]):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if remaining:

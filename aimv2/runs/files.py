@@ -1,6 +1,7 @@
 """Atomic writes, users of a shared folder, and checks that a folder can be used."""
 
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -33,6 +34,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)  # where a file system has no hard links
 
 
 def link_text(path: Path, text: str, stored: Path) -> None:
@@ -115,7 +119,7 @@ def writable_folder(path: str, key: str, *, needs_links: bool = False) -> Path:
                 os.link(file, other / "file")
     except OSError as error:
         problem = "cannot be written"
-        if error.filename2:  # only a link has two names
+        if error.filename2 and error.errno in NO_LINKS:  # only a link has two names
             problem = "is on a file system without hard links across folders (BeeGFS before 7.4, for example)"
         raise UsageError(f"{key}={path!r} {problem}: {error.strerror}") from error
     return folder

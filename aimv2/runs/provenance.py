@@ -63,13 +63,8 @@ def git_commit(package: Path = PACKAGE) -> str:
 
 @lru_cache
 def uncommitted(package: Path) -> bytes:
-    """Return the difference of the packages from the commit as a diff, new files included; empty if there is none.
-
-    That of a snapshot was kept when it was made.
-    """
+    """Return the difference of a checkout's packages from its commit, new files included, as a diff; empty if none."""
     root = package.parent
-    if (root / FROZEN).exists():
-        return b""
     ours = ("--", *PACKAGES, ":(exclude,glob)**/__pycache__/**")
     # Whatever the user's settings are, `git apply` must be able to read it.
     diff = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
@@ -78,14 +73,27 @@ def uncommitted(package: Path) -> bytes:
     return b"".join(changed + [_git(root, *diff, "--no-index", "--", "/dev/null", name) for name in new])
 
 
-def keep_changes(runs_dir: Path, package: Path = PACKAGE) -> None:
-    """Write the difference of the code from its commit, if any, to ``runs_dir/changes/<digest>.diff``, once."""
-    if changes := uncommitted(package):
-        path = runs_dir / "changes" / f"{code_digest(package)}.diff"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            commit = git_commit(package).removesuffix("+changes")
-            write_bytes(path, f"Changes since commit {commit}\n".encode() + changes)
+def keep_changes(runs_dir: Path, package: Path = PACKAGE) -> str:
+    """Write the difference of the code from its commit to ``runs_dir/changes/<hash>.diff``, once; return the hash.
+
+    A snapshot has the hash of the difference that was kept when it was made.
+
+    Returns:
+        12 hex digits; empty if there is no difference.
+    """
+    frozen = package.parent / FROZEN
+    if frozen.exists():
+        return str(json.loads(frozen.read_text()).get("changes", ""))
+    changes = uncommitted(package)
+    if not changes:
+        return ""
+    content = f"Changes since commit {git_commit(package).removesuffix('+changes')}\n".encode() + changes
+    name = hashlib.sha256(content).hexdigest()[:12]
+    path = runs_dir / "changes" / f"{name}.diff"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_bytes(path, content)
+    return name
 
 
 def code_of_lost_checkpoint(run: Path) -> str:

@@ -36,7 +36,7 @@ def names(cells):
     return {cell.name for cell in cells}
 
 
-def test_item_4_launches_of_two_users_are_one_study_and_neither_is_lost(launched, tmp_path):
+def test_launches_of_two_users_are_one_study_and_neither_is_lost(launched, tmp_path):
     """The last launch overwrote the others, so that status, retry and extend of one user followed another's."""
     first = launched("ada", seeds=[0, 1, 2], primary_metric="content_loss")
     second = launched("ben", seeds=[2, 3], arms=["uniform", "fixed_50"], question="Does half do?")
@@ -55,6 +55,24 @@ def test_launches_of_two_users_at_the_same_time_are_both_recorded(study, tiny, t
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda request: write_request(tmp_path, request), requests))
     assert names(union_in(tmp_path).cells) == names(cell for request in requests for cell in request.cells)
+
+
+def test_a_record_that_cannot_be_read_hides_no_other(launched, tmp_path, capsys):
+    """That of another version or user would block a study for everybody."""
+    request = launched("ada")
+    broken = tmp_path / "studies" / request.folder / "0123456789ab.json"
+    broken.write_text('{"arguments": []}')
+    assert read_request(tmp_path, request.folder, STUDIES).cells == request.cells
+    assert f"left out: {broken} is not the record of a launch" in capsys.readouterr().err
+    launched("ben")
+
+
+def test_a_user_sees_the_study_of_ones_own_baseline(launched, tmp_path):
+    """Not that of another user's trial with another budget."""
+    own = launched("ada")
+    trial = launched("ben", run={"budget.samples": 32})
+    assert names(union_in(tmp_path, owner="ada").cells) == names(own.cells)
+    assert names(union_in(tmp_path).cells) == names(union_in(tmp_path, owner="cy").cells) == names(trial.cells)
 
 
 def test_the_same_launch_is_recorded_once_and_becomes_the_newest(launched, tmp_path):

@@ -69,10 +69,14 @@ def test_the_difference_from_the_commit_is_kept_and_a_snapshot_is_its_own_snapsh
     committed(source)
     (source / "sweeps/new.py").write_text("x = 1\n")
     copy = frozen(tmp_path / "runs", source)
-    assert "+++ b/sweeps/new.py" in (tmp_path / f"runs/changes/{code_digest(copy / 'aimv2')}.diff").read_text()
-    assert read_json(copy / "frozen.json")["commit"].endswith("+changes")
+    about = read_json(copy / "frozen.json")
+    assert "+++ b/sweeps/new.py" in (tmp_path / f"runs/changes/{about['changes']}.diff").read_text()
+    assert about["commit"].endswith("+changes")
+    (source / "sweeps/new.py").write_text("x = 2\n")
+    other = read_json(frozen(tmp_path / "runs", source) / "frozen.json")["changes"]
+    assert "+x = 2" in (tmp_path / f"runs/changes/{other}.diff").read_text(), "though aimv2 is the same"
     assert frozen(tmp_path / "runs", copy) == copy
-    assert len(list((tmp_path / "runs/code").iterdir())) == 1
+    assert len(list((tmp_path / "runs/code").iterdir())) == 2
 
 
 @pytest.fixture
@@ -149,9 +153,10 @@ def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir)
     loss.write_text(loss.read_text() + "# edited\n")
     second, output = code_digest(source / "aimv2"), launch(2)
     assert f"done runs are of code {first} (3), new ones of {second}" in output
-    diff = (tmp_path / f"runs/changes/{second}.diff").read_text()
-    assert "+# edited" in diff
-    assert not (tmp_path / f"runs/changes/{first}.diff").exists(), "it was committed"
+    (diff,) = (tmp_path / "runs/changes").iterdir()  # the first code was committed
+    assert "+# edited" in diff.read_text()
+    changes = {read_json(path)["changes"] for path in tmp_path.glob("runs/v2-*/attempts/*/manifest.json")}
+    assert changes == {"", diff.stem}
     report = tmp_path / "reports/prefix_ratio/report.md"
     assert "> No conclusion: the runs are of 2 codes" in report.read_text()
     launch(2, "sweep.allow_mixed_code=true")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import socket
 from contextlib import ExitStack
@@ -108,7 +109,7 @@ def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
 
 
-def test_item_4_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
+def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
     """It was refused, because the new request would have replaced that of the other seeds."""
     status, shown = command("extend", "prefix_ratio", "seeds=[1]")
     assert status == 0, shown
@@ -119,7 +120,7 @@ def test_item_4_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, com
     assert all(cell.name in results for cell in last_request(copied).cells), "the report is on the union too"
 
 
-def test_item_4_retry_and_extend_follow_ones_own_launch(folder, cache_dir, command, monkeypatch):
+def test_retry_and_extend_follow_ones_own_launch(folder, cache_dir, command, monkeypatch):
     """They followed the last launch of all users, whose arguments were another's."""
     runs_dir = folder / "runs"
     monkeypatch.setenv("LOGNAME", "ada")
@@ -181,7 +182,14 @@ def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
     ],
 )
 def test_relaunch_repeats_a_request_with_the_typed_values(typed, again):
-    before = ("sweep=prefix_ratio", "executor=slurm", "executor.minutes=60", "executor.mem=8GB", "dry_run=true")
+    before = (
+        "sweep=prefix_ratio",
+        "executor=slurm",
+        "executor.minutes=60",
+        "executor.mem=8GB",
+        "dry_run=true",
+        "detach=true",
+    )
     more = ("limit=2h", "limit=1TB", "runs_dir=elsewhere")
     found = relaunch(Request(study=STUDY, cells=[], arguments=(*more, *before)), {"runs_dir": "here", **typed})
     assert [word for word in found if word != "runs_dir=here"] == ["limit=2h", "limit=1TB", before[0], *again]
@@ -244,11 +252,22 @@ def two_launches(untried, monkeypatch):
         yield folders
 
 
+def test_cancel_reaches_a_launch_whatever_the_clocks_say(untried, command):
+    """Its heartbeats may be stamped by a clock that is behind."""
+    runs_dir, cells = untried
+    with at_work(runs_dir, "prefix_ratio_test", {cells[0].name: 0}) as launch_dir:
+        (launch_dir / "holder.json").write_text("{}")  # on another host
+        os.utime(launch_dir / "heartbeat", (0, 0))
+        assert active_launches(runs_dir) == []
+        assert command("cancel", "prefix_ratio_test", "yes=true")[0] == 0
+        assert cancelled(launch_dir) == {cells[0].name}
+
+
 @pytest.mark.parametrize(
     ("typed", "taken"),
     [((), {"ada"}), (("launch=ID",), {"ben"}), (("launch=all",), {"ada", "ben"})],
 )
-def test_item_4_cancel_takes_ones_own_launches_unless_others_are_named(two_launches, untried, command, typed, taken):
+def test_cancel_takes_ones_own_launches_unless_others_are_named(two_launches, untried, command, typed, taken):
     """It took the launches of all users."""
     runs_dir, cells = untried
     ids = {launch.owner: launch.id for launch in active_launches(runs_dir)}
@@ -282,7 +301,7 @@ def unneeded(copied):
     return path
 
 
-def test_item_1_prune_lists_what_goes_and_asks(folder, unneeded, command):
+def test_prune_lists_what_goes_and_asks(folder, unneeded, command):
     """It deleted without a word."""
     listed = f"2.0 MB: {unneeded.relative_to(folder / 'runs')} files and folders to delete: 1"
     assert command("prune", "dry_run=true") == (0, listed)

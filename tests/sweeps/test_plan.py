@@ -37,7 +37,7 @@ def test_a_finished_run_is_not_among_the_remaining(plan):
     assert plan.remaining() == [long.name]
 
 
-def test_item_5_a_result_of_another_layout_is_refused_when_planning(plan):
+def test_a_result_of_another_layout_is_refused_when_planning(plan):
     short, long, _ = plan.cells
     for config in (short.config, long.config):
         with RunFolder(plan.runs_dir, signature(config)).acquire(config) as attempt:

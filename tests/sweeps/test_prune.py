@@ -157,7 +157,7 @@ def test_prune_knows_a_snapshot_that_was_made_by_freeze(tmp_path):
     assert prune(tmp_path) == {f"code/{made.name}"}
 
 
-def test_item_1_prune_touches_nothing_in_a_home_folder(tmp_path):
+def test_prune_touches_nothing_in_a_home_folder(tmp_path):
     """With runs_dir pointing there, it erased code/thesis and workers/photos."""
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     theirs = [
@@ -193,7 +193,7 @@ def test_item_1_prune_touches_nothing_in_a_home_folder(tmp_path):
     assert sorted((path, path.lstat().st_mtime_ns) for root in (home, elsewhere) for path in root.rglob("*")) == before
 
 
-def test_item_1_prune_follows_no_link_to_a_folder(cells, attempt, tmp_path):
+def test_prune_follows_no_link_to_a_folder(cells, attempt, tmp_path):
     elsewhere, runs_dir = tmp_path / "elsewhere", tmp_path / "runs"
     run = RunFolder(elsewhere, cells[1].name)
     attempt(run, cells[1].config).with_name(".checkpoint").mkdir()
@@ -218,7 +218,7 @@ def test_a_link_in_the_place_of_a_checkpoint_stays(cells, attempt, tmp_path):
     assert linked.is_symlink()
 
 
-def test_item_14_prune_watches_a_heartbeat_instead_of_dating_it(cells, attempt, tmp_path):
+def test_prune_watches_a_heartbeat_instead_of_dating_it(cells, attempt, tmp_path):
     """A launch was removed at 60 s between the clocks of two hosts."""
     run = RunFolder(tmp_path, cells[1].name)
     finished = attempt(run, cells[1].config, end=lambda taken: taken.publish({}, train_flops=0))

@@ -49,7 +49,7 @@ def test_cause_of_groups_errors(tmp_path, monkeypatch, error, cause):
     assert cause_of(error, tmp_path / "run") == cause
 
 
-def test_item_11_a_full_disk_is_no_space():
+def test_a_full_disk_is_no_space():
     with pytest.raises(OSError) as caught:  # noqa: PT011
         Path("/dev/full").write_text("x")
     assert cause_of(caught.value) == "no space"

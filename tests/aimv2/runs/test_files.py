@@ -107,7 +107,7 @@ def test_share_lets_the_group_write_in_a_group_folder(tmp_path, mode, part, expe
     assert (tmp_path / "a").stat().st_mode & 0o777 == expected
 
 
-def test_item_15_a_file_system_without_hard_links_is_refused_in_one_sentence(tmp_path, monkeypatch):
+def test_a_file_system_without_hard_links_is_refused_in_one_sentence(tmp_path, monkeypatch):
     """It was noticed when the first run published its result."""
 
     def link(source, target):

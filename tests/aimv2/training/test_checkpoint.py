@@ -237,7 +237,7 @@ class Clock:
         (1, 50, [1, 6]),
     ],
 )
-def test_item_8_the_interval_of_checkpoints_follows_the_cost_of_the_last(
+def test_the_interval_of_checkpoints_follows_the_cost_of_the_last(
     long, pairs, tmp_path, every_seconds, save_seconds, saved
 ):
     config, clock, steps = long(checkpoint=CheckpointConfig(every_seconds=every_seconds)), Clock(), []
@@ -254,7 +254,7 @@ def test_item_8_the_interval_of_checkpoints_follows_the_cost_of_the_last(
     every_seconds=st.floats(0.1, 1000),
     costs=st.lists(st.floats(0, 100), min_size=1, max_size=5),
 )
-def test_item_8_saving_takes_less_than_a_hundredth_of_the_time_after_it(every_seconds, costs):
+def test_saving_takes_less_than_a_hundredth_of_the_time_after_it(every_seconds, costs):
     clock = Clock()
     timer = SaveTimer(every_seconds, clock)
     for cost in costs:
@@ -277,7 +277,7 @@ class Asked(World):
         return here
 
 
-def test_item_8_a_rank_that_saves_nothing_does_not_decide_by_the_clock(long, pairs):
+def test_a_rank_that_saves_nothing_does_not_decide_by_the_clock(long, pairs):
     config = long(checkpoint=CheckpointConfig(every_seconds=1e-9))
     world = Asked()
     batches = TrainBatches(config, pairs.train, pairs.tokenizer)
@@ -286,7 +286,7 @@ def test_item_8_a_rank_that_saves_nothing_does_not_decide_by_the_clock(long, pai
     assert not any(world.asked)
 
 
-def test_item_6_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pairs, tmp_path):
+def test_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pairs, tmp_path):
     config = with_samples(long(), 9 * long().budget.batch_size)
     run, mapped = RunFolder(tmp_path, signature(config)), []
 
@@ -305,7 +305,7 @@ def test_item_6_eight_interrupted_attempts_leave_one_checkpoint(long, with_sampl
 
 
 @pytest.mark.parametrize(("name", "value"), [("torch", "2.0.0"), ("code", "0123456789ab")])
-def test_item_6_checkpoints_of_other_code_stay_until_the_run_is_done(long, pairs, tmp_path, name, value):
+def test_checkpoints_of_other_code_stay_until_the_run_is_done(long, pairs, tmp_path, name, value):
     config = long()
     run = RunFolder(tmp_path, signature(config))
     first = attempted(run, config, pairs, signal_in=0)[2]
@@ -338,9 +338,7 @@ class Refusing:
 
 
 @pytest.mark.parametrize("refused", [1, 3, NUM_STEPS])
-def test_item_11_periodic_checkpoint_that_cannot_be_written_is_a_warning(
-    long, pairs, reference, tmp_path, capsys, refused
-):
+def test_periodic_checkpoint_that_cannot_be_written_is_a_warning(long, pairs, reference, tmp_path, capsys, refused):
     config = long(checkpoint=CheckpointConfig(every_seconds=1))
     attempt = RunFolder(tmp_path, signature(config)).acquire(config)
     save, model, clock = Refusing(attempt, refused), build(config), Clock()
@@ -364,7 +362,7 @@ def test_item_11_periodic_checkpoint_that_cannot_be_written_is_a_warning(
     assert is_last or printed.startswith(f"no checkpoint at step {refused}, training goes on: ")
 
 
-def test_item_11_checkpoint_before_an_interrupt_that_cannot_be_written_fails_the_run(long, pairs, tmp_path):
+def test_checkpoint_before_an_interrupt_that_cannot_be_written_fails_the_run(long, pairs, tmp_path):
     def save(model, optimizer, step, shown):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -39,7 +39,7 @@ execute.execute(RunFolder(Path("runs"), signature(config)).acquire(config), conf
 """
 
 
-def test_item_10_run_that_hangs_is_ended_and_resumes(tiny, with_samples, tmp_path):
+def test_run_that_hangs_is_ended_and_resumes(tiny, with_samples, tmp_path):
     """Only steps with a checkpoint before them are watched, so a stall of the machine changes nothing here."""
     checkpoints = CheckpointConfig(every_seconds=1e-9, watchdog_factor=2)
     config = replace(with_samples(tiny, 6 * tiny.budget.batch_size), checkpoint=checkpoints)
@@ -63,7 +63,7 @@ def armed(monkeypatch):
     return calls
 
 
-def test_item_10_a_step_has_many_times_the_longest_one_before(armed):
+def test_a_step_has_many_times_the_longest_one_before(armed):
     ends = [0, 1, 2, 3, 11, 12]  # after two steps of the warm-up; the longest takes 8 s
     starts = iter([time for end in ends for time in (end, end)][1:])  # read at the end of a step and at the next start
     with Watchdog(10, warm_up_steps=2, min_seconds=60, clock=lambda: next(starts, 13)) as watchdog:
@@ -72,7 +72,7 @@ def test_item_10_a_step_has_many_times_the_longest_one_before(armed):
     assert armed == [None, None, 60, None, 60, None, 80, None, 80, None]
 
 
-def test_item_10_nothing_is_watched_while_a_checkpoint_is_saved(armed):
+def test_nothing_is_watched_while_a_checkpoint_is_saved(armed):
     now = 0
     with Watchdog(10, min_seconds=1, clock=lambda: now) as watchdog:
         watchdog.step()
@@ -84,7 +84,7 @@ def test_item_10_nothing_is_watched_while_a_checkpoint_is_saved(armed):
     assert armed == [1, None, 1, None], "the save is no step"
 
 
-def test_item_10_without_a_factor_there_is_no_timer(armed):
+def test_without_a_factor_there_is_no_timer(armed):
     with Watchdog() as watchdog:
         watchdog.step()
         with watchdog.paused():

@@ -135,7 +135,7 @@ def training(plan_of):
     return note
 
 
-def test_item_10_a_run_whose_rows_stopped_coming_is_noted_though_its_heart_beats(training):
+def test_a_run_whose_rows_stopped_coming_is_noted_though_its_heart_beats(training):
     assert training(12 * MINUTE) == "no new step for 12.0 min; a step took 0.2 s"
 
 
