@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL
+from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL, PARTS
 from aimv2.runs.lease import GRACE_SECONDS, Watch, latest_attempt
 from aimv2.runs.provenance import FROZEN, recorded_code, recorded_digests
 from aimv2.runs.record import RunFolder
@@ -25,7 +25,8 @@ CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its da
 LAUNCH_DAYS = 1  # a launch that is submitting its jobs has no process yet
 POLL_SECONDS = 1.0
 LOGS_NAME = re.compile(r"(\w+-)?[0-9a-f]{12}")
-CHECKPOINTS = re.compile(rf"v\d+-[0-9a-f]{{12}}/attempts/\d+/({re.escape(CHECKPOINT)}|{re.escape(CHECKPOINT_PARTIAL)})")
+UNFINISHED = (CHECKPOINT, CHECKPOINT_PARTIAL, PARTS)  # what an attempt needs until its run is done
+ATTEMPT = re.compile(r"v\d+-[0-9a-f]{12}/attempts/\d+")
 
 
 def prune(runs_dir: Path, console: Console, is_confirmed: Callable[[], bool]) -> bool:
@@ -59,7 +60,7 @@ def unneeded(
 ) -> list[Path]:
     """Return what can be deleted from a runs folder. Results always stay.
 
-    - checkpoints of finished runs, and unfinished ones of killed processes
+    - checkpoints and parts of evaluations of finished runs, and unfinished checkpoints of killed processes
     - records of launches whose processes ended LAUNCH_DAYS ago
     - code snapshots that no checkpoint was made with and no launch used for CODE_DAYS
     - workers' logs older than LOG_DAYS
@@ -94,8 +95,8 @@ def unneeded(
 def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], bool]) -> Iterator[Path]:
     launches = [one for one in active_launches.active_launches(runs_dir, is_alive) if one.folder not in ended]
     working, requested = {one.folder for one in launches}, frozenset[str]().union(*(one.runs for one in launches))
-    for path in sorted(runs_dir.glob("v*-*/attempts/*/*checkpoint*")):
-        run, is_ours = path.parents[2], CHECKPOINTS.fullmatch(path.relative_to(runs_dir).as_posix())
+    for path in sorted(path for name in UNFINISHED for path in runs_dir.glob(f"v*-*/attempts/*/{name}")):
+        run, is_ours = path.parents[2], ATTEMPT.fullmatch(path.parent.relative_to(runs_dir).as_posix())
         if is_ours and _is_real(path) and _is_real(run / "config.json") and run.name not in requested:
             is_unneeded = path.name == CHECKPOINT_PARTIAL or RunFolder(runs_dir, run.name).is_done
             if is_unneeded and not is_alive(latest_attempt(run) or run):

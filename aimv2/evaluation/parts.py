@@ -11,11 +11,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from aimv2.evaluation.items import Items
-from aimv2.runs.attempt import Attempt
+from aimv2.runs.attempt import PARTS, Attempt
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.tensor_file import fingerprint, origin_of, read_described, write_described
-
-FOLDER = "evaluation"  # of an attempt
 
 
 class Measured(NamedTuple):
@@ -103,8 +101,8 @@ class Parts:
 
 def remove(attempt: Path) -> None:
     """Delete the parts that the attempt saved."""
-    shutil.rmtree(attempt / FOLDER, ignore_errors=True)
+    shutil.rmtree(attempt / PARTS, ignore_errors=True)
 
 
 def _file(attempt: Path, name: str) -> Path:
-    return attempt / FOLDER / f"{name}.safetensors"
+    return attempt / PARTS / f"{name}.safetensors"

@@ -27,6 +27,7 @@ BAD = "bad_samples.jsonl"
 MAX_BAD = 10_000  # lines of that file; the result has the counts of all
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
+PARTS = "evaluation"  # a folder with the finished parts of the evaluation
 PROGRESS = "progress"
 FLUSH_SECONDS = 10.0  # rows reach the file, and the lease is checked, at most this often
 

@@ -16,7 +16,7 @@ from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.files import read_json
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import TIMING, Sight, Timing, Watch, acquire, is_held, latest_attempt
-from aimv2.runs.rows import last_row, read_rows
+from aimv2.runs.rows import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,11 +190,6 @@ class RunFolder:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return [] if attempt is None else read_rows(attempt)
         return []
-
-    def last_row(self) -> dict[str, Any]:
-        """Return the newest row of the latest attempt, or an empty dict."""
-        attempt = latest_attempt(self.path)
-        return last_row(attempt) if attempt else {}
 
 
 def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:

@@ -74,7 +74,7 @@ def wait_for(find, process):
 def training(folder):
     """Return a run that has done a step, or None."""
     runs = [RunFolder(path.parent, path.name) for path in (folder / "runs").glob("v2-*")]
-    return next((run for run in runs if run.last_row().get("step", 0)), None)
+    return next((run for run in runs if (run.rows() or [{}])[-1].get("step", 0)), None)
 
 
 def results(folder):

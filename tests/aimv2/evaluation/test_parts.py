@@ -72,7 +72,7 @@ class Attempts:
             return part("captions", lambda: calls.append(1) or found), bool(calls)
 
     def file(self, number):
-        return self.run.path / "attempts" / f"{number:04d}" / parts.FOLDER / "captions.safetensors"
+        return self.run.path / "attempts" / f"{number:04d}" / parts.PARTS / "captions.safetensors"
 
 
 @pytest.fixture

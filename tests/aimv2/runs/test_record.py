@@ -35,9 +35,9 @@ def test_state_follows_the_attempts(run, tiny, rows):
     assert run.state() == "new"
     with run.acquire(tiny) as attempt:
         assert run.state() == "running"
-        assert run.last_row() == {}
+        assert (run.rows() or [{}])[-1] == {}
         attempt.write_rows(rows)
-        assert run.last_row() == rows[-1]
+        assert (run.rows() or [{}])[-1] == rows[-1]
         attempt.fail(Failure("not finite", "text_loss is nan at step 3"), "Traceback …")
         assert run.state() == "running"
     assert run.state() == "failed"
@@ -171,5 +171,5 @@ def test_heartbeat_decides_when_the_holder_file_is_broken(run, tiny, content):
 def test_broken_rows_are_left_out(run, tiny, broken):
     with run.acquire(tiny) as attempt:
         (attempt.folder / "metrics.jsonl").write_bytes(broken)
-        assert run.last_row() == {}
+        assert (run.rows() or [{}])[-1] == {}
         assert run.rows() == []
