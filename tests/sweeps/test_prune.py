@@ -107,6 +107,7 @@ def test_prune_deletes_checkpoints_that_no_attempt_will_use(cells, attempt, tmp_
         """Finish a run; publishing deletes the checkpoint, unless the process is killed at this moment."""
         path = attempt(run, cell.config, end=lambda taken: taken.publish({}, train_flops=0))
         path.touch()
+        path.with_name("evaluation").mkdir(exist_ok=True)
         return path
 
     kept = [attempt(stopped, cells[1].config), attempt(stopped, cells[1].config)]
@@ -117,12 +118,13 @@ def test_prune_deletes_checkpoints_that_no_attempt_will_use(cells, attempt, tmp_
     fresh = launch_that_ended(runs_dir, days=0)
     with held.acquire(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
         found = prune(runs_dir)
-    assert found == {str(path.relative_to(runs_dir)) for path in (partial, unused, died)}
+    parts = unused.with_name("evaluation")
+    assert found == {str(path.relative_to(runs_dir)) for path in (partial, unused, parts, died)}
     assert not any(path.exists() for path in (partial, unused, died))
     assert all(path.exists() for path in (*kept, own, requested, fresh))
     assert done.is_done
     again = prune(runs_dir)
-    assert again == {str(path.relative_to(runs_dir)) for path in (own, requested)}, "nobody works on them any more"
+    assert again == {str(path.relative_to(runs_dir)) for path in (own, requested, requested.with_name("evaluation"))}
     assert prune(runs_dir) == set()
     assert all(path.exists() for path in kept), "the next attempt may use them"
 
