@@ -114,6 +114,7 @@ class _Worker:
     interrupts: Interrupts
     report: WorkerReport
     num_without_space: int = 0
+    has_lost_ranks: bool = False
 
     @property
     def runs_dir(self) -> Path:
@@ -129,11 +130,11 @@ class _Worker:
 
     @property
     def is_stopped(self) -> bool:
-        return self.interrupts.is_requested or cancelled(self.launch_dir) is not None
+        return self.has_lost_ranks or self.interrupts.is_requested or cancelled(self.launch_dir) is not None
 
     def work(self, folder: Path) -> None:
         """Work until nothing is free; ``folder`` is that of the worker."""
-        while cancelled(self.launch_dir) is None:
+        while cancelled(self.launch_dir) is None and not self.has_lost_ranks:
             now, pause = self.open_tasks.look(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
@@ -164,9 +165,11 @@ class _Worker:
             try:
                 failure = execute(attempt, task.config, self.on_rows, self.interrupts)
             except LeaseLostError:
+                self.has_lost_ranks = task.config.ranks > 1
                 return True
             finally:
                 self.report.working_seconds += attempt.working_seconds
+            self.has_lost_ranks = failure is not None and task.config.ranks > 1  # only a new job starts all of them
             if failure is None:
                 self.report.done.append(task.name)
             elif failure.cause == "no space":
