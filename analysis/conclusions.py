@@ -69,8 +69,8 @@ def code_note(study: Study, evidence: Evidence) -> str:
         return f"{mixture} Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests."
     return (
         f"{mixture} An edit of the code can change numbers, so nothing is concluded from the mixture, unless the sweep"
-        " is launched with sweep.allow_mixed_code=true. With code=DIGEST it launches the runs that are missing with"
-        " older code."
+        " is launched with sweep.allow_mixed_code=true. For runs of one code, delete the folders of the others and"
+        " launch again with code= and its digest."
     )
 
 

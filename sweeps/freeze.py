@@ -85,7 +85,7 @@ def become_code(arguments: Sequence[str]) -> None:
     """If ``code=DIGEST`` names other code than this, become the same launch by the snapshot that was used last.
 
     Args:
-        arguments: those of ``launch.py``. The digest may be shortened.
+        arguments: those of ``launch.py``. The digest, or the name of the snapshot, may be shortened.
 
     Raises:
         UsageError: ``runs_dir`` has no such snapshot.
@@ -97,7 +97,8 @@ def become_code(arguments: Sequence[str]) -> None:
     runs_dir = Path(next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs"))
     found = [path.parent.resolve() for path in runs_dir.glob(f"{FOLDER}/[!.]*/{FROZEN}")]
     snapshots = sorted(found, key=lambda path: path.stat().st_mtime)
-    fits = [path for path in snapshots if any(one.startswith(code) for one in recorded_digests(path / "aimv2"))]
+    names = {path: {path.name, *recorded_digests(path / "aimv2")} for path in snapshots}
+    fits = [path for path in snapshots if any(one.startswith(code) for one in names[path])]
     digests = {code_digest(path / "aimv2") for path in fits}
     if len(digests) > 1:
         raise UsageError(f"code={code} is the beginning of several digests: {', '.join(sorted(digests))}")

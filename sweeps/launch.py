@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
-from sweeps.active_launches import new_logs
+from sweeps.active_launches import active_launches, new_logs
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import parse
 from sweeps.plan import Plan
@@ -66,6 +67,8 @@ Arms and their levels are defined in ablations/studies/NAME.py, and all keys of 
 
 RUNS_PER_GPU = "executor.runs_per_gpu"
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
+
+DETACH_POLL_SECONDS = 0.2
 
 console = Console(highlight=False)
 
@@ -138,8 +141,13 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
 
 
 def detach(arguments: Sequence[str], plan: Plan) -> int:
-    """Start the same launch in a session of its own, without a terminal; print how to watch and end it. Return 0."""
+    """Start the same launch in a session of its own, without a terminal; print how to watch and end it.
+
+    Returns:
+        0 as soon as the launch is registered, or its exit status if it fails before.
+    """
     words = [argument for argument in arguments if not argument.startswith("detach=")]
+    before = {one.folder for one in active_launches(plan.runs_dir)}
     log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
     command = [sys.executable, __file__, *words]
     with log.open("w") as output:
@@ -147,8 +155,13 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     console.print(f"process {process.pid} continues in the background; its log is {log}", soft_wrap=True, markup=False)
+    while process.poll() is None and all(one.folder in before for one in active_launches(plan.runs_dir)):
+        time.sleep(DETACH_POLL_SECONDS)  # until it can be cancelled
+    if process.poll():
+        console.print(log.read_text(), soft_wrap=True, markup=False)
+        return process.returncode
     for name in ("status", "cancel"):
-        typed = ["python", "sweeps/manage.py", name, plan.title, f"runs_dir={plan.runs_dir}"]
+        typed = ["python", str(Path(__file__).with_name("manage.py")), name, plan.title, f"runs_dir={plan.runs_dir}"]
         console.print(shlex.join(typed), soft_wrap=True, markup=False)
     return 0
 

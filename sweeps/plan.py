@@ -61,11 +61,12 @@ class Plan:
             prepare(data, model, show_progress=True)
 
 
-def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "") -> str:
+def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "", *, is_allowed: bool = False) -> str:
     """Say which code the done runs among these are of, if one report would mix code; empty if it would not.
 
     Args:
         new: digest of the code that is about to do other runs of the same report; empty if none is.
+        is_allowed: True if the report draws verdicts from a mixture (``sweep.allow_mixed_code``).
     """
     done = [found for name in names if (found := entries.get(name)) is not None and found.state == "done"]
     codes = Counter(found.code or "not recorded" for found in done)
@@ -73,7 +74,9 @@ def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "")
         return ""
     each = ", ".join(f"{code} ({count})" for code, count in codes.items()) + f", new ones of {new}" * bool(new)
     instead = "; code=DIGEST does the new runs with older code" if new else ""
-    verdict = f"A report draws no verdict from the mixture, unless sweep.allow_mixed_code=true{instead}"
+    verdict = f"The report draws no verdict from the mixture, unless sweep.allow_mixed_code=true{instead}"
+    if is_allowed:
+        verdict = "The report draws verdicts from the mixture, since sweep.allow_mixed_code=true"
     return f"done runs are of code {each}. {verdict}"
 
 

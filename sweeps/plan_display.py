@@ -67,7 +67,8 @@ def print_plan(
     console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
     found = entries(plan.runs_dir)
     restart = restart_note(plan.runs[name] for name in remaining if name in found and found[name].state != "running")
-    for note in filter(None, [code_note(found, plan.runs, digest() if remaining else ""), restart]):
+    new = digest() if remaining else ""
+    for note in filter(None, [code_note(found, plan.runs, new, is_allowed=study.allow_mixed_code), restart]):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if remaining:
         configs = plan.configs(remaining)

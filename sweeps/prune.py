@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from aimv2.runs import index
 from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL, PARTS
 from aimv2.runs.lease import GRACE_SECONDS, Watch, latest_attempt
 from aimv2.runs.provenance import FROZEN, recorded_code, recorded_digests
@@ -62,7 +63,7 @@ def unneeded(
 
     - checkpoints and parts of evaluations of finished runs, and unfinished checkpoints of killed processes
     - records of launches whose processes ended LAUNCH_DAYS ago
-    - code snapshots that no checkpoint was made with and no launch used for CODE_DAYS
+    - code snapshots that no checkpoint and no result was made with, and no launch used for CODE_DAYS
     - workers' logs older than LOG_DAYS
 
     While a launch is active, the checkpoints of its runs and all code snapshots and logs stay.
@@ -107,7 +108,7 @@ def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], b
         return
     snapshots = _old(runs_dir / freeze.FOLDER, freeze.NAME, CODE_DAYS, FROZEN, "aimv2/__init__.py")
     checkpoints = runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}") if snapshots else ()
-    needed = {recorded_code(path.parent) for path in checkpoints}
+    needed = {recorded_code(path.parent) for path in checkpoints} | {one.code for one in index.read(runs_dir).values()}
     yield from (path for path in snapshots if not recorded_digests(path / "aimv2") & needed)
     yield from _old(runs_dir / active_launches.LOGS, LOGS_NAME, LOG_DAYS, active_launches.LOGS_MARKER)
 

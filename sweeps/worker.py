@@ -17,7 +17,7 @@ import submitit
 from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
@@ -122,7 +122,7 @@ class _Worker:
 
     @cached_property
     def open_tasks(self) -> TaskList:
-        return TaskList(self.tasks, self.runs_dir)
+        return TaskList(self.tasks, self.runs_dir, Watch(doubts_processes=True))
 
     @cached_property
     def memory_needed(self) -> int:

@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 def read(runs_dir: Path) -> dict[str, Entry]:
     """Return the latest entry of each run that has one, from one listing."""
     found: dict[str, Entry] = {}
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(runs_dir / FOLDER):
             if parsed := Entry.parse(name):
                 run, entry = parsed

@@ -121,9 +121,15 @@ class Watch:
     A heartbeat that does not change for the grace period, by this process's own clock, is that of a dead process. The
     clocks of hosts and file systems differ, so a time of one is never compared with that of another. A third of the
     grace period is the most that one look can add: while a file server is away, nobody's heartbeat changes.
+
+    Args:
+        doubts_processes: a process of this host, which may be stopped, is ``unsure`` too until its heartbeat changes.
     """
 
-    def __init__(self, timing: Timing = TIMING, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, timing: Timing = TIMING, now: Callable[[], float] = time.monotonic, *, doubts_processes: bool = False
+    ) -> None:
+        self._doubts_processes = doubts_processes
         self._grace_seconds = timing.grace_seconds
         self._now = now
         self._seen: dict[Path, _Seen] = {}
@@ -149,7 +155,7 @@ class Watch:
         is_here = process.get("host") == _host()
         if (is_here and has_ended(process)) or silence >= self._grace_seconds:
             return "dead"
-        return "alive" if is_here or before.has_changed else "unsure"
+        return "alive" if before.has_changed or (is_here and not self._doubts_processes) else "unsure"
 
 
 def acquire(run_folder: Path, *, log: str = "", watch: Watch | None = None, timing: Timing = TIMING) -> Lease | None:

@@ -147,7 +147,7 @@ class RunFolder:
                 f" last one was {last}",
             )
         if is_interrupted:
-            return Failure("time", "the run was interrupted; the next attempt resumes from its checkpoint")
+            return Failure("time", "the run was interrupted; the next attempt of the same code resumes it")
         return Failure("node", "the process ended without recording a reason (killed, or out of memory)")
 
     def file(self, name: str) -> Path:

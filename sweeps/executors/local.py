@@ -234,6 +234,8 @@ def staffed(
             name = uuid.uuid4().hex[:12]
             seats.append(Seat(name, start(name), time.time(), now.num_attempts))
         update()
+        if now.is_over and all(open_tasks.watch.sees(launch_dir / WORKERS / seat.name) == "dead" for seat in seats):
+            break  # those that are left are stopped
         if not all(seat.job.done() for seat in seats) or now.held or now.unsure:
             time.sleep(POLL_SECONDS)
     return reports

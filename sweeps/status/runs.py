@@ -65,8 +65,12 @@ class RunReader:
         self._runs: dict[str, RunStatus] = {}
         self._found: Mapping[str, Entry] = {}
 
-    def read(self, plan: Plan, found: Mapping[str, Entry]) -> list[RunStatus]:
-        """Return the progress of each run, given ``record.entries``; the next reading changes it in place."""
+    def read(self, plan: Plan, found: Mapping[str, Entry], *, is_launched: bool = False) -> list[RunStatus]:
+        """Return the progress of each run, given ``record.entries``; the next reading changes it in place.
+
+        Args:
+            is_launched: a launch is active, which repeats runs that lost their workers: these wait.
+        """
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):
                 self._runs[name] = _from_index(cell, found.get(name))
@@ -76,7 +80,7 @@ class RunReader:
         due = sorted(due, key=lambda name: self._runs[name].read_at)[: self._limit]
         self._limit = MAX_READ
         for name in due:
-            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name])
+            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name], is_launched)
         _compare(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
 
@@ -97,7 +101,7 @@ def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:
     return run
 
 
-def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None:
+def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry, is_launched: bool) -> None:
     """Read the folder of a run that has no result."""
     attempt = folder.path / f"attempts/{entry.attempt:04d}"
     row = last_row(attempt)
@@ -111,7 +115,8 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None
     elif entry.state == "running" and folder.is_done:  # since the index was read
         run.state, run.samples, run.note = "done", run.budget, ""
     elif failure := folder.failure():  # None if the folder was deleted since
-        run.state = "waiting" if failure.cause == "time" else "failed"
+        is_repeated = is_launched and entry.state == "running" and folder.state() != "failed"
+        run.state = "waiting" if is_repeated or failure.cause == "time" else "failed"
         run.cause, run.note = failure.cause, failure.message
 
 

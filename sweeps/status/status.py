@@ -30,14 +30,15 @@ class SweepStatus:
 
 def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:
     """Return the progress of a request's runs, with the question and the report of its study; as ``plan_status``."""
-    status = plan_status(Plan(request.folder, request.cells, runs_dir), reader)
+    plan, is_allowed = Plan(request.folder, request.cells, runs_dir), request.study.allow_mixed_code
+    status = plan_status(plan, reader, is_mixed_code_allowed=is_allowed)
     folders = [word.partition("=")[2] for word in request.arguments if word.startswith("reports_dir=")]
     report = Path(folders[-1] if folders else "reports") / request.folder / "report.md"
     is_shown = not status.num_launches and report.exists()
     return replace(status, question=request.study.question, report=str(report) if is_shown else "")
 
 
-def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
+def plan_status(plan: Plan, reader: RunReader | None = None, *, is_mixed_code_allowed: bool = False) -> SweepStatus:
     """Return the progress of a plan's runs. A run that several cells share is listed with one of them.
 
     A reader that is used again remembers what it has read of this sweep.
@@ -51,9 +52,9 @@ def plan_status(plan: Plan, reader: RunReader | None = None) -> SweepStatus:
         num_launches=len(active),
         num_waiting=sum(map(num_waiting, active)),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
-        runs=(reader or RunReader()).read(plan, found),
+        runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
         waits="no free worker yet" if active else _no_launch(plan.runs_dir / "workers", plan.title),
-        code=code_note(found, plan.cell_of),
+        code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
     )
 
 

@@ -242,7 +242,7 @@ def test_a_detached_launch_continues_in_a_session_of_its_own(started, tmp_path):
     assert "2 runs done" in shown, shown
     assert (tmp_path / "reports/prefix_ratio/report.md").exists()
     for command in ("status", "cancel"):
-        assert f"python sweeps/manage.py {command} prefix_ratio " in output
+        assert f"sweeps/manage.py {command} prefix_ratio " in output
 
 
 def test_a_detached_launch_is_refused_in_the_foreground(here, tmp_path):

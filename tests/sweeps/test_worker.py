@@ -170,3 +170,17 @@ def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
     (tmp_path / tasks[0].name).write_text("in the way")
     report = work_in_processes(1, tasks, launch_dir)
     assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
+
+
+def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launch_dir, monkeypatch):
+    """The launch took it for dead, and its new workers took it for alive and ended."""
+    held = RunFolder(tmp_path, tasks[0].name).acquire(tasks[0].config)  # by this process, whose heartbeat stands still
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        (held.folder / "released").touch()  # as if the grace period were over
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert work(tasks[:1], launch_dir).done == [tasks[0].name]
+    assert waited[0] == WATCH_POLL_SECONDS

@@ -1,5 +1,6 @@
 """Progress of a sweep, from folders with a known history."""
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -11,6 +12,8 @@ from ablations.request import Request
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
+from aimv2.runs.index import Entry, add, remove
+from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import at_work
 from sweeps.status.board import headline
@@ -75,7 +78,7 @@ def test_status_of_each_run(prefix_request, tmp_path, attempts):
     assert running.note == "a straggler: 40 images/s, other seeds 100"
     assert (found["causal", 0].cause, found["causal", 2].cause) == ("not finite", "node")
     assert (found["causal", 1].samples, found["causal", 1].cause) == (8, "time")
-    assert found["causal", 1].note == "the run was interrupted; the next attempt resumes from its checkpoint"
+    assert found["causal", 1].note == "the run was interrupted; the next attempt of the same code resumes it"
 
 
 def test_time_left_is_all_samples_at_the_current_speed(prefix_request, tmp_path, attempts):
@@ -142,3 +145,20 @@ def test_done_runs_of_different_code_are_noted(prefix_request, tmp_path):
             attempt.publish(METRICS, train_flops=1)
         found = sweep_status(prefix_request, tmp_path)
     assert found.code.startswith("done runs are of code 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")
+
+
+def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_request, tmp_path, attempts):
+    """It was called failed, with the advice to retry, while the launch was about to repeat it."""
+    cell = next(cell for cell in prefix_request.cells if (cell.arm, cell.seed) == ("causal", 2))
+    attempt = tmp_path / cell.name / "attempts" / "0001"
+    (attempt / "released").unlink()
+    (attempt / "holder.json").write_text(json.dumps(holder(attempt) | {"process_start": "1"}))  # it was killed
+    remove(tmp_path, cell.name, Entry("idle", 1))
+    add(tmp_path, cell.name, Entry("running", 1))
+
+    def state():
+        return next(run.state for run in sweep_status(prefix_request, tmp_path).runs if run.run == cell.name)
+
+    assert state() == "failed"
+    with at_work(tmp_path, prefix_request.folder, {}):
+        assert state() == "waiting"
