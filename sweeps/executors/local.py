@@ -22,6 +22,7 @@ from ablations.request import Request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
+from aimv2.runs.lease import Watch
 from sweeps.active_launches import WORKERS, at_work, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
@@ -228,17 +229,24 @@ def staffed(
                 logs = runs_dir_of(launch_dir) / "workers"
                 raise UsageError(f"workers end before they try a run; their logs are in {logs}")
         # All at first, and later those that ended: a worker that is just starting may take what is free.
-        is_starting = any(not (launch_dir / WORKERS / seat.name).exists() for seat in seats)
+        folders = [launch_dir / WORKERS / seat.name for seat in seats]
+        is_starting = not all(folder.exists() for folder in folders)
+        num_stopped = sum(_is_stopped(folder, open_tasks.watch) for folder in folders)
         most = 0 if is_starting else max(len(ended), 1) if reports else num_workers
-        for _ in range(min(num_workers - len(seats), len(now.free), most)):
+        for _ in range(min(num_workers - len(seats) + num_stopped, len(now.free), most)):
             name = uuid.uuid4().hex[:12]
             seats.append(Seat(name, start(name), time.time(), now.num_attempts))
         update()
-        if now.is_over and all(open_tasks.watch.sees(launch_dir / WORKERS / seat.name) == "dead" for seat in seats):
-            break  # those that are left are stopped
+        if now.is_over and num_stopped == len(seats):
+            break
         if not all(seat.job.done() for seat in seats) or now.held or now.unsure:
             time.sleep(POLL_SECONDS)
     return reports
+
+
+def _is_stopped(worker: Path, watch: Watch) -> bool:
+    """True if a worker with this folder has no heartbeat any more, though it has not ended."""
+    return watch.sees(worker) == "dead" and worker.exists() and not (worker / "released").exists()
 
 
 def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:

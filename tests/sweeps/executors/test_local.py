@@ -1,5 +1,6 @@
 """Workers on this machine, and runs that they cannot do."""
 
+import json
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from ablations.expand import Cell
 from aimv2.errors import UsageError
+from aimv2.runs.lease import Presence, holder
 from aimv2.runs.record import MAX_STALLED
 from sweeps.active_launches import new_launch
 from sweeps.executors.local import MAX_IDLE, LocalExecutor, Seat, report_of, staffed, summary
@@ -121,6 +123,31 @@ def test_a_killed_worker_is_replaced_while_another_one_works(plan, monkeypatch):
     tasks = [Task(cell.name, cell.config, 0) for cell in plan.cells]
     staffed(tasks, launch_dir, 2, register, lambda: None, Console())
     assert len(started) == 3
+    assert plan.remaining() == []
+
+
+def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, monkeypatch):
+    stopped, started = Ended(None), []
+    stopped.done = lambda: False
+    launch_dir = new_launch(plan.runs_dir, "a test", {})
+
+    def start(name):
+        folder = launch_dir / "workers" / name
+        folder.mkdir(parents=True)
+        Presence(folder)
+        started.append(name)
+        if len(started) == 1:  # as if its heartbeat had been watched for the grace period
+            (folder / "holder.json").write_text(json.dumps(holder(folder) | {"process_start": "1"}))
+            return stopped
+        for run in plan.runs.values():
+            with run.acquire(plan.cell_of[run.name].config) as attempt:
+                attempt.publish({})
+        return Ended(WorkerReport())
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    tasks = [Task(cell.name, cell.config, 0) for cell in plan.cells]
+    staffed(tasks, launch_dir, 1, start, lambda: None, Console())
+    assert len(started) == 2
     assert plan.remaining() == []
 
 
