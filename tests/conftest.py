@@ -33,6 +33,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "everyday")
 
 torch.set_num_threads(1)  # per-step losses are pinned, and the number of threads changes the order of sums
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` starts with SIGINT ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup with SIGHUP
 
 
 @pytest.fixture(scope="session")
