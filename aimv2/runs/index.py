@@ -13,6 +13,8 @@ from aimv2.errors import Cause
 
 FOLDER = "index"
 IndexState = Literal["running", "idle", "failed", "done"]
+STATES: dict[str, IndexState] = {state: state for state in get_args(IndexState)}
+CAUSES: dict[str, Cause] = {cause.replace(" ", "-"): cause for cause in get_args(Cause)}  # by their part of a name
 
 
 class Entry(NamedTuple):
@@ -41,14 +43,14 @@ class Entry(NamedTuple):
     @classmethod
     def parse(cls, name: str) -> tuple[str, Self] | None:
         """Return the run and the entry of a file's name; None if it is no entry."""
-        run, state, attempt, *more = [*name.split("."), "", ""][:7]
-        if state not in get_args(IndexState) or not attempt.isdecimal():
+        run, state, attempt, detail, code = [*name.split("."), "", "", "", ""][:5]
+        if state not in STATES or not attempt.isdecimal():
             return None
-        found = cls(state, int(attempt))  # type: ignore[arg-type]  # checked above
-        if state == "failed" and (cause := more[0].replace("-", " ")) in get_args(Cause):
-            return run, found._replace(cause=cause)  # type: ignore[arg-type]  # checked above
+        found = cls(STATES[state], int(attempt))
+        if state == "failed":
+            found = found._replace(cause=CAUSES.get(detail))
         if state == "done":
-            return run, found._replace(layout=int(more[0]) if more[0].isdecimal() else 0, code=more[1])
+            found = found._replace(layout=int(detail) if detail.isdecimal() else 0, code=code)
         return run, found
 
     @property

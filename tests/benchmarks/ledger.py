@@ -21,25 +21,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from rich.console import Console
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from ablations.request import Request, write_request
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence
+from sweeps.active_launches import WORKERS, new_launch
+from sweeps.parse import parse
+from sweeps.plan import Plan
+from sweeps.status.board import Board
+from sweeps.tasks import Task
+from sweeps.worker import work
+from tests.helpers.many_runs import write_runs
+from tests.helpers.operations import counted
+from tests.helpers.sweeps import small_sweep
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # the code beside this file, whatever is installed
-
-from rich.console import Console  # noqa: E402
-from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
-
-from ablations.request import Request, write_request  # noqa: E402
-from aimv2.runs.interrupt import Interrupts  # noqa: E402
-from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence  # noqa: E402
-from sweeps.active_launches import WORKERS, new_launch  # noqa: E402
-from sweeps.parse import parse  # noqa: E402
-from sweeps.plan import Plan  # noqa: E402
-from sweeps.status.board import Board  # noqa: E402
-from sweeps.tasks import Task  # noqa: E402
-from sweeps.worker import work  # noqa: E402
-from tests.helpers.many_runs import write_runs  # noqa: E402
-from tests.helpers.operations import counted  # noqa: E402
-from tests.helpers.sweeps import small_sweep  # noqa: E402
-
 USAGE = f"{__doc__}"
 Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.py)
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
