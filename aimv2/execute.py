@@ -32,7 +32,7 @@ from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.files import link_text, read_json, write_json
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.lease import LeaseLostError, attempt_folder
 from aimv2.runs.provenance import compare_with_lock, digest, git_commit, keep_changes
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import write_tensors
@@ -138,7 +138,7 @@ def _train_and_evaluate(
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
-    started = None if start is None else str((attempt.folder.parent / f"{start.attempt:04d}").absolute())
+    started = None if start is None else str(attempt_folder(attempt.run.path, start.attempt).absolute())
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with attempt.working(), interrupts.deferred(), lead(config, started) as world, watchdog:
         trained = train(
@@ -219,7 +219,7 @@ def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
 def _manifest_of(folder: Path, number: int) -> dict[str, Any]:
     """Return the manifest of another attempt of the run; empty if it cannot be read."""
     with contextlib.suppress(UsageError):
-        return dict(read_json(folder.with_name(f"{number:04d}") / "manifest.json"))
+        return dict(read_json(attempt_folder(folder.parents[1], number) / "manifest.json"))
     return {}
 
 

@@ -23,7 +23,7 @@ from aimv2.errors import UsageError, unknown
 from aimv2.runs.failure import read_failure
 from aimv2.runs.files import share, user
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import holder, is_held
+from aimv2.runs.lease import holder, is_held, is_released
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.slurm_queue import end_abandoned, withdraw
@@ -188,7 +188,7 @@ def cancel_command(arguments: Arguments) -> int:
     runs_dir, name = arguments.runs_dir, arguments.names[0]
     end_abandoned(runs_dir)
     # A launch whose process died may be among them, which does no harm; no clock decides what can be cancelled.
-    every = active_launches(runs_dir, lambda folder: not (folder / "released").exists())
+    every = active_launches(runs_dir, lambda folder: not is_released(folder))
     launches = [launch for launch in every if launch.study == name]
     if not launches:
         read_requests(runs_dir, name, STUDIES)  # refuses an unknown name

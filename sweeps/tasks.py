@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import Sight, Watch
+from aimv2.runs.lease import Sight, Watch, attempt_folder
 from aimv2.runs.record import MAX_STALLED, RunFolder
 
 MAX_WATCHED = 50  # holders whose heartbeats one look reads
@@ -92,7 +92,7 @@ class TaskList:
         for place, (task, entry) in enumerate(running[first:] + running[:first]):
             key = (task.name, entry.attempt)
             if place < MAX_WATCHED:
-                self._sights[key] = self.watch.sees(self._runs_dir / task.name / "attempts" / f"{entry.attempt:04d}")
+                self._sights[key] = self.watch.sees(attempt_folder(self._runs_dir / task.name, entry.attempt))
             sight = self._sights.get(key, "alive")
             if sight == "dead":
                 self._add_if_open(task, entry, now)

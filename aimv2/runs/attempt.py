@@ -15,7 +15,7 @@ from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.files import sync, write_json
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import Lease, LeaseLostError
+from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
 from aimv2.runs.rows import read_rows
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Attempt:
     def earlier(self) -> list[Path]:
         """Return the folders of the run's earlier attempts, newest first."""
         numbers = range(self._lease.number - 1, 0, -1)
-        return [path for number in numbers if (path := self.folder.with_name(f"{number:04d}")).is_dir()]
+        return [path for number in numbers if (path := attempt_folder(self.run.path, number)).is_dir()]
 
     def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
         """Start with the rows of an earlier attempt, and with the time that they took."""

@@ -92,8 +92,8 @@ class Lease(Presence):
 
     def check(self) -> None:
         """Raise LeaseLostError if a later attempt or a result exists."""
-        later = self.folder.with_name(f"{self.number + 1:04d}")
-        if later.exists() or (self.folder.parents[1] / "result.json").exists():
+        run = self.folder.parents[1]
+        if attempt_folder(run, self.number + 1).exists() or (run / "result.json").exists():
             raise LeaseLostError(self.folder)
 
 
@@ -136,7 +136,7 @@ class Watch:
 
     def sees(self, folder: Path) -> Sight:
         """Return whether the process that works in the folder is alive; ``unsure`` while it was not watched enough."""
-        if (folder / "released").exists():
+        if is_released(folder):
             return "dead"
         beat, now, before = _last_beat(folder), self._now(), self._seen.get(folder)
         if beat is None and not folder.exists():
@@ -169,13 +169,23 @@ def acquire(run_folder: Path, *, log: str = "", watch: Watch | None = None, timi
     if latest is not None and (watch or Watch(timing)).sees(latest) != "dead":
         return None
     number = 1 if latest is None else int(latest.name) + 1
-    folder = run_folder / "attempts" / f"{number:04d}"
+    folder = attempt_folder(run_folder, number)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir()
     except FileExistsError:
         return None
     return Lease(folder, log=log, timing=timing)
+
+
+def attempt_folder(run_folder: Path, number: int) -> Path:
+    """Return the folder of a run's attempt."""
+    return run_folder / "attempts" / f"{number:04d}"
+
+
+def is_released(folder: Path) -> bool:
+    """True if the process that worked in this folder has ended normally."""
+    return (folder / "released").exists()
 
 
 def latest_attempt(run_folder: Path) -> Path | None:
@@ -192,7 +202,7 @@ def is_held(folder: Path, timing: Timing = TIMING) -> bool:
 
     For displays only: on another host it compares the file system's clock with this host's. Decisions need a ``Watch``.
     """
-    if (folder / "released").exists():
+    if is_released(folder):
         return False
     process = holder(folder)
     if process.get("host") == _host():

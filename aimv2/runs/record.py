@@ -15,7 +15,17 @@ from aimv2.runs.attempt import ITEMS, LAYOUT_VERSION, PROGRESS, Attempt
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.files import read_json
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import TIMING, Sight, Timing, Watch, acquire, is_held, latest_attempt
+from aimv2.runs.lease import (
+    TIMING,
+    Sight,
+    Timing,
+    Watch,
+    acquire,
+    attempt_folder,
+    is_held,
+    is_released,
+    latest_attempt,
+)
 from aimv2.runs.rows import read_rows
 
 if TYPE_CHECKING:
@@ -57,7 +67,7 @@ class RunFolder:
             with contextlib.suppress(UsageError, KeyError, TypeError, ValueError):
                 result = read_json(self.path / "result.json")
                 done = Entry("done", int(result["attempt"]), layout=int(result["layout_version"]))
-                manifest = read_json(self.path / "attempts" / f"{done.attempt:04d}" / "manifest.json")
+                manifest = read_json(attempt_folder(self.path, done.attempt) / "manifest.json")
                 return done._replace(code=str(manifest["code"]))
             return Entry("done", self.num_attempts)
         attempt = latest_attempt(self.path)
@@ -65,7 +75,7 @@ class RunFolder:
             return None
         if (attempt / "failure.json").exists():
             return Entry("failed", int(attempt.name), read_failure(attempt).cause)
-        return Entry("idle" if (attempt / "released").exists() else "running", int(attempt.name))
+        return Entry("idle" if is_released(attempt) else "running", int(attempt.name))
 
     def sight(self, watch: Watch) -> Sight:
         """Return whether the process that made the latest attempt is alive."""
@@ -84,7 +94,7 @@ class RunFolder:
             after: number of an attempt; it and earlier ones do not count. MAX_STALLED is the largest result.
         """
         numbers = range(self.num_attempts, after, -1)
-        marks = (self.path / "attempts" / f"{number:04d}" / PROGRESS for number in numbers)
+        marks = (attempt_folder(self.path, number) / PROGRESS for number in numbers)
         stalled = takewhile(lambda mark: not mark.exists(), marks)
         return len(list(islice(stalled, MAX_STALLED)))
 
@@ -152,7 +162,7 @@ class RunFolder:
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the attempt that made the result."""
-        return self.path / "attempts" / f"{self.result()['attempt']:04d}" / name
+        return attempt_folder(self.path, self.result()["attempt"]) / name
 
     def metrics(self) -> "pd.DataFrame":
         """Return a row per step: ``step``, ``samples``, ``train_flops``, ``seconds``, and the metrics of that step.

@@ -22,8 +22,8 @@ from ablations.request import Request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from aimv2.runs.lease import Watch
-from sweeps.active_launches import WORKERS, at_work, new_logs, runs_dir_of
+from aimv2.runs.lease import Watch, is_released
+from sweeps.active_launches import LOGS, WORKERS, at_work, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
 from sweeps.machine.room import HERE, Machine, num_cores, resolve_runs_per_gpu, room, shortage
@@ -226,7 +226,7 @@ def staffed(
             is_idle = now.free and now.num_attempts == seat.num_attempts and not report.was_out_of_time
             num_idle = num_idle + 1 if is_idle else 0
             if num_idle == MAX_IDLE:
-                logs = runs_dir_of(launch_dir) / "workers"
+                logs = runs_dir_of(launch_dir) / LOGS
                 raise UsageError(f"workers end before they try a run; their logs are in {logs}")
         # All at first, and later those that ended: a worker that is just starting may take what is free.
         folders = [launch_dir / WORKERS / seat.name for seat in seats]
@@ -246,7 +246,7 @@ def staffed(
 
 def _is_stopped(worker: Path, watch: Watch) -> bool:
     """True if a worker with this folder has no heartbeat any more, though it has not ended."""
-    return watch.sees(worker) == "dead" and worker.exists() and not (worker / "released").exists()
+    return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)
 
 
 def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:

@@ -18,11 +18,12 @@ from ablations.request import Request, save_request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
-from sweeps.active_launches import end, new_launch
+from sweeps.active_launches import LOGS, end, new_launch
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.executors.slurm_commands import check_accepted
 from sweeps.executors.slurm_jobs import LAUNCHED, submit_workers
 from sweeps.executors.slurm_queue import end_abandoned, queued_elsewhere
+from sweeps.freeze import FOLDER as CODE
 from sweeps.freeze import worker_environment
 from sweeps.plan import Plan
 from sweeps.tasks import Task
@@ -152,7 +153,7 @@ class SlurmExecutor(Executor):
             except BaseException:
                 end(launch_dir)
                 with contextlib.suppress(OSError):
-                    (plan.runs_dir / "workers" / launch_dir.name).rmdir()  # unless something was submitted
+                    (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
                 raise
             if sum(jobs.arrays.values()) < self.num_elements([task.config for task in own]):
                 console.print(
@@ -169,7 +170,7 @@ class SlurmExecutor(Executor):
 
     def _test_arrays(self, runs: Sequence[RunConfig], runs_dir: Path) -> None:
         for run in {run.ranks: run for run in runs}.values():
-            check_accepted(self.template(run, folder=runs_dir / "workers", name="test-only", code=runs_dir / "code"))
+            check_accepted(self.template(run, folder=runs_dir / LOGS, name="test-only", code=runs_dir / CODE))
 
     def template(
         self, run: RunConfig, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()

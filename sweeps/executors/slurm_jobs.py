@@ -19,7 +19,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
-from sweeps.active_launches import Jobs, attempts_at_launch, cancelled, end, new_logs, runs_dir_of, write_jobs
+from sweeps.active_launches import LOGS, Jobs, attempts_at_launch, cancelled, end, new_logs, runs_dir_of, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
@@ -175,7 +175,7 @@ def submit_workers(
     """
     runs_dir = runs_dir_of(launch_dir)
     num_attempts = TaskList(launched_tasks(launch_dir), runs_dir).look().num_attempts
-    folder = runs_dir / "workers" / launch_dir.name
+    folder = runs_dir / LOGS / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
     try:

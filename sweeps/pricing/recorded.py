@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.runs.files import read_json
+from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import entries
 from aimv2.runs.rows import last_rows, rows_at
 
@@ -50,7 +51,7 @@ def run_times(run: Path) -> Times:
         UsageError, OSError, KeyError, TypeError: its record is incomplete.
     """
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
-    attempt = run / "attempts" / f"{result['attempt']:04d}"
+    attempt = attempt_folder(run, result["attempt"])
     if not config["budget"]["samples"]:
         return {"evaluation_seconds": result["seconds"]}
     first = rows_at(attempt, [0])[0]
@@ -77,7 +78,7 @@ def recorded_times(runs_dir: Path) -> dict[str, Times]:
     found: dict[str, list[Times]] = {}
     for result in finished[:MAX_RUNS]:
         try:
-            attempt = result.parent / "attempts" / f"{read_json(result)['attempt']:04d}"
+            attempt = attempt_folder(result.parent, read_json(result)["attempt"])
             hardware, times = read_json(attempt / "manifest.json")["hardware"], run_times(result.parent)
             for name in shapes(read_json(result.parent / "config.json"), hardware):
                 found.setdefault(name, []).append(times)

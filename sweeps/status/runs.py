@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ablations.expand import Cell
 from aimv2.errors import Cause
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import HEARTBEAT_SECONDS, holder, is_held, last_heartbeat
+from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import ROWS, last_row, loss_of, losses_of, rows_at
 from sweeps.plan import Plan
@@ -103,7 +103,7 @@ def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:
 
 def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry, is_launched: bool) -> None:
     """Read the folder of a run that has no result."""
-    attempt = folder.path / f"attempts/{entry.attempt:04d}"
+    attempt = attempt_folder(folder.path, entry.attempt)
     row = last_row(attempt)
     run.read_at, run.samples, run.step = time.time(), int(row.get("samples", 0)), int(row.get("step", -1))
     if entry.state == "running" and is_held(attempt):
@@ -145,7 +145,7 @@ def _compare(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus
         tried = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in found]
         seeds = sorted(tried, key=lambda name: found[name].state != "done")[:MAX_OTHER_SEEDS]
         steps = {run.step for run in runs}
-        rows = {name: rows_at(plan.runs_dir / name / f"attempts/{found[name].attempt:04d}", steps) for name in seeds}
+        rows = {name: rows_at(attempt_folder(plan.runs_dir / name, found[name].attempt), steps) for name in seeds}
         for run in runs:
             others = [rows[name][run.step] for name in seeds if name != run.run and run.step in rows[name]]
             losses = [loss for row in others if (loss := loss_of(row)) is not None]

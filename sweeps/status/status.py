@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablations.request import Request
 from aimv2.runs.record import entries
-from sweeps.active_launches import Jobs, active_launches, num_waiting
+from sweeps.active_launches import LOGS, Jobs, active_launches, num_waiting
 from sweeps.executors.slurm_commands import Queued, queue_of
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
@@ -53,7 +53,7 @@ def plan_status(plan: Plan, reader: RunReader | None = None, *, is_mixed_code_al
         num_waiting=sum(map(num_waiting, active)),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
-        waits="no free worker yet" if active else _no_launch(plan.runs_dir / "workers", plan.title),
+        waits="no free worker yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
     )
 
