@@ -1,0 +1,164 @@
+"""Which form predicts: its error on the largest scale, which the fit has not seen, and AICc."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special, stats
+
+from analysis.inference.scaling.power_law import HUBER_SCALES, Form, Law, Variable, fit, forms_of
+
+HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
+MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The runs to fit and those to predict.
+
+    Attributes:
+        text: which runs are held out.
+    """
+
+    fitted: pd.DataFrame
+    held_out: pd.DataFrame
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A form's fit to all runs, and its test on the held-out ones.
+
+    Attributes:
+        law: the fit to all runs; None if the form cannot be fitted.
+        held_out_error: root mean square of log residuals on the held-out runs, of a fit to the others; NaN if there is
+            none.
+        aicc: the smaller, the better; only differences between forms mean something.
+        reason: why a fit is missing; empty if none is.
+    """
+
+    form: Form
+    law: Law | None
+    held_out_error: float
+    aicc: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LackOfFit:
+    """Whether residuals of settings exceed what seeds explain: the F test with replicates.
+
+    Attributes:
+        noise_sd: relative standard deviation of a run over seeds, without what a seed adds to all settings.
+        misfit_sd: relative standard deviation of the settings' residual means beyond noise; 0 if there is none.
+        p: NaN without replicates.
+    """
+
+    noise_sd: float
+    misfit_sd: float
+    p: float
+
+    @property
+    def is_shown(self) -> bool:
+        return self.p < ALPHA
+
+
+def hold_out_largest(runs: pd.DataFrame, variables: Sequence[Variable]) -> Split:
+    """Split off the largest level of each variable of which enough smaller levels remain.
+
+    With many levels, those from the level at which the last tenth of the runs begins are held out.
+    """
+    is_held = np.zeros(len(runs), dtype=bool)
+    texts = []
+    for variable in variables:
+        value_R = runs[variable].to_numpy(dtype=float)
+        smallest = np.quantile(value_R, 1 - HELD_OUT_SHARE, method="lower")
+        if len(np.unique(value_R[value_R < smallest])) >= MIN_LEVELS:
+            is_held |= value_R >= smallest
+            texts.append(f"{variable} {'=' if smallest == value_R.max() else '>='} {smallest:g}")
+    return Split(runs[~is_held], runs[is_held], " or ".join(texts))
+
+
+def compare(runs: pd.DataFrame, variables: Sequence[Variable]) -> tuple[Split, list[Trial]]:
+    """Fit all forms of the variables to all runs, and to those that are not held out."""
+    split = hold_out_largest(runs, variables)
+    return split, [_trial(form, runs, split) for form in forms_of(variables)]
+
+
+def _trial(form: Form, runs: pd.DataFrame, split: Split) -> Trial:
+    try:
+        law = fit(form, runs)
+    except ValueError as error:
+        return Trial(form, None, math.nan, math.nan, str(error))
+    if not len(split.held_out):
+        return Trial(form, law, math.nan, aicc(law), "nothing is held out")
+    try:
+        error_held_out = fit(form, split.fitted).log_error(split.held_out)
+    except ValueError as error:
+        return Trial(form, law, math.nan, aicc(law), f"without the held-out runs: {error}")
+    return Trial(form, law, error_held_out, aicc(law))
+
+
+def aicc(law: Law) -> float:
+    """Return Akaike's criterion, corrected for few runs; infinity if there are too few for it.
+
+    The likelihood is that of Huber's least favourable distribution, so that outliers do not choose the form. Runs count
+    as independent.
+
+    Source: Hurvich and Tsai 1989; Huber 1964.
+    """
+    num, count = len(law.residual_R), len(law.form.parameters) + 1  # and the residuals' scale
+    if num <= count + 1:
+        return math.inf
+
+    def deviance(log_scale: float) -> float:
+        losses = special.huber(HUBER_SCALES, law.residual_R / math.exp(log_scale))
+        return float(2 * np.sum(losses) + 2 * num * log_scale)
+
+    found = optimize.minimize_scalar(deviance, bounds=(-30, 5), method="bounded")
+    return float(found.fun) + 2 * count + 2 * count * (count + 1) / (num - count - 1)
+
+
+def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
+    """Test the residual means of settings against the spread over seeds, with seeds as blocks where settings share them.
+
+    Source: Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
+    """
+    keys = [name for name in ("n", "d") if name in runs]
+    table = runs.assign(residual=law.residual_R, setting=runs.groupby(keys).ngroup())
+    num_settings = table["setting"].nunique()
+    seeds = seed_effects(law.residual_R, runs)
+    rest = table["residual"].to_numpy() - seeds
+    mean_R = table.assign(rest=rest).groupby("setting")["rest"].transform("mean").to_numpy()
+    num_blocks = runs["seed"].nunique() if np.any(seeds) else 1
+    df_noise = len(runs) - num_settings - (num_blocks - 1)
+    df_misfit = num_settings - len(law.form.parameters)
+    if df_noise < 1:
+        return LackOfFit(math.nan, math.nan, math.nan)
+    noise = float(np.sum((rest - mean_R) ** 2)) / df_noise
+    if df_misfit < 1 or noise == 0:
+        return LackOfFit(math.sqrt(noise), math.nan, math.nan)
+    misfit = float(np.sum((mean_R - np.mean(rest)) ** 2)) / df_misfit
+    per_setting = len(runs) / num_settings
+    p = float(stats.f.sf(misfit / noise, df_misfit, df_noise))
+    return LackOfFit(math.sqrt(noise), math.sqrt(max(misfit - noise, 0) / per_setting), p)
+
+
+def seed_effects(residual_R: np.ndarray, runs: pd.DataFrame) -> np.ndarray:
+    """Return what each run's seed adds to all settings [R]; zeros unless every setting has the same seeds."""
+    if not shares_seeds(runs):
+        return np.zeros(len(residual_R))
+    table = runs.assign(residual=residual_R - residual_R.mean())
+    return table.groupby("seed")["residual"].transform("mean").to_numpy()
+
+
+def shares_seeds(runs: pd.DataFrame) -> bool:
+    """True if every setting has the same two seeds or more, once each: seeds are then blocks."""
+    if "seed" not in runs or runs["seed"].nunique() < 2:
+        return False
+    keys = [name for name in ("n", "d") if name in runs]
+    counts = runs.groupby([*keys, "seed"]).size().unstack()
+    return bool((counts == 1).all(axis=None))
