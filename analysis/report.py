@@ -26,15 +26,14 @@ from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.files import user
 from analysis import tables
-from analysis.compare import mixed_code, primary_comparisons
-from analysis.conclusions import code_note, conclusion, findings, look_note, power, warnings
-from analysis.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
-from analysis.figures import draw_all, save, style
+from analysis.document.html import to_html
+from analysis.figures.arms import draw_all, save, style
 from analysis.inference.looks import Look, look, looks_path
-from analysis.ladder import climb, decision_table, draw_ladder, ladder_table
-from analysis.load import Evidence, load
-from analysis.page import to_html
-from analysis.sensitivity import (
+from analysis.judgement.compare import mixed_code, primary_comparisons
+from analysis.judgement.conclusions import code_note, conclusion, findings, look_note, power, warnings
+from analysis.judgement.controls import NULL_LEVEL, NULL_NOTE, check_controls, withholding
+from analysis.judgement.ladder import climb, decision_table, draw_ladder, ladder_table
+from analysis.judgement.sensitivity import (
     FILE,
     SLUG,
     Ladder,
@@ -45,8 +44,9 @@ from analysis.sensitivity import (
     sensitivity_of,
     write_ladder,
 )
-from analysis.sources import credits_of, mixture_table, repeats
-from analysis.verdicts import verdicts
+from analysis.judgement.verdicts import verdicts
+from analysis.load import Evidence, load
+from analysis.sections.sources import credits_of, mixture_table, repeats
 
 USAGE = """usage: python analysis/report.py sweep=NAME [runs_dir=runs] [reports_dir=reports]
 

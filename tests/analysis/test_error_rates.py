@@ -8,13 +8,13 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import expect
-from analysis.compare import primary_comparisons
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, Estimate, detectable_difference
 from analysis.inference.items import with_items
 from analysis.inference.looks import Look, look
 from analysis.inference.relations import Word
-from analysis.verdicts import verdicts
+from analysis.judgement.compare import primary_comparisons
+from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 from tests.helpers.specimen import STUDY
 

@@ -20,8 +20,8 @@ from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
+from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, read_sensitivity, write_ladder
 from analysis.report import build, replace_folder
-from analysis.sensitivity import Effect, Ladder, Seen, base_of, read_sensitivity, write_ladder
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 

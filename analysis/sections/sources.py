@@ -12,8 +12,8 @@ from aimv2.data.files.description import LabelledDescription, SourceDescription,
 from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.sources.version import glyphs_of
 from aimv2.errors import REASONS, UsageError
+from analysis.document.model import Table, escape
 from analysis.load import Evidence
-from analysis.tables import Table, escape
 
 # Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.

@@ -8,12 +8,12 @@ from ablations.claims import CLAIMS
 from ablations.expectations import Expectation
 from ablations.study import Study
 from aimv2.evaluation.metrics import lower_is_better
-from analysis.compare import Differences, mixed_code, reasons_to_withhold
-from analysis.controls import ControlOutcome, offsets, withholding
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
+from analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
+from analysis.judgement.controls import ControlOutcome, offsets, withholding
+from analysis.judgement.sensitivity import MetricSensitivity, insensitive
 from analysis.load import Evidence
-from analysis.sensitivity import MetricSensitivity, insensitive
 
 
 @dataclass(frozen=True)

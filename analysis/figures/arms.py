@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.study import UNTRAINED, Study
-from analysis.compare import Differences, are_paired
-from analysis.controls import NULL_LEVEL
 from analysis.inference.intervals import LEVEL, Estimate, mean_interval
+from analysis.judgement.compare import Differences, are_paired
+from analysis.judgement.controls import NULL_LEVEL
 from analysis.load import Evidence
 
 STYLE: dict[Any, Any] = {

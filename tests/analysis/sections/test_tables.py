@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from ablations.expectations import PROBE, expect
-from analysis.compare import primary_comparisons
-from analysis.controls import check_controls
 from analysis.inference.intervals import detectable_difference
+from analysis.judgement.compare import primary_comparisons
+from analysis.judgement.controls import check_controls
 from analysis.load import MISSING_COLUMNS
-from analysis.tables import cost_table, margins_note, metrics_table, primary_table, setup_table
+from analysis.sections.tables import cost_table, margins_note, metrics_table, primary_table, setup_table
 from tests.helpers.evidence import evidence_of
 from tests.helpers.specimen import STUDY
 

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from analysis.page import to_html
+from analysis.document.html import to_html
 from tests.helpers.evidence import PIXEL
 
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from ablations.catalogue import STUDIES
-from analysis.compare import Differences
-from analysis.figures import differences_to_baseline, draw_all, palette
+from analysis.figures.arms import differences_to_baseline, draw_all, palette
+from analysis.judgement.compare import Differences
 from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY
 

@@ -15,7 +15,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.scales import demo, small, tiny
 from aimv2.errors import UsageError
 from analysis import sensitivity
-from analysis.sensitivity import (
+from analysis.judgement.sensitivity import (
     Effect,
     Ladder,
     Seen,

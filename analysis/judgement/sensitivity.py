@@ -27,7 +27,7 @@ from analysis.inference.intervals import POWER, Estimate, detectable_difference
 
 SLUG = "sensitivity"
 FILE = "sensitivity.json"
-COMMITTED = Path(__file__).parents[1] / "reports"
+COMMITTED = Path(__file__).parents[2] / "reports"
 
 HALF, TWICE, HALF_DEPTH = "samples_050", "samples_200", "depth_050"  # arms of the sensitivity study
 MAX_SEEDS = 999

@@ -13,11 +13,11 @@ from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.metrics import set_name, unit_of
-from analysis.compare import Differences, reasons_to_withhold
+from analysis.document.model import Table
 from analysis.inference.intervals import POWER, Estimate, detectable_difference
+from analysis.judgement.compare import Differences, reasons_to_withhold
+from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, harm, seeds_needed, sensitivity_of, small_step
 from analysis.load import Evidence
-from analysis.sensitivity import Effect, Ladder, Seen, base_of, harm, seeds_needed, sensitivity_of, small_step
-from analysis.tables import Table
 
 
 def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:

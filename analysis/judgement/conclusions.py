@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from ablations.study import UNTRAINED, Study
-from analysis.compare import Comparison, Differences, reasons_to_withhold
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import Look
+from analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
 from analysis.load import Evidence
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 from ablations.expectations import STEP_TIME, Expectation
 from ablations.study import UNTRAINED, Control, Study
 from aimv2.evaluation.metrics import lower_is_better
-from analysis.compare import Differences, reasons_to_withhold
 from analysis.inference.intervals import Estimate
 from analysis.inference.relations import finding
+from analysis.judgement.compare import Differences, reasons_to_withhold
 from analysis.load import Evidence
 
 NULL_LEVEL = 0.99

@@ -9,9 +9,9 @@ from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED
 from aimv2.config.scales import demo
-from analysis.figures import style
-from analysis.ladder import climb, decision_table, draw_ladder, ladder_table
-from analysis.sensitivity import sensitivity_of
+from analysis.figures.arms import style
+from analysis.judgement.ladder import climb, decision_table, draw_ladder, ladder_table
+from analysis.judgement.sensitivity import sensitivity_of
 from tests.helpers.evidence import evidence_from, evidence_of
 
 STUDY = STUDIES["sensitivity"]

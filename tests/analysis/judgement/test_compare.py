@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import PROBE
-from analysis.compare import Differences, are_paired, primary_comparisons
 from analysis.inference.relations import Word
+from analysis.judgement.compare import Differences, are_paired, primary_comparisons
 from analysis.load import MISSING_COLUMNS, load
 from tests.helpers.evidence import evidence_of, write_run
 from tests.helpers.specimen import STUDY

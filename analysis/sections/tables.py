@@ -1,9 +1,7 @@
 """The tables of a report, as cells of Markdown."""
 
 import base64
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +13,13 @@ from ablations.expand import Cell
 from ablations.expectations import default_margin, margin_reason
 from ablations.study import UNTRAINED, Study
 from aimv2.config.data_config import is_described, source_name
-from analysis.compare import Comparison, Differences, are_paired, mixed_code, reasons_to_withhold
-from analysis.controls import ControlOutcome
+from analysis.document.model import Table, escape
 from analysis.inference.intervals import POWER, detectable_difference, mean_interval
 from analysis.inference.reach import Reach, reach, samples_to_reach
+from analysis.judgement.compare import Comparison, Differences, are_paired, mixed_code, reasons_to_withhold
+from analysis.judgement.controls import ControlOutcome
+from analysis.judgement.verdicts import Verdict
 from analysis.load import Evidence
-from analysis.verdicts import Verdict
 
 METRIC_TITLES = {
     "content_loss": "held-out loss of content words",
@@ -47,19 +46,6 @@ COST_COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells of Markdown; a list is a cell of several lines."""
-
-    columns: list[str]
-    rows: list[list[str | list[str]]] = field(default_factory=list)
-
-
-def escape(text: str) -> str:
-    """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
 
 
 def metric_title(metric: str) -> str:
