@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
+from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.scaling.power_law import HUBER_SCALES, Form, Law, Variable, fit, forms_of
 
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
@@ -34,17 +35,23 @@ class Trial:
 
     Attributes:
         law: the fit to all runs; None if the form cannot be fitted.
-        held_out_error: root mean square of log residuals on the held-out runs, of a fit to the others; NaN if there is
-            none.
+        error: root mean square of log residuals on the held-out runs, of a fit to the others; its interval is that of
+            the jackknife over seeds, and missing if settings do not share seeds. ``NO_ESTIMATE`` if it was not tested.
+        error_S: the same without each seed in turn.
         aicc: the smaller, the better; only differences between forms mean something.
         reason: why a fit is missing; empty if none is.
     """
 
     form: Form
     law: Law | None
-    held_out_error: float
+    error: Estimate
+    error_S: np.ndarray
     aicc: float
     reason: str = ""
+
+    def minus(self, other: "Trial") -> Estimate:
+        """Return the difference of errors on the held-out runs, with its interval."""
+        return jackknife(self.error.mean - other.error.mean, self.error_S - other.error_S)
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,30 @@ def _trial(form: Form, runs: pd.DataFrame, split: Split) -> Trial:
     try:
         law = fit(form, runs)
     except ValueError as error:
-        return Trial(form, None, math.nan, math.nan, str(error))
+        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(error))
+    untested = Trial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
     if not len(split.held_out):
-        return Trial(form, law, math.nan, aicc(law), "nothing is held out")
+        return untested
+    seeds = split.fitted["seed"].unique() if shares_seeds(runs) else []
     try:
-        error_held_out = fit(form, split.fitted).log_error(split.held_out)
-    except ValueError as error:
-        return Trial(form, law, math.nan, aicc(law), f"without the held-out runs: {error}")
-    return Trial(form, law, error_held_out, aicc(law))
+        error = fit(form, split.fitted).log_error(split.held_out)
+        error_S = np.array([_error_without(form, split, seed) for seed in seeds])
+    except ValueError as reason:
+        return replace(untested, reason=f"without the held-out runs: {reason}")
+    return replace(untested, error=jackknife(error, error_S), error_S=error_S, reason="")
+
+
+def _error_without(form: Form, split: Split, seed: object) -> float:
+    fitted, held_out = (part[part["seed"] != seed] for part in (split.fitted, split.held_out))
+    return fit(form, fitted).log_error(held_out)
+
+
+def jackknife(value: float, value_S: np.ndarray) -> Estimate:
+    """Return an estimate with Student's interval from the values without each seed in turn (Tukey 1958)."""
+    num = len(value_S)
+    if num < 2:
+        return Estimate(value, 0.0, 0, 1)
+    return Estimate(value, math.sqrt((num - 1) * float(np.var(value_S))), num - 1, num)
 
 
 def aicc(law: Law) -> float:
@@ -148,7 +171,7 @@ def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
 
 
 def seed_effects(residual_R: np.ndarray, runs: pd.DataFrame) -> np.ndarray:
-    """Return what each run's seed adds to all settings [R]; zeros unless every setting has the same seeds."""
+    """Return what each run's seed adds to all settings [R]; zeros unless seeds are blocks."""
     if not shares_seeds(runs):
         return np.zeros(len(residual_R))
     table = runs.assign(residual=residual_R - residual_R.mean())
@@ -156,9 +179,8 @@ def seed_effects(residual_R: np.ndarray, runs: pd.DataFrame) -> np.ndarray:
 
 
 def shares_seeds(runs: pd.DataFrame) -> bool:
-    """True if every setting has the same two seeds or more, once each: seeds are then blocks."""
+    """True if seeds are blocks: there are two or more, each once in a setting and in at least half of the settings."""
     if "seed" not in runs or runs["seed"].nunique() < 2:
         return False
-    keys = [name for name in ("n", "d") if name in runs]
-    counts = runs.groupby([*keys, "seed"]).size().unstack()
-    return bool((counts == 1).all(axis=None))
+    counts = runs.groupby([*(name for name in ("n", "d") if name in runs), "seed"]).size().unstack(fill_value=0)
+    return bool(counts.max(axis=None) == 1 and counts.mean().min() >= 0.5)
