@@ -67,7 +67,9 @@ def _rebuild(arguments: Sequence[str]) -> int:
     if "--check" in flags:
         return _check(names[0], reports_dir)
     is_recorded = "--from-records" in flags
-    reports = _from_records(names[0], reports_dir, reports_dir) if is_recorded else _reports(names[0], runs_dir, reports_dir)
+    reports = (
+        _from_records(names[0], reports_dir, reports_dir) if is_recorded else _reports(names[0], runs_dir, reports_dir)
+    )
     for path in reports:
         print(path)
     return 0
@@ -104,7 +106,6 @@ def _document(records: Records, packed: bytes, reports_dir: Path) -> Document:
     return document(findings, {FILE: packed})
 
 
-
 def _reports(name: str, runs_dir: Path, reports_dir: Path) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
     if name != CLAIMS:
@@ -134,7 +135,9 @@ def _check(name: str, reports_dir: Path) -> int:
     """Return 0 if every file of the reports is what their records give, and 1 otherwise."""
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         pages = [path.parent.name for path in _from_records(name, reports_dir, Path(folder))]
-        wrong = sorted(difference for page in pages for difference in _differences(reports_dir / page, Path(folder, page)))
+        wrong = sorted(
+            difference for page in pages for difference in _differences(reports_dir / page, Path(folder, page))
+        )
     for path in wrong:
         print(f"{path} is not what the records give; write it again with python analysis/report.py all --from-records")
     return 1 if wrong else 0

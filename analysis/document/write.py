@@ -31,7 +31,7 @@ def write(document: Document, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=target.parent, ignore_cleanup_errors=True) as workspace:
             _write(document, Path(workspace, "new"))
-            _replace(target, Path(workspace))
+            replace_folder(target, Path(workspace))
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
@@ -53,7 +53,7 @@ def _write(document: Document, folder: Path) -> None:
         figures.rmdir()
 
 
-def _replace(target: Path, workspace: Path) -> None:
+def replace_folder(target: Path, workspace: Path) -> None:
     """Replace the old folder by the finished one, even if other processes do so at the same time.
 
     Args:
