@@ -96,7 +96,7 @@ def test_no_number_of_seeds_shows_no_difference():
 
 def written(folder, ladder, name="sensitivity"):
     (folder / name).mkdir(parents=True)
-    folder / name / "sensitivity.json".write_text(ladder_text(ladder))
+    (folder / name / "sensitivity.json").write_text(ladder_text(ladder))
     return folder
 
 

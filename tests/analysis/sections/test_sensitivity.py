@@ -1,6 +1,5 @@
 """The tables of a ladder with known numbers."""
 
-import math
 from dataclasses import replace
 
 import pytest
