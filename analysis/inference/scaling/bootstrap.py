@@ -47,6 +47,8 @@ class Bootstrap:
     @cached_property
     def unidentified(self) -> Mapping[str, str]:
         """By parameter that the data do not determine, a sentence that says why."""
+        if self.draws.empty:
+            return {name: f"{name} is not identified: no refit converged." for name in self.law.form.parameters}
         found = {}
         for variable in self.law.form.variables:
             exponent, terms = EXPONENTS[variable], self.law.form.terms

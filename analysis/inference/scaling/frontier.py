@@ -96,12 +96,12 @@ def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
     table = pd.DataFrame({"flops": budgets})
     for name in ("n", "d", "loss"):
         table[name] = point[name]
-        ends = [percentiles(np.array([draw[name][i] for draw in draws])) for i in range(NUM_BUDGETS)]
+        ends = [percentiles(np.array([draw[name][i] for draw in draws]), bootstrap.level) for i in range(NUM_BUDGETS)]
         table[f"{name}_low"], table[f"{name}_high"] = zip(*ends, strict=True)
     table["is_inside"] = table["n"].between(runs["n"].min(), runs["n"].max()) & table["d"].between(
         runs["d"].min(), runs["d"].max()
     )
-    slopes = percentiles(np.array([_slope(draw, budgets) for draw in draws]))
+    slopes = percentiles(np.array([_slope(draw, budgets) for draw in draws]), bootstrap.level)
     return Frontier(cost, table, (_slope(point, budgets), *slopes), num_without=len(found) - len(draws))
 
 

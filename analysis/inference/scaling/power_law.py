@@ -134,12 +134,15 @@ def fit(
         exponents_KV: starts, in place of the grid.
 
     Raises:
-        ValueError: there are fewer distinct settings than parameters, or no start converged.
+        ValueError: there are fewer distinct settings than parameters, a loss is not a positive number, or no start
+            converged.
 
     Source: Golub and Pereyra 1973; Hoffmann et al. 2022 (arXiv 2203.15556), "Approach 3"; Besiroglu et al. 2024
     (arXiv 2404.10102).
     """
     problem = _Problem(form, runs)
+    if not np.all(np.isfinite(runs["loss"]) & (runs["loss"] > 0)):
+        raise ValueError("a loss is not a positive number")
     num_settings = len(runs[list(form.variables)].drop_duplicates()) if form.variables else len(runs)
     if num_settings < len(form.parameters):
         raise ValueError(f"{form.text} has {len(form.parameters)} parameters, and the data {num_settings} settings")
