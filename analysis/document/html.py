@@ -38,7 +38,7 @@ WIDE = 7  # columns, from which a table is printed across
 MAX_ROWS = 300  # of a figure's data that the page has too
 
 # Colours of figures that the page sets, so that they can be read in the dark.
-PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "none"}
+PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
 
 
 def to_html(document: Document, folder: Path) -> str:
@@ -263,7 +263,6 @@ def _inline_svg(svg: str, prefix: str, alt: str) -> Markup:
     width = f' style="--width: {float(size[1]):.0f}pt"' if size else ""
     svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # the first two are those of the whole
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     for own, of_page in PAGE_COLOURS.items():
         svg = svg.replace(own, of_page)
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"{width}', 1))
