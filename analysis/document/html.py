@@ -71,6 +71,7 @@ class _Page:
         self._folder = folder
         self._markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Inline).enable("strikethrough")
         self._num_figures = self._num_notes = 0
+        self._anchored: set[str] = set()  # a run that is in two arms has two rows
         tables = [block for block in walk(document.sections) if isinstance(block, Table) and block.name == RUNS]
         self._runs = {run for table in tables for run in _runs_of(table)}
 
@@ -158,8 +159,11 @@ class _Page:
 
     def _row(self, table: Table, row: Sequence[str | Cell]) -> Markup:
         anchor = Markup("")
-        if table.name == RUNS and (run := _run_of(table, row)):
-            anchor = Markup(' id="run-{}"').format(run)
+        if table.name == RUNS:
+            run = _run_of(table, row)
+            form = ' data-run="{0}"' if run in self._anchored else ' id="run-{0}" data-run="{0}"'
+            anchor = Markup(form).format(run)
+            self._anchored.add(run)
         first, *others = (self._cell(cell, has_links=table.name != RUNS) for cell in row)
         cells = [Markup('<th scope="row"{}>{}</th>').format(*first)]
         cells += [Markup("<td{}>{}</td>").format(*cell) for cell in others]

@@ -153,10 +153,8 @@ def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return a figure of small multiples, whose rows have the same labels in all."""
     num_columns = min(number, NUM_COLUMNS)
     num_rows = -(-number // num_columns)
-    height = num_rows * (0.17 * len(labels) + 0.55)
-    figure, axes = plt.subplots(
-        num_rows, num_columns, figsize=(2 + 2 * num_columns, height), layout="constrained", squeeze=False, sharey=True
-    )
+    size = 0.07 * max(map(len, labels)) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
+    figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
     for unused in axes.flat[number:]:
         unused.set_axis_off()
     for axis in axes[:, 0]:

@@ -5,6 +5,7 @@ import html
 import io
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,7 @@ STYLE: dict[str, Any] = {
 }
 
 TITLE = "title:"  # starts the id of an element that shows a text when the pointer is over it
+STYLES = re.compile(r'style="([^"]*)"')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 
@@ -109,14 +111,17 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> None:
     with style():
         svg = folder / f"{name}.svg"
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        svg.write_text(_compact(svg.read_text()))
+        svg.write_text(_compact(svg.read_text(), name))
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     plt.close(figure)
     data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
-def _compact(svg: str) -> str:
-    """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font."""
+def _compact(svg: str, name: str) -> str:
+    """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font.
+
+    Styles that repeat become classes, whose names start with that of the figure, as pages hold several.
+    """
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = NUMBER.sub(lambda found: f"{float(found[0]):.5g}", svg)
@@ -126,13 +131,20 @@ def _compact(svg: str) -> str:
     svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
     while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
         svg = shorter
-    characters = html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S)))
-    return svg.replace("<defs>", f"<defs>\n<style>{_font_face(characters)}</style>", 1) if characters else svg
+    repeated = [text for text, count in Counter(STYLES.findall(svg)).most_common() if count > 2]
+    classes = {text: f"{name}-{number}" for number, text in enumerate(repeated)}
+    svg = STYLES.sub(lambda found: f'class="{classes[found[1]]}"' if found[1] in classes else found[0], svg)
+    rules = [f".{name} {{ {text} }}" for text, name in classes.items()]
+    if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
+        rules.append(_font_face(characters))
+    return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
 
 
 def _font_face(characters: str) -> str:
     """Return the rule that embeds the font with these characters, and without hints for small screens."""
-    options = subset.Options(flavor="woff", hinting=False, layout_features=["kern"], drop_tables=["FFTM"])
+    options = subset.Options(
+        flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
+    )
     with TTFont(font_manager.findfont(FONT)) as font, io.BytesIO() as file:
         subsetter = subset.Subsetter(options)
         subsetter.populate(text=characters)
