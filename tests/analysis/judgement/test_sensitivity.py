@@ -20,6 +20,7 @@ from analysis.judgement.sensitivity import (
     Ladder,
     Seen,
     base_of,
+    ladder_text,
     not_measured,
     read_ladder,
     read_sensitivity,
