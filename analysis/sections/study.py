@@ -71,7 +71,7 @@ def _differences(findings: Findings) -> Figure | None:
     if not shown:
         return None
     caption = (
-        "Differences from the baseline. Dots are seeds, diamonds are means, bars are simultaneous"
+        "Differences from the baseline. Dots are seeds, large markers are means, bars are simultaneous"
         f" {percent(findings.look.level)} % intervals. The null control has its own {percent(NULL_LEVEL)} % interval,"
         " the positive control its own 95 % interval. Controls off the scale are cut off. The grey band is the"
         " equivalence margin."
@@ -122,14 +122,14 @@ def _metrics(findings: Findings) -> list[Block]:
         figures.append(Figure("forest", "Differences from the baseline in every metric", caption, *drawn))
     if any(name.startswith("pixel_loss_") for name in names):
         caption = (
-            "Pixel loss at fixed prefix lengths, the same for all arms. Diamonds are means over seeds, bars are 95 %"
+            "Pixel loss at fixed prefix lengths, the same for all arms. Markers are means over seeds, bars are 95 %"
             " intervals."
         )
         drawn = arms.pixel_losses(study, evidence)
         figures.append(Figure("pixel_loss", "Pixel loss at fixed prefix lengths", caption, *drawn))
     if any(name.startswith("probe_") for name in names):
         caption = (
-            "Accuracy of the frozen encoder on held-out images. Dots are seeds, diamonds are means, bars are 95 %"
+            "Accuracy of the frozen encoder on held-out images. Dots are seeds, large markers are means, bars are 95 %"
             " intervals. The dashed line is the untrained encoder."
         )
         drawn = arms.accuracies(study, evidence)

@@ -14,7 +14,7 @@ from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
 from aimv2.config.scales import demo, small, tiny
 from aimv2.errors import UsageError
-from analysis import sensitivity
+from analysis.judgement import sensitivity
 from analysis.judgement.sensitivity import (
     Effect,
     Ladder,
