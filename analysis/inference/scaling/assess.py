@@ -68,7 +68,7 @@ class ScalingLaw:
                 f" {self.misfit.noise_sd:.1%} (F test, p = {self.misfit.p:.2g}), so intervals are too narrow."
             )
         spread, level = abs(self.law.residual_R), self.law.predict(self.runs)
-        if len(set(level)) > 2 and stats.spearmanr(spread, level).pvalue < ALPHA / 5:
+        if len(set(level)) > 2 and stats.spearmanr(spread, level).pvalue < ALPHA:
             found.append("The relative noise changes with the loss; intervals take it to be equal at all settings.")
         return found
 

@@ -13,7 +13,7 @@ from analysis.inference.scaling.power_law import HUBER_SCALES, Form, Law, Variab
 
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
 MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
-ALPHA = 0.05
+ALPHA = 0.01  # of the test of lack of fit, which should seldom warn by chance
 
 
 @dataclass(frozen=True, eq=False)
