@@ -35,6 +35,7 @@ class Trial:
 
     Attributes:
         law: the fit to all runs; None if the form cannot be fitted.
+        tested: the fit to the runs that are not held out; None if there is none.
         error: root mean square of log residuals on the held-out runs, of a fit to the others; its interval is that of
             the jackknife over seeds, and missing if settings do not share seeds. ``NO_ESTIMATE`` if it was not tested.
         error_S: the same without each seed in turn.
@@ -48,6 +49,7 @@ class Trial:
     error_S: np.ndarray
     aicc: float
     reason: str = ""
+    tested: Law | None = None
 
     def minus(self, other: "Trial") -> Estimate:
         """Return the difference of errors on the held-out runs, with its interval."""
@@ -105,11 +107,12 @@ def _trial(form: Form, runs: pd.DataFrame, split: Split) -> Trial:
         return untested
     seeds = split.fitted["seed"].unique() if shares_seeds(runs) else []
     try:
-        error = fit(form, split.fitted).log_error(split.held_out)
+        tested = fit(form, split.fitted)
         error_S = np.array([_error_without(form, split, seed) for seed in seeds])
     except ValueError as reason:
         return replace(untested, reason=f"without the held-out runs: {reason}")
-    return replace(untested, error=jackknife(error, error_S), error_S=error_S, reason="")
+    error = jackknife(tested.log_error(split.held_out), error_S)
+    return replace(untested, error=error, error_S=error_S, reason="", tested=tested)
 
 
 def _error_without(form: Form, split: Split, seed: object) -> float:
