@@ -32,7 +32,7 @@ FILE = "records.parquet"
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
 CELL = ["arm", "seed"]
-TABLES: Mapping[str, Sequence[str]] = {  # nested columns, with their own columns if they are empty
+TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if they are empty
     "metrics": METRIC_COLUMNS,
     "not_applicable": METRIC_COLUMNS,
     "curves": [],
@@ -164,7 +164,7 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         examples={
             arm: [one | {"png": images[one["png"]]} for one in examples] for arm, examples in about["examples"].items()
         },
-        items=_moments(nested.pop(ITEMS, None)),
+        items=_moments(nested.pop(ITEMS)) if ITEMS in nested else ItemMoments(),
         **{name: nested.get(name, pd.DataFrame(columns=columns)) for name, columns in TABLES.items()},
     )
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
@@ -192,7 +192,7 @@ def _nested(table: pd.DataFrame, cells: Sequence[Run]) -> pa.ListArray:
 def _flat(table: pa.Table, column: str, cells: Sequence[Run]) -> pd.DataFrame:
     """Return a nested column as a table, with arm and seed."""
     lists = table[column].combine_chunks()
-    rows = pa.Table.from_struct_array(lists.flatten()).to_pandas()
+    rows: pd.DataFrame = pa.Table.from_struct_array(lists.flatten()).to_pandas()
     owners = [cells[place] for place in pc.list_parent_indices(lists).to_pylist()]
     rows.insert(0, "arm", [arm for arm, _ in owners])
     rows.insert(1, "seed", [seed for _, seed in owners])
@@ -213,18 +213,17 @@ def _covariance_rows(items: ItemMoments) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CELL, "metric", "than_metric", "num_items", "covariance"])
 
 
-def _moments(rows: pd.DataFrame | None) -> ItemMoments:
+def _moments(rows: pd.DataFrame) -> ItemMoments:
     """Return the moments of these rows, as ``_covariance_rows`` returns them."""
-    if rows is None:
-        return ItemMoments()
-    runs, num_items, values = {}, {}, {}
+    values: dict[tuple[str, str], list[np.ndarray]] = {}
+    num_items: dict[str, pd.Series[int]] = {}
     for (metric, other), own in rows.groupby(["metric", "than_metric"], sort=False):
-        index = runs_index(zip(own["arm"], own["seed"], strict=True))
-        values[metric, other] = own["covariance"].tolist()
-        runs[metric], num_items[metric] = index, pd.Series(own["num_items"].to_numpy(), index)
+        values[str(metric), str(other)] = own["covariance"].tolist()
+        runs = runs_index(zip(own["arm"], own["seed"], strict=True))
+        num_items[str(metric)] = pd.Series(own["num_items"].to_numpy(), runs)
     known = {
         (metric, other): pd.DataFrame(
-            _symmetric(found) if metric == other else np.stack(found), runs[metric], runs[other]
+            _symmetric(found) if metric == other else np.stack(found), num_items[metric].index, num_items[other].index
         )
         for (metric, other), found in values.items()
     }
