@@ -85,12 +85,12 @@ class Fit:
 
     def num_seeds(self, levels: Mapping[str, str]) -> int:
         """Return the number of seeds that ran a combination of levels, whatever the levels of other factors."""
-        return int(rows_of(self.data, levels)["seed"].nunique())
+        return len(set(self.data["seed"].to_numpy()[is_at(self.data, levels)]))
 
 
-def rows_of(data: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
-    """Return the runs with these levels."""
-    return data[np.logical_and.reduce([data[name] == one for name, one in levels.items()])]
+def is_at(data: pd.DataFrame, levels: Mapping[str, str]) -> np.ndarray:
+    """Return True for the runs with these levels, bool [N]."""
+    return np.asarray(np.logical_and.reduce([data[name].to_numpy() == one for name, one in levels.items()]))
 
 
 def _code(count: int) -> np.ndarray:

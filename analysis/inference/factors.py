@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
-from statsmodels.stats.multitest import multipletests
 
 from analysis.inference.contrasts import spreads
-from analysis.inference.factor_model import Fit, Levels, Term, identified, mixed_model_difference, rows_of
+from analysis.inference.factor_model import Fit, Levels, Term, identified, is_at, mixed_model_difference
 from analysis.inference.intervals import LEVEL, Estimate
 
 TIMES = " × "
@@ -141,9 +140,10 @@ def _tests(fit: Fit, level: float) -> list[TermTest]:
         effect, covariance = fit.effect_K[columns], fit.covariance_KK[columns, columns] * fit.sd**2
         statistic = float(effect @ np.linalg.solve(covariance, effect)) / df
         tests.append(_test(name, df, fit.df, statistic, len(fit.data), level))
-    tested = [one for one in tests if one.has_test]
-    adjusted = iter(multipletests([one.p for one in tested], method="holm")[1] if tested else [])
-    return [one if not one.has_test else replace(one, adjusted_p=float(next(adjusted))) for one in tests]
+    ordered = sorted((one.p, one.term) for one in tests if one.has_test)
+    steps = [min(p * (len(ordered) - place), 1.0) for place, (p, _) in enumerate(ordered)]
+    adjusted = dict(zip([term for _, term in ordered], itertools.accumulate(steps, max), strict=True))
+    return [replace(one, adjusted_p=adjusted.get(one.term, math.nan)) for one in tests]
 
 
 def _test(name: str, df: int, error_df: int, statistic: float, num_runs: int, level: float) -> TermTest:
@@ -205,10 +205,10 @@ def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
 
 def _cells(fit: Fit, level: float) -> dict[tuple[str, ...], Estimate]:
     """Return the mean of each combination that ran, without what its seeds add to the mean of all."""
-    adjusted = fit.data.assign(value=fit.data["value"].to_numpy(float) - fit.of_seed_N)
+    adjusted_N = fit.data["value"].to_numpy(float) - fit.of_seed_N
     found = {}
     for levels in itertools.product(*fit.factors.values()):
-        own = rows_of(adjusted, dict(zip(fit.factors, levels, strict=True)))["value"]
+        own = adjusted_N[is_at(fit.data, dict(zip(fit.factors, levels, strict=True)))]
         if len(own):
             found[levels] = _estimate(fit, float(own.mean()), 1 / math.sqrt(len(own)), len(own), level)
     return found
