@@ -220,7 +220,7 @@ def test_combination_that_spreads_more_is_named():
 @pytest.mark.parametrize("missing", [(), {(0, 1), (2, 3), (3, 5)}])
 def test_intervals_and_tests_have_their_error_rates(missing):
     """Without an effect of B and with one of A: coverage of effect, size and share, and size of the F test."""
-    num, effect = 1500, 1.0
+    num, effect = 600, 1.0
     share = 2 * 5 * effect**2 * (2 / 3) / 30  # population's: sum of squared level effects by run, error 1
     share /= 1 + share
     hits = np.zeros(4)
