@@ -83,6 +83,7 @@ class FactorAnalysis:
     """The effects of factors on a metric.
 
     Attributes:
+        factors: the levels that ran, of each factor with two or more; the first is the reference.
         effects: of every identified term, its levels against the reference levels.
         cells: by combination of levels, its mean once seeds are adjusted for. The interval leaves out what a seed adds
             to all combinations, as only their differences matter; a combination with one seed has none.
@@ -90,6 +91,7 @@ class FactorAnalysis:
         notes: what limits the analysis, a sentence each.
     """
 
+    factors: Levels
     tests: tuple[TermTest, ...]
     effects: tuple[Effect, ...]
     cells: Mapping[tuple[str, ...], Estimate]
@@ -115,9 +117,10 @@ def analyse(runs: pd.DataFrame, factors: Levels, level: float = LEVEL) -> Factor
     varied = {name: levels for name, levels in present.items() if name not in constant}
     terms, refused = identified(data, varied) if varied else ([], [])
     if not terms:
-        return FactorAnalysis((), (), {}, math.nan, level, (*notes, *refused))
+        return FactorAnalysis(varied, (), (), {}, math.nan, level, (*notes, *refused))
     fit = Fit(data, varied, terms)
     return FactorAnalysis(
+        varied,
         tuple(_tests(fit, level)),
         tuple(effect for term in fit.terms for effect in _effects(fit, term, level)),
         _cells(fit, level),
