@@ -12,6 +12,7 @@ from analysis.figures.style import COLOURS, MARKERS, show_on_hover
 from analysis.inference.intervals import Estimate
 
 WIDTH = 0.5  # of the room between two levels, over which lines are spread so that their intervals do not overlap
+BESIDE = 0.06  # from an interval to the marks of its runs
 
 
 def interactions(
@@ -28,7 +29,7 @@ def interactions(
         label: the metric and its unit.
     """
     along, across = sorted(factors, key=lambda name: -len(factors[name]))
-    figure, axis = subplots(figsize=(5.6, 3.4), layout="constrained")
+    figure, axis = subplots(figsize=(6.6, 3.4), layout="constrained")
     axis.grid(visible=False, axis="x")
     rows = []
     looks = zip(factors[across], itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
@@ -41,7 +42,7 @@ def interactions(
             if estimate is None:
                 continue
             own = values.loc[(values[along] == level) & (values[across] == line), "value"]
-            axis.plot([place + shift] * len(own), own, ls="", marker=marker, ms=3, color=color, alpha=0.4)
+            axis.plot([place + shift - BESIDE] * len(own), own, ls="", marker=marker, ms=3, color=color, alpha=0.4)
             ends = [estimate.low, estimate.high]
             (bar,) = axis.plot([place + shift] * 2, ends, color=color, lw=2, solid_capstyle="butt")
             show_on_hover(bar, f"{level}, {line}: {estimate.text('.4g')}")
@@ -56,5 +57,5 @@ def interactions(
     axis.set_xlim(-0.5, len(factors[along]) - 0.5)
     axis.set_xlabel(along)
     axis.set_ylabel(label)
-    axis.legend(title=across, alignment="left", fontsize="small", title_fontsize="small")
+    figure.legend(title=across, loc="outside right upper", alignment="left", fontsize="small", title_fontsize="small")
     return figure, pd.DataFrame(rows)

@@ -9,7 +9,7 @@ from analysis.judgement.convergence import FRACTIONS, Convergence, Curves
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, arm_notes, metric_notes
 from analysis.sections.numbers import estimate
-from analysis.sections.words import runs_of, withheld
+from analysis.sections.words import runs_of, with_limits, withheld
 
 UNITS: Mapping[Equal, str] = {"samples": "samples", "flops": "FLOPs", "seconds": "CPU seconds"}
 
@@ -75,18 +75,19 @@ def _table(findings: Findings, curves: Curves, cost: Equal) -> Table:
     unit = UNITS[cost]
     columns = [f"{unit} to the baseline's loss at {100 * fraction:g} % of its budget" for fraction in FRACTIONS]
     columns += [f"lead at {100 * fraction:g} % [{unit}]" for fraction in FRACTIONS]
-    table = Table(["arm", *columns, "limits"], name=f"convergence_{cost}")
+    table = Table(["arm", *columns], name=f"convergence_{cost}")
+    limits = []
     for arm in _arms(findings):
         found = [curves.convergence(arm, cost, fraction) for fraction in FRACTIONS]
         known = [one for one in found if one is not None]
         if len(known) < len(FRACTIONS):
             continue
-        limits = "; ".join(arm_notes(findings, arm))
         hidden = withheld(findings, arm)
         reached = [hidden or _reached(findings, arm, one, cost) for one in known]
         ahead = [hidden or _lead(findings, arm, one, cost) for one in known]
-        table.rows.append([findings.study.label(arm), *reached, *ahead, escape(limits)])
-    return table
+        table.rows.append([findings.study.label(arm), *reached, *ahead])
+        limits.append(arm_notes(findings, arm))
+    return with_limits(table, limits)
 
 
 def _reached(findings: Findings, arm: str, one: Convergence, cost: Equal) -> Cell:

@@ -9,7 +9,7 @@ from ablations.budget import Equal
 from analysis.document.model import Cell, Paragraph, Section, Table
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost
-from analysis.sections.words import runs_of
+from analysis.sections.words import runs_of, with_limits
 
 COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -39,13 +39,14 @@ def _table(findings: Findings) -> Table:
     table = Table(["arm", *COLUMNS, *(f"{title} relative to baseline" for title, _ in COSTS.values())], name="cost")
     if runs.empty:
         return table
-    for arm in findings.present(runs["arm"].unique()):
+    arms = findings.present(list(runs["arm"].unique()))
+    for arm in arms:
         own = runs[runs["arm"] == arm]
         relative = [_relative(findings, arm, unit) for unit in COSTS]
-        label = Cell((study.label(arm),), runs_of(findings.evidence, arm), "; ".join(arm_notes(findings, arm)))
+        label = Cell((study.label(arm),), runs_of(findings.evidence, arm))
         table.rows.append([label, *(cost(own) for cost in COLUMNS.values()), *relative])
     table.rows.append(["all", *(cost(runs) for cost in COLUMNS.values()), *("" for _ in COSTS)])
-    return table
+    return with_limits(table, [*(arm_notes(findings, arm) for arm in arms), ()])
 
 
 def _minutes(seconds: "pd.Series[float]") -> str:

@@ -12,7 +12,7 @@ from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes, metric_notes
 from analysis.sections.numbers import estimate
-from analysis.sections.words import metric_title, runs_of
+from analysis.sections.words import metric_title, runs_of, with_limits
 
 READING = (
     "A main effect is the difference that a level makes on average over the levels of the other factors, which weigh"
@@ -180,15 +180,15 @@ def _runs_behind(findings: Findings, effect: Effect) -> tuple[str, ...]:
 
 def _cells(findings: Findings, metric: str, one: FactorAnalysis) -> Table:
     """Return the mean of each combination, adjusted for seeds, and what limits it."""
-    table = Table(["arm", "mean [95 % interval]", "seeds", "limits"], name=f"factor_cells_{metric}")
+    table, limits = Table(["arm", "mean [95 % interval]", "seeds"], name=f"factor_cells_{metric}"), []
     for arm, levels in findings.study.design.levels.items():
         cell = one.cells.get(tuple(levels[factor] for factor in one.factors))
         if cell is None:
             continue
-        limits = escape("; ".join(arm_notes(findings, arm, metric)))
         mean = Cell((cell.text(".4f"),), runs_of(findings.evidence, arm), cell.basis, cell.mean)
-        table.rows.append([findings.study.label(arm), mean, str(cell.n), limits])
-    return table
+        table.rows.append([findings.study.label(arm), mean, str(cell.n)])
+        limits.append(arm_notes(findings, arm, metric))
+    return with_limits(table, limits)
 
 
 def _values(effect: Effect, unit: str) -> dict[str, Any]:
