@@ -129,7 +129,7 @@ def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
             if arm not in values or not values[arm].count():
                 continue
             estimate, look = mean_interval(values[arm]), looks(study)[arm]
-            axis.plot(values[arm], np.full(len(values[arm]), row), "o", ms=3, alpha=0.4, color=look.color)
+            axis.plot(values[arm], np.full(len(values[arm]), row - 0.28), "o", ms=2.4, alpha=0.6, color=look.color)
             draw_estimate(axis, estimate, row, look, f"{study.label(arm)}: {estimate.text('.4f')}")
             rows.append({"metric": metric, "arm": arm, "label": study.label(arm), **estimate_row(estimate)})
         if UNTRAINED in values:
