@@ -45,7 +45,7 @@ def _table(findings: Findings) -> Table:
     if runs["train_cpu_seconds"].isna().any():  # trained on a device: its wall time is the best there is
         costs = costs | {"seconds": ("training time", "train_seconds")}
     baseline = runs[runs["arm"] == study.baseline]
-    for arm in findings.present(runs["arm"].unique()):
+    for arm in findings.present(list(runs["arm"].unique())):
         own = runs[runs["arm"] == arm]
         relative = [
             _relative(own[column].mean(), baseline[column].mean(), is_equal=unit == study.equal)

@@ -14,12 +14,13 @@ from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
 from aimv2.config.scales import demo, small, tiny
 from aimv2.errors import UsageError
-from analysis import sensitivity
+from analysis.judgement import sensitivity
 from analysis.judgement.sensitivity import (
     Effect,
     Ladder,
     Seen,
     base_of,
+    ladder_text,
     not_measured,
     read_ladder,
     read_sensitivity,
