@@ -32,7 +32,7 @@ def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(metrics) + 1.9), layout="constrained")
     handles = []
     for number, (rung, label) in enumerate(ladder.rungs.items()):
-        options: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "ms": 6}
+        options: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number], "ms": 6}
         handles.append(Line2D([], [], ls="", label=label, **options))
         for _, effect in data[data["rung"] == rung].iterrows():
             row = metrics.index(effect["metric"])
