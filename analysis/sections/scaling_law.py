@@ -1,5 +1,6 @@
 """A fitted scaling law as parts of a document, for studies and for tables of any source."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Tab
 from analysis.figures.scaling import draw_scaling
 from analysis.inference.intervals import Estimate
 from analysis.inference.scaling.assess import ScalingLaw
-from analysis.inference.scaling.bootstrap import bounds
+from analysis.inference.scaling.bootstrap import bounds, digits
 from analysis.inference.scaling.frontier import Cost, Frontier
 
 NUM_BUDGETS = 5  # of the frontier's table
@@ -72,10 +73,8 @@ def _forms(law: ScalingLaw) -> Table:
                 trial.reason,
             ]
         )
-    noise = law.misfit.noise_sd
     held_out = f"Held out: runs with {law.split.text}; the forms are fitted to the {len(law.split.fitted)} others."
-    caption = held_out if law.split.text else "No run is held out: too few levels would remain."
-    caption += (
+    caption = (held_out if law.split.text else "No run is held out: too few levels would remain.") + (
         " The error is the root mean square of log loss minus log prediction; its interval is that of the jackknife"
         " over seeds. AICc of all runs takes them as independent. The bold form was named before the fit."
     )
@@ -83,7 +82,7 @@ def _forms(law: ScalingLaw) -> Table:
         table.columns,
         table.rows,
         table.name,
-        caption + (f" One run's noise over seeds is {noise:.2%}." if noise == noise else ""),
+        caption + ("" if math.isnan(law.misfit.p) else f" One run's noise over seeds is {law.misfit.noise_sd:.2%}."),
     )
 
 
@@ -125,7 +124,7 @@ def _frontier(fitted: Fitted) -> list[Block]:
     for place in range(NUM_BUDGETS):
         row = frontier.table.iloc[round(place * last / (NUM_BUDGETS - 1))]
         cells = [
-            Cell((f"{row[name]:.3g}", bounds(row[f"{name}_low"], row[f"{name}_high"])), value=float(row[name]))
+            Cell((f"{digits(row[name])} {bounds(row[f'{name}_low'], row[f'{name}_high'])}",), value=float(row[name]))
             for name in ("n", "d", "loss")
         ]
         rows.append([f"{row['flops']:.2e}", *cells, "yes" if row["is_inside"] else "no, extrapolated"])

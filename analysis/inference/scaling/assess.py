@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy import stats
 
 from analysis.inference.scaling.bootstrap import NUM_DRAWS, Bootstrap, resample
-from analysis.inference.scaling.comparison import ALPHA, LackOfFit, Split, Trial, compare, lack_of_fit
+from analysis.inference.scaling.comparison import LackOfFit, Split, Trial, compare, lack_of_fit
 from analysis.inference.scaling.power_law import Law, Variable
 
 PREFERRED = 4.0  # difference of AICc from which another form has considerably more support (Burnham and Anderson 2002)
@@ -67,9 +66,6 @@ class ScalingLaw:
                 f"The form does not fit: settings deviate from it by {self.misfit.misfit_sd:.1%} beyond the noise of"
                 f" {self.misfit.noise_sd:.1%} (F test, p = {self.misfit.p:.2g}), so intervals are too narrow."
             )
-        spread, level = abs(self.law.residual_R), self.law.predict(self.runs)
-        if len(set(level)) > 2 and stats.spearmanr(spread, level).pvalue < ALPHA:
-            found.append("The relative noise changes with the loss; intervals take it to be equal at all settings.")
         return found
 
 

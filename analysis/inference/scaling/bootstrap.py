@@ -14,6 +14,7 @@ from analysis.inference.scaling.power_law import BOUNDS, COEFFICIENTS, EXPONENTS
 
 NUM_DRAWS = 200
 STARTS = (1.0, 0.7, 1.4)  # times the exponents of the point estimate
+MIN_FREE = 0.1  # share of a run's deviation that its residual shows, at least; a run that the fit follows shows none
 MIN_LEVELS = 3  # of a variable: an offset, a coefficient and an exponent need three
 MAX_FACTOR = 3.0  # between the ends of an identified exponent's interval
 MAX_OFFSET_WIDTH = 0.5  # width of an identified offset's interval, as a share of the smallest loss
@@ -91,17 +92,18 @@ def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, seed: 
     """Refit the law to resampled runs.
 
     The log residuals are split into what a seed adds to all settings, and the rest of each run. Seeds are drawn as
-    blocks over all settings, the rest over all runs, both with replacement, and both are added to the fitted law. Both
-    are scaled up by the degrees of freedom that the fit took. Where settings share no seeds, there is the rest alone.
-    Noise is taken to be of equal relative size at all settings.
+    blocks over all settings, with replacement. The rest of a run stays with it and changes its sign at random, so that
+    noise may differ between settings (wild bootstrap). Both are added to the fitted law. The fit follows each run by
+    its leverage, and the rest is scaled up for that. Where settings share no seeds, there is the rest alone.
 
-    To draw whole seeds instead would be simpler, but three seeds have three independent values: intervals of 95 %
-    then cover 73 % in simulation, and these 92 to 97 % (tests/analysis/inference/scaling/test_bootstrap.py).
+    To draw whole seeds instead would be simpler, but three seeds have three independent values: of intervals of 95 %
+    from 4 x 4 settings, 73 % then cover (tests/analysis/inference/scaling/test_bootstrap.py has these).
 
     Args:
         seed: of the random draws; the same seed gives the same intervals.
 
-    Source: Davison and Hinkley 1997, sections 3.8 and 6.2.3.
+    Source: Davidson and Flachaire 2008 (signs; the scale is that of HC3, MacKinnon and White 1985); Davison and Hinkley
+    1997, section 3.8 (blocks).
     """
     rng = np.random.default_rng(seed)
     effect_R = seed_effects(law.residual_R, runs)
@@ -111,13 +113,12 @@ def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, seed: 
         code_R = pd.factorize(runs["seed"])[0]
         effect_S = pd.Series(effect_R).groupby(code_R).first().to_numpy()
     num_seeds, num_runs = len(effect_S), len(runs)
-    freedom = max(num_runs - len(law.form.parameters) - (num_seeds - 1), 1)
-    rest_R = rest_R * math.sqrt(num_runs / freedom)
+    rest_R = rest_R / np.maximum(1 - law.leverage_R, MIN_FREE) * math.sqrt(num_runs / (num_runs - num_seeds + 1))
     effect_S = effect_S * math.sqrt(num_seeds / max(num_seeds - 1, 1))
     starts = law.exponents * np.array(STARTS)[:, None]
     fitted_R, rows, num_failed = law.predict(runs), [], 0
     for _ in range(num_draws):
-        noise_R = rng.choice(effect_S, num_seeds)[code_R] + rng.choice(rest_R, num_runs)
+        noise_R = rng.choice(effect_S, num_seeds)[code_R] + rest_R * rng.choice((-1, 1), num_runs)
         try:
             refit = fit(law.form, runs.assign(loss=fitted_R * np.exp(noise_R)), huber=law.huber, exponents_KV=starts)
         except ValueError:
@@ -137,4 +138,10 @@ def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]
 
 def bounds(low: float, high: float) -> str:
     """Return the ends of an interval with three digits."""
-    return f"[{low:.3g}, {high:.3g}]"
+    return f"[{digits(low)}, {digits(high)}]"
+
+
+def digits(value: float) -> str:
+    """Return a number with three significant digits, without an exponent below a million."""
+    text = f"{value:.3g}"
+    return f"{float(text):,.0f}" if "e+" in text and abs(value) < 1e6 else text

@@ -89,6 +89,7 @@ class Law:
     Attributes:
         parameters: by name, in the units of the data.
         residual_R: log of loss minus log of prediction, about the relative error.
+        jacobian_RP: derivatives of the residuals by the parameters, each in a unit of its own.
         huber: the residual beyond which the loss function of the fit is linear.
         cost: the minimised sum of Huber losses, in squared log units.
     """
@@ -96,6 +97,7 @@ class Law:
     form: Form
     parameters: Mapping[str, float]
     residual_R: np.ndarray
+    jacobian_RP: np.ndarray
     huber: float
     cost: float
 
@@ -111,6 +113,11 @@ class Law:
         """Return the root mean square of log residuals on these runs."""
         residual_R = np.log(runs["loss"].to_numpy(dtype=float)) - np.log(self.predict(runs))
         return float(np.sqrt(np.mean(residual_R**2)))
+
+    @property
+    def leverage_R(self) -> np.ndarray:
+        """The share of each run's deviation that the fit follows, 0 to 1."""
+        return np.asarray(np.einsum("rp,pr->r", self.jacobian_RP, np.linalg.pinv(self.jacobian_RP)))
 
     @property
     def exponents(self) -> np.ndarray:
@@ -155,7 +162,8 @@ def fit(
     if not solutions:
         raise ValueError(f"the fit of {form.text} did not converge from any start")
     best = min(solutions, key=lambda solution: float(solution.cost))
-    return Law(form, problem.named(best.x), problem.residual(best.x), huber, float(best.cost))
+    jacobian_RP = problem.jacobian(best.x)
+    return Law(form, problem.named(best.x), problem.residual(best.x), jacobian_RP, huber, float(best.cost))
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +226,7 @@ class _Problem:
         return optimize.least_squares(
             self.residual,
             point,
-            self._jacobian,
+            self.jacobian,
             bounds=(low, high),
             x_scale="jac",
             loss="linear" if huber is None else "huber",
@@ -234,7 +242,8 @@ class _Problem:
         linear, exponents_V = np.split(point, [self._num_linear])
         return np.asarray(np.log(self._loss_R) - np.log(self._basis(exponents_V) @ linear))
 
-    def _jacobian(self, point: np.ndarray) -> np.ndarray:
+    def jacobian(self, point: np.ndarray) -> np.ndarray:
+        """Return the derivatives of the residuals [R, P]."""
         linear, exponents_V = np.split(point, [self._num_linear])
         basis = self._basis(exponents_V)
         term_RT = basis[:, int(self.form.has_offset) :] * linear[int(self.form.has_offset) :]

@@ -1,6 +1,5 @@
 """Warnings, each provoked; none where the form is right."""
 
-import numpy as np
 import pytest
 
 from analysis.inference.scaling.assess import assess
@@ -30,13 +29,6 @@ def test_what_cannot_be_tested_is_told():
     assert "not tested on larger runs: nothing is held out" in found
     assert "Lack of fit is not testable without settings that were run with several seeds." in found
     assert "6 runs are too few for AICc." in found
-
-
-def test_noise_that_changes_with_the_loss_is_told():
-    runs = ladder_runs(HOFFMANN, rng=1)
-    noise = np.where(runs["d"] < 1e10, 0.05, 0.001)
-    runs["loss"] *= np.exp(noise * np.random.default_rng(0).normal(size=len(runs)))
-    assert any("relative noise changes with the loss" in one for one in warnings_of(runs))
 
 
 def test_a_form_that_cannot_be_fitted_is_refused():

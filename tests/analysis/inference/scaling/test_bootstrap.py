@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.scaling.bootstrap import Bootstrap, percentiles, resample
+from analysis.inference.scaling.bootstrap import Bootstrap, bounds, percentiles, resample
 from analysis.inference.scaling.power_law import BOUNDS, FORMS, fit
 from tests.helpers.scaling import BESIROGLU, HOFFMANN, ladder_runs
 
@@ -42,6 +42,22 @@ def test_the_interval_of_a_constant_is_that_of_its_standard_error():
     found = resample(fit(FORMS["constant"], runs, huber=1e3), runs, num_draws=250)
     error = log_loss.std(ddof=1) / np.sqrt(40)
     assert np.log(found.draws["E"]).std() == pytest.approx(error, rel=0.15)
+
+
+def test_intervals_follow_noise_that_differs_between_settings():
+    """The error of a weighted mean is that of the runs that are noisy, not of all: White's standard error."""
+    rng = np.random.default_rng(0)
+    n = np.geomspace(1.0, 10.0, 60)
+    noise = np.where(n > 8, 0.1, 0.001)
+    runs = pd.DataFrame({"n": n, "loss": 3 * n**-0.3 * np.exp(noise * rng.normal(size=60))})
+    law = fit(FORMS["n_no_offset"], runs, huber=1e3)
+    design = np.stack([np.ones(60), -np.log(n)], axis=1)
+    inverse = np.linalg.inv(design.T @ design)
+    leverage = np.einsum("rp,pq,rq->r", design, inverse, design)
+    meat = design.T @ (design * (law.residual_R / (1 - leverage))[:, None] ** 2)
+    expected = np.sqrt((inverse @ meat @ inverse)[1, 1])
+    np.testing.assert_allclose(law.leverage_R, leverage, rtol=1e-6)
+    assert resample(law, runs, num_draws=300).draws["a"].std() == pytest.approx(expected, rel=0.15)
 
 
 def test_what_a_seed_adds_to_all_settings_is_drawn_as_a_block():
@@ -106,19 +122,24 @@ def test_an_offset_with_a_wide_interval_is_flagged():
 
 
 def test_failed_refits_are_counted():
-    """A residual of 800 in the logarithm overflows in the draws that contain it."""
+    """A residual of 800 in the logarithm overflows in the draws where it keeps its sign, and is 0 in the others."""
     runs = ladder_runs(HOFFMANN, noise=0.01)
     law = fit(FORMS["d"], runs)
-    broken = type(law)(law.form, law.parameters, np.where(np.arange(len(runs)) == 0, 800.0, 0.0), law.huber, law.cost)
-    with np.errstate(over="ignore"):
+    broken = replace(law, residual_R=np.where(np.arange(len(runs)) == 0, 800.0, 0.0))
+    with np.errstate(over="ignore", under="ignore"):
         found = resample(broken, runs, num_draws=20)
-    assert 0 < found.num_failed < 20
+    assert found.num_failed > 0
     assert found.num_failed + len(found.draws) == 20
 
 
 def test_without_a_refit_nothing_is_identified():
     found = replace(law_with({"E": [1.0], "A": [1.0], "a": [0.5]}), draws=pd.DataFrame(columns=["E", "A", "a"]))
     assert not any(found.identified.values())
+
+
+def test_numbers_have_three_digits():
+    assert bounds(0.12345, 51234) == "[0.123, 51,200]"
+    assert bounds(1.23456e9, -2) == "[1.23e+09, -2]"
 
 
 def test_percentiles_without_draws_are_missing():
@@ -129,13 +150,13 @@ def test_percentiles_without_draws_are_missing():
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("num_seeds", [1, 3])
 def test_intervals_cover_the_law(num_seeds):
-    """Of 95 % intervals, 150 ladders of 4 x 4 settings; four standard errors of the simulation below 95 % are 88 %."""
+    """Of 95 % intervals, 100 ladders of 4 x 4 settings; four standard errors of the simulation below 95 % are 86 %."""
     hits = dict.fromkeys(BESIROGLU, 0)
-    for number in range(150):
+    for number in range(100):
         seed_noise = 0.005 if num_seeds > 1 else 0
         runs = ladder_runs(BESIROGLU, noise=0.01, seed_noise=seed_noise, num_seeds=num_seeds, rng=100 + number)
-        found = resample(fit(FORMS["additive"], runs), runs, num_draws=120, seed=number)
+        found = resample(fit(FORMS["additive"], runs), runs, num_draws=80, seed=number)
         for name, value in BESIROGLU.items():
             low, high = found.interval(name)
             hits[name] += low <= value <= high
-    assert min(hits.values()) >= 0.88 * 150, hits
+    assert min(hits.values()) >= 0.86 * 100, hits
