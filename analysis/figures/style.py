@@ -80,10 +80,13 @@ class Look(NamedTuple):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the look of all figures."""
+    """Apply the look of all figures. Figures that are drawn within can be saved later, but are no longer pyplot's."""
+    others = set(plt.get_fignums())
     look: Any = {**mpl.rcParamsDefault, **STYLE, "backend": "agg"}  # whatever a user's matplotlibrc says
     with plt.rc_context(look):
         yield
+    for number in set(plt.get_fignums()) - others:
+        plt.close(number)
 
 
 def looks(study: Study) -> dict[str, Look]:
@@ -114,7 +117,6 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> None:
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         svg.write_text(_compact(svg.read_text(), name))
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    plt.close(figure)
     data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
@@ -123,12 +125,12 @@ def _compact(svg: str, name: str) -> str:
 
     Styles that repeat become classes, whose names start with that of the figure, as pages hold several.
     """
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.S)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = NUMBER.sub(lambda found: f"{float(found[0]):.5g}", svg)
-    svg = re.sub(rf'<g id="{TITLE}([^"]*)">', r"<g><title>\1</title>", svg)
+    svg = re.sub(rf"<g id=(\"|'){TITLE}(.*?)\1>", r"<g><title>\2</title>", svg)
     svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)
-    svg = re.sub(r" ?\n\s*(?=[A-Za-z\"])", "", svg)  # within paths
+    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(_shorter, found[0]), svg)
+    svg = re.sub(r" ?\n\s*(?=[A-Z\"])", "", svg)  # within paths
     svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
     while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
         svg = shorter
@@ -141,12 +143,16 @@ def _compact(svg: str, name: str) -> str:
     return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
 
 
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.5g}"
+
+
 def _font_face(characters: str) -> str:
     """Return the rule that embeds the font with these characters, and without hints for small screens."""
     options = subset.Options(
         flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
     )
-    with TTFont(font_manager.findfont(FONT)) as font, io.BytesIO() as file:
+    with TTFont(font_manager.findfont(FONT), recalcTimestamp=False) as font, io.BytesIO() as file:
         subsetter = subset.Subsetter(options)
         subsetter.populate(text=characters)
         subsetter.subset(font)
