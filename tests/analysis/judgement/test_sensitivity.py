@@ -250,4 +250,4 @@ def test_broken_file_is_refused(tmp_path, change, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_sensitivity(tmp_path, demo())
     assert str(path) in str(caught.value)
-    assert "sweep=sensitivity" in str(caught.value)
+    assert "report.py sensitivity" in str(caught.value)
