@@ -66,7 +66,8 @@ def to_latex(document: Document) -> str:
     ]
     if document.lead:
         parts.append(_figure(document.lead))
-    return "\n\n".join([*parts, *_blocks(document.sections, level=0), r"\end{document}"]) + "\n"
+    blocks = _blocks([*document.introduction, *document.sections], level=0)
+    return "\n\n".join([*parts, *blocks, r"\end{document}"]) + "\n"
 
 
 def tables_of(document: Document) -> dict[str, str]:
@@ -74,7 +75,8 @@ def tables_of(document: Document) -> dict[str, str]:
 
     They are plain ``tabular`` as wide as the line, without caption, so that they fit a ``table`` or a ``table*``.
     """
-    named = {block.name: block for block in walk(document.sections) if isinstance(block, Table) and block.name}
+    blocks = walk([*document.introduction, *document.sections])
+    named = {block.name: block for block in blocks if isinstance(block, Table) and block.name}
     return {f"tables/{name}.tex": _tabular(table) for name, table in named.items()}
 
 
@@ -82,8 +84,7 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
     for block in blocks:
         match block:
             case Section(title, inner):
-                yield f"{HEADINGS[level]}{{{inline_to_latex(title)}}}"
-                yield from _blocks(inner, level + 1)
+                yield from _under(f"{HEADINGS[level]}{{{inline_to_latex(title)}}}", [*_blocks(inner, level + 1)])
             case Paragraph(text):
                 yield inline_to_latex(text)
             case Quote(text):
@@ -99,6 +100,17 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
                 yield _longtable(block)
             case Figure():
                 yield _figure(block)
+
+
+def _under(heading: str, blocks: list[str]) -> Iterator[str]:
+    """Yield blocks under a heading, which goes to the page of a table that lies on its side."""
+    sideways = r"\begin{landscape}"
+    if blocks and blocks[0].startswith(sideways):
+        yield f"{sideways}\n{heading}{blocks[0].removeprefix(sideways)}"
+        yield from blocks[1:]
+    else:
+        yield heading
+        yield from blocks
 
 
 def _environment(name: str, *lines: str, arguments: str = "") -> str:

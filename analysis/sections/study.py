@@ -12,8 +12,22 @@ from analysis.figures.style import style
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
+from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
-from analysis.sections import claims, controls, cost, examples, metrics, primary, runs, sensitivity, setup
+from analysis.publication import checklist, methods
+from analysis.sections import (
+    claims,
+    controls,
+    convergence,
+    cost,
+    examples,
+    factors,
+    metrics,
+    primary,
+    runs,
+    sensitivity,
+    setup,
+)
 from analysis.sections.numbers import numbers_of
 from analysis.sections.words import percent
 
@@ -35,12 +49,16 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         sections = [
             claims.section(findings),
             primary.section(findings, _learning_curves(findings)),
+            factors.section(findings),
+            convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
             metrics.section(findings, _metrics(findings)),
             controls.section(findings),
             shown,
             cost.section(findings),
             setup.section(findings),
+            methods.section(findings),
+            checklist.section(findings),
             runs.section(findings),
         ]
         lead = _differences(findings)
@@ -51,7 +69,12 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         introduction=_introduction(findings),
         lead=lead,
         sections=[one for one in sections if one is not None],
-        numbers=numbers_of(findings),
+        numbers={
+            **numbers_of(findings),
+            "factors": factors.numbers(findings),
+            "convergence": convergence.numbers(findings),
+            "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},
+        },
         files=files,
     )
 
