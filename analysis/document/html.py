@@ -33,8 +33,11 @@ from analysis.figures.style import GRID, INK, PAPER, SOFT
 
 HERE = Path(__file__).parent
 RUNS = "runs"  # the name of the table whose rows the cells of others link to, and which has a column "run"
-INTERVAL = re.compile(r"(?:Δ )?(?:[-+]?\d[\d.]* )?\[[-+]?\d[\d.]*, [-+]?\d[\d.]*\]")
-WIDE = 7  # columns, from which a table is printed across
+NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
+INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}\]")
+BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
+TALL = 15  # rows, from which a table scrolls below its header
+LONG = 60  # characters, from which a cell needs room
 MAX_ROWS = 300  # of a figure's data that the page has too
 
 # Colours of figures that the page sets, so that they can be read in the dark.
@@ -139,6 +142,8 @@ class _Page:
             for name, is_there in {
                 "sortable": len(table.rows) > 2 and any(columns),
                 "filterable": table.is_filterable,
+                "tall": len(table.rows) >= TALL,
+                "broad": len(columns) >= BROAD,
                 "wide": len(columns) >= WIDE,
             }.items()
             if is_there
@@ -171,21 +176,25 @@ class _Page:
 
     def _cell(self, cell: str | Cell, *, has_links: bool) -> tuple[Markup, Markup]:
         """Return the attributes and the content of a cell."""
-        first, *others = (self.inline(line) for line in lines_of(cell) or ("",))
         if isinstance(cell, str):
-            return Markup(""), Markup("<br>").join([first, *others])
+            cell = Cell((cell,))
+        first, *others = (self.inline(line) for line in cell.lines or ("",))
+        attributes = Markup(' class="long"') if any(len(line) >= LONG for line in cell.lines) else Markup("")
+        if cell.value is not None and math.isfinite(cell.value):
+            attributes += Markup(' data-value="{:.10g}"').format(cell.value)
         runs = [run for run in cell.runs if run in self._runs] if has_links else []
         if runs:
             first = _link(first, runs)
         content = Markup("<br>").join([first, *others])
-        if cell.note:
-            self._num_notes += 1
-            content = Markup(
-                '<span class="note"{focus} aria-describedby="note-{n}">{content}'
-                '<span class="tip" role="tooltip" id="note-{n}">{note}</span></span>'
-            ).format(focus=Markup("" if runs else ' tabindex="0"'), n=self._num_notes, content=content, note=cell.note)
-        is_number = cell.value is not None and math.isfinite(cell.value)
-        return Markup(' data-value="{:.10g}"').format(cell.value) if is_number else Markup(""), content
+        return attributes, self._noted(content, cell.note, has_focus=bool(runs)) if cell.note else content
+
+    def _noted(self, content: Markup, note: str, *, has_focus: bool) -> Markup:
+        """Return content with a note; without a link it takes the focus itself, so that a keyboard reaches the note."""
+        self._num_notes += 1
+        return Markup(
+            '<span class="note"{focus} aria-describedby="note-{n}">{content}'
+            '<span class="tip" role="tooltip" id="note-{n}">{note}</span></span>'
+        ).format(focus=Markup("" if has_focus else ' tabindex="0"'), n=self._num_notes, content=content, note=note)
 
     def _image(self, source: str, alt: str) -> Markup:
         """Return an image of the report, inlined."""

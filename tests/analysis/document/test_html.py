@@ -123,9 +123,12 @@ def test_raw_html_in_markdown_is_escaped(folder):
     assert "&lt;b&gt;" in to_html(document(Paragraph("<b>bold</b>")), folder)
 
 
-def test_intervals_and_units_do_not_wrap(folder):
-    page = to_html(document(Paragraph("Δ +0.1 [-0.2, +0.4] at 95 %")), folder)
-    assert '<span class="number">Δ +0.1 [-0.2, +0.4]</span> at 95\u00a0%' in page
+@pytest.mark.parametrize(
+    "interval", ["Δ +0.1 [-0.2, +0.4]", "-3,415 [-3,749, -3,080]", "5.89e+11 [5.28e+11, 6.27e+11]", "[0, 1]"]
+)
+def test_intervals_and_units_do_not_wrap(folder, interval):
+    page = to_html(document(Paragraph(f"It is {interval} at 95 %")), folder)
+    assert f'<p>It is <span class="number">{interval}</span> at 95\u00a0%</p>' in page
 
 
 def test_cells_link_to_the_runs_that_the_page_lists(folder):
