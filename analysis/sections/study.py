@@ -12,7 +12,9 @@ from analysis.figures.style import style
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
+from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
+from analysis.publication import checklist, methods
 from analysis.sections import (
     claims,
     controls,
@@ -55,6 +57,8 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             shown,
             cost.section(findings),
             setup.section(findings),
+            methods.section(findings),
+            checklist.section(findings),
             runs.section(findings),
         ]
         lead = _differences(findings)
@@ -69,6 +73,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             **numbers_of(findings),
             "factors": factors.numbers(findings),
             "convergence": convergence.numbers(findings),
+            "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},
         },
         files=files,
     )
