@@ -21,8 +21,9 @@ from analysis.load import Evidence
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
+MANY = 12
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
-NUM_COLUMNS = 3  # of small multiples
+NUM_COLUMNS = (3, 4)  # of small multiples, few and many
 
 CURVE_TITLES = {
     "held_out_caption_loss": "held-out caption loss [nats/token]",
@@ -151,7 +152,7 @@ def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
 
 def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return a figure of small multiples, whose rows have the same labels in all."""
-    num_columns = max(1, min(number, NUM_COLUMNS))
+    num_columns = max(1, min(number, NUM_COLUMNS[number > MANY]))
     num_rows = max(1, -(-number // num_columns))
     size = 0.07 * max(map(len, labels), default=0) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
     figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
