@@ -242,7 +242,7 @@ def verdicts_table(verdicts: Mapping[str, Verdict]) -> Table:
         claim = CLAIMS[name]
         lines = [f"{name}: {claim.statement}", f"Contradicted if {claim.contradicted_if}."]
         word = [f"**{verdict.word}**", *verdict.qualifications]
-        table.rows.append([lines, claim.where, word, [*verdict.evidence, *verdict.sensitivity]])
+        table.rows.append([lines, claim.source, word, [*verdict.evidence, *verdict.sensitivity]])
     return table
 
 
