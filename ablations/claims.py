@@ -102,7 +102,9 @@ def _claim(path: Path, number: int, values: Any) -> Claim:
         key = ".".join(map(str, first["loc"]))
         where = f"{path}, claim {values.get('id', number)}"
         if first["type"] == "unexpected_keyword_argument":
-            raise UsageError(f"{where}: {unknown('key', key, [one.name for one in dataclasses.fields(Claim)])}") from error
+            raise UsageError(
+                f"{where}: {unknown('key', key, [one.name for one in dataclasses.fields(Claim)])}"
+            ) from error
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{where}: {key + ': ' if key else ''}{message}") from error
     return claim

@@ -169,9 +169,7 @@ def _context(
         "code_note": code_note(study, evidence),
         "controls": controls,
         "all_passed": all(outcome.result == "passed" for outcome in controls),
-        "compares_metrics": any(
-            one.metric != one.than_metric for expectations in study.claims.values() for one in expectations
-        ),
+        "compares_metrics": any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations),
         "null_level": f"{100 * NULL_LEVEL:.0f}",
         "null_note": NULL_NOTE,
         "look": look_note(this_look),

@@ -1,6 +1,6 @@
 """Differences between arms, and whether expectations were met."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from ablations.study import Study
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, unpaired_difference
 from analysis.inference.items import with_items
+from analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from analysis.inference.relations import Finding, Outcome, finding, outcome
 from analysis.load import Evidence
 
@@ -53,6 +54,27 @@ class Differences:
         else:
             estimate = self._alone(arm, metric, than_arm, than_metric, level)
         return self._with_items(estimate, arm, metric, than_arm, than_metric)
+
+    def combination(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
+        """Return a weighted sum of arms of the study; the interval covers evaluation items as in ``of``."""
+        estimate = self._error(metric).combination(weights, level)
+        if not self._evidence.item_files or not estimate.has_interval:
+            return estimate
+        parts = {arm: self._evidence.item_influence(metric, arm) for arm in weights}
+        first, *others = parts.values()
+        seeds = first.index
+        for other in others:
+            seeds = seeds.intersection(other.index)
+        if len(seeds) < estimate.n or not all(first.columns.equals(other.columns) for other in others):
+            return estimate
+        total_SN = sum(weight * parts[arm].loc[seeds].to_numpy(dtype=float) for arm, weight in weights.items())
+        return with_items(estimate, np.asarray(total_SN))
+
+    def ranges(self, metric: str, arms: Sequence[str], than_arms: Sequence[str], level: float = LEVEL) -> Bracket:
+        """Return how much wider the range of some arms of the study is than that of others; it covers seeds only."""
+        if not {*arms, *than_arms} <= set(self._evidence.values(metric)):
+            return NO_BRACKET
+        return range_difference(self._error(metric), arms, than_arms, level)
 
     def from_baseline(
         self, metric: str, arms: Sequence[str], level: float = LEVEL, *, covers_items: bool = False
