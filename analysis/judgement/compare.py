@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ablations.expand import Cell
 from ablations.study import Study
 from analysis.inference.contrasts import SharedError
@@ -58,17 +56,10 @@ class Differences:
     def combination(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
         """Return a weighted sum of arms of the study; the interval covers evaluation items as in ``of``."""
         estimate = self._error(metric).combination(weights, level)
-        if not self._evidence.item_files or not estimate.has_interval:
+        if not estimate.has_interval:
             return estimate
-        parts = {arm: self._evidence.item_influence(metric, arm) for arm in weights}
-        first, *others = parts.values()
-        seeds = first.index
-        for other in others:
-            seeds = seeds.intersection(other.index)
-        if len(seeds) < estimate.n or not all(first.columns.equals(other.columns) for other in others):
-            return estimate
-        total_SN = sum(weight * parts[arm].loc[seeds].to_numpy(dtype=float) for arm, weight in weights.items())
-        return with_items(estimate, np.asarray(total_SN))
+        covariance_SS, num_items = self._evidence.items.of_combination(metric, weights)
+        return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
 
     def ranges(self, metric: str, arms: Sequence[str], than_arms: Sequence[str], level: float = LEVEL) -> Bracket:
         """Return how much wider the range of some arms of the study is than that of others; it covers seeds only."""
@@ -114,14 +105,10 @@ class Differences:
 
     def _with_items(self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str) -> Estimate:
         """Add the items' part if all seeds of both sides have the values of the same items."""
-        if not self._evidence.item_files or not estimate.has_interval or not are_paired(arm, than_arm):
+        if not estimate.has_interval or not are_paired(arm, than_arm):
             return estimate
-        one = self._evidence.item_influence(metric, arm)
-        other = self._evidence.item_influence(than_metric, than_arm)
-        seeds = one.index.intersection(other.index)
-        if len(seeds) < estimate.n or not one.columns.equals(other.columns):
-            return estimate
-        return with_items(estimate, np.asarray(one.loc[seeds] - other.loc[seeds], dtype=float))
+        covariance_SS, num_items = self._evidence.items.of_difference(arm, metric, than_arm, than_metric)
+        return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
 
 
 def are_paired(arm: str, other: str) -> bool:

@@ -14,18 +14,18 @@ from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
 from aimv2.config.scales import demo, small, tiny
 from aimv2.errors import UsageError
-from analysis import sensitivity
+from analysis.judgement import sensitivity
 from analysis.judgement.sensitivity import (
     Effect,
     Ladder,
     Seen,
     base_of,
+    ladder_text,
     not_measured,
     read_ladder,
     read_sensitivity,
     seeds_needed,
     sensitivity_of,
-    write_ladder,
 )
 
 
@@ -97,7 +97,7 @@ def test_no_number_of_seeds_shows_no_difference():
 
 def written(folder, ladder, name="sensitivity"):
     (folder / name).mkdir(parents=True)
-    write_ladder(folder / name / "sensitivity.json", ladder)
+    (folder / name / "sensitivity.json").write_text(ladder_text(ladder))
     return folder
 
 
@@ -250,4 +250,4 @@ def test_broken_file_is_refused(tmp_path, change, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_sensitivity(tmp_path, demo())
     assert str(path) in str(caught.value)
-    assert "sweep=sensitivity" in str(caught.value)
+    assert "report.py sensitivity" in str(caught.value)
