@@ -155,8 +155,8 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     item_files = {run: path for run, one in done.items() if (path := one.folder / ITEMS).exists()}
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
-        metrics=table[is_applicable].astype({"value": float}),
-        not_applicable=table[~is_applicable],
+        metrics=table[is_applicable].astype({"value": float}).reset_index(drop=True),
+        not_applicable=table[~is_applicable].astype({"value": float}).reset_index(drop=True),
         curves=read_curves({run: one.folder / "metrics.parquet" for run, one in done.items()}),
         missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
         examples={arm: read_json(firsts[arm] / "examples.json") for arm in dict.fromkeys(arm for arm, _ in done)},

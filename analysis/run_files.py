@@ -54,7 +54,7 @@ def read_curves(files: Mapping[Run, Path]) -> pd.DataFrame:
     if not held_out:
         return pd.DataFrame()
     measured = rows.filter(pl.any_horizontal(pl.col(held_out).is_not_null()))
-    chosen = measured.select(*CURVE_COLUMNS, *held_out, "arm", "seed", "place")
+    chosen = measured.select("arm", "seed", *CURVE_COLUMNS, *held_out, "place")
     return chosen.collect().sort("place", "step").drop("place").to_pandas()
 
 

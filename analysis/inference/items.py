@@ -183,7 +183,7 @@ class ItemMoments:
         two = one if other == metric else self._read(other)
         self._known[metric, other] = _covariances(one, two)
         for name, parts in ((metric, one), (other, two)):
-            counts = pd.Series([len(part) for part in parts.values()], _runs_index(parts), dtype="int64")
+            counts = pd.Series([len(part) for part in parts.values()], runs_index(parts), dtype="int64")
             self._num_items.setdefault(name, counts)
 
 
@@ -193,7 +193,7 @@ def _covariances(one: Parts, other: Parts) -> pd.DataFrame:
     for items in groups.keys() & other_groups.keys():
         (rows, one_RN), (columns, other_TN) = groups[items], other_groups[items]
         found_RT[np.ix_(rows, columns)] = item_covariance(one_RN, other_TN)
-    return pd.DataFrame(found_RT, _runs_index(one), _runs_index(other))
+    return pd.DataFrame(found_RT, runs_index(one), runs_index(other))
 
 
 def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
@@ -205,7 +205,8 @@ def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
     return {items: (places, np.stack([rows[place] for place in places])) for items, places in groups.items()}
 
 
-def _runs_index(runs: Iterable[Run]) -> pd.MultiIndex:
+def runs_index(runs: Iterable[Run]) -> pd.MultiIndex:
+    """Return an index with the levels ``arm`` and ``seed``."""
     return pd.MultiIndex.from_frame(pd.DataFrame(list(runs), columns=["arm", "seed"]).astype({"seed": "int64"}))
 
 

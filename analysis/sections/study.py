@@ -13,7 +13,19 @@ from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import FILE, ladder_text
-from analysis.sections import claims, controls, cost, examples, metrics, primary, runs, sensitivity, setup
+from analysis.sections import (
+    claims,
+    controls,
+    convergence,
+    cost,
+    examples,
+    factors,
+    metrics,
+    primary,
+    runs,
+    sensitivity,
+    setup,
+)
 from analysis.sections.numbers import numbers_of
 from analysis.sections.words import percent
 
@@ -35,6 +47,8 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         sections = [
             claims.section(findings),
             primary.section(findings, _learning_curves(findings)),
+            factors.section(findings),
+            convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
             metrics.section(findings, _metrics(findings)),
             controls.section(findings),
@@ -51,7 +65,11 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         introduction=_introduction(findings),
         lead=lead,
         sections=[one for one in sections if one is not None],
-        numbers=numbers_of(findings),
+        numbers={
+            **numbers_of(findings),
+            "factors": factors.numbers(findings),
+            "convergence": convergence.numbers(findings),
+        },
         files=files,
     )
 

@@ -93,7 +93,7 @@ def test_runs_without_items_have_no_moments(cells, tmp_path):
 def test_curves_have_the_steps_with_held_out_values(evidence, cells):
     trained = [cell for cell in cells if cell.config.budget.samples]
     curves = evidence.curves
-    assert list(curves) == ["step", "samples", "train_flops", "seconds", "held_out_caption_loss", "arm", "seed"]
+    assert list(curves) == ["arm", "seed", "step", "samples", "train_flops", "seconds", "held_out_caption_loss"]
     assert list(curves[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None)) == [
         (cell.arm, cell.seed) for cell in trained
     ]
