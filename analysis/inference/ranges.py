@@ -70,8 +70,7 @@ def range_difference(
     Args:
         arms, than_arms: two or more each; an arm may be in both.
     """
-    num_contrasts = len(arms) * (len(arms) - 1) * len(than_arms) * (len(than_arms) - 1) // 2  # up to their sign
-    share = bonferroni(num_contrasts, level)
+    share = bonferroni(num_contrasts(arms, than_arms), level)
     rows = [
         [error.combination(_weights(*pair, *than), share) for than in permutations(than_arms, 2)]
         for pair in permutations(arms, 2)
@@ -85,6 +84,11 @@ def range_difference(
     source: ErrorSource = "own" if any(one.error_from == "own" for one in every) else "pooled"
     low, high = (max(min(getattr(one, end) for one in row) for row in rows) for end in ("low", "high"))
     return Bracket(mean, low, high, n, level, source)
+
+
+def num_contrasts(arms: Sequence[str], than_arms: Sequence[str]) -> int:
+    """Return the number of contrasts, up to their sign, whose intervals must hold together."""
+    return len(arms) * (len(arms) - 1) * len(than_arms) * (len(than_arms) - 1) // 2
 
 
 def _weights(high: str, low: str, than_high: str, than_low: str) -> dict[str, float]:

@@ -77,13 +77,13 @@ def _row(answer: Answer, word: str, *, is_first: bool) -> list[str | Cell]:
     claim = answer.claim
     name = f"**{claim.id}**" if is_first else f"{claim.id}{', a part of the claim' if claim.part_of else ''}"
     told = [name, claim.statement, f"Source: {claim.source}. Contradicted if {claim.contradicted_if}."]
-    limits = [f"Not judged: {claim.limits}."] if claim.limits else []
+    limits = [f"Limits: {claim.limits}."] if claim.limits else []
     own = answer.word if answer.word == word or not is_first else f"{answer.word} (all studies: {word})"
     return [
         Cell((*told, *limits)) if is_first or claim.part_of else Cell((name,)),
         Cell((f"**{own}**", *_reasons(answer)), value=float(WORDS.index(answer.word))),
         Cell(_deciding(answer), answer.runs),
-        Cell((claim.claimed, *_published(claim), f"Evidence: {claim.evidence}.")),
+        Cell(_published(claim) if is_first or claim.part_of else ()),
         Cell(_scale(answer)),
         Cell(tuple(answer.verdict.sensitivity) if answer.verdict else ()),
         Cell(_study(answer)),
@@ -114,10 +114,16 @@ def _deciding(answer: Answer) -> tuple[str, ...]:
 
 
 def _published(claim: Claim) -> tuple[str, ...]:
-    return tuple(
-        f"{metric}: {', '.join(f'{condition} {value:g}' for condition, value in values.items())}"
+    """Return the claimed effect, the published numbers, and what kind of evidence they are."""
+    numbers = (
+        f"{metric}: {', '.join(f'{condition} {_short(value)}' for condition, value in values.items())}"
         for metric, values in claim.published.items()
     )
+    return (claim.claimed, *numbers, f"Evidence: {claim.evidence}.")
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if 1 <= value < 1000 else f"{value:g}"
 
 
 def _scale(answer: Answer) -> tuple[str, ...]:
@@ -137,9 +143,10 @@ def _study(answer: Answer) -> tuple[str, ...]:
     if not answer.study:
         return ()
     num_runs, flops = price(answer.study)
+    chosen = "" if answer.study == answer.claim.studies[0] else f" study={answer.study}"
     return (
         answer.study,
-        f"`python analysis/report.py check {answer.claim.id}`",
+        f"`python analysis/report.py check {answer.claim.id}{chosen}`",
         f"whole study at demo: {num_runs} runs, at most {flops:.2g} training FLOPs",
     )
 
