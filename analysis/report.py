@@ -4,6 +4,7 @@ import filecmp
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
@@ -15,13 +16,12 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import UsageError
 from aimv2.runs.files import user
-from analysis.document.model import Document
 from analysis.document.write import write
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.findings import baseline_of, judge
 from analysis.judgement.sensitivity import SLUG, read_sensitivity
 from analysis.load import load
-from analysis.records import FILE, Records, pack, unpack
+from analysis.records import FILE, Records, pack, packed_records, recorded_names, unpack
 from analysis.sections.study import document
 
 USAGE = """usage: python analysis/report.py STUDY|claims|all [runs_dir=runs] [reports_dir=reports]
@@ -39,6 +39,8 @@ Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the 
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
+ALL = "all"
+PLACES = ("runs_dir=", "reports_dir=")  # arguments that say where, not what
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,14 +65,14 @@ def _rebuild(arguments: Sequence[str]) -> int:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, 'claims', 'all'])}.")
     folders = {"runs_dir": "runs", "reports_dir": "reports"}
     values = folders | key_values([word for word in arguments if "=" in word], folders)
-    runs_dir, reports_dir = Path(values["runs_dir"]), Path(values["reports_dir"])
+    reports_dir = Path(values["reports_dir"])
     if "--check" in flags:
         return _check(names[0], reports_dir)
-    is_recorded = "--from-records" in flags
-    reports = (
-        _from_records(names[0], reports_dir, reports_dir) if is_recorded else _reports(names[0], runs_dir, reports_dir)
-    )
-    for path in reports:
+    if "--from-records" in flags:
+        written = _from_records(names[0], reports_dir, reports_dir)
+    else:
+        written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir)
+    for path in written:
         print(path)
     return 0
 
@@ -87,43 +89,30 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     evidence = load(request.cells, runs_dir)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
-    return rebuild(pack(Records(request, evidence, this_look)), reports_dir, reports_dir)
+    portable = replace(request, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES)))
+    return _write(pack(Records(portable, evidence, this_look)), reports_dir, reports_dir)
 
 
-def rebuild(packed: bytes, reports_dir: Path, out: Path) -> Path:
-    """Write the report of packed records into ``out``.
-
-    Args:
-        reports_dir: the reports whose sensitivity counts.
-    """
+def _write(packed: bytes, reports_dir: Path, out: Path) -> Path:
+    """Write the report of packed records into ``out``; ``reports_dir`` has the reports whose sensitivity counts."""
     records = unpack(packed, STUDIES)
-    return write(_document(records, packed, reports_dir), out / records.request.folder)
-
-
-def _document(records: Records, packed: bytes, reports_dir: Path) -> Document:
     sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
     findings = judge(records.request, records.evidence, records.look, sensitivity)
-    return document(findings, {FILE: packed})
+    return write(document(findings, {FILE: packed}), out / records.request.folder)
 
 
-def _reports(name: str, runs_dir: Path, reports_dir: Path) -> Iterator[Path]:
+def _from_runs(name: str, runs_dir: Path, reports_dir: Path) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
-    if name != CLAIMS:
-        names = requested_names(runs_dir) if name == "all" else [name]
-        for one in sorted(names, key=_order):
-            yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir)
-    if name in (CLAIMS, "all"):
-        yield write(claims_document(reports_dir), reports_dir / CLAIMS)
+    names = requested_names(runs_dir) if name == ALL else [name]
+    for one in sorted(names, key=_order):
+        yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir)
 
 
 def _from_records(name: str, reports_dir: Path, out: Path) -> Iterator[Path]:
     """Write the named reports from their records, and yield the path of each."""
-    if name != CLAIMS:
-        names = recorded_names(reports_dir) if name == "all" else [name]
-        for one in sorted(names, key=_order):
-            yield rebuild(packed_records(reports_dir, one), reports_dir, out)
-    if name in (CLAIMS, "all"):
-        yield write(claims_document(reports_dir), out / CLAIMS)
+    names = recorded_names(reports_dir) if name == ALL else [name]
+    for one in sorted(names, key=_order):
+        yield _write(packed_records(reports_dir, one), reports_dir, out)
 
 
 def _order(name: str) -> tuple[bool, str]:
@@ -135,11 +124,9 @@ def _check(name: str, reports_dir: Path) -> int:
     """Return 0 if every file of the reports is what their records give, and 1 otherwise."""
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         pages = [path.parent.name for path in _from_records(name, reports_dir, Path(folder))]
-        wrong = sorted(
-            difference for page in pages for difference in _differences(reports_dir / page, Path(folder, page))
-        )
+        wrong = sorted(path for page in pages for path in _differences(reports_dir / page, Path(folder, page)))
     for path in wrong:
-        print(f"{path} is not what the records give; write it again with python analysis/report.py all --from-records")
+        print(f"{path} is not what the records give; write it with python analysis/report.py {name} --from-records")
     return 1 if wrong else 0
 
 
@@ -147,9 +134,8 @@ def _differences(one: Path, other: Path) -> Iterator[Path]:
     """Yield the files of a folder that another folder lacks or has with other content, and those that it lacks."""
     names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
     for name in names:
-        if not all((folder / name).is_file() for folder in (one, other)) or not filecmp.cmp(
-            one / name, other / name, shallow=False
-        ):
+        are_both = all((folder / name).is_file() for folder in (one, other))
+        if not are_both or not filecmp.cmp(one / name, other / name, shallow=False):
             yield one / name
 
 

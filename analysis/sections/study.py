@@ -13,6 +13,7 @@ from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import FILE, ladder_text
+from analysis.publication import checklist, methods
 from analysis.sections import (
     claims,
     controls,
@@ -55,6 +56,8 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             shown,
             cost.section(findings),
             setup.section(findings),
+            methods.section(findings),
+            checklist.section(findings),
             runs.section(findings),
         ]
         lead = _differences(findings)
