@@ -86,7 +86,7 @@ def overall(answers: Sequence[Answer]) -> str:
 
 
 def whole_claims() -> dict[str, list[Claim]]:
-    """Return the parts of each claim that are judged by themselves, by the id of the claim, in the order of the file."""
+    """Return the parts of each claim that are judged by themselves, by its id, in the order of the file."""
     parts: dict[str, list[Claim]] = {claim.id: [] for claim in CLAIMS.values() if not claim.part_of}
     for claim in CLAIMS.values():
         if claim.part_of:

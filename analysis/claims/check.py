@@ -22,7 +22,7 @@ from aimv2.config.compose import RUN_KEYS, compose, run_config
 from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError, unknown
-from analysis.claims import findings_in
+from analysis.claims.reports import findings_in
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import Look
 from analysis.inference.ranges import num_contrasts
@@ -52,11 +52,11 @@ Execute the runs that a claim of the paper needs and that are missing, and print
   dry_run=true                 only print the plan and its price
   scale=demo, data.sources=…   any other argument of sweeps/launch.py
 
-The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it is
-undecided, not run or not testable, and 2 for bad input or a limit that is too low.
+The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it
+is undecided, not run or not testable, and 2 for bad input or a limit that is too low.
 """
 
-LAUNCHER = Path(__file__).parents[1] / "sweeps" / "launch.py"
+LAUNCHER = Path(__file__).parents[2] / "sweeps" / "launch.py"
 MAX_SEEDS = 16
 STATUS = {Word.SUPPORTED: 0, Word.CONTRADICTED: 1, Word.SMALLER: 1, Word.UNDECIDED: 3, Word.NOT_TESTABLE: 3}
 OWN_KEYS = {"limit": "2h", "study": "", "seeds": "", "runs_dir": "runs", "reports_dir": "reports", "dry_run": "false"}

@@ -12,13 +12,13 @@ from ablations.claims import CLAIMS, Claim
 from ablations.expand import expand
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
+from analysis.claims.paper import paper_section
 from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, escape
 from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder
 from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import verdict_values
-from analysis.sections.paper import paper_section
 
 TITLE = "claims"
 COLUMNS = ["claim", "verdict", "what decides", "published, single runs", "scale and seeds", "sensitivity", "study"]

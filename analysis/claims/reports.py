@@ -5,11 +5,11 @@ from pathlib import Path
 from ablations.catalogue import STUDIES
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
+from analysis.claims import page
 from analysis.document.model import Document
 from analysis.judgement.findings import Findings, baseline_of, judge
 from analysis.judgement.sensitivity import nearest_ladder, read_sensitivity
 from analysis.records import FILE, read_records, recorded_names
-from analysis.sections import claims_page
 
 
 def findings_in(reports_dir: Path, name: str) -> Findings:
@@ -26,4 +26,4 @@ def findings_in(reports_dir: Path, name: str) -> Findings:
 def claims_document(reports_dir: Path) -> Document:
     """Return the page of all claims; errors as in ``findings_in``."""
     findings = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
-    return claims_page.document(findings, nearest_ladder(reports_dir, with_attention(demo())))
+    return page.document(findings, nearest_ladder(reports_dir, with_attention(demo())))
