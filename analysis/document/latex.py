@@ -84,8 +84,7 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
     for block in blocks:
         match block:
             case Section(title, inner):
-                yield f"{HEADINGS[level]}{{{inline_to_latex(title)}}}"
-                yield from _blocks(inner, level + 1)
+                yield from _under(f"{HEADINGS[level]}{{{inline_to_latex(title)}}}", [*_blocks(inner, level + 1)])
             case Paragraph(text):
                 yield inline_to_latex(text)
             case Quote(text):
@@ -101,6 +100,17 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
                 yield _longtable(block)
             case Figure():
                 yield _figure(block)
+
+
+def _under(heading: str, blocks: list[str]) -> Iterator[str]:
+    """Yield blocks under a heading, which goes to the page of a table that lies on its side."""
+    sideways = r"\begin{landscape}"
+    if blocks and blocks[0].startswith(sideways):
+        yield f"{sideways}\n{heading}{blocks[0].removeprefix(sideways)}"
+        yield from blocks[1:]
+    else:
+        yield heading
+        yield from blocks
 
 
 def _environment(name: str, *lines: str, arguments: str = "") -> str:

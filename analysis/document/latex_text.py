@@ -6,6 +6,7 @@ The result is ASCII and needs no font encoding beyond LaTeX's own, so it compile
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -79,6 +80,7 @@ def visible(markdown: str) -> str:
     return "".join(shown.get(token.type, token.content) for token in _tokens(markdown))
 
 
+@lru_cache(maxsize=8192)  # a cell of a table is read several times, for the widths of columns and for its text
 def _tokens(markdown: str) -> Sequence[Token]:
     return MARKDOWN.parseInline(markdown)[0].children or []
 

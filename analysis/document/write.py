@@ -8,7 +8,7 @@ from pathlib import Path
 from aimv2.errors import UsageError
 from analysis.document.data import to_json
 from analysis.document.html import to_html
-from analysis.document.latex import to_latex
+from analysis.document.latex import tables_of, to_latex
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document
 from analysis.figures.style import save
@@ -17,7 +17,7 @@ NUM_TRIES = 20
 
 
 def write(document: Document, target: Path) -> Path:
-    """Write ``report.md``, ``.html``, ``.tex`` and ``.json`` with figures and files, completely or not at all.
+    """Write ``report.md``, ``.html``, ``.tex`` and ``.json`` with figures, tables and files, completely or not at all.
 
     The folder is replaced. The same document gives the same bytes.
 
@@ -42,7 +42,8 @@ def _write(document: Document, folder: Path) -> None:
     figures.mkdir(parents=True)
     for figure in document.figures():
         save(figure.picture, figure.data, figures, figure.name)
-    for name, content in document.files.items():
+    tables = {name: text.encode() for name, text in tables_of(document).items()}
+    for name, content in {**document.files, **tables}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "report.md").write_text(to_markdown(document))

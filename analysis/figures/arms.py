@@ -159,7 +159,7 @@ def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
         unused.set_axis_off()
     for axis in axes[:, 0]:
         axis.set_yticks(range(len(labels)), labels)
-    axes[0, 0].set_ylim(len(labels) - 0.5, -0.5)
+    axes[0, 0].set_ylim(max(1, len(labels)) - 0.5, -0.5)
     for axis in axes.flat:
         axis.grid(visible=False, axis="y")
         axis.spines["left"].set_visible(False)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.pyplot import subplots
 
 from analysis.figures.style import COLOURS, MARKERS, show_on_hover
 from analysis.inference.intervals import Estimate
@@ -29,7 +28,8 @@ def interactions(
         label: the metric and its unit.
     """
     along, across = sorted(factors, key=lambda name: -len(factors[name]))
-    figure, axis = subplots(figsize=(6.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
+    axis = figure.subplots()
     axis.grid(visible=False, axis="x")
     rows = []
     looks = zip(factors[across], itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)

@@ -49,7 +49,7 @@ def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     axis.set_xlim(min(low, -2) * 1.5, max(high, 2) * 1.5)
     axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(range(len(metrics)), metrics)
-    axis.set_ylim(len(metrics) - 0.5, -0.5)
+    axis.set_ylim(max(1, len(metrics)) - 0.5, -0.5)
     axis.set_xlabel("effect in units of noise (SD of paired differences), right is worse")
     axis.grid(visible=False, axis="y")
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -68,7 +68,8 @@ def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     shades_MR = np.sign(values.to_numpy()) * np.log1p(np.abs(values.to_numpy(dtype=float)))
     largest = float(np.nanmax(np.abs(shades_MR), initial=1.0))
     figure, axis = plt.subplots(figsize=(2.2 + 0.62 * values.shape[1], 0.21 * len(values) + 1.9), layout="constrained")
-    axis.imshow(shades_MR, cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
+    if shades_MR.size:
+        axis.imshow(shades_MR, cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
     for _, effect in data.iterrows():
         column, row = list(values.columns).index(effect["rung"]), list(values.index).index(effect["metric"])
         number = f"{effect['worse']:z.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:z.1f}"

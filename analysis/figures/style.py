@@ -1,6 +1,7 @@
 """The look of all figures, and their files: SVG, PDF and the data as CSV."""
 
 import base64
+import hashlib
 import html
 import io
 import itertools
@@ -80,10 +81,13 @@ class Look(NamedTuple):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the look of all figures."""
+    """Apply the look of all figures. Figures that are drawn within can be saved later, but are no longer pyplot's."""
+    others = set(plt.get_fignums())
     look: Any = {**mpl.rcParamsDefault, **STYLE, "backend": "agg"}  # whatever a user's matplotlibrc says
     with plt.rc_context(look):
         yield
+    for number in set(plt.get_fignums()) - others:
+        plt.close(number)
 
 
 def looks(study: Study) -> dict[str, Look]:
@@ -109,31 +113,36 @@ def show_on_hover(artist: Artist, text: str) -> None:
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> None:
     """Write a figure as ``NAME.svg`` and ``NAME.pdf``, and its data as ``NAME.csv``, the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_svg(figure, folder / f"{name}.svg")
     with style():
-        svg = folder / f"{name}.svg"
-        figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        svg.write_text(_compact(svg.read_text(), name))
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    plt.close(figure)
     data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
-def _compact(svg: str, name: str) -> str:
+def write_svg(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG with its font, the same bytes every time."""
+    with style():
+        figure.savefig(path, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    path.write_text(_compact(path.read_text()))
+
+
+def _compact(svg: str) -> str:
     """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font.
 
-    Styles that repeat become classes, whose names start with that of the figure, as pages hold several.
+    Styles that repeat become classes, with names that no other figure of a page has.
     """
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.S)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = NUMBER.sub(lambda found: f"{float(found[0]):.5g}", svg)
-    svg = re.sub(rf'<g id="{TITLE}([^"]*)">', r"<g><title>\1</title>", svg)
+    svg = re.sub(rf"<g id=(\"|'){TITLE}(.*?)\1>", r"<g><title>\2</title>", svg)
     svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)
-    svg = re.sub(r" ?\n\s*(?=[A-Za-z\"])", "", svg)  # within paths
+    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(_shorter, found[0]), svg)
+    svg = re.sub(r" ?\n\s*(?=[A-Z\"])", "", svg)  # within paths
     svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
     while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
         svg = shorter
     repeated = [text for text, count in Counter(STYLES.findall(svg)).most_common() if count > 2]
-    classes = {text: f"{name}-{number}" for number, text in enumerate(repeated)}
+    prefix = f"f{hashlib.sha256(svg.encode()).hexdigest()[:6]}"
+    classes = {text: f"{prefix}-{number}" for number, text in enumerate(repeated)}
     svg = STYLES.sub(lambda found: f'class="{classes[found[1]]}"' if found[1] in classes else found[0], svg)
     rules = [f".{name} {{ {text} }}" for text, name in classes.items()]
     if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
@@ -141,12 +150,16 @@ def _compact(svg: str, name: str) -> str:
     return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
 
 
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.5g}"
+
+
 def _font_face(characters: str) -> str:
     """Return the rule that embeds the font with these characters, and without hints for small screens."""
     options = subset.Options(
         flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
     )
-    with TTFont(font_manager.findfont(FONT)) as font, io.BytesIO() as file:
+    with TTFont(font_manager.findfont(FONT), recalcTimestamp=False) as font, io.BytesIO() as file:
         subsetter = subset.Subsetter(options)
         subsetter.populate(text=characters)
         subsetter.subset(font)

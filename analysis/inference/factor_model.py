@@ -12,7 +12,6 @@ from functools import cached_property, reduce
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 
 Levels = Mapping[str, Sequence[str]]
 Term = tuple[str, ...]
@@ -152,9 +151,11 @@ def mixed_model_difference(fit: Fit) -> float | None:
 
     None if that model does not converge, or its seeds do not vary.
     """
+    from statsmodels.regression.mixed_linear_model import MixedLM  # here, as it loads slowly and is rarely needed
+
     num_seeds = fit.data["seed"].nunique()
     fixed_NK = np.hstack([fit.design_NK[:, :1], fit.design_NK[:, num_seeds:]])
-    model = sm.MixedLM(fit.data["value"].to_numpy(float), fixed_NK, groups=fit.data["seed"].to_numpy())
+    model = MixedLM(fit.data["value"].to_numpy(float), fixed_NK, groups=fit.data["seed"].to_numpy())
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # statsmodels reports a failure to converge as a warning
         try:

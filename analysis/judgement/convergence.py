@@ -26,7 +26,7 @@ class Convergence:
         reached: the cost until then. The target is the baseline's loss with the same seed; for an arm with other seeds
             it is the mean over the baseline's seeds.
         lead: by how much the arm is ahead of the baseline at that fraction of the smaller budget, paired by seed;
-            without seeds for the baseline itself, and for an arm with other seeds.
+            ``NO_ESTIMATE`` for the baseline itself, and for an arm with other seeds.
     """
 
     reached: RestrictedMean

@@ -103,7 +103,8 @@ def _inference(findings: Findings) -> Iterator[str]:
     yield from _errors(findings, known)
     yield (
         f"All intervals that decide have the level {percent(level)} %: this is look {findings.look.number} at the data,"
-        f" and look *j* spends {ALPHA:g}/2^*j* of the error rate (alpha spending; Lan and DeMets 1983)."
+        f" and each look spends half of what is left of an error rate of {percent(ALPHA)} % (alpha spending; Lan and"
+        " DeMets 1983)."
     )
     yield (
         "An arm differs if its interval excludes 0, and is equivalent if two one-sided tests at"

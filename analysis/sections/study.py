@@ -12,6 +12,7 @@ from analysis.figures.style import style
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
+from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
 from analysis.publication import checklist, methods
 from analysis.sections import (
@@ -72,6 +73,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             **numbers_of(findings),
             "factors": factors.numbers(findings),
             "convergence": convergence.numbers(findings),
+            "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},
         },
         files=files,
     )

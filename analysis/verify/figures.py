@@ -1,16 +1,16 @@
 """The figures of the verification report: charts as SVG, pictures as PNG."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
-from analysis.figures.style import style
+from analysis.figures.style import COLOURS, style, write_svg
 from analysis.verify.balance import ALPHAS, COSINE, PAPER_ALPHAS, PIXEL, TEXT, Balance
 from analysis.verify.prefix import PrefixLengths
 
@@ -27,7 +27,7 @@ def draw_prefix_lengths(found: PrefixLengths, unit: str, path: Path) -> None:
     is_fine = num_patches <= MAX_BARS
     with style():
         figure, axis = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
-        drawn, configured = sns.color_palette("colorblind", 2)
+        drawn, configured = COLOURS[:2]
         axis.bar(length_I, share_I, width=0.8 if is_fine else 1, color=drawn, label="drawn", linewidth=0)
         pmf_I = np.where(found.pmf_I > 0, found.pmf_I, np.nan)
         axis.plot(length_I, pmf_I, "o" if is_fine else "-", ms=5, lw=2, color=configured, label="configured")
@@ -53,7 +53,7 @@ def draw_balance(found: Balance, alpha: float, path: Path) -> None:
 
 
 def _draw_training(norms: Axes, cosine: Axes, found: Balance) -> None:
-    table, colours = found.recorded, sns.color_palette("colorblind", 2)
+    table, colours = found.recorded, COLOURS[:2]
     for name, label, colour in zip((PIXEL, TEXT), ("pixel loss", "text loss"), colours, strict=True):
         norms.plot(table["samples"], table[name], "o-", ms=4, color=colour, label=label)
     norms.set(yscale="log", ylabel="gradient norm", title="during training")
@@ -75,14 +75,14 @@ def _draw_training(norms: Axes, cosine: Axes, found: Balance) -> None:
 
 
 def _draw_ratio(axis: Axes, found: Balance, alpha: float) -> None:
-    paper, _, own = sns.color_palette("colorblind", 3)
+    paper, _, own = COLOURS[:3]
     ratio_R, alpha_A, paper_A = found.end_ratio_R, np.geomspace(0.05, 2, 50), np.array(PAPER_ALPHAS)
     if len(ratio_R):
         mean = ratio_R.mean()
         axis.fill_between(alpha_A, alpha_A * ratio_R.min(), alpha_A * ratio_R.max(), color="0.5", alpha=0.2, lw=0)
         axis.plot(alpha_A, alpha_A * mean, color="0.2", lw=1.8)
         axis.plot(paper_A, paper_A * mean, "o", ms=7, color=paper, label="alphas of the paper's Table 9c")
-        marker = {"mfc": "none", "mec": own, "mew": 2}
+        marker: dict[str, Any] = {"mfc": "none", "mec": own, "mew": 2}
         axis.plot(alpha, alpha * mean, "D", ms=11, label=f"this run's alpha, {alpha:g}", **marker)
     axis.axhline(1, color="0.3", ls="--", lw=1.2, label="both losses pull equally")
     axis.set(xscale="log", yscale="log", xlabel="alpha", ylabel="alpha × pixel gradient / text gradient")
@@ -116,5 +116,8 @@ def save_thumbnail(image: np.ndarray, path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+    if path.suffix == ".svg":
+        write_svg(figure, path)
+    else:
+        figure.savefig(path, dpi=DPI, metadata={"Software": None})
     plt.close(figure)

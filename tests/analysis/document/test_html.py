@@ -1,40 +1,169 @@
+"""The page as HTML; what a reader does with it is in test_browser.py."""
+
 import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure as Picture
 
-from analysis.document.html import to_html
+from analysis.document.html import slug, to_html
+from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table, escape
 from tests.helpers.evidence import PIXEL
+
+SVG = (
+    '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2">'
+    '<g id="clip0" style="fill: #1b1e23"/><use href="#clip0"/></svg>'
+)
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+def document(*blocks, **parts):
+    return Document("A title", "A question?", "A *conclusion*.", [Section("A section", list(blocks))], **parts)
+
+
+def figure(name="a", data=None):
+    return Figure(name, 'what "it" shows', "A caption.", Picture(), pd.DataFrame() if data is None else data)
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures/a.svg").write_text(
-        '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2">'
-        '<g id="clip0"/><use href="#clip0"/></svg>'
-    )
+    (tmp_path / "figures/a.svg").write_text(SVG)
     (tmp_path / "figures/b.png").write_bytes(base64.b64decode(PIXEL))
     return tmp_path
 
 
-def test_figure_is_inlined_with_its_caption_and_ids_of_its_own(folder):
-    page = to_html("![title](figures/a.svg)\nA caption.\n", folder)
-    assert page == (
-        '<figure><svg viewBox="0 0 4 2"><g id="a-clip0"/><use href="#a-clip0"/></svg>'
-        "<figcaption>A caption.</figcaption></figure>\n"
-    )
+class Checker(HTMLParser):
+    """Collects ids and references, and checks that tags are closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.targets = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.targets += [values["href"][1:]] if values.get("href", "").startswith("#") else []
+        self.targets += [values["aria-describedby"]] if "aria-describedby" in values else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
 
-def test_image_in_a_cell_is_inlined(folder):
-    page = to_html("| a |\n| --- |\n| ![](figures/b.png) |\n", folder)
-    assert f'src="data:image/png;base64,{PIXEL}"' in page
+def test_every_block_is_well_formed_and_every_reference_has_its_target(folder):
+    runs = Table(["run", "arm"], [["`v2-a`", "one"], ["`v2-b`", "two"], ["`v2-a`", "three"]], name="runs")
+    numbers = Table(["arm", "loss"], [["one", Cell(("1", "2"), ("v2-a", "v2-b"), "a <note>", 1.0)]], caption="Numbers.")
+    blocks = [Paragraph("*text*"), Quote("said"), Bullets(["one", "two"]), Code("a < b"), figure(), figure(), numbers]
+    page = to_html(document(*blocks, Section("Runs", [runs], is_folded=True), lead=figure()), folder)
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert len(set(checker.ids)) == len(checker.ids), "a figure or a run that is shown twice has ids of its own"
+    assert set(checker.targets) <= set(checker.ids)
+    assert "a &lt; b" in page
+    assert "a &lt;note&gt;" in page
 
 
-def test_html_is_escaped_except_for_line_breaks(tmp_path):
-    page = to_html("| a |\n| --- |\n| one<br>two <script>alert(1)</script> |\n", tmp_path)
-    assert "one<br>two" in page
-    assert "<script" not in page
+def test_conclusion_and_lead_come_before_the_sections(folder):
+    page = to_html(document(Paragraph("later"), lead=figure()), folder)
+    assert page.index("A <em>conclusion</em>.") < page.index("<svg") < page.index("later")
+    assert '<a href="#a-section">A section</a>' in page
 
 
-def test_intervals_do_not_wrap(tmp_path):
-    assert '<span class="number">Δ +0.1 [-0.2, +0.4]</span>' in to_html("Δ +0.1 [-0.2, +0.4]", tmp_path)
+def test_figure_has_its_text_for_screen_readers_its_own_ids_and_the_colours_of_the_page(folder):
+    page = to_html(document(figure()), folder)
+    svg = re.search("<svg.*?</svg>", page, re.S)[0]
+    assert svg.startswith('<svg role="img" aria-label="what &quot;it&quot; shows"')
+    assert '<g id="f1-clip0" style="fill: currentColor"/><use href="#f1-clip0"/>' in svg
+    assert 'width="4pt"' not in svg
+    assert "<figcaption>A caption.</figcaption>" in page
+
+
+def test_data_of_a_figure_is_on_the_page_up_to_a_length(folder):
+    data = pd.DataFrame({"arm": ["<b>", "c"], "mean": [0.123456789, float("nan")]})
+    page = to_html(document(figure(data=data)), folder)
+    assert "<tr><td>&lt;b&gt;</td><td>0.12346</td></tr>\n<tr><td>c</td><td></td></tr>" in page
+    assert 'href="figures/a.csv"' in page
+    long = to_html(document(figure(data=pd.DataFrame({"n": range(1000)}))), folder)
+    assert "The first 300 of 1000 rows." in long
+    assert "<td>299</td>" in long
+    assert "<td>300</td>" not in long
+
+
+def test_images_are_inlined_from_the_document_or_the_folder(folder):
+    table = Table(["a", "b"], [["![first](figures/b.png)", "![second](figures/c.png)"]])
+    page = to_html(document(table, files={"figures/c.png": b"other"}), folder)
+    assert f'<img src="data:image/png;base64,{PIXEL}" alt="first">' in page
+    assert f'<img src="data:image/png;base64,{base64.b64encode(b"other").decode()}" alt="second">' in page
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "[a](javascript:alert(1))", "![x](y)<img src=x>"])
+def test_no_text_becomes_markup(folder, text):
+    escaped = escape(text)
+    table = Table([escaped], [[Cell((escaped,), note=text)]], caption=escaped)
+    doc = document(Paragraph(escaped), Code(text), Bullets([escaped]), table)
+    page = to_html(replace(doc, title=escaped, question=escaped, conclusion=escaped), folder)
+    body = page[page.index("<body>") : page.rindex("<script>")]
+    assert "<script" not in body
+    assert "<img" not in body
+    assert 'href="javascript' not in body
+
+
+def test_raw_html_in_markdown_is_escaped(folder):
+    assert "&lt;b&gt;" in to_html(document(Paragraph("<b>bold</b>")), folder)
+
+
+def test_intervals_and_units_do_not_wrap(folder):
+    page = to_html(document(Paragraph("Δ +0.1 [-0.2, +0.4] at 95 %")), folder)
+    assert '<span class="number">Δ +0.1 [-0.2, +0.4]</span> at 95\u00a0%' in page
+
+
+def test_cells_link_to_the_runs_that_the_page_lists(folder):
+    runs = Table(["arm", "run"], [["one", Cell(("`v2-a`",), ("v2-a",))], ["two", "v2-b"]], name="runs")
+    cells = [
+        Cell(("0.5", "second"), ("v2-a", "v2-b")),
+        Cell(("[a](b.csv)",), ("v2-b",)),
+        Cell(("0.6",), ("v2-unknown",)),
+    ]
+    page = to_html(document(Table(["x"], [[cell] for cell in cells]), runs), folder)
+    assert '<a class="runs" href="#run-v2-a" data-runs="v2-a v2-b" title="2 runs">0.5</a><br>second' in page
+    assert '<a href="b.csv">a</a> <a class="runs" href="#run-v2-b" data-runs="v2-b" title="">1 run</a>' in page
+    assert "v2-unknown" not in page
+    assert '<tr id="run-v2-a"' in page
+    assert '<tr id="run-v2-b"' in page
+    assert "#run-" not in to_html(document(Table(["x"], [[cell] for cell in cells])), folder)
+
+
+def test_values_are_for_sorting_if_they_are_finite(folder):
+    rows = [[Cell(("a",), value=0.1)], [Cell(("b",), value=float("nan"))], [Cell(("c",))]]
+    page = to_html(document(Table(["x", "y"], [["", *row] for row in rows])), folder)
+    assert re.findall(r"<td[^>]*>", page) == ['<td data-value="0.1">', "<td>", "<td>"]
+
+
+def test_tables_without_headings_have_no_header(folder):
+    assert "<thead" not in to_html(document(Table(["", ""], [["a", "b"]])), folder)
+
+
+def test_folded_sections_are_details(folder):
+    page = to_html(document(Section("More numbers", [Paragraph("inside")], is_folded=True)), folder)
+    assert '<details class="fold" id="more-numbers">\n<summary><h3>More numbers</h3></summary>\n<p>inside</p>' in page
+
+
+def test_page_allows_no_request(folder):
+    page = to_html(document(), folder)
+    assert "default-src 'none'" in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_slug_is_an_anchor():
+    assert slug("Held-out loss: *content* words") == "held-out-loss-content-words"

@@ -121,6 +121,13 @@ def test_wide_tables_lie_on_their_side_and_fill_the_line():
         assert sum(shares) <= 1.0005
 
 
+def test_heading_goes_to_the_page_of_its_wide_table():
+    wide, small = tables()[2], tables()[0]
+    tex = to_latex(Document("t", "", "", [Section("first", [wide]), Section("second", [small, wide])]))
+    assert "\\begin{landscape}\n\\section{first}\n" in tex
+    assert "\\section{second}\n\n{" in tex
+
+
 def test_text_that_is_longer_gets_more_room():
     tex = tables_of(Document("t", "", "", [Section("s", [tables()[1]])]))["tables/prose.tex"]
     claim, verdict = (float(share) for share in re.findall(r"dimexpr ([\d.]+)\\linewidth", tex))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from aimv2.errors import UsageError
-from analysis.document.model import Document, Figure, Paragraph, Section
+from analysis.document.model import Document, Figure, Paragraph, Section, Table
 from analysis.document.write import replace_folder, write
 
 
@@ -13,7 +13,8 @@ def document(text="text"):
     picture, axis = plt.subplots()
     axis.plot([0, 1], [0, 1])
     figure = Figure("line", "a line", "A line.", picture, pd.DataFrame({"x": [0, 1], "y": [0.5, 1.5]}))
-    return Document("t", "q", "c", [Section("s", [Paragraph(text), figure])], files={"results.csv": b"a\n1\n"})
+    table = Table(["a"], [["b"]], name="arms")
+    return Document("t", "q", "c", [Section("s", [Paragraph(text), figure, table])], files={"results.csv": b"a\n1\n"})
 
 
 def files(folder):
@@ -27,6 +28,7 @@ def test_all_forms_figures_and_files_are_written(tmp_path):
     assert set(files(path.parent)) >= {
         *forms,
         "results.csv",
+        "tables/arms.tex",
         *(f"figures/line.{form}" for form in ("svg", "pdf", "csv")),
     }
     assert (path.parent / "figures/line.csv").read_text() == "x,y\n0,0.5\n1,1.5\n"

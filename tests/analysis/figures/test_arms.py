@@ -2,39 +2,83 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from analysis.figures.arms import differences_to_baseline, draw_all, palette
+from ablations.study import UNTRAINED
+from analysis.figures.arms import accuracies, differences_to_baseline, learning_curves, metrics_named, pixel_losses
+from analysis.figures.style import style
+from analysis.inference.intervals import mean_interval
 from analysis.judgement.compare import Differences
-from tests.helpers.evidence import evidence_from, evidence_of
+from tests.helpers.evidence import evidence_of
 from tests.helpers.specimen import STUDY
 
 
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
-def test_every_arm_has_a_colour_of_its_own(study):
-    colours = palette(study)
-    assert set(colours) == set(study.conditions)
-    assert len({colours[arm] for arm in study.arms}) == len(study.arms)
+@pytest.fixture(autouse=True)
+def styled():
+    with style():
+        yield
 
 
-def test_figures_without_evidence_are_left_out(tmp_path):
-    assert draw_all(STUDY, evidence_from([], []), {}, tmp_path) == []
+def differences(evidence, arms=("causal", "fixed_25")):
+    estimates = Differences(STUDY, evidence).from_baseline("content_loss", list(arms))
+    figure, data = differences_to_baseline(STUDY, evidence, estimates)
+    return estimates, figure.axes[0], data.set_index("arm")
+
+
+def test_differences_are_those_of_the_estimates_and_seeds():
+    evidence = evidence_of(STUDY, {"causal": 0.1, "positive_control": 0.2}, spread=0.01)
+    estimates, axis, data = differences(evidence)
+    assert list(data.index) == ["causal", "fixed_25", *STUDY.controls]
+    values = evidence.values("content_loss")
+    for arm, estimate in estimates.items():
+        assert data.loc[arm, ["mean", "low", "high"]].tolist() == [estimate.mean, estimate.low, estimate.high]
+        for seed in values.index:
+            paired = values.loc[seed, arm] - values.loc[seed, STUDY.baseline]
+            assert data.loc[arm, f"seed {seed}"] == pytest.approx(paired)
+    unpaired = values["null_control"] - values[STUDY.baseline].mean()
+    assert data.loc["null_control", "seed 0"] == pytest.approx(unpaired[0])
+    assert data["level"].to_dict()["null_control"] == 0.99
+    assert [text.get_text() for text in axis.texts] == [STUDY.label(arm) for arm in data.index]
 
 
 def test_controls_off_the_scale_are_cut_off_with_their_value():
-    effects = {"positive_control": 5.0, "causal": 0.1}
-    evidence = evidence_of(STUDY, effects, spread=0.01, shared=0)
-    estimates = Differences(STUDY, evidence).from_baseline("content_loss", ["causal", "fixed_25"])
-    axis = differences_to_baseline(STUDY, evidence, estimates).axes[0]
-    labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels[-2:] == ["the baseline with other seeds", "shuffled captions"]
+    evidence = evidence_of(STUDY, {"positive_control": 5.0, "causal": 0.1}, spread=0.01, shared=0)
+    _, axis, _ = differences(evidence)
     assert axis.get_xlim()[1] < 1
-    (value,) = axis.texts
-    assert value.get_text().endswith("→")
-    assert float(value.get_text().split()[0]) == pytest.approx(5, abs=0.1)
+    value = axis.texts[-1].get_text()
+    assert value.endswith("→")
+    assert float(value.split()[0]) == pytest.approx(5, abs=0.1)
 
 
-def test_probes_alone_draw_accuracies_alone(evidence, tmp_path):
-    metrics = evidence.metrics[evidence.metrics["metric"].str.startswith(("probe_", "knn_"))]
-    some = replace(evidence, metrics=metrics, curves=evidence.curves.drop(columns="held_out_caption_loss"))
-    assert draw_all(STUDY, some, {}, tmp_path) == ["accuracy"]
-    assert [path.name for path in tmp_path.iterdir()] == ["accuracy.svg"]
+def test_learning_curves_are_means_with_intervals_over_seeds(evidence):
+    figure, data = learning_curves(STUDY, evidence)
+    assert set(data["arm"]) == set(STUDY.conditions)
+    curves = evidence.curves
+    for point in data.itertuples():
+        is_there = (curves["arm"] == point.arm) & (curves["samples"] == point.samples)
+        estimate = mean_interval(curves.loc[is_there, evidence.curve])
+        assert (point.mean, point.low, point.n) == (estimate.mean, estimate.low, 4)
+    whole, late = figure.axes
+    assert len(whole.lines) == len(STUDY.conditions)
+    assert len(late.lines) == len(STUDY.arms), "the second half leaves out controls"
+    assert late.lines[0].get_xdata().min() >= curves["samples"].max() / 2
+
+
+def test_pixel_losses_have_an_interval_per_arm_and_prefix(evidence):
+    _, data = pixel_losses(STUDY, evidence)
+    assert set(data["prefix"]) == {0.5}
+    row = data.set_index("arm").loc["causal"]
+    assert row["mean"] == pytest.approx(evidence.values("pixel_loss_0.5")["causal"].mean())
+
+
+def test_accuracies_have_a_panel_per_metric_and_the_untrained_encoder(evidence):
+    figure, data = accuracies(STUDY, evidence)
+    assert [axis.get_title(loc="left") for axis in figure.axes[:2]] == ["probe digits", "kNN digits"]
+    assert set(data["arm"]) == {*STUDY.conditions, UNTRAINED}
+    assert set(data["mean"]) == {0.5, 0.4}
+    metrics = evidence.metrics
+    without = replace(evidence, metrics=metrics[metrics["arm"] == UNTRAINED])
+    assert set(accuracies(STUDY, without)[1]["arm"]) == {UNTRAINED}, "every trained run failed"
+
+
+def test_metrics_are_named_once_in_their_order(evidence):
+    assert metrics_named(evidence, "probe_", "knn_") == ["probe_digits", "knn_digits"]
+    assert metrics_named(evidence, "zzz") == []

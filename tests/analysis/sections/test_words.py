@@ -1,6 +1,7 @@
 import pytest
 
-from analysis.sections.words import metric_title, percent, runs_of
+from analysis.document.model import Table
+from analysis.sections.words import metric_title, percent, runs_of, with_limits
 
 
 @pytest.mark.parametrize(("level", "text"), [(0.95, "95"), (0.975, "97.5"), (0.9875, "98.75"), (0.996875, "99.6875")])
@@ -16,3 +17,11 @@ def test_metrics_have_names_in_prose():
 def test_runs_of_arms_are_named_once(findings):
     names = runs_of(findings.evidence, "causal", "uniform", "causal")
     assert sorted(names) == sorted(cell.name for cell in findings.cells if cell.arm in ("causal", "uniform"))
+
+
+def test_limits_are_a_column_only_if_something_is_limited():
+    table = Table(["arm"], [["one"], ["other"]], name="some")
+    assert with_limits(table, [(), ()]) is table
+    limited = with_limits(table, [("a_b", "c"), ()])
+    assert limited == Table(["arm", "limits"], [["one", "a\\_b; c"], ["other", ""]], name="some")
+    assert table.columns == ["arm"], "the table itself stays as it is"

@@ -1,0 +1,80 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from analysis.judgement.convergence import Curves
+from analysis.load import MISSING_COLUMNS
+from analysis.sections import convergence
+from tests.helpers.documents import by_row, judged_again, tables, text_of
+from tests.helpers.specimen import STUDY
+
+CAUSAL, BASELINE = "causal (prefix of 1 patch)", "uniform on 1..I-1"
+HALF, ALL = (f"samples to the baseline's loss at {share} % of its budget" for share in (50, 100))
+LEAD = "lead at 100 % [samples]"
+
+
+def rows_of(findings):
+    return by_row(tables(convergence.section(findings))["convergence_samples"])
+
+
+def test_table_gives_restricted_means_reached_seeds_and_leads(findings):
+    rows, curves = rows_of(findings), Curves(STUDY, findings.evidence)
+    assert list(rows) == [STUDY.label(arm) for arm in STUDY.conditions]
+    found = curves.convergence("causal", "samples", 1.0)
+    assert rows[CAUSAL][ALL] == (found.reached.estimate.text(",.0f"), "4 of 4 seeds")
+    assert rows[CAUSAL][LEAD] == (found.lead.text("+,.0f"),)
+    assert rows["fixed at 75 %"][ALL] == ("> 16", "0 of 4 seeds")
+    assert rows[BASELINE][HALF] == ("8 (no interval)", "4 of 4 seeds")
+    assert rows[BASELINE][LEAD] == ("baseline",)
+    assert rows["the baseline with other seeds"][LEAD] == ("other seeds",)
+    assert rows["the baseline with other seeds"][HALF][0].startswith("≥ "), "some of its seeds do not get there"
+
+
+def test_other_costs_are_folded(findings):
+    section = convergence.section(findings)
+    assert set(tables(section)) == {"convergence_samples", "convergence_flops", "convergence_seconds"}
+    assert [block.title for block in section.blocks if getattr(block, "is_folded", False)] == ["FLOPs and CPU time"]
+    runs = findings.evidence.runs.assign(train_cpu_seconds=None)
+    section = convergence.section(judged_again(findings, replace(findings.evidence, runs=runs)))
+    assert set(tables(section)) == {"convergence_samples", "convergence_flops"}
+    assert "CPU time is not compared" in text_of(section)
+
+
+def test_what_limits_an_arm_stands_in_its_row(findings):
+    missing = pd.DataFrame([("causal", 4, "", "still running", False)], columns=MISSING_COLUMNS)
+    rows = rows_of(judged_again(findings, replace(findings.evidence, missing=missing)))
+    assert rows[CAUSAL]["limits"] == ("1 of 5 seeds missing",)
+    assert rows[BASELINE]["limits"] == ("",)
+    assert "limits" not in rows_of(findings)[CAUSAL]
+
+
+def test_arm_with_a_failed_run_is_withheld(findings):
+    missing = pd.DataFrame([("causal", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    found = judged_again(findings, replace(findings.evidence, missing=missing))
+    assert {rows_of(found)[CAUSAL][column] for column in (HALF, ALL, LEAD)} == {("withheld: a run failed",)}
+    assert "causal" not in convergence.numbers(found)
+
+
+def test_mixed_code_withholds_everything_and_is_said(findings):
+    runs = findings.evidence.runs.assign(code=["other", *["c" * 12] * 31])
+    section = convergence.section(judged_again(findings, replace(findings.evidence, runs=runs)))
+    assert by_row(tables(section)["convergence_samples"])[CAUSAL][LEAD] == ("withheld: different code",)
+    assert "the runs are of 2 codes" in text_of(section)
+
+
+def test_study_without_a_curve_of_a_loss_has_no_section(findings):
+    evidence = replace(findings.evidence, curves=pd.DataFrame())
+    assert convergence.section(judged_again(findings, evidence)) is None
+    assert convergence.numbers(judged_again(findings, evidence)) == {}
+
+
+def test_numbers_are_those_of_the_table(findings):
+    shown = json.loads(json.dumps(convergence.numbers(findings)))
+    found = Curves(STUDY, findings.evidence).convergence("causal", "flops", 0.5)
+    own = shown["causal"]["FLOPs"]["50 %"]
+    assert own["reached"]["mean"] == pytest.approx(found.reached.estimate.mean)
+    assert (own["lead"]["low"], own["lead"]["high"]) == pytest.approx((found.lead.low, found.lead.high))
+    assert own["num_reached"] == 4
+    assert "lead" not in shown["uniform"]["samples"]["100 %"]

@@ -1,0 +1,132 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from ablations.design import fractional, setting
+from ablations.expand import expand
+from ablations.request import Request
+from ablations.studies import norm_ffn
+from analysis.document.model import Figure, walk
+from analysis.figures.style import style
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
+from analysis.load import MISSING_COLUMNS
+from analysis.sections import factors
+from tests.helpers.documents import by_row, tables, text_of
+from tests.helpers.evidence import evidence_of, sensitive
+
+STUDY = norm_ffn.STUDY
+METRIC = STUDY.primary_metric
+EFFECTS = {"layer_swiglu": 0.5, "layer_gelu": 0.9}
+
+
+@pytest.fixture(scope="module")
+def factorial_cells(tiny):
+    return expand(STUDY, tiny, seeds=range(4))
+
+
+@pytest.fixture(scope="module")
+def results():
+    return evidence_of(STUDY, EFFECTS, spread=0.05, metrics=STUDY.deciding_metrics)
+
+
+@pytest.fixture
+def judged(factorial_cells):
+    def judged(evidence, study=STUDY):
+        request = Request(study=study, cells=factorial_cells, arguments=(f"sweep={study.slug}",))
+        return judge(request, evidence, Look(1), sensitive(*study.deciding_metrics))
+
+    return judged
+
+
+def section_of(findings):
+    with style():
+        return factors.section(findings)
+
+
+def test_tables_have_tests_effects_and_means(judged, results):
+    found = tables(section_of(judged(results)))
+    tests = by_row(found[f"factor_tests_{METRIC}"])
+    assert list(tests) == ["norm", "feed-forward layer", "norm × feed-forward layer"]
+    assert tests["norm"]["degrees of freedom"] == ("1, 9",)
+    assert tests["norm"]["p, corrected (Holm)"] == ("< 0.001",)
+    values = results.values(METRIC)
+    norm = (values["layer_swiglu"] + values["layer_gelu"] - values["rms_swiglu"] - values["rms_gelu"]).mean() / 2
+    effect = found[f"factor_effects_{METRIC}"].rows[0]
+    assert effect[1] == "LayerNorm − RMSNorm"
+    assert effect[2].value == pytest.approx(norm)
+    assert effect[2].lines[0].startswith(f"{norm:+.4f} [")
+    means = by_row(found[f"factor_cells_{METRIC}"])
+    assert list(means) == [STUDY.label(arm) for arm in STUDY.arms]
+    assert means["LayerNorm, GELU"]["mean [95 % interval]"][0].startswith(f"{values['layer_gelu'].mean():.4f} [")
+
+
+def test_primary_metric_comes_first_with_its_figure_and_others_are_folded(judged, results):
+    section = section_of(judged(results))
+    figures = [block for block in walk([section]) if isinstance(block, Figure)]
+    assert [figure.name for figure in figures] == ["interactions"]
+    assert len(figures[0].data) == 4
+    folded = [block.title for block in section.blocks if getattr(block, "is_folded", False)]
+    assert folded == ["Means of all combinations", "Held-out loss of content words"]
+
+
+def test_controls_and_single_seeds_are_said(judged, results):
+    metrics = results.metrics[(results.metrics["arm"] != "layer_gelu") | (results.metrics["seed"] == 0)]
+    section = section_of(judged(replace(results, metrics=metrics)))
+    text = text_of(section)
+    assert "positive control is inconclusive" in text
+    assert "One seed only" in text
+    assert "LayerNorm, GELU" in text
+    found = tables(section)
+    assert by_row(found[f"factor_cells_{METRIC}"])["LayerNorm, GELU"]["limits"] == ("one seed, so no interval",)
+    assert by_row(found[f"factor_tests_{METRIC}"])["norm × feed-forward layer"]["F"] == ("no test",)
+    assert found[f"factor_effects_{METRIC}"].rows[-1][2].lines[0].endswith("(no interval)")
+
+
+def test_absent_combination_is_left_out_and_said(judged, results):
+    metrics = results.metrics[results.metrics["arm"] != "layer_gelu"]
+    section = section_of(judged(replace(results, metrics=metrics)))
+    assert "Interactions are not identified (no run of LayerNorm, GELU)" in text_of(section)
+    assert "LayerNorm, GELU" not in by_row(tables(section)[f"factor_cells_{METRIC}"])
+
+
+def test_failed_runs_withhold_all_effects(judged, results):
+    missing = pd.DataFrame([("layer_gelu", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    found = judged(replace(results, missing=missing))
+    assert tables(section_of(found)) == {}
+    assert "1 of 5 runs of LayerNorm, GELU failed" in text_of(section_of(found))
+    assert factors.numbers(found) == {}
+
+
+def test_study_of_single_factors_has_no_section(findings):
+    assert factors.section(findings) is None
+    assert factors.numbers(findings) == {}
+
+
+def test_fraction_has_main_effects_and_no_figure(tiny):
+    names = ("alpha", "beta", "rate")
+    paths = ("objective.pixel_weight", "optimizer.beta2", "optimizer.peak_lr")
+    values = ((0.3, 0.4), (0.9, 0.95), (1e-3, 2e-3))
+    parts = [
+        {f"{name}_{n}": setting(f"{name} {n}", {path: value}) for n, value in enumerate(some)}
+        for name, path, some in zip(names, paths, values, strict=True)
+    ]
+    design = fractional(*parts, names=names)
+    baseline = next(iter(design.arms))
+    study = replace(STUDY, design=design, baseline=baseline, expected={}, claims={})
+    request = Request(study=study, cells=expand(study, tiny, seeds=range(4)), arguments=())
+    evidence = evidence_of(study, {}, spread=0.1, metrics=[METRIC])
+    section = section_of(judge(request, evidence, Look(1), sensitive(METRIC)))
+    assert list(by_row(tables(section)[f"factor_tests_{METRIC}"])) == list(names)
+    assert not [block for block in walk([section]) if isinstance(block, Figure)]
+
+
+def test_numbers_are_json_with_the_estimates_of_the_table(judged, results):
+    found = judged(results)
+    shown = json.loads(json.dumps(factors.numbers(found)))[METRIC]
+    effect = tables(section_of(found))[f"factor_effects_{METRIC}"].rows[0][2]
+    assert shown["effects"][0]["estimate"]["mean"] == effect.value
+    assert shown["effects"][0]["levels"] == {"norm": ["LayerNorm", "RMSNorm"]}
+    assert shown["tests"][0]["term"] == "norm"
