@@ -17,7 +17,7 @@ from ablations.claims import CLAIMS, Claim
 from ablations.expectations import Combination, Expected, Ranges
 from ablations.request import DEFAULT_SCALE
 from ablations.study import Study
-from aimv2.config.arguments import key_values
+from aimv2.config.arguments import HELP, key_values
 from aimv2.config.compose import RUN_KEYS, compose, run_config
 from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
@@ -77,8 +77,8 @@ def check(arguments: Sequence[str], launch: Launch = launch) -> int:
     Raises:
         UsageError: the claim, the study or a value does not exist.
     """
-    if not arguments or "--list" in arguments:
-        print(listed() if arguments else USAGE, end="")
+    if not arguments or {"--list", *HELP} & set(arguments):
+        print(listed() if arguments == ["--list"] else USAGE, end="")
         return 0 if arguments else 2
     name, words = arguments[0], arguments[1:]
     if name not in CLAIMS:
