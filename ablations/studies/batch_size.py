@@ -42,6 +42,7 @@ STUDY = Study(
             "clip": switch_objective("CLIP", "clip", **BIDIRECTIONAL),
         },
         {name: batch(ratio) for name, ratio in RATIOS.items()},
+        names=("objective", "batch"),
         kind="objectives x ladder of batch sizes",
     ),
     baseline="aimv2_batch_100",

@@ -43,6 +43,7 @@ STUDY = Study(
             "siglip": rival("SigLIP", "siglip", "bidirectional"),
         },
         {name: samples(ratio) for name, ratio in RATIOS.items()},
+        names=("objective", "samples"),
         kind="objectives x ladder of samples",
     ),
     baseline="aimv2_samples_100",

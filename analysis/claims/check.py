@@ -78,7 +78,7 @@ def check(arguments: Sequence[str], launch: Launch = launch) -> int:
         UsageError: the claim, the study or a value does not exist.
     """
     if not arguments or {"--list", *HELP} & set(arguments):
-        print(listed() if arguments == ["--list"] else USAGE, end="")
+        print(listed() if "--list" in arguments and not HELP & set(arguments) else USAGE, end="")
         return 0 if arguments else 2
     name, words = arguments[0], arguments[1:]
     if name not in CLAIMS:

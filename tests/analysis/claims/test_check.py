@@ -140,6 +140,8 @@ def test_list_has_every_claim_below_its_source(capsys):
     assert len(set(headings)) == len(headings)
     assert text.index("\nTable 9b\n") < text.index("  beats-clip-same-data") < text.index("\nTable 9c\n")
     assert check([]) == 2
+    assert check(["--help", "--list"]) == 0
+    assert capsys.readouterr().out.count("exit status is 0 if") == 2, "the usage"
 
 
 def plan_of(claim, **own):
