@@ -10,7 +10,8 @@ def to_markdown(document: Document) -> str:
     parts = [f"# {document.title}", document.question, *_quoted(document.conclusion)]
     if document.lead:
         parts.append(_figure(document.lead))
-    return "\n\n".join([*filter(None, parts), *_blocks(document.sections, level=2)]) + "\n"
+    blocks = _blocks([*document.introduction, *document.sections], level=2)
+    return "\n\n".join([*filter(None, parts), *blocks]) + "\n"
 
 
 def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:

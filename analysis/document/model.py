@@ -111,6 +111,7 @@ class Document:
     Attributes:
         question: the line below the title.
         conclusion: the answer in a few sentences.
+        introduction: below the conclusion: where the question comes from, and what limits the answer.
         lead: the figure beside the conclusion.
         numbers: what programs read in ``report.json`` beside the text: plain JSON values.
         files: content of further files, by their paths in the report's folder.
@@ -121,6 +122,7 @@ class Document:
     conclusion: str
     sections: list[Section]
     lead: Figure | None = None
+    introduction: list[Block] = field(default_factory=list)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
 

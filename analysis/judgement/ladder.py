@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -13,10 +12,9 @@ from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.metrics import set_name, unit_of
-from analysis.document.model import Table
-from analysis.inference.intervals import POWER, Estimate, detectable_difference
+from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.judgement.compare import Differences, reasons_to_withhold
-from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, harm, seeds_needed, sensitivity_of, small_step
+from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, harm
 from analysis.load import Evidence
 
 
@@ -60,58 +58,6 @@ def _paired_sd(study: Study, evidence: Evidence, metric: str) -> float:
     return math.sqrt(float((variances.fillna(0) * weights).sum() / weights.sum())) if weights.sum() else 0.0
 
 
-def decision_table(study: Study, ladder: Ladder) -> Table:
-    """Return noise, the small step, and the seeds that differences take, for every metric."""
-    table = Table(
-        [
-            "metric",
-            "decides claims",
-            "SD over seeds",
-            "SD of paired differences",
-            "half of the samples (time: of the depth)",
-            "in units of noise",
-            f"seeds to show it ({100 * POWER:.0f} % power)",
-            "equivalence margin",
-            "seeds to show a difference of the margin",
-        ]
-    )
-    judged = sensitivity_of(ladder)
-    for metric, seen in ladder.metrics.items():
-        effect, margin = seen.effects.get(small_step(metric)[0]), study.margin(metric)
-        shown = [""] * 3
-        if effect:
-            shown = [
-                effect.text(),
-                _in_noise(effect.mean, seen),
-                _seeds(seeds_needed(seen.paired_sd, abs(effect.mean))),
-            ]
-        table.rows.append(
-            [
-                f"{metric} [{seen.unit}]",
-                "yes" if judged[metric].tells_small_steps else "no",
-                f"{seen.seed_sd:.3g}",
-                f"{seen.paired_sd:.3g}",
-                *shown,
-                f"{margin:g}",
-                _seeds(seeds_needed(seen.paired_sd, margin)) if margin else "",
-            ]
-        )
-    return table
-
-
-def ladder_table(ladder: Ladder) -> Table:
-    """Return the size of each known effect on every metric, and in units of noise."""
-    table = Table(["metric", *ladder.rungs.values()])
-    for metric, seen in ladder.metrics.items():
-        row: list[str | list[str]] = [metric]
-        for rung in ladder.rungs:
-            effect = seen.effects.get(rung)
-            bounds = f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]" if effect else ""
-            row.append([bounds, f"{_in_noise(effect.mean, seen)} x noise"] if effect else "")
-        table.rows.append(row)
-    return table
-
-
 def draw_ladder(ladder: Ladder) -> Figure:
     """Draw the effects on the metrics that decide claims, in units of noise; right is worse.
 
@@ -145,11 +91,3 @@ def draw_ladder(ladder: Ladder) -> Figure:
     handles = [Line2D([], [], marker="D", ls="", color=colours[rung], label=ladder.rungs[rung]) for rung in colours]
     figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=3)
     return figure
-
-
-def _in_noise(mean: float, seen: Seen) -> str:
-    return f"{abs(mean) / seen.paired_sd:.2g}" if seen.paired_sd else "∞"
-
-
-def _seeds(number: float) -> str:
-    return "more than 999" if np.isinf(number) else f"{number:.0f}"

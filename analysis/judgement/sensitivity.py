@@ -153,10 +153,10 @@ def base_of(config: RunConfig) -> dict[str, Any]:
     return {"scale": config.scale} | {path: value for path, value in identity(config).items() if path not in left_out}
 
 
-def write_ladder(path: Path, ladder: Ladder) -> None:
-    """Write the findings, readable by eye."""
+def ladder_text(ladder: Ladder) -> str:
+    """Return the findings as JSON, readable by eye."""
     values = TypeAdapter(Ladder).dump_python(ladder, mode="json")
-    path.write_text(json.dumps(values, indent=1) + "\n")
+    return json.dumps(values, indent=1) + "\n"
 
 
 def read_ladder(path: Path) -> Ladder:

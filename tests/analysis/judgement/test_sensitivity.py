@@ -25,7 +25,6 @@ from analysis.judgement.sensitivity import (
     read_sensitivity,
     seeds_needed,
     sensitivity_of,
-    write_ladder,
 )
 
 
@@ -97,7 +96,7 @@ def test_no_number_of_seeds_shows_no_difference():
 
 def written(folder, ladder, name="sensitivity"):
     (folder / name).mkdir(parents=True)
-    write_ladder(folder / name / "sensitivity.json", ladder)
+    (folder / name / "sensitivity.json").write_text(ladder_text(ladder))
     return folder
 
 

@@ -1,0 +1,69 @@
+"""What the runs cost, and whether it was equal where the study holds it equal."""
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from ablations.budget import UNEQUAL, Equal
+from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.judgement.findings import Findings
+from analysis.sections.words import runs_of
+
+COSTS: Mapping[Equal, tuple[str, str]] = {
+    "samples": ("samples", "samples"),
+    "flops": ("FLOPs", "train_flops"),
+    "seconds": ("training time", "train_cpu_seconds"),  # the wall time of one run also measures the load of the machine
+}
+COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
+    "runs": lambda runs: str(len(runs)),
+    "samples per run": lambda runs: f"{runs['samples'].mean():,.0f}",
+    "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
+    "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
+    "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
+    "CPU minutes of training steps": lambda runs: _minutes(runs["train_cpu_seconds"]),
+    "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
+    "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
+}
+
+
+def section(findings: Findings) -> Section:
+    """Return the cost of each arm and of all."""
+    equal = COSTS[findings.study.equal][0]
+    note = Paragraph(
+        "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add). The study holds"
+        f" {equal} equal across arms; an arm that deviates is marked as unequal."
+    )
+    return Section("Cost", [_table(findings), note])
+
+
+def _table(findings: Findings) -> Table:
+    """Return the costs, marked where the study holds one equal to the baseline and it is not."""
+    study, runs, costs = findings.study, findings.evidence.runs, dict(COSTS)
+    table = Table(["arm", *COLUMNS, *(f"{title} relative to baseline" for title, _ in COSTS.values())], name="cost")
+    if runs.empty:
+        return table
+    if runs["train_cpu_seconds"].isna().any():  # trained on a device: its wall time is the best there is
+        costs = costs | {"seconds": ("training time", "train_seconds")}
+    baseline = runs[runs["arm"] == study.baseline]
+    for arm in findings.present(runs["arm"].unique()):
+        own = runs[runs["arm"] == arm]
+        relative = [
+            _relative(own[column].mean(), baseline[column].mean(), is_equal=unit == study.equal)
+            for unit, (_, column) in costs.items()
+        ]
+        label = Cell((study.label(arm),), runs_of(findings.evidence, arm))
+        table.rows.append([label, *(cost(own) for cost in COLUMNS.values()), *relative])
+    table.rows.append(["all", *(cost(runs) for cost in COLUMNS.values()), *("" for _ in COSTS)])
+    return table
+
+
+def _minutes(seconds: "pd.Series[float]") -> str:
+    return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
+
+
+def _relative(cost: float, baseline: float, *, is_equal: bool) -> str:
+    """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
+    if not cost > 0 or not baseline > 0:  # the untrained encoder, no baseline, or not measured
+        return ""
+    ratio = cost / baseline
+    return f"{ratio:.2f} x (unequal)" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"
