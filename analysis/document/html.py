@@ -38,7 +38,7 @@ WIDE = 7  # columns, from which a table is printed across
 MAX_ROWS = 300  # of a figure's data that the page has too
 
 # Colours of figures that the page sets, so that they can be read in the dark.
-PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "none"}
+PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
 
 
 def to_html(document: Document, folder: Path) -> str:
@@ -71,6 +71,7 @@ class _Page:
         self._folder = folder
         self._markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Inline).enable("strikethrough")
         self._num_figures = self._num_notes = 0
+        self._anchored: set[str] = set()  # a run that is in two arms has two rows
         tables = [block for block in walk(document.sections) if isinstance(block, Table) and block.name == RUNS]
         self._runs = {run for table in tables for run in _runs_of(table)}
 
@@ -158,8 +159,11 @@ class _Page:
 
     def _row(self, table: Table, row: Sequence[str | Cell]) -> Markup:
         anchor = Markup("")
-        if table.name == RUNS and (run := _run_of(table, row)):
-            anchor = Markup(' id="run-{}"').format(run)
+        if table.name == RUNS:
+            run = _run_of(table, row)
+            form = ' data-run="{0}"' if run in self._anchored else ' id="run-{0}" data-run="{0}"'
+            anchor = Markup(form).format(run)
+            self._anchored.add(run)
         first, *others = (self._cell(cell, has_links=table.name != RUNS) for cell in row)
         cells = [Markup('<th scope="row"{}>{}</th>').format(*first)]
         cells += [Markup("<td{}>{}</td>").format(*cell) for cell in others]
@@ -263,7 +267,6 @@ def _inline_svg(svg: str, prefix: str, alt: str) -> Markup:
     width = f' style="--width: {float(size[1]):.0f}pt"' if size else ""
     svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # the first two are those of the whole
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     for own, of_page in PAGE_COLOURS.items():
         svg = svg.replace(own, of_page)
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"{width}', 1))

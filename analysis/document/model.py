@@ -147,4 +147,4 @@ def lines_of(cell: str | Cell) -> tuple[str, ...]:
 
 def escape(text: str) -> str:
     """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")

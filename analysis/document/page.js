@@ -65,8 +65,7 @@ function reveal(element) {
 }
 
 function mark(runs) {
-  document.querySelectorAll("tr.marked").forEach(row => row.classList.remove("marked"));
-  runs.forEach(run => document.getElementById(`run-${run}`)?.classList.add("marked"));
+  document.querySelectorAll("tr[data-run]").forEach(row => row.classList.toggle("marked", runs.includes(row.dataset.run)));
 }
 
 function revealHash() {

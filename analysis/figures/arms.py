@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ablations.study import UNTRAINED, Study
-from analysis.figures.style import INK, SOFT, Look, looks, show_on_hover
+from analysis.figures.style import INK, PAPER, SOFT, Look, looks, show_on_hover
 from analysis.inference.intervals import LEVEL, Estimate, mean_interval
 from analysis.judgement.compare import Differences, are_paired
 from analysis.judgement.controls import NULL_LEVEL
@@ -21,6 +21,7 @@ from analysis.load import Evidence
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
+BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
 NUM_COLUMNS = 3  # of small multiples
 
 CURVE_TITLES = {
@@ -54,7 +55,7 @@ def differences_to_baseline(
         seeds, look = _by_seed(study, evidence, arm), looks(study)[arm]
         axis.plot(seeds, np.full(len(seeds), row + 0.2), "o", ms=3.5, alpha=0.5, color=look.color)
         draw_estimate(axis, difference, row, look, f"{study.label(arm)}: {difference.text()}, {difference.basis}")
-        axis.text(0.01, row - 0.24, study.label(arm), transform=axis.get_yaxis_transform(), va="center")
+        axis.text(0.01, row - 0.24, study.label(arm), transform=axis.get_yaxis_transform(), va="center", bbox=BEHIND)
         of_seeds = {f"seed {seed}": value for seed, value in seeds.items()}
         rows.append({"arm": arm, "label": study.label(arm), **estimate_row(difference), **of_seeds})
     mark_zero(axis, margin)
@@ -152,10 +153,8 @@ def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return a figure of small multiples, whose rows have the same labels in all."""
     num_columns = min(number, NUM_COLUMNS)
     num_rows = -(-number // num_columns)
-    height = num_rows * (0.17 * len(labels) + 0.55)
-    figure, axes = plt.subplots(
-        num_rows, num_columns, figsize=(2 + 2 * num_columns, height), layout="constrained", squeeze=False, sharey=True
-    )
+    size = 0.07 * max(map(len, labels)) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
+    figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
     for unused in axes.flat[number:]:
         unused.set_axis_off()
     for axis in axes[:, 0]:

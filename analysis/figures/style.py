@@ -1,7 +1,11 @@
 """The look of all figures, and their files: SVG, PDF and the data as CSV."""
 
+import base64
+import html
+import io
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +17,9 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
@@ -28,11 +35,12 @@ COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#5
 GREYS = ("#a5a5a5", "#808080")
 MARKERS = ("o", "s", "^", "v", "P", "X", "p", "*", "<", ">")
 
+FONT = "DejaVu Sans"  # comes with Matplotlib
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "path",  # the same everywhere, whatever fonts a reader has
+    "svg.fonttype": "none",  # text stays text; its font is embedded
     "svg.hashsalt": "aimv2",
     "pdf.fonttype": 42,  # TrueType, which journals require
-    "font.family": "DejaVu Sans",  # comes with Matplotlib
+    "font.family": FONT,
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -58,6 +66,7 @@ STYLE: dict[str, Any] = {
 }
 
 TITLE = "title:"  # starts the id of an element that shows a text when the pointer is over it
+STYLES = re.compile(r'style="([^"]*)"')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 
@@ -77,9 +86,9 @@ def style() -> Iterator[None]:
 
 
 def looks(study: Study) -> dict[str, Look]:
-    """Return the look of each arm and control, the same in every figure: colour, marker and, where colours repeat, line.
+    """Return the look of each arm and control, the same in every figure.
 
-    The baseline is black, controls are grey.
+    The baseline is black, controls are grey. Where colours repeat, lines differ.
     """
     others = [arm for arm in study.arms if arm != study.baseline]
     lines = itertools.chain.from_iterable([line] * len(COLOURS) for line in ("-", "--", ":"))
@@ -102,15 +111,44 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> None:
     with style():
         svg = folder / f"{name}.svg"
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        svg.write_text(_compact(svg.read_text()))
+        svg.write_text(_compact(svg.read_text(), name))
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     plt.close(figure)
     data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
-def _compact(svg: str) -> str:
-    """Shorten the numbers of an SVG to what can be seen, and turn ids that are texts into titles."""
-    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
+def _compact(svg: str, name: str) -> str:
+    """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font.
+
+    Styles that repeat become classes, whose names start with that of the figure, as pages hold several.
+    """
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = NUMBER.sub(lambda found: f"{float(found[0]):.5g}", svg)
     svg = re.sub(rf'<g id="{TITLE}([^"]*)">', r"<g><title>\1</title>", svg)
-    return re.sub(r"\n\s*", "\n", svg)
+    svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)
+    svg = re.sub(r" ?\n\s*(?=[A-Za-z\"])", "", svg)  # within paths
+    svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
+    while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
+        svg = shorter
+    repeated = [text for text, count in Counter(STYLES.findall(svg)).most_common() if count > 2]
+    classes = {text: f"{name}-{number}" for number, text in enumerate(repeated)}
+    svg = STYLES.sub(lambda found: f'class="{classes[found[1]]}"' if found[1] in classes else found[0], svg)
+    rules = [f".{name} {{ {text} }}" for text, name in classes.items()]
+    if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
+        rules.append(_font_face(characters))
+    return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
+
+
+def _font_face(characters: str) -> str:
+    """Return the rule that embeds the font with these characters, and without hints for small screens."""
+    options = subset.Options(
+        flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
+    )
+    with TTFont(font_manager.findfont(FONT)) as font, io.BytesIO() as file:
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(text=characters)
+        subsetter.subset(font)
+        subset.save_font(font, file, options)
+        data = base64.b64encode(file.getvalue()).decode()
+    return f'@font-face {{ font-family: "{FONT}"; src: url(data:font/woff;base64,{data}) }}'
