@@ -35,13 +35,15 @@ class Architecture:
 
     Attributes:
         title: its name in reports.
-        package: the package that defines it, as ``pip`` and ``import`` name it.
+        package: the package that defines it, as ``import`` names it.
+        distribution: the same as ``pip`` names it.
         class_tokens: positions of the blocks that are no patches.
         build: maps the side of images in pixels and the depth to the encoder.
     """
 
     title: str
     package: str
+    distribution: str
     patch_px: int
     class_tokens: int
     build: Callable[[int, int], nn.Module]
@@ -90,10 +92,10 @@ def _timm(name: str, image_px: int, depth: int) -> nn.Module:
 
 
 ARCHITECTURES = {
-    OURS: Architecture("AIMv2 ViT-L/14", "aimv2", 14, 0, _aimv2),
-    "clip": Architecture("CLIP ViT-L/14", "open_clip", 14, 1, _clip),
-    "siglip": Architecture("SigLIP ViT-L/16", "timm", 16, 0, partial(_timm, "vit_large_patch16_siglip_256")),
-    "dinov2": Architecture("DINOv2 ViT-L/14", "timm", 14, 1, partial(_timm, "vit_large_patch14_dinov2")),
+    OURS: Architecture("AIMv2 ViT-L/14", "aimv2", "aimv2-ablations", 14, 0, _aimv2),
+    "clip": Architecture("CLIP ViT-L/14", "open_clip", "open_clip_torch", 14, 1, _clip),
+    "siglip": Architecture("SigLIP ViT-L/16", "timm", "timm", 16, 0, partial(_timm, "vit_large_patch16_siglip_256")),
+    "dinov2": Architecture("DINOv2 ViT-L/14", "timm", "timm", 14, 1, partial(_timm, "vit_large_patch14_dinov2")),
 }
 
 

@@ -109,12 +109,14 @@ class Measurements:
 
     Attributes:
         command: the command that made it, for the report.
+        clock: what timings are in: seconds on the wall, or CPU seconds of the process.
         depth: blocks of the encoders.
     """
 
     version: Literal[1] = 1
     command: str
     machine: Machine
+    clock: Literal["wall", "cpu"]
     depth: PositiveInt
     encoders: list[EncoderSetting]
     training: list[TrainingSetting]

@@ -178,9 +178,7 @@ class TrainingStudy:
             batch_size=batch_size,
             text_tokens=scale.config.model.max_text_tokens,
             cpu_share=cpu_share,
-            objectives=[
-                _cost(config, seconds[name], peaks[name]) for name, config in configs.items()
-            ],
+            objectives=[_cost(config, seconds[name], peaks[name]) for name, config in configs.items()],
         )
 
 
