@@ -53,7 +53,7 @@ def encoder_config(image_px: int, depth: int) -> RunConfig:
     """Return the recipe ``vit_l`` with images of this size and an encoder of this depth."""
     config = with_attention(vit_l())
     model = replace(config.model, image_px=image_px, encoder=replace(config.model.encoder, depth=depth))
-    return replace(config, model=model)
+    return replace(config, model=model, data=replace(config.data, render_px=image_px))
 
 
 def _aimv2(image_px: int, depth: int) -> nn.Module:
