@@ -59,7 +59,7 @@ def write_request(runs_dir: Path, request: Request) -> None:
     """Record a request as the newest of its study in this folder. The same request of the same user is one file."""
     folder = runs_dir / FOLDER / request.folder
     folder.mkdir(parents=True, exist_ok=True)
-    values = _to_json(request) | {"owner": user()}
+    values = request_to_json(request) | {"owner": user()}
     name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
     # After all others, also if another host's clock is ahead of this one's.
     newest = max(map(_time_of, _paths(runs_dir, request.folder)), default=0.0)
@@ -142,10 +142,11 @@ def _time_of(path: Path) -> float:
 
 def save_request(path: Path, request: Request) -> None:
     """Write a request to a file."""
-    write_json(path, _to_json(request))
+    write_json(path, request_to_json(request))
 
 
-def _to_json(request: Request) -> dict[str, Any]:
+def request_to_json(request: Request) -> dict[str, Any]:
+    """Return the values of a request as JSON has them."""
     return {
         "arguments": request.arguments,
         "sweep": dataclasses.asdict(study_overrides(request.study)),
@@ -169,7 +170,15 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
     Raises:
         UsageError: the file is broken or names an unknown study.
     """
-    recorded = read_json(path)
+    return request_from_json(read_json(path), studies, str(path))
+
+
+def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) -> Request:
+    """Return the request with these values; as ``load_request``.
+
+    Args:
+        name: where the values are from, for the message of an error.
+    """
     try:
         study = _as_adapted(studies[recorded["sweep"]["slug"]], recorded)
         values = dataclasses.asdict(study_overrides(study))
@@ -186,7 +195,7 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
         arguments, owner = tuple(recorded["arguments"]), str(recorded.get("owner", ""))
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
-        raise UsageError(f"{path} is not the record of a launch of a study that this version knows") from error
+        raise UsageError(f"{name} is not the record of a launch of a study that this version knows") from error
 
 
 def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:

@@ -147,9 +147,9 @@ def _differences(one: Path, other: Path) -> Iterator[Path]:
     """Yield the files of a folder that another folder lacks or has with other content, and those that it lacks."""
     names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
     for name in names:
-        if not all((folder / name).is_file() for folder in (one, other)):
-            yield one / name
-        elif not filecmp.cmp(one / name, other / name, shallow=False):
+        if not all((folder / name).is_file() for folder in (one, other)) or not filecmp.cmp(
+            one / name, other / name, shallow=False
+        ):
             yield one / name
 
 

@@ -66,7 +66,8 @@ def to_latex(document: Document) -> str:
     ]
     if document.lead:
         parts.append(_figure(document.lead))
-    return "\n\n".join([*parts, *_blocks(document.sections, level=0), r"\end{document}"]) + "\n"
+    blocks = _blocks([*document.introduction, *document.sections], level=0)
+    return "\n\n".join([*parts, *blocks, r"\end{document}"]) + "\n"
 
 
 def tables_of(document: Document) -> dict[str, str]:
@@ -74,7 +75,8 @@ def tables_of(document: Document) -> dict[str, str]:
 
     They are plain ``tabular`` as wide as the line, without caption, so that they fit a ``table`` or a ``table*``.
     """
-    named = {block.name: block for block in walk(document.sections) if isinstance(block, Table) and block.name}
+    blocks = walk([*document.introduction, *document.sections])
+    named = {block.name: block for block in blocks if isinstance(block, Table) and block.name}
     return {f"tables/{name}.tex": _tabular(table) for name, table in named.items()}
 
 

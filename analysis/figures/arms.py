@@ -129,7 +129,7 @@ def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
             if arm not in values or not values[arm].count():
                 continue
             estimate, look = mean_interval(values[arm]), looks(study)[arm]
-            axis.plot(values[arm], np.full(len(values[arm]), row), "o", ms=3, alpha=0.4, color=look.color)
+            axis.plot(values[arm], np.full(len(values[arm]), row - 0.28), "o", ms=2.4, alpha=0.6, color=look.color)
             draw_estimate(axis, estimate, row, look, f"{study.label(arm)}: {estimate.text('.4f')}")
             rows.append({"metric": metric, "arm": arm, "label": study.label(arm), **estimate_row(estimate)})
         if UNTRAINED in values:
@@ -151,9 +151,9 @@ def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
 
 def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return a figure of small multiples, whose rows have the same labels in all."""
-    num_columns = min(number, NUM_COLUMNS)
-    num_rows = -(-number // num_columns)
-    size = 0.07 * max(map(len, labels)) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
+    num_columns = max(1, min(number, NUM_COLUMNS))
+    num_rows = max(1, -(-number // num_columns))
+    size = 0.07 * max(map(len, labels), default=0) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
     figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
     for unused in axes.flat[number:]:
         unused.set_axis_off()

@@ -1,6 +1,7 @@
 """All metrics of a study as forest plots: each arm and control minus the baseline."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,5 +87,5 @@ def _scale(axis: Axes, study: Study, arms: Sequence[str], differences: Mapping[s
     for arm, one in differences.items():
         if not low - room <= one.mean <= high + room:
             place, text, align = (1.0, "→", "right") if one.mean > high else (0.0, "←", "left")
-            options = {"transform": axis.get_yaxis_transform(), "ha": align, "va": "center_baseline", "color": SOFT}
-            axis.text(place, arms.index(arm), text, **options)
+            options: dict[str, Any] = {"ha": align, "va": "center_baseline", "color": SOFT}
+            axis.text(place, arms.index(arm), text, transform=axis.get_yaxis_transform(), **options)

@@ -1,6 +1,8 @@
 """What a sensitivity study found, in figures: known effects in units of noise."""
 
 import math
+import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +32,7 @@ def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(metrics) + 1.9), layout="constrained")
     handles = []
     for number, (rung, label) in enumerate(ladder.rungs.items()):
-        options = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "ms": 6}
+        options: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number], "ms": 6}
         handles.append(Line2D([], [], ls="", label=label, **options))
         for _, effect in data[data["rung"] == rung].iterrows():
             row = metrics.index(effect["metric"])
@@ -63,14 +65,14 @@ def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     data = _effects(ladder)
     values = data.pivot(index="metric", columns="rung", values="worse")
     values = values.reindex(index=list(dict.fromkeys(data["metric"])), columns=list(ladder.rungs))
-    shades = np.sign(values) * np.log1p(values.abs())
-    largest = float(np.nanmax(shades.abs().to_numpy(dtype=float), initial=1.0))
+    shades_MR = np.sign(values.to_numpy()) * np.log1p(np.abs(values.to_numpy(dtype=float)))
+    largest = float(np.nanmax(np.abs(shades_MR), initial=1.0))
     figure, axis = plt.subplots(figsize=(2.2 + 0.62 * values.shape[1], 0.21 * len(values) + 1.9), layout="constrained")
-    axis.imshow(shades.to_numpy(dtype=float), cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
+    axis.imshow(shades_MR, cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
     for _, effect in data.iterrows():
         column, row = list(values.columns).index(effect["rung"]), list(values.index).index(effect["metric"])
-        number = f"{effect['worse']:.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:.1f}"
-        is_dark = abs(shades.iat[row, column]) > 0.65 * largest
+        number = f"{effect['worse']:z.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:z.1f}"
+        is_dark = abs(shades_MR[row, column]) > 0.75 * largest
         text = number if effect["is_detected"] else f"({number})"
         color = WHITE if is_dark else BLACK
         axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
@@ -78,7 +80,7 @@ def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     axis.set_yticks(range(len(values)), values.index, fontsize=8)
     for label, metric in zip(axis.get_yticklabels(), values.index, strict=True):
         label.set_color(INK if decides[metric] else SOFT)
-    labels = [ladder.rungs[rung] for rung in values.columns]
+    labels = [textwrap.fill(ladder.rungs[rung], 26) for rung in values.columns]
     axis.set_xticks(range(len(labels)), labels, rotation=35, ha="left", rotation_mode="anchor", fontsize=8)
     axis.xaxis.tick_top()
     axis.grid(visible=False)

@@ -1,8 +1,8 @@
 """The trials of a search, as parallel coordinates."""
 
+import math
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def parallel_coordinates(
 
 def _height(values: "pd.Series[float]", *, is_log: bool) -> "pd.Series[float]":
     """Return values as heights from 0 to 1; 0.5 if they are all equal."""
-    scaled = np.log(values) if is_log else values
+    scaled = values.map(math.log) if is_log else values
     low, high = scaled.min(), scaled.max()
     return (scaled - low) / (high - low) if high > low else scaled * 0 + 0.5
 
@@ -79,8 +79,8 @@ def _ticks(values: "pd.Series[float]", *, is_log: bool) -> list[tuple[float, flo
     """Return heights and values of the ends and the middle of an axis."""
     low, high = float(values.min()), float(values.max())
     if not high > low:
-        return [(0.5, low)] if np.isfinite(low) else []
-    middle = float(np.sqrt(low * high)) if is_log else (low + high) / 2
+        return [(0.5, low)] if math.isfinite(low) else []
+    middle = math.sqrt(low * high) if is_log else (low + high) / 2
     return [(0.0, low), (0.5, middle), (1.0, high)]
 
 

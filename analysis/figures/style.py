@@ -80,8 +80,9 @@ class Look(NamedTuple):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the look of all figures, and close those that were drawn."""
-    with plt.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
+    """Apply the look of all figures."""
+    look: Any = {**mpl.rcParamsDefault, **STYLE, "backend": "agg"}  # whatever a user's matplotlibrc says
+    with plt.rc_context(look):
         yield
 
 

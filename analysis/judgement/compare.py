@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ablations.expand import Cell
 from ablations.study import Study
 from analysis.inference.contrasts import SharedError
@@ -92,14 +90,10 @@ class Differences:
 
     def _with_items(self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str) -> Estimate:
         """Add the items' part if all seeds of both sides have the values of the same items."""
-        if not self._evidence.item_files or not estimate.has_interval or not are_paired(arm, than_arm):
+        if not estimate.has_interval or not are_paired(arm, than_arm):
             return estimate
-        one = self._evidence.item_influence(metric, arm)
-        other = self._evidence.item_influence(than_metric, than_arm)
-        seeds = one.index.intersection(other.index)
-        if len(seeds) < estimate.n or not one.columns.equals(other.columns):
-            return estimate
-        return with_items(estimate, np.asarray(one.loc[seeds] - other.loc[seeds], dtype=float))
+        covariance_SS, num_items = self._evidence.items.of_difference(arm, metric, than_arm, than_metric)
+        return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
 
 
 def are_paired(arm: str, other: str) -> bool:

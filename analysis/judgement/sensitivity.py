@@ -175,7 +175,7 @@ def read_ladder(path: Path) -> Ladder:
         cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise UsageError(
             f"{path} is not the result of a sensitivity study ({cause}); write it again with"
-            f" python analysis/report.py sweep={path.parent.name}"
+            f" python analysis/report.py {path.parent.name}"
         ) from error
     return ladder
 

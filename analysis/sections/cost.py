@@ -1,19 +1,16 @@
 """What the runs cost, and whether it was equal where the study holds it equal."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from ablations.budget import UNEQUAL, Equal
+from ablations.budget import Equal
 from analysis.document.model import Cell, Paragraph, Section, Table
 from analysis.judgement.findings import Findings
-from analysis.sections.words import runs_of
+from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost
+from analysis.sections.words import runs_of, with_limits
 
-COSTS: Mapping[Equal, tuple[str, str]] = {
-    "samples": ("samples", "samples"),
-    "flops": ("FLOPs", "train_flops"),
-    "seconds": ("training time", "train_cpu_seconds"),  # the wall time of one run also measures the load of the machine
-}
 COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
     "samples per run": lambda runs: f"{runs['samples'].mean():,.0f}",
@@ -38,32 +35,28 @@ def section(findings: Findings) -> Section:
 
 def _table(findings: Findings) -> Table:
     """Return the costs, marked where the study holds one equal to the baseline and it is not."""
-    study, runs, costs = findings.study, findings.evidence.runs, dict(COSTS)
+    study, runs = findings.study, findings.evidence.runs
     table = Table(["arm", *COLUMNS, *(f"{title} relative to baseline" for title, _ in COSTS.values())], name="cost")
     if runs.empty:
         return table
-    if runs["train_cpu_seconds"].isna().any():  # trained on a device: its wall time is the best there is
-        costs = costs | {"seconds": ("training time", "train_seconds")}
-    baseline = runs[runs["arm"] == study.baseline]
-    for arm in findings.present(runs["arm"].unique()):
+    arms = findings.present(list(runs["arm"].unique()))
+    for arm in arms:
         own = runs[runs["arm"] == arm]
-        relative = [
-            _relative(own[column].mean(), baseline[column].mean(), is_equal=unit == study.equal)
-            for unit, (_, column) in costs.items()
-        ]
+        relative = [_relative(findings, arm, unit) for unit in COSTS]
         label = Cell((study.label(arm),), runs_of(findings.evidence, arm))
         table.rows.append([label, *(cost(own) for cost in COLUMNS.values()), *relative])
     table.rows.append(["all", *(cost(runs) for cost in COLUMNS.values()), *("" for _ in COSTS)])
-    return table
+    return with_limits(table, [*(arm_notes(findings, arm) for arm in arms), ()])
 
 
 def _minutes(seconds: "pd.Series[float]") -> str:
     return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
 
 
-def _relative(cost: float, baseline: float, *, is_equal: bool) -> str:
+def _relative(findings: Findings, arm: str, unit: Equal) -> str:
     """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
-    if not cost > 0 or not baseline > 0:  # the untrained encoder, no baseline, or not measured
+    study, evidence = findings.study, findings.evidence
+    ratio = relative_cost(study, evidence, arm, unit)
+    if math.isnan(ratio):
         return ""
-    ratio = cost / baseline
-    return f"{ratio:.2f} x (unequal)" if is_equal and abs(ratio - 1) >= UNEQUAL else f"{ratio:.2f} x"
+    return f"{ratio:.2f} x" + " (unequal)" * (unit == study.equal and is_unequal(study, evidence, arm))

@@ -69,7 +69,7 @@ def section(
             compared = compare(reference, example["written"])
             scores[arm].append(compared)
             share = compared.num_right / compared.num_words if compared.num_words else None
-            row.append(Cell((compared.markdown, compared.counts), runs=_first_run(evidence, arm), value=share))
+            row.append(Cell((compared.counts, compared.markdown), runs=_first_run(evidence, arm), value=share))
         table.rows.append(row)
     if not table.rows:
         return None, {}

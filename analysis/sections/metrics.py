@@ -51,7 +51,7 @@ def _table(findings: Findings) -> Table:
     A metric is not applicable if the arm's objective does not have it.
     """
     study, evidence = findings.study, findings.evidence
-    arms, absent = findings.present(evidence.metrics["arm"].unique()), evidence.not_applicable
+    arms, absent = findings.present(list(evidence.metrics["arm"].unique())), evidence.not_applicable
     not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
     table = Table(["metric", *(study.label(arm) for arm in arms)], name="metrics", is_filterable=True)
     for metric in dict.fromkeys(evidence.metrics["metric"]):

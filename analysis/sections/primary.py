@@ -7,8 +7,9 @@ from analysis.inference.intervals import POWER, detectable_difference, mean_inte
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
 from analysis.judgement.findings import Findings
+from analysis.judgement.guards import arm_notes
 from analysis.judgement.sensitivity import not_measured
-from analysis.sections.words import metric_title, percent, runs_of, withheld
+from analysis.sections.words import metric_title, percent, runs_of, with_limits, withheld
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
@@ -82,7 +83,7 @@ def _table(findings: Findings) -> Table:
     expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
     columns = ["arm", "expected", "observed", "mean [95 % interval]", "difference from baseline [95 % interval]"]
     columns += ["simultaneous interval", f"minimum detectable difference ({100 * POWER:.0f} % power)"]
-    table = Table(columns, name="primary")
+    table, limits = Table(columns, name="primary"), []
     for arm in study.conditions:
         if arm not in values:
             continue
@@ -103,7 +104,8 @@ def _table(findings: Findings) -> Table:
                 f"{detectable_difference(compared.difference):.4f}" if compared and not hidden else "",
             ]
         )
-    return table
+        limits.append(arm_notes(findings, arm, metric))
+    return with_limits(table, limits)
 
 
 def _observations(findings: Findings) -> dict[str, str | Cell]:

@@ -1,6 +1,6 @@
 """The runs behind the numbers."""
 
-import pandas as pd
+import math
 
 from analysis.document.model import Cell, Paragraph, Section, Table, escape
 from analysis.judgement.findings import Findings
@@ -17,19 +17,18 @@ def _finished(findings: Findings) -> Table:
     study, evidence, metric = findings.study, findings.evidence, findings.metric
     columns = ["run", "arm", "seed", f"{metric} [{findings.unit}]", "samples", "training FLOPs", "minutes", *COLUMNS]
     table = Table(columns, name="runs", is_filterable=True)
-    for run in evidence.runs.itertuples():
-        value = evidence.value(metric, str(run.arm)).get(run.seed, float("nan"))
-        is_known = not pd.isna(value)
+    for run in evidence.runs.to_dict("records"):
+        value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
         table.rows.append(
             [
-                Cell((f"`{run.run}`",), (str(run.run),)),
-                study.label(str(run.arm)),
-                str(run.seed),
-                Cell((f"{value:.4f}",), value=float(value)) if is_known else "",
-                f"{run.samples:,}",
-                f"{run.train_flops:.3g}",
-                f"{run.seconds / 60:.2f}",
-                *(escape(str(getattr(run, name, ""))) for name in COLUMNS),
+                Cell((f"`{run['run']}`",), (run["run"],)),
+                study.label(run["arm"]),
+                str(run["seed"]),
+                "" if math.isnan(value) else Cell((f"{value:.4f}",), value=value),
+                f"{run['samples']:,}",
+                f"{run['train_flops']:.3g}",
+                f"{run['seconds'] / 60:.2f}",
+                *(escape(str(run.get(name, ""))) for name in COLUMNS),
             ]
         )
     return table

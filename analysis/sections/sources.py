@@ -13,11 +13,9 @@ from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.sources.version import glyphs_of
 from aimv2.errors import REASONS, UsageError
 from analysis.document.model import Table, escape
+from analysis.judgement.guards import MAX_EPOCHS
 from analysis.load import Evidence
 
-# Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
-# text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.
-MAX_EPOCHS = 4
 REPEATS_NOTE = (
     f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"
     " this is not known of pairs."

@@ -1,32 +1,54 @@
 """The report on a study: its sections, in the order of reading."""
 
 import shlex
+from collections.abc import Mapping
 
 from ablations.adapt import announcements
 from analysis.document.model import Block, Document, Figure, Paragraph
 from analysis.figures import arms
-from analysis.figures.ladder import draw_ladder
+from analysis.figures.forest import forest
+from analysis.figures.ladder import draw_ladder, sensitivity_map
 from analysis.figures.style import style
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import FILE, ladder_text
-from analysis.sections import claims, controls, cost, examples, metrics, primary, runs, sensitivity, setup
+from analysis.sections import (
+    claims,
+    controls,
+    convergence,
+    cost,
+    examples,
+    factors,
+    metrics,
+    primary,
+    runs,
+    sensitivity,
+    setup,
+)
 from analysis.sections.numbers import numbers_of
 from analysis.sections.words import percent
 
 
-def document(findings: Findings) -> Document:
-    """Return the report on a study."""
+def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
+    """Return the report on a study.
+
+    Args:
+        files: more files that belong to it, by path.
+    """
     study, evidence = findings.study, findings.evidence
-    shown, images = examples.section(study, evidence)
-    files = {"results.csv": evidence.results.to_csv(index=False).encode(), **images}
+    supervises_eos = findings.config.objective.supervise_eos
+    shown, images = examples.section(study, evidence, supervises_eos=supervises_eos)
+    results = evidence.results.to_csv(index=False).encode()
+    files = {"results.csv": results, **images, **files}
     if findings.ladder:
         files[FILE] = ladder_text(findings.ladder).encode()
     with style():
         sections = [
             claims.section(findings),
             primary.section(findings, _learning_curves(findings)),
+            factors.section(findings),
+            convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
             metrics.section(findings, _metrics(findings)),
             controls.section(findings),
@@ -43,7 +65,11 @@ def document(findings: Findings) -> Document:
         introduction=_introduction(findings),
         lead=lead,
         sections=[one for one in sections if one is not None],
-        numbers=numbers_of(findings),
+        numbers={
+            **numbers_of(findings),
+            "factors": factors.numbers(findings),
+            "convergence": convergence.numbers(findings),
+        },
         files=files,
     )
 
@@ -63,7 +89,7 @@ def _differences(findings: Findings) -> Figure | None:
     if not shown:
         return None
     caption = (
-        "Differences from the baseline. Dots are seeds, diamonds are means, bars are simultaneous"
+        "Differences from the baseline. Dots are seeds, large markers are means, bars are simultaneous"
         f" {percent(findings.look.level)} % intervals. The null control has its own {percent(NULL_LEVEL)} % interval,"
         " the positive control its own 95 % interval. Controls off the scale are cut off. The grey band is the"
         " equivalence margin."
@@ -86,27 +112,42 @@ def _learning_curves(findings: Findings) -> list[Block]:
 def _ladder(findings: Findings) -> list[Block]:
     if findings.ladder is None:
         return []
-    caption = (
+    seen = (
         "Known effects on the metrics that decide claims, in units of noise. With the seeds of this study, a difference"
         " outside the dashed lines is detected in at least 4 of 5 cases."
     )
-    return [Figure("sensitivity", "Known effects in units of noise", caption, *draw_ladder(findings.ladder))]
+    every = (
+        "All known effects on all metrics, in units of noise. Orange is worse than the base, purple is better. Numbers"
+        " in brackets are effects whose 95 % interval includes 0. Metrics with grey names decide no claims."
+    )
+    return [
+        Figure("sensitivity", "Known effects in units of noise", seen, *draw_ladder(findings.ladder)),
+        Figure("sensitivity_map", "Map of sensitivity", every, *sensitivity_map(findings.ladder)),
+    ]
 
 
 def _metrics(findings: Findings) -> list[Block]:
     study, evidence = findings.study, findings.evidence
     names = list(dict.fromkeys(evidence.metrics["metric"]))
     figures: list[Block] = []
+    drawn = forest(study, evidence, findings.sensitivity)
+    if len(drawn[1]):
+        caption = (
+            "Arms and controls minus the baseline in every metric, with separate 95 % intervals. The grey band is the"
+            " equivalence margin. Metrics with grey titles are not sensitive at this scale. Controls off the scale are"
+            " cut off."
+        )
+        figures.append(Figure("forest", "Differences from the baseline in every metric", caption, *drawn))
     if any(name.startswith("pixel_loss_") for name in names):
         caption = (
-            "Pixel loss at fixed prefix lengths, the same for all arms. Diamonds are means over seeds, bars are 95 %"
+            "Pixel loss at fixed prefix lengths, the same for all arms. Markers are means over seeds, bars are 95 %"
             " intervals."
         )
         drawn = arms.pixel_losses(study, evidence)
         figures.append(Figure("pixel_loss", "Pixel loss at fixed prefix lengths", caption, *drawn))
     if any(name.startswith("probe_") for name in names):
         caption = (
-            "Accuracy of the frozen encoder on held-out images. Dots are seeds, diamonds are means, bars are 95 %"
+            "Accuracy of the frozen encoder on held-out images. Dots are seeds, large markers are means, bars are 95 %"
             " intervals. The dashed line is the untrained encoder."
         )
         drawn = arms.accuracies(study, evidence)

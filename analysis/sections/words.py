@@ -1,5 +1,9 @@
 """Words that several sections share."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.document.model import Table, escape
 from analysis.judgement.compare import mixed_code, reasons_to_withhold
 from analysis.judgement.findings import Findings
 from analysis.load import Evidence
@@ -35,3 +39,11 @@ def withheld(findings: Findings, arm: str) -> str:
     if not reasons_to_withhold(study, evidence, [arm, study.baseline]):
         return ""
     return f"withheld: {'different code' if mixed_code(study, evidence) else 'a run failed'}"
+
+
+def with_limits(table: Table, limits: Sequence[Sequence[str]]) -> Table:
+    """Return a table with a last column of what limits each row (``judgement.guards``); as it is if nothing does."""
+    if not any(limits):
+        return table
+    rows = [[*row, escape("; ".join(one))] for row, one in zip(table.rows, limits, strict=True)]
+    return replace(table, columns=[*table.columns, "limits"], rows=rows)

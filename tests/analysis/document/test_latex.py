@@ -50,7 +50,12 @@ def document(tmp_path):
         *tables(),
     ]
     return Document(
-        escape(NASTY), f"*{escape(NASTY)}*", "**Yes**, by 5 %.", [Section("All", blocks, is_folded=True)], lead=figure
+        title=escape(NASTY),
+        question=f"*{escape(NASTY)}*",
+        conclusion="**Yes**, by 5 %.",
+        sections=[Section("All", blocks, is_folded=True)],
+        lead=figure,
+        introduction=[Paragraph("The source is a paper."), Table(["a"], [["b"]], "first")],
     )
 
 
@@ -75,7 +80,9 @@ def test_any_document_compiles(document, tmp_path):
 
 def test_tables_compile_in_a_paper(document, tmp_path):
     files = tables_of(document)
-    assert set(files) == {f"tables/{name}.tex" for name in ("arms", "prose", "wide", "too_wide", "none", "nasty")}
+    assert set(files) == {
+        f"tables/{name}.tex" for name in ("first", "arms", "prose", "wide", "too_wide", "none", "nasty")
+    }
     (tmp_path / "tables").mkdir()
     for path, text in files.items():
         (tmp_path / path).write_text(text)
@@ -129,7 +136,15 @@ def test_columns_without_names_have_no_head():
 
 def test_document_is_in_order(document):
     tex = to_latex(document)
-    marks = [r"\maketitle", r"\begin{quote}", "figures/one.pdf", r"\section{All}", r"\subsection{Inner", "longtable"]
+    marks = [
+        r"\maketitle",
+        r"\begin{quote}",
+        "figures/one.pdf",
+        "The source",
+        r"\section{All}",
+        r"\subsection{Inner",
+        "tab:nasty",
+    ]
     body = tex[tex.index(r"\begin{document}") :]
     assert sorted(map(body.index, marks)) == [body.index(mark) for mark in marks]
     assert r"\label{fig:one}" in tex

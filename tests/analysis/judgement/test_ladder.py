@@ -7,10 +7,8 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
-from ablations.study import UNTRAINED
 from aimv2.config.scales import demo
-from analysis.figures.arms import style
-from analysis.judgement.ladder import climb, decision_table, draw_ladder, ladder_table
+from analysis.judgement.ladder import climb
 from analysis.judgement.sensitivity import sensitivity_of
 from tests.helpers.evidence import evidence_from, evidence_of
 
@@ -51,22 +49,6 @@ def test_metrics_that_see_the_small_step_decide(ladder):
         ACCURACY: True,
         STEP_TIME: True,
     }
-
-
-def test_tables_have_every_metric_and_rung(ladder):
-    decisions, rungs = decision_table(STUDY, ladder), ladder_table(ladder)
-    assert [row[1] for row in decisions.rows] == ["yes", "no", "yes", "yes"]
-    assert len(rungs.rows) == len(ladder.metrics)
-    assert all(len(row) == len(rungs.columns) for row in rungs.rows)
-    assert {STUDY.label(arm) for arm in (*STUDY.arms, "positive_control", UNTRAINED)} - {"the recipe"} == set(
-        rungs.columns[1:]
-    )
-
-
-def test_figure_has_a_row_per_deciding_metric_with_noise(ladder):
-    with style():
-        figure = draw_ladder(ladder)
-    assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {LOSS, ACCURACY, STEP_TIME}
 
 
 def test_rungs_with_failed_runs_are_left_out():

@@ -14,12 +14,13 @@ from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
 from aimv2.config.scales import demo, small, tiny
 from aimv2.errors import UsageError
-from analysis import sensitivity
+from analysis.judgement import sensitivity
 from analysis.judgement.sensitivity import (
     Effect,
     Ladder,
     Seen,
     base_of,
+    ladder_text,
     not_measured,
     read_ladder,
     read_sensitivity,
@@ -249,4 +250,4 @@ def test_broken_file_is_refused(tmp_path, change, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_sensitivity(tmp_path, demo())
     assert str(path) in str(caught.value)
-    assert "sweep=sensitivity" in str(caught.value)
+    assert "report.py sensitivity" in str(caught.value)

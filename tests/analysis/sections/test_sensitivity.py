@@ -48,6 +48,5 @@ def test_rungs_have_effect_and_noise(found):
     rows = by_row(found["rungs"])
     assert rows["content_loss"]["half"] == ("+0.400 [+0.300, +0.500]", "4 x noise")
     assert rows["content_loss"]["twice"] == ("",)
-    assert all(
-        cell.value is None or math.isfinite(cell.value) for row in found["rungs"].rows for cell in row[1:] if cell
-    )
+    values = [cell.value for row in found["rungs"].rows for cell in row[1:] if cell]
+    assert values == [0.4]
