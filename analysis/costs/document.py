@@ -102,8 +102,8 @@ def _method(measurements: Measurements) -> Section:
     clock = "CPU seconds of the process" if measurements.clock == "cpu" else "wall seconds"
     items = [
         "All encoders are randomly initialised, in evaluation mode, and return the features of all patches. The images"
-        f" are noise. Each has a depth of {measurements.depth}, and is the implementation of its package: a ratio is one of"
-        " implementations as much as of architectures.",
+        f" are noise. Each has a depth of {measurements.depth} and is the implementation of its package, so a ratio is"
+        " one of implementations as much as of architectures.",
         f"Calls are timed in turn, in {clock}: every round times each encoder once, starting with another one each"
         " time. A change of the machine's speed affects all alike. Rounds that follow each other are not quite"
         " independent, so intervals may be too narrow.",

@@ -15,7 +15,7 @@ from aimv2.config.scales import demo, vit_l
 from aimv2.cost import num_parameters, train_flops
 from aimv2.data.batches import Batch
 from aimv2.data.tally import Tally
-from aimv2.model.network import build
+from aimv2.model.network import Network, build
 from aimv2.objectives import REGISTRY, objective
 from aimv2.training.device import autocast
 from aimv2.training.optimizer import build_optimizer
@@ -119,10 +119,10 @@ def random_batch(config: RunConfig) -> Batch:
     ).to(torch.device(config.device))
 
 
-def step_of(config: RunConfig) -> Callable[[], None]:
-    """Return a training step of the run's objective on one batch, as ``aimv2.training.loop`` does it."""
+def step_of(config: RunConfig, model: Network) -> Callable[[], None]:
+    """Return a training step of the run's network on one batch, as ``aimv2.training.loop`` does it."""
     implementation = objective(config.objective.name).load()
-    model = build(config).to(config.device).train()
+    model.to(config.device).train()
     optimizer, batch = build_optimizer(model, config.optimizer), random_batch(config)
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the weights stay finite for any number of steps, and the work is the same
@@ -166,7 +166,7 @@ class TrainingStudy:
         seconds: dict[str, list[float]] = {name: [] for name in configs}
         peaks, cpu_share = dict.fromkeys(configs, 0), None
         if scale.batch_size:
-            steps = {name: step_of(config) for name, config in configs.items()}
+            steps = {name: step_of(config, build(config)) for name, config in configs.items()}
             share = CpuShare()
             timings = interleaved(steps, self.rounds, clock=self.clock, min_seconds=0)
             cpu_share = share.read()

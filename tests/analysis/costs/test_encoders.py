@@ -5,8 +5,8 @@ from itertools import count
 
 import pytest
 import torch
-from open_clip.model import CLIP
 from open_clip import get_model_config
+from open_clip.model import CLIP
 
 from aimv2.errors import UsageError
 from analysis.costs.encoders import ARCHITECTURES, EncoderStudy, counted_flops, encoder_config, require_packages
@@ -58,11 +58,8 @@ def test_counted_flops_are_the_closed_form_of_a_vit(name, image_px, more):
     assert counted_flops(name, image_px, 2) == vit_flops(image_px, one.patch_px, one.class_tokens, 2) + more
 
 
-def test_matched_sizes_have_the_same_patches():
-    sizes = {224: (224, 256), 336: (336, 384)}
-    assert encoder_config(224, 24).model.num_patches == 256
-    assert encoder_config(336, 24).model.num_patches == 576
-    assert {(p // 14) ** 2 == (q // 16) ** 2 for p, q in sizes.values()} == {True}
+def test_ours_has_the_same_patches_as_the_others():
+    assert [encoder_config(px, 24).model.num_patches for px in (224, 336)] == [256, 576]
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +114,13 @@ def test_weights_take_the_bytes_of_their_precision(settings):
         assert all(one.parameter_bytes == size * one.parameters for one in setting.encoders)
 
 
-def test_a_larger_batch_takes_more_memory(settings):
-    single, double = (setting.encoders for setting in settings[:2])
-    for one, two in zip(single, double, strict=True):
-        # At the least the hidden activations of the FFN, beside its input.
-        assert one.peak_bytes >= 4 * one.num_tokens * (2816 + 1024)
-        assert 1.8 * one.peak_bytes < two.peak_bytes <= 2.2 * one.peak_bytes
+def test_memory_is_at_least_that_of_the_ffn_and_grows_with_the_batch(settings):
+    """The hidden activations of an FFN, of which ours has the narrowest, beside its input."""
+    for setting in settings:
+        size = {"float32": 4, "bfloat16": 2}[setting.precision] * setting.batch_size
+        assert all(one.peak_bytes >= size * one.num_tokens * (2816 + 1024) for one in setting.encoders)
+    single, double = (setting.encoders[0] for setting in settings[:2])
+    assert double.peak_bytes == pytest.approx(2 * single.peak_bytes, rel=0.1), "ours has no scratch memory"
 
 
 @pytest.mark.parametrize(("name", "package"), [("clip", "open_clip"), ("dinov2", "timm")])
