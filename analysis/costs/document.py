@@ -90,7 +90,8 @@ def _where(measurements: Measurements) -> str:
     text = f"Measured on {escape(machine.name)}, {threads}, {versions}."
     if measurements.clock == "cpu":
         text += " Times are CPU seconds of the process, because other work took a part of the machine."
-    shares = [one.cpu_share for one in (*measurements.encoders, *measurements.training) if one.cpu_share is not None]
+    shares = [setting.cpu_share for setting in measurements.encoders]
+    shares += [timed.cpu_share for timed in measurements.training if timed.cpu_share is not None]
     if machine.device == "cpu" and shares:
         text += f" The process got {min(shares):.0%} to {max(shares):.0%} of the time of its threads"
         text += "." if machine.load is None else f"; the load average before was {machine.load:g}."

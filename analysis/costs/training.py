@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ def in_proportion(config: RunConfig) -> RunConfig:
     )
 
 
-def with_objective(config: RunConfig, name: str, *, batch_size: int, device: str) -> RunConfig:
+def with_objective(config: RunConfig, name: str, *, batch_size: int, device: Literal["cpu", "cuda"]) -> RunConfig:
     """Return the run with an objective and its attention, in float32 on the CPU and bfloat16 on CUDA."""
     return with_attention(
         replace(
@@ -149,7 +149,7 @@ class TrainingStudy:
 
     names: tuple[str, ...] = tuple(REGISTRY)
     rounds: int
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     clock: Callable[[], float] = timer
 
     def measure(self, scales: list[Scale], progress: Callable[[str], None]) -> Iterator[TrainingSetting]:
