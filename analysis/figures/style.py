@@ -159,6 +159,7 @@ def _font_face(characters: str) -> str:
     options = subset.Options(
         flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
     )
+    # Without its time of writing, so that the same figure has the same bytes.
     with TTFont(font_manager.findfont(FONT), recalcTimestamp=False) as font, io.BytesIO() as file:
         subsetter = subset.Subsetter(options)
         subsetter.populate(text=characters)
