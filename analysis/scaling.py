@@ -71,7 +71,9 @@ def _fit(arguments: Sequence[str]) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
-    shown = [replace(part, blocks=[one for one in part.blocks if not isinstance(one, Figure)]) for part in document.sections]
+    shown = [
+        replace(part, blocks=[one for one in part.blocks if not isinstance(one, Figure)]) for part in document.sections
+    ]
     console.print(Markdown(to_markdown(replace(document, sections=shown))))
     if "out" in values:
         console.print(f"report: {write(document, Path(values['out']))}", soft_wrap=True, highlight=False, markup=False)

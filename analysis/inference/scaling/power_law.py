@@ -125,9 +125,7 @@ class Law:
         return np.array([self.parameters[EXPONENTS[v]] for v in self.form.variables])
 
 
-def fit(
-    form: Form, runs: pd.DataFrame, *, huber: float | None = None, exponents_KV: np.ndarray | None = None
-) -> Law:
+def fit(form: Form, runs: pd.DataFrame, *, huber: float | None = None, exponents_KV: np.ndarray | None = None) -> Law:
     """Fit a form to runs: variable projection on a grid of exponents, then a Huber loss of log residuals.
 
     For given exponents the form is linear, so offset and coefficients follow by non-negative least squares of relative
@@ -215,7 +213,9 @@ class _Problem:
         num = len(self.form.variables)
         points = [np.array(point) for point in itertools.product(GRID, repeat=num)]
         norms = np.array([self._project(point)[1] for point in points]).reshape((len(GRID),) * num)
-        is_minimum = (norms == ndimage.minimum_filter(norms, size=3, mode="nearest")).ravel() if num else np.array([True])
+        is_minimum = (
+            (norms == ndimage.minimum_filter(norms, size=3, mode="nearest")).ravel() if num else np.array([True])
+        )
         order = np.argsort(np.where(is_minimum, norms.ravel(), math.inf), kind="stable")
         return [points[i] for i in order[: min(NUM_STARTS, int(is_minimum.sum()))]]
 
