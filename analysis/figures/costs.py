@@ -72,7 +72,7 @@ def objective_ratios(measurements: Measurements) -> tuple[Figure, pd.DataFrame]:
 def _draw(points: Sequence[Point]) -> tuple[Figure, pd.DataFrame]:
     names, rows, series = (list(dict.fromkeys(values)) for values in list(zip(*points, strict=True))[:3])
     figure, axes = panels(len(names), rows)
-    figure.set_figheight(-(-len(names) // NUM_COLUMNS) * (0.36 * len(rows) + 0.8) + 0.5)
+    figure.set_figheight(-(-len(names) // NUM_COLUMNS[0]) * (0.36 * len(rows) + 0.8) + 0.5)
     for name, axis in zip(names, axes, strict=True):
         axis.set_title(name)
         axis.set_xlabel("times AIMv2")

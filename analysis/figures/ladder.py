@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from ablations.catalogue import STUDIES
 from aimv2.evaluation.metrics import set_name
-from analysis.figures.style import COLOURS, INK, MARKERS, SOFT, show_on_hover
+from analysis.figures.style import COLOURS, INK, MARKERS, SOFT, WHITE, show_on_hover
 from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
 
@@ -71,17 +71,10 @@ def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     numbers = data.assign(text=data.apply(_number, axis=1)).pivot(index="metric", columns="rung", values="text")
     numbers = numbers.reindex(index=values.index, columns=values.columns).fillna("")
     figure, axis = plt.subplots(figsize=(2.2 + 0.62 * values.shape[1], 0.21 * len(values) + 1.9), layout="constrained")
-    sns.heatmap(
-        shades_MR,
-        annot=numbers,
-        fmt="",
-        annot_kws={"fontsize": 7},
-        cmap="PuOr_r",
-        vmin=-largest,
-        vmax=largest,
-        cbar=False,
-        ax=axis,
-    )
+    if len(values):
+        limits = {"vmin": -largest, "vmax": largest}
+        annotations = {"annot": numbers, "fmt": "", "annot_kws": {"fontsize": 7}}
+        sns.heatmap(shades_MR, cmap="PuOr_r", cbar=False, ax=axis, **limits, **annotations)
     for text in axis.texts:  # seaborn's choice of light or dark, in colours that pages leave alone
         text.set_color(WHITE if text.get_color() == "w" else BLACK)
     decides = data.drop_duplicates("metric").set_index("metric")["decides_claims"]
@@ -100,7 +93,7 @@ def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
 
 
 def _number(effect: "pd.Series[Any]") -> str:
-    number = f"{effect['worse']:.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:.1f}"
+    number = f"{effect['worse']:.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:z.1f}"
     return number if effect["is_detected"] else f"({number})"
 
 
