@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablations.expectations import DIGITS, PROBE, Expectation, default_margin
+from ablations.expectations import DIGITS, PROBE, default_margin
 from ablations.study import Study
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.metrics import missing_data, set_names, unit_of
@@ -29,7 +29,8 @@ def adapted(study: Study, base: RunConfig) -> Study:
         primary_metric=primary,
         equivalence_margin=study.equivalence_margin if has_same_unit else default_margin(primary),
         claims={
-            claim: tuple(_with(stand_ins, one) for one in expectations) for claim, expectations in study.claims.items()
+            claim: tuple(one.in_metrics(stand_ins) for one in expectations)
+            for claim, expectations in study.claims.items()
         },
         stand_ins=stand_ins,
     )
@@ -58,8 +59,3 @@ def _stand_ins(study: Study, base: RunConfig) -> Mapping[str, str]:
     if missing_data(study.primary_metric, base):
         wanted.add(study.primary_metric)
     return {metric: stand_in for metric in study.deciding_metrics if metric in wanted and metric != stand_in}
-
-
-def _with(stand_ins: Mapping[str, str], one: Expectation) -> Expectation:
-    metric, than_metric = (stand_ins.get(name, name) for name in (one.metric, one.than_metric))
-    return replace(one, metric=metric, than_metric=than_metric)

@@ -1,8 +1,13 @@
-"""Expectations, written before the runs."""
+"""Expectations, written before the runs: of two arms, of a combination of arms, such as a slope, or of two ranges.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+A contrast across studies needs no form of its own. A study may have arms of several others, as ``decoder_size`` does;
+equal arms are the same runs, so nothing is executed twice, and all are paired by seed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from aimv2.evaluation.metrics import lower_is_better
 
@@ -40,10 +45,113 @@ class Expectation:
     why: str = ""
 
     def __post_init__(self) -> None:
-        if self.effect is not None and not self.effect > 0:
-            raise ValueError(f"effect={self.effect} must be above 0; the relation says its direction")
-        if self.margin is not None and not self.margin >= 0:
-            raise ValueError(f"margin={self.margin} must not be negative")
+        _check_sizes(self.effect, self.margin)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that it compares, each once."""
+        return tuple(dict.fromkeys((self.arm, self.than_arm)))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that it compares, each once."""
+        return tuple(dict.fromkeys((self.metric, self.than_metric)))
+
+    def in_metrics(self, stand_ins: Mapping[str, str]) -> "Expectation":
+        """Return the expectation with other metrics in the place of those that are named."""
+        metric, than_metric = (stand_ins.get(name, name) for name in (self.metric, self.than_metric))
+        return replace(self, metric=metric, than_metric=than_metric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfOneMetric:
+    metric: str
+    effect: float | None = None
+    margin: float | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.effect, self.margin)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metric, as for expectations of two."""
+        return (self.metric,)
+
+    def in_metrics(self, stand_ins: Mapping[str, str]) -> Self:
+        """Return the expectation with another metric in the place of its own if that is named."""
+        return replace(self, metric=stand_ins.get(self.metric, self.metric))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination(_OfOneMetric):
+    """How a weighted sum of arms in a metric should compare with zero.
+
+    Attributes:
+        name: the sum in words, such as "slope of the lead over captioning".
+        weights: by arm. They add up to 0, so that what a seed adds to all arms has no effect.
+        relation: as in ``Expectation``. *better* means above 0 where higher is better, and below 0 in losses: of a
+            slope, that the metric improves.
+        effect, margin, why: as in ``Expectation``, in the unit of the sum.
+    """
+
+    name: str
+    weights: Mapping[str, float]
+    relation: Relation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.weights) < 2 or not all(map(math.isfinite, self.weights.values())):
+            raise ValueError(f"weights={dict(self.weights)} must give two arms or more a finite weight")
+        if abs(sum(self.weights.values())) > 1e-9 * max(map(abs, self.weights.values())):
+            raise ValueError(f"weights={dict(self.weights)} must add up to 0")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that have a weight."""
+        return tuple(self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranges(_OfOneMetric):
+    """That some arms differ more in a metric than others do: the largest minus the smallest true mean.
+
+    ``analysis/inference/ranges.py`` says how noise is kept from widening a range.
+
+    Attributes:
+        name, than_name: the two ranges in words.
+        range_arms, than_arms: two or more each; they may share one, such as the baseline.
+        effect, margin, why: as in ``Expectation``; the effect is the difference of the two ranges.
+    """
+
+    name: str
+    than_name: str
+    range_arms: tuple[str, ...]
+    than_arms: tuple[str, ...]
+    relation: Literal["wider"] = "wider"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for arms in (self.range_arms, self.than_arms):
+            if len(set(arms)) < max(len(arms), 2):
+                raise ValueError(f"a range needs two arms or more, each once, got {list(arms)}")
+        if len(set(self.range_arms) & set(self.than_arms)) > 1:
+            raise ValueError(f"{list(self.range_arms)} and {list(self.than_arms)} may share one arm, the baseline")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms of both ranges, each once."""
+        return tuple(dict.fromkeys((*self.range_arms, *self.than_arms)))
+
+
+Expected = Expectation | Combination | Ranges
+
+
+def _check_sizes(effect: float | None, margin: float | None) -> None:
+    if effect is not None and not effect > 0:
+        raise ValueError(f"effect={effect} must be above 0; the relation says its direction")
+    if margin is not None and not margin >= 0:
+        raise ValueError(f"margin={margin} must not be negative")
 
 
 def expect(
@@ -77,6 +185,27 @@ def expect(
         for name in ([metric] if isinstance(metric, str) else metric)
         for arm in ([arms] if isinstance(arms, str) else arms)
     )
+
+
+def slope(positions: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights with which arms give the slope of the least-squares line through their metric.
+
+    Args:
+        positions: by arm, its place on the axis, such as the binary logarithm of its samples.
+
+    Raises:
+        ValueError: all arms have the same place.
+    """
+    mean = sum(positions.values()) / len(positions)
+    spread = sum((x - mean) ** 2 for x in positions.values())
+    if not spread > 0:
+        raise ValueError(f"a slope needs two different places, got {dict(positions)}")
+    return {arm: (x - mean) / spread for arm, x in positions.items()}
+
+
+def minus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights of the difference of two combinations."""
+    return {arm: one.get(arm, 0.0) - other.get(arm, 0.0) for arm in (*one, *other)}
 
 
 def default_margin(metric: str) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import BeforeValidator, NonNegativeInt
 
-from ablations.expectations import default_margin
+from ablations.expectations import Expectation, default_margin
 from ablations.study import CONTROLS, Study, StudyValues
 from aimv2.config.data_config import CHECKED
 from aimv2.errors import UsageError, unknown
@@ -51,9 +51,10 @@ class StudyOverrides(StudyValues):
             raise UsageError(f"sweep.expected.{self.baseline}: it is the baseline, with which the others are compared")
         claims = {claim: expectations for claim, expectations in self.claims.items() if expectations}
         for claim, expectations in claims.items():
-            for arm in (name for one in expectations for name in (one.arm, one.than_arm)):
-                if arm not in (possible := [*study.arms, *CONTROLS]):
-                    raise unknown(f"arm of sweep.claims.{claim}", arm, possible)
+            for one in expectations:
+                possible = [*study.arms, *CONTROLS] if isinstance(one, Expectation) else list(study.arms)
+                if wrong := [arm for arm in one.arms if arm not in possible]:
+                    raise unknown(f"arm of sweep.claims.{claim}", wrong[0], possible)
         values = {name: getattr(self, name) for name in SHARED}
         if self.primary_metric != study.primary_metric and self.equivalence_margin == study.equivalence_margin:
             values["equivalence_margin"] = default_margin(self.primary_metric)  # the study's is in another unit

@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 
 from ablations.budget import Equal
 from ablations.design import Arm, Design, setting
-from ablations.expectations import Expectation, default_margin
+from ablations.expectations import Expected, default_margin
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import unknown
 from aimv2.evaluation.metrics import lower_is_better
@@ -33,7 +33,7 @@ class StudyValues:
         baseline: the arm that the others are compared with.
         primary_metric: the final metric that decides the study.
         equivalence_margin: the smallest difference of practical importance, in the primary metric's unit.
-        claims: by the claim's id (``ablations/claims.py``), what must be observed if it holds.
+        claims: by the claim's id (``ablations/claims.yaml``), what must be observed if it holds.
         seeds: every arm runs with each. Arms with the same seed see the same images, order, crops and initial weights,
             so differences are paired by seed.
         equal: what arms share with the baseline: ``samples``, training ``flops``, or training ``seconds`` on the
@@ -49,7 +49,7 @@ class StudyValues:
     baseline: str
     primary_metric: str
     equivalence_margin: NonNegativeFloat
-    claims: Mapping[str, tuple[Expectation, ...]] = field(default_factory=dict)
+    claims: Mapping[str, tuple[Expected, ...]] = field(default_factory=dict)
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2, 3)
     equal: Equal = "samples"
     controls: tuple[Control, ...] = ("null_control", "positive_control")
@@ -95,8 +95,7 @@ class Study(StudyValues):
     @property
     def deciding_metrics(self) -> list[str]:
         """The metrics that decide something: the primary metric, and those of claims."""
-        expectations = [one for expectations in self.claims.values() for one in expectations]
-        used = [metric for one in expectations for metric in (one.metric, one.than_metric)]
+        used = [metric for expectations in self.claims.values() for one in expectations for metric in one.metrics]
         return list(dict.fromkeys([self.primary_metric, *used]))
 
     @property
@@ -108,7 +107,7 @@ class Study(StudyValues):
         """Return the equivalence margin of a metric, in its unit."""
         return self.equivalence_margin if metric == self.primary_metric else default_margin(metric)
 
-    def margin_of(self, expectation: Expectation) -> float:
+    def margin_of(self, expectation: Expected) -> float:
         """Return the equivalence margin of an expectation: its own, or that of its metric."""
         return self.margin(expectation.metric) if expectation.margin is None else expectation.margin
 

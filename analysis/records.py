@@ -135,7 +135,7 @@ def compared_metrics(study: Study, evidence: Evidence) -> list[tuple[str, str]]:
     """
     metrics = evidence.metrics["metric"].unique() if study.slug == SLUG else study.deciding_metrics
     expectations = [one for expectations in study.claims.values() for one in expectations]
-    pairs = [*((metric, metric) for metric in metrics), *((one.metric, one.than_metric) for one in expectations)]
+    pairs = [*((metric, metric) for metric in metrics), *((one.metrics[0], one.metrics[-1]) for one in expectations)]
     return list(dict.fromkeys(pairs))
 
 

@@ -16,6 +16,8 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import UsageError
 from aimv2.runs.files import user
+from analysis.claims.check import check
+from analysis.claims.reports import claims_document
 from analysis.document.write import write
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.findings import baseline_of, judge
@@ -39,12 +41,14 @@ Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the 
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
-ALL = "all"
+ALL, CLAIMS = "all", "claims"
 PLACES = ("runs_dir=", "reports_dir=")  # arguments that say where, not what
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
+    if arguments and arguments[0] == "check":
+        return guarded(check, arguments[1:])
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -104,15 +108,19 @@ def _write(packed: bytes, reports_dir: Path, out: Path) -> Path:
 def _from_runs(name: str, runs_dir: Path, reports_dir: Path) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
     names = requested_names(runs_dir) if name == ALL else [name]
-    for one in sorted(names, key=_order):
+    for one in sorted(set(names) - {CLAIMS}, key=_order):
         yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir)
+    if name in (CLAIMS, ALL):
+        yield write(claims_document(reports_dir), reports_dir / CLAIMS)
 
 
 def _from_records(name: str, reports_dir: Path, out: Path) -> Iterator[Path]:
     """Write the named reports from their records, and yield the path of each."""
     names = recorded_names(reports_dir) if name == ALL else [name]
-    for one in sorted(names, key=_order):
+    for one in sorted(set(names) - {CLAIMS}, key=_order):
         yield _write(packed_records(reports_dir, one), reports_dir, out)
+    if name in (CLAIMS, ALL):
+        yield write(claims_document(reports_dir), out / CLAIMS)
 
 
 def _order(name: str) -> tuple[bool, str]:

@@ -216,7 +216,7 @@ def _check_metric(study: Study, base: RunConfig) -> None:
     if study.primary_metric not in (known := metric_names(base)):
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, expectations in study.claims.items():
-        for metric in (name for one in expectations for name in (one.metric, one.than_metric)):
+        for metric in (name for one in expectations for name in one.metrics):
             if metric not in (possible := [*known, STEP_TIME]):
                 raise unknown(f"metric of sweep.claims.{claim}", metric, possible)
     absent = not_applicable(objective(base.objective.name), base)

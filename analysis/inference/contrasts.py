@@ -5,7 +5,7 @@ of freedom where a single pair of arms has S - 1. Letters: A arms, S seeds.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -145,6 +145,22 @@ class SharedError:
         """Return one arm minus another."""
         return self.contrasts([arm], other, level)[arm]
 
+    def combination(self, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
+        """Return a weighted sum of arms with an interval of its own, as ``contrasts`` chooses its error.
+
+        Args:
+            weights: by arm; they add up to 0.
+        """
+        weights = {arm: weight for arm, weight in weights.items() if weight}
+        if not weights or not set(weights) <= set(self._number):
+            return NO_ESTIMATE
+        candidates = []
+        if self._is_pooled(weights):
+            candidates.append(replace(self._pooled(weights), level=level))
+        if not candidates or {self._number[arm] for arm in weights} & self._spreads.wider:
+            candidates.append(mean_interval(self._sum_S(weights), level))
+        return max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
+
     def contrasts(self, arms: Sequence[str], other: str, level: float = LEVEL) -> dict[str, Estimate]:
         """Return several arms minus one other; the intervals hold together with ``level``.
 
@@ -152,51 +168,51 @@ class SharedError:
         An arm with a larger spread has its own paired interval. Each arm has an equal share of the error rate, and
         those in the pool use theirs together.
         """
-        together = [arm for arm in arms if self._is_pooled(arm, other)]
+        together = [arm for arm in arms if self._is_pooled((arm, other))]
         level_together = 1 - (1 - level) * len(together) / max(len(arms), 1)
         correlation = self._smallest_correlation(together, other)
         found = {}
         for arm in arms:
             candidates = []
             if arm in together:
-                pooled, family = self._pooled(arm, other), len(together)
+                pooled, family = self._pooled({arm: 1.0, other: -1.0}), len(together)
                 candidates = [replace(pooled, level=level_together, family=family, correlation=correlation)]
             if arm not in together or {self._number[arm], self._number[other]} & self._spreads.wider:
                 candidates.append(self._paired(arm, other, bonferroni(len(arms), level)))
             found[arm] = max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
         return found
 
-    def _is_pooled(self, arm: str, other: str) -> bool:
-        """True if the pool has an error for the contrast, and the arms share two seeds or more."""
-        numbers = {self._number.get(arm), self._number.get(other)}
-        if not numbers <= set(self._place) or self._num_shared(arm, other) < 2:
+    def _is_pooled(self, arms: Collection[str]) -> bool:
+        """True if the pool has an error for contrasts of the arms, and they share two seeds or more."""
+        if not {self._number.get(arm) for arm in arms} <= set(self._place) or self._num_shared(arms) < 2:
             return False
         return self._pool.df > 0 and self._pool.residual > 0
 
-    def _pooled(self, arm: str, other: str) -> Estimate:
-        pool, weight_A = self._pool, self._weight_A(arm, other)
+    def _pooled(self, weights: Mapping[str, float]) -> Estimate:
+        pool, weight_A = self._pool, self._weight_A(weights)
         error = float(np.sqrt(weight_A @ pool.covariance_AA @ weight_A * pool.residual / pool.df))
         source: ErrorSource = "pooled" if len(self._place) > 2 else "own"
-        return Estimate(
-            float(weight_A @ pool.effect_A), error, pool.df, self._num_shared(arm, other), error_from=source
-        )
+        return Estimate(float(weight_A @ pool.effect_A), error, pool.df, self._num_shared(weights), error_from=source)
 
     def _paired(self, arm: str, other: str, level: float) -> Estimate:
         if not {arm, other} <= set(self._number):
             return NO_ESTIMATE
-        return mean_interval(self._difference_S(arm, other), level)
+        return mean_interval(self._sum_S({arm: 1.0, other: -1.0}), level)
 
-    def _num_shared(self, arm: str, other: str) -> int:
-        return int(np.count_nonzero(~np.isnan(self._difference_S(arm, other))))
+    def _num_shared(self, arms: Collection[str]) -> int:
+        """Return the number of seeds that all these arms have."""
+        columns = [self._number[arm] for arm in arms]
+        return int(np.count_nonzero(~np.isnan(self._value_SA[:, columns]).any(axis=1)))
 
-    def _difference_S(self, arm: str, other: str) -> np.ndarray:
-        """Return the differences by seed, NaN where one is missing."""
-        return np.asarray(self._value_SA[:, self._number[arm]] - self._value_SA[:, self._number[other]])
+    def _sum_S(self, weights: Mapping[str, float]) -> np.ndarray:
+        """Return the weighted sums by seed, NaN where an arm is missing."""
+        columns = [self._number[arm] for arm in weights]
+        return np.asarray(self._value_SA[:, columns] @ np.array(list(weights.values())))
 
-    def _weight_A(self, arm: str, other: str) -> np.ndarray:
+    def _weight_A(self, weights: Mapping[str, float]) -> np.ndarray:
         weight_A = np.zeros(len(self._place))
-        weight_A[self._place[self._number[arm]]] += 1
-        weight_A[self._place[self._number[other]]] -= 1
+        for arm, weight in weights.items():
+            weight_A[self._place[self._number[arm]]] += weight
         return weight_A
 
     def _smallest_correlation(self, arms: Sequence[str], other: str) -> float:
@@ -207,7 +223,7 @@ class SharedError:
         """
         if len(arms) < 2:
             return 0.0
-        weights = np.array([self._weight_A(arm, other) for arm in arms])
+        weights = np.array([self._weight_A({arm: 1.0, other: -1.0}) for arm in arms])
         covariance = weights @ self._pool.covariance_AA @ weights.T
         scale = np.sqrt(np.diag(covariance))
         smallest = float((covariance / np.outer(scale, scale)).min())

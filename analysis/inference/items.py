@@ -157,6 +157,27 @@ class ItemMoments:
             return np.empty((0, 0)), 0
         return covariance_SS, int(self.num_items(metric).loc[(arm, seeds[0])])
 
+    def of_combination(self, metric: str, weights: Mapping[str, float]) -> tuple[np.ndarray, int]:
+        """Return the covariance of weighted sums of arms over the choice of items, and the number of items.
+
+        Returns:
+            float64 [S, S] for the seeds in which all arms have values of items; S is 0 if the items differ.
+        """
+        if self.num_items(metric).empty:
+            return np.empty((0, 0)), 0
+        between = self.covariance(metric, metric)
+        places = {arm: _places(between.index, arm) for arm in weights}
+        first = next(iter(weights))
+        seeds = [seed for seed in places[first] if all(seed in own for own in places.values())]
+        covariance_SS = np.zeros((len(seeds), len(seeds)))
+        for arm, weight in weights.items():
+            for other, other_weight in weights.items():
+                rows, columns = ([places[name][seed] for seed in seeds] for name in (arm, other))
+                covariance_SS += weight * other_weight * between.to_numpy()[np.ix_(rows, columns)]
+        if not seeds or np.isnan(covariance_SS).any():
+            return np.empty((0, 0)), 0
+        return covariance_SS, int(self.num_items(metric).loc[(first, seeds[0])])
+
     def _compute(self, metric: str, other: str) -> None:
         one = self._read(metric)
         two = one if other == metric else self._read(other)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ablations.expectations import Relation
 from analysis.inference.intervals import Estimate
+from analysis.inference.ranges import Bracket
 
 Direction = Literal["better", "worse", "unclear"]
 
@@ -74,7 +75,7 @@ class Bounds:
     high_alone: float
 
     @classmethod
-    def of(cls, difference: Estimate, *, lower_is_better: bool) -> "Bounds":
+    def of(cls, difference: Estimate | Bracket, *, lower_is_better: bool) -> "Bounds":
         """Return the bounds of a difference; NaN without an interval, so that they show nothing."""
         alone = difference.one_sided
         bounds = cls(difference.low, difference.high, alone.low, alone.high)
@@ -90,7 +91,7 @@ class Bounds:
         return self.low_alone > -margin and self.high_alone < margin
 
 
-def finding(difference: Estimate, margin: float, *, lower_is_better: bool) -> Finding:
+def finding(difference: Estimate | Bracket, margin: float, *, lower_is_better: bool) -> Finding:
     """Return what a difference shows at its level.
 
     Args:
@@ -106,7 +107,12 @@ def finding(difference: Estimate, margin: float, *, lower_is_better: bool) -> Fi
 
 
 def outcome(
-    relation: Relation, difference: Estimate, margin: float, effect: float | None = None, *, lower_is_better: bool
+    relation: Relation,
+    difference: Estimate | Bracket,
+    margin: float,
+    effect: float | None = None,
+    *,
+    lower_is_better: bool,
 ) -> Outcome:
     """Judge a relation by a difference, at its level. Only evidence against a relation contradicts it.
 

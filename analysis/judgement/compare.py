@@ -1,6 +1,6 @@
 """Differences between arms, and whether expectations were met."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablations.expand import Cell
@@ -8,6 +8,7 @@ from ablations.study import Study
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, unpaired_difference
 from analysis.inference.items import with_items
+from analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from analysis.inference.relations import Finding, Outcome, finding, outcome
 from analysis.load import Evidence
 
@@ -51,6 +52,20 @@ class Differences:
         else:
             estimate = self._alone(arm, metric, than_arm, than_metric, level)
         return self._with_items(estimate, arm, metric, than_arm, than_metric)
+
+    def combination(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
+        """Return a weighted sum of arms of the study; the interval covers evaluation items as in ``of``."""
+        estimate = self._error(metric).combination(weights, level)
+        if not estimate.has_interval:
+            return estimate
+        covariance_SS, num_items = self._evidence.items.of_combination(metric, weights)
+        return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
+
+    def ranges(self, metric: str, arms: Sequence[str], than_arms: Sequence[str], level: float = LEVEL) -> Bracket:
+        """Return how much wider the range of some arms of the study is than that of others; it covers seeds only."""
+        if not {*arms, *than_arms} <= set(self._evidence.values(metric)):
+            return NO_BRACKET
+        return range_difference(self._error(metric), arms, than_arms, level)
 
     def from_baseline(
         self, metric: str, arms: Sequence[str], level: float = LEVEL, *, covers_items: bool = False

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablations.expectations import STEP_TIME, Expectation
+from ablations.expectations import STEP_TIME, Expectation, Expected
 from ablations.study import UNTRAINED, Control, Study
 from aimv2.evaluation.metrics import lower_is_better
 from analysis.inference.intervals import Estimate
@@ -59,7 +59,7 @@ def withholding(controls: Sequence[ControlOutcome], metrics: Iterable[str]) -> l
     return [one.note for one in controls if one.metric in wanted and one.result != "passed"]
 
 
-def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expectation]) -> list[str]:
+def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expected]) -> list[str]:
     """Return a note for each two metrics that an expectation compares and that may differ before training.
 
     The untrained encoder is the control: on it the difference of the two metrics must be shown to lie within the
@@ -68,7 +68,7 @@ def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expectation
     differences = Differences(study, evidence)
     notes = []
     for one in expectations:
-        if one.metric == one.than_metric:
+        if not isinstance(one, Expectation) or one.metric == one.than_metric:
             continue
         pair = f"{one.metric} and {one.than_metric}"
         before = differences.of(UNTRAINED, one.metric, UNTRAINED, one.than_metric)

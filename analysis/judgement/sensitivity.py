@@ -23,7 +23,7 @@ from aimv2.config.signature import DESCRIBED, identity
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
-from analysis.inference.intervals import POWER, Estimate, detectable_difference
+from analysis.inference.intervals import LEVEL, POWER, Estimate, detectable_difference
 
 SLUG = "sensitivity"
 FILE = "sensitivity.json"
@@ -110,12 +110,25 @@ def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, Metri
     Raises:
         UsageError: a file is broken.
     """
+    nearest = nearest_ladder(reports_dir, config)
+    if nearest is None:
+        return {}
+    return sensitivity_of(nearest) if holds_for(nearest, config) else _of_another_base(nearest, config)
+
+
+def nearest_ladder(reports_dir: Path, config: RunConfig) -> Ladder | None:
+    """Return the findings at the run's scale whose base differs least from it; None if there are none.
+
+    Where they are read from, and errors, are as in ``read_sensitivity``.
+    """
     paths = [path for folder in (reports_dir, COMMITTED) for path in sorted(folder.glob(f"{SLUG}*/{FILE}"))]
     ladders = [ladder for ladder in map(read_ladder, paths) if ladder.base["scale"] == config.scale]
-    if not ladders:
-        return {}
-    nearest = min(ladders, key=lambda ladder: len(_differences(ladder, config)))
-    return _of_another_base(nearest, config) if _differences(nearest, config) else sensitivity_of(nearest)
+    return min(ladders, key=lambda ladder: len(_differences(ladder, config)), default=None)
+
+
+def holds_for(ladder: Ladder, config: RunConfig) -> bool:
+    """True if the findings are those of this run, whatever its seed."""
+    return not _differences(ladder, config)
 
 
 def not_measured(metric: str, scale: str) -> str:
@@ -180,14 +193,15 @@ def read_ladder(path: Path) -> Ladder:
     return ladder
 
 
-def seeds_needed(paired_sd: float, size: float) -> float:
-    """Return the seeds with which two arms by themselves show a true difference, with 80 % power at 95 %.
+def seeds_needed(paired_sd: float, size: float, level: float = LEVEL) -> float:
+    """Return the seeds with which two arms by themselves show a true difference, with 80 % power.
 
     A study of more arms pools their error, and needs at most as many.
 
     Args:
         paired_sd: standard deviation of paired differences.
         size: the true difference, in the same unit.
+        level: of the interval that must exclude 0.
 
     Returns:
         2 or more; infinity if ``MAX_SEEDS`` are too few.
@@ -196,7 +210,7 @@ def seeds_needed(paired_sd: float, size: float) -> float:
         return 2
 
     def suffice(num_seeds: int) -> bool:
-        estimate = Estimate(0.0, paired_sd / math.sqrt(num_seeds), num_seeds - 1, num_seeds)
+        estimate = Estimate(0.0, paired_sd / math.sqrt(num_seeds), num_seeds - 1, num_seeds, level)
         return detectable_difference(estimate, POWER) <= size
 
     if size <= 0 or not suffice(MAX_SEEDS):

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ablations.claims import CLAIMS
-from ablations.expectations import Expectation
+from ablations.expectations import Combination, Expected, Ranges
 from ablations.study import Study
 from aimv2.evaluation.metrics import lower_is_better
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
-from analysis.inference.relations import Finding, Outcome, Word, finding, outcome
+from analysis.inference.ranges import Bracket
+from analysis.inference.relations import Outcome, Word, finding, outcome
 from analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
 from analysis.judgement.controls import ControlOutcome, offsets, withholding
 from analysis.judgement.sensitivity import MetricSensitivity, insensitive
@@ -23,6 +24,7 @@ class Verdict:
     Attributes:
         qualifications: what qualifies the word, or why the claim is not testable.
         evidence: the comparisons that decide, in words.
+        deciding: the same comparisons, as they were judged.
         sensitivity: what the metrics can tell apart at this scale.
     """
 
@@ -30,6 +32,15 @@ class Verdict:
     qualifications: tuple[str, ...]
     evidence: tuple[str, ...]
     sensitivity: tuple[str, ...]
+    deciding: "tuple[Judged, ...]" = ()
+
+
+class Judged(NamedTuple):
+    """An expectation with its difference and outcome."""
+
+    expected: Expected
+    difference: Estimate | Bracket
+    outcome: Outcome
 
 
 def verdicts(
@@ -54,8 +65,8 @@ def verdicts(
     share = bonferroni(len(study.claims), level)
     found = {}
     for claim, expectations in study.claims.items():
-        metrics = dict.fromkeys(metric for one in expectations for metric in (one.metric, one.than_metric))
-        arms = dict.fromkeys(arm for one in expectations for arm in (one.arm, one.than_arm))
+        metrics = dict.fromkeys(metric for one in expectations for metric in one.metrics)
+        arms = dict.fromkeys(arm for one in expectations for arm in one.arms)
         absent = [f"{metric} is {why}" for metric in metrics if (why := evidence.why_absent(metric))]
         blind = [insensitive(metric, sensitivity, scale) for metric in metrics]
         reasons = [
@@ -74,14 +85,6 @@ def verdicts(
     return found
 
 
-class _Judged(NamedTuple):
-    """An expectation with its difference and outcome."""
-
-    expected: Expectation
-    difference: Estimate
-    outcome: Outcome
-
-
 def _verdict(
     study: Study,
     claim: str,
@@ -96,15 +99,15 @@ def _verdict(
     not_testable = [*reasons, *(one.outcome.qualification for one in each if _is_untestable(one))]
     evidence = tuple(_in_words(study, one) for one in deciding)
     if not_testable:
-        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, sensitivity)
+        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, sensitivity, tuple(deciding))
     shared = {one.outcome.qualification for one in deciding}
     qualifications = tuple(filter(None, shared)) if len(shared) == 1 else ()
-    return Verdict(word, qualifications, evidence, sensitivity)
+    return Verdict(word, qualifications, evidence, sensitivity, tuple(deciding))
 
 
 def _decided(
-    claim: str, each: Sequence[_Judged], study: Study, differences: Differences, level: float
-) -> tuple[Word, Sequence[_Judged]]:
+    claim: str, each: Sequence[Judged], study: Study, differences: Differences, level: float
+) -> tuple[Word, Sequence[Judged]]:
     """Return the word for a claim, and the expectations that decide it.
 
     Support needs all expectations, and some claims are contradicted by all together only: intersection-union tests,
@@ -126,45 +129,56 @@ def _decided(
     return Word.UNDECIDED, each
 
 
-def _judged(study: Study, expected: Expectation, differences: Differences, level: float) -> _Judged:
-    difference = differences.of(expected.arm, expected.metric, expected.than_arm, expected.than_metric, level)
-    judged = outcome(
-        expected.relation,
-        difference,
-        study.margin_of(expected),
-        expected.effect,
-        lower_is_better=lower_is_better(expected.metric),
-    )
-    return _Judged(expected, difference, judged)
+def _judged(study: Study, expected: Expected, differences: Differences, level: float) -> Judged:
+    margin = study.margin_of(expected)
+    if isinstance(expected, Ranges):
+        bracket = differences.ranges(expected.metric, expected.range_arms, expected.than_arms, level)
+        # A wider range is a larger number, whatever the direction of the metric.
+        return Judged(expected, bracket, outcome("better", bracket, margin, expected.effect, lower_is_better=False))
+    if isinstance(expected, Combination):
+        difference = differences.combination(expected.metric, expected.weights, level)
+    else:
+        difference = differences.of(expected.arm, expected.metric, expected.than_arm, expected.than_metric, level)
+    is_lower_better = lower_is_better(expected.metric)
+    judged = outcome(expected.relation, difference, margin, expected.effect, lower_is_better=is_lower_better)
+    return Judged(expected, difference, judged)
 
 
-def _is_untestable(one: _Judged) -> bool:
+def _is_untestable(one: Judged) -> bool:
     return one.outcome.word is Word.NOT_TESTABLE
 
 
-def _in_words(study: Study, one: _Judged) -> str:
+def _in_words(study: Study, one: Judged) -> str:
     """Return a comparison with its interval, what was expected, what is observed, and the outcome."""
     expected, difference, margin = one.expected, one.difference, study.margin_of(one.expected)
-    compared = _compared(study, expected)
+    compared = compared_in_words(study, expected)
     if not difference.has_interval:
         return f"{compared}: {one.outcome.qualification}"
-    observed = _observed(finding(difference, margin, lower_is_better=lower_is_better(expected.metric)))
     claimed = f", claimed effect {expected.effect:g}" if expected.effect is not None else ""
     word = ", ".join(filter(None, (one.outcome.word, one.outcome.qualification)))
     return (
         f"{compared}: {difference.text()} ({difference.basis}; margin {margin:g}{claimed}); expected"
-        f" {expected.relation}, observed {observed}: {word}"
+        f" {expected.relation}, observed {_observed(one, margin)}: {word}"
     )
 
 
-def _observed(found: Finding) -> str:
+def _observed(one: Judged, margin: float) -> str:
     """Return a finding in words; an inconclusive one with the side that is ruled out."""
+    if isinstance(one.expected, Ranges):
+        found = finding(one.difference, margin, lower_is_better=False)
+        return {"better": "wider", "worse": "narrower", "unclear": "inconclusive"}[found.direction]
+    found = finding(one.difference, margin, lower_is_better=lower_is_better(one.expected.metric))
     if found.text == "inconclusive" and found.is_not_better != found.is_not_worse:
         return f"inconclusive, but not {'better' if found.is_not_better else 'worse'} by the margin"
     return found.text
 
 
-def _compared(study: Study, expected: Expectation) -> str:
+def compared_in_words(study: Study, expected: Expected) -> str:
+    """Return what an expectation compares."""
+    if isinstance(expected, Ranges):
+        return f"{expected.metric}, {expected.name} minus {expected.than_name}"
+    if isinstance(expected, Combination):
+        return f"{expected.metric}, {expected.name}"
     one, other = study.label(expected.arm), study.label(expected.than_arm)
     if expected.metric == expected.than_metric:
         return f"{expected.metric}, {one} minus {other}"

@@ -25,7 +25,7 @@ def section(findings: Findings) -> Section:
         table.rows.append(
             [
                 Cell((f"{name}: {claim.statement}", f"Contradicted if {claim.contradicted_if}.")),
-                claim.where,
+                claim.source,
                 Cell((f"**{verdict.word}**", *verdict.qualifications)),
                 Cell((*verdict.evidence, *verdict.sensitivity)),
             ]

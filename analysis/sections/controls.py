@@ -15,7 +15,7 @@ def section(findings: Findings) -> Section:
     ]
     intro = "Controls are checked in each metric that decides something. One that did not pass withholds what rests on"
     blocks: list[Block] = [Paragraph(f"{intro} that metric."), Bullets(results)]
-    if any(one.metric != one.than_metric for expectations in study.claims.values() for one in expectations):
+    if any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations):
         blocks.append(
             Paragraph(
                 "Some claims compare two metrics. There the untrained encoder is a control too: before training, the"

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.inference.intervals import Estimate, detectable_difference, mean_interval
 from analysis.judgement.findings import Findings
+from analysis.judgement.verdicts import Verdict
 from analysis.sections.words import runs_of
 
 
@@ -45,7 +46,7 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
             for arm, one in findings.comparisons.items()
         },
         "controls": [asdict(one) for one in findings.controls],
-        "verdicts": {claim: asdict(verdict) for claim, verdict in findings.verdicts.items()},
+        "verdicts": {claim: verdict_values(verdict) for claim, verdict in findings.verdicts.items()},
         "runs": evidence.runs.to_dict("records"),
         "missing": evidence.missing.to_dict("records"),
     }
@@ -55,6 +56,12 @@ def estimate(one: Estimate, unit: str) -> dict[str, Any]:
     """Return an estimate as JSON values; without an interval its ends are not a number."""
     values = {"mean": one.mean, "low": one.low, "high": one.high, "level": one.level, "n": one.n, "unit": unit}
     return values | {"covers": one.covers, "error_from": one.error_from, "simultaneous": one.family}
+
+
+def verdict_values(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as JSON values, without its comparisons as objects, which ``evidence`` has in words."""
+    names = ("word", "qualifications", "evidence", "sensitivity")
+    return {name: getattr(verdict, name) for name in names}
 
 
 def _means(findings: Findings) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,93 @@
+"""The claims in YAML: all of the paper's, each judged by studies that exist or with a reason why not."""
+
+from collections import Counter
+
+import pytest
+
 from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
+from ablations.claims import CLAIMS, FILE, Claim, read_claims
+from aimv2.errors import UsageError
+
+WHOLE = [claim for claim in CLAIMS.values() if not claim.part_of]
+ONE = """
+claims:
+- id: first
+  source: Table 1
+  statement: One is better.
+  claimed: better
+  contradicted_if: it is worse
+  evidence: measured once
+  studies: [loss_weight]
+"""
 
 
-def test_every_claim_is_decided_by_a_study():
-    assert set(CLAIMS) == {name for study in STUDIES.values() for name in study.claims}
+def read(folder, text):
+    path = folder / "claims.yaml"
+    path.write_text(text)
+    return read_claims(path)
+
+
+def test_the_file_has_the_papers_claims_and_parts_of_them():
+    assert len(WHOLE) == 51
+    assert {claim.part_of for claim in CLAIMS.values()} == {"", "prefix-beats-causal"}
+
+
+def test_claims_and_studies_agree_on_what_is_judged_where():
+    stated = {(claim.id, slug) for claim in CLAIMS.values() for slug in claim.studies}
+    assert stated == {(name, slug) for slug, study in STUDIES.items() for name in study.claims}
+
+
+def test_claims_of_one_source_stand_together():
+    """A list by source has each heading once."""
+    sources = [claim.source for claim in CLAIMS.values()]
+    blocks = [source for source, before in zip(sources, ["", *sources], strict=False) if source != before]
+    assert [source for source, count in Counter(blocks).items() if count > 1] == []
+
+
+def test_published_numbers_compare_two_conditions_or_more():
+    assert all(len(values) > 1 for claim in CLAIMS.values() for values in claim.published.values())
+    measured = [claim for claim in CLAIMS.values() if claim.evidence == "asserted"]
+    assert all(not claim.published or claim.id == "data-mix" for claim in measured), "nothing was measured"
+
+
+def test_a_claim_is_read(tmp_path):
+    (claim,) = read(tmp_path, ONE).values()
+    assert claim == Claim(
+        id="first",
+        source="Table 1",
+        statement="One is better.",
+        claimed="better",
+        contradicted_if="it is worse",
+        evidence="measured once",
+        studies=("loss_weight",),
+    )
+    assert (claim.contradicted_by, claim.why_not) == ("any", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (ONE.replace("studies:", "studys:"), "claim first: unknown key 'studys'. Did you mean 'studies'?"),
+        (ONE.replace("  claimed: better\n", ""), "claim first: claimed: Field required"),
+        (ONE.replace("measured once", "guessed"), "claim first: evidence: Input should be 'measured once'"),
+        (ONE.replace("[loss_weight]", "[]"), "exactly one of studies, not_testable and no_study is needed, and none"),
+        (ONE + "  no_study: later\n", "is needed, and studies and no_study is given"),
+        (ONE + ONE.replace("claims:\n", ""), "the id first is given twice"),
+        (ONE + "  part_of: second\n", "unknown part_of of first 'second'"),
+        (ONE + "  published: {probe: {a: much}}\n", "claim first: published.probe.a: Input should be a valid number"),
+        ("claims:\n- text\n", "claim 1 must be keys with values"),
+        ("claims: {}\n", "must have one key, claims, with a list"),
+        ("claims: []\nmore: 1\n", "must have one key, claims, with a list"),
+        ("claims: [!!python/object/apply:os.getcwd []]\n", "is not YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path, text, problem):
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    assert problem in str(caught.value)
+    assert str(tmp_path) in str(caught.value) or "part_of" in problem
+    assert "\n" not in str(caught.value)
+
+
+def test_the_committed_file_is_what_is_loaded():
+    assert read_claims(FILE) == CLAIMS

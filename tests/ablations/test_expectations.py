@@ -1,6 +1,21 @@
-import pytest
+import math
 
-from ablations.expectations import PROBE, STEP_TIME, default_margin, expect, margin_reason
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablations.expectations import (
+    PROBE,
+    STEP_TIME,
+    Combination,
+    Ranges,
+    default_margin,
+    expect,
+    margin_reason,
+    minus,
+    slope,
+)
 
 
 def test_one_expectation_per_arm():
@@ -46,3 +61,76 @@ def test_margins_have_a_reason():
     assert margin_reason(PROBE).startswith("a point")
     assert "a tenth fewer samples" in margin_reason("content_loss")
     assert margin_reason(STEP_TIME) == "any difference counts"
+
+
+RANGE = {"name": "widths", "than_name": "depths", "metric": PROBE}
+
+
+def test_each_kind_names_its_arms_and_metrics_and_takes_stand_ins():
+    (two,) = expect("a", "worse", than="a", metric="content_loss", than_metric="causal_content_loss")
+    (one,) = expect("a", "worse", than="b", metric=PROBE)
+    line = Combination(name="slope", metric=PROBE, weights={"a": -1.0, "b": 1.0}, relation="better")
+    wide = Ranges(**RANGE, range_arms=("a", "b"), than_arms=("b", "c"))
+    assert [each.arms for each in (two, one, line, wide)] == [("a",), ("a", "b"), ("a", "b"), ("a", "b", "c")]
+    assert two.metrics == ("content_loss", "causal_content_loss")
+    assert {each.metrics for each in (one, line, wide)} == {(PROBE,)}
+    for each in (one, line, wide):
+        assert each.in_metrics({PROBE: "probe_digits"}).metrics == ("probe_digits",)
+        assert each.in_metrics({"caption_loss": "probe_digits"}) == each
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        ({"a": 1.0}, "two arms or more"),
+        ({"a": 1.0, "b": math.nan}, "a finite weight"),
+        ({"a": 1.0, "b": 1.0}, "must add up to 0"),
+    ],
+)
+def test_weights_are_of_a_contrast(weights, problem):
+    with pytest.raises(ValueError, match=problem):
+        Combination(name="sum", metric=PROBE, weights=weights, relation="better")
+
+
+@pytest.mark.parametrize(
+    ("arms", "than_arms", "problem"),
+    [
+        (("a",), ("b", "c"), r"two arms or more, each once, got \['a'\]"),
+        (("a", "b"), ("c", "c"), "each once"),
+        (("a", "b"), ("a", "b"), "may share one arm"),
+    ],
+)
+def test_ranges_are_of_two_arms_or_more(arms, than_arms, problem):
+    with pytest.raises(ValueError, match=problem):
+        Ranges(**RANGE, range_arms=arms, than_arms=than_arms)
+
+
+@pytest.mark.parametrize("kind", [Combination, Ranges])
+def test_sizes_of_every_kind_are_checked(kind):
+    own = {"weights": {"a": 1.0, "b": -1.0}, "relation": "better", "name": "sum", "metric": PROBE}
+    values = own if kind is Combination else RANGE | {"range_arms": ("a", "b"), "than_arms": ("b", "c")}
+    with pytest.raises(ValueError, match="effect=0 must be above 0"):
+        kind(**values, effect=0)
+    with pytest.raises(ValueError, match="margin=-1 must not be negative"):
+        kind(**values, margin=-1)
+
+
+@given(
+    places=st.lists(st.integers(-5, 5), min_size=2, max_size=6, unique=True),
+    rng=st.integers(0, 99).map(np.random.default_rng),
+)
+def test_slope_is_that_of_numpys_fit(places, rng):
+    values = rng.normal(size=len(places))
+    weights = slope({f"arm{number}": place for number, place in enumerate(places)})
+    assert sum(weights.values()) == pytest.approx(0, abs=1e-12)
+    fitted = np.polyfit(places, values, 1)[0]
+    assert np.dot(list(weights.values()), values) == pytest.approx(fitted)
+
+
+def test_slope_needs_two_places():
+    with pytest.raises(ValueError, match="two different places"):
+        slope({"a": 1, "b": 1})
+
+
+def test_difference_of_combinations_keeps_arms_of_both():
+    assert minus({"a": 1.0, "b": -1.0}, {"b": 2.0, "c": -2.0}) == {"a": 1.0, "b": -3.0, "c": 2.0}

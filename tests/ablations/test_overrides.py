@@ -1,10 +1,12 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from ablations.expectations import PROBE
-from ablations.overrides import study_overrides
+from ablations.catalogue import STUDIES
+from ablations.expectations import PROBE, Combination
+from ablations.overrides import StudyOverrides, study_overrides
 from aimv2.errors import UsageError
 
 
@@ -43,6 +45,21 @@ def test_claim_without_expectations_is_left_out(study):
 def test_override_that_names_no_other_arm_is_refused(study, values, message):
     with pytest.raises(UsageError, match=message):
         replace(study_overrides(study), **values).apply(study)
+
+
+def test_a_combination_has_no_controls(study):
+    """They have seeds or data of their own."""
+    weights = {"uniform": 1.0, "null_control": -1.0}
+    claims = {"c": (Combination(name="sum", metric=PROBE, weights=weights, relation="better"),)}
+    with pytest.raises(UsageError, match=r"unknown arm of sweep\.claims\.c 'null_control'"):
+        replace(study_overrides(study), claims=claims).apply(study)
+
+
+@pytest.mark.parametrize("slug", ["batch_size", "decoder_size", "prefix_ratio", "sample_efficiency"])
+def test_every_kind_of_expectation_is_read_from_what_is_written(slug):
+    own = study_overrides(STUDIES[slug])
+    written = json.loads(json.dumps(asdict(own)))
+    assert TypeAdapter(StudyOverrides).validate_python(written).claims == dict(own.claims)
 
 
 def test_mixed_code_is_allowed_by_an_override_only(study):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ablations.adapt import adapted
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
@@ -38,6 +39,7 @@ def conditions():
                 (arm in CONTROLS and study.slug != "prefix_ratio")
                 or (study.slug == "data_mix" and arm != "paper")
                 or arm == "image_150"
+                or (study.slug == "sample_efficiency" and not arm.endswith("_025"))  # other budgets of the same models
             )
             marks = [pytest.mark.exhaustive] if is_left_out else []
             cases.append(pytest.param(study, arm, id=f"{study.slug}-{arm}", marks=marks))
@@ -82,7 +84,7 @@ def test_study_states_question_source_margin_and_claims_about_its_arms(study):
     assert study.equivalence_margin > 0
     assert study.controls == ("null_control", "positive_control")
     expected = [expectation for expectations in study.claims.values() for expectation in expectations]
-    assert {e.arm for e in expected} | {e.than_arm for e in expected} <= set(study.arms)
+    assert {arm for e in expected for arm in e.arms} <= set(study.arms)
     assert set(study.claims) <= set(CLAIMS)
     assert all(study.claims.values())
     assert all(e.why for e in expected), "where effect and margin come from"
@@ -92,10 +94,11 @@ def test_study_states_question_source_margin_and_claims_about_its_arms(study):
 def test_metrics_of_claims_exist_on_scenes(study, tiny):
     known = {*metric_names(tiny), STEP_TIME} - set(not_applicable(objective("aimv2"), tiny))
     expected = [expectation for expectations in study.claims.values() for expectation in expectations]
-    assert {study.primary_metric, *(m for e in expected for m in (e.metric, e.than_metric))} <= known
+    assert {study.primary_metric, *(m for e in expected for m in e.metrics)} <= known
 
 
-DECODERS = ("decoder_width", "decoder_depth", "decoder_sharing", "norm_ffn", "positions", "caption_order", "eos")
+DECODERS = ("decoder_width", "decoder_depth", "decoder_size", "decoder_sharing", "norm_ffn", "positions",
+            "caption_order", "eos", "patch_order")  # fmt: skip
 
 
 @pytest.mark.parametrize("slug", DECODERS)
@@ -117,7 +120,7 @@ def test_arms_with_other_kinds_of_captions_are_not_judged_by_what_captions_say(s
     others = {arm for arm in kinds if kinds[arm] != kinds[study.baseline]}
     assert others
     assert study.primary_metric == probe
-    claimed = {e.metric for seen in study.claims.values() for e in seen if e.arm in others}
+    claimed = {e.metric for seen in study.claims.values() for e in seen if set(e.arms) & others}
     assert claimed <= {DIGITS}
     assert probe == DIGITS or not others & set(study.expected)
 
@@ -128,6 +131,8 @@ OWN_START = {
     "resolution": {"encoder.patch_embed.bias"},  # bound by the values in a patch
     "scaling": {"decoder.image_proj.bias"},  # bound by the encoder's width
     "sensitivity": {"decoder.image_proj.bias"},
+    "decoder_size": {"decoder.pixel_head.weight", "decoder.text_head.weight"},
+    "sample_efficiency": {"similarity.logit_scale"},
     "objective": {"similarity.logit_scale"},  # CLIP's or SigLIP's temperature
 }
 
@@ -153,6 +158,10 @@ PAPER = {
     ("decoder_depth", "model.decoder.depth"): [8, 12, 16],
     ("loss_weight", "objective.pixel_weight"): [0, 0.1, 0.2, 0.4, 0.6, 1, 2],
     ("objective", "budget.batch_size"): [8192, 16_384],
+    ("batch_size", "budget.batch_size"): [8192, 16_384, 32_768],
+    ("decoder_size", "model.decoder.width"): [512, 836, 1024, 1182, 1536],
+    ("decoder_size", "model.decoder.depth"): [8, 12, 16],
+    ("sample_efficiency", "budget.samples"): [512_000_000, 1_024_000_000, 2_048_000_000, 4_096_000_000],
     ("resolution", "model.image_px"): [224, 336, 448],
     ("scaling", "model.encoder.width"): [1024, 1536, 2048, 3072],
     ("scaling", "model.encoder.num_heads"): [8, 12, 16, 24],
@@ -164,8 +173,9 @@ PAPER = {
 
 @pytest.mark.parametrize(("slug", "path"), PAPER, ids=lambda value: value)
 def test_levels_at_the_papers_scale_are_the_papers(slug, path):
-    cells = expand(STUDIES[slug], with_attention(vit_l_2b()), seeds=[0])
-    levels = {value_at(cell.config, path) for cell in cells if cell.arm in STUDIES[slug].arms}
+    base = with_attention(vit_l_2b())
+    study = adapted(STUDIES[slug], base)
+    levels = {value_at(cell.config, path) for cell in expand(study, base, seeds=[0]) if cell.arm in study.arms}
     assert sorted(levels) == pytest.approx(PAPER[slug, path])
 
 
@@ -215,3 +225,43 @@ def test_the_sensitivity_ladder_halves_the_encoder_at_demo():
         "samples_050": base.budget.samples // 2,
         "samples_200": base.budget.samples * 2,
     }
+
+
+def runs_of(slug, base):
+    """Return the names of a study's trained runs by arm, of one seed."""
+    study = STUDIES[slug]
+    return {cell.arm: cell.name for cell in expand(study, base, seeds=[0]) if cell.arm in study.arms}
+
+
+def test_a_contrast_across_studies_shares_their_runs():
+    base = with_attention(demo())
+    size, width, depth = (runs_of(slug, base) for slug in ("decoder_size", "decoder_width", "decoder_depth"))
+    assert size["base"] == width["width_100"] == depth["depth_100"]
+    shared = {arm for arm in size if size[arm] in {*width.values(), *depth.values()}}
+    assert shared == {"base", "width_050", "width_150", "depth_067", "depth_133"}
+
+
+def test_studies_of_objectives_share_runs():
+    base = with_attention(demo())
+    rivals, batches, efficiency = (runs_of(slug, base) for slug in ("objective", "batch_size", "sample_efficiency"))
+    assert rivals["aimv2"] == batches["aimv2_batch_100"] == efficiency["aimv2_samples_100"]
+    assert rivals["clip"] == batches["clip_batch_100"] == efficiency["clip_samples_100"]
+    assert rivals["clip_batch_200"] == batches["clip_batch_200"]
+    assert (rivals["siglip"], rivals["caption_prefix"]) == (
+        efficiency["siglip_samples_100"],
+        efficiency["caption_samples_100"],
+    )
+
+
+def test_widths_with_the_steps_of_depths_have_their_weights_at_the_papers_scale():
+    """Weights of a decoder's blocks grow with depth times the square of the width."""
+    arms = arms_of("decoder_size", with_attention(vit_l_2b()))
+    weights = {name: run.model.decoder.depth * run.model.decoder.width**2 for name, run in arms.items()}
+    assert weights["width_082"] / weights["depth_067"] == pytest.approx(1, rel=0.01)
+    assert weights["width_115"] / weights["depth_133"] == pytest.approx(1, rel=0.01)
+
+
+def test_the_recipes_crop_is_the_baseline_where_it_is_one_of_the_bounds():
+    assert adapted(STUDIES["crop_scale"], demo()) is STUDIES["crop_scale"], "0.9 on scenes"
+    study = adapted(STUDIES["crop_scale"], replaced(demo(), {"augment.min_scale": 0.4}))
+    assert (study.baseline, list(study.arms)) == ("area_040", ["area_008", "area_040", "area_100"])

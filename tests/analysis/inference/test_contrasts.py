@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.inference.contrasts import Blocks, SharedError, spreads
+from analysis.inference.intervals import NO_ESTIMATE
 
 ARMS = list("abcde")
 
@@ -106,3 +107,40 @@ def test_spread_test_has_its_size():
     rng = np.random.default_rng(0)
     num_wider = sum(len(spreads(rng.normal(size=(4, 5))).wider) for _ in range(800))
     assert num_wider / 4000 == pytest.approx(0.05, abs=0.015)
+
+
+SLOPE = {"a": -0.2, "b": -0.1, "c": 0.0, "d": 0.1, "e": 0.2}
+
+
+def test_combination_of_two_arms_is_their_contrast():
+    error = SharedError(table())
+    assert error.combination({"c": 1.0, "a": -1.0}, 0.9) == error.contrast("c", "a", 0.9)
+    uneven = SharedError(table(scale=(1, 1, 1, 1, 30)))
+    assert uneven.combination({"e": 1.0, "a": -1.0}) == uneven.contrast("e", "a")
+
+
+def test_combination_has_the_error_of_a_regression_on_arms_and_seeds():
+    """The oracle is ordinary least squares on dummy variables."""
+    values = table(2).to_numpy()
+    design = np.hstack([np.tile(np.eye(5), (4, 1)), np.repeat(np.eye(4), 5, axis=0)[:, 1:]])
+    estimates, (residual,), rank, _ = np.linalg.lstsq(design, values.ravel(), rcond=None)
+    contrast = np.array([*SLOPE.values(), 0, 0, 0])
+    error = np.sqrt(contrast @ np.linalg.inv(design.T @ design) @ contrast * residual / (20 - rank))
+    found = SharedError(table(2)).combination(SLOPE, 0.9)
+    assert (found.mean, found.error) == pytest.approx((contrast @ estimates, error))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.9, 12, found.mean, error))
+    assert (found.n, found.df, found.error_from) == (4, 12, "pooled")
+
+
+def test_combination_with_an_arm_of_larger_spread_has_its_own_error():
+    values = table(scale=(1, 1, 1, 1, 30))
+    found = SharedError(values).combination(SLOPE)
+    by_seed = values.to_numpy() @ np.array(list(SLOPE.values()))
+    assert (found.mean, found.error, found.n) == pytest.approx((by_seed.mean(), stats.sem(by_seed), 4))
+    assert found.error_from == "own"
+
+
+def test_combination_without_all_arms_is_no_estimate():
+    error = SharedError(table()[["a", "b"]])
+    assert error.combination(SLOPE) is NO_ESTIMATE
+    assert error.combination({"a": 0.0, "b": 0.0}) is NO_ESTIMATE

@@ -148,3 +148,21 @@ def test_intervals_over_seeds_and_items_cover_their_mean(of_item):
     assert hits / num_studies > 0.95 - 3.1 * np.sqrt(0.05 * 0.95 / num_studies), "99.9 % bound of the simulation"
     if of_item > 1:
         assert hits_alone / num_studies < 0.9, "over seeds alone the intervals are too short"
+
+
+@pytest.mark.parametrize("weights", [{"a": 1.0, "b": -1.0}, {"a": 0.5, "b": 0.5, "c": -1.0}])
+def test_items_of_a_combination_are_those_of_the_weighted_sums(weights):
+    rng = np.random.default_rng(1)
+    parts = {(arm, seed): pd.Series(rng.normal(size=30)) for arm in "abc" for seed in range(3)}
+    sums = np.stack([sum(weight * parts[arm, seed] for arm, weight in weights.items()) for seed in range(3)])
+    moments = ItemMoments({"loss": parts}.get)
+    found, num_items = moments.of_combination("loss", weights)
+    assert found == pytest.approx(item_covariance(sums, sums))
+    assert num_items == 30
+
+
+def test_a_combination_of_runs_on_other_items_has_none():
+    parts = {("a", 0): pd.Series([1.0, 2.0]), ("b", 0): pd.Series([1.0, 2.0], index=[5, 6])}
+    assert ItemMoments({"loss": parts}.get).of_combination("loss", {"a": 1.0, "b": -1.0})[0].size == 0
+    empty = ItemMoments().of_combination("loss", {"a": 1.0, "b": -1.0})
+    assert (empty[0].size, empty[1]) == (0, 0)

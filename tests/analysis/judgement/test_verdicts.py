@@ -38,6 +38,14 @@ def harms(*arms):
     return {(arm, metric): -0.5 if "probe" in metric else 0.5 for arm in arms for metric in METRICS}
 
 
+def lead(*sizes):
+    """Return effects in which AIMv2 leads captioning by these sizes, at a quarter of the samples to twice as many."""
+    return {f"aimv2_samples_{name}": size for name, size in zip(("025", "050", "100", "200"), sizes, strict=True)}
+
+
+WIDTHS = {"width_050": -0.2, "width_150": 0.1, "width_082": -0.1}
+
+
 CASES = [
     # claim, study, effects (losses fall and accuracies rise where an arm is better), verdict
     ("alpha-insensitive", "loss_weight", {}, SUPPORTED),
@@ -147,6 +155,37 @@ CASES = [
     ("synthetic-captions", "synthetic_fraction", {"synthetic_000": -0.1, "synthetic_100": -0.1}, SUPPORTED),
     ("synthetic-captions", "synthetic_fraction", {"synthetic_000": 0.1}, CONTRADICTED),
     ("synthetic-captions", "synthetic_fraction", {"synthetic_000": -0.1}, UNDECIDED),
+    ("v1-raster-order", "patch_order", {"spiral": -0.1, "random": -0.1}, SUPPORTED),
+    ("v1-raster-order", "patch_order", {"spiral": -0.1}, SMALLER),
+    ("v1-raster-order", "patch_order", {"spiral": -0.1, "random": 0.1}, CONTRADICTED),
+    ("v1-crop-scale", "crop_scale", {"area_008": -0.1, "area_100": -0.2}, SUPPORTED),
+    ("v1-crop-scale", "crop_scale", {"area_008": -0.1, "area_100": -0.1}, SUPPORTED),  # smaller than 0.147
+    ("v1-crop-scale", "crop_scale", {"area_008": -0.1, "area_100": 0.1}, CONTRADICTED),
+    # Gains per doubling of the batch: 0.1 and 0; 0.1 and 0.2; 0 and 0; 0.2 and 0.1.
+    ("no-large-batch", "batch_size", {"clip_batch_200": 0.1, "clip_batch_400": 0.2}, SUPPORTED),
+    (
+        "no-large-batch",
+        "batch_size",
+        {"clip_batch_200": 0.1, "clip_batch_400": 0.2, "aimv2_batch_200": 0.2, "aimv2_batch_400": 0.4},
+        CONTRADICTED,
+    ),
+    ("no-large-batch", "batch_size", {}, SMALLER),  # 0.006 per doubling is ruled out
+    (
+        "no-large-batch",
+        "batch_size",
+        {"clip_batch_200": 0.2, "clip_batch_400": 0.4, "aimv2_batch_200": 0.1, "aimv2_batch_400": 0.2},
+        CONTRADICTED,  # AIMv2 gains less, but more than a point
+    ),
+    ("width-matters-more-than-depth", "decoder_size", WIDTHS, SUPPORTED),
+    ("width-matters-more-than-depth", "decoder_size", {"width_050": -0.2}, UNDECIDED),  # with other steps in weights
+    ("width-matters-more-than-depth", "decoder_size", WIDTHS | {"depth_067": -0.4}, CONTRADICTED),
+    ("width-matters-more-than-depth", "decoder_size", WIDTHS | {"depth_067": -0.15}, CONTRADICTED),  # per weight
+    ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(0.1, 0.2, 0.3, 0.4), SUPPORTED),
+    ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(0.1, 0.1, 0.1, 0.1), UNDECIDED),  # it does not grow
+    ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(0.4, 0.3, 0.2, 0.1), CONTRADICTED),
+    ("aimv2-vs-cap-at-every-scale", "sample_efficiency", lead(-0.1, 0.2, 0.3, 0.4), CONTRADICTED),
+    ("fewer-samples-than-contrastive", "sample_efficiency", {}, SUPPORTED),  # as good is enough
+    ("fewer-samples-than-contrastive", "sample_efficiency", {"clip_samples_100": 0.1}, CONTRADICTED),
 ]
 
 
@@ -232,6 +271,22 @@ def test_evidence_lists_the_deciding_comparisons():
     assert "(99.58 %, n = 4, pooled error, covers seeds; margin 0.1)" in first
     assert first.endswith("expected equal, observed worse: contradicted")
     assert found.sensitivity == (f"{PROBE} tells all steps apart", f"{LOSS} tells all steps apart")
+
+
+def test_evidence_of_slopes_and_ranges_is_in_words():
+    (text, own) = verdict_on("no-large-batch", "batch_size", {"clip_batch_200": 0.1, "clip_batch_400": 0.2}).evidence
+    assert text.startswith(f"{PROBE}, gain of CLIP per doubling of the batch minus that of AIMv2: +0.1")
+    assert "error, covers seeds; margin 0.01, claimed effect 0.006); expected better, observed better" in text
+    assert own.endswith("expected not better, observed equivalent: supported")
+    found = verdict_on("width-matters-more-than-depth", "decoder_size", WIDTHS)
+    assert found.evidence[0].startswith(
+        f"{PROBE}, range over the published widths minus range over the published depths"
+    )
+    assert "95 %, bounds of all contrasts, n = 4" in found.evidence[0]
+    assert found.evidence[0].endswith("expected wider, observed wider: supported")
+    assert [one.outcome.word for one in found.deciding] == [SUPPORTED, SUPPORTED]
+    narrower = verdict_on("width-matters-more-than-depth", "decoder_size", {"depth_067": 0.5})
+    assert narrower.evidence[0].endswith("expected wider, observed narrower: contradicted")
 
 
 def test_support_takes_no_correction_for_the_number_of_expectations():

@@ -1,0 +1,218 @@
+"""The page of all claims of the paper: a verdict on each, or the reason why there is none."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from ablations.budget import max_train_flops
+from ablations.catalogue import STUDIES
+from ablations.claims import CLAIMS, Claim
+from ablations.expand import expand
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo
+from analysis.claims.paper import paper_section
+from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, escape
+from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, whole_claims
+from analysis.judgement.findings import Findings
+from analysis.judgement.sensitivity import Ladder
+from analysis.judgement.verdicts import compared_in_words
+from analysis.sections.numbers import verdict_values
+
+TITLE = "claims"
+COLUMNS = ["claim", "verdict", "what decides", "published, single runs", "scale and seeds", "sensitivity", "study"]
+HOW_TO_READ = [
+    "*supported*: every expectation of the study is shown. *contradicted*: the opposite is shown. *smaller than"
+    " claimed*: no effect is detected, and the published one is ruled out.",
+    "*undecided*: the interval allows both. The number of seeds is about that with which the claimed effect would be"
+    " shown, or a difference as large as the margin ruled out, with 80 % power, at the noise of these runs.",
+    "*not testable*: a control did not pass, the metric does not see small effects at this scale, or we lack hardware,"
+    " data, models or a study; the cell says which.",
+    f"*{NOT_RUN}*: a study is written, with its expectations, and has no report yet. Its price is an upper bound.",
+    "A verdict holds at the scale of its study, on its data, and false verdicts of a study have a probability of at"
+    " most 5 %. Over all studies of this page they add up. What each study expects was written before its runs.",
+]
+
+
+def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Document:
+    """Return the page.
+
+    Args:
+        findings: those of all reports, by folder.
+        ladder: what the sensitivity study found at the default scale, for the noise of our probe.
+    """
+    answers = {name: _answers(CLAIMS[name], parts, findings) for name, parts in whole_claims().items()}
+    words = {name: overall([one for one in own if one.claim.id == name]) for name, own in answers.items()}
+    table = Table(COLUMNS, name="claims", is_filterable=True)
+    for name, own in answers.items():
+        table.rows.extend(_row(answer, words[name], is_first=not number) for number, answer in enumerate(own))
+    sections = [
+        Section("Verdicts", [table]),
+        Section("How to read this page", [Bullets(HOW_TO_READ)]),
+        paper_section(findings, ladder),
+        Section("Runs", [_runs([one for own in answers.values() for one in own])], is_folded=True),
+    ]
+    return Document(
+        title=TITLE,
+        question="Which claims of the paper hold here, at which scale, and which cannot be judged?",
+        conclusion=_conclusion(words),
+        sections=sections,
+        numbers={"claims": {name: _numbers(own, words[name]) for name, own in answers.items()}},
+    )
+
+
+def _answers(claim: Claim, parts: Sequence[Claim], findings: Mapping[str, Findings]) -> list[Answer]:
+    return [answer for one in (claim, *parts) for answer in answers_of(one, findings)]
+
+
+def _conclusion(words: Mapping[str, str]) -> str:
+    """Return how many claims have each verdict."""
+    counts = Counter(words.values())
+    parts = [f"{counts[word]} *{word}*" for word in WORDS if counts[word]]
+    return f"Of {len(words)} claims: {', '.join(parts)}."
+
+
+def _row(answer: Answer, word: str, *, is_first: bool) -> list[str | Cell]:
+    claim = answer.claim
+    name = f"**{claim.id}**" if is_first else f"{claim.id}{', a part of the claim' if claim.part_of else ''}"
+    told = [name, claim.statement, f"Source: {claim.source}. Contradicted if {claim.contradicted_if}."]
+    limits = [f"Limits: {claim.limits}."] if claim.limits else []
+    own = answer.word if answer.word == word or not is_first else f"{answer.word} (all studies: {word})"
+    return [
+        Cell((*told, *limits)) if is_first or claim.part_of else Cell((name,)),
+        Cell((f"**{own}**", *_reasons(answer)), value=float(WORDS.index(answer.word))),
+        Cell(_deciding(answer), answer.runs),
+        Cell(_published(claim) if is_first or claim.part_of else ()),
+        Cell(_scale(answer)),
+        Cell(tuple(answer.verdict.sensitivity) if answer.verdict else ()),
+        Cell(_study(answer)),
+    ]
+
+
+def _reasons(answer: Answer) -> tuple[str, ...]:
+    """Return what qualifies a verdict, or why there is none."""
+    if answer.verdict is None:
+        return (answer.claim.why_not,) if answer.claim.why_not else ()
+    seeds = answer.seeds_to_decide
+    needed = (
+        [] if math.isnan(seeds) else [f"about {seeds:g} seeds would decide" if seeds < math.inf else "over 999 seeds"]
+    )
+    return (*answer.verdict.qualifications, *needed)
+
+
+def _deciding(answer: Answer) -> tuple[str, ...]:
+    """Return the comparisons that decide; those that are planned if there are no runs."""
+    if answer.verdict is not None:
+        return answer.verdict.evidence
+    if not answer.study:
+        return ()
+    study = STUDIES[answer.study]
+    return tuple(
+        f"{compared_in_words(study, one)}: expected {one.relation}" for one in study.claims.get(answer.claim.id, ())
+    )
+
+
+def _published(claim: Claim) -> tuple[str, ...]:
+    """Return the claimed effect, the published numbers, and what kind of evidence they are."""
+    numbers = (
+        f"{metric}: {', '.join(f'{condition} {_short(value)}' for condition, value in values.items())}"
+        for metric, values in claim.published.items()
+    )
+    return (claim.claimed, *numbers, f"Evidence: {claim.evidence}.")
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if 1 <= value < 1000 else f"{value:g}"
+
+
+def _scale(answer: Answer) -> tuple[str, ...]:
+    """Return scale, seeds and level of a verdict."""
+    if answer.findings is None or answer.verdict is None:
+        return ()
+    seeds = [one.difference.n for one in answer.verdict.deciding if one.difference.n]
+    shown = f"n = {min(seeds)}" if seeds else "no seeds"
+    equal = answer.findings.study.equal
+    return (answer.findings.config.scale, shown, f"look {answer.findings.look.number}", f"equal {equal}")
+
+
+def _study(answer: Answer) -> tuple[str, ...]:
+    """Return the report of a study, or what runs it and its price."""
+    if answer.report:
+        return (f"[{answer.report}](../{answer.report}/report.md)",)
+    if not answer.study:
+        return ()
+    num_runs, flops = price(answer.study)
+    chosen = "" if answer.study == answer.claim.studies[0] else f" study={answer.study}"
+    return (
+        answer.study,
+        f"`python analysis/report.py check {answer.claim.id}{chosen}`",
+        f"whole study at demo: {num_runs} runs, at most {flops:.2g} training FLOPs",
+    )
+
+
+@cache
+def price(slug: str) -> tuple[int, float]:
+    """Return the runs of a study at the default scale, and an upper bound of their training FLOPs."""
+    cells = expand(STUDIES[slug], with_attention(demo()))
+    return len(cells), float(sum(max_train_flops(cell.config, cell.config.budget.samples) for cell in cells))
+
+
+def _runs(answers: Sequence[Answer]) -> Table | Paragraph:
+    """Return the runs behind the verdicts."""
+    table, seen = Table(["run", "study", "arm", "seed", "code", "hardware"], name="runs", is_filterable=True), set()
+    for answer in answers:
+        if answer.findings is None:
+            continue
+        rows = answer.findings.evidence.runs
+        for run in rows[rows["run"].isin(answer.runs)].to_dict("records"):
+            if run["run"] in seen:
+                continue
+            seen.add(run["run"])
+            label = answer.findings.study.label(run["arm"])
+            origin = [escape(str(run.get(name, ""))) for name in ("code", "hardware")]
+            table.rows.append(
+                [Cell((f"`{run['run']}`",), (run["run"],)), answer.report, label, str(run["seed"]), *origin]
+            )
+    return table if table.rows else Paragraph("No study has a report yet.")
+
+
+def _numbers(answers: Sequence[Answer], word: str) -> dict[str, Any]:
+    """Return a claim's verdicts as JSON values."""
+    return {
+        "verdict": word,
+        "answers": [
+            {
+                "claim": one.claim.id,
+                "study": one.study,
+                "report": one.report,
+                "verdict": one.word,
+                "why_not": one.claim.why_not,
+                "seeds_to_decide": one.seeds_to_decide,
+                "runs": list(one.runs),
+                **({} if one.verdict is None else verdict_values(one.verdict) | {"comparisons": _comparisons(one)}),
+            }
+            for one in answers
+        ],
+    }
+
+
+def _comparisons(answer: Answer) -> list[dict[str, Any]]:
+    """Return the comparisons behind a verdict, each an estimate with what was expected of it."""
+    if answer.findings is None or answer.verdict is None:
+        return []
+    study, evidence = answer.findings.study, answer.findings.evidence
+    return [
+        {
+            "compared": compared_in_words(study, one.expected),
+            "expected": one.expected.relation,
+            "outcome": one.outcome.word,
+            "mean": one.difference.mean,
+            "low": one.difference.low,
+            "high": one.difference.high,
+            "level": one.difference.level,
+            "n": one.difference.n,
+            "unit": evidence.unit(one.expected.metric),
+        }
+        for one in answer.verdict.deciding
+    ]

@@ -1,0 +1,29 @@
+"""The page of the paper's claims, from the records beside the reports of all studies."""
+
+from pathlib import Path
+
+from ablations.catalogue import STUDIES
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo
+from analysis.claims import page
+from analysis.document.model import Document
+from analysis.judgement.findings import Findings, baseline_of, judge
+from analysis.judgement.sensitivity import nearest_ladder, read_sensitivity
+from analysis.records import FILE, read_records, recorded_names
+
+
+def findings_in(reports_dir: Path, name: str) -> Findings:
+    """Return what the records of a report show.
+
+    Raises:
+        UsageError: there are none, or they or a sensitivity cannot be read.
+    """
+    records = read_records(reports_dir / name / FILE, STUDIES)
+    sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
+    return judge(records.request, records.evidence, records.look, sensitivity)
+
+
+def claims_document(reports_dir: Path) -> Document:
+    """Return the page of all claims; errors as in ``findings_in``."""
+    findings = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
+    return page.document(findings, nearest_ladder(reports_dir, with_attention(demo())))

@@ -1,0 +1,86 @@
+from ablations.budget import max_train_flops
+from ablations.catalogue import STUDIES
+from ablations.claims import CLAIMS
+from ablations.expand import expand
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo
+from analysis.claims.page import COLUMNS, WORDS, document, price
+from analysis.document.markdown import to_markdown
+from analysis.document.model import Cell, lines_of
+from tests.helpers.pages import ROOT
+
+
+def table_of(page):
+    (table,) = page.sections[0].blocks
+    return table
+
+
+def row_of(page, claim, number=0):
+    """Return a row of a claim by column, as text."""
+    rows = [row for row in table_of(page).rows if lines_of(row[0])[0].strip("*").startswith(claim)]
+    return {name: " / ".join(lines_of(cell)) for name, cell in zip(COLUMNS, rows[number], strict=True)}
+
+
+def test_without_reports_every_claim_has_its_reason_or_its_command():
+    page = document({}, None)
+    names = [lines_of(row[0])[0].strip("*") for row in table_of(page).rows]
+    assert [name for name in dict.fromkeys(names) if not name.endswith("a part of the claim")] == [
+        claim.id for claim in CLAIMS.values() if not claim.part_of
+    ]
+    num_judged = sum(bool(claim.studies) and not claim.part_of for claim in CLAIMS.values())
+    assert page.conclusion == f"Of 51 claims: {51 - num_judged} *not testable*, {num_judged} *not run yet*."
+    lit = row_of(page, "lit-zero-shot")
+    assert lit["verdict"] == f"**not testable** / {CLAIMS['lit-zero-shot'].no_study}"
+    planned = row_of(page, "beats-cappa-same-data")
+    assert planned["verdict"] == "**not run yet**"
+    assert planned["what decides"] == "probe_object, CapPa minus AIMv2, both losses: expected worse"
+    assert "`python analysis/report.py check beats-cappa-same-data`" in planned["study"]
+    assert "IN-1k probe: CapPa 84.7, AIMv2 85.6" in planned["published, single runs"]
+    second = row_of(page, "both-losses-beat-text-only", 1)
+    assert "check both-losses-beat-text-only study=encoder_attention`" in second["study"]
+
+
+def test_price_is_that_of_all_runs():
+    cells = expand(STUDIES["eos"], with_attention(demo()))
+    flops = sum(max_train_flops(cell.config, cell.config.budget.samples) for cell in cells)
+    assert price("eos") == (len(cells), flops)
+    assert len(cells) == 4 * (2 + 2 + 1), "arms, controls and the untrained encoder"
+
+
+def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
+    """The specimen has a claim of prefix_ratio and its runs have known losses."""
+    name = findings.study.slug
+    page = document({name: findings}, None)
+    claim = next(iter(findings.verdicts))
+    verdict = findings.verdicts[claim]
+    row = row_of(page, claim)
+    assert row["verdict"].startswith(f"**{verdict.word}")
+    assert row["what decides"] == " / ".join(verdict.evidence)
+    assert row["scale and seeds"].startswith(f"{findings.config.scale} / n = 4 / look 1")
+    assert row["sensitivity"] == " / ".join(verdict.sensitivity)
+    assert f"[{name}](../{name}/report.md)" in row["study"]
+    (runs,) = page.sections[-1].blocks
+    shown = {lines_of(row[0])[0].strip("`") for row in runs.rows}
+    cell = next(one[2] for one in table_of(page).rows if lines_of(one[0])[0].strip("*") == claim)
+    assert isinstance(cell, Cell)
+    assert cell.runs
+    assert set(cell.runs) <= shown
+    values = page.numbers["claims"][claim]
+    answer = next(one for one in values["answers"] if one["report"] == name)
+    assert answer["runs"] == list(cell.runs)
+    first = verdict.deciding[0]
+    assert answer["comparisons"][0]["mean"] == first.difference.mean
+    assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
+
+
+def test_verdicts_sort_from_decided_to_open(findings):
+    page = document({findings.study.slug: findings}, None)
+    for row in table_of(page).rows:
+        word = lines_of(row[1])[0].strip("*").partition(" (")[0]
+        assert row[1].value == WORDS.index(word)
+
+
+def test_links_of_the_page_stay_in_the_folder_of_reports(findings):
+    text = to_markdown(document({findings.study.slug: findings}, None))
+    assert f"](../{findings.study.slug}/report.md)" in text
+    assert str(ROOT) not in text

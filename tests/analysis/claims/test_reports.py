@@ -1,0 +1,41 @@
+import pytest
+
+from ablations.request import Request
+from aimv2.errors import UsageError
+from analysis.claims.reports import claims_document, findings_in
+from analysis.inference.looks import Look
+from analysis.records import FILE, Records, pack
+
+
+@pytest.fixture
+def reports_dir(request_of, evidence, tmp_path):
+    """A folder with the records of one report and a folder without."""
+    (tmp_path / "prefix_ratio").mkdir()
+    (tmp_path / "prefix_ratio" / FILE).write_bytes(pack(Records(request_of, evidence, Look(2))))
+    (tmp_path / "verify").mkdir()
+    return tmp_path
+
+
+def test_records_give_the_findings_of_the_report(reports_dir, evidence):
+    found = findings_in(reports_dir, "prefix_ratio")
+    assert isinstance(found.request, Request)
+    assert found.look.number == 2
+    assert found.verdicts
+    assert len(found.evidence.runs) == len(evidence.runs)
+
+
+def test_the_page_is_made_of_all_records(reports_dir):
+    """No sensitivity was measured at the scale of these runs, so no claim is decided, and the page says so."""
+    page = claims_document(reports_dir)
+    answers = page.numbers["claims"]["uniform-prefix-length"]["answers"]
+    reported = [one for one in answers if one["report"]]
+    assert [(one["study"], one["report"], str(one["verdict"])) for one in reported] == [
+        ("prefix_ratio", "prefix_ratio", "not testable")
+    ]
+    assert "was not measured" in " ".join(reported[0]["qualifications"])
+    assert reported[0]["runs"]
+
+
+def test_a_folder_without_records_is_named(reports_dir):
+    with pytest.raises(UsageError, match="cannot be read"):
+        findings_in(reports_dir, "verify")
