@@ -78,6 +78,10 @@ class _Page:
         """The anchor and the title of each section."""
         return [(slug(section.title), section.title) for section in self._document.sections]
 
+    @property
+    def has_runs(self) -> bool:
+        return bool(self._runs)
+
     def inline(self, text: str) -> Markup:
         """Return inline Markdown as HTML."""
         return Markup(self._markdown.renderInline(text, {"image": self._image}))
@@ -242,8 +246,8 @@ def _runs_of(table: Table) -> list[str]:
 
 def _link(text: Markup, runs: Sequence[str]) -> Markup:
     """Link a line to its runs: the line itself, or a word after it if it has links of its own."""
-    form = Markup('<a class="runs" href="#run-{}" data-runs="{}" title="{}">{}</a>')
-    num = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    form = Markup('<a class="runs" href="#run-{}" data-runs="{}">{}</a>')
     if text and "<a " not in text:
-        return form.format(runs[0], " ".join(runs), num, text)
-    return Markup("{} {}").format(text, form.format(runs[0], " ".join(runs), "", num))
+        return form.format(runs[0], " ".join(runs), text)
+    words = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    return Markup("{} {}").format(text, form.format(runs[0], " ".join(runs), words))

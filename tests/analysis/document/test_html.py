@@ -128,12 +128,15 @@ def test_cells_link_to_the_runs_that_the_page_lists(folder):
         Cell(("0.6",), ("v2-unknown",)),
     ]
     page = to_html(document(Table(["x"], [[cell] for cell in cells]), runs), folder)
-    assert '<a class="runs" href="#run-v2-a" data-runs="v2-a v2-b" title="2 runs">0.5</a><br>second' in page
-    assert '<a href="b.csv">a</a> <a class="runs" href="#run-v2-b" data-runs="v2-b" title="">1 run</a>' in page
+    assert '<a class="runs" href="#run-v2-a" data-runs="v2-a v2-b">0.5</a><br>second' in page
+    assert '<a href="b.csv">a</a> <a class="runs" href="#run-v2-b" data-runs="v2-b">1 run</a>' in page
     assert "v2-unknown" not in page
     assert '<tr id="run-v2-a"' in page
     assert '<tr id="run-v2-b"' in page
-    assert "#run-" not in to_html(document(Table(["x"], [[cell] for cell in cells])), folder)
+    assert "Underlined values" in page
+    without = to_html(document(Table(["x"], [[cell] for cell in cells])), folder)
+    assert "#run-" not in without
+    assert "Underlined values" not in without
 
 
 def test_values_are_for_sorting_if_they_are_finite(folder):
