@@ -82,6 +82,8 @@ def assess(
     Raises:
         ValueError: the form cannot be fitted to these runs.
     """
+    if runs.empty:
+        raise ValueError("there are no runs")
     split, trials = compare(runs, variables)
     chosen = next(trial for trial in trials if trial.form.name == form)
     if chosen.law is None:
