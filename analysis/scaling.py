@@ -71,7 +71,9 @@ def _fit(arguments: Sequence[str]) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
-    shown = [replace(part, blocks=[one for one in part.blocks if not isinstance(one, Figure)]) for part in document.sections]
+    shown = [
+        replace(part, blocks=[one for one in part.blocks if not isinstance(one, Figure)]) for part in document.sections
+    ]
     console.print(Markdown(to_markdown(replace(document, sections=shown))))
     if "out" in values:
         console.print(f"report: {write(document, Path(values['out']))}", soft_wrap=True, highlight=False, markup=False)
@@ -84,7 +86,7 @@ def report(path: Path, values: Mapping[str, str]) -> Document:
     Raises:
         UsageError: the file, a column or a value cannot be used, or the runs are too few for the form.
     """
-    variables: list[Variable] = [name for name in ("n", "d") if name in values]  # type: ignore[misc]
+    variables: list[Variable] = [name for name in ("n", "d") if name in values]
     if not variables:
         raise UsageError("which variable? Type n=COLUMN (size), d=COLUMN (samples or tokens), or both")
     if "loss" not in values:

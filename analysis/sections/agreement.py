@@ -73,7 +73,9 @@ def association_table(study: Study, evidence: Evidence) -> Table | None:
 
 
 def _correlations(one: Association) -> list[str | Cell]:
-    return [_counted(share) for share in (one.across_pearson, one.across_spearman, one.within_pearson, one.within_spearman)]
+    return [
+        _counted(share) for share in (one.across_pearson, one.across_spearman, one.within_pearson, one.within_spearman)
+    ]
 
 
 def _counted(share: Share) -> Cell:

@@ -118,7 +118,13 @@ def _frontier(fitted: Fitted) -> list[Block]:
         return []
     if frontier is None:
         return [Paragraph("There is no compute-optimal frontier: a term of the law is 0.")]
-    columns = ["training FLOPs", f"optimal {fitted.labels['n']}", f"optimal {fitted.labels['d']}", "loss", "within runs"]
+    columns = [
+        "training FLOPs",
+        f"optimal {fitted.labels['n']}",
+        f"optimal {fitted.labels['d']}",
+        "loss",
+        "within runs",
+    ]
     rows: list[list[str | Cell]] = []
     last = len(frontier.table) - 1
     for place in range(NUM_BUDGETS):

@@ -100,12 +100,12 @@ def compare(runs: pd.DataFrame, variables: Sequence[Variable]) -> tuple[Split, l
 def _trial(form: Form, runs: pd.DataFrame, split: Split) -> Trial:
     try:
         law = fit(form, runs)
-    except ValueError as error:
-        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(error))
+    except ValueError as reason:
+        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
     untested = Trial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
     if not len(split.held_out):
         return untested
-    seeds = split.fitted["seed"].unique() if shares_seeds(runs) else []
+    seeds = split.fitted["seed"].unique().tolist() if shares_seeds(runs) else []
     try:
         tested = fit(form, split.fitted)
         error_S = np.array([_error_without(form, split, seed) for seed in seeds])

@@ -30,7 +30,7 @@ class Cost:
     text: str
 
     def flops(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
-        return (self.fixed + self.per_size * n) * d
+        return np.asarray((self.fixed + self.per_size * n) * d)
 
 
 SIX_N_D = Cost(0.0, 6.0, "FLOPs = 6 n d (Kaplan et al. 2020), with n in parameters and d in tokens")
@@ -91,7 +91,10 @@ def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
     point = _optima(bootstrap.law.parameters, cost, sizes, budgets)
     if point is None:
         return None
-    found = [_optima(draw, cost, sizes, budgets) for draw in bootstrap.draws.to_dict("records")]
+    found = [
+        _optima(dict(zip(bootstrap.draws, row, strict=True)), cost, sizes, budgets)
+        for row in bootstrap.draws.to_numpy()
+    ]
     draws = [draw for draw in found if draw is not None]
     table = pd.DataFrame({"flops": budgets})
     for name in ("n", "d", "loss"):
