@@ -69,6 +69,7 @@ def test_two_runs_of_the_command_give_the_same_numbers(table):
         (["fit", "FILE", "n=params", "loss=ce", "form=d"], "unknown form 'd'"),
         (["fit", "FILE", "n=params", "loss=ce", "bootstrap=2"], "bootstrap=2 is too few refits"),
         (["fit", "FILE", "n=params", "loss=ce", "bootstrap=many"], "bootstrap: "),
+        (["fit", "FILE", "n=params", "loss=ce", "huber=0"], "huber: "),
         (["fit", "FILE", "n=params", "loss=ce", "bins=3"], "bins"),
         (["fit", "nowhere.csv", "n=params", "loss=ce"], "nowhere.csv cannot be read as CSV"),
     ],

@@ -37,7 +37,7 @@ SIX_N_D = Cost(0.0, 6.0, "FLOPs = 6 n d (Kaplan et al. 2020), with n in paramete
 
 
 def fit_cost(runs: pd.DataFrame) -> Cost:
-    """Fit FLOPs = (fixed + per_size n) d to the runs' own ``flops``, by non-negative least squares of relative errors."""
+    """Fit FLOPs = (fixed + per_size n) d to the runs' own ``flops``, by least squares of relative errors."""
     size_R, per_sample_R = runs["n"].to_numpy(dtype=float), (runs["flops"] / runs["d"]).to_numpy(dtype=float)
     scale = float(size_R.mean())
     parts_RP = np.stack([np.ones_like(size_R), size_R / scale], axis=1) / per_sample_R[:, None]
@@ -92,7 +92,7 @@ def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
     if point is None:
         return None
     found = [
-        _optima(dict(zip(bootstrap.draws, row, strict=True)), cost, sizes, budgets)
+        _optima(dict(zip(bootstrap.law.form.parameters, row, strict=True)), cost, sizes, budgets)
         for row in bootstrap.draws.to_numpy()
     ]
     draws = [draw for draw in found if draw is not None]

@@ -44,7 +44,7 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence):
     assert all(row[2].value == 1 for row in agreement)
     assert "probe object" in by_row(parts["loss_and_accuracy"])
     text = text_of(found)
-    assert "Other parts of the model, such as the decoder, have 300,000 parameters, which n leaves out" in text
+    assert "Other parts of the model, such as the decoder, have 300,000 parameters." in text
     assert "the longest runs see each pair 1.1 times" in text
 
 
