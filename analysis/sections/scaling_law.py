@@ -93,7 +93,7 @@ def _parameters(fitted: Fitted) -> Table:
         name="scaling_parameters",
         caption=(
             f"L is the {fitted.labels['loss']}; {_units(fitted)}. Intervals are percentiles of"
-            f" {len(bootstrap.draws)} refits with the noise of seeds and runs resampled. The Huber loss is linear beyond"
+            f" {len(bootstrap.draws)} refits with resampled noise of seeds and runs. The Huber loss is linear beyond"
             f" relative residuals of {law.huber:.2g}."
         ),
     )

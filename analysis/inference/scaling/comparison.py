@@ -91,9 +91,7 @@ def hold_out_largest(runs: pd.DataFrame, variables: Sequence[Variable]) -> Split
     return Split(runs[~is_held], runs[is_held], " or ".join(texts))
 
 
-def compare(
-    runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None
-) -> tuple[Split, list[Trial]]:
+def compare(runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None) -> tuple[Split, list[Trial]]:
     """Fit all forms of the variables to all runs, and to those that are not held out; ``huber`` as in ``fit``."""
     split = hold_out_largest(runs, variables)
     return split, [_trial(form, runs, split, huber) for form in forms_of(variables)]
