@@ -93,7 +93,8 @@ def _parameters(fitted: Fitted) -> Table:
         name="scaling_parameters",
         caption=(
             f"L is the {fitted.labels['loss']}; {_units(fitted)}. Intervals are percentiles of"
-            f" {len(bootstrap.draws)} refits to resampled seeds and runs."
+            f" {len(bootstrap.draws)} refits with resampled noise of seeds and runs. The Huber loss is linear beyond"
+            f" relative residuals of {law.huber:.2g}."
         ),
     )
     for name, value in law.parameters.items():

@@ -70,19 +70,28 @@ class ScalingLaw:
 
 
 def assess(
-    runs: pd.DataFrame, variables: Sequence[Variable], form: str, *, num_draws: int = NUM_DRAWS, seed: int = 0
+    runs: pd.DataFrame,
+    variables: Sequence[Variable],
+    form: str,
+    *,
+    num_draws: int = NUM_DRAWS,
+    huber: float | None = None,
+    seed: int = 0,
 ) -> ScalingLaw:
     """Fit and test all forms of the variables, and give the named one intervals.
 
     Args:
         runs: a row per run with the variables (``n`` size, ``d`` samples or tokens), ``loss``, and ``seed`` if known.
         form: a name in ``FORMS``.
+        huber: the Huber scale, in log units; by default that of each form's residuals.
         seed: of the bootstrap.
 
     Raises:
         ValueError: the form cannot be fitted to these runs.
     """
-    split, trials = compare(runs, variables)
+    if runs.empty:
+        raise ValueError("there are no runs")
+    split, trials = compare(runs, variables, huber)
     chosen = next(trial for trial in trials if trial.form.name == form)
     if chosen.law is None:
         raise ValueError(chosen.reason)
