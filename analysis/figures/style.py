@@ -58,6 +58,7 @@ STYLE: dict[str, Any] = {
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "figure.facecolor": PAPER,
+    "savefig.dpi": 200,  # of parts that are pixels
     "savefig.facecolor": PAPER,
     "legend.frameon": False,
     "lines.markeredgewidth": 0,
