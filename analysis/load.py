@@ -1,7 +1,7 @@
 """Runs as tidy tables."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -10,6 +10,7 @@ from sys import intern
 from typing import Any, NamedTuple
 
 import pandas as pd
+import polars as pl
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
@@ -20,8 +21,9 @@ from aimv2.runs.files import read_json
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from analysis.inference.items import ItemMoments
-from analysis.run_files import read_curves, read_items
+from analysis.run_files import held_out_rows, read_items, scan_rows
 
+ROWS = "metrics.parquet"
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
 MIXTURE_COLUMNS = ["arm", "seed", "source", "samples", "dense", "epochs", *REASONS]
@@ -44,6 +46,8 @@ class Evidence:
         mixture: a row per finished cell that trained and source: ``arm``, ``seed``, ``source``, ``samples``, ``dense``
             (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
         items: what evaluation items contribute to errors.
+        rows: a row per finished cell and training step, as a lazy table of polars: what is collected of it is all that
+            is read. Committed records have none.
     """
 
     runs: pd.DataFrame
@@ -54,6 +58,7 @@ class Evidence:
     examples: dict[str, list[dict[str, Any]]]
     items: ItemMoments = field(default_factory=ItemMoments)
     mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
+    rows: pl.LazyFrame = field(default_factory=pl.LazyFrame)
 
     @property
     def codes(self) -> Mapping[str, int]:
@@ -153,15 +158,17 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     is_applicable = table["value"].notna()
     firsts = {arm: one.folder for (arm, _), one in reversed(done.items())}
     item_files = {run: path for run, one in done.items() if (path := one.folder / ITEMS).exists()}
+    rows = scan_rows({run: one.folder / ROWS for run, one in done.items()})
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
         metrics=table[is_applicable].astype({"value": float}).reset_index(drop=True),
         not_applicable=table[~is_applicable].astype({"value": float}).reset_index(drop=True),
-        curves=read_curves({run: one.folder / "metrics.parquet" for run, one in done.items()}),
+        curves=held_out_rows(rows),
         missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
         examples={arm: read_json(firsts[arm] / "examples.json") for arm in dict.fromkeys(arm for arm, _ in done)},
         items=ItemMoments(partial(read_items, item_files)),
         mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
+        rows=rows,
     )
 
 
@@ -201,17 +208,14 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
             "train_pairs": manifest["train_pairs"],
             "held_out_pairs": manifest["held_out_pairs"],
         },
-        [(cell.arm, cell.seed, intern(name), *_values(metric)) for name, metric in metrics.items()],
+        # The texts are in memory once, however many runs have them.
+        [
+            (cell.arm, cell.seed, intern(name), one["value"], *(intern(one[text]) for text in METRIC_COLUMNS[4:]))
+            for name, one in metrics.items()
+        ],
         mixture,
         folder,
     )
-
-
-def _values(metric: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the values of ``METRIC_COLUMNS`` from ``value`` on; a text is in memory once, however many runs have it."""
-    for column in METRIC_COLUMNS[3:]:
-        value = metric.get(column)
-        yield intern(value) if isinstance(value, str) else value
 
 
 def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ HELD_OUT = "held_out_"
 
 
 def scan_rows(files: Mapping[Run, Path]) -> pl.LazyFrame:
-    """Return the rows of every step of these runs, with ``arm`` and ``seed``; nothing is read but the columns' names.
+    """Return the rows of every step of these runs, with ``arm``, ``seed`` and the ``place`` of the run among these.
 
+    Nothing is read yet but the names of columns.
     Runs differ in their columns, as objectives do; a column that a run lacks is null there.
 
     Args:
@@ -44,12 +45,8 @@ def scan_rows(files: Mapping[Run, Path]) -> pl.LazyFrame:
     return rows.join(owners, on="path", how="inner").drop("path")
 
 
-def read_curves(files: Mapping[Run, Path]) -> pd.DataFrame:
-    """Return the steps at which held-out values were measured, in the order of the runs.
-
-    Args, Raises: as in ``scan_rows``.
-    """
-    rows = scan_rows(files)
+def held_out_rows(rows: pl.LazyFrame) -> pd.DataFrame:
+    """Return the steps of ``scan_rows`` at which held-out values were measured, in the order of the runs."""
     held_out = [name for name in rows.collect_schema() if name.startswith(HELD_OUT)]
     if not held_out:
         return pd.DataFrame()

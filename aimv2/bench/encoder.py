@@ -133,7 +133,7 @@ def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int,
     image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator).to(encoder.norm.weight)
     encoders = implementations(encoder, model)
     calls = {name: partial(encode, image) for name, encode in encoders.items()}
-    rows, width, columns = _product_shape(config, batch_size)
+    rows, width, columns = product_shape(config, batch_size)
     left = torch.randn(rows, width, generator=generator).to(image)
     right = torch.randn(columns, width, generator=generator).to(image).T  # as in a linear layer
     calls[PRODUCT] = partial(torch.mm, left, right)
@@ -200,7 +200,7 @@ def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int,
     for column in ("ms / image", "theirs / ours", "95 %", "GFLOP/s", "of mm"):
         shown.add_column(column, justify="right")
     flops = dict[str, float].fromkeys(seconds, forward_flops([encoder_cost(config)], batch_size, 0))
-    flops[PRODUCT] = 2 * math.prod(_product_shape(config, batch_size))
+    flops[PRODUCT] = 2 * math.prod(product_shape(config, batch_size))
     rates = {name: flops[name] / float(np.median(seconds_R)) for name, seconds_R in seconds.items()}
     for name, seconds_R in seconds.items():
         speed = "" if name == PRODUCT else f"{1000 * np.median(seconds_R) / batch_size:.2f}"
@@ -228,7 +228,7 @@ def _sentence(config: RunConfig, batch_size: int, repeats: int, device: str) -> 
     """Describe the machine, the versions and the sizes."""
     model, sizes = config.model, config.model.encoder
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm", "transformers"))
-    rows, width, columns = _product_shape(config, batch_size)
+    rows, width, columns = product_shape(config, batch_size)
     return (
         f"{hardware(device)}, {torch.get_num_threads()} threads, {versions}: depth {sizes.depth}, width {width},"
         f" {sizes.num_heads} heads, called on {batch_size} x 3 x {model.image_px} x {model.image_px} in patches of"
@@ -237,7 +237,7 @@ def _sentence(config: RunConfig, batch_size: int, repeats: int, device: str) -> 
     )
 
 
-def _product_shape(config: RunConfig, batch_size: int) -> tuple[int, int, int]:
+def product_shape(config: RunConfig, batch_size: int) -> tuple[int, int, int]:
     """Return rows, inner size and columns of the FFN's first product: B x I, D, and 2F for gate and up together."""
     encoder = config.model.encoder
     return batch_size * config.model.num_patches, encoder.width, 2 * encoder.ffn_hidden

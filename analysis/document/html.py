@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -15,6 +14,7 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup
 
+from analysis.document.html_figures import data_fold, inline_svg
 from analysis.document.model import (
     Block,
     Bullets,
@@ -29,16 +29,14 @@ from analysis.document.model import (
     lines_of,
     walk,
 )
-from analysis.figures.style import GRID, INK, PAPER, SOFT
 
 HERE = Path(__file__).parent
 RUNS = "runs"  # the name of the table whose rows the cells of others link to, and which has a column "run"
-INTERVAL = re.compile(r"(?:Δ )?(?:[-+]?\d[\d.]* )?\[[-+]?\d[\d.]*, [-+]?\d[\d.]*\]")
-WIDE = 7  # columns, from which a table is printed across
-MAX_ROWS = 300  # of a figure's data that the page has too
-
-# Colours of figures that the page sets, so that they can be read in the dark.
-PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
+NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
+INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}\]")
+BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
+TALL = 15  # rows, from which a table scrolls below its header
+LONG = 60  # characters, from which a cell needs room
 
 
 def to_html(document: Document, folder: Path) -> str:
@@ -79,6 +77,10 @@ class _Page:
     def contents(self) -> list[tuple[str, str]]:
         """The anchor and the title of each section."""
         return [(slug(section.title), section.title) for section in self._document.sections]
+
+    @property
+    def has_runs(self) -> bool:
+        return bool(self._runs)
 
     def inline(self, text: str) -> Markup:
         """Return inline Markdown as HTML."""
@@ -125,9 +127,9 @@ class _Page:
             "<figcaption>{caption}</figcaption>\n{data}\n</figure>"
         )
         return Markup(form).format(
-            svg=_inline_svg(path.read_text(), f"f{self._num_figures}-", figure.alt),
+            svg=inline_svg(path.read_text(), f"f{self._num_figures}-", figure.alt),
             caption=self.inline(figure.caption),
-            data=_data(figure),
+            data=data_fold(figure),
         )
 
     def _table(self, table: Table) -> Markup:
@@ -139,7 +141,10 @@ class _Page:
             for name, is_there in {
                 "sortable": len(table.rows) > 2 and any(columns),
                 "filterable": table.is_filterable,
+                "tall": len(table.rows) >= TALL,
+                "broad": len(columns) >= BROAD,
                 "wide": len(columns) >= WIDE,
+                "prose": _is_prose(table),
             }.items()
             if is_there
         )
@@ -166,26 +171,33 @@ class _Page:
             self._anchored.add(run)
         first, *others = (self._cell(cell, has_links=table.name != RUNS) for cell in row)
         cells = [Markup('<th scope="row"{}>{}</th>').format(*first)]
-        cells += [Markup("<td{}>{}</td>").format(*cell) for cell in others]
+        for column, (attributes, content) in zip(table.columns[1:], others, strict=True):
+            if column and _is_prose(table):
+                attributes += Markup(' data-label="{}"').format(self.inline(column).striptags())
+            cells.append(Markup("<td{}>{}</td>").format(attributes, content))
         return Markup("<tr{}>{}</tr>").format(anchor, Markup("").join(cells))
 
     def _cell(self, cell: str | Cell, *, has_links: bool) -> tuple[Markup, Markup]:
         """Return the attributes and the content of a cell."""
-        first, *others = (self.inline(line) for line in lines_of(cell) or ("",))
         if isinstance(cell, str):
-            return Markup(""), Markup("<br>").join([first, *others])
+            cell = Cell((cell,))
+        first, *others = (self.inline(line) for line in cell.lines or ("",))
+        attributes = Markup(' class="long"') if _is_long(cell) else Markup("")
+        if cell.value is not None and math.isfinite(cell.value):
+            attributes += Markup(' data-value="{:.10g}"').format(cell.value)
         runs = [run for run in cell.runs if run in self._runs] if has_links else []
         if runs:
             first = _link(first, runs)
         content = Markup("<br>").join([first, *others])
-        if cell.note:
-            self._num_notes += 1
-            content = Markup(
-                '<span class="note"{focus} aria-describedby="note-{n}">{content}'
-                '<span class="tip" role="tooltip" id="note-{n}">{note}</span></span>'
-            ).format(focus=Markup("" if runs else ' tabindex="0"'), n=self._num_notes, content=content, note=cell.note)
-        is_number = cell.value is not None and math.isfinite(cell.value)
-        return Markup(' data-value="{:.10g}"').format(cell.value) if is_number else Markup(""), content
+        return attributes, self._noted(content, cell.note, has_focus=bool(runs)) if cell.note else content
+
+    def _noted(self, content: Markup, note: str, *, has_focus: bool) -> Markup:
+        """Return content with a note; without a link it takes the focus itself, so that a keyboard reaches the note."""
+        self._num_notes += 1
+        return Markup(
+            '<span class="note"{focus} aria-describedby="note-{n}">{content}'
+            '<span class="tip" role="tooltip" id="note-{n}">{note}</span></span>'
+        ).format(focus=Markup("" if has_focus else ' tabindex="0"'), n=self._num_notes, content=content, note=note)
 
     def _image(self, source: str, alt: str) -> Markup:
         """Return an image of the report, inlined."""
@@ -218,55 +230,24 @@ def _run_of(table: Table, row: Sequence[str | Cell]) -> str:
     return "".join(lines_of(row[table.columns.index("run")])).strip("`")
 
 
+def _is_long(cell: str | Cell) -> bool:
+    return any(len(line) >= LONG for line in lines_of(cell))
+
+
+def _is_prose(table: Table) -> bool:
+    """True for a table of sentences, which a phone shows one cell below the other."""
+    num_long = sum(any(map(_is_long, row)) for row in table.rows)
+    return 2 * num_long > len(table.rows) and len(table.columns) < WIDE
+
+
 def _runs_of(table: Table) -> list[str]:
     return [_run_of(table, row) for row in table.rows]
 
 
 def _link(text: Markup, runs: Sequence[str]) -> Markup:
     """Link a line to its runs: the line itself, or a word after it if it has links of its own."""
-    form = Markup('<a class="runs" href="#run-{}" data-runs="{}" title="{}">{}</a>')
-    num = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    form = Markup('<a class="runs" href="#run-{}" data-runs="{}">{}</a>')
     if text and "<a " not in text:
-        return form.format(runs[0], " ".join(runs), num, text)
-    return Markup("{} {}").format(text, form.format(runs[0], " ".join(runs), "", num))
-
-
-def _data(figure: Figure) -> Markup:
-    """Return a figure's data, folded."""
-    files = Markup(", ").join(
-        Markup('<a href="figures/{0}.{1}">{2}</a>').format(figure.name, end, end.upper())
-        for end in ("csv", "svg", "pdf")
-    )
-    shown = figure.data.head(MAX_ROWS)
-    head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in shown.columns)
-    rows = Markup("\n").join(
-        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(_plain(value)) for value in row))
-        for row in shown.itertuples(index=False)
-    )
-    rest = f" The first {MAX_ROWS} of {len(figure.data)} rows." if len(figure.data) > MAX_ROWS else ""
-    return Markup(
-        '<details class="data"><summary>Data of the figure</summary>\n<p>Files: {files}.{rest}</p>\n'
-        '<div class="scroll" tabindex="0" role="region" aria-label="data of the figure"><table>\n'
-        "<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div></details>"
-    ).format(files=files, rest=rest, head=head, rows=rows)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.5g}"
-    return str(value)
-
-
-def _inline_svg(svg: str, prefix: str, alt: str) -> Markup:
-    """Return a figure's markup with its text for screen readers, ids of its own, and the colours of the page.
-
-    Matplotlib repeats ids such as ``clip0`` in every figure.
-    """
-    svg = svg[svg.index("<svg") :]
-    size = re.search(r'width="([\d.]+)pt"', svg)
-    width = f' style="--width: {float(size[1]):.0f}pt"' if size else ""
-    svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # the first two are those of the whole
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
-    for own, of_page in PAGE_COLOURS.items():
-        svg = svg.replace(own, of_page)
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"{width}', 1))
+        return form.format(runs[0], " ".join(runs), text)
+    words = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    return Markup("{} {}").format(text, form.format(runs[0], " ".join(runs), words))

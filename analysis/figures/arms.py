@@ -3,10 +3,12 @@
 Functions return a figure and its data, and are called in the context ``style``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,8 +23,9 @@ from analysis.load import Evidence
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
+MANY = 12
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
-NUM_COLUMNS = 3  # of small multiples
+NUM_COLUMNS = (3, 4)  # of small multiples, few and many
 
 CURVE_TITLES = {
     "held_out_caption_loss": "held-out caption loss [nats/token]",
@@ -74,18 +77,31 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     Lines are means over seeds with 95 % intervals. Arms without the value are left out.
     """
     column = evidence.curve
-    data = _over_seeds(study, evidence.curves.dropna(subset=[column]), "samples", column)
+    points = evidence.curves.dropna(subset=[column])
+    data = _over_seeds(study, points, "samples", column)
+    arms = list(dict.fromkeys(data["arm"]))
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
     budget = data.loc[data["arm"] == study.baseline, "samples"].max()
-    is_late = data["arm"].isin(list(study.arms)) & data["samples"].between(0.5 * budget, budget)
-    for axis, shown in zip(axes, (data, data[is_late]), strict=True):
-        for arm, points in shown.groupby("arm", sort=False):
-            look, label = looks(study)[str(arm)], study.label(str(arm))
-            (line,) = axis.plot(points["samples"], points["mean"], color=look.color, ls=look.linestyle, label=label)
-            axis.fill_between(points["samples"], points["low"], points["high"], color=look.color, alpha=0.13, lw=0)
-            show_on_hover(line, f"{label}: {points['mean'].iloc[-1]:.4g} after {points['samples'].iloc[-1]:,} samples")
+    late = [arm for arm in arms if arm in study.arms], (0.5 * budget, budget)
+    for axis, (shown, (start, end)) in zip(axes, ((arms, (0.0, math.inf)), late), strict=True):
+        sns.lineplot(
+            points[points["arm"].isin(shown) & points["samples"].between(start, end)],
+            x="samples",
+            y=column,
+            hue="arm",
+            hue_order=shown,
+            palette={arm: looks(study)[arm].color for arm in shown},
+            errorbar=_interval,
+            err_kws={"alpha": 0.13, "lw": 0},
+            legend=False,
+            ax=axis,
+        )
+        for line, arm in zip(axis.lines, shown, strict=True):
+            end_of = data[data["arm"] == arm].iloc[-1]
+            line.set(linestyle=looks(study)[arm].linestyle, label=study.label(arm))
+            show_on_hover(line, f"{study.label(arm)}: {end_of['mean']:.4g} after {end_of['samples']:,} samples")
     axes[0].set(title="whole run", xlabel="samples seen", ylabel=CURVE_TITLES[column])
-    axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen")
+    axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen", ylabel="")
     figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
     return figure, data
 
@@ -151,7 +167,7 @@ def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
 
 def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return a figure of small multiples, whose rows have the same labels in all."""
-    num_columns = max(1, min(number, NUM_COLUMNS))
+    num_columns = max(1, min(number, NUM_COLUMNS[number > MANY]))
     num_rows = max(1, -(-number // num_columns))
     size = 0.07 * max(map(len, labels), default=0) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
     figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
@@ -231,6 +247,11 @@ def _over_seeds(study: Study, table: pd.DataFrame, place: str, value: str) -> pd
         for where, values in chosen[chosen["arm"] == arm].groupby(place)[value]:
             rows.append({"arm": arm, "label": study.label(arm), place: where, **estimate_row(mean_interval(values))})
     return pd.DataFrame(rows)
+
+
+def _interval(values: "pd.Series[float]") -> tuple[float, float]:
+    estimate = mean_interval(values)
+    return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
 
 
 def _bounds(point: "pd.Series[float]") -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -67,28 +68,33 @@ def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     values = values.reindex(index=list(dict.fromkeys(data["metric"])), columns=list(ladder.rungs))
     shades_MR = np.sign(values.to_numpy()) * np.log1p(np.abs(values.to_numpy(dtype=float)))
     largest = float(np.nanmax(np.abs(shades_MR), initial=1.0))
+    numbers = data.assign(text=data.apply(_number, axis=1)).pivot(index="metric", columns="rung", values="text")
+    numbers = numbers.reindex(index=values.index, columns=values.columns).fillna("")
     figure, axis = plt.subplots(figsize=(2.2 + 0.62 * values.shape[1], 0.21 * len(values) + 1.9), layout="constrained")
-    if shades_MR.size:
-        axis.imshow(shades_MR, cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
-    for _, effect in data.iterrows():
-        column, row = list(values.columns).index(effect["rung"]), list(values.index).index(effect["metric"])
-        number = f"{effect['worse']:z.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:z.1f}"
-        is_dark = abs(shades_MR[row, column]) > 0.75 * largest
-        text = number if effect["is_detected"] else f"({number})"
-        color = WHITE if is_dark else BLACK
-        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+    if len(values):
+        limits = {"vmin": -largest, "vmax": largest}
+        annotations = {"annot": numbers, "fmt": "", "annot_kws": {"fontsize": 7}}
+        sns.heatmap(shades_MR, cmap="PuOr_r", cbar=False, ax=axis, **limits, **annotations)
+    for text in axis.texts:  # seaborn's choice of light or dark, in colours that pages leave alone
+        text.set_color(WHITE if text.get_color() == "w" else BLACK)
     decides = data.drop_duplicates("metric").set_index("metric")["decides_claims"]
-    axis.set_yticks(range(len(values)), values.index, fontsize=8)
+    axis.set_yticks(np.arange(len(values)) + 0.5, values.index, fontsize=8, rotation=0)
     for label, metric in zip(axis.get_yticklabels(), values.index, strict=True):
         label.set_color(INK if decides[metric] else SOFT)
     labels = [textwrap.fill(ladder.rungs[rung], 26) for rung in values.columns]
-    axis.set_xticks(range(len(labels)), labels, rotation=35, ha="left", rotation_mode="anchor", fontsize=8)
+    axis.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=35, ha="left", rotation_mode="anchor", fontsize=8)
     axis.xaxis.tick_top()
     axis.grid(visible=False)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
+    axis.set_ylabel("")
     axis.set_xlabel("effect in units of noise: orange is worse, purple is better; (n): the interval includes 0")
     return figure, data
+
+
+def _number(effect: "pd.Series[Any]") -> str:
+    number = f"{effect['worse']:.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:z.1f}"
+    return number if effect["is_detected"] else f"({number})"
 
 
 def _effects(ladder: Ladder) -> pd.DataFrame:

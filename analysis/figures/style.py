@@ -18,6 +18,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 from fontTools import subset
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
@@ -30,9 +31,10 @@ from ablations.study import Study
 INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
 WHITE = "#fefefe"  # white on dark, which stays white on dark pages
 
-# Seven colours that people with any colour vision tell apart (Okabe and Ito 2008, darker as in seaborn's "colorblind").
-# Its grey is taken by controls; its yellow and light pink are hard to see on white.
-COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9")
+# Colours that people with any colour vision tell apart (after Okabe and Ito 2008), without those that are hard to see
+# on white, and the grey, which controls have.
+LEFT_OUT = {"#fbafe4", "#ece133", "#949494"}
+COLOURS = tuple(color for color in sns.color_palette("colorblind").as_hex() if color not in LEFT_OUT)
 GREYS = ("#a5a5a5", "#808080")
 MARKERS = ("o", "s", "^", "v", "P", "X", "p", "*", "<", ">")
 
@@ -159,6 +161,7 @@ def _font_face(characters: str) -> str:
     options = subset.Options(
         flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
     )
+    # Without its time of writing, so that the same figure has the same bytes.
     with TTFont(font_manager.findfont(FONT), recalcTimestamp=False) as font, io.BytesIO() as file:
         subsetter = subset.Subsetter(options)
         subsetter.populate(text=characters)

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from aimv2.errors import UsageError
-from analysis.run_files import read_curves, read_items, scan_rows
+from analysis.run_files import held_out_rows, read_items, scan_rows
 
 
 def write(path, **columns):
@@ -38,7 +38,7 @@ def test_curves_are_in_the_order_of_runs_and_steps(tmp_path):
 
     last = run("1", [1.0, 2.0, 3.0], held_out_loss=[4.0, None, 2.0])
     first = run("2", [1.0, 2.0], held_out_bits=[None, 8.0])
-    curves = read_curves({("z", 0): first, ("a", 0): last})
+    curves = held_out_rows(scan_rows({("z", 0): first, ("a", 0): last}))
     assert "loss" not in curves
     expected = [("z", 1, None, 8.0), ("a", 0, 4.0, None), ("a", 2, 2.0, None)]
     found = curves[["arm", "step", "held_out_loss", "held_out_bits"]].astype(object)
@@ -46,8 +46,9 @@ def test_curves_are_in_the_order_of_runs_and_steps(tmp_path):
 
 
 def test_without_held_out_values_there_are_no_curves(tmp_path):
-    assert read_curves({}).empty
-    assert read_curves({("untrained", 0): write(tmp_path / "1", step=[], samples=[])}).empty
+    untrained = {("untrained", 0): write(tmp_path / "1", step=[], samples=[])}
+    for files in ({}, untrained):
+        assert held_out_rows(scan_rows(files)).empty
 
 
 def test_parts_of_an_item_are_summed(tmp_path):
@@ -64,7 +65,7 @@ def test_broken_files_are_named(tmp_path):
     good = write(tmp_path / "1", metric=["loss"], item=[1], total=[1.0], weight=[1.0])
     bad = tmp_path / "2"
     bad.write_text("broken")
-    for read in (scan_rows, read_curves, lambda files: read_items(files, "loss")):
+    for read in (scan_rows, lambda files: read_items(files, "loss")):
         with pytest.raises(UsageError, match=f"{bad} cannot be read; delete the run's folder"):
             read({("a", 0): good, ("a", 1): bad})
     other = write(tmp_path / "3", nothing=[1])

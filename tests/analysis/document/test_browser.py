@@ -26,6 +26,9 @@ NUMBERS = Table(
     is_filterable=True,
 )
 WIDE = Table([f"column {number}" for number in range(30)], [["1.000 [0.900, 1.100]"] * 30] * 60, name="wide")
+PROSE = Table(
+    ["claim", "verdict", "evidence"], [[f"claim {n} " * 20, "open", "evidence " * 30] for n in range(3)], name="prose"
+)
 LONG = Code("a_very_long_command " * 20)
 
 
@@ -43,7 +46,7 @@ def page(findings, tmp_path_factory):
     report = document(findings, {})
     more = [
         Section("Numbers", [NUMBERS, Section("More", [Paragraph("folded text")], is_folded=True)]),
-        Section("Wide", [WIDE, LONG, Bullets(["word" * 60])]),
+        Section("Wide", [WIDE, PROSE, LONG, Bullets(["word" * 60])]),
     ]
     runs = next(one for one in report.sections if one.title == "Runs")
     table = next(block for block in runs.blocks if isinstance(block, Table) and block.name == "runs")
@@ -81,6 +84,19 @@ def test_only_tables_figures_and_code_scroll_sideways(browser, page, width):
     assert browser.run("return document.documentElement.scrollWidth") <= width
     is_wider = "const box = document.querySelector('#table-wide .scroll'); return box.scrollWidth > box.clientWidth"
     assert browser.run(is_wider)
+
+
+def test_a_phone_shows_sentences_below_each_other(browser, page):
+    places = """
+        const box = document.querySelector("#table-prose .scroll"), row = box.querySelector("tbody tr");
+        const [claim, verdict, evidence] = [...row.cells].map(cell => cell.getBoundingClientRect());
+        return [claim.bottom <= verdict.top && verdict.bottom <= evidence.top, box.scrollWidth <= box.clientWidth,
+          getComputedStyle(row.cells[1], "::before").content.includes("verdict")]
+    """
+    browser.open(page, 390, 844)
+    assert browser.run(places) == [True, True, True]
+    browser.open(page, 1200, 800)
+    assert browser.run(places)[0] is False, "a table on a wide screen"
 
 
 def test_header_and_first_column_stay_while_a_table_scrolls(browser, page):
@@ -200,6 +216,8 @@ def test_print_opens_folds_and_shows_tables_whole(browser, page):
     assert browser.run(f"return getComputedStyle({box}).overflowY") == "visible"
     assert browser.run("return document.querySelector('details.fold p').getBoundingClientRect().height") > 0
     assert browser.run("return getComputedStyle(document.querySelector('nav')).display") == "none"
+    button = "return getComputedStyle(document.querySelector('th button')).display"
+    assert browser.run(button) == "contents", "Chromium repeats no header with buttons on the next page"
     browser.open(page)
     count = "document.querySelectorAll('details.fold:not([open])').length"
     browser.run(f"window.folds = []; addEventListener('beforeprint', () => window.folds.push({count}))")

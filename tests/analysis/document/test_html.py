@@ -24,8 +24,8 @@ def document(*blocks, **parts):
     return Document("A title", "A question?", "A *conclusion*.", [Section("A section", list(blocks))], **parts)
 
 
-def figure(name="a", data=None):
-    return Figure(name, 'what "it" shows', "A caption.", Picture(), pd.DataFrame() if data is None else data)
+def figure():
+    return Figure("a", 'what "it" shows', "A caption.", Picture(), pd.DataFrame())
 
 
 @pytest.fixture
@@ -89,17 +89,6 @@ def test_figure_has_its_text_for_screen_readers_its_own_ids_and_the_colours_of_t
     assert "<figcaption>A caption.</figcaption>" in page
 
 
-def test_data_of_a_figure_is_on_the_page_up_to_a_length(folder):
-    data = pd.DataFrame({"arm": ["<b>", "c"], "mean": [0.123456789, float("nan")]})
-    page = to_html(document(figure(data=data)), folder)
-    assert "<tr><td>&lt;b&gt;</td><td>0.12346</td></tr>\n<tr><td>c</td><td></td></tr>" in page
-    assert 'href="figures/a.csv"' in page
-    long = to_html(document(figure(data=pd.DataFrame({"n": range(1000)}))), folder)
-    assert "The first 300 of 1000 rows." in long
-    assert "<td>299</td>" in long
-    assert "<td>300</td>" not in long
-
-
 def test_images_are_inlined_from_the_document_or_the_folder(folder):
     table = Table(["a", "b"], [["![first](figures/b.png)", "![second](figures/c.png)"]])
     page = to_html(document(table, files={"figures/c.png": b"other"}), folder)
@@ -123,9 +112,12 @@ def test_raw_html_in_markdown_is_escaped(folder):
     assert "&lt;b&gt;" in to_html(document(Paragraph("<b>bold</b>")), folder)
 
 
-def test_intervals_and_units_do_not_wrap(folder):
-    page = to_html(document(Paragraph("Δ +0.1 [-0.2, +0.4] at 95 %")), folder)
-    assert '<span class="number">Δ +0.1 [-0.2, +0.4]</span> at 95\u00a0%' in page
+@pytest.mark.parametrize(
+    "interval", ["Δ +0.1 [-0.2, +0.4]", "-3,415 [-3,749, -3,080]", "5.89e+11 [5.28e+11, 6.27e+11]", "[0, 1]"]
+)
+def test_intervals_and_units_do_not_wrap(folder, interval):
+    page = to_html(document(Paragraph(f"It is {interval} at 95 %")), folder)
+    assert f'<p>It is <span class="number">{interval}</span> at 95\u00a0%</p>' in page
 
 
 def test_cells_link_to_the_runs_that_the_page_lists(folder):
@@ -136,18 +128,35 @@ def test_cells_link_to_the_runs_that_the_page_lists(folder):
         Cell(("0.6",), ("v2-unknown",)),
     ]
     page = to_html(document(Table(["x"], [[cell] for cell in cells]), runs), folder)
-    assert '<a class="runs" href="#run-v2-a" data-runs="v2-a v2-b" title="2 runs">0.5</a><br>second' in page
-    assert '<a href="b.csv">a</a> <a class="runs" href="#run-v2-b" data-runs="v2-b" title="">1 run</a>' in page
+    assert '<a class="runs" href="#run-v2-a" data-runs="v2-a v2-b">0.5</a><br>second' in page
+    assert '<a href="b.csv">a</a> <a class="runs" href="#run-v2-b" data-runs="v2-b">1 run</a>' in page
     assert "v2-unknown" not in page
     assert '<tr id="run-v2-a"' in page
     assert '<tr id="run-v2-b"' in page
-    assert "#run-" not in to_html(document(Table(["x"], [[cell] for cell in cells])), folder)
+    assert "Underlined values" in page
+    without = to_html(document(Table(["x"], [[cell] for cell in cells])), folder)
+    assert "#run-" not in without
+    assert "Underlined values" not in without
 
 
 def test_values_are_for_sorting_if_they_are_finite(folder):
     rows = [[Cell(("a",), value=0.1)], [Cell(("b",), value=float("nan"))], [Cell(("c",))]]
     page = to_html(document(Table(["x", "y"], [["", *row] for row in rows])), folder)
     assert re.findall(r"<td[^>]*>", page) == ['<td data-value="0.1">', "<td>", "<td>"]
+
+
+def test_tables_of_sentences_are_told_from_tables_of_numbers(folder):
+    def classes(*rows, num_columns=2):
+        columns = [f"*c{number}*" for number in range(num_columns)]
+        page = to_html(document(Table(columns, [[row] * num_columns for row in rows])), folder)
+        return set(re.search('<div class="table ?([^"]*)"', page)[1].split()), page
+
+    found, page = classes("word " * 20, "word " * 20, "short")
+    assert found == {"sortable", "prose"}
+    assert page.count('<td class="long" data-label="c1">') == 2
+    assert classes("word " * 20, "short", "short")[0] == {"sortable"}
+    assert classes(*["1"] * 15, num_columns=8)[0] == {"sortable", "tall", "broad"}
+    assert classes("word " * 20, num_columns=10)[0] == {"broad", "wide"}
 
 
 def test_tables_without_headings_have_no_header(folder):

@@ -54,7 +54,7 @@ def test_effects_are_in_units_of_noise_and_harm_is_positive(ladder):
 def test_map_has_a_number_per_effect_and_brackets_where_zero_is_possible(ladder):
     figure, data = sensitivity_map(ladder)
     axis = figure.axes[0]
-    texts = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in axis.texts}
+    texts = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axis.texts}
     assert texts == {(0, 0): "8.0", (0, 1): "-6.0", (1, 0): "(0.2)", (1, 1): "(0.0)", (2, 0): "20"}
     assert data["is_detected"].tolist() == [True, True, False, False, True]
     names = {label.get_text(): to_hex(label.get_color()) for label in axis.get_yticklabels()}

@@ -1,0 +1,194 @@
+"""The cost of a training step of every objective, timed in turn. Letters: B images, T caption tokens."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.benchmark import timer
+
+from aimv2.bench.timing import interleaved
+from aimv2.config.resolve import with_attention
+from aimv2.config.run_config import RunConfig, TransformerConfig
+from aimv2.config.scales import demo, vit_l
+from aimv2.cost import num_parameters, train_flops
+from aimv2.data.batches import Batch
+from aimv2.data.tally import Tally
+from aimv2.model.network import Network, build
+from aimv2.objectives import REGISTRY, objective
+from aimv2.training.device import autocast
+from aimv2.training.optimizer import build_optimizer
+from analysis.costs.encoders import CpuShare
+from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
+from analysis.costs.memory import peak_bytes
+
+OURS = "aimv2"
+PROPORTION = "vit_l / 2"
+MIN_TOKEN = 2  # padding and end-of-text come first
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale at which objectives are compared.
+
+    Attributes:
+        batch_size: samples of a timed step; None if only FLOPs are computed.
+    """
+
+    name: str
+    description: str
+    config: RunConfig
+    batch_size: int | None
+
+
+def scales(batch_size: int) -> list[Scale]:
+    """Return the scales of the study; the second has this batch size."""
+    small, large = demo(), vit_l()
+    model = large.model
+    proportion = (
+        f"as `vit_l` with half the width, a quarter of the depth and an eighth of the vocabulary: {model.num_patches}"
+        f" patches, {model.max_text_tokens} caption tokens"
+    )
+    return [
+        Scale(small.scale, "the recipe `demo`", small, small.budget.batch_size),
+        Scale(PROPORTION, proportion, in_proportion(large), batch_size),
+        Scale(large.scale, "the recipe `vit_l`, not timed", large, None),
+    ]
+
+
+def in_proportion(config: RunConfig) -> RunConfig:
+    """Return the run with half the width and a quarter of the depth of all stacks, and an eighth of the vocabulary.
+
+    Blocks, vocabulary and towers keep their shares of the parameters. Attention among the tokens, of which there are as
+    many, weighs twice as much beside the weights' products.
+    """
+    model = config.model
+
+    def smaller(stack: TransformerConfig) -> dict[str, Any]:
+        return {"width": stack.width // 2, "num_heads": stack.num_heads // 2, "depth": stack.depth // 4}
+
+    return replace(
+        config,
+        scale=PROPORTION,
+        model=replace(
+            model,
+            encoder=replace(model.encoder, **smaller(model.encoder)),
+            decoder=replace(model.decoder, **smaller(model.decoder)),
+            text_tower=replace(model.text_tower, **smaller(model.tower.stack)),
+            vocab_size=model.vocab_size // 8,
+        ),
+    )
+
+
+def with_objective(config: RunConfig, name: str, *, batch_size: int, device: Literal["cpu", "cuda"]) -> RunConfig:
+    """Return the run with an objective and its attention, in float32 on the CPU and bfloat16 on CUDA."""
+    return with_attention(
+        replace(
+            config,
+            objective=replace(config.objective, name=name),
+            budget=replace(config.budget, samples=0, batch_size=batch_size),
+            precision="bfloat16" if device == "cuda" else "float32",
+            device=device,
+        )
+    )
+
+
+def random_batch(config: RunConfig) -> Batch:
+    """Return a batch of noise, whose captions have the maximal length and whose prefixes are drawn as in training."""
+    model, generator, B = config.model, torch.Generator().manual_seed(0), config.budget.batch_size
+    token_BT = torch.randint(MIN_TOKEN, model.vocab_size, (B, model.max_text_tokens), generator=generator)
+    prefix_len_B = torch.from_numpy(
+        config.prefix.draw(
+            seed=0, epoch_B=np.zeros(B, int), sample_id_B=np.arange(B), step=0, num_patches=model.num_patches
+        )
+    )
+    scored_B = model.num_patches - prefix_len_B
+    return Batch(
+        image=torch.randn(B, 3, model.image_px, model.image_px, generator=generator),
+        token_BT=token_BT,
+        prefix_len_B=prefix_len_B,
+        supervised_N=torch.arange(token_BT.numel()),
+        text_len_B=torch.full((B,), model.max_text_tokens),
+        tally=replace(
+            Tally.empty(1),
+            num_supervised=token_BT.numel(),
+            num_scored=int(scored_B.sum()),
+            num_scored_images=int((scored_B > 0).sum()),
+        ),
+    ).to(torch.device(config.device))
+
+
+def step_of(config: RunConfig, model: Network) -> Callable[[], None]:
+    """Return a training step of the run's network on one batch, as ``aimv2.training.loop`` does it."""
+    implementation = objective(config.objective.name).load()
+    model.to(config.device).train()
+    optimizer, batch = build_optimizer(model, config.optimizer), random_batch(config)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # the weights stay finite for any number of steps, and the work is the same
+
+    def step() -> None:
+        with autocast(config):
+            losses = implementation.losses(model, batch, config)
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStudy:
+    """What to measure of which objectives.
+
+    Attributes:
+        rounds: timings of each objective's step.
+        clock: returns seconds, after waiting for the device.
+    """
+
+    names: tuple[str, ...] = tuple(REGISTRY)
+    rounds: int
+    device: Literal["cpu", "cuda"] = "cpu"
+    clock: Callable[[], float] = timer
+
+    def measure(self, scales: list[Scale], progress: Callable[[str], None]) -> Iterator[TrainingSetting]:
+        """Measure scale by scale. The networks of all objectives are in memory together."""
+        for scale in scales:
+            progress(f"training, {scale.name}")
+            yield self._setting(scale)
+
+    def _setting(self, scale: Scale) -> TrainingSetting:
+        batch_size = scale.batch_size or scale.config.budget.batch_size
+        configs = {
+            name: with_objective(scale.config, name, batch_size=batch_size, device=self.device) for name in self.names
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in configs}
+        peaks, cpu_share = dict.fromkeys(configs, 0), None
+        if scale.batch_size:
+            steps = {name: step_of(config, build(config)) for name, config in configs.items()}
+            share = CpuShare()
+            timings = interleaved(steps, self.rounds, clock=self.clock, min_seconds=0)
+            cpu_share = share.read()
+            seconds = {name: rounded(seconds_R.tolist()) for name, seconds_R in timings.items()}
+            peaks = {name: peak_bytes(step, self.device) for name, step in steps.items()}
+        return TrainingSetting(
+            scale=scale.name,
+            description=scale.description,
+            batch_size=batch_size,
+            text_tokens=scale.config.model.max_text_tokens,
+            cpu_share=cpu_share,
+            objectives=[_cost(config, seconds[name], peaks[name]) for name, config in configs.items()],
+        )
+
+
+def _cost(config: RunConfig, seconds: list[float], peak: int) -> ObjectiveCost:
+    """Return an objective's cost; captions have the maximal length."""
+    parts, B = objective(config.objective.name).cost(config), config.budget.batch_size
+    return ObjectiveCost(
+        objective=config.objective.name,
+        parameters=num_parameters(parts),
+        flops=round(train_flops(parts, B, B * config.model.max_text_tokens) / B),
+        seconds=seconds,
+        peak_bytes=peak,
+    )

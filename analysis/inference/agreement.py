@@ -1,0 +1,210 @@
+"""How far a small scale predicts a larger one, and a loss an accuracy. Letters: S seeds, A arms."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.inference.intervals import LEVEL, mean_interval
+
+NUM_DRAWS = 1000
+MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share or a correlation with its percentile interval over seeds; NaN where there is none.
+
+    Attributes:
+        n: what it is a share or correlation of: pairs, arms or runs.
+        num_seeds: seeds that were resampled.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    num_seeds: int
+    level: float = LEVEL
+
+    def text(self, form: str = ".2f") -> str:
+        """Return the value and its interval, or why there is none."""
+        if math.isnan(self.value):
+            return "no value"
+        if math.isnan(self.low):
+            return f"{self.value:{form}} (no interval)"
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the order of arms at a small scale agrees with that at a larger one.
+
+    Attributes:
+        accuracy: decision accuracy, the share of pairs of arms in the same order at both scales; a tie counts half.
+        distinguishable: the same over pairs that the larger scale tells apart: the 95 % interval of their paired
+            difference over seeds excludes zero.
+        rank: Spearman's correlation of arm means.
+    """
+
+    small: str
+    large: str
+    accuracy: Share
+    distinguishable: Share
+    rank: Share
+
+
+def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS, seed: int = 0) -> list[Agreement]:
+    """Return the agreement of each scale with the next.
+
+    Args:
+        scales: from small to large, a metric with a row per seed and a column per arm.
+    """
+    return [
+        agreement(scales[small], scales[large], names=(small, large), num_draws=num_draws, seed=seed)
+        for small, large in pairwise(scales)
+    ]
+
+
+def agreement(
+    small_SA: pd.DataFrame,
+    large_SA: pd.DataFrame,
+    *,
+    names: tuple[str, str] = ("small", "large"),
+    num_draws: int = NUM_DRAWS,
+    seed: int = 0,
+) -> Agreement:
+    """Compare the order of the arms that both scales have.
+
+    Intervals resample seeds as blocks over arms, the same seeds at both scales if both have the same ones. Resampling
+    adds noise to noise, so that intervals lie lower than the value where arms are close. Which pairs are
+    distinguishable is decided once, not in every draw.
+
+    Source: decision accuracy of Magnusson et al. 2025 (DataDecide, arXiv 2504.11393).
+    """
+    small_SA, large_SA = (table.dropna(axis=1, how="all") for table in (small_SA, large_SA))
+    arms = [arm for arm in small_SA.columns if arm in large_SA.columns]
+    small_SA, large_SA = small_SA[arms], large_SA[arms]
+    pairs = np.array(list(combinations(range(len(arms)), 2)), dtype=int).reshape(-1, 2)
+    is_told = np.array([_is_told(large_SA.iloc[:, one] - large_SA.iloc[:, other]) for one, other in pairs], dtype=bool)
+
+    def statistics(small: np.ndarray, large: np.ndarray) -> Values:
+        small_A, large_A = _mean(small), _mean(large)
+        agrees = _same_order(small_A, large_A, pairs)
+        return {
+            "accuracy": float(np.mean(agrees)) if len(agrees) else math.nan,
+            "distinguishable": float(np.mean(agrees[is_told])) if is_told.any() else math.nan,
+            "rank": _spearman(small_A, large_A),
+        }
+
+    counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
+    return Agreement(*names, **_over_seeds(statistics, small_SA, large_SA, counts, num_draws, seed))
+
+
+def _over_seeds(
+    statistics: Callable[[np.ndarray, np.ndarray], Values],
+    one_SA: pd.DataFrame,
+    other_SA: pd.DataFrame,
+    counts: Mapping[str, int],
+    num_draws: int,
+    seed: int,
+) -> dict[str, Share]:
+    """Return statistics with intervals from resampled seeds; a table with a single seed allows none."""
+    rng, one, other = np.random.default_rng(seed), one_SA.to_numpy(dtype=float), other_SA.to_numpy(dtype=float)
+    values, rows = statistics(one, other), []
+    is_paired = one_SA.index.equals(other_SA.index)
+    for _ in range(num_draws if min(len(one), len(other)) > 1 else 0):
+        picked = rng.integers(len(one), size=len(one))
+        also = picked if is_paired else rng.integers(len(other), size=len(other))
+        rows.append(statistics(one[picked], other[also]))
+    num_seeds = min(len(one), len(other))
+    draws = {name: np.array([row[name] for row in rows]) for name in values}
+    return {name: _share(value, draws[name], counts[name], num_seeds) for name, value in values.items()}
+
+
+def _mean(values_SA: np.ndarray) -> np.ndarray:
+    """Return each arm's mean over the seeds that it has; NaN for an arm without any."""
+    is_there = ~np.isnan(values_SA)
+    total_A, count_A = np.where(is_there, values_SA, 0).sum(axis=0), is_there.sum(axis=0)
+    return np.where(count_A > 0, total_A / np.maximum(count_A, 1), math.nan)
+
+
+def _same_order(small_A: np.ndarray, large_A: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return per pair 1 if both scales have the same order, 0 if the opposite one, 1/2 with a tie."""
+    first, second = pairs.T
+    product = np.sign(small_A[first] - small_A[second]) * np.sign(large_A[first] - large_A[second])
+    return np.asarray((product + 1) / 2)
+
+
+def _is_told(difference_S: "pd.Series[float]") -> bool:
+    return mean_interval(difference_S).excludes_zero
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    return _correlation(stats.rankdata(one), stats.rankdata(other))
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Return Pearson's correlation; NaN for too few values or values without spread."""
+    if len(one) < MIN_ARMS or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return math.nan
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _share(value: float, draws: np.ndarray, n: int, num_seeds: int) -> Share:
+    finite = draws[~np.isnan(draws)]
+    if math.isnan(value) or not len(finite):
+        return Share(value, math.nan, math.nan, n, num_seeds)
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Share(value, float(low), float(high), n, num_seeds)
+
+
+@dataclass(frozen=True)
+class Association:
+    """How a loss goes with an accuracy.
+
+    Attributes:
+        across_pearson, across_spearman: of arm means: whether arms with a lower loss have a higher accuracy.
+        within_pearson, within_spearman: of deviations from arm means: whether it holds for seeds of one arm.
+    """
+
+    across_pearson: Share
+    across_spearman: Share
+    within_pearson: Share
+    within_spearman: Share
+
+
+def association(
+    table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS, seed: int = 0
+) -> Association:
+    """Correlate two columns across arms and within them, with intervals over seeds as blocks.
+
+    Args:
+        table: a row per run with ``arm``, ``seed`` and both columns; runs that lack one are left out.
+    """
+    complete = table[["arm", "seed", loss, accuracy]].dropna().astype({loss: float, accuracy: float})
+    loss_SA, accuracy_SA = (complete.pivot(index="seed", columns="arm", values=name) for name in (loss, accuracy))
+    across, within = loss_SA.shape[1], len(complete)
+    counts = {name: across if name.startswith("across") else within for name in Association.__dataclass_fields__}
+    return Association(**_over_seeds(_correlations, loss_SA, accuracy_SA, counts, num_draws, seed))
+
+
+def _correlations(loss_SA: np.ndarray, accuracy_SA: np.ndarray) -> Values:
+    one_A, other_A = _mean(loss_SA), _mean(accuracy_SA)
+    # One seed, drawn several times, deviates from the mean by rounding alone.
+    spread = len(np.unique(loss_SA[:, ~np.isnan(loss_SA).any(axis=0)], axis=0)) > 1
+    one, other = loss_SA - one_A, accuracy_SA - other_A
+    is_there = ~np.isnan(one)
+    one, other = (one[is_there], other[is_there]) if spread else (np.array([]), np.array([]))
+    present = ~np.isnan(one_A)
+    return {
+        "across_pearson": _correlation(one_A[present], other_A[present]),
+        "across_spearman": _spearman(one_A[present], other_A[present]),
+        "within_pearson": _correlation(one, other),
+        "within_spearman": _spearman(one, other),
+    }

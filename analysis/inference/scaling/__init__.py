@@ -1,0 +1,1 @@
+"""Scaling laws: fits, comparison of forms, intervals, compute-optimal frontier."""

@@ -1,0 +1,90 @@
+"""A scaling law with all that qualifies it: the test of its form, intervals, and what the data do not identify."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.inference.scaling.bootstrap import NUM_DRAWS, Bootstrap, resample
+from analysis.inference.scaling.comparison import LackOfFit, Split, Trial, compare, lack_of_fit
+from analysis.inference.scaling.power_law import Law, Variable
+
+PREFERRED = 4.0  # difference of AICc from which another form has considerably more support (Burnham and Anderson 2002)
+
+
+@dataclass(frozen=True, eq=False)
+class ScalingLaw:
+    """The fit of a form that was named beforehand, beside the other forms.
+
+    Attributes:
+        trials: every form of the variables, the chosen one included.
+        chosen: the trial of the named form.
+    """
+
+    runs: pd.DataFrame
+    split: Split
+    trials: Sequence[Trial]
+    chosen: Trial
+    bootstrap: Bootstrap
+    misfit: LackOfFit
+
+    @property
+    def law(self) -> Law:
+        return self.bootstrap.law
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences on what the data do not identify or speak against."""
+        return [*self.bootstrap.unidentified.values(), *self._on_refits(), *self._on_form(), *self._on_noise()]
+
+    def _on_refits(self) -> list[str]:
+        failed, total = self.bootstrap.num_failed, self.bootstrap.num_failed + len(self.bootstrap.draws)
+        return [f"{failed} of {total} refits did not converge; the intervals leave them out."] if failed else []
+
+    def _on_form(self) -> list[str]:
+        found = [] if self.chosen.error.n else [f"The form is not tested on larger runs: {self.chosen.reason}."]
+        others = [trial for trial in self.trials if trial is not self.chosen and trial.law is not None]
+        for trial in others:
+            difference = trial.minus(self.chosen) if trial.error.n and self.chosen.error.n else None
+            if difference and difference.has_interval and difference.high < 0:
+                found.append(f"{trial.form.text} predicts the held-out runs better than {self.law.form.text}.")
+        best = min(others, key=lambda trial: trial.aicc, default=self.chosen)
+        if best.aicc < self.chosen.aicc - PREFERRED:
+            gain = self.chosen.aicc - best.aicc
+            found.append(f"AICc prefers {best.form.text} to {self.law.form.text}, by {gain:.1f}.")
+        if math.isinf(self.chosen.aicc):
+            found.append(f"{len(self.runs)} runs are too few for AICc.")
+        return found
+
+    def _on_noise(self) -> list[str]:
+        found = []
+        if math.isnan(self.misfit.p):
+            found.append("Lack of fit is not testable without settings that were run with several seeds.")
+        elif self.misfit.is_shown:
+            found.append(
+                f"The form does not fit: settings deviate from it by {self.misfit.misfit_sd:.1%} beyond the noise of"
+                f" {self.misfit.noise_sd:.1%} (F test, p = {self.misfit.p:.2g}), so intervals are too narrow."
+            )
+        return found
+
+
+def assess(
+    runs: pd.DataFrame, variables: Sequence[Variable], form: str, *, num_draws: int = NUM_DRAWS, seed: int = 0
+) -> ScalingLaw:
+    """Fit and test all forms of the variables, and give the named one intervals.
+
+    Args:
+        runs: a row per run with the variables (``n`` size, ``d`` samples or tokens), ``loss``, and ``seed`` if known.
+        form: a name in ``FORMS``.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: the form cannot be fitted to these runs.
+    """
+    split, trials = compare(runs, variables)
+    chosen = next(trial for trial in trials if trial.form.name == form)
+    if chosen.law is None:
+        raise ValueError(chosen.reason)
+    bootstrap = resample(chosen.law, runs, num_draws=num_draws, seed=seed)
+    return ScalingLaw(runs, split, trials, chosen, bootstrap, lack_of_fit(chosen.law, runs))

@@ -1,0 +1,189 @@
+"""Which form predicts: its error on the largest scale, which the fit has not seen, and AICc."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special, stats
+
+from analysis.inference.intervals import NO_ESTIMATE, Estimate
+from analysis.inference.scaling.power_law import HUBER_SCALES, Form, Law, Variable, fit, forms_of
+
+HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
+MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
+ALPHA = 0.01  # of the test of lack of fit, which should seldom warn by chance
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The runs to fit and those to predict.
+
+    Attributes:
+        text: which runs are held out.
+    """
+
+    fitted: pd.DataFrame
+    held_out: pd.DataFrame
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A form's fit to all runs, and its test on the held-out ones.
+
+    Attributes:
+        law: the fit to all runs; None if the form cannot be fitted.
+        tested: the fit to the runs that are not held out; None if there is none.
+        error: root mean square of log residuals on the held-out runs, of a fit to the others; its interval is that of
+            the jackknife over seeds, and missing if settings do not share seeds. ``NO_ESTIMATE`` if it was not tested.
+        error_S: the same without each seed in turn.
+        aicc: the smaller, the better; only differences between forms mean something.
+        reason: why a fit is missing; empty if none is.
+    """
+
+    form: Form
+    law: Law | None
+    error: Estimate
+    error_S: np.ndarray
+    aicc: float
+    reason: str = ""
+    tested: Law | None = None
+
+    def minus(self, other: "Trial") -> Estimate:
+        """Return the difference of errors on the held-out runs, with its interval."""
+        return jackknife(self.error.mean - other.error.mean, self.error_S - other.error_S)
+
+
+@dataclass(frozen=True)
+class LackOfFit:
+    """Whether residuals of settings exceed what seeds explain: the F test with replicates.
+
+    Attributes:
+        noise_sd: relative standard deviation of a run over seeds, without what a seed adds to all settings.
+        misfit_sd: relative standard deviation of the settings' residual means beyond noise; 0 if there is none.
+        p: NaN without replicates.
+    """
+
+    noise_sd: float
+    misfit_sd: float
+    p: float
+
+    @property
+    def is_shown(self) -> bool:
+        return self.p < ALPHA
+
+
+def hold_out_largest(runs: pd.DataFrame, variables: Sequence[Variable]) -> Split:
+    """Split off the largest level of each variable of which enough smaller levels remain.
+
+    With many levels, those from the level at which the last tenth of the runs begins are held out.
+    """
+    is_held = np.zeros(len(runs), dtype=bool)
+    texts = []
+    for variable in variables:
+        value_R = runs[variable].to_numpy(dtype=float)
+        smallest = np.quantile(value_R, 1 - HELD_OUT_SHARE, method="lower")
+        if len(np.unique(value_R[value_R < smallest])) >= MIN_LEVELS:
+            is_held |= value_R >= smallest
+            texts.append(f"{variable} {'=' if smallest == value_R.max() else '>='} {smallest:g}")
+    return Split(runs[~is_held], runs[is_held], " or ".join(texts))
+
+
+def compare(runs: pd.DataFrame, variables: Sequence[Variable]) -> tuple[Split, list[Trial]]:
+    """Fit all forms of the variables to all runs, and to those that are not held out."""
+    split = hold_out_largest(runs, variables)
+    return split, [_trial(form, runs, split) for form in forms_of(variables)]
+
+
+def _trial(form: Form, runs: pd.DataFrame, split: Split) -> Trial:
+    try:
+        law = fit(form, runs)
+    except ValueError as error:
+        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(error))
+    untested = Trial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
+    if not len(split.held_out):
+        return untested
+    seeds = split.fitted["seed"].unique() if shares_seeds(runs) else []
+    try:
+        tested = fit(form, split.fitted)
+        error_S = np.array([_error_without(form, split, seed) for seed in seeds])
+    except ValueError as reason:
+        return replace(untested, reason=f"without the held-out runs: {reason}")
+    error = jackknife(tested.log_error(split.held_out), error_S)
+    return replace(untested, error=error, error_S=error_S, reason="", tested=tested)
+
+
+def _error_without(form: Form, split: Split, seed: object) -> float:
+    fitted, held_out = (part[part["seed"] != seed] for part in (split.fitted, split.held_out))
+    return fit(form, fitted).log_error(held_out)
+
+
+def jackknife(value: float, value_S: np.ndarray) -> Estimate:
+    """Return an estimate with Student's interval from the values without each seed in turn (Tukey 1958)."""
+    num = len(value_S)
+    if num < 2:
+        return Estimate(value, 0.0, 0, 1)
+    return Estimate(value, math.sqrt((num - 1) * float(np.var(value_S))), num - 1, num)
+
+
+def aicc(law: Law) -> float:
+    """Return Akaike's criterion, corrected for few runs; infinity if there are too few for it.
+
+    The likelihood is that of Huber's least favourable distribution, so that outliers do not choose the form. Runs count
+    as independent.
+
+    Source: Hurvich and Tsai 1989; Huber 1964.
+    """
+    num, count = len(law.residual_R), len(law.form.parameters) + 1  # and the residuals' scale
+    if num <= count + 1:
+        return math.inf
+
+    def deviance(log_scale: float) -> float:
+        losses = special.huber(HUBER_SCALES, law.residual_R / math.exp(log_scale))
+        return float(2 * np.sum(losses) + 2 * num * log_scale)
+
+    found = optimize.minimize_scalar(deviance, bounds=(-30, 5), method="bounded")
+    return float(found.fun) + 2 * count + 2 * count * (count + 1) / (num - count - 1)
+
+
+def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
+    """Test the residual means of settings against the spread over seeds, with seeds as blocks where settings share them.
+
+    Source: Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
+    """
+    keys = [name for name in ("n", "d") if name in runs]
+    table = runs.assign(residual=law.residual_R, setting=runs.groupby(keys).ngroup())
+    num_settings = table["setting"].nunique()
+    seeds = seed_effects(law.residual_R, runs)
+    rest = table["residual"].to_numpy() - seeds
+    mean_R = table.assign(rest=rest).groupby("setting")["rest"].transform("mean").to_numpy()
+    num_blocks = runs["seed"].nunique() if np.any(seeds) else 1
+    df_noise = len(runs) - num_settings - (num_blocks - 1)
+    df_misfit = num_settings - len(law.form.parameters)
+    if df_noise < 1:
+        return LackOfFit(math.nan, math.nan, math.nan)
+    noise = float(np.sum((rest - mean_R) ** 2)) / df_noise
+    if df_misfit < 1 or noise == 0:
+        return LackOfFit(math.sqrt(noise), math.nan, math.nan)
+    misfit = float(np.sum((mean_R - np.mean(rest)) ** 2)) / df_misfit
+    per_setting = len(runs) / num_settings
+    p = float(stats.f.sf(misfit / noise, df_misfit, df_noise))
+    return LackOfFit(math.sqrt(noise), math.sqrt(max(misfit - noise, 0) / per_setting), p)
+
+
+def seed_effects(residual_R: np.ndarray, runs: pd.DataFrame) -> np.ndarray:
+    """Return what each run's seed adds to all settings [R]; zeros unless seeds are blocks."""
+    if not shares_seeds(runs):
+        return np.zeros(len(residual_R))
+    table = runs.assign(residual=residual_R - residual_R.mean())
+    return table.groupby("seed")["residual"].transform("mean").to_numpy()
+
+
+def shares_seeds(runs: pd.DataFrame) -> bool:
+    """True if seeds are blocks: there are two or more, each once in a setting and in at least half of the settings."""
+    if "seed" not in runs or runs["seed"].nunique() < 2:
+        return False
+    counts = runs.groupby([*(name for name in ("n", "d") if name in runs), "seed"]).size().unstack(fill_value=0)
+    return bool(counts.max(axis=None) == 1 and counts.mean().min() >= 0.5)

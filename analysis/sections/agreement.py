@@ -1,0 +1,83 @@
+"""How far small scales predict larger ones, and the loss the accuracies."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ablations.study import Study
+from aimv2.evaluation.metrics import lower_is_better
+from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.inference.agreement import Agreement, Association, Share, agreements, association
+from analysis.judgement.compare import mixed_code
+from analysis.load import Evidence
+from analysis.sections.words import metric_title
+
+ACCURACIES = ("probe_", "knn_")
+MIN_ARMS = 3
+
+
+def section(study: Study, evidence_by_scale: Mapping[str, Evidence]) -> Section | None:
+    """Return how often the arms of a study have the same order at a scale and at the next.
+
+    Args:
+        evidence_by_scale: from small to large.
+
+    Returns:
+        None with fewer than two scales, or if none shares two arms with the next in the primary metric.
+    """
+    scales = {
+        scale: evidence.values(study.primary_metric).filter(items=list(study.arms))
+        for scale, evidence in evidence_by_scale.items()
+        if not mixed_code(study, evidence)
+    }
+    found = [one for one in agreements(scales) if one.accuracy.n]
+    if not found:
+        return None
+    about = Paragraph(f"The order of arms in {metric_title(study.primary_metric)} at a scale and at the next.")
+    return Section("Decision accuracy", [about, agreement_table(found)])
+
+
+def agreement_table(found: Sequence[Agreement]) -> Table:
+    """Return the decision accuracy of each scale for the next."""
+    return Table(
+        ["from", "to", "decision accuracy", "of distinguishable pairs", "Spearman"],
+        [
+            [one.small, one.large, _counted(one.accuracy), _counted(one.distinguishable), _counted(one.rank)]
+            for one in found
+        ],
+        "decision_accuracy",
+        "Decision accuracy is the share of pairs with the same order (Magnusson et al. 2025); chance is 0.5, ties count"
+        " half. A pair is distinguishable if the 95 % interval of its paired difference at the larger scale excludes"
+        " zero. Intervals resample seeds and lie lower than the value where pairs are close.",
+    )
+
+
+def association_table(study: Study, evidence: Evidence) -> Table | None:
+    """Return how the primary loss goes with each accuracy, across arms and within them; None if it is not testable."""
+    loss = study.primary_metric
+    own = evidence.metrics[evidence.metrics["arm"].isin(list(study.arms))]
+    names = [name for name in dict.fromkeys(own["metric"]) if name.startswith(ACCURACIES)]
+    if not lower_is_better(loss) or mixed_code(study, evidence) or own["arm"].nunique() < MIN_ARMS or not names:
+        return None
+    wide = own.pivot(index=["arm", "seed"], columns="metric", values="value").reset_index()
+    if loss not in wide:
+        return None
+    rows = [[metric_title(name), *_correlations(association(wide, loss, name))] for name in names]
+    return Table(
+        ["accuracy", "across arms: Pearson", "Spearman", "within arms: Pearson", "within: Spearman"],
+        rows,
+        "loss_and_accuracy",
+        f"Correlation of {metric_title(loss)} with accuracies; -1 if a lower loss always comes with a higher accuracy."
+        " Across arms, of means over seeds; within arms, of deviations from them. Intervals resample seeds.",
+    )
+
+
+def _correlations(one: Association) -> list[str | Cell]:
+    return [
+        _counted(share) for share in (one.across_pearson, one.across_spearman, one.within_pearson, one.within_spearman)
+    ]
+
+
+def _counted(share: Share) -> Cell:
+    """Return a share or correlation with its number."""
+    return Cell((share.text(), f"n = {share.n}"), value=None if pd.isna(share.value) else share.value)

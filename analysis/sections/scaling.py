@@ -1,0 +1,90 @@
+"""The scaling law of a study of sizes and samples, and what it predicts."""
+
+import pandas as pd
+
+from ablations.study import Study
+from analysis.document.model import Block, Paragraph, Section
+from analysis.inference.agreement import agreements
+from analysis.inference.scaling.assess import assess
+from analysis.inference.scaling.bootstrap import NUM_DRAWS
+from analysis.inference.scaling.frontier import fit_cost, frontier
+from analysis.judgement.compare import mixed_code
+from analysis.load import Evidence
+from analysis.sections.agreement import agreement_table, association_table
+from analysis.sections.scaling_law import Fitted, law_blocks
+from analysis.sections.words import metric_title
+
+KIND = "ladder of sizes x ladder of samples"
+FORM = "additive"
+
+
+def section(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> Section | None:
+    """Return the scaling law of a study's primary metric; None if the study varies other things than size and samples.
+
+    Called in the context ``style``.
+    """
+    if study.design.kind != KIND:
+        return None
+    if mixed := mixed_code(study, evidence):
+        return Section("Scaling law", [Paragraph(f"No law is fitted: {mixed}.")])
+    runs = scaling_runs(study, evidence)
+    try:
+        fitted = fit_study(study, evidence, runs, num_draws=num_draws)
+    except ValueError as error:
+        return Section("Scaling law", [Paragraph(f"No law is fitted: {error}.")])
+    blocks: list[Block] = [Paragraph(_about(study, evidence)), *law_blocks(fitted)]
+    scales = {
+        f"{samples:,} samples": rows.pivot(index="seed", columns="n", values="loss")
+        for samples, rows in runs.groupby("d")
+    }
+    if found := [one for one in agreements(scales) if one.accuracy.n]:
+        about = Paragraph("The order of sizes at a number of samples and at the next.")
+        blocks.append(Section("Decision accuracy", [about, agreement_table(found)]))
+    if (table := association_table(study, evidence)) is not None:
+        blocks.append(Section("Loss and accuracy", [table]))
+    return Section("Scaling law", blocks)
+
+
+def scaling_runs(study: Study, evidence: Evidence) -> pd.DataFrame:
+    """Return a row per finished run of an arm with the primary metric: ``n``, ``d``, ``seed``, ``loss``, ``flops``."""
+    values = evidence.metrics[evidence.metrics["metric"] == study.primary_metric]
+    chosen = evidence.runs[evidence.runs["arm"].isin(list(study.arms))]
+    merged = chosen.merge(values[["arm", "seed", "value"]], on=["arm", "seed"])
+    columns = {"encoder_parameters": "n", "samples": "d", "value": "loss", "train_flops": "flops"}
+    if merged.empty:
+        return pd.DataFrame(columns=["arm", "run", "seed", *columns.values()])
+    return merged.rename(columns=columns)[["arm", "run", "seed", *columns.values()]]
+
+
+def fit_study(study: Study, evidence: Evidence, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS) -> Fitted:
+    """Fit the additive law to a study's runs.
+
+    Raises:
+        ValueError: there are too few finished arms.
+    """
+    law = assess(runs, ["n", "d"], FORM, num_draws=num_draws)
+    cost = fit_cost(runs)
+    loss = f"{metric_title(study.primary_metric)} [{evidence.unit(study.primary_metric)}]"
+    labels = {"n": "encoder parameters", "d": "samples", "loss": loss}
+    return Fitted(law, labels, cost, frontier(law.bootstrap, cost))
+
+
+def _about(study: Study, evidence: Evidence) -> str:
+    """Return what n and d are, and what else changes with them."""
+    own = evidence.runs[evidence.runs["arm"].isin(list(study.arms))]
+    other = own["other_parameters"]
+    text = (
+        "The loss is a function of n, the parameters of the encoder, and d, the samples seen in training. Other parts of"
+        f" the model, such as the decoder, have {_range(other)} parameters, which n leaves out and the FLOPs include."
+    )
+    epochs = float((own["samples"] / own["train_pairs"]).max())
+    if epochs > 1:
+        text += f" Samples repeat: the longest runs see each pair {epochs:.1f} times, and d counts every time."
+    if failed := sum(evidence.num_failed(arm) for arm in study.arms):
+        text += f" {failed} runs failed, so the others are a selection."
+    return text
+
+
+def _range(values: "pd.Series[int]") -> str:
+    low, high = values.min(), values.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

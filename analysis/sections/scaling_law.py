@@ -1,0 +1,183 @@
+"""A fitted scaling law as parts of a document, for studies and for tables of any source."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table
+from analysis.figures.scaling import draw_scaling
+from analysis.inference.intervals import Estimate
+from analysis.inference.scaling.assess import ScalingLaw
+from analysis.inference.scaling.bootstrap import bounds, digits
+from analysis.inference.scaling.frontier import Cost, Frontier
+
+NUM_BUDGETS = 5  # of the frontier's table
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What is shown of a law.
+
+    Attributes:
+        labels: what ``n``, ``d`` and ``loss`` are, with units, as plain text.
+        cost, frontier: None with one variable, or with a form that has no frontier.
+    """
+
+    law: ScalingLaw
+    labels: Mapping[str, str]
+    cost: Cost | None = None
+    frontier: Frontier | None = None
+
+
+def law_blocks(fitted: Fitted) -> list[Block]:
+    """Return figure, test of the forms, parameters, warnings and frontier of a law. Called in the context ``style``."""
+    return [_figure(fitted), _forms(fitted.law), _parameters(fitted), *_warnings(fitted.law), *_frontier(fitted)]
+
+
+def conclusion(fitted: Fitted) -> str:
+    """Return the law with its numbers, and its error on the held-out runs, in two sentences."""
+    law = fitted.law
+    values = ", ".join(f"{name} = {value:.4g}" for name, value in law.law.parameters.items())
+    tested = f"Held-out error: {_error(law.chosen.error)}." if law.chosen.error.n else "Its form is not tested."
+    doubtful = ", ".join(law.bootstrap.unidentified)
+    return f"L = {law.law.form.text} with {values}. {tested}" + (f" Not identified: {doubtful}." if doubtful else "")
+
+
+def _figure(fitted: Fitted) -> Figure:
+    bootstrap = fitted.law.bootstrap
+    caption = f"Fitted: {fitted.law.law.form.text}."
+    if fitted.frontier is not None:
+        caption += (
+            f" The dashed line is the smallest predicted loss for given FLOPs; the band is its {bootstrap.level:.0%}"
+            " interval. Where it leaves the runs, it extrapolates."
+        )
+    if fitted.law.chosen.tested:
+        caption += f" Right: errors of a fit without the open points, the runs with {fitted.law.split.text}."
+    drawn = draw_scaling(fitted.law, fitted.labels, fitted.cost, fitted.frontier)
+    return Figure("scaling_law", "Loss against training compute with the fitted law", caption, *drawn)
+
+
+def _forms(law: ScalingLaw) -> Table:
+    """Return every form with its error on the held-out runs and its AICc."""
+    table = Table(["form", "parameters", "held-out error", "AICc above the smallest", "note"], name="scaling_forms")
+    smallest = min(trial.aicc for trial in law.trials)
+    for trial in law.trials:
+        name = f"`{trial.form.text}`"
+        table.rows.append(
+            [
+                f"**{name}**" if trial is law.chosen else name,
+                str(len(trial.form.parameters)),
+                Cell((_error(trial.error),), value=trial.error.mean) if trial.error.n else "",
+                Cell((f"{trial.aicc - smallest:.1f}",), value=trial.aicc) if trial.aicc < float("inf") else "",
+                trial.reason,
+            ]
+        )
+    held_out = f"Held out: runs with {law.split.text}; the forms are fitted to the {len(law.split.fitted)} others."
+    caption = (held_out if law.split.text else "No run is held out: too few levels would remain.") + (
+        " The error is the root mean square of log loss minus log prediction; its interval is that of the jackknife"
+        " over seeds. AICc of all runs takes them as independent. The bold form was named before the fit."
+    )
+    return Table(
+        table.columns,
+        table.rows,
+        table.name,
+        caption + ("" if math.isnan(law.misfit.p) else f" One run's noise over seeds is {law.misfit.noise_sd:.2%}."),
+    )
+
+
+def _parameters(fitted: Fitted) -> Table:
+    law, bootstrap = fitted.law.law, fitted.law.bootstrap
+    table = Table(
+        ["parameter", "estimate", f"{bootstrap.level:.0%} interval", "identified"],
+        name="scaling_parameters",
+        caption=(
+            f"L is the {fitted.labels['loss']}; {_units(fitted)}. Intervals are percentiles of"
+            f" {len(bootstrap.draws)} refits to resampled seeds and runs."
+        ),
+    )
+    for name, value in law.parameters.items():
+        is_identified = "yes" if bootstrap.identified[name] else "no"
+        interval = bounds(*bootstrap.interval(name))
+        table.rows.append([name, Cell((f"{value:.4g}",), value=value), interval, is_identified])
+    return table
+
+
+def _units(fitted: Fitted) -> str:
+    variables = fitted.law.law.form.variables
+    return "; ".join(f"{name} is the number of {fitted.labels[name]}" for name in variables) or "no variable"
+
+
+def _warnings(law: ScalingLaw) -> list[Block]:
+    return [Paragraph("Warnings:"), Bullets(law.warnings)] if law.warnings else []
+
+
+def _frontier(fitted: Fitted) -> list[Block]:
+    frontier, cost = fitted.frontier, fitted.cost
+    if cost is None:
+        return []
+    if frontier is None:
+        return [Paragraph("There is no compute-optimal frontier: a term of the law is 0.")]
+    columns = [
+        "training FLOPs",
+        f"optimal {fitted.labels['n']}",
+        f"optimal {fitted.labels['d']}",
+        "loss",
+        "within runs",
+    ]
+    rows: list[list[str | Cell]] = []
+    last = len(frontier.table) - 1
+    for place in range(NUM_BUDGETS):
+        row = frontier.table.iloc[round(place * last / (NUM_BUDGETS - 1))]
+        cells = [
+            Cell((f"{digits(row[name])} {bounds(row[f'{name}_low'], row[f'{name}_high'])}",), value=float(row[name]))
+            for name in ("n", "d", "loss")
+        ]
+        rows.append([f"{row['flops']:.2e}", *cells, "yes" if row["is_inside"] else "no, extrapolated"])
+    slope, low, high = frontier.slope
+    caption = (
+        f"Compute-optimal size and data with {fitted.law.bootstrap.level:.0%} intervals. {cost.text}. At the largest"
+        f" budget, the optimal n grows as FLOPs^{slope:.2f} {bounds(low, high)}."
+    )
+    if frontier.num_without:
+        caption += f" {frontier.num_without} refits have no optimum and are left out."
+    return [Table(columns, rows, "scaling_frontier", caption)]
+
+
+def _error(error: Estimate) -> str:
+    """Return an error on held-out runs in per cent; it is not negative, whatever its interval."""
+    if not error.has_interval:
+        return f"{error.mean:.2%} (no interval)"
+    return f"{error.mean:.2%} [{max(error.low, 0):.2%}, {error.high:.2%}]"
+
+
+def law_numbers(fitted: Fitted) -> dict[str, Any]:
+    """Return the law as JSON values."""
+    law, bootstrap = fitted.law, fitted.law.bootstrap
+
+    def value(mean: float, low: float, high: float, unit: str) -> dict[str, Any]:
+        n = len(law.runs)
+        return {"mean": mean, "low": low, "high": high, "level": bootstrap.level, "n": n, "unit": unit}
+
+    found: dict[str, Any] = {
+        "form": law.law.form.text,
+        "labels": dict(fitted.labels),
+        "parameters": {
+            name: value(mean, *bootstrap.interval(name), "") | {"is_identified": bootstrap.identified[name]}
+            for name, mean in law.law.parameters.items()
+        },
+        "refits": {"converged": len(bootstrap.draws), "failed": bootstrap.num_failed},
+        "held_out": {"runs": law.split.text, "num_runs": len(law.split.held_out)},
+        "forms": {
+            trial.form.text: value(trial.error.mean, trial.error.low, trial.error.high, "log loss")
+            | {"aicc": trial.aicc, "reason": trial.reason}
+            for trial in law.trials
+        },
+        "lack_of_fit": {"noise": law.misfit.noise_sd, "misfit": law.misfit.misfit_sd, "p": law.misfit.p},
+        "warnings": law.warnings,
+    }
+    if fitted.frontier is not None and fitted.cost is not None:
+        found["cost"] = {"fixed": fitted.cost.fixed, "per_size": fitted.cost.per_size, "text": fitted.cost.text}
+        found["frontier"] = fitted.frontier.table.to_dict("records")
+        found["frontier_slope"] = value(*fitted.frontier.slope, "")
+    return found

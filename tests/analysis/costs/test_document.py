@@ -1,0 +1,49 @@
+"""The report of a cost study, on made-up measurements."""
+
+import json
+import math
+
+from analysis.costs.document import conclusion, document
+from analysis.costs.measurements import read_measurements
+from analysis.document.markdown import to_markdown
+from analysis.document.write import write
+from tests.helpers.costs import measurements
+
+
+def test_conclusion_has_every_resolution_and_every_timed_scale():
+    found = conclusion(measurements())
+    assert "relative to AIMv2 at 256 patches, bfloat16 and batch 4: CLIP ViT-L/14 1.25 [1.25, 1.25], SigLIP" in found
+    assert "at 576 patches" in found
+    assert "relative to `aimv2` at `demo`: `clip` 0.50 [0.50, 0.50]." in found
+    assert "`vit_l`" not in found, "it is not timed"
+
+
+def test_page_says_where_and_how_it_was_measured():
+    page = to_markdown(document(measurements()))
+    assert "Measured on A\\_machine, 2 threads, torch 2.13.0, timm 1.0." in page
+    assert "50% to 75% of the time of its threads; the load average before was 1.5." in page
+    assert "Times are CPU seconds" not in page
+    assert "Times are CPU seconds" in to_markdown(document(measurements(clock="cpu")))
+    assert "a depth of 24" in page
+
+
+def test_the_same_measurements_give_the_same_files(tmp_path):
+    write(document(measurements()), tmp_path / "one")
+    write(document(read_measurements(tmp_path / "one" / "measurements.json")), tmp_path / "two")
+    names = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert {"measurements.json", "report.md", "report.html", "report.json"} <= set(map(str, names))
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_numbers_are_plain_json():
+    numbers = json.loads(json.dumps(document(measurements()).numbers))
+    assert len(numbers["encoders"]) == 16
+    assert len(numbers["objectives"]) == 4
+    assert all(math.isfinite(one["time_ratio"]["low"]) for one in numbers["encoders"])
+
+
+def test_ours_alone_has_no_figure_of_ratios():
+    found = document(measurements(models=("aimv2",)))
+    assert found.lead is None
+    assert "relative to AIMv2 at" not in found.conclusion

@@ -1,0 +1,62 @@
+"""Ratios with intervals, on timings with known ratios."""
+
+import math
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.bench.timing import interleaved
+from analysis.costs.ratios import percentile, relative
+
+ROUNDS = (1.0, 2.0, 3.0, 1.5, 2.5, 2.0)
+
+
+def test_ratio_ignores_a_machine_that_slows_down():
+    found = relative([1.5 * value for value in ROUNDS], ROUNDS)
+    assert (found.median, found.low, found.high, found.n) == (1.5, 1.5, 1.5, 6)
+    assert found.text == "1.50 [1.50, 1.50]"
+    assert not found.includes_1
+    assert found.numbers == {"mean": 1.5, "low": 1.5, "high": 1.5, "level": 0.95, "n": 6, "unit": "times AIMv2"}
+
+
+def test_six_rounds_have_the_interval_of_their_extremes():
+    found = relative([0.9, 1.1, 1.2, 1.0, 1.3, 1.4], [1.0] * 6)
+    assert found.text == "1.15 [0.90, 1.40]"
+    assert found.includes_1
+
+
+def test_few_rounds_have_no_interval():
+    found = relative([2.0, 2.0], [1.0, 1.0])
+    assert found.text == "2.00 (no interval)"
+    assert math.isnan(found.low)
+    assert not found.includes_1
+
+
+@given(st.floats(0.5, 2), st.integers(0, 2**32 - 1))
+def test_interval_covers_a_constant_ratio_whatever_the_load(ratio, seed):
+    """Both calls of a round see the same speed of the machine."""
+    ours = np.random.default_rng(seed).lognormal(sigma=1, size=12)
+    found = relative(ratio * ours, ours)
+    assert found.low == pytest.approx(ratio)
+    assert found.high == pytest.approx(ratio)
+
+
+def test_interleaved_calls_on_a_fake_clock_have_the_ratio_of_their_ticks():
+    ticks = iter(count())
+    time = [0.0]
+    calls = {"ours": lambda: None, "theirs": lambda: next(ticks)}  # a call of theirs takes one more tick
+
+    def clock():
+        time[0] += 1 + next(ticks) - time[0]
+        return time[0]
+
+    seconds = interleaved(calls, 6, clock=clock, min_seconds=0)
+    assert relative(seconds["theirs"], seconds["ours"]).text == "2.00 [2.00, 2.00]"
+
+
+def test_percentiles_interpolate():
+    assert percentile([1.0, 2.0, 3.0], 0.5) == 2
+    assert percentile(list(range(21)), 0.95) == 19

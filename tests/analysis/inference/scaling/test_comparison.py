@@ -1,0 +1,143 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.inference.scaling.comparison import (
+    aicc,
+    compare,
+    hold_out_largest,
+    jackknife,
+    lack_of_fit,
+    seed_effects,
+    shares_seeds,
+)
+from analysis.inference.scaling.power_law import FORMS, fit
+from tests.helpers.scaling import HOFFMANN, ladder_runs
+
+
+def test_the_largest_level_of_each_variable_is_held_out():
+    runs = ladder_runs(HOFFMANN)
+    split = hold_out_largest(runs, ["n", "d"])
+    expected = [n == runs["n"].max() or d == runs["d"].max() for n, d in zip(runs["n"], runs["d"], strict=True)]
+    assert split.held_out.index.tolist() == [row for row, is_held in enumerate(expected) if is_held]
+    assert len(split.fitted) + len(split.held_out) == len(runs)
+    assert split.text == "n = 1.6e+10 or d = 5e+11"
+
+
+def test_a_variable_keeps_three_levels():
+    split = hold_out_largest(ladder_runs(HOFFMANN, sizes=3), ["n", "d"])
+    assert split.text == "d = 5e+11"
+    assert split.fitted["n"].nunique() == 3
+    assert not len(hold_out_largest(ladder_runs(HOFFMANN, sizes=3, samples=3), ["n", "d"]).held_out)
+
+
+def test_of_many_levels_the_last_tenth_of_the_runs_is_held_out():
+    runs = pd.DataFrame({"n": np.arange(1.0, 101.0), "loss": 1.0})
+    split = hold_out_largest(runs, ["n"])
+    assert split.held_out["n"].min() == 90
+    assert split.text == "n >= 90"
+
+
+def test_the_form_that_made_the_data_predicts_best_and_has_the_smallest_criterion():
+    _, trials = compare(ladder_runs(HOFFMANN, noise=0.004, seed_noise=0.002), ["n", "d"])
+    assert min(trials, key=lambda trial: trial.error.mean).form.name == "additive"
+    assert min(trials, key=lambda trial: trial.aicc).form.name == "additive"
+    by_name = {trial.form.name: trial for trial in trials}
+    worse = by_name["n"].minus(by_name["additive"])
+    assert worse.low > 0
+    assert worse.n == 3
+
+
+def test_the_error_is_that_of_a_fit_that_has_not_seen_the_runs():
+    runs = ladder_runs(HOFFMANN, noise=0.01)
+    split, trials = compare(runs, ["n", "d"])
+    seen = fit(FORMS["d"], split.fitted)
+    residuals = [math.log(row.loss / (seen.parameters["E"] + seen.parameters["B"] * row.d ** -seen.parameters["b"]))
+                 for row in split.held_out.itertuples()]  # fmt: skip
+    expected = math.sqrt(sum(value**2 for value in residuals) / len(residuals))
+    assert next(trial for trial in trials if trial.form.name == "d").error.mean == pytest.approx(expected, rel=1e-6)
+
+
+def test_forms_that_cannot_be_fitted_say_why():
+    runs = ladder_runs(HOFFMANN, sizes=2, samples=2, noise=0.01)
+    split, trials = compare(runs, ["n", "d"])
+    assert not len(split.held_out)
+    reasons = {trial.form.name: trial.reason for trial in trials}
+    assert reasons["additive"] == "E + A n^-a + B d^-b has 5 parameters, and the data 4 settings"
+    assert reasons["n_no_offset"] == "nothing is held out"
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = np.array([1.0, 2.0, 4.0, 4.5])
+    without = np.array([np.delete(values, i).mean() for i in range(4)])
+    found = jackknife(values.mean(), without)
+    assert found.error == pytest.approx(stats.sem(values))
+    assert found.df == 3
+    assert not jackknife(1.0, np.array([])).has_interval
+
+
+def test_the_criterion_is_akaikes_for_normal_residuals_without_outliers():
+    """Differences between forms; with a Huber density they are close to those of a normal one."""
+    runs = ladder_runs(HOFFMANN, noise=0.02, num_seeds=12, rng=5)
+    laws = [fit(FORMS[name], runs) for name in ("additive", "n")]
+    num = len(runs)
+    counts = [len(law.form.parameters) + 1 for law in laws]
+    normal = [
+        num * math.log(np.mean(law.residual_R**2)) + 2 * k + 2 * k * (k + 1) / (num - k - 1)
+        for law, k in zip(laws, counts, strict=True)
+    ]
+    assert aicc(laws[1]) - aicc(laws[0]) == pytest.approx(normal[1] - normal[0], rel=0.1)
+    assert aicc(fit(FORMS["additive"], ladder_runs(HOFFMANN, num_seeds=1, sizes=3, samples=2))) == math.inf
+
+
+def test_lack_of_fit_is_the_f_test_of_means_of_settings():
+    """Of a constant on unshared seeds this is the one-way analysis of variance."""
+    rng = np.random.default_rng(0)
+    runs = pd.DataFrame({"n": np.repeat([1.0, 2.0, 3.0], 4), "loss": np.exp(rng.normal(0, 0.02, 12))})
+    law = fit(FORMS["constant"], runs, huber=1e3)
+    groups = [np.log(part["loss"]) for _, part in runs.groupby("n")]
+    assert lack_of_fit(law, runs).p == pytest.approx(stats.f_oneway(*groups).pvalue)
+
+
+def test_lack_of_fit_with_shared_seeds_is_the_two_way_analysis_of_variance():
+    runs = ladder_runs(HOFFMANN, noise=0.01, seed_noise=0.05, rng=4)
+    law = fit(FORMS["constant"], runs, huber=1e3)
+    table = np.log(runs.pivot(index="seed", columns=["n", "d"], values="loss").to_numpy())
+    settings, seeds = table.mean(axis=0), table.mean(axis=1, keepdims=True)
+    rest = ((table - settings - seeds + table.mean()) ** 2).sum() / (15 * 2)
+    p = stats.f.sf(3 * ((settings - table.mean()) ** 2).sum() / 15 / rest, 15, 30)
+    found = lack_of_fit(law, runs)
+    assert found.p == pytest.approx(p)
+    assert found.noise_sd == pytest.approx(math.sqrt(rest))
+    assert found.is_shown
+
+
+def test_a_form_that_fits_lacks_no_fit():
+    runs = ladder_runs(HOFFMANN, noise=0.01, seed_noise=0.01, num_seeds=4, rng=7)
+    found = lack_of_fit(fit(FORMS["additive"], runs), runs)
+    assert not found.is_shown
+    assert found.noise_sd == pytest.approx(0.01, rel=0.3)
+
+
+def test_lack_of_fit_needs_replicates():
+    runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1)
+    assert math.isnan(lack_of_fit(fit(FORMS["additive"], runs), runs).p)
+
+
+def test_seeds_are_blocks_if_settings_share_them():
+    runs = ladder_runs(HOFFMANN, noise=0.01)
+    assert shares_seeds(runs)
+    assert shares_seeds(runs.drop(index=[3, 7]))  # unfinished runs
+    assert not shares_seeds(runs.assign(seed=range(len(runs))))
+    assert not shares_seeds(runs.assign(seed=0))
+    assert not shares_seeds(runs.drop(columns="seed"))
+
+
+def test_effects_of_seeds_are_their_mean_residuals():
+    runs = ladder_runs(HOFFMANN)
+    residual = np.array([0.1, -0.1, 0.3])[runs["seed"]]
+    np.testing.assert_allclose(seed_effects(residual, runs), residual - 0.1, atol=1e-12)
+    assert not seed_effects(residual, runs.drop(columns="seed")).any()

@@ -1,0 +1,141 @@
+"""Agreement against obvious loops and scipy."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.inference.agreement import Share, agreement, agreements, association
+
+ARMS = ["a", "b", "c", "d"]
+
+
+def scale_of(means, *, noise=0.0, num_seeds=3, rng=0):
+    values = np.asarray(means) + np.random.default_rng(rng).normal(0, noise, (num_seeds, len(means)))
+    return pd.DataFrame(values, index=range(num_seeds), columns=ARMS[: len(means)])
+
+
+@given(
+    small=st.lists(st.integers(0, 5), min_size=4, max_size=4), large=st.lists(st.integers(0, 5), min_size=4, max_size=4)
+)
+def test_decision_accuracy_matches_the_obvious_loop(small, large):
+    points = []
+    for one, other in combinations(range(4), 2):
+        if small[one] == small[other] or large[one] == large[other]:
+            points.append(0.5)
+        else:
+            points.append(float((small[one] < small[other]) == (large[one] < large[other])))
+    found = agreement(scale_of(small), scale_of(large), num_draws=2)
+    assert found.accuracy.value == pytest.approx(sum(points) / 6)
+    assert found.accuracy.n == 6
+    if len(set(small)) > 1 and len(set(large)) > 1:
+        assert found.rank.value == pytest.approx(stats.spearmanr(small, large).statistic)
+    else:
+        assert math.isnan(found.rank.value)
+
+
+def test_pairs_that_the_larger_scale_does_not_tell_apart_are_left_out():
+    """At the large scale a and b are apart from c and d; the two pairs within are equal but for noise."""
+    large = scale_of([1.0, 1.0, 2.0, 2.0], noise=0.05, num_seeds=4)
+    small = scale_of([1.0, 1.1, 2.0, 1.05], num_seeds=4)
+    told = [
+        (one, other)
+        for one, other in combinations(ARMS, 2)
+        if stats.ttest_rel(large[one], large[other]).pvalue < 0.05
+    ]
+    right = [(small[one].mean() < small[other].mean()) == (large[one].mean() < large[other].mean())
+             for one, other in told]  # fmt: skip
+    found = agreement(small, large)
+    assert 0 < len(told) < 6
+    assert found.distinguishable.n == len(told)
+    assert found.distinguishable.value == pytest.approx(np.mean(right))
+
+
+def test_intervals_shrink_with_noise_and_hold_the_value():
+    means = [1.0, 1.2, 1.1, 1.5]
+    sure, unsure = (
+        agreement(scale_of(means, noise=noise, rng=1), scale_of(means, noise=noise, rng=2)).accuracy
+        for noise in (0.001, 0.3)
+    )
+    assert (sure.low, sure.value, sure.high) == (1, 1, 1)
+    assert unsure.low < unsure.high
+    assert unsure.low <= unsure.value <= unsure.high
+
+
+def test_the_same_seeds_are_resampled_together():
+    """What a seed adds to an arm at both scales moves both orders alike, so they always agree."""
+    effects = scale_of([1.0, 1.0, 1.0, 1.0], noise=1.0, num_seeds=5)
+    together = agreement(effects, effects)
+    apart = agreement(effects, effects.set_axis(range(5, 10)))
+    assert (together.accuracy.low, together.rank.low) == (1, pytest.approx(1))
+    assert apart.accuracy.low < 1
+
+
+def test_one_seed_gives_no_interval():
+    found = agreement(scale_of([1, 2, 3], num_seeds=1), scale_of([1, 2, 3], num_seeds=1))
+    assert found.accuracy.text() == "1.00 (no interval)"
+    assert found.distinguishable.text() == "no value"
+
+
+def test_only_arms_of_both_scales_count_and_a_missing_run_costs_its_arm_a_seed():
+    small, large = scale_of([1, 2, 3, 4]), scale_of([1.0, 2.0, 3.0])
+    large.loc[0, "b"] = 9.0
+    assert agreement(small, large).accuracy.value == pytest.approx(2 / 3)
+    large.loc[0, "b"] = np.nan
+    found = agreement(small, large)
+    assert found.accuracy.value == 1
+    assert found.accuracy.n == 3
+
+
+def test_each_scale_is_compared_with_the_next():
+    scales = {name: scale_of(means) for name, means in (("s", [1, 2, 3]), ("m", [1, 3, 2]), ("l", [1, 3, 2]))}
+    found = agreements(scales, num_draws=10)
+    assert [(one.small, one.large) for one in found] == [("s", "m"), ("m", "l")]
+    assert [one.accuracy.value for one in found] == pytest.approx([2 / 3, 1])
+
+
+def table_of(across, within, num_seeds=4, rng=0):
+    """Return runs whose accuracy falls with the loss, at these slopes, across arms and within them."""
+    rng, rows = np.random.default_rng(rng), []
+    for number, arm in enumerate(ARMS):
+        for seed in range(num_seeds):
+            own = rng.normal(0, 0.1)
+            accuracy = across * number + within * own + rng.normal(0, 0.001)
+            rows.append({"arm": arm, "seed": seed, "loss": number + own, "probe": accuracy})
+    return pd.DataFrame(rows)
+
+
+def test_correlations_across_and_within_arms_are_told_apart():
+    table = table_of(across=-0.1, within=0.2)
+    found = association(table, "loss", "probe")
+    means = table.groupby("arm")[["loss", "probe"]].mean()
+    centred = table[["loss", "probe"]] - table.groupby("arm")[["loss", "probe"]].transform("mean")
+    assert found.across_pearson.value == pytest.approx(stats.pearsonr(means["loss"], means["probe"]).statistic)
+    assert found.across_spearman.value == pytest.approx(stats.spearmanr(means["loss"], means["probe"]).statistic)
+    assert found.within_pearson.value == pytest.approx(stats.pearsonr(centred["loss"], centred["probe"]).statistic)
+    assert found.within_spearman.value == pytest.approx(stats.spearmanr(centred["loss"], centred["probe"]).statistic)
+    assert found.across_pearson.high < 0 < found.within_pearson.low
+    assert (found.across_pearson.n, found.within_pearson.n, found.within_pearson.num_seeds) == (4, 16, 4)
+
+
+def test_runs_that_lack_a_column_are_left_out():
+    table = table_of(across=-0.1, within=0.0)
+    table.loc[table["arm"] == "d", "probe"] = np.nan
+    assert association(table, "loss", "probe", num_draws=10).across_pearson.n == 3
+    table.loc[table["arm"] == "c", "probe"] = np.nan
+    assert association(table, "loss", "probe", num_draws=10).across_pearson.text() == "no value"
+
+
+def test_one_seed_has_no_correlation_within_arms():
+    found = association(table_of(across=-0.1, within=0.0, num_seeds=1), "loss", "probe")
+    assert math.isnan(found.within_pearson.value)
+    assert found.across_pearson.text().endswith("(no interval)")
+
+
+def test_a_share_says_its_interval():
+    assert Share(0.5, 0.25, 0.75, 6, 3).text() == "0.50 [0.25, 0.75]"

@@ -1,0 +1,94 @@
+"""The command line of the cost study."""
+
+import json
+
+import pytest
+import torch
+
+from aimv2.bench.timing import read_options
+from aimv2.config.scales import demo
+from aimv2.errors import UsageError
+from analysis.cost_study import Options, main, measure
+from analysis.costs.measurements import to_json
+from analysis.costs.training import Scale
+from tests.helpers.costs import measurements
+
+QUICK = ["depth=1", "patches=16", "rounds=2", "batch_rounds=2", "batch=2", "threads=1", "device=cpu", "train_batch=1"]
+SCALES = [Scale("demo", "small", demo(), 2)]
+
+
+def run(arguments):
+    return measure(read_options(Options, arguments), arguments, SCALES, lambda text: None)
+
+
+@pytest.fixture
+def reports_dir(tmp_path):
+    (tmp_path / "costs").mkdir()
+    (tmp_path / "costs" / "measurements.json").write_text(to_json(measurements()))
+    return tmp_path
+
+
+def test_measurement_says_what_was_measured_where():
+    found = run([*QUICK, "models=aimv2,clip", "precisions=bfloat16", "clock=cpu"])
+    assert found.command.startswith("python analysis/cost_study.py depth=1 patches=16 ")
+    assert (found.clock, found.depth, found.machine.threads) == ("cpu", 1, 1)
+    assert found.machine.packages["torch"] == torch.__version__
+    assert set(found.machine.packages) == {"torch", "open_clip_torch"}
+    assert [(one.patches, one.precision, one.batch_size) for one in found.encoders] == [
+        (16, "bfloat16", 1),
+        (16, "bfloat16", 2),
+    ]
+    assert {one.encoder for setting in found.encoders for one in setting.encoders} == {"aimv2", "clip"}
+    assert [one.scale for one in found.training] == ["demo"]
+    assert torch.get_num_threads() == 1
+
+
+def test_report_is_written_from_records(reports_dir, capsys):
+    assert main(["from_records=true", f"reports_dir={reports_dir}"]) == 0
+    page = reports_dir / "costs" / "report.md"
+    assert capsys.readouterr().out.strip() == str(page)
+    assert (reports_dir / "costs" / "measurements.json").read_text() == to_json(measurements())
+    assert json.loads((reports_dir / "costs" / "report.json").read_text())["title"].startswith("Costs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["models=clip"], "models=clip has no aimv2"),
+        (["models=aimv2,clib"], "unknown model 'clib'. Did you mean 'clip'?"),
+        (["precisions=float16"], "unknown precision 'float16'"),
+        (["patches=200"], "patches=200 is not the square"),
+        (["patches=x"], "patches: "),
+        (["batch=1"], "batch: "),
+        (["rounds=1"], "rounds: "),
+        (["clock=sun"], "clock: "),
+        (["round=3"], "unknown key 'round'. Did you mean 'rounds'?"),
+        (["from_records=true", "rounds=3"], "from_records=true measures nothing, so rounds=3 has no effect"),
+        (["from_records=true", "reports_dir=/nowhere"], "there is no /nowhere/costs/measurements.json"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_sentence(arguments, message, capsys):
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {message}")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_cuda_device_is_refused():
+    with pytest.raises(UsageError, match="finds no CUDA device"):
+        run(["device=cuda"])
+
+
+def test_help_prints_the_keys(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {key}=" in printed for key in Options.__dataclass_fields__)
+
+
+@pytest.mark.exhaustive
+def test_command_measures_and_writes_the_report(tmp_path, capsys):
+    assert main([*QUICK, f"reports_dir={tmp_path}"]) == 0
+    assert (tmp_path / "costs" / "report.md").exists()
+    assert (tmp_path / "costs" / "measurements.json").exists()
+    assert "encoders, 16 patches, float32, batch 1" in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""Runs drawn from known scaling laws."""
+
+import numpy as np
+import pandas as pd
+
+# Published fits; n in parameters, d in tokens, loss in nats per token.
+HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "a": 0.34, "b": 0.28}  # arXiv 2203.15556, equation 10
+BESIROGLU = {"E": 1.8172, "A": 482.01, "B": 2085.43, "a": 0.3478, "b": 0.3658}  # arXiv 2404.10102, table 1
+
+
+def loss_of(law, n, d):
+    """Return E + A n^-a + B d^-b."""
+    return law["E"] + law["A"] * n ** -law["a"] + law["B"] * d ** -law["b"]
+
+
+def ladder_runs(law, *, noise=0.0, seed_noise=0.0, num_seeds=3, sizes=4, samples=4, rng=0):
+    """Return a ladder of sizes x samples x seeds over the ranges of Hoffmann et al., with relative noise.
+
+    Args:
+        noise, seed_noise: standard deviations of the log loss over runs, and of what a seed adds to all settings.
+    """
+    rng = np.random.default_rng(rng)
+    n, d, seed = (
+        value.ravel()
+        for value in np.meshgrid(
+            np.geomspace(5e7, 1.6e10, sizes), np.geomspace(5e9, 5e11, samples), np.arange(num_seeds), indexing="ij"
+        )
+    )
+    shared = rng.normal(0, seed_noise, num_seeds)[seed]
+    loss = loss_of(law, n, d) * np.exp(shared + rng.normal(0, noise, len(n)))
+    return pd.DataFrame({"n": n, "d": d, "seed": seed, "loss": loss})
