@@ -173,6 +173,7 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
         f"It takes {len(arms)} of {len(study.arms)} arms of sweep={slug} with {num_seeds} seeds, and controls:",
         f"  python sweeps/launch.py {shlex.join(launched)}",
         *(noise.text(one, num_seeds) for one in expectations),
+        "These are numbers for two arms by themselves; several arms pool their error and need at most as many seeds.",
     )
     return CheckPlan(study, launched, checks, _folder(study, base, others), text, blind)
 

@@ -21,12 +21,15 @@ from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import verdict_values
 
 TITLE = "claims"
-COLUMNS = ["claim", "verdict", "what decides", "published, single runs", "scale and seeds", "sensitivity", "study"]
+COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
+FULL_COLUMNS = ["claim and study", "contradicted if", "published, single runs", "comparisons", "sensitivity", "command"]
+MAX_SHOWN = 3  # comparisons of a claim in the short table
 HOW_TO_READ = [
     "*supported*: every expectation of the study is shown. *contradicted*: the opposite is shown. *smaller than"
     " claimed*: no effect is detected, and the published one is ruled out.",
     "*undecided*: the interval allows both. The number of seeds is about that with which the claimed effect would be"
-    " shown, or a difference as large as the margin ruled out, with 80 % power, at the noise of these runs.",
+    " shown, or a difference as large as the margin ruled out where there is none, with 80 % power, at the noise of"
+    " these runs. A true difference in between takes more.",
     "*not testable*: a control did not pass, the metric does not see small effects at this scale, or we lack hardware,"
     " data, models or a study; the cell says which.",
     f"*{NOT_RUN}*: a study is written, with its expectations, and has no report yet. Its price is an upper bound.",
@@ -45,10 +48,13 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
     answers = {name: _answers(CLAIMS[name], parts, findings) for name, parts in whole_claims().items()}
     words = {name: overall([one for one in own if one.claim.id == name]) for name, own in answers.items()}
     table = Table(COLUMNS, name="claims", is_filterable=True)
+    full = Table(FULL_COLUMNS, name="full", is_filterable=True)
     for name, own in answers.items():
         table.rows.extend(_row(answer, words[name], is_first=not number) for number, answer in enumerate(own))
+        full.rows.extend(map(_full_row, own))
     sections = [
         Section("Verdicts", [table]),
+        Section("Every claim in full", [full], is_folded=True),
         Section("How to read this page", [Bullets(HOW_TO_READ)]),
         paper_section(findings, ladder),
         Section("Runs", [_runs([one for own in answers.values() for one in own])], is_folded=True),
@@ -74,20 +80,45 @@ def _conclusion(words: Mapping[str, str]) -> str:
 
 
 def _row(answer: Answer, word: str, *, is_first: bool) -> list[str | Cell]:
+    """Return a row of the short table; ``word`` is that of all studies of the claim."""
     claim = answer.claim
     name = f"**{claim.id}**" if is_first else f"{claim.id}{', a part of the claim' if claim.part_of else ''}"
-    told = [name, claim.statement, f"Source: {claim.source}. Contradicted if {claim.contradicted_if}."]
-    limits = [f"Limits: {claim.limits}."] if claim.limits else []
     own = answer.word if answer.word == word or not is_first else f"{answer.word} (all studies: {word})"
     return [
-        Cell((*told, *limits)) if is_first or claim.part_of else Cell((name,)),
+        Cell((name, claim.statement) if is_first or claim.part_of else (name,)),
+        claim.source if is_first or claim.part_of else "",
         Cell((f"**{own}**", *_reasons(answer)), value=float(WORDS.index(answer.word))),
-        Cell(_deciding(answer), answer.runs),
-        Cell(_published(claim) if is_first or claim.part_of else ()),
-        Cell(_scale(answer)),
-        Cell(tuple(answer.verdict.sensitivity) if answer.verdict else ()),
+        _intervals(answer),
+        _scale(answer),
         Cell(_study(answer)),
     ]
+
+
+def _full_row(answer: Answer) -> list[str | Cell]:
+    claim = answer.claim
+    limits = [f"Limits: {claim.limits}."] if claim.limits else []
+    return [
+        Cell((claim.id, answer.report or answer.study)),
+        Cell((f"{claim.contradicted_if}.", *limits)),
+        Cell(_published(claim)),
+        Cell(_deciding(answer), answer.runs),
+        Cell(tuple(answer.verdict.sensitivity) if answer.verdict else ()),
+        Cell(_command(answer)),
+    ]
+
+
+def _intervals(answer: Answer) -> str | Cell:
+    """Return the differences that decide, with their intervals; their basis is a note."""
+    if answer.findings is None or answer.verdict is None:
+        return ""
+    deciding = answer.verdict.deciding
+    shown = [f"{one.expected.metric}: {one.difference.text()}" for one in deciding[:MAX_SHOWN]]
+    more = [f"and {len(deciding) - MAX_SHOWN} more"] if len(deciding) > MAX_SHOWN else []
+    study = answer.findings.study
+    note = "; ".join(
+        f"{compared_in_words(study, one.expected)} ({one.difference.basis})" for one in deciding[:MAX_SHOWN]
+    )
+    return Cell((*shown, *more), answer.runs, note)
 
 
 def _reasons(answer: Answer) -> tuple[str, ...]:
@@ -95,9 +126,8 @@ def _reasons(answer: Answer) -> tuple[str, ...]:
     if answer.verdict is None:
         return (answer.claim.why_not,) if answer.claim.why_not else ()
     seeds = answer.seeds_to_decide
-    needed = (
-        [] if math.isnan(seeds) else [f"about {seeds:g} seeds would decide" if seeds < math.inf else "over 999 seeds"]
-    )
+    enough = f"about {seeds:g} seeds" if seeds < math.inf else "over 999 seeds"
+    needed = [] if math.isnan(seeds) else [f"{enough} would decide, if the effect is as claimed or there is none"]
     return (*answer.verdict.qualifications, *needed)
 
 
@@ -126,29 +156,32 @@ def _short(value: float) -> str:
     return f"{value:.1f}" if 1 <= value < 1000 else f"{value:g}"
 
 
-def _scale(answer: Answer) -> tuple[str, ...]:
-    """Return scale, seeds and level of a verdict."""
+def _scale(answer: Answer) -> str:
+    """Return scale and seeds of a verdict, and how arms were made comparable."""
     if answer.findings is None or answer.verdict is None:
-        return ()
+        return ""
     seeds = [one.difference.n for one in answer.verdict.deciding if one.difference.n]
     shown = f"n = {min(seeds)}" if seeds else "no seeds"
-    equal = answer.findings.study.equal
-    return (answer.findings.config.scale, shown, f"look {answer.findings.look.number}", f"equal {equal}")
+    look = answer.findings.look.number
+    return f"{answer.findings.config.scale}, {shown}, equal {answer.findings.study.equal}, look {look}"
 
 
 def _study(answer: Answer) -> tuple[str, ...]:
-    """Return the report of a study, or what runs it and its price."""
+    """Return the report of a study, or its price."""
     if answer.report:
         return (f"[{answer.report}](../{answer.report}/report.md)",)
     if not answer.study:
         return ()
     num_runs, flops = price(answer.study)
+    return (answer.study, f"{num_runs} runs at demo, at most {flops:.2g} training FLOPs")
+
+
+def _command(answer: Answer) -> tuple[str, ...]:
+    """Return what runs the study of an answer for this claim."""
+    if not answer.study:
+        return ()
     chosen = "" if answer.study == answer.claim.studies[0] else f" study={answer.study}"
-    return (
-        answer.study,
-        f"`python analysis/report.py check {answer.claim.id}{chosen}`",
-        f"whole study at demo: {num_runs} runs, at most {flops:.2g} training FLOPs",
-    )
+    return (f"`python analysis/report.py check {answer.claim.id}{chosen}`",)
 
 
 @cache

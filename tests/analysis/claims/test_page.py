@@ -1,24 +1,31 @@
+from dataclasses import replace
+
 from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
-from analysis.claims.page import COLUMNS, WORDS, document, price
+from analysis.claims.page import WORDS, document, price
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Cell, lines_of
 from tests.helpers.pages import ROOT
 
 
-def table_of(page):
-    (table,) = page.sections[0].blocks
+def table_of(page, place=0):
+    (table,) = page.sections[place].blocks
     return table
 
 
 def row_of(page, claim, number=0):
-    """Return a row of a claim by column, as text."""
-    rows = [row for row in table_of(page).rows if lines_of(row[0])[0].strip("*").startswith(claim)]
-    return {name: " / ".join(lines_of(cell)) for name, cell in zip(COLUMNS, rows[number], strict=True)}
+    """Return a row of a claim by column, as text, from the short and the full table."""
+    found = {}
+    for place in (0, 1):
+        table = table_of(page, place)
+        rows = [row for row in table.rows if lines_of(row[0])[0].strip("*") in (claim, f"{claim}, a part of the claim")]
+        cells = zip(table.columns, rows[number], strict=True)
+        found |= {name: " / ".join(lines_of(cell)) for name, cell in cells}
+    return found
 
 
 def test_without_reports_every_claim_has_its_reason_or_its_command():
@@ -33,11 +40,13 @@ def test_without_reports_every_claim_has_its_reason_or_its_command():
     assert lit["verdict"] == f"**not testable** / {CLAIMS['lit-zero-shot'].no_study}"
     planned = row_of(page, "beats-cappa-same-data")
     assert planned["verdict"] == "**not run yet**"
-    assert planned["what decides"] == "probe_object, CapPa minus AIMv2, both losses: expected worse"
-    assert "`python analysis/report.py check beats-cappa-same-data`" in planned["study"]
+    assert planned["what decides"] == ""
+    assert planned["comparisons"] == "probe_object, CapPa minus AIMv2, both losses: expected worse"
+    assert planned["command"] == "`python analysis/report.py check beats-cappa-same-data`"
+    assert planned["study"].startswith("objective / 48 runs at demo, at most ")
     assert "IN-1k probe: CapPa 84.7, AIMv2 85.6" in planned["published, single runs"]
     second = row_of(page, "both-losses-beat-text-only", 1)
-    assert "check both-losses-beat-text-only study=encoder_attention`" in second["study"]
+    assert "check both-losses-beat-text-only study=encoder_attention`" in second["command"]
 
 
 def test_price_is_that_of_all_runs():
@@ -55,29 +64,38 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     verdict = findings.verdicts[claim]
     row = row_of(page, claim)
     assert row["verdict"].startswith(f"**{verdict.word}")
-    assert row["what decides"] == " / ".join(verdict.evidence)
-    assert row["scale and seeds"].startswith(f"{findings.config.scale} / n = 4 / look 1")
+    assert row["comparisons"] == " / ".join(verdict.evidence)
+    first = verdict.deciding[0]
+    assert row["what decides"].startswith(f"content_loss: {first.difference.text()}")
+    assert row["scale"] == f"{findings.config.scale}, n = 4, equal samples, look 1"
     assert row["sensitivity"] == " / ".join(verdict.sensitivity)
     assert f"[{name}](../{name}/report.md)" in row["study"]
     (runs,) = page.sections[-1].blocks
     shown = {lines_of(row[0])[0].strip("`") for row in runs.rows}
-    cell = next(one[2] for one in table_of(page).rows if lines_of(one[0])[0].strip("*") == claim)
+    cell = next(one[3] for one in table_of(page).rows if lines_of(one[0])[0].strip("*") == claim)
     assert isinstance(cell, Cell)
     assert cell.runs
     assert set(cell.runs) <= shown
     values = page.numbers["claims"][claim]
     answer = next(one for one in values["answers"] if one["report"] == name)
     assert answer["runs"] == list(cell.runs)
-    first = verdict.deciding[0]
     assert answer["comparisons"][0]["mean"] == first.difference.mean
     assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
+
+
+def test_a_verdict_of_many_comparisons_shows_the_first(findings):
+    claim = next(iter(findings.verdicts))
+    verdict = findings.verdicts[claim]
+    many = replace(findings, verdicts={claim: replace(verdict, deciding=verdict.deciding * 5)})
+    shown = row_of(document({"prefix_ratio": many}, None), claim)["what decides"].split(" / ")
+    assert shown == [f"content_loss: {verdict.deciding[0].difference.text()}"] * 3 + ["and 2 more"]
 
 
 def test_verdicts_sort_from_decided_to_open(findings):
     page = document({findings.study.slug: findings}, None)
     for row in table_of(page).rows:
-        word = lines_of(row[1])[0].strip("*").partition(" (")[0]
-        assert row[1].value == WORDS.index(word)
+        word = lines_of(row[2])[0].strip("*").partition(" (")[0]
+        assert row[2].value == WORDS.index(word)
 
 
 def test_links_of_the_page_stay_in_the_folder_of_reports(findings):
