@@ -25,6 +25,7 @@ from analysis.sections import (
     metrics,
     primary,
     runs,
+    scaling,
     sensitivity,
     setup,
 )
@@ -49,6 +50,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         sections = [
             claims.section(findings),
             primary.section(findings, _learning_curves(findings)),
+            scaling.section(findings.study, findings.evidence),
             factors.section(findings),
             convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
