@@ -45,7 +45,8 @@ def fit_cost(runs: pd.DataFrame) -> Cost:
         parts_RP[:, 0] = 0
     (fixed, slope), _ = optimize.nnls(parts_RP, np.ones(len(size_R)))
     deviation = float(np.max(np.abs(parts_RP @ [fixed, slope] - 1)))
-    text = f"FLOPs = ({fixed:.3g} + {slope / scale:.3g} n) d, fitted to the FLOPs of the runs within {deviation:.1%}"
+    text = f"FLOPs = ({fixed:.3g} + {slope / scale:.3g} n) d, fitted to the FLOPs of the runs"
+    text += f" within {100 * deviation:.1f} %"
     if deviation > UNEVEN:
         text += "; they are not a function of n and d alone, so read the frontier with care"
     return Cost(float(fixed), float(slope / scale), text)

@@ -36,7 +36,7 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence):
     estimates = {name: float(row["estimate"][0]) for name, row in rows.items()}
     runs = scaling_runs(STUDY, evidence)
     np.testing.assert_allclose(loss_of(estimates, runs["n"], runs["d"]), loss_of(LAW, runs["n"], runs["d"]), rtol=0.01)
-    assert "FLOPs = (2e+06 + 6 n) d, fitted to the FLOPs of the runs within 0.0%" in parts["scaling_frontier"].caption
+    assert "FLOPs = (2e+06 + 6 n) d, fitted to the FLOPs of the runs within 0.0 %" in parts["scaling_frontier"].caption
     agreement = parts["decision_accuracy"].rows
     assert [row[:2] for row in agreement] == [
         ["5,120 samples", "10,240 samples"], ["10,240 samples", "20,480 samples"], ["20,480 samples", "40,960 samples"]
