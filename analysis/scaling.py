@@ -25,7 +25,7 @@ from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
 from analysis.inference.scaling.power_law import Variable, forms_of
-from analysis.sections.scaling_law import Fitted, conclusion, law_blocks, law_numbers
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 
 USAGE = f"""usage: python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]
 

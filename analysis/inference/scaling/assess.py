@@ -63,8 +63,9 @@ class ScalingLaw:
             found.append("Lack of fit is not testable without settings that were run with several seeds.")
         elif self.misfit.is_shown:
             found.append(
-                f"The form does not fit: settings deviate from it by {100 * self.misfit.misfit_sd:.1f} % beyond the noise"
-                f" of {100 * self.misfit.noise_sd:.1f} % (F test, p = {self.misfit.p:.2g}), so intervals are too narrow."
+                f"The form does not fit: settings deviate from it by {100 * self.misfit.misfit_sd:.1f} % beyond the"
+                f" noise of {100 * self.misfit.noise_sd:.1f} % (F test, p = {self.misfit.p:.2g}), so intervals are too"
+                " narrow."
             )
         return found
 

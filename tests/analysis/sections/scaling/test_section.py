@@ -8,7 +8,7 @@ import pytest
 from ablations.catalogue import STUDIES
 from analysis.document.model import walk
 from analysis.figures.style import style
-from analysis.sections.scaling import scaling_runs, section
+from analysis.sections.scaling.section import scaling_runs, section
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from
 from tests.helpers.scaling import loss_of, scaling_evidence

@@ -10,8 +10,8 @@ from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import fit_cost, frontier
 from analysis.judgement.compare import mixed_code
 from analysis.load import Evidence
-from analysis.sections.agreement import agreement_table, association_table
-from analysis.sections.scaling_law import Fitted, law_blocks
+from analysis.sections.scaling.agreement import agreement_table, association_table
+from analysis.sections.scaling.law import Fitted, law_blocks
 from analysis.sections.words import metric_title
 
 KIND = "ladder of sizes x ladder of samples"

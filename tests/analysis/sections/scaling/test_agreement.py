@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from ablations.catalogue import STUDIES
-from analysis.sections.agreement import association_table, section
+from analysis.sections.scaling.agreement import association_table, section
 from tests.helpers.documents import by_row, tables
 from tests.helpers.evidence import evidence_of
 from tests.helpers.scaling import scaling_evidence

@@ -6,7 +6,7 @@ from analysis.document.model import Figure, Section, walk
 from analysis.figures.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
-from analysis.sections.scaling_law import Fitted, conclusion, law_blocks, law_numbers
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
