@@ -44,9 +44,7 @@ def test_pairs_that_the_larger_scale_does_not_tell_apart_are_left_out():
     large = scale_of([1.0, 1.0, 2.0, 2.0], noise=0.05, num_seeds=4)
     small = scale_of([1.0, 1.1, 2.0, 1.05], num_seeds=4)
     told = [
-        (one, other)
-        for one, other in combinations(ARMS, 2)
-        if stats.ttest_rel(large[one], large[other]).pvalue < 0.05
+        (one, other) for one, other in combinations(ARMS, 2) if stats.ttest_rel(large[one], large[other]).pvalue < 0.05
     ]
     right = [(small[one].mean() < small[other].mean()) == (large[one].mean() < large[other].mean())
              for one, other in told]  # fmt: skip
