@@ -49,12 +49,16 @@ def test_on_the_built_in_scenes_studies_stay_as_they_are(study):
     assert adapted(study, demo()) is study
 
 
+LATER = {"batch_size", "crop_scale", "decoder_size", "patch_order", "sample_efficiency"}  # studies
+
+
 def test_stored_runs_keep_their_names():
-    """All cells of all studies at demo, as computed by the version before sources of one's own (commit db47e7b)."""
+    """All cells of the studies at demo, as computed by the version before sources of one's own (commit db47e7b)."""
     base = with_attention(demo())
     names = [
         f"{slug} {cell.arm} {cell.seed} {cell.name}"
         for slug, study in STUDIES.items()
+        if slug not in LATER
         for cell in expand(adapted(study, base), base)
     ]
     assert (len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]) == (624, "d4e34dfbf02ba47c")
@@ -74,7 +78,7 @@ def test_every_study_expands_on_own_data_and_has_its_primary_metric(study, sets,
     assert not used & set(fitted.deciding_metrics)
     if set(study.deciding_metrics) & used:
         assert ("probe_flowers_102" if sets else DIGITS) in fitted.deciding_metrics
-    claimed = {m for seen in fitted.claims.values() for one in seen for m in (one.metric, one.than_metric)}
+    claimed = {m for seen in fitted.claims.values() for one in seen for m in one.metrics}
     assert claimed <= {*metric_names(base), STEP_TIME}
 
 

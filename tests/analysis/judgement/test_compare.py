@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import PROBE
+from analysis.inference.ranges import NO_BRACKET
 from analysis.inference.relations import Word
 from analysis.judgement.compare import Differences, are_paired, primary_comparisons
 from analysis.load import MISSING_COLUMNS, load
@@ -92,9 +93,16 @@ def test_interval_covers_items_where_every_run_has_them(cells, tmp_path):
     causal, fixed = comparisons["causal"].difference, comparisons["fixed_25"].difference
     assert (causal.covers, fixed.covers) == ("seeds and items", "seeds")
     assert causal.error == pytest.approx(hard.std(ddof=1) / np.sqrt(50), rel=0.05)
-    alone = Differences(STUDY, load(some, tmp_path)).separately("content_loss", "causal")
+    differences = Differences(STUDY, load(some, tmp_path))
+    alone = differences.separately("content_loss", "causal")
     assert alone.covers == "seeds"
     assert alone.error < causal.error / 5
+    same = differences.combination("content_loss", {"causal": 1.0, "uniform": -1.0}, 0.9)
+    of_two = differences.of("causal", "content_loss", "uniform", "content_loss", 0.9)
+    assert same.covers == "seeds and items"
+    assert (same.low, same.high) == pytest.approx((of_two.low, of_two.high))
+    lacking = differences.combination("content_loss", {"fixed_25": 0.5, "causal": 0.5, "uniform": -1.0})
+    assert lacking.covers == "seeds"
 
 
 def test_direction_follows_the_primary_metric(cells):
@@ -102,3 +110,12 @@ def test_direction_follows_the_primary_metric(cells):
     evidence = evidence_of(study, {"causal": 0.1, "fixed_25": -0.1}, spread=0.001, metrics=(PROBE,))
     comparisons = primary_comparisons(study, cells, evidence)
     assert (comparisons["causal"].observed.text, comparisons["fixed_25"].observed.text) == ("better", "worse")
+
+
+def test_ranges_of_arms_without_runs_have_no_bounds():
+    study = replace(STUDY, controls=())
+    evidence = evidence_of(study, {}, spread=0.1)
+    lacking = replace(evidence, metrics=evidence.metrics[evidence.metrics["arm"] != "causal"])
+    ladders = (("uniform", "fixed_25"), ("uniform", "causal"))
+    assert Differences(study, evidence).ranges("content_loss", *ladders).has_interval
+    assert Differences(study, lacking).ranges("content_loss", *ladders) is NO_BRACKET
