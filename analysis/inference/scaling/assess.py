@@ -62,10 +62,10 @@ class ScalingLaw:
         if math.isnan(self.misfit.p):
             found.append("Lack of fit is not testable without settings that were run with several seeds.")
         elif self.misfit.is_shown:
+            misfit, noise = (f"{100 * sd:.1f} %" for sd in (self.misfit.misfit_sd, self.misfit.noise_sd))
             found.append(
-                f"The form does not fit: settings deviate from it by {100 * self.misfit.misfit_sd:.1f} % beyond the"
-                f" noise of {100 * self.misfit.noise_sd:.1f} % (F test, p = {self.misfit.p:.2g}), so intervals are too"
-                " narrow."
+                f"The form does not fit: settings deviate from it by {misfit} beyond the noise of {noise} (F test,"
+                f" p = {self.misfit.p:.2g}), so intervals are too narrow."
             )
         return found
 
