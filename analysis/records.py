@@ -158,6 +158,7 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
     flat = table.drop_columns([column for column in nested if column in table.column_names])
     missing, runs = flat.filter(is_missing), flat.filter(pc.invert(is_missing)).drop_columns(MISSING)
     images = [_checked(image) for image in about["images"]]
+    tables = {column: nested.get(column, pd.DataFrame(columns=names)) for column, names in TABLES.items()}
     evidence = Evidence(
         runs=runs.to_pandas(),
         missing=missing.select(MISSING_COLUMNS).to_pandas(),
@@ -165,7 +166,10 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
             arm: [one | {"png": images[one["png"]]} for one in examples] for arm, examples in about["examples"].items()
         },
         items=_moments(nested.pop(ITEMS)) if ITEMS in nested else ItemMoments(),
-        **{name: nested.get(name, pd.DataFrame(columns=columns)) for name, columns in TABLES.items()},
+        metrics=tables["metrics"],
+        not_applicable=tables["not_applicable"],
+        curves=tables["curves"],
+        mixture=tables["mixture"],
     )
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
     return Records(request, evidence, look)

@@ -10,6 +10,7 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 import numpy as np
 import pandas as pd
+from pydantic import PositiveFloat
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -24,7 +25,7 @@ from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
 from analysis.inference.scaling.power_law import Variable, forms_of
-from analysis.sections.scaling_law import Fitted, conclusion, law_blocks, law_numbers
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 
 USAGE = f"""usage: python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]
 
@@ -39,6 +40,8 @@ frontier.
   flops=COLUMN                 training FLOPs; default: 6 n d, which needs n in parameters and d in tokens
   form=NAME                    the form to report; default: additive, or n or d with one variable
                                (with n and d: {", ".join(form.name for form in forms_of(["n", "d"]))})
+  huber=SCALE                  relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001);
+                               default: 1.345 robust standard deviations of the residuals
   bootstrap={NUM_DRAWS}                refits for the intervals, at least 20
   out=FOLDER                   write the report to this folder, which is replaced: Markdown, HTML, LaTeX, JSON, figure
   debug=true                   show the traceback of an error
@@ -66,7 +69,7 @@ def _fit(arguments: Sequence[str]) -> int:
         raise unknown("command", arguments[0], ["fit"])
     if len(arguments) < 2 or "=" in arguments[1]:
         raise UsageError("which file? Type python analysis/scaling.py fit FILE n=COLUMN d=COLUMN loss=COLUMN")
-    path, values = Path(arguments[1]), key_values(arguments[2:], [*COLUMNS, "form", "bootstrap", "out"])
+    path, values = Path(arguments[1]), key_values(arguments[2:], [*COLUMNS, "form", "huber", "bootstrap", "out"])
     document = report(path, values)
     console = Console()
     if not console.is_terminal:
@@ -86,7 +89,7 @@ def report(path: Path, values: Mapping[str, str]) -> Document:
     Raises:
         UsageError: the file, a column or a value cannot be used, or the runs are too few for the form.
     """
-    variables: list[Variable] = [name for name in ("n", "d") if name in values]  # type: ignore[misc]
+    variables: list[Variable] = [name for name in ("n", "d") if name in values]
     if not variables:
         raise UsageError("which variable? Type n=COLUMN (size), d=COLUMN (samples or tokens), or both")
     if "loss" not in values:
@@ -98,9 +101,10 @@ def report(path: Path, values: Mapping[str, str]) -> Document:
     num_draws = checked("bootstrap", int, values.get("bootstrap", NUM_DRAWS))
     if num_draws < MIN_DRAWS:
         raise UsageError(f"bootstrap={num_draws} is too few refits for an interval; allowed: {MIN_DRAWS} and more")
+    huber = checked("huber", PositiveFloat, values["huber"]) if "huber" in values else None
     runs = read_runs(path, {name: values[name] for name in COLUMNS if name in values})
     try:
-        law = assess(runs, variables, form, num_draws=num_draws)
+        law = assess(runs, variables, form, num_draws=num_draws, huber=huber)
         cost = None if len(variables) < 2 else fit_cost(runs) if "flops" in runs else SIX_N_D
         optimum = frontier(law.bootstrap, cost) if cost and form.startswith("additive") else None
     except ValueError as error:

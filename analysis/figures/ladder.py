@@ -1,7 +1,6 @@
 """What a sensitivity study found, in figures: known effects in units of noise."""
 
 import math
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from seaborn.utils import relative_luminance
 
 from ablations.catalogue import STUDIES
 from aimv2.evaluation.metrics import set_name
@@ -18,6 +18,7 @@ from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
 
 BLACK = "#111111"  # on light cells, in the dark too
+MIDDLE = 0.18  # the luminance at which black and white have the same contrast
 
 
 def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
@@ -74,14 +75,16 @@ def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     if len(values):
         limits = {"vmin": -largest, "vmax": largest}
         annotations = {"annot": numbers, "fmt": "", "annot_kws": {"fontsize": 7}}
-        sns.heatmap(shades_MR, cmap="PuOr_r", cbar=False, ax=axis, **limits, **annotations)
-    for text in axis.texts:  # seaborn's choice of light or dark, in colours that pages leave alone
-        text.set_color(WHITE if text.get_color() == "w" else BLACK)
+        sns.heatmap(shades_MR, cmap="PuOr_r", cbar=False, rasterized=True, ax=axis, **limits, **annotations)
+    for text in axis.texts:  # black or white, by the contrast of WCAG, in colours that pages leave alone
+        column, row = (int(place) for place in text.get_position())
+        shade = axis.collections[0].to_rgba(shades_MR[row, column])
+        text.set_color(BLACK if relative_luminance(shade) > MIDDLE else WHITE)
     decides = data.drop_duplicates("metric").set_index("metric")["decides_claims"]
     axis.set_yticks(np.arange(len(values)) + 0.5, values.index, fontsize=8, rotation=0)
     for label, metric in zip(axis.get_yticklabels(), values.index, strict=True):
         label.set_color(INK if decides[metric] else SOFT)
-    labels = [textwrap.fill(ladder.rungs[rung], 26) for rung in values.columns]
+    labels = [ladder.rungs[rung].partition(" (")[0] for rung in values.columns]
     axis.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=35, ha="left", rotation_mode="anchor", fontsize=8)
     axis.xaxis.tick_top()
     axis.grid(visible=False)

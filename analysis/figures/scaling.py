@@ -88,10 +88,10 @@ def _series(runs: pd.DataFrame, labels: Labels, *, by_size: bool) -> Iterator[_S
 
 
 def _draw_runs(axis: Axes, series: _Series, name: str, values: "pd.Series[float]") -> None:
-    for row, value in zip(series.runs.itertuples(), values, strict=True):
-        face = PAPER if row.is_held_out else series.color
-        (point,) = axis.plot(row.x, value, series.marker, ms=4, mfc=face, mec=series.color, mew=0.8, ls="none")
-        seed = f", seed {row.seed}" if "seed" in series.runs else ""
+    for row, value in zip(series.runs.to_dict("records"), values, strict=True):
+        face = PAPER if row["is_held_out"] else series.color
+        (point,) = axis.plot(row["x"], value, series.marker, ms=4, mfc=face, mec=series.color, mew=0.8, ls="none")
+        seed = f", seed {row['seed']}" if "seed" in row else ""
         show_on_hover(point, f"{series.label}{seed}: {name} {value:.4g}")
 
 
@@ -124,4 +124,4 @@ def _draw_errors(axis: Axes, law: ScalingLaw, series: list[_Series], label: str)
     axis.axhline(0, color=INK, lw=0.8)
     title = "errors of a fit without the open points" if law.chosen.tested else "errors of the fit"
     axis.set(xscale="log", xlabel=label, ylabel="loss minus prediction [%]", title=title)
-    return errors.to_numpy(dtype=float)
+    return np.asarray(errors, dtype=float)

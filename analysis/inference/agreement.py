@@ -103,7 +103,9 @@ def agreement(
         }
 
     counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
-    return Agreement(*names, **_over_seeds(statistics, small_SA, large_SA, counts, num_draws, seed))
+    small, large = names
+    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws, seed)
+    return Agreement(small=small, large=large, **shares)
 
 
 def _over_seeds(

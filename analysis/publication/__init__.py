@@ -1,1 +1,1 @@
-"""What a study gives to papers and model hubs: methods, a reproducibility checklist, model cards."""
+"""How results came about, for publication: setup, sources, costs, runs, methods, checklist and model cards."""

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from aimv2.errors import REASONS
 from analysis.document.model import Cell, Paragraph, Section, Table, escape
 from analysis.judgement.findings import Findings
-from analysis.sections.sources import credits_of
+from analysis.publication.sources import credits_of
 from analysis.sections.words import percent
 
 Answer = Literal["yes", "no", "partly", "does not apply", "for the authors"]

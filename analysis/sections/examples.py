@@ -1,4 +1,4 @@
-"""Scenes with the caption that each arm wrote, right words and wrong ones told apart."""
+"""Images with the caption that each arm wrote, right words and wrong ones told apart."""
 
 import base64
 from collections.abc import Sequence
@@ -57,14 +57,14 @@ def section(
         supervises_eos: False if arms were not trained to end their captions.
     """
     arms = [arm for arm in study.arms if arm in evidence.examples]
-    table = Table(["scene", "reference", *(study.label(arm) for arm in arms)], name="examples")
+    table = Table(["image", "reference", *(study.label(arm) for arm in arms)], name="examples")
     images: dict[str, bytes] = {}
     scores: dict[str, list[Compared]] = {arm: [] for arm in arms}
     for number, examples in enumerate(zip(*(evidence.examples[arm] for arm in arms), strict=True), 1):
         path = f"figures/example_{number:02d}.png"
         images[path] = base64.b64decode(examples[0]["png"])
         reference = examples[0]["reference"]
-        row: list[str | Cell] = [f"![scene {number}]({path})", escape(reference)]
+        row: list[str | Cell] = [f"![image {number}]({path})", escape(reference)]
         for arm, example in zip(arms, examples, strict=True):
             compared = compare(reference, example["written"])
             scores[arm].append(compared)

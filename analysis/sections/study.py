@@ -14,21 +14,10 @@ from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
-from analysis.publication import checklist, methods
-from analysis.sections import (
-    claims,
-    controls,
-    convergence,
-    cost,
-    examples,
-    factors,
-    metrics,
-    primary,
-    runs,
-    sensitivity,
-    setup,
-)
+from analysis.publication import checklist, cost, methods, runs, setup
+from analysis.sections import claims, controls, convergence, examples, factors, metrics, primary, sensitivity
 from analysis.sections.numbers import numbers_of
+from analysis.sections.scaling import section as scaling
 from analysis.sections.words import percent
 
 
@@ -49,6 +38,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         sections = [
             claims.section(findings),
             primary.section(findings, _learning_curves(findings)),
+            scaling.section(findings.study, findings.evidence),
             factors.section(findings),
             convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),

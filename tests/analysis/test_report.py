@@ -62,7 +62,7 @@ def test_page_and_markdown_have_the_same_text(folder):
     parser.feed((folder / "report.html").read_text())
     shown = " ".join(parser.text.split())
     for line in (folder / "report.md").read_text().splitlines():
-        words = re.sub(r"[*`>#]", "", line).split()
+        words = re.sub(r"[*`>#~]", "", line).split()
         if words and line[0] not in "|!" and "](" not in line:
             assert " ".join(words).removeprefix("- ") in shown
 
@@ -220,8 +220,9 @@ def test_mixed_code_is_allowed_on_request_and_reported(edited):
     assert (
         "not recorded (16 runs). Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests." in text
     )
-    assert "the runs are of 3 codes" not in text
-    assert "withheld" not in text
+    assert "> No conclusion" not in text
+    assert "withheld: " not in text
+    assert "the runs are of 3 codes, which the sweep allows" in text, "it stands beside the numbers that it limits"
 
 
 def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):

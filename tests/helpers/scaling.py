@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from tests.helpers.evidence import evidence_from
+
 # Published fits; n in parameters, d in tokens, loss in nats per token.
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "a": 0.34, "b": 0.28}  # arXiv 2203.15556, equation 10
 BESIROGLU = {"E": 1.8172, "A": 482.01, "B": 2085.43, "a": 0.3478, "b": 0.3658}  # arXiv 2404.10102, table 1
@@ -29,3 +31,25 @@ def ladder_runs(law, *, noise=0.0, seed_noise=0.0, num_seeds=3, sizes=4, samples
     shared = rng.normal(0, seed_noise, num_seeds)[seed]
     loss = loss_of(law, n, d) * np.exp(shared + rng.normal(0, noise, len(n)))
     return pd.DataFrame({"n": n, "d": d, "seed": seed, "loss": loss})
+
+
+def scaling_evidence(study, law, *, noise=0.01, seed_noise=0.005, num_seeds=3, rng=0):
+    """Return evidence of a study of sizes and samples whose loss follows a law and whose probe follows the loss.
+
+    FLOPs are (2e6 + 6 n) d, as if a decoder cost 2e6 a sample.
+    """
+    generator = np.random.default_rng(rng)
+    shared = generator.normal(0, seed_noise, num_seeds)
+    runs, metrics = [], []
+    for arm in study.arms:
+        _, size, _, samples = arm.split("_")
+        n, d = 400_000 * (int(size) / 100) ** 2, 20_480 * int(samples) // 100
+        for seed in range(num_seeds):
+            loss = loss_of(law, n, d) * np.exp(shared[seed] + generator.normal(0, noise))
+            runs.append(
+                {"arm": arm, "seed": seed, "run": f"{arm}-{seed}", "samples": d, "train_flops": (2e6 + 6 * n) * d}
+                | {"encoder_parameters": int(n), "other_parameters": 300_000, "train_pairs": 36_000, "code": "c"}
+            )
+            metrics.append((arm, seed, study.primary_metric, loss, "nats/token", "", ""))
+            metrics.append((arm, seed, "probe_object", 0.9 - 0.1 * loss, "accuracy", "", ""))
+    return evidence_from(runs, metrics)

@@ -63,26 +63,36 @@ class ScalingLaw:
             found.append("Lack of fit is not testable without settings that were run with several seeds.")
         elif self.misfit.is_shown:
             found.append(
-                f"The form does not fit: settings deviate from it by {self.misfit.misfit_sd:.1%} beyond the noise of"
-                f" {self.misfit.noise_sd:.1%} (F test, p = {self.misfit.p:.2g}), so intervals are too narrow."
+                f"The form does not fit: settings deviate from it by {100 * self.misfit.misfit_sd:.1f} % beyond the"
+                f" noise of {100 * self.misfit.noise_sd:.1f} % (F test, p = {self.misfit.p:.2g}), so intervals are too"
+                " narrow."
             )
         return found
 
 
 def assess(
-    runs: pd.DataFrame, variables: Sequence[Variable], form: str, *, num_draws: int = NUM_DRAWS, seed: int = 0
+    runs: pd.DataFrame,
+    variables: Sequence[Variable],
+    form: str,
+    *,
+    num_draws: int = NUM_DRAWS,
+    huber: float | None = None,
+    seed: int = 0,
 ) -> ScalingLaw:
     """Fit and test all forms of the variables, and give the named one intervals.
 
     Args:
         runs: a row per run with the variables (``n`` size, ``d`` samples or tokens), ``loss``, and ``seed`` if known.
         form: a name in ``FORMS``.
+        huber: the Huber scale, in log units; by default that of each form's residuals.
         seed: of the bootstrap.
 
     Raises:
         ValueError: the form cannot be fitted to these runs.
     """
-    split, trials = compare(runs, variables)
+    if runs.empty:
+        raise ValueError("there are no runs")
+    split, trials = compare(runs, variables, huber)
     chosen = next(trial for trial in trials if trial.form.name == form)
     if chosen.law is None:
         raise ValueError(chosen.reason)

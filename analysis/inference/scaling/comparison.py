@@ -91,33 +91,33 @@ def hold_out_largest(runs: pd.DataFrame, variables: Sequence[Variable]) -> Split
     return Split(runs[~is_held], runs[is_held], " or ".join(texts))
 
 
-def compare(runs: pd.DataFrame, variables: Sequence[Variable]) -> tuple[Split, list[Trial]]:
-    """Fit all forms of the variables to all runs, and to those that are not held out."""
+def compare(runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None) -> tuple[Split, list[Trial]]:
+    """Fit all forms of the variables to all runs, and to those that are not held out; ``huber`` as in ``fit``."""
     split = hold_out_largest(runs, variables)
-    return split, [_trial(form, runs, split) for form in forms_of(variables)]
+    return split, [_trial(form, runs, split, huber) for form in forms_of(variables)]
 
 
-def _trial(form: Form, runs: pd.DataFrame, split: Split) -> Trial:
+def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) -> Trial:
     try:
-        law = fit(form, runs)
-    except ValueError as error:
-        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(error))
+        law = fit(form, runs, huber=huber)
+    except ValueError as reason:
+        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
     untested = Trial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
     if not len(split.held_out):
         return untested
-    seeds = split.fitted["seed"].unique() if shares_seeds(runs) else []
+    seeds = split.fitted["seed"].unique().tolist() if shares_seeds(runs) else []
     try:
-        tested = fit(form, split.fitted)
-        error_S = np.array([_error_without(form, split, seed) for seed in seeds])
+        tested = fit(form, split.fitted, huber=huber)
+        error_S = np.array([_error_without(form, split, seed, huber) for seed in seeds])
     except ValueError as reason:
         return replace(untested, reason=f"without the held-out runs: {reason}")
     error = jackknife(tested.log_error(split.held_out), error_S)
     return replace(untested, error=error, error_S=error_S, reason="", tested=tested)
 
 
-def _error_without(form: Form, split: Split, seed: object) -> float:
+def _error_without(form: Form, split: Split, seed: object, huber: float | None) -> float:
     fitted, held_out = (part[part["seed"] != seed] for part in (split.fitted, split.held_out))
-    return fit(form, fitted).log_error(held_out)
+    return fit(form, fitted, huber=huber).log_error(held_out)
 
 
 def jackknife(value: float, value_S: np.ndarray) -> Estimate:
@@ -149,7 +149,7 @@ def aicc(law: Law) -> float:
 
 
 def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
-    """Test the residual means of settings against the spread over seeds, with seeds as blocks where settings share them.
+    """Test the residual means of settings against the spread over seeds, which are blocks where settings share them.
 
     Source: Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
     """

@@ -30,14 +30,14 @@ class Cost:
     text: str
 
     def flops(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
-        return (self.fixed + self.per_size * n) * d
+        return np.asarray((self.fixed + self.per_size * n) * d)
 
 
 SIX_N_D = Cost(0.0, 6.0, "FLOPs = 6 n d (Kaplan et al. 2020), with n in parameters and d in tokens")
 
 
 def fit_cost(runs: pd.DataFrame) -> Cost:
-    """Fit FLOPs = (fixed + per_size n) d to the runs' own ``flops``, by non-negative least squares of relative errors."""
+    """Fit FLOPs = (fixed + per_size n) d to the runs' own ``flops``, by least squares of relative errors."""
     size_R, per_sample_R = runs["n"].to_numpy(dtype=float), (runs["flops"] / runs["d"]).to_numpy(dtype=float)
     scale = float(size_R.mean())
     parts_RP = np.stack([np.ones_like(size_R), size_R / scale], axis=1) / per_sample_R[:, None]
@@ -45,7 +45,8 @@ def fit_cost(runs: pd.DataFrame) -> Cost:
         parts_RP[:, 0] = 0
     (fixed, slope), _ = optimize.nnls(parts_RP, np.ones(len(size_R)))
     deviation = float(np.max(np.abs(parts_RP @ [fixed, slope] - 1)))
-    text = f"FLOPs = ({fixed:.3g} + {slope / scale:.3g} n) d, fitted to the FLOPs of the runs within {deviation:.1%}"
+    text = f"FLOPs = ({fixed:.3g} + {slope / scale:.3g} n) d, fitted to the FLOPs of the runs"
+    text += f" within {100 * deviation:.1f} %"
     if deviation > UNEVEN:
         text += "; they are not a function of n and d alone, so read the frontier with care"
     return Cost(float(fixed), float(slope / scale), text)
@@ -91,7 +92,10 @@ def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
     point = _optima(bootstrap.law.parameters, cost, sizes, budgets)
     if point is None:
         return None
-    found = [_optima(draw, cost, sizes, budgets) for draw in bootstrap.draws.to_dict("records")]
+    found = [
+        _optima(dict(zip(bootstrap.law.form.parameters, row, strict=True)), cost, sizes, budgets)
+        for row in bootstrap.draws.to_numpy()
+    ]
     draws = [draw for draw in found if draw is not None]
     table = pd.DataFrame({"flops": budgets})
     for name in ("n", "d", "loss"):

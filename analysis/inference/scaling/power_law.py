@@ -1,7 +1,7 @@
 """Power laws of the loss in model size and data, and their robust fit.
 
-The additive form is L(n, d) = E + A n^-a + B d^-b. All parameters are in the units of the data: E in that of the loss, A
-in loss times (unit of n)^a, so other units of n change A alone. Letters: R runs, V variables, T terms, P parameters.
+The additive form is L(n, d) = E + A n^-a + B d^-b. All parameters are in the units of the data: E in that of the loss,
+A in loss times (unit of n)^a, so other units of n change A alone. Letters: R runs, V variables, T terms, P parameters.
 """
 
 import itertools
@@ -22,7 +22,7 @@ EXPONENTS: Mapping[Variable, str] = {"n": "a", "d": "b"}
 BOUNDS = (0.01, 4.0)  # of exponents
 GRID = np.geomspace(0.02, 3, 24)
 NUM_STARTS = 6
-# Huber 1964: 95 % efficiency with normal noise. Hoffmann et al. fix the scale at 0.001, less than most noise over seeds.
+# Huber 1964: 95 % efficiency with normal noise. Hoffmann et al. fix the scale at 0.001, which is less than most noise.
 HUBER_SCALES = 1.345
 MIN_HUBER = 1e-6  # relative; of data without noise
 MAD_TO_SD = 1.4826
@@ -173,7 +173,7 @@ class _Problem:
 
     @cached_property
     def _log_RV(self) -> np.ndarray:
-        return np.log(self.runs[list(self.form.variables)].to_numpy(dtype=float))
+        return np.asarray(np.log(self.runs[list(self.form.variables)].to_numpy(dtype=float)))
 
     @cached_property
     def _centre_V(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Figures of a ladder with known effects."""
 
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 from ablations.expectations import STEP_TIME
 from aimv2.config.scales import demo
@@ -59,6 +59,22 @@ def test_map_has_a_number_per_effect_and_brackets_where_zero_is_possible(ladder)
     assert data["is_detected"].tolist() == [True, True, False, False, True]
     names = {label.get_text(): to_hex(label.get_color()) for label in axis.get_yticklabels()}
     assert names == {LOSS: INK, BLIND: SOFT, ACCURACY: INK}
+
+
+def test_numbers_can_be_read_on_their_cells(ladder):
+    """The contrast of WCAG AA, by its formula."""
+
+    def luminance(color):
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    axis = sensitivity_map(ladder)[0].axes[0]
+    axis.figure.draw_without_rendering()
+    colors = axis.collections[0].get_facecolors().reshape(len(axis.get_yticks()), len(axis.get_xticks()), -1)
+    for text in axis.texts:
+        column, row = (int(place) for place in text.get_position())
+        light, dark = sorted([luminance(text.get_color()), luminance(colors[row, column])], reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
 def test_ladder_has_a_row_per_deciding_metric_with_noise(ladder):

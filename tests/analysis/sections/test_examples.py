@@ -51,14 +51,14 @@ def test_a_caption_equal_to_its_reference_is_all_right(text):
     assert all(is_right for _, is_right in found.parts)
 
 
-def test_section_shows_the_scene_and_what_each_arm_wrote(evidence):
+def test_section_shows_the_image_and_what_each_arm_wrote(evidence):
     shown, images = section(STUDY, evidence)
     assert images == {"figures/example_01.png": base64.b64decode(PIXEL)}
     table = tables(shown)["examples"]
     arms = list(STUDY.arms)
-    assert table.columns == ["scene", "reference", *(STUDY.label(arm) for arm in arms)]
+    assert table.columns == ["image", "reference", *(STUDY.label(arm) for arm in arms)]
     ((image, reference, *cells),) = table.rows
-    assert image == "![scene 1](figures/example_01.png)"
+    assert image == "![image 1](figures/example_01.png)"
     assert reference == "apple"
     causal = cells[arms.index("causal")]
     assert causal.lines == ("1 of 1 words right", "~~red~~ **apple**")

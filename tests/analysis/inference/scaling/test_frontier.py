@@ -64,7 +64,7 @@ def test_costs_are_fitted_to_the_flops_of_the_runs():
     runs = ladder_runs(HOFFMANN).assign(flops=lambda runs: (3e8 + 7.5 * runs["n"]) * runs["d"])
     cost = fit_cost(runs)
     assert (cost.fixed, cost.per_size) == pytest.approx((3e8, 7.5), rel=1e-6)
-    assert cost.text == "FLOPs = (3e+08 + 7.5 n) d, fitted to the FLOPs of the runs within 0.0%"
+    assert cost.text == "FLOPs = (3e+08 + 7.5 n) d, fitted to the FLOPs of the runs within 0.0 %"
     proportional = fit_cost(runs.assign(flops=6 * runs["n"] * runs["d"]))
     assert proportional.per_size == pytest.approx(6)
     assert proportional.fixed == pytest.approx(0, abs=1)

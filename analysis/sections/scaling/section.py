@@ -10,8 +10,8 @@ from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import fit_cost, frontier
 from analysis.judgement.compare import mixed_code
 from analysis.load import Evidence
-from analysis.sections.agreement import agreement_table, association_table
-from analysis.sections.scaling_law import Fitted, law_blocks
+from analysis.sections.scaling.agreement import agreement_table, association_table
+from analysis.sections.scaling.law import Fitted, law_blocks
 from analysis.sections.words import metric_title
 
 KIND = "ladder of sizes x ladder of samples"
@@ -74,8 +74,8 @@ def _about(study: Study, evidence: Evidence) -> str:
     own = evidence.runs[evidence.runs["arm"].isin(list(study.arms))]
     other = own["other_parameters"]
     text = (
-        "The loss is a function of n, the parameters of the encoder, and d, the samples seen in training. Other parts of"
-        f" the model, such as the decoder, have {_range(other)} parameters, which n leaves out and the FLOPs include."
+        "The loss is a function of n, the parameters of the encoder, and d, the samples seen in training. Other parts"
+        f" of the model, such as the decoder, have {_range(other)} parameters. The FLOPs include them, n does not."
     )
     epochs = float((own["samples"] / own["train_pairs"]).max())
     if epochs > 1:

@@ -8,8 +8,8 @@ import pytest
 from ablations.study import UNTRAINED
 from aimv2.config.paths import replaced
 from analysis.load import load
+from analysis.publication.sources import credits_of, mixture_table, repeats
 from analysis.report import build
-from analysis.sections.sources import credits_of, mixture_table, repeats
 from tests.helpers.evidence import write_run
 from tests.helpers.own_data import own_source
 from tests.helpers.specimen import STUDY

@@ -49,8 +49,8 @@ def _figure(fitted: Fitted) -> Figure:
     caption = f"Fitted: {fitted.law.law.form.text}."
     if fitted.frontier is not None:
         caption += (
-            f" The dashed line is the smallest predicted loss for given FLOPs; the band is its {bootstrap.level:.0%}"
-            " interval. Where it leaves the runs, it extrapolates."
+            f" The dashed line is the smallest predicted loss for given FLOPs; the band is its"
+            f" {100 * bootstrap.level:.0f} % interval. Where it leaves the runs, it extrapolates."
         )
     if fitted.law.chosen.tested:
         caption += f" Right: errors of a fit without the open points, the runs with {fitted.law.split.text}."
@@ -82,18 +82,20 @@ def _forms(law: ScalingLaw) -> Table:
         table.columns,
         table.rows,
         table.name,
-        caption + ("" if math.isnan(law.misfit.p) else f" One run's noise over seeds is {law.misfit.noise_sd:.2%}."),
+        caption
+        + ("" if math.isnan(law.misfit.p) else f" One run's noise over seeds is {100 * law.misfit.noise_sd:.2f} %."),
     )
 
 
 def _parameters(fitted: Fitted) -> Table:
     law, bootstrap = fitted.law.law, fitted.law.bootstrap
     table = Table(
-        ["parameter", "estimate", f"{bootstrap.level:.0%} interval", "identified"],
+        ["parameter", "estimate", f"{100 * bootstrap.level:.0f} % interval", "identified"],
         name="scaling_parameters",
         caption=(
             f"L is the {fitted.labels['loss']}; {_units(fitted)}. Intervals are percentiles of"
-            f" {len(bootstrap.draws)} refits to resampled seeds and runs."
+            f" {len(bootstrap.draws)} refits with resampled noise of seeds and runs. The Huber loss is linear beyond"
+            f" relative residuals of {law.huber:.2g}."
         ),
     )
     for name, value in law.parameters.items():
@@ -136,8 +138,8 @@ def _frontier(fitted: Fitted) -> list[Block]:
         rows.append([f"{row['flops']:.2e}", *cells, "yes" if row["is_inside"] else "no, extrapolated"])
     slope, low, high = frontier.slope
     caption = (
-        f"Compute-optimal size and data with {fitted.law.bootstrap.level:.0%} intervals. {cost.text}. At the largest"
-        f" budget, the optimal n grows as FLOPs^{slope:.2f} {bounds(low, high)}."
+        f"Compute-optimal size and data with {100 * fitted.law.bootstrap.level:.0f} % intervals. {cost.text}. At the"
+        f" largest budget, the optimal n grows as FLOPs^{slope:.2f} {bounds(low, high)}."
     )
     if frontier.num_without:
         caption += f" {frontier.num_without} refits have no optimum and are left out."
@@ -147,8 +149,8 @@ def _frontier(fitted: Fitted) -> list[Block]:
 def _error(error: Estimate) -> str:
     """Return an error on held-out runs in per cent; it is not negative, whatever its interval."""
     if not error.has_interval:
-        return f"{error.mean:.2%} (no interval)"
-    return f"{error.mean:.2%} [{max(error.low, 0):.2%}, {error.high:.2%}]"
+        return f"{100 * error.mean:.2f} % (no interval)"
+    return f"{100 * error.mean:.2f} % [{100 * max(error.low, 0):.2f} %, {100 * error.high:.2f} %]"
 
 
 def law_numbers(fitted: Fitted) -> dict[str, Any]:

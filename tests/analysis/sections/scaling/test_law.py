@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import pytest
+
+from analysis.document.model import Figure, Section, walk
+from analysis.figures.style import style
+from analysis.inference.scaling.assess import assess
+from analysis.inference.scaling.frontier import SIX_N_D, frontier
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
+from tests.helpers.documents import by_row, tables, text_of
+from tests.helpers.scaling import HOFFMANN, ladder_runs
+
+LABELS = {"n": "parameters", "d": "tokens", "loss": "loss"}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    law = assess(ladder_runs(HOFFMANN, noise=0.01), ["n", "d"], "additive", num_draws=30)
+    return Fitted(law, LABELS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
+
+
+def section_of(fitted):
+    with style():
+        return Section("", law_blocks(fitted))
+
+
+def test_tables_have_the_numbers_of_the_law(fitted):
+    found = tables(section_of(fitted))
+    parameters = by_row(found["scaling_parameters"])
+    for name, value in fitted.law.law.parameters.items():
+        assert parameters[name]["estimate"] == (f"{value:.4g}",)
+        assert parameters[name]["identified"] == ("yes" if fitted.law.bootstrap.identified[name] else "no",)
+    forms = by_row(found["scaling_forms"])
+    assert len(forms) == len(fitted.law.trials)
+    assert "**`E + A n^-a + B d^-b`**" in forms
+    best = min(fitted.law.trials, key=lambda trial: trial.aicc)
+    assert forms[f"**`{best.form.text}`**"]["AICc above the smallest"] == ("0.0",)
+    assert "Held out: runs with n = 1.6e+10 or d = 5e+11; the forms are fitted to the 27 others." in (
+        found["scaling_forms"].caption
+    )
+    optima = [row[0] for row in found["scaling_frontier"].rows]
+    budgets = fitted.frontier.table["flops"]
+    assert (optima[0], optima[-1], len(optima)) == (f"{budgets.min():.2e}", f"{budgets.max():.2e}", 5)
+    assert "FLOPs = 6 n d" in found["scaling_frontier"].caption
+
+
+def test_the_figure_says_what_its_parts_are(fitted):
+    (figure,) = (block for block in walk([section_of(fitted)]) if isinstance(block, Figure))
+    assert "open points, the runs with n = 1.6e+10 or d = 5e+11" in figure.caption
+    assert len(figure.data)
+
+
+def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
+    law = assess(ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.005), ["n", "d"], "additive", num_draws=20)
+    fitted = Fitted(law, LABELS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
+    doubtful = conclusion(fitted).rpartition("Not identified: ")[2].rstrip(".").split(", ")
+    assert {"A", "a"} <= set(doubtful)
+    assert fitted.frontier is None
+    assert "A is not identified" in text_of(section_of(fitted))
+    assert not law_numbers(fitted)["parameters"]["A"]["is_identified"]
+
+
+def test_without_frontier_or_variable_the_parts_are_left_out(fitted):
+    without = section_of(replace(fitted, frontier=None))
+    assert "There is no compute-optimal frontier: a term of the law is 0." in text_of(without)
+    assert "frontier" not in law_numbers(replace(fitted, frontier=None))
+
+
+def test_one_variable_has_no_frontier_and_its_form_may_be_untested():
+    runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1, sizes=1, samples=3)[["d", "loss"]]
+    fitted = Fitted(assess(runs, ["d"], "d_no_offset", num_draws=20), LABELS)
+    found = tables(section_of(fitted))
+    assert set(found) == {"scaling_forms", "scaling_parameters"}
+    assert "No run is held out: too few levels would remain." in found["scaling_forms"].caption
+    assert "Its form is not tested." in conclusion(fitted)
+
+
+def test_numbers_have_every_estimate_with_its_interval(fitted):
+    numbers = law_numbers(fitted)
+    low, high = fitted.law.bootstrap.interval("a")
+    assert numbers["parameters"]["a"] == {
+        "mean": fitted.law.law.parameters["a"], "low": low, "high": high, "level": 0.95, "n": 48, "unit": "",
+        "is_identified": fitted.law.bootstrap.identified["a"],
+    }  # fmt: skip
+    assert numbers["refits"] == {"converged": 30, "failed": 0}
+    assert len(numbers["frontier"]) == len(fitted.frontier.table)
+    assert numbers["held_out"] == {"runs": "n = 1.6e+10 or d = 5e+11", "num_runs": 21}

@@ -1,0 +1,81 @@
+"""The section on a study's scaling law, from evidence that follows a known law."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ablations.catalogue import STUDIES
+from analysis.document.model import walk
+from analysis.figures.style import style
+from analysis.sections.scaling.section import scaling_runs, section
+from tests.helpers.documents import by_row, tables, text_of
+from tests.helpers.evidence import evidence_from
+from tests.helpers.scaling import loss_of, scaling_evidence
+from tests.helpers.specimen import STUDY as OTHER
+
+STUDY = STUDIES["scaling"]
+LAW = {"E": 0.35, "A": 2e3, "B": 320.0, "a": 0.75, "b": 0.65}
+
+
+@pytest.fixture(autouse=True)
+def styled():
+    with style():
+        yield
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    return scaling_evidence(STUDY, LAW, noise=0.005)
+
+
+def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence):
+    found = section(STUDY, evidence, num_draws=30)
+    parts = tables(found)
+    rows = by_row(parts["scaling_parameters"])
+    estimates = {name: float(row["estimate"][0]) for name, row in rows.items()}
+    runs = scaling_runs(STUDY, evidence)
+    np.testing.assert_allclose(loss_of(estimates, runs["n"], runs["d"]), loss_of(LAW, runs["n"], runs["d"]), rtol=0.01)
+    assert "FLOPs = (2e+06 + 6 n) d, fitted to the FLOPs of the runs within 0.0 %" in parts["scaling_frontier"].caption
+    agreement = parts["decision_accuracy"].rows
+    assert [row[:2] for row in agreement] == [
+        ["5,120 samples", "10,240 samples"], ["10,240 samples", "20,480 samples"], ["20,480 samples", "40,960 samples"]
+    ]  # fmt: skip
+    assert all(row[2].value == 1 for row in agreement)
+    assert "probe object" in by_row(parts["loss_and_accuracy"])
+    text = text_of(found)
+    assert "Other parts of the model, such as the decoder, have 300,000 parameters." in text
+    assert "the longest runs see each pair 1.1 times" in text
+
+
+def test_the_largest_size_and_number_of_samples_are_held_out(evidence):
+    caption = tables(section(STUDY, evidence, num_draws=20))["scaling_forms"].caption
+    assert "Held out: runs with n = 3.6e+06 or d = 40960; the forms are fitted to the 27 others." in caption
+
+
+def test_runs_are_those_of_arms_with_their_loss(evidence):
+    runs = scaling_runs(STUDY, evidence)
+    assert len(runs) == 48
+    row = runs[(runs["arm"] == "size_150_samples_050") & (runs["seed"] == 1)].iloc[0]
+    assert (row["n"], row["d"]) == (900_000, 10_240)
+    assert row["loss"] == evidence.values(STUDY.primary_metric).loc[1, "size_150_samples_050"]
+
+
+def test_failed_runs_are_told(evidence):
+    missing = evidence_from([], [], missing=[("size_100_samples_025", 7, True)]).missing
+    found = section(STUDY, replace(evidence, missing=missing), num_draws=20)
+    assert "1 runs failed, so the others are a selection." in text_of(found)
+
+
+def test_other_studies_have_no_law(evidence):
+    assert section(OTHER, evidence) is None
+
+
+def test_mixed_code_and_too_few_runs_have_a_reason_and_no_number(evidence):
+    mixed = replace(evidence, runs=evidence.runs.assign(code=np.where(evidence.runs["seed"] == 0, "a", "b")))
+    assert text_of(section(STUDY, mixed)) == "No law is fitted: the runs are of 2 codes."
+    few = evidence.runs["arm"].isin(["size_100_samples_025", "size_150_samples_050"])
+    reason = "E + A n^-a + B d^-b has 5 parameters, and the data 2 settings"
+    assert text_of(section(STUDY, replace(evidence, runs=evidence.runs[few]))) == f"No law is fitted: {reason}."
+    none = evidence_from([], [])
+    assert len(list(walk([section(STUDY, none)]))) == 2

@@ -1,0 +1,109 @@
+"""The command, on files of runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.document.data import to_json
+from analysis.scaling import main, read_runs, report
+from tests.helpers.scaling import BESIROGLU, ladder_runs
+
+COLUMNS = ["n=params", "d=tokens", "loss=ce"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    runs = ladder_runs(BESIROGLU, noise=0.005).rename(columns={"n": "params", "d": "tokens", "loss": "ce"})
+    runs.assign(flops=6.5 * runs["params"] * runs["tokens"], note="a").to_csv(path, index=False)
+    return path
+
+
+def test_a_law_is_printed_and_written(table, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert main(["fit", str(table), *COLUMNS, "seed=seed", "bootstrap=20", f"out={out}"]) == 0
+    printed = capsys.readouterr().out
+    assert "E + A n^-a + B d^-b" in printed
+    assert "optimal params" in printed
+    assert "![" not in printed
+    names = {path.name for path in out.rglob("*")}
+    assert {"report.md", "report.html", "report.json", "scaling_law.svg", "scaling_law.pdf"} <= names
+    numbers = json.loads((out / "report.json").read_text())["numbers"]
+    for name, value in BESIROGLU.items():
+        assert numbers["parameters"][name]["low"] < value < numbers["parameters"][name]["high"]
+
+
+def test_flops_of_the_file_replace_six_n_d(table):
+    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "20"}
+    assert report(table, values | {"flops": "flops"}).numbers["cost"]["per_size"] == pytest.approx(6.5)
+    assert report(table, values).numbers["cost"]["per_size"] == 6
+
+
+def test_one_variable_and_a_named_form(table):
+    found = report(table, {"d": "tokens", "loss": "ce", "bootstrap": "20", "form": "d_no_offset"})
+    assert found.numbers["form"] == "B d^-b"
+    assert found.question == "48 runs, 4 settings."
+    assert "frontier" not in found.numbers
+
+
+def test_two_runs_of_the_command_give_the_same_numbers(table):
+    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "20"}
+    assert to_json(report(table, values)) == to_json(report(table, values))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["guess"], "unknown command 'guess'"),
+        (["fit"], "which file?"),
+        (["fit", "n=a"], "which file?"),
+        (["fit", "FILE", "loss=ce"], "which variable?"),
+        (["fit", "FILE", "n=params"], "which loss?"),
+        (["fit", "FILE", "n=size", "loss=ce"], "has no column 'size', typed as n=. It has: params, tokens, seed, ce"),
+        (["fit", "FILE", "n=params", "loss=note"], "line 2: note is 'a', which is not a positive number"),
+        (["fit", "FILE", "n=seed", "loss=ce"], "line 2: seed is '0', which is not a positive number"),
+        (["fit", "FILE", "n=params", "loss=ce", "form=d"], "unknown form 'd'"),
+        (["fit", "FILE", "n=params", "loss=ce", "bootstrap=2"], "bootstrap=2 is too few refits"),
+        (["fit", "FILE", "n=params", "loss=ce", "bootstrap=many"], "bootstrap: "),
+        (["fit", "FILE", "n=params", "loss=ce", "huber=0"], "huber: "),
+        (["fit", "FILE", "n=params", "loss=ce", "bins=3"], "bins"),
+        (["fit", "nowhere.csv", "n=params", "loss=ce"], "nowhere.csv cannot be read as CSV"),
+    ],
+)
+def test_bad_input_is_one_sentence(table, arguments, message, capsys):
+    assert main([str(table) if word == "FILE" else word for word in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error.replace("\n", " ")
+    assert "Traceback" not in error
+
+
+def test_too_few_runs_are_told(tmp_path, capsys):
+    path = tmp_path / "few.csv"
+    pd.DataFrame({"n": [1, 2, 4], "d": [1, 2, 4], "loss": [3, 2.5, 2.2]}).to_csv(path, index=False)
+    assert main(["fit", str(path), "n=n", "d=d", "loss=loss"]) == 2
+    assert "has 5 parameters, and the data 3 settings" in capsys.readouterr().err
+
+
+def test_values_may_have_spaces_and_missing_ones_are_refused(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text("n, loss\n1e6, 3.0\n2e6,\n")
+    assert main(["fit", str(path), "n=n", "loss=loss"]) == 2
+    assert "line 3: loss is ''" in capsys.readouterr().err
+    path.write_text("n, loss\n1e6, 3.0\n2e6, 2\n")
+    assert read_runs(path, {"n": "n", "loss": "loss"})["loss"].tolist() == [3, 2]
+
+
+def test_the_usage_is_printed(capsys):
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert "n=COLUMN" in capsys.readouterr().out
+
+
+def test_the_file_can_be_typed_as_a_path():
+    script = Path(__file__).parents[2] / "analysis" / "scaling.py"
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: python analysis/scaling.py fit FILE")
