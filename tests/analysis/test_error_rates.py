@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.expectations import expect
+from ablations.expectations import Combination, Ranges, expect, slope
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, Estimate, detectable_difference
 from analysis.inference.items import item_covariance, with_items
@@ -169,3 +169,27 @@ def test_power_is_the_predicted_one(num_seeds, cells):
         for number in range(num)
     ]
     assert found.count("worse") / num == pytest.approx(0.8, abs=3.1 * np.sqrt(0.8 * 0.2 / num))
+
+
+@pytest.mark.parametrize("num_seeds", [4, 8])
+def test_slopes_and_ranges_without_effects_are_decided_at_most_five_percent_of_the_time(num_seeds):
+    """A slope over four arms, and the ranges of two ladders that share the baseline."""
+    line = Combination(
+        name="slope",
+        metric=LOSS,
+        weights=slope({"fixed_25": 1, "fixed_50": 2, "fixed_75": 3, "causal": 4}),
+        relation="better",
+    )
+    wide = Ranges(
+        name="one",
+        than_name="other",
+        metric=LOSS,
+        range_arms=("uniform", "fixed_25", "fixed_50"),
+        than_arms=("uniform", "fixed_75", "causal"),
+    )
+    study, num = replace(NULL, claims={"no-large-batch": (line,), "width-matters-more-than-depth": (wide,)}), 400
+    false = 0
+    for number in range(num):
+        evidence = evidence_of(study, {}, spread=SPREAD, seeds=range(num_seeds), rng=number)
+        false += any(word in DECIDED for word in words(study, evidence))
+    assert false / num <= at_most(0.05, num)
