@@ -18,6 +18,7 @@ from analysis.publication import checklist, cost, methods, runs, setup
 from analysis.sections import claims, controls, convergence, examples, factors, metrics, primary, sensitivity
 from analysis.sections.numbers import numbers_of
 from analysis.sections.scaling import section as scaling
+from analysis.sections.scaling.law import Fitted, law_numbers
 from analysis.sections.words import percent
 
 
@@ -34,11 +35,12 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     files = {"results.csv": results, **images, **files}
     if findings.ladder:
         files[FILE] = ladder_text(findings.ladder).encode()
+    law = scaling.law_of(study, evidence)
     with style():
         sections = [
             claims.section(findings),
             primary.section(findings, _learning_curves(findings)),
-            scaling.section(findings.study, findings.evidence),
+            scaling.section(study, evidence, law, findings.withheld),
             factors.section(findings),
             convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
@@ -63,6 +65,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             **numbers_of(findings),
             "factors": factors.numbers(findings),
             "convergence": convergence.numbers(findings),
+            "scaling": law_numbers(law) if isinstance(law, Fitted) else law,
             "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},
         },
         files=files,

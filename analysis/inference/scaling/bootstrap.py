@@ -96,8 +96,7 @@ def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, seed: 
     noise may differ between settings (wild bootstrap). Both are added to the fitted law. The fit follows each run by
     its leverage, and the rest is scaled up for that. Where settings share no seeds, there is the rest alone.
 
-    To draw whole seeds instead would be simpler, but three seeds have three independent values: of intervals of 95 %
-    from 4 x 4 settings, 73 % then cover (tests/analysis/inference/scaling/test_bootstrap.py has these).
+    To draw whole seeds instead would be simpler, but three seeds are three independent values, too few to resample.
 
     Args:
         seed: of the random draws; the same seed gives the same intervals.

@@ -1,5 +1,7 @@
 """The scaling law of a study of sizes and samples, and what it predicts."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from ablations.study import Study
@@ -18,24 +20,38 @@ KIND = "ladder of sizes x ladder of samples"
 FORM = "additive"
 
 
-def section(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> Section | None:
-    """Return the scaling law of a study's primary metric; None if the study varies other things than size and samples.
+def law_of(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> Fitted | str | None:
+    """Fit the scaling law of a study's primary metric.
 
-    Called in the context ``style``.
+    Returns:
+        The law, or why there is none; None if the study varies other things than size and samples.
     """
     if study.design.kind != KIND:
         return None
     if mixed := mixed_code(study, evidence):
-        return Section("Scaling law", [Paragraph(f"No law is fitted: {mixed}.")])
-    runs = scaling_runs(study, evidence)
+        return mixed
     try:
-        fitted = fit_study(study, evidence, runs, num_draws=num_draws)
+        return fit_study(study, evidence, scaling_runs(study, evidence), num_draws=num_draws)
     except ValueError as error:
-        return Section("Scaling law", [Paragraph(f"No law is fitted: {error}.")])
-    blocks: list[Block] = [Paragraph(_about(study, evidence)), *law_blocks(fitted)]
+        return str(error)
+
+
+def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld: Sequence[str] = ()) -> Section | None:
+    """Return the scaling law of ``law_of`` and what it predicts. Called in the context ``style``.
+
+    Args:
+        withheld: why nothing is concluded in the primary metric.
+    """
+    if law is None:
+        return None
+    if isinstance(law, str):
+        return Section("Scaling law", [Paragraph(f"No law is fitted: {law}.")])
+    blocks: list[Block] = [Paragraph(_about(study, evidence)), *law_blocks(law)]
+    if withheld:
+        blocks.insert(0, Paragraph(f"The law describes these runs and concludes nothing: {'; '.join(withheld)}."))
     scales = {
         f"{samples:,} samples": rows.pivot(index="seed", columns="n", values="loss")
-        for samples, rows in runs.groupby("d")
+        for samples, rows in scaling_runs(study, evidence).groupby("d")
     }
     if found := [one for one in agreements(scales) if one.accuracy.n]:
         about = Paragraph("The order of sizes at a number of samples and at the next.")

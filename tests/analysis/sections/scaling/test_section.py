@@ -8,7 +8,7 @@ import pytest
 from ablations.catalogue import STUDIES
 from analysis.document.model import walk
 from analysis.figures.style import style
-from analysis.sections.scaling.section import scaling_runs, section
+from analysis.sections.scaling.section import law_of, scaling_runs, section
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from
 from tests.helpers.scaling import loss_of, scaling_evidence
@@ -29,8 +29,12 @@ def evidence():
     return scaling_evidence(STUDY, LAW, noise=0.005)
 
 
+def section_of(evidence, withheld=()):
+    return section(STUDY, evidence, law_of(STUDY, evidence, num_draws=20), withheld)
+
+
 def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence):
-    found = section(STUDY, evidence, num_draws=30)
+    found = section_of(evidence)
     parts = tables(found)
     rows = by_row(parts["scaling_parameters"])
     estimates = {name: float(row["estimate"][0]) for name, row in rows.items()}
@@ -49,7 +53,7 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence):
 
 
 def test_the_largest_size_and_number_of_samples_are_held_out(evidence):
-    caption = tables(section(STUDY, evidence, num_draws=20))["scaling_forms"].caption
+    caption = tables(section_of(evidence))["scaling_forms"].caption
     assert "Held out: runs with n = 3.6e+06 or d = 40960; the forms are fitted to the 27 others." in caption
 
 
@@ -63,19 +67,24 @@ def test_runs_are_those_of_arms_with_their_loss(evidence):
 
 def test_failed_runs_are_told(evidence):
     missing = evidence_from([], [], missing=[("size_100_samples_025", 7, True)]).missing
-    found = section(STUDY, replace(evidence, missing=missing), num_draws=20)
+    found = section_of(replace(evidence, missing=missing))
     assert "1 runs failed, so the others are a selection." in text_of(found)
 
 
 def test_other_studies_have_no_law(evidence):
-    assert section(OTHER, evidence) is None
+    assert section(OTHER, evidence, law_of(OTHER, evidence)) is None
 
 
 def test_mixed_code_and_too_few_runs_have_a_reason_and_no_number(evidence):
     mixed = replace(evidence, runs=evidence.runs.assign(code=np.where(evidence.runs["seed"] == 0, "a", "b")))
-    assert text_of(section(STUDY, mixed)) == "No law is fitted: the runs are of 2 codes."
+    assert text_of(section_of(mixed)) == "No law is fitted: the runs are of 2 codes."
     few = evidence.runs["arm"].isin(["size_100_samples_025", "size_150_samples_050"])
     reason = "E + A n^-a + B d^-b has 5 parameters, and the data 2 settings"
-    assert text_of(section(STUDY, replace(evidence, runs=evidence.runs[few]))) == f"No law is fitted: {reason}."
+    assert text_of(section_of(replace(evidence, runs=evidence.runs[few]))) == f"No law is fitted: {reason}."
     none = evidence_from([], [])
-    assert len(list(walk([section(STUDY, none)]))) == 2
+    assert len(list(walk([section_of(none)]))) == 2
+
+
+def test_law_concludes_nothing_where_a_control_did_not_pass(evidence):
+    text = text_of(section_of(evidence, ["null control failed in content_loss"]))
+    assert text.startswith("The law describes these runs and concludes nothing: null control failed in content_loss.")
