@@ -29,7 +29,7 @@ from aimv2.hardware import hardware
 from aimv2.runs.files import writable_folder
 from analysis.costs.document import document
 from analysis.costs.encoders import ARCHITECTURES, DEPTH, OURS, EncoderStudy, require_packages
-from analysis.costs.measurements import FILE, Machine, Measurements, read_measurements
+from analysis.costs.measurements import Machine, Measurements
 from analysis.costs.training import Scale, TrainingStudy, scales
 from analysis.document.write import write
 
@@ -53,7 +53,6 @@ initialised, at matched tokens; and what a training step of every objective cost
   device=auto                  auto, cpu or cuda
   clock=wall                   wall, or cpu: CPU seconds of the process, for a busy machine, with threads=1
   reports_dir=reports          the folder of reports
-  from_records=true            measure nothing, write the report again from reports/{SLUG}/{FILE}
   debug=true                   show the traceback of an error
 """
 
@@ -74,7 +73,6 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     clock: Literal["wall", "cpu"] = "wall"
     reports_dir: str = "reports"
-    from_records: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -92,18 +90,12 @@ def script() -> int:
 
 def _study(arguments: Sequence[str]) -> int:
     options = read_options(Options, arguments)
-    folder = Path(options.reports_dir, SLUG)
-    if options.from_records:
-        if others := [text for text in arguments if not text.startswith(("from_records=", "reports_dir="))]:
-            raise UsageError(f"from_records=true measures nothing, so {others[0]} has no effect; remove one of the two")
-        measurements = read_measurements(folder / FILE)
-    else:
-        writable_folder(options.reports_dir, "reports_dir")
-        console = Console(stderr=True)
-        measurements = measure(
-            options, arguments, scales(options.train_batch), lambda text: console.print(text, highlight=False)
-        )
-    print(write(document(measurements), folder))
+    writable_folder(options.reports_dir, "reports_dir")
+    console = Console(stderr=True)
+    measurements = measure(
+        options, arguments, scales(options.train_batch), lambda text: console.print(text, highlight=False)
+    )
+    print(write(document(measurements), Path(options.reports_dir, SLUG)))
     return 0
 
 

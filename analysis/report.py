@@ -17,16 +17,18 @@ from aimv2.config.arguments import HELP, key_values
 from aimv2.errors import UsageError
 from aimv2.runs.files import user
 from analysis.claims.check import check
-from analysis.claims.reports import claims_document
+from analysis.claims.reports import claims_document, findings_of
+from analysis.costs.document import document as costs_document
+from analysis.costs.measurements import FILE as MEASUREMENTS
+from analysis.costs.measurements import read_measurements
 from analysis.document.write import write
 from analysis.inference.looks import look, looks_path
-from analysis.judgement.findings import baseline_of, judge
-from analysis.judgement.sensitivity import SLUG, read_sensitivity
+from analysis.judgement.sensitivity import SLUG
 from analysis.load import load
 from analysis.records import FILE, Records, pack, packed_records, recorded_names, unpack
 from analysis.sections.study import document
 
-USAGE = """usage: python analysis/report.py STUDY|claims|all [runs_dir=runs] [reports_dir=reports]
+USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports]
        python analysis/report.py check CLAIM [limit=2h]
 
 Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the records beside an earlier report.
@@ -34,14 +36,15 @@ Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the 
   STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
                                (scaling_tiny, scaling_equal_flops)
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
-  all                          all launched studies, then the claims
+  costs                        the measurements of python analysis/cost_study.py
+  all                          all launched studies, then the claims; with --from-records the costs too
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
   --check                      write nothing; compare the pages with their records, and fail if one differs
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
-ALL, CLAIMS = "all", "claims"
+ALL, CLAIMS, COSTS = "all", "claims", "costs"
 PLACES = ("runs_dir=", "reports_dir=")  # arguments that say where, not what
 
 
@@ -66,7 +69,7 @@ def _rebuild(arguments: Sequence[str]) -> int:
     if unknown := set(flags) - set(FLAGS):
         raise UsageError(f"{sorted(unknown)[0]} is not an option. Allowed: {', '.join(FLAGS)}.")
     if len(names) != 1:
-        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, 'claims', 'all'])}.")
+        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, ALL])}.")
     folders = {"runs_dir": "runs", "reports_dir": "reports"}
     values = folders | key_values([word for word in arguments if "=" in word], folders)
     reports_dir = Path(values["reports_dir"])
@@ -99,27 +102,29 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
 
 def _write(packed: bytes, reports_dir: Path, out: Path) -> Path:
     """Write the report of packed records into ``out``; ``reports_dir`` has the reports whose sensitivity counts."""
-    records = unpack(packed, STUDIES)
-    sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
-    findings = judge(records.request, records.evidence, records.look, sensitivity)
-    return write(document(findings, {FILE: packed}), out / records.request.folder)
+    findings = findings_of(unpack(packed, STUDIES), reports_dir)
+    return write(document(findings, {FILE: packed}), out / findings.request.folder)
 
 
 def _from_runs(name: str, runs_dir: Path, reports_dir: Path) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
-    names = requested_names(runs_dir) if name == ALL else [name]
-    for one in sorted(set(names) - {CLAIMS}, key=_order):
+    if name in (CLAIMS, COSTS):
+        yield from _from_records(name, reports_dir, reports_dir)
+        return
+    for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
         yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir)
-    if name in (CLAIMS, ALL):
+    if name == ALL:
         yield write(claims_document(reports_dir), reports_dir / CLAIMS)
 
 
 def _from_records(name: str, reports_dir: Path, out: Path) -> Iterator[Path]:
     """Write the named reports from their records, and yield the path of each."""
-    names = recorded_names(reports_dir) if name == ALL else [name]
-    for one in sorted(set(names) - {CLAIMS}, key=_order):
+    measurements = reports_dir / COSTS / MEASUREMENTS
+    if name == COSTS or (name == ALL and measurements.exists()):
+        yield write(costs_document(read_measurements(measurements)), out / COSTS)
+    for one in sorted(recorded_names(reports_dir), key=_order) if name == ALL else {name} - {CLAIMS, COSTS}:
         yield _write(packed_records(reports_dir, one), reports_dir, out)
-    if name in (CLAIMS, ALL):
+    if name in (ALL, CLAIMS):
         yield write(claims_document(reports_dir), out / CLAIMS)
 
 

@@ -9,7 +9,13 @@ from analysis.claims import page
 from analysis.document.model import Document
 from analysis.judgement.findings import Findings, baseline_of, judge
 from analysis.judgement.sensitivity import nearest_ladder, read_sensitivity
-from analysis.records import FILE, read_records, recorded_names
+from analysis.records import FILE, Records, read_records, recorded_names
+
+
+def findings_of(records: Records, reports_dir: Path) -> Findings:
+    """Return what records show, with the sensitivity of these reports. Raises UsageError if it cannot be read."""
+    sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
+    return judge(records.request, records.evidence, records.look, sensitivity)
 
 
 def findings_in(reports_dir: Path, name: str) -> Findings:
@@ -18,9 +24,7 @@ def findings_in(reports_dir: Path, name: str) -> Findings:
     Raises:
         UsageError: there are none, or they or a sensitivity cannot be read.
     """
-    records = read_records(reports_dir / name / FILE, STUDIES)
-    sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
-    return judge(records.request, records.evidence, records.look, sensitivity)
+    return findings_of(read_records(reports_dir / name / FILE, STUDIES), reports_dir)
 
 
 def claims_document(reports_dir: Path) -> Document:

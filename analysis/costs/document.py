@@ -120,7 +120,7 @@ def _method(measurements: Measurements) -> Section:
         " and all of their tokens are supervised. FLOPs of training are closed forms.",
         "One machine was measured. On another one the ratios can differ; FLOPs cannot.",
     ]
-    rebuild = "python analysis/cost_study.py from_records=true"
+    rebuild = "python analysis/report.py costs"
     commands = Code(f"{measurements.command}\n{rebuild}  # this page again, from {FILE}")
     return Section("Method", [Bullets(items), commands])
 

@@ -1,7 +1,5 @@
 """The command line of the cost study."""
 
-import json
-
 import pytest
 import torch
 
@@ -9,9 +7,7 @@ from aimv2.bench.timing import read_options
 from aimv2.config.scales import demo
 from aimv2.errors import UsageError
 from analysis.cost_study import Options, main, measure
-from analysis.costs.measurements import to_json
 from analysis.costs.training import Scale
-from tests.helpers.costs import measurements
 
 QUICK = ["depth=1", "patches=16", "rounds=2", "batch_rounds=2", "batch=2", "threads=1", "device=cpu", "train_batch=1"]
 SCALES = [Scale("demo", "small", demo(), 2)]
@@ -19,13 +15,6 @@ SCALES = [Scale("demo", "small", demo(), 2)]
 
 def run(arguments):
     return measure(read_options(Options, arguments), arguments, SCALES, lambda text: None)
-
-
-@pytest.fixture
-def reports_dir(tmp_path):
-    (tmp_path / "costs").mkdir()
-    (tmp_path / "costs" / "measurements.json").write_text(to_json(measurements()))
-    return tmp_path
 
 
 def test_measurement_says_what_was_measured_where():
@@ -43,14 +32,6 @@ def test_measurement_says_what_was_measured_where():
     assert torch.get_num_threads() == 1
 
 
-def test_report_is_written_from_records(reports_dir, capsys):
-    assert main(["from_records=true", f"reports_dir={reports_dir}"]) == 0
-    page = reports_dir / "costs" / "report.md"
-    assert capsys.readouterr().out.strip() == str(page)
-    assert (reports_dir / "costs" / "measurements.json").read_text() == to_json(measurements())
-    assert json.loads((reports_dir / "costs" / "report.json").read_text())["title"].startswith("Costs")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,8 +44,6 @@ def test_report_is_written_from_records(reports_dir, capsys):
         (["rounds=1"], "rounds: "),
         (["clock=sun"], "clock: "),
         (["round=3"], "unknown key 'round'. Did you mean 'rounds'?"),
-        (["from_records=true", "rounds=3"], "from_records=true measures nothing, so rounds=3 has no effect"),
-        (["from_records=true", "reports_dir=/nowhere"], "there is no /nowhere/costs/measurements.json"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(arguments, message, capsys):

@@ -19,8 +19,10 @@ from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
+from analysis.costs.measurements import to_json
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
 from analysis.report import build
+from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 
@@ -80,6 +82,17 @@ def test_command_builds_the_same_report_from_runs_and_from_records(request_of, r
     assert files(there) == files(here)
 
 
+def test_costs_are_written_from_their_measurements(tmp_path, capsys):
+    (tmp_path / "costs").mkdir()
+    (tmp_path / "costs" / "measurements.json").write_text(to_json(measurements()))
+    assert report.main(["costs", f"reports_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "costs" / "report.md")
+    assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 1, "there is no page of claims yet"
+    assert "claims/report.md is not what the records give" in capsys.readouterr().out
+    assert report.main(["all", f"reports_dir={tmp_path}", "--from-records"]) == 0
+    assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 0
+
+
 def test_check_names_a_page_that_differs_from_its_records(request_of, runs_dir, tmp_path, capsys):
     folder = build(request_of, runs_dir, tmp_path).parent
     arguments = [request_of.folder, f"reports_dir={tmp_path}", "--check"]
@@ -100,7 +113,8 @@ def test_check_names_a_page_that_differs_from_its_records(request_of, runs_dir, 
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
         (["prefix_ratio", "--from-record"], "--from-record is not an option. Allowed: --from-records, --check."),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
-        (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere"),
+        (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),
+        (["costs", "reports_dir=nowhere"], "there is no nowhere/costs/measurements.json"),
     ],
 )
 def test_command_refuses_wrong_arguments(arguments, message, capsys):
@@ -111,7 +125,7 @@ def test_command_refuses_wrong_arguments(arguments, message, capsys):
 def test_command_without_arguments_prints_its_usage(capsys):
     assert report.main([]) == 2
     assert report.main(["--help"]) == 0
-    assert capsys.readouterr().out.count("usage: python analysis/report.py STUDY|claims|all") == 2
+    assert capsys.readouterr().out.count("usage: python analysis/report.py STUDY|claims|costs|all") == 2
 
 
 def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path):
