@@ -25,11 +25,12 @@ test-all: $(VENV)/.installed-dev ## run all tests but those on SLURM, and measur
 test-slurm: $(VENV)/.installed-dev ## run sweeps on a real SLURM on this host (as root; packages: tests/slurm/one_host.sh)
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
-check: $(VENV)/.installed-dev ## check lint, formatting, types and the direction of imports
+check: $(VENV)/.installed-dev ## check lint, formatting, types, the direction of imports, and reports against their records
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python analysis/report.py all --check
 
 lock: ## write the newest versions that pyproject.toml allows to constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \

@@ -14,6 +14,7 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
 from analysis.claims.paper import paper_section
 from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, escape
+from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder
@@ -50,7 +51,7 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
     table = Table(COLUMNS, name="claims", is_filterable=True)
     full = Table(FULL_COLUMNS, name="full", is_filterable=True)
     for name, own in answers.items():
-        table.rows.extend(_row(answer, words[name], is_first=not number) for number, answer in enumerate(own))
+        table.rows.extend(_rows(own, words[name]))
         full.rows.extend(map(_full_row, own))
     sections = [
         Section("Verdicts", [table]),
@@ -73,14 +74,32 @@ def _answers(claim: Claim, parts: Sequence[Claim], findings: Mapping[str, Findin
 
 
 def _conclusion(words: Mapping[str, str]) -> str:
-    """Return how many claims have each verdict."""
+    """Return how many claims have each verdict, and the names of those that are decided."""
     counts = Counter(words.values())
-    parts = [f"{counts[word]} *{word}*" for word in WORDS if counts[word]]
-    return f"Of {len(words)} claims: {', '.join(parts)}."
+    parts = [f"{counts[word]} *{word}*{_names(words, word)}" for word in WORDS if counts[word]]
+    return f"Of {len(words)} claims: {'; '.join(parts)}."
 
 
-def _row(answer: Answer, word: str, *, is_first: bool) -> list[str | Cell]:
-    """Return a row of the short table; ``word`` is that of all studies of the claim."""
+def _names(words: Mapping[str, str], word: str) -> str:
+    if word not in (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER):
+        return ""
+    return f" ({', '.join(name for name, found in words.items() if found == word)})"
+
+
+def _rows(answers: Sequence[Answer], word: str) -> list[list[str | Cell]]:
+    """Return the rows of a claim in the short table: one for each study with a report, or one for all that have none.
+
+    Args:
+        word: the verdict of all studies together.
+    """
+    pending = tuple(line for one in answers if one.verdict is None for line in _study(one))
+    decided = [one for one in answers if one.verdict is not None]
+    if not decided:
+        return [_row(answers[0], word, pending, is_first=True)]
+    return [_row(one, word, _study(one), is_first=not number) for number, one in enumerate(decided)]
+
+
+def _row(answer: Answer, word: str, studies: tuple[str, ...], *, is_first: bool) -> list[str | Cell]:
     claim = answer.claim
     name = f"**{claim.id}**" if is_first else f"{claim.id}{', a part of the claim' if claim.part_of else ''}"
     own = answer.word if answer.word == word or not is_first else f"{answer.word} (all studies: {word})"
@@ -90,7 +109,7 @@ def _row(answer: Answer, word: str, *, is_first: bool) -> list[str | Cell]:
         Cell((f"**{own}**", *_reasons(answer)), value=float(WORDS.index(answer.word))),
         _intervals(answer),
         _scale(answer),
-        Cell(_study(answer)),
+        Cell(studies),
     ]
 
 

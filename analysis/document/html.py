@@ -221,6 +221,11 @@ class _Inline(RendererHTML):
         text = re.sub(r"(\d) %", "\\1\u00a0%", text)
         return INTERVAL.sub(r'<span class="number">\g<0></span>', text)
 
+    def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        target = str(tokens[idx].attrs["href"])
+        tokens[idx].attrSet("href", re.sub(r"/report\.md$", "/report.html", target))
+        return self.renderToken(tokens, idx, options, env)
+
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return str(env["image"](str(tokens[idx].attrs["src"]), tokens[idx].content))
 

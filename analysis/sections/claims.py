@@ -19,22 +19,20 @@ def section(findings: Findings) -> Section:
     title = "Claims of the paper"
     if not findings.verdicts:
         return Section(title, [Paragraph("The paper makes no claim that this study can decide.")])
-    table = Table(["claim", "source", "verdict at this scale", "evidence"], name="claims")
+    table = Table(["claim", "source", "verdict at this scale"], name="claims")
+    evidence = Table(["claim", "contradicted if", "comparisons", "sensitivity"], name="evidence")
     for name, verdict in findings.verdicts.items():
         claim = CLAIMS[name]
-        table.rows.append(
-            [
-                Cell((f"{name}: {claim.statement}", f"Contradicted if {claim.contradicted_if}.")),
-                claim.source,
-                Cell((f"**{verdict.word}**", *verdict.qualifications)),
-                Cell((*verdict.evidence, *verdict.sensitivity)),
-            ]
-        )
+        word = Cell((f"**{verdict.word}**", *verdict.qualifications))
+        table.rows.append([Cell((f"**{name}**", claim.statement)), claim.source, word])
+        why = Cell(verdict.evidence), Cell(verdict.sensitivity)
+        evidence.rows.append([name, f"{claim.contradicted_if}.", *why])
     margins = (
         f"Margins: {margins_note(findings.study)}. They decide what is equal, not worse, not better or far worse. An"
         " effect that a claim states may be smaller than the margin: *smaller than claimed* tests the effect itself."
     )
-    return Section(title, [table, Paragraph(RULES), Paragraph(margins)])
+    reasons = Section("Evidence and rules", [evidence, Paragraph(RULES), Paragraph(margins)], is_folded=True)
+    return Section(title, [table, reasons])
 
 
 def margins_note(study: Study) -> str:

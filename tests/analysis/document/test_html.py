@@ -176,3 +176,9 @@ def test_page_allows_no_request(folder):
 
 def test_slug_is_an_anchor():
     assert slug("Held-out loss: *content* words") == "held-out-loss-content-words"
+
+
+def test_links_to_other_reports_lead_to_their_pages(tmp_path):
+    page = to_html(Document("t", "q", "c", [Section("s", [Paragraph("[one](../one/report.md) [b](b.md)")])]), tmp_path)
+    assert 'href="../one/report.html"' in page
+    assert 'href="b.md"' in page

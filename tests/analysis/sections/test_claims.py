@@ -7,11 +7,13 @@ from tests.helpers.specimen import STUDY
 
 
 def test_each_claim_has_its_verdict_and_evidence(findings):
-    table = tables(claims.section(findings))["claims"]
-    assert [row[0].lines[0].partition(":")[0] for row in table.rows] == list(STUDY.claims)
-    for row, verdict in zip(table.rows, findings.verdicts.values(), strict=True):
-        assert row[2].lines[0] == f"**{verdict.word}**"
-        assert row[3].lines == (*verdict.evidence, *verdict.sensitivity)
+    shown = tables(claims.section(findings))
+    table, evidence = shown["claims"], shown["evidence"]
+    assert [row[0].lines[0].strip("*") for row in table.rows] == list(STUDY.claims)
+    for row, reasons, verdict in zip(table.rows, evidence.rows, findings.verdicts.values(), strict=True):
+        assert row[2].lines == (f"**{verdict.word}**", *verdict.qualifications)
+        assert reasons[2].lines == verdict.evidence
+        assert reasons[3].lines == verdict.sensitivity
 
 
 def test_study_without_claims_says_so(findings):
