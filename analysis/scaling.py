@@ -24,9 +24,10 @@ from analysis.figures.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
-from analysis.inference.scaling.power_law import Variable, forms_of
+from analysis.inference.scaling.power_law import FitError, Variable, forms_of
 from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 
+MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 USAGE = f"""usage: python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]
 
 Fit a scaling law to the runs in a CSV file, one a row: L = E + A n^-a + B d^-b, or a power law of one variable. Print
@@ -42,12 +43,11 @@ frontier.
                                (with n and d: {", ".join(form.name for form in forms_of(["n", "d"]))})
   huber=SCALE                  relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001);
                                default: 1.345 robust standard deviations of the residuals
-  bootstrap={NUM_DRAWS}                refits for the intervals, at least 20
+  bootstrap={NUM_DRAWS}                refits for the intervals, at least {MIN_DRAWS}
   out=FOLDER                   write the report to this folder, which is replaced: Markdown, HTML, LaTeX, JSON, figure
   debug=true                   show the traceback of an error
 """
 COLUMNS = ("n", "d", "loss", "seed", "flops")
-MIN_DRAWS = 20
 WIDTH = 120  # of the output where it is no terminal
 
 
@@ -107,7 +107,7 @@ def report(path: Path, values: Mapping[str, str]) -> Document:
         law = assess(runs, variables, form, num_draws=num_draws, huber=huber)
         cost = None if len(variables) < 2 else fit_cost(runs) if "flops" in runs else SIX_N_D
         optimum = frontier(law.bootstrap, cost) if cost and form.startswith("additive") else None
-    except ValueError as error:
+    except FitError as error:
         raise UsageError(f"no law can be fitted to {path}: {error}") from error
     fitted = Fitted(law, {name: values[name] for name in (*variables, "loss")}, cost, optimum)
     with style():

@@ -22,7 +22,7 @@ class Share:
 
     Attributes:
         n: what it is a share or correlation of: pairs, arms or runs.
-        num_seeds: seeds that were resampled.
+        num_seeds: seeds that were resampled, those of the scale with fewer.
     """
 
     value: float
@@ -81,9 +81,10 @@ def agreement(
 ) -> Agreement:
     """Compare the order of the arms that both scales have.
 
-    Intervals resample seeds as blocks over arms, the same seeds at both scales if both have the same ones. Resampling
-    adds noise to noise, so that intervals lie lower than the value where arms are close. Which pairs are
-    distinguishable is decided once, not in every draw.
+    Intervals resample seeds as blocks over arms and over both scales, even if a seed has no runs at one of them. Scales
+    that share no seed are resampled separately. Draws in which an arm has no run are left out. Resampling adds noise
+    to noise, so that intervals lie lower than the value where arms are close. Which pairs are distinguishable is
+    decided once, not in every draw.
 
     Source: decision accuracy of Magnusson et al. 2025 (DataDecide, arXiv 2504.11393).
     """
@@ -117,14 +118,17 @@ def _over_seeds(
     seed: int,
 ) -> dict[str, Share]:
     """Return statistics with intervals from resampled seeds; a table with a single seed allows none."""
-    rng, one, other = np.random.default_rng(seed), one_SA.to_numpy(dtype=float), other_SA.to_numpy(dtype=float)
+    rng, num_seeds = np.random.default_rng(seed), min(len(one_SA), len(other_SA))
+    is_paired = bool(one_SA.index.isin(other_SA.index).any())
+    if is_paired:
+        seeds = one_SA.index.union(other_SA.index)
+        one_SA, other_SA = one_SA.reindex(seeds), other_SA.reindex(seeds)
+    one, other = one_SA.to_numpy(dtype=float), other_SA.to_numpy(dtype=float)
     values, rows = statistics(one, other), []
-    is_paired = one_SA.index.equals(other_SA.index)
-    for _ in range(num_draws if min(len(one), len(other)) > 1 else 0):
+    for _ in range(num_draws if num_seeds > 1 else 0):
         picked = rng.integers(len(one), size=len(one))
         also = picked if is_paired else rng.integers(len(other), size=len(other))
         rows.append(statistics(one[picked], other[also]))
-    num_seeds = min(len(one), len(other))
     draws = {name: np.array([row[name] for row in rows]) for name in values}
     return {name: _share(value, draws[name], counts[name], num_seeds) for name, value in values.items()}
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.inference.scaling.bootstrap import NUM_DRAWS, Bootstrap, resample
 from analysis.inference.scaling.comparison import LackOfFit, Split, Trial, compare, lack_of_fit
-from analysis.inference.scaling.power_law import Law, Variable
+from analysis.inference.scaling.power_law import FitError, Law, Variable
 
 PREFERRED = 4.0  # difference of AICc from which another form has considerably more support (Burnham and Anderson 2002)
 
@@ -88,13 +88,13 @@ def assess(
         seed: of the bootstrap.
 
     Raises:
-        ValueError: the form cannot be fitted to these runs.
+        FitError: the form cannot be fitted to these runs.
     """
     if runs.empty:
-        raise ValueError("there are no runs")
+        raise FitError("there are no runs")
     split, trials = compare(runs, variables, huber)
     chosen = next(trial for trial in trials if trial.form.name == form)
     if chosen.law is None:
-        raise ValueError(chosen.reason)
+        raise FitError(chosen.reason)
     bootstrap = resample(chosen.law, runs, num_draws=num_draws, seed=seed)
     return ScalingLaw(runs, split, trials, chosen, bootstrap, lack_of_fit(chosen.law, runs))

@@ -10,10 +10,10 @@ import pandas as pd
 
 from analysis.inference.intervals import LEVEL
 from analysis.inference.scaling.comparison import seed_effects
-from analysis.inference.scaling.power_law import BOUNDS, COEFFICIENTS, EXPONENTS, Law, fit
+from analysis.inference.scaling.power_law import BOUNDS, COEFFICIENTS, EXPONENTS, MAX_EVALUATIONS, Law, NotConverged, fit
 
 NUM_DRAWS = 200
-STARTS = (1.0, 0.7, 1.4)  # times the exponents of the point estimate
+STARTS = (1.0, 0.7, 1.4)  # times the exponents of the point estimate, and then within their bounds
 MIN_FREE = 0.1  # share of a run's deviation that its residual shows, at least; a run that the fit follows shows none
 MIN_LEVELS = 3  # of a variable: an offset, a coefficient and an exponent need three
 MAX_FACTOR = 3.0  # between the ends of an identified exponent's interval
@@ -88,7 +88,14 @@ class Bootstrap:
         return ""
 
 
-def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Bootstrap:
+def resample(
+    law: Law,
+    runs: pd.DataFrame,
+    *,
+    num_draws: int = NUM_DRAWS,
+    seed: int = 0,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> Bootstrap:
     """Refit the law to resampled runs.
 
     The log residuals are split into what a seed adds to all settings, and the rest of each run. Seeds are drawn as
@@ -100,6 +107,10 @@ def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, seed: 
 
     Args:
         seed: of the random draws; the same seed gives the same intervals.
+        max_evaluations: of a refit, from one start.
+
+    Raises:
+        FitError: a refit is not possible at all, such as with a loss that is not finite.
 
     Source: Davidson and Flachaire 2008 (signs; the scale is that of HC3, MacKinnon and White 1985); Davison and Hinkley
     1997, section 3.8 (blocks).
@@ -114,13 +125,14 @@ def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, seed: 
     num_seeds, num_runs = len(effect_S), len(runs)
     rest_R = rest_R / np.maximum(1 - law.leverage_R, MIN_FREE) * math.sqrt(num_runs / (num_runs - num_seeds + 1))
     effect_S = effect_S * math.sqrt(num_seeds / max(num_seeds - 1, 1))
-    starts = law.exponents * np.array(STARTS)[:, None]
+    starts = np.clip(law.exponents * np.array(STARTS)[:, None], *BOUNDS)
     fitted_R, rows, num_failed = law.predict(runs), [], 0
     for _ in range(num_draws):
         noise_R = rng.choice(effect_S, num_seeds)[code_R] + rest_R * rng.choice((-1, 1), num_runs)
         try:
-            refit = fit(law.form, runs.assign(loss=fitted_R * np.exp(noise_R)), huber=law.huber, exponents_KV=starts)
-        except ValueError:
+            drawn = runs.assign(loss=fitted_R * np.exp(noise_R))
+            refit = fit(law.form, drawn, huber=law.huber, exponents_KV=starts, max_evaluations=max_evaluations)
+        except NotConverged:
             num_failed += 1
         else:
             rows.append(refit.parameters)
@@ -128,10 +140,11 @@ def resample(law: Law, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS, seed: 
 
 
 def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the ends of the percentile interval; NaN without values."""
-    if not len(values):
+    """Return the ends of the percentile interval of the values that are not NaN; NaN without any."""
+    present = values[~np.isnan(values)]
+    if not len(present):
         return math.nan, math.nan
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(present, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

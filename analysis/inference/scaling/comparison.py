@@ -9,10 +9,11 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
-from analysis.inference.scaling.power_law import HUBER_SCALES, Form, Law, Variable, fit, forms_of
+from analysis.inference.scaling.power_law import HUBER_SCALES, LEAST_SQUARES, FitError, Form, Law, Variable, fit, forms_of
 
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
 MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
+RANK_TOLERANCE = 1e-9  # of singular values of columns with length 1
 ALPHA = 0.01  # of the test of lack of fit, which should seldom warn by chance
 
 
@@ -100,7 +101,7 @@ def compare(runs: pd.DataFrame, variables: Sequence[Variable], huber: float | No
 def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) -> Trial:
     try:
         law = fit(form, runs, huber=huber)
-    except ValueError as reason:
+    except FitError as reason:
         return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
     untested = Trial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
     if not len(split.held_out):
@@ -109,7 +110,7 @@ def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) ->
     try:
         tested = fit(form, split.fitted, huber=huber)
         error_S = np.array([_error_without(form, split, seed, huber) for seed in seeds])
-    except ValueError as reason:
+    except FitError as reason:
         return replace(untested, reason=f"without the held-out runs: {reason}")
     error = jackknife(tested.log_error(split.held_out), error_S)
     return replace(untested, error=error, error_S=error_S, reason="", tested=tested)
@@ -149,41 +150,75 @@ def aicc(law: Law) -> float:
 
 
 def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
-    """Test the residual means of settings against the spread over seeds, which are blocks where settings share them.
+    """Compare the law with free means of settings, both fitted by least squares, by the F test of nested models.
+
+    Seeds are blocks in both models where settings share them, and runs may be missing. The law is linear in its
+    parameters around its fit.
 
     Source: Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
     """
-    keys = [name for name in ("n", "d") if name in runs]
-    table = runs.assign(residual=law.residual_R, setting=runs.groupby(keys).ngroup())
-    num_settings = table["setting"].nunique()
-    seeds = seed_effects(law.residual_R, runs)
-    rest = table["residual"].to_numpy() - seeds
-    mean_R = table.assign(rest=rest).groupby("setting")["rest"].transform("mean").to_numpy()
-    num_blocks = runs["seed"].nunique() if np.any(seeds) else 1
-    df_noise = len(runs) - num_settings - (num_blocks - 1)
-    df_misfit = num_settings - len(law.form.parameters)
-    if df_noise < 1:
+    fitted = fit(law.form, runs, huber=LEAST_SQUARES)
+    setting_R = runs.groupby(_variables(runs)).ngroup().to_numpy()
+    block_RS = _dummies(runs["seed"]) if shares_seeds(runs) else np.zeros((len(runs), 0))
+    rest, df_rest = _unexplained(fitted.residual_R, np.hstack([_dummies(setting_R), block_RS]))
+    rest_of_law, df_law = _unexplained(fitted.residual_R, np.hstack([fitted.jacobian_RP, block_RS]))
+    if df_rest < 1:
         return LackOfFit(math.nan, math.nan, math.nan)
-    noise = float(np.sum((rest - mean_R) ** 2)) / df_noise
+    noise, df_misfit = rest / df_rest, df_law - df_rest
     if df_misfit < 1 or noise == 0:
         return LackOfFit(math.sqrt(noise), math.nan, math.nan)
-    misfit = float(np.sum((mean_R - np.mean(rest)) ** 2)) / df_misfit
-    per_setting = len(runs) / num_settings
-    p = float(stats.f.sf(misfit / noise, df_misfit, df_noise))
+    misfit = max(rest_of_law - rest, 0) / df_misfit
+    per_setting = len(runs) / len(np.unique(setting_R))
+    p = float(stats.f.sf(misfit / noise, df_misfit, df_rest))
     return LackOfFit(math.sqrt(noise), math.sqrt(max(misfit - noise, 0) / per_setting), p)
 
 
 def seed_effects(residual_R: np.ndarray, runs: pd.DataFrame) -> np.ndarray:
-    """Return what each run's seed adds to all settings [R]; zeros unless seeds are blocks."""
+    """Return what each run's seed adds to all settings [R], with mean 0; zeros unless seeds are blocks.
+
+    These are the least-squares effects beside free means of settings, so a missing run leaves the others as they are.
+    """
     if not shares_seeds(runs):
         return np.zeros(len(residual_R))
-    table = runs.assign(residual=residual_R - residual_R.mean())
-    return table.groupby("seed")["residual"].transform("mean").to_numpy()
+    block_RS = _dummies(runs["seed"])
+    setting_RK = _dummies(runs.groupby(_variables(runs)).ngroup())
+    effects = np.linalg.lstsq(np.hstack([block_RS, setting_RK]), residual_R)[0]
+    effect_R = block_RS @ effects[: block_RS.shape[1]]
+    return np.asarray(effect_R - effect_R.mean())
 
 
 def shares_seeds(runs: pd.DataFrame) -> bool:
-    """True if seeds are blocks: there are two or more, each once in a setting and in at least half of the settings."""
-    if "seed" not in runs or runs["seed"].nunique() < 2:
-        return False
-    counts = runs.groupby([*(name for name in ("n", "d") if name in runs), "seed"]).size().unstack(fill_value=0)
-    return bool(counts.max(axis=None) == 1 and counts.mean().min() >= 0.5)
+    """True if seeds are blocks."""
+    return not why_no_blocks(runs)
+
+
+def why_no_blocks(runs: pd.DataFrame) -> str:
+    """Return why seeds are no blocks; empty if they are.
+
+    They are blocks if there are two or more, each once in a setting and in at least half of the settings.
+    """
+    if "seed" not in runs:
+        return "the seeds of the runs are not known"
+    if runs["seed"].nunique() < 2:
+        return "all runs have the same seed"
+    counts = runs.groupby([*_variables(runs), "seed"]).size().unstack(fill_value=0)
+    if counts.max(axis=None) > 1:
+        return "a setting has several runs of one seed"
+    return "" if counts.mean().min() >= 0.5 else "a seed is in fewer than half of the settings"
+
+
+def _variables(runs: pd.DataFrame) -> list[str]:
+    return [name for name in ("n", "d") if name in runs]
+
+
+def _dummies(labels: "np.ndarray | pd.Series[int]") -> np.ndarray:
+    """Return a column per label, 1 where a run has it."""
+    return np.asarray(pd.get_dummies(labels), dtype=float)
+
+
+def _unexplained(values_R: np.ndarray, design_RP: np.ndarray) -> tuple[float, int]:
+    """Return the sum of squares that a linear model leaves, and its degrees of freedom."""
+    length_P = np.linalg.norm(design_RP, axis=0)
+    unit_RP = design_RP[:, length_P > 0] / length_P[length_P > 0]
+    solution, _, rank, _ = np.linalg.lstsq(unit_RP, values_R, rcond=RANK_TOLERANCE)
+    return float(np.sum((values_R - unit_RP @ solution) ** 2)), len(values_R) - int(rank)

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import optimize
 
 from analysis.inference.scaling.bootstrap import Bootstrap, percentiles
+from analysis.inference.scaling.power_law import FitError
 
 RANGE = (1e-3, 1e3)  # sizes that are searched, times the smallest and the largest size of the data
 NUM_SIZES = 4000
@@ -61,13 +62,18 @@ class Frontier:
             ``n_high``, and so on), and ``is_inside``: True if both optima are within the range of the runs.
         slope: the exponent of n_opt in FLOPs at the largest budget, and the ends of its interval; without a fixed cost
             it is b / (a + b) at every budget.
-        num_without: draws of the bootstrap without an optimum, because a term of theirs is 0.
+        num_draws: draws of the bootstrap.
+        num_without: those without an optimum, because a term of theirs is 0.
+        num_outside: those whose optimum at a budget is not among the sizes that are searched. The intervals at these
+            budgets leave them out, and so does that of the slope, if the budget is one of the two largest.
     """
 
     cost: Cost
     table: pd.DataFrame
     slope: tuple[float, float, float]
+    num_draws: int
     num_without: int
+    num_outside: int
 
 
 def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
@@ -76,7 +82,8 @@ def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
     Along the frontier a A n^-a (fixed + per_size n) = b B d^-b per_size n, which gives d for each n, and so the FLOPs.
 
     Raises:
-        ValueError: the form of the law has no trade-off between n and d, or FLOPs do not grow with n.
+        ValueError: the form of the law has no trade-off between n and d.
+        FitError: FLOPs do not grow with n.
 
     Source: with a fixed cost of 0, Hoffmann et al. 2022, equation 4: n_opt = G (FLOPs / per_size)^(b / (a + b)), with
     G = (a A / b B)^(1 / (a + b)).
@@ -84,7 +91,7 @@ def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
     if not bootstrap.law.form.name.startswith("additive"):
         raise ValueError(f"{bootstrap.law.form.text} has no compute-optimal frontier; only the additive form has")
     if cost.per_size == 0:
-        raise ValueError("the FLOPs of the runs do not grow with n, so there is no compute-optimal n")
+        raise FitError("the FLOPs of the runs do not grow with n, so there is no compute-optimal n")
     runs = bootstrap.runs
     spent = cost.flops(runs["n"].to_numpy(dtype=float), runs["d"].to_numpy(dtype=float))
     budgets = np.geomspace(spent.min(), spent.max(), NUM_BUDGETS)
@@ -106,13 +113,24 @@ def frontier(bootstrap: Bootstrap, cost: Cost) -> Frontier | None:
         runs["d"].min(), runs["d"].max()
     )
     slopes = percentiles(np.array([_slope(draw, budgets) for draw in draws]), bootstrap.level)
-    return Frontier(cost, table, (_slope(point, budgets), *slopes), num_without=len(found) - len(draws))
+    return Frontier(
+        cost,
+        table,
+        (_slope(point, budgets), *slopes),
+        num_draws=len(found),
+        num_without=len(found) - len(draws),
+        num_outside=sum(bool(np.isnan(draw["n"]).any()) for draw in draws),
+    )
 
 
 def _optima(
     parameters: Mapping[str, float], cost: Cost, sizes: np.ndarray, budgets: np.ndarray
 ) -> dict[str, np.ndarray] | None:
-    """Return the optimal n and d and their loss at each budget; None if a term is 0, where no finite optimum exists."""
+    """Return the optimal n and d and their loss at each budget, NaN if n is not among the sizes.
+
+    Returns:
+        None if a term is 0, where no finite optimum exists.
+    """
     big_a, a, big_b, b = (parameters[name] for name in ("A", "a", "B", "b"))
     if big_a == 0 or big_b == 0:
         return None

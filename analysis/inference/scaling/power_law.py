@@ -26,7 +26,17 @@ NUM_STARTS = 6
 HUBER_SCALES = 1.345
 MIN_HUBER = 1e-6  # relative; of data without noise
 MAD_TO_SD = 1.4826
+LEAST_SQUARES = 1e3  # a Huber scale in log units that no residual exceeds
+MAX_EVALUATIONS = 1000  # of the residuals, from one start
 AT_BOUND = 1e-6  # share of the smallest loss below which an offset or a term counts as 0
+
+
+class FitError(ValueError):
+    """These runs allow no fit."""
+
+
+class NotConverged(FitError):
+    """The search ended at its largest number of evaluations, from every start."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,14 @@ class Law:
         return np.array([self.parameters[EXPONENTS[v]] for v in self.form.variables])
 
 
-def fit(form: Form, runs: pd.DataFrame, *, huber: float | None = None, exponents_KV: np.ndarray | None = None) -> Law:
+def fit(
+    form: Form,
+    runs: pd.DataFrame,
+    *,
+    huber: float | None = None,
+    exponents_KV: np.ndarray | None = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> Law:
     """Fit a form to runs: variable projection on a grid of exponents, then a Huber loss of log residuals.
 
     For given exponents the form is linear, so offset and coefficients follow by non-negative least squares of relative
@@ -136,21 +153,22 @@ def fit(form: Form, runs: pd.DataFrame, *, huber: float | None = None, exponents
         runs: ``loss`` and the form's variables, all positive.
         huber: the Huber scale, in log units; by default ``HUBER_SCALES`` robust standard deviations of the residuals of
             least squares.
-        exponents_KV: starts, in place of the grid.
+        exponents_KV: starts within ``BOUNDS``, in place of the grid.
+        max_evaluations: of the residuals, from one start.
 
     Raises:
-        ValueError: there are fewer distinct settings than parameters, a loss is not a positive number, or no start
-            converged.
+        FitError: there are fewer distinct settings than parameters, or a loss is not a positive number.
+        NotConverged: no start converged.
 
     Source: Golub and Pereyra 1973; Hoffmann et al. 2022 (arXiv 2203.15556), "Approach 3"; Besiroglu et al. 2024
     (arXiv 2404.10102).
     """
-    problem = _Problem(form, runs)
+    problem = _Problem(form, runs, max_evaluations)
     if not np.all(np.isfinite(runs["loss"]) & (runs["loss"] > 0)):
-        raise ValueError("a loss is not a positive number")
+        raise FitError("a loss is not a positive number")
     num_settings = len(runs[list(form.variables)].drop_duplicates()) if form.variables else len(runs)
     if num_settings < len(form.parameters):
-        raise ValueError(f"{form.text} has {len(form.parameters)} parameters, and the data {num_settings} settings")
+        raise FitError(f"{form.text} needs at least {len(form.parameters)} settings; the runs have {num_settings}")
     starts = problem.grid_minima() if exponents_KV is None else exponents_KV
     points = [problem.start(exponents_V) for exponents_V in starts]
     if huber is None:
@@ -158,7 +176,7 @@ def fit(form: Form, runs: pd.DataFrame, *, huber: float | None = None, exponents
         huber = problem.huber_scale(min(points, key=problem.squares))
     solutions = [solution for point in points if (solution := problem.refine(point, huber)).success]
     if not solutions:
-        raise ValueError(f"the fit of {form.text} did not converge from any start")
+        raise NotConverged(f"the fit of {form.text} did not converge from any start")
     best = min(solutions, key=lambda solution: float(solution.cost))
     jacobian_RP = problem.jacobian(best.x)
     return Law(form, problem.named(best.x), problem.residual(best.x), jacobian_RP, huber, float(best.cost))
@@ -170,6 +188,7 @@ class _Problem:
 
     form: Form
     runs: pd.DataFrame
+    max_evaluations: int
 
     @cached_property
     def _log_RV(self) -> np.ndarray:
@@ -234,7 +253,7 @@ class _Problem:
             ftol=1e-10,
             xtol=1e-10,
             gtol=1e-14,
-            max_nfev=1000,
+            max_nfev=self.max_evaluations,
         )
 
     def residual(self, point: np.ndarray) -> np.ndarray:

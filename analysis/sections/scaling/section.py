@@ -10,6 +10,7 @@ from analysis.inference.agreement import agreements
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import fit_cost, frontier
+from analysis.inference.scaling.power_law import FitError
 from analysis.judgement.compare import mixed_code
 from analysis.load import Evidence
 from analysis.sections.scaling.agreement import agreement_table, association_table
@@ -32,7 +33,7 @@ def law_of(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> F
         return mixed
     try:
         return fit_study(study, evidence, scaling_runs(study, evidence), num_draws=num_draws)
-    except ValueError as error:
+    except FitError as error:
         return str(error)
 
 
@@ -76,7 +77,7 @@ def fit_study(study: Study, evidence: Evidence, runs: pd.DataFrame, *, num_draws
     """Fit the additive law to a study's runs.
 
     Raises:
-        ValueError: there are too few finished arms.
+        FitError: there are too few finished arms, or FLOPs do not grow with n.
     """
     law = assess(runs, ["n", "d"], FORM, num_draws=num_draws)
     cost = fit_cost(runs)

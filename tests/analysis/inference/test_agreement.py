@@ -74,6 +74,14 @@ def test_the_same_seeds_are_resampled_together():
     assert apart.accuracy.low < 1
 
 
+def test_a_seed_without_runs_at_one_scale_leaves_the_others_paired():
+    """The seed that the large scale lacks adds nothing at the small one, so orders agree in every draw."""
+    effects = scale_of([1.0, 1.0, 1.0, 1.0], noise=1.0, num_seeds=5)
+    effects.loc[4] = 0.0
+    found = agreement(effects, effects.drop(index=4), num_draws=300)
+    assert (found.accuracy.low, found.accuracy.value, found.accuracy.num_seeds) == (1, 1, 4)
+
+
 def test_one_seed_gives_no_interval():
     found = agreement(scale_of([1, 2, 3], num_seeds=1), scale_of([1, 2, 3], num_seeds=1))
     assert found.accuracy.text() == "1.00 (no interval)"

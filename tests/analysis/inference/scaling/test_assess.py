@@ -32,5 +32,5 @@ def test_what_cannot_be_tested_is_told():
 
 
 def test_a_form_that_cannot_be_fitted_is_refused():
-    with pytest.raises(ValueError, match="has 5 parameters, and the data 4 settings"):
+    with pytest.raises(ValueError, match="needs at least 5 settings; the runs have 4"):
         assess(ladder_runs(HOFFMANN, sizes=2, samples=2), ["n", "d"], "additive")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.inference.scaling.bootstrap import Bootstrap, bounds, percentiles, resample
-from analysis.inference.scaling.power_law import BOUNDS, FORMS, fit
+from analysis.inference.scaling.power_law import BOUNDS, FORMS, FitError, fit
 from tests.helpers.scaling import BESIROGLU, HOFFMANN, ladder_runs
 
 
@@ -121,15 +121,41 @@ def test_an_offset_with_a_wide_interval_is_flagged():
     assert "is wider than 0.5 of the smallest loss" in found.unidentified["E"]
 
 
-def test_failed_refits_are_counted():
-    """A residual of 800 in the logarithm overflows in the draws where it keeps its sign, and is 0 in the others."""
+def test_refits_that_do_not_converge_are_counted():
+    runs = ladder_runs(HOFFMANN, noise=0.01)
+    found = resample(fit(FORMS["d"], runs), runs, num_draws=5, max_evaluations=2)
+    assert found.num_failed == 5
+    assert found.draws.empty
+    assert not any(found.identified.values())
+
+
+def test_runs_that_allow_no_fit_are_an_error_and_not_a_refit_that_does_not_converge():
+    """A residual of 800 in the logarithm overflows in the draws where it keeps its sign."""
     runs = ladder_runs(HOFFMANN, noise=0.01)
     law = fit(FORMS["d"], runs)
     broken = replace(law, residual_R=np.where(np.arange(len(runs)) == 0, 800.0, 0.0))
-    with np.errstate(over="ignore", under="ignore"):
-        found = resample(broken, runs, num_draws=20)
-    assert found.num_failed > 0
-    assert found.num_failed + len(found.draws) == 20
+    with np.errstate(over="ignore", under="ignore"), pytest.raises(FitError, match="a loss is not a positive number"):
+        resample(broken, runs, num_draws=20)
+
+
+def test_a_large_exponent_is_recovered():
+    """Times 1.4 it leaves the range of the search, which ends at 4."""
+    n = np.geomspace(1.0, 8.0, 8).repeat(3)
+    noise = np.random.default_rng(0).normal(0, 0.005, len(n))
+    runs = pd.DataFrame({"n": n, "loss": (1 + 5 * n**-3.05) * np.exp(noise)})
+    found = bootstrap_of(runs, "n", num_draws=40)
+    low, high = found.interval("a")
+    assert 2.86 < low < 3.05 < high
+    assert found.num_failed == 0
+
+
+def test_an_exponent_at_the_smallest_value_of_the_search_is_refitted():
+    runs = ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.002, rng=2)
+    law = fit(FORMS["additive"], runs)
+    at_bound = replace(law, parameters={**law.parameters, "a": BOUNDS[0]})
+    found = resample(at_bound, runs, num_draws=10)
+    assert found.num_failed == 0
+    assert not found.identified["a"]
 
 
 def test_without_a_refit_nothing_is_identified():
@@ -148,15 +174,14 @@ def test_percentiles_without_draws_are_missing():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("num_seeds", [1, 3])
-def test_intervals_cover_the_law(num_seeds):
-    """Of 95 % intervals, 100 ladders of 4 x 4 settings; four standard errors of the simulation below 95 % are 86 %."""
+@pytest.mark.parametrize(("num_seeds", "seed_noise"), [(1, 0.0), (3, 0.005)])
+def test_intervals_cover_the_law(num_seeds, seed_noise):
+    """Of 95 % intervals, 60 ladders of 4 x 4 settings; four standard errors of the simulation below 95 % are 83 %."""
     hits = dict.fromkeys(BESIROGLU, 0)
-    for number in range(100):
-        seed_noise = 0.005 if num_seeds > 1 else 0
+    for number in range(60):
         runs = ladder_runs(BESIROGLU, noise=0.01, seed_noise=seed_noise, num_seeds=num_seeds, rng=100 + number)
-        found = resample(fit(FORMS["additive"], runs), runs, num_draws=80, seed=number)
+        found = bootstrap_of(runs, num_draws=60)
         for name, value in BESIROGLU.items():
             low, high = found.interval(name)
             hits[name] += low <= value <= high
-    assert min(hits.values()) >= 0.86 * 100, hits
+    assert min(hits.values()) >= 0.83 * 60, hits

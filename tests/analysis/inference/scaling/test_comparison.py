@@ -3,7 +3,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 from scipy import stats
+from statsmodels.stats.anova import anova_lm
 
 from analysis.inference.scaling.comparison import (
     aicc,
@@ -13,6 +15,7 @@ from analysis.inference.scaling.comparison import (
     lack_of_fit,
     seed_effects,
     shares_seeds,
+    why_no_blocks,
 )
 from analysis.inference.scaling.power_law import FORMS, fit
 from tests.helpers.scaling import HOFFMANN, ladder_runs
@@ -66,7 +69,7 @@ def test_forms_that_cannot_be_fitted_say_why():
     split, trials = compare(runs, ["n", "d"])
     assert not len(split.held_out)
     reasons = {trial.form.name: trial.reason for trial in trials}
-    assert reasons["additive"] == "E + A n^-a + B d^-b has 5 parameters, and the data 4 settings"
+    assert reasons["additive"] == "E + A n^-a + B d^-b needs at least 5 settings; the runs have 4"
     assert reasons["n_no_offset"] == "nothing is held out"
 
 
@@ -115,6 +118,35 @@ def test_lack_of_fit_with_shared_seeds_is_the_two_way_analysis_of_variance():
     assert found.is_shown
 
 
+def test_lack_of_fit_with_missing_runs_is_the_comparison_of_linear_models():
+    """Of a constant, by statsmodels; the missing runs are those of one seed in the largest settings."""
+    runs = ladder_runs(HOFFMANN, noise=0.05, seed_noise=0.1, rng=4, num_seeds=4)
+    runs = runs[(runs["seed"] != 2) | (runs["n"] < 1e9)].reset_index(drop=True)
+    table = runs.assign(y=np.log(runs["loss"]), setting=runs.groupby(["n", "d"]).ngroup())
+    nested = anova_lm(*(smf.ols(f"y ~ {terms}", table).fit() for terms in ("C(seed)", "C(seed) + C(setting)")))
+    found = lack_of_fit(fit(FORMS["constant"], runs), runs)
+    assert found.p == pytest.approx(nested["Pr(>F)"].iloc[1], rel=1e-6)
+    assert found.noise_sd == pytest.approx(math.sqrt(nested["ssr"].iloc[1] / nested["df_resid"].iloc[1]))
+
+
+def test_lack_of_fit_is_that_of_least_squares_whatever_the_fit():
+    runs = ladder_runs(HOFFMANN, noise=0.02, rng=6)
+    runs.loc[[5, 20], "loss"] *= 1.2
+    robust, squares = (fit(FORMS["additive"], runs, huber=huber) for huber in (1e-3, 1e3))
+    assert lack_of_fit(robust, runs) == lack_of_fit(squares, runs)
+
+
+@pytest.mark.exhaustive
+def test_lack_of_fit_is_shown_as_often_as_its_level_says():
+    """Of the right form, with missing runs: the share of p below 10 % in 200 ladders, within four standard errors."""
+    values = []
+    for number in range(200):
+        runs = ladder_runs(HOFFMANN, noise=0.01, seed_noise=0.01, rng=number)
+        runs = runs.drop(index=[0, 17, 41]).reset_index(drop=True)
+        values.append(lack_of_fit(fit(FORMS["additive"], runs), runs).p)
+    assert np.mean(np.array(values) < 0.1) == pytest.approx(0.1, abs=4 * math.sqrt(0.1 * 0.9 / 200))
+
+
 def test_a_form_that_fits_lacks_no_fit():
     runs = ladder_runs(HOFFMANN, noise=0.01, seed_noise=0.01, num_seeds=4, rng=7)
     found = lack_of_fit(fit(FORMS["additive"], runs), runs)
@@ -134,6 +166,25 @@ def test_seeds_are_blocks_if_settings_share_them():
     assert not shares_seeds(runs.assign(seed=range(len(runs))))
     assert not shares_seeds(runs.assign(seed=0))
     assert not shares_seeds(runs.drop(columns="seed"))
+
+
+def test_why_seeds_are_no_blocks():
+    runs = ladder_runs(HOFFMANN)
+    assert why_no_blocks(runs) == ""
+    assert why_no_blocks(runs.drop(columns="seed")) == "the seeds of the runs are not known"
+    assert why_no_blocks(runs.assign(seed=0)) == "all runs have the same seed"
+    assert why_no_blocks(runs.drop(columns="n")) == "a setting has several runs of one seed"
+    assert why_no_blocks(runs.assign(seed=range(len(runs)))) == "a seed is in fewer than half of the settings"
+
+
+def test_effects_of_seeds_do_not_change_with_missing_runs():
+    """Settings deviate from the law, so plain means of a seed would take their deviation for its own."""
+    runs = ladder_runs(HOFFMANN)
+    residual = np.array([0.1, -0.1, 0.3])[runs["seed"]] + np.where(runs["n"] > 1e9, 0.5, 0)
+    there = (runs["seed"] != 2) | (runs["n"] < 1e9)
+    found = seed_effects(residual[there], runs[there])
+    first = [found[(runs["seed"] == seed)[there]][0] for seed in range(3)]
+    assert np.diff(first) == pytest.approx([-0.2, 0.4])
 
 
 def test_effects_of_seeds_are_their_mean_residuals():

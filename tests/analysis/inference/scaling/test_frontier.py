@@ -60,6 +60,17 @@ def test_intervals_contain_the_true_optimum_and_grow_beyond_the_runs():
     assert found.slope[1] < BESIROGLU["b"] / (BESIROGLU["a"] + BESIROGLU["b"]) < found.slope[2]
 
 
+def test_optima_outside_the_searched_sizes_are_left_out_and_counted():
+    """With a tiny A the optimum is below a thousandth of the smallest size, in one of three draws."""
+    bootstrap = exact(HOFFMANN)
+    draws = [HOFFMANN, HOFFMANN, {**HOFFMANN, "A": 1e-3}]
+    found = frontier(replace(bootstrap, draws=pd.DataFrame(draws)[list(bootstrap.law.parameters)]), SIX_N_D)
+    assert (found.num_draws, found.num_without, found.num_outside) == (3, 0, 1)
+    np.testing.assert_allclose(found.table["n_low"], found.table["n"], rtol=1e-3)
+    np.testing.assert_allclose(found.table["n_high"], found.table["n"], rtol=1e-3)
+    assert np.isfinite(found.slope).all()
+
+
 def test_costs_are_fitted_to_the_flops_of_the_runs():
     runs = ladder_runs(HOFFMANN).assign(flops=lambda runs: (3e8 + 7.5 * runs["n"]) * runs["d"])
     cost = fit_cost(runs)

@@ -124,7 +124,7 @@ def test_a_loss_that_does_not_depend_on_a_variable_has_no_term_of_it():
 
 def test_fewer_settings_than_parameters_are_refused():
     runs = ladder_runs(HOFFMANN, sizes=2, samples=2)
-    with pytest.raises(ValueError, match="has 5 parameters, and the data 4 settings"):
+    with pytest.raises(ValueError, match="needs at least 5 settings; the runs have 4"):
         fit(FORMS["additive"], runs)
 
 
