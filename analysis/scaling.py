@@ -109,7 +109,9 @@ def report(path: Path, values: Mapping[str, str]) -> Document:
         optimum = frontier(law.bootstrap, cost) if cost and form.startswith("additive") else None
     except FitError as error:
         raise UsageError(f"no law can be fitted to {path}: {error}") from error
-    fitted = Fitted(law, {name: values[name] for name in (*variables, "loss")}, cost, optimum)
+    labels = {name: values[name] for name in (*variables, "loss")}
+    meanings = {"L" if name == "loss" else name: f'column "{column}"' for name, column in labels.items()}
+    fitted = Fitted(law, labels, meanings, cost, optimum)
     with style():
         blocks = law_blocks(fitted)
     return Document(

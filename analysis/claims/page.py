@@ -20,6 +20,7 @@ from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder
 from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import verdict_values
+from analysis.sections.scaling.agreement import scales_section
 
 TITLE = "claims"
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
@@ -53,11 +54,13 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
     for name, own in answers.items():
         table.rows.extend(_rows(own, words[name]))
         full.rows.extend(map(_full_row, own))
+    scales = scales_section(findings.values())
     sections = [
         Section("Verdicts", [table]),
         Section("Every claim in full", [full], is_folded=True),
         Section("How to read this page", [Bullets(HOW_TO_READ)]),
         paper_section(findings, ladder),
+        *([scales] if scales else []),
         Section("Runs", [_runs([one for own in answers.values() for one in own])], is_folded=True),
     ]
     return Document(

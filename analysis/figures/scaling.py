@@ -48,6 +48,7 @@ def draw_scaling(
     Returns:
         The figure, and its data: a row per run, point of a curve and point of the frontier (``kind``).
     """
+    labels = {name: label.replace("$", r"\$") for name, label in labels.items()}  # no formulas
     variable = "n" if "n" in law.runs else "d"
     runs = law.runs.assign(
         x=law.runs[variable] if cost is None else cost.flops(law.runs["n"].to_numpy(), law.runs["d"].to_numpy()),

@@ -18,6 +18,7 @@ from analysis.publication import checklist, cost, methods, runs, setup
 from analysis.sections import claims, controls, convergence, examples, factors, metrics, primary, sensitivity
 from analysis.sections.numbers import numbers_of
 from analysis.sections.scaling import section as scaling
+from analysis.sections.scaling.agreement import association_section
 from analysis.sections.scaling.law import Fitted, law_numbers
 from analysis.sections.words import percent
 
@@ -45,6 +46,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
             metrics.section(findings, _metrics(findings)),
+            association_section(study, evidence),
             controls.section(findings),
             shown,
             cost.section(findings),

@@ -1,14 +1,18 @@
 """The command, on files of runs."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.document.data import to_json
+from analysis.document.model import escape
 from analysis.scaling import main, read_runs, report
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 
@@ -25,10 +29,11 @@ def table(tmp_path_factory):
 
 def test_a_law_is_printed_and_written(table, tmp_path, capsys):
     out = tmp_path / "report"
-    assert main(["fit", str(table), *COLUMNS, "seed=seed", "bootstrap=20", f"out={out}"]) == 0
+    assert main(["fit", str(table), *COLUMNS, "seed=seed", "bootstrap=100", f"out={out}"]) == 0
     printed = capsys.readouterr().out
     assert "E + A n^-a + B d^-b" in printed
     assert "optimal params" in printed
+    assert 'n is column "params"' in printed
     assert "![" not in printed
     names = {path.name for path in out.rglob("*")}
     assert {"report.md", "report.html", "report.json", "scaling_law.svg", "scaling_law.pdf"} <= names
@@ -37,21 +42,38 @@ def test_a_law_is_printed_and_written(table, tmp_path, capsys):
         assert numbers["parameters"][name]["low"] < value < numbers["parameters"][name]["high"]
 
 
+def test_names_of_columns_are_text_in_every_part_of_the_report(tmp_path):
+    """Neither an image that a reader's browser loads, nor a script, nor a formula, nor a column of its own."""
+    size, loss = "a|b*<script>", '![x](/etc/hostname) "$\\alpha_'
+    runs = pd.DataFrame({size: np.geomspace(1e6, 1e9, 6), loss: [3.9, 3.1, 2.6, 2.3, 2.1, 2.0]})
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    out = tmp_path / "report"
+    assert main(["fit", str(tmp_path / "runs.csv"), f"n={size}", f"loss={loss}", "bootstrap=100", f"out={out}"]) == 0
+    markdown, html = (out / "report.md").read_text(), (out / "report.html").read_text()
+    assert f'L is column "{escape(loss)}"; n is column "{escape(size)}".' in markdown
+    assert size not in markdown
+    assert "](/etc" not in markdown.replace("\\]", "")
+    assert "b*<script" not in html
+    assert "a|b*&lt;script&gt;" in html
+    assert not re.search(r"<(img|image|a)\b[^>]*/etc/hostname", html)
+    ElementTree.parse(out / "figures" / "scaling_law.svg")
+
+
 def test_flops_of_the_file_replace_six_n_d(table):
-    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "20"}
+    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "100"}
     assert report(table, values | {"flops": "flops"}).numbers["cost"]["per_size"] == pytest.approx(6.5)
     assert report(table, values).numbers["cost"]["per_size"] == 6
 
 
 def test_one_variable_and_a_named_form(table):
-    found = report(table, {"d": "tokens", "loss": "ce", "bootstrap": "20", "form": "d_no_offset"})
+    found = report(table, {"d": "tokens", "loss": "ce", "bootstrap": "100", "form": "d_no_offset"})
     assert found.numbers["form"] == "B d^-b"
     assert found.question == "48 runs, 4 settings."
     assert "frontier" not in found.numbers
 
 
 def test_two_runs_of_the_command_give_the_same_numbers(table):
-    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "20"}
+    values = {"d": "tokens", "loss": "ce", "bootstrap": "100", "form": "d_no_offset"}
     assert to_json(report(table, values)) == to_json(report(table, values))
 
 
@@ -67,7 +89,7 @@ def test_two_runs_of_the_command_give_the_same_numbers(table):
         (["fit", "FILE", "n=params", "loss=note"], "line 2: note is 'a', which is not a positive number"),
         (["fit", "FILE", "n=seed", "loss=ce"], "line 2: seed is '0', which is not a positive number"),
         (["fit", "FILE", "n=params", "loss=ce", "form=d"], "unknown form 'd'"),
-        (["fit", "FILE", "n=params", "loss=ce", "bootstrap=2"], "bootstrap=2 is too few refits"),
+        (["fit", "FILE", "n=params", "loss=ce", "bootstrap=99"], "bootstrap=99 is too few refits"),
         (["fit", "FILE", "n=params", "loss=ce", "bootstrap=many"], "bootstrap: "),
         (["fit", "FILE", "n=params", "loss=ce", "huber=0"], "huber: "),
         (["fit", "FILE", "n=params", "loss=ce", "bins=3"], "bins"),
@@ -85,7 +107,7 @@ def test_too_few_runs_are_told(tmp_path, capsys):
     path = tmp_path / "few.csv"
     pd.DataFrame({"n": [1, 2, 4], "d": [1, 2, 4], "loss": [3, 2.5, 2.2]}).to_csv(path, index=False)
     assert main(["fit", str(path), "n=n", "d=d", "loss=loss"]) == 2
-    assert "has 5 parameters, and the data 3 settings" in capsys.readouterr().err
+    assert "needs at least 5 settings; the runs have 3" in capsys.readouterr().err
 
 
 def test_values_may_have_spaces_and_missing_ones_are_refused(tmp_path, capsys):

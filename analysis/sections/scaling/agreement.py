@@ -1,14 +1,16 @@
 """How far small scales predict larger ones, and the loss the accuracies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from ablations.budget import max_train_flops
 from ablations.study import Study
 from aimv2.evaluation.metrics import lower_is_better
-from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.inference.agreement import Agreement, Association, Share, agreements, association
 from analysis.judgement.compare import mixed_code
+from analysis.judgement.findings import Findings
 from analysis.load import Evidence
 from analysis.sections.words import metric_title
 
@@ -16,28 +18,33 @@ ACCURACIES = ("probe_", "knn_")
 MIN_ARMS = 3
 
 
-def section(study: Study, evidence_by_scale: Mapping[str, Evidence]) -> Section | None:
-    """Return how often the arms of a study have the same order at a scale and at the next.
+def scales_section(findings: Iterable[Findings]) -> Section | None:
+    """Return how often the arms of a study have the same order at a scale and at the next, by study.
 
     Args:
-        evidence_by_scale: from small to large.
+        findings: of several studies, each at one or several scales; scales are in the order of training FLOPs.
 
     Returns:
-        None with fewer than two scales, or if none shares two arms with the next in the primary metric.
+        None if no study has two scales that share two arms with values of its primary metric.
     """
-    scales = {
-        scale: evidence.values(study.primary_metric).filter(items=list(study.arms))
-        for scale, evidence in evidence_by_scale.items()
-        if not mixed_code(study, evidence)
-    }
-    found = [one for one in agreements(scales) if one.accuracy.n]
-    if not found:
-        return None
-    about = Paragraph(f"The order of arms in {metric_title(study.primary_metric)} at a scale and at the next.")
-    return Section("Decision accuracy", [about, agreement_table(found)])
+    by_study: dict[str, list[Findings]] = {}
+    for one in findings:
+        if not mixed_code(one.study, one.evidence) and len(one.evidence.runs):
+            by_study.setdefault(one.study.folder, []).append(one)
+    parts: list[Block] = []
+    for name, own in by_study.items():
+        own.sort(key=lambda one: max_train_flops(one.config, one.config.budget.samples))
+        study = own[-1].study
+        scales = {
+            one.config.scale: one.evidence.values(study.primary_metric).filter(items=list(study.arms)) for one in own
+        }
+        if found := [one for one in agreements(scales) if one.accuracy.n]:
+            about = Paragraph(f"The order of arms in {metric_title(study.primary_metric)} at a scale and at the next.")
+            parts.append(Section(name, [about, agreement_table(found, f"decision_accuracy_{name}")]))
+    return Section("Decision accuracy", parts, is_folded=True) if parts else None
 
 
-def agreement_table(found: Sequence[Agreement]) -> Table:
+def agreement_table(found: Sequence[Agreement], name: str = "decision_accuracy") -> Table:
     """Return the decision accuracy of each scale for the next."""
     return Table(
         ["from", "to", "decision accuracy", "of distinguishable pairs", "Spearman"],
@@ -45,15 +52,24 @@ def agreement_table(found: Sequence[Agreement]) -> Table:
             [one.small, one.large, _counted(one.accuracy), _counted(one.distinguishable), _counted(one.rank)]
             for one in found
         ],
-        "decision_accuracy",
+        name,
         "Decision accuracy is the share of pairs with the same order (Magnusson et al. 2025); chance is 0.5, ties count"
         " half. A pair is distinguishable if the 95 % interval of its paired difference at the larger scale excludes"
         " zero. Intervals resample seeds and lie lower than the value where pairs are close.",
     )
 
 
-def association_table(study: Study, evidence: Evidence) -> Table | None:
-    """Return how the primary loss goes with each accuracy, across arms and within them; None if it is not testable."""
+def association_section(study: Study, evidence: Evidence) -> Section | None:
+    """Return how the primary loss goes with each accuracy, across arms and within them.
+
+    Returns:
+        None if the primary metric is no loss, without accuracies, with fewer than three arms, or with mixed code.
+    """
+    table = _association_table(study, evidence)
+    return None if table is None else Section("Loss and accuracy", [table])
+
+
+def _association_table(study: Study, evidence: Evidence) -> Table | None:
     loss = study.primary_metric
     own = evidence.metrics[evidence.metrics["arm"].isin(list(study.arms))]
     names = [name for name in dict.fromkeys(own["metric"]) if name.startswith(ACCURACIES)]

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table
+from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table, escape
 from analysis.figures.scaling import draw_scaling
 from analysis.inference.intervals import Estimate
 from analysis.inference.scaling.assess import ScalingLaw
 from analysis.inference.scaling.bootstrap import bounds, digits
-from analysis.inference.scaling.frontier import Cost, Frontier
+from analysis.inference.scaling.comparison import why_no_blocks
+from analysis.inference.scaling.frontier import RANGE, Cost, Frontier
 
 NUM_BUDGETS = 5  # of the frontier's table
 
@@ -20,12 +21,14 @@ class Fitted:
     """What is shown of a law.
 
     Attributes:
-        labels: what ``n``, ``d`` and ``loss`` are, with units, as plain text.
+        labels: what ``n``, ``d`` and ``loss`` are, with units, as plain text for axes and headings.
+        meanings: the same by ``n``, ``d`` and ``L``, as plain text that continues "n is".
         cost, frontier: None with one variable, or with a form that has no frontier.
     """
 
     law: ScalingLaw
     labels: Mapping[str, str]
+    meanings: Mapping[str, str]
     cost: Cost | None = None
     frontier: Frontier | None = None
 
@@ -75,8 +78,7 @@ def _forms(law: ScalingLaw) -> Table:
         )
     held_out = f"Held out: runs with {law.split.text}; the forms are fitted to the {len(law.split.fitted)} others."
     caption = (held_out if law.split.text else "No run is held out: too few levels would remain.") + (
-        " The error is the root mean square of log loss minus log prediction; its interval is that of the jackknife"
-        " over seeds. AICc of all runs takes them as independent. The bold form was named before the fit."
+        f"{_on_errors(law)} AICc of all runs takes them as independent. The bold form was named before the fit."
     )
     return Table(
         table.columns,
@@ -87,14 +89,24 @@ def _forms(law: ScalingLaw) -> Table:
     )
 
 
+def _on_errors(law: ScalingLaw) -> str:
+    """Return what the held-out errors and their intervals are, or why there are none; empty without errors."""
+    if not any(trial.error.n for trial in law.trials):
+        return ""
+    text = " The error is the root mean square of log loss minus log prediction"
+    if any(trial.error.has_interval for trial in law.trials):
+        return f"{text}; its interval is that of the jackknife over seeds."
+    return f"{text}. It has no interval, because {why_no_blocks(law.runs)}."
+
+
 def _parameters(fitted: Fitted) -> Table:
     law, bootstrap = fitted.law.law, fitted.law.bootstrap
     table = Table(
         ["parameter", "estimate", f"{100 * bootstrap.level:.0f} % interval", "identified"],
         name="scaling_parameters",
         caption=(
-            f"L is the {fitted.labels['loss']}; {_units(fitted)}. Intervals are percentiles of"
-            f" {len(bootstrap.draws)} refits with resampled noise of seeds and runs. The Huber loss is linear beyond"
+            f"{_meanings(fitted)}. Intervals are percentiles of"
+            f" {len(bootstrap.draws)} refits with resampled noise{_of_what(fitted.law)}. The Huber loss is linear beyond"
             f" relative residuals of {law.huber:.2g}."
         ),
     )
@@ -105,9 +117,14 @@ def _parameters(fitted: Fitted) -> Table:
     return table
 
 
-def _units(fitted: Fitted) -> str:
-    variables = fitted.law.law.form.variables
-    return "; ".join(f"{name} is the number of {fitted.labels[name]}" for name in variables) or "no variable"
+def _meanings(fitted: Fitted) -> str:
+    names = ["L", *fitted.law.law.form.variables]
+    return "; ".join(f"{name} is {escape(fitted.meanings[name])}" for name in names)
+
+
+def _of_what(law: ScalingLaw) -> str:
+    reason = why_no_blocks(law.runs)
+    return f" of runs, and none of seeds, because {reason}" if reason else " of seeds and runs"
 
 
 def _warnings(law: ScalingLaw) -> list[Block]:
@@ -122,8 +139,8 @@ def _frontier(fitted: Fitted) -> list[Block]:
         return [Paragraph("There is no compute-optimal frontier: a term of the law is 0.")]
     columns = [
         "training FLOPs",
-        f"optimal {fitted.labels['n']}",
-        f"optimal {fitted.labels['d']}",
+        f"optimal {escape(fitted.labels['n'])}",
+        f"optimal {escape(fitted.labels['d'])}",
         "loss",
         "within runs",
     ]
@@ -132,7 +149,7 @@ def _frontier(fitted: Fitted) -> list[Block]:
     for place in range(NUM_BUDGETS):
         row = frontier.table.iloc[round(place * last / (NUM_BUDGETS - 1))]
         cells = [
-            Cell((f"{digits(row[name])} {bounds(row[f'{name}_low'], row[f'{name}_high'])}",), value=float(row[name]))
+            Cell((_optimum(row[name], row[f"{name}_low"], row[f"{name}_high"]),), value=float(row[name]))
             for name in ("n", "d", "loss")
         ]
         rows.append([f"{row['flops']:.2e}", *cells, "yes" if row["is_inside"] else "no, extrapolated"])
@@ -142,8 +159,18 @@ def _frontier(fitted: Fitted) -> list[Block]:
         f" largest budget, the optimal n grows as FLOPs^{slope:.2f} {bounds(low, high)}."
     )
     if frontier.num_without:
-        caption += f" {frontier.num_without} refits have no optimum and are left out."
+        caption += f" {frontier.num_without} of {frontier.num_draws} refits have no optimum and are left out."
+    if frontier.num_outside:
+        caption += (
+            f" {frontier.num_outside} of {frontier.num_draws} refits have an optimum more than {RANGE[1]:g} times"
+            " beyond the sizes of the runs. Intervals leave them out and are too narrow."
+        )
     return [Table(columns, rows, "scaling_frontier", caption)]
+
+
+def _optimum(value: float, low: float, high: float) -> str:
+    """Return an optimum with its interval; without a value it is beyond the sizes that are searched."""
+    return f"{digits(value)} {bounds(low, high)}" if math.isfinite(value) else "beyond the search"
 
 
 def _error(error: Estimate) -> str:
@@ -182,4 +209,9 @@ def law_numbers(fitted: Fitted) -> dict[str, Any]:
         found["cost"] = {"fixed": fitted.cost.fixed, "per_size": fitted.cost.per_size, "text": fitted.cost.text}
         found["frontier"] = fitted.frontier.table.to_dict("records")
         found["frontier_slope"] = value(*fitted.frontier.slope, "")
+        found["frontier_refits"] = {
+            "drawn": fitted.frontier.num_draws,
+            "without_optimum": fitted.frontier.num_without,
+            "outside_search": fitted.frontier.num_outside,
+        }
     return found

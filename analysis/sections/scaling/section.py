@@ -13,7 +13,7 @@ from analysis.inference.scaling.frontier import fit_cost, frontier
 from analysis.inference.scaling.power_law import FitError
 from analysis.judgement.compare import mixed_code
 from analysis.load import Evidence
-from analysis.sections.scaling.agreement import agreement_table, association_table
+from analysis.sections.scaling.agreement import agreement_table
 from analysis.sections.scaling.law import Fitted, law_blocks
 from analysis.sections.words import metric_title
 
@@ -57,8 +57,6 @@ def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld
     if found := [one for one in agreements(scales) if one.accuracy.n]:
         about = Paragraph("The order of sizes at a number of samples and at the next.")
         blocks.append(Section("Decision accuracy", [about, agreement_table(found)]))
-    if (table := association_table(study, evidence)) is not None:
-        blocks.append(Section("Loss and accuracy", [table]))
     return Section("Scaling law", blocks)
 
 
@@ -83,7 +81,8 @@ def fit_study(study: Study, evidence: Evidence, runs: pd.DataFrame, *, num_draws
     cost = fit_cost(runs)
     loss = f"{metric_title(study.primary_metric)} [{evidence.unit(study.primary_metric)}]"
     labels = {"n": "encoder parameters", "d": "samples", "loss": loss}
-    return Fitted(law, labels, cost, frontier(law.bootstrap, cost))
+    meanings = {"L": loss, "n": "the number of encoder parameters", "d": "the number of samples"}
+    return Fitted(law, labels, meanings, cost, frontier(law.bootstrap, cost))
 
 
 def _about(study: Study, evidence: Evidence) -> str:

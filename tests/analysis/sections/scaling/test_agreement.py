@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from ablations.catalogue import STUDIES
-from analysis.sections.scaling.agreement import association_table, section
+from analysis.sections.scaling.agreement import association_section, scales_section
 from tests.helpers.documents import by_row, tables
 from tests.helpers.evidence import evidence_of
 from tests.helpers.scaling import scaling_evidence
@@ -12,38 +12,57 @@ from tests.helpers.specimen import STUDY
 LAW = {"E": 0.35, "A": 2e3, "B": 320.0, "a": 0.75, "b": 0.65}
 
 
-def at(effects, rng=0):
-    return evidence_of(STUDY, effects, spread=0.01, rng=rng)
+def at(findings, scale, samples, effects, rng=0):
+    """Return findings at a scale whose arms differ by these effects."""
+    config = findings.config
+    config = replace(config, scale=scale, budget=replace(config.budget, samples=samples))
+    cells = [replace(cell, config=config) for cell in findings.request.cells]
+    evidence = evidence_of(STUDY, effects, spread=0.01, rng=rng)
+    return replace(findings, request=replace(findings.request, cells=cells), evidence=evidence)
 
 
-def test_scales_that_rank_arms_alike_agree_and_others_do_not():
+def test_scales_that_rank_arms_alike_agree_and_others_do_not(findings):
     arms = list(STUDY.arms)
     rising = {arm: float(place) for place, arm in enumerate(arms)}
     falling = {arm: -value for arm, value in rising.items()}
-    found = section(STUDY, {"tiny": at(rising), "demo": at(rising, 1), "base": at(falling, 2)})
-    rows = tables(found)["decision_accuracy"].rows
+    scales = [
+        at(findings, "small", 4000, falling, 2),
+        at(findings, "tiny", 1000, rising),
+        at(findings, "demo", 2000, rising, 1),
+    ]
+    found = scales_section(scales)
+    (rows,) = (table.rows for table in tables(found).values())
     pairs = len(arms) * (len(arms) - 1) // 2
-    assert [row[:2] for row in rows] == [["tiny", "demo"], ["demo", "base"]]
+    assert [row[:2] for row in rows] == [["tiny", "demo"], ["demo", "small"]]
     assert [row[2].value for row in rows] == [1, 0]
     assert rows[0][2].lines == ("1.00 [1.00, 1.00]", f"n = {pairs}")
     assert rows[1][4].value == pytest.approx(-1)
+    (part,) = found.blocks
+    assert part.title == findings.study.folder
 
 
-def test_one_scale_and_mixed_code_have_no_agreement():
-    evidence = at({})
-    assert section(STUDY, {"tiny": evidence}) is None
-    codes = evidence.runs.assign(run=range(len(evidence.runs)))
+def test_one_scale_and_mixed_code_have_no_agreement(findings):
+    tiny, demo = at(findings, "tiny", 1000, {}), at(findings, "demo", 2000, {})
+    assert scales_section([tiny]) is None
+    assert scales_section([tiny, demo]) is not None
+    codes = tiny.evidence.runs.assign(run=range(len(tiny.evidence.runs)))
     codes["code"] = ["a" if seed else "b" for seed in codes["seed"]]
-    assert section(STUDY, {"tiny": replace(evidence, runs=codes), "demo": evidence}) is None
+    mixed = replace(tiny, evidence=replace(tiny.evidence, runs=codes))
+    assert scales_section([mixed, demo]) is None
 
 
 def test_accuracies_that_follow_the_loss_are_correlated():
-    study = STUDIES["scaling"]
-    table = association_table(study, scaling_evidence(study, LAW))
-    (row,) = by_row(table).values()
+    evidence = scaling_evidence(STUDIES["scaling"], LAW)
+    (row,) = by_row(tables(association_section(STUDIES["scaling"], evidence))["loss_and_accuracy"]).values()
     assert row["across arms: Pearson"] == ("-1.00 [-1.00, -1.00]", "n = 16")
     assert row["within: Spearman"][1] == "n = 48"
 
 
-def test_a_study_without_accuracies_has_no_table():
-    assert association_table(STUDY, at({})) is None
+def test_a_study_without_accuracies_or_with_two_arms_has_no_section():
+    assert association_section(STUDY, evidence_of(STUDY, {}, spread=0.01)) is None
+    both = evidence_of(STUDY, {}, spread=0.01, metrics=("content_loss", "probe_object"))
+    assert association_section(STUDY, both) is not None
+    two = both.metrics["arm"].isin(["uniform", "causal"])
+    assert association_section(STUDY, replace(both, metrics=both.metrics[two])) is None
+    of_accuracy = replace(STUDY, primary_metric="probe_object")
+    assert association_section(of_accuracy, both) is None

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.document.model import Figure, Section, walk
+from analysis.document.markdown import to_markdown
+from analysis.document.model import Document, Figure, Section, escape, walk
 from analysis.figures.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
@@ -11,12 +12,14 @@ from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
 LABELS = {"n": "parameters", "d": "tokens", "loss": "loss"}
+MEANINGS = {"n": 'column "parameters"', "d": 'column "tokens"', "L": 'column "loss"'}
+HOSTILE = "![x](/etc/hostname) a|b*<script>$x$_`c`"  # a header that must stay text
 
 
 @pytest.fixture(scope="module")
 def fitted():
     law = assess(ladder_runs(HOFFMANN, noise=0.01), ["n", "d"], "additive", num_draws=30)
-    return Fitted(law, LABELS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
+    return Fitted(law, LABELS, MEANINGS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
 
 
 def section_of(fitted):
@@ -42,6 +45,9 @@ def test_tables_have_the_numbers_of_the_law(fitted):
     budgets = fitted.frontier.table["flops"]
     assert (optima[0], optima[-1], len(optima)) == (f"{budgets.min():.2e}", f"{budgets.max():.2e}", 5)
     assert "FLOPs = 6 n d" in found["scaling_frontier"].caption
+    assert 'L is column "loss"; n is column "parameters"; d is column "tokens".' in found["scaling_parameters"].caption
+    assert "its interval is that of the jackknife over seeds." in found["scaling_forms"].caption
+    assert "resampled noise of seeds and runs." in found["scaling_parameters"].caption
 
 
 def test_the_figure_says_what_its_parts_are(fitted):
@@ -52,7 +58,7 @@ def test_the_figure_says_what_its_parts_are(fitted):
 
 def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
     law = assess(ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.005), ["n", "d"], "additive", num_draws=20)
-    fitted = Fitted(law, LABELS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
+    fitted = Fitted(law, LABELS, MEANINGS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
     doubtful = conclusion(fitted).rpartition("Not identified: ")[2].rstrip(".").split(", ")
     assert {"A", "a"} <= set(doubtful)
     assert fitted.frontier is None
@@ -68,11 +74,45 @@ def test_without_frontier_or_variable_the_parts_are_left_out(fitted):
 
 def test_one_variable_has_no_frontier_and_its_form_may_be_untested():
     runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1, sizes=1, samples=3)[["d", "loss"]]
-    fitted = Fitted(assess(runs, ["d"], "d_no_offset", num_draws=20), LABELS)
+    fitted = Fitted(assess(runs, ["d"], "d_no_offset", num_draws=20), LABELS, MEANINGS)
     found = tables(section_of(fitted))
     assert set(found) == {"scaling_forms", "scaling_parameters"}
     assert "No run is held out: too few levels would remain." in found["scaling_forms"].caption
+    assert "The error is" not in found["scaling_forms"].caption
     assert "Its form is not tested." in conclusion(fitted)
+
+
+def test_errors_without_interval_say_why():
+    runs = ladder_runs(HOFFMANN, noise=0.01, sizes=2)[["d", "seed", "loss"]]
+    for data, reason in (
+        (runs, "a setting has several runs of one seed"),
+        (runs.drop(columns="seed"), "the seeds of the runs are not known"),
+    ):
+        found = tables(section_of(Fitted(assess(data, ["d"], "d", num_draws=10), LABELS, MEANINGS)))
+        assert f"It has no interval, because {reason}." in found["scaling_forms"].caption
+        assert "jackknife" not in found["scaling_forms"].caption
+        assert f"noise of runs, and none of seeds, because {reason}." in found["scaling_parameters"].caption
+
+
+def test_labels_are_text_and_no_markup(fitted):
+    labels, meanings = dict.fromkeys(LABELS, HOSTILE), dict.fromkeys(MEANINGS, HOSTILE)
+    found = section_of(replace(fitted, labels=labels, meanings=meanings))
+    markdown = to_markdown(Document("a", "b", "c", [found]))
+    assert markdown.count(escape(HOSTILE)) == 5  # two headings and three meanings
+    assert HOSTILE not in markdown
+
+
+def test_optima_beyond_the_search_are_told(fitted):
+    frontier = fitted.frontier
+    table = frontier.table.assign(n=frontier.table["n"].where(frontier.table.index > 0))
+    changed = replace(frontier, table=table, num_outside=2, num_without=1, num_draws=30)
+    shown = tables(section_of(replace(fitted, frontier=changed)))["scaling_frontier"]
+    assert shown.rows[0][1].lines == ("beyond the search",)
+    assert "1 of 30 refits have no optimum and are left out." in shown.caption
+    assert "2 of 30 refits have an optimum more than 1000 times beyond the sizes of the runs." in shown.caption
+    assert law_numbers(replace(fitted, frontier=changed))["frontier_refits"] == {
+        "drawn": 30, "without_optimum": 1, "outside_search": 2,
+    }  # fmt: skip
 
 
 def test_numbers_have_every_estimate_with_its_interval(fitted):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ablations.catalogue import STUDIES
-from analysis.document.model import walk
 from analysis.figures.style import style
 from analysis.sections.scaling.section import law_of, scaling_runs, section
 from tests.helpers.documents import by_row, tables, text_of
@@ -29,12 +28,17 @@ def evidence():
     return scaling_evidence(STUDY, LAW, noise=0.005)
 
 
-def section_of(evidence, withheld=()):
-    return section(STUDY, evidence, law_of(STUDY, evidence, num_draws=20), withheld)
+@pytest.fixture(scope="module")
+def law(evidence):
+    return law_of(STUDY, evidence, num_draws=20)
 
 
-def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence):
-    found = section_of(evidence)
+def section_of(evidence, law, withheld=()):
+    return section(STUDY, evidence, law, withheld)
+
+
+def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law):
+    found = section_of(evidence, law)
     parts = tables(found)
     rows = by_row(parts["scaling_parameters"])
     estimates = {name: float(row["estimate"][0]) for name, row in rows.items()}
@@ -46,14 +50,15 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence):
         ["5,120 samples", "10,240 samples"], ["10,240 samples", "20,480 samples"], ["20,480 samples", "40,960 samples"]
     ]  # fmt: skip
     assert all(row[2].value == 1 for row in agreement)
-    assert "probe object" in by_row(parts["loss_and_accuracy"])
+    meaning = "n is the number of encoder parameters; d is the number of samples."
+    assert meaning in parts["scaling_parameters"].caption
     text = text_of(found)
     assert "Other parts of the model, such as the decoder, have 300,000 parameters." in text
     assert "the longest runs see each pair 1.1 times" in text
 
 
-def test_the_largest_size_and_number_of_samples_are_held_out(evidence):
-    caption = tables(section_of(evidence))["scaling_forms"].caption
+def test_the_largest_size_and_number_of_samples_are_held_out(evidence, law):
+    caption = tables(section_of(evidence, law))["scaling_forms"].caption
     assert "Held out: runs with n = 3.6e+06 or d = 40960; the forms are fitted to the 27 others." in caption
 
 
@@ -65,9 +70,9 @@ def test_runs_are_those_of_arms_with_their_loss(evidence):
     assert row["loss"] == evidence.values(STUDY.primary_metric).loc[1, "size_150_samples_050"]
 
 
-def test_failed_runs_are_told(evidence):
+def test_failed_runs_are_told(evidence, law):
     missing = evidence_from([], [], missing=[("size_100_samples_025", 7, True)]).missing
-    found = section_of(replace(evidence, missing=missing))
+    found = section_of(replace(evidence, missing=missing), law)
     assert "1 runs failed, so the others are a selection." in text_of(found)
 
 
@@ -76,15 +81,17 @@ def test_other_studies_have_no_law(evidence):
 
 
 def test_mixed_code_and_too_few_runs_have_a_reason_and_no_number(evidence):
+    def told(evidence):
+        return text_of(section_of(evidence, law_of(STUDY, evidence)))
+
     mixed = replace(evidence, runs=evidence.runs.assign(code=np.where(evidence.runs["seed"] == 0, "a", "b")))
-    assert text_of(section_of(mixed)) == "No law is fitted: the runs are of 2 codes."
+    assert told(mixed) == "No law is fitted: the runs are of 2 codes."
     few = evidence.runs["arm"].isin(["size_100_samples_025", "size_150_samples_050"])
-    reason = "E + A n^-a + B d^-b has 5 parameters, and the data 2 settings"
-    assert text_of(section_of(replace(evidence, runs=evidence.runs[few]))) == f"No law is fitted: {reason}."
-    none = evidence_from([], [])
-    assert len(list(walk([section_of(none)]))) == 2
+    reason = "E + A n^-a + B d^-b needs at least 5 settings; the runs have 2"
+    assert told(replace(evidence, runs=evidence.runs[few])) == f"No law is fitted: {reason}."
+    assert told(evidence_from([], [])) == "No law is fitted: there are no runs."
 
 
-def test_law_concludes_nothing_where_a_control_did_not_pass(evidence):
-    text = text_of(section_of(evidence, ["null control failed in content_loss"]))
+def test_law_concludes_nothing_where_a_control_did_not_pass(evidence, law):
+    text = text_of(section_of(evidence, law, ["null control failed in content_loss"]))
     assert text.startswith("The law describes these runs and concludes nothing: null control failed in content_loss.")
