@@ -60,7 +60,7 @@ def test_names_of_columns_are_text_in_every_part_of_the_report(tmp_path):
 
 
 def test_flops_of_the_file_replace_six_n_d(table):
-    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "100"}
+    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "100", "form": "additive_no_offset"}
     assert report(table, values | {"flops": "flops"}).numbers["cost"]["per_size"] == pytest.approx(6.5)
     assert report(table, values).numbers["cost"]["per_size"] == 6
 

@@ -10,7 +10,15 @@ import pandas as pd
 
 from analysis.inference.intervals import LEVEL
 from analysis.inference.scaling.comparison import seed_effects
-from analysis.inference.scaling.power_law import BOUNDS, COEFFICIENTS, EXPONENTS, MAX_EVALUATIONS, Law, NotConverged, fit
+from analysis.inference.scaling.power_law import (
+    BOUNDS,
+    COEFFICIENTS,
+    EXPONENTS,
+    MAX_EVALUATIONS,
+    Law,
+    NotConverged,
+    fit,
+)
 
 NUM_DRAWS = 200
 STARTS = (1.0, 0.7, 1.4)  # times the exponents of the point estimate, and then within their bounds

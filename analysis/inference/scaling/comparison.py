@@ -9,7 +9,16 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
-from analysis.inference.scaling.power_law import HUBER_SCALES, LEAST_SQUARES, FitError, Form, Law, Variable, fit, forms_of
+from analysis.inference.scaling.power_law import (
+    HUBER_SCALES,
+    LEAST_SQUARES,
+    FitError,
+    Form,
+    Law,
+    Variable,
+    fit,
+    forms_of,
+)
 
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
 MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
@@ -201,10 +210,10 @@ def why_no_blocks(runs: pd.DataFrame) -> str:
         return "the seeds of the runs are not known"
     if runs["seed"].nunique() < 2:
         return "all runs have the same seed"
-    counts = runs.groupby([*_variables(runs), "seed"]).size().unstack(fill_value=0)
-    if counts.max(axis=None) > 1:
+    counts = runs.groupby([*_variables(runs), "seed"]).size().unstack(fill_value=0).to_numpy()
+    if counts.max() > 1:
         return "a setting has several runs of one seed"
-    return "" if counts.mean().min() >= 0.5 else "a seed is in fewer than half of the settings"
+    return "" if counts.mean(axis=0).min() >= 0.5 else "a seed is in fewer than half of the settings"
 
 
 def _variables(runs: pd.DataFrame) -> list[str]:

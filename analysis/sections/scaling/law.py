@@ -106,8 +106,8 @@ def _parameters(fitted: Fitted) -> Table:
         name="scaling_parameters",
         caption=(
             f"{_meanings(fitted)}. Intervals are percentiles of"
-            f" {len(bootstrap.draws)} refits with resampled noise{_of_what(fitted.law)}. The Huber loss is linear beyond"
-            f" relative residuals of {law.huber:.2g}."
+            f" {len(bootstrap.draws)} refits with resampled noise{_of_what(fitted.law)}. The Huber loss is linear"
+            f" beyond relative residuals of {law.huber:.2g}."
         ),
     )
     for name, value in law.parameters.items():

@@ -9,6 +9,7 @@ from aimv2.config.scales import demo
 from analysis.claims.page import WORDS, document, price
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Cell, lines_of
+from tests.helpers.documents import at_scale, tables
 from tests.helpers.pages import ROOT
 
 
@@ -103,6 +104,19 @@ def test_verdicts_sort_from_decided_to_open(findings):
     for row in table_of(page).rows:
         word = lines_of(row[2])[0].strip("*").partition(" (")[0]
         assert row[2].value == WORDS.index(word)
+
+
+def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
+    def titles(page):
+        return [section.title for section in page.sections]
+
+    other = at_scale(findings, findings.evidence, scale="demo", samples=10 * findings.config.budget.samples)
+    page = document({"small": findings, "large": other}, None)
+    found = page.sections[titles(page).index("Decision accuracy")]
+    (row,) = next(iter(tables(found).values())).rows
+    assert row[:2] == [findings.config.scale, "demo"]
+    assert row[2].value == 1  # the same runs
+    assert "Decision accuracy" not in titles(document({"small": findings}, None))
 
 
 def test_links_of_the_page_stay_in_the_folder_of_reports(findings):

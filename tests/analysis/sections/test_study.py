@@ -5,6 +5,7 @@ import pandas as pd
 from ablations.study import UNTRAINED
 from analysis.document.model import Section, walk
 from analysis.sections.study import document
+from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again
 
 
@@ -13,6 +14,13 @@ def test_report_has_its_sections_in_the_order_of_reading(findings):
     assert titles[:2] == ["Claims of the paper", "Held-out loss of content words"]
     assert titles[-1] == "Runs"
     assert {"All metrics", "Controls", "Cost", "Setup"} <= set(titles)
+
+
+def test_loss_and_accuracy_of_arms_are_a_section(findings):
+    (section,) = (one for one in document(findings, {}).sections if one.title == "Loss and accuracy")
+    names = [row[0] for row in section.blocks[0].rows]
+    assert names == [metric_title(name) for name in dict.fromkeys(findings.evidence.metrics["metric"])
+                     if name.startswith(("probe_", "knn_"))]  # fmt: skip
 
 
 def test_conclusion_command_and_figures_come_first(findings):

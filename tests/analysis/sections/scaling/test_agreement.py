@@ -4,7 +4,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from analysis.sections.scaling.agreement import association_section, scales_section
-from tests.helpers.documents import by_row, tables
+from tests.helpers.documents import at_scale, by_row, tables
 from tests.helpers.evidence import evidence_of
 from tests.helpers.scaling import scaling_evidence
 from tests.helpers.specimen import STUDY
@@ -13,12 +13,8 @@ LAW = {"E": 0.35, "A": 2e3, "B": 320.0, "a": 0.75, "b": 0.65}
 
 
 def at(findings, scale, samples, effects, rng=0):
-    """Return findings at a scale whose arms differ by these effects."""
-    config = findings.config
-    config = replace(config, scale=scale, budget=replace(config.budget, samples=samples))
-    cells = [replace(cell, config=config) for cell in findings.request.cells]
     evidence = evidence_of(STUDY, effects, spread=0.01, rng=rng)
-    return replace(findings, request=replace(findings.request, cells=cells), evidence=evidence)
+    return at_scale(findings, evidence, scale=scale, samples=samples)
 
 
 def test_scales_that_rank_arms_alike_agree_and_others_do_not(findings):
