@@ -145,7 +145,7 @@ class FinalizerJob(Checkpointable):
                 console.print(f"{lost} and are submitted again, as {jobs.described}")
                 return
         print_failures(console, plan, {task.name for task in tasks})
-        study = read_request(plan.runs_dir, request.folder, STUDIES, like=request)  # of other launches too
+        study = read_request(plan.runs_dir, request.folder, STUDIES, like=request.cells)  # of other launches too
         console.print(f"report: {build(study, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
         end(self.launch_dir)
 
