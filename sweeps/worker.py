@@ -1,12 +1,18 @@
-"""A worker: acquire a run, execute it, and take the next one until no run is left."""
+"""A worker: acquire a run, execute it, and take the next one until no run is left.
+
+A local launch starts ``python -m sweeps.worker`` with the values of a ``Worker`` as JSON.
+"""
 
 import contextlib
+import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,20 +21,21 @@ from typing import Any
 import submitit
 
 from aimv2.errors import UsageError
-from aimv2.runs.files import share
+from aimv2.runs.files import read_json, share, write_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import cancelled, runs_dir_of, waiting_file, worker_of
+from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
-from sweeps.tasks import Task, TaskList
+from sweeps.tasks import Task, TaskList, read_tasks
 
 SLOT_POLL_SECONDS = 0.5
 SIGNAL_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
+REPORT = "report.json"  # in the worker's folder
 
 
 @dataclass
@@ -40,8 +47,7 @@ class WorkerReport:
         cpu_seconds: of the worker and its loader processes.
         signal: the signal that interrupted the worker, or None.
         was_out_of_time: True if the worker ended because its time was nearly up.
-        was_cancelled: True if its launch was cancelled.
-        seconds: wall time since the worker was requested.
+        seconds: wall time since the worker was requested, as its launcher saw it.
         working_seconds: the part of it spent in training and evaluation.
         problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
     """
@@ -50,71 +56,50 @@ class WorkerReport:
     cpu_seconds: float = 0.0
     signal: int | None = None
     was_out_of_time: bool = False
-    was_cancelled: bool = False
     seconds: float = 0.0
     working_seconds: float = 0.0
     problem: str = ""
 
 
-def work(
-    tasks: Sequence[Task],
-    launch_dir: Path,
-    on_rows: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
-    *,
-    minutes: float | None = None,
-    requested_at: float | None = None,
-    runs_per_gpu: int | None = 1,
-    interrupts: Interrupts | None = None,
-    name: str | None = None,
-) -> WorkerReport:
-    """Do one task after the other, until each is over or has a worker that is seen to be alive.
+def read_report(launch_dir: Path, name: str) -> WorkerReport | None:
+    """Return the report of a worker that has ended; None if it died before it could write one."""
+    with contextlib.suppress(UsageError):
+        return WorkerReport(**read_json(launch_dir / WORKERS / name / REPORT))
+    return None
 
-    After a signal (``aimv2.runs.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
-    releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
 
-    Args:
-        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
-        on_rows: called with each group of new metric rows, for a display in the same process.
-        minutes: the worker's time; None is no limit.
-        requested_at: when the worker was requested, by ``time.time``; None is now.
-        runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
-            takes no slots.
-        name: of the worker, unique in its launch; None makes one up.
-    """
-    before, requested_at = sum(os.times()[:4]), requested_at or time.time()
-    report, interrupts = WorkerReport(), interrupts or Interrupts()
-    worker = _Worker(tasks, launch_dir, on_rows, runs_per_gpu, interrupts, report)
-    share(worker.runs_dir)
+def submitit_log() -> str:
+    """Return the path of this process's log, if submitit writes one; otherwise empty."""
     try:
-        # submitit ignores SIGTERM and SIGUSR2 until we listen.
-        with interrupts.listening(), worker_of(launch_dir, name) as folder:
-            if minutes is not None:
-                interrupts.until(time.monotonic() + seconds_to_work(minutes))
-            worker.work(folder)
-    except KeyboardInterrupt:
-        pass
-    except (UsageError, OSError) as error:
-        report.problem = str(error)
-    report.signal = interrupts.signal
-    report.was_out_of_time = interrupts.is_out_of_time
-    report.was_cancelled = cancelled(launch_dir) is not None
-    report.cpu_seconds = sum(os.times()[:4]) - before  # user and system time, that of child processes included
-    report.seconds = time.time() - requested_at
-    return report
+        return str(submitit.JobEnvironment().paths.stderr.resolve())
+    except RuntimeError:
+        return ""
 
 
 @dataclass
-class _Worker:
-    """The state of a worker; arguments as ``work``."""
+class Worker:
+    """Does one task after the other, until each is over or has a worker that is seen to be alive.
+
+    Attributes:
+        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
+        on_rows: called with each group of new metric rows, for a display in the same process.
+        minutes: the worker's time; None is no limit.
+        runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
+            takes no slots.
+        name: unique in its launch.
+        log: path of this process's output, recorded for the user; empty if there is none.
+    """
 
     tasks: Sequence[Task]
     launch_dir: Path
-    on_rows: Callable[[list[dict[str, Any]]], None]
-    runs_per_gpu: int | None
-    interrupts: Interrupts
-    report: WorkerReport
-    num_without_space: int = 0
-    has_lost_ranks: bool = False
+    on_rows: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    minutes: float | None = None
+    runs_per_gpu: int | None = 1
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    log: str = field(default_factory=submitit_log)
+    report: WorkerReport = field(default_factory=WorkerReport, init=False)
+    num_without_space: int = field(default=0, init=False)
 
     @property
     def runs_dir(self) -> Path:
@@ -128,13 +113,34 @@ class _Worker:
     def memory_needed(self) -> int:
         return largest_bytes(task.config for task in self.tasks)
 
-    @property
-    def is_stopped(self) -> bool:
-        return self.has_lost_ranks or self.interrupts.is_requested or cancelled(self.launch_dir) is not None
+    def work(self) -> WorkerReport:
+        """Work, and return the report, which is also written to the worker's folder.
 
-    def work(self, folder: Path) -> None:
+        After a signal (``aimv2.runs.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
+        releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
+        """
+        before, report = sum(os.times()[:4]), self.report
+        share(self.runs_dir)
+        try:
+            # submitit ignores SIGTERM and SIGUSR2 until we listen.
+            with self.interrupts.listening(), worker_of(self.launch_dir, self.name) as folder:
+                if self.minutes is not None:
+                    self.interrupts.until(time.monotonic() + seconds_to_work(self.minutes))
+                self._work(folder)
+        except KeyboardInterrupt:
+            pass
+        except (UsageError, OSError) as error:
+            report.problem = str(error)
+        report.signal = self.interrupts.signal
+        report.was_out_of_time = self.interrupts.is_out_of_time
+        report.cpu_seconds = sum(os.times()[:4]) - before  # user and system time, that of child processes included
+        with contextlib.suppress(OSError):  # a full disk
+            write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
+        return report
+
+    def _work(self, folder: Path) -> None:
         """Work until nothing is free; ``folder`` is that of the worker."""
-        while cancelled(self.launch_dir) is None and not self.has_lost_ranks:
+        while cancelled(self.launch_dir) is None:
             now, pause = self.open_tasks.look(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
@@ -142,14 +148,19 @@ class _Worker:
                 pause = SLOT_POLL_SECONDS
                 with run_slots(self.tasks[0].config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
                     _show_waiting(waiting_file(folder), not has_slots)
-                    # Asked after a run and not before it: however short its time, a worker takes a run a step further.
-                    while has_slots and self.do_one() and not self.is_stopped:
+                    while has_slots and self._do_one():
+                        if self.tasks[0].config.ranks > 1:
+                            return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
+                        # Asked after a run and not before it: however short its time, a worker takes a run a step
+                        # further.
+                        if self.interrupts.is_requested or cancelled(self.launch_dir) is not None:
+                            break
             if self.interrupts.is_out_of_time:
                 return
             time.sleep(pause)
 
-    def do_one(self) -> bool:
+    def _do_one(self) -> bool:
         """Do the first task that can be acquired. Return False if there is none.
 
         Raises:
@@ -158,18 +169,18 @@ class _Worker:
         from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
         for task in self.open_tasks.look().free:
-            attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log(), watch=self.open_tasks.watch)
+            attempt = RunFolder(self.runs_dir, task.name).acquire(
+                task.config, log=self.log, watch=self.open_tasks.watch
+            )
             if attempt is None:
                 continue
             self.interrupts.also_when(partial(_must_release, task.name, self.launch_dir))
             try:
                 failure = execute(attempt, task.config, self.on_rows, self.interrupts)
             except LeaseLostError:
-                self.has_lost_ranks = task.config.ranks > 1
                 return True
             finally:
                 self.report.working_seconds += attempt.working_seconds
-            self.has_lost_ranks = failure is not None and task.config.ranks > 1  # only a new job starts all of them
             if failure is None:
                 self.report.done.append(task.name)
             elif failure.cause == "no space":
@@ -230,13 +241,14 @@ def _must_release(run: str, launch_dir: Path) -> bool:
     return run in (cancelled(launch_dir) or ())
 
 
-def _log() -> str:
-    """Return the path of this process's log, which submitit writes; empty if this is no worker process."""
-    try:
-        return str(submitit.JobEnvironment().paths.stderr.resolve())
-    except RuntimeError:
-        return ""
+def _exit_with_problem(tasks: Sequence[Task], launch_dir: Path, **values: Any) -> None:
+    sys.exit(Worker(tasks, launch_dir, **values).work().problem or 0)
 
 
-def _exit_with_problem(tasks: Sequence[Task], launch_dir: Path) -> None:
-    sys.exit(work(tasks, launch_dir, runs_per_gpu=None).problem or 0)
+if __name__ == "__main__":
+    # A terminal sends these to all processes that were started in it. Only the launcher acts on them.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    values = json.loads(sys.argv[1])
+    launch_dir = Path(values.pop("launch_dir"))
+    _exit_with_problem(read_tasks(launch_dir), launch_dir, **values)
