@@ -22,7 +22,6 @@ from aimv2.runs.provenance import (
     digest_of,
     git_commit,
     keep_changes,
-    recorded_digests,
 )
 
 FOLDER = "code"
@@ -97,15 +96,15 @@ def become_code(arguments: Sequence[str]) -> None:
     runs_dir = Path(next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs"))
     found = [path.parent.resolve() for path in runs_dir.glob(f"{FOLDER}/[!.]*/{FROZEN}")]
     snapshots = sorted(found, key=lambda path: path.stat().st_mtime)
-    names = {path: {path.name, *recorded_digests(path / "aimv2")} for path in snapshots}
-    fits = [path for path in snapshots if any(one.startswith(code) for one in names[path])]
-    digests = {code_digest(path / "aimv2") for path in fits}
-    if len(digests) > 1:
-        raise UsageError(f"code={code} is the beginning of several digests: {', '.join(sorted(digests))}")
+    digests = {path: code_digest(path / "aimv2") for path in snapshots}
+    fits = {path: own for path, own in digests.items() if path.name.startswith(code) or own.startswith(code)}
+    if len(set(fits.values())) > 1:
+        raise UsageError(f"code={code} is the beginning of several digests: {', '.join(sorted(set(fits.values())))}")
     if not fits:
-        known = ", ".join(dict.fromkeys(code_digest(path / "aimv2") for path in snapshots)) or "none"
+        known = ", ".join(dict.fromkeys(digests.values())) or "none"
         raise UsageError(f"code={code}: no snapshot in {str(runs_dir / FOLDER)!r} begins so; there: {known}")
+    newest = list(fits)[-1]
     sys.stdout.flush()
-    path = os.pathsep.join(filter(None, [str(fits[-1]), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(fits[-1] / "sweeps" / "launch.py"), *words]
+    path = os.pathsep.join(filter(None, [str(newest), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(newest / "sweeps" / "launch.py"), *words]
     os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})

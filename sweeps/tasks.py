@@ -51,6 +51,16 @@ def read_tasks(launch_dir: Path) -> list[Task]:
     return tasks
 
 
+def tasks_of_worker(launch_dir: Path, start: int) -> list[Task]:
+    """Return the tasks of a worker that begins with the launch's task number ``start``.
+
+    After that it takes any other of one rank; if its own needs several ranks, it does this one only.
+    """
+    tasks = read_tasks(launch_dir)
+    own, *others = tasks[start:] + tasks[:start]
+    return [own, *(task for task in others if task.config.ranks == own.config.ranks == 1)]
+
+
 class Look(NamedTuple):
     """The tasks that are not over.
 

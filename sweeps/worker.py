@@ -1,22 +1,21 @@
 """A worker: acquire a run, execute it, and take the next one until no run is left.
 
-A local launch starts ``python -m sweeps.worker`` with the values of a ``Worker`` as JSON.
+A worker that is a process of its own is ``python -m sweeps.worker`` with the values of a ``Worker`` as JSON.
 """
 
 import contextlib
 import json
-import multiprocessing
-import os
+import math
 import signal
+import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import submitit
 
@@ -28,14 +27,16 @@ from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
-from sweeps.tasks import Task, TaskList, read_tasks
+from sweeps.tasks import Task, TaskList, tasks_of_worker
 
 SLOT_POLL_SECONDS = 0.5
-SIGNAL_POLL_SECONDS = 0.5
+STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
 REPORT = "report.json"  # in the worker's folder
+
+Process = subprocess.Popen[bytes]
 
 
 @dataclass
@@ -44,7 +45,6 @@ class WorkerReport:
 
     Attributes:
         done: names of the runs.
-        cpu_seconds: of the worker and its loader processes.
         signal: the signal that interrupted the worker, or None.
         was_out_of_time: True if the worker ended because its time was nearly up.
         seconds: wall time since the worker was requested, as its launcher saw it.
@@ -53,7 +53,6 @@ class WorkerReport:
     """
 
     done: list[str] = field(default_factory=list)
-    cpu_seconds: float = 0.0
     signal: int | None = None
     was_out_of_time: bool = False
     seconds: float = 0.0
@@ -119,7 +118,7 @@ class Worker:
         After a signal (``aimv2.runs.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
         releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
         """
-        before, report = sum(os.times()[:4]), self.report
+        report = self.report
         share(self.runs_dir)
         try:
             # submitit ignores SIGTERM and SIGUSR2 until we listen.
@@ -133,7 +132,6 @@ class Worker:
             report.problem = str(error)
         report.signal = self.interrupts.signal
         report.was_out_of_time = self.interrupts.is_out_of_time
-        report.cpu_seconds = sum(os.times()[:4]) - before  # user and system time, that of child processes included
         with contextlib.suppress(OSError):  # a full disk
             write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
         return report
@@ -191,30 +189,54 @@ class Worker:
         return False
 
 
-def work_in_processes(num_processes: int, tasks: Sequence[Task], launch_dir: Path) -> WorkerReport:
+def start_worker(
+    launch_dir: Path, *, output: IO[str] | None = None, environment: Mapping[str, str] | None = None, **values: Any
+) -> Process:
+    """Start a worker of a launch as a process.
+
+    Args:
+        output: receives what it prints; None is this process's output.
+        environment: its environment variables; None are those of this process.
+        values: of the ``Worker``, and ``start`` as in ``tasks_of_worker``.
+    """
+    about = json.dumps({"launch_dir": str(launch_dir), **values})
+    command = [sys.executable, "-m", "sweeps.worker", about]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+
+
+def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
+    """Interrupt workers and wait for their end. Return False if some still run after these seconds."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + seconds
+    while any(process.poll() is None for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(STOP_POLL_SECONDS)
+    return True
+
+
+def work_in_processes(num_processes: int, launch_dir: Path, start: int) -> WorkerReport:
     """Do the tasks in several processes that share a GPU, and wait for all of them.
 
     A signal is passed on, so that each process saves a checkpoint and releases its run.
 
+    Args:
+        start: as in ``tasks_of_worker``.
+
     Returns:
         The signal, and a problem if a process died. The runs' folders record the rest.
     """
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    processes = [context.Process(target=_exit_with_problem, args=(tasks, launch_dir)) for _ in range(num_processes)]
-    with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt), interrupts.deferred():
+    processes = list[Process]()
+    with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
         try:
+            for _ in range(num_processes):
+                processes.append(start_worker(launch_dir, start=start, runs_per_gpu=None))
             for process in processes:
-                process.start()
-            while running := [process for process in processes if process.is_alive()]:
-                if interrupts.was_signalled:
-                    for process in running:
-                        process.terminate()  # repeated, since a process that is just starting can miss it
-                wait([process.sentinel for process in running], SIGNAL_POLL_SECONDS)
+                process.wait()
         finally:
-            for process in processes:  # after a second Ctrl-C
-                if process.is_alive():
-                    process.kill()
-    dead = sum(process.exitcode != 0 for process in processes)
+            stop(processes)
+    dead = sum(process.returncode != 0 for process in processes)
     has_died = dead and not interrupts.was_signalled
     problem = f"{dead} of {num_processes} workers on this GPU ended early; this job's log has the reason"
     return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
@@ -241,14 +263,11 @@ def _must_release(run: str, launch_dir: Path) -> bool:
     return run in (cancelled(launch_dir) or ())
 
 
-def _exit_with_problem(tasks: Sequence[Task], launch_dir: Path, **values: Any) -> None:
-    sys.exit(Worker(tasks, launch_dir, **values).work().problem or 0)
-
-
 if __name__ == "__main__":
     # A terminal sends these to all processes that were started in it. Only the launcher acts on them.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     values = json.loads(sys.argv[1])
     launch_dir = Path(values.pop("launch_dir"))
-    _exit_with_problem(read_tasks(launch_dir), launch_dir, **values)
+    tasks = tasks_of_worker(launch_dir, values.pop("start", 0))
+    sys.exit(Worker(tasks, launch_dir, **values).work().problem or 0)

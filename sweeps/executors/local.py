@@ -1,9 +1,6 @@
 """Workers on this machine: processes (``executor=local``), or this process itself (``executor=debug``)."""
 
-import json
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,12 +22,12 @@ from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
-from sweeps.machine.room import HERE, Machine, num_cores, resolve_runs_per_gpu, room, shortage
+from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room, shortage
 from sweeps.plan import Plan
 from sweeps.status.board import Board
 from sweeps.status.runs import duration
 from sweeps.tasks import Task, TaskList, write_tasks
-from sweeps.worker import Worker, WorkerReport, read_report
+from sweeps.worker import Process, Worker, WorkerReport, read_report, start_worker, stop
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
 POLL_SECONDS = 1.0
@@ -89,13 +86,10 @@ class LocalExecutor(Executor):
         self.complete(plan, names, console)
         return True
 
-    def complete(self, plan: Plan, names: Sequence[str], console: Console, start: Start | None = None) -> None:
+    def complete(self, plan: Plan, names: Sequence[str], console: Console) -> None:
         """Do these runs of the plan. Return when each is over (``sweeps.tasks``).
 
         A worker that ends while runs are free is replaced.
-
-        Args:
-            start: None is the executor's own way.
 
         Raises:
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
@@ -108,12 +102,11 @@ class LocalExecutor(Executor):
         with (
             at_work(plan.runs_dir, plan.title, names) as launch_dir,
             Board(plan, console, is_live=self.cluster != "debug") as board,
-            self._starting(tasks, launch_dir, board, console) as own_way,
+            self._starting(tasks, launch_dir, board, console) as start,
         ):
-            reports = staffed(tasks, launch_dir, num_workers, start or own_way, board.update, console)
+            reports = staffed(tasks, launch_dir, num_workers, start, board.update, console)
         if any(report.done for report in reports):
-            cores = min(num_cores(), tasks[0].config.threads * num_workers)
-            console.print(summary(reports, time.perf_counter() - started, cores), soft_wrap=True)
+            console.print(summary(reports, time.perf_counter() - started), soft_wrap=True)
 
     @contextmanager
     def _starting(self, tasks: Sequence[Task], launch_dir: Path, board: Board, console: Console) -> Iterator[Start]:
@@ -128,31 +121,25 @@ class LocalExecutor(Executor):
 
         def start(name: str) -> Callable[[], int | None]:
             log = log_of(launch_dir, name).resolve()
-            about = {"launch_dir": str(launch_dir), "name": name, "log": str(log)}
-            values = json.dumps(about | {"minutes": self.minutes, "runs_per_gpu": runs_per_gpu})
             # The import path decides which code a worker runs.
             path = os.pathsep.join(filter(None, [str(freeze(runs_dir_of(launch_dir))), os.environ.get("PYTHONPATH")]))
+            environment = os.environ | worker_environment(tasks[0].config) | {"PYTHONPATH": path}
+            values = {"name": name, "log": str(log), "minutes": self.minutes, "runs_per_gpu": runs_per_gpu}
             with log.open("w") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "sweeps.worker", values],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=os.environ | worker_environment(tasks[0].config) | {"PYTHONPATH": path},
-                )
+                process = start_worker(launch_dir, output=output, environment=environment, **values)
             processes.append(process)
             return process.poll
 
         if self.cluster == "debug":
             yield work_here
             return
-        processes = list[subprocess.Popen[bytes]]()
+        processes = list[Process]()
         write_tasks(launch_dir, tasks)
         new_logs(runs_dir_of(launch_dir), launch_dir.name)
         try:
             yield start
         finally:
-            if not _stop(processes):
+            if not stop(processes, STOP_SECONDS):
                 console.print("some workers are still running; they stop after their current step", style="yellow")
 
 
@@ -214,16 +201,12 @@ def _is_stopped(worker: Path, watch: Watch) -> bool:
     return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)
 
 
-def summary(reports: Sequence[WorkerReport], wall: float, cores: int) -> str:
-    """Return a sentence on the time that runs took, the share of it that was work, and how busy the cores were."""
+def summary(reports: Sequence[WorkerReport], wall: float) -> str:
+    """Return a sentence on the time that runs took, and the share of it that was work."""
     done = sum(len(report.done) for report in reports)
-    busy = sum(report.cpu_seconds for report in reports) / (cores * wall)
     working = sum(report.working_seconds for report in reports) / sum(report.seconds for report in reports)
-    return (
-        f"{done} run{'s' * (done != 1)} done in {duration(wall)}; {working:.0%} of the workers' wall time was training"
-        f" or evaluation; {cores} core{'s were' if cores > 1 else ' was'} busy {busy:.0%} of it (CPU seconds / cores /"
-        " wall)"
-    )
+    share = f"{working:.0%} of the workers' wall time was training or evaluation"
+    return f"{done} run{'s' * (done != 1)} done in {duration(wall)}; {share}"
 
 
 def report_of(seat: Seat, launch_dir: Path, console: Console) -> WorkerReport:
@@ -240,15 +223,3 @@ def report_of(seat: Seat, launch_dir: Path, console: Console) -> WorkerReport:
 def log_of(launch_dir: Path, worker: str) -> Path:
     """Return the path of a local worker's log, which outlives its launch."""
     return runs_dir_of(launch_dir) / LOGS / launch_dir.name / f"{worker}.log"
-
-
-def _stop(processes: "Sequence[subprocess.Popen[bytes]]") -> bool:
-    """Interrupt local workers and wait for their end. Return False if some still run after STOP_SECONDS."""
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
-    while any(process.poll() is None for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS / 2)
-    return True

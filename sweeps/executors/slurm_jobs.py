@@ -25,7 +25,7 @@ from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
 from sweeps.status.board import print_failures
-from sweeps.tasks import Look, Task, TaskList, read_tasks
+from sweeps.tasks import Look, Task, TaskList, read_tasks, tasks_of_worker
 from sweeps.worker import Worker, WorkerReport, work_in_processes
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class ArrayWorker(Checkpointable):
     """The job of an array element, or of all processes of a run with several ranks.
 
     Attributes:
-        start: place in the launch of the run that it begins with. After that it takes any open run; with several ranks
-            it does this run only. A requeued job starts over, and its runs resume from their checkpoints.
+        start: as in ``tasks_of_worker``. A requeued job starts over, and its runs resume from their checkpoints.
     """
 
     launch_dir: Path
@@ -50,19 +49,15 @@ class ArrayWorker(Checkpointable):
     def __call__(self) -> WorkerReport:
         if not self.launch_dir.exists():  # requeued after all runs were done
             return WorkerReport()
-        tasks = read_tasks(self.launch_dir)
-        own, *others = tasks[self.start :] + tasks[: self.start]
-        if own.config.ranks > 1:
-            report = self._work_together(own)
-        else:
-            report = self._work([own, *(task for task in others if task.config.ranks == 1)])
+        tasks = tasks_of_worker(self.launch_dir, self.start)
+        report = self._work(tasks) if tasks[0].config.ranks == 1 else self._work_together(tasks)
         end_job(report)
         return report
 
     def _work(self, tasks: Sequence[Task]) -> WorkerReport:
         num_processes = self.num_processes([task.config for task in tasks])
         if num_processes > 1:
-            return work_in_processes(num_processes, tasks, self.launch_dir)
+            return work_in_processes(num_processes, self.launch_dir, self.start)
         return Worker(tasks, self.launch_dir, runs_per_gpu=None).work()
 
     def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
@@ -70,7 +65,7 @@ class ArrayWorker(Checkpointable):
         most = min(self.executor.max_runs(runs), len(runs))
         return most if most == 1 else min(most, resolve_runs_per_gpu(self.executor.runs_per_gpu, runs, machine))
 
-    def _work_together(self, task: Task) -> WorkerReport:
+    def _work_together(self, tasks: Sequence[Task]) -> WorkerReport:
         """Work as one of the job's ranks: rank 0 is the worker, and the others follow it."""
         from aimv2.execute import follow
         from aimv2.training.distributed import dismiss
@@ -78,10 +73,10 @@ class ArrayWorker(Checkpointable):
         # ``aimv2.training.distributed.place`` chooses the GPU: it knows whether SLURM shows a rank its own GPU only.
         if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank:
             with contextlib.suppress(KeyboardInterrupt), Interrupts().listening() as interrupts:
-                follow(task.config, interrupts)
+                follow(tasks[0].config, interrupts)
             return WorkerReport()
         try:
-            return self._work([task])
+            return self._work(tasks)
         finally:
             dismiss()
 

@@ -14,7 +14,7 @@ from aimv2.model.network import build
 from aimv2.runs.attempt import CHECKPOINT
 from aimv2.runs.files import write_json
 from aimv2.runs.lease import Presence, Watch
-from aimv2.runs.provenance import digest_of
+from aimv2.runs.provenance import code_digest
 from aimv2.runs.record import RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
@@ -133,7 +133,7 @@ def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attemp
     runs_dir = tmp_path
     needed, unneeded, fresh = (snapshot(runs_dir, digit * 12, days) for digit, days in (("a", 9), ("b", 9), ("c", 0)))
     unfinished = snapshot(runs_dir, f".snapshot-{'d' * 12}")
-    made_by(attempt(RunFolder(runs_dir, cells[1].name), cells[1].config), digest_of(needed / "aimv2"))
+    made_by(attempt(RunFolder(runs_dir, cells[1].name), cells[1].config), code_digest(needed / "aimv2"))
     young, old, of_slurm = (
         logs(runs_dir, "1" * 12, 6),
         logs(runs_dir, "2" * 12, 8),

@@ -13,15 +13,19 @@ import pytest
 
 from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
+from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from sweeps.active_launches import new_launch
-from sweeps.tasks import Task
+from sweeps.tasks import Task, write_tasks
 from sweeps.worker import (
     RESERVE_SECONDS,
     WATCH_POLL_SECONDS,
     Worker,
     WorkerReport,
+    read_report,
     seconds_to_work,
+    start_worker,
+    stop,
     work_in_processes,
 )
 
@@ -133,7 +137,8 @@ def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, lau
 
 @pytest.mark.exhaustive
 def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
-    assert work_in_processes(2, tasks, launch_dir) == WorkerReport()
+    write_tasks(launch_dir, tasks)
+    assert work_in_processes(2, launch_dir, 0) == WorkerReport()
     for task in tasks:
         run = RunFolder(tmp_path, task.name)
         assert run.is_done
@@ -143,6 +148,7 @@ def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_
 def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
     endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
     tasks = [Task(signature(config), config, after=0) for config in endless]
+    write_tasks(launch_dir, tasks)
     runs = [RunFolder(tmp_path, task.name) for task in tasks]
 
     def signal_when_both_train():
@@ -155,7 +161,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
     watcher = threading.Thread(target=signal_when_both_train)
     watcher.start()
     try:
-        report = work_in_processes(2, tasks, launch_dir)
+        report = work_in_processes(2, launch_dir, 0)
     finally:
         is_over.set()
         watcher.join()
@@ -167,9 +173,31 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
 
 @pytest.mark.exhaustive
 def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
+    write_tasks(launch_dir, tasks)
     (tmp_path / tasks[0].name).write_text("in the way")
-    report = work_in_processes(1, tasks, launch_dir)
+    report = work_in_processes(1, launch_dir, 0)
     assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
+
+
+def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp_path, launch_dir):
+    endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
+    write_tasks(launch_dir, [Task(signature(endless), endless, after=0)])
+    run = RunFolder(tmp_path, signature(endless))
+    process = start_worker(launch_dir, name="one", log="its.log")
+    try:
+        while not (run.rows() or [{}])[-1].get("step"):
+            assert process.poll() is None
+            time.sleep(0.1)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            process.send_signal(number)
+        time.sleep(0.5)
+        assert process.poll() is None
+        assert read_report(launch_dir, "one") is None
+    finally:
+        assert stop([process])
+    assert process.returncode == 0
+    assert read_report(launch_dir, "one").signal == signal.SIGTERM
+    assert holder(run.path / "attempts/0001")["log"] == "its.log"
 
 
 def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launch_dir, monkeypatch):
