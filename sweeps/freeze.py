@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError
+from aimv2.errors import UsageError, unknown
 from aimv2.runs.provenance import (
     FROZEN,
     LOCK,
@@ -81,30 +81,24 @@ def _copied(source: Path, code: Path) -> Path:
 
 
 def become_code(arguments: Sequence[str]) -> None:
-    """If ``code=DIGEST`` names other code than this, become the same launch by the snapshot that was used last.
+    """If ``code=DIGEST`` names other code than this, become the same launch by its snapshot, the one used last.
 
     Args:
-        arguments: those of ``launch.py``. The digest, or the name of the snapshot, may be shortened.
+        arguments: those of ``launch.py``.
 
     Raises:
         UsageError: ``runs_dir`` has no such snapshot.
     """
     words = [word for word in arguments if not word.startswith(CODE)]
     code = key_values([word for word in arguments if word.startswith(CODE)], ["code"]).get("code")
-    if code is None or digest().startswith(code):
+    if code in (None, digest()):
         return
     runs_dir = Path(next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs"))
     found = [path.parent.resolve() for path in runs_dir.glob(f"{FOLDER}/[!.]*/{FROZEN}")]
-    snapshots = sorted(found, key=lambda path: path.stat().st_mtime)
-    digests = {path: code_digest(path / "aimv2") for path in snapshots}
-    fits = {path: own for path, own in digests.items() if path.name.startswith(code) or own.startswith(code)}
-    if len(set(fits.values())) > 1:
-        raise UsageError(f"code={code} is the beginning of several digests: {', '.join(sorted(set(fits.values())))}")
-    if not fits:
-        known = ", ".join(dict.fromkeys(digests.values())) or "none"
-        raise UsageError(f"code={code}: no snapshot in {str(runs_dir / FOLDER)!r} begins so; there: {known}")
-    newest = list(fits)[-1]
+    snapshots = {code_digest(path / "aimv2"): path for path in sorted(found, key=lambda path: path.stat().st_mtime)}
+    if code not in snapshots:
+        raise unknown("code", code, snapshots)
     sys.stdout.flush()
-    path = os.pathsep.join(filter(None, [str(newest), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(newest / "sweeps" / "launch.py"), *words]
+    path = os.pathsep.join(filter(None, [str(snapshots[code]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(snapshots[code] / "sweeps" / "launch.py"), *words]
     os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})
