@@ -4,7 +4,7 @@ A factor is a mapping of arms, its levels; the first is that of the base run.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -36,10 +36,15 @@ Bounds = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """The kind of design, and the arms by name, in the order of reports."""
+    """The kind of design, and the arms by name, in the order of reports.
+
+    Attributes:
+        levels: of a design that combines factors, the label of each factor's level by arm and factor; otherwise empty.
+    """
 
     kind: str
     arms: Mapping[str, Arm]
+    levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def setting(label: str, values: Mapping[str, Any]) -> Arm:
@@ -125,6 +130,7 @@ def ladder(**rungs: Arm) -> Design:
 
 def factorial(
     *factors: Factor,
+    names: Sequence[str] = (),
     exclude: Callable[..., bool] = lambda *names: False,
     tie: Change = lambda run: run,
     kind: str = "factorial",
@@ -132,15 +138,19 @@ def factorial(
     """Return a design of every combination of levels, one of each factor. Changes apply in the factors' order.
 
     Args:
+        names: what reports call the factors; by default ``factor 1`` and so on.
         exclude: called with a combination's level names, one of each factor; True leaves it out.
         tie: a change of every combination after its levels, such as a learning rate that follows the width.
     """
-    arms = {}
-    for names in itertools.product(*factors):
-        if not exclude(*names):
-            levels = [factor[name] for factor, name in zip(factors, names, strict=True)]
-            arms["_".join(names)] = reduce(_combined, [*levels, Arm(label="", change=tie)])
-    return Design(kind=kind, arms=arms)
+    titles = names or [f"factor {number}" for number in range(1, len(factors) + 1)]
+    arms, levels = {}, {}
+    for combination in itertools.product(*factors):
+        if not exclude(*combination):
+            chosen = [factor[name] for factor, name in zip(factors, combination, strict=True)]
+            arm = "_".join(combination)
+            arms[arm] = reduce(_combined, [*chosen, Arm(label="", change=tie)])
+            levels[arm] = {title: level.label for title, level in zip(titles, chosen, strict=True)}
+    return Design(kind=kind, arms=arms, levels=levels)
 
 
 def _combined(one: Arm, other: Arm) -> Arm:
@@ -151,7 +161,7 @@ def _combined(one: Arm, other: Arm) -> Arm:
     )
 
 
-def fractional(*factors: Factor) -> Design:
+def fractional(*factors: Factor, names: Sequence[str] = ()) -> Design:
     """Return a regular fraction of the factorial: the combinations whose level numbers add up to a multiple of n.
 
     With factors of n levels each, this is 1/n of all combinations. With three factors or more, every two levels of two
@@ -167,7 +177,7 @@ def fractional(*factors: Factor) -> Design:
         numbers = (list(factor).index(name) for factor, name in zip(factors, names, strict=True))
         return sum(numbers) % num_levels != 0
 
-    return factorial(*factors, exclude=is_outside, kind=f"fractional factorial, 1/{num_levels}")
+    return factorial(*factors, names=names, exclude=is_outside, kind=f"fractional factorial, 1/{num_levels}")
 
 
 def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: int, seed: int = 0) -> Design:

@@ -57,7 +57,7 @@ def write_request(runs_dir: Path, request: Request) -> None:
     """Record a request as the newest of its study in this folder. The same request of the same user is one file."""
     folder = runs_dir / FOLDER / request.folder
     folder.mkdir(parents=True, exist_ok=True)
-    values = _to_json(request) | {"owner": user()}
+    values = request_to_json(request) | {"owner": user()}
     name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
     # After all others, also if another host's clock is ahead of this one's.
     newest = max(map(_time_of, folder.glob("*.json")), default=0.0)
@@ -80,7 +80,7 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
     found, problem = list[Request](), None
     for path in sorted(paths, key=_time_of, reverse=True):
         try:
-            found.append(load_request(path, studies))
+            found.append(request_from_json(read_json(path), studies, str(path)))
         except UsageError as error:  # of another version, perhaps
             print(f"left out: {error}", file=sys.stderr)
             problem = error
@@ -134,7 +134,8 @@ def _time_of(path: Path) -> float:
         return 0.0
 
 
-def _to_json(request: Request) -> dict[str, Any]:
+def request_to_json(request: Request) -> dict[str, Any]:
+    """Return the values of a request as JSON has them."""
     return {
         "arguments": request.arguments,
         "sweep": dataclasses.asdict(study_overrides(request.study)),
@@ -152,13 +153,15 @@ def _to_json(request: Request) -> dict[str, Any]:
     }
 
 
-def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
-    """Read a request from a file. Missing values are the study's; values that no longer exist are ignored.
+def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) -> Request:
+    """Return the request with these values. Those that are missing are the study's; unknown ones are ignored.
+
+    Args:
+        name: where the values are from, for the message of an error.
 
     Raises:
-        UsageError: the file is broken or names an unknown study.
+        UsageError: a value cannot be used, or the study is unknown.
     """
-    recorded = read_json(path)
     try:
         study = _as_adapted(studies[recorded["sweep"]["slug"]], recorded)
         values = dataclasses.asdict(study_overrides(study))
@@ -171,10 +174,10 @@ def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
             )
             for one in recorded["cells"]
         ]
-        arguments, owner = tuple(recorded["arguments"]), str(recorded["owner"])
+        arguments, owner = tuple(recorded["arguments"]), str(recorded.get("owner", ""))
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
-        raise UsageError(f"{path} is not the record of a launch of a study that this version knows") from error
+        raise UsageError(f"{name} is not the record of a launch of a study that this version knows") from error
 
 
 def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:

@@ -1,21 +1,26 @@
 """Runs as tidy tables."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
-from aimv2.errors import REASONS, UsageError
+from aimv2.errors import REASONS
 from aimv2.evaluation.metrics import Metric, unit_of
+from aimv2.runs.attempt import ITEMS
 from aimv2.runs.files import read_json
+from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
-from analysis.inference.items import influence
+from analysis.inference.items import ItemMoments
+from analysis.run_files import read_curves, read_items
 
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
@@ -32,13 +37,13 @@ class Evidence:
         metrics: a row per finished cell and final metric: ``arm``, ``seed``, ``metric``, ``value``, ``unit``,
             ``evaluation``, and ``warning``: what makes the value doubtful, or empty.
         not_applicable: the same for metrics that a cell's objective does not have; ``value`` is empty.
-        curves: a row per finished cell and step.
+        curves: a row per finished cell and step at which held-out values were measured.
         missing: a row per cell without a result: ``arm``, ``seed``, ``run``, ``reason``, and ``has_failed``: True if
             the run failed, and is not merely unfinished.
         examples: by arm, the example captions of its first finished seed.
         mixture: a row per finished cell that trained and source: ``arm``, ``seed``, ``source``, ``samples``, ``dense``
             (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
-        item_files: by arm and seed, the file with the values of each evaluation item; runs without one are left out.
+        items: what evaluation items contribute to errors.
     """
 
     runs: pd.DataFrame
@@ -47,7 +52,7 @@ class Evidence:
     curves: pd.DataFrame
     missing: pd.DataFrame
     examples: dict[str, list[dict[str, Any]]]
-    item_files: Mapping[tuple[str, int], Path] = field(default_factory=dict)
+    items: ItemMoments = field(default_factory=ItemMoments)
     mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
 
     @property
@@ -83,21 +88,6 @@ class Evidence:
     def value(self, metric: str, arm: str) -> pd.Series:
         """Return an arm's metric by seed; empty if it has none."""
         return self.values(metric).get(arm, pd.Series(dtype=float))
-
-    def item_influence(self, metric: str, arm: str) -> pd.DataFrame:
-        """Return each evaluation item's part in a metric, with a row per seed and a column per item.
-
-        Seeds without values of items are left out, and none are returned if the seeds have other items.
-        """
-        rows = {}
-        for seed in self.value(metric, arm).index:
-            path = self.item_files.get((arm, seed))
-            items = None if path is None else read_items(path).get(metric)
-            if items is not None:
-                rows[seed] = items
-        if not rows or any(not row.index.equals(next(iter(rows.values())).index) for row in rows.values()):
-            return pd.DataFrame()
-        return pd.DataFrame(rows).T
 
     def num_failed(self, arm: str) -> int:
         """Return the number of an arm's runs that failed."""
@@ -139,84 +129,89 @@ class Evidence:
         return self.runs.merge(wide[list(dict.fromkeys(named["column"]))], on=["arm", "seed"])
 
 
+class _Finished(NamedTuple):
+    """What a finished run adds to the tables."""
+
+    run: dict[str, Any]
+    metrics: list[tuple[Any, ...]]
+    mixture: list[dict[str, Any]]
+    folder: Path
+
+
 def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
-    """Read the run of every cell, finished or not."""
-    runs, curves, missing, metrics, mixture = [], [], [], [], []
-    examples: dict[str, list[dict[str, Any]]] = {}
-    item_files = {}
-    for cell in cells:
-        run = RunFolder(runs_dir, cell.name)
-        where = {"arm": cell.arm, "seed": cell.seed}
-        if not run.is_done:
-            has_failed = run.state() == "failed"
-            missing.append({**where, "run": cell.name, "reason": _reason(run), "has_failed": has_failed})
-            continue
-        if (items := run.file("items.parquet")).exists():
-            item_files[cell.arm, cell.seed] = items
-        result, manifest = run.result(), read_json(run.file("manifest.json"))
-        runs.append(
-            {
-                **where,
-                "run": cell.name,
-                "samples": cell.config.budget.samples,
-                "train_flops": result["train_flops"],
-                "train_seconds": result["train_seconds"],
-                "train_cpu_seconds": result["train_cpu_seconds"],
-                "seconds": result["seconds"],
-                "cpu_seconds": result["cpu_seconds"],
-                "precision": cell.config.precision,
-                "threads": manifest["threads"],
-                "hardware": _hardware(result, manifest),
-                "code": manifest.get("code", ""),
-                "commit": manifest["commit"],
-                "torch": manifest["versions"]["torch"],
-                "encoder_parameters": manifest["parameters"]["encoder"],
-                "other_parameters": sum(manifest["parameters"].values()) - manifest["parameters"]["encoder"],
-                "train_pairs": manifest["train_pairs"],
-                "held_out_pairs": manifest["held_out_pairs"],
-            }
-        )
-        metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
-        if result["train_cpu_seconds"] is None:
-            metrics.append({**where, "metric": STEP_TIME, **NO_STEP_TIME.to_json()})
-        if cell.config.budget.samples:
-            for source, shown in result.get("mixture", {}).items():
-                counts = {name: shown[name] for name in ("samples", "dense", "epochs")} | dict.fromkeys(REASONS, 0)
-                mixture.append({**where, "source": source, **counts, **shown["bad"]})
-        curves.append(run.metrics().assign(arm=cell.arm, seed=cell.seed))
-        if cell.arm not in examples:
-            examples[cell.arm] = read_json(run.file("examples.json"))
-    table = pd.DataFrame(metrics, columns=METRIC_COLUMNS)
+    """Read the run of every cell, finished or not.
+
+    Raises:
+        UsageError: a file of a finished run is missing or broken.
+    """
+    with ThreadPoolExecutor() as pool:  # waits for files; on a shared file system that takes longer than to parse them
+        found = list(pool.map(partial(_read, runs_dir), cells))
+    done = {(cell.arm, cell.seed): one for cell, one in zip(cells, found, strict=True) if isinstance(one, _Finished)}
+    runs = [one.run for one in done.values()]
+    missing = [one for one in found if not isinstance(one, _Finished)]
+    table = pd.DataFrame([row for one in done.values() for row in one.metrics], columns=METRIC_COLUMNS)
     is_applicable = table["value"].notna()
+    firsts = {arm: one.folder for (arm, _), one in reversed(done.items())}
+    item_files = {run: path for run, one in done.items() if (path := one.folder / ITEMS).exists()}
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
-        metrics=table[is_applicable].astype({"value": float}),
-        not_applicable=table[~is_applicable],
-        curves=pd.concat([c for c in curves if len(c)], ignore_index=True) if any(map(len, curves)) else pd.DataFrame(),
+        metrics=table[is_applicable].astype({"value": float}).reset_index(drop=True),
+        not_applicable=table[~is_applicable].astype({"value": float}).reset_index(drop=True),
+        curves=read_curves({run: one.folder / "metrics.parquet" for run, one in done.items()}),
         missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
-        examples=examples,
-        item_files=item_files,
-        mixture=pd.DataFrame(mixture, columns=MIXTURE_COLUMNS),
+        examples={arm: read_json(firsts[arm] / "examples.json") for arm in dict.fromkeys(arm for arm, _ in done)},
+        items=ItemMoments(partial(read_items, item_files)),
+        mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
     )
 
 
-@lru_cache(maxsize=1024)
-def read_items(path: Path) -> "dict[str, pd.Series[float]]":
-    """Return, by metric, each evaluation item's part in the metric of a run, indexed by item.
+def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
+    """Return what a finished run adds, or the row of a missing one."""
+    run, where = RunFolder(runs_dir, cell.name), {"arm": cell.arm, "seed": cell.seed}
+    if not run.is_done:
+        return {**where, "run": cell.name, "reason": _reason(run), "has_failed": run.state() == "failed"}
+    result = run.result()
+    folder = attempt_folder(run.path, result["attempt"])
+    manifest, mixture = read_json(folder / "manifest.json"), []
+    metrics = dict(result["metrics"])
+    if result["train_cpu_seconds"] is None:
+        metrics[STEP_TIME] = NO_STEP_TIME.to_json()
+    if cell.config.budget.samples:
+        for source, shown in result.get("mixture", {}).items():
+            counts = {name: shown[name] for name in ("samples", "dense", "epochs")} | dict.fromkeys(REASONS, 0)
+            mixture.append({**where, "source": source, **counts, **shown["bad"]})
+    return _Finished(
+        {
+            **where,
+            "run": cell.name,
+            "samples": cell.config.budget.samples,
+            "train_flops": result["train_flops"],
+            "train_seconds": result["train_seconds"],
+            "train_cpu_seconds": result["train_cpu_seconds"],
+            "seconds": result["seconds"],
+            "cpu_seconds": result["cpu_seconds"],
+            "precision": cell.config.precision,
+            "threads": manifest["threads"],
+            "hardware": _hardware(result, manifest),
+            "code": manifest.get("code", ""),
+            "commit": manifest["commit"],
+            "torch": manifest["versions"]["torch"],
+            "encoder_parameters": manifest["parameters"]["encoder"],
+            "other_parameters": sum(manifest["parameters"].values()) - manifest["parameters"]["encoder"],
+            "train_pairs": manifest["train_pairs"],
+            "held_out_pairs": manifest["held_out_pairs"],
+        },
+        [(cell.arm, cell.seed, intern(name), *_values(metric)) for name, metric in metrics.items()],
+        mixture,
+        folder,
+    )
 
-    Raises:
-        UsageError: the file is broken.
-    """
-    try:
-        table = pd.read_parquet(path, columns=["metric", "item", "total", "weight"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} cannot be read; delete the run's folder to repeat the run") from error
-    found = {}
-    for metric, rows in table.astype({"total": float, "weight": float}).groupby("metric", observed=True):
-        sums = rows.groupby("item")[["total", "weight"]].sum()
-        parts = influence(sums["total"].to_numpy(), sums["weight"].to_numpy())
-        found[str(metric)] = pd.Series(parts.astype("float32"), index=sums.index)
-    return found
+
+def _values(metric: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the values of ``METRIC_COLUMNS`` from ``value`` on; a text is in memory once, however many runs have it."""
+    for column in METRIC_COLUMNS[3:]:
+        value = metric.get(column)
+        yield intern(value) if isinstance(value, str) else value
 
 
 def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

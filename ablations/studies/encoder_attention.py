@@ -16,7 +16,7 @@ STUDY = Study(
     question="Which encoder attention is best for training, with and without the pixel loss?",
     source="AIMv2 Table 9a has three of these six arms. It does not compare prefix attention with both losses to"
     " bidirectional attention without the pixel loss at equal compute",
-    design=factorial(ATTENTION, LOSSES),
+    design=factorial(ATTENTION, LOSSES, names=("attention", "losses")),
     baseline="prefix_both",
     primary_metric=CONTENT,
     equivalence_margin=CONTENT_MARGIN,

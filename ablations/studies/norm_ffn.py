@@ -17,6 +17,7 @@ STUDY = Study(
     design=factorial(
         {"rms": both("norm", "rms", "RMSNorm"), "layer": both("norm", "layer", "LayerNorm")},
         {"swiglu": both("ffn", "swiglu", "SwiGLU"), "gelu": both("ffn", "gelu", "GELU")},
+        names=("norm", "feed-forward layer"),
     ),
     baseline="rms_swiglu",
     primary_metric=PROBE,

@@ -41,6 +41,7 @@ STUDY = Study(
     design=factorial(
         {name: size(*ratios) for name, ratios in SIZES.items()},
         {name: samples(ratio) for name, ratio in SAMPLES.items()},
+        names=("encoder width", "samples"),
         kind="ladder of sizes x ladder of samples",
     ),
     baseline="size_100_samples_100",

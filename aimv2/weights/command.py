@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.errors import UsageError, unknown
+from aimv2.weights.card import run_card
 from aimv2.weights.contents import Weights, resampled
 from aimv2.weights.files import check_new, count
 from aimv2.weights.own import read_weights, write_weights
@@ -21,7 +22,7 @@ USAGE = """usage: python -m aimv2 weights import from=PATH to=FOLDER [layout=aut
        python -m aimv2 weights export from=FOLDER to=FOLDER [layout=transformers]
 
 import reads published weights, a file or a folder, and writes them in our layout. export reads such a folder, or the
-folder of a finished run, and writes weights that other packages load.
+folder of a finished run, and writes weights that other packages load; of a run also a model card, README.md.
 
   layout=auto                  transformers, timm or ml-aim; auto detects it by the names of the tensors (import only)
   image_px=336                 resample learned positions for images of another size
@@ -65,9 +66,21 @@ def weights_command(arguments: Sequence[str]) -> int:
     if is_import:
         write_weights(weights, target)
     else:
-        weights = write_published(weights, target, layout)
+        weights = write_published(weights, target, layout, _card(weights, source, layout))
     Console().print(_summary(weights, source, target, to_layout="ours" if is_import else layout))
     return 0
+
+
+def _card(weights: Weights, source: Path, layout: str) -> Callable[[Weights], str] | None:
+    """Return the card of a run; published weights have the card of their publisher."""
+    if weights.config.source.layout != "run":
+        return None
+
+    def card(written: Weights) -> str:
+        has_text_tower = written.config.text_tower is not None
+        return run_card(source.resolve(), layout, has_text_tower=has_text_tower, omitted=written.omitted)
+
+    return card
 
 
 def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Table:

@@ -160,8 +160,14 @@ def check_new(folder: Path) -> None:
         raise UsageError(f"to={str(folder)!r} exists and is not an empty folder")
 
 
-def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write the tensors and a ``config.json``, both or neither.
+def write_folder(
+    folder: Path,
+    file: str,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Write the tensors, a ``config.json`` and further texts by the names of their files, all or none.
 
     Raises:
         UsageError: the folder is not empty, or cannot be written.
@@ -169,16 +175,21 @@ def write_folder(folder: Path, file: str, tensors: Mapping[str, Tensor], config:
     check_new(folder)
     writable_folder(str(folder), "to")
     partial = folder / f".partial-{os.getpid()}"
+    moved = []
     try:
         partial.mkdir()
         # Older versions of transformers require the metadata.
         save_tensors(dict(tensors), partial / file, metadata={"format": "pt"})
         write_json(partial / "config.json", config)
-        (partial / file).replace(folder / file)
+        for name, text in (texts or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
         try:
-            (partial / "config.json").replace(folder / "config.json")
+            for name in (file, "config.json", *(texts or {})):
+                (partial / name).replace(folder / name)
+                moved.append(name)
         except BaseException:  # also an interrupt
-            (folder / file).replace(partial / file)
+            for name in moved:
+                (folder / name).replace(partial / name)
             raise
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{folder} cannot be written: {error}") from error

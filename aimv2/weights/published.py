@@ -1,12 +1,13 @@
 """Detect, read and write weights in a published layout."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from aimv2.errors import UsageError
+from aimv2.weights.card import FILE as README
 from aimv2.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
 from aimv2.weights.files import find, read_object, read_tensors, short, some, write_folder
 from aimv2.weights.layout import Layout
@@ -52,10 +53,15 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     return weights
 
 
-def write_published(weights: Weights, folder: str | Path, layout: str = "transformers") -> Weights:
+def write_published(
+    weights: Weights, folder: str | Path, layout: str = "transformers", card: Callable[[Weights], str] | None = None
+) -> Weights:
     """Write weights in a published layout, with a ``config.json``; parts that the layout lacks are omitted.
 
     ``timm.create_model`` takes the config's ``architecture`` and ``model_args``, or ``local-dir:`` and the folder.
+
+    Args:
+        card: returns the model card of the weights that are written; None for none.
 
     Returns:
         the weights that were written, under our names.
@@ -72,7 +78,7 @@ def write_published(weights: Weights, folder: str | Path, layout: str = "transfo
     has_text_tower = weights.config.text_tower is not None
     target = next(each for each in PUBLISHED if (each.name, each.has_text_tower) == (layout, has_text_tower))
     tensors, description = to_theirs(weights.tensors, target.names), target.description(weights.config)
-    write_folder(Path(folder), target.file, tensors, description)
+    write_folder(Path(folder), target.file, tensors, description, {} if card is None else {README: card(weights)})
     return weights
 
 

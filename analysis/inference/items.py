@@ -1,14 +1,20 @@
 """The part of an error that comes from the choice of evaluation items.
 
 All runs are evaluated on the same items, so a difference between arms holds for other items only if items are random,
-as seeds are. Letters: S seeds, N items.
+as seeds are. Covariances of the runs over items are all that is needed of the items, whatever their number.
+Letters: S seeds, N items, R and T runs.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from analysis.inference.intervals import Estimate, satterthwaite
+
+Run = tuple[str, int]  # arm and seed
+Parts = Mapping[Run, "pd.Series[float]"]  # by run, each item's part in a metric (``influence``), indexed by item
 
 
 def influence(total_N: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
@@ -25,38 +31,164 @@ def influence(total_N: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
     return np.asarray((total_N - ratio * weight_N) / weight_N.mean())
 
 
-def item_variance(difference_SN: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean squares of items and of the rest, and the variance that items add to the mean difference.
+def item_covariance(one_RN: np.ndarray, other_TN: np.ndarray) -> np.ndarray:
+    """Return the covariance of runs over the choice of items, float64 [R, T]; NaN if there is one item.
+
+    The value of a run is the mean of its row. The covariance of a run with itself is its squared standard error.
+    """
+    num_items = one_RN.shape[1]
+    if num_items < 2:
+        return np.full((len(one_RN), len(other_TN)), np.nan)
+    one_RN, other_TN = (np.asarray(x, dtype=float) for x in (one_RN, other_TN))
+    one_RN, other_TN = (x - x.mean(axis=1, keepdims=True) for x in (one_RN, other_TN))
+    return np.asarray(one_RN @ other_TN.T / (num_items * (num_items - 1)))
+
+
+def item_variance(covariance_SS: np.ndarray) -> tuple[float, float]:
+    """Return the mean squares of items and of the rest, each over S N.
 
     Two-way crossed random effects: difference = mean + seed + item + rest. The mean square of items contains the rest,
-    which the seeds' part of an error contains already, so the rest is subtracted.
+    which the seeds' part of an error contains already. So the variance that items add to the mean difference is the
+    first minus the second.
 
     Args:
-        difference_SN: float [S, N], paired differences by seed and item, S and N at least 2.
+        covariance_SS: float [S, S], ``item_covariance`` of the paired differences of each seed, S at least 2.
 
     Source: Searle, Casella and McCulloch 1992, chapter 4 (the estimates by analysis of variance).
     """
-    num_seeds, num_items = difference_SN.shape
-    by_item_N = difference_SN.mean(axis=0)
-    by_seed_S1 = difference_SN.mean(axis=1, keepdims=True)
-    rest_SN = difference_SN - by_item_N - by_seed_S1 + difference_SN.mean()
-    items = num_seeds * float(by_item_N.var(ddof=1))
-    rest = float((rest_SN**2).sum()) / ((num_seeds - 1) * (num_items - 1))
-    return items, rest, (items - rest) / (num_seeds * num_items)
+    num_seeds = len(covariance_SS)
+    of_mean = float(covariance_SS.sum()) / num_seeds**2
+    rest = (float(np.trace(covariance_SS)) - num_seeds * of_mean) / (num_seeds * (num_seeds - 1))
+    return of_mean, rest
 
 
-def with_items(estimate: Estimate, difference_SN: np.ndarray) -> Estimate:
+def with_items(estimate: Estimate, covariance_SS: np.ndarray, num_items: int) -> Estimate:
     """Return the estimate of a difference with the items' variance added to that over seeds.
 
     Degrees of freedom are rounded down, so that critical values of many metrics are shared.
+
+    Args:
+        covariance_SS: as in ``item_variance``.
+        num_items: N.
     """
-    num_seeds, num_items = difference_SN.shape
+    num_seeds = len(covariance_SS)
     if not estimate.has_interval or num_seeds < 2 or num_items < 2:
         return estimate
-    items, rest, added = item_variance(difference_SN)
-    if added <= 0:
+    items, rest = item_variance(covariance_SS)
+    if items <= rest:
         return replace(estimate, covers="seeds and items")
-    cells, rest_df = num_seeds * num_items, (num_seeds - 1) * (num_items - 1)
-    parts = [estimate.error**2, items / cells, -rest / cells]
-    df = max(int(satterthwaite(parts, [estimate.df, num_items - 1, rest_df])), 1)
-    return replace(estimate, error=float(np.sqrt(sum(parts))), df=df, covers="seeds and items")
+    parts = [estimate.error**2, items, -rest]
+    df = [estimate.df, num_items - 1, (num_seeds - 1) * (num_items - 1)]
+    return replace(
+        estimate,
+        error=float(np.sqrt(sum(parts))),
+        df=max(int(satterthwaite(parts, df)), 1),
+        covers="seeds and items",
+    )
+
+
+class ItemMoments:
+    """The covariances of runs over the choice of items, by pair of metrics; each pair is computed when it is needed."""
+
+    def __init__(self, read: Callable[[str], Parts] = lambda metric: {}) -> None:
+        """``read`` returns the parts of a metric, without runs that have none."""
+        self._read = read
+        self._known: dict[tuple[str, str], pd.DataFrame] = {}
+        self._num_items: dict[str, pd.Series[int]] = {}
+
+    @classmethod
+    def of(
+        cls, known: Mapping[tuple[str, str], pd.DataFrame], num_items: Mapping[str, "pd.Series[int]"]
+    ) -> "ItemMoments":
+        """Return moments with these covariances and numbers of items; other pairs of metrics have none."""
+        moments = cls()
+        moments._known, moments._num_items = dict(known), dict(num_items)
+        return moments
+
+    def only(self, pairs: Iterable[tuple[str, str]]) -> "ItemMoments":
+        """Return the moments of these pairs of metrics alone, all computed.
+
+        A difference of two metrics needs three pairs: the two, and each with itself.
+        """
+        known = {pair: self.covariance(*pair) for pair in pairs}
+        return self.of(known, {name: self.num_items(name) for pair in known for name in pair})
+
+    @property
+    def known(self) -> Mapping[tuple[str, str], pd.DataFrame]:
+        """The covariances that are computed, by pair of metrics."""
+        return self._known
+
+    def num_items(self, metric: str) -> "pd.Series[int]":
+        """Return the number of a metric's items by arm and seed, without runs that have none."""
+        if metric not in self._num_items:
+            self._compute(metric, metric)
+        return self._num_items[metric]
+
+    def covariance(self, metric: str, other: str) -> pd.DataFrame:
+        """Return the covariance of runs over the choice of items.
+
+        Returns:
+            A row per run for the one metric, and a column per run for the other, by arm and seed; NaN where two runs
+            were not evaluated on the same items.
+        """
+        if (other, metric) in self._known:
+            return self._known[other, metric].T
+        if (metric, other) not in self._known:
+            self._compute(metric, other)
+        return self._known[metric, other]
+
+    def of_difference(self, arm: str, metric: str, than_arm: str, than_metric: str) -> tuple[np.ndarray, int]:
+        """Return the covariance of paired differences over the choice of items, and the number of items.
+
+        Returns:
+            float64 [S, S] for the seeds in which both sides have values of items; S is 0 if the items differ.
+        """
+        if self.num_items(metric).empty or self.num_items(than_metric).empty:
+            return np.empty((0, 0)), 0
+        between = self.covariance(metric, than_metric)
+        rows, columns = _places(between.index, arm), _places(between.columns, than_arm)
+        seeds = [seed for seed in rows if seed in columns]
+        one, other = [rows[seed] for seed in seeds], [columns[seed] for seed in seeds]
+        both_SS = between.to_numpy()[np.ix_(one, other)]
+        one_SS = self.covariance(metric, metric).to_numpy()[np.ix_(one, one)]
+        other_SS = self.covariance(than_metric, than_metric).to_numpy()[np.ix_(other, other)]
+        covariance_SS = one_SS - both_SS - both_SS.T + other_SS
+        if not seeds or np.isnan(covariance_SS).any():
+            return np.empty((0, 0)), 0
+        return covariance_SS, int(self.num_items(metric).loc[(arm, seeds[0])])
+
+    def _compute(self, metric: str, other: str) -> None:
+        one = self._read(metric)
+        two = one if other == metric else self._read(other)
+        self._known[metric, other] = _covariances(one, two)
+        for name, parts in ((metric, one), (other, two)):
+            counts = pd.Series([len(part) for part in parts.values()], runs_index(parts), dtype="int64")
+            self._num_items.setdefault(name, counts)
+
+
+def _covariances(one: Parts, other: Parts) -> pd.DataFrame:
+    found_RT = np.full((len(one), len(other)), np.nan)
+    groups, other_groups = _by_items(one), _by_items(other)
+    for items in groups.keys() & other_groups.keys():
+        (rows, one_RN), (columns, other_TN) = groups[items], other_groups[items]
+        found_RT[np.ix_(rows, columns)] = item_covariance(one_RN, other_TN)
+    return pd.DataFrame(found_RT, runs_index(one), runs_index(other))
+
+
+def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
+    """Return, by their items, the positions of runs and the parts [R, N]."""
+    groups: dict[bytes, list[int]] = {}
+    for position, part in enumerate(parts.values()):
+        groups.setdefault(part.index.to_numpy().tobytes(), []).append(position)
+    rows = list(parts.values())
+    return {items: (places, np.stack([rows[place] for place in places])) for items, places in groups.items()}
+
+
+def runs_index(runs: Iterable[Run]) -> pd.MultiIndex:
+    """Return an index with the levels ``arm`` and ``seed``."""
+    return pd.MultiIndex.from_frame(pd.DataFrame(list(runs), columns=["arm", "seed"]).astype({"seed": "int64"}))
+
+
+def _places(runs: pd.Index, arm: str) -> dict[int, int]:
+    """Return the positions of an arm's runs, by seed."""
+    return {seed: place for place, (name, seed) in enumerate(runs) if name == arm}

@@ -16,8 +16,8 @@ from aimv2.config.run_config import to_dict
 from aimv2.config.scales import SCALES, demo
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
-from analysis.sources import credits_of
-from analysis.tables import escape
+from analysis.document.model import escape
+from analysis.sections.sources import credits_of
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check

@@ -59,6 +59,14 @@ def test_factorial_has_every_combination_but_the_excluded_and_ties_another_value
     assert design.arms["h0_t1"].label == "model.decoder.depth 1, objective.pixel_weight 0.8"
 
 
+def test_arms_of_a_factorial_have_the_levels_of_their_factors():
+    design = factorial(WIDTH, ALPHA, names=("depth", "weight"))
+    assert list(design.levels) == list(design.arms)
+    assert design.levels["h2_t0"] == {"depth": "model.decoder.depth 3", "weight": "objective.pixel_weight 0.4"}
+    assert list(factorial(WIDTH, ALPHA).levels["h0_t0"]) == ["factor 1", "factor 2"]
+    assert one_factor(**WIDTH).levels == {}
+
+
 @pytest.mark.parametrize("factors", [[ALPHA, SEED, EPS], [ALPHA, SEED, EPS, factor("augment.flip_probability", 0, 1)]])
 def test_fraction_has_every_pair_of_levels_equally_often(factors):
     names = [name.split("_") for name in fractional(*factors).arms]

@@ -7,7 +7,14 @@ import pytest
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.overrides import study_overrides
-from ablations.request import Request, load_request, read_request, read_requests, requested_names, write_request
+from ablations.request import (
+    Request,
+    read_request,
+    read_requests,
+    request_from_json,
+    requested_names,
+    write_request,
+)
 from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
 
@@ -183,4 +190,4 @@ def test_broken_record_is_named(recorded, tmp_path, broken):
 def test_record_of_an_unknown_study_is_refused(recorded):
     _, path = recorded
     with pytest.raises(UsageError, match="is not the record of a launch"):
-        load_request(path, {})
+        request_from_json(json.loads(path.read_text()), {}, path.name)

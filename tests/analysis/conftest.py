@@ -7,8 +7,10 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, write_request
 from ablations.study import UNTRAINED
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
 from analysis.load import load
-from tests.helpers.evidence import write_run
+from tests.helpers.evidence import sensitive, write_run
 from tests.helpers.specimen import STUDY
 
 EFFECT = {"fixed_75": 0.5, "causal": -0.4, "positive_control": 1.0, UNTRAINED: 4.0}
@@ -43,3 +45,9 @@ def runs_dir(cells, tiny, tmp_path_factory):
 @pytest.fixture(scope="session")
 def evidence(cells, runs_dir):
     return load(cells, runs_dir)
+
+
+@pytest.fixture(scope="session")
+def findings(request_of, evidence):
+    """What the runs show, by metrics that are sensitive."""
+    return judge(request_of, evidence, Look(1), sensitive(*STUDY.deciding_metrics))

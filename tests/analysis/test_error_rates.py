@@ -8,13 +8,13 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import expect
-from analysis.compare import primary_comparisons
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, Estimate, detectable_difference
-from analysis.inference.items import with_items
+from analysis.inference.items import item_covariance, with_items
 from analysis.inference.looks import Look, look
 from analysis.inference.relations import Word
-from analysis.verdicts import verdicts
+from analysis.judgement.compare import primary_comparisons
+from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 from tests.helpers.specimen import STUDY
 
@@ -148,7 +148,8 @@ def test_intervals_with_the_pooled_error_cover_other_items_too():
         by_item = rng.normal(0, 1.0, (1, 5, num_items))
         table = by_item + rng.normal(0, 0.1, (4, 5, 1)) + rng.normal(0, 1.0, (4, 5, num_items))
         alone = SharedError(pd.DataFrame(table.mean(axis=2), columns=list("abcde"))).contrast("b", "a")
-        whole = with_items(alone, table[:, 1] - table[:, 0])
+        differences = table[:, 1] - table[:, 0]
+        whole = with_items(alone, item_covariance(differences, differences), num_items)
         missed += whole.excludes_zero
         missed_alone += alone.excludes_zero
     assert missed / num <= at_most(0.05, num)

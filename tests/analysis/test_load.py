@@ -1,7 +1,6 @@
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from aimv2.errors import UsageError
@@ -75,30 +74,35 @@ def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
     assert evidence.num_failed("uniform") == 0
 
 
-def test_items_are_parts_of_the_metric_by_seed(cells, tmp_path):
+def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):
     some = [cell for cell in cells if cell.arm == "causal"][:2]
     for cell in some:
         rows = [("content_loss", 7, 2.0 + cell.seed, 1.0), ("content_loss", 9, 2.0, 3.0), ("other", 7, 1.0, 1.0)]
         write_run(cell, tmp_path, 1.0, items=rows)
-    parts = load(some, tmp_path).item_influence("content_loss", "causal")
-    assert parts.index.tolist() == [0, 1]
-    assert parts.columns.tolist() == [7, 9]
-    assert parts.loc[0].tolist() == pytest.approx([0.5, -0.5])  # 2 - 1 x 1 and 2 - 1 x 3, over a mean weight of 2
-    assert np.allclose(parts.mean(axis=1), 0)
+    items = load(some, tmp_path).items
+    assert items.num_items("content_loss").to_dict() == {("causal", 0): 2, ("causal", 1): 2}
+    # Of seed 0, the parts are 2 - 1 x 1 and 2 - 1 x 3 over a mean weight of 2: 0.5 and -0.5, with the variance 0.5.
+    assert items.covariance("content_loss", "content_loss").iloc[0, 0] == pytest.approx(0.5 / 2)
 
 
-def test_other_items_in_another_seed_are_not_compared(cells, tmp_path):
-    some = [cell for cell in cells if cell.arm == "causal"][:2]
-    for cell in some:
-        write_run(cell, tmp_path, 1.0, items=[("content_loss", item, 1.0, 1.0) for item in (1, 2 + cell.seed)])
-    evidence = load(some, tmp_path)
-    assert evidence.item_influence("content_loss", "causal").empty
-    assert evidence.item_influence("content_loss", "uniform").empty
-    assert evidence.item_influence("probe_digits", "causal").empty
+def test_runs_without_items_have_no_moments(cells, tmp_path):
+    write_run(cells[0], tmp_path, 1.0)
+    assert load(cells[:1], tmp_path).items.num_items("content_loss").empty
 
 
-def test_broken_file_of_items_is_named(cells, tmp_path):
-    write_run(cells[0], tmp_path, 1.0, items=[])
-    RunFolder(tmp_path, cells[0].name).file("items.parquet").write_text("broken")
-    with pytest.raises(UsageError, match=r"items.parquet cannot be read"):
-        load(cells[:1], tmp_path).item_influence("content_loss", cells[0].arm)
+def test_curves_have_the_steps_with_held_out_values(evidence, cells):
+    trained = [cell for cell in cells if cell.config.budget.samples]
+    curves = evidence.curves
+    assert list(curves) == ["arm", "seed", "step", "samples", "train_flops", "seconds", "held_out_caption_loss"]
+    assert list(curves[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None)) == [
+        (cell.arm, cell.seed) for cell in trained
+    ]
+    own = curves[(curves["arm"] == trained[0].arm) & (curves["seed"] == trained[0].seed)]
+    assert own["step"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_broken_file_of_metrics_is_named(cells, tmp_path):
+    write_run(cells[0], tmp_path, 1.0)
+    RunFolder(tmp_path, cells[0].name).file("metrics.parquet").write_text("broken")
+    with pytest.raises(UsageError, match=r"metrics.parquet cannot be read"):
+        load(cells[:1], tmp_path)

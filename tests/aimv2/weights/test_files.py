@@ -265,16 +265,18 @@ def test_existing_files_are_not_overwritten(tensors, refusal, tmp_path):
         assert written.metadata() == {"format": "pt"}  # older versions of transformers require it
 
 
-def test_weights_are_removed_if_the_config_cannot_be_written(tensors, refusal, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["config.json", "README.md"])
+def test_weights_are_removed_if_another_file_cannot_be_written(name, tensors, refusal, tmp_path, monkeypatch):
     replace = Path.replace
 
-    def replace_but_the_config(path, target):
-        if path.name == "config.json" and target.parent == tmp_path / "new":
+    def replace_but_one(path, target):
+        if path.name == name and target.parent == tmp_path / "new":
             raise OSError(5, "Input/output error")
         return replace(path, target)
 
-    monkeypatch.setattr(Path, "replace", replace_but_the_config)
-    assert "Input/output error" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
+    monkeypatch.setattr(Path, "replace", replace_but_one)
+    texts = {"README.md": "text"}
+    assert "Input/output error" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {}, texts)
     assert not any((tmp_path / "new").iterdir())
 
 

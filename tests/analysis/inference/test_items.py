@@ -1,8 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.inference.intervals import NO_ESTIMATE, mean_interval
-from analysis.inference.items import influence, item_variance, with_items
+from analysis.inference.items import ItemMoments, influence, item_covariance, item_variance, with_items
 
 
 def test_parts_of_a_ratio_add_up_and_predict_its_change():
@@ -23,10 +26,9 @@ def test_with_equal_weights_a_part_is_the_deviation_from_the_mean():
 def test_mean_squares_of_a_balanced_example():
     """Seeds 0 and 1, items 0 to 2; additive, so that nothing is left over."""
     differences = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])
-    items, rest, added = item_variance(differences)
-    assert (items, rest) == pytest.approx((2.0, 0.0))  # two seeds x the variance of 2, 3, 4
-    assert added == pytest.approx(2 / 6)
-    whole = with_items(mean_interval(differences.mean(axis=1)), differences)
+    # Two seeds x the variance of 2, 3, 4 is a mean square of 2, over 2 x 3.
+    assert item_variance(item_covariance(differences, differences)) == pytest.approx((2 / 6, 0.0))
+    whole = over_items(mean_interval(differences.mean(axis=1)), differences)
     # The means of seeds, 2 and 4, have a variance of 2: 2 / 2 + 2 / 6, with 1 and 2 degrees of freedom.
     assert whole.error == pytest.approx(np.sqrt(1 + 1 / 3))
     assert whole.df == int((1 + 1 / 3) ** 2 / (1 / 1 + (1 / 3) ** 2 / 2))
@@ -36,13 +38,87 @@ def test_mean_squares_of_a_balanced_example():
 def test_items_that_add_nothing_leave_the_error():
     differences = np.array([[1.0, -1.0], [-1.0, 1.0], [2.0, 0.0]])
     alone = mean_interval(differences.mean(axis=1))
-    whole = with_items(alone, differences)
+    whole = over_items(alone, differences)
     assert whole.error == alone.error
     assert whole.covers == "seeds and items"
 
 
 def test_without_two_seeds_there_is_nothing_to_add():
-    assert with_items(NO_ESTIMATE, np.zeros((1, 5))) is NO_ESTIMATE
+    assert with_items(NO_ESTIMATE, np.zeros((1, 1)), 5) is NO_ESTIMATE
+
+
+def mean_squares(difference_SN):
+    """Return the mean squares of items and of the rest from the table itself (Searle et al. 1992, chapter 4)."""
+    num_seeds, num_items = difference_SN.shape
+    by_item_N = difference_SN.mean(axis=0)
+    rest_SN = difference_SN - by_item_N - difference_SN.mean(axis=1, keepdims=True) + difference_SN.mean()
+    return num_seeds * by_item_N.var(ddof=1), (rest_SN**2).sum() / ((num_seeds - 1) * (num_items - 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rng=st.integers(0, 2**32).map(np.random.default_rng),
+    seeds=st.integers(2, 6),
+    num_items=st.integers(2, 40),
+    scale=st.floats(1e-3, 1e3),
+)
+def test_moments_of_runs_give_the_mean_squares_of_their_differences(rng, seeds, num_items, scale):
+    """Two arms and two metrics whose parts have much in common, as those of runs on the same items have."""
+    shared = rng.normal(0, 10 * scale, num_items)
+    parts = {
+        metric: {
+            (arm, seed): pd.Series(shared + rng.normal(0, scale, num_items)) for arm in "ab" for seed in range(seeds)
+        }
+        for metric in ("loss", "causal_loss")
+    }
+    moments = ItemMoments(parts.get)
+    for metric, than_metric in (("loss", "loss"), ("loss", "causal_loss"), ("causal_loss", "loss")):
+        table = np.array([parts[metric]["a", seed] - parts[than_metric]["b", seed] for seed in range(seeds)])
+        covariance, found_items = moments.of_difference("a", metric, "b", than_metric)
+        assert found_items == num_items
+        expected = np.array(mean_squares(table)) / table.size
+        assert item_variance(covariance) == pytest.approx(tuple(expected), rel=1e-9, abs=1e-12 * scale**2)
+
+
+def moments_of(items_of_runs):
+    """Return moments of runs of arms a and b, by arm and seed with these items."""
+    rng = np.random.default_rng(0)
+    parts = {run: pd.Series(rng.normal(size=len(items)), index=items) for run, items in items_of_runs.items()}
+    return ItemMoments(lambda metric: parts if metric == "loss" else {})
+
+
+def test_only_seeds_in_which_both_arms_have_items_are_compared():
+    moments = moments_of({("a", 0): [1, 2], ("a", 1): [1, 2], ("b", 1): [1, 2], ("b", 2): [1, 2]})
+    covariance, num_items = moments.of_difference("a", "loss", "b", "loss")
+    assert covariance.shape == (1, 1)
+    assert num_items == 2
+
+
+@pytest.mark.parametrize("items", [[1, 3], [1, 2, 3]])
+def test_runs_with_other_items_are_not_compared(items):
+    moments = moments_of({("a", 0): [1, 2], ("a", 1): items, ("b", 0): [1, 2], ("b", 1): [1, 2]})
+    assert moments.of_difference("a", "loss", "b", "loss") == (pytest.approx(np.empty((0, 0))), 0)
+    assert np.isnan(moments.covariance("loss", "loss").loc[("a", 0), ("a", 1)])
+
+
+def test_metrics_and_arms_without_items_are_not_compared():
+    moments = moments_of({("a", 0): [1, 2], ("b", 0): [1, 2]})
+    for arm, metric in (("a", "accuracy"), ("c", "loss")):
+        assert moments.of_difference(arm, metric, "b", "loss")[1] == 0
+        assert moments.of_difference("b", "loss", arm, metric)[1] == 0
+
+
+def test_moments_that_are_chosen_are_the_only_ones():
+    moments = moments_of({("a", 0): [1, 2], ("b", 0): [1, 2]})
+    chosen = moments.only([("loss", "loss")])
+    assert chosen.known.keys() == {("loss", "loss")}
+    assert chosen.of_difference("a", "loss", "b", "loss")[0] == moments.of_difference("a", "loss", "b", "loss")[0]
+    assert moments.only([]).of_difference("a", "loss", "b", "loss")[1] == 0
+
+
+def over_items(estimate, difference_SN):
+    """Return the estimate with the items' part of these differences."""
+    return with_items(estimate, item_covariance(difference_SN, difference_SN), difference_SN.shape[1])
 
 
 def simulated(rng, *, seeds=4, items=60, of_seed=0.2, of_item=1.5, of_rest=1.0):
@@ -53,10 +129,10 @@ def simulated(rng, *, seeds=4, items=60, of_seed=0.2, of_item=1.5, of_rest=1.0):
 
 def test_components_are_estimated_without_bias():
     rng = np.random.default_rng(1)
-    found = [item_variance(simulated(rng)) for _ in range(1500)]
-    _, rest, added = np.mean(found, axis=0)
-    assert rest == pytest.approx(1.0, rel=0.02)
-    assert added == pytest.approx(1.5**2 / 60, rel=0.03)
+    tables = [simulated(rng) for _ in range(1500)]
+    items, rest = np.mean([item_variance(item_covariance(table, table)) for table in tables], axis=0)
+    assert rest * 4 * 60 == pytest.approx(1.0, rel=0.02)
+    assert items - rest == pytest.approx(1.5**2 / 60, rel=0.03)
 
 
 @pytest.mark.exhaustive
@@ -66,7 +142,7 @@ def test_intervals_over_seeds_and_items_cover_their_mean(of_item):
     for _ in range(num_studies):
         differences = simulated(rng, of_item=of_item)
         alone = mean_interval(differences.mean(axis=1))
-        whole = with_items(alone, differences)
+        whole = over_items(alone, differences)
         hits += whole.low <= 0 <= whole.high
         hits_alone += alone.low <= 0 <= alone.high
     assert hits / num_studies > 0.95 - 3.1 * np.sqrt(0.05 * 0.95 / num_studies), "99.9 % bound of the simulation"

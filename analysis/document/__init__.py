@@ -1,0 +1,1 @@
+"""Reports as data, and their forms: Markdown, HTML, LaTeX, JSON."""

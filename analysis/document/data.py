@@ -1,0 +1,66 @@
+"""A document as JSON: everything that it says, for programs."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.document.model import Block, Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
+
+VERSION = 1
+
+
+def to_json(document: Document) -> str:
+    """Return a document as JSON; a value that is not finite is null.
+
+    ``numbers`` are the findings as values. ``sections`` are the text, with the cells of tables as text, value and runs.
+    """
+    values = {
+        "version": VERSION,
+        "title": document.title,
+        "question": document.question,
+        "conclusion": document.conclusion,
+        "numbers": document.numbers,
+        "lead": _figure(document.lead) if document.lead else None,
+        "introduction": _blocks(document.introduction),
+        "sections": _blocks(document.sections),
+    }
+    return json.dumps(_finite(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _blocks(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    return [_block(block) for block in blocks]
+
+
+def _block(block: Block) -> dict[str, Any]:
+    match block:
+        case Section(title, inner):
+            return {"section": title, "blocks": _blocks(inner)}
+        case Paragraph(text) | Quote(text) | Code(text):
+            return {"text": text}
+        case Bullets(items):
+            return {"list": items}
+        case Table(columns, rows):
+            cells = [[_cell(cell) for cell in row] for row in rows]
+            return {"table": block.name, "columns": columns, "rows": cells, "caption": block.caption}
+        case Figure():
+            return _figure(block)
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {"figure": figure.name, "alt": figure.alt, "caption": figure.caption, "data": f"figures/{figure.name}.csv"}
+
+
+def _cell(cell: str | Cell) -> dict[str, Any] | str:
+    if isinstance(cell, str):
+        return cell
+    found = {"text": "\n".join(cell.lines), "value": cell.value, "runs": list(cell.runs), "note": cell.note}
+    return {key: value for key, value in found.items() if value not in (None, "", [])}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

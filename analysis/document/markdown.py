@@ -1,0 +1,53 @@
+"""A document as Markdown, as GitHub renders it."""
+
+from collections.abc import Iterator, Sequence
+
+from analysis.document.model import Block, Bullets, Code, Document, Figure, Paragraph, Quote, Section, Table, lines_of
+
+
+def to_markdown(document: Document) -> str:
+    """Return a document as Markdown; its figures are in the folder ``figures`` beside it."""
+    parts = [f"# {document.title}", document.question, *_quoted(document.conclusion)]
+    if document.lead:
+        parts.append(_figure(document.lead))
+    blocks = _blocks([*document.introduction, *document.sections], level=2)
+    return "\n\n".join([*filter(None, parts), *blocks]) + "\n"
+
+
+def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
+    for block in blocks:
+        match block:
+            case Section(title, inner):
+                yield f"{'#' * level} {title}"
+                yield from _blocks(inner, level + 1)
+            case Paragraph(text):
+                yield text
+            case Quote(text):
+                yield from _quoted(text)
+            case Bullets(items):
+                yield "\n".join(f"- {item}" for item in items)
+            case Code(text, language):
+                yield f"```{language}\n{text}\n```"
+            case Table():
+                yield _table(block)
+                if block.caption:
+                    yield block.caption
+            case Figure():
+                yield _figure(block)
+
+
+def _quoted(text: str) -> list[str]:
+    return [f"> {text}"] if text else []
+
+
+def _table(table: Table) -> str:
+    rows = [
+        table.columns,
+        ["---"] * len(table.columns),
+        *(["<br>".join(lines_of(cell)) for cell in row] for row in table.rows),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _figure(figure: Figure) -> str:
+    return f"![{figure.alt}](figures/{figure.name}.svg)\n{figure.caption}"

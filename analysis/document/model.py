@@ -1,0 +1,150 @@
+"""A report as data: what it says, before it is Markdown, HTML, LaTeX or JSON.
+
+Text is inline Markdown: ``*emphasis*``, ``**strong**``, code and links. Text from captions, descriptions and errors
+passes through ``escape`` first.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure as Picture
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table; a plain string is a cell as well.
+
+    Attributes:
+        lines: lines of inline Markdown.
+        runs: names of the runs that the value rests on; HTML links them to the table of runs.
+        note: shown on hover; plain text.
+        value: the number behind the text, for sorting and for programs.
+    """
+
+    lines: tuple[str, ...]
+    runs: tuple[str, ...] = ()
+    note: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: a short name in lower case, unique in the document; empty if nothing refers to it.
+        is_filterable: True for long tables, which readers search.
+    """
+
+    columns: list[str]
+    rows: list[list[str | Cell]] = field(default_factory=list)
+    name: str = ""
+    caption: str = ""
+    is_filterable: bool = False
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: str
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A sentence that stands out."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    items: list[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text that is shown as it is, such as a config."""
+
+    text: str
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure: ``figures/NAME.svg`` and ``.pdf``, and its data in ``figures/NAME.csv``.
+
+    Attributes:
+        alt: what the figure shows, for readers who cannot see it.
+        picture: drawn in the context ``analysis.figures.style.style``.
+    """
+
+    name: str
+    alt: str
+    caption: str
+    picture: Picture = field(compare=False, repr=False)
+    data: pd.DataFrame = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part with a heading.
+
+    Attributes:
+        blocks: its content; sections in it are subsections.
+        is_folded: True for a part that HTML shows on request.
+    """
+
+    title: str
+    blocks: "list[Block]"
+    is_folded: bool = False
+
+
+Block = Paragraph | Quote | Bullets | Table | Code | Figure | Section
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report.
+
+    Attributes:
+        question: the line below the title.
+        conclusion: the answer in a few sentences.
+        introduction: below the conclusion: where the question comes from, and what limits the answer.
+        lead: the figure beside the conclusion.
+        numbers: what programs read in ``report.json`` beside the text: plain JSON values.
+        files: content of further files, by their paths in the report's folder.
+    """
+
+    title: str
+    question: str
+    conclusion: str
+    sections: list[Section]
+    lead: Figure | None = None
+    introduction: list[Block] = field(default_factory=list)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def figures(self) -> list[Figure]:
+        """Return all figures, each once."""
+        found = [self.lead, *(block for block in walk(self.sections) if isinstance(block, Figure))]
+        return list({figure.name: figure for figure in found if figure is not None}.values())
+
+
+def walk(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Yield all blocks, those in sections after their section."""
+    for block in blocks:
+        yield block
+        if isinstance(block, Section):
+            yield from walk(block.blocks)
+
+
+def lines_of(cell: str | Cell) -> tuple[str, ...]:
+    """Return the lines of a cell."""
+    return (cell,) if isinstance(cell, str) else cell.lines
+
+
+def escape(text: str) -> str:
+    """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")

@@ -1,0 +1,1 @@
+"""Figures of reports: functions that return a figure and its data."""

@@ -1,0 +1,237 @@
+"""The arms of a study in figures: differences from the baseline, learning curves, pixel losses and accuracies.
+
+Functions return a figure and its data, and are called in the context ``style``.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ablations.study import UNTRAINED, Study
+from analysis.figures.style import INK, PAPER, SOFT, Look, looks, show_on_hover
+from analysis.inference.intervals import LEVEL, Estimate, mean_interval
+from analysis.judgement.compare import Differences, are_paired
+from analysis.judgement.controls import NULL_LEVEL
+from analysis.load import Evidence
+
+OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
+LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
+BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
+NUM_COLUMNS = 3  # of small multiples
+
+CURVE_TITLES = {
+    "held_out_caption_loss": "held-out caption loss [nats/token]",
+    "held_out_pixel_loss": "held-out pixel loss, half the image as prefix",
+    "held_out_recall": "held-out recall of captions",
+}
+
+
+def metrics_named(evidence: Evidence, *prefixes: str) -> list[str]:
+    """Return the measured metrics whose names start with one of the prefixes."""
+    return [name for name in dict.fromkeys(evidence.metrics["metric"]) if name.startswith(prefixes)]
+
+
+def differences_to_baseline(
+    study: Study, evidence: Evidence, differences: Mapping[str, Estimate]
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw each arm and control minus the baseline in the primary metric, with the equivalence margin in grey.
+
+    Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous intervals. Each control has an interval of
+    its own; one that would leave the arms no room is cut off, with its value in words. Labels are above the bars, so
+    that the figure can be read on a phone.
+    """
+    metric, margin = study.primary_metric, study.equivalence_margin
+    controls = Differences(study, evidence)
+    alone = {arm: controls.separately(metric, arm, LEVELS[arm], covers_items=True) for arm in study.controls}
+    differences = {**differences, **{arm: estimate for arm, estimate in alone.items() if estimate.n}}
+    figure, axis = plt.subplots(figsize=(5.2, 0.46 * len(differences) + 0.9), layout="constrained")
+    rows = []
+    for row, (arm, difference) in enumerate(differences.items()):
+        seeds, look = _by_seed(study, evidence, arm), looks(study)[arm]
+        axis.plot(seeds, np.full(len(seeds), row + 0.2), "o", ms=3.5, alpha=0.5, color=look.color)
+        draw_estimate(axis, difference, row, look, f"{study.label(arm)}: {difference.text()}, {difference.basis}")
+        axis.text(0.01, row - 0.24, study.label(arm), transform=axis.get_yaxis_transform(), va="center", bbox=BEHIND)
+        of_seeds = {f"seed {seed}": value for seed, value in seeds.items()}
+        rows.append({"arm": arm, "label": study.label(arm), **estimate_row(difference), **of_seeds})
+    mark_zero(axis, margin)
+    axis.set_yticks([])
+    axis.set_ylim(len(differences) - 0.5, -0.6)
+    axis.spines["left"].set_visible(False)
+    _leave_room_for_arms(axis, study, differences)
+    better = "left" if study.lower_is_better else "right"
+    axis.set_xlabel(f"{metric} minus baseline [{evidence.unit(metric)}], {better} is better")
+    return figure, pd.DataFrame(rows)
+
+
+def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
+    """Draw a held-out value over samples: whole runs, and the second half of the baseline's run without the controls.
+
+    Lines are means over seeds with 95 % intervals. Arms without the value are left out.
+    """
+    column = evidence.curve
+    data = _over_seeds(study, evidence.curves.dropna(subset=[column]), "samples", column)
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
+    budget = data.loc[data["arm"] == study.baseline, "samples"].max()
+    is_late = data["arm"].isin(list(study.arms)) & data["samples"].between(0.5 * budget, budget)
+    for axis, shown in zip(axes, (data, data[is_late]), strict=True):
+        for arm, points in shown.groupby("arm", sort=False):
+            look, label = looks(study)[str(arm)], study.label(str(arm))
+            (line,) = axis.plot(points["samples"], points["mean"], color=look.color, ls=look.linestyle, label=label)
+            axis.fill_between(points["samples"], points["low"], points["high"], color=look.color, alpha=0.13, lw=0)
+            show_on_hover(line, f"{label}: {points['mean'].iloc[-1]:.4g} after {points['samples'].iloc[-1]:,} samples")
+    axes[0].set(title="whole run", xlabel="samples seen", ylabel=CURVE_TITLES[column])
+    axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen")
+    figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
+    return figure, data
+
+
+def pixel_losses(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
+    """Draw the pixel losses of every arm at the same fixed prefixes: means over seeds with 95 % intervals."""
+    chosen = evidence.metrics[evidence.metrics["metric"].isin(metrics_named(evidence, "pixel_loss_"))]
+    prefixes = chosen["metric"].str.removeprefix("pixel_loss_").astype(float)
+    data = _over_seeds(study, chosen.assign(prefix=prefixes), "prefix", "value")
+    figure, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    arms = list(dict.fromkeys(data["arm"]))
+    for number, (arm, points) in enumerate(data.groupby("arm", sort=False)):
+        look, label = looks(study)[str(arm)], study.label(str(arm))
+        shift = 0.012 * (number - (len(arms) - 1) / 2)  # intervals of arms do not hide each other
+        for _, point in points.iterrows():
+            places = [point["prefix"] + shift] * 3
+            (bar,) = axis.plot(places, [point["low"], point["mean"], point["high"]], color=look.color, lw=1.3)
+            show_on_hover(bar, f"{label}, prefix {point['prefix']:g}: {_bounds(point)}")
+        axis.plot(points["prefix"] + shift, points["mean"], look.marker, color=look.color, ms=5, label=label)
+    axis.set_xticks(sorted(set(data["prefix"])))
+    axis.set(
+        xlabel="prefix length [fraction of the image]", ylabel="pixel loss\n[squared error of standardised pixels]"
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure, data
+
+
+def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
+    """Draw attentive-probe and kNN accuracy by task and arm, with the untrained encoder as a line.
+
+    Dots are seeds, larger marks are means over seeds with 95 % intervals.
+    """
+    metrics = metrics_named(evidence, "probe_", "knn_")
+    present = set(evidence.metrics.loc[evidence.metrics["metric"].isin(metrics), "arm"])
+    arms, rows = [arm for arm in study.conditions if arm in present], []
+    figure, axes = panels(len(metrics), [study.label(arm) for arm in arms])
+    for axis, metric in zip(axes, metrics, strict=True):
+        values = evidence.values(metric)
+        axis.set_title(metric.replace("_", " ").replace("knn", "kNN"))
+        for row, arm in enumerate(arms):
+            if arm not in values or not values[arm].count():
+                continue
+            estimate, look = mean_interval(values[arm]), looks(study)[arm]
+            axis.plot(values[arm], np.full(len(values[arm]), row - 0.28), "o", ms=2.4, alpha=0.6, color=look.color)
+            draw_estimate(axis, estimate, row, look, f"{study.label(arm)}: {estimate.text('.4f')}")
+            rows.append({"metric": metric, "arm": arm, "label": study.label(arm), **estimate_row(estimate)})
+        if UNTRAINED in values:
+            axis.axvline(values[UNTRAINED].mean(), color=SOFT, ls="--", lw=1.1)
+            rows.append(
+                {
+                    "metric": metric,
+                    "arm": UNTRAINED,
+                    "label": UNTRAINED,
+                    **estimate_row(mean_interval(values[UNTRAINED])),
+                }
+            )
+        axis.locator_params(axis="x", nbins=4)
+    if any(UNTRAINED in evidence.values(metric) for metric in metrics):
+        line = Line2D([], [], color=SOFT, ls="--", lw=1.1, label="untrained encoder")
+        figure.legend(handles=[line], loc="outside lower center")
+    return figure, pd.DataFrame(rows)
+
+
+def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Return a figure of small multiples, whose rows have the same labels in all."""
+    num_columns = max(1, min(number, NUM_COLUMNS))
+    num_rows = max(1, -(-number // num_columns))
+    size = 0.07 * max(map(len, labels), default=0) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
+    figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
+    for unused in axes.flat[number:]:
+        unused.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set_yticks(range(len(labels)), labels)
+    axes[0, 0].set_ylim(len(labels) - 0.5, -0.5)
+    for axis in axes.flat:
+        axis.grid(visible=False, axis="y")
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    return figure, list(axes.flat[:number])
+
+
+def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: Look, text: str, *, size: float = 6) -> None:
+    """Draw a mean with its interval in a row; the text is shown on hover."""
+    (line,) = axis.plot(
+        [estimate.low, estimate.mean, estimate.high],
+        [row] * 3,
+        color=look.color,
+        lw=size / 3,
+        marker=look.marker,
+        ms=size,
+        markevery=[1],
+        solid_capstyle="butt",
+    )
+    show_on_hover(line, text)
+
+
+def mark_zero(axis: Axes, margin: float) -> None:
+    """Draw the line of no difference, and the equivalence margin in grey."""
+    axis.axvspan(-margin, margin, color=SOFT, alpha=0.16, lw=0, zorder=0)
+    axis.axvline(0, color=INK, lw=0.8)
+
+
+def estimate_row(estimate: Estimate) -> dict[str, float]:
+    """Return an estimate as a row of data; the ends are NaN if there is no interval."""
+    return {
+        "mean": estimate.mean,
+        "low": estimate.low,
+        "high": estimate.high,
+        "level": estimate.level,
+        "n": estimate.n,
+    }
+
+
+def _by_seed(study: Study, evidence: Evidence, arm: str) -> "pd.Series[float]":
+    """Return an arm minus the baseline by seed; minus the baseline's mean if they are not paired."""
+    baseline, own = evidence.value(study.primary_metric, study.baseline), evidence.value(study.primary_metric, arm)
+    return (own - (baseline if are_paired(arm, study.baseline) else baseline.mean())).dropna()
+
+
+def _leave_room_for_arms(axis: Axes, study: Study, differences: Mapping[str, Estimate]) -> None:
+    """Cut the axis before a control that is far off the scale of the arms, and write the control's value there."""
+    ends = {arm: [end for end in (one.mean, one.low, one.high) if np.isfinite(end)] for arm, one in differences.items()}
+    of_arms = [end for arm, some in ends.items() if arm in study.arms for end in some]
+    reach = OFF_SCALE * max(map(abs, [*of_arms, study.equivalence_margin]))
+    cut = {arm: one for arm, one in differences.items() if arm in study.controls and abs(one.mean) > reach}
+    if not cut or not of_arms:
+        return
+    shown = [0.0, *(end for arm, some in ends.items() if arm not in cut for end in some)]
+    room = 0.3 * (max(shown) - min(shown))
+    axis.set_xlim(min(shown) - room, max(shown) + room)
+    for row, arm in enumerate(differences):
+        if arm in cut:
+            is_left = cut[arm].mean < 0
+            text = f"← {cut[arm].text()}" if is_left else f"{cut[arm].text()} →"
+            place, align = (0.02, "left") if is_left else (0.98, "right")
+            axis.text(place, row + 0.1, text, transform=axis.get_yaxis_transform(), ha=align, va="center", color=SOFT)
+
+
+def _over_seeds(study: Study, table: pd.DataFrame, place: str, value: str) -> pd.DataFrame:
+    """Return mean and interval over seeds for every arm and place."""
+    chosen, rows = table[table["arm"].isin(study.conditions)], []
+    for arm in study.conditions:
+        for where, values in chosen[chosen["arm"] == arm].groupby(place)[value]:
+            rows.append({"arm": arm, "label": study.label(arm), place: where, **estimate_row(mean_interval(values))})
+    return pd.DataFrame(rows)
+
+
+def _bounds(point: "pd.Series[float]") -> str:
+    return f"{point['mean']:.4g} [{point['low']:.4g}, {point['high']:.4g}]"

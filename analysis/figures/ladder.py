@@ -1,0 +1,115 @@
+"""What a sensitivity study found, in figures: known effects in units of noise."""
+
+import math
+import textwrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ablations.catalogue import STUDIES
+from aimv2.evaluation.metrics import set_name
+from analysis.figures.style import COLOURS, INK, MARKERS, SOFT, WHITE, show_on_hover
+from analysis.inference.intervals import Estimate, detectable_difference
+from analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
+
+BLACK = "#111111"  # on light cells, in the dark too
+
+
+def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
+    """Draw the effects on the metrics that decide claims, in units of noise; right is worse.
+
+    Between the dashed lines a difference of two arms is missed more often than once in five, with the ladder's seeds.
+    """
+    used = dict.fromkeys(metric for study in STUDIES.values() for metric in study.deciding_metrics)
+    used |= dict.fromkeys(f"probe_{set_name(name)}" for name in ladder.base.get("evaluation.sets", []))
+    data = _effects(ladder)
+    data = data[data["metric"].isin(list(used))].reset_index(drop=True)
+    metrics = [metric for metric in used if metric in set(data["metric"])]
+    figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(metrics) + 1.9), layout="constrained")
+    handles = []
+    for number, (rung, label) in enumerate(ladder.rungs.items()):
+        options: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number], "ms": 6}
+        handles.append(Line2D([], [], ls="", label=label, **options))
+        for _, effect in data[data["rung"] == rung].iterrows():
+            row = metrics.index(effect["metric"])
+            (point,) = axis.plot(effect["worse"], row, ls="", alpha=0.85, **options)
+            show_on_hover(point, f"{effect['metric']}, {label}: {effect['worse']:+.2g} x noise")
+    if len(data):
+        n = int(data["n"].max())
+        detected = detectable_difference(Estimate(0.0, 1 / math.sqrt(n), n - 1, n))
+        for side in (-detected, detected):
+            axis.axvline(side, color=SOFT, lw=1, ls="--")
+    axis.axvline(0, color=INK, lw=0.8)
+    axis.set_xscale("symlog", linthresh=1)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, -2) * 1.5, max(high, 2) * 1.5)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_yticks(range(len(metrics)), metrics)
+    axis.set_ylim(len(metrics) - 0.5, -0.5)
+    axis.set_xlabel("effect in units of noise (SD of paired differences), right is worse")
+    axis.grid(visible=False, axis="y")
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure, data
+
+
+def sensitivity_map(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
+    """Draw every known effect on every metric as a cell, in units of noise.
+
+    Orange cells are worse than the base, purple ones better. Numbers in brackets are effects whose 95 % interval
+    includes zero. Metrics that decide no claim at this scale have grey names.
+    """
+    data = _effects(ladder)
+    values = data.pivot(index="metric", columns="rung", values="worse")
+    values = values.reindex(index=list(dict.fromkeys(data["metric"])), columns=list(ladder.rungs))
+    shades_MR = np.sign(values.to_numpy()) * np.log1p(np.abs(values.to_numpy(dtype=float)))
+    largest = float(np.nanmax(np.abs(shades_MR), initial=1.0))
+    figure, axis = plt.subplots(figsize=(2.2 + 0.62 * values.shape[1], 0.21 * len(values) + 1.9), layout="constrained")
+    axis.imshow(shades_MR, cmap="PuOr_r", vmin=-largest, vmax=largest, aspect="auto")
+    for _, effect in data.iterrows():
+        column, row = list(values.columns).index(effect["rung"]), list(values.index).index(effect["metric"])
+        number = f"{effect['worse']:z.0f}" if abs(effect["worse"]) >= 10 else f"{effect['worse']:z.1f}"
+        is_dark = abs(shades_MR[row, column]) > 0.75 * largest
+        text = number if effect["is_detected"] else f"({number})"
+        color = WHITE if is_dark else BLACK
+        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+    decides = data.drop_duplicates("metric").set_index("metric")["decides_claims"]
+    axis.set_yticks(range(len(values)), values.index, fontsize=8)
+    for label, metric in zip(axis.get_yticklabels(), values.index, strict=True):
+        label.set_color(INK if decides[metric] else SOFT)
+    labels = [textwrap.fill(ladder.rungs[rung], 26) for rung in values.columns]
+    axis.set_xticks(range(len(labels)), labels, rotation=35, ha="left", rotation_mode="anchor", fontsize=8)
+    axis.xaxis.tick_top()
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    axis.set_xlabel("effect in units of noise: orange is worse, purple is better; (n): the interval includes 0")
+    return figure, data
+
+
+def _effects(ladder: Ladder) -> pd.DataFrame:
+    """Return a row per metric and rung; ``worse`` is the effect in units of noise, positive if it harms."""
+    judged = sensitivity_of(ladder)
+    rows = []
+    for metric, seen in ladder.metrics.items():
+        for rung, effect in seen.effects.items():
+            worse = harm(metric, effect)
+            rows.append(
+                {
+                    "metric": metric,
+                    "unit": seen.unit,
+                    "rung": rung,
+                    "label": ladder.rungs[rung],
+                    "worse": worse.mean / seen.paired_sd,
+                    "low": worse.low / seen.paired_sd,
+                    "high": worse.high / seen.paired_sd,
+                    "n": effect.num_seeds,
+                    "is_detected": worse.low > 0 or worse.high < 0,
+                    "decides_claims": judged[metric].tells_small_steps,
+                }
+            )
+    columns = ["metric", "unit", "rung", "label", "worse", "low", "high", "n", "is_detected", "decides_claims"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,165 @@
+"""The linear model of seeds and factors: which terms runs identify, and their least-squares fit.
+
+Letters: N runs, K columns of the design, of which the last are those of the terms.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+
+Levels = Mapping[str, Sequence[str]]
+Term = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The least-squares fit of seeds and terms, with sum-to-zero codes.
+
+    Attributes:
+        data: a row per run: ``seed``, ``value``, and a column per factor.
+        factors: levels by factor; effects compare with the first.
+        terms: main effects and interactions, as tuples of factors.
+    """
+
+    data: pd.DataFrame
+    factors: Levels
+    terms: Sequence[Term]
+
+    @cached_property
+    def columns(self) -> dict[Term, slice]:
+        """The columns of each term."""
+        found, start = {}, self.data["seed"].nunique()
+        for term in self.terms:
+            stop = start + math.prod(len(self.factors[name]) - 1 for name in term)
+            found[term] = slice(start, stop)
+            start = stop
+        return found
+
+    @cached_property
+    def design_NK(self) -> np.ndarray:
+        return _design(self.data, self.factors, self.terms)
+
+    @cached_property
+    def effect_K(self) -> np.ndarray:
+        return np.asarray(np.linalg.lstsq(self.design_NK, self.data["value"].to_numpy(float), rcond=None)[0])
+
+    @cached_property
+    def covariance_KK(self) -> np.ndarray:
+        """In units of the error's variance."""
+        return np.linalg.pinv(self.design_NK.T @ self.design_NK, hermitian=True)
+
+    @property
+    def df(self) -> int:
+        return len(self.data) - int(self.design_NK.shape[1])
+
+    @cached_property
+    def sd(self) -> float:
+        """The standard deviation of the error; NaN without degrees of freedom or spread."""
+        value_N = self.data["value"].to_numpy(float)
+        residual = float(((value_N - self.design_NK @ self.effect_K) ** 2).sum())
+        has_spread = self.df > 0 and residual > 1e-20 * max(float((value_N**2).sum()), 1e-300)
+        return math.sqrt(residual / self.df) if has_spread else math.nan
+
+    @cached_property
+    def of_seed_N(self) -> np.ndarray:
+        """What each run's seed adds to the mean of all."""
+        columns = slice(1, self.data["seed"].nunique())
+        return np.asarray(self.design_NK[:, columns] @ self.effect_K[columns])
+
+    def contrasts(self, term: Term) -> dict[tuple[str, ...], np.ndarray]:
+        """Return, by levels other than the reference levels, the weights [K] of their contrast with those."""
+        found = {}
+        for levels in itertools.product(*(self.factors[name][1:] for name in term)):
+            parts = [_difference(self.factors[name], one) for name, one in zip(term, levels, strict=True)]
+            weight_K = np.zeros(self.design_NK.shape[1])
+            weight_K[self.columns[term]] = reduce(np.kron, parts)
+            found[levels] = weight_K
+        return found
+
+    def num_seeds(self, levels: Mapping[str, str]) -> int:
+        """Return the number of seeds that ran a combination of levels, whatever the levels of other factors."""
+        return len(set(self.data["seed"].to_numpy()[is_at(self.data, levels)]))
+
+
+def is_at(data: pd.DataFrame, levels: Mapping[str, str]) -> np.ndarray:
+    """Return True for the runs with these levels, bool [N]."""
+    return np.asarray(np.logical_and.reduce([data[name].to_numpy() == one for name, one in levels.items()]))
+
+
+def _code(count: int) -> np.ndarray:
+    """Return sum-to-zero codes of levels, float [count, count - 1]."""
+    return np.vstack([np.eye(count - 1), -np.ones(count - 1)])
+
+
+def _design(data: pd.DataFrame, factors: Levels, terms: Sequence[Term]) -> np.ndarray:
+    """Return the columns of the mean, of seeds, and of each term."""
+    seeds = sorted(data["seed"].unique())
+    coded = {
+        name: _code(len(levels))[[list(levels).index(one) for one in data[name]]]
+        for name, levels in [("seed", seeds), *factors.items()]
+    }
+    columns = [np.ones((len(data), 1)), coded["seed"]]
+    columns += [reduce(_products, [coded[name] for name in term]) for term in terms]
+    return np.hstack(columns)
+
+
+def _products(one_NI: np.ndarray, other_NJ: np.ndarray) -> np.ndarray:
+    """Return the products of each two columns, [N, I * J]."""
+    return np.asarray(np.einsum("ni,nj->nij", one_NI, other_NJ).reshape(len(one_NI), -1))
+
+
+def identified(data: pd.DataFrame, factors: Levels) -> tuple[list[Term], list[str]]:
+    """Return the terms that these runs identify, and why others are left out.
+
+    Interactions of an order are identified together or not at all, since which of two aliased ones is there is unknown.
+    """
+    terms: list[Term] = []
+    for order in range(1, len(factors) + 1):
+        more = [*terms, *itertools.combinations(factors, order)]
+        design = _design(data, factors, more)
+        if len(design) == 0 or np.linalg.matrix_rank(design) < design.shape[1]:
+            if order == 1:
+                return [], ["No effect is identified: too few combinations of levels share seeds."]
+            return terms, [_why_left_out(data, factors, order)]
+        terms = more
+    return terms, []
+
+
+def _why_left_out(data: pd.DataFrame, factors: Levels, order: int) -> str:
+    """Say that interactions are not part of the model, and why."""
+    ran = set(data[list(factors)].itertuples(index=False, name=None))
+    absent = [", ".join(one) for one in itertools.product(*factors.values()) if one not in ran]
+    cause = f"no run of {'; '.join(absent)}" if absent else "too few combinations ran with the same seed"
+    which = "Interactions" if order == 2 else f"Interactions of {order} factors"
+    return f"{which} are not identified ({cause}), so the other effects hold only if there are none."
+
+
+def _difference(levels: Sequence[str], one: str) -> np.ndarray:
+    """Return the weights of a level minus the reference level."""
+    code = _code(len(levels))
+    return np.asarray(code[list(levels).index(one)] - code[0])
+
+
+def mixed_model_difference(fit: Fit) -> float | None:
+    """Return the largest difference between the effects and those of a mixed model with random seeds (REML).
+
+    None if that model does not converge, or its seeds do not vary.
+    """
+    num_seeds = fit.data["seed"].nunique()
+    fixed_NK = np.hstack([fit.design_NK[:, :1], fit.design_NK[:, num_seeds:]])
+    model = sm.MixedLM(fit.data["value"].to_numpy(float), fixed_NK, groups=fit.data["seed"].to_numpy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # statsmodels reports a failure to converge as a warning
+        try:
+            mixed_K = np.concatenate([np.zeros(num_seeds), model.fit(reml=True).fe_params[1:]])
+        except (Warning, np.linalg.LinAlgError):
+            return None
+    contrasts = [weight_K for term in fit.terms for weight_K in fit.contrasts(term).values()]
+    return max(abs(float(weight_K @ (mixed_K - fit.effect_K))) for weight_K in contrasts)

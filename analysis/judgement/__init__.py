@@ -1,0 +1,1 @@
+"""From evidence to findings: comparisons, controls, sensitivity, verdicts."""

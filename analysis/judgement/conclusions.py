@@ -1,0 +1,150 @@
+"""Sentences on the primary metric, and on differences in the others."""
+
+from collections.abc import Mapping, Sequence
+
+from ablations.study import UNTRAINED, Study
+from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
+from analysis.inference.looks import Look
+from analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
+from analysis.load import Evidence
+
+
+def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, withheld: Sequence[str] = ()) -> str:
+    """Return the study's result in a few sentences.
+
+    Args:
+        comparisons: the requested arms but the baseline, with simultaneous intervals.
+        withheld: why nothing is concluded: runs of different code, controls that did not pass in the primary metric,
+            or its lack of sensitivity.
+    """
+    num_seeds = [one.difference.n for one in comparisons.values() if one.difference.has_interval]
+    if not num_seeds:
+        return "No conclusion: no arm shares two seeds with the baseline."
+    if withheld:
+        notes = "; ".join(withheld)
+        return f"No conclusion: {notes}. The study can confirm neither differences nor equivalence."
+    seeds = " to ".join(str(n) for n in sorted({min(num_seeds), max(num_seeds)}))
+    context = f"the baseline ({study.label(study.baseline)}) in {study.primary_metric} over {seeds} seeds"
+    margin = f"±{study.equivalence_margin:g} {unit}"
+    effects = []
+    arms: dict[str, list[str]] = {"equivalent": [], "inconclusive": [], "too few": []}
+    notes_on_failures: dict[str, None] = {}
+    for arm, one in comparisons.items():
+        estimate, observed, label = one.difference, one.observed, study.label(arm)
+        if one.withheld:
+            notes_on_failures[one.withheld] = None
+        elif observed.direction != "unclear":
+            small = ", within the margin" * observed.is_small
+            amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)}{small})"
+            effects.append(f"{label} is {observed.direction} by {amount}")
+        else:
+            arms[observed.text if estimate.has_interval else "too few"].append(label)
+    sentences = []
+    if effects:
+        sentences.append(f"Compared with {context}: {'; '.join(effects)}.")
+    if arms["equivalent"]:
+        other = "it" if effects else context
+        sentences.append(f"Equivalent to {other} within {margin}: {'; '.join(arms['equivalent'])}.")
+    if not sentences and arms["inconclusive"]:
+        sentences.append(
+            f"Inconclusive: no arm differs detectably from {context}, but differences larger than the equivalence"
+            f" margin ({margin}) are not ruled out either."
+        )
+    elif arms["inconclusive"]:
+        sentences.append(f"Inconclusive: {'; '.join(arms['inconclusive'])}.")
+    if arms["too few"]:
+        sentences.append(f"Too few seeds: {'; '.join(arms['too few'])}.")
+    if notes_on_failures:
+        sentences.append(f"Not judged: {'; '.join(notes_on_failures)}.")
+    return " ".join(sentences)
+
+
+def code_note(study: Study, evidence: Evidence) -> str:
+    """Say how many runs are of which code if they differ, and whether verdicts are drawn from them; otherwise empty."""
+    if len(evidence.codes) < 2:
+        return ""
+    each = ", ".join(f"{code} ({count} run{'s' * (count > 1)})" for code, count in evidence.codes.items())
+    mixture = f"The runs are of different code: {each}."
+    if study.allow_mixed_code:
+        return f"{mixture} Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests."
+    return (
+        f"{mixture} An edit of the code can change numbers, so nothing is concluded from the mixture, unless the sweep"
+        " is launched with sweep.allow_mixed_code=true. For runs of one code, delete the folders of the others and"
+        " launch again with code= and its digest."
+    )
+
+
+def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
+    """Compare the minimum detectable difference with the margin; empty if there are too few seeds."""
+    known = [one.difference for one in comparisons.values() if one.difference.has_interval and not one.withheld]
+    detectable = [detectable_difference(estimate) for estimate in known]
+    if not detectable:
+        return ""
+    low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
+    amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, depending on the arm"
+    if max(detectable) <= study.equivalence_margin:
+        rest = f"These seeds suffice to detect differences of the equivalence margin, {study.equivalence_margin:g}."
+    else:
+        rest = (
+            f"The equivalence margin is {study.equivalence_margin:g}, so differences larger than the margin may have"
+            " been missed. More seeds would detect them; that is another look, at a higher level."
+        )
+    return f"Minimum detectable difference ({100 * POWER:.0f} % power), from the observed spread: {amount}. {rest}"
+
+
+def look_note(look: Look) -> str:
+    """Say which look at the study this is, and the level of what decides."""
+    level = f"{100 * look.level:.4f}".rstrip("0").rstrip(".")
+    note = f"This is look {look.number} at the study"
+    if look.earlier:
+        seeds = "; ".join(", ".join(str(seed) for seed in one) for one in look.earlier)
+        note += f" (earlier: seeds {seeds})"
+    return f"{note}, so all that decides has the level {level} %. Over any number of looks the errors add up to 5 %."
+
+
+def findings(study: Study, evidence: Evidence) -> list[str]:
+    """Return a sentence for each detected difference in another metric, with simultaneous 95 % intervals for all.
+
+    The controls are among them; each of the metrics, and in it each control, has a share of the error rate.
+    """
+
+    def is_whole(arm: str) -> bool:
+        return not reasons_to_withhold(study, evidence, [arm, study.baseline])
+
+    present = [arm for arm in study.arms if arm != study.baseline and is_whole(arm)]
+    controls = [control for control in study.controls if is_whole(control)]
+    metrics = [name for name in dict.fromkeys(evidence.metrics["metric"]) if name != study.primary_metric]
+    differences, found = Differences(study, evidence), []
+    level = bonferroni(len(metrics) * (1 + len(study.controls)))
+    for metric in metrics:
+        estimates = differences.from_baseline(metric, present, level)
+        estimates |= {control: differences.separately(metric, control, level) for control in controls}
+        unit = evidence.unit(metric)
+        for arm, estimate in estimates.items():
+            if estimate.excludes_zero:
+                side = "above" if estimate.mean > 0 else "below"
+                amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"
+                name = f"{study.label(arm)} (control)" if arm in study.controls else study.label(arm)
+                found.append(f"{metric}: {name} is {side} the baseline by {amount}.")
+    return found
+
+
+def warnings(study: Study, evidence: Evidence) -> list[str]:
+    """Return a sentence for each warning of a metric, with the number of runs of each arm that have it."""
+    doubtful = evidence.metrics[evidence.metrics["warning"] != ""]
+    found = []
+    for (metric, warning), rows in doubtful.groupby(["metric", "warning"], sort=False):
+        counts = rows["arm"].value_counts(sort=False)
+        arms = "; ".join(
+            f"{study.label(arm)}, {counts[arm]} {'run' if counts[arm] == 1 else 'runs'}"
+            for arm in [*study.conditions, UNTRAINED]
+            if arm in counts
+        )
+        found.append(f"{metric}: {warning} ({arms}).")
+    return found
+
+
+def _bounds(estimate: Estimate) -> str:
+    low, high = sorted((abs(estimate.low), abs(estimate.high)))
+    level = f"{100 * estimate.level:.2f}".rstrip("0").rstrip(".")
+    return f"simultaneous {level} % interval {low:.3f} to {high:.3f}, covers {estimate.covers}"

@@ -1,0 +1,128 @@
+"""Checks of a study's controls, in every metric that decides something."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ablations.expectations import STEP_TIME, Expectation
+from ablations.study import UNTRAINED, Control, Study
+from aimv2.evaluation.metrics import lower_is_better
+from analysis.inference.intervals import Estimate
+from analysis.inference.relations import finding
+from analysis.judgement.compare import Differences, reasons_to_withhold
+from analysis.load import Evidence
+
+NULL_LEVEL = 0.99
+REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")
+NULL_NOTE = (
+    "The null control has other seeds than the baseline, so the two means are compared unpaired (Welch), at"
+    f" {100 * NULL_LEVEL:.0f} %. One in {1 / (1 - NULL_LEVEL):.0f} fails by chance. It is one test for each metric and"
+    " baseline: studies with the same baseline share its runs, and fail or pass together. It tests whether other seeds"
+    " alone pass for an effect, not the pairing."
+)
+
+
+@dataclass(frozen=True)
+class ControlOutcome:
+    """The result of a control in a metric, and the reason."""
+
+    control: Control
+    metric: str
+    result: Literal["passed", "failed", "inconclusive"]
+    reason: str
+
+    @property
+    def note(self) -> str:
+        """The result in a few words."""
+        return f"{self.control.replace('_', ' ')} {_is(self.result)} in {self.metric}"
+
+
+def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
+    """Compare both controls with the baseline in every metric that decides: the null at 99 %, the positive at 95 %.
+
+    Shuffled captions do not change the time of a step, so that metric has no positive control. Metrics that the data
+    cannot have are left out.
+    """
+    differences = Differences(study, evidence)
+    return [
+        _check(study, evidence, differences, control, metric)
+        for control in REQUIRED
+        for metric in study.deciding_metrics
+        if not evidence.why_absent(metric)
+        if not (control == "positive_control" and metric == STEP_TIME)
+    ]
+
+
+def withholding(controls: Sequence[ControlOutcome], metrics: Iterable[str]) -> list[str]:
+    """Return a note for each control that did not pass in one of these metrics; each withholds verdicts."""
+    wanted = set(metrics)
+    return [one.note for one in controls if one.metric in wanted and one.result != "passed"]
+
+
+def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expectation]) -> list[str]:
+    """Return a note for each two metrics that an expectation compares and that may differ before training.
+
+    The untrained encoder is the control: on it the difference of the two metrics must be shown to lie within the
+    margin.
+    """
+    differences = Differences(study, evidence)
+    notes = []
+    for one in expectations:
+        if one.metric == one.than_metric:
+            continue
+        pair = f"{one.metric} and {one.than_metric}"
+        before = differences.of(UNTRAINED, one.metric, UNTRAINED, one.than_metric)
+        if not before.has_interval:
+            notes.append(f"{pair} were not measured on the untrained encoder with two seeds")
+            continue
+        found = finding(before, study.margin_of(one), lower_is_better=lower_is_better(one.metric))
+        if not found.is_small:
+            differ = "may differ by the margin" if found.direction == "unclear" else "differ"
+            notes.append(
+                f"{pair} {differ} before training ({before.text()}), so their difference after training is not the"
+                " effect of training alone"
+            )
+    return list(dict.fromkeys(notes))
+
+
+def _check(study: Study, evidence: Evidence, differences: Differences, control: Control, metric: str) -> ControlOutcome:
+    if control not in study.controls:
+        return ControlOutcome(control, metric, "inconclusive", "The sweep was launched without it.")
+    if notes := reasons_to_withhold(study, evidence, [control, study.baseline]):
+        return ControlOutcome(control, metric, "inconclusive", f"{'; '.join(notes)}.")
+    if control == "null_control":
+        return _null(metric, differences.separately(metric, control, NULL_LEVEL))
+    return _positive(study, metric, differences.separately(metric, control, covers_items=True))
+
+
+def _null(metric: str, estimate: Estimate) -> ControlOutcome:
+    if not estimate.has_interval:
+        return ControlOutcome("null_control", metric, "inconclusive", "There are too few seeds.")
+    shown = f"{estimate.text()}, {estimate.basis}"
+    if estimate.excludes_zero:
+        reason = f"Other seeds alone differ: {shown}. Differences between arms are not reliable."
+        return ControlOutcome("null_control", metric, "failed", reason)
+    reason = f"Other seeds do not differ detectably from the baseline: {shown}."
+    return ControlOutcome("null_control", metric, "passed", reason)
+
+
+def _positive(study: Study, metric: str, estimate: Estimate) -> ControlOutcome:
+    if not estimate.has_interval:
+        return ControlOutcome("positive_control", metric, "inconclusive", "There are too few seeds.")
+    shown = f"{estimate.text()}, {estimate.basis}"
+    found = finding(estimate, study.margin(metric), lower_is_better=lower_is_better(metric))
+    if found.direction == "worse":
+        reason = f"Shuffled captions are harmful, and the study detects it: {shown}."
+        return ControlOutcome("positive_control", metric, "passed", reason)
+    if found.direction == "better":
+        reason = f"The effect is on the wrong side: with shuffled captions the metric is better: {shown}."
+        return ControlOutcome("positive_control", metric, "failed", reason)
+    if found.is_small:
+        reason = f"Shuffled captions make no difference larger than the margin: {shown}."
+        return ControlOutcome("positive_control", metric, "failed", reason)
+    reason = f"The study does not detect that shuffled captions are harmful: {shown}."
+    return ControlOutcome("positive_control", metric, "inconclusive", reason)
+
+
+def _is(result: str) -> str:
+    return "is inconclusive" if result == "inconclusive" else result

@@ -1,0 +1,105 @@
+"""What limits a number, in a few words that stand beside it."""
+
+import math
+from collections.abc import Mapping
+
+from ablations.budget import UNEQUAL, Equal
+from ablations.study import Study
+from analysis.judgement.compare import mixed_code, reasons_to_withhold
+from analysis.judgement.controls import withholding
+from analysis.judgement.findings import Findings
+from analysis.judgement.sensitivity import insensitive
+from analysis.load import Evidence
+
+# Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
+# text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.
+MAX_EPOCHS = 4
+
+# By what a study can hold equal, the cost in words and its column in the table of runs.
+COSTS: Mapping[Equal, tuple[str, str]] = {
+    "samples": ("samples", "samples"),
+    "flops": ("FLOPs", "train_flops"),
+    "seconds": ("training time", "train_cpu_seconds"),  # the wall time of one run also measures the load of the machine
+}
+
+
+def notes(findings: Findings, arm: str, metric: str = "") -> tuple[str, ...]:
+    """Return what limits a number of an arm, as plain text.
+
+    Args:
+        metric: the metric that the number is of; empty for a cost, which has neither controls nor a sensitivity.
+    """
+    return (*metric_notes(findings, metric), *arm_notes(findings, arm, metric))
+
+
+def metric_notes(findings: Findings, metric: str) -> tuple[str, ...]:
+    """Return what limits all numbers of a metric: code, controls and sensitivity."""
+    study, evidence = findings.study, findings.evidence
+    if mixed := mixed_code(study, evidence):
+        return (mixed,)  # the controls are inconclusive for this reason alone
+    found = []
+    if len(evidence.codes) > 1:
+        found.append(f"the runs are of {len(evidence.codes)} codes, which the sweep allows")
+    if metric:
+        found += withholding(findings.controls, [metric])
+        found += filter(None, [_sensitivity(findings, metric)])
+    return tuple(found)
+
+
+def arm_notes(findings: Findings, arm: str, metric: str = "") -> tuple[str, ...]:
+    """Return what limits the numbers of an arm: failed runs, missing seeds, a single seed, budget and epochs."""
+    study, evidence = findings.study, findings.evidence
+    has_one_code = not mixed_code(study, evidence)
+    failed = reasons_to_withhold(study, evidence, [arm, study.baseline]) if has_one_code else []
+    return (*failed, *_seeds(findings, arm, metric), *_budget(study, evidence, arm), *_epochs(evidence, arm))
+
+
+def relative_cost(study: Study, evidence: Evidence, arm: str, unit: Equal) -> float:
+    """Return the ratio of an arm's mean cost to the baseline's; NaN if one has none, or it was not measured.
+
+    Wall time stands in for CPU time if a device trained.
+    """
+    runs, column = evidence.runs, COSTS[unit][1]
+    if unit == "seconds" and "train_seconds" in runs and runs[column].isna().any():
+        column = "train_seconds"
+    if column not in runs:
+        return math.nan
+    means = runs.groupby("arm")[column].mean()
+    cost, baseline = means.get(arm, 0.0), means.get(study.baseline, 0.0)
+    return float(cost / baseline) if cost > 0 and baseline > 0 else math.nan  # the untrained encoder costs nothing
+
+
+def is_unequal(study: Study, evidence: Evidence, arm: str) -> bool:
+    """True if an arm's cost differs from the baseline's although the study holds it equal."""
+    return abs(relative_cost(study, evidence, arm, study.equal) - 1) >= UNEQUAL  # never true of NaN
+
+
+def _sensitivity(findings: Findings, metric: str) -> str:
+    """Return that a metric decides nothing; empty if it can, and in the study that measures it."""
+    if findings.ladder or not insensitive(metric, findings.sensitivity, findings.config.scale):
+        return ""
+    if metric not in findings.sensitivity:
+        return f"the sensitivity of {metric} was not measured"
+    return f"{metric} is not sensitive at this scale"
+
+
+def _seeds(findings: Findings, arm: str, metric: str) -> list[str]:
+    """Say which seeds have no result yet; those of failed runs are named elsewhere."""
+    evidence = findings.evidence
+    unfinished = evidence.num_runs(arm) - evidence.num_failed(arm) - int((evidence.runs["arm"] == arm).sum())
+    found = [f"{unfinished} of {evidence.num_runs(arm)} seeds missing"] if unfinished else []
+    num_seeds = len(evidence.value(metric, arm).dropna()) if metric else int((evidence.runs["arm"] == arm).sum())
+    return [*found, "one seed, so no interval"] if num_seeds == 1 else found
+
+
+def _budget(study: Study, evidence: Evidence, arm: str) -> list[str]:
+    if not is_unequal(study, evidence, arm):
+        return []
+    return [f"unequal: {relative_cost(study, evidence, arm, study.equal):.2f} x the baseline's {COSTS[study.equal][0]}"]
+
+
+def _epochs(evidence: Evidence, arm: str) -> list[str]:
+    own = evidence.mixture[evidence.mixture["arm"] == arm]
+    means = own.groupby("source", sort=False)["epochs"].mean()
+    often = means[means > MAX_EPOCHS]
+    return [f"{times:.3g} epochs of {source}, more than {MAX_EPOCHS}" for source, times in often.items()]

@@ -1,0 +1,98 @@
+"""Files of many finished runs, read at once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+from polars.exceptions import PolarsError
+
+from aimv2.errors import UsageError
+from analysis.inference.items import Parts, Run, influence
+
+CURVE_COLUMNS = ("step", "samples", "train_flops", "seconds")
+HELD_OUT = "held_out_"
+
+
+def scan_rows(files: Mapping[Run, Path]) -> pl.LazyFrame:
+    """Return the rows of every step of these runs, with ``arm`` and ``seed``; nothing is read but the columns' names.
+
+    Runs differ in their columns, as objectives do; a column that a run lacks is null there.
+
+    Args:
+        files: by arm and seed, the ``metrics.parquet`` of a run.
+
+    Raises:
+        UsageError: a file is missing or broken.
+    """
+    by_columns: dict[tuple[tuple[str, pl.DataType], ...], list[Path]] = {}
+    for path in dict.fromkeys(files.values()):
+        try:
+            by_columns.setdefault(tuple(pl.read_parquet_schema(path).items()), []).append(path)
+        except (OSError, PolarsError) as error:
+            raise _broken(path) from error
+    scans = [
+        pl.scan_parquet(paths, schema=dict(columns), include_file_paths="path") for columns, paths in by_columns.items()
+    ]
+    owners = pl.LazyFrame(
+        [(str(path), arm, seed, place) for place, ((arm, seed), path) in enumerate(files.items())],
+        schema={"path": pl.String, "arm": pl.String, "seed": pl.Int64, "place": pl.Int32},
+        orient="row",
+    )
+    empty = pl.LazyFrame(schema={"path": pl.String})
+    rows = pl.concat([empty, *scans], how="diagonal_relaxed")
+    return rows.join(owners, on="path", how="inner").drop("path")
+
+
+def read_curves(files: Mapping[Run, Path]) -> pd.DataFrame:
+    """Return the steps at which held-out values were measured, in the order of the runs.
+
+    Args, Raises: as in ``scan_rows``.
+    """
+    rows = scan_rows(files)
+    held_out = [name for name in rows.collect_schema() if name.startswith(HELD_OUT)]
+    if not held_out:
+        return pd.DataFrame()
+    measured = rows.filter(pl.any_horizontal(pl.col(held_out).is_not_null()))
+    chosen = measured.select("arm", "seed", *CURVE_COLUMNS, *held_out, "place")
+    return chosen.collect().sort("place", "step").drop("place").to_pandas()
+
+
+def read_items(files: Mapping[Run, Path], metric: str) -> Parts:
+    """Return each evaluation item's part in a metric, by run; runs without the metric are left out.
+
+    Args:
+        files: by arm and seed, the ``items.parquet`` of a run.
+
+    Raises:
+        UsageError: a file is broken.
+    """
+    if not files:
+        return {}
+    paths = list(dict.fromkeys(map(str, files.values())))
+    try:
+        scan = pl.scan_parquet(paths, include_file_paths="path").filter(pl.col("metric") == metric)
+        rows = scan.select("path", "item", pl.col("total", "weight").cast(pl.Float64)).collect()
+    except (OSError, PolarsError) as error:
+        raise next(
+            (_broken(path) for path in files.values() if not _is_readable(path)), _broken(Path(paths[0]))
+        ) from error
+    parts = {}
+    for (path,), table in rows.partition_by("path", as_dict=True, include_key=False).items():
+        sums = table.group_by("item", maintain_order=True).sum().sort("item")
+        values = influence(sums["total"].to_numpy(), sums["weight"].to_numpy())
+        parts[str(path)] = pd.Series(values, index=sums["item"].to_numpy())
+    return {run: parts[str(path)] for run, path in files.items() if str(path) in parts}
+
+
+def _broken(path: Path) -> UsageError:
+    """Return the error of a file of a run that cannot be read."""
+    return UsageError(f"{path} cannot be read; delete the run's folder to repeat the run")
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        pl.read_parquet_schema(path)
+    except (OSError, PolarsError):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Sections of reports: functions from evidence and findings to parts of a document."""

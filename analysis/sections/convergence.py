@@ -1,0 +1,116 @@
+"""Convergence: what arms spend until they reach the baseline's loss."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ablations.budget import Equal
+from analysis.document.model import Block, Cell, Paragraph, Section, Table, escape
+from analysis.judgement.convergence import FRACTIONS, Convergence, Curves
+from analysis.judgement.findings import Findings
+from analysis.judgement.guards import COSTS, arm_notes, metric_notes
+from analysis.sections.numbers import estimate
+from analysis.sections.words import runs_of, with_limits, withheld
+
+UNITS: Mapping[Equal, str] = {"samples": "samples", "flops": "FLOPs", "seconds": "CPU seconds"}
+
+
+def section(findings: Findings) -> Section | None:
+    """Return the tables of convergence, that of samples first; None without a curve of a loss."""
+    curves = Curves(findings.study, findings.evidence)
+    tables = {cost: _table(findings, curves, cost) for cost in COSTS}
+    tables = {cost: table for cost, table in tables.items() if table.rows}
+    if not tables:
+        return None
+    blocks: list[Block] = [*tables.values()]
+    if "seconds" not in tables:
+        blocks.append(Paragraph("CPU time is not compared, because it was not measured in all runs."))
+    if limits := metric_notes(findings, ""):
+        blocks.append(Paragraph(f"Limits of all numbers: {escape('; '.join(limits))}."))
+    first, *others = blocks
+    more = [Section("FLOPs and CPU time", others, is_folded=True)] if others else []
+    return Section("Convergence", [_reading(findings), first, *more])
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """Return convergence as JSON values, by arm, cost and fraction of the baseline's budget."""
+    curves, found = Curves(findings.study, findings.evidence), dict[str, Any]()
+    for arm in _arms(findings):
+        for cost, unit in UNITS.items():
+            for fraction in FRACTIONS:
+                one = curves.convergence(arm, cost, fraction)
+                if one is not None and not withheld(findings, arm):
+                    values = found.setdefault(arm, {}).setdefault(unit, {})
+                    values[f"{100 * fraction:g} %"] = _values(one, unit)
+    return found
+
+
+def _values(one: Convergence, unit: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "reached": estimate(one.reached.estimate, unit) | {"horizon": one.reached.horizon},
+        "num_reached": one.reached.num_reached,
+    }
+    return found | ({"lead": estimate(one.lead, unit)} if one.lead.n else {})
+
+
+def _reading(findings: Findings) -> Paragraph:
+    curve = findings.evidence.curve.removeprefix("held_out_").replace("_", " ")
+    return Paragraph(
+        f"What arms spend until their held-out {curve} falls to the baseline's with the same seed, as it is at half and"
+        " at all of the baseline's budget. A run that does not get there is censored at its budget, so a mean with ≥ is"
+        " a lower bound. The baseline reaches its final loss at the end by definition; an arm that learns just as fast"
+        " gets there earlier with half of its seeds, and not at all with the others. Arms are therefore compared by the"
+        " *lead*, which is fair to both: what the baseline needs to reach the arm's loss, minus what the arm needs to"
+        " reach the baseline's, within half and all of the smaller budget. A lead below 0 is a lag. Intervals are 95 %,"
+        " over seeds."
+    )
+
+
+def _arms(findings: Findings) -> list[str]:
+    present = set(findings.evidence.runs["arm"])
+    return [arm for arm in findings.study.conditions if arm in present]
+
+
+def _table(findings: Findings, curves: Curves, cost: Equal) -> Table:
+    """Return the table of a cost; without rows if no arm has it."""
+    unit = UNITS[cost]
+    columns = [f"{unit} to the baseline's loss at {100 * fraction:g} % of its budget" for fraction in FRACTIONS]
+    columns += [f"lead at {100 * fraction:g} % [{unit}]" for fraction in FRACTIONS]
+    table = Table(["arm", *columns], name=f"convergence_{cost}")
+    limits = []
+    for arm in _arms(findings):
+        found = [curves.convergence(arm, cost, fraction) for fraction in FRACTIONS]
+        known = [one for one in found if one is not None]
+        if len(known) < len(FRACTIONS):
+            continue
+        hidden = withheld(findings, arm)
+        reached = [hidden or _reached(findings, arm, one, cost) for one in known]
+        ahead = [hidden or _lead(findings, arm, one, cost) for one in known]
+        table.rows.append([findings.study.label(arm), *reached, *ahead])
+        limits.append(arm_notes(findings, arm))
+    return with_limits(table, limits)
+
+
+def _reached(findings: Findings, arm: str, one: Convergence, cost: Equal) -> Cell:
+    reached, form = one.reached, _form(cost)
+    mean, count = reached.estimate, f"{reached.num_reached} of {reached.estimate.n} seeds"
+    runs = runs_of(findings.evidence, arm, findings.study.baseline)
+    note = f"restricted mean, horizon {reached.horizon:{form}}; {mean.basis}"
+    if not reached.num_reached:
+        return Cell((f"> {mean.mean:{form}}", count), runs, note, mean.mean)
+    return Cell(("≥ " * reached.is_lower_bound + mean.text(form), count), runs, note, mean.mean)
+
+
+def _lead(findings: Findings, arm: str, one: Convergence, cost: Equal) -> str | Cell:
+    if arm == findings.study.baseline:
+        return "baseline"
+    if not one.lead.n:
+        return "other seeds"
+    form = f"+{_form(cost)}"
+    return Cell(
+        (one.lead.text(form),), runs_of(findings.evidence, arm, findings.study.baseline), one.lead.basis, one.lead.mean
+    )
+
+
+def _form(cost: Equal) -> str:
+    """Return the format of a cost."""
+    return {"samples": ",.0f", "flops": ".3g", "seconds": ".2f"}[cost]

@@ -1,0 +1,62 @@
+"""What the runs cost, and whether it was equal where the study holds it equal."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from ablations.budget import Equal
+from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.judgement.findings import Findings
+from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost
+from analysis.sections.words import runs_of, with_limits
+
+COLUMNS: Mapping[str, Callable[[pd.DataFrame], str]] = {
+    "runs": lambda runs: str(len(runs)),
+    "samples per run": lambda runs: f"{runs['samples'].mean():,.0f}",
+    "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
+    "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
+    "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
+    "CPU minutes of training steps": lambda runs: _minutes(runs["train_cpu_seconds"]),
+    "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
+    "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
+}
+
+
+def section(findings: Findings) -> Section:
+    """Return the cost of each arm and of all."""
+    equal = COSTS[findings.study.equal][0]
+    note = Paragraph(
+        "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add). The study holds"
+        f" {equal} equal across arms; an arm that deviates is marked as unequal."
+    )
+    return Section("Cost", [_table(findings), note])
+
+
+def _table(findings: Findings) -> Table:
+    """Return the costs, marked where the study holds one equal to the baseline and it is not."""
+    study, runs = findings.study, findings.evidence.runs
+    table = Table(["arm", *COLUMNS, *(f"{title} relative to baseline" for title, _ in COSTS.values())], name="cost")
+    if runs.empty:
+        return table
+    arms = findings.present(list(runs["arm"].unique()))
+    for arm in arms:
+        own = runs[runs["arm"] == arm]
+        relative = [_relative(findings, arm, unit) for unit in COSTS]
+        label = Cell((study.label(arm),), runs_of(findings.evidence, arm))
+        table.rows.append([label, *(cost(own) for cost in COLUMNS.values()), *relative])
+    table.rows.append(["all", *(cost(runs) for cost in COLUMNS.values()), *("" for _ in COSTS)])
+    return with_limits(table, [*(arm_notes(findings, arm) for arm in arms), ()])
+
+
+def _minutes(seconds: "pd.Series[float]") -> str:
+    return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
+
+
+def _relative(findings: Findings, arm: str, unit: Equal) -> str:
+    """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
+    study, evidence = findings.study, findings.evidence
+    ratio = relative_cost(study, evidence, arm, unit)
+    if math.isnan(ratio):
+        return ""
+    return f"{ratio:.2f} x" + " (unequal)" * (unit == study.equal and is_unequal(study, evidence, arm))

@@ -1,0 +1,70 @@
+"""All metrics of all arms."""
+
+from collections.abc import Sequence
+
+from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from analysis.inference.intervals import mean_interval
+from analysis.judgement.conclusions import code_note, warnings
+from analysis.judgement.conclusions import findings as detected
+from analysis.judgement.findings import Findings
+from analysis.sections.words import metric_title, runs_of, withheld
+
+
+def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
+    """Return the figures, what is detected in all metrics, and the table."""
+    study, evidence = findings.study, findings.evidence
+    blocks: list[Block] = [*figures]
+    if doubtful := warnings(study, evidence):
+        blocks += [Paragraph("These values are doubtful:"), Bullets(doubtful)]
+    if found := detected(study, evidence):
+        have_passed = all(outcome.result == "passed" for outcome in findings.controls)
+        blocks += [
+            Paragraph(
+                "These differences exclude 0 even with simultaneous 95 % intervals for the whole table. They are"
+                " exploratory: only the primary metric was chosen before the runs."
+                + " A control did not pass, so they are not reliable."
+                * (not have_passed)
+            ),
+            Bullets(found),
+        ]
+    elif code_note(study, evidence) and not study.allow_mixed_code:
+        blocks.append(
+            Paragraph("Differences from the baseline are not tested, because the runs are of different code.")
+        )
+    else:
+        blocks.append(
+            Paragraph(
+                "With simultaneous 95 % intervals for the whole table, no difference from the baseline excludes 0."
+            )
+        )
+    explained = Paragraph(
+        "Means over seeds with 95 % intervals; Δ is the difference from the baseline. These intervals are not"
+        " simultaneous, so some differences exclude 0 by chance, and they cover seeds only. The untrained encoder is a"
+        " strong baseline at small scales."
+    )
+    return Section("All metrics", [*blocks, Section("Table", [explained, _table(findings)], is_folded=True)])
+
+
+def _table(findings: Findings) -> Table:
+    """Return every metric of every arm, with the difference from the baseline.
+
+    A metric is not applicable if the arm's objective does not have it.
+    """
+    study, evidence = findings.study, findings.evidence
+    arms, absent = findings.present(list(evidence.metrics["arm"].unique())), evidence.not_applicable
+    not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
+    table = Table(["metric", *(study.label(arm) for arm in arms)], name="metrics", is_filterable=True)
+    for metric in dict.fromkeys(evidence.metrics["metric"]):
+        values = evidence.values(metric)
+        cells: list[str | Cell] = [Cell((metric_title(metric), f"[{evidence.unit(metric)}]"))]
+        for arm in arms:
+            if arm not in values:
+                cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
+                continue
+            mean = mean_interval(values[arm])
+            lines = [mean.text(".3f")]
+            if arm != study.baseline:
+                lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")
+            cells.append(Cell(tuple(lines), runs_of(evidence, arm), mean.basis, mean.mean))
+        table.rows.append(cells)
+    return table

@@ -1,0 +1,68 @@
+"""What a report found, as plain values for programs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from analysis.inference.intervals import Estimate, detectable_difference, mean_interval
+from analysis.judgement.findings import Findings
+from analysis.sections.words import runs_of
+
+
+def numbers_of(findings: Findings) -> Mapping[str, Any]:
+    """Return findings as JSON values: each estimate has mean, interval, level, seeds and unit.
+
+    The keys of ``means``, ``comparisons`` and ``verdicts`` are arms, or claims, as on the command line.
+    """
+    study, evidence, request = findings.study, findings.evidence, findings.request
+    return {
+        "study": {
+            "slug": study.slug,
+            "arguments": list(request.arguments),
+            "scale": findings.config.scale,
+            "baseline": study.baseline,
+            "arms": {arm: study.label(arm) for arm in study.arms},
+            "seeds": sorted({cell.seed for cell in request.cells}),
+            "equal": study.equal,
+            "primary_metric": findings.metric,
+            "unit": findings.unit,
+            "equivalence_margin": study.equivalence_margin,
+        },
+        "look": {"number": findings.look.number, "level": findings.look.level},
+        "codes": dict(evidence.codes),
+        "withheld": findings.withheld,
+        "means": _means(findings),
+        "comparisons": {
+            arm: {
+                **estimate(one.difference, findings.unit),
+                "minimum_detectable_difference": detectable_difference(one.difference),
+                "expected": one.expected,
+                "observed": one.observed.text,
+                "outcome": one.outcome.word if one.outcome else None,
+                "withheld": one.withheld,
+                "runs": list(runs_of(evidence, arm, study.baseline)),
+            }
+            for arm, one in findings.comparisons.items()
+        },
+        "controls": [asdict(one) for one in findings.controls],
+        "verdicts": {claim: asdict(verdict) for claim, verdict in findings.verdicts.items()},
+        "runs": evidence.runs.to_dict("records"),
+        "missing": evidence.missing.to_dict("records"),
+    }
+
+
+def estimate(one: Estimate, unit: str) -> dict[str, Any]:
+    """Return an estimate as JSON values; without an interval its ends are not a number."""
+    values = {"mean": one.mean, "low": one.low, "high": one.high, "level": one.level, "n": one.n, "unit": unit}
+    return values | {"covers": one.covers, "error_from": one.error_from, "simultaneous": one.family}
+
+
+def _means(findings: Findings) -> dict[str, dict[str, Any]]:
+    """Return the mean of each metric in each arm."""
+    evidence = findings.evidence
+    found: dict[str, dict[str, Any]] = {}
+    for metric in dict.fromkeys(evidence.metrics["metric"]):
+        values, unit = evidence.values(metric), evidence.unit(metric)
+        arms = findings.present([str(arm) for arm in values.columns])
+        found[metric] = {arm: estimate(mean_interval(values[arm]), unit) for arm in arms}
+    return found

@@ -1,0 +1,137 @@
+"""The primary metric: expectations, observations, and what decides them."""
+
+from collections.abc import Sequence
+
+from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from analysis.inference.intervals import POWER, detectable_difference, mean_interval
+from analysis.judgement.compare import Comparison
+from analysis.judgement.conclusions import look_note, power
+from analysis.judgement.findings import Findings
+from analysis.judgement.guards import arm_notes
+from analysis.judgement.sensitivity import not_measured
+from analysis.sections.words import metric_title, percent, runs_of, with_limits, withheld
+
+EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
+
+
+def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
+    """Return the table of the primary metric, and how to read it.
+
+    Args:
+        figures: shown below the table.
+    """
+    blocks: list[Block] = [_table(findings)]
+    if note := power(findings.study, findings.comparisons, findings.unit):
+        blocks.append(Paragraph(note))
+    title = metric_title(findings.metric)
+    return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, _reading(findings)])
+
+
+def _metric(findings: Findings) -> Paragraph:
+    study, evaluation = findings.study, findings.evidence.evaluation(findings.metric)
+    unit = f" in {findings.unit}" if findings.unit else ""
+    better = "lower" if study.lower_is_better else "higher"
+    measured = f" It is measured on {evaluation}." if evaluation else ""
+    metric, scale = findings.metric, findings.config.scale
+    known = findings.sensitivity
+    seen = known[metric].text if metric in known else not_measured(metric, scale)
+    return Paragraph(
+        f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
+        f" {study.equivalence_margin:g}. Sensitivity: {seen}."
+    )
+
+
+def _reading(findings: Findings) -> Section:
+    level = percent(findings.look.level)
+    return Section(
+        "How to read the table",
+        [
+            Paragraph(
+                "Expectations were written before the runs; *open* means that there was none. Arms with the same seed"
+                " see the same images in the same order, with the same crops, and start from the same weights."
+                " Differences are therefore paired by seed."
+            ),
+            Paragraph(look_note(findings.look)),
+            Paragraph(
+                "The arms share one error, estimated from all of them with seeds as blocks; an arm whose spread is"
+                f" clearly larger has its own. Simultaneous intervals hold for all arms together at {level} %"
+                " (Dunnett). They decide what is observed:"
+            ),
+            Bullets(
+                [
+                    "*better* or *worse*: the interval excludes 0.",
+                    "*equivalent*: differences larger than the margin are ruled out by two one-sided tests.",
+                    "*better* or *worse, within the margin*: the interval excludes 0, and differences larger than the"
+                    " margin are ruled out.",
+                    "*inconclusive*: the interval includes 0, and differences larger than the margin are not ruled out."
+                    " This is no evidence of equality.",
+                ]
+            ),
+            Paragraph(
+                "An interval that covers *seeds and items* holds for other evaluation items too; one that covers"
+                " *seeds* holds for these items."
+            ),
+        ],
+        is_folded=True,
+    )
+
+
+def _table(findings: Findings) -> Table:
+    study, evidence, metric = findings.study, findings.evidence, findings.metric
+    values = evidence.values(metric)
+    observed = _observations(findings)
+    expected = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
+    columns = ["arm", "expected", "observed", "mean [95 % interval]", "difference from baseline [95 % interval]"]
+    columns += ["simultaneous interval", f"minimum detectable difference ({100 * POWER:.0f} % power)"]
+    table, limits = Table(columns, name="primary"), []
+    for arm in study.conditions:
+        if arm not in values:
+            continue
+        compared, hidden = findings.comparisons.get(arm), withheld(findings, arm)
+        alone, mean = findings.differences.separately(metric, arm, covers_items=True), mean_interval(values[arm])
+        own, both = runs_of(evidence, arm), runs_of(evidence, arm, study.baseline)
+        difference: str | Cell = "baseline"
+        if arm != study.baseline:
+            difference = Cell((hidden or alone.text("+.4f"),), both, alone.basis, alone.mean)
+        table.rows.append(
+            [
+                study.label(arm),
+                expected.get(arm, "open"),
+                observed.get(arm, ""),
+                Cell((mean.text(".4f"),), own, mean.basis, mean.mean),
+                difference,
+                _interval(compared, both) if compared and not hidden else "",
+                f"{detectable_difference(compared.difference):.4f}" if compared and not hidden else "",
+            ]
+        )
+        limits.append(arm_notes(findings, arm, metric))
+    return with_limits(table, limits)
+
+
+def _observations(findings: Findings) -> dict[str, str | Cell]:
+    """Return, by arm, what is observed; no expectation is judged unless controls passed and the metric is sensitive."""
+    of_controls = {one.control: one.result for one in findings.controls if one.metric == findings.metric}
+    have_passed = set(of_controls.values()) == {"passed"}
+    why_not = "a control did not pass" if not have_passed else "the metric is not sensitive" * bool(findings.blind)
+    observed: dict[str, str | Cell] = {str(control): result for control, result in of_controls.items()}
+    return observed | {arm: _observed(one, why_not) for arm, one in findings.comparisons.items()}
+
+
+def _observed(comparison: Comparison, why_not: str) -> str | Cell:
+    """Return what is observed, and the expectation judged, or why it is not."""
+    if comparison.withheld:
+        return Cell(("not judged", comparison.withheld))
+    if comparison.outcome is None:
+        return comparison.observed.text
+    if why_not:
+        return Cell((comparison.observed.text, f"not judged: {why_not}"))
+    judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
+    return Cell((comparison.observed.text, judged))
+
+
+def _interval(comparison: Comparison, runs: tuple[str, ...]) -> str | Cell:
+    """Return the simultaneous interval, and what it rests on."""
+    estimate = comparison.difference
+    if not estimate.has_interval:
+        return estimate.bounds()
+    return Cell((estimate.bounds("+.4f"), estimate.basis), runs, value=estimate.mean)

@@ -1,0 +1,158 @@
+"""The report on a study: its sections, in the order of reading."""
+
+import shlex
+from collections.abc import Mapping
+
+from ablations.adapt import announcements
+from analysis.document.model import Block, Document, Figure, Paragraph
+from analysis.figures import arms
+from analysis.figures.forest import forest
+from analysis.figures.ladder import draw_ladder, sensitivity_map
+from analysis.figures.style import style
+from analysis.judgement.conclusions import code_note, conclusion
+from analysis.judgement.controls import NULL_LEVEL
+from analysis.judgement.findings import Findings
+from analysis.judgement.sensitivity import FILE, ladder_text
+from analysis.publication import checklist, methods
+from analysis.sections import (
+    claims,
+    controls,
+    convergence,
+    cost,
+    examples,
+    factors,
+    metrics,
+    primary,
+    runs,
+    sensitivity,
+    setup,
+)
+from analysis.sections.numbers import numbers_of
+from analysis.sections.words import percent
+
+
+def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
+    """Return the report on a study.
+
+    Args:
+        files: more files that belong to it, by path.
+    """
+    study, evidence = findings.study, findings.evidence
+    supervises_eos = findings.config.objective.supervise_eos
+    shown, images = examples.section(study, evidence, supervises_eos=supervises_eos)
+    results = evidence.results.to_csv(index=False).encode()
+    files = {"results.csv": results, **images, **files}
+    if findings.ladder:
+        files[FILE] = ladder_text(findings.ladder).encode()
+    with style():
+        sections = [
+            claims.section(findings),
+            primary.section(findings, _learning_curves(findings)),
+            factors.section(findings),
+            convergence.section(findings),
+            sensitivity.section(findings, _ladder(findings)),
+            metrics.section(findings, _metrics(findings)),
+            controls.section(findings),
+            shown,
+            cost.section(findings),
+            setup.section(findings),
+            methods.section(findings),
+            checklist.section(findings),
+            runs.section(findings),
+        ]
+        lead = _differences(findings)
+    return Document(
+        title=findings.request.folder,
+        question=study.question,
+        conclusion=conclusion(study, findings.comparisons, findings.unit, findings.withheld),
+        introduction=_introduction(findings),
+        lead=lead,
+        sections=[one for one in sections if one is not None],
+        numbers={
+            **numbers_of(findings),
+            "factors": factors.numbers(findings),
+            "convergence": convergence.numbers(findings),
+        },
+        files=files,
+    )
+
+
+def _introduction(findings: Findings) -> list[Block]:
+    """Return source and command of the study, and what limits its conclusions."""
+    command = shlex.join(["python", "sweeps/launch.py", *findings.request.arguments])
+    source = f"Source: {findings.study.source}. Command: `{command}`."
+    source += " The file [results.csv](results.csv) has one row per run."
+    notes = [source, code_note(findings.study, findings.evidence), *announcements(findings.study)]
+    return [Paragraph(note) for note in notes if note]
+
+
+def _differences(findings: Findings) -> Figure | None:
+    compared = findings.comparisons.items()
+    shown = {arm: one.difference for arm, one in compared if one.difference.n and not one.withheld}
+    if not shown:
+        return None
+    caption = (
+        "Differences from the baseline. Dots are seeds, large markers are means, bars are simultaneous"
+        f" {percent(findings.look.level)} % intervals. The null control has its own {percent(NULL_LEVEL)} % interval,"
+        " the positive control its own 95 % interval. Controls off the scale are cut off. The grey band is the"
+        " equivalence margin."
+    )
+    drawn = arms.differences_to_baseline(findings.study, findings.evidence, shown)
+    return Figure("differences", "Differences from the baseline", caption, *drawn)
+
+
+def _learning_curves(findings: Findings) -> list[Block]:
+    if not findings.evidence.curve:
+        return []
+    caption = (
+        "Learning curves on held-out pairs. Lines are means over seeds, bands are 95 % intervals. The right half leaves"
+        " out the controls. The curves use fewer pairs than the table."
+    )
+    drawn = arms.learning_curves(findings.study, findings.evidence)
+    return [Figure("learning_curves", "Learning curves", caption, *drawn)]
+
+
+def _ladder(findings: Findings) -> list[Block]:
+    if findings.ladder is None:
+        return []
+    seen = (
+        "Known effects on the metrics that decide claims, in units of noise. With the seeds of this study, a difference"
+        " outside the dashed lines is detected in at least 4 of 5 cases."
+    )
+    every = (
+        "All known effects on all metrics, in units of noise. Orange is worse than the base, purple is better. Numbers"
+        " in brackets are effects whose 95 % interval includes 0. Metrics with grey names decide no claims."
+    )
+    return [
+        Figure("sensitivity", "Known effects in units of noise", seen, *draw_ladder(findings.ladder)),
+        Figure("sensitivity_map", "Map of sensitivity", every, *sensitivity_map(findings.ladder)),
+    ]
+
+
+def _metrics(findings: Findings) -> list[Block]:
+    study, evidence = findings.study, findings.evidence
+    names = list(dict.fromkeys(evidence.metrics["metric"]))
+    figures: list[Block] = []
+    drawn = forest(study, evidence, findings.sensitivity)
+    if len(drawn[1]):
+        caption = (
+            "Arms and controls minus the baseline in every metric, with separate 95 % intervals. The grey band is the"
+            " equivalence margin. Metrics with grey titles are not sensitive at this scale. Controls off the scale are"
+            " cut off."
+        )
+        figures.append(Figure("forest", "Differences from the baseline in every metric", caption, *drawn))
+    if any(name.startswith("pixel_loss_") for name in names):
+        caption = (
+            "Pixel loss at fixed prefix lengths, the same for all arms. Markers are means over seeds, bars are 95 %"
+            " intervals."
+        )
+        drawn = arms.pixel_losses(study, evidence)
+        figures.append(Figure("pixel_loss", "Pixel loss at fixed prefix lengths", caption, *drawn))
+    if any(name.startswith("probe_") for name in names):
+        caption = (
+            "Accuracy of the frozen encoder on held-out images. Dots are seeds, large markers are means, bars are 95 %"
+            " intervals. The dashed line is the untrained encoder."
+        )
+        drawn = arms.accuracies(study, evidence)
+        figures.append(Figure("accuracy", "Accuracy of the frozen encoder", caption, *drawn))
+    return figures

@@ -1,0 +1,49 @@
+"""Words that several sections share."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.document.model import Table, escape
+from analysis.judgement.compare import mixed_code, reasons_to_withhold
+from analysis.judgement.findings import Findings
+from analysis.load import Evidence
+
+METRIC_TITLES = {
+    "content_loss": "held-out loss of content words",
+    "causal_content_loss": "loss of content words with causal attention",
+    "caption_loss": "held-out caption loss",
+    "caption_bits": "held-out caption bits",
+    "short_loss": "loss of short captions",
+    "dense_loss": "loss of dense captions",
+}
+
+
+def metric_title(metric: str) -> str:
+    """Return a metric's name in prose."""
+    return METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN"))
+
+
+def percent(level: float) -> str:
+    """Return a level in per cent, such as 97.5."""
+    return f"{100 * level:.4f}".rstrip("0").rstrip(".")
+
+
+def runs_of(evidence: Evidence, *arms: str) -> tuple[str, ...]:
+    """Return the names of the finished runs of these arms, each once."""
+    return tuple(dict.fromkeys(evidence.runs.loc[evidence.runs["arm"].isin(arms), "run"]))
+
+
+def withheld(findings: Findings, arm: str) -> str:
+    """Return why no difference of an arm from the baseline is shown, in a few words; empty if it is."""
+    study, evidence = findings.study, findings.evidence
+    if not reasons_to_withhold(study, evidence, [arm, study.baseline]):
+        return ""
+    return f"withheld: {'different code' if mixed_code(study, evidence) else 'a run failed'}"
+
+
+def with_limits(table: Table, limits: Sequence[Sequence[str]]) -> Table:
+    """Return a table with a last column of what limits each row (``judgement.guards``); as it is if nothing does."""
+    if not any(limits):
+        return table
+    rows = [[*row, escape("; ".join(one))] for row, one in zip(table.rows, limits, strict=True)]
+    return replace(table, columns=[*table.columns, "limits"], rows=rows)

@@ -1,0 +1,230 @@
+"""The page of a study in headless Chromium: what a reader sees and does."""
+
+from dataclasses import replace
+
+import pytest
+
+from analysis.document.html import to_html
+from analysis.document.model import Bullets, Cell, Code, Paragraph, Section, Table
+from analysis.figures.style import save
+from analysis.sections.study import document
+from tests.helpers.browser import Browser, find_browser
+
+PROGRAM = find_browser()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)")
+
+NAMES = ["v2-aaaaaaaaaaaa", "v2-bbbbbbbbbbbb", "v2-cccccccccccc"]
+NUMBERS = Table(
+    ["name", "number"],
+    [
+        ["ten", Cell(("10.0 [9.0, 11.0]",), tuple(NAMES[:2]), "a note on ten", 10.0)],
+        ["nine", Cell(("9.0",), (NAMES[2],), "", 9.0)],
+        ["none", ""],
+        ["minus one", Cell(("-1",), note="a note on minus one", value=-1.0)],
+    ],
+    name="numbers",
+    is_filterable=True,
+)
+WIDE = Table([f"column {number}" for number in range(30)], [["1.000 [0.900, 1.100]"] * 30] * 60, name="wide")
+LONG = Code("a_very_long_command " * 20)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    started = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def page(findings, tmp_path_factory):
+    """The page of a study, with more tables."""
+    folder = tmp_path_factory.mktemp("page")
+    report = document(findings, {})
+    more = [
+        Section("Numbers", [NUMBERS, Section("More", [Paragraph("folded text")], is_folded=True)]),
+        Section("Wide", [WIDE, LONG, Bullets(["word" * 60])]),
+    ]
+    runs = next(one for one in report.sections if one.title == "Runs")
+    table = next(block for block in runs.blocks if isinstance(block, Table) and block.name == "runs")
+    table.rows.extend([[name if column == "run" else "" for column in table.columns] for name in NAMES])
+    report = replace(report, sections=[*more, *report.sections])
+    for figure in report.figures():
+        save(figure.picture, figure.data, folder / "figures", figure.name)
+    path = folder / "report.html"
+    path.write_text(to_html(report, folder))
+    return path
+
+
+def column(browser):
+    """Return the first column of the table of numbers, without rows that are filtered out."""
+    return browser.run(
+        "return [...document.querySelectorAll('#table-numbers tbody tr')].filter(row => !row.hidden)"
+        ".map(row => row.cells[0].textContent)"
+    )
+
+
+def test_conclusion_and_figure_are_on_the_first_screen(browser, page):
+    bottom = "return document.querySelector('{}').getBoundingClientRect().bottom"
+    browser.open(page, 1200, 800)
+    assert browser.run(bottom.format(".conclusion")) <= 800
+    assert 200 < browser.run(bottom.format(".lead svg")) <= 800
+    browser.open(page, 390, 844)
+    assert browser.run(bottom.format(".conclusion")) <= 844
+
+
+@pytest.mark.parametrize("width", [390, 768, 1200])
+def test_only_tables_figures_and_code_scroll_sideways(browser, page, width):
+    browser.open(page, width)
+    browser.run("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+    assert browser.run("return innerWidth") == width
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    is_wider = "const box = document.querySelector('#table-wide .scroll'); return box.scrollWidth > box.clientWidth"
+    assert browser.run(is_wider)
+
+
+def test_header_and_first_column_stay_while_a_table_scrolls(browser, page):
+    browser.open(page, 390, 844)
+    corner = """
+        const box = document.querySelector("#table-wide .scroll");
+        box.scrollTo(400, 500);
+        await new Promise(requestAnimationFrame);
+        const place = cell => { const at = cell.getBoundingClientRect(), of = box.getBoundingClientRect();
+          return [Math.round(at.left - of.left), Math.round(at.top - of.top)]; };
+        const table = box.querySelector("table");
+        return [box.scrollLeft, box.scrollTop, place(table.tHead.rows[0].cells[5])[1], place(table.rows[9].cells[0])[0]]
+    """
+    assert browser.run(corner) == [400, 500, 0, 0]
+
+
+def test_tables_sort_by_value_on_click_and_by_keyboard(browser, page):
+    browser.open(page)
+    order = "return [...document.querySelectorAll('#table-numbers th')].map(head => head.getAttribute('aria-sort'))"
+    button = "document.querySelectorAll('#table-numbers th button')[1]"
+    browser.run(f"{button}.click()")
+    assert column(browser) == ["minus one", "nine", "ten", "none"], "cells without a number come last"
+    assert browser.run(order)[:2] == ["none", "ascending"]
+    browser.run(f"{button}.focus()")
+    browser.press("Enter")
+    assert column(browser) == ["ten", "nine", "minus one", "none"]
+    assert browser.run(order)[:2] == ["none", "descending"]
+    browser.press("Enter")
+    assert column(browser) == ["ten", "nine", "none", "minus one"], "the order of the page"
+
+
+def test_filter_shows_the_rows_that_match_and_their_number(browser, page):
+    browser.open(page)
+    type_in = """
+        const input = document.querySelector("#table-numbers input");
+        input.value = "{}"; input.dispatchEvent(new Event("input"));
+        return document.querySelector("#table-numbers output").textContent
+    """
+    assert browser.run(type_in.format("N ONE")) == "2 of 4 rows match"
+    assert column(browser) == ["none", "minus one"]
+    assert browser.run(type_in.format("zebra")) == "0 of 4 rows match"
+    assert browser.run(type_in.format("")) == "4 rows"
+
+
+def test_a_cell_links_to_its_runs_in_the_fold(browser, page):
+    browser.open(page)
+    shown = """
+        await new Promise(done => setTimeout(done, 50));
+        const row = document.getElementById("run-v2-aaaaaaaaaaaa"), at = row.getBoundingClientRect();
+        return [row.closest("details").open, at.top > 0 && at.bottom < innerHeight,
+          [...document.querySelectorAll("tr.marked")].map(row => row.dataset.run)]
+    """
+    assert browser.run(shown) == [False, False, []]
+    browser.run("document.querySelector('#table-numbers tbody a.runs').focus()")
+    browser.press("Enter")
+    assert browser.run(shown) == [True, True, NAMES[:2]]
+    assert browser.run("return location.hash") == "#run-v2-aaaaaaaaaaaa"
+
+
+def test_an_address_with_a_run_opens_its_fold(browser, page):
+    browser.open(page)
+    script = f"location.hash = 'run-{NAMES[2]}'; await new Promise(done => setTimeout(done, 50));"
+    assert browser.run(f"{script} return document.getElementById('run-{NAMES[2]}').closest('details').open")
+
+
+def test_notes_show_on_focus_and_hide_on_escape(browser, page):
+    browser.open(page, 390, 844)
+    visible = """
+        return [...document.querySelectorAll("#table-numbers .tip")].filter(tip => tip.checkVisibility(
+          { visibilityProperty: true })).map(tip => [tip.textContent, tip.getBoundingClientRect().right <= innerWidth])
+    """
+    assert browser.run(visible) == []
+    browser.run("document.querySelector('#table-numbers .note[tabindex]').focus()")
+    assert browser.run(visible) == [["a note on minus one", True]]
+    browser.press("Escape")
+    assert browser.run(visible) == []
+    browser.run("document.querySelector('#table-numbers .note a.runs').focus()")
+    assert browser.run(visible) == [["a note on ten", True]]
+
+
+def test_first_tab_leads_past_the_navigation(browser, page):
+    browser.open(page)
+    browser.press("Tab")
+    assert browser.run("return document.activeElement.textContent") == "Skip to the content"
+    landmarks = "return ['header', 'main', 'nav'].every(name => document.querySelector(name))"
+    assert browser.run(landmarks)
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_text_has_the_contrast_of_wcag_aa(browser, page, is_dark):
+    """The figures' text is of the page's colours too."""
+    browser.open(page, is_dark=is_dark)
+    contrast = """
+        const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+        const light = color => {
+          probe.fillStyle = color; probe.fillRect(0, 0, 1, 1);
+          const [r, g, b] = [...probe.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const paper = light(getComputedStyle(document.body).backgroundColor);
+        const of = (element, name) => {
+          const [a, b] = [light(getComputedStyle(element)[name]), paper].sort((a, b) => b - a);
+          return (a + 0.05) / (b + 0.05);
+        };
+        const texts = ["h1", ".question", ".conclusion p", "nav a", "figcaption", "thead th", "td", "s", "a.runs"]
+          .map(name => [name, of(document.querySelector(name), "color")]);
+        return [...texts, ["svg text", of(document.querySelector("svg text"), "fill")]]
+    """
+    found = dict(browser.run(contrast))
+    assert all(ratio >= 4.5 for ratio in found.values()), found
+
+
+def test_print_opens_folds_and_shows_tables_whole(browser, page):
+    browser.open(page, media="print")
+    box = "document.querySelector('#table-wide .scroll')"
+    assert browser.run(f"return getComputedStyle({box}).overflowY") == "visible"
+    assert browser.run("return document.querySelector('details.fold p').getBoundingClientRect().height") > 0
+    assert browser.run("return getComputedStyle(document.querySelector('nav')).display") == "none"
+    browser.open(page)
+    count = "document.querySelectorAll('details.fold:not([open])').length"
+    browser.run(f"window.folds = []; addEventListener('beforeprint', () => window.folds.push({count}))")
+    before = browser.run(f"return {count}")
+    browser.call("Page.printToPDF")
+    assert before > 0
+    assert browser.run("return window.folds") == [0]
+    assert browser.run(f"return {count}") == before, "folds close again"
+
+
+def test_nothing_is_requested_from_the_network(browser, page, tmp_path):
+    browser.open(page)
+    browser.run(
+        "document.querySelectorAll('details').forEach(fold => { fold.open = true; }); await document.fonts.ready"
+    )
+    assert {url.partition(":")[0] for url in browser.requested} <= {"file", "data"}
+    assert [url for url in browser.requested if url.startswith("file:")] == [page.as_uri()]
+    asking = tmp_path / "asking.html"
+    asking.write_text('<img src="http://127.0.0.1:9/image.png">')
+    browser.open(asking)
+    assert "http://127.0.0.1:9/image.png" in browser.requested, "a request would have been seen"
+
+
+def test_no_script_fails(browser, page):
+    """The page's own script ran to its end."""
+    browser.open(page)
+    assert browser.run("return document.querySelectorAll('.filter').length") >= 2
+    assert browser.run("return typeof opened") == "object"

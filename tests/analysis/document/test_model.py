@@ -1,0 +1,37 @@
+import matplotlib.pyplot as plt
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from analysis.document.model import Cell, Document, Figure, Paragraph, Section, escape, lines_of, walk
+
+
+def figure(name):
+    picture = plt.figure()
+    plt.close(picture)
+    return Figure(name, "alt", "caption", picture, pd.DataFrame())
+
+
+def test_blocks_are_walked_in_order_with_those_in_sections():
+    inner = Section("inner", [Paragraph("2")])
+    blocks = [Section("outer", [Paragraph("1"), inner]), Paragraph("3")]
+    assert [getattr(block, "title", None) or block.text for block in walk(blocks)] == ["outer", "1", "inner", "2", "3"]
+
+
+def test_figures_are_listed_once_with_the_lead_first():
+    lead = figure("lead")
+    document = Document("t", "q", "c", [Section("s", [figure("one"), lead])], lead=lead)
+    assert [one.name for one in document.figures()] == ["lead", "one"]
+
+
+def test_a_string_is_a_cell_of_one_line():
+    assert lines_of("a") == lines_of(Cell(("a",))) == ("a",)
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=40))
+def test_escaped_text_is_shown_as_it_is(text):
+    """By another implementation of Markdown's rules, in a line of text."""
+    shown = MarkdownIt("commonmark", {"html": False}).renderInline(f"a{escape(text)}b")
+    plain = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
+    assert plain == f"a{text}b" or "&" in text, "entities are text that Markdown decodes"

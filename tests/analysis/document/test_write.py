@@ -1,0 +1,63 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from aimv2.errors import UsageError
+from analysis.document.model import Document, Figure, Paragraph, Section
+from analysis.document.write import replace_folder, write
+
+
+def document(text="text"):
+    picture, axis = plt.subplots()
+    axis.plot([0, 1], [0, 1])
+    figure = Figure("line", "a line", "A line.", picture, pd.DataFrame({"x": [0, 1], "y": [0.5, 1.5]}))
+    return Document("t", "q", "c", [Section("s", [Paragraph(text), figure])], files={"results.csv": b"a\n1\n"})
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_forms_figures_and_files_are_written(tmp_path):
+    path = write(document(), tmp_path / "reports" / "t")
+    assert path == tmp_path / "reports" / "t" / "report.md"
+    forms = {f"report.{form}" for form in ("md", "html", "tex", "json")}
+    assert set(files(path.parent)) >= {
+        *forms,
+        "results.csv",
+        *(f"figures/line.{form}" for form in ("svg", "pdf", "csv")),
+    }
+    assert (path.parent / "figures/line.csv").read_text() == "x,y\n0,0.5\n1,1.5\n"
+
+
+def test_the_same_document_gives_the_same_bytes(tmp_path):
+    one, other = (files(write(document(), tmp_path / name).parent) for name in ("one", "other"))
+    assert one == other
+
+
+def test_new_report_replaces_the_old_one_completely(tmp_path):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "stale").write_text("")
+    write(document(), tmp_path / "t")
+    assert not (tmp_path / "t" / "stale").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "blocked").write_text("")
+    with pytest.raises(UsageError, match=r"the report folder .*blocked/t cannot be written"):
+        write(document(), tmp_path / "blocked" / "t")
+
+
+def test_concurrent_replacements_leave_one_complete_folder(tmp_path):
+    target = tmp_path / "report"
+    workspaces = [tmp_path / str(number) for number in range(32)]
+    for workspace in workspaces:
+        (workspace / "new").mkdir(parents=True)
+        (workspace / "new" / "file").write_text("complete")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda workspace: replace_folder(target, workspace), workspaces))
+    assert (target / "file").read_text() == "complete"
+    assert not any((workspace / "new").exists() for workspace in workspaces)

@@ -1,0 +1,238 @@
+"""Effects of factors, against published tables, closed forms and statsmodels' analysis of variance."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.multitest import multipletests
+
+from analysis.inference.factors import analyse
+
+FACTORS = {"A": ["a0", "a1", "a2"], "B": ["b0", "b1"]}
+MISSING = st.sets(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=8)
+
+# The data set npk of R (Venables and Ripley 2002, chapter 6): yields of peas, in blocks, with N, P and K or without.
+NPK = """
+1 011 49.5, 1 110 62.8, 1 000 46.8, 1 101 57.0, 2 100 59.8, 2 111 58.5, 2 001 55.5, 2 010 56.0, 3 010 62.8, 3 111 55.8,
+3 100 69.5, 3 001 55.0, 4 100 62.0, 4 111 48.8, 4 001 45.5, 4 010 44.2, 5 110 52.0, 5 000 51.5, 5 101 49.8, 5 011 48.8,
+6 101 57.2, 6 110 59.0, 6 011 53.2, 6 000 56.0"""
+
+
+def npk():
+    rows = [row.split() for row in NPK.split(",")]
+    return pd.DataFrame(
+        [(int(block), float(value), *(factor * int(level) for factor, level in zip("NPK", levels, strict=True)))
+         for block, levels, value in rows],
+        columns=["seed", "value", *"NPK"],
+    ).replace("", "none")  # fmt: skip
+
+
+def table(rng=0, seeds=5, missing=(), effect=0.0):
+    """Every combination with every seed, but for missing ones; ``effect`` is that of A's second level."""
+    rng, rows = np.random.default_rng(rng), []
+    shared = rng.normal(0, 3, seeds)
+    for seed in range(seeds):
+        for number, (a, b) in enumerate(itertools.product(*FACTORS.values())):
+            value = shared[seed] + rng.normal() + effect * (a == "a1")
+            if (seed, number) not in missing:
+                rows.append((seed, a, b, value))
+    return pd.DataFrame(rows, columns=["seed", "A", "B", "value"])
+
+
+def numbers(found):
+    """Every number of an analysis that does not hang on the mean."""
+    tests = [(one.statistic, one.p, one.adjusted_p, one.omega, one.low, one.high) for one in found.tests]
+    effects = [
+        (e.estimate.mean, e.estimate.low, e.estimate.high, e.size, e.size_low, e.size_high) for e in found.effects
+    ]
+    return np.array(tests + effects)
+
+
+def test_peas_have_the_published_analysis_of_variance():
+    found = analyse(npk(), {factor: ["none", factor] for factor in "NPK"})
+    shown = {one.term: (round(one.statistic, 3), round(one.p, 5)) for one in found.tests}
+    assert shown == {
+        "N": (12.259, 0.00437),
+        "P": (0.544, 0.47490),
+        "K": (6.166, 0.02880),
+        "N × P": (1.378, 0.26317),
+        "N × K": (2.146, 0.16865),
+        "P × K": (0.031, 0.86275),
+    }
+    assert {one.error_df for one in found.tests} == {12}
+    assert found.sd**2 == pytest.approx(15.44, abs=0.005)
+    effects = {one.name: round(one.estimate.mean, 3) for one in found.effects[:3]}
+    assert effects == {"N − none": 5.617, "P − none": -1.183, "K − none": -3.983}
+    assert "Interactions of 3 factors are not identified" in found.notes[0], "they are confounded with the blocks"
+
+
+def test_balanced_table_has_the_sums_of_squares_of_the_textbook():
+    data = table()
+    found = analyse(data, FACTORS)
+    wide = data.pivot(index="seed", columns=["A", "B"], values="value")
+    grand, cells, num_seeds = wide.to_numpy().mean(), wide.mean(), len(wide)
+    of_a, of_b = cells.groupby("A").mean() - grand, cells.groupby("B").mean() - grand
+    both = sum((cells[a, b] - grand - of_a[a] - of_b[b]) ** 2 for a, b in cells.index)
+    squares = {"A": 2 * num_seeds * (of_a**2).sum(), "B": 3 * num_seeds * (of_b**2).sum(), "A × B": num_seeds * both}
+    rest = wide.to_numpy() - cells.to_numpy() - wide.mean(axis=1).to_numpy()[:, None] + grand
+    error = (rest**2).sum() / (5 * (num_seeds - 1))
+    for one in found.tests:
+        assert one.statistic == pytest.approx(squares[one.term] / one.df / error)
+        expected = (squares[one.term] - one.df * error) / (squares[one.term] + (30 - one.df) * error)
+        assert one.omega == pytest.approx(max(expected, 0)), "partial omega squared, from its definition"
+    estimate = found.effects[0].estimate
+    assert estimate.mean == pytest.approx(of_a["a1"] - of_a["a0"])
+    assert estimate.half_width == pytest.approx(stats.t.ppf(0.975, 20) * math.sqrt(error * 2 / 10))
+    corner = found.effects[-1]
+    assert corner.name == "(a2 − a0) × (b1 − b0)"
+    expected = cells["a2", "b1"] - cells["a2", "b0"] - cells["a0", "b1"] + cells["a0", "b0"]
+    assert corner.estimate.mean == pytest.approx(expected)
+    assert corner.estimate.error == pytest.approx(math.sqrt(error * 4 / num_seeds))
+    assert found.cells["a1", "b1"].mean == pytest.approx(cells["a1", "b1"])
+    assert found.cells["a1", "b1"].error == pytest.approx(math.sqrt(error / num_seeds))
+    assert found.notes == ()
+
+
+@given(missing=MISSING, rng=st.integers(0, 5))
+@settings(max_examples=10)
+def test_unbalanced_table_has_the_type_3_tests_of_statsmodels(missing, rng):
+    data = table(rng, missing=missing)
+    found = analyse(data, FACTORS)
+    fit = smf.ols("value ~ C(seed, Sum) + C(A, Sum) * C(B, Sum)", data).fit()
+    if fit.df_model < 4 + 5 or any(math.isnan(one.statistic) for one in found.tests):
+        return  # a combination is absent or has one seed
+    oracle = anova_lm(fit, typ=3)
+    for one, row in zip(found.tests, ("C(A, Sum)", "C(B, Sum)", "C(A, Sum):C(B, Sum)"), strict=True):
+        assert (one.df, one.error_df) == (oracle.loc[row, "df"], fit.df_resid)
+        assert one.statistic == pytest.approx(oracle.loc[row, "F"])
+        assert one.p == pytest.approx(oracle.loc[row, "PR(>F)"])
+
+
+@given(missing=MISSING, rng=st.integers(0, 5), order=st.randoms(use_true_random=False))
+@settings(max_examples=10)
+def test_neither_the_order_of_rows_nor_what_seeds_add_changes_an_effect(missing, rng, order):
+    data = table(rng, missing=missing)
+    rows = list(range(len(data)))
+    order.shuffle(rows)
+    shifted = data.assign(value=data["value"] + data["seed"].map({0: 7, 1: -3, 2: 0, 3: 11, 4: 2}))
+    expected = numbers(analyse(data, FACTORS))
+    for other in (data.iloc[rows], shifted):
+        np.testing.assert_allclose(numbers(analyse(other, FACTORS)), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_factor_of_two_levels_is_the_paired_t_test():
+    data = table()[lambda rows: (rows["B"] == "b0") & (rows["A"] != "a2")]
+    found = analyse(data, {"A": ["a0", "a1"]})
+    wide = data.pivot(index="seed", columns="A", values="value")
+    oracle = stats.ttest_rel(wide["a1"], wide["a0"])
+    assert found.tests[0].p == pytest.approx(oracle.pvalue)
+    interval = found.effects[0].estimate
+    assert (interval.low, interval.high) == pytest.approx(tuple(oracle.confidence_interval()))
+
+
+def test_p_values_are_corrected_by_holm_and_shares_have_their_intervals():
+    found = analyse(table(effect=1.0), FACTORS)
+    expected = multipletests([one.p for one in found.tests], method="holm")[1]
+    assert [one.adjusted_p for one in found.tests] == pytest.approx(expected)
+    for one in found.tests:
+        for share, probability in ((one.low, 0.975), (one.high, 0.025)):
+            reached = stats.ncf.cdf(one.statistic, one.df, one.error_df, 30 * share / (1 - share))
+            assert reached == pytest.approx(probability, abs=1e-6) or (share == 0 and reached < probability)
+    effect = found.effects[0]
+    scale = effect.estimate.error / found.sd
+    assert effect.size == pytest.approx(effect.estimate.mean / found.sd)
+    for end, probability in ((effect.size_low, 0.975), (effect.size_high, 0.025)):
+        assert stats.nct.cdf(effect.size / scale, 20, end / scale) == pytest.approx(probability, abs=1e-5)
+
+
+def test_huge_effect_has_a_share_near_one():
+    found = analyse(table(effect=1e4), FACTORS).tests[0]
+    assert 0.999999 < found.low < found.omega < found.high < 1
+
+
+def test_one_seed_gives_estimates_without_intervals_and_tests():
+    found = analyse(table(seeds=1), FACTORS)
+    assert not any(one.has_test for one in found.tests)
+    assert not any(one.estimate.has_interval for one in found.effects)
+    assert not any(one.has_interval for one in found.cells.values())
+    assert all(math.isnan(one.size) for one in found.effects)
+    assert len(found.effects) == 5
+    assert "One seed only" in found.notes[0]
+
+
+def test_combination_with_one_seed_has_no_interval_but_the_others_do():
+    data = table(missing={(seed, 5) for seed in range(1, 5)})
+    found = analyse(data, FACTORS)
+    assert {levels for levels, one in found.cells.items() if not one.has_interval} == {("a2", "b1")}
+    assert {one.name for one in found.effects if not one.estimate.has_interval} == {"(a2 − a0) × (b1 − b0)"}
+    assert [one.term for one in found.tests if one.has_test] == ["A", "B"]
+    assert "a2, b1" in found.notes[0]
+    assert "Seeds: a0, b0: 5;" in found.notes[1]
+
+
+def test_absent_combination_leaves_out_interactions_and_is_named():
+    found = analyse(table(missing={(seed, 5) for seed in range(5)}), FACTORS)
+    assert [one.term for one in found.tests] == ["A", "B"]
+    assert found.notes[0].startswith("Interactions are not identified (no run of a2, b1)")
+    assert ("a2", "b1") not in found.cells
+
+
+def test_seeds_that_share_no_level_identify_nothing():
+    data = table()[lambda rows: (rows["A"] == "a0") == (rows["seed"] < 2)]
+    found = analyse(data, FACTORS)
+    assert (found.tests, found.effects) == ((), ())
+    assert found.notes == ("No effect is identified: too few combinations of levels share seeds.",)
+
+
+def test_no_runs_and_factors_of_one_level_have_no_effects():
+    empty = analyse(table()[:0], FACTORS)
+    assert len(empty.notes) == 2
+    assert not empty.tests
+    one = analyse(table()[lambda rows: rows["B"] == "b0"], FACTORS)
+    assert [test.term for test in one.tests] == ["A"]
+    assert one.notes == ("Only one level of B has results, so it has no effect to estimate.",)
+
+
+def test_values_without_spread_have_no_test():
+    found = analyse(table().assign(value=lambda rows: (rows["A"] == "a1") * 1.0), FACTORS)
+    assert not any(one.has_test for one in found.tests)
+    assert found.effects[0].estimate.mean == pytest.approx(1)
+    assert "no spread between seeds" in found.notes[0]
+
+
+def test_combination_that_spreads_more_is_named():
+    data = table(seeds=8)
+    wild = (data["A"] == "a1") & (data["B"] == "b1")
+    data.loc[wild, "value"] += np.where(data.loc[wild, "seed"] % 2, 30, -30)
+    assert analyse(data, FACTORS).notes == (
+        "All share one error, although the spread of some is clearly larger: a1, b1.",
+    )
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("missing", [(), {(0, 1), (2, 3), (3, 5)}])
+def test_intervals_and_tests_have_their_error_rates(missing):
+    """Without an effect of B and with one of A: coverage of effect, size and share, and size of the F test."""
+    num, effect = 600, 1.0
+    share = 2 * 5 * effect**2 * (2 / 3) / 30  # population's: sum of squared level effects by run, error 1
+    share /= 1 + share
+    hits = np.zeros(4)
+    for rng in range(num):
+        found = analyse(table(rng, missing=missing, effect=effect), FACTORS)
+        first, of_a, of_b = found.effects[0], *found.tests[:2]
+        hits += [
+            first.estimate.low < effect < first.estimate.high,
+            first.size_low < effect < first.size_high,
+            of_b.p < 0.05,
+            missing != () or of_a.low < share < of_a.high,
+        ]
+    tolerance = 3.5 * math.sqrt(0.05 * 0.95 / num)
+    assert hits[:3] / num == pytest.approx([0.95, 0.95, 0.05], abs=tolerance)
+    assert missing or hits[3] / num == pytest.approx(0.95, abs=tolerance)

@@ -1,0 +1,128 @@
+from dataclasses import replace
+
+import pandas as pd
+
+from analysis.inference.intervals import NO_ESTIMATE, Estimate
+from analysis.inference.looks import Look
+from analysis.inference.relations import finding
+from analysis.judgement.compare import Comparison, primary_comparisons
+from analysis.judgement.conclusions import conclusion, findings, look_note, power, warnings
+from analysis.load import MISSING_COLUMNS
+from tests.helpers.specimen import STUDY
+
+
+def concluded(comparisons, withheld=()):
+    return conclusion(STUDY, comparisons, "nats/token", withheld)
+
+
+def compared(mean, error, *, n=4, df=30, withheld=""):
+    estimate = Estimate(mean, error, df, n)
+    return Comparison(
+        estimate, finding(estimate, STUDY.equivalence_margin, lower_is_better=True), "open", withheld=withheld
+    )
+
+
+def test_conclusion_names_effects_and_the_other_arms(cells, evidence):
+    text = concluded(primary_comparisons(STUDY, cells, evidence))
+    assert text.startswith("Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: fixed at 75 %")
+    assert "fixed at 75 % is worse by 0." in text
+    assert "causal (prefix of 1 patch) is better by 0." in text
+    assert text.endswith("Equivalent to it within ±0.02 nats/token: fixed at 50 %. Inconclusive: fixed at 25 %.")
+
+
+def test_nothing_is_concluded_without_two_shared_seeds():
+    assert concluded({}) == "No conclusion: no arm shares two seeds with the baseline."
+    assert concluded({"causal": compared(1, 0, n=1)}) == concluded({})
+
+
+def test_undetected_difference_is_not_called_equivalent():
+    text = concluded({"causal": compared(0.001, 0.1)})
+    assert text.startswith("Inconclusive: no arm differs detectably from the baseline (uniform on 1..I-1)")
+    assert "equivalence margin (±0.02 nats/token) are not ruled out" in text
+    assert concluded({"causal": compared(0.001, 0.001)}) == (
+        "Equivalent to the baseline (uniform on 1..I-1) in content_loss over 4 seeds within ±0.02 nats/token:"
+        " causal (prefix of 1 patch)."
+    )
+
+
+def test_detected_difference_within_the_margin_is_marked():
+    text = concluded({"causal": compared(0.005, 0.001)})
+    assert "causal (prefix of 1 patch) is worse by 0.005 nats/token (" in text
+    assert text.endswith(", within the margin).")
+
+
+def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
+    some = primary_comparisons(STUDY, cells, evidence) | {
+        "causal": Comparison(NO_ESTIMATE, finding(NO_ESTIMATE, 0.02, lower_is_better=True), "worse"),
+        "fixed_25": compared(0.1, 0, n=1),
+    }
+    text = concluded(some)
+    assert "fixed at 75 % is worse by 0." in text
+    assert text.endswith("Too few seeds: fixed at 25 %; causal (prefix of 1 patch).")
+
+
+def test_arm_with_a_failed_run_is_not_judged():
+    failed = "1 of 4 runs of causal failed"
+    text = concluded({"causal": compared(0.5, 0.001, withheld=failed), "fixed_25": compared(0.001, 0.001)})
+    assert text.endswith("within ±0.02 nats/token: fixed at 25 %. Not judged: 1 of 4 runs of causal failed.")
+    assert concluded({"causal": compared(0.5, 0.001, withheld=failed)}) == f"Not judged: {failed}."
+
+
+def test_findings_leave_out_arms_of_which_a_run_failed(evidence):
+    missing = pd.DataFrame([("fixed_75", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    found = findings(STUDY, replace(evidence, missing=missing))
+    assert found
+    assert not any("75 %" in text for text in found)
+    missing = pd.DataFrame([("uniform", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    assert findings(STUDY, replace(evidence, missing=missing)) == []
+
+
+def test_look_note_gives_number_level_and_earlier_seeds():
+    assert look_note(Look(1)).startswith("This is look 1 at the study, so all that decides has the level 97.5 %.")
+    second = look_note(Look(2, ((0, 1),)))
+    assert "look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in second
+
+
+def test_control_that_did_not_pass_withholds_the_conclusion():
+    notes = ["null control failed in content_loss", "positive control is inconclusive in content_loss"]
+    text = concluded({"causal": compared(0.5, 0.001)}, withheld=notes)
+    assert text.startswith(f"No conclusion: {'; '.join(notes)}.")
+    assert "worse" not in text
+
+
+def test_power_gives_the_range_of_minimum_detectable_differences():
+    # 1.96 + 0.84 standard errors: 0.028 and 0.056.
+    many = {
+        "fixed_25": compared(0, 0.01, df=1e6),
+        "causal": compared(0, 0.02, df=1e6),
+        "fixed_75": compared(0, 0, n=1),
+    }
+    text = power(STUDY, many, "nats/token")
+    assert "0.028 to 0.056 nats/token, depending on the arm" in text
+    assert "may have been missed" in text
+    sentence = power(STUDY, {"causal": compared(0, 0.005, df=1e6)}, "nats/token")
+    assert sentence.endswith("These seeds suffice to detect differences of the equivalence margin, 0.02.")
+    assert power(STUDY, {"fixed_75": compared(0, 0, n=1)}, "nats/token") == ""
+
+
+def test_findings_name_metric_arm_and_side(evidence):
+    found = findings(STUDY, evidence)
+    assert any(text.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for text in found)
+    assert not any("probe" in text or "25 %" in text for text in found)
+    assert any("shuffled captions (control) is above" in text for text in found), "controls are shown too"
+    assert not any(text.startswith("content_loss") for text in found), "the primary metric is no finding"
+
+
+def test_warnings_name_metric_arms_and_number_of_runs(evidence):
+    edge = "the chosen learning rate is the largest of the grid"
+    metrics = evidence.metrics.copy()
+    is_probe, seeds = metrics["metric"] == "probe_digits", metrics["seed"]
+    metrics.loc[is_probe & (metrics["arm"] == "causal") & (seeds < 3), "warning"] = edge
+    metrics.loc[is_probe & (metrics["arm"] == "untrained") & (seeds == 0), "warning"] = edge
+    metrics.loc[(metrics["metric"] == "content_loss") & (metrics["arm"] == "uniform"), "warning"] = "few words"
+    found = warnings(STUDY, replace(evidence, metrics=metrics))
+    assert sorted(found) == [
+        "content_loss: few words (uniform on 1..I-1, 4 runs).",
+        f"probe_digits: {edge} (causal (prefix of 1 patch), 3 runs; untrained, 1 run).",
+    ]
+    assert warnings(STUDY, evidence) == []

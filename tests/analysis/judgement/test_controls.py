@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ablations.expectations import STEP_TIME
+from ablations.studies.decoder_sharing import STUDY as SHARING
+from analysis.judgement.controls import NULL_NOTE, check_controls, withholding
+from analysis.load import MISSING_COLUMNS
+from tests.helpers.evidence import evidence_from, evidence_of
+from tests.helpers.specimen import STUDY
+
+LOSS, MASKED = "content_loss", "causal_content_loss"
+
+
+def checked(study, evidence, metric=LOSS):
+    return [one for one in check_controls(study, evidence) if one.metric == metric]
+
+
+@pytest.mark.parametrize(
+    ("null", "positive", "results", "words"),
+    [
+        (0.0, 1.0, ["passed", "passed"], "the study detects it"),
+        (0.3, 0.0, ["failed", "failed"], "no difference larger than the margin"),
+        (0.0, -1.0, ["passed", "failed"], "on the wrong side: with shuffled captions the metric is better"),
+    ],
+)
+def test_control_result_follows_from_its_effect(null, positive, results, words):
+    effects = {"null_control": null, "positive_control": positive}
+    outcomes = checked(STUDY, evidence_of(STUDY, effects, spread=0.003, shared=0))
+    assert [one.control for one in outcomes] == ["null_control", "positive_control"]
+    assert [one.result for one in outcomes] == results
+    assert words in outcomes[1].reason
+
+
+def test_positive_control_that_is_not_detected_is_inconclusive():
+    outcomes = checked(STUDY, evidence_of(STUDY, {}, spread=0.5))
+    assert outcomes[1].result == "inconclusive"
+    assert "does not detect" in outcomes[1].reason
+
+
+def test_controls_are_checked_in_every_metric_that_decides():
+    assert STUDY.deciding_metrics == [LOSS, MASKED]
+    effects = {("positive_control", LOSS): 1.0, ("positive_control", MASKED): -1.0}
+    outcomes = check_controls(STUDY, evidence_of(STUDY, effects, spread=0.01, shared=0, metrics=(LOSS, MASKED)))
+    results = {(one.control, one.metric): one.result for one in outcomes}
+    assert results["positive_control", LOSS] == "passed"
+    assert results["positive_control", MASKED] == "failed"
+    assert withholding(outcomes, [LOSS]) == []
+    assert withholding(outcomes, [LOSS, MASKED]) == ["positive control failed in causal_content_loss"]
+
+
+def test_time_of_a_step_has_no_positive_control():
+    metrics = SHARING.deciding_metrics
+    outcomes = check_controls(SHARING, evidence_from([], []))
+    expected = {(control, metric) for control in SHARING.controls for metric in metrics}
+    assert {(one.control, one.metric) for one in outcomes} == expected - {("positive_control", STEP_TIME)}
+
+
+def test_absent_controls_and_controls_without_runs_are_inconclusive():
+    assert {one.result for one in check_controls(STUDY, evidence_from([], []))} == {"inconclusive"}
+    outcomes = checked(replace(STUDY, controls=("null_control",)), evidence_of(STUDY, {}, spread=0.01, shared=0))
+    assert [one.result for one in outcomes] == ["passed", "inconclusive"]
+    assert withholding(outcomes, [LOSS]) == ["positive control is inconclusive in content_loss"]
+    assert "launched without it" in outcomes[1].reason
+
+
+def test_control_with_a_failed_run_is_inconclusive():
+    missing = pd.DataFrame([("positive_control", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    evidence = replace(evidence_of(STUDY, {"positive_control": 1.0}, spread=0.01), missing=missing)
+    positive = checked(STUDY, evidence)[1]
+    assert (positive.result, positive.reason) == ("inconclusive", "1 of 5 runs of shuffled captions failed.")
+
+
+def test_null_control_is_compared_unpaired_at_99_percent(evidence):
+    values = evidence.values("content_loss")
+    expected = stats.ttest_ind(values["null_control"], values["uniform"], equal_var=False).confidence_interval(0.99)
+    null = next(one for one in check_controls(STUDY, evidence) if one.control == "null_control")
+    assert f"[{expected.low:+.3f}, {expected.high:+.3f}]" in null.reason
+    assert expected.high - expected.low > 4, "the seeds differ widely, and that does not cancel"
+
+
+def test_note_counts_one_test_for_each_metric_and_baseline():
+    assert "One in 100 fails by chance. It is one test for each metric and baseline" in NULL_NOTE

@@ -1,0 +1,31 @@
+from dataclasses import replace
+
+from ablations.expectations import PROBE, expect
+from analysis.sections import claims
+from tests.helpers.documents import judged_again, tables, text_of
+from tests.helpers.specimen import STUDY
+
+
+def test_each_claim_has_its_verdict_and_evidence(findings):
+    table = tables(claims.section(findings))["claims"]
+    assert [row[0].lines[0].partition(":")[0] for row in table.rows] == list(STUDY.claims)
+    for row, verdict in zip(table.rows, findings.verdicts.values(), strict=True):
+        assert row[2].lines[0] == f"**{verdict.word}**"
+        assert row[3].lines == (*verdict.evidence, *verdict.sensitivity)
+
+
+def test_study_without_claims_says_so(findings):
+    section = claims.section(judged_again(findings, findings.evidence, study=replace(STUDY, claims={})))
+    assert text_of(section) == "The paper makes no claim that this study can decide."
+
+
+def test_margins_have_their_reason():
+    own = {
+        "one": expect("causal", "worse", than="uniform", metric=("content_loss", PROBE)),
+        "another": expect("causal", "far worse", than="uniform", metric=PROBE, margin=0.05, why="a table"),
+    }
+    assert claims.margins_note(replace(STUDY, claims=own)) == (
+        "content_loss 0.02 (set for this study);"
+        " probe_object 0.01 (a point, where most of the paper's ablations differ by 0 to 1.0 points);"
+        " probe_object 0.05 (a table)"
+    )

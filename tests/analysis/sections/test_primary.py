@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from analysis.inference.intervals import detectable_difference
+from analysis.load import MISSING_COLUMNS
+from analysis.sections import primary
+from tests.helpers.documents import by_row, judged_again, tables, text_of
+from tests.helpers.evidence import evidence_of
+from tests.helpers.specimen import STUDY
+
+CAUSAL = "causal (prefix of 1 patch)"
+SIMULTANEOUS, DETECTABLE = "simultaneous interval", "minimum detectable difference (80 % power)"
+DIFFERENCE = "difference from baseline [95 % interval]"
+
+
+def rows_of(findings):
+    return by_row(tables(primary.section(findings))["primary"])
+
+
+def test_table_gives_expectation_observation_difference_and_power(findings):
+    rows = rows_of(findings)
+    shown = {label: (*row["expected"], *row["observed"]) for label, row in rows.items()}
+    assert shown["uniform on 1..I-1"] == ("", "")
+    assert rows["uniform on 1..I-1"][DIFFERENCE] == ("baseline",)
+    assert shown["fixed at 75 %"] == ("open", "worse")
+    assert shown["fixed at 25 %"] == ("open", "inconclusive")
+    assert shown[CAUSAL] == ("worse", "better", "contradicted")
+    assert shown["the baseline with other seeds"] == ("no difference", "passed")
+    assert float(rows["fixed at 75 %"][DIFFERENCE][0].split()[0]) == pytest.approx(0.5, abs=0.02)
+    estimate = findings.comparisons["fixed_75"].difference
+    assert rows["fixed at 75 %"][SIMULTANEOUS][0] == estimate.bounds("+.4f")
+    assert rows["fixed at 75 %"][SIMULTANEOUS][1] == "97.5 %, n = 4, pooled error, covers seeds"
+    assert float(rows["fixed at 75 %"][DETECTABLE][0]) == pytest.approx(detectable_difference(estimate), abs=1e-4)
+    assert "untrained" not in rows
+
+
+def test_each_number_names_its_runs_and_its_value(findings):
+    table = tables(primary.section(findings))["primary"]
+    row = next(row for row in table.rows if row[0] == CAUSAL)
+    mean, difference = row[3], row[4]
+    own = {cell.name for cell in findings.cells if cell.arm == "causal"}
+    base = {cell.name for cell in findings.cells if cell.arm == "uniform"}
+    assert set(mean.runs) == own
+    assert set(difference.runs) == own | base
+    assert f"{mean.value:.4f}" == mean.lines[0].split()[0]
+    assert difference.value == findings.comparisons["causal"].difference.mean
+
+
+def test_no_expectation_is_judged_unless_controls_passed(findings):
+    evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 0.0}, spread=0.01)
+    rows = rows_of(judged_again(findings, evidence))
+    assert rows[CAUSAL]["observed"] == ("better", "not judged: a control did not pass")
+    assert rows["shuffled captions"]["observed"] == ("inconclusive",)
+
+
+def test_no_expectation_is_judged_by_a_metric_that_is_not_sensitive(findings):
+    evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 1.0}, spread=0.003, shared=0)
+    rows = rows_of(judged_again(findings, evidence, seen={}))
+    assert rows[CAUSAL]["observed"] == ("better", "not judged: the metric is not sensitive")
+    assert rows["fixed at 25 %"]["observed"][0] in ("equivalent", "inconclusive")
+
+
+def test_arm_with_a_failed_run_is_not_judged(findings):
+    missing = pd.DataFrame([("causal", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    rows = rows_of(judged_again(findings, replace(findings.evidence, missing=missing)))
+    assert rows[CAUSAL]["observed"] == ("not judged", f"1 of 5 runs of {CAUSAL} failed")
+    assert rows[CAUSAL][DIFFERENCE] == ("withheld: a run failed",)
+    assert rows[CAUSAL][SIMULTANEOUS] == rows[CAUSAL][DETECTABLE] == ("",)
+
+
+def test_text_names_metric_margin_sensitivity_and_look(findings):
+    text = text_of(primary.section(findings))
+    assert "The primary metric is content_loss in nats/token; lower is better." in text
+    assert "The equivalence margin is 0.02. Sensitivity: content_loss tells all steps apart." in text
+    assert "This is look 1 at the study" in text
+    assert "hold for all arms together at 97.5 % (Dunnett)" in text
+    assert "was not measured" in text_of(primary.section(judged_again(findings, findings.evidence, seen={})))

@@ -1,0 +1,33 @@
+"""Parts of documents, and findings with changed evidence."""
+
+from dataclasses import replace
+
+from analysis.document.model import Section, Table, lines_of, walk
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
+from tests.helpers.evidence import sensitive
+
+
+def tables(section):
+    """Return the tables of a section by name."""
+    return {block.name: block for block in walk([section]) if isinstance(block, Table)}
+
+
+def text_of(section):
+    """Return the paragraphs and lists of a section as one text."""
+    blocks = [block for block in walk([section]) if not isinstance(block, Section)]
+    parts = [getattr(block, "text", "") or "\n".join(getattr(block, "items", [])) for block in blocks]
+    return "\n".join(filter(None, parts))
+
+
+def by_row(table):
+    """Return a table as dicts of lines by the first line of a row and by column."""
+    rows = ([lines_of(cell) for cell in row] for row in table.rows)
+    return {row[0][0]: dict(zip(table.columns, row, strict=True)) for row in rows}
+
+
+def judged_again(findings, evidence, *, study=None, seen=None):
+    """Return findings from other evidence, or of another study; ``seen`` replaces the sensitivity."""
+    request = findings.request if study is None else replace(findings.request, study=study)
+    metrics = (study or findings.study).deciding_metrics
+    return judge(request, evidence, Look(1), sensitive(*metrics) if seen is None else seen)
