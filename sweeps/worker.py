@@ -17,8 +17,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
-import submitit
-
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json, share, write_json
 from aimv2.runs.interrupt import Interrupts
@@ -67,14 +65,6 @@ def read_report(launch_dir: Path, name: str) -> WorkerReport | None:
     return None
 
 
-def submitit_log() -> str:
-    """Return the path of this process's log, if submitit writes one; otherwise empty."""
-    try:
-        return str(submitit.JobEnvironment().paths.stderr.resolve())
-    except RuntimeError:
-        return ""
-
-
 @dataclass
 class Worker:
     """Does one task after the other, until each is over or has a worker that is seen to be alive.
@@ -96,7 +86,7 @@ class Worker:
     runs_per_gpu: int | None = 1
     interrupts: Interrupts = field(default_factory=Interrupts)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    log: str = field(default_factory=submitit_log)
+    log: str = ""
     report: WorkerReport = field(default_factory=WorkerReport, init=False)
     num_without_space: int = field(default=0, init=False)
 
@@ -216,13 +206,14 @@ def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
     return True
 
 
-def work_in_processes(num_processes: int, launch_dir: Path, start: int) -> WorkerReport:
+def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str) -> WorkerReport:
     """Do the tasks in several processes that share a GPU, and wait for all of them.
 
     A signal is passed on, so that each process saves a checkpoint and releases its run.
 
     Args:
         start: as in ``tasks_of_worker``.
+        log: path of this process's output, which is theirs too.
 
     Returns:
         The signal, and a problem if a process died. The runs' folders record the rest.
@@ -231,7 +222,7 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int) -> Worke
     with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
         try:
             for _ in range(num_processes):
-                processes.append(start_worker(launch_dir, start=start, runs_per_gpu=None))
+                processes.append(start_worker(launch_dir, start=start, runs_per_gpu=None, log=log))
             for process in processes:
                 process.wait()
         finally:

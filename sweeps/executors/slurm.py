@@ -156,10 +156,6 @@ class SlurmExecutor(Executor):
                 with contextlib.suppress(OSError):
                     (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
                 raise
-            if sum(jobs.arrays.values()) < self.num_elements([task.config for task in own]):
-                console.print(
-                    "an array of this cluster has no room for one worker per run (MaxArraySize): each does several"
-                )
             where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
             console.print(
                 f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from submitit import JobEnvironment
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from ablations.catalogue import STUDIES
@@ -57,8 +58,8 @@ class ArrayWorker(Checkpointable):
     def _work(self, tasks: Sequence[Task]) -> WorkerReport:
         num_processes = self.num_processes([task.config for task in tasks])
         if num_processes > 1:
-            return work_in_processes(num_processes, self.launch_dir, self.start)
-        return Worker(tasks, self.launch_dir, runs_per_gpu=None).work()
+            return work_in_processes(num_processes, self.launch_dir, self.start, _log())
+        return Worker(tasks, self.launch_dir, runs_per_gpu=None, log=_log()).work()
 
     def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
         """Return the number of processes that do these runs on this node's GPU."""
@@ -79,6 +80,14 @@ class ArrayWorker(Checkpointable):
             return self._work(tasks)
         finally:
             dismiss()
+
+
+def _log() -> str:
+    """Return the path of this job's log, which submitit writes; empty if this is no job."""
+    try:
+        return str(JobEnvironment().paths.stderr.resolve())
+    except RuntimeError:
+        return ""
 
 
 def end_job(report: WorkerReport) -> None:
