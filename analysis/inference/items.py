@@ -106,11 +106,11 @@ class ItemMoments:
         return moments
 
     def only(self, pairs: Iterable[tuple[str, str]]) -> "ItemMoments":
-        """Return the moments of these pairs of metrics alone, all computed.
+        """Return the moments of those of these pairs of metrics that have items, all computed.
 
         A difference of two metrics needs three pairs: the two, and each with itself.
         """
-        known = {pair: self.covariance(*pair) for pair in pairs}
+        known = {pair: found for pair in pairs if not (found := self.covariance(*pair)).empty}
         return self.of(known, {name: self.num_items(name) for pair in known for name in pair})
 
     @property

@@ -110,8 +110,9 @@ def test_metrics_and_arms_without_items_are_not_compared():
 
 def test_moments_that_are_chosen_are_the_only_ones():
     moments = moments_of({("a", 0): [1, 2], ("b", 0): [1, 2]})
-    chosen = moments.only([("loss", "loss")])
-    assert chosen.known.keys() == {("loss", "loss")}
+    pairs = [("loss", "loss"), ("loss", "accuracy"), ("accuracy", "accuracy")]
+    chosen = moments.only(pairs)
+    assert chosen.known.keys() == {("loss", "loss")}, "no run has items of the accuracy"
     assert chosen.of_difference("a", "loss", "b", "loss")[0] == moments.of_difference("a", "loss", "b", "loss")[0]
     assert moments.only([]).of_difference("a", "loss", "b", "loss")[1] == 0
 
