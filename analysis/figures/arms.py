@@ -25,6 +25,7 @@ OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a co
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
 MANY = 12
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
+MIN_LABELS = 4  # for which small multiples have room, with titles and ticks
 NUM_COLUMNS = (3, 4)  # of small multiples, few and many
 
 CURVE_TITLES = {
@@ -169,7 +170,7 @@ def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return a figure of small multiples, whose rows have the same labels in all."""
     num_columns = max(1, min(number, NUM_COLUMNS[number > MANY]))
     num_rows = max(1, -(-number // num_columns))
-    size = 0.07 * max(map(len, labels), default=0) + 1.9 * num_columns, num_rows * (0.17 * len(labels) + 0.55)
+    size = 0.07 * max(map(len, labels), default=0) + 1.9 * num_columns, num_rows * (0.17 * max(len(labels), MIN_LABELS) + 0.55)
     figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
     for unused in axes.flat[number:]:
         unused.set_axis_off()
