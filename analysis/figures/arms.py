@@ -170,7 +170,10 @@ def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Return a figure of small multiples, whose rows have the same labels in all."""
     num_columns = max(1, min(number, NUM_COLUMNS[number > MANY]))
     num_rows = max(1, -(-number // num_columns))
-    size = 0.07 * max(map(len, labels), default=0) + 1.9 * num_columns, num_rows * (0.17 * max(len(labels), MIN_LABELS) + 0.55)
+    size = (
+        0.07 * max(map(len, labels), default=0) + 1.9 * num_columns,
+        num_rows * (0.17 * max(len(labels), MIN_LABELS) + 0.55),
+    )
     figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
     for unused in axes.flat[number:]:
         unused.set_axis_off()

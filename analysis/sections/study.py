@@ -126,7 +126,8 @@ def _ladder(findings: Findings) -> list[Block]:
 
 def _metrics(findings: Findings) -> list[Block]:
     study, evidence = findings.study, findings.evidence
-    names = list(dict.fromkeys(evidence.metrics["metric"]))
+    trained = evidence.metrics[evidence.metrics["arm"].isin(study.conditions)]
+    names = list(dict.fromkeys(trained["metric"]))
     figures: list[Block] = []
     drawn = forest(study, evidence, findings.sensitivity)
     if len(drawn[1]):
