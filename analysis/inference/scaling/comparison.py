@@ -22,6 +22,7 @@ from analysis.inference.scaling.power_law import (
 
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
 MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
+MIN_NOISE = 1e-9  # relative; below, the runs of a setting are equal but for rounding
 RANK_TOLERANCE = 1e-9  # of singular values of columns with length 1
 ALPHA = 0.01  # of the test of lack of fit, which should seldom warn by chance
 
@@ -73,7 +74,7 @@ class LackOfFit:
     Attributes:
         noise_sd: relative standard deviation of a run over seeds, without what a seed adds to all settings.
         misfit_sd: relative standard deviation of the settings' residual means beyond noise; 0 if there is none.
-        p: NaN without replicates.
+        p: NaN without replicates, or if all are equal.
     """
 
     noise_sd: float
@@ -174,7 +175,7 @@ def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
     if df_rest < 1:
         return LackOfFit(math.nan, math.nan, math.nan)
     noise, df_misfit = rest / df_rest, df_law - df_rest
-    if df_misfit < 1 or noise == 0:
+    if df_misfit < 1 or noise < MIN_NOISE**2:
         return LackOfFit(math.sqrt(noise), math.nan, math.nan)
     misfit = max(rest_of_law - rest, 0) / df_misfit
     per_setting = len(runs) / len(np.unique(setting_R))

@@ -85,7 +85,7 @@ def _forms(law: ScalingLaw) -> Table:
         table.rows,
         table.name,
         caption
-        + ("" if math.isnan(law.misfit.p) else f" One run's noise over seeds is {100 * law.misfit.noise_sd:.2f} %."),
+        + ("" if math.isnan(law.misfit.p) else f" One run's noise in a setting is {100 * law.misfit.noise_sd:.2f} %."),
     )
 
 

@@ -154,9 +154,11 @@ def test_a_form_that_fits_lacks_no_fit():
     assert found.noise_sd == pytest.approx(0.01, rel=0.3)
 
 
-def test_lack_of_fit_needs_replicates():
+def test_lack_of_fit_needs_replicates_that_differ():
     runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1)
     assert math.isnan(lack_of_fit(fit(FORMS["additive"], runs), runs).p)
+    twice = pd.concat([runs, runs.iloc[:3]], ignore_index=True).drop(columns="seed")  # rows that occur twice
+    assert math.isnan(lack_of_fit(fit(FORMS["additive"], twice), twice).p)
 
 
 def test_seeds_are_blocks_if_settings_share_them():
