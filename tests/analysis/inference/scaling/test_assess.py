@@ -11,7 +11,7 @@ def warnings_of(runs, form="additive", variables=("n", "d")):
 
 
 def test_the_right_form_of_a_good_ladder_has_no_warning():
-    law = assess(ladder_runs(HOFFMANN, noise=0.003, seed_noise=0.002), ["n", "d"], "additive", num_draws=40)
+    law = assess(ladder_runs(HOFFMANN, noise=0.003, seed_noise=0.002), ["n", "d"], "additive", num_draws=20)
     assert law.warnings == []
     assert law.chosen.form.name == "additive"
     assert law.law is law.chosen.law
