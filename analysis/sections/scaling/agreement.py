@@ -84,7 +84,8 @@ def _association_table(study: Study, evidence: Evidence) -> Table | None:
         rows,
         "loss_and_accuracy",
         f"Correlation of {metric_title(loss)} with accuracies; -1 if a lower loss always comes with a higher accuracy."
-        " Across arms, of means over seeds; within arms, of deviations from them. Intervals resample seeds.",
+        " Across arms, of means over seeds; within arms, of deviations from them. Intervals resample seeds,"
+        " so they are about these arms and not about others.",
     )
 
 
