@@ -56,6 +56,7 @@ def document(tmp_path):
         sections=[Section("All", blocks, is_folded=True)],
         lead=figure,
         introduction=[Paragraph("The source is a paper."), Table(["a"], [["b"]], "first")],
+        files={"figures/one.png": (tmp_path / "figures" / "one.png").read_bytes()},
     )
 
 
@@ -119,6 +120,14 @@ def test_wide_tables_lie_on_their_side_and_fill_the_line():
         shares = [float(share) for share in re.findall(r"dimexpr ([\d.]+)\\linewidth", text)]
         assert len(shares) == 8
         assert sum(shares) <= 1.0005
+
+
+def test_only_images_of_the_document_are_included():
+    table = Table(["![t](/etc/passwd)"], [["![one](figures/one.png) ![a_b](/etc/hostname)"]], "t", "![c](../x)")
+    given = Document("t", "", "![q](x)", [Section("s", [table])], files={"figures/one.png": b""})
+    for tex in (to_latex(given), tables_of(given)["tables/t.tex"]):
+        assert re.findall(r"\\includegraphics\[.*?\]\{(.*?)\}", tex) == ["figures/one.png"]
+        assert r"a\_b" in tex
 
 
 def test_heading_goes_to_the_page_of_its_wide_table():
