@@ -38,6 +38,7 @@ def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
             name=f"{findings.request.folder}: {study.label(arm)}",
             layout=layout,
             seeds=[cell.config.seed for cell in findings.cells if cell.arm == arm and cell.seed in set(own["seed"])],
+            sources=findings.evidence.credits["sources"],
             evaluation=(_note(findings, arm), _rows(findings, arm)),
             record=record,
             verdicts=_verdicts(findings),

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from aimv2.errors import REASONS
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
 from analysis.judgement.findings import Findings
-from analysis.publication.sources import credits_of
+from analysis.publication.sources import credits_text
 from analysis.sections.words import percent, seen
 
 Answer = Literal["yes", "no", "partly", "does not apply", "for the authors"]
@@ -166,7 +166,7 @@ def _data(findings: Findings) -> Iterator[Item]:
         ),
         CONFIG,
     )
-    licences = credits_of(config)
+    licences = credits_text(evidence.credits)
     is_stated = "no licence stated" not in licences and "licence unknown" not in licences
     yield Item(
         "Are the licences of used assets named?",
@@ -193,8 +193,8 @@ def _code(findings: Findings) -> Iterator[Item]:
         "Are dependencies specified?",
         "MLRC code 1",
         "yes",
-        f"`constraints.txt` pins all versions; torch {seen(findings.evidence, 'torch')}. Each manifest says where a run's"
-        " versions differ.",
+        f"`constraints.txt` pins all versions; torch {seen(findings.evidence, 'torch')}. Each manifest says where"
+        " a run's versions differ.",
         MANIFEST,
     )
     yield Item(

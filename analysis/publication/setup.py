@@ -3,7 +3,7 @@
 from aimv2.config.data_config import is_described, source_name
 from analysis.document.model import Paragraph, Section, Table, escape
 from analysis.judgement.findings import Findings
-from analysis.publication.sources import credits_of, mixture_table, repeats
+from analysis.publication.sources import credits_text, mixture_table, repeats
 from analysis.sections.words import seen
 
 
@@ -15,7 +15,7 @@ def section(findings: Findings) -> Section:
         blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
         if notes := repeats(findings.study, findings.evidence):
             blocks.append(Paragraph(" ".join(notes)))
-    return Section("Setup", [*blocks, Paragraph(credits_of(findings.config))], is_folded=True)
+    return Section("Setup", [*blocks, Paragraph(credits_text(findings.evidence.credits))], is_folded=True)
 
 
 def _setup(findings: Findings) -> Table:

@@ -20,11 +20,19 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
 from analysis.costs.measurements import to_json
+from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
+from analysis.records import FILE, Records, pack
 from analysis.report import build
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
+
+
+@pytest.fixture(scope="module")
+def records(request_of, evidence):
+    """The content of a file of records."""
+    return pack(Records(request_of, evidence, Look(1)))
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +111,16 @@ def test_check_names_a_page_that_differs_from_its_records(request_of, runs_dir, 
     shown = capsys.readouterr().out
     assert all(f"{folder / name} is not what the records give" in shown for name in ("report.md", "extra.txt"))
     assert (folder / "report.md").read_text() == "another number", "nothing was written"
+
+
+def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys):
+    (tmp_path / "loss_weight").mkdir()
+    (tmp_path / "loss_weight" / FILE).write_bytes(records)
+    (tmp_path / "prefix_ratio_test").mkdir()
+    for flag in ("--from-records", "--check"):
+        assert report.main(["loss_weight", f"reports_dir={tmp_path}", flag]) == 2
+        assert f"loss_weight/{FILE} has the records of 'prefix_ratio_test'" in capsys.readouterr().err
+    assert list((tmp_path / "prefix_ratio_test").iterdir()) == []
 
 
 @pytest.mark.parametrize(
