@@ -14,7 +14,7 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
-from aimv2.errors import UsageError
+from aimv2.errors import UsageError, unknown
 from aimv2.runs.files import user
 from analysis.claims.check import check
 from analysis.claims.reports import claims_document, findings_of
@@ -30,7 +30,7 @@ from analysis.sections.study import document
 
 USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports]
        python analysis/report.py check CLAIM [limit=2h]
-       python analysis/report.py card STUDY ARM [layout=transformers] [runs_dir=runs] [reports_dir=reports]
+       python analysis/report.py card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
 Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the records beside an earlier report.
 
@@ -42,8 +42,7 @@ Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the 
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
   --check                      write nothing; compare the pages with their records, and fail if one differs
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
-  card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs; --from-records
-                               reads records in place of runs
+  card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
@@ -90,7 +89,8 @@ def _rebuild(arguments: Sequence[str]) -> int:
 
 
 def _card(arguments: Sequence[str]) -> int:
-    from analysis.publication.card import card  # imports torch, which reports do without
+    from aimv2.weights.published import LAYOUTS  # import torch, which reports do without
+    from analysis.publication.card import card
 
     flags = [word for word in arguments if word == "--from-records"]
     names = [word for word in arguments if "=" not in word and word not in flags]
@@ -98,11 +98,13 @@ def _card(arguments: Sequence[str]) -> int:
         raise UsageError(f"which card? Name a study and an arm: python analysis/report.py card STUDY ARM (got {names})")
     places = {"runs_dir": "runs", "reports_dir": "reports", "layout": "transformers"}
     values = places | key_values([word for word in arguments if "=" in word], places)
+    if values["layout"] not in LAYOUTS:
+        raise unknown("layout", values["layout"], LAYOUTS)
     (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
     if flags:
         found = findings_of(unpack(packed_records(reports_dir, name), STUDIES), reports_dir)
     else:
-        found = findings_of(_records(read_request(runs_dir, name, STUDIES, owner=user()), runs_dir), reports_dir)
+        found = findings_of(records_of(read_request(runs_dir, name, STUDIES, owner=user()), runs_dir), reports_dir)
     print(card(found, arm, values["layout"]), end="")
     return 0
 
@@ -116,11 +118,15 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
-    return _write(pack(_records(request, runs_dir)), reports_dir, reports_dir, request.folder)
+    return _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder)
 
 
-def _records(request: Request, runs_dir: Path) -> Records:
-    """Return the records of the requested runs, and record the look at them."""
+def records_of(request: Request, runs_dir: Path) -> Records:
+    """Return the records of the requested runs, and record the look at them.
+
+    Raises:
+        UsageError: the record of looks cannot be written, or a result cannot be read.
+    """
     evidence = load(request.cells, runs_dir)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
@@ -177,7 +183,7 @@ def _check(name: str, reports_dir: Path) -> int:
         wrong = sorted(path for page in pages for path in _differences(reports_dir / page, Path(folder, page)))
     for one in _without_records(reports_dir) if name == ALL else ():
         print(
-            f"{reports_dir / one} has a report without {FILE}, so its numbers are not checked; write both from runs with"
+            f"{reports_dir / one} has a report without {FILE}, so its numbers are not checked; write both from runs:"
             f" python analysis/report.py {one}",
             file=sys.stderr,
         )
