@@ -12,6 +12,7 @@ import pytest
 from analysis.document.latex import tables_of, to_latex
 from analysis.document.latex_text import MATHS, SYMBOLS
 from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table, escape
+from tests.helpers.programs import skip_without
 
 CHARACTERS = f"{string.printable}{''.join([*MATHS, *SYMBOLS])}éüčçïåñőğ中😀"
 NASTY = " ".join(re.findall(".{1,8}", CHARACTERS, re.S))
@@ -63,8 +64,7 @@ def document(tmp_path):
 def compiled(tex, folder):
     """Compile a file; return what the engine printed. Skips if there is no LaTeX."""
     pdflatex, tectonic = shutil.which("pdflatex"), shutil.which("tectonic")
-    if not pdflatex and not tectonic:
-        pytest.skip("neither pdflatex (Debian: texlive-latex-recommended) nor tectonic is installed")
+    skip_without(pdflatex or tectonic, "neither pdflatex (Debian: texlive-latex-recommended) nor tectonic")
     (folder / "report.tex").write_text(tex)
     command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error"] if pdflatex else [tectonic, "--keep-logs"]
     done = subprocess.run([*command, "report.tex"], cwd=folder, capture_output=True, text=True, errors="replace")
