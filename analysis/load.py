@@ -45,6 +45,8 @@ class Evidence:
         examples: by arm, the example captions of its first finished seed.
         mixture: a row per finished cell that trained and source: ``arm``, ``seed``, ``source``, ``samples``, ``dense``
             (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
+        credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
+            of each, as their descriptions stated it when the runs were loaded.
         items: what evaluation items contribute to errors.
         rows: a row per finished cell and training step, as a lazy table of polars: what is collected of it is all that
             is read. Committed records have none.
@@ -58,6 +60,7 @@ class Evidence:
     examples: dict[str, list[dict[str, Any]]]
     items: ItemMoments = field(default_factory=ItemMoments)
     mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
+    credits: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"sources": [], "sets": []})
     rows: pl.LazyFrame = field(default_factory=pl.LazyFrame)
 
     @property
@@ -149,6 +152,8 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     Raises:
         UsageError: a file of a finished run is missing or broken.
     """
+    from aimv2.weights.credits import credits_of  # imports torch, which reports from records do without
+
     with ThreadPoolExecutor() as pool:  # waits for files; on a shared file system that takes longer than to parse them
         found = list(pool.map(partial(_read, runs_dir), cells))
     done = {(cell.arm, cell.seed): one for cell, one in zip(cells, found, strict=True) if isinstance(one, _Finished)}
@@ -168,6 +173,7 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
         examples={arm: read_json(firsts[arm] / "examples.json") for arm in dict.fromkeys(arm for arm, _ in done)},
         items=ItemMoments(partial(read_items, item_files)),
         mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
+        credits=credits_of(cell.config for cell in cells),
         rows=rows,
     )
 

@@ -1,8 +1,8 @@
 """A study's records: all that its report needs, in one small Parquet file that can be committed.
 
 The file has a row per requested run, with its metrics, curve and mixture as lists of structs, so that any reader of
-Parquet can use it. The request, the look and the examples are JSON in the file's metadata. The same records give the
-same bytes with the same version of Arrow.
+Parquet can use it. The request, the look, the examples and the licences are JSON in the file's metadata. The same
+records give the same bytes with the same version of Arrow.
 """
 
 import base64
@@ -72,6 +72,7 @@ def pack(records: Records) -> bytes:
             for arm, examples in evidence.examples.items()
         },
         "images": images,
+        "credits": evidence.credits,
     }
     text = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
     table, sink = pa.table(columns), pa.BufferOutputStream()
@@ -170,6 +171,7 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         not_applicable=tables["not_applicable"],
         curves=tables["curves"],
         mixture=tables["mixture"],
+        credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
     )
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
     return Records(request, evidence, look)

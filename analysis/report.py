@@ -14,7 +14,7 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
-from aimv2.errors import UsageError
+from aimv2.errors import UsageError, unknown
 from aimv2.runs.files import user
 from analysis.claims.check import check
 from analysis.claims.reports import claims_document, findings_of
@@ -30,6 +30,7 @@ from analysis.sections.study import document
 
 USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports]
        python analysis/report.py check CLAIM [limit=2h]
+       python analysis/report.py card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
 Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the records beside an earlier report.
 
@@ -41,10 +42,11 @@ Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the 
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
   --check                      write nothing; compare the pages with their records, and fail if one differs
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
+  card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
-ALL, CLAIMS, COSTS = "all", "claims", "costs"
+ALL, CLAIMS, COSTS, VERIFY = "all", "claims", "costs", "verify"
 PLACES = ("runs_dir=", "reports_dir=")  # arguments that say where, not what
 
 
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
     if arguments and arguments[0] == "check":
         return guarded(check, arguments[1:])
+    if arguments and arguments[0] == "card":
+        return guarded(_card, arguments[1:])
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -84,6 +88,27 @@ def _rebuild(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _card(arguments: Sequence[str]) -> int:
+    from aimv2.weights.published import LAYOUTS  # import torch, which reports do without
+    from analysis.publication.card import card
+
+    flags = [word for word in arguments if word == "--from-records"]
+    names = [word for word in arguments if "=" not in word and word not in flags]
+    if len(names) != 2:
+        raise UsageError(f"which card? Name a study and an arm: python analysis/report.py card STUDY ARM (got {names})")
+    places = {"runs_dir": "runs", "reports_dir": "reports", "layout": "transformers"}
+    values = places | key_values([word for word in arguments if "=" in word], places)
+    if values["layout"] not in LAYOUTS:
+        raise unknown("layout", values["layout"], LAYOUTS)
+    (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
+    if flags:
+        found = findings_of(unpack(packed_records(reports_dir, name), STUDIES), reports_dir)
+    else:
+        found = findings_of(records_of(read_request(runs_dir, name, STUDIES, owner=user()), runs_dir), reports_dir)
+    print(card(found, arm, values["layout"]), end="")
+    return 0
+
+
 def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all.
 
@@ -93,16 +118,34 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
+    return _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder)
+
+
+def records_of(request: Request, runs_dir: Path) -> Records:
+    """Return the records of the requested runs, and record the look at them.
+
+    Raises:
+        UsageError: the record of looks cannot be written, or a result cannot be read.
+    """
     evidence = load(request.cells, runs_dir)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
     portable = replace(request, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES)))
-    return _write(pack(Records(portable, evidence, this_look)), reports_dir, reports_dir)
+    return Records(portable, evidence, this_look)
 
 
-def _write(packed: bytes, reports_dir: Path, out: Path) -> Path:
-    """Write the report of packed records into ``out``; ``reports_dir`` has the reports whose sensitivity counts."""
-    findings = findings_of(unpack(packed, STUDIES), reports_dir)
+def _write(packed: bytes, reports_dir: Path, out: Path, name: str) -> Path:
+    """Write the report ``name`` from packed records into ``out``.
+
+    Args:
+        reports_dir: has the reports whose sensitivity counts.
+
+    Raises:
+        UsageError: the records are of another report.
+    """
+    findings = findings_of(unpack(packed, STUDIES, str(reports_dir / name / FILE)), reports_dir)
+    if (folder := findings.request.folder) != name:  # that report would be overwritten
+        raise UsageError(f"{reports_dir / name / FILE} has the records of {folder!r}; they belong into that folder")
     return write(document(findings, {FILE: packed}), out / findings.request.folder)
 
 
@@ -123,7 +166,7 @@ def _from_records(name: str, reports_dir: Path, out: Path) -> Iterator[Path]:
     if name == COSTS or (name == ALL and measurements.exists()):
         yield write(costs_document(read_measurements(measurements)), out / COSTS)
     for one in sorted(recorded_names(reports_dir), key=_order) if name == ALL else {name} - {CLAIMS, COSTS}:
-        yield _write(packed_records(reports_dir, one), reports_dir, out)
+        yield _write(packed_records(reports_dir, one), reports_dir, out, one)
     if name in (ALL, CLAIMS):
         yield write(claims_document(reports_dir), out / CLAIMS)
 
@@ -138,9 +181,21 @@ def _check(name: str, reports_dir: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         pages = [path.parent.name for path in _from_records(name, reports_dir, Path(folder))]
         wrong = sorted(path for page in pages for path in _differences(reports_dir / page, Path(folder, page)))
+    for one in _without_records(reports_dir) if name == ALL else ():
+        print(
+            f"{reports_dir / one} has a report without {FILE}, so its numbers are not checked; write both from runs:"
+            f" python analysis/report.py {one}",
+            file=sys.stderr,
+        )
     for path in wrong:
         print(f"{path} is not what the records give; write it with python analysis/report.py {name} --from-records")
     return 1 if wrong else 0
+
+
+def _without_records(reports_dir: Path) -> list[str]:
+    """Return the names of studies' reports without records."""
+    found = {path.parent.name for path in reports_dir.glob("*/report.md")}
+    return sorted(found - {CLAIMS, COSTS, VERIFY} - set(recorded_names(reports_dir)))
 
 
 def _differences(one: Path, other: Path) -> Iterator[Path]:

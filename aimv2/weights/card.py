@@ -11,15 +11,12 @@ from typing import Any
 
 import yaml
 
-from aimv2.config.data_config import is_described, source_name
+from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig, from_dict
-from aimv2.data.files.description import read_source
-from aimv2.data.sources.glyphs import LICENCES
-from aimv2.data.sources.version import glyphs_of
 from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
+from aimv2.weights.credits import credits_of
 
 FILE = "README.md"
 USES = {
@@ -41,6 +38,7 @@ class Card:
         name: of the model.
         layout: of the weights, one of ``published.LAYOUTS``.
         seeds: of the runs that the values rest on.
+        sources: of the data, each with its licence.
         evaluation: a note on the values, and a row per metric: name, value, unit, how it was measured.
         record: where the weights come from: run, code, hardware; Markdown.
         verdicts: what a study concludes about the model; a line each, Markdown.
@@ -51,6 +49,7 @@ class Card:
     name: str
     layout: str
     seeds: Sequence[int]
+    sources: Sequence[str]
     evaluation: tuple[str, Sequence[Sequence[str]]]
     record: Sequence[str]
     verdicts: Sequence[str]
@@ -84,6 +83,7 @@ def run_card(folder: Path, layout: str, *, has_text_tower: bool = False, omitted
         name=run.name,
         layout=layout,
         seeds=[config.seed],
+        sources=credits_of([config])["sources"],
         evaluation=(ONE_RUN, rows),
         record=record,
         verdicts=verdicts,
@@ -99,7 +99,7 @@ def render(card: Card, config: RunConfig) -> str:
     sections = {
         f"# {escape(card.name)}": [_summary(config)],
         "## Model": [*_bullets(_model(config, card.omitted)), *_usage(card)],
-        "## Training data": [*_bullets(licences_of(config)), _pairs(card, config)],
+        "## Training data": [*_bullets([escape(line) for line in card.sources]), _pairs(card, config)],
         "## Evaluation": [note, _table(["metric", "value", "unit", "measured on"], rows)],
         "## Limits": _bullets(_limits(config)),
         "## Verdicts of the study": _bullets(card.verdicts),
@@ -109,25 +109,12 @@ def render(card: Card, config: RunConfig) -> str:
     return f"---\n{yaml.safe_dump(_metadata(card, config), sort_keys=False)}---\n\n{body}\n"
 
 
-def licences_of(config: RunConfig) -> list[str]:
-    """Return each source with its licence, as Markdown."""
-    found = []
-    for source in config.data.sources:
-        if is_described(source):
-            try:
-                licence = read_source(Path(source)).licence or "no licence stated"
-            except UsageError:
-                licence = "licence unknown, because the description cannot be read any more"
-            found.append(f"{escape(source_name(source))}: {escape(licence)}")
-        else:
-            name = glyphs_of(source)
-            found.append(f"{escape(source)}: {LICENCES.get(name, f'{name} (no licence stated)')}")
-    return found
-
-
 def escape(text: str) -> str:
-    """Return text that is no Markdown and breaks no table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\n", " ")
+    """Return text that is no Markdown and breaks no table, as ``analysis.document.model.escape``.
+
+    Analysis escapes without torch, which this package imports.
+    """
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")
 
 
 def _metadata(card: Card, config: RunConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ablations.expand import expand
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo
 from analysis.claims.paper import paper_section
-from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, escape
+from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span, escape
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import Findings
@@ -227,7 +227,7 @@ def _runs(answers: Sequence[Answer]) -> Table | Paragraph:
             label = answer.findings.study.label(run["arm"])
             origin = [escape(str(run.get(name, ""))) for name in ("code", "hardware")]
             table.rows.append(
-                [Cell((f"`{run['run']}`",), (run["run"],)), answer.report, label, str(run["seed"]), *origin]
+                [Cell((code_span(run["run"]),), (run["run"],)), answer.report, label, str(run["seed"]), *origin]
             )
     return table if table.rows else Paragraph("No study has a report yet.")
 

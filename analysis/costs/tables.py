@@ -38,7 +38,7 @@ def encoders_section(measurements: Measurements) -> Section:
 def _rounds(settings: Sequence[EncoderSetting]) -> str:
     counts = {setting.batch_size: len(setting.product_seconds) for setting in settings}
     text = ", ".join(f"{count} calls at batch {batch_size}" for batch_size, count in counts.items())
-    return f"p50 and p95 are percentiles of {text}; the 95th of few calls is little more than their slowest."
+    return f"p50 and p95 are percentiles of {text}; with few calls, the 95th percentile is close to the maximum."
 
 
 def _encoder_row(setting: EncoderSetting, one: EncoderCost) -> list[str | Cell]:

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from analysis.document.html_figures import data_fold, inline_svg
 from analysis.document.model import (
@@ -42,12 +42,11 @@ LONG = 60  # characters, from which a cell needs room
 def to_html(document: Document, folder: Path) -> str:
     """Return a document as a page.
 
-    HTML in its text is escaped. Cells link to their runs if a table of the name ``runs`` has these runs in its column
-    ``run``.
+    HTML in its text is escaped, and images that are not in ``document.files`` become their text. Cells link to their
+    runs if a table of the name ``runs`` has these runs in its column ``run``.
 
     Args:
-        folder: the report's folder, with its figures in ``figures/`` and those images that are not in
-            ``document.files``.
+        folder: the report's folder, with its figures in ``figures/``.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -200,10 +199,10 @@ class _Page:
         ).format(focus=Markup("" if has_focus else ' tabindex="0"'), n=self._num_notes, content=content, note=note)
 
     def _image(self, source: str, alt: str) -> Markup:
-        """Return an image of the report, inlined."""
+        """Return an image of the document, inlined; of any other, the text, as text may be from others' records."""
         content = self._document.files.get(source)
         if content is None:
-            content = (self._folder / source).read_bytes()
+            return escape(alt)
         data = base64.b64encode(content).decode()
         return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, alt)
 

@@ -1,6 +1,6 @@
 """A document as LaTeX for pdfLaTeX and tectonic; it needs no package beyond Debian's texlive-latex-recommended."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.document.latex_text import inline_to_latex, plain_to_latex, unbroken, visible
@@ -57,17 +57,11 @@ PAGES = (
 
 
 def to_latex(document: Document) -> str:
-    """Return a document as a LaTeX file; its figures are in the folder ``figures`` beside it, as PDF."""
-    parts = [
-        PREAMBLE + STRUCK,
-        rf"\title{{{inline_to_latex(document.title)}}}" + "\n" + r"\author{}\date{}",
-        r"\begin{document}" + "\n" + r"\maketitle",
-        *filter(None, [inline_to_latex(document.question), _quoted(document.conclusion)]),
-    ]
-    if document.lead:
-        parts.append(_figure(document.lead))
-    blocks = _blocks([*document.introduction, *document.sections], level=0)
-    return "\n\n".join([*parts, *blocks, r"\end{document}"]) + "\n"
+    """Return a document as a LaTeX file; its figures are in the folder ``figures`` beside it, as PDF.
+
+    Images that are not in ``document.files`` become their text.
+    """
+    return _Writer(document.files).page(document)
 
 
 def tables_of(document: Document) -> dict[str, str]:
@@ -77,29 +71,104 @@ def tables_of(document: Document) -> dict[str, str]:
     """
     blocks = walk([*document.introduction, *document.sections])
     named = {block.name: block for block in blocks if isinstance(block, Table) and block.name}
-    return {f"tables/{name}.tex": _tabular(table) for name, table in named.items()}
+    writer = _Writer(document.files)
+    return {f"tables/{name}.tex": writer.tabular(table) for name, table in named.items()}
 
 
-def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
-    for block in blocks:
-        match block:
-            case Section(title, inner):
-                yield from _under(f"{HEADINGS[level]}{{{inline_to_latex(title)}}}", [*_blocks(inner, level + 1)])
-            case Paragraph(text):
-                yield inline_to_latex(text)
-            case Quote(text):
-                yield _quoted(text)
-            case Bullets(items):
-                if items:
-                    yield _environment(
-                        "itemize", r"\setlength{\itemsep}{0pt}", *(rf"\item {inline_to_latex(item)}" for item in items)
-                    )
-            case Code(text):
-                yield _code(text)
-            case Table():
-                yield _longtable(block)
-            case Figure():
-                yield _figure(block)
+class _Writer:
+    """The parts of a file.
+
+    Args:
+        images: paths of the images that may be included.
+    """
+
+    def __init__(self, images: Container[str]) -> None:
+        self._images = images
+
+    def _inline(self, text: str) -> str:
+        return inline_to_latex(text, self._images)
+
+    def page(self, document: Document) -> str:
+        """Return the whole file."""
+        parts = [
+            PREAMBLE + STRUCK,
+            rf"\title{{{self._inline(document.title)}}}" + "\n" + r"\author{}\date{}",
+            r"\begin{document}" + "\n" + r"\maketitle",
+            *filter(None, [self._inline(document.question), self._quoted(document.conclusion)]),
+        ]
+        if document.lead:
+            parts.append(self._figure(document.lead))
+        blocks = self._blocks([*document.introduction, *document.sections], level=0)
+        return "\n\n".join([*parts, *blocks, r"\end{document}"]) + "\n"
+
+    def _blocks(self, blocks: Sequence[Block], level: int) -> Iterator[str]:
+        for block in blocks:
+            match block:
+                case Section(title, inner):
+                    yield from _under(f"{HEADINGS[level]}{{{self._inline(title)}}}", [*self._blocks(inner, level + 1)])
+                case Paragraph(text):
+                    yield self._inline(text)
+                case Quote(text):
+                    yield self._quoted(text)
+                case Bullets(items):
+                    if items:
+                        yield _environment(
+                            "itemize", r"\setlength{\itemsep}{0pt}", *(rf"\item {self._inline(item)}" for item in items)
+                        )
+                case Code(text):
+                    yield _code(text)
+                case Table():
+                    yield self._longtable(block)
+                case Figure():
+                    yield self._figure(block)
+
+    def _quoted(self, text: str) -> str:
+        return _environment("quote", rf"\textbf{{{self._inline(text)}}}") if text else ""
+
+    def _figure(self, figure: Figure) -> str:
+        return _environment(
+            "figure",
+            r"\centering",
+            rf"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]{{figures/{figure.name}.pdf}}",
+            *([rf"\caption{{{self._inline(figure.caption)}}}"] if figure.caption else []),
+            rf"\label{{fig:{figure.name}}}",
+            arguments="[H]",
+        )
+
+    def _longtable(self, table: Table) -> str:
+        """Return a table that may run over pages, on a page turned sideways if it is wide."""
+        page = _page(table)
+        head, rows = self._head(table), [self._row(row) for row in table.rows]
+        label = rf"\label{{tab:{table.name}}}" if table.name else ""
+        caption = [rf"\caption{{{self._inline(table.caption)}}}{label}\\"] if table.caption else []
+        lines = [
+            *caption, r"\toprule", *head, r"\endfirsthead", r"\toprule", *head, r"\endhead", r"\bottomrule",
+            r"\endfoot", *rows,
+        ]  # fmt: skip
+        longtable = _environment("longtable", *lines, arguments=f"{{{_columns(table, page)}}}")
+        text = f"{{{page.size}\\setlength{{\\LTcapwidth}}{{\\linewidth}}\n{longtable}}}"
+        return _environment("landscape", text) if page.is_landscape else text
+
+    def tabular(self, table: Table) -> str:
+        page = _page(table)
+        lines = [r"\toprule", *self._head(table), *map(self._row, table.rows), r"\bottomrule"]
+        note = f"% {visible(table.caption)}\n".replace("\n", " ").strip() + "\n" if table.caption else ""
+        packages = (
+            r"% needs \usepackage{amssymb,array,booktabs,graphicx,hyperref}, and for struck words:" + f"\n% {STRUCK}\n"
+        )
+        tabular = _environment("tabular", *lines, arguments=f"{{{_columns(table, page)}}}")
+        return f"{note}{packages}{{{page.size}\\setlength{{\\tabcolsep}}{{3pt}}\n{tabular}}}\n"
+
+    def _head(self, table: Table) -> list[str]:
+        if not any(table.columns):
+            return []
+        return [" & ".join(rf"\textbf{{{self._inline(column)}}}" for column in table.columns) + r" \\", r"\midrule"]
+
+    def _row(self, row: Sequence[str | Cell]) -> str:
+        return (
+            " & ".join(r" \newline ".join(map(self._inline, lines_of(cell))) for cell in row)
+            + r" \\ \addlinespace[2pt]"
+        )
 
 
 def _under(heading: str, blocks: list[str]) -> Iterator[str]:
@@ -117,10 +186,6 @@ def _environment(name: str, *lines: str, arguments: str = "") -> str:
     return "\n".join([rf"\begin{{{name}}}{arguments}", *lines, rf"\end{{{name}}}"])
 
 
-def _quoted(text: str) -> str:
-    return _environment("quote", rf"\textbf{{{inline_to_latex(text)}}}") if text else ""
-
-
 def _code(text: str) -> str:
     """Return lines as they are. ``verbatim`` would neither break them nor show characters that are not ASCII."""
     lines = []
@@ -128,55 +193,6 @@ def _code(text: str) -> str:
         indent = len(line) - len(line.lstrip(" "))
         lines.append(rf"\mbox{{}}{'~' * indent}{plain_to_latex(line.lstrip(' '), is_code=True)}\par")
     return "{" + "\n".join([r"\ttfamily\footnotesize\raggedright\setlength{\parskip}{0pt}", *lines]) + "}"
-
-
-def _figure(figure: Figure) -> str:
-    return _environment(
-        "figure",
-        r"\centering",
-        rf"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]{{figures/{figure.name}.pdf}}",
-        *([rf"\caption{{{inline_to_latex(figure.caption)}}}"] if figure.caption else []),
-        rf"\label{{fig:{figure.name}}}",
-        arguments="[H]",
-    )
-
-
-def _longtable(table: Table) -> str:
-    """Return a table that may run over pages, on a page turned sideways if it is wide."""
-    page = _page(table)
-    head, rows = _head(table), [_row(row) for row in table.rows]
-    label = rf"\label{{tab:{table.name}}}" if table.name else ""
-    caption = [rf"\caption{{{inline_to_latex(table.caption)}}}{label}\\"] if table.caption else []
-    lines = [
-        *caption, r"\toprule", *head, r"\endfirsthead", r"\toprule", *head, r"\endhead", r"\bottomrule", r"\endfoot",
-        *rows,
-    ]  # fmt: skip
-    longtable = _environment("longtable", *lines, arguments=f"{{{_columns(table, page)}}}")
-    text = f"{{{page.size}\\setlength{{\\LTcapwidth}}{{\\linewidth}}\n{longtable}}}"
-    return _environment("landscape", text) if page.is_landscape else text
-
-
-def _tabular(table: Table) -> str:
-    page = _page(table)
-    lines = [r"\toprule", *_head(table), *map(_row, table.rows), r"\bottomrule"]
-    note = f"% {visible(table.caption)}\n".replace("\n", " ").strip() + "\n" if table.caption else ""
-    packages = (
-        r"% needs \usepackage{amssymb,array,booktabs,graphicx,hyperref}, and for struck words:" + f"\n% {STRUCK}\n"
-    )
-    tabular = _environment("tabular", *lines, arguments=f"{{{_columns(table, page)}}}")
-    return f"{note}{packages}{{{page.size}\\setlength{{\\tabcolsep}}{{3pt}}\n{tabular}}}\n"
-
-
-def _head(table: Table) -> list[str]:
-    if not any(table.columns):
-        return []
-    return [" & ".join(rf"\textbf{{{inline_to_latex(column)}}}" for column in table.columns) + r" \\", r"\midrule"]
-
-
-def _row(row: Sequence[str | Cell]) -> str:
-    return (
-        " & ".join(r" \newline ".join(map(inline_to_latex, lines_of(cell))) for cell in row) + r" \\ \addlinespace[2pt]"
-    )
 
 
 def _widths(table: Table) -> tuple[list[int], list[int], list[int]]:

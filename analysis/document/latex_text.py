@@ -5,7 +5,7 @@ The result is ASCII and needs no font encoding beyond LaTeX's own, so it compile
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
 
 from markdown_it import MarkdownIt
@@ -64,9 +64,13 @@ def plain_to_latex(text: str, *, is_code: bool = False) -> str:
     return "".join(_word(word) for word in re.split(r"(\s+)", text if is_code else _as_numbers(text)))
 
 
-def inline_to_latex(markdown: str) -> str:
-    """Return inline Markdown as LaTeX. Links within the page become text, as LaTeX has other anchors."""
-    return "".join(_commands(_tokens(markdown)))
+def inline_to_latex(markdown: str, images: Container[str] = ()) -> str:
+    """Return inline Markdown as LaTeX. Links within the page become text, as LaTeX has other anchors.
+
+    Args:
+        images: paths of the images that may be included; of others, the text is shown.
+    """
+    return "".join(_commands(_tokens(markdown), images))
 
 
 def unbroken(markdown: str) -> list[str]:
@@ -122,7 +126,7 @@ def _character(character: str) -> str:
     return rf"\texttt{{\textless{{}}U+{ord(character):04X}\textgreater{{}}}}"
 
 
-def _commands(tokens: Sequence[Token]) -> Iterator[str]:
+def _commands(tokens: Sequence[Token], images: Container[str]) -> Iterator[str]:
     is_struck = False
     for token in tokens:
         match token.type:
@@ -139,6 +143,8 @@ def _commands(tokens: Sequence[Token]) -> Iterator[str]:
                 is_struck = token.type == "s_open"
             case "link_open":
                 yield _link(str(token.attrs["href"]))
+            case "image" if token.attrs["src"] not in images:
+                yield plain_to_latex(token.content)
             case "image":
                 picture = rf"\includegraphics[height=4em]{{{token.attrs['src']}}}"
                 yield rf"\raisebox{{\dimexpr 1.6ex-\height\relax}}{{{picture}}}"  # its top on the line of text

@@ -145,6 +145,15 @@ def lines_of(cell: str | Cell) -> tuple[str, ...]:
     return (cell,) if isinstance(cell, str) else cell.lines
 
 
+def code_span(text: str) -> str:
+    """Return text as inline code; its fence is longer than any run of backticks in the text."""
+    text = text.replace("\n", " ")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    has_edge = text[:1] in ("`", " ") or text[-1:] in ("`", " ")
+    pad = " " if has_edge and text.strip() else ""  # Markdown takes one space off each side
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
 def escape(text: str) -> str:
     """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
     return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")

@@ -228,6 +228,10 @@ def _notes(fit: Fit) -> list[str]:
     if wide.isna().to_numpy().any():
         numbers = "; ".join(f"{name}: {count}" for name, count in counts.items())
         notes += [f"Runs are missing, but levels weigh equally all the same. Seeds: {numbers}.", _check(fit)]
+        notes.append(
+            "Means of combinations are adjusted for seeds, whose own error their intervals leave out, so these are too"
+            " narrow; those of differences are not."
+        )
     if math.isnan(fit.sd):
         notes.append("There is no spread between seeds to judge effects by, so no effect has an interval or a test.")
     elif apart := spreads(wide.to_numpy(float)).apart:

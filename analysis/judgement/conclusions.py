@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ablations.study import UNTRAINED, Study
+from analysis.document.model import escape
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import Look
 from analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
@@ -60,10 +61,10 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
 
 
 def code_note(study: Study, evidence: Evidence) -> str:
-    """Say how many runs are of which code if they differ, and whether verdicts are drawn from them; otherwise empty."""
+    """Say how many runs are of which code if they differ, and whether verdicts are drawn from them; else empty."""
     if len(evidence.codes) < 2:
         return ""
-    each = ", ".join(f"{code} ({count} run{'s' * (count > 1)})" for code, count in evidence.codes.items())
+    each = ", ".join(f"{escape(code)} ({count} run{'s' * (count > 1)})" for code, count in evidence.codes.items())
     mixture = f"The runs are of different code: {each}."
     if study.allow_mixed_code:
         return f"{mixture} Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests."

@@ -3,12 +3,12 @@
 from ablations.claims import CLAIMS
 from aimv2.errors import unknown
 from aimv2.weights.card import Card, render
-from analysis.document.model import escape
+from analysis.document.model import code_span, escape
 from analysis.inference.intervals import LEVEL, Estimate, mean_interval
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.conclusions import conclusion
 from analysis.judgement.findings import Findings
-from analysis.sections.words import percent
+from analysis.sections.words import percent, seen
 
 
 def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
@@ -29,15 +29,16 @@ def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
     study, pairs = findings.study, list(zip(own["run"], own["seed"], strict=True))
     record = [
         f"Study {escape(findings.request.folder)}: {study.question} Source: {study.source}.",
-        f"Runs of this arm: {', '.join(f'`{run}` (seed {seed})' for run, seed in pairs)}.",
-        f"Code {', '.join(findings.evidence.codes) or 'not recorded'}; PyTorch {_seen(findings, 'torch')} on"
-        f" {_seen(findings, 'hardware')}.",
+        f"Runs of this arm: {', '.join(f'{code_span(run)} (seed {seed})' for run, seed in pairs)}.",
+        f"Code {seen(findings.evidence, 'code')}; PyTorch {seen(findings.evidence, 'torch')} on"
+        f" {seen(findings.evidence, 'hardware')}.",
     ]
     return render(
         Card(
             name=f"{findings.request.folder}: {study.label(arm)}",
             layout=layout,
             seeds=[cell.config.seed for cell in findings.cells if cell.arm == arm and cell.seed in set(own["seed"])],
+            sources=findings.evidence.credits["sources"],
             evaluation=(_note(findings, arm), _rows(findings, arm)),
             record=record,
             verdicts=_verdicts(findings),
@@ -74,7 +75,7 @@ def _rows(findings: Findings, arm: str) -> list[list[str]]:
         text = _text(mean_interval(values))
         if shows_difference:
             text += f"; Δ {_text(findings.differences.separately(metric, arm), '+.4g')}"
-        rows.append([metric, text, evidence.unit(metric), _measured(findings, metric, arm)])
+        rows.append([escape(metric), text, escape(evidence.unit(metric)), _measured(findings, metric, arm)])
     return rows
 
 
@@ -91,14 +92,8 @@ def _measured(findings: Findings, metric: str, arm: str) -> str:
 
 def _verdicts(findings: Findings) -> list[str]:
     """Return the study's conclusion, and its verdict on each claim with what qualifies it."""
-    lines = [conclusion(findings.study, findings.comparisons, findings.unit, findings.withheld)]
+    lines = [conclusion(findings.study, findings.comparisons, escape(findings.unit), findings.withheld)]
     for name, verdict in findings.verdicts.items():
         word = "; ".join([f"**{verdict.word}**", *verdict.qualifications])
         lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.scale}: {word}.")
     return lines
-
-
-def _seen(findings: Findings, column: str) -> str:
-    runs = findings.evidence.runs
-    values = dict.fromkeys(runs[column]) if column in runs else {}
-    return ", ".join(escape(str(value)) for value in values if value) or "not recorded"

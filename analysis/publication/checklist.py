@@ -5,21 +5,21 @@ al. 2021, JMLR 22, version 2.0), in our words. What runs cannot know is left to 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from aimv2.errors import REASONS
-from analysis.document.model import Cell, Paragraph, Section, Table, escape
+from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
 from analysis.judgement.findings import Findings
-from analysis.publication.sources import credits_of
-from analysis.sections.words import percent
+from analysis.publication.sources import credits_text
+from analysis.sections.words import percent, seen
 
 Answer = Literal["yes", "no", "partly", "does not apply", "for the authors"]
 CONFIG, MANIFEST, RESULT, REPORT = "config of the runs", "manifests of the runs", "results of the runs", "this report"
 INTRO = (
     "Items of the NeurIPS paper checklist (2025) and of the Machine Learning Reproducibility Checklist (MLRC; Pineau et"
-    " al. 2021, JMLR 22), in our words. Answers come from what the runs recorded. *For the authors* marks what no run"
-    " can know."
+    " al. 2021, JMLR 22), in our words. Answers come from what the runs recorded. *For the authors* marks what runs"
+    " do not record."
 )
 
 
@@ -131,7 +131,7 @@ def _data(findings: Findings) -> Iterator[Item]:
     has_sizes = "train_pairs" in runs and len(runs)
     sizes = (
         (
-            f"{_listed(runs['train_pairs'])} training pairs and {_listed(runs['held_out_pairs'])} held-out pairs;"
+            f"{seen(evidence, 'train_pairs')} training pairs and {seen(evidence, 'held_out_pairs')} held-out pairs;"
             f" evaluation on split {config.evaluation.split}."
         )
         if has_sizes
@@ -160,13 +160,13 @@ def _data(findings: Findings) -> Iterator[Item]:
         "NeurIPS 5; MLRC datasets 4, 5",
         "for the authors" if is_own else "yes",
         (
-            f"The data are files of the authors; their fingerprint is `{data.fingerprint}`."
+            f"The data are files of the authors; their fingerprint is {code_span(data.fingerprint)}."
             if is_own
-            else f"The code renders them from packages; fingerprint of their versions `{data.fingerprint}`."
+            else f"The code renders them from packages; fingerprint of their versions {code_span(data.fingerprint)}."
         ),
         CONFIG,
     )
-    licences = credits_of(config)
+    licences = credits_text(evidence.credits)
     is_stated = "no licence stated" not in licences and "licence unknown" not in licences
     yield Item(
         "Are the licences of used assets named?",
@@ -178,10 +178,10 @@ def _data(findings: Findings) -> Iterator[Item]:
 
 
 def _code(findings: Findings) -> Iterator[Item]:
-    codes, runs = findings.evidence.codes, findings.evidence.runs
+    runs = findings.evidence.runs
     commits = [str(one) for one in dict.fromkeys(runs["commit"])] if "commit" in runs else []
     changed = any(not one or one.endswith("+changes") for one in commits)
-    shown = f"Commit {_listed(commits)}; digest of the code {_listed(codes)}"
+    shown = f"Commit {seen(findings.evidence, 'commit')}; digest of the code {seen(findings.evidence, 'code')}"
     yield Item(
         "Is the code of training and evaluation available, with the command?",
         "NeurIPS 5; MLRC code 2, 3, 5",
@@ -189,12 +189,12 @@ def _code(findings: Findings) -> Iterator[Item]:
         f"{shown}{', with uncommitted changes' if changed else ''}. The command is at the top of this report.",
         MANIFEST,
     )
-    torch = _listed(runs["torch"]) if "torch" in runs else "not recorded"
     yield Item(
         "Are dependencies specified?",
         "MLRC code 1",
         "yes",
-        f"`constraints.txt` pins all versions; torch {torch}. Each manifest says where a run's versions differ.",
+        f"`constraints.txt` pins all versions; torch {seen(findings.evidence, 'torch')}. Each manifest says where"
+        " a run's versions differ.",
         MANIFEST,
     )
     yield Item(
@@ -224,7 +224,7 @@ def _results(findings: Findings) -> Iterator[Item]:
         "Is the measure defined?",
         "MLRC results 3",
         "yes" if how else "no",
-        f"{metric} in {findings.unit}: {how}." if how else f"{metric} was not measured.",
+        f"{metric} in {escape(findings.unit)}: {escape(how)}." if how else f"{metric} was not measured.",
         RESULT,
     )
     known = [one.difference for one in findings.comparisons.values() if one.difference.has_interval]
@@ -236,7 +236,7 @@ def _results(findings: Findings) -> Iterator[Item]:
         (
             f"Means and {percent(findings.look.level)} % intervals of the differences from the baseline, simultaneous"
             f" over arms, which cover {covers}, over {min(one.n for one in known)} seeds or more. Equivalence margin"
-            f" {study.equivalence_margin:g} {findings.unit}."
+            f" {study.equivalence_margin:g} {escape(findings.unit)}."
             if known
             else "There are too few seeds for intervals."
         ),
@@ -255,7 +255,7 @@ def _compute(findings: Findings) -> Item:
     else:
         answer = "partly"
         detail = (
-            f"{_listed(runs['hardware'])}; threads per run: {_listed(runs['threads'])}."
+            f"{seen(findings.evidence, 'hardware')}; threads per run: {seen(findings.evidence, 'threads')}."
             f" {runs['seconds'].mean() / 60:.2f} minutes per run and {runs['seconds'].sum() / 3600:.3f} hours in all of"
             " finished runs. Failed attempts and energy are not counted."
         )
@@ -274,7 +274,7 @@ def _ethics(findings: Findings) -> Iterator[Item]:
         "Does the paper follow the code of ethics, discuss impact and safeguards, and declare uses of language models?",
         "NeurIPS 9, 10, 11, 16",
         "for the authors",
-        "No run can know this.",
+        "Not recorded by runs.",
         "",
     )
     yield Item(
@@ -284,9 +284,3 @@ def _ethics(findings: Findings) -> Iterator[Item]:
         "The data are files of the authors." if is_own else "Pictures and captions are made by code.",
         CONFIG,
     )
-
-
-def _listed(values: Iterable[object]) -> str:
-    """Return what runs recorded, each value once."""
-    shown = (f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in dict.fromkeys(values))
-    return ", ".join(one or "not recorded" for one in shown) or "not recorded"

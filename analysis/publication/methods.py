@@ -10,7 +10,7 @@ from analysis.inference.intervals import LEVEL, POWER, Estimate, bonferroni, det
 from analysis.inference.looks import ALPHA
 from analysis.judgement.controls import NULL_LEVEL, REQUIRED
 from analysis.judgement.findings import Findings
-from analysis.sections.words import metric_title, percent
+from analysis.sections.words import metric_title, percent, seen
 
 REFERENCES = {
     "Berger 1982": "R. L. Berger. Multiparameter hypothesis testing and acceptance sampling. Technometrics 24, 1982.",
@@ -76,22 +76,18 @@ def _design(findings: Findings) -> Iterator[str]:
 
 
 def _software(findings: Findings) -> str:
-    runs, config = findings.evidence.runs, findings.config
-
-    def seen(column: str) -> str:
-        return ", ".join(escape(str(value)) for value in dict.fromkeys(runs[column]) if value != "")
-
-    if runs.empty or "torch" not in runs:
+    evidence, config = findings.evidence, findings.config
+    if evidence.runs.empty or "torch" not in evidence.runs:
         return ""
     return (
-        f"They used PyTorch {seen('torch')} in {config.precision} on {seen('hardware')} (CPU threads per run:"
-        f" {seen('threads')}); the code is commit {seen('commit') or 'not recorded'} (digest"
-        f" {seen('code') or 'not recorded'})."
+        f"They used PyTorch {seen(evidence, 'torch')} in {config.precision} on {seen(evidence, 'hardware')}"
+        f" (CPU threads per run: {seen(evidence, 'threads')}); the code is commit {seen(evidence, 'commit')} (digest"
+        f" {seen(evidence, 'code')})."
     )
 
 
 def _inference(findings: Findings) -> Iterator[str]:
-    study, unit, level = findings.study, findings.unit, findings.look.level
+    study, unit, level = findings.study, escape(findings.unit), findings.look.level
     yield (
         f"The primary metric, the {metric_title(findings.metric)} ({_evaluation(findings)}), the equivalence margin of"
         f" {study.equivalence_margin:g} {unit} and the expected outcomes were fixed before the runs."

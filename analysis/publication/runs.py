@@ -2,7 +2,7 @@
 
 import math
 
-from analysis.document.model import Cell, Paragraph, Section, Table, escape
+from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
 from analysis.judgement.findings import Findings
 
 COLUMNS = {"code": "code", "commit": "commit", "hardware": "hardware"}
@@ -15,13 +15,22 @@ def section(findings: Findings) -> Section:
 
 def _finished(findings: Findings) -> Table:
     study, evidence, metric = findings.study, findings.evidence, findings.metric
-    columns = ["run", "arm", "seed", f"{metric} [{findings.unit}]", "samples", "training FLOPs", "minutes", *COLUMNS]
+    columns = [
+        "run",
+        "arm",
+        "seed",
+        f"{metric} [{escape(findings.unit)}]",
+        "samples",
+        "training FLOPs",
+        "minutes",
+        *COLUMNS,
+    ]
     table = Table(columns, name="runs", is_filterable=True)
     for run in evidence.runs.to_dict("records"):
         value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
         table.rows.append(
             [
-                Cell((f"`{run['run']}`",), (run["run"],)),
+                Cell((code_span(run["run"]),), (run["run"],)),
                 study.label(run["arm"]),
                 str(run["seed"]),
                 "" if math.isnan(value) else Cell((f"{value:.4f}",), value=value),

@@ -3,7 +3,8 @@
 from aimv2.config.data_config import is_described, source_name
 from analysis.document.model import Paragraph, Section, Table, escape
 from analysis.judgement.findings import Findings
-from analysis.publication.sources import credits_of, mixture_table, repeats
+from analysis.publication.sources import credits_text, mixture_table, repeats
+from analysis.sections.words import seen
 
 
 def section(findings: Findings) -> Section:
@@ -14,52 +15,44 @@ def section(findings: Findings) -> Section:
         blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
         if notes := repeats(findings.study, findings.evidence):
             blocks.append(Paragraph(" ".join(notes)))
-    return Section("Setup", [*blocks, Paragraph(credits_of(findings.config))], is_folded=True)
+    return Section("Setup", [*blocks, Paragraph(credits_text(findings.evidence.credits))], is_folded=True)
 
 
 def _setup(findings: Findings) -> Table:
-    study, cells, config = findings.study, findings.cells, findings.config
+    study, cells, config, evidence = findings.study, findings.cells, findings.config, findings.evidence
     model, budget = config.model, config.budget
     requested = {cell.arm for cell in cells}
     stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
     steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
     patches = f"{model.image_px} px images in I = {model.num_patches} patches"
-    hardware, software = (_seen(findings, name) for name in ("hardware", "torch"))
+    hardware, software = (seen(evidence, name) for name in ("hardware", "torch"))
     rows = {
         "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",
         "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
-        "runs": f"{len(findings.evidence.runs)} of {len(cells)} finished",
+        "runs": f"{len(evidence.runs)} of {len(cells)} finished",
         "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
         "encoder": f"{stack.format(model.encoder)}, {_size(findings, 'encoder')}; {patches}",
         "decoder": f"{stack.format(model.decoder)}, {_size(findings, 'other')}, heads included;"
         f" {model.vocab_size} tokens",
         "data": _data(findings),
-        "hardware": f"{hardware}; threads per run: {_seen(findings, 'threads')}; {config.precision}",
-        "software": f"torch {software}; commit {_seen(findings, 'commit')}; code {_seen(findings, 'code')}",
+        "hardware": f"{hardware}; threads per run: {seen(evidence, 'threads')}; {config.precision}",
+        "software": f"torch {software}; commit {seen(evidence, 'commit')}; code {seen(evidence, 'code')}",
     }
     return Table(["", ""], [list(row) for row in rows.items()], name="setup")
 
 
 def _data(findings: Findings) -> str:
-    config = findings.config
-    pairs = f"{_seen(findings, 'train_pairs')} training pairs, {_seen(findings, 'held_out_pairs')} held-out pairs"
+    config, evidence = findings.config, findings.evidence
+    pairs = f"{seen(evidence, 'train_pairs')} training pairs, {seen(evidence, 'held_out_pairs')} held-out pairs"
     if config.data.has_scenes:
         pairs += f" of other compositions; {config.data.scenes.num_objects} objects of each source"
     share: float | None = config.data.dense_fraction
     if config.data.kind == "files" or config.data.dense_fractions is not None:  # sources differ in their share
-        share = findings.evidence.dense_share(findings.study.baseline)
+        share = evidence.dense_share(findings.study.baseline)
     if share is not None:
         pairs += f"; {100 * share:.0f} % of the samples show the dense caption"
     return f"{', '.join(map(_name, config.data.sources))}: {pairs}"
-
-
-def _seen(findings: Findings, column: str) -> str:
-    """Return all values of a column of the runs."""
-    runs = findings.evidence.runs
-    values = dict.fromkeys(runs[column]) if column in runs else {}
-    shown = (f"{value:,}" if isinstance(value, int) else str(value) for value in values if value != "")
-    return ", ".join(shown) or "unknown"
 
 
 def _size(findings: Findings, part: str) -> str:

@@ -1,17 +1,11 @@
 """The sources of a study's runs: what training has shown of each, and their licences."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from ablations.study import Study
-from aimv2.config.data_config import is_described, source_name
-from aimv2.config.run_config import RunConfig
-from aimv2.data.files.description import LabelledDescription, SourceDescription, read_labelled, read_source
-from aimv2.data.sources.glyphs import LICENCES
-from aimv2.data.sources.version import glyphs_of
-from aimv2.errors import REASONS, UsageError
+from aimv2.errors import REASONS
 from analysis.document.model import Table, escape
 from analysis.judgement.guards import MAX_EPOCHS
 from analysis.load import Evidence
@@ -66,26 +60,8 @@ def _row(runs: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def credits_of(config: RunConfig) -> str:
-    """Return the sources of a run and its labelled sets, each with its licence, as Markdown."""
-    names = [glyphs_of(source) for source in config.data.sources if not is_described(source)]
-    built_in = [LICENCES.get(name, f"{name} (no licence stated)") for name in names]
-    own = _described([source for source in config.data.sources if is_described(source)], read_source)
-    text = f"Images: {', '.join([*built_in, *own])}."
-    if sets := _described(config.evaluation.sets, read_labelled):
-        text += f" Labelled sets: {', '.join(sets)}."
-    return text
-
-
-def _described(
-    paths: Sequence[str], read: Callable[[Path], SourceDescription] | Callable[[Path], LabelledDescription]
-) -> list[str]:
-    """Return the names of descriptions with the licences that they state now."""
-    found = []
-    for path in paths:
-        try:
-            licence = read(Path(path)).licence or "no licence stated"
-        except UsageError:
-            licence = "licence unknown, because the description cannot be read any more"
-        found.append(f"{escape(source_name(path))} ({escape(licence)})")
-    return found
+def credits_text(credits: Mapping[str, Sequence[str]]) -> str:
+    """Return the sources and labelled sets of runs (``Evidence.credits``), each with its licence, as Markdown."""
+    shown = {kind: ", ".join(map(escape, lines)) for kind, lines in credits.items()}
+    text = f"Images: {shown['sources']}."
+    return f"{text} Labelled sets: {shown['sets']}." if shown["sets"] else text

@@ -147,7 +147,7 @@ def _p(p: float) -> str:
 
 def _effects(findings: Findings, metric: str, one: FactorAnalysis) -> Table:
     unit = findings.evidence.unit(metric)
-    table = Table(["effect of", "difference", f"estimate [95 % interval], {unit}", "d [95 % interval]"])
+    table = Table(["effect of", "difference", f"estimate [95 % interval], {escape(unit)}", "d [95 % interval]"])
     for effect in one.effects:
         size = (
             "" if math.isnan(effect.size) else f"{effect.size:+.2f} [{effect.size_low:+.2f}, {effect.size_high:+.2f}]"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
 from analysis.inference.intervals import mean_interval
 from analysis.judgement.conclusions import code_note, warnings
 from analysis.judgement.conclusions import findings as detected
@@ -15,7 +15,7 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
     study, evidence = findings.study, findings.evidence
     blocks: list[Block] = [*figures]
     if doubtful := warnings(study, evidence):
-        blocks += [Paragraph("These values are doubtful:"), Bullets(doubtful)]
+        blocks += [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in doubtful])]
     if found := detected(study, evidence):
         have_passed = all(outcome.result == "passed" for outcome in findings.controls)
         blocks += [
@@ -25,7 +25,7 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
                 + " A control did not pass, so they are not reliable."
                 * (not have_passed)
             ),
-            Bullets(found),
+            Bullets([escape(one) for one in found]),
         ]
     elif code_note(study, evidence) and not study.allow_mixed_code:
         blocks.append(
@@ -56,7 +56,7 @@ def _table(findings: Findings) -> Table:
     table = Table(["metric", *(study.label(arm) for arm in arms)], name="metrics", is_filterable=True)
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
-        cells: list[str | Cell] = [Cell((metric_title(metric), f"[{evidence.unit(metric)}]"))]
+        cells: list[str | Cell] = [Cell((escape(metric_title(metric)), f"[{escape(evidence.unit(metric))}]"))]
         for arm in arms:
             if arm not in values:
                 cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
 from analysis.inference.intervals import POWER, detectable_difference, mean_interval
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
@@ -21,7 +21,7 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
         figures: shown below the table.
     """
     blocks: list[Block] = [_table(findings)]
-    if note := power(findings.study, findings.comparisons, findings.unit):
+    if note := power(findings.study, findings.comparisons, escape(findings.unit)):
         blocks.append(Paragraph(note))
     title = metric_title(findings.metric)
     return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, _reading(findings)])
@@ -29,9 +29,9 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
 
 def _metric(findings: Findings) -> Paragraph:
     study, evaluation = findings.study, findings.evidence.evaluation(findings.metric)
-    unit = f" in {findings.unit}" if findings.unit else ""
+    unit = f" in {escape(findings.unit)}" if findings.unit else ""
     better = "lower" if study.lower_is_better else "higher"
-    measured = f" It is measured on {evaluation}." if evaluation else ""
+    measured = f" It is measured on {escape(evaluation)}." if evaluation else ""
     metric, scale = findings.metric, findings.config.scale
     known = findings.sensitivity
     seen = known[metric].text if metric in known else not_measured(metric, scale)

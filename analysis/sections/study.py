@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 
 from ablations.adapt import announcements
-from analysis.document.model import Block, Document, Figure, Paragraph
+from analysis.document.model import Block, Document, Figure, Paragraph, code_span, escape
 from analysis.figures import arms
 from analysis.figures.forest import forest
 from analysis.figures.ladder import draw_ladder, sensitivity_map
@@ -59,7 +59,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     return Document(
         title=findings.request.folder,
         question=study.question,
-        conclusion=conclusion(study, findings.comparisons, findings.unit, findings.withheld),
+        conclusion=conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld),
         introduction=_introduction(findings),
         lead=lead,
         sections=[one for one in sections if one is not None],
@@ -77,7 +77,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
 def _introduction(findings: Findings) -> list[Block]:
     """Return source and command of the study, and what limits its conclusions."""
     command = shlex.join(["python", "sweeps/launch.py", *findings.request.arguments])
-    source = f"Source: {findings.study.source}. Command: `{command}`."
+    source = f"Source: {findings.study.source}. Command: {code_span(command)}."
     source += " The file [results.csv](results.csv) has one row per run."
     notes = [source, code_note(findings.study, findings.evidence), *announcements(findings.study)]
     return [Paragraph(note) for note in notes if note]

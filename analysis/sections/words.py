@@ -33,6 +33,13 @@ def runs_of(evidence: Evidence, *arms: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(evidence.runs.loc[evidence.runs["arm"].isin(arms), "run"]))
 
 
+def seen(evidence: Evidence, column: str) -> str:
+    """Return what the finished runs recorded in a column, each value once, as Markdown."""
+    values = dict.fromkeys(evidence.runs[column]) if column in evidence.runs else {}
+    shown = (f"{value:,}" if isinstance(value, int) else escape(str(value or "not recorded")) for value in values)
+    return ", ".join(shown) or "not recorded"
+
+
 def withheld(findings: Findings, arm: str) -> str:
     """Return why no difference of an arm from the baseline is shown, in a few words; empty if it is."""
     study, evidence = findings.study, findings.evidence

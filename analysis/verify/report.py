@@ -16,8 +16,9 @@ from aimv2.config.run_config import to_dict
 from aimv2.config.scales import SCALES, demo
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
+from aimv2.weights.credits import credits_of
 from analysis.document.model import escape
-from analysis.publication.sources import credits_of
+from analysis.publication.sources import credits_text
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check
@@ -123,6 +124,6 @@ def _text(run: TrainedRun, findings: Findings, arguments: Sequence[str]) -> str:
         alphas=sorted({*ALPHAS, config.objective.pixel_weight}),
         num_beams=NUM_BEAMS,
         top_p=TOP_P,
-        credits=credits_of(config),
+        credits=credits_text(credits_of([config])),
         config_json=json.dumps(to_dict(config), indent=1, ensure_ascii=False),
     )

@@ -49,7 +49,7 @@ def records(cells, tmp_path_factory):
     with RunFolder(folder, cells[-2].name).acquire(cells[-2].config) as attempt:
         attempt.fail(Failure("not finite", "text_loss is nan at step 7"), "")
     request = Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio", "a=é"))
-    return Records(request, load(cells, folder), LOOK)
+    return Records(request, replace(load(cells, folder), credits={"sources": ["birds (CC0)"], "sets": []}), LOOK)
 
 
 def test_everything_comes_back(records):
@@ -63,6 +63,7 @@ def test_everything_comes_back(records):
         assert len(expected), name
         pd.testing.assert_frame_equal(table, expected, check_exact=True, obj=name)
     assert again.evidence.examples == records.evidence.examples
+    assert again.evidence.credits == records.evidence.credits == {"sources": ["birds (CC0)"], "sets": []}
 
 
 def test_differences_cover_the_same_items(records):
@@ -149,6 +150,8 @@ def outside(about, table):
     [
         (lambda about, table: about.update(version=2), "x has records of version 2, and this code reads version 1"),
         (lambda about, table: about.update(look=None), "x is not a file of records"),
+        (lambda about, table: about.pop("credits") and None, "x is not a file of records"),
+        (lambda about, table: about.update(credits={"sources": []}), "x is not a file of records"),
         (lambda about, table: about.update(images=[]), "x is not a file of records"),
         (lambda about, table: about.update(images=["<svg>"]), "x is not a file of records"),
         (lambda about, table: table.slice(1), "x is not a file of records"),

@@ -1,6 +1,7 @@
 """Reports from runs whose numbers are known."""
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,18 +20,36 @@ from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
+from analysis.claims.reports import findings_of
 from analysis.costs.measurements import to_json
+from analysis.document.markdown import to_markdown
+from analysis.inference.looks import Look
+from analysis.judgement.conclusions import look_note
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
+from analysis.load import load
+from analysis.records import FILE, Records, pack
 from analysis.report import build
+from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 
 
 @pytest.fixture(scope="module")
+def records(request_of, evidence):
+    """The content of a file of records."""
+    return pack(Records(request_of, evidence, Look(1)))
+
+
+@pytest.fixture(scope="module")
 def folder(request_of, runs_dir, tmp_path_factory):
     """A report of all runs; read only."""
     return build(request_of, runs_dir, tmp_path_factory.mktemp("reports")).parent
+
+
+def text_of(request, folder):
+    """Return the text of a report of the runs in a folder, with the sensitivity of the reports in it."""
+    return to_markdown(document(findings_of(report.records_of(request, folder), folder / "reports"), {}))
 
 
 def files(folder):
@@ -70,16 +89,14 @@ def test_page_and_markdown_have_the_same_text(folder):
 
 
 def test_command_builds_the_same_report_from_runs_and_from_records(request_of, runs_dir, tmp_path):
-    here = build(read_request(runs_dir, request_of.folder, STUDIES), runs_dir, tmp_path / "here").parent
     root = Path(report.__file__).parents[1]
-    command = [sys.executable, report.__file__, request_of.folder, f"reports_dir={tmp_path / 'there'}"]
-    where = {"check": True, "cwd": tmp_path, "env": {"PYTHONPATH": str(root)}}
-    subprocess.run([*command, f"runs_dir={runs_dir}"], **where)
-    there = tmp_path / "there" / request_of.folder
-    assert files(there) == files(here)
-    (there / "report.md").unlink()
-    subprocess.run([*command, "--from-records"], **where)
-    assert files(there) == files(here)
+    command = [sys.executable, report.__file__, request_of.folder, f"reports_dir={tmp_path}", f"runs_dir={runs_dir}"]
+    subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)})
+    folder = tmp_path / request_of.folder
+    expected = files(folder)
+    (folder / "report.md").unlink()
+    assert report.main([request_of.folder, f"reports_dir={tmp_path}", "--from-records"]) == 0
+    assert files(folder) == expected
 
 
 def test_costs_are_written_from_their_measurements(tmp_path, capsys):
@@ -87,22 +104,60 @@ def test_costs_are_written_from_their_measurements(tmp_path, capsys):
     (tmp_path / "costs" / "measurements.json").write_text(to_json(measurements()))
     assert report.main(["costs", f"reports_dir={tmp_path}"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "costs" / "report.md")
-    assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 1, "there is no page of claims yet"
-    assert "claims/report.md is not what the records give" in capsys.readouterr().out
     assert report.main(["all", f"reports_dir={tmp_path}", "--from-records"]) == 0
     assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 0
 
 
-def test_check_names_a_page_that_differs_from_its_records(request_of, runs_dir, tmp_path, capsys):
-    folder = build(request_of, runs_dir, tmp_path).parent
-    arguments = [request_of.folder, f"reports_dir={tmp_path}", "--check"]
-    assert report.main(arguments) == 0
-    (folder / "report.md").write_text("another number")
-    (folder / "extra.txt").write_text("")
-    assert report.main(arguments) == 1
-    shown = capsys.readouterr().out
-    assert all(f"{folder / name} is not what the records give" in shown for name in ("report.md", "extra.txt"))
-    assert (folder / "report.md").read_text() == "another number", "nothing was written"
+def test_check_names_pages_that_differ_from_their_records(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    (copy / "report.md").write_text("another number")
+    (copy / "extra.txt").write_text("")
+    assert report.main([folder.name, f"reports_dir={tmp_path}", "--check"]) == 1
+    named = [line.partition(" is not what the records give")[0] for line in capsys.readouterr().out.splitlines()]
+    assert named == [str(copy / "extra.txt"), str(copy / "report.md")], "all others are the same"
+    assert (copy / "report.md").read_text() == "another number", "nothing was written"
+
+
+def test_check_of_all_names_reports_without_records(tmp_path, capsys):
+    for name in ("sensitivity", "verify"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.md").write_text("numbers")
+    report.main(["all", f"reports_dir={tmp_path}", "--check"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'sensitivity'} has a report without records.parquet")
+    assert line.endswith("python analysis/report.py sensitivity")
+
+
+def test_card_of_an_arm_is_printed_from_runs_and_from_records(request_of, runs_dir, tmp_path, capsys):
+    (tmp_path / request_of.folder).mkdir()
+    found = report.records_of(read_request(runs_dir, request_of.folder, STUDIES), runs_dir)
+    (tmp_path / request_of.folder / FILE).write_bytes(pack(found))
+    arguments = ["card", request_of.folder, "causal", f"reports_dir={tmp_path}"]
+    assert report.main([*arguments, f"runs_dir={runs_dir}"]) == 0
+    from_runs = capsys.readouterr().out
+    assert report.main([*arguments, "--from-records", "layout=timm"]) == 0
+    from_records = capsys.readouterr().out
+    row = next(line for line in from_runs.splitlines() if line.startswith(r"| content\_loss"))
+    assert ", n = 4; Δ -" in row
+    assert row in from_records
+    assert "library_name: timm" in from_records
+    assert report.main([*arguments, "layout=tim"]) == 2
+    assert report.main(["card", request_of.folder]) == 2
+    assert report.main(["card", request_of.folder, "casual", f"reports_dir={tmp_path}", "--from-records"]) == 2
+    layout, usage, arm = capsys.readouterr().err.splitlines()
+    assert "unknown layout 'tim'. Did you mean 'timm'" in layout
+    assert "Name a study and an arm" in usage
+    assert "Did you mean 'causal'" in arm
+
+
+def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys):
+    (tmp_path / "loss_weight").mkdir()
+    (tmp_path / "loss_weight" / FILE).write_bytes(records)
+    (tmp_path / "prefix_ratio_test").mkdir()
+    for flag in ("--from-records", "--check"):
+        assert report.main(["loss_weight", f"reports_dir={tmp_path}", flag]) == 2
+        assert f"loss_weight/{FILE} has the records of 'prefix_ratio_test'" in capsys.readouterr().err
+    assert list((tmp_path / "prefix_ratio_test").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -144,7 +199,7 @@ def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path)
 
 
 def test_report_without_finished_runs_concludes_nothing(cells, request_of, tmp_path):
-    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
+    text = text_of(request_of, tmp_path)
     assert "> No conclusion" in text
     assert text.count("not run yet") == len(cells)
 
@@ -155,7 +210,7 @@ def test_report_says_which_look_it_is_and_again_for_the_same_seeds(cells, reques
         for cell in some:
             if not RunFolder(tmp_path, cell.name).is_done:
                 write_run(cell, tmp_path, 3.0 + 0.01 * cell.seed)
-        return build(replace(request_of, cells=some), tmp_path, tmp_path / "reports").read_text()
+        return look_note(report.records_of(replace(request_of, cells=some), tmp_path).look)
 
     assert "This is look 1 at the study, so all that decides has the level 97.5 %" in text(2)
     for _ in range(2):
@@ -172,7 +227,7 @@ def test_report_of_an_unfinished_sweep_is_a_look_too(cells, request_of, tmp_path
     def text(finished):
         for number, cell in enumerate(finished):
             write_run(cell, tmp_path, 3.0 + 0.01 * number)
-        return build(request_of, tmp_path, tmp_path / "reports").read_text()
+        return look_note(report.records_of(request_of, tmp_path).look)
 
     assert "This is look 1 at the study" in text(first)
     assert "This is look 2 at the study (earlier: seeds 0, 1, 2, 3)" in text(rest)
@@ -184,7 +239,7 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
     for number, cell in enumerate(cells):
         effect = {"positive_control": 1.0, "causal": 0.5}.get(cell.arm, 0.0)
         write_run(cell, tmp_path, 3 + effect + 0.01 * np.sin(number))
-    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
+    text = text_of(request_of, tmp_path)
     assert "> No conclusion: sensitivity of content_loss at scale test was not measured: run python sweeps" in text
     assert "not judged: the metric is not sensitive" in text
     assert text.count("**not testable**") == 2
@@ -192,9 +247,9 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
     effect = Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
     seen = Seen(unit="", seed_sd=0.1, paired_sd=0.1, effects={"samples_050": effect})
     ladder = Ladder(base=base_of(config), rungs={"samples_050": "half"}, metrics={"content_loss": seen})
-    (tmp_path / "reports/sensitivity_test").mkdir()
+    (tmp_path / "reports/sensitivity_test").mkdir(parents=True)
     (tmp_path / "reports/sensitivity_test/sensitivity.json").write_text(ladder_text(ladder))
-    text = build(request_of, tmp_path, tmp_path / "reports").read_text()
+    text = text_of(request_of, tmp_path)
     assert "> Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: causal" in text
     assert "not judged" not in text
 
@@ -208,7 +263,7 @@ def edited(cells, request_of, tmp_path):
 
     def text(**values):
         study = replace(STUDY, **values)
-        return build(replace(request_of, study=study), tmp_path, tmp_path / "reports").read_text()
+        return text_of(replace(request_of, study=study), tmp_path)
 
     return text
 
@@ -225,8 +280,7 @@ def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, t
     assert text.count(": **inconclusive**. the runs are of 3 codes.") == 4, "two controls in two metrics"
     assert "Differences from the baseline are not tested" in text
     assert "withheld: different code" in text
-    results = pd.read_csv(tmp_path / "reports" / request_of.folder / "results.csv")
-    assert set(results["code"].dropna()) == {"a" * 12, "b" * 12}
+    assert set(load(request_of.cells, tmp_path).results["code"]) == {"a" * 12, "b" * 12, ""}
 
 
 def test_mixed_code_is_allowed_on_request_and_reported(edited):

@@ -1,6 +1,7 @@
 """Model cards, read by the parser of the hub, and their examples of use, run as they are."""
 
 import json
+import string
 from dataclasses import replace
 
 import pytest
@@ -8,12 +9,16 @@ import timm
 import torch
 import transformers
 from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.runs.record import RunFolder
-from aimv2.weights.card import Card, licences_of, render
+from aimv2.weights.card import Card, escape, render
 from aimv2.weights.command import weights_command
+from aimv2.weights.credits import credits_of
+from analysis.document.model import escape as analysis_escape
 from tests.helpers.own_data import own_source
 
 
@@ -98,18 +103,29 @@ def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):
     assert not (tmp_path / "there/README.md").exists()
 
 
+@given(st.text(string.printable))
+def test_text_is_escaped_as_in_reports(text):
+    assert escape(text) == analysis_escape(text)
+
+
 def test_own_sources_have_their_licences_and_controls_a_warning(tiny, tmp_path):
     path = own_source(tmp_path, "my_birds", num_pairs=10, licence="CC BY 4.0, by *me*")
     config = replaced(tiny, {"data.sources": (path,), "data.captions": "shuffled"})
-    assert licences_of(config) == [r"my\_birds: CC BY 4.0, by \*me\*"]
-    card = Card(name="a_b", layout="timm", seeds=[3, 4], evaluation=("none", []), record=[], verdicts=["one"])
+    card = Card(
+        name="a_b",
+        layout="timm",
+        seeds=[3, 4],
+        sources=credits_of([config])["sources"],
+        evaluation=("none", []),
+        record=[],
+        verdicts=["one"],
+    )
     text = render(card, config)
     assert r"# a\_b" in text
+    assert r"- my\_birds (CC BY 4.0, by \*me\*)" in text
     assert "this is a control, not a useful model" in text
     assert "rendered by code" not in text
     assert ", seeds 3, 4." in text
-    (tmp_path / "my_birds.yaml").unlink()
-    assert "cannot be read any more" in licences_of(config)[0]
 
 
 def test_card_is_of_the_result_that_is_exported(exported, tiny, tmp_path):

@@ -9,9 +9,8 @@ from analysis.document.model import Bullets, Cell, Code, Paragraph, Section, Tab
 from analysis.figures.style import save
 from analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
+from tests.helpers.programs import skip_without
 
-PROGRAM = find_browser()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)")
 
 NAMES = ["v2-aaaaaaaaaaaa", "v2-bbbbbbbbbbbb", "v2-cccccccccccc"]
 NUMBERS = Table(
@@ -34,7 +33,9 @@ LONG = Code("a_very_long_command " * 20)
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    started = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    program = find_browser()
+    skip_without(program, "no Chromium on the PATH (Debian: apt-get install chromium)")
+    started = Browser(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
 

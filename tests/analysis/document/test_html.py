@@ -11,7 +11,6 @@ from matplotlib.figure import Figure as Picture
 
 from analysis.document.html import slug, to_html
 from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table, escape
-from tests.helpers.evidence import PIXEL
 
 SVG = (
     '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2">'
@@ -32,7 +31,6 @@ def figure():
 def folder(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/a.svg").write_text(SVG)
-    (tmp_path / "figures/b.png").write_bytes(base64.b64decode(PIXEL))
     return tmp_path
 
 
@@ -89,11 +87,18 @@ def test_figure_has_its_text_for_screen_readers_its_own_ids_and_the_colours_of_t
     assert "<figcaption>A caption.</figcaption>" in page
 
 
-def test_images_are_inlined_from_the_document_or_the_folder(folder):
-    table = Table(["a", "b"], [["![first](figures/b.png)", "![second](figures/c.png)"]])
+def test_images_are_inlined_from_the_document_and_no_other_file_is_read(folder):
+    (folder / "b.png").write_bytes(b"of this machine")
+    table = Table(["a", "b"], [["![an <image>](figures/c.png)", f"![<here>](b.png) ![there]({folder / 'b.png'})"]])
     page = to_html(document(table, files={"figures/c.png": b"other"}), folder)
-    assert f'<img src="data:image/png;base64,{PIXEL}" alt="first">' in page
-    assert f'<img src="data:image/png;base64,{base64.b64encode(b"other").decode()}" alt="second">' in page
+    assert f'<img src="data:image/png;base64,{base64.b64encode(b"other").decode()}" alt="an &lt;image&gt;">' in page
+    assert ">&lt;here&gt; there</td>" in page
+    assert page.count("<img") == 1
+
+
+def test_title_of_the_window_has_no_markup(folder):
+    page = to_html(replace(document(), title=r"*One* \_ two & `three`"), folder)
+    assert "<title>One _ two &amp; three</title>" in page
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "[a](javascript:alert(1))", "![x](y)<img src=x>"])

@@ -12,6 +12,7 @@ import pytest
 from analysis.document.latex import tables_of, to_latex
 from analysis.document.latex_text import MATHS, SYMBOLS
 from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table, escape
+from tests.helpers.programs import skip_without
 
 CHARACTERS = f"{string.printable}{''.join([*MATHS, *SYMBOLS])}éüčçïåñőğ中😀"
 NASTY = " ".join(re.findall(".{1,8}", CHARACTERS, re.S))
@@ -56,14 +57,14 @@ def document(tmp_path):
         sections=[Section("All", blocks, is_folded=True)],
         lead=figure,
         introduction=[Paragraph("The source is a paper."), Table(["a"], [["b"]], "first")],
+        files={"figures/one.png": (tmp_path / "figures" / "one.png").read_bytes()},
     )
 
 
 def compiled(tex, folder):
     """Compile a file; return what the engine printed. Skips if there is no LaTeX."""
     pdflatex, tectonic = shutil.which("pdflatex"), shutil.which("tectonic")
-    if not pdflatex and not tectonic:
-        pytest.skip("neither pdflatex (Debian: texlive-latex-recommended) nor tectonic is installed")
+    skip_without(pdflatex or tectonic, "neither pdflatex (Debian: texlive-latex-recommended) nor tectonic")
     (folder / "report.tex").write_text(tex)
     command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error"] if pdflatex else [tectonic, "--keep-logs"]
     done = subprocess.run([*command, "report.tex"], cwd=folder, capture_output=True, text=True, errors="replace")
@@ -119,6 +120,14 @@ def test_wide_tables_lie_on_their_side_and_fill_the_line():
         shares = [float(share) for share in re.findall(r"dimexpr ([\d.]+)\\linewidth", text)]
         assert len(shares) == 8
         assert sum(shares) <= 1.0005
+
+
+def test_only_images_of_the_document_are_included():
+    table = Table(["![t](/etc/passwd)"], [["![one](figures/one.png) ![a_b](/etc/hostname)"]], "t", "![c](../x)")
+    given = Document("t", "", "![q](x)", [Section("s", [table])], files={"figures/one.png": b""})
+    for tex in (to_latex(given), tables_of(given)["tables/t.tex"]):
+        assert re.findall(r"\\includegraphics\[.*?\]\{(.*?)\}", tex) == ["figures/one.png"]
+        assert r"a\_b" in tex
 
 
 def test_heading_goes_to_the_page_of_its_wide_table():

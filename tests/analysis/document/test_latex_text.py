@@ -121,13 +121,14 @@ def test_text(text, latex):
             "![a](figures/b_1.png)",
             r"\raisebox{\dimexpr 1.6ex-\height\relax}{\includegraphics[height=4em]{figures/b_1.png}}",
         ),
+        ("![a_b](/etc/hostname)", r"a\_b"),
         (r"\*a\* &lt; <br>", r"{*}a{*} \textless{} \textless{}br\textgreater{}"),
         ("a\nb", "a b"),
         ("", ""),
     ],
 )
 def test_inline_markdown(markdown, latex):
-    assert inline_to_latex(markdown) == latex
+    assert inline_to_latex(markdown, ["figures/b_1.png"]) == latex
 
 
 def test_widths_are_those_of_the_text_without_markup():

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from analysis.document.model import Cell, Document, Figure, Paragraph, Section, escape, lines_of, walk
+from analysis.document.model import Cell, Document, Figure, Paragraph, Section, code_span, escape, lines_of, walk
 
 
 def figure(name):
@@ -35,3 +35,11 @@ def test_escaped_text_is_shown_as_it_is(text):
     shown = MarkdownIt("commonmark", {"html": False}).renderInline(f"a{escape(text)}b")
     plain = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
     assert plain == f"a{text}b" or "&" in text, "entities are text that Markdown decodes"
+
+
+@given(st.text("`a \\\n*", min_size=1, max_size=12))
+def test_a_code_span_shows_any_text_and_nothing_leaves_it(text):
+    """By another implementation of Markdown's rules."""
+    (code,) = MarkdownIt("commonmark").parseInline(f"x{code_span(text)}x")[0].children[1:-1]
+    assert code.type == "code_inline"
+    assert code.content == text.replace("\n", " ")

@@ -17,7 +17,7 @@ from tests.helpers.specimen import STUDY
 def rows_of(text):
     """Return the rows of the table of metrics by name."""
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    return {name: rest for name, *rest in lines[2:]}
+    return {name.replace("\\", ""): rest for name, *rest in lines[2:]}
 
 
 def test_intervals_are_those_of_student(findings):

@@ -6,6 +6,7 @@ import pandas as pd
 
 from ablations.claims import CLAIMS
 from aimv2.config.paths import replaced
+from aimv2.weights.credits import credits_of
 from analysis.load import MIXTURE_COLUMNS
 from analysis.publication.checklist import items, section
 from tests.helpers.documents import judged_again, tables
@@ -85,7 +86,8 @@ def test_data_of_the_authors_are_for_the_authors(findings, tmp_path):
     cells = [
         replace(cell, config=replaced(cell.config, {"data.sources": (source,)})) for cell in findings.request.cells
     ]
-    found = answers(replace(findings, request=replace(findings.request, cells=cells)))
+    evidence = replace(findings.evidence, credits=credits_of(cell.config for cell in cells))
+    found = answers(replace(findings, evidence=evidence, request=replace(findings.request, cells=cells)))
     assert found["NeurIPS 5; MLRC datasets 4, 5"].answer == "for the authors"
     assert found["NeurIPS 14, 15"].answer == "for the authors"
     assert found["NeurIPS 12"].answer == "partly"

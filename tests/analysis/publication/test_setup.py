@@ -14,7 +14,7 @@ def test_setup_counts_finished_runs_and_names_hardware_and_code(findings):
 def test_setup_without_runs_knows_no_hardware(findings):
     evidence = replace(findings.evidence, runs=findings.evidence.runs.iloc[:0][["arm", "seed", "run"]])
     rows = by_row(tables(setup.section(judged_again(findings, evidence)))["setup"])
-    assert rows["hardware"][""] == ("unknown; threads per run: unknown; float32",)
+    assert rows["hardware"][""] == ("not recorded; threads per run: not recorded; float32",)
 
 
 def test_licences_are_named(findings):

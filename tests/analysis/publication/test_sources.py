@@ -7,11 +7,13 @@ import pytest
 
 from ablations.study import UNTRAINED
 from aimv2.config.paths import replaced
+from analysis.document.markdown import to_markdown
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
 from analysis.load import load
-from analysis.publication.sources import credits_of, mixture_table, repeats
-from analysis.report import build
+from analysis.publication.sources import credits_text, mixture_table, repeats
+from analysis.sections.study import document
 from tests.helpers.evidence import write_run
-from tests.helpers.own_data import own_source
 from tests.helpers.specimen import STUDY
 
 
@@ -68,39 +70,41 @@ def test_arms_that_differ_have_rows_of_their_own(evidence_with):
     assert evidence.dense_share("causal") == 0
 
 
-def test_report_shows_the_mixture_of_runs_that_have_one(evidence_with, request_of, tmp_path):
-    some, _ = evidence_with(lambda cell: {"a": shown(50, 10)})
-    text = build(replace(request_of, cells=some), tmp_path, tmp_path / "reports").read_text()
+def test_report_shows_the_mixture_of_runs_that_have_one(evidence_with, request_of):
+    some, evidence = evidence_with(lambda cell: {"a": shown(50, 10)})
+    text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
     assert "| all | a | 50 | 5 | 0 % | none |" in text
     assert "a was shown 5 times" in text
 
 
-def test_report_of_older_runs_shows_no_mixture(evidence_with, request_of, tmp_path):
+def test_report_of_older_runs_shows_no_mixture(evidence_with, request_of):
     some, evidence = evidence_with(lambda cell: None)
     assert evidence.dense_share("uniform") is None
-    text = build(replace(request_of, cells=some), tmp_path, tmp_path / "reports").read_text()
+    text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
     assert "What training showed" not in text
     assert "33 % of the samples show the dense caption" in text
 
 
-def test_built_in_sources_are_credited_if_they_were_used(tiny):
-    assert credits_of(tiny) == "Images: OpenMoji (CC BY-SA 4.0), Font Awesome Free (CC BY 4.0)."
-    glyphs = replaced(tiny, {"data.sources": ("material",)})
-    assert credits_of(glyphs) == "Images: Material Design Icons (Apache-2.0)."
+def test_credits_are_no_markup():
+    credits = {"sources": ["OpenMoji (CC BY-SA 4.0)", "my_birds (by *me*)"], "sets": []}
+    images = r"Images: OpenMoji (CC BY-SA 4.0), my\_birds (by \*me\*)."
+    assert credits_text(credits) == images
+    assert (
+        credits_text(credits | {"sets": ["pets (none)", "b (CC0)"]}) == f"{images} Labelled sets: pets (none), b (CC0)."
+    )
 
 
-def test_own_sources_are_credited_by_their_licence_lines(tiny, tmp_path):
-    one = own_source(tmp_path, "my_birds", num_pairs=10, licence="CC BY 4.0, by *me*")
-    other = own_source(tmp_path, "boats", num_pairs=10, licence="")
-    config = replaced(tiny, {"data.sources": (one, other)})
-    assert credits_of(config) == r"Images: my\_birds (CC BY 4.0, by \*me\*), boats (no licence stated)."
-    Path(one).unlink()
-    unreadable = r"my\_birds (licence unknown, because the description cannot be read any more)"
-    assert credits_of(config) == f"Images: {unreadable}, boats (no licence stated)."
-
-
-def test_labelled_sets_are_credited_too(tiny, tmp_path):
-    path = tmp_path / "pets.yaml"
-    path.write_text("test: {folder: pets}\nlabel: folder\nlicence: CC BY-SA 4.0\n")
-    config = replaced(tiny, {"evaluation.sets": (str(path),)})
-    assert credits_of(config).endswith("Font Awesome Free (CC BY 4.0). Labelled sets: pets (CC BY-SA 4.0).")
+def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path):
+    """It opens no description, which may be another one on another machine."""
+    some, evidence = evidence_with(lambda cell: None)
+    path = str(tmp_path / "birds.yaml")
+    cells = [replace(cell, config=replaced(cell.config, {"data.sources": (path,)})) for cell in some]
+    recorded = replace(evidence, credits={"sources": ["birds (CC0)"], "sets": []})
+    pages = []
+    for content in (None, "licence: another"):
+        if content:
+            Path(path).write_text(content)
+        found = judge(replace(request_of, cells=cells), recorded, Look(1), {})
+        pages.append(to_markdown(document(found, {})))
+    assert pages[0].count("Images: birds (CC0).") == 2, "setup and checklist"
+    assert pages[0] == pages[1]

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from analysis.document.model import Table
-from analysis.sections.words import metric_title, percent, runs_of, with_limits
+from analysis.sections.words import metric_title, percent, runs_of, seen, with_limits
 
 
 @pytest.mark.parametrize(("level", "text"), [(0.95, "95"), (0.975, "97.5"), (0.9875, "98.75"), (0.996875, "99.6875")])
@@ -17,6 +19,15 @@ def test_metrics_have_names_in_prose():
 def test_runs_of_arms_are_named_once(findings):
     names = runs_of(findings.evidence, "causal", "uniform", "causal")
     assert sorted(names) == sorted(cell.name for cell in findings.cells if cell.arm in ("causal", "uniform"))
+
+
+def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):
+    runs = evidence.runs.iloc[:4].assign(hardware=["a_b", "![x](/etc/hostname)", "a_b", ""], pairs=1000)
+    recorded = replace(evidence, runs=runs)
+    assert seen(recorded, "hardware") == r"a\_b, !\[x\](/etc/hostname), not recorded"
+    assert seen(recorded, "pairs") == "1,000"
+    assert seen(recorded, "colour") == "not recorded"
+    assert seen(replace(evidence, runs=runs.iloc[:0]), "hardware") == "not recorded"
 
 
 def test_limits_are_a_column_only_if_something_is_limited():
