@@ -19,7 +19,17 @@ from aimv2.errors import UsageError, unknown
 
 FILE = Path(__file__).with_name("claims.yaml")
 
-Basis = Literal["measured once", "plotted only", "asserted", "not claimed"]
+# "partly measured": some of the conditions, and "claimed" says which are missing. "uncontrolled": the compared models
+# differ in more than the claim is about. "numbers not found": measured in a source whose numbers we do not have.
+Basis = Literal[
+    "measured once",
+    "partly measured",
+    "uncontrolled",
+    "plotted only",
+    "numbers not found",
+    "asserted",
+    "not claimed",
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -28,12 +38,12 @@ class Claim:
 
     Attributes:
         source: the table, figure or section; claims that share one stand together.
-        published: by metric, the value of each condition; each is a single run.
+        published: by metric, the value of each condition; each score is that of a single run.
         claimed: the claimed effect, in words.
         contradicted_if: in words; the expectations of the studies give arms and metrics.
         contradicted_by: ``any`` if one expectation that is contradicted, or smaller than claimed, makes the claim so;
             ``all`` if it takes all of them.
-        evidence: what the paper has for it.
+        evidence: what the source has for it.
         studies: those that judge it, the one to run first in front.
         not_testable: why it cannot be judged here: hardware, data or models that we lack.
         no_study: what would have to be built to judge it.

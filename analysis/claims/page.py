@@ -23,7 +23,7 @@ from analysis.sections.numbers import verdict_values
 
 TITLE = "claims"
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
-FULL_COLUMNS = ["claim and study", "contradicted if", "published, single runs", "comparisons", "sensitivity", "command"]
+FULL_COLUMNS = ["claim and study", "contradicted if", "published", "comparisons", "sensitivity", "command"]
 MAX_SHOWN = 3  # comparisons of a claim in the short table
 HOW_TO_READ = [
     "*supported*: every expectation of the study is shown. *contradicted*: the opposite is shown. *smaller than"
@@ -164,15 +164,13 @@ def _deciding(answer: Answer) -> tuple[str, ...]:
 
 def _published(claim: Claim) -> tuple[str, ...]:
     """Return the claimed effect, the published numbers, and what kind of evidence they are."""
-    numbers = (
-        f"{metric}: {', '.join(f'{condition} {_short(value)}' for condition, value in values.items())}"
-        for metric, values in claim.published.items()
-    )
-    return (claim.claimed, *numbers, f"Evidence: {claim.evidence}.")
+    return (claim.claimed, *(_numbers_of(*one) for one in claim.published.items()), f"Evidence: {claim.evidence}.")
 
 
-def _short(value: float) -> str:
-    return f"{value:.1f}" if 1 <= value < 1000 else f"{value:g}"
+def _numbers_of(metric: str, values: Mapping[str, float]) -> str:
+    """Return a metric with its values, all with the decimals of the most precise one, as a table prints them."""
+    decimals = max(len(f"{value:g}".partition(".")[2]) for value in values.values())
+    return f"{metric}: {', '.join(f'{condition} {value:.{decimals}f}' for condition, value in values.items())}"
 
 
 def _scale(answer: Answer) -> str:
