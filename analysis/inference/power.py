@@ -88,8 +88,8 @@ def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float |
 
     The true difference is the claimed effect of *better*, *worse* and *far worse*, and none for the other relations.
     Without a claimed effect, *better* and *worse* must detect a difference as large as the margin, and *far worse* must
-    rule it out. If there is no difference, an equivalence test with the power p needs each of its two one-sided tests to
-    have at least (1 + p) / 2 (Schuirmann 1987).
+    rule it out. If there is no difference, an equivalence test has the power p if each of its two one-sided tests has
+    (1 + p) / 2 (Schuirmann 1987).
 
     Args:
         level: of the interval.
