@@ -47,6 +47,7 @@ class Claim:
         studies: those that judge it, the one to run first in front.
         not_testable: why it cannot be judged here: hardware, data or models that we lack.
         no_study: what would have to be built to judge it.
+        measured_by: by study, what its report measures of a claim on which no verdict is drawn.
         limits: which part of the claim is not judged, or how the studies differ from the paper.
         part_of: the claim of which this is a part that is judged by itself.
     """
@@ -62,6 +63,7 @@ class Claim:
     studies: tuple[str, ...] = ()
     not_testable: str = ""
     no_study: str = ""
+    measured_by: Mapping[str, str] = field(default_factory=dict)
     limits: str = ""
     part_of: str = ""
 
@@ -72,6 +74,8 @@ class Claim:
                 f"claim {self.id}: exactly one of studies, not_testable and no_study is needed, and"
                 f" {' and '.join(given) or 'none'} is given"
             )
+        if self.measured_by and self.studies:
+            raise ValueError(f"claim {self.id}: measured_by is for claims without a verdict, and studies are given")
 
     @property
     def why_not(self) -> str:

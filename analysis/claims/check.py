@@ -81,6 +81,8 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     claim, own, others = CLAIMS[name], *_split(words)
     if claim.why_not:
         print(f"{name} is not testable here. {claim.why_not}")
+        for slug, what in claim.measured_by.items():
+            print(f"python sweeps/launch.py sweep={slug} measures: {what}")
         return STATUS[Word.NOT_TESTABLE]
     plan = plan_check(claim, own, others)
     print("\n".join(plan.text), flush=True)

@@ -181,11 +181,12 @@ def _scale(answer: Answer) -> str:
 
 
 def _study(answer: Answer) -> tuple[str, ...]:
-    """Return the report of a study, or its price."""
+    """Return the report of a study with what it measures if it gives no verdict, or the study's price."""
+    measured = tuple(answer.claim.measured_by.values())
     if answer.report:
-        return (f"[{answer.report}](../{answer.report}/report.md)",)
+        return (f"[{answer.report}](../{answer.report}/report.md)", *measured)
     if not answer.study:
-        return ()
+        return tuple(f"{name}, {NOT_RUN}: {what}" for name, what in answer.claim.measured_by.items())
     num_runs, flops = price(answer.study)
     return (answer.study, f"{num_runs} runs at demo, at most {flops:.2g} training FLOPs")
 

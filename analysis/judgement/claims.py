@@ -30,8 +30,8 @@ class Answer:
 
     Attributes:
         study: its name; empty if no study judges the claim.
-        report: the folder of its report; empty if there is none.
-        findings: of that report.
+        report: the folder of its report, or of one that measures the claim without a verdict; empty if there is none.
+        findings: of its report.
     """
 
     claim: Claim
@@ -74,7 +74,8 @@ def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
         findings: by the folder of the report.
     """
     if not claim.studies:
-        return [Answer(claim)]
+        measured = [name for name, one in findings.items() if one.study.slug in claim.measured_by]
+        return [Answer(claim, report=name) for name in measured] or [Answer(claim)]
     answers = []
     for study in claim.studies:
         own = {name: one for name, one in findings.items() if one.study.slug == study and claim.id in one.verdicts}

@@ -89,6 +89,12 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, text, problem):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_without_a_verdict_are_those_of_studies_that_exist(tmp_path):
+    assert {slug for claim in CLAIMS.values() for slug in claim.measured_by} == {"scaling"} <= set(STUDIES)
+    with pytest.raises(UsageError, match="measured_by is for claims without a verdict"):
+        read(tmp_path, ONE + "  measured_by: {scaling: a slope}\n")
+
+
 def test_the_committed_file_is_what_is_loaded():
     assert read_claims(FILE) == CLAIMS
 

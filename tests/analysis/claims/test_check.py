@@ -147,6 +147,11 @@ def test_a_claim_without_a_study_is_not_testable(capsys):
     assert capsys.readouterr().out == f"lit-zero-shot is not testable here. {CLAIMS['lit-zero-shot'].no_study}\n"
 
 
+def test_a_claim_without_a_verdict_names_what_measures_it(capsys):
+    assert check(["compute-optimal-frontier"], pytest.fail) == 3
+    assert "\npython sweeps/launch.py sweep=scaling measures: optimal size" in capsys.readouterr().out
+
+
 def test_nothing_runs_for_a_metric_that_sees_nothing(tmp_path, capsys):
     """The sensitivity of digits was measured with other captions than those of the study's baseline."""
     assert check(["synthetic-captions", f"runs_dir={tmp_path}"], pytest.fail) == 3

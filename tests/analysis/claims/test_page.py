@@ -119,3 +119,18 @@ def test_published_numbers_have_the_decimals_of_their_table():
     assert "box AP: OAI CLIP 53.6, AIMv2-L 54.0, DINOv2 55.5" in row_of(page, "det-seg-below-dinov2")["published"]
     assert "0.6B 0.3119," in row_of(page, "loss-predicts-downstream")["published"]
     assert "MMEp (score): OAI CLIP L 1481," in row_of(page, "vlm-l-beats-peers")["published"]
+
+
+def test_claims_without_a_verdict_link_to_the_numbers_that_there_are(findings):
+    """The scaling report has the exponent of the optimal size, and correlations of loss and accuracy."""
+    page = document({}, None)
+    assert row_of(page, "compute-optimal-frontier")["study"].startswith(
+        "scaling, not run yet: optimal size by training"
+    )
+    scaling = replace(findings, study=STUDIES["scaling"], verdicts={})
+    shown = document({"scaling_tiny": scaling}, None)
+    for claim, table in (("compute-optimal-frontier", "frontier"), ("loss-predicts-downstream", "loss_and_accuracy")):
+        row = row_of(shown, claim)
+        assert row["study"].startswith("[scaling_tiny](../scaling_tiny/report.md) / ")
+        assert table in row["study"]
+        assert row["verdict"].startswith("**not testable**")
