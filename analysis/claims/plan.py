@@ -28,10 +28,8 @@ from analysis.judgement.verdicts import compared_in_words
 
 MAX_SEEDS = 16
 OWN_KEYS = {"limit": "2h", "study": "", "seeds": "", "runs_dir": "runs", "dry_run": "false"}
-ABOUT = (
-    "Each line takes its comparison by itself, at the level of the next look, and only the error over seeds. The choice"
-    " of evaluation items adds an error that more seeds do not reduce."
-)
+ABOUT = "Each line takes its comparison by itself, at the level of the next look."
+SEEDS_ONLY = "Errors are those over seeds. The choice of evaluation items adds one that more seeds do not reduce."
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
         f"It takes {len(arms)} of {len(study.arms)} arms of sweep={study.slug} with {num_seeds} seeds, and controls:",
         f"  python sweeps/launch.py {shlex.join(launched)}",
         *(power.text(one, num_seeds) for one in expectations),
-        ABOUT,
+        ABOUT if power.covers_items else f"{ABOUT} {SEEDS_ONLY}",
     )
     blind = _blind(expectations, ladder, baseline, checks_dir)
     return CheckPlan(study, launched, checks_dir, folder, num_seeds, text, blind)
@@ -131,8 +129,9 @@ def _num_seeds(typed: str, power: "_Power", expectations: Sequence[Expected], st
             raise UsageError(f"seeds={typed} must be a whole number of at least 2, without which there is no interval")
         return int(typed)
     known = [seeds for one in expectations if not math.isnan(seeds := power.seeds(one))]
-    wanted = min(max(known, default=0), MAX_SEEDS)
-    return max(int(wanted), len(study.seeds))
+    wanted = max(known, default=0)
+    # Where even the most seeds that a text names are too few, those of the study do as well as some more.
+    return max(int(min(wanted, MAX_SEEDS)), len(study.seeds)) if wanted <= MAX_NAMED else len(study.seeds)
 
 
 def _folder(study: Study, base: RunConfig, words: Sequence[str]) -> str:
@@ -153,21 +152,24 @@ class _Power:
 
     def seeds(self, one: Expected) -> float:
         """Return the seeds that support the relation; NaN if the noise, or a difference to detect, is not known."""
-        sd = self._sd(one)
-        return math.nan if math.isnan(sd) else seeds_for(Noise(sd), self._aim(one))
+        noise = self._noise(one)
+        return math.nan if noise is None else seeds_for(noise, self._aim(one))
 
     def text(self, one: Expected, num_seeds: int) -> str:
         """Return what the comparison can show with so many seeds."""
-        compared, sd, aim = compared_in_words(self._study, one), self._sd(one), self._aim(one)
-        if math.isnan(sd):
+        compared, noise, aim = compared_in_words(self._study, one), self._noise(one), self._aim(one)
+        if noise is None:
             return f"  {compared}: its noise was not measured"
-        shown, what = aim.detectable(Noise(sd), num_seeds), self._what(one)
+        shown, what = aim.detectable(noise, num_seeds), self._what(one)
         detected = f"  {compared}, expected {one.relation}: {num_seeds} seeds {what} {shown:.3g}"
         if not aim.distance > 0:
             return f"{detected} with {100 * POWER:.0f} % power"
         seeds = self.seeds(one)
-        enough = f"{seeds:g} seeds" if seeds <= MAX_NAMED else f"more than {MAX_NAMED} seeds"
-        size = "the margin" if one.effect is None or aim.distance != one.effect else "the claimed effect"
+        many = "no number of" if seeds == math.inf else f"more than {MAX_NAMED}"
+        enough = f"{seeds:g} seeds" if seeds <= MAX_NAMED else f"{many} seeds"
+        claims_effect = one.effect is not None and one.relation in ("better", "worse", "wider", "far worse")
+        named = "the claimed excess" if one.relation == "far worse" else "the claimed effect"
+        size = named if claims_effect else "the margin"
         return f"{detected} with {100 * POWER:.0f} % power; {size} of {aim.distance:g} takes {enough}"
 
     def _what(self, one: Expected) -> str:
@@ -183,16 +185,25 @@ class _Power:
             level = bonferroni(num_contrasts(one.range_arms, one.than_arms), level)
         return aim_of(one.relation, self._study.margin_of(one), one.effect, level)
 
-    def _sd(self, one: Expected) -> float:
-        """Return the standard deviation over seeds; NaN if it was not measured.
+    @property
+    def covers_items(self) -> bool:
+        """True if the sensitivity study measured the items' part of every metric's error."""
+        metrics = {one.metric for expectations in self._study.claims.values() for one in expectations}
+        known = self._ladder.metrics if self._ladder else {}
+        return all(metric in known and known[metric].items_error is not None for metric in metrics)
+
+    def _noise(self, one: Expected) -> Noise | None:
+        """Return the two parts of the error; None if the noise was not measured.
 
         The ladder has that of differences of two arms, whose squared weights add up to 2. Differences of two metrics
-        are taken to spread as much as those of arms in the first.
+        are taken to spread as much as those of arms in the first. Bounds of ranges cover seeds only.
         """
         seen = self._ladder.metrics.get(one.metric) if self._ladder else None
         if seen is None:
-            return math.nan
+            return None
         squares = 4.0 if isinstance(one, Ranges) else 2.0
         if isinstance(one, Combination):
             squares = sum(weight**2 for weight in one.weights.values())
-        return seen.paired_sd * math.sqrt(squares / 2)
+        scale = math.sqrt(squares / 2)
+        items = 0.0 if isinstance(one, Ranges) else seen.items_error or 0.0
+        return Noise(scale * seen.paired_sd, scale * items)

@@ -59,12 +59,15 @@ class Seen:
         seed_sd: standard deviation of the base over seeds.
         paired_sd: that of differences between arms with the same seed, pooled over arms.
         effects: by rung; those of rungs with failed runs are left out.
+        items_error: what the choice of items adds to the standard error of a difference between arms, the root mean
+            square over rungs; None if it was not measured.
     """
 
     unit: str
     seed_sd: NonNegativeFloat
     paired_sd: NonNegativeFloat
     effects: Mapping[str, Effect]
+    items_error: NonNegativeFloat | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)

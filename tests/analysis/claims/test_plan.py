@@ -2,6 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
+
+import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
@@ -10,7 +13,7 @@ from analysis.claims.plan import MAX_SEEDS, OWN_KEYS, plan_check
 from analysis.inference.intervals import Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import looks_path
 from analysis.inference.power import Noise, aim_of, seeds_for
-from analysis.judgement.sensitivity import COMMITTED, read_ladder
+from analysis.judgement.sensitivity import COMMITTED, ladder_text, read_ladder
 
 CLAIM = "uniform-prefix-length"
 NOISE = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json").metrics
@@ -47,6 +50,37 @@ def test_the_level_is_that_of_the_next_look(tmp_path):
     aim = aim_of("not better", study.equivalence_margin, None, level)
     assert f" a difference of {aim.detectable(Noise(noise), 6):.3g} with 80 % power" in text
     assert f"takes {seeds_for(Noise(noise), aim):g} seeds" in text
+
+
+@pytest.fixture
+def plan_with_items(tmp_path):
+    """A function that plans with a sensitivity whose choice of items adds an error."""
+
+    def plan(items_error, claim=CLAIM):
+        committed = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json")
+        metrics = {name: replace(seen, items_error=items_error) for name, seen in committed.metrics.items()}
+        folder = tmp_path / "checks" / "sensitivity"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "sensitivity.json").write_text(ladder_text(replace(committed, metrics=metrics)))
+        return plan_of(claim, tmp_path)
+
+    return plan
+
+
+def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path, plan_with_items):
+    without = plan_of(CLAIM, tmp_path)
+    assert without.text[-1].endswith("adds one that more seeds do not reduce.")
+    some = plan_with_items(0.01)
+    assert some.text[-1] == "Each line takes its comparison by itself, at the level of the next look."
+    assert some.num_seeds >= without.num_seeds
+    # 0.1 is excluded with 80 % power if the error is below 0.1 / (2.50 + 0.84), at 97.5 % over four claims
+    assert "the margin of 0.1 takes no number of seeds" in plan_with_items(0.031).text[4]
+    assert plan_with_items(0.031).num_seeds == len(STUDIES["prefix_ratio"].seeds), "more would not help"
+
+
+def test_far_worse_takes_the_excess_over_the_margin(tmp_path):
+    text = plan_of("both-losses-beat-image-only", tmp_path).text[4]
+    assert "the claimed excess of 0.126 takes" in text, "0.136 and a margin of 0.01"
 
 
 def test_noise_of_slopes_and_ranges_follows_from_their_weights(tmp_path):
