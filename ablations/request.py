@@ -4,13 +4,12 @@ Each launch has a file of its own, so that users who share the folder never over
 of its requests.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -27,9 +26,8 @@ from aimv2.errors import UsageError
 from aimv2.runs.files import read_json, user, write_json
 
 FOLDER = "studies"
-LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside its requests
+LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
 DEFAULT_SCALE = "demo"
-RENAMED = {"smallest_difference": "equivalence_margin"}  # keys of older records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ class Request:
         study: the study with the overrides of the launch.
         cells: the requested runs.
         arguments: the command line as typed.
-        owner: name of the user who launched it; empty if it was not recorded.
+        owner: name of the user who launched it; empty before it is recorded.
     """
 
     study: Study
@@ -62,7 +60,7 @@ def write_request(runs_dir: Path, request: Request) -> None:
     values = request_to_json(request) | {"owner": user()}
     name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
     # After all others, also if another host's clock is ahead of this one's.
-    newest = max(map(_time_of, _paths(runs_dir, request.folder)), default=0.0)
+    newest = max(map(_time_of, folder.glob("*.json")), default=0.0)
     write_json(folder / f"{name}.json", values | {"time": max(time.time(), newest + 1e-3)})
 
 
@@ -75,14 +73,14 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
     Raises:
         UsageError: there is none, or none can be read.
     """
-    paths = _paths(runs_dir, name)
+    paths = list((runs_dir / FOLDER / name).glob("*.json"))
     if not paths:
         there = ", ".join(requested_names(runs_dir)) or "none"
         raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
     found, problem = list[Request](), None
     for path in sorted(paths, key=_time_of, reverse=True):
         try:
-            found.append(load_request(path, studies))
+            found.append(request_from_json(read_json(path), studies, str(path)))
         except UsageError as error:  # of another version, perhaps
             print(f"left out: {error}", file=sys.stderr)
             problem = error
@@ -92,7 +90,7 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
 
 
 def read_request(
-    runs_dir: Path, name: str, studies: Mapping[str, Study], like: Request | None = None, owner: str = ""
+    runs_dir: Path, name: str, studies: Mapping[str, Study], like: Sequence[Cell] = (), owner: str = ""
 ) -> Request:
     """Return a study as the union of its requests that have the same baseline run; errors as in ``read_requests``.
 
@@ -101,16 +99,16 @@ def read_request(
 
     Args:
         name: as in ``read_requests``.
-        like: the request whose baseline run counts; None is the newest of the owner, or of all if that user has none.
+        like: cells of the request whose baseline run counts; none are those of the owner's newest request, or of the
+            newest of all if that user has none.
     """
     requests = read_requests(runs_dir, name, studies)
-    like = like or next((request for request in requests if request.owner == owner), requests[0])
-    baseline = _arms(like).get(like.study.baseline)
-    same = [one for one in requests if _arms(one).get(like.study.baseline) == baseline] or [like]
+    known = _arms(like or next((request for request in requests if request.owner == owner), requests[0]).cells)
+    same = [one for one in requests if known.get(one.study.baseline) == _arms(one.cells).get(one.study.baseline)]
     study, arms = same[0].study, dict[str, str]()
     cells, runs = dict[tuple[str, int], Cell](), set[str]()
     for request in same:
-        own = _arms(request)
+        own = _arms(request.cells)
         arms = own | arms
         for cell in request.cells:
             # Two requests can mean one run by two cells, as seeds of the null control depend on all seeds of a request.
@@ -122,27 +120,18 @@ def read_request(
     return dataclasses.replace(same[0], study=study, cells=list(cells.values()))
 
 
-def _arms(request: Request) -> dict[str, str]:
+def _arms(cells: Sequence[Cell]) -> dict[str, str]:
     """Return the name that each arm's run would have with seed 0."""
-    configs = {cell.arm: cell.config for cell in request.cells}
+    configs = {cell.arm: cell.config for cell in cells}
     return {arm: signature(dataclasses.replace(config, seed=0)) for arm, config in configs.items()}
 
 
-def _paths(runs_dir: Path, name: str) -> list[Path]:
-    """Return the files of a study's requests. Older versions wrote the last one only, beside the folder."""
-    return [path for pattern in (f"{name}.json", f"{name}/*.json") for path in (runs_dir / FOLDER).glob(pattern)]
-
-
 def _time_of(path: Path) -> float:
-    """Return when a request was recorded; 0 if that is not known."""
-    with contextlib.suppress(UsageError, AttributeError, TypeError, ValueError):
-        return float(read_json(path).get("time", 0))
-    return 0.0
-
-
-def save_request(path: Path, request: Request) -> None:
-    """Write a request to a file."""
-    write_json(path, request_to_json(request))
+    """Return when a request was recorded; 0 if the file is broken."""
+    try:
+        return float(read_json(path)["time"])
+    except (UsageError, KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def request_to_json(request: Request) -> dict[str, Any]:
@@ -164,26 +153,19 @@ def request_to_json(request: Request) -> dict[str, Any]:
     }
 
 
-def load_request(path: Path, studies: Mapping[str, Study]) -> Request:
-    """Read a request from a file. Missing keys have the study's values; keys that no longer exist are ignored.
-
-    Raises:
-        UsageError: the file is broken or names an unknown study.
-    """
-    return request_from_json(read_json(path), studies, str(path))
-
-
 def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) -> Request:
-    """Return the request with these values; as ``load_request``.
+    """Return the request with these values. Those that are missing are the study's; unknown ones are ignored.
 
     Args:
         name: where the values are from, for the message of an error.
+
+    Raises:
+        UsageError: a value cannot be used, or the study is unknown.
     """
     try:
         study = _as_adapted(studies[recorded["sweep"]["slug"]], recorded)
         values = dataclasses.asdict(study_overrides(study))
-        current = {RENAMED.get(key, key): value for key, value in recorded["sweep"].items()}
-        values |= {key: value for key, value in current.items() if key in values}
+        values |= {key: value for key, value in recorded["sweep"].items() if key in values}
         overrides = TypeAdapter(StudyOverrides).validate_python(values)
         configs = {arm: from_dict(config) for arm, config in recorded["configs"].items()}
         cells = [
@@ -203,8 +185,6 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
 
     Its arms are those of the record; the runs, not these arms, say what they change.
     """
-    if "adapted" not in recorded:
-        return study
     adapted, sweep = recorded["adapted"], recorded["sweep"]
     arms = {
         name: dataclasses.replace(study.arms[name], label=label) if name in study.arms else Arm(label=label)
@@ -223,6 +203,4 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
 
 def requested_names(runs_dir: Path) -> list[str]:
     """Return the names of all studies with a request in this folder."""
-    folder = runs_dir / FOLDER
-    older = {path.stem for path in folder.glob("*.json") if not path.name.endswith(LOOKS_SUFFIX)}
-    return sorted(older | {path.parent.name for path in folder.glob("*/*.json")})
+    return sorted({path.parent.name for path in (runs_dir / FOLDER).glob("*/*.json")})

@@ -12,9 +12,9 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aimv2.errors import UsageError
@@ -61,7 +61,7 @@ class ActiveLaunch:
         folder: the launch's folder.
         study: folder name of its study.
         runs: names of the requested runs.
-        owner: name of the user who launched it; empty if it was not recorded, as by older versions.
+        owner: name of the user who launched it.
         host: where it was launched.
         started: when, by the clock of that host.
         jobs: its jobs on SLURM; None if its workers are processes of a machine.
@@ -70,9 +70,9 @@ class ActiveLaunch:
     folder: Path
     study: str
     runs: frozenset[str]
-    owner: str = ""
-    host: str = ""
-    started: str = ""
+    owner: str
+    host: str
+    started: str
     jobs: Jobs | None = None
 
     @property
@@ -81,35 +81,30 @@ class ActiveLaunch:
         return self.folder.name.rpartition("-")[2]
 
 
-def new_launch(runs_dir: Path, study: str, after: Mapping[str, int]) -> Path:
+def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
     """Make a launch's folder and return it.
 
     Args:
-        after: number of the latest attempt at each requested run, by its name.
+        runs: names of the requested runs.
     """
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     unnamed = folder.with_name(f".{folder.name}")
     unnamed.mkdir(parents=True)
     origin = {"owner": user(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M")}
-    write_json(unnamed / ABOUT, {"study": study, **origin, "runs": dict(after)})
+    write_json(unnamed / ABOUT, {"study": study, **origin, "runs": list(runs)})
     unnamed.rename(folder)
     return folder
 
 
-def attempts_at_launch(launch_dir: Path) -> dict[str, int]:
-    """Return the number of the latest attempt at each requested run before the launch, by its name."""
-    return {name: int(number) for name, number in read_json(launch_dir / ABOUT)["runs"].items()}
-
-
 def write_jobs(launch_dir: Path, jobs: Jobs) -> None:
     """Record a launch's jobs in its folder."""
-    write_json(launch_dir / JOBS, {"arrays": jobs.arrays, "settling": jobs.finalizer, "cluster": jobs.cluster})
+    write_json(launch_dir / JOBS, asdict(jobs))
 
 
 @contextmanager
-def at_work(runs_dir: Path, study: str, after: Mapping[str, int]) -> Iterator[Path]:
+def at_work(runs_dir: Path, study: str, runs: Iterable[str]) -> Iterator[Path]:
     """Register a launch for the length of the context; yields its folder."""
-    launch_dir = new_launch(runs_dir, study, after)
+    launch_dir = new_launch(runs_dir, study, runs)
     try:
         with Presence(launch_dir):
             yield launch_dir
@@ -131,12 +126,15 @@ def runs_dir_of(launch_dir: Path) -> Path:
 
 
 @contextmanager
-def worker_of(launch_dir: Path, name: str | None = None) -> Iterator[Path]:
+def worker_of(launch_dir: Path, name: str) -> Iterator[Path]:
     """Register a worker of a launch for the length of the context; yields the worker's folder.
 
     A launch whose launcher was killed stays active while its workers run.
+
+    Args:
+        name: of the worker, unique in its launch.
     """
-    own = launch_dir / WORKERS / (name or uuid.uuid4().hex[:12])
+    own = launch_dir / WORKERS / name
     own.mkdir(parents=True)
     with Presence(own):
         yield own
@@ -189,16 +187,12 @@ def cancelled(launch_dir: Path) -> frozenset[str] | None:
 def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | None:
     """Return the launch of a folder; None if it has ended, or its folder was deleted at this moment."""
     try:
-        jobs = None
-        if (folder / JOBS).exists():
-            found = read_json(folder / JOBS)
-            jobs = Jobs(arrays=found["arrays"], finalizer=found["settling"], cluster=found["cluster"])
-        elif not any(map(is_alive, (folder, *folder.glob(f"{WORKERS}/*")))):
+        jobs = Jobs(**read_json(folder / JOBS)) if (folder / JOBS).exists() else None
+        if jobs is None and not any(map(is_alive, (folder, *folder.glob(f"{WORKERS}/*")))):
             return None
         about = read_json(folder / ABOUT)
-        origin = {key: str(about.get(key, "")) for key in ("owner", "host", "started")}
-        return ActiveLaunch(folder, about["study"], frozenset(about["runs"]), **origin, jobs=jobs)
-    except (OSError, UsageError, KeyError, TypeError, AttributeError) as error:
+        return ActiveLaunch(folder, **about | {"runs": frozenset(about["runs"])}, jobs=jobs)
+    except (OSError, UsageError, KeyError, TypeError) as error:
         if not folder.exists():
             return None
         raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError
+from aimv2.errors import UsageError, unknown
 from aimv2.runs.provenance import (
     FROZEN,
     LOCK,
@@ -22,7 +22,6 @@ from aimv2.runs.provenance import (
     digest_of,
     git_commit,
     keep_changes,
-    recorded_digests,
 )
 
 FOLDER = "code"
@@ -82,30 +81,24 @@ def _copied(source: Path, code: Path) -> Path:
 
 
 def become_code(arguments: Sequence[str]) -> None:
-    """If ``code=DIGEST`` names other code than this, become the same launch by the snapshot that was used last.
+    """If ``code=DIGEST`` names other code than this, become the same launch by its snapshot, the one used last.
 
     Args:
-        arguments: those of ``launch.py``. The digest, or the name of the snapshot, may be shortened.
+        arguments: those of ``launch.py``.
 
     Raises:
         UsageError: ``runs_dir`` has no such snapshot.
     """
     words = [word for word in arguments if not word.startswith(CODE)]
     code = key_values([word for word in arguments if word.startswith(CODE)], ["code"]).get("code")
-    if code is None or digest().startswith(code):
+    if code in (None, digest()):
         return
     runs_dir = Path(next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs"))
     found = [path.parent.resolve() for path in runs_dir.glob(f"{FOLDER}/[!.]*/{FROZEN}")]
-    snapshots = sorted(found, key=lambda path: path.stat().st_mtime)
-    names = {path: {path.name, *recorded_digests(path / "aimv2")} for path in snapshots}
-    fits = [path for path in snapshots if any(one.startswith(code) for one in names[path])]
-    digests = {code_digest(path / "aimv2") for path in fits}
-    if len(digests) > 1:
-        raise UsageError(f"code={code} is the beginning of several digests: {', '.join(sorted(digests))}")
-    if not fits:
-        known = ", ".join(dict.fromkeys(code_digest(path / "aimv2") for path in snapshots)) or "none"
-        raise UsageError(f"code={code}: no snapshot in {str(runs_dir / FOLDER)!r} begins so; there: {known}")
+    snapshots = {code_digest(path / "aimv2"): path for path in sorted(found, key=lambda path: path.stat().st_mtime)}
+    if code not in snapshots:
+        raise unknown("code", code, snapshots)
     sys.stdout.flush()
-    path = os.pathsep.join(filter(None, [str(fits[-1]), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(fits[-1] / "sweeps" / "launch.py"), *words]
+    path = os.pathsep.join(filter(None, [str(snapshots[code]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(snapshots[code] / "sweeps" / "launch.py"), *words]
     os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})

@@ -135,7 +135,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
     from analysis.report import build
 
-    study = read_request(plan.runs_dir, request.folder, STUDIES, like=request)
+    study = read_request(plan.runs_dir, request.folder, STUDIES, like=request.cells)
     console.print(f"report: {build(study, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
 

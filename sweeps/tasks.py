@@ -1,5 +1,6 @@
 """The runs of a launch, and which of them a worker can take."""
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from aimv2.runs.index import Entry
 from aimv2.runs.lease import Sight, Watch, attempt_folder
 from aimv2.runs.record import MAX_STALLED, RunFolder
 
+FILE = "tasks.pickle"  # in the folder of a launch
 MAX_WATCHED = 50  # holders whose heartbeats one look reads
 
 
@@ -36,6 +38,27 @@ class Task:
             return True
         may_be_stalled = entry.attempt - self.after >= MAX_STALLED
         return may_be_stalled and RunFolder(runs_dir, self.name).num_stalled(self.after) == MAX_STALLED
+
+
+def write_tasks(launch_dir: Path, tasks: Sequence[Task]) -> None:
+    """Save the tasks of a launch, in its order, for its workers."""
+    (launch_dir / FILE).write_bytes(pickle.dumps(list(tasks)))
+
+
+def read_tasks(launch_dir: Path) -> list[Task]:
+    """Return the tasks of a launch."""
+    tasks: list[Task] = pickle.loads((launch_dir / FILE).read_bytes())
+    return tasks
+
+
+def tasks_of_worker(launch_dir: Path, start: int) -> list[Task]:
+    """Return the tasks of a worker that begins with the launch's task number ``start``.
+
+    After that it takes any other of one rank; if its own needs several ranks, it does this one only.
+    """
+    tasks = read_tasks(launch_dir)
+    own, *others = tasks[start:] + tasks[:start]
+    return [own, *(task for task in others if task.config.ranks == own.config.ranks == 1)]
 
 
 class Look(NamedTuple):

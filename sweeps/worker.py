@@ -1,34 +1,40 @@
-"""A worker: acquire a run, execute it, and take the next one until no run is left."""
+"""A worker: acquire a run, execute it, and take the next one until no run is left.
+
+A worker that is a process of its own is ``python -m sweeps.worker`` with the values of a ``Worker`` as JSON.
+"""
 
 import contextlib
-import multiprocessing
-import os
+import json
+import math
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
-
-import submitit
+from typing import IO, Any
 
 from aimv2.errors import UsageError
-from aimv2.runs.files import share
+from aimv2.runs.files import read_json, share, write_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import cancelled, runs_dir_of, waiting_file, worker_of
+from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
-from sweeps.tasks import Task, TaskList
+from sweeps.tasks import Task, TaskList, tasks_of_worker
 
 SLOT_POLL_SECONDS = 0.5
-SIGNAL_POLL_SECONDS = 0.5
+STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
+REPORT = "report.json"  # in the worker's folder
+
+Process = subprocess.Popen[bytes]
 
 
 @dataclass
@@ -37,84 +43,52 @@ class WorkerReport:
 
     Attributes:
         done: names of the runs.
-        cpu_seconds: of the worker and its loader processes.
         signal: the signal that interrupted the worker, or None.
         was_out_of_time: True if the worker ended because its time was nearly up.
-        was_cancelled: True if its launch was cancelled.
-        seconds: wall time since the worker was requested.
+        seconds: wall time since the worker was requested, as its launcher saw it.
         working_seconds: the part of it spent in training and evaluation.
         problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
     """
 
     done: list[str] = field(default_factory=list)
-    cpu_seconds: float = 0.0
     signal: int | None = None
     was_out_of_time: bool = False
-    was_cancelled: bool = False
     seconds: float = 0.0
     working_seconds: float = 0.0
     problem: str = ""
 
 
-def work(
-    tasks: Sequence[Task],
-    launch_dir: Path,
-    on_rows: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
-    *,
-    minutes: float | None = None,
-    requested_at: float | None = None,
-    runs_per_gpu: int | None = 1,
-    interrupts: Interrupts | None = None,
-    name: str | None = None,
-) -> WorkerReport:
-    """Do one task after the other, until each is over or has a worker that is seen to be alive.
-
-    After a signal (``aimv2.runs.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
-    releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
-
-    Args:
-        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
-        on_rows: called with each group of new metric rows, for a display in the same process.
-        minutes: the worker's time; None is no limit.
-        requested_at: when the worker was requested, by ``time.time``; None is now.
-        runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
-            takes no slots.
-        name: of the worker, unique in its launch; None makes one up.
-    """
-    before, requested_at = sum(os.times()[:4]), requested_at or time.time()
-    report, interrupts = WorkerReport(), interrupts or Interrupts()
-    worker = _Worker(tasks, launch_dir, on_rows, runs_per_gpu, interrupts, report)
-    share(worker.runs_dir)
-    try:
-        # submitit ignores SIGTERM and SIGUSR2 until we listen.
-        with interrupts.listening(), worker_of(launch_dir, name) as folder:
-            if minutes is not None:
-                interrupts.until(time.monotonic() + seconds_to_work(minutes))
-            worker.work(folder)
-    except KeyboardInterrupt:
-        pass
-    except (UsageError, OSError) as error:
-        report.problem = str(error)
-    report.signal = interrupts.signal
-    report.was_out_of_time = interrupts.is_out_of_time
-    report.was_cancelled = cancelled(launch_dir) is not None
-    report.cpu_seconds = sum(os.times()[:4]) - before  # user and system time, that of child processes included
-    report.seconds = time.time() - requested_at
-    return report
+def read_report(launch_dir: Path, name: str) -> WorkerReport | None:
+    """Return the report of a worker that has ended; None if it died before it could write one."""
+    with contextlib.suppress(UsageError):
+        return WorkerReport(**read_json(launch_dir / WORKERS / name / REPORT))
+    return None
 
 
 @dataclass
-class _Worker:
-    """The state of a worker; arguments as ``work``."""
+class Worker:
+    """Does one task after the other, until each is over or has a worker that is seen to be alive.
+
+    Attributes:
+        launch_dir: folder of the worker's launch, in which the launch may be cancelled.
+        on_rows: called with each group of new metric rows, for a display in the same process.
+        minutes: the worker's time; None is no limit.
+        runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
+            takes no slots.
+        name: unique in its launch.
+        log: path of this process's output, recorded for the user; empty if there is none.
+    """
 
     tasks: Sequence[Task]
     launch_dir: Path
-    on_rows: Callable[[list[dict[str, Any]]], None]
-    runs_per_gpu: int | None
-    interrupts: Interrupts
-    report: WorkerReport
-    num_without_space: int = 0
-    has_lost_ranks: bool = False
+    on_rows: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    minutes: float | None = None
+    runs_per_gpu: int | None = 1
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    log: str = ""
+    report: WorkerReport = field(default_factory=WorkerReport, init=False)
+    num_without_space: int = field(default=0, init=False)
 
     @property
     def runs_dir(self) -> Path:
@@ -128,13 +102,33 @@ class _Worker:
     def memory_needed(self) -> int:
         return largest_bytes(task.config for task in self.tasks)
 
-    @property
-    def is_stopped(self) -> bool:
-        return self.has_lost_ranks or self.interrupts.is_requested or cancelled(self.launch_dir) is not None
+    def work(self) -> WorkerReport:
+        """Work, and return the report, which is also written to the worker's folder.
 
-    def work(self, folder: Path) -> None:
+        After a signal (``aimv2.runs.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
+        releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
+        """
+        report = self.report
+        share(self.runs_dir)
+        try:
+            # submitit ignores SIGTERM and SIGUSR2 until we listen.
+            with self.interrupts.listening(), worker_of(self.launch_dir, self.name) as folder:
+                if self.minutes is not None:
+                    self.interrupts.until(time.monotonic() + seconds_to_work(self.minutes))
+                self._work(folder)
+        except KeyboardInterrupt:
+            pass
+        except (UsageError, OSError) as error:
+            report.problem = str(error)
+        report.signal = self.interrupts.signal
+        report.was_out_of_time = self.interrupts.is_out_of_time
+        with contextlib.suppress(OSError):  # a full disk
+            write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
+        return report
+
+    def _work(self, folder: Path) -> None:
         """Work until nothing is free; ``folder`` is that of the worker."""
-        while cancelled(self.launch_dir) is None and not self.has_lost_ranks:
+        while cancelled(self.launch_dir) is None:
             now, pause = self.open_tasks.look(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
@@ -142,14 +136,19 @@ class _Worker:
                 pause = SLOT_POLL_SECONDS
                 with run_slots(self.tasks[0].config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
                     _show_waiting(waiting_file(folder), not has_slots)
-                    # Asked after a run and not before it: however short its time, a worker takes a run a step further.
-                    while has_slots and self.do_one() and not self.is_stopped:
+                    while has_slots and self._do_one():
+                        if self.tasks[0].config.ranks > 1:
+                            return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
+                        # Asked after a run and not before it: however short its time, a worker takes a run a step
+                        # further.
+                        if self.interrupts.is_requested or cancelled(self.launch_dir) is not None:
+                            break
             if self.interrupts.is_out_of_time:
                 return
             time.sleep(pause)
 
-    def do_one(self) -> bool:
+    def _do_one(self) -> bool:
         """Do the first task that can be acquired. Return False if there is none.
 
         Raises:
@@ -158,18 +157,18 @@ class _Worker:
         from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
         for task in self.open_tasks.look().free:
-            attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=_log(), watch=self.open_tasks.watch)
+            attempt = RunFolder(self.runs_dir, task.name).acquire(
+                task.config, log=self.log, watch=self.open_tasks.watch
+            )
             if attempt is None:
                 continue
             self.interrupts.also_when(partial(_must_release, task.name, self.launch_dir))
             try:
                 failure = execute(attempt, task.config, self.on_rows, self.interrupts)
             except LeaseLostError:
-                self.has_lost_ranks = task.config.ranks > 1
                 return True
             finally:
                 self.report.working_seconds += attempt.working_seconds
-            self.has_lost_ranks = failure is not None and task.config.ranks > 1  # only a new job starts all of them
             if failure is None:
                 self.report.done.append(task.name)
             elif failure.cause == "no space":
@@ -180,30 +179,55 @@ class _Worker:
         return False
 
 
-def work_in_processes(num_processes: int, tasks: Sequence[Task], launch_dir: Path) -> WorkerReport:
+def start_worker(
+    launch_dir: Path, *, output: IO[str] | None = None, environment: Mapping[str, str] | None = None, **values: Any
+) -> Process:
+    """Start a worker of a launch as a process.
+
+    Args:
+        output: receives what it prints; None is this process's output.
+        environment: its environment variables; None are those of this process.
+        values: of the ``Worker``, and ``start`` as in ``tasks_of_worker``.
+    """
+    about = json.dumps({"launch_dir": str(launch_dir), **values})
+    command = [sys.executable, "-m", "sweeps.worker", about]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+
+
+def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
+    """Interrupt workers and wait for their end. Return False if some still run after these seconds."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + seconds
+    while any(process.poll() is None for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(STOP_POLL_SECONDS)
+    return True
+
+
+def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str) -> WorkerReport:
     """Do the tasks in several processes that share a GPU, and wait for all of them.
 
     A signal is passed on, so that each process saves a checkpoint and releases its run.
 
+    Args:
+        start: as in ``tasks_of_worker``.
+        log: path of this process's output, which is theirs too.
+
     Returns:
         The signal, and a problem if a process died. The runs' folders record the rest.
     """
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    processes = [context.Process(target=_exit_with_problem, args=(tasks, launch_dir)) for _ in range(num_processes)]
-    with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt), interrupts.deferred():
+    processes = list[Process]()
+    with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
         try:
+            for _ in range(num_processes):
+                processes.append(start_worker(launch_dir, start=start, runs_per_gpu=None, log=log))
             for process in processes:
-                process.start()
-            while running := [process for process in processes if process.is_alive()]:
-                if interrupts.was_signalled:
-                    for process in running:
-                        process.terminate()  # repeated, since a process that is just starting can miss it
-                wait([process.sentinel for process in running], SIGNAL_POLL_SECONDS)
+                process.wait()
         finally:
-            for process in processes:  # after a second Ctrl-C
-                if process.is_alive():
-                    process.kill()
-    dead = sum(process.exitcode != 0 for process in processes)
+            stop(processes)
+    dead = sum(process.returncode != 0 for process in processes)
     has_died = dead and not interrupts.was_signalled
     problem = f"{dead} of {num_processes} workers on this GPU ended early; this job's log has the reason"
     return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
@@ -230,13 +254,11 @@ def _must_release(run: str, launch_dir: Path) -> bool:
     return run in (cancelled(launch_dir) or ())
 
 
-def _log() -> str:
-    """Return the path of this process's log, which submitit writes; empty if this is no worker process."""
-    try:
-        return str(submitit.JobEnvironment().paths.stderr.resolve())
-    except RuntimeError:
-        return ""
-
-
-def _exit_with_problem(tasks: Sequence[Task], launch_dir: Path) -> None:
-    sys.exit(work(tasks, launch_dir, runs_per_gpu=None).problem or 0)
+if __name__ == "__main__":
+    # A terminal sends these to all processes that were started in it. Only the launcher acts on them.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    values = json.loads(sys.argv[1])
+    launch_dir = Path(values.pop("launch_dir"))
+    tasks = tasks_of_worker(launch_dir, values.pop("start", 0))
+    sys.exit(Worker(tasks, launch_dir, **values).work().problem or 0)

@@ -33,6 +33,7 @@ class Timing(NamedTuple):
 
 TIMING = Timing()
 Sight = Literal["alive", "unsure", "dead"]
+NO_BEAT = (0, 0)
 
 
 class LeaseLostError(RunFailedError):
@@ -101,14 +102,14 @@ class _Seen(NamedTuple):
     """What a watch knows of a heartbeat.
 
     Attributes:
-        beat: size and time of the file; None without one.
+        beat: size and time of the file; zeros without one.
         looked_at: when it was last looked at.
         silence: seconds without a change, as far as they were watched.
         has_changed: True if it changed while it was watched.
         process: the holder; empty until it can be read.
     """
 
-    beat: tuple[int, int] | None
+    beat: tuple[int, int]
     looked_at: float
     silence: float
     has_changed: bool
@@ -139,14 +140,12 @@ class Watch:
         if is_released(folder):
             return "dead"
         beat, now, before = _last_beat(folder), self._now(), self._seen.get(folder)
-        if beat is None and not folder.exists():
+        if beat == NO_BEAT and not folder.exists():
             return "dead"
         if before is None:
             before = _Seen(beat, now, silence=0.0, has_changed=False, process={})
         elif beat != before.beat:
-            is_longer = (beat or (0, 0))[0] > (before.beat or (0, 0))[
-                0
-            ]  # otherwise the folder may have been made again
+            is_longer = beat[0] > before.beat[0]  # otherwise the folder may have been made again
             process = before.process if is_longer else {}
             before = _Seen(beat, now, silence=0.0, has_changed=True, process=process)
         silence = before.silence + min(now - before.looked_at, self._grace_seconds / 3)
@@ -233,8 +232,8 @@ def last_heartbeat(folder: Path) -> float:
         return folder.stat().st_mtime
 
 
-def _last_beat(folder: Path) -> tuple[int, int] | None:
-    """Return what the next heartbeat changes, the size and the time of the file; None without one.
+def _last_beat(folder: Path) -> tuple[int, int]:
+    """Return what the next heartbeat changes, the size and the time of the file; NO_BEAT without one.
 
     The file is opened, since NFS then asks the server, whatever it has cached.
     """
@@ -242,7 +241,7 @@ def _last_beat(folder: Path) -> tuple[int, int] | None:
         with (folder / "heartbeat").open("rb") as file:
             found = os.fstat(file.fileno())
     except OSError:
-        return None
+        return NO_BEAT
     return found.st_size, found.st_mtime_ns
 
 

@@ -32,11 +32,6 @@ def code_digest(package: Path) -> str:
     return digest_of(package, without=NO_NUMBERS)
 
 
-def recorded_digests(package: Path) -> set[str]:
-    """Return the digests that runs of a snapshot's ``aimv2`` may have recorded: older code counted all its files."""
-    return {code_digest(package), digest_of(package)}
-
-
 def digest_of(folder: Path, without: Collection[str] = ()) -> str:
     """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count.
 

@@ -14,19 +14,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
-from ablations.request import Request, save_request, write_request
+from ablations.request import Request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from sweeps.active_launches import LOGS, end, new_launch
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.executors.slurm_commands import check_accepted
-from sweeps.executors.slurm_jobs import LAUNCHED, submit_workers
+from sweeps.executors.slurm_jobs import FinalizerJob, submit_workers
 from sweeps.executors.slurm_queue import end_abandoned, queued_elsewhere
 from sweeps.freeze import FOLDER as CODE
 from sweeps.freeze import worker_environment
 from sweeps.plan import Plan
-from sweeps.tasks import Task
+from sweeps.tasks import write_tasks
 
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
@@ -136,29 +136,26 @@ class SlurmExecutor(Executor):
         Raises:
             UsageError: SLURM refuses; nothing stays in the queue.
         """
-        self._test_arrays([plan.cell_of[name].config for name in names], plan.runs_dir)
+        self._test_arrays(plan.configs(names), plan.runs_dir)
         plan.prepare_data()
         end_abandoned(plan.runs_dir)
-        after = {name: plan.runs[name].num_attempts for name in names}
-        tasks = [Task(name, plan.cell_of[name].config, after[name]) for name in names]
-        elsewhere = queued_elsewhere(request, tasks, plan.runs_dir)
+        tasks = plan.tasks(names)
+        elsewhere = queued_elsewhere(plan.title, tasks, plan.runs_dir)
         for sentence in elsewhere.described:
             console.print(f"{sentence}; to run them with other executor keys, cancel that launch first", soft_wrap=True)
         own = [task for task in tasks if task.name not in elsewhere.runs]
         if own or not elsewhere.is_reported:
-            launch_dir = new_launch(plan.runs_dir, plan.title, after).resolve()
+            launch_dir = new_launch(plan.runs_dir, plan.title, names).resolve()
             try:
-                save_request(launch_dir / LAUNCHED, request)
-                jobs = submit_workers(launch_dir, own, self, reports_dir.resolve(), plan, elsewhere.arrays)
+                write_tasks(launch_dir, tasks)
+                absolute = Plan(plan.title, plan.cells, plan.runs_dir.resolve())
+                finalizer = FinalizerJob(launch_dir, absolute, self, reports_dir.resolve())
+                jobs = submit_workers(finalizer, own, elsewhere.arrays)
             except BaseException:
                 end(launch_dir)
                 with contextlib.suppress(OSError):
                     (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
                 raise
-            if sum(jobs.arrays.values()) < self.num_elements([task.config for task in own]):
-                console.print(
-                    "an array of this cluster has no room for one worker per run (MaxArraySize): each does several"
-                )
             where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
             console.print(
                 f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"

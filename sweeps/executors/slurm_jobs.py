@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from submitit import JobEnvironment
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from ablations.catalogue import STUDIES
-from ablations.request import Request, load_request, read_request
+from ablations.request import read_request
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from aimv2.runs.files import share
 from aimv2.runs.interrupt import Interrupts
-from sweeps.active_launches import LOGS, Jobs, attempts_at_launch, cancelled, end, new_logs, runs_dir_of, write_jobs
+from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
 from sweeps.status.board import print_failures
-from sweeps.tasks import Look, Task, TaskList
-from sweeps.worker import WorkerReport, work, work_in_processes
+from sweeps.tasks import Look, Task, TaskList, read_tasks, tasks_of_worker
+from sweeps.worker import Worker, WorkerReport, work_in_processes
 
 if TYPE_CHECKING:
     from sweeps.executors.slurm import SlurmExecutor
 
-LAUNCHED = "launched.json"
 POLL_SECONDS = 5.0
 
 
@@ -40,8 +40,7 @@ class ArrayWorker(Checkpointable):
     """The job of an array element, or of all processes of a run with several ranks.
 
     Attributes:
-        start: place in the launch of the run that it begins with. After that it takes any open run; with several ranks
-            it does this run only. A requeued job starts over, and its runs resume from their checkpoints.
+        start: as in ``tasks_of_worker``. A requeued job starts over, and its runs resume from their checkpoints.
     """
 
     launch_dir: Path
@@ -51,27 +50,23 @@ class ArrayWorker(Checkpointable):
     def __call__(self) -> WorkerReport:
         if not self.launch_dir.exists():  # requeued after all runs were done
             return WorkerReport()
-        tasks = launched_tasks(self.launch_dir)
-        own, *others = tasks[self.start :] + tasks[: self.start]
-        if own.config.ranks > 1:
-            report = self._work_together(own)
-        else:
-            report = self._work([own, *(task for task in others if task.config.ranks == 1)])
+        tasks = tasks_of_worker(self.launch_dir, self.start)
+        report = self._work(tasks) if tasks[0].config.ranks == 1 else self._work_together(tasks)
         end_job(report)
         return report
 
     def _work(self, tasks: Sequence[Task]) -> WorkerReport:
         num_processes = self.num_processes([task.config for task in tasks])
         if num_processes > 1:
-            return work_in_processes(num_processes, tasks, self.launch_dir)
-        return work(tasks, self.launch_dir, runs_per_gpu=None)
+            return work_in_processes(num_processes, self.launch_dir, self.start, _log())
+        return Worker(tasks, self.launch_dir, runs_per_gpu=None, log=_log()).work()
 
     def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
         """Return the number of processes that do these runs on this node's GPU."""
         most = min(self.executor.max_runs(runs), len(runs))
         return most if most == 1 else min(most, resolve_runs_per_gpu(self.executor.runs_per_gpu, runs, machine))
 
-    def _work_together(self, task: Task) -> WorkerReport:
+    def _work_together(self, tasks: Sequence[Task]) -> WorkerReport:
         """Work as one of the job's ranks: rank 0 is the worker, and the others follow it."""
         from aimv2.execute import follow
         from aimv2.training.distributed import dismiss
@@ -79,12 +74,20 @@ class ArrayWorker(Checkpointable):
         # ``aimv2.training.distributed.place`` chooses the GPU: it knows whether SLURM shows a rank its own GPU only.
         if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank:
             with contextlib.suppress(KeyboardInterrupt), Interrupts().listening() as interrupts:
-                follow(task.config, interrupts)
+                follow(tasks[0].config, interrupts)
             return WorkerReport()
         try:
-            return self._work([task])
+            return self._work(tasks)
         finally:
             dismiss()
+
+
+def _log() -> str:
+    """Return the path of this job's log, which submitit writes; empty if this is no job."""
+    try:
+        return str(JobEnvironment().paths.stderr.resolve())
+    except RuntimeError:
+        return ""
 
 
 def end_job(report: WorkerReport) -> None:
@@ -106,6 +109,7 @@ class FinalizerJob(Checkpointable):
     """The job that starts when no worker of the array is left, however the workers ended.
 
     Attributes:
+        plan: whose report it writes.
         executor: with which lost runs are submitted again.
         reports_dir: where the report is written.
         num_attempts: attempts at the launch's runs when the array was submitted (``sweeps.tasks.Look``).
@@ -113,9 +117,10 @@ class FinalizerJob(Checkpointable):
     """
 
     launch_dir: Path
+    plan: Plan
     executor: "SlurmExecutor"
     reports_dir: Path
-    num_attempts: int
+    num_attempts: int = 0
     poll_seconds: float = POLL_SECONDS
 
     def __call__(self) -> None:
@@ -124,11 +129,9 @@ class FinalizerJob(Checkpointable):
 
         if not self.launch_dir.exists():  # requeued after all was done
             return
-        share(runs_dir_of(self.launch_dir))
-        console = Console(highlight=False)
-        request, tasks = launched_request(self.launch_dir), launched_tasks(self.launch_dir)
-        plan = Plan(request.folder, request.cells, runs_dir_of(self.launch_dir))
-        now = self._wait(tasks)
+        plan, console = self.plan, Console(highlight=False)
+        share(plan.runs_dir)
+        now = self._wait(tasks := read_tasks(self.launch_dir))
         if cancelled(self.launch_dir) is not None:
             console.print("cancelled: the report is not updated")
             end(self.launch_dir)
@@ -138,21 +141,21 @@ class FinalizerJob(Checkpointable):
             try:
                 if now.num_attempts == self.num_attempts:
                     raise UsageError("workers end before they try a run; their logs are beside this job's log")
-                jobs = submit_workers(self.launch_dir, now.free, self.executor, self.reports_dir, plan)
+                jobs = submit_workers(self, now.free)
             except UsageError as error:
                 console.print(f"{lost} and cannot be submitted again: {error}", soft_wrap=True)
             else:
                 console.print(f"{lost} and are submitted again, as {jobs.described}")
                 return
         print_failures(console, plan, {task.name for task in tasks})
-        study = read_request(plan.runs_dir, request.folder, STUDIES, like=request)  # of other launches too
+        study = read_request(plan.runs_dir, plan.title, STUDIES, like=plan.cells)  # of other launches too
         console.print(f"report: {build(study, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
         end(self.launch_dir)
 
     def _wait(self, tasks: Sequence[Task]) -> Look:
         """Wait for runs that are held by another launch, by a worker that outlived its node, or by a dead worker whose
         lease has not expired."""
-        started, open_tasks = time.monotonic(), TaskList(tasks, runs_dir_of(self.launch_dir))
+        started, open_tasks = time.monotonic(), TaskList(tasks, self.plan.runs_dir)
         while (now := open_tasks.look()).held or now.unsure:
             if time.monotonic() - started > 60 * self.executor.minutes - self.executor.signal_seconds:
                 signal.raise_signal(signal.SIGUSR2)  # SLURM signals the steps of a job, and this job has none
@@ -160,21 +163,14 @@ class FinalizerJob(Checkpointable):
         return now
 
 
-def submit_workers(
-    launch_dir: Path,
-    tasks: Sequence[Task],
-    executor: "SlurmExecutor",
-    reports_dir: Path,
-    plan: Plan,
-    others: Sequence[str] = (),
-) -> Jobs:
+def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task], others: Sequence[str] = ()) -> Jobs:
     """Submit an array of workers per number of ranks, and the finalizer job, which waits for the arrays ``others`` too.
 
     Raises:
         UsageError: SLURM refuses one of them; those before it are withdrawn.
     """
-    runs_dir = runs_dir_of(launch_dir)
-    num_attempts = TaskList(launched_tasks(launch_dir), runs_dir).look().num_attempts
+    launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
+    num_attempts = TaskList(read_tasks(launch_dir), runs_dir).look().num_attempts
     folder = runs_dir / LOGS / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
@@ -185,9 +181,9 @@ def submit_workers(
             array = slurm_commands.submit(template(group[0].config), workers)
             jobs = replace(jobs, arrays=jobs.arrays | {array: len(workers)})
             write_jobs(launch_dir, jobs)
-        after = template(plan.cells[0].config, after=[*jobs.arrays, *others])
-        finalizer = FinalizerJob(launch_dir, executor, reports_dir, num_attempts)
-        jobs = replace(jobs, finalizer=slurm_commands.submit(after, [finalizer]))
+        after = template(finalizer.plan.cells[0].config, after=[*jobs.arrays, *others])
+        last = slurm_commands.submit(after, [replace(finalizer, num_attempts=num_attempts)])
+        jobs = replace(jobs, finalizer=last)
     except UsageError:
         if jobs.arrays:
             slurm_commands.command("scancel", *jobs.arrays)  # without a finalizer job, lost runs would stay lost
@@ -197,22 +193,11 @@ def submit_workers(
     return jobs
 
 
-def launched_request(launch_dir: Path) -> Request:
-    """Return the request of a launch on SLURM."""
-    return load_request(launch_dir / LAUNCHED, STUDIES)
-
-
-def launched_tasks(launch_dir: Path) -> list[Task]:
-    """Return the tasks of a launch on SLURM, in the order of the launch."""
-    config_of = {cell.name: cell.config for cell in launched_request(launch_dir).cells}
-    return [Task(name, config_of[name], after) for name, after in attempts_at_launch(launch_dir).items()]
-
-
 def _array_workers(launch_dir: Path, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
     """Return workers that begin with these tasks, at equal distances."""
     number = executor.num_elements([task.config for task in tasks])
     if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
         number = min(number, max(int(size) - 1, 1))  # the largest index is below it
-    place = {name: place for place, name in enumerate(attempts_at_launch(launch_dir))}
+    place = {task.name: place for place, task in enumerate(read_tasks(launch_dir))}
     starts = [place[tasks[len(tasks) * one // number].name] for one in range(number)]
     return [ArrayWorker(launch_dir, start, executor) for start in starts]

@@ -1,15 +1,13 @@
 """SLURM's queue: runs that another launch will do, and the jobs of a cancelled launch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablations.request import Request
 from aimv2.errors import UsageError
-from sweeps.active_launches import ActiveLaunch, active_launches, attempts_at_launch, cancelled, end
+from sweeps.active_launches import ActiveLaunch, active_launches, cancelled, end
 from sweeps.executors import slurm_commands
-from sweeps.executors.slurm_jobs import launched_request
-from sweeps.tasks import Task, TaskList
+from sweeps.tasks import Task, TaskList, read_tasks
 
 
 @dataclass
@@ -20,7 +18,7 @@ class QueuedElsewhere:
         runs: names of the runs that their workers will do.
         arrays: ids of those workers' arrays.
         described: a sentence per launch.
-        is_reported: True if one of them will write the same report.
+        is_reported: True if one of them will do all the runs and write the report of the same study.
     """
 
     runs: set[str] = field(default_factory=set)
@@ -29,25 +27,22 @@ class QueuedElsewhere:
     is_reported: bool = False
 
 
-def queued_elsewhere(request: Request, tasks: Sequence[Task], runs_dir: Path) -> QueuedElsewhere:
-    """Return which of these tasks other launches have in the queue."""
-    found = QueuedElsewhere()
+def queued_elsewhere(study: str, tasks: Sequence[Task], runs_dir: Path) -> QueuedElsewhere:
+    """Return which of these tasks other launches have in the queue, given the folder name of their study."""
+    found, names = QueuedElsewhere(), {task.name for task in tasks}
     for active in active_launches(runs_dir):
         if active.jobs is None or cancelled(active.folder) is not None:
             continue
         queued = {job.array for job in slurm_commands.queue(active.folder.name) or []}
         if arrays := [array for array in active.jobs.arrays if array in queued]:
-            after = attempts_at_launch(active.folder)
-            common = [replace(task, after=after[task.name]) for task in tasks if task.name in after]
+            common = [task for task in read_tasks(active.folder) if task.name in names]
             now = TaskList(common, runs_dir).look()
             if shared := {task.name for task in (*now.free, *now.unsure, *now.held)}:
                 are = "run is" if len(shared) == 1 else "runs are"
                 found.described.append(f"{len(shared)} {are} in the queue already, for {active.jobs.described}")
                 found.runs |= shared
                 found.arrays += arrays
-                found.is_reported |= (
-                    active.study == request.folder and launched_request(active.folder).cells == request.cells
-                )
+                found.is_reported |= active.study == study and shared == names
     return found
 
 

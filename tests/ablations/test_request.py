@@ -7,7 +7,14 @@ import pytest
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.overrides import study_overrides
-from ablations.request import Request, load_request, read_request, read_requests, requested_names, write_request
+from ablations.request import (
+    Request,
+    read_request,
+    read_requests,
+    request_from_json,
+    requested_names,
+    write_request,
+)
 from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
 
@@ -95,7 +102,7 @@ def test_launches_of_another_baseline_run_are_not_mixed(launched, tmp_path):
     small = launched("ada", seeds=[0, 1])
     large = launched("ben", seeds=[0], run={"budget.samples": 4096})
     assert names(union_in(tmp_path).cells) == names(large.cells)
-    assert names(union_in(tmp_path, like=small).cells) == names(small.cells)
+    assert names(union_in(tmp_path, like=small.cells).cells) == names(small.cells)
 
 
 def test_an_arm_whose_definition_changed_is_not_mixed(launched, tmp_path):
@@ -159,24 +166,17 @@ def recorded(study, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("baseline", ["uniform", "causal"])
-def test_record_of_an_older_version_is_read(study, tiny, tmp_path, baseline):
+def test_values_that_a_record_lacks_are_those_of_the_study(study, tiny, tmp_path, baseline):
     study = replace(study_overrides(study), baseline=baseline, equivalence_margin=0.5).apply(study)
     request = Request(study=study, cells=expand(study, tiny), arguments=())
     write_request(tmp_path, request)
     (path,) = tmp_path.rglob("*.json")
     record = json.loads(path.read_text())
-    path.unlink()
-    for key in ("question", "source", "expected", "claims"):
+    for key in ("question", "source", "claims"):
         del record["sweep"][key]
-    del record["adapted"], record["owner"], record["time"]
-    path = path.parent.with_suffix(".json")  # it kept the last launch only
-    record["sweep"] |= {"pairing": "seed", "smallest_difference": record["sweep"].pop("equivalence_margin")}
+    record["sweep"]["pairing"] = "seed"
     path.write_text(json.dumps(record))
-    assert read_request(tmp_path, path.stem, STUDIES) == request
-    more = replace(request, cells=expand(study, tiny, seeds=[7]))
-    write_request(tmp_path, more)
-    assert requested_names(tmp_path) == [path.stem]
-    assert names(union_in(tmp_path).cells) == names([*request.cells, *more.cells]), "it counts as the oldest launch"
+    assert union_in(tmp_path) == request
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])
@@ -190,4 +190,4 @@ def test_broken_record_is_named(recorded, tmp_path, broken):
 def test_record_of_an_unknown_study_is_refused(recorded):
     _, path = recorded
     with pytest.raises(UsageError, match="is not the record of a launch"):
-        load_request(path, {})
+        request_from_json(json.loads(path.read_text()), {}, path.name)

@@ -35,7 +35,7 @@ from sweeps.parse import parse
 from sweeps.plan import Plan
 from sweeps.status.board import Board
 from sweeps.tasks import Task
-from sweeps.worker import work
+from sweeps.worker import Worker
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
 from tests.helpers.sweeps import small_sweep
@@ -78,7 +78,7 @@ def build(request: Request, plan: Plan, num_workers: int) -> Ledger:
         names.setdefault(state, []).append(cell.name)
     write_runs(plan, {state: names[state] for state in names if state != "new"})
     write_request(plan.runs_dir, request)
-    return Ledger(plan, new_launch(plan.runs_dir, plan.title, dict.fromkeys(plan.runs, 0)), names)
+    return Ledger(plan, new_launch(plan.runs_dir, plan.title, plan.runs), names)
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], 
     hook = register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_SECONDS))
     try:
         with counted(ledger.plan.runs_dir, counts):
-            report = work(tasks, ledger.launch_dir, on_rows, runs_per_gpu=None, interrupts=interrupts)
+            report = Worker(tasks, ledger.launch_dir, on_rows, runs_per_gpu=None, interrupts=interrupts).work()
     finally:
         hook.remove()
     assert not report.problem, report.problem

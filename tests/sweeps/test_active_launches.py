@@ -1,6 +1,5 @@
 """Active launches, and workers of a cancelled one."""
 
-import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +23,12 @@ from sweeps.active_launches import (
     worker_of,
 )
 from sweeps.tasks import Task
-from sweeps.worker import work
+from sweeps.worker import Worker
 
 
 def test_a_launch_is_active_within_its_context(tmp_path, monkeypatch):
     monkeypatch.setenv("LOGNAME", "ada")
-    with at_work(tmp_path, "one", {"b": 0, "a": 0}) as folder:
+    with at_work(tmp_path, "one", ["b", "a"]) as folder:
         (found,) = active_launches(tmp_path)
         assert (found.folder, found.study, found.runs) == (folder, "one", {"a", "b"})
         assert (found.owner, found.host) == ("ada", socket.gethostname())
@@ -38,16 +37,8 @@ def test_a_launch_is_active_within_its_context(tmp_path, monkeypatch):
     assert not folder.exists()
 
 
-def test_a_launch_of_an_older_version_has_no_owner(tmp_path):
-    with at_work(tmp_path, "one", {"a": 0}) as folder:
-        about = json.loads((folder / "launch.json").read_text())
-        (folder / "launch.json").write_text(json.dumps({key: about[key] for key in ("study", "runs")}))
-        (found,) = active_launches(tmp_path)
-    assert (found.owner, found.host, found.runs) == ("", "", {"a"})
-
-
 def test_a_launch_without_a_living_process_has_ended(tmp_path):
-    with at_work(tmp_path, "one", {"a": 0}) as folder:
+    with at_work(tmp_path, "one", ["a"]) as folder:
         (folder / "released").touch()
         assert active_launches(tmp_path) == []
 
@@ -59,9 +50,9 @@ def test_a_folder_that_is_no_launch_is_none(tmp_path):
 
 
 def test_workers_that_wait_for_a_slot_are_counted_while_they_live(tmp_path):
-    with at_work(tmp_path, "one", {}) as folder:
+    with at_work(tmp_path, "one", []) as folder:
         (launch,) = active_launches(tmp_path)
-        with worker_of(folder), worker_of(folder) as waiting:
+        with worker_of(folder, "busy"), worker_of(folder, "idle") as waiting:
             assert num_waiting(launch) == 0
             waiting_file(waiting).parent.mkdir()
             waiting_file(waiting).touch()
@@ -70,7 +61,7 @@ def test_workers_that_wait_for_a_slot_are_counted_while_they_live(tmp_path):
 
 
 def test_cancel_names_the_runs_to_release(tmp_path):
-    with at_work(tmp_path, "one", {"a": 0, "b": 0}) as folder:
+    with at_work(tmp_path, "one", ["a", "b"]) as folder:
         assert cancelled(folder) is None
         cancel(active_launches(tmp_path)[0], ["a"])
         assert cancelled(folder) == {"a"}
@@ -81,14 +72,14 @@ def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny,
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
     tasks = [Task(signature(config), config, after=0) for config in configs]
 
-    with at_work(tmp_path, "one", {task.name: 0 for task in tasks}) as folder:
+    with at_work(tmp_path, "one", [task.name for task in tasks]) as folder:
 
         def stop(rows):
             if rows[-1]["step"] == 1:
                 cancel(active_launches(tmp_path)[0], [tasks[1].name] if is_shared else [task.name for task in tasks])
 
-        report = work(tasks, folder, stop, interrupts=Interrupts(poll_seconds=0))
-    assert report.was_cancelled
+        report = Worker(tasks, folder, stop, interrupts=Interrupts(poll_seconds=0)).work()
+        assert cancelled(folder) is not None
     assert report.signal is None
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)
     assert second.num_attempts == 0, "no further run is started"
@@ -98,10 +89,10 @@ def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny,
 
 
 def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
-    folder = new_launch(tmp_path, "one", {"a": 0})
+    folder = new_launch(tmp_path, "one", ["a"])
     Presence(folder).release()
     assert active_launches(tmp_path) == []
-    with worker_of(folder):
+    with worker_of(folder, "worker"):
         (found,) = active_launches(tmp_path)
         cancel(found, ["a"])
         assert cancelled(folder) == {"a"}
@@ -111,7 +102,7 @@ def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
 def test_looking_while_launches_end_is_no_error(tmp_path):
     def launch():
         for _ in range(100):
-            with at_work(tmp_path, "one", {"a": 0}) as folder, worker_of(folder):
+            with at_work(tmp_path, "one", ["a"]) as folder, worker_of(folder, "worker"):
                 pass
 
     with ThreadPoolExecutor() as pool:
@@ -122,7 +113,7 @@ def test_looking_while_launches_end_is_no_error(tmp_path):
 
 
 def test_a_broken_record_is_reported_with_its_path(tmp_path):
-    with at_work(tmp_path, "one", {"a": 0}) as folder:
+    with at_work(tmp_path, "one", ["a"]) as folder:
         (folder / "launch.json").write_text("{}")
         with pytest.raises(UsageError, match="is no record of a launch"):
             active_launches(tmp_path)

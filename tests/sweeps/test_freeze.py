@@ -99,11 +99,14 @@ def test_code_launches_with_the_snapshot_of_that_digest(marked, tmp_path):
     runs_dir, launch = tmp_path / "runs", SOURCE / "sweeps/launch.py"
     arguments = ["sweep=none", f"runs_dir={runs_dir}", "debug=true"]
     code = code_digest(frozen(runs_dir, marked) / "aimv2")
-    output = typed(launch, *arguments, f"code={code[:6]}", cwd=tmp_path, status=2)
+    output = typed(launch, *arguments, f"code={code}", cwd=tmp_path, status=2)
     assert f"imported from {marked}" in output
     assert "unknown sweep 'none'" in output, "the other arguments are passed on"
     assert "Traceback" in output, "and debug=true too"
-    for other, message in {"code=nothing": f"begins so; there: {code}", "code=": "code= has no value"}.items():
+    for other, message in {
+        "code=nothing": f"unknown code 'nothing'. Allowed: {code}.",
+        "code=": "code= has no value",
+    }.items():
         output = typed(launch, *arguments, other, cwd=tmp_path, status=2)
         assert "imported from" not in output
         assert message in output
@@ -162,7 +165,7 @@ def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir)
     launch(2, "sweep.allow_mixed_code=true")
     assert "as sweep.allow_mixed_code=true requests" in report.read_text()
     before = codes()
-    assert "imported" not in launch(3, f"code={first[:8]}")
+    assert "imported" not in launch(3, f"code={first}")
     assert {codes()[run] for run in codes().keys() - before.keys()} == {first}
 
 

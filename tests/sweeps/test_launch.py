@@ -121,7 +121,7 @@ def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
     status, shown, _ = here(*ONE_ARM)
     assert status == 0
     assert "2 runs done" in shown
-    assert "busy" in shown
+    assert "of the workers' wall time was training or evaluation" in shown
     assert len(results(tmp_path)) == len(attempts(tmp_path)) == 2
     report = tmp_path / "reports" / "prefix_ratio"
     for name in ("report.md", "report.html", "results.csv", "figures/learning_curves.svg"):

@@ -224,8 +224,7 @@ def test_cancel_spares_the_runs_of_another_sweep(untried, command):
     runs_dir, cells = untried
     assert command("cancel", "prefix_ratio_test") == (0, "prefix_ratio_test has no active launch")
     names = [cell.name for cell in cells]
-    tries = dict.fromkeys(names, 0)
-    with at_work(runs_dir, "prefix_ratio_test", tries) as ours, at_work(runs_dir, "other", {names[0]: 0}) as other:
+    with at_work(runs_dir, "prefix_ratio_test", names) as ours, at_work(runs_dir, "other", [names[0]]) as other:
         with RunFolder(runs_dir, names[0]).acquire(cells[0].config):
             status, shown = command("cancel", "prefix_ratio_test")
             assert status == 2
@@ -247,7 +246,7 @@ def two_launches(untried, monkeypatch):
         folders = {}
         for owner, runs in (("ada", names[:2]), ("ben", names[1:])):
             monkeypatch.setenv("LOGNAME", owner)
-            folders[owner] = stack.enter_context(at_work(runs_dir, "prefix_ratio_test", dict.fromkeys(runs, 0)))
+            folders[owner] = stack.enter_context(at_work(runs_dir, "prefix_ratio_test", runs))
         monkeypatch.setenv("LOGNAME", "ada")
         yield folders
 
@@ -255,7 +254,7 @@ def two_launches(untried, monkeypatch):
 def test_cancel_reaches_a_launch_whatever_the_clocks_say(untried, command):
     """Its heartbeats may be stamped by a clock that is behind."""
     runs_dir, cells = untried
-    with at_work(runs_dir, "prefix_ratio_test", {cells[0].name: 0}) as launch_dir:
+    with at_work(runs_dir, "prefix_ratio_test", [cells[0].name]) as launch_dir:
         (launch_dir / "holder.json").write_text("{}")  # on another host
         os.utime(launch_dir / "heartbeat", (0, 0))
         assert active_launches(runs_dir) == []
@@ -319,7 +318,7 @@ def test_what_comes_into_use_while_prune_asks_stays(folder, unneeded, command, m
     with ExitStack() as stack:
 
         def answer(question):
-            stack.enter_context(at_work(folder / "runs", "other", {name: 0}))
+            stack.enter_context(at_work(folder / "runs", "other", [name]))
             return "y"
 
         monkeypatch.setattr("builtins.input", answer)

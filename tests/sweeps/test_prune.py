@@ -14,7 +14,7 @@ from aimv2.model.network import build
 from aimv2.runs.attempt import CHECKPOINT
 from aimv2.runs.files import write_json
 from aimv2.runs.lease import Presence, Watch
-from aimv2.runs.provenance import digest_of
+from aimv2.runs.provenance import code_digest
 from aimv2.runs.record import RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
@@ -65,7 +65,7 @@ def prune(runs_dir, pause=never, **more):
 
 def launch_that_ended(runs_dir, days=2):
     """Make the record of a launch whose processes have ended, but which is still there."""
-    folder = new_launch(runs_dir, "other", {})
+    folder = new_launch(runs_dir, "other", [])
     Presence(folder).release()
     return aged(folder, days)
 
@@ -116,7 +116,7 @@ def test_prune_deletes_checkpoints_that_no_attempt_will_use(cells, attempt, tmp_
         path.mkdir()
     unused, requested, died = finished(done, cells[0]), finished(wanted, cells[3]), launch_that_ended(runs_dir)
     fresh = launch_that_ended(runs_dir, days=0)
-    with held.acquire(cells[2].config), at_work(runs_dir, "other", {wanted.name: 0}):
+    with held.acquire(cells[2].config), at_work(runs_dir, "other", [wanted.name]):
         found = prune(runs_dir)
     parts = unused.with_name("evaluation")
     assert found == {str(path.relative_to(runs_dir)) for path in (partial, unused, parts, died)}
@@ -133,13 +133,13 @@ def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attemp
     runs_dir = tmp_path
     needed, unneeded, fresh = (snapshot(runs_dir, digit * 12, days) for digit, days in (("a", 9), ("b", 9), ("c", 0)))
     unfinished = snapshot(runs_dir, f".snapshot-{'d' * 12}")
-    made_by(attempt(RunFolder(runs_dir, cells[1].name), cells[1].config), digest_of(needed / "aimv2"))
+    made_by(attempt(RunFolder(runs_dir, cells[1].name), cells[1].config), code_digest(needed / "aimv2"))
     young, old, of_slurm = (
         logs(runs_dir, "1" * 12, 6),
         logs(runs_dir, "2" * 12, 8),
         logs(runs_dir, f"eos-{'3' * 12}", 8),
     )
-    with at_work(runs_dir, "other", {}):
+    with at_work(runs_dir, "other", []):
         assert prune(runs_dir) == set(), "workers of an active launch may need the code and write the logs"
     found = prune(runs_dir)
     assert found == {
@@ -248,7 +248,7 @@ def test_prune_watches_a_heartbeat_instead_of_dating_it(cells, attempt, tmp_path
 
 
 def test_a_launch_that_is_submitting_its_jobs_stays(tmp_path):
-    launch, seconds = new_launch(tmp_path, "other", {}), count(step=100)
+    launch, seconds = new_launch(tmp_path, "other", []), count(step=100)
     watch = Watch(now=lambda: next(seconds))
     assert prune(tmp_path, print, watch=watch) == set()
     aged(launch, 2)
@@ -256,7 +256,7 @@ def test_a_launch_that_is_submitting_its_jobs_stays(tmp_path):
 
 
 def test_a_launch_on_slurm_stays_until_it_is_abandoned(tmp_path):
-    launch = new_launch(tmp_path, "other", {})
+    launch = new_launch(tmp_path, "other", [])
     write_jobs(launch, Jobs({"7": 1}, "8", "here"))
     aged(launch, 2)
     assert unneeded(tmp_path) == []

@@ -13,15 +13,19 @@ import pytest
 
 from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
+from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from sweeps.active_launches import new_launch
-from sweeps.tasks import Task
+from sweeps.tasks import Task, write_tasks
 from sweeps.worker import (
     RESERVE_SECONDS,
     WATCH_POLL_SECONDS,
+    Worker,
     WorkerReport,
+    read_report,
     seconds_to_work,
-    work,
+    start_worker,
+    stop,
     work_in_processes,
 )
 
@@ -35,7 +39,7 @@ def tasks(tiny, pairs):
 
 @pytest.fixture
 def launch_dir(tmp_path):
-    return new_launch(tmp_path, "a test", {})
+    return new_launch(tmp_path, "a test", [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
@@ -44,7 +48,7 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
         if rows[-1]["step"] == 1:
             signal.raise_signal(number)
 
-    report = work(tasks, launch_dir, stop)
+    report = Worker(tasks, launch_dir, stop).work()
     assert report.signal == number
     assert (report.done, report.problem) == ([], "")
     released, untried = (RunFolder(tmp_path, task.name) for task in tasks)
@@ -53,7 +57,7 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
     assert untried.num_attempts == 0
 
     if number == signal.SIGTERM:
-        again = work(tasks, launch_dir)
+        again = Worker(tasks, launch_dir).work()
         assert (again.signal, again.was_out_of_time) == (None, False)
         assert again.done == [task.name for task in tasks]
         assert list(released.metrics()["step"]) == [0, 1, 2]
@@ -72,7 +76,7 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
             time.sleep(0.5)
             signal.raise_signal(signal.SIGTERM)
 
-    report = work([Task(signature(config), config, after=0)], launch_dir, stop)
+    report = Worker([Task(signature(config), config, after=0)], launch_dir, stop).work()
     assert (report.signal, report.problem) == (signal.SIGTERM, "")
     run = RunFolder(tmp_path, signature(config))
     assert (run.state(), run.num_stalled()) == ("new", 0)
@@ -80,7 +84,7 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
 
 
 def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
-    report = work(tasks, launch_dir, minutes=1e-6)
+    report = Worker(tasks, launch_dir, minutes=1e-6).work()
     assert (report.was_out_of_time, report.signal, report.done) == (True, None, [])
     run = RunFolder(tmp_path, tasks[0].name)
     assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
@@ -100,7 +104,7 @@ def test_a_worker_looks_again_after_each_run(tasks, tmp_path, launch_dir):
     def die(rows):
         (other.folder / "released").touch()
 
-    report = work(tasks, launch_dir, die)
+    report = Worker(tasks, launch_dir, die).work()
     assert report.done == [tasks[1].name, tasks[0].name]
     assert (first.num_attempts, second.num_attempts) == (2, 1)
 
@@ -115,7 +119,7 @@ def test_a_worker_waits_until_it_knows_whether_a_holder_is_alive(tasks, tmp_path
         os.truncate(attempt.folder / "heartbeat", len(waited))
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert work(tasks[:1], launch_dir).done == []
+    assert Worker(tasks[:1], launch_dir).work().done == []
     assert waited == [WATCH_POLL_SECONDS], "once its heartbeat has changed, the run is in good hands"
 
 
@@ -126,14 +130,15 @@ def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, lau
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     configs = [replace(tiny, seed=seed) for seed in range(4)]
-    report = work([Task(signature(config), config, after=0) for config in configs], launch_dir, no_space)
+    report = Worker([Task(signature(config), config, after=0) for config in configs], launch_dir, no_space).work()
     assert "2 runs found no space: OSError: [Errno 28] No space left on device" in report.problem
     assert [entry.cause for entry in entries(tmp_path).values()] == ["no space"] * 2
 
 
 @pytest.mark.exhaustive
 def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
-    assert work_in_processes(2, tasks, launch_dir) == WorkerReport()
+    write_tasks(launch_dir, tasks)
+    assert work_in_processes(2, launch_dir, 0, "") == WorkerReport()
     for task in tasks:
         run = RunFolder(tmp_path, task.name)
         assert run.is_done
@@ -143,6 +148,7 @@ def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_
 def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
     endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
     tasks = [Task(signature(config), config, after=0) for config in endless]
+    write_tasks(launch_dir, tasks)
     runs = [RunFolder(tmp_path, task.name) for task in tasks]
 
     def signal_when_both_train():
@@ -155,7 +161,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
     watcher = threading.Thread(target=signal_when_both_train)
     watcher.start()
     try:
-        report = work_in_processes(2, tasks, launch_dir)
+        report = work_in_processes(2, launch_dir, 0, "")
     finally:
         is_over.set()
         watcher.join()
@@ -167,9 +173,31 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
 
 @pytest.mark.exhaustive
 def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
+    write_tasks(launch_dir, tasks)
     (tmp_path / tasks[0].name).write_text("in the way")
-    report = work_in_processes(1, tasks, launch_dir)
+    report = work_in_processes(1, launch_dir, 0, "")
     assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
+
+
+def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp_path, launch_dir):
+    endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
+    write_tasks(launch_dir, [Task(signature(endless), endless, after=0)])
+    run = RunFolder(tmp_path, signature(endless))
+    process = start_worker(launch_dir, name="one", log="its.log")
+    try:
+        while not (run.rows() or [{}])[-1].get("step"):
+            assert process.poll() is None
+            time.sleep(0.1)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            process.send_signal(number)
+        time.sleep(0.5)
+        assert process.poll() is None
+        assert read_report(launch_dir, "one") is None
+    finally:
+        assert stop([process])
+    assert process.returncode == 0
+    assert read_report(launch_dir, "one").signal == signal.SIGTERM
+    assert holder(run.path / "attempts/0001")["log"] == "its.log"
 
 
 def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launch_dir, monkeypatch):
@@ -182,5 +210,5 @@ def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launc
         (held.folder / "released").touch()  # as if the grace period were over
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert work(tasks[:1], launch_dir).done == [tasks[0].name]
+    assert Worker(tasks[:1], launch_dir).work().done == [tasks[0].name]
     assert waited[0] == WATCH_POLL_SECONDS

@@ -5,10 +5,11 @@ from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
-from ablations.request import Request, save_request, write_request
+from ablations.request import Request, write_request
 from sweeps.active_launches import Jobs, new_launch, write_jobs
-from sweeps.executors.slurm_jobs import LAUNCHED
+from sweeps.executors.slurm_jobs import FinalizerJob
 from sweeps.plan import Plan
+from sweeps.tasks import write_tasks
 from tests.helpers.slurm import EXECUTOR, on_path
 
 
@@ -42,11 +43,17 @@ def small(request_of, tmp_path):
 @pytest.fixture
 def launched(small):
     """The folder of a launch of that request on SLURM: array 7 and finalizer job 8."""
-    request, plan = small
-    folder = new_launch(plan.runs_dir, plan.title, dict.fromkeys(plan.runs, 0))
-    save_request(folder / LAUNCHED, request)
+    _, plan = small
+    folder = new_launch(plan.runs_dir, plan.title, plan.runs)
+    write_tasks(folder, plan.tasks(plan.runs))
     write_jobs(folder, Jobs({"7": len(plan.runs)}, "8", "here"))
     return folder
+
+
+@pytest.fixture
+def finalizer(small, launched, tmp_path):
+    """The finalizer job of that launch."""
+    return FinalizerJob(launched, small[1], EXECUTOR, tmp_path / "reports", poll_seconds=0.01)
 
 
 @pytest.fixture

@@ -2,20 +2,20 @@
 
 import json
 import time
-from dataclasses import replace
-from types import SimpleNamespace
+from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 from rich.console import Console
 
 from ablations.expand import Cell
 from aimv2.errors import UsageError
+from aimv2.runs.files import write_json
 from aimv2.runs.lease import Presence, holder
 from aimv2.runs.record import MAX_STALLED
-from sweeps.active_launches import new_launch
+from sweeps.active_launches import active_launches, cancel, new_launch
 from sweeps.executors.local import MAX_IDLE, LocalExecutor, Seat, report_of, staffed, summary
 from sweeps.plan import Plan
-from sweeps.tasks import Task
 from sweeps.worker import WorkerReport
 
 DEBUG = LocalExecutor(cluster="debug")
@@ -43,93 +43,85 @@ def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path
         DEBUG.complete(plan, plan.remaining(), Console())
 
 
-class Ended:
-    """A worker that has ended."""
+def ended(launch_dir, name, report):
+    """Return the state of a worker that has ended with this report; None if it died."""
+    folder = launch_dir / "workers" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if report is not None:
+        write_json(folder / "report.json", asdict(report))
+    return lambda: 0
 
-    paths = SimpleNamespace(stderr="its.log")
 
-    def __init__(self, report):
-        self.report = report
+@pytest.fixture
+def launch_dir(plan):
+    return new_launch(plan.runs_dir, "test", plan.runs)
 
-    def done(self):
-        return True
 
-    def exception(self):
-        return None if self.report else RuntimeError("died")
-
-    def result(self):
-        return self.report
+@pytest.fixture
+def staff(plan, launch_dir, monkeypatch):
+    """Keep this number of workers until all runs are done, without waiting."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    return partial(staffed, plan.tasks(plan.runs), launch_dir, update=lambda: None, console=Console())
 
 
 @pytest.mark.parametrize("report", [WorkerReport(), None])
-def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(plan, report):
+def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(staff, launch_dir, report):
     names = []
 
     def start(name):
         names.append(name)
-        return Ended(report)
+        return ended(launch_dir, name, report)
 
     with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
-        DEBUG.complete(plan, plan.remaining(), Console(), start)
+        staff(num_workers=1, start=start)
     assert len(names) == MAX_IDLE
 
 
-def test_workers_that_waited_for_a_slot_are_started_again(plan):
+def test_workers_that_waited_for_a_slot_are_started_again(plan, staff, launch_dir):
     reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
 
     def start(name):
         if reports:
-            return Ended(reports.pop())
+            return ended(launch_dir, name, reports.pop())
         for run in plan.runs.values():
             for _ in range(MAX_STALLED):
                 with run.acquire(plan.cell_of[run.name].config):
                     pass  # workers die
-        return Ended(WorkerReport())
+        return ended(launch_dir, name, WorkerReport())
 
-    DEBUG.complete(plan, plan.remaining(), Console(), start)
+    staff(num_workers=1, start=start)
     assert not reports
     assert sum(run.num_attempts for run in plan.runs.values()) == 2 * MAX_STALLED
 
 
-def test_a_killed_worker_is_replaced_while_another_one_works(plan, monkeypatch):
+def test_a_killed_worker_is_replaced_while_another_one_works(plan, staff, launch_dir):
     """Its seat stayed empty until all other workers had ended."""
     first, second = plan.runs.values()
-    busy = Ended(WorkerReport(done=[first.name]))
-    busy.done = lambda: second.is_done
     started = []
 
     def start(name):
         started.append(name)
         if len(started) == 1:
-            return busy
+            ended(launch_dir, name, WorkerReport(done=[first.name]))
+            return lambda: 0 if second.is_done else None
         attempt = second.acquire(plan.cell_of[second.name].config)
         if len(started) == 2:
             with attempt:
                 pass
-            return Ended(None)
+            return ended(launch_dir, name, None)
         with attempt:  # the replacement does both runs
             attempt.publish({})
         with first.acquire(plan.cell_of[first.name].config) as attempt:
             attempt.publish({})
-        return Ended(WorkerReport(done=[second.name]))
+        return ended(launch_dir, name, WorkerReport(done=[second.name]))
 
-    launch_dir = new_launch(plan.runs_dir, "a test", {})
-
-    def register(name):
-        (launch_dir / "workers" / name).mkdir(parents=True)
-        return start(name)
-
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    tasks = [Task(cell.name, cell.config, 0) for cell in plan.cells]
-    staffed(tasks, launch_dir, 2, register, lambda: None, Console())
+    staff(num_workers=2, start=start)
     assert len(started) == 3
     assert plan.remaining() == []
 
 
-def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, monkeypatch):
-    stopped, started = Ended(None), []
-    stopped.done = lambda: False
-    launch_dir = new_launch(plan.runs_dir, "a test", {})
+def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, staff, launch_dir):
+    started = []
 
     def start(name):
         folder = launch_dir / "workers" / name
@@ -138,45 +130,54 @@ def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, monkeypatch):
         started.append(name)
         if len(started) == 1:  # as if its heartbeat had been watched for the grace period
             (folder / "holder.json").write_text(json.dumps(holder(folder) | {"process_start": "1"}))
-            return stopped
+            return lambda: None
         for run in plan.runs.values():
             with run.acquire(plan.cell_of[run.name].config) as attempt:
                 attempt.publish({})
-        return Ended(WorkerReport())
+        return ended(launch_dir, name, WorkerReport())
 
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    tasks = [Task(cell.name, cell.config, 0) for cell in plan.cells]
-    staffed(tasks, launch_dir, 1, start, lambda: None, Console())
+    staff(num_workers=1, start=start)
     assert len(started) == 2
     assert plan.remaining() == []
 
 
-@pytest.mark.parametrize(
-    ("reports", "share"),
-    [
-        ([WorkerReport(done=["a", "b"], seconds=100, working_seconds=90)], "90%"),
-        (
-            [
-                WorkerReport(done=["a"], seconds=100, working_seconds=90, cpu_seconds=25),
-                WorkerReport(done=["b"], seconds=50, working_seconds=30, cpu_seconds=25),
-            ],
-            "80%",  # 120 of 150
-        ),
-    ],
-)
-def test_summary_reports_the_share_of_work_in_all_workers_time(reports, share):
-    text = summary(reports, wall=100.0, cores=2)
-    assert text.startswith(f"2 runs done in 1.7 min; {share} of the workers' wall time was training or evaluation")
-    busy = sum(report.cpu_seconds for report in reports) / 200
-    assert f"2 cores were busy {busy:.0%} of it" in text
+def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, staff, launch_dir):
+    """The first worker that ended had all others stopped."""
+    first, second = plan.runs.values()
+    looks = iter(range(3))
+
+    def start(name):
+        if first.acquire(plan.cell_of[first.name].config) is not None:
+            return lambda: None if next(looks, None) is not None else 0
+        second.acquire(plan.cell_of[second.name].config)
+        cancel(active_launches(plan.runs_dir, lambda folder: True)[0], [])
+        return ended(launch_dir, name, WorkerReport())
+
+    with pytest.raises(KeyboardInterrupt):
+        staff(num_workers=2, start=start)
+    assert next(looks, None) is None
 
 
-def test_a_dead_worker_reports_no_work_until_its_end(monkeypatch):
+def test_summary_reports_the_share_of_work_in_all_workers_time():
+    reports = [
+        WorkerReport(done=["a"], seconds=100, working_seconds=90),
+        WorkerReport(done=["b"], seconds=50, working_seconds=30),
+    ]
+    work = "of the workers' wall time was training or evaluation"
+    assert summary(reports[:1], wall=100.0) == f"1 run done in 1.7 min; 90% {work}"
+    assert summary(reports, wall=100.0) == f"2 runs done in 1.7 min; 80% {work}"
+
+
+def test_a_dead_worker_reports_no_work_until_its_end(tmp_path, monkeypatch):
     console = Console(record=True)
     monkeypatch.setattr(time, "time", lambda: 150.0)
-    assert report_of(Seat("one", Ended(None), 50.0, 0), console) == WorkerReport(seconds=100.0)
-    assert "a worker ended early; its log is its.log" in console.export_text()
-    assert report_of(Seat("one", Ended(WorkerReport(done=["a"])), 50.0, 0), console) == WorkerReport(done=["a"])
+    seat = Seat("one", 50.0, 0, lambda: 0)
+    launch_dir = new_launch(tmp_path, "test", [])
+    assert report_of(seat, launch_dir, console) == WorkerReport(seconds=100.0)
+    log = f"{tmp_path}/workers/{launch_dir.name}/one.log"
+    assert f"a worker ended early; its log is {log}" in console.export_text().replace("\n", "")
+    ended(launch_dir, "one", WorkerReport(done=["a"]))
+    assert report_of(seat, launch_dir, console) == WorkerReport(done=["a"], seconds=100.0)
 
 
 def test_check_refuses_ranks_and_a_shared_gpu_on_the_cpu(tiny):

@@ -200,19 +200,22 @@ def test_an_array_is_no_longer_than_slurm_allows(request_of, launch, submissions
 
 
 def test_queued_runs_are_left_to_the_launch_that_queued_them(request_of, launch, submissions, slurm, tmp_path):
-    """An array and its finalizer job are submitted once; a launch of more arms adds workers for those alone."""
+    """An array and its finalizer job are submitted once; a launch of other arms adds workers for those alone."""
     small, wide = request_of(), request_of(arms=["uniform", "causal"])
+    other = replace(wide, cells=[cell for cell in wide.cells if cell.arm != "uniform"])
     plan = launch(small)
     slurm.queue("7_0|PENDING|Resources", "9_0|PENDING|Resources")
     launch(small)
     assert len(submissions()) == 2
-    launch(wide)
-    names = list(dict.fromkeys(cell.name for cell in wide.cells))
+    launch(other)
+    names = list(dict.fromkeys(cell.name for cell in other.cells))
     assert [names[start] for start in submissions()[2].starts] == [name for name in names if name not in plan.runs]
     assert submissions()[3].dependency == "afterany:9:7"
-    launch(replace(small, cells=small.cells[:1]))
-    assert len(submissions()) == 5, "all its runs are queued, and its report needs a finalizer job"
+    launch(wide)
+    assert len(submissions()) == 5, "all its runs are queued, but no finalizer job waits for all of them"
     assert sorted(submissions()[4].dependency.split(":")) == ["7", "9", "afterany"]
+    launch(replace(small, cells=small.cells[:1]))
+    assert len(submissions()) == 5, "the first launch does all its runs"
     assert read_requests(tmp_path / "runs", small.folder, {small.study.slug: small.study})[0].cells == small.cells[:1]
 
 

@@ -13,7 +13,7 @@ from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.slurm_commands import queue
-from sweeps.executors.slurm_jobs import ArrayWorker, FinalizerJob, end_job
+from sweeps.executors.slurm_jobs import ArrayWorker, end_job
 from sweeps.machine.room import GPU_MARGIN, memory_bytes
 from sweeps.status.status import in_queue
 from sweeps.worker import WorkerReport
@@ -78,24 +78,23 @@ def test_num_processes_of_an_array_worker(tiny, tmp_path, runs_per_gpu, max_runs
     assert worker.num_processes([tiny] * num_runs, gpu) == expected
 
 
-def test_lost_runs_are_submitted_again_unless_no_worker_tried_one(small, launched, slurm, tmp_path):
+def test_lost_runs_are_submitted_again_unless_no_worker_tried_one(small, launched, finalizer, slurm):
     request, plan = small
     lose_a_worker(plan)
-    FinalizerJob(launched, EXECUTOR, tmp_path / "reports", 0)()
+    finalizer()
     array, _ = slurm.submissions(plan.runs_dir)
     assert array.starts == list(range(len(plan.runs)))
     assert launched.exists()
-    FinalizerJob(launched, EXECUTOR, tmp_path / "reports", sum(run.num_attempts for run in plan.runs.values()))()
+    replace(finalizer, num_attempts=sum(run.num_attempts for run in plan.runs.values()))()
     assert len(slurm.submissions(plan.runs_dir)) == 2
     assert not launched.exists()
     assert read_request(plan.runs_dir, request.folder, STUDIES) == request
 
 
-def test_the_finalizer_waits_for_runs_that_others_hold(small, launched, slurm, tmp_path):
+def test_the_finalizer_waits_for_runs_that_others_hold(small, finalizer, slurm):
     _, plan = small
     first = next(iter(plan.runs.values()))
     attempt = first.acquire(plan.cell_of[first.name].config)
-    finalizer = FinalizerJob(launched, EXECUTOR, tmp_path / "reports", 0, poll_seconds=0.01)
     waiting = threading.Thread(target=finalizer)
     waiting.start()
     waiting.join(0.3)
@@ -107,7 +106,7 @@ def test_the_finalizer_waits_for_runs_that_others_hold(small, launched, slurm, t
     assert len(slurm.submissions(plan.runs_dir)) == 2, "the other run had no worker"
 
 
-def test_a_waiting_finalizer_requests_a_requeue_before_its_time_is_up(small, launched, tmp_path):
+def test_a_waiting_finalizer_requests_a_requeue_before_its_time_is_up(small, finalizer):
     class SignalledError(Exception):
         pass
 
@@ -121,25 +120,27 @@ def test_a_waiting_finalizer_requests_a_requeue_before_its_time_is_up(small, lau
     before = signal.signal(signal.SIGUSR2, raise_error)
     try:
         with pytest.raises(SignalledError):
-            FinalizerJob(launched, executor, tmp_path / "reports", 0, poll_seconds=0.01)()
+            replace(finalizer, executor=executor)()
     finally:
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_lost_runs_that_cannot_be_submitted_again_are_in_the_report(small, launched, slurm, tmp_path, capsys):
+def test_lost_runs_that_cannot_be_submitted_again_are_in_the_report(
+    small, launched, finalizer, slurm, tmp_path, capsys
+):
     request, plan = small
     lose_a_worker(plan)
     slurm.refuse("sbatch", "sbatch: error: Batch job submission failed: Access denied")
-    FinalizerJob(launched, EXECUTOR, tmp_path / "reports", 0)()
+    finalizer()
     assert "cannot be submitted again: SLURM's sbatch reports: Access denied" in capsys.readouterr().out
     assert (tmp_path / "reports" / request.folder / "report.md").exists()
     assert not launched.exists()
 
 
-def test_the_finalizer_submits_nothing_of_a_cancelled_launch(small, launched, slurm, tmp_path):
+def test_the_finalizer_submits_nothing_of_a_cancelled_launch(small, launched, finalizer, slurm):
     _, plan = small
     lose_a_worker(plan)
     cancel(active_launches(plan.runs_dir)[0], list(plan.runs))
-    FinalizerJob(launched, EXECUTOR, tmp_path / "reports", 0)()
+    finalizer()
     assert slurm.submissions(plan.runs_dir) == []
     assert not launched.exists()

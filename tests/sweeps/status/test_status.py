@@ -91,7 +91,7 @@ def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_re
     silent = time.time() - 60
     os.utime(attempts.folder / "heartbeat", (silent, silent))
     assert sweep_status(prefix_request, tmp_path).waits == "no active launch of this sweep"
-    with at_work(tmp_path, prefix_request.folder, {}):
+    with at_work(tmp_path, prefix_request.folder, []):
         found = sweep_status(prefix_request, tmp_path)
     assert "no heartbeat for 6" in next(run.note for run in found.runs if run.state == "running")
     assert found.waits == "no free worker yet"
@@ -134,7 +134,7 @@ def test_report_is_named_once_no_launch_is_active(prefix_request, tmp_path):
     report.parent.mkdir(parents=True)
     report.touch()
     assert sweep_status(found, tmp_path).report == str(report)
-    with at_work(tmp_path, found.folder, {}):
+    with at_work(tmp_path, found.folder, []):
         assert sweep_status(found, tmp_path).report == ""
 
 
@@ -160,5 +160,5 @@ def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_reques
         return next(run.state for run in sweep_status(prefix_request, tmp_path).runs if run.run == cell.name)
 
     assert state() == "failed"
-    with at_work(tmp_path, prefix_request.folder, {}):
+    with at_work(tmp_path, prefix_request.folder, []):
         assert state() == "waiting"
