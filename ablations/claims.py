@@ -19,7 +19,17 @@ from aimv2.errors import UsageError, unknown
 
 FILE = Path(__file__).with_name("claims.yaml")
 
-Basis = Literal["measured once", "plotted only", "asserted", "not claimed"]
+# "partly measured": some of the conditions, and "claimed" says which are missing. "uncontrolled": the compared models
+# differ in more than the claim is about. "numbers not found": measured in a source whose numbers we do not have.
+Basis = Literal[
+    "measured once",
+    "partly measured",
+    "uncontrolled",
+    "plotted only",
+    "numbers not found",
+    "asserted",
+    "not claimed",
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -28,15 +38,16 @@ class Claim:
 
     Attributes:
         source: the table, figure or section; claims that share one stand together.
-        published: by metric, the value of each condition; each is a single run.
+        published: by metric, the value of each condition; each score is that of a single run.
         claimed: the claimed effect, in words.
         contradicted_if: in words; the expectations of the studies give arms and metrics.
         contradicted_by: ``any`` if one expectation that is contradicted, or smaller than claimed, makes the claim so;
             ``all`` if it takes all of them.
-        evidence: what the paper has for it.
+        evidence: what the source has for it.
         studies: those that judge it, the one to run first in front.
         not_testable: why it cannot be judged here: hardware, data or models that we lack.
         no_study: what would have to be built to judge it.
+        measured_by: by study, what its report measures of a claim on which no verdict is drawn.
         limits: which part of the claim is not judged, or how the studies differ from the paper.
         part_of: the claim of which this is a part that is judged by itself.
     """
@@ -52,6 +63,7 @@ class Claim:
     studies: tuple[str, ...] = ()
     not_testable: str = ""
     no_study: str = ""
+    measured_by: Mapping[str, str] = field(default_factory=dict)
     limits: str = ""
     part_of: str = ""
 
@@ -62,6 +74,8 @@ class Claim:
                 f"claim {self.id}: exactly one of studies, not_testable and no_study is needed, and"
                 f" {' and '.join(given) or 'none'} is given"
             )
+        if self.measured_by and self.studies:
+            raise ValueError(f"claim {self.id}: measured_by is for claims without a verdict, and studies are given")
 
     @property
     def why_not(self) -> str:

@@ -203,6 +203,15 @@ def slope(positions: Mapping[str, float]) -> dict[str, float]:
     return {arm: (x - mean) / spread for arm, x in positions.items()}
 
 
+def gain(objective: str, levels: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights of an objective's slope over the levels with which its arms are combined.
+
+    Args:
+        levels: by level, its place on the axis; arms are named OBJECTIVE_LEVEL.
+    """
+    return slope({f"{objective}_{level}": place for level, place in levels.items()})
+
+
 def minus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
     """Return the weights of the difference of two combinations."""
     return {arm: one.get(arm, 0.0) - other.get(arm, 0.0) for arm in (*one, *other)}

@@ -1,6 +1,5 @@
 """The page of all claims of the paper: a verdict on each, or the reason why there is none."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,23 +14,24 @@ from aimv2.config.scales import demo
 from analysis.claims.paper import paper_section
 from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span, escape
 from analysis.inference.relations import Word
-from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, whole_claims
+from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder
 from analysis.judgement.verdicts import compared_in_words
-from analysis.sections.numbers import verdict_values
+from analysis.sections.numbers import estimate, verdict_values
 from analysis.sections.scaling.agreement import scales_section
 
 TITLE = "claims"
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
-FULL_COLUMNS = ["claim and study", "contradicted if", "published, single runs", "comparisons", "sensitivity", "command"]
+FULL_COLUMNS = ["claim and study", "contradicted if", "published", "comparisons", "sensitivity", "command"]
 MAX_SHOWN = 3  # comparisons of a claim in the short table
 HOW_TO_READ = [
     "*supported*: every expectation of the study is shown. *contradicted*: the opposite is shown. *smaller than"
     " claimed*: no effect is detected, and the published one is ruled out.",
-    "*undecided*: the interval allows both. The number of seeds is about that with which the claimed effect would be"
-    " shown, or a difference as large as the margin ruled out where there is none, with 80 % power, at the noise of"
-    " these runs. A true difference in between takes more.",
+    "*undecided*: the interval includes values that support the claim and values that contradict it. About this many"
+    " seeds detect the claimed effect with 80 % power. Where no effect is claimed, they detect a difference as large as"
+    " the margin, or rule it out if equality is claimed and true. They follow from the noise of these runs and the"
+    " level of the next look. Smaller effects take more.",
     "*not testable*: a control did not pass, the metric does not see small effects at this scale, or we lack hardware,"
     " data, models or a study; the cell says which.",
     f"*{NOT_RUN}*: a study is written, with its expectations, and has no report yet. Its price is an upper bound.",
@@ -147,10 +147,7 @@ def _reasons(answer: Answer) -> tuple[str, ...]:
     """Return what qualifies a verdict, or why there is none."""
     if answer.verdict is None:
         return (answer.claim.why_not,) if answer.claim.why_not else ()
-    seeds = answer.seeds_to_decide
-    enough = f"about {seeds:g} seeds" if seeds < math.inf else "over 999 seeds"
-    needed = [] if math.isnan(seeds) else [f"{enough} would decide, if the effect is as claimed or there is none"]
-    return (*answer.verdict.qualifications, *needed)
+    return tuple(filter(None, (*answer.verdict.qualifications, seeds_in_words(answer.seeds_to_decide))))
 
 
 def _deciding(answer: Answer) -> tuple[str, ...]:
@@ -167,15 +164,13 @@ def _deciding(answer: Answer) -> tuple[str, ...]:
 
 def _published(claim: Claim) -> tuple[str, ...]:
     """Return the claimed effect, the published numbers, and what kind of evidence they are."""
-    numbers = (
-        f"{metric}: {', '.join(f'{condition} {_short(value)}' for condition, value in values.items())}"
-        for metric, values in claim.published.items()
-    )
-    return (claim.claimed, *numbers, f"Evidence: {claim.evidence}.")
+    return (claim.claimed, *(_numbers_of(*one) for one in claim.published.items()), f"Evidence: {claim.evidence}.")
 
 
-def _short(value: float) -> str:
-    return f"{value:.1f}" if 1 <= value < 1000 else f"{value:g}"
+def _numbers_of(metric: str, values: Mapping[str, float]) -> str:
+    """Return a metric with its values, all with the decimals of the most precise one, as a table prints them."""
+    decimals = max(len(f"{value:g}".partition(".")[2]) for value in values.values())
+    return f"{metric}: {', '.join(f'{condition} {value:.{decimals}f}' for condition, value in values.items())}"
 
 
 def _scale(answer: Answer) -> str:
@@ -189,11 +184,12 @@ def _scale(answer: Answer) -> str:
 
 
 def _study(answer: Answer) -> tuple[str, ...]:
-    """Return the report of a study, or its price."""
+    """Return the report of a study with what it measures if it gives no verdict, or the study's price."""
+    measured = tuple(answer.claim.measured_by.values())
     if answer.report:
-        return (f"[{answer.report}](../{answer.report}/report.md)",)
+        return (f"[{answer.report}](../{answer.report}/report.md)", *measured)
     if not answer.study:
-        return ()
+        return tuple(f"{name}, {NOT_RUN}: {what}" for name, what in answer.claim.measured_by.items())
     num_runs, flops = price(answer.study)
     return (answer.study, f"{num_runs} runs at demo, at most {flops:.2g} training FLOPs")
 
@@ -262,12 +258,7 @@ def _comparisons(answer: Answer) -> list[dict[str, Any]]:
             "compared": compared_in_words(study, one.expected),
             "expected": one.expected.relation,
             "outcome": one.outcome.word,
-            "mean": one.difference.mean,
-            "low": one.difference.low,
-            "high": one.difference.high,
-            "level": one.difference.level,
-            "n": one.difference.n,
-            "unit": evidence.unit(one.expected.metric),
+            **estimate(one.difference, evidence.unit(one.expected.metric)),
         }
         for one in answer.verdict.deciding
     ]

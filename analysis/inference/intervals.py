@@ -31,6 +31,8 @@ class Estimate:
             of each two of them; 1 for an estimate that stands alone.
         covers: what the interval treats as random.
         error_from: ``pooled`` if the error is shared by arms, ``own`` if it is that of these values alone.
+        items_error: the part of the error that the choice of items adds, which more seeds do not reduce; the squares of
+            the parts add up.
     """
 
     mean: float
@@ -42,6 +44,7 @@ class Estimate:
     correlation: float = 0.0
     covers: Covers = "seeds"
     error_from: ErrorSource = "own"
+    items_error: float = 0.0
 
     @property
     def has_interval(self) -> bool:

@@ -84,6 +84,7 @@ def with_items(estimate: Estimate, covariance_SS: np.ndarray, num_items: int) ->
         error=float(np.sqrt(sum(parts))),
         df=max(int(satterthwaite(parts, df)), 1),
         covers="seeds and items",
+        items_error=float(np.sqrt(items - rest)),
     )
 
 

@@ -42,6 +42,15 @@ def looks_path(runs_dir: Path, folder: str) -> Path:
     return runs_dir / FOLDER / f"{folder}{LOOKS_SUFFIX}"
 
 
+def num_looks(path: Path) -> int:
+    """Return the number of recorded looks, whatever their runs; 0 if there is no record.
+
+    Raises:
+        UsageError: the record cannot be read.
+    """
+    return len(_read(path)) if path.exists() else 0
+
+
 def look(path: Path, seeds: Sequence[int], runs: Sequence[str]) -> Look:
     """Record a look at these runs unless it is recorded, and return it.
 

@@ -14,9 +14,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import ClassVar
 
 from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import LEVEL, ErrorSource, bonferroni
+from analysis.inference.intervals import LEVEL, Covers, ErrorSource, bonferroni
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Bracket:
         mean: the difference of the observed ranges, which noise biases; the bounds do not rest on it.
         low, high: NaN if there is no interval.
         n: the number of seeds; of several contrasts, the smallest.
+        covers, family: as in ``Estimate``; the bounds stand alone.
     """
 
     mean: float
@@ -35,6 +37,8 @@ class Bracket:
     n: int
     level: float = LEVEL
     error_from: ErrorSource = "own"
+    covers: ClassVar[Covers] = "seeds"
+    family: ClassVar[int] = 1
 
     @property
     def has_interval(self) -> bool:

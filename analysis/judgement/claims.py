@@ -4,11 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from scipy import stats
+
 from ablations.claims import CLAIMS, Claim
-from analysis.inference.intervals import Estimate
+from ablations.expectations import Ranges
+from ablations.study import Study
+from analysis.inference.intervals import Estimate, bonferroni
+from analysis.inference.power import Noise, aim_of, seeds_for
+from analysis.inference.ranges import num_contrasts
 from analysis.inference.relations import Word
 from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import MAX_SEEDS, seeds_needed
+from analysis.judgement.sensitivity import MAX_SEEDS
 from analysis.judgement.verdicts import Judged, Verdict
 
 NOT_RUN = "not run yet"
@@ -23,8 +30,8 @@ class Answer:
 
     Attributes:
         study: its name; empty if no study judges the claim.
-        report: the folder of its report; empty if there is none.
-        findings: of that report.
+        report: the folder of its report, or of one that measures the claim without a verdict; empty if there is none.
+        findings: of its report.
     """
 
     claim: Claim
@@ -54,12 +61,10 @@ class Answer:
 
     @property
     def seeds_to_decide(self) -> float:
-        """About how many seeds would decide an undecided claim; NaN for other verdicts, infinity beyond 999."""
-        if self.findings is None or self.verdict is None or self.verdict.word is not Word.UNDECIDED:
+        """About how many seeds would decide an undecided claim (``seeds_of``); NaN for other verdicts."""
+        if self.findings is None or self.verdict is None:
             return math.nan
-        study = self.findings.study
-        open_ones = [one for one in self.verdict.deciding if one.outcome.word is Word.UNDECIDED]
-        return max((seeds_to_decide(one, study.margin_of(one.expected)) for one in open_ones), default=math.nan)
+        return seeds_of(self.verdict, self.findings.study)
 
 
 def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
@@ -69,7 +74,8 @@ def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
         findings: by the folder of the report.
     """
     if not claim.studies:
-        return [Answer(claim)]
+        measured = [name for name, one in findings.items() if one.study.slug in claim.measured_by]
+        return [Answer(claim, report=name) for name in measured] or [Answer(claim)]
     answers = []
     for study in claim.studies:
         own = {name: one for name, one in findings.items() if one.study.slug == study and claim.id in one.verdicts}
@@ -94,20 +100,54 @@ def whole_claims() -> dict[str, list[Claim]]:
     return parts
 
 
-def seeds_to_decide(one: Judged, margin: float) -> float:
-    """Return about how many seeds show the claimed effect, or rule out the margin, with 80 % power.
+def seeds_of(verdict: Verdict, study: Study) -> float:
+    """Return about how many seeds each open comparison of an undecided verdict takes at most (``seeds_to_decide``).
 
-    The noise is that of the runs at hand. Ranges have bounds and no error of their own; theirs shrink with the root of
-    the seeds.
+    Returns:
+        Infinity if no number of seeds decides one of them; NaN if the verdict is not undecided, or one is not known.
+    """
+    if verdict.word is not Word.UNDECIDED:
+        return math.nan
+    open_ones = [one for one in verdict.deciding if one.outcome.word is Word.UNDECIDED]
+    each = [seeds_to_decide(one, study.margin_of(one.expected)) for one in open_ones]
+    return math.inf if math.inf in each else float(np.max(each)) if each else math.nan
+
+
+def seeds_in_words(seeds: float) -> str:
+    """Return a sentence about the seeds that would decide; empty if they are not known."""
+    if math.isnan(seeds):
+        return ""
+    if math.isinf(seeds):
+        return "No number of seeds decides it: the error from the choice of evaluation items alone is too large."
+    return (
+        f"More than {MAX_SEEDS} seeds are needed." if seeds > MAX_SEEDS else f"About {seeds:g} seeds would decide it."
+    )
+
+
+def seeds_to_decide(one: Judged, margin: float) -> float:
+    """Return about how many seeds support the relation with 80 % power, as if the comparison stood alone.
+
+    The noise is that of the runs at hand. More seeds are another look, which has half the error rate of this one.
+    ``aim_of`` says which true difference is meant.
 
     Args:
         margin: of the expectation, in its unit.
+
+    Returns:
+        Infinity if no number suffices, because the items' part of the error alone is too large; NaN without an
+        interval, or without a difference to detect.
     """
-    size, difference = one.expected.effect or margin, one.difference
-    if not difference.has_interval or size <= 0:
-        return math.inf
+    difference, expected = one.difference, one.expected
+    if not difference.has_interval:
+        return math.nan
+    level = 1 - (1 - difference.level) / 2
     if isinstance(difference, Estimate):
-        return seeds_needed(difference.error * math.sqrt(difference.n), size, difference.level)
+        return seeds_for(Noise.of(difference), aim_of(expected.relation, margin, expected.effect, level))
+    assert isinstance(expected, Ranges)
+    num = num_contrasts(expected.range_arms, expected.than_arms)
+    aim = aim_of(expected.relation, margin, expected.effect, bonferroni(num, level))
+    # Bounds have no error of their own. That of a contrast whose interval is as wide is taken, at many degrees of
+    # freedom, where it is largest.
     half_width = (difference.high - difference.low) / 2
-    seeds = math.ceil(difference.n * (half_width / size) ** 2)
-    return max(seeds, 2) if seeds <= MAX_SEEDS else math.inf
+    error = half_width / float(stats.norm.isf((1 - bonferroni(num, difference.level)) / 2))
+    return seeds_for(Noise(error * math.sqrt(difference.n)), aim)

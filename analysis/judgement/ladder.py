@@ -25,11 +25,13 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
         values = evidence.values(metric)
         if study.baseline not in values or values[study.baseline].count() < 2:
             continue
-        noise, effects = _paired_sd(study, evidence, metric), {}
+        noise, effects, items = _paired_sd(study, evidence, metric), {}, []
         for rung in rungs:
             if not noise or reasons_to_withhold(study, evidence, [rung, study.baseline]):
                 continue  # equal values are no certainty
             estimate = differences.separately(metric, rung, covers_items=True)
+            if estimate.covers == "seeds and items":
+                items.append(estimate.items_error)
             if estimate.has_interval:
                 effects[rung] = Effect(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
         metrics[metric] = Seen(
@@ -37,6 +39,7 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
             seed_sd=float(values[study.baseline].std()),
             paired_sd=noise,
             effects=effects,
+            items_error=math.hypot(*items) / math.sqrt(len(items)) if items else None,
         )
     return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)
 

@@ -23,7 +23,8 @@ from aimv2.config.signature import DESCRIBED, identity
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
-from analysis.inference.intervals import LEVEL, POWER, Estimate, detectable_difference
+from analysis.inference.intervals import LEVEL
+from analysis.inference.power import Aim, Noise, seeds_for
 
 SLUG = "sensitivity"
 FILE = "sensitivity.json"
@@ -58,12 +59,15 @@ class Seen:
         seed_sd: standard deviation of the base over seeds.
         paired_sd: that of differences between arms with the same seed, pooled over arms.
         effects: by rung; those of rungs with failed runs are left out.
+        items_error: what the choice of items adds to the standard error of a difference between arms, the root mean
+            square over rungs; None if it was not measured.
     """
 
     unit: str
     seed_sd: NonNegativeFloat
     paired_sd: NonNegativeFloat
     effects: Mapping[str, Effect]
+    items_error: NonNegativeFloat | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -110,7 +114,11 @@ def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, Metri
     Raises:
         UsageError: a file is broken.
     """
-    nearest = nearest_ladder(reports_dir, config)
+    return sensitivity_by(nearest_ladder(reports_dir, config), config)
+
+
+def sensitivity_by(nearest: Ladder | None, config: RunConfig) -> Mapping[str, MetricSensitivity]:
+    """Return the sensitivity of each metric by the nearest findings, as ``read_sensitivity`` does."""
     if nearest is None:
         return {}
     return sensitivity_of(nearest) if holds_for(nearest, config) else _of_another_base(nearest, config)
@@ -206,20 +214,8 @@ def seeds_needed(paired_sd: float, size: float, level: float = LEVEL) -> float:
     Returns:
         2 or more; infinity if ``MAX_SEEDS`` are too few.
     """
-    if paired_sd == 0 and size > 0:
-        return 2
-
-    def suffice(num_seeds: int) -> bool:
-        estimate = Estimate(0.0, paired_sd / math.sqrt(num_seeds), num_seeds - 1, num_seeds, level)
-        return detectable_difference(estimate, POWER) <= size
-
-    if size <= 0 or not suffice(MAX_SEEDS):
-        return math.inf
-    low, high = 1, MAX_SEEDS  # the first is too few, the second suffices
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if suffice(middle) else (middle, high)
-    return high
+    seeds = seeds_for(Noise(paired_sd), Aim(size, (1 - level) / 2))
+    return seeds if seeds <= MAX_SEEDS else math.inf
 
 
 def harm(metric: str, effect: Effect) -> Effect:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.inference.intervals import Estimate, detectable_difference, mean_interval
+from analysis.inference.ranges import Bracket
 from analysis.judgement.findings import Findings
 from analysis.judgement.verdicts import Verdict
 from analysis.sections.words import runs_of
@@ -52,8 +53,8 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
     }
 
 
-def estimate(one: Estimate, unit: str) -> dict[str, Any]:
-    """Return an estimate as JSON values; without an interval its ends are not a number."""
+def estimate(one: Estimate | Bracket, unit: str) -> dict[str, Any]:
+    """Return an estimate, or bounds, as JSON values; without an interval its ends are not a number."""
     values = {"mean": one.mean, "low": one.low, "high": one.high, "level": one.level, "n": one.n, "unit": unit}
     return values | {"covers": one.covers, "error_from": one.error_from, "simultaneous": one.family}
 

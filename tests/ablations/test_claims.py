@@ -89,5 +89,46 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, text, problem):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_without_a_verdict_are_those_of_studies_that_exist(tmp_path):
+    assert {slug for claim in CLAIMS.values() for slug in claim.measured_by} == {"scaling"} <= set(STUDIES)
+    with pytest.raises(UsageError, match="measured_by is for claims without a verdict"):
+        read(tmp_path, ONE + "  measured_by: {scaling: a slope}\n")
+
+
 def test_the_committed_file_is_what_is_loaded():
     assert read_claims(FILE) == CLAIMS
+
+
+@pytest.mark.parametrize(
+    ("claim", "evidence"),
+    [
+        ("no-large-batch", "partly measured"),  # two batches of CLIP, one of AIMv2
+        ("prefix-beats-causal", "partly measured"),  # the collapse itself has no number
+        ("fewer-samples-than-contrastive", "uncontrolled"),  # other data, captions and tokenizers
+        ("beats-clip-same-data", "measured once"),
+    ],
+)
+def test_evidence_says_what_was_measured(claim, evidence):
+    assert CLAIMS[claim].evidence == evidence
+
+
+def test_the_claimed_lead_over_peers_is_that_of_the_published_numbers():
+    claim = CLAIMS["vlm-l-beats-peers"]
+    leads = {
+        metric: sorted(round(values["AIMv2-L"] - values[peer], 1) for peer in ("OAI CLIP L", "SigLIP So400m"))
+        for metric, values in claim.published.items()
+    }
+    assert leads == {"VQAv2": [1.7, 2.0], "TextVQA": [6.1, 6.1], "NoCaps (CIDEr)": [5.4, 6.6], "MMEp (score)": [-9, 39]}
+    assert "1.7 to 6.1 points and 5.4 to 6.6 CIDEr better" in claim.claimed
+    assert "on MMEp only CLIP is ahead, by 9" in claim.claimed
+
+
+def test_the_native_model_has_its_result_at_native_size():
+    """Table 6."""
+    published = CLAIMS["native-resolution"].published
+    assert published["IN-1k probe of the native model, by test size"]["native"] == 87.3
+
+
+def test_statements_stand_alone():
+    """A filtered table may show a part without its claim."""
+    assert [claim.id for claim in CLAIMS.values() if "The same" in claim.statement] == []

@@ -12,6 +12,7 @@ from ablations.expectations import (
     Ranges,
     default_margin,
     expect,
+    gain,
     margin_reason,
     minus,
     slope,
@@ -134,3 +135,9 @@ def test_slope_needs_two_places():
 
 def test_difference_of_combinations_keeps_arms_of_both():
     assert minus({"a": 1.0, "b": -1.0}, {"b": 2.0, "c": -2.0}) == {"a": 1.0, "b": -3.0, "c": 2.0}
+
+
+def test_gain_is_the_slope_over_an_objectives_levels():
+    """With three equally spaced levels the slope is half the last minus the first."""
+    weights = gain("clip", {"one": 0, "two": 1, "four": 2})
+    assert weights == {"clip_one": -0.5, "clip_two": 0.0, "clip_four": 0.5}

@@ -1,19 +1,20 @@
 """The check of a claim, with a launcher that writes records of runs with chosen losses."""
 
-import math
-
 import numpy as np
 import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
-from ablations.expectations import CONTENT, PROBE
-from aimv2.errors import UsageError
+from ablations.expectations import CONTENT
+from aimv2.cli import guarded
+from aimv2.config.compose import compose, run_config
+from aimv2.config.resolve import resolve
+from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.record import RunFolder
-from analysis.claims.check import MAX_SEEDS, OWN_KEYS, check, listed, plan_check
-from analysis.inference.intervals import Estimate, bonferroni, detectable_difference
+from analysis.claims.check import check, listed
+from analysis.claims.check import launch as real_launch
 from analysis.inference.looks import Look
-from analysis.judgement.sensitivity import COMMITTED, read_ladder
+from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text
 from analysis.load import load
 from analysis.records import FILE, Records, pack
 from sweeps.parse import parse
@@ -39,7 +40,7 @@ def launcher(tmp_path):
                     value = 3 + effects.get(cell.arm, 0.0) + rng.normal(0, 0.01)
                     write_run(cell, parsed.plan.runs_dir, value, code="c" * 12)
             folder = parsed.reports_dir / parsed.request.folder
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             evidence = load(parsed.request.cells, parsed.plan.runs_dir)
             (folder / FILE).write_bytes(pack(Records(parsed.request, evidence, Look(1))))
             return 0
@@ -83,14 +84,51 @@ def test_the_plan_is_printed_before_anything_runs(tmp_path, capsys):
 
     assert check(words(tmp_path, "limit=1s"), refuse) == 2
     assert "It takes 3 of 4 arms of sweep=prefix_ratio with 4 seeds" in said[0]
-    assert "4 seeds detect 0." in said[0]
+    assert "4 seeds rule out, if there is none, a difference of 0." in said[0]
     assert "limit=1s" in said[0]
-    assert "is" not in capsys.readouterr().out, "no verdict"
+    assert f"{CLAIM} is undecided: the launch was refused" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("launched", "status"), [(1, 3), (2, 2), (130, 130)])
-def test_a_launch_that_does_not_finish_gives_no_verdict(tmp_path, launched, status):
+@pytest.mark.parametrize(
+    ("launched", "status", "why"),
+    [
+        (1, 2, "a run failed (python sweeps/manage.py status prefix_ratio runs_dir="),
+        (2, 2, "the launch was refused. If it costs too much, type fewer than seeds=4, or more than limit=2h"),
+        (130, 130, "it was interrupted"),
+        (-2, 130, "it was interrupted"),
+        (-9, 2, "the launcher was ended by SIGKILL"),
+        (77, 2, "the launcher failed with exit status 77"),
+    ],
+)
+def test_a_launch_that_does_not_finish_gives_no_verdict(tmp_path, capsys, launched, status, why):
     assert check(words(tmp_path), lambda arguments: launched) == status
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{CLAIM} is undecided: {why}")
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is full"), RunFailedError("no space", "the disk is full")])
+def test_an_error_of_the_machine_is_not_a_contradiction(tmp_path, capsys, error):
+    def fail(arguments):
+        raise error
+
+    assert guarded(lambda arguments: check(arguments, fail), words(tmp_path)) == 2
+    assert "error: the disk is full" in capsys.readouterr().err
+
+
+def test_an_error_in_our_code_is_not_a_contradiction(tmp_path, capsys):
+    def fail(arguments):
+        raise ZeroDivisionError
+
+    assert check(words(tmp_path), fail) == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_list_stands_alone():
+    with pytest.raises(UsageError, match="--list stands alone"):
+        check([CLAIM, "--list"], pytest.fail)
+
+
+def test_the_real_launcher_reports_its_status(tmp_path):
+    assert real_launch(["sweep=no_such_study", f"runs_dir={tmp_path}"]) == 2
 
 
 @pytest.mark.parametrize("more", ["dry_run=true", "executor=slurm"])
@@ -98,12 +136,20 @@ def test_without_runs_the_claim_is_undecided(tmp_path, capsys, more):
     calls = []
     assert check(words(tmp_path, more), lambda arguments: calls.append(arguments) or 0) == 3
     assert more in calls[0]
-    assert "is supported" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "is supported" not in shown
+    if more == "dry_run=true":
+        assert shown.endswith(f"{CLAIM} was not run (dry run)\n")
 
 
 def test_a_claim_without_a_study_is_not_testable(capsys):
     assert check(["lit-zero-shot"], pytest.fail) == 3
     assert capsys.readouterr().out == f"lit-zero-shot is not testable here. {CLAIMS['lit-zero-shot'].no_study}\n"
+
+
+def test_a_claim_without_a_verdict_names_what_measures_it(capsys):
+    assert check(["compute-optimal-frontier"], pytest.fail) == 3
+    assert "\npython sweeps/launch.py sweep=scaling measures: optimal size" in capsys.readouterr().out
 
 
 def test_nothing_runs_for_a_metric_that_sees_nothing(tmp_path, capsys):
@@ -120,7 +166,8 @@ def test_nothing_runs_for_a_metric_that_sees_nothing(tmp_path, capsys):
         ([CLAIM, "seeds=1"], "seeds=1 must be a whole number of at least 2"),
         ([CLAIM, "seeds=many"], "seeds=many must be a whole number"),
         ([CLAIM, "dry_run=perhaps"], "dry_run=perhaps must be true or false"),
-        ([CLAIM, "sweep.arms=[uniform]"], r"sweep\.arms=\[uniform\] is set by the claim"),
+        ([CLAIM, "sweep.arms=[uniform]"], r"sweep\.arms=\[uniform\] is set by the check"),
+        ([CLAIM, "reports_dir=reports"], "reports_dir=reports is set by the check"),
         ([CLAIM, "scale=huge"], "unknown scale 'huge'"),
     ],
 )
@@ -144,39 +191,19 @@ def test_list_has_every_claim_below_its_source(capsys):
     assert capsys.readouterr().out.count("exit status is 0 if") == 2, "the usage"
 
 
-def plan_of(claim, **own):
-    return plan_check(CLAIMS[claim], OWN_KEYS | own, [])
-
-
-def test_seeds_are_those_that_show_the_effect_within_limits():
-    """The oracle is the minimum detectable difference at the measured noise and the level of a first look."""
-    noise = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json").metrics[CONTENT].paired_sd
-    study = STUDIES["prefix_ratio"]
-    level = bonferroni(len(study.claims), 0.975)
-    fitting = next(
-        n
-        for n in range(2, 100)
-        if detectable_difference(Estimate(0.0, noise / math.sqrt(n), n - 1, n, level)) <= study.equivalence_margin
-    )
-    assert f"sweep.seeds={fitting}" in plan_of(CLAIM).launch
-    assert f"sweep.seeds={MAX_SEEDS}" in plan_of("decoder-width-optimum").launch, "0.003 takes hundreds"
-    assert "sweep.seeds=4" in plan_of("both-losses-beat-image-only").launch, "0.136 takes fewer than the study has"
-
-
-def test_noise_of_slopes_and_ranges_follows_from_their_weights():
-    """Two arms have the squared weights 2, the difference of two slopes over 0, 1 and 2 has 1, and a range 4."""
-    paired = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json").metrics[PROBE].paired_sd
-    texts = {claim: plan_of(claim, seeds="8").text for claim in ("no-large-batch", "width-matters-more-than-depth")}
-
-    def detectable(squares, level):
-        return detectable_difference(Estimate(0.0, paired * math.sqrt(squares / 2 / 8), 7, 8, level))
-
-    assert f"8 seeds detect {detectable(1, 0.975):.3g} with" in texts["no-large-batch"][4]
-    widths = 1 - 0.025 / 18
-    assert f"8 seeds detect {detectable(4, widths):.3g} with" in texts["width-matters-more-than-depth"][4]
-
-
-def test_another_scale_and_budget_name_another_report(tmp_path):
-    plan = plan_check(CLAIMS[CLAIM], OWN_KEYS, ["scale=tiny", "sweep.equal=flops"])
-    assert plan.folder == "prefix_ratio_equal_flops_tiny"
-    assert plan.blind, "nothing was measured there"
+def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, capsys):
+    """No sensitivity was measured at scale tiny: the only one lies in the folder of the checks."""
+    arguments = words(tmp_path, "scale=tiny")
+    assert check(arguments, pytest.fail) == 3
+    blind = capsys.readouterr().out
+    assert "is not testable at this scale: sensitivity of content_loss at scale tiny was not measured" in blind
+    assert f"(reports_dir={tmp_path / 'runs' / 'checks'})" in blind
+    baseline = STUDIES["prefix_ratio"].arm("uniform").change(resolve(run_config(compose(arguments[3:], defaults={}))))
+    steps = {"samples_050": Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)}
+    seen = Seen(unit="nats/token", seed_sd=0.02, paired_sd=0.02, effects=steps)
+    ladder = Ladder(base=base_of(baseline), rungs={"samples_050": "half"}, metrics={CONTENT: seen})
+    folder = tmp_path / "runs" / "checks" / "sensitivity_tiny"
+    folder.mkdir(parents=True)
+    (folder / "sensitivity.json").write_text(ladder_text(ladder))
+    assert check(arguments, launcher(DIFFERENCE)) == 0
+    assert f"{CLAIM} is supported" in capsys.readouterr().out

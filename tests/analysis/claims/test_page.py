@@ -45,7 +45,7 @@ def test_without_reports_every_claim_has_its_reason_or_its_command():
     assert planned["comparisons"] == "probe_object, CapPa minus AIMv2, both losses: expected worse"
     assert planned["command"] == "`python analysis/report.py check beats-cappa-same-data`"
     assert planned["study"].startswith("objective / 48 runs at demo, at most ")
-    assert "IN-1k probe: CapPa 84.7, AIMv2 85.6" in planned["published, single runs"]
+    assert "IN-1k probe: CapPa 84.7, AIMv2 85.6" in planned["published"]
     studies = row_of(page, "both-losses-beat-text-only")["study"]
     assert [name for name in STUDIES if f" {name} /" in f" {studies}"] == [
         "encoder_attention",
@@ -123,3 +123,28 @@ def test_links_of_the_page_stay_in_the_folder_of_reports(findings):
     text = to_markdown(document({findings.study.slug: findings}, None))
     assert f"](../{findings.study.slug}/report.md)" in text
     assert str(ROOT) not in text
+
+
+def test_published_numbers_have_the_decimals_of_their_table():
+    page = document({}, None)
+    samples = row_of(page, "fewer-samples-than-contrastive")["published"]
+    assert "IN-1k probe: DFN-CLIP-L 86.5, SigLIP-L 86.5, AIMv2-L 86.6 / billion samples: DFN-CLIP-L 40, " in samples
+    assert samples.endswith("SigLIP-L 40, AIMv2-L 12 / Evidence: uncontrolled.")
+    assert "box AP: OAI CLIP 53.6, AIMv2-L 54.0, DINOv2 55.5" in row_of(page, "det-seg-below-dinov2")["published"]
+    assert "0.6B 0.3119," in row_of(page, "loss-predicts-downstream")["published"]
+    assert "MMEp (score): OAI CLIP L 1481," in row_of(page, "vlm-l-beats-peers")["published"]
+
+
+def test_claims_without_a_verdict_link_to_the_numbers_that_there_are(findings):
+    """The scaling report has the exponent of the optimal size, and correlations of loss and accuracy."""
+    page = document({}, None)
+    assert row_of(page, "compute-optimal-frontier")["study"].startswith(
+        "scaling, not run yet: optimal size by training"
+    )
+    scaling = replace(findings, study=STUDIES["scaling"], verdicts={})
+    shown = document({"scaling_tiny": scaling}, None)
+    for claim, table in (("compute-optimal-frontier", "frontier"), ("loss-predicts-downstream", "loss_and_accuracy")):
+        row = row_of(shown, claim)
+        assert row["study"].startswith("[scaling_tiny](../scaling_tiny/report.md) / ")
+        assert table in row["study"]
+        assert row["verdict"].startswith("**not testable**")

@@ -1,7 +1,7 @@
 import pytest
 
 from aimv2.errors import UsageError
-from analysis.inference.looks import Look, look, looks_path
+from analysis.inference.looks import Look, look, looks_path, num_looks
 
 
 @pytest.fixture
@@ -69,3 +69,10 @@ def test_record_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "studies").write_text("")
     with pytest.raises(UsageError, match=r"the record of looks .* cannot be written"):
         look(looks_path(tmp_path, "a_study"), range(4), runs(4))
+
+
+def test_recorded_looks_are_counted(path):
+    assert num_looks(path) == 0
+    for seeds in (4, 8, 8):
+        look(path, range(seeds), runs(seeds))
+    assert num_looks(path) == 2

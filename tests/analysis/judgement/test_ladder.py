@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from aimv2.config.scales import demo
+from analysis.inference.items import ItemMoments
 from analysis.judgement.ladder import climb
 from analysis.judgement.sensitivity import sensitivity_of
 from tests.helpers.evidence import evidence_from, evidence_of
@@ -62,3 +64,16 @@ def test_rungs_with_failed_runs_are_left_out():
 def test_without_two_seeds_nothing_is_measured():
     evidence = evidence_of(STUDY, EFFECTS, spread=0.03, metrics=(LOSS,), seeds=[0])
     assert climb(STUDY, evidence, demo()).metrics == {}
+
+
+def test_the_items_part_of_the_error_is_that_of_the_items():
+    """Items differ from arm to arm, alike in all seeds, so the standard error over them has a closed form."""
+    evidence = evidence_of(STUDY, EFFECTS, spread=0.03, metrics=(LOSS,))
+    values, rng, num_items = evidence.values(LOSS), np.random.default_rng(0), 500
+    part_A = {arm: pd.Series(rng.normal(0, 0.3, num_items)) for arm in values}
+    parts = {(arm, seed): part_A[arm] for arm in values for seed in values[arm].dropna().index}
+    found = climb(STUDY, replace(evidence, items=ItemMoments(lambda metric: parts)), demo()).metrics[LOSS]
+    squares = [float((part_A[rung] - part_A[STUDY.baseline]).var()) / num_items for rung in found.effects]
+    assert len(squares) > 2
+    assert found.items_error == pytest.approx(np.sqrt(np.mean(squares)))
+    assert climb(STUDY, evidence, demo()).metrics[LOSS].items_error is None

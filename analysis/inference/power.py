@@ -1,0 +1,131 @@
+"""The number of seeds with which a relation is shown, at a given noise of the difference.
+
+More seeds reduce one part of a difference's error. The part that comes from the choice of evaluation items stays.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from scipy import special, stats
+
+from ablations.expectations import Relation
+from analysis.inference.intervals import POWER, Estimate
+
+MAX_SEARCHED = 2**24  # far beyond what anybody runs; the noncentral t distribution is still accurate
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The two parts of the error of a difference: error^2 = seeds^2 / n + items^2.
+
+    Attributes:
+        seeds: the standard deviation of the difference over seeds.
+        items: the standard error from the choice of items; 0 if the interval does not cover it.
+    """
+
+    seeds: float
+    items: float = 0.0
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        """Return the noise of an estimate."""
+        seeds = estimate.n * (estimate.error**2 - estimate.items_error**2)
+        return cls(math.sqrt(max(seeds, 0.0)), estimate.items_error)
+
+    def error(self, num_seeds: int) -> float:
+        """Return the standard error with so many seeds."""
+        return math.hypot(self.seeds / math.sqrt(num_seeds), self.items)
+
+    def df(self, num_seeds: int) -> float:
+        """Return the degrees of freedom of that error, for a difference by itself.
+
+        Items are taken to be so many that their part is known (Satterthwaite 1946).
+        """
+        if not self.seeds:
+            return math.inf
+        share = self.error(num_seeds) ** 2 * num_seeds / self.seeds**2
+        return (num_seeds - 1) * share**2
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What an interval must exclude.
+
+    Attributes:
+        distance: from the true difference to the value that the interval must exclude, in the metric's unit.
+        alpha: the probability with which that end of the interval may be wrong.
+        power: the probability with which the value must be excluded.
+    """
+
+    distance: float
+    alpha: float
+    power: float = POWER
+
+    def detectable(self, noise: Noise, num_seeds: int) -> float:
+        """Return the smallest distance that so many seeds exclude with the power.
+
+        Source: as ``detectable_difference``.
+        """
+        df = noise.df(num_seeds)
+        if math.isinf(df):
+            return self._factor * noise.error(num_seeds)
+        critical = stats.t.isf(self.alpha, df)
+        return float(special.nctdtrinc(df, 1 - self.power, critical)) * noise.error(num_seeds)
+
+    def is_out_of_reach(self, noise: Noise) -> bool:
+        """True if no number of seeds suffices, because the items' part alone is too large."""
+        return self._factor * noise.items >= self.distance
+
+    @property
+    def _factor(self) -> float:
+        """The detectable distance in standard errors that are known."""
+        return float(stats.norm.isf(self.alpha) + stats.norm.ppf(self.power))
+
+
+def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float | None, level: float) -> Aim:
+    """Return what must be excluded for a relation to be supported.
+
+    The true difference is the claimed effect of *better*, *worse* and *far worse*, and none for the other relations.
+    Without a claimed effect, *better* and *worse* must detect a difference as large as the margin, and *far worse* must
+    rule it out. If there is no difference, an equivalence test has the power p if each of its two one-sided tests has
+    (1 + p) / 2 (Schuirmann 1987).
+
+    Args:
+        level: of the interval.
+    """
+    alpha = 1 - level
+    match relation:
+        case "better" | "worse" | "wider":
+            return Aim(margin if effect is None else effect, alpha / 2)
+        case "far worse":
+            return Aim(margin if effect is None else effect - margin, alpha / 2)
+        case "not better" | "not worse":
+            return Aim(margin, alpha)
+        case "equal":
+            return Aim(margin, alpha, (1 + POWER) / 2)
+
+
+def seeds_for(noise: Noise, aim: Aim) -> float:
+    """Return the fewest seeds that reach an aim.
+
+    Returns:
+        2 or more; infinity if no number suffices; NaN if the aim has no distance, so that there is nothing to detect.
+    """
+    if not aim.distance > 0:
+        return math.nan
+    if aim.is_out_of_reach(noise):
+        return math.inf
+
+    def suffice(num_seeds: int) -> bool:
+        return aim.detectable(noise, num_seeds) <= aim.distance
+
+    low, high = 1, 2  # the first is too few
+    while not suffice(high):
+        low, high = high, 2 * high
+        if high > MAX_SEARCHED:
+            return math.inf
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffice(middle) else (middle, high)
+    return high
