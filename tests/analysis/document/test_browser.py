@@ -11,7 +11,6 @@ from analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
 from tests.helpers.programs import skip_without
 
-
 NAMES = ["v2-aaaaaaaaaaaa", "v2-bbbbbbbbbbbb", "v2-cccccccccccc"]
 NUMBERS = Table(
     ["name", "number"],
