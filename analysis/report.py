@@ -54,12 +54,10 @@ def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
     if arguments and arguments[0] == "check":
         return guarded(check, arguments[1:])
-    if arguments and arguments[0] == "card":
-        return guarded(_card, arguments[1:])
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
-    return guarded(_rebuild, arguments)
+    return guarded(_card, arguments[1:]) if arguments[0] == "card" else guarded(_rebuild, arguments)
 
 
 def script() -> int:

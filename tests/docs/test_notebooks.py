@@ -34,5 +34,5 @@ def test_notebook_runs_as_it_is(tmp_path):
         differences = (losses[arm] - losses["uniform"]).dropna()
         if len(differences) > 1:
             low, high = stats.t.interval(0.95, len(differences) - 1, differences.mean(), stats.sem(differences))
-            found.append(f"{differences.mean():.3f} [{low:.3f}, {high:.3f}]")
-    assert any(ran.stdout.strip().endswith(one.lstrip("+")) for one in found), (ran.stdout, found)
+            found.append(f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
+    assert any(ran.stdout.strip().endswith(one) for one in found), (ran.stdout, found)
