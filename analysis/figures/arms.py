@@ -84,9 +84,11 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
     budget = data.loc[data["arm"] == study.baseline, "samples"].max()
     late = [arm for arm in arms if arm in study.arms], (0.5 * budget, budget)
-    for axis, (shown, (start, end)) in zip(axes, ((arms, (0.0, math.inf)), late), strict=True):
+    for axis, (chosen, (start, end)) in zip(axes, ((arms, (0.0, math.inf)), late), strict=True):
+        part = points[points["arm"].isin(chosen) & points["samples"].between(start, end)]
+        shown = [arm for arm in chosen if arm in set(part["arm"])]  # shorter runs are not in the second half
         sns.lineplot(
-            points[points["arm"].isin(shown) & points["samples"].between(start, end)],
+            part,
             x="samples",
             y=column,
             hue="arm",

@@ -62,6 +62,14 @@ def test_learning_curves_are_means_with_intervals_over_seeds(evidence):
     assert late.lines[0].get_xdata().min() >= curves["samples"].max() / 2
 
 
+def test_arms_with_shorter_runs_are_not_in_the_second_half(evidence):
+    curves = evidence.curves
+    short = curves[(curves["arm"] != "causal") | (curves["samples"] <= curves["samples"].max() / 4)]
+    whole, late = learning_curves(STUDY, replace(evidence, curves=short))[0].axes
+    assert len(whole.lines) == len(STUDY.conditions)
+    assert [line.get_label() for line in late.lines] == [STUDY.label(arm) for arm in STUDY.arms if arm != "causal"]
+
+
 def test_pixel_losses_have_an_interval_per_arm_and_prefix(evidence):
     _, data = pixel_losses(STUDY, evidence)
     assert set(data["prefix"]) == {0.5}
