@@ -68,8 +68,9 @@ def script() -> int:
 def _rebuild(arguments: Sequence[str]) -> int:
     flags = [word for word in arguments if word.startswith("--")]
     names = [word for word in arguments if "=" not in word and word not in flags]
-    if unknown := set(flags) - set(FLAGS):
-        raise UsageError(f"{sorted(unknown)[0]} is not an option. Allowed: {', '.join(FLAGS)}.")
+    for flag in flags:
+        if flag not in FLAGS:
+            raise unknown("option", flag, FLAGS)
     if len(names) != 1:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, ALL])}.")
     folders = {"runs_dir": "runs", "reports_dir": "reports"}

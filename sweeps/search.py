@@ -8,6 +8,7 @@ only stores which values were requested, so an interrupted search resumes with i
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ from aimv2.runs.record import RunFolder
 from sweeps.executors.local import CONF_DIR, LocalExecutor
 from sweeps.plan import Plan
 
+FOLDER = "searches"
 SEARCHES = sorted(path.stem for path in (CONF_DIR / "search").glob("*.yaml"))
 USAGE = f"""usage: python sweeps/search.py search=NAME [key=value ...]
 
@@ -127,7 +129,9 @@ def search(arguments: Sequence[str]) -> int:
         executor.complete(plan, plan.remaining(repair=True), console)
         for trial, cell in zip(pending, cells, strict=True):
             tell(study, trial, plan.runs[cell.name], config.metric)
-    return print_trials(study, config, base)
+    status = print_trials(study, config, base)
+    console.print(f"drawn in {draw_trials(study, config, runs_dir / FOLDER)}", soft_wrap=True)
+    return status
 
 
 def tunable(base: RunConfig) -> list[str]:
@@ -147,7 +151,7 @@ def open_study(config: SearchConfig, base: RunConfig, runs_dir: Path) -> optuna.
     space = [parameter.__dict__ for parameter in config.parameters]
     searched = json.dumps([identity(base), space, config.metric, config.direction], sort_keys=True)
     name = hashlib.sha256(searched.encode()).hexdigest()[:12]
-    path = runs_dir / "searches" / f"{name}.journal"
+    path = runs_dir / FOLDER / f"{name}.journal"
     path.parent.mkdir(exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(path)))
     study = optuna.create_study(study_name=name, storage=storage, direction=config.direction, load_if_exists=True)
@@ -194,6 +198,25 @@ def print_trials(study: optuna.Study, config: SearchConfig, base: RunConfig) -> 
     if num_failed:
         console.print(f"failed trials: {num_failed}; python sweeps/manage.py logs RUN shows why", style="red")
     return 1 if num_failed else 0
+
+
+def draw_trials(study: optuna.Study, config: SearchConfig, folder: Path) -> Path:
+    """Draw all trials beside the journal, as SVG and PDF with their data, and return the path of the SVG."""
+    import pandas as pd  # slow, and only the end of a search needs these
+
+    from analysis.figures.searches import parallel_coordinates
+    from analysis.figures.style import save, style
+
+    rows = [
+        {"trial": trial.number, **trial.params, config.metric: trial.values[0] if trial.values else math.nan}
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    with style():
+        drawn = parallel_coordinates(
+            pd.DataFrame(rows), {one.path: one.log for one in config.parameters}, config.metric
+        )
+    save(*drawn, folder, study.study_name)
+    return folder / f"{study.study_name}.svg"
 
 
 if __name__ == "__main__":

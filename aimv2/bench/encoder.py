@@ -34,7 +34,8 @@ from aimv2.weights.tensors import to_theirs
 from aimv2.weights.timm import Timm
 from aimv2.weights.transformers import VisionModel
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that count as equal
 CUDA_BATCH = 32
 PRODUCT = "torch.mm"
@@ -117,7 +118,9 @@ def encoder_config(options: Options) -> RunConfig:
     return replace(config, model=replace(config.model, encoder=encoder))
 
 
-def measure(config: RunConfig, precision: str, *, batch_size: int, repeats: int, device: str) -> dict[str, np.ndarray]:
+def measure(
+    config: RunConfig, precision: Precision, *, batch_size: int, repeats: int, device: str
+) -> dict[str, np.ndarray]:
     """Time the three encoders and the FFN's matrix product: seconds per call, float64 [R] each.
 
     Weights and activations have the given precision, and the three encoders share one set of weights.

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.bench.encoder import PRECISIONS, PRODUCT, product_shape
+from aimv2.bench.encoder import PRECISIONS, PRODUCT, Precision, product_shape
 from aimv2.bench.timing import interleaved
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
@@ -160,7 +160,12 @@ class EncoderStudy:
                     yield self._setting(models, flops, patches, precision, batch_size)
 
     def _setting(
-        self, models: Mapping[str, nn.Module], flops: Mapping[str, int], patches: int, precision: str, batch_size: int
+        self,
+        models: Mapping[str, nn.Module],
+        flops: Mapping[str, int],
+        patches: int,
+        precision: Precision,
+        batch_size: int,
     ) -> EncoderSetting:
         """Measure the encoders at one setting."""
         side, dtype = math.isqrt(patches), PRECISIONS[precision]
@@ -180,7 +185,7 @@ class EncoderStudy:
         closed_form = forward_flops([encoder_cost(config)], 1, 0)
         return EncoderSetting(
             patches=patches,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             batch_size=batch_size,
             product_flops=2 * rows * width * columns,
             product_seconds=rounded(seconds[PRODUCT].tolist()),

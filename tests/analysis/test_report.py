@@ -166,7 +166,7 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
         (["runs_dir=runs"], "which report? Name one: sensitivity, prefix_ratio"),
         (["prefix_ratio", "loss_weight"], "which report? Name one"),
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
-        (["prefix_ratio", "--from-record"], "--from-record is not an option. Allowed: --from-records, --check."),
+        (["prefix_ratio", "--from-record"], "unknown option '--from-record'. Did you mean '--from-records'?"),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
         (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),
         (["costs", "reports_dir=nowhere"], "there is no nowhere/costs/measurements.json"),

@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
@@ -57,6 +58,10 @@ def test_search_does_its_trials_once_and_resumes(command, tmp_path):
     losses = [float(row[-2]) for row in rows]
     assert losses == sorted(losses)
     assert len(losses) == 3
+    (drawn,) = tmp_path.glob("runs/searches/*.csv")
+    assert f"drawn in {drawn.with_suffix('.svg')}" in out
+    assert drawn.with_suffix(".svg").exists()
+    assert sorted(pd.read_csv(drawn)["trial"]) == [0, 1, 2]
 
 
 def test_failed_trials_are_counted(command):
