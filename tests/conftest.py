@@ -22,7 +22,6 @@ from aimv2.config.run_config import (
 )
 from aimv2.data.batches import Batch
 from aimv2.data.prepare import prepare
-from aimv2.data.tally import Tally
 
 END_ID = 1  # end-of-text and padding
 
@@ -105,14 +104,8 @@ def batch(tiny, images, tokens):
     text_len_B = torch.arange(1, 7)
     token_BT = torch.where(torch.arange(tokens.shape[1]) < text_len_B[:, None] - 1, tokens, END_ID)
     prefix_len_B = torch.tensor([1, 3, 8, 12, 14, 15])
-    return Batch(
-        image=images,
-        token_BT=token_BT,
-        prefix_len_B=prefix_len_B,
-        supervised_N=(token_BT != END_ID).flatten().nonzero().squeeze(1),
-        text_len_B=text_len_B,
-        tally=replace(Tally.empty(1), num_scored=int((tiny.model.num_patches - prefix_len_B).sum())),
-    )
+    supervised_N = (token_BT != END_ID).flatten().nonzero().squeeze(1)
+    return Batch.of(images, token_BT, prefix_len_B, supervised_N, text_len_B, tiny)
 
 
 @pytest.fixture(params=[(0o022, 0o644), (0o002, 0o664)], ids=["umask 022", "umask 002"])

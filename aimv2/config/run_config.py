@@ -346,6 +346,12 @@ class RunConfig:
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
         ranks: processes that train the run together, each on an equal share of every batch; a launcher (torchrun,
             submitit) starts them. Losses and gradients are those of the whole batch. Part of the name like ``threads``.
+        parallel: how ranks hold the weights: ``ddp``, each the whole, or ``fsdp``, each a shard (FSDP2). ``auto`` is
+            ``fsdp`` if the whole would not fit.
+        micro_batch: images that a rank computes at once; gradients are accumulated over its share of a batch. ``auto``
+            is the most that are predicted to fit (``python -m aimv2 cost``).
+        activation_checkpointing: True saves only the inputs of blocks, and computes the rest again in the backward
+            pass. ``auto`` does so if few images would fit otherwise.
     """
 
     scale: str
@@ -365,6 +371,9 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
     ranks: int = Field(default=1, gt=0)
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    micro_batch: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    activation_checkpointing: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:

@@ -26,6 +26,9 @@ NOT_IDENTITY = frozenset(
         "data.cache_gb",
         "data.max_bad_rate",
         "data.tokenizer",
+        "parallel",
+        "micro_batch",
+        "activation_checkpointing",
     }
 )
 # Fields that were added after the first stored runs of this version, with the values of those runs; a field with that

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,14 +26,14 @@ T = TypeVar("T")
 
 
 class Share(NamedTuple):
-    """A rank's part of a batch: the index of its first image, and the number of equal parts."""
+    """A part of a batch: the index of its first image, and the number of ranks that the batch is spread over."""
 
-    first: int
-    ranks: int
+    first: int = 0
+    ranks: int = 1
 
 
 class Batch(NamedTuple):
-    """The input of a training step. Letters: B images, T caption tokens, N supervised tokens.
+    """The input of a training step, or a part of it. Letters: B images, T caption tokens, N supervised tokens.
 
     Attributes:
         image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour.
@@ -42,7 +43,7 @@ class Batch(NamedTuple):
         text_len_B: int64 [B], tokens up to and including end-of-text.
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
             those of its part; the training loop replaces them by the sums over the ranks.
-        share: the part of the batch that this is; None is the whole batch.
+        share: the place of this part in the whole batch.
         target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
         bad: the bad samples that were replaced.
     """
@@ -53,9 +54,31 @@ class Batch(NamedTuple):
     supervised_N: Tensor
     text_len_B: Tensor
     tally: Tally
-    share: Share | None = None
+    share: Share = Share()
     target_image: Tensor | None = None
     bad: tuple[Bad, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        image: Tensor,
+        token_BT: Tensor,
+        prefix_len_B: Tensor,
+        supervised_N: Tensor,
+        text_len_B: Tensor,
+        config: RunConfig,
+    ) -> "Batch":
+        """Return a whole batch of one source, whose counts follow from its tensors."""
+        num_scored_B = (config.model.num_patches - prefix_len_B).numpy()
+        counts = Tally.empty(1)
+        counts.shown_SK[0, 0] = len(image)
+        tally = replace(
+            counts,
+            num_supervised=len(supervised_N),
+            num_scored=int(num_scored_B.sum()),
+            num_scored_images=int((num_scored_B > 0).sum()),
+        )
+        return cls(image, token_BT, prefix_len_B, supervised_N, text_len_B, tally)
 
     @property
     def num_supervised(self) -> int:
@@ -70,9 +93,41 @@ class Batch(NamedTuple):
     def each(self, number: int) -> float:
         """Divide a count of the whole batch by the number of ranks.
 
-        A rank divides its sum of errors by this. The mean of the ranks' losses is then that of the whole batch.
+        A part divides its sum of errors by this. The sum over a rank's parts, averaged over the ranks, is then the mean
+        of the whole batch.
         """
-        return number if self.share is None else number / self.share.ranks
+        return number / self.share.ranks
+
+    @property
+    def num_images(self) -> int:
+        """Images of the whole batch."""
+        return int(self.tally.shown_SK.sum())
+
+    def split(self, size: int, *, has_padding: bool = False) -> list["Batch"]:
+        """Cut the batch into micro-batches of at most so many images, on the CPU.
+
+        Args:
+            has_padding: True keeps the width T; otherwise a micro-batch is as wide as its longest caption.
+        """
+        starts = range(0, len(self.image), size)
+        return [self._part(slice(start, start + size), has_padding) for start in starts]
+
+    def _part(self, rows: slice, has_padding: bool) -> "Batch":
+        T = self.token_BT.shape[1]
+        text_len_B = self.text_len_B[rows]
+        longest = T if has_padding else int(text_len_B.max())
+        row_N, place_N = self.supervised_N // T, self.supervised_N % T
+        is_here_N = (row_N >= rows.start) & (row_N < rows.stop)
+        return self._replace(
+            image=self.image[rows],
+            token_BT=self.token_BT[rows, :longest],
+            prefix_len_B=self.prefix_len_B[rows],
+            supervised_N=(row_N[is_here_N] - rows.start) * longest + place_N[is_here_N],
+            text_len_B=text_len_B,
+            share=self.share._replace(first=self.share.first + rows.start),
+            target_image=None if self.target_image is None else self.target_image[rows],
+            bad=self.bad if rows.start == 0 else (),
+        )
 
     def to(self, device: torch.device) -> "Batch":
         tensors = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
@@ -100,7 +155,7 @@ class TrainBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         config, num_patches = self.config, self.config.model.num_patches
-        num_samples, share = config.budget.batch_size, None
+        num_samples, share = config.budget.batch_size, Share()
         first = step * num_samples
         if self.rank is not None:
             num_samples //= config.ranks

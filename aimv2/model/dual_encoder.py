@@ -131,9 +131,13 @@ class DualEncoder(Network):
         self.similarity = Similarity(temperature, bias, max_scale)
 
     def embed_images(self, image: Tensor, prefix_len_B: Tensor | None = None) -> Tensor:
-        """Embed images as unit vectors: float32 [B, S]."""
-        return F.normalize(self.image_head(self.encoder(image, prefix_len_B)).float(), dim=-1)
+        """Embed images as unit vectors: float32 or wider [B, S]."""
+        return _unit(self.image_head(self.encoder(image, prefix_len_B)))
 
     def embed_texts(self, token_BT: Tensor, text_len_B: Tensor) -> Tensor:
-        """Embed texts as unit vectors: float32 [B, S]."""
-        return F.normalize(self.text_tower(token_BT, text_len_B).float(), dim=-1)
+        """Embed texts as unit vectors: float32 or wider [B, S]."""
+        return _unit(self.text_tower(token_BT, text_len_B))
+
+
+def _unit(vector_BS: Tensor) -> Tensor:
+    return F.normalize(vector_BS.to(torch.promote_types(vector_BS.dtype, torch.float32)), dim=-1)

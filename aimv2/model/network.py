@@ -18,20 +18,21 @@ class Network(nn.Module):
 
 def parameters_by_part(config: RunConfig) -> dict[str, int]:
     """Count the parameters of each part of the run's network on the meta device."""
-    model = _on_meta(config)
+    model = build_empty(config)
     counted = parameter_count(model)
     return {part: counted[part] for part, _ in model.named_children()}
 
 
 def build(config: RunConfig) -> Network:
     """Build the run's network with its initial weights."""
-    model = _on_meta(config)
+    model = build_empty(config)
     model.to_empty(device="cpu")
     init_weights_(model, seed=config.seed)
     return model
 
 
-def _on_meta(config: RunConfig) -> Network:
+def build_empty(config: RunConfig) -> Network:
+    """Build the run's network without weights, on the meta device."""
     with torch.device("meta"):
         model: Network = objective(config.objective.name).load().network(config)
     return model

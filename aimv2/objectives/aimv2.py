@@ -10,7 +10,7 @@ from aimv2.losses import patchify, pixel_loss, standardise, text_loss
 from aimv2.model.decoder import Decoder, SeparateDecoders, Target
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import in_reading_order
-from aimv2.objectives.base import Implementation, Losses, visible_prefix
+from aimv2.objectives.base import Embeddings, Implementation, Losses, visible_prefix
 
 
 class AIMv2(Implementation[EncoderDecoder]):
@@ -18,21 +18,22 @@ class AIMv2(Implementation[EncoderDecoder]):
 
     predicts: ClassVar[tuple[Target, ...]] = ("pixels", "tokens")
 
-    def network(self, config: RunConfig) -> EncoderDecoder:
-        return EncoderDecoder(config.model, self.predicts)
+    @classmethod
+    def network(cls, config: RunConfig) -> EncoderDecoder:
+        return EncoderDecoder(config.model, cls.predicts)
 
-    def losses(self, model: EncoderDecoder, batch: Batch, config: RunConfig) -> Losses:
-        prefix_len_B = visible_prefix(config.model, batch.prefix_len_B)
-        image_BIE, text_BSE = model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B)
-        text = text_term(model.decoder, text_BSE, batch)
+    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+        decoder, prefix_len_B = self.model.decoder, visible_prefix(self.config.model, batch.prefix_len_B)
+        image_BIE, text_BSE = self.model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B)
+        text = text_term(decoder, text_BSE, batch)
         if "pixels" not in self.predicts or not batch.num_scored:
             return Losses(text, {"text_loss": text})
-        pixel = pixel_term(model.decoder, image_BIE, batch, config)
-        return Losses(text + config.objective.pixel_weight * pixel, {"pixel_loss": pixel, "text_loss": text})
+        pixel = pixel_term(decoder, image_BIE, batch, self.config)
+        return Losses(text + self.config.objective.pixel_weight * pixel, {"pixel_loss": pixel, "text_loss": text})
 
-    def shared_parameters(self, model: EncoderDecoder) -> list[nn.Parameter]:
-        has_both = len(self.predicts) == 2
-        return list(model.decoder.blocks.parameters()) if has_both and isinstance(model.decoder, Decoder) else []
+    def shared_parameters(self) -> list[nn.Parameter]:
+        decoder, has_both = self.model.decoder, len(self.predicts) == 2
+        return list(decoder.blocks.parameters()) if has_both and isinstance(decoder, Decoder) else []
 
 
 class Caption(AIMv2):
@@ -50,10 +51,10 @@ class ImageOnly(AIMv2):
 
     predicts = ("pixels",)
 
-    def losses(self, model: EncoderDecoder, batch: Batch, config: RunConfig) -> Losses:
-        prefix_len_B = visible_prefix(config.model, batch.prefix_len_B)
-        image_BIE, _ = model(batch.image, batch.token_BT[:, :0], prefix_len_B)
-        pixel = pixel_term(model.decoder, image_BIE, batch, config)
+    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+        prefix_len_B = visible_prefix(self.config.model, batch.prefix_len_B)
+        image_BIE, _ = self.model(batch.image, batch.token_BT[:, :0], prefix_len_B)
+        pixel = pixel_term(self.model.decoder, image_BIE, batch, self.config)
         return Losses(pixel, {"pixel_loss": pixel})
 
 
@@ -63,22 +64,24 @@ def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batc
     # Text position t predicts token t; the last position predicts nothing.
     hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
     target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
-    count = None if batch.share is None else batch.each(batch.num_supervised)
-    return text_loss(decoder.text_head(hidden_NE), target_N, count)
+    return text_loss(decoder.text_head(hidden_NE), target_N, batch.each(batch.num_supervised))
 
 
 def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
     """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says."""
-    count, patches = None, config.objective.pixel_patches
-    if batch.share is not None:
-        count = batch.each(batch.num_scored if patches == "batch" else batch.tally.num_scored_images)
+    counts = {
+        "batch": batch.num_scored,
+        "image": batch.num_images * config.model.num_patches,
+        "image_mean": batch.tally.num_scored_images,
+    }
+    patches = config.objective.pixel_patches
     return pixel_loss(
         decoder.pixel_head(image_BIE),
         pixel_targets(batch.image if batch.target_image is None else batch.target_image, config),
         batch.prefix_len_B,
         values=config.objective.pixel_values,
-        patches=patches,
-        count=count,
+        is_mean_by_image=patches == "image_mean",
+        count=batch.each(counts[patches]),
     )
 
 

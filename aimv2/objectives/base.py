@@ -1,7 +1,7 @@
-"""The interface between an objective's network and losses and the training loop."""
+"""The interface between objectives and the training loop: modules whose forward pass gives the losses."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
@@ -13,24 +13,60 @@ N = TypeVar("N", bound=Network)
 
 
 class Losses(NamedTuple):
-    """The loss that a step minimises, and its terms by the names under which they are logged."""
+    """The loss that a step minimises, and its terms by the names under which they are logged.
+
+    Those of a micro-batch are its part of the losses of the whole batch: their sum over the micro-batches of a rank,
+    averaged over the ranks, is the loss of the whole batch.
+    """
 
     total: Tensor
     terms: dict[str, Tensor]
 
 
-class Implementation(ABC, Generic[N]):
-    """An objective's network and losses; its specification is in ``aimv2.objectives.registry``."""
+class Embeddings(NamedTuple):
+    """Unit vectors of images and of their texts, float32 [B, S] each."""
 
+    image_BS: Tensor
+    text_BS: Tensor
+
+
+class Implementation(nn.Module, ABC, Generic[N]):
+    """An objective: a network, and its losses as the forward pass. Its specification is in the registry.
+
+    DistributedDataParallel and FSDP2 wrap this module, because they only see what happens in a forward pass.
+
+    Attributes:
+        model: the network, on the device of the batches.
+        compares_samples: the loss of a sample depends on the others of the batch, through their embeddings.
+        reads_padding: the loss of a sample depends on the padding of its caption.
+    """
+
+    compares_samples: ClassVar[bool] = False
+    reads_padding: ClassVar[bool] = False
+
+    def __init__(self, model: N, config: RunConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    @classmethod
     @abstractmethod
-    def network(self, config: RunConfig) -> N:
+    def network(cls, config: RunConfig) -> N:
         """Return the network; its weights are not initialised yet."""
 
     @abstractmethod
-    def losses(self, model: N, batch: Batch, config: RunConfig) -> Losses:
-        """Return the losses of a batch that is on the model's device."""
+    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+        """Return the losses of a batch, or of a part of it.
 
-    def shared_parameters(self, model: N) -> list[nn.Parameter]:
+        Args:
+            known: embeddings of the whole batch, without gradients, if samples are compared and the batch is a part.
+        """
+
+    def embed(self, batch: Batch) -> Embeddings:
+        """Return the embeddings by which samples are compared."""
+        raise NotImplementedError(f"{type(self).__name__} compares no samples")
+
+    def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that every term of the loss trains; none if there is one term."""
         return []
 

@@ -6,7 +6,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import Caption, text_term
-from aimv2.objectives.base import Losses, visible_prefix
+from aimv2.objectives.base import Embeddings, Losses, visible_prefix
 
 
 class CapPa(Caption):
@@ -17,15 +17,18 @@ class CapPa(Caption):
     5), so here image features come first in the sequence, as in AIMv2, and stay causal among themselves.
     """
 
-    def network(self, config: RunConfig) -> EncoderDecoder:
-        return EncoderDecoder(config.model, self.predicts, is_parallel=True)
+    reads_padding = True  # a caption that is predicted at once has a masked token in every place
 
-    def losses(self, model: EncoderDecoder, batch: Batch, config: RunConfig) -> Losses:
-        features_BID = model.encoder(batch.image, visible_prefix(config.model, batch.prefix_len_B))
+    @classmethod
+    def network(cls, config: RunConfig) -> EncoderDecoder:
+        return EncoderDecoder(config.model, cls.predicts, is_parallel=True)
+
+    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+        encoder, decoder = self.model.encoder, self.model.decoder
+        features_BID = encoder(batch.image, visible_prefix(self.config.model, batch.prefix_len_B))
         # The order of samples is random, so the first of a batch are as good as any.
-        first, ranks = (0, 1) if batch.share is None else (batch.share.first, batch.share.ranks)
-        num_parallel = round(config.objective.parallel_fraction * (ranks * len(batch.image)))
-        place_B = torch.arange(first, first + len(batch.image), device=batch.image.device)
-        _, text_BSE = model.decoder(features_BID, batch.token_BT, is_parallel_B=place_B < num_parallel)
-        text = text_term(model.decoder, text_BSE, batch)
+        num_parallel = round(self.config.objective.parallel_fraction * batch.num_images)
+        place_B = torch.arange(len(batch.image), device=batch.image.device) + batch.share.first
+        _, text_BSE = decoder(features_BID, batch.token_BT, is_parallel_B=place_B < num_parallel)
+        text = text_term(decoder, text_BSE, batch)
         return Losses(text, {"text_loss": text})

@@ -8,56 +8,71 @@ from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
-from aimv2.losses import gathered, sigmoid_contrast, softmax_contrast
-from aimv2.model.dual_encoder import DualEncoder, Similarity
-from aimv2.objectives.base import Implementation, Losses, visible_prefix
+from aimv2.losses import magnified, sigmoid_contrast, softmax_contrast, spliced
+from aimv2.model.dual_encoder import DualEncoder
+from aimv2.objectives.base import Embeddings, Implementation, Losses, visible_prefix
 
 MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
 
 
 class Contrastive(Implementation[DualEncoder]):
-    """The network and embeddings of both. The mean of the processes' gradients is that of one process with all pairs.
+    """The network and embeddings of both.
+
+    Every part of a batch computes the loss of the whole, with gradients through its own embeddings alone, as in
+    gradient caching (arXiv 2101.06983). The embeddings of the other ranks, and of other micro-batches, have none.
 
     Attributes:
         temperature, bias: initial values; the config may set another temperature.
         max_scale: upper bound of the inverse temperature.
     """
 
+    compares_samples = True
     temperature: ClassVar[float]
     bias: ClassVar[float | None] = None
     max_scale: ClassVar[float] = math.inf
 
-    def network(self, config: RunConfig) -> DualEncoder:
-        temperature = config.objective.temperature or self.temperature
-        return DualEncoder(config.model, temperature=temperature, bias=self.bias, max_scale=self.max_scale)
+    @classmethod
+    def network(cls, config: RunConfig) -> DualEncoder:
+        temperature = config.objective.temperature or cls.temperature
+        return DualEncoder(config.model, temperature=temperature, bias=cls.bias, max_scale=cls.max_scale)
 
-    def losses(self, model: DualEncoder, batch: Batch, config: RunConfig) -> Losses:
-        image_BS = model.embed_images(batch.image, visible_prefix(config.model, batch.prefix_len_B))
-        text_BS = model.embed_texts(batch.token_BT, batch.text_len_B)
-        contrast = self.contrast(model.similarity, image_BS, text_BS)
+    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+        image_BS, text_BS = own = self.embed(batch)
+        weight = 1.0
+        if known is not None:
+            # With this weight, the sum over the parts of a rank, averaged over ranks, is the loss, with the gradient
+            # of the scale and the bias. The gradient of an embedding, which only one part has, must not be divided.
+            weight = len(image_BS) / batch.each(batch.num_images)
+            factor = batch.share.ranks / weight
+            image_BS, text_BS = (
+                spliced(whole_CS, magnified(own_BS, factor), batch.share.first)
+                for whole_CS, own_BS in zip(known, own, strict=True)
+            )
+        contrast = weight * self.contrast(self.model.similarity(image_BS, text_BS))
         return Losses(contrast, {"contrastive_loss": contrast})
 
+    def embed(self, batch: Batch) -> Embeddings:
+        image_BS = self.model.embed_images(batch.image, visible_prefix(self.config.model, batch.prefix_len_B))
+        return Embeddings(image_BS, self.model.embed_texts(batch.token_BT, batch.text_len_B))
+
+    @staticmethod
     @abstractmethod
-    def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
-        """Return the loss of this process's pairs against those of all processes."""
+    def contrast(logits_BB: Tensor) -> Tensor:
+        """Return the loss of the logits [image, text] of the whole batch."""
 
 
 class CLIP(Contrastive):
-    """Symmetric InfoNCE over the images and texts of all processes (arXiv 2103.00020): each computes the whole loss."""
+    """Symmetric InfoNCE over the images and texts of the batch (arXiv 2103.00020)."""
 
     temperature = 0.07  # CLIP, ml-l3m
     max_scale = MAX_SCALE
 
-    def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
-        return softmax_contrast(similarity(gathered(image_BS)[0], gathered(text_BS)[0]))
+    contrast = staticmethod(softmax_contrast)
 
 
 class SigLIP(Contrastive):
-    """Binary classification of each image-text pair (arXiv 2303.15343), of a process's images with all texts."""
+    """Binary classification of each image-text pair of the batch (arXiv 2303.15343)."""
 
     temperature = 0.1  # section 3.2: t' = log 10, b = -10
     bias = -10.0
-
-    def contrast(self, similarity: Similarity, image_BS: Tensor, text_BS: Tensor) -> Tensor:
-        texts_CS, first = gathered(text_BS)
-        return sigmoid_contrast(similarity(image_BS, texts_CS), first)
+    contrast = staticmethod(sigmoid_contrast)

@@ -40,9 +40,9 @@ class Objective:
     cost: Callable[[RunConfig], list[Part]]
     requirements: tuple[Callable[[RunConfig], None], ...] = ()
 
-    def load(self) -> Implementation[Any]:
+    def load(self) -> type[Implementation[Any]]:
         """Import the objective's network and losses, and with them torch."""
-        implementation: Implementation[Any] = resolve_name(self.implementation)()
+        implementation: type[Implementation[Any]] = resolve_name(self.implementation)
         return implementation
 
     def check(self, config: RunConfig) -> None:

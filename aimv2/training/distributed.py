@@ -16,16 +16,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NoReturn
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store, _abort_process_group
 from torch.distributed.rendezvous import rendezvous
 
@@ -38,7 +38,6 @@ from aimv2.runs.failure import cause_of, sentence_of
 TIMEOUT = timedelta(minutes=10)  # for a silent rank; a held-out point or a checkpoint takes rank 0 less
 POLL_SECONDS = 0.2
 ENDING_SECONDS = 5.0  # rank 0 waits so long for the others, because the store ends with it
-BUCKET_BYTES = 25 * 2**20  # as in DistributedDataParallel
 GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # environment variables that the launcher sets
 
 
@@ -85,69 +84,16 @@ class World:
         dist.all_reduce(total, group=self.host if total.device.type == "cpu" else None)
         return total / self.size
 
-    def replicate(self, model: nn.Module) -> Callable[[], None]:
-        """Copy rank 0's weights to every rank, because random draws may differ between hosts in the last bit.
-
-        Returns:
-            a function that replaces each gradient by its mean over the ranks; call it after every backward pass.
-        """
+    def concatenate(self, vector_BS: Tensor) -> Tensor:
+        """Return the vectors of all ranks, in their order, without gradients; each rank has equally many."""
         if self.size == 1:
-            return lambda: None
-        for value in model.state_dict().values():
-            dist.broadcast(value, src=0)
-        return _GradientMean(list(model.parameters()), self.size).finish
+            return vector_BS
+        parts = [torch.empty_like(vector_BS) for _ in range(self.size)]
+        dist.all_gather(parts, vector_BS.contiguous())
+        return torch.cat(parts)
 
 
 ALONE = World()
-
-
-class _GradientMean:
-    """Averages gradients over the ranks in buckets during the backward pass, starting with the last layers.
-
-    DistributedDataParallel supports a single ``forward``, but losses call the parts of a model. And if an exception
-    keeps it alive beyond its process group, freeing it waits for gloo's threads forever (torch 2.13).
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], ranks: int) -> None:
-        self._ranks = ranks
-        self._buckets: list[list[nn.Parameter]] = []
-        free = 0
-        for parameter in reversed(parameters):
-            if free <= 0:
-                self._buckets.append([])
-                free = BUCKET_BYTES
-            parameter.register_post_accumulate_grad_hook(partial(self._arrive, len(self._buckets) - 1))
-            self._buckets[-1].append(parameter)
-            free -= parameter.numel() * parameter.element_size()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._missing = [len(bucket) for bucket in self._buckets]
-        self._next = 0
-        self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
-
-    def _arrive(self, bucket: int, parameter: Tensor) -> None:
-        self._missing[bucket] -= 1
-        # In a fixed order, which is the same on all ranks whatever order autograd takes.
-        while self._next < len(self._buckets) and not self._missing[self._next]:
-            self._send()
-
-    def _send(self) -> None:
-        gradients = [parameter.grad for parameter in self._buckets[self._next] if parameter.grad is not None]
-        self._next += 1
-        if gradients:
-            flat = torch.cat([gradient.flatten() for gradient in gradients]) / self._ranks
-            self._sent.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
-
-    def finish(self) -> None:
-        """Send the rest and wait for all. A parameter without a gradient has none on any rank, and keeps none."""
-        while self._next < len(self._buckets):
-            self._send()
-        for gradients, flat, work in self._sent:
-            work.wait()
-            for gradient, mean in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
-                gradient.copy_(mean.view_as(gradient))
-        self._begin()
 
 
 def place(config: RunConfig) -> int:

@@ -15,13 +15,14 @@ from aimv2.cost import train_flops
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.data.tally import Tally
 from aimv2.errors import RunFailedError
+from aimv2.memory import setup_of
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.interrupt import Interrupts
 from aimv2.training.checkpoint import Checkpoint, Progress
-from aimv2.training.device import autocast
 from aimv2.training.distributed import ALONE, World
+from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate
 from aimv2.training.watchdog import Watchdog
 
@@ -81,8 +82,7 @@ def train(
             that cannot be written is a warning, and the next one is tried at its time.
     """
     device = torch.device(config.device)
-    parts, implementation = goal.cost(config), goal.load()
-    optimizer = build_optimizer(model, config.optimizer)
+    parts, setup = goal.cost(config), setup_of(config)
     rate = learning_rate(config.optimizer)
     num_steps, batch_size = config.budget.num_steps, config.budget.batch_size
     points = config.evaluation.curve_points
@@ -97,9 +97,10 @@ def train(
         return Trained(0, shown)
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
-    else:
+    engine = Engine(goal.load()(model, config), config, setup, world)
+    optimizer = build_optimizer(model, config.optimizer)
+    if start is not None:
         start.restore(model, optimizer)
-    average_gradients = world.replicate(model)
     model.train()
     timer, watchdog = SaveTimer(config.checkpoint.every_seconds, clock), watchdog or Watchdog()
 
@@ -109,7 +110,7 @@ def train(
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
     for step, batch in enumerate(remaining, start=first_step):
-        batch = batch._replace(tally=world.sum(batch.tally)).to(device)
+        batch = batch._replace(tally=world.sum(batch.tally))
         shown += batch.tally
         if batch.tally.num_bad:  # the same on all ranks
             attempt.write_bad([bad._asdict() for bad in world.gather(batch.bad)])
@@ -117,14 +118,8 @@ def train(
         step_rate = rate(step / num_steps)
         for group in optimizer.param_groups:
             group["lr"] = step_rate
-        with autocast(config):
-            losses = implementation.losses(model, batch, config)
-        measured = dict(losses.terms)
-        if step + 1 in curve_steps or step == 0:
-            measured |= gradient_balance(losses.terms, implementation.shared_parameters(model), world)
-        losses.total.backward()
-        average_gradients()
-        gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+        balance = engine.gradient_balance(batch) if step + 1 in curve_steps or step == 0 else {}
+        measured = engine.backward(batch) | balance | {"gradient_norm": engine.clip_gradients()}
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -136,7 +131,7 @@ def train(
             "learning_rate": step_rate,
         }
         # The values stay on the device until the next read-back, so that no step waits for it.
-        pending.append((row, measured | {"gradient_norm": gradient_norm}))
+        pending.append((row, measured))
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
             rows = _read_back(pending, world)
             times = {
@@ -150,7 +145,7 @@ def train(
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
                 with watchdog.paused():
-                    rows[-1] |= held_out(model)
+                    rows[-1] |= held_out(engine.whole_network())
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)
@@ -194,22 +189,6 @@ class SaveTimer:
         yield
         self._ended = self._clock()
         self._cost = self._ended - started
-
-
-def gradient_balance(terms: dict[str, Tensor], shared: list[nn.Parameter], world: World = ALONE) -> dict[str, Tensor]:
-    """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
-
-    Empty unless there are two terms and shared parameters.
-    """
-    if len(terms) != 2 or not shared:
-        return {}
-    gradients = {
-        name: world.mean(torch.cat([part.flatten() for part in torch.autograd.grad(term, shared, retain_graph=True)]))
-        for name, term in terms.items()
-    }
-    one, other = gradients.values()
-    norms = {f"{name}_gradient": gradient.norm() for name, gradient in gradients.items()}
-    return norms | {"gradient_cosine": torch.cosine_similarity(one, other, dim=0)}
 
 
 def _error_of(save: Save, *arguments: Any) -> OSError | None:

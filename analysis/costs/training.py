@@ -14,10 +14,10 @@ from aimv2.config.run_config import RunConfig, TransformerConfig
 from aimv2.config.scales import demo, vit_l
 from aimv2.cost import num_parameters, train_flops
 from aimv2.data.batches import Batch
-from aimv2.data.tally import Tally
+from aimv2.memory import setup_of
 from aimv2.model.network import Network, build
 from aimv2.objectives import REGISTRY, objective
-from aimv2.training.device import autocast
+from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from analysis.costs.encoders import CpuShare
 from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
@@ -103,35 +103,22 @@ def random_batch(config: RunConfig) -> Batch:
             seed=0, epoch_B=np.zeros(B, int), sample_id_B=np.arange(B), step=0, num_patches=model.num_patches
         )
     )
-    scored_B = model.num_patches - prefix_len_B
-    return Batch(
-        image=torch.randn(B, 3, model.image_px, model.image_px, generator=generator),
-        token_BT=token_BT,
-        prefix_len_B=prefix_len_B,
-        supervised_N=torch.arange(token_BT.numel()),
-        text_len_B=torch.full((B,), model.max_text_tokens),
-        tally=replace(
-            Tally.empty(1),
-            num_supervised=token_BT.numel(),
-            num_scored=int(scored_B.sum()),
-            num_scored_images=int((scored_B > 0).sum()),
-        ),
-    ).to(torch.device(config.device))
+    image = torch.randn(B, 3, model.image_px, model.image_px, generator=generator)
+    text_len_B = torch.full((B,), model.max_text_tokens)
+    return Batch.of(image, token_BT, prefix_len_B, torch.arange(token_BT.numel()), text_len_B, config)
 
 
 def step_of(config: RunConfig, model: Network) -> Callable[[], None]:
     """Return a training step of the run's network on one batch, as ``aimv2.training.loop`` does it."""
-    implementation = objective(config.objective.name).load()
-    model.to(config.device).train()
+    module = objective(config.objective.name).load()(model, config)
+    engine = Engine(module.to(config.device).train(), config, setup_of(config))
     optimizer, batch = build_optimizer(model, config.optimizer), random_batch(config)
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the weights stay finite for any number of steps, and the work is the same
 
     def step() -> None:
-        with autocast(config):
-            losses = implementation.losses(model, batch, config)
-        losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+        engine.backward(batch)
+        engine.clip_gradients()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
+from aimv2.memory import setup_of
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.training.loop import gradient_balance
+from aimv2.training.engine import Engine
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
 
@@ -53,7 +53,7 @@ def _why_not(run: TrainedRun) -> str:
     if set(run.objective.reports) != {"captions", "pixels"}:
         return f"objective {config.objective.name} does not have both losses"
     assert isinstance(run.model, EncoderDecoder)
-    if not run.objective.load().shared_parameters(run.model):
+    if not run.objective.load()(run.model, config).shared_parameters():
         return "separate decoders share no parameters"
     return "" if config.objective.pixel_weight else "the pixel loss has weight 0"
 
@@ -70,11 +70,10 @@ def _recorded(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _gradients(run: TrainedRun) -> pd.DataFrame:
     config, model, batches = run.config, run.model, run.batches
-    goal = run.objective.load()
+    engine = Engine(run.objective.load()(model, config), config, setup_of(config))
     rows = []
     for step in range(max(0, len(batches) - NUM_BATCHES), len(batches)):
-        batch = batches[step].to(torch.device(config.device))
-        measured = gradient_balance(goal.losses(model, batch, config).terms, goal.shared_parameters(model))
+        measured = engine.gradient_balance(batches[step])
         if measured:  # a batch without a patch to predict has one loss
             rows.append({name: float(value) for name, value in measured.items()})
     return pd.DataFrame(rows, columns=COLUMNS, dtype=float)

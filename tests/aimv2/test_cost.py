@@ -13,11 +13,11 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.scales import SCALES, demo
 from aimv2.cost import forward_flops, train_flops, visible_share
 from aimv2.data.batches import Batch
-from aimv2.data.tally import Tally
 from aimv2.model.masks import prefix_mask
-from aimv2.model.network import build, parameters_by_part
+from aimv2.model.network import build, build_empty, parameters_by_part
 from aimv2.objectives import REGISTRY, objective
 from aimv2.prefix import PrefixDistribution
+from tests.helpers.training import losses_of
 
 NUM_IMAGES = 2
 
@@ -40,27 +40,17 @@ def random_batch(config):
     token_BT = torch.randint(2, model.vocab_size, (NUM_IMAGES, model.max_text_tokens), generator=generator)
     token_BT[0, 5:] = 1
     prefix_len_B = torch.randint(1, model.num_patches, (NUM_IMAGES,), generator=generator)
-    return Batch(
-        image=torch.randn(NUM_IMAGES, 3, model.image_px, model.image_px, generator=generator),
-        token_BT=token_BT,
-        prefix_len_B=prefix_len_B,
-        supervised_N=(token_BT != 1).flatten().nonzero().squeeze(1),
-        text_len_B=torch.tensor([6, model.max_text_tokens]),
-        tally=replace(Tally.empty(1), num_scored=int((model.num_patches - prefix_len_B).sum())),
-    )
-
-
-def on_meta(config):
-    with torch.device("meta"):
-        return objective(config.objective.name).load().network(config)
+    image = torch.randn(NUM_IMAGES, 3, model.image_px, model.image_px, generator=generator)
+    supervised_N = (token_BT != 1).flatten().nonzero().squeeze(1)
+    return Batch.of(image, token_BT, prefix_len_B, supervised_N, torch.tensor([6, model.max_text_tokens]), config)
 
 
 def counted_by_torch(config):
     """Count forward, and forward with backward, on the meta device, which computes nothing."""
-    goal, batch, model = objective(config.objective.name).load(), random_batch(config), on_meta(config)
+    batch, model = random_batch(config), build_empty(config)
     # torch 2.13 does not count the default CPU attention; it counts the math backend in full.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
-        loss = goal.losses(model, batch.to(torch.device("meta")), config).total
+        loss = losses_of(model, batch.to(torch.device("meta")), config).total
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
         loss.backward()
     flops = forward.get_total_flops()
@@ -102,8 +92,7 @@ class Step(nn.Module):
         self.model, self.batch, self.config = model, batch, config
 
     def forward(self, image):
-        goal = objective(self.config.objective.name).load()
-        return goal.losses(self.model, self.batch._replace(image=image), self.config).total
+        return losses_of(self.model, self.batch._replace(image=image), self.config).total
 
 
 def attention_macs(inputs, outputs):
@@ -113,7 +102,7 @@ def attention_macs(inputs, outputs):
 
 
 def count_by_fvcore(config):
-    batch, model = random_batch(config), on_meta(config).to_empty(device="cpu")
+    batch, model = random_batch(config), build_empty(config).to_empty(device="cpu")
     counter = FlopCountAnalysis(Step(model, batch, config), batch.image)
     counter.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -168,7 +157,7 @@ def test_activation_memory_matches_autograds_saved_tensors(name, changes):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = objective(name).load().losses(model, batch, config).total
+        loss = losses_of(model, batch, config).total
     assert torch.isfinite(loss)
     parts = objective(name).cost(config)
     expected = sum(NUM_IMAGES * part.saved + len(batch.supervised_N) * part.saved_per_token for part in parts)
@@ -206,7 +195,7 @@ def test_decoders_have_the_papers_size(changes, millions):
 
 def counted_parameters(config):
     """Count the weights of each part's module on the meta device, without those of other parts within it."""
-    counted = parameter_count(on_meta(config))
+    counted = parameter_count(build_empty(config))
     modules = [part.module for part in objective(config.objective.name).cost(config)]
     own = {
         module: counted[module] - sum(counted[inner] for inner in modules if inner.startswith(f"{module}."))

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from aimv2.config.run_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.scales import demo
 from aimv2.data.batches import Batch
-from aimv2.data.tally import Tally
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective
+from tests.helpers.objectives import with_objective
+from tests.helpers.training import losses_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "aimv2_tiny.safetensors"
 END_OF_TEXT = 1
@@ -61,14 +62,10 @@ def assert_close(actual, expected, tolerance, name):
 
 def golden_batch(golden, config):
     tokens, prefix_len = golden["inputs/tokens"], golden["inputs/prefix_len"]
-    return Batch(
-        image=golden["inputs/image"],
-        token_BT=tokens,
-        prefix_len_B=prefix_len,
-        supervised_N=(tokens != END_OF_TEXT).flatten().nonzero().squeeze(1),
-        text_len_B=(tokens == END_OF_TEXT).int().argmax(dim=1) + 1,
-        tally=replace(Tally.empty(1), num_scored=int((config.num_patches - prefix_len).sum())),
-    )
+    supervised = (tokens != END_OF_TEXT).flatten().nonzero().squeeze(1)
+    text_len = (tokens == END_OF_TEXT).int().argmax(dim=1) + 1
+    run = replace(demo(), model=config)
+    return Batch.of(golden["inputs/image"], tokens, prefix_len, supervised, text_len, run)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
@@ -91,7 +88,7 @@ def test_outputs_losses_and_gradients_match_the_released_code(dtype, tolerance):
     assert_close(model.decoder.pixel_head(image_BIE), golden["outputs/pixel_predictions"], tolerance, "pixels")
     assert_close(model.decoder.text_head(text_BTE), golden["outputs/text_logits"], tolerance, "logits")
 
-    total, terms = objective("aimv2").load().losses(model, golden_batch(golden, config), replace(demo(), model=config))
+    total, terms = losses_of(model, golden_batch(golden, config), replace(demo(), model=config))
     assert_close(terms["pixel_loss"], golden["outputs/pixel_loss"], tolerance, "pixel loss")
     assert_close(terms["text_loss"], golden["outputs/text_loss"], tolerance, "text loss")
     assert_close(total, golden["outputs/total_loss"], tolerance, "total loss")
@@ -107,14 +104,14 @@ def test_outputs_losses_and_gradients_match_the_released_code(dtype, tolerance):
 def test_caption_and_image_only_match_the_released_codes_terms():
     """Their losses are the golden terms, and their gradients with the golden weighting are the golden gradients."""
     config, golden = read_golden(torch.float64)
-    state, run = fused(section(golden, "weights/")), replace(demo(), model=config)
+    state = fused(section(golden, "weights/"))
     gradients = {}
     for name, term, weight in (("caption", "text_loss", 1.0), ("image_only", "pixel_loss", 0.4)):
-        goal = objective(name).load()
-        model = goal.network(run).double()
+        run = with_objective(replace(demo(), model=config), name)
+        model = objective(name).load().network(run).double()
         own = model.state_dict().keys()
         model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=True)
-        total, terms = goal.losses(model, golden_batch(golden, config), run)
+        total, terms = losses_of(model, golden_batch(golden, config), run)
         assert terms.keys() == {term}
         assert_close(total, golden[f"outputs/{term}"], 1e-6, name)
         total.backward()
@@ -136,7 +133,7 @@ def test_separate_decoders_with_joint_weights_match_the_released_losses():
     for key in model.state_dict():
         split[key] = state[key.replace("decoder.pixels.", "decoder.").replace("decoder.tokens.", "decoder.")]
     model.load_state_dict(split, strict=True)
-    total, terms = objective("aimv2").load().losses(model, golden_batch(golden, config), run)
+    total, terms = losses_of(model, golden_batch(golden, config), run)
     assert_close(terms["pixel_loss"], golden["outputs/pixel_loss"], 1e-6, "pixel loss")
     assert_close(terms["text_loss"], golden["outputs/text_loss"], 1e-6, "text loss")
     assert_close(total, golden["outputs/total_loss"], 1e-6, "total loss")

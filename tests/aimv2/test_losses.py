@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss, SigLipLoss
 
 from aimv2.losses import (
-    gathered,
+    magnified,
     patchify,
     pixel_loss,
     sigmoid_contrast,
     softmax_contrast,
+    spliced,
     standardise,
     text_loss,
 )
@@ -47,10 +48,10 @@ def test_standardise_has_the_released_codes_formula():
     assert standardise(patch[None, None])[0, 0].tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("patches", ["batch", "image", "image_mean"])
+@pytest.mark.parametrize("is_mean_by_image", [False, True])
 @pytest.mark.parametrize("values", ["mean", "sum"])
 @pytest.mark.parametrize("prefix_len", [[1, 1, 1], [1, 8, 15], [15, 15, 15], [16, 3, 16]])
-def test_pixel_loss_matches_a_loop_over_patches(prefix_len, values, patches):
+def test_pixel_loss_matches_a_loop_over_patches(prefix_len, values, is_mean_by_image):
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(3, 16, 48, generator=generator, dtype=torch.float64)
     predicted = torch.randn(3, 16, 48, generator=generator, dtype=torch.float64)
@@ -60,21 +61,18 @@ def test_pixel_loss_matches_a_loop_over_patches(prefix_len, values, patches):
         for i in range(length, 16):
             squares = [float(d) ** 2 for d in predicted[b, i - 1] - target[b, i]]
             errors[b].append(sum(squares) / (48 if values == "mean" else 1))
-    if patches == "batch":
-        scored = [error for of_image in errors for error in of_image]
-        expected = sum(scored) / len(scored)
-    elif patches == "image":
-        expected = sum(sum(of_image) / 16 for of_image in errors) / 3
-    else:
-        means = [sum(of_image) / len(of_image) for of_image in errors if of_image]
-        expected = sum(means) / len(means)
-    actual = pixel_loss(predicted, target, torch.tensor(prefix_len), values=values, patches=patches)
+    if is_mean_by_image:
+        errors = [[sum(of_image) / len(of_image)] for of_image in errors if of_image]
+    expected = sum(sum(of_image) for of_image in errors) / 7
+    actual = pixel_loss(
+        predicted, target, torch.tensor(prefix_len), count=7, values=values, is_mean_by_image=is_mean_by_image
+    )
     assert float(actual) == pytest.approx(expected)
 
 
 def test_pixel_loss_has_gradients_at_scored_predictions_only():
     predicted = torch.randn(2, 6, 4, requires_grad=True)
-    pixel_loss(predicted, torch.randn(2, 6, 4), torch.tensor([2, 5])).backward()
+    pixel_loss(predicted, torch.randn(2, 6, 4), torch.tensor([2, 5]), count=5).backward()
     # Position i predicts patch i+1, so a prefix of 2 is followed by targets 2 to 5, from positions 1 to 4.
     assert [row.nonzero().flatten().tolist() for row in predicted.grad.abs().sum(dim=-1)] == [[1, 2, 3, 4], [4]]
 
@@ -82,9 +80,9 @@ def test_pixel_loss_has_gradients_at_scored_predictions_only():
 def test_pixel_loss_of_bfloat16_predictions_is_float32():
     predicted = torch.randn(2, 6, 4, dtype=torch.bfloat16)
     target = torch.randn(2, 6, 4)
-    loss = pixel_loss(predicted, target, torch.tensor([2, 5]))
+    loss = pixel_loss(predicted, target, torch.tensor([2, 5]), count=5)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, pixel_loss(predicted.float(), target, torch.tensor([2, 5])))
+    torch.testing.assert_close(loss, pixel_loss(predicted.float(), target, torch.tensor([2, 5]), count=5))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -95,7 +93,7 @@ def test_text_loss_is_the_mean_surprisal_in_nats(dtype):
     surprises = []
     for row, token in zip(logits.double().tolist(), target.tolist(), strict=True):
         surprises.append(math.log(sum(math.exp(value) for value in row)) - row[token])
-    loss = text_loss(logits, target)
+    loss = text_loss(logits, target, 5)
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert float(loss) == pytest.approx(sum(surprises) / 5, rel=1e-5)
 
@@ -134,15 +132,15 @@ def test_softmax_contrast_matches_a_loop_over_pairs():
     assert float(softmax_contrast(torch.tensor(logits, dtype=torch.float64))) == pytest.approx(sum(surprises) / 8)
 
 
-@pytest.mark.parametrize(("images", "texts", "first"), [(3, 3, 0), (2, 6, 0), (2, 6, 4), (1, 1, 0)])
-def test_sigmoid_contrast_matches_a_loop_over_pairs(images, texts, first):
-    logits = torch.randn(images, texts, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_sigmoid_contrast_matches_a_loop_over_pairs(pairs):
+    logits = torch.randn(pairs, pairs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     total = 0.0
-    for image in range(images):
-        for text in range(texts):
-            sign = 1 if text == first + image else -1
+    for image in range(pairs):
+        for text in range(pairs):
+            sign = 1 if text == image else -1
             total += math.log(1 + math.exp(-sign * float(logits[image, text])))
-    assert float(sigmoid_contrast(logits, first)) == pytest.approx(total / images)
+    assert float(sigmoid_contrast(logits)) == pytest.approx(total / pairs)
 
 
 def test_contrasts_vanish_for_confident_matches_and_stay_finite_for_mismatches():
@@ -152,8 +150,14 @@ def test_contrasts_vanish_for_confident_matches_and_stay_finite_for_mismatches()
         assert torch.isfinite(contrast(-right))
 
 
-def test_gathered_returns_its_input_without_other_processes():
-    vectors = torch.randn(3, 2)
-    gathered_vectors, first = gathered(vectors)
-    assert gathered_vectors is vectors
-    assert first == 0
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_parts_of_a_batch_have_the_gradients_of_the_whole(first):
+    """With the others known, and gradients that are divided by three ranks."""
+    whole = torch.randn(6, 3, dtype=torch.float64)
+    own = whole[first : first + 2].clone().requires_grad_()
+    vectors = spliced(whole, magnified(own, 3), first)
+    assert torch.equal(vectors, whole)
+    (vectors.prod() / 3).backward()
+    expected = whole.clone().requires_grad_()
+    expected.prod().backward()
+    torch.testing.assert_close(own.grad, expected.grad[first : first + 2])

@@ -28,6 +28,11 @@ def small_run(cache_dir, *arguments):
     return [f"data.cache_dir={cache_dir}", *small, *arguments]
 
 
+def losses_of(model, batch, config):
+    """Return the losses of the objective that the config names."""
+    return objective(config.objective.name).load()(model, config)(batch)
+
+
 class Rows:
     """An attempt's record in memory, with a clock that advances by a second at every reading."""
 

@@ -4,19 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aimv2.data.tally import Tally
 from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
 from tests.helpers.objectives import with_objective
-from tests.helpers.training import changed
+from tests.helpers.training import changed, losses_of
 
 
 def test_text_loss_trains_the_encoder(tiny, batch):
     """Captions are conditioned on the image."""
     model = build(tiny)
-    objective("aimv2").load().losses(model, batch, tiny).terms["text_loss"].backward()
+    losses_of(model, batch, tiny).terms["text_loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
     assert model.decoder.pixel_head.weight.grad is None
 
@@ -24,14 +23,14 @@ def test_text_loss_trains_the_encoder(tiny, batch):
 @pytest.mark.parametrize("pixel_weight", [0.0, 0.4, 2.0])
 def test_total_is_text_plus_weighted_pixels(tiny, batch, pixel_weight):
     config = replace(tiny, objective=replace(tiny.objective, pixel_weight=pixel_weight))
-    total, terms = objective("aimv2").load().losses(build(tiny), batch, config)
+    total, terms = losses_of(build(tiny), batch, config)
     torch.testing.assert_close(total, terms["text_loss"] + pixel_weight * terms["pixel_loss"])
 
 
 def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
     config = replace(tiny, prefix=replace(tiny.prefix, full_attention=0.5))
-    full = batch._replace(prefix_len_B=torch.full((6,), 16), tally=Tally.empty(1))
-    total, terms = objective("aimv2").load().losses(build(config), full, config)
+    full = batch._replace(prefix_len_B=torch.full((6,), 16), tally=replace(batch.tally, num_scored=0))
+    total, terms = losses_of(build(config), full, config)
     assert set(terms) == {"text_loss"}
     assert total is terms["text_loss"]
 
@@ -39,7 +38,7 @@ def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
 @pytest.mark.parametrize(("sharing", "is_shared"), [("joint", True), ("separate", False)])
 def test_losses_share_the_blocks_of_a_joint_decoder(tiny, sharing, is_shared):
     model = build(changed(tiny, {"model.decoder.sharing": sharing}))
-    shared = {id(parameter) for parameter in objective("aimv2").load().shared_parameters(model)}
+    shared = {id(parameter) for parameter in objective("aimv2").load()(model, tiny).shared_parameters()}
     blocks = {id(value) for name, value in model.named_parameters() if name.startswith("decoder.blocks.")}
     assert shared == (blocks if is_shared else set())
     assert bool(blocks) == is_shared
@@ -51,26 +50,27 @@ def test_losses_share_the_blocks_of_a_joint_decoder(tiny, sharing, is_shared):
 )
 def test_loss_alone_is_aimv2s_term(tiny, batch, name, term, missing_head):
     config = with_objective(tiny, name)
-    goal, model, whole = objective(name).load(), build(config), build(tiny)
+    model, whole = build(config), build(tiny)
     model.load_state_dict({key: whole.state_dict()[key] for key in model.state_dict()})
     assert not hasattr(model.decoder, missing_head)
-    total, terms = goal.losses(model, batch, config)
+    total, terms = losses_of(model, batch, config)
     assert terms == {term: total}
-    torch.testing.assert_close(total, objective("aimv2").load().losses(whole, batch, tiny).terms[term])
-    assert goal.shared_parameters(model) == []
+    torch.testing.assert_close(total, losses_of(whole, batch, tiny).terms[term])
+    assert objective(name).load()(model, config).shared_parameters() == []
 
 
 def test_image_only_reads_no_text(tiny, batch):
     config = with_objective(tiny, "image_only")
-    goal, model = objective("image_only").load(), build(config)
+    model = build(config)
     other_text = batch._replace(token_BT=batch.token_BT.flip(0))
-    assert torch.equal(goal.losses(model, other_text, config).total, goal.losses(model, batch, config).total)
+    assert torch.equal(losses_of(model, other_text, config).total, losses_of(model, batch, config).total)
 
 
 def test_text_loss_covers_supervised_tokens_only(tiny, batch):
     model = build(tiny)
-    some = batch._replace(supervised_N=torch.tensor([3, 17, 40, 71]))  # places in the flattened [6 x 12]
-    text = objective("aimv2").load().losses(model, some, tiny).terms["text_loss"]
+    tally = replace(batch.tally, num_supervised=4)
+    some = batch._replace(supervised_N=torch.tensor([3, 17, 40, 71]), tally=tally)  # places in the flattened [6 x 12]
+    text = losses_of(model, some, tiny).terms["text_loss"]
     _, hidden = model(batch.image, batch.token_BT, batch.prefix_len_B)
     terms = []
     for place in some.supervised_N.tolist():

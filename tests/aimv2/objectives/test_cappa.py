@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from aimv2.model.network import build
-from aimv2.objectives import objective
 from tests.helpers.objectives import with_objective
+from tests.helpers.training import losses_of
 
 
 @pytest.mark.parametrize(("fraction", "num_parallel"), [(0, 0), (0.25, 2), (0.75, 4), (1, 6)])
@@ -26,7 +26,7 @@ def test_loss_matches_a_loop_over_images(tiny, batch, fraction, num_parallel):
             x_LE = x_LE + block.ffn(block.norm2(x_LE))
         log_prob_SV = F.log_softmax(decoder.text_head(decoder.norm(x_LE)[16:]), dim=-1)
         nats += [-log_prob_SV[t, token] for t, token in enumerate(batch.token_BT[row].tolist()) if token != 1]
-    total, terms = objective("cappa").load().losses(model, batch, config)
+    total, terms = losses_of(model, batch, config)
     torch.testing.assert_close(total, torch.stack(nats).mean())
     assert terms == {"text_loss": total}
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from aimv2.model.network import build
-from aimv2.objectives import objective
 from tests.helpers.objectives import clip_loss, siglip_loss, with_objective
+from tests.helpers.training import losses_of
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
 def test_every_parameter_has_a_gradient(tiny, batch, name):
     config = with_objective(tiny, name, attention="bidirectional")
     model = build(config)
-    objective(name).load().losses(model, batch, config).total.backward()
+    losses_of(model, batch, config).total.backward()
     assert not [key for key, value in model.named_parameters() if value.grad is None or not value.grad.abs().sum()]
 
 
@@ -25,14 +25,14 @@ def test_encoder_attention_follows_the_config(tiny, batch, attention):
     prefix = {"bidirectional": None, "prefix": batch.prefix_len_B, "causal": torch.ones(6, dtype=torch.int64)}
     image = model.embed_images(batch.image, prefix[attention])
     expected = clip_loss(model.similarity, image, model.embed_texts(batch.token_BT, batch.text_len_B))
-    torch.testing.assert_close(objective("clip").load().losses(model, batch, config).total, expected)
+    torch.testing.assert_close(losses_of(model, batch, config).total, expected)
 
 
 @pytest.mark.parametrize(("name", "open_clips"), [("clip", clip_loss), ("siglip", siglip_loss)])
 def test_loss_matches_open_clip(tiny, batch, name, open_clips):
     config = with_objective(tiny, name, attention="bidirectional")
     model = build(config)
-    total, terms = objective(name).load().losses(model, batch, config)
+    total, terms = losses_of(model, batch, config)
     assert terms == {"contrastive_loss": total}
     image = model.embed_images(batch.image)
     text = model.embed_texts(batch.token_BT, batch.text_len_B)

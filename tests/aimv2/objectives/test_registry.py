@@ -55,7 +55,7 @@ def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tm
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_specification_is_complete(name):
     goal = objective(name)
-    assert isinstance(goal.load(), Implementation)
+    assert issubclass(goal.load(), Implementation)
     assert goal.attention in ("prefix", "bidirectional")
     assert goal.reports
     assert set(goal.reports) <= REPORTS.keys()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.objectives import objective
 from analysis.verify.balance import COSINE, PIXEL, TEXT, balance
+from tests.helpers.training import losses_of
 
 
 def verdicts(run):
@@ -33,7 +33,7 @@ def test_gradients_at_the_end_equal_backward_passes(small):
     vectors = []
     for name in ("pixel_loss", "text_loss"):
         small.model.zero_grad()
-        objective("aimv2").load().losses(small.model, last, small.config).terms[name].backward()
+        losses_of(small.model, last, small.config).terms[name].backward()
         vectors.append(torch.cat([parameter.grad.flatten() for parameter in shared]).double().numpy())
     small.model.zero_grad()
     norms = [np.linalg.norm(vector) for vector in vectors]

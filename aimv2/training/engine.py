@@ -1,0 +1,161 @@
+"""Forward and backward passes of whole batches, in micro-batches and on several ranks.
+
+The samples, losses and gradients of a batch do not depend on the ranks, micro-batches or shards that compute them, but
+for rounding.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from aimv2.config.run_config import RunConfig
+from aimv2.data.batches import Batch
+from aimv2.memory import Setup
+from aimv2.model.layers import Block
+from aimv2.model.network import Network, build_empty
+from aimv2.objectives.base import Embeddings, Implementation, Losses
+from aimv2.training.device import autocast
+from aimv2.training.distributed import ALONE, World
+
+
+class Engine:
+    """An objective on the device or devices that train it.
+
+    Of several ranks, each holds the whole weights (``ddp``) or a shard of them (``fsdp``). Rank 0's weights are copied
+    to all, because random draws may differ between hosts in the last bit.
+
+    Args:
+        objective: on its device. ``fsdp`` changes its parameters in place, so the optimizer is built afterwards.
+    """
+
+    def __init__(self, objective: Implementation[Any], config: RunConfig, setup: Setup, world: World = ALONE) -> None:
+        self.objective, self.setup = objective, setup
+        self._config, self._world = config, world
+        self._device = torch.device(config.device)
+        self._is_sharded = world.size > 1 and setup.parallel == "fsdp"
+        self._module: nn.Module = objective
+        self._scalars: list[nn.Parameter] = []
+        if self._is_sharded:
+            for value in objective.state_dict().values():
+                dist.broadcast(value, src=0)
+            self._scalars = shard(objective)
+        elif world.size > 1:
+            self._module = DistributedDataParallel(
+                objective, gradient_as_bucket_view=True, find_unused_parameters=_may_score_nothing(config)
+            )
+
+    def backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of a batch to those of the parameters.
+
+        Args:
+            batch: the whole batch or this rank's share, on the CPU, with the counts of the whole.
+
+        Returns:
+            the terms of the loss, detached; their mean over the ranks is that of the whole batch.
+        """
+        terms: dict[str, Tensor] = {}
+        parts = self._parts(batch)
+        known = self._known(parts)
+        for number, part in enumerate(parts, start=1):
+            with self._syncing(number == len(parts)):
+                losses = self._losses(part, known)
+                losses.total.backward()
+            for name, term in losses.terms.items():
+                terms[name] = terms.get(name, 0) + term.detach()
+        for scalar in self._scalars:
+            if scalar.grad is not None:
+                scalar.grad = self._world.mean(scalar.grad)
+        return terms
+
+    def gradient_balance(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
+
+        Empty unless there are two terms and shared parameters, of which each rank holds the whole.
+        """
+        shared = self.objective.shared_parameters()
+        if not shared or self._is_sharded:
+            return {}
+        sums: dict[str, Tensor] = {}
+        for part in self._parts(batch):
+            with self._syncing(False):
+                terms = self._losses(part, None).terms
+            for name, term in terms.items():
+                gradients = torch.autograd.grad(term, shared, retain_graph=True)
+                sums[name] = sums.get(name, 0) + torch.cat([gradient.flatten() for gradient in gradients])
+        if len(sums) != 2:
+            return {}
+        one, other = (self._world.mean(gradient) for gradient in sums.values())
+        norms = {f"{name}_gradient": gradient.norm() for name, gradient in zip(sums, (one, other), strict=True)}
+        return norms | {"gradient_cosine": torch.cosine_similarity(one, other, dim=0)}
+
+    def clip_gradients(self) -> Tensor:
+        """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self._config.optimizer.clip_norm)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def whole_network(self) -> Network:
+        """Return the network with whole weights; all ranks call it, and only rank 0 may use it.
+
+        It is the one that trains, unless its weights are sharded.
+        """
+        if not self._is_sharded:
+            return self.objective.model
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.objective.model, options=options)
+        if not weights:  # of the other ranks
+            return self.objective.model
+        whole = build_empty(self._config)
+        whole.load_state_dict(weights, assign=True)
+        return whole.to(self._config.device)
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        return batch.split(self.setup.micro_batch, has_padding=self.objective.reads_padding)
+
+    def _losses(self, part: Batch, known: Embeddings | None) -> Losses:
+        with autocast(self._config):
+            losses: Losses = self._module(part.to(self._device), known)
+        return losses
+
+    @torch.no_grad()
+    def _known(self, parts: list[Batch]) -> Embeddings | None:
+        """Return the embeddings of the whole batch; None if it is one part, or samples are not compared."""
+        if not self.objective.compares_samples or (len(parts) == 1 and self._world.size == 1):
+            return None
+        with autocast(self._config):
+            found = [self.objective.embed(part.to(self._device)) for part in parts]
+        return Embeddings(*(self._world.concatenate(torch.cat(vectors)) for vectors in zip(*found, strict=True)))
+
+    def _syncing(self, is_last: bool) -> AbstractContextManager[None]:
+        """Average gradients over the ranks in the backward pass of the last micro-batch only."""
+        if isinstance(self._module, DistributedDataParallel):
+            return nullcontext() if is_last else self._module.no_sync()
+        if isinstance(self._module, FSDPModule):
+            self._module.set_requires_gradient_sync(is_last)
+        return nullcontext()
+
+
+def shard(objective: Implementation[Any]) -> list[nn.Parameter]:
+    """Spread the parameters over the ranks in place, block by block (FSDP2).
+
+    Returns:
+        the parameters that are still whole: scalars, which FSDP2 refuses.
+    """
+    scalars = [parameter for parameter in objective.parameters() if not parameter.ndim]
+    for module in objective.modules():
+        if isinstance(module, Block):
+            fully_shard(module)
+    fully_shard(objective, ignored_params=set(scalars))
+    register_fsdp_forward_method(objective, "embed")
+    return scalars
+
+
+def _may_score_nothing(config: RunConfig) -> bool:
+    """True if a batch may leave the pixel head without a gradient, because every prefix is a whole image."""
+    return bool(config.prefix.pmf(config.model.num_patches)[-1])

@@ -1,0 +1,142 @@
+"""Micro-batches, ranks and shards against one backward pass of the whole batch."""
+
+import multiprocessing
+import sys
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+from aimv2.data.batches import Share
+from aimv2.memory import setup_of
+from aimv2.model.network import build
+from aimv2.objectives import REGISTRY, objective
+from aimv2.training.distributed import ALONE, World
+from aimv2.training.engine import Engine
+from tests.helpers.training import changed, losses_of
+
+VARIANTS = [
+    *({"objective.name": name} for name in REGISTRY),
+    {"objective.pixel_patches": "image"},
+    {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
+    {"model.decoder.sharing": "separate"},
+    {"model.decoder.order": "text_first"},
+]
+NUM_IMAGES = 8
+
+
+def engine_of(config, world=ALONE):
+    """Return the engine of a network in float64, in which rounding is far below the tolerance."""
+    module = objective(config.objective.name).load()(build(config).double(), config)
+    return Engine(module, config, setup_of(config), world)
+
+
+def gradients_of(engine):
+    found = {name: value.grad for name, value in engine.objective.named_parameters() if value.grad is not None}
+    return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
+
+
+@pytest.fixture
+def large_batch(tiny, batch):
+    """A batch of eight images in float64, of which one has no patch to predict."""
+    rows = torch.tensor([0, 1, 2, 3, 4, 5, 3, 1])
+    parts = batch._replace(
+        image=batch.image[rows].double() + torch.arange(8.0)[:, None, None, None] / 10,
+        token_BT=batch.token_BT[rows],
+        prefix_len_B=torch.tensor([1, 3, 8, 16, 14, 15, 2, 9]),
+    )
+    supervised = (parts.token_BT != 1).flatten().nonzero().squeeze(1)
+    return batch.of(parts.image, parts.token_BT, parts.prefix_len_B, supervised, batch.text_len_B[rows], tiny)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 8])
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_micro_batches_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, changes, size):
+    config = changed(tiny, changes)
+    model = build(config).double()
+    total, terms = losses_of(model, large_batch, config)
+    total.backward()
+    engine = engine_of(replace(config, micro_batch=size))
+    found = engine.backward(large_batch)
+    assert found.keys() == terms.keys()
+    for name, term in terms.items():
+        torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
+    gradients = gradients_of(engine)
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(gradients[f"model.{name}"], weight.grad, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_gradient_balance_matches_separate_backward_passes(tiny, large_batch):
+    """Oracle: each loss's own backward pass."""
+    model = build(tiny).double()
+    gradients = {}
+    for name in ("pixel_loss", "text_loss"):
+        model.zero_grad()
+        losses_of(model, large_batch, tiny).terms[name].backward()
+        gradients[name] = torch.cat([weight.grad.flatten() for weight in model.decoder.blocks.parameters()])
+    one, other = gradients.values()
+    for size in (3, 8):
+        balance = engine_of(replace(tiny, micro_batch=size)).gradient_balance(large_batch)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(balance[f"{name}_gradient"], gradient.norm())
+        torch.testing.assert_close(balance["gradient_cosine"], (one @ other) / one.norm() / other.norm())
+
+
+def test_gradient_balance_needs_two_terms(tiny, large_batch):
+    without = large_batch._replace(tally=replace(large_batch.tally, num_scored=0))
+    assert engine_of(tiny).gradient_balance(without) == {}
+
+
+SETUPS = [{"parallel": parallel, "micro_batch": size} for parallel in ("ddp", "fsdp") for size in (8, 1)]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, ranks, tmp_path):
+    """With whole weights and with shards, in one micro-batch and in several."""
+    cases = [changed(tiny, changes | {"ranks": ranks} | setup) for changes in VARIANTS for setup in SETUPS]
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    processes = [
+        server.Process(target=as_rank, args=(rank, ranks, cases, large_batch, tmp_path)) for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * ranks
+    found = torch.load(tmp_path / "found", weights_only=True)
+    for config, (terms, gradients, norm) in zip(cases, found, strict=True):
+        engine = engine_of(replace(config, ranks=1, micro_batch="auto"))
+        expected = engine.backward(large_batch)
+        case = f"{config.objective.name} {config.parallel} {config.micro_batch}"
+        for name, term in expected.items():
+            torch.testing.assert_close(terms[name], term, rtol=1e-6, atol=1e-7, msg=f"{case}: {name}")
+        expected_gradients = gradients_of(engine)
+        assert gradients.keys() == expected_gradients.keys(), case
+        for name, gradient in expected_gradients.items():
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-7, msg=f"{case}: {name}")
+        torch.testing.assert_close(norm, engine.clip_gradients(), rtol=1e-6, atol=1e-7, msg=case)
+
+
+def as_rank(rank, ranks, cases, batch, folder):
+    """Compute each case on one of the ranks; rank 0 writes losses, gradients and norms."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(folder / "store"), ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=5))
+    world, found = World(ranks), []
+    share = batch.split(NUM_IMAGES // ranks, has_padding=True)[rank]._replace(
+        share=Share(rank * NUM_IMAGES // ranks, ranks)
+    )
+    for config in cases:
+        engine = engine_of(config, world)
+        terms = {name: world.mean(term) for name, term in engine.backward(share).items()}
+        gradients = gradients_of(engine)
+        found.append((terms, {name: grad.clone() for name, grad in gradients.items()}, engine.clip_gradients()))
+        del engine
+    if rank == 0:
+        torch.save(found, folder / "found")
+    dist.destroy_process_group()
+    sys.exit(0)
