@@ -47,14 +47,15 @@ class Estimate:
     items_error: float = 0.0
 
     def __post_init__(self) -> None:
-        """Round the mean to 2^-30 of the error or less.
+        """Round mean and error to 2^-30 of the error or less.
 
         Processors add in different orders. A mean that is 0, or between two printed numbers, would have other digits or
         another sign on each of them, and a report other bytes.
         """
         if self.error > 0 and math.isfinite(self.mean):
             step = 2.0 ** (math.floor(math.log2(self.error)) - 30)
-            object.__setattr__(self, "mean", round(self.mean / step) * step + 0.0)  # no negative zero
+            for name, value in (("mean", self.mean), ("error", self.error)):
+                object.__setattr__(self, name, round(value / step) * step + 0.0)  # no negative zero
 
     @property
     def has_interval(self) -> bool:
