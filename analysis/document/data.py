@@ -1,17 +1,17 @@
 """A document as JSON: everything that it says, for programs."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.digits import plain
 from analysis.document.model import Block, Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
 
 VERSION = 1
 
 
 def to_json(document: Document) -> str:
-    """Return a document as JSON; a value that is not finite is null.
+    """Return a document as JSON; numbers are as ``analysis.digits`` has them.
 
     ``numbers`` are the findings as values. ``sections`` are the text, with the cells of tables as text, value and runs.
     """
@@ -25,7 +25,7 @@ def to_json(document: Document) -> str:
         "introduction": _blocks(document.introduction),
         "sections": _blocks(document.sections),
     }
-    return json.dumps(_finite(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(plain(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _blocks(blocks: Sequence[Block]) -> list[dict[str, Any]]:
@@ -56,11 +56,3 @@ def _cell(cell: str | Cell) -> dict[str, Any] | str:
         return cell
     found = {"text": "\n".join(cell.lines), "value": cell.value, "runs": list(cell.runs), "note": cell.note}
     return {key: value for key, value in found.items() if value not in (None, "", [])}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

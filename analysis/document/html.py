@@ -14,6 +14,7 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
+from analysis.digits import DIGITS
 from analysis.document.html_figures import data_fold, inline_svg
 from analysis.document.model import (
     Block,
@@ -183,7 +184,7 @@ class _Page:
         first, *others = (self.inline(line) for line in cell.lines or ("",))
         attributes = Markup(' class="long"') if _is_long(cell) else Markup("")
         if cell.value is not None and math.isfinite(cell.value):
-            attributes += Markup(' data-value="{:.10g}"').format(cell.value)
+            attributes += Markup(' data-value="{:.{}g}"').format(cell.value, DIGITS)
         runs = [run for run in cell.runs if run in self._runs] if has_links else []
         if runs:
             first = _link(first, runs)

@@ -70,6 +70,7 @@ STYLE: dict[str, Any] = {
 }
 
 TITLE = "title:"  # starts the id of an element that shows a text when the pointer is over it
+ID = "\0"  # stands for the beginning of an id until it is known
 STYLES = re.compile(r'style="([^"]*)"')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
@@ -136,7 +137,8 @@ def write_svg(figure: Figure, path: Path) -> None:
 def _compact(svg: str) -> str:
     """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font.
 
-    Styles that repeat become classes, with names that no other figure of a page has.
+    Styles that repeat become classes. They and ids get names that no other figure of a page has, and that follow from
+    what can be seen: matplotlib's ids change with the last digits of a number.
     """
     svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.S)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
@@ -147,8 +149,11 @@ def _compact(svg: str) -> str:
     svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
     while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
         svg = shorter
+    ids = {name: f"{number}" for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]*)"', svg)))}
+    svg = re.sub(r'(\bid="|url\(#|href="#)([^")]*)', lambda found: f"{found[1]}{ID}{ids[found[2]]}", svg)
     repeated = [text for text, count in Counter(STYLES.findall(svg)).most_common() if count > 2]
     prefix = f"f{hashlib.sha256(svg.encode()).hexdigest()[:6]}"
+    svg = svg.replace(ID, f"{prefix}-i")
     classes = {text: f"{prefix}-{number}" for number, text in enumerate(repeated)}
     svg = STYLES.sub(lambda found: f'class="{classes[found[1]]}"' if found[1] in classes else found[0], svg)
     rules = [f".{name} {{ {text} }}" for text, name in classes.items()]

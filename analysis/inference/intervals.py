@@ -46,6 +46,17 @@ class Estimate:
     error_from: ErrorSource = "own"
     items_error: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Round mean and error to 2^-30 of the error or less.
+
+        Processors add in different orders. A mean that is 0, or between two printed numbers, would have other digits or
+        another sign on each of them, and a report other bytes.
+        """
+        if self.error > 0 and math.isfinite(self.mean):
+            step = 2.0 ** (math.floor(math.log2(self.error)) - 30)
+            for name, value in (("mean", self.mean), ("error", self.error)):
+                object.__setattr__(self, name, round(value / step) * step + 0.0)  # no negative zero
+
     @property
     def has_interval(self) -> bool:
         return self.error > 0

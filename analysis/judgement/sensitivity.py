@@ -23,6 +23,7 @@ from aimv2.config.signature import DESCRIBED, identity
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
+from analysis.digits import plain
 from analysis.inference.intervals import LEVEL
 from analysis.inference.power import Aim, Noise, seeds_for
 
@@ -177,7 +178,7 @@ def base_of(config: RunConfig) -> dict[str, Any]:
 def ladder_text(ladder: Ladder) -> str:
     """Return the findings as JSON, readable by eye."""
     values = TypeAdapter(Ladder).dump_python(ladder, mode="json")
-    return json.dumps(values, indent=1) + "\n"
+    return json.dumps(plain(values), indent=1) + "\n"
 
 
 def read_ladder(path: Path) -> Ladder:

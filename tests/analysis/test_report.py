@@ -118,11 +118,11 @@ def test_check_names_pages_that_differ_from_their_records(folder, tmp_path, caps
     assert (copy / "report.md").read_text() == "another number", "nothing was written"
 
 
-def test_check_of_all_names_reports_without_records(tmp_path, capsys):
+def test_check_of_all_refuses_reports_without_records(tmp_path, capsys):
     for name in ("sensitivity", "verify"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.md").write_text("numbers")
-    report.main(["all", f"reports_dir={tmp_path}", "--check"])
+    assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path / 'sensitivity'} has a report without records.parquet")
     assert line.endswith("python analysis/report.py sensitivity")

@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.inference.intervals import (
@@ -138,3 +140,16 @@ def test_satterthwaite_of_equal_parts_adds_degrees_of_freedom():
 def test_basis_names_level_seeds_error_and_cover():
     estimate = Estimate(0, 1, 12, 4, 0.975, error_from="pooled", covers="seeds and items")
     assert estimate.basis == "97.5 %, n = 4, pooled error, covers seeds and items"
+
+
+@pytest.mark.parametrize("noise", [1e-19, -1e-19, 3e-17, -3e-17])
+def test_means_that_differ_in_their_last_digits_are_printed_alike(noise):
+    """A mean of 0, and one between two printed numbers, on processors that add in another order."""
+    for mean in (0.0, -1 / 1024, 0.0005):
+        texts = {Estimate(one, 0.001, 3, 4).text(".9f") for one in (mean, mean + noise)}
+        assert len(texts) == 1, texts
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3))
+def test_rounding_changes_a_mean_by_less_than_a_billionth_of_its_error(mean, error):
+    assert abs(Estimate(mean, error, 3, 4).mean - mean) <= error * 1e-9

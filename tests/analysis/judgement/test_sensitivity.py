@@ -30,7 +30,7 @@ from analysis.judgement.sensitivity import (
 
 
 def effect(mean, half_width=0.1):
-    return Effect(mean=mean, low=mean - half_width, high=mean + half_width, num_seeds=4)
+    return Effect(mean=mean, low=round(mean - half_width, 8), high=round(mean + half_width, 8), num_seeds=4)
 
 
 def ladder_of(effects, *, config=None):
