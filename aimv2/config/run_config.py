@@ -409,7 +409,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 def explain(error: ValidationError) -> UsageError:
     """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion."""
-    first = error.errors()[0]
+    first, *others = error.errors()
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
         owner: Any = RunConfig
@@ -420,6 +420,10 @@ def explain(error: ValidationError) -> UsageError:
     if first["type"] == "tuple_type":
         return UsageError(f"{'.'.join(where)} is a list: write {'.'.join(where)}=[{first['input']}]")
     message = first["msg"].removeprefix("Value error, ")
+    if where[-1].startswith("literal["):  # a name or a value of another type, which has an error of its own
+        where.pop()
+        kinds = [other["msg"] for other in others if other["loc"][:-1] == first["loc"][:-1]]
+        message = " or ".join([message, *(kind.removeprefix("Input should be ").split(",")[0] for kind in kinds)])
     seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
     if first["type"] == "literal_error":
         allowed = first["ctx"]["expected"].split("'")[1::2]  # from "'rms' or 'layer'"

@@ -105,12 +105,13 @@ class Engine:
 
         It is the one that trains, unless its weights are sharded.
         """
+        model: Network = self.objective.model
         if not self._is_sharded:
-            return self.objective.model
+            return model
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        weights = get_model_state_dict(self.objective.model, options=options)
+        weights = get_model_state_dict(model, options=options)
         if not weights:  # of the other ranks
-            return self.objective.model
+            return model
         whole = build_empty(self._config)
         whole.load_state_dict(weights, assign=True)
         return whole.to(self._config.device)

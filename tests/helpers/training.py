@@ -72,7 +72,7 @@ def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5},
 class Unshared(AIMv2):
     """AIMv2's objective without shared parameters, so that no gradient balance is measured."""
 
-    def shared_parameters(self, model):
+    def shared_parameters(self):
         return []
 
 

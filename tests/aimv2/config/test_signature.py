@@ -89,6 +89,8 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "data.captions": "shuffled",
         "data.pixels": "shuffled",
         "evaluation.split": "validation",
+        "micro_batch": 4,
+        "activation_checkpointing": True,
         "data.scenes.grid": 3,
         "data.scenes.relation_rate": 0.25,
         "augment.min_scale": 0.5,

@@ -139,7 +139,9 @@ def follower(longer):
     yield follower
     with follower.led():
         dismiss()
-    assert follower.ended() == (0, "")
+    status, printed = follower.ended()
+    # torch warns once that it looked for parameters without a gradient and that a batch had none.
+    assert (status, [line for line in printed.splitlines() if "find_unused_parameters" not in line]) == (0, [])
 
 
 def on_two(follower, config, pairs, record):
