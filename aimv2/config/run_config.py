@@ -420,7 +420,7 @@ def explain(error: ValidationError) -> UsageError:
     if first["type"] == "tuple_type":
         return UsageError(f"{'.'.join(where)} is a list: write {'.'.join(where)}=[{first['input']}]")
     message = first["msg"].removeprefix("Value error, ")
-    if where[-1].startswith("literal["):  # a name or a value of another type, which has an error of its own
+    if where and where[-1].startswith("literal["):  # a name or a value of another type, which has an error of its own
         where.pop()
         kinds = [other["msg"] for other in others if other["loc"][:-1] == first["loc"][:-1]]
         message = " or ".join([message, *(kind.removeprefix("Input should be ").split(",")[0] for kind in kinds)])

@@ -54,9 +54,13 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "data.cache_gb",
         "data.max_bad_rate",
         "data.tokenizer",
+        "parallel",
+        "micro_batch",
+        "activation_checkpointing",
     )
     other = {
         "device": "cpu",
+        "parallel": "fsdp",
         "checkpoint.watchdog_factor": 10.0,
         "data.cache_dir": "elsewhere",
         "precision": "bfloat16",
