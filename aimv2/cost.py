@@ -26,7 +26,9 @@ class Part:
     Attributes:
         module: dotted name of the part in the run's network.
         parameters: weights of the module without those of other parts within it.
-        products: FLOPs per image of products with weights and of similarities, forward.
+        products: FLOPs per image of products with weights and of similarities, forward. Those of the pixel head count
+            every patch, although training computes only the patches after the prefixes: runs whose samples were matched
+            by these FLOPs keep them.
         attention: FLOPs per image of scores and mixing, forward, for every query with every key.
         useful_attention: the part of ``attention`` that the mask lets through, averaged over prefix lengths.
         per_token: FLOPs for each supervised token, forward; only these are projected to the vocabulary.
@@ -124,7 +126,8 @@ def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool,
     parallel_fraction = config.objective.parallel_fraction if is_parallel else 0
     seen = length * (length + 1) / 2 + parallel_fraction * text * (text - 1) / 2
     vectors = (model.vocab_size + 1 + text) * reads_text + patches * model.decoder.image_positions + is_parallel
-    saved = length * _saved_by_norm(model.decoder)
+    # The heads save copies of the states that they read, so the last norm's output is not saved.
+    saved = length * (_saved_by_norm(model.decoder) - E)
     part = Part(name=name, module=module, parameters=(D + 1 + vectors) * E, products=2 * patches * D * E, saved=saved)
     has_mask = bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first")
     return _with_blocks(part, model.decoder, length, useful_share=seen / length**2, has_mask=has_mask)
@@ -133,8 +136,10 @@ def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool,
 def pixel_head_cost(config: RunConfig, module: str) -> Part:
     model = config.model
     patches, E, P = model.num_patches, model.decoder.width, model.patch_dim
-    # Saved: the differences between predictions and targets. The norm saves the states.
-    return Part(name="pixel head", module=module, parameters=E * P, products=2 * patches * E * P, saved=patches * P)
+    scored = patches - float(config.prefix.pmf(patches) @ np.arange(1, patches + 1))  # averaged over prefix lengths
+    # Saved: the states, and the differences between predictions and targets.
+    saved = scored * (E + P)
+    return Part(name="pixel head", module=module, parameters=E * P, products=2 * patches * E * P, saved=saved)
 
 
 def text_head_cost(config: RunConfig, module: str) -> Part:
@@ -192,16 +197,16 @@ def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_s
     is_gated = config.ffn == "swiglu"
     weights = 4 * D**2 + (3 if is_gated else 2) * D * F
     attention = config.depth * 4 * length**2 * D
-    # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up, silu of
-    # the gate and the input of the down projection, or GELU's input and output.
-    by_block = length * (2 * _saved_by_norm(config) + 4 * D + config.num_heads + (4 if is_gated else 2) * F)
+    # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up and the
+    # input of the down projection, or GELU's input and output. All blocks share the mask.
+    by_block = length * (2 * _saved_by_norm(config) + 4 * D + config.num_heads + (3 if is_gated else 2) * F)
     return replace(
         part,
         parameters=part.parameters + config.depth * weights + (2 * config.depth + 1) * _norm_parameters(config),
         products=part.products + config.depth * 2 * length * weights,
         attention=attention,
         useful_attention=attention * useful_share,
-        saved=part.saved + config.depth * (by_block + has_mask * length**2),
+        saved=part.saved + config.depth * by_block + has_mask * length**2,
     )
 
 
@@ -210,6 +215,5 @@ def _norm_parameters(config: TransformerConfig) -> int:
 
 
 def _saved_by_norm(config: TransformerConfig) -> int:
-    """Return the values saved per position: input, statistics and output; for RMSNorm, which is not fused on the CPU,
-    also the scaled input."""
-    return (3 * config.width + 1) if config.norm == "rms" else (2 * config.width + 2)
+    """Return the values saved per position: input, statistics and output."""
+    return 2 * config.width + (1 if config.norm == "rms" else 2)

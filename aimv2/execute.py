@@ -26,6 +26,7 @@ from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
 from aimv2.hardware import hardware
+from aimv2.heap import keep_freed_memory
 from aimv2.model.network import build, parameters_by_part
 from aimv2.objectives import objective
 from aimv2.runs.attempt import Attempt, Unrecorded
@@ -100,7 +101,7 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
     """
     rank, interrupts = place(config), interrupts or Interrupts()
     for number, config, start in calls():
-        torch.set_num_threads(config.threads)
+        _set_up(config)
         # A run that fails does so on all ranks, and rank 0 records it.
         with contextlib.suppress(RunFailedError), interrupts.deferred(), joined(number, config, rank) as world:
             data = _prepared(config.data, config.model)
@@ -116,6 +117,12 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
             )
 
 
+def _set_up(config: RunConfig) -> None:
+    torch.set_num_threads(config.threads)
+    if config.device == "cpu":
+        keep_freed_memory()
+
+
 _prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs cycle through a few arms, which read the same pairs
 
 
@@ -127,7 +134,7 @@ def _train_and_evaluate(
     evaluate: Callable[..., dict[str, Metric]],
     lead: Callable[[RunConfig, str | None], AbstractContextManager[World]],
 ) -> None:
-    torch.set_num_threads(config.threads)
+    _set_up(config)
     if config.ranks > 1:
         rank = place(config)
         assert rank == 0, "the other ranks call follow"

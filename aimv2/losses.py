@@ -1,7 +1,7 @@
 """Losses as functions of tensors.
 
-Letters: B images, I patches in reading order, P values in a patch, N supervised tokens of the batch, V vocabulary, S
-width of a shared space, C texts.
+Letters: B images, I patches in reading order, P values in a patch, K scored patches and N supervised tokens of the
+batch, E width of the decoder, V vocabulary, S width of a shared space, C texts.
 """
 
 from typing import Literal
@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+MAX_LOGITS = 2**25  # that exist at once: 128 MB in float32, more than a thousand tokens of a vocabulary of 32,000
 PIXEL_EPS = 1e-6  # added to the patch variance (MAE; ml-l3m ``mae_loss.py``)
 
 
@@ -21,52 +23,75 @@ def patchify(image: Tensor, patch_px: int) -> Tensor:
     return cells.permute(0, 2, 4, 3, 5, 1).reshape(B, grid * grid, patch_px * patch_px * C)
 
 
-def standardise(patch_BIP: Tensor) -> Tensor:
-    """Subtract each patch's mean and divide by the square root of its unbiased variance plus 1e-6."""
-    mean = patch_BIP.mean(dim=-1, keepdim=True)
-    variance = patch_BIP.var(dim=-1, keepdim=True)
-    return (patch_BIP - mean) / (variance + PIXEL_EPS).sqrt()
+def standardise(patch_KP: Tensor) -> Tensor:
+    """Subtract each patch's mean and divide by the square root of its unbiased variance plus 1e-6: [..., P]."""
+    centred_KP = patch_KP - patch_KP.mean(dim=-1, keepdim=True)
+    # Not torch.var, which warns of a micro-batch without scored patches.
+    variance_K1 = centred_KP.square().sum(dim=-1, keepdim=True) / (patch_KP.shape[-1] - 1)
+    return centred_KP / (variance_K1 + PIXEL_EPS).sqrt()
 
 
 def pixel_loss(
-    predicted_BIP: Tensor,
-    target_BIP: Tensor,
-    prefix_len_B: Tensor,
+    predicted_KP: Tensor,
+    target_KP: Tensor,
     *,
     count: float,
     values: Literal["mean", "sum"] = "mean",
-    is_mean_by_image: bool = False,
+    weight_K: Tensor | None = None,
 ) -> Tensor:
-    """Return the squared error of the next patch, over the patches after the prefixes.
+    """Return the squared error of the patches after the prefixes.
 
     Args:
-        predicted_BIP: output of the pixel head at every image position; position i (from 0) predicts patch i+1.
-        target_BIP: values of the patches.
-        prefix_len_B: int64 [B], M; patches M..I-1 (from 0) are scored.
-        count: the divisor of the sum over patches, or over images.
+        predicted_KP: output of the pixel head.
+        target_KP: values of the patches.
+        count: the divisor of the sum over patches.
         values: the reduction within a patch (``ObjectiveConfig``).
-        is_mean_by_image: sum the means of images that have a scored patch. Otherwise the patches are summed, and an
-            image with a short prefix has more weight.
+        weight_K: weights of the patches in the sum; 1 by default, so an image with a short prefix has more weight.
 
     Returns:
         scalar, float32 or wider.
 
     Source: paper sections 2.1 and 2.2, ml-l3m ``RasterPixelLoss``; the defaults follow the code.
     """
-    next_BIP = target_BIP[:, 1:]
-    error_BIP = (predicted_BIP[:, :-1].to(next_BIP.dtype) - next_BIP).square()
-    error_BI = error_BIP.mean(dim=-1) if values == "mean" else error_BIP.sum(dim=-1)
-    pos_I = torch.arange(1, target_BIP.shape[1], device=target_BIP.device)
-    scored_BI = (pos_I >= prefix_len_B[:, None]).to(error_BI.dtype)
-    if is_mean_by_image:
-        return ((error_BI * scored_BI).sum(dim=1) / scored_BI.sum(dim=1).clamp(min=1)).sum() / count
-    return (error_BI * scored_BI).sum() / count
+    error_KP = (predicted_KP.to(target_KP.dtype) - target_KP).square()
+    error_K = error_KP.mean(dim=-1) if values == "mean" else error_KP.sum(dim=-1)
+    return (error_K if weight_K is None else error_K * weight_K).sum() / count
 
 
-def text_loss(logits_NV: Tensor, target_N: Tensor, count: float) -> Tensor:
-    """Return the sum of the cross-entropies of tokens in nats, divided by a count, float32 or wider (ml-l3m)."""
-    logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-    return F.cross_entropy(logits_NV, target_N, reduction="sum") / count
+def text_loss(
+    hidden_NE: Tensor, weight_VE: Tensor, target_N: Tensor, count: float, *, max_logits: int = MAX_LOGITS
+) -> Tensor:
+    """Return the sum of the cross-entropies of tokens in nats, divided by a count.
+
+    If there are more than ``max_logits`` logits, those of some tokens at a time are computed in the forward pass and
+    again in the backward pass, so that they never exist together. This takes a third more products.
+
+    ``torch.nn.functional.linear_cross_entropy`` (torch 2.13) is not used: under autocast its loss would be bfloat16 or
+    its products float32, and on the CPU it computes float32 products even with bfloat16 operands.
+
+    Args:
+        hidden_NE: the states that predict the tokens.
+        weight_VE: the vocabulary head.
+
+    Returns:
+        scalar, float32 or wider (ml-l3m).
+    """
+    rows = max(1, max_logits // len(weight_VE))
+    if len(hidden_NE) <= rows:
+        return _nats(hidden_NE, weight_VE, target_N) / count
+    total = hidden_NE.new_zeros((), dtype=_wide(hidden_NE.dtype))
+    for hidden_nE, target_n in zip(hidden_NE.split(rows), target_N.split(rows), strict=True):
+        total = total + checkpoint(_nats, hidden_nE, weight_VE, target_n, use_reentrant=False, preserve_rng_state=False)
+    return total / count
+
+
+def _nats(hidden_NE: Tensor, weight_VE: Tensor, target_N: Tensor) -> Tensor:
+    logits_NV = F.linear(hidden_NE, weight_VE)
+    return F.cross_entropy(logits_NV.to(_wide(logits_NV.dtype)), target_N, reduction="sum")
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def softmax_contrast(logits_BB: Tensor) -> Tensor:

@@ -33,13 +33,16 @@ class Share(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The input of a training step, or a part of it. Letters: B images, T caption tokens, N supervised tokens.
+    """The input of a training step, or a part of it.
+
+    Letters: B images, I patches, T caption tokens, N supervised tokens, K scored patches.
 
     Attributes:
         image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour.
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
         supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T].
+        scored_K: int64 [K], indices of the patches after the prefixes in the flattened [B x I].
         text_len_B: int64 [B], tokens up to and including end-of-text.
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
             those of its part; the training loop replaces them by the sums over the ranks.
@@ -52,6 +55,7 @@ class Batch(NamedTuple):
     token_BT: Tensor
     prefix_len_B: Tensor
     supervised_N: Tensor
+    scored_K: Tensor
     text_len_B: Tensor
     tally: Tally
     share: Share = Share()
@@ -70,6 +74,7 @@ class Batch(NamedTuple):
     ) -> "Batch":
         """Return a whole batch of one source, whose counts follow from its tensors."""
         num_scored_B = (config.model.num_patches - prefix_len_B).numpy()
+        scored_K = _scored(prefix_len_B.numpy(), config.model.num_patches)
         counts = Tally.empty(1)
         counts.shown_SK[0, 0] = len(image)
         tally = replace(
@@ -78,7 +83,7 @@ class Batch(NamedTuple):
             num_scored=int(num_scored_B.sum()),
             num_scored_images=int((num_scored_B > 0).sum()),
         )
-        return cls(image, token_BT, prefix_len_B, supervised_N, text_len_B, tally)
+        return cls(image, token_BT, prefix_len_B, supervised_N, scored_K, text_len_B, tally)
 
     @property
     def num_supervised(self) -> int:
@@ -113,16 +118,20 @@ class Batch(NamedTuple):
         return [self._part(slice(start, start + size), has_padding) for start in starts]
 
     def _part(self, rows: slice, has_padding: bool) -> "Batch":
-        T = self.token_BT.shape[1]
+        T, B = self.token_BT.shape[1], len(self.image)
+        num_patches = (len(self.scored_K) + int(self.prefix_len_B.sum())) // B  # each is in a prefix or is scored
         text_len_B = self.text_len_B[rows]
         longest = T if has_padding else int(text_len_B.max())
         row_N, place_N = self.supervised_N // T, self.supervised_N % T
         is_here_N = (row_N >= rows.start) & (row_N < rows.stop)
+        row_K = self.scored_K // num_patches
+        is_here_K = (row_K >= rows.start) & (row_K < rows.stop)
         return self._replace(
             image=self.image[rows],
             token_BT=self.token_BT[rows, :longest],
             prefix_len_B=self.prefix_len_B[rows],
             supervised_N=(row_N[is_here_N] - rows.start) * longest + place_N[is_here_N],
+            scored_K=self.scored_K[is_here_K] - rows.start * num_patches,
             text_len_B=text_len_B,
             share=self.share._replace(first=self.share.first + rows.start),
             target_image=None if self.target_image is None else self.target_image[rows],
@@ -190,12 +199,18 @@ class TrainBatches(Dataset[Batch]):
             token_BT=torch.from_numpy(token_BT),
             prefix_len_B=torch.from_numpy(prefix_len_B),
             supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT)),
+            scored_K=_scored(prefix_len_B, num_patches),
             text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
             tally=tally,
             share=share,
             target_image=target_image,
             bad=tuple(samples.bad),
         )
+
+
+def _scored(prefix_len_B: np.ndarray, num_patches: int) -> Tensor:
+    """Return the indices of the patches after the prefixes in the flattened [B x I]: int64 [K]."""
+    return torch.from_numpy(np.flatnonzero(np.arange(num_patches) >= prefix_len_B[:, None]))
 
 
 def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:

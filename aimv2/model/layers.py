@@ -11,15 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aimv2.config.run_config import TransformerConfig
+from aimv2.model.fused import RMSNorm, SiluProduct, product_dtype
 from aimv2.model.initial import Distribution, xavier_uniform
+from aimv2.model.masks import additive
 
 KeyValues = list[Tensor]  # cached keys and values of one layer, [B, H, S, d] each; empty before the first call
 NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
 
 
-def build_norm(config: TransformerConfig) -> nn.RMSNorm | nn.LayerNorm:
-    """Return a norm of the stack's kind and width."""
-    return (nn.RMSNorm if config.norm == "rms" else nn.LayerNorm)(config.width, eps=NORM_EPS)
+def build_norm(config: TransformerConfig, *, feeds_product: bool = False) -> RMSNorm | nn.LayerNorm:
+    """Return a norm of the stack's kind and width.
+
+    Args:
+        feeds_product: the result is only an operand of matrix products.
+    """
+    if config.norm == "layer":
+        return nn.LayerNorm(config.width, eps=NORM_EPS)
+    return RMSNorm(config.width, NORM_EPS, feeds_product=feeds_product)
 
 
 def embedding(num_rows: int, width: int) -> nn.Embedding:
@@ -44,13 +52,16 @@ class SelfAttention(nn.Module):
 
         Args:
             x_BLD: [B, L, D].
-            mask: bool [B or 1, 1, L, L], or [B or 1, 1, L, S+L] with a cache, indexed [image, head, query, key], True
-                where a query may attend. None is full attention, or causal attention if ``is_causal``.
+            mask: [B or 1, 1, L, L], or [B or 1, 1, L, S+L] with a cache, indexed [image, head, query, key]: bool, True
+                where a query may attend, or added to the scores. None is full attention, or causal attention if
+                ``is_causal``.
             cache: earlier positions, which the new ones also attend to; the new ones are added to it.
         """
         B, L, D = x_BLD.shape
+        # In the backward pass, chunks of the last dimension are joined in one copy; other cuts of it take two.
         q_BHLd, k_BHLd, v_BHLd = (
-            self.qkv(x_BLD).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+            part_BLD.view(B, L, self.num_heads, D // self.num_heads).transpose(1, 2)
+            for part_BLD in self.qkv(x_BLD).chunk(3, dim=-1)
         )
         if cache is not None:
             assert not cache or L == 1 or mask is not None, "several positions after the first call need a mask"
@@ -72,9 +83,11 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or x_BLD.device.type != "cpu":
+        if x_BLD.device.type != "cpu":
             gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
             hidden_BLF = F.silu(gate_BLF) * up_BLF
+        elif torch.is_grad_enabled():
+            hidden_BLF = SiluProduct.apply(self.gate_up(x_BLD))
         else:
             # Without gradients, two products and one in-place product allocate less memory. On the CPU this saves about
             # 1 % of a ViT-L's forward pass in float32 (``python -m aimv2 bench encoder``).
@@ -102,9 +115,9 @@ class Block(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.norm1 = build_norm(config)
+        self.norm1 = build_norm(config, feeds_product=True)
         self.attn = SelfAttention(config.width, config.num_heads)
-        self.norm2 = build_norm(config)
+        self.norm2 = build_norm(config, feeds_product=True)
         self.ffn = (SwiGLU if config.ffn == "swiglu" else MLP)(config.width, config.ffn_hidden)
 
     def forward(
@@ -134,6 +147,13 @@ class Stack(nn.ModuleList):
     def forward(
         self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
     ) -> Tensor:
+        """Apply the blocks.
+
+        Args:
+            mask: bool, as in ``SelfAttention``. It is converted here, which SDPA would do in every layer.
+        """
+        if mask is not None:
+            mask = additive(mask, product_dtype(x_BLD))
         for block, cache in zip_longest(self, caches):
             x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
         return x_BLD

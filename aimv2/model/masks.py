@@ -53,6 +53,11 @@ def continued_mask(num_seen: int, length: int, device: torch.device) -> Tensor:
     return torch.ones(length, num_seen + length, dtype=torch.bool, device=device).tril(num_seen)[None, None]
 
 
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a bool mask as what SDPA adds to the scores: 0 where a query may attend, and minus infinity elsewhere."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
 def _causal(length: int, device: torch.device) -> Tensor:
     pos_L = torch.arange(length, device=device)
     return pos_L[:, None] >= pos_L[None, :]

@@ -64,28 +64,38 @@ def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batc
     # Text position t predicts token t; the last position predicts nothing.
     hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
     target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
-    return text_loss(decoder.text_head(hidden_NE), target_N, batch.each(batch.num_supervised))
+    return text_loss(hidden_NE, decoder.text_head.weight, target_N, batch.each(batch.num_supervised))
 
 
 def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
-    """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says."""
+    """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says. Only their
+    states are projected to pixels, and only they are standardised."""
+    num_patches, scored_K = config.model.num_patches, batch.scored_K
     counts = {
         "batch": batch.num_scored,
-        "image": batch.num_images * config.model.num_patches,
+        "image": batch.num_images * num_patches,
         "image_mean": batch.tally.num_scored_images,
     }
-    patches = config.objective.pixel_patches
+    patches, weight_K = config.objective.pixel_patches, None
+    if patches == "image_mean":  # every image that has a scored patch has a weight of 1
+        num_scored_K = (num_patches - batch.prefix_len_B).index_select(0, scored_K // num_patches)
+        weight_K = 1 / num_scored_K.to(image_BIE.dtype)
+    # Position i predicts patch i+1, and the first patch of an image is always in the prefix.
+    hidden_KE = image_BIE.flatten(0, 1).index_select(0, scored_K - 1)
+    image = batch.image if batch.target_image is None else batch.target_image
     return pixel_loss(
-        decoder.pixel_head(image_BIE),
-        pixel_targets(batch.image if batch.target_image is None else batch.target_image, config),
-        batch.prefix_len_B,
+        decoder.pixel_head(hidden_KE),
+        pixel_targets(image, config, scored_K),
         values=config.objective.pixel_values,
-        is_mean_by_image=patches == "image_mean",
+        weight_K=weight_K,
         count=batch.each(counts[patches]),
     )
 
 
-def pixel_targets(image: Tensor, config: RunConfig) -> Tensor:
-    """Return the targets of the pixel head: [B, I, P] in reading order."""
-    target_BIP = in_reading_order(patchify(image, config.model.patch_px), config.model.patch_order, config.model.grid)
-    return standardise(target_BIP) if config.objective.pixel_targets == "standardised" else target_BIP
+def pixel_targets(image: Tensor, config: RunConfig, scored_K: Tensor | None = None) -> Tensor:
+    """Return the targets of the pixel head: [B, I, P] in reading order, or [K, P], those with the given indices in the
+    flattened [B x I]."""
+    target = in_reading_order(patchify(image, config.model.patch_px), config.model.patch_order, config.model.grid)
+    if scored_K is not None:
+        target = target.flatten(0, 1).index_select(0, scored_K)
+    return standardise(target) if config.objective.pixel_targets == "standardised" else target

@@ -48,54 +48,68 @@ def test_standardise_has_the_released_codes_formula():
     assert standardise(patch[None, None])[0, 0].tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("is_mean_by_image", [False, True])
+@pytest.mark.parametrize("is_weighted", [False, True])
 @pytest.mark.parametrize("values", ["mean", "sum"])
-@pytest.mark.parametrize("prefix_len", [[1, 1, 1], [1, 8, 15], [15, 15, 15], [16, 3, 16]])
-def test_pixel_loss_matches_a_loop_over_patches(prefix_len, values, is_mean_by_image):
+def test_pixel_loss_matches_a_loop_over_patches(values, is_weighted):
     generator = torch.Generator().manual_seed(0)
-    target = torch.randn(3, 16, 48, generator=generator, dtype=torch.float64)
-    predicted = torch.randn(3, 16, 48, generator=generator, dtype=torch.float64)
-    errors = []  # per image, of the patches after its prefix, each predicted from the one before
-    for b, length in enumerate(prefix_len):
-        errors.append([])
-        for i in range(length, 16):
-            squares = [float(d) ** 2 for d in predicted[b, i - 1] - target[b, i]]
-            errors[b].append(sum(squares) / (48 if values == "mean" else 1))
-    if is_mean_by_image:
-        errors = [[sum(of_image) / len(of_image)] for of_image in errors if of_image]
-    expected = sum(sum(of_image) for of_image in errors) / 7
-    actual = pixel_loss(
-        predicted, target, torch.tensor(prefix_len), count=7, values=values, is_mean_by_image=is_mean_by_image
-    )
-    assert float(actual) == pytest.approx(expected)
+    target, predicted = (torch.randn(5, 48, generator=generator, dtype=torch.float64) for _ in range(2))
+    total = 0
+    for k in range(5):
+        squares = [float(d) ** 2 for d in predicted[k] - target[k]]
+        total += (0.5 + k if is_weighted else 1) * sum(squares) / (48 if values == "mean" else 1)
+    weight = 0.5 + torch.arange(5) if is_weighted else None
+    actual = pixel_loss(predicted, target, count=7, values=values, weight_K=weight)
+    assert float(actual) == pytest.approx(total / 7)
 
 
-def test_pixel_loss_has_gradients_at_scored_predictions_only():
-    predicted = torch.randn(2, 6, 4, requires_grad=True)
-    pixel_loss(predicted, torch.randn(2, 6, 4), torch.tensor([2, 5]), count=5).backward()
-    # Position i predicts patch i+1, so a prefix of 2 is followed by targets 2 to 5, from positions 1 to 4.
-    assert [row.nonzero().flatten().tolist() for row in predicted.grad.abs().sum(dim=-1)] == [[1, 2, 3, 4], [4]]
+def test_pixel_loss_of_no_patch_is_zero():
+    predicted = torch.randn(0, 4, requires_grad=True)
+    assert float(pixel_loss(predicted, torch.randn(0, 4), count=5).detach()) == 0
 
 
 def test_pixel_loss_of_bfloat16_predictions_is_float32():
-    predicted = torch.randn(2, 6, 4, dtype=torch.bfloat16)
-    target = torch.randn(2, 6, 4)
-    loss = pixel_loss(predicted, target, torch.tensor([2, 5]), count=5)
+    predicted = torch.randn(6, 4, dtype=torch.bfloat16)
+    target = torch.randn(6, 4)
+    loss = pixel_loss(predicted, target, count=5)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, pixel_loss(predicted.float(), target, torch.tensor([2, 5]), count=5))
+    torch.testing.assert_close(loss, pixel_loss(predicted.float(), target, count=5))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_text_loss_is_the_mean_surprisal_in_nats(dtype):
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 7, generator=generator, dtype=torch.float64).to(dtype)
+    hidden = torch.randn(5, 4, generator=generator, dtype=torch.float64).to(dtype)
+    weight = torch.randn(7, 4, generator=generator, dtype=torch.float64).to(dtype)
     target = torch.tensor([0, 6, 3, 3, 1])
     surprises = []
-    for row, token in zip(logits.double().tolist(), target.tolist(), strict=True):
+    for row, token in zip((hidden @ weight.T).double().tolist(), target.tolist(), strict=True):
         surprises.append(math.log(sum(math.exp(value) for value in row)) - row[token])
-    loss = text_loss(logits, target, 5)
+    loss = text_loss(hidden, weight, target, 5)
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert float(loss) == pytest.approx(sum(surprises) / 5, rel=1e-5)
+
+
+@pytest.mark.parametrize("is_autocast", [False, True])
+def test_text_loss_of_many_tokens_is_the_same_and_never_has_all_logits(is_autocast):
+    """Oracle: torch's cross-entropy of all logits at once."""
+    generator = torch.Generator().manual_seed(0)
+    num_tokens, vocabulary = 25, 40
+    hidden = torch.randn(num_tokens, 4, generator=generator, requires_grad=True)
+    weight = torch.randn(vocabulary, 4, generator=generator, requires_grad=True)
+    target = torch.randint(vocabulary, (num_tokens,), generator=generator)
+    sizes, found = [], {}
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        for name in ("chunks", "whole"):
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+                if name == "chunks":
+                    loss = text_loss(hidden, weight, target, num_tokens, max_logits=10 * vocabulary)
+                    assert max(sizes) < num_tokens * vocabulary / 2, "logits are not saved"
+                else:
+                    loss = F.cross_entropy(F.linear(hidden, weight).float(), target)
+            assert loss.dtype == torch.float32
+            found[name] = (loss.detach(), *torch.autograd.grad(loss, [hidden, weight]))
+    for one, other in zip(*found.values(), strict=True):
+        assert (one - other).norm() <= (1e-2 if is_autocast else 1e-6) * other.norm()
 
 
 @pytest.fixture

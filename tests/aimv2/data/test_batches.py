@@ -44,6 +44,18 @@ def test_batches_do_not_depend_on_the_number_of_loader_workers(longer, pairs, nu
     assert len(torch.unique(prefixes, dim=0)) == 10, "no two batches have the same prefix lengths"
 
 
+def test_scored_patches_are_those_after_the_prefixes(longer, pairs):
+    """Of a batch and of its micro-batches."""
+    batch = batches(longer, pairs)[2]
+    for size in (8, 3):
+        rows = []
+        for part in batch.split(size):
+            found = torch.zeros(len(part.image) * 16, dtype=torch.bool)
+            found[part.scored_K] = True
+            rows += found.view(-1, 16).tolist()
+        assert rows == [[i >= prefix for i in range(16)] for prefix in batch.prefix_len_B.tolist()]
+
+
 def test_loader_starts_at_any_step(longer, pairs):
     whole = list(loader(batches(longer, pairs), first_step=0, pin_memory=False))
     rest = list(loader(batches(longer, pairs), first_step=7, pin_memory=False))

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from aimv2.config.run_config import TransformerConfig
+from aimv2.model.fused import RMSNorm
 from aimv2.model.initial import init_weights_
 from aimv2.model.layers import MLP, Stack, SwiGLU, build_norm
 
@@ -47,7 +48,15 @@ def test_mlp_is_gelu_between_two_products():
     torch.testing.assert_close(ffn(x), torch.nn.functional.gelu(x @ ffn.up.weight.T) @ ffn.down.weight.T)
 
 
-@pytest.mark.parametrize(("norm", "kind"), [("rms", torch.nn.RMSNorm), ("layer", torch.nn.LayerNorm)])
+def test_stack_with_a_mask_is_the_same_as_causal(stack):
+    x = torch.randn(2, 7, 24)
+    mask = torch.ones(1, 1, 7, 7, dtype=torch.bool).tril()
+    torch.testing.assert_close(stack(x, mask), stack(x, is_causal=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(stack(x, mask), stack(x, is_causal=True), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("rms", RMSNorm), ("layer", torch.nn.LayerNorm)])
 def test_build_norm_has_the_configured_kind_and_width(norm, kind):
     built = build_norm(TransformerConfig(width=24, depth=1, num_heads=3, norm=norm))
     assert type(built) is kind

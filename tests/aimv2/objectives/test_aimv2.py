@@ -29,7 +29,8 @@ def test_total_is_text_plus_weighted_pixels(tiny, batch, pixel_weight):
 
 def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
     config = replace(tiny, prefix=replace(tiny.prefix, full_attention=0.5))
-    full = batch._replace(prefix_len_B=torch.full((6,), 16), tally=replace(batch.tally, num_scored=0))
+    supervised, text_len = batch.supervised_N, batch.text_len_B
+    full = batch.of(batch.image, batch.token_BT, torch.full((6,), 16), supervised, text_len, config)
     total, terms = losses_of(build(config), full, config)
     assert set(terms) == {"text_loss"}
     assert total is terms["text_loss"]
@@ -80,6 +81,37 @@ def test_text_loss_covers_supervised_tokens_only(tiny, batch):
     torch.testing.assert_close(text, torch.stack(terms).mean())
 
 
+@pytest.mark.parametrize("targets", ["raw", "standardised"])
+@pytest.mark.parametrize("values", ["mean", "sum"])
+@pytest.mark.parametrize("patches", ["batch", "image", "image_mean"])
+@pytest.mark.parametrize("prefix_len", [[1, 3, 8, 12, 14, 15], [16, 1, 16, 15, 2, 9]], ids=str)
+def test_pixel_loss_covers_the_patches_after_the_prefixes(tiny, batch, prefix_len, patches, values, targets):
+    """Oracle: a loop over all images and patches."""
+    names = {"patches": patches, "values": values, "targets": targets}
+    config = changed(tiny, {f"objective.pixel_{name}": value for name, value in names.items()})
+    supervised, text_len = batch.supervised_N, batch.text_len_B
+    batch = batch.of(batch.image, batch.token_BT, torch.tensor(prefix_len), supervised, text_len, config)
+    model = build(config)
+    hidden, _ = model(batch.image, batch.token_BT, batch.prefix_len_B)
+    errors = []  # per image, of the patches after its prefix, each predicted from the one before
+    for b, length in enumerate(prefix_len):
+        target = pixel_targets(batch.image[b : b + 1], config)[0]
+        squares = [(model.decoder.pixel_head(hidden[b, i - 1]) - target[i]).square() for i in range(length, 16)]
+        errors.append([one.mean() if values == "mean" else one.sum() for one in squares])
+    every = [error for of_image in errors for error in of_image]
+    means = [sum(of_image) / len(of_image) for of_image in errors if of_image]
+    expected = {
+        "batch": lambda: sum(every) / len(every),
+        "image": lambda: sum(every) / (6 * 16),
+        "image_mean": lambda: sum(means) / len(means),
+    }[patches]()
+    found = losses_of(model, batch, config).terms["pixel_loss"]
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad(loss, list(model.encoder.parameters())) for loss in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("order", ["raster", "spiral"])
 @pytest.mark.parametrize("targets", ["raw", "standardised"])
 def test_pixel_targets_are_patches_in_reading_order(tiny, batch, order, targets):
@@ -88,6 +120,8 @@ def test_pixel_targets_are_patches_in_reading_order(tiny, batch, order, targets)
     if targets == "standardised":
         expected = standardise(expected)
     found = pixel_targets(batch.image, config)
+    some = torch.tensor([3, 17, 95])
+    assert torch.equal(pixel_targets(batch.image, config, some), found.flatten(0, 1)[some])
     if order == "raster":
         torch.testing.assert_close(found, expected)
     else:
