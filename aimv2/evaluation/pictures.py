@@ -56,15 +56,16 @@ def drawn_predictions(
         if step not in steps:
             return
         model = cast(EncoderDecoder, network)
-        here, written, references = columns, [None] * len(image), [None] * len(image)
+        here = columns
+        captioned: list[tuple[str | None, str | None]] = [(None, None)] * len(image)
         if "pixels" in predicts:
             rest_BIP = predicted_patches(model, image.to(config.device), short, prefix_len, config).cpu()
             predicted = completed(image, with_contrast(rest_BIP, image, prefix_len, config), prefix_len, config.model)
             here = columns | {f"first {prefix_len} of {num_patches} patches": seen, "predicted after them": predicted}
         if "captions" in predicts:
             written = written_captions(model, image, captions["dense"], data.tokenizer, config)
-            references = [caption.text for caption in captions["dense"]]
-        rows = [Shown(*row) for row in zip(zip(*here.values(), strict=True), references, written, strict=True)]
+            captioned = [(true.text, found) for true, found in zip(captions["dense"], written, strict=True)]
+        rows = [Shown(pictures, *texts) for *pictures, texts in zip(*here.values(), captioned, strict=True)]
         title = f"predictions on held-out images, step {step:,} of {config.budget.num_steps:,}"
         write(sheet(rows, title, list(here)), step)
 

@@ -98,8 +98,9 @@ class Events:
             if self._is_on and self._file is None and rows:
                 self._file = EventFile(self._folder)
                 self._started = time.time() - rows[-1].get("seconds", 0.0)
-            for row in rows if self._file is not None else ():
-                self._file.write_scalars(scalars_of(row), row["step"], self._started + row.get("seconds", 0.0))
+            if self._file is not None:
+                for row in rows:
+                    self._file.write_scalars(scalars_of(row), row["step"], self._started + row.get("seconds", 0.0))
 
     def write_picture(self, png: bytes, step: int) -> None:
         """Write the picture of a step."""
