@@ -25,6 +25,7 @@ from aimv2.evaluation import parts
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
+from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.hardware import hardware
 from aimv2.heap import keep_freed_memory
 from aimv2.model.network import build, parameters_by_part
@@ -155,6 +156,7 @@ def _train_and_evaluate(
             TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
             attempt=attempt,
             held_out=held_out_curve(goal, data, config),
+            pictures=drawn_predictions(goal, data, config, attempt.write_picture),
             on_rows=on_rows,
             start=start,
             interrupts=interrupts,

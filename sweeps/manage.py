@@ -46,6 +46,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
                                every arm and seed, since a run is named by its config
   replay RUN                   execute a finished run again and compare it with its record, step by step
+  export SWEEP|RUN to=wandb    copy what is recorded to wandb, mlflow, trackio or tensorboard; later exports add what is
+                               new. project= is its name there, by default the sweep's
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists
@@ -228,6 +230,19 @@ def replay_command(arguments: Arguments) -> int:
     return 0 if is_equal else 1
 
 
+def export_command(arguments: Arguments) -> int:
+    from sweeps.export.exporters import EXPORTERS, export  # here, because status loads faster without it
+    from sweeps.export.record import BEGINNING, records
+
+    if "to" not in arguments.values:
+        raise UsageError(f"to= is missing; type one of {', '.join(f'to={name}' for name in EXPORTERS)}")
+    name = Path(arguments.names[0]).name
+    found = records(arguments.runs_dir, name)
+    project = arguments.values.get("project", "aimv2" if BEGINNING.fullmatch(name) else name)
+    console.print(export(found, arguments.values["to"], project, arguments.runs_dir), soft_wrap=True, markup=False)
+    return 0
+
+
 def prune_command(arguments: Arguments) -> int:
     is_dry_run = arguments.is_true("dry_run")
     is_done = prune(arguments.runs_dir, console, lambda: not is_dry_run and _is_confirmed("delete?", arguments))
@@ -243,6 +258,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "cancel": (cancel_command, "sweep", {"launch", "yes"}),
     "extend": (extend_command, "sweep", {"seeds", "samples", *EXECUTOR}),
     "replay": (replay_command, "run", set()),
+    "export": (export_command, "sweep or run", {"to", "project"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
 

@@ -9,8 +9,8 @@ from aimv2.config.signature import signature
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import OF_MACHINE
 
-NOT_COMPARED = ["seconds", "images_per_second", "step_cpu_seconds"]  # they depend on the machine and its load
 PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
 
 
@@ -59,6 +59,6 @@ def _compared(run: RunFolder, again: RunFolder) -> tuple[bool, list[str]]:
 
 
 def _values(run: RunFolder) -> dict[str, Any]:
-    rows = run.metrics().drop(columns=NOT_COMPARED, errors="ignore").set_index("step")
+    rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore").set_index("step")
     values = {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
     return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}

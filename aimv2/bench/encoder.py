@@ -28,6 +28,7 @@ from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
+from aimv2.training.rate import product_shape
 from aimv2.weights.contents import Source, WeightsConfig
 from aimv2.weights.names import TIMM, TRANSFORMERS
 from aimv2.weights.tensors import to_theirs
@@ -238,9 +239,3 @@ def _sentence(config: RunConfig, batch_size: int, repeats: int, device: str) -> 
         f" {model.patch_px} px; medians of {repeats} interleaved repeats with one set of weights in the stated"
         f" precision; mm is the FFN's first product, [{rows} x {width}] x [{width} x {columns}]."
     )
-
-
-def product_shape(config: RunConfig, batch_size: int) -> tuple[int, int, int]:
-    """Return rows, inner size and columns of the FFN's first product: B x I, D, and 2F for gate and up together."""
-    encoder = config.model.encoder
-    return batch_size * config.model.num_patches, encoder.width, 2 * encoder.ffn_hidden

@@ -314,9 +314,18 @@ class LoaderConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LogConfig:
-    """Steps between two writes of training metrics, whose rows are then copied from the device together."""
+    """What is recorded while a run trains.
+
+    Attributes:
+        every_steps: steps between two writes of training metrics, whose rows are then copied from the device together.
+        tensorboard: write metrics and pictures as TensorBoard events, too.
+        picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
+            if there are fewer. 1 is the last alone, 0 none.
+    """
 
     every_steps: int = Field(default=10, gt=0)
+    tensorboard: bool = True
+    picture_points: int = Field(default=3, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -387,6 +396,21 @@ class RunConfig:
                 f"model.encoder.width={width} is not divisible by evaluation.probe.head_dim={head_dim},"
                 " the width of a head of the attentive probe"
             )
+
+    @property
+    def curve_steps(self) -> tuple[int, ...]:
+        """The steps after which a point of the held-out curve is measured, from 0 to the last."""
+        points = self.evaluation.curve_points
+        return tuple(sorted({round(i * self.budget.num_steps / (points - 1)) for i in range(points)}))
+
+    @property
+    def picture_steps(self) -> tuple[int, ...]:
+        """Those after which predictions are drawn."""
+        steps = self.curve_steps
+        last, gaps = len(steps) - 1, self.log.picture_points - 1
+        if gaps < 1:
+            return steps[last:] * self.log.picture_points
+        return tuple(sorted({steps[round(i * last / gaps)] for i in range(gaps + 1)}))
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

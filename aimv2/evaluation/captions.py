@@ -6,7 +6,7 @@ Letters: B images, K beams, N captions, V vocabulary, E decoder width. Keys and 
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from aimv2 import address
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
+from aimv2.data.sources.scene import Caption
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
@@ -109,25 +110,34 @@ def _write(model: EncoderDecoder, image: Tensor, num_tokens: int, choose: Callab
     return torch.stack(chosen, dim=1)
 
 
-def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> list[dict[str, Any]]:
-    """Return images (PNG, base64), their dense captions and the model's; pairs that cannot be used are left out.
+def written_captions(
+    model: EncoderDecoder, image: Tensor, captions: Sequence[Caption], tokenizer: CaptionTokenizer, config: RunConfig
+) -> list[str]:
+    """Return the caption that the model writes for each image, [N, 3, P, P], by greedy decoding.
 
     If end-of-text is not supervised, as in the released config, the model does not learn to stop. Its caption is then
-    cut at the reference's number of tokens.
+    cut at the number of tokens of the true one, its reference.
     """
+    length_N = prepare_captions(captions, Words.of(tokenizer, config)).supervised_NT.sum(dim=1).tolist()
+    is_cut, most = not config.objective.supervise_eos, config.model.max_text_tokens - 1
+    written_NT = greedy(model, image.to(config.device), min(max(length_N), most) if is_cut else most).cpu()
+    return [
+        tokenizer.decode(written_T[: length if is_cut else None].tolist())
+        for written_T, length in zip(written_NT, length_N, strict=True)
+    ]
+
+
+def examples(model: Network, pairs: Pairs, tokenizer: CaptionTokenizer, config: RunConfig) -> list[dict[str, Any]]:
+    """Return images (PNG, base64), their dense captions and the model's; pairs that cannot be used are left out."""
     assert isinstance(model, EncoderDecoder), "only a decoder writes captions"
     if not len(pairs):
         return []
     row_N, images, found_captions = read_pairs(pairs, max_bad_rate=1.0)
-    captions = found_captions["dense"]
-    length_N = prepare_captions(captions, Words.of(tokenizer, config)).supervised_NT.sum(dim=1).tolist()
-    image = network_inputs(images, config)
-    written_NT = greedy(model, image.to(config.device), config.model.max_text_tokens - 1).cpu()
-    is_cut = not config.objective.supervise_eos
+    captions, image = found_captions["dense"], network_inputs(images, config)
+    written = written_captions(model, image, captions, tokenizer, config)
     found = []
     for row, (key, caption) in enumerate(zip(pairs.keys(row_N), captions, strict=True)):
-        written = tokenizer.decode(written_NT[row, : length_N[row] if is_cut else None].tolist())
         Image.fromarray(unnormalise(image[row])).save(png := io.BytesIO(), "png")
         encoded = base64.b64encode(png.getvalue()).decode()
-        found.append({"key": key, "reference": caption.text, "written": written, "png": encoded})
+        found.append({"key": key, "reference": caption.text, "written": written[row], "png": encoded})
     return found

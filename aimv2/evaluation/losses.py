@@ -106,20 +106,34 @@ def pixel_errors(model: EncoderDecoder, data: HeldOut, fraction: float, config: 
     Args:
         fraction: prefix length as a fraction of the image.
     """
-    model.eval()
     errors = []
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
     for rows in chunks(len(data)):
         image = network_inputs(data.images[rows], config).to(config.device)
-        token_BT, text_len_B = data.short.token_NT[rows].to(image.device), data.short.text_len_N[rows].to(image.device)
-        if config.model.decoder.order == "image_first":
-            token_BT = token_BT[:, :0]  # no patch sees them
-        with autocast(config):
-            image_BIE, _ = model(image, token_BT, torch.full_like(text_len_B, prefix_len), text_len_B)
-            predicted_BIP = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
+        predicted_BIP = predicted_patches(model, image, data.short.rows(rows), prefix_len, config)
         target_BIP = pixel_targets(image, config)[:, prefix_len:]
-        errors.append((predicted_BIP.float() - target_BIP).square().mean(dim=(1, 2)).double().cpu().numpy())
+        errors.append((predicted_BIP - target_BIP).square().mean(dim=(1, 2)).double().cpu().numpy())
     return np.concatenate(errors)
+
+
+@torch.no_grad()
+def predicted_patches(
+    model: EncoderDecoder, image: Tensor, short: Captions, prefix_len: int, config: RunConfig
+) -> Tensor:
+    """Predict the patches after a prefix, each from the true patches before it: float32 [B, I - prefix_len, P].
+
+    Args:
+        image: float32 [B, 3, P, P], on the run's device.
+        short: the images' short captions, which a text-first decoder reads.
+    """
+    model.eval()
+    token_BT, text_len_B = short.token_NT.to(image.device), short.text_len_N.to(image.device)
+    if config.model.decoder.order == "image_first":
+        token_BT = token_BT[:, :0]  # no patch sees them
+    with autocast(config):
+        image_BIE, _ = model(image, token_BT, torch.full_like(text_len_B, prefix_len), text_len_B)
+        predicted_BIP: Tensor = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
+    return predicted_BIP.float()
 
 
 def chunks(num_rows: int, size: int = EVAL_BATCH) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 from aimv2.config.run_config import RunConfig, to_dict
 from aimv2.evaluation.items import table
 from aimv2.evaluation.metrics import Metric
+from aimv2.runs.events import Events
 from aimv2.runs.failure import Failure
-from aimv2.runs.files import sync, write_json
+from aimv2.runs.files import sync, write_bytes, write_json
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
 from aimv2.runs.rows import read_rows
@@ -28,6 +30,7 @@ MAX_BAD = 10_000  # lines of that file; the result has the counts of all
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
 PARTS = "evaluation"  # a folder with the finished parts of the evaluation
+PICTURES = "pictures"  # a folder with pictures of predictions, by step
 PROGRESS = "progress"
 FLUSH_SECONDS = 10.0  # rows reach the file, and the lease is checked, at most this often
 
@@ -48,6 +51,7 @@ class Attempt:
         self._started_cpu = time.process_time()
         self.working_seconds = 0.0
         self._rows: Any = None
+        self._events = Events(self.folder, is_on=config.log.tensorboard)
         self._flushed_at = float("-inf")
         self._num_bad = 0
         self._code = ""
@@ -64,6 +68,7 @@ class Attempt:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._events.close()
         try:
             with contextlib.suppress(OSError):  # a full disk; these files are for displays
                 if kind is KeyboardInterrupt:
@@ -96,9 +101,21 @@ class Attempt:
         numbers = range(self._lease.number - 1, 0, -1)
         return [path for number in numbers if (path := attempt_folder(self.run.path, number)).is_dir()]
 
-    def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
-        """Start with the rows of an earlier attempt, and with the time that they took."""
+    def resume_from(
+        self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, attempt: int | None = None
+    ) -> None:
+        """Start with the rows of an earlier attempt, and with the time that they took.
+
+        Args:
+            attempt: the number of that attempt, whose pictures of these rows' steps are copied; None copies none.
+        """
         self.write_rows(rows)
+        if attempt is not None:
+            steps = {row["step"] for row in rows}
+            for step, picture in pictures_of(attempt_folder(self.run.path, attempt)).items():
+                with contextlib.suppress(OSError):  # the run does without it
+                    if step in steps:
+                        self.write_picture(picture.read_bytes(), step)
         self._started -= seconds
         self._started_cpu -= cpu_seconds
 
@@ -117,13 +134,25 @@ class Attempt:
             LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
         """
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
+        self._events.write_rows(rows)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self._flush()
 
     def _flush(self) -> None:
         self._lease.check()  # here, so that a run stops soon, not after hours
         self._rows.flush()
+        self._events.flush()
         self._flushed_at = time.monotonic()
+
+    def write_picture(self, png: bytes, step: int) -> None:
+        """Write the picture of a step. That it cannot be written is a warning."""
+        path = self.folder / PICTURES / f"step_{step:08d}.png"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_bytes(path, png)
+        except OSError as error:
+            print(f"no picture of step {step}: {error}", file=sys.stderr)
+        self._events.write_picture(png, step)
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
@@ -181,6 +210,11 @@ class Attempt:
     def fail(self, failure: Failure, traceback_text: str) -> None:
         self._entry = Entry("failed", self._lease.number, failure.cause)
         write_json(self.folder / "failure.json", asdict(failure) | {"traceback": traceback_text})
+
+
+def pictures_of(folder: Path) -> dict[int, Path]:
+    """Return the pictures of an attempt by step, in order."""
+    return {int(path.stem.removeprefix("step_")): path for path in sorted((folder / PICTURES).glob("step_*.png"))}
 
 
 class Unrecorded:

@@ -117,7 +117,10 @@ def resume(attempt: Attempt) -> Checkpoint | None:
     """Resume the attempt from the newest usable checkpoint of earlier ones, if there is one."""
     start = find(attempt.earlier())
     if start is not None:
-        attempt.resume_from(start.rows, seconds=start.progress.seconds, cpu_seconds=start.progress.cpu_seconds)
+        progress = start.progress
+        attempt.resume_from(
+            start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds, attempt=start.attempt
+        )
     return start
 
 

@@ -24,6 +24,7 @@ from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.distributed import ALONE, World
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate
+from aimv2.training.rate import Rate
 from aimv2.training.watchdog import Watchdog
 
 Row = dict[str, Any]
@@ -48,6 +49,7 @@ def train(
     *,
     attempt: Attempt | Unrecorded,
     held_out: Callable[[Network], Row] = lambda model: {},
+    pictures: Callable[[Network, int], None] = lambda model, step: None,
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
@@ -63,6 +65,7 @@ def train(
         batches: whole batches, or this rank's shares of them.
         attempt: receives a metric row per step, and the bad samples; with several ranks, only rank 0 records.
         held_out: measures a point of the held-out curve; called at ``evaluation.curve_points`` steps.
+        pictures: draws predictions; called with the step after each of these points.
         on_rows: called with each group of new rows, for a progress display.
         start: the checkpoint to resume from. Its rows are not written again.
         interrupts: checked after each step.
@@ -85,8 +88,7 @@ def train(
     parts, setup = goal.cost(config), setup_of(config)
     rate = learning_rate(config.optimizer)
     num_steps, batch_size = config.budget.num_steps, config.budget.batch_size
-    points = config.evaluation.curve_points
-    curve_steps = {round(i * num_steps / (points - 1)) for i in range(points)}
+    curve_steps = set(config.curve_steps)
     pending: list[tuple[Row, dict[str, Tensor]]] = []
     interrupts = interrupts or Interrupts()
     progress = Progress() if start is None else start.progress
@@ -97,6 +99,7 @@ def train(
         return Trained(0, shown)
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
+        pictures(model, 0)
     engine = Engine(goal.load()(model, config), config, setup, world)
     optimizer = build_optimizer(model, config.optimizer)
     if start is not None:
@@ -107,6 +110,7 @@ def train(
     def is_due() -> bool:
         return world.any(interrupts.is_requested or (save is not None and timer.is_due))
 
+    machine = Rate(config, setup, flops=train_flops(parts, first_step * batch_size, shown.num_supervised))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
     for step, batch in enumerate(remaining, start=first_step):
@@ -134,18 +138,22 @@ def train(
         pending.append((row, measured))
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
             rows = _read_back(pending, world)
-            times = {
-                "seconds": attempt.seconds,
-                "images_per_second": len(rows) * batch_size / (attempt.seconds - read_at),
+            seconds = attempt.seconds
+            of_machine = {
+                "seconds": seconds,
+                "images_per_second": len(rows) * batch_size / (seconds - read_at),
                 "step_cpu_seconds": (attempt.cpu_seconds - cpu_read_at) / len(rows),
+                **machine.columns(rows[-1]["train_flops"], seconds - read_at),
             }
             for row in rows:
-                row |= times
+                row |= of_machine
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
                 with watchdog.paused():
-                    rows[-1] |= held_out(engine.whole_network())
+                    whole = engine.whole_network()
+                    rows[-1] |= held_out(whole)
+                    pictures(whole, done)
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.bench.encoder import PRECISIONS, PRODUCT, Precision, product_shape
+from aimv2.bench.encoder import PRECISIONS, PRODUCT, Precision
 from aimv2.bench.timing import interleaved
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
@@ -22,6 +22,7 @@ from aimv2.cost import encoder_cost, forward_flops
 from aimv2.errors import UsageError
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
+from aimv2.training.rate import product_shape
 from analysis.costs.measurements import EncoderCost, EncoderSetting, rounded
 from analysis.costs.memory import peak_bytes
 

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
+from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.losses import chunks
-from aimv2.losses import PIXEL_EPS, patchify
+from aimv2.evaluation.pictures import completed, unseen, with_contrast
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.model.positions import in_reading_order, reading_order
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from analysis.inference.intervals import Estimate
@@ -23,7 +22,6 @@ from analysis.verify.trained_run import TrainedRun
 
 FRACTIONS = (0.25, 0.5, 0.75)
 NAME = "predicted pixels beat predicting the mean"
-UNSEEN = 170  # grey level of patches after the prefix
 
 Predict = Callable[[TrainedRun, np.ndarray, int], Tensor]
 
@@ -107,38 +105,17 @@ def render(run: TrainedRun, rows: np.ndarray, predict: Predict = predict) -> dic
     targets, each patch's mean in place of the rest. A standardised prediction lacks the patch's brightness and
     contrast, so it is rendered with the true patch's, as in MAE.
     """
-    config = run.config.model
-    image = run.image[rows]
-    true_BIP = in_reading_order(patchify(image, config.patch_px), config.patch_order, config.grid)
-    mean_BI1 = true_BIP.mean(dim=-1, keepdim=True)
-    deviation_BI1 = (true_BIP.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()
-    is_standardised = run.config.objective.pixel_targets == "standardised"
-    unseen_3 = (UNSEEN / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
-
-    def completed(prefix_len: int, rest: Tensor) -> list[np.ndarray]:
-        rest_BIP = rest.expand(len(rows), config.num_patches - prefix_len, config.patch_dim)
-        patch_BIP = torch.cat([true_BIP[:, :prefix_len], rest_BIP], dim=1)
-        places = reading_order(config.patch_order, config.grid)
-        if places is not None:
-            patch_BIP = patch_BIP[:, torch.tensor(places).argsort()]
-        return [unnormalise(one) for one in unpatchify(patch_BIP, config.patch_px)]
-
+    config, image = run.config.model, run.image[rows]
     columns = {"image": [unnormalise(one) for one in image]}
     for fraction in FRACTIONS:
         prefix_len = prefix_len_at(fraction, config.num_patches)
-        rest_BIP = predict(run, rows, prefix_len).cpu()[:, prefix_len - 1 :]
-        if is_standardised:
-            rest_BIP = rest_BIP * deviation_BI1[:, prefix_len:] + mean_BI1[:, prefix_len:]
-        columns[f"prefix\n{fraction:g}"] = completed(prefix_len, unseen_3.repeat(config.patch_px**2))
-        columns[f"predicted\nafter {fraction:g}"] = completed(prefix_len, rest_BIP)
-    if is_standardised:
+        rest_BIP = with_contrast(
+            predict(run, rows, prefix_len).cpu()[:, prefix_len - 1 :], image, prefix_len, run.config
+        )
+        columns[f"prefix\n{fraction:g}"] = completed(image, unseen(config), prefix_len, config)
+        columns[f"predicted\nafter {fraction:g}"] = completed(image, rest_BIP, prefix_len, config)
+    if run.config.objective.pixel_targets == "standardised":
         prefix_len = prefix_len_at(FRACTIONS[0], config.num_patches)
-        columns[f"means alone\nafter {FRACTIONS[0]:g}"] = completed(prefix_len, mean_BI1[:, prefix_len:])
+        mean_BIP = with_contrast(torch.zeros(()), image, prefix_len, run.config)
+        columns[f"means alone\nafter {FRACTIONS[0]:g}"] = completed(image, mean_BIP, prefix_len, config)
     return columns
-
-
-def unpatchify(patch_BIP: Tensor, patch_px: int) -> Tensor:
-    """Put patches in raster order [B, I, P] back together to images [B, 3, S, S]."""
-    grid = round(patch_BIP.shape[1] ** 0.5)
-    cells = patch_BIP.view(len(patch_BIP), grid, grid, patch_px, patch_px, 3)
-    return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(patch_BIP), 3, grid * patch_px, grid * patch_px)

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from aimv2.drawing import EDGE, INK, LINE_COLOUR, PAPER, SOFT, enlarged, fitted, font
 
 PICTURE_PX = 256  # side of a picture on the sheet, about
 PADDING = 20
@@ -17,11 +16,8 @@ LINE, CHIP = 19, 23  # heights of lines of text and of tokens
 WORD_GAP, PIECE_GAP = 7, 1
 MAX_TRUNCATED = 6  # truncated tokens that are drawn
 MAX_LINES = 12  # lines of tokens
-MAX_TEXT = 200  # characters, more than fit a line
-PAPER, INK, SOFT, LINE_COLOUR = "#ffffff", "#1c1e21", "#5c636b", "#d9dde2"
 SEEN, CUT, UNKNOWN, END = ("#dcebf7", INK), ("#f2f2f2", "#9aa1a9"), ("#fbd5c0", "#8a2b06"), ("#1c1e21", "#ffffff")
 KINDS = {"short": "#0173b2", "dense": "#8a4fa3"}
-EDGE = "#d55e00"  # of the prefix
 
 
 class Piece(NamedTuple):
@@ -54,13 +50,6 @@ class Cell(NamedTuple):
     target: np.ndarray | None
     in_prefix_GG: np.ndarray
     pieces: list[Piece]
-
-
-@lru_cache
-def font(px: int, style: str = "") -> ImageFont.FreeTypeFont:
-    """Return matplotlib's own font, which has Latin, Greek, Cyrillic and Arabic letters."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"DejaVuSans{style}.ttf")
-    return ImageFont.truetype(str(path), px)
 
 
 def sheet(cells: Sequence[Cell], title: Sequence[str], *, has_prefix: bool) -> Image.Image:
@@ -102,7 +91,7 @@ def _header(title: Sequence[str], has_prefix: bool) -> Image.Image:
 def _cell(cell: Cell, has_prefix: bool) -> Image.Image:
     pictures = [_with_patches(cell.image, cell.in_prefix_GG)]
     if cell.target is not None:
-        pictures.append(_enlarged(cell.target))
+        pictures.append(enlarged(cell.target, PICTURE_PX))
     side = pictures[0].width
     width = side * len(pictures) + 8 * (len(pictures) - 1)
     placed, num_lines = _placed(cell.pieces, width)
@@ -114,27 +103,21 @@ def _cell(cell: Cell, has_prefix: bool) -> Image.Image:
     top = side + 8
     kind_width = font(12, "-Bold").getlength(cell.kind)
     draw.text((0, top), cell.kind, KINDS[cell.kind], font(12, "-Bold"))
-    draw.text((kind_width + 8, top), _fitted(f"caption from {cell.source}", width - kind_width - 8), INK, font(12))
-    draw.text((0, top + LINE), _fitted(cell.key, width), SOFT, font(12))
+    draw.text((kind_width + 8, top), fitted(f"caption from {cell.source}", width - kind_width - 8, 12), INK, font(12))
+    draw.text((0, top + LINE), fitted(cell.key, width, 12), SOFT, font(12))
     facts = [f"sample {cell.place:,}", f"epoch {cell.epoch}"]
     if has_prefix:
         facts.append(f"prefix {cell.prefix_len} of {cell.in_prefix_GG.size}")
     if cell.target is not None:
         facts.append("right: pixel targets")
-    draw.text((0, top + 2 * LINE), _fitted(", ".join(facts), width), SOFT, font(12))
+    draw.text((0, top + 2 * LINE), fitted(", ".join(facts), width, 12), SOFT, font(12))
     _draw_chips(draw, placed, top + 3 * LINE + 6)
     return image
 
 
-def _enlarged(picture: np.ndarray) -> Image.Image:
-    """Return a picture at about PICTURE_PX, by whole pixels, so that its own pixels are seen."""
-    times = max(1, round(PICTURE_PX / len(picture)))
-    return Image.fromarray(picture.repeat(times, axis=0).repeat(times, axis=1))
-
-
 def _with_patches(picture: np.ndarray, in_prefix_GG: np.ndarray) -> Image.Image:
     """Return an enlarged picture whose patches outside of the prefix are dimmed, with a line around the prefix."""
-    image = _enlarged(picture)
+    image = enlarged(picture, PICTURE_PX)
     grid, side = len(in_prefix_GG), image.width
     if in_prefix_GG.all():
         return image
@@ -151,18 +134,6 @@ def _with_patches(picture: np.ndarray, in_prefix_GG: np.ndarray) -> Image.Image:
                 end = (edge[column + 1], start[1]) if other_row > row else (start[0], edge[row + 1])
                 draw.line((*start, *end), EDGE, 2)
     return image
-
-
-def _fitted(text: str, width: float) -> str:
-    """Return a text that fits a width, without its middle if it is too long."""
-    text = text.encode("utf-8", "replace").decode().replace("\n", " ")
-    text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT // 2] + text[-MAX_TEXT // 2 :]
-    if font(12).getlength(text) <= width:
-        return text
-    kept = len(text)
-    while kept > 2 and font(12).getlength(text[: kept // 2] + "…" + text[-(kept // 2) :]) > width:
-        kept -= 1
-    return text[: kept // 2] + "…" + text[-(kept // 2) :]
 
 
 class _Chip(NamedTuple):

@@ -27,6 +27,7 @@ def test_layout_is_pinned(run, tiny, finish):
         "metrics.parquet",
         "items.parquet",
         "result.json",
+        "tensorboard/events.out.tfevents",
     }
     assert files == {"config.json", "result.json"} | {f"attempts/0001/{name}" for name in attempt}
     result = json.loads((run.path / "result.json").read_text())

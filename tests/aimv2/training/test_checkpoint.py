@@ -30,7 +30,7 @@ from aimv2.runs.files import read_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
-from aimv2.runs.rows import read_rows
+from aimv2.runs.rows import OF_MACHINE, read_rows
 from aimv2.runs.tensor_file import read_described, write_described
 from aimv2.training import checkpoint
 from aimv2.training.distributed import World
@@ -51,11 +51,8 @@ def held_out(model):
 
 
 def computed(rows):
-    """Drop the columns that a clock measured."""
-    return [
-        {name: value for name, value in row.items() if name not in ("seconds", "images_per_second", "step_cpu_seconds")}
-        for row in rows
-    ]
+    """Drop the columns that depend on the machine and its load."""
+    return [{name: value for name, value in row.items() if name not in OF_MACHINE} for row in rows]
 
 
 def same(state, other):
@@ -208,10 +205,7 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     whole = RunFolder(tmp_path / "whole", name)
     assert execute(whole.acquire(config), config) is None
     assert same(load_file(parted.file("weights.safetensors")), load_file(whole.file("weights.safetensors")))
-    rows = [
-        run.metrics().drop(columns=["seconds", "images_per_second", "step_cpu_seconds"]).to_dict("records")
-        for run in (parted, whole)
-    ]
+    rows = [run.metrics().drop(columns=list(OF_MACHINE)).to_dict("records") for run in (parted, whole)]
     assert json.dumps(rows[0]) == json.dumps(rows[1])  # as text, in which nan equals nan
     assert parted.result()["metrics"] == whole.result()["metrics"]
 

@@ -35,7 +35,7 @@ from aimv2.runs.files import read_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
-from aimv2.runs.rows import read_rows
+from aimv2.runs.rows import OF_MACHINE, read_rows
 from aimv2.training.distributed import GIVEN, dismiss, leading, place
 from aimv2.training.loop import train
 from tests.helpers.training import Rows, changed, small_run
@@ -169,10 +169,9 @@ def test_two_ranks_train_like_one(longer, follower, pairs, changes):
     alone, expected, expected_flops = on_one(replace(config, ranks=1), pairs)
     assert flops == expected_flops
     assert [row.keys() for row in rows] == [row.keys() for row in expected]
-    clock = ("seconds", "images_per_second")
     for row, one in zip(rows, expected, strict=True):
-        assert {k: v for k, v in row.items() if k not in clock} == pytest.approx(
-            {k: v for k, v in one.items() if k not in clock}, rel=1e-5, abs=1e-6
+        assert {k: v for k, v in row.items() if k not in OF_MACHINE} == pytest.approx(
+            {k: v for k, v in one.items() if k not in OF_MACHINE}, rel=1e-5, abs=1e-6
         )
     start = build(config).state_dict()
     for name, weight in alone.state_dict().items():
@@ -216,10 +215,7 @@ def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path):
     assert read_json(parted.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 3}
     weights, expected = (load_file(run.file("weights.safetensors")) for run in (parted, whole))
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    rows = [
-        run.metrics().drop(columns=["seconds", "images_per_second", "step_cpu_seconds"]).to_dict("records")
-        for run in (parted, whole)
-    ]
+    rows = [run.metrics().drop(columns=list(OF_MACHINE)).to_dict("records") for run in (parted, whole)]
     assert json.dumps(rows[0]) == json.dumps(rows[1])  # as text, in which nan equals nan
     assert parted.result()["train_flops"] == whole.result()["train_flops"]
 

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from aimv2.evaluation.losses import pixel_errors
 from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
-from analysis.verify.pixels import FRACTIONS, pixels, predict, render, unpatchify
+from analysis.verify.pixels import FRACTIONS, pixels, predict, render
 
 
 def test_trained_run_beats_the_mean(run):
@@ -100,10 +99,6 @@ def test_prefix_is_rendered_with_its_patches_and_nothing_else(small):
     assert (predicted[:8] == truth[:8]).all()
     assert (predicted[8:] != truth[8:]).any()
     assert len(np.unique(means[8:12, :4].reshape(-1, 3), axis=0)) == 1, "one colour per patch"
-
-
-def test_unpatchify_undoes_patchify(images):
-    assert torch.equal(unpatchify(patchify(images, 4), 4), images)
 
 
 @pytest.mark.parametrize("name", ["caption", "clip"])

@@ -1,0 +1,114 @@
+"""Pictures of predictions on a few held-out images, drawn while a run trains.
+
+Letters: B images, I patches in reading order, P values in a patch.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimv2.config.run_config import ModelConfig, RunConfig
+from aimv2.data.prepare import Data
+from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
+from aimv2.evaluation.captions import written_captions
+from aimv2.evaluation.evaluate import of_split
+from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
+from aimv2.evaluation.losses import predicted_patches
+from aimv2.evaluation.sheet import Shown, sheet
+from aimv2.losses import PIXEL_EPS, patchify
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import Network
+from aimv2.model.positions import in_reading_order, reading_order
+from aimv2.objectives import Objective
+from aimv2.prefix import prefix_len_at
+
+NUM_IMAGES = 4
+FRACTION = 0.5  # of the image, the prefix, as in the held-out curve
+UNSEEN = 170  # grey level of patches after the prefix
+
+
+def drawn_predictions(
+    goal: Objective, data: Data, config: RunConfig, write: Callable[[bytes, int], None]
+) -> Callable[[Network, int], None]:
+    """Return a function that draws the predictions of a network after a step, if it is one of ``picture_steps``.
+
+    A picture has, for the first held-out images, what the objective predicts: the patches after half of the image, and
+    the dense caption beside the true one. An objective that predicts neither is not drawn.
+
+    Args:
+        write: receives the picture as PNG, and the step.
+    """
+    steps, predicts = set(config.picture_steps), {"pixels", "captions"} & set(goal.reports)
+    if not steps or not predicts:
+        return lambda model, step: None
+    # One that cannot be used is left out; whether there are too many of them, the held-out curve has checked.
+    _, images, captions = read_pairs(of_split(data.held_out, NUM_IMAGES, config.evaluation), max_bad_rate=1.0)
+    image = network_inputs(images, config)
+    short = prepare_captions(captions["short"], Words.of(data.tokenizer, config))
+    prefix_len, num_patches = prefix_len_at(FRACTION, config.model.num_patches), config.model.num_patches
+    seen = completed(image, unseen(config.model), prefix_len, config.model)
+    columns = {"image": [unnormalise(one) for one in image]}
+
+    def draw(network: Network, step: int) -> None:
+        if step not in steps:
+            return
+        model = cast(EncoderDecoder, network)
+        here = columns
+        captioned: list[tuple[str | None, str | None]] = [(None, None)] * len(image)
+        if "pixels" in predicts:
+            rest_BIP = predicted_patches(model, image.to(config.device), short, prefix_len, config).cpu()
+            predicted = completed(image, with_contrast(rest_BIP, image, prefix_len, config), prefix_len, config.model)
+            here = columns | {f"first {prefix_len} of {num_patches} patches": seen, "predicted after them": predicted}
+        if "captions" in predicts:
+            written = written_captions(model, image, captions["dense"], data.tokenizer, config)
+            captioned = [(true.text, found) for true, found in zip(captions["dense"], written, strict=True)]
+        rows = [Shown(pictures, *texts) for *pictures, texts in zip(*here.values(), captioned, strict=True)]
+        title = f"predictions on held-out images, step {step:,} of {config.budget.num_steps:,}"
+        write(sheet(rows, title, list(here)), step)
+
+    return draw
+
+
+def completed(image: Tensor, rest_BIP: Tensor, prefix_len: int, config: ModelConfig) -> list[np.ndarray]:
+    """Put other patches in place of those after a prefix, and return pictures, uint8 [P, P, 3] each.
+
+    Args:
+        image: network input [B, 3, P, P].
+        rest_BIP: values of the patches after the prefix, in reading order; broadcast.
+    """
+    true_BIP = in_reading_order(patchify(image, config.patch_px), config.patch_order, config.grid)
+    rest_BIP = rest_BIP.expand(len(image), config.num_patches - prefix_len, config.patch_dim)
+    patch_BIP = torch.cat([true_BIP[:, :prefix_len], rest_BIP], dim=1)
+    places = reading_order(config.patch_order, config.grid)
+    if places is not None:
+        patch_BIP = patch_BIP[:, torch.tensor(places).argsort()]
+    return [unnormalise(one) for one in unpatchify(patch_BIP, config.patch_px)]
+
+
+def unseen(config: ModelConfig) -> Tensor:
+    """Return a grey patch as the network would read it: float32 [P]."""
+    grey_3 = (UNSEEN / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    return grey_3.repeat(config.patch_px**2)
+
+
+def with_contrast(predicted_BIP: Tensor, image: Tensor, prefix_len: int, config: RunConfig) -> Tensor:
+    """Return predictions of the patches after a prefix as pixels.
+
+    A standardised prediction lacks the patch's brightness and contrast, so it gets those of the true patch, as in MAE.
+    """
+    if config.objective.pixel_targets == "raw":
+        return predicted_BIP
+    model = config.model
+    true_BIP = in_reading_order(patchify(image, model.patch_px), model.patch_order, model.grid)[:, prefix_len:]
+    deviation_BI1 = (true_BIP.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()
+    return predicted_BIP * deviation_BI1 + true_BIP.mean(dim=-1, keepdim=True)
+
+
+def unpatchify(patch_BIP: Tensor, patch_px: int) -> Tensor:
+    """Put patches in raster order [B, I, P] back together to images [B, 3, S, S]."""
+    grid = round(patch_BIP.shape[1] ** 0.5)
+    cells = patch_BIP.view(len(patch_BIP), grid, grid, patch_px, patch_px, 3)
+    return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(patch_BIP), 3, grid * patch_px, grid * patch_px)

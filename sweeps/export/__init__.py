@@ -1,0 +1,1 @@
+"""Copies of what runs have recorded, for the trackers of others."""

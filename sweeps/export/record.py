@@ -1,0 +1,104 @@
+"""The record of a run, as exporters read it."""
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablations.catalogue import STUDIES
+from ablations.request import read_request
+from aimv2.config.run_config import flatten
+from aimv2.errors import UsageError
+from aimv2.runs.attempt import pictures_of
+from aimv2.runs.files import read_json, user
+from aimv2.runs.record import RunFolder, State
+
+FOLDER = "exports"  # in the runs folder
+BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A run that was started.
+
+    Attributes:
+        name: the run's, by which an exporter finds it again.
+        arm, seed: its place in the sweep; empty and the run's own seed if it was named alone.
+        config: values by path.
+        rows: those of the attempt that made the result, or of the latest one.
+        metrics: the final metrics that apply to the run; empty before it is done.
+        started: seconds since 1970 from which the rows' seconds count, about.
+        pictures: of predictions, by step.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    state: State
+    config: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    pictures: Mapping[int, Path] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"{self.arm}, seed {self.seed}" if self.arm else self.name
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The final metrics by tag."""
+        return {f"final/{name}": value for name, value in self.metrics.items()}
+
+    @property
+    def last_step(self) -> int:
+        return max((row["step"] for row in self.rows), default=0)
+
+    def time_of(self, row: Mapping[str, Any]) -> float:
+        """Return the time of a row in seconds since 1970."""
+        return self.started + float(row.get("seconds", 0.0))
+
+
+def records(runs_dir: Path, name: str) -> list[Record]:
+    """Return the runs of a sweep that were started, or the run whose name begins so.
+
+    Raises:
+        UsageError: there is no such sweep or run, or none of its runs was started.
+    """
+    if BEGINNING.fullmatch(name):
+        runs = [RunFolder(runs_dir, path.name) for path in sorted(runs_dir.glob(f"{name}*"))]
+        if len(runs) != 1:
+            raise UsageError(f"{len(runs)} runs in {str(runs_dir)!r} begin with {name!r}; name exactly one")
+        places = {runs[0].name: ("", None)}
+    else:
+        request = read_request(runs_dir, name, STUDIES, owner=user())
+        runs = [RunFolder(runs_dir, cell.name) for cell in request.cells]
+        places = {cell.name: (cell.arm, cell.seed) for cell in request.cells}
+    found = [_record(run, *places[run.name]) for run in runs if run.measured() is not None]
+    if not found:
+        raise UsageError(f"no run of {name} was started yet in {str(runs_dir)!r}; there is nothing to export")
+    return found
+
+
+def _record(run: RunFolder, arm: str, seed: int | None) -> Record:
+    attempt, config = run.measured(), read_json(run.path / "config.json")
+    assert attempt is not None, "it was started"
+    rows, resumed = run.rows(), {}
+    with contextlib.suppress(UsageError):  # the attempt has just begun
+        resumed = read_json(attempt / "manifest.json").get("resumed") or {}
+    # The rows before that step are of earlier attempts.
+    before = next((row.get("seconds", 0.0) for row in rows if row["step"] == resumed.get("step")), 0.0)
+    values = run.result()["metrics"] if run.is_done else {}
+    return Record(
+        name=run.name,
+        arm=arm,
+        seed=config["seed"] if seed is None else seed,
+        state=run.state(),
+        config=flatten(config),
+        rows=rows,
+        metrics={name: metric["value"] for name, metric in values.items() if metric["value"] is not None},
+        started=(attempt / "holder.json").stat().st_mtime - before,
+        pictures=pictures_of(attempt),
+    )
