@@ -42,9 +42,11 @@ from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import World, calls, joined, leading, place
 from aimv2.training.loop import Row, train
+from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.watchdog import Watchdog
 
 TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
+Lead = Callable[[RunConfig, str | None, str | None], AbstractContextManager[World]]
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
@@ -54,7 +56,7 @@ def execute(
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
     evaluate: Callable[..., dict[str, Metric]] = evaluate,
-    lead: Callable[[RunConfig, str | None], AbstractContextManager[World]] = leading,
+    lead: Lead = leading,
 ) -> Failure | None:
     """Train, evaluate and publish the attempt's run, or record why it failed.
 
@@ -101,10 +103,15 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
         KeyboardInterrupt: the process was interrupted between two runs.
     """
     rank, interrupts = place(config), interrupts or Interrupts()
-    for number, config, start in calls():
+    for number, config, start, attempt in calls():
         _set_up(config)
         # A run that fails does so on all ranks, and rank 0 records it.
-        with contextlib.suppress(RunFailedError), interrupts.deferred(), joined(number, config, rank) as world:
+        with (
+            contextlib.suppress(RunFailedError),
+            interrupts.deferred(),
+            joined(number, config, rank) as world,
+            Saver(partial(checkpoint.save_share, Path(attempt), world) if attempt else None, world=world) as saver,
+        ):
             data = _prepared(config.data, config.model)
             train(
                 config,
@@ -115,6 +122,7 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
                 start=None if start is None else checkpoint.read(Path(start)),
                 interrupts=interrupts,
                 world=world,
+                saver=saver,
             )
 
 
@@ -133,7 +141,7 @@ def _train_and_evaluate(
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
     evaluate: Callable[..., dict[str, Metric]],
-    lead: Callable[[RunConfig, str | None], AbstractContextManager[World]],
+    lead: Lead,
 ) -> None:
     _set_up(config)
     if config.ranks > 1:
@@ -146,9 +154,16 @@ def _train_and_evaluate(
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
-    started = None if start is None else str(attempt_folder(attempt.run.path, start.attempt).absolute())
+    started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
+    timer = SaveTimer(config.checkpoint.every_seconds)
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
-    with attempt.working(), interrupts.deferred(), lead(config, started) as world, watchdog:
+    with (
+        attempt.working(),
+        interrupts.deferred(),
+        lead(config, started, own) as world,
+        Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
+        watchdog,
+    ):
         trained = train(
             config,
             goal,
@@ -161,9 +176,10 @@ def _train_and_evaluate(
             start=start,
             interrupts=interrupts,
             world=world,
-            save=partial(checkpoint.save_attempt, attempt),
+            saver=saver,
             watchdog=watchdog,
         )
+    model = trained.network
     train_seconds = attempt.seconds
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     part = parts.Parts(attempt, weights, interrupts)
