@@ -93,6 +93,11 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     def cells_of(base: RunConfig, seeds: Sequence[int]) -> list[Cell]:
         return expand(study, base, arms=overrides.arms, seeds=seeds, images_per_second=clock.images_per_second)
 
+    if study.adapts and run.start.weights is None:
+        raise UsageError(
+            f"sweep={study.slug} starts from a finished run, such as one of: python -m aimv2 train; type"
+            " start.weights=runs/NAME"
+        )
     base = resolved(run)
     request = Request(study=study, cells=cells_of(base, overrides.seeds), arguments=tuple(arguments))
     _check_runs(request, executor)
