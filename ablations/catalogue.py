@@ -28,6 +28,7 @@ NAMES = (
     "synthetic_fraction",
     "scaling",
     "resolution",
+    "high_res_adaptation",
 )
 
 STUDIES: dict[str, Study] = {name: import_module(f"ablations.studies.{name}").STUDY for name in NAMES}

@@ -67,6 +67,7 @@ class Study(StudyValues):
         fit: returns the study for the data of a base run, where its arms depend on them (``ablations/adapt.py``).
         notes: what ``fit`` has to say about these data, a sentence each.
         stand_ins: metrics that the study would compare on scenes, each with the metric in its place.
+        adapts: True if its arms start from trained weights, which a launch gives as ``start.weights``.
     """
 
     design: Design
@@ -74,6 +75,7 @@ class Study(StudyValues):
     fit: Callable[["Study", RunConfig], "Study"] = lambda study, base: study
     notes: tuple[str, ...] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+    adapts: bool = False
 
     def __post_init__(self) -> None:
         reserved = {UNTRAINED, *CONTROLS} & set(self.arms)

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.config.compose import compose, run_config
+from aimv2.config.post_training import RECIPES
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import SCALES
 from aimv2.config.signature import signature, untrained
@@ -47,6 +48,8 @@ To check a trained run: python -m analysis.verify
 RUN_VALUES = """  scale=demo                   the scale to start from ({scales})
   objective.name=aimv2         the training objective ({objectives})
   mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
+  recipe=NAME                  post-training that starts there ({recipes})
   budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
 """
 
@@ -174,8 +177,9 @@ def cost_command(overrides: Sequence[str]) -> int:
     if HELP & set(overrides):
         return _print_usage(COST_USAGE)
     from aimv2.config.resolve import with_attention
+    from aimv2.config.start import with_start
 
-    config = with_attention(run_config(compose(overrides, defaults={})))
+    config = with_start(with_attention(run_config(compose(overrides, defaults={}))))
     goal = objective(config.objective.name)
     goal.check(config)
     parts, model, samples = goal.cost(config), config.model, config.budget.samples
@@ -197,7 +201,7 @@ def cost_command(overrides: Sequence[str]) -> int:
 
 
 def _print_usage(usage: str) -> int:
-    print(usage.format(scales=", ".join(SCALES), objectives=", ".join(REGISTRY)), end="")
+    print(usage.format(scales=", ".join(SCALES), objectives=", ".join(REGISTRY), recipes=", ".join(RECIPES)), end="")
     return 0
 
 

@@ -32,10 +32,12 @@ class Part:
         attention: FLOPs per image of scores and mixing, forward, for every query with every key.
         useful_attention: the part of ``attention`` that the mask lets through, averaged over prefix lengths.
         per_token: FLOPs for each supervised token, forward; only these are projected to the vocabulary.
-        of_input: the part of ``products`` with the run's input, which needs no gradient.
+        of_input: the part of ``products`` with the run's input, or with features of a frozen encoder, which need no
+            gradient.
         saved: float32 values per image saved for the backward pass by torch's CPU kernels. Fused kernels and lower
             precision save less.
         saved_per_token: the same for each supervised token.
+        is_frozen: True if the part is not trained, and so has no backward pass, gradients or moments.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Part:
     of_input: float = 0
     saved: float = 0
     saved_per_token: float = 0
+    is_frozen: bool = False
 
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
@@ -57,8 +60,10 @@ def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> in
 
 def train_flops(parts: Sequence[Part], num_images: int, num_tokens: int) -> int:
     """Return the FLOPs of a forward and a backward pass with this many supervised tokens in all."""
-    of_input = round(num_images * sum(part.of_input for part in parts))
-    return (1 + BACKWARD_PER_FORWARD) * forward_flops(parts, num_images, num_tokens) - of_input
+    trained = [part for part in parts if not part.is_frozen]
+    of_input = round(num_images * sum(part.of_input for part in trained))
+    backward = BACKWARD_PER_FORWARD * forward_flops(trained, num_images, num_tokens) - of_input
+    return forward_flops(parts, num_images, num_tokens) + backward
 
 
 def num_parameters(parts: Iterable[Part]) -> int:
@@ -110,7 +115,14 @@ def encoder_cost(config: RunConfig) -> Part:
     saved = 3 * model.image_px**2 + 2 * model.num_patches * _saved_by_norm(encoder)
     part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, saved=saved)
     has_mask = encoder.attention in ("prefix", "causal")
-    return _with_blocks(part, encoder, model.num_patches, useful_share=visible_share(config), has_mask=has_mask)
+    part = _with_blocks(part, encoder, model.num_patches, useful_share=visible_share(config), has_mask=has_mask)
+    if is_encoder_frozen(config):  # the parts that read the features save them
+        return replace(part, saved=model.num_patches * encoder.width, is_frozen=True)
+    return part
+
+
+def is_encoder_frozen(config: RunConfig) -> bool:
+    return "encoder" in config.start.frozen
 
 
 def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool, is_parallel: bool = False) -> Part:
@@ -128,7 +140,15 @@ def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool,
     vectors = (model.vocab_size + 1 + text) * reads_text + patches * model.decoder.image_positions + is_parallel
     # The heads save copies of the states that they read, so the last norm's output is not saved.
     saved = length * (_saved_by_norm(model.decoder) - E)
-    part = Part(name=name, module=module, parameters=(D + 1 + vectors) * E, products=2 * patches * D * E, saved=saved)
+    project = 2 * patches * D * E
+    part = Part(
+        name=name,
+        module=module,
+        parameters=(D + 1 + vectors) * E,
+        products=project,
+        of_input=is_encoder_frozen(config) * project,
+        saved=saved,
+    )
     has_mask = bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first")
     return _with_blocks(part, model.decoder, length, useful_share=seen / length**2, has_mask=has_mask)
 
@@ -159,6 +179,7 @@ def image_head_cost(config: RunConfig) -> Part:
         module="image_head",
         parameters=D + 3 * D * D + D + D * S,
         products=2 * (2 * patches * D * D + D * D + D * S),
+        of_input=is_encoder_frozen(config) * 4 * patches * D * D,
         attention=4 * patches * D,
         useful_attention=4 * patches * D,
         saved=2 * patches * D + 2 * D + 2 * S,

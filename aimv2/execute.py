@@ -43,6 +43,7 @@ from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import World, calls, joined, leading, place
 from aimv2.training.loop import Row, train
 from aimv2.training.saving import Saver, SaveTimer
+from aimv2.training.start import content_of_start, start_network
 from aimv2.training.watchdog import Watchdog
 
 TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
@@ -151,7 +152,7 @@ def _train_and_evaluate(
     data = _prepared(config.data, config.model)
     if config.data.kind == "files" or config.evaluation.sets:
         record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
-    model = build(config).to(config.device)
+    model = start_network(config, data.tokenizer).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
     started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
@@ -265,5 +266,6 @@ def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[st
         "held_out_pairs": len(data.held_out),
         "tokenizer": data.tokenizer.fingerprint,
         "parameters": parameters_by_part(config),
+        "start": content_of_start(config),
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }

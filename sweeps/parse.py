@@ -18,11 +18,10 @@ from ablations.overrides import StudyOverrides, study_overrides
 from ablations.request import Request
 from ablations.study import Study
 from aimv2.config.arguments import checked
-from aimv2.config.compose import RUN_KEYS, compose, run_config
+from aimv2.config.compose import RUN_KEYS, base_run, compose, run_config
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig, explain, flatten
-from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.metrics import metric_names, not_applicable
 from aimv2.objectives import objective
@@ -38,7 +37,10 @@ CONFUSED_KEYS = {
     "seed": "it has no effect; type sweep.seeds=[1]",
 }
 # Arguments that say which data a study is adapted to.
-DATA_WORDS = ("scale=", "mixture=", "data.sources=", "data.weights=", "data.dense_fraction", "evaluation.sets=")
+DATA_WORDS = (
+    *("scale=", "start.weights=", "recipe=", "mixture="),
+    *("data.sources=", "data.weights=", "data.dense_fraction", "evaluation.sets="),
+)
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
@@ -91,11 +93,18 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     def cells_of(base: RunConfig, seeds: Sequence[int]) -> list[Cell]:
         return expand(study, base, arms=overrides.arms, seeds=seeds, images_per_second=clock.images_per_second)
 
+    if study.adapts and run.start.weights is None:
+        raise UsageError(
+            f"sweep={study.slug} starts from a finished run, such as one of: python -m aimv2 train; type"
+            " start.weights=runs/NAME"
+        )
     base = resolved(run)
     request = Request(study=study, cells=cells_of(base, overrides.seeds), arguments=tuple(arguments))
     _check_runs(request, executor)
     typed = {word.partition("=")[0]: word for word in words}
-    notes = _check_effect(typed, run, resolved, lambda changed: cells_of(changed, overrides.seeds[:1]))
+    notes = _check_effect(
+        typed, run, base_run(values), resolved, lambda changed: cells_of(changed, overrides.seeds[:1])
+    )
     _check_metric(study, base)
     plan = Plan(request.folder, request.cells, runs_dir)
     if not is_dry_run:
@@ -173,6 +182,7 @@ def _check_runs(request: Request, executor: Executor) -> None:
 def _check_effect(
     typed: Mapping[str, str],
     run: RunConfig,
+    recipe: RunConfig,
     resolved: Callable[[RunConfig], RunConfig],
     cells_of: Callable[[RunConfig], list[Cell]],
 ) -> list[str]:
@@ -182,21 +192,23 @@ def _check_effect(
 
     Args:
         typed: the arguments, by key.
+        recipe: the run before they have changed it.
         resolved: resolves a base run.
         cells_of: returns the study's cells, given its resolved base run.
 
     Returns:
         A note on each override that repeats a default of the scale.
     """
-    recipe, base = SCALES[run.scale](), resolved(run)
+    base = resolved(run)
     notes: list[str] = []
     by_part: dict[str, list[str]] = {}
     for key, word in typed.items():
-        if (part := key.partition(".")[0]) not in RUN_KEYS or key == "scale":
+        if (part := key.partition(".")[0]) not in RUN_KEYS or key in ("scale", "start.weights"):
             continue
         with contextlib.suppress(ValueError):  # without it the run is impossible, so it has an effect
             if resolved(replaced(run, {key: value_at(recipe, key)})) == base:
-                notes.append(f"{word} is the default of scale={run.scale}")
+                own = f"scale={run.scale}" if run.start.weights is None else f"a start from {run.start.weights}"
+                notes.append(f"{word} is the default of {own}")
                 continue
         by_part.setdefault(part, []).append(key)
     cells, single = cells_of(base), [[key] for keys in by_part.values() for key in keys]

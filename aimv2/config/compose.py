@@ -2,7 +2,7 @@
 
 A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``,
 ``mixture=paper``); the others set one value of the composed config (``model.encoder.width=128``). Values are literal:
-interpolation is refused.
+interpolation is refused. A run that starts from a finished one (``start.weights=``) has the config of that run.
 """
 
 import dataclasses
@@ -19,11 +19,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.config.mixtures import OWN, PRESETS, check_mixture
+from aimv2.config.post_training import OWN as NO_RECIPE
+from aimv2.config.post_training import RECIPES
 from aimv2.config.run_config import RunConfig, flatten, from_dict, to_dict
 from aimv2.config.scales import SCALES
+from aimv2.config.start import continued, read_origin, with_sizes
 from aimv2.errors import UsageError, given_twice, unknown
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+DEFAULT_SCALE = "demo"
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
 
@@ -39,7 +43,7 @@ def compose(
     """Compose a config and apply the overrides.
 
     Args:
-        defaults: the groups and the default choice of each, besides ``scale``, whose choices are the recipes, and
+        defaults: the groups and the default choice of each, besides ``scale``; ``recipe``, of post-training; and
             ``mixture``, whose choices are presets for three sources.
         values: further top-level keys with their defaults.
         groups: choices by group and name, for groups that are defined in Python.
@@ -49,6 +53,7 @@ def compose(
         UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
             not a plain ``key=value``.
     """
+    parsed = _parsed(overrides)
     store = ConfigStore.instance()
     for name, recipe in SCALES.items():
         store.store(group="scale", name=name, node=to_dict(recipe()), package="_global_")
@@ -56,10 +61,12 @@ def compose(
     for name, preset in PRESETS.items():
         data = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
         store.store(group="mixture", name=name, node={"mixture": name, "data": data}, package="_global_")
+    for name in (NO_RECIPE, *RECIPES):
+        store.store(group="recipe", name=name, node={"recipe": name}, package="_global_")
     for group, choices in (groups or {}).items():
         for name, node in choices.items():
             store.store(group=group, name=name, node=dict(node))
-    defaults = {"scale": "demo", "mixture": OWN, **defaults}
+    defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
     # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale", and so does
     # a mixture, which overrides the recipe.
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
@@ -70,13 +77,14 @@ def compose(
         if conf_dir is None
         else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3")
     ):
-        parsed = _parsed(overrides)
-        chosen = [(key, value) for _, key, value in parsed if key in defaults]
-        for key, value in chosen:
+        chosen = {key: value for _, key, value in parsed if key in defaults}
+        for key, value in chosen.items():
             allowed = _choices(store, key, conf_dir)
             if value not in allowed:
                 raise unknown(key, str(value), allowed)
-        known = flatten(_composed([f"{key}={value}" for key, value in chosen]))
+        base = _base({key: value for _, key, value in parsed})
+        store.store(group="scale", name=chosen.get("scale", DEFAULT_SCALE), node=to_dict(base), package="_global_")
+        known = flatten(_composed([f"{key}={value}" for key, value in chosen.items()]))
         for text, key, value in parsed:
             if key not in defaults and key not in known:
                 raise _not_a_value(text, key, value, known)
@@ -87,6 +95,27 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
     """Build the RunConfig from the run's part of a composed config."""
     check_mixture(values["mixture"], values["data"]["sources"])
     return from_dict({key: values[key] for key in RUN_KEYS if key in values})
+
+
+def base_run(values: Mapping[str, Any]) -> RunConfig:
+    """Return the run that the overrides of a composed config have changed."""
+    weights, recipe = values["start"]["weights"], values["recipe"]
+    origin = None if weights is None else read_origin(str(weights))
+    if origin is None:
+        if recipe != NO_RECIPE:
+            raise UsageError(f"recipe={recipe} starts from given weights; type start.weights=PATH")
+        return SCALES[values["scale"]]()
+    run = continued(origin) if origin.run else with_sizes(origin, SCALES[values["scale"]]())
+    return run if recipe == NO_RECIPE else RECIPES[recipe](run)
+
+
+def _base(typed: Mapping[str, Any]) -> RunConfig:
+    """Return the run that these overrides change, by the choices among them."""
+    weights = typed.get("start.weights")
+    if weights is not None and read_origin(str(weights)).run is not None and "scale" in typed:
+        raise UsageError(f"scale={typed['scale']} has no effect: a run that starts from a finished one has its config")
+    chosen = {"scale": typed.get("scale", DEFAULT_SCALE), "recipe": typed.get("recipe", NO_RECIPE)}
+    return base_run({**chosen, "start": {"weights": weights}})
 
 
 def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:

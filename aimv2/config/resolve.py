@@ -7,6 +7,7 @@ from typing import Literal
 from aimv2.config.data_config import is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
+from aimv2.config.start import with_start
 from aimv2.data.sources.version import set_version, version
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import set_names
@@ -15,7 +16,7 @@ from aimv2.objectives import objective
 
 
 def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:
-    """Replace each ``auto`` by its value for the machine, data and objective, and fill in ``data.fingerprint``.
+    """Replace each ``auto`` by its value for the machine, data and objective, and fill in the fingerprints.
 
     The name of a resolved config therefore covers everything that the run computes.
 
@@ -24,11 +25,12 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
 
     Raises:
         UsageError: ``device=cuda`` without a CUDA device, a missing data package or tokenizer, a labelled set with the
-            name of another task, or a value that the objective does not allow.
+            name of another task, weights to start from that are missing or do not fit, or a value that the objective
+            does not allow.
     """
     set_names(config)  # before anything is trained
     available = available or ("cuda" if has_cuda() else "cpu")
-    config = with_attention(config)
+    config = with_start(with_attention(config))
     objective(config.objective.name).check(config)
     device = available if config.device == "auto" else config.device
     if device == "cuda" and available != "cuda":

@@ -306,6 +306,24 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class StartConfig:
+    """The start of a run from given weights (docs/post-training.md), and the parts of the network that stay as they
+    are.
+
+    Attributes:
+        weights: path of a finished run, or of a folder of ``weights import``. Parts of the network that it has too
+            start from its weights, the others from random ones. None starts all of them from random weights.
+        frozen: parts that are not trained.
+        fingerprint: name of that run, or hash of the content of that folder, so that other weights name another run;
+            ``aimv2.config.resolve`` fills it in.
+    """
+
+    weights: str | None = None
+    frozen: tuple[Literal["encoder"], ...] = ()
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LoaderConfig:
     """Worker processes that prepare batches; 0 prepares them in the training process."""
 
@@ -367,6 +385,7 @@ class RunConfig:
     model: ModelConfig
     budget: BudgetConfig
     seed: int = Field(default=0, ge=0)
+    start: StartConfig = StartConfig()
     prefix: PrefixDistribution = PrefixDistribution()
     objective: ObjectiveConfig = ObjectiveConfig()
     data: DataConfig = DataConfig()

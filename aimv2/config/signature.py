@@ -14,7 +14,7 @@ from aimv2.config.run_config import EvaluationConfig, RunConfig, flatten, to_dic
 
 SIGNATURE_VERSION = 2
 # A label, and values and whole parts that set speed or place, or when a run fails, which change no result. The content
-# of a tokenizer, of sources in files and of labelled sets is in data.fingerprint.
+# of a tokenizer, of sources in files and of labelled sets is in data.fingerprint, that of weights in start.fingerprint.
 NOT_IDENTITY = frozenset(
     {
         "scale",
@@ -26,6 +26,7 @@ NOT_IDENTITY = frozenset(
         "data.cache_gb",
         "data.max_bad_rate",
         "data.tokenizer",
+        "start.weights",
         "parallel",
         "micro_batch",
         "activation_checkpointing",
@@ -36,6 +37,8 @@ NOT_IDENTITY = frozenset(
 ADDED: dict[str, Any] = {
     "data.dense_fractions": None,
     "data.max_pixels": DataConfig().max_pixels,
+    "start.frozen": [],
+    "start.fingerprint": "",
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
 }
@@ -94,6 +97,7 @@ def untrained(config: RunConfig) -> RunConfig:
     return replaced(
         config,
         {
+            "start.frozen": (),
             "model.encoder.attention": "prefix",
             "budget": {"samples": 0, "batch_size": 1},
             "prefix": {},

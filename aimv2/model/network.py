@@ -32,7 +32,9 @@ def build(config: RunConfig) -> Network:
 
 
 def build_empty(config: RunConfig) -> Network:
-    """Build the run's network without weights, on the meta device."""
+    """Build the run's network without weights, on the meta device. Frozen parts require no gradients."""
     with torch.device("meta"):
         model: Network = objective(config.objective.name).load().network(config)
+    for part in config.start.frozen:
+        getattr(model, part).requires_grad_(False)
     return model

@@ -16,6 +16,7 @@ from ablations.studies.objective import RATES
 from ablations.study import CONTROLS
 from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.config.paths import differences, replaced, value_at
+from aimv2.config.post_training import high_res
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo, vit_l_2b
 from aimv2.data.batches import TrainBatches
@@ -39,6 +40,7 @@ def conditions():
                 (arm in CONTROLS and study.slug != "prefix_ratio")
                 or (study.slug == "data_mix" and arm != "paper")
                 or arm == "image_150"
+                or (study.slug == "high_res_adaptation" and arm != "same_size")
                 or (study.slug == "sample_efficiency" and not arm.endswith("_025"))  # other budgets of the same models
             )
             marks = [pytest.mark.exhaustive] if is_left_out else []
@@ -259,6 +261,18 @@ def test_widths_with_the_steps_of_depths_have_their_weights_at_the_papers_scale(
     weights = {name: run.model.decoder.depth * run.model.decoder.width**2 for name, run in arms.items()}
     assert weights["width_082"] / weights["depth_067"] == pytest.approx(1, rel=0.01)
     assert weights["width_115"] / weights["depth_133"] == pytest.approx(1, rel=0.01)
+
+
+def test_arms_of_adaptation_are_the_recipe_but_for_one_thing_each():
+    base = with_attention(vit_l_2b())
+    arms = arms_of("high_res_adaptation", base)
+    assert arms["adapted"] == high_res(base)
+    assert {name: differences(arm, arms["adapted"]) for name, arm in arms.items()} == {
+        "adapted": {},
+        "weight_decay": {"optimizer.weight_decay": 1e-4},
+        "dense": {"data.dense_fraction": 0.33},
+        "same_size": {"model.image_px": 224, "data.render_px": 256},
+    }
 
 
 def test_the_recipes_crop_is_the_baseline_where_it_is_one_of_the_bounds():

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from aimv2.config.paths import replaced
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import SCALES, demo
 from aimv2.cost import forward_flops, train_flops, visible_share
@@ -148,13 +149,14 @@ def test_visible_share_of_other_masks(attention, share):
 
 
 @pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("frozen", [(), ("encoder",)], ids=str)
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "ffn": "gelu"}], ids=str)
-def test_activation_memory_matches_autograds_saved_tensors(name, changes):
+def test_activation_memory_matches_autograds_saved_tensors(name, frozen, changes):
     """Oracle: the bytes of all saved tensors except weights, each storage once."""
     model, budget = demo().model, replace(demo().budget, samples=0, batch_size=NUM_IMAGES)
     model = replace(model, encoder=replace(model.encoder, **changes))
     config = replace(demo(), budget=budget, model=model, objective=replace(demo().objective, name=name))
-    config = with_attention(config)
+    config = replaced(with_attention(config), {"start.frozen": frozen})
     model, batch, kept = build(config), random_batch(config), {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
@@ -242,3 +244,12 @@ def test_parameters_of_other_networks_match_torchs(name, encoder, decoder):
         decoder = {key: value for key, value in decoder.items() if key not in ("sharing", "order")}
     model = replace(model, encoder=replace(model.encoder, **encoder), decoder=replace(model.decoder, **decoder))
     assert priced_parameters(replace(config, model=model)) == counted_parameters(replace(config, model=model))
+
+
+@pytest.mark.parametrize("changes", [{}, {"sharing": "separate"}, {"order": "text_first"}], ids=str)
+@pytest.mark.parametrize("name", ["aimv2", "clip"])
+def test_a_frozen_encoder_has_a_forward_pass_only(name, changes):
+    """Oracle: torch's counter, which sees no gradients of the encoder, nor of the features that others read."""
+    config = replaced(shallow(demo(), name), {"start.frozen": ["encoder"]})
+    config = replace(config, model=replace(config.model, decoder=replace(config.model.decoder, **changes)))
+    assert_flops_match_torchs(config)

@@ -6,7 +6,9 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from aimv2.errors import UsageError
+from aimv2.model.network import build
 from sweeps.parse import parse
+from tests.helpers.finished_runs import finished_run
 from tests.helpers.sweeps import small_sweep
 
 SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_metric:caption_loss}"
@@ -117,6 +119,20 @@ def test_an_override_that_repeats_a_default_is_noted_and_one_that_would_be_lost_
     else:
         found = parse(arguments).notes
         assert [note.startswith(start) for note, start in zip(found, notes, strict=True)] == [True] * len(notes)
+
+
+def test_a_study_of_adaptation_needs_weights_to_start_from_and_takes_the_config_of_their_run(tiny, cache_dir, tmp_path):
+    words = ["sweep=high_res_adaptation", "dry_run=true", "executor=slurm", f"data.cache_dir={cache_dir}"]
+    with pytest.raises(UsageError, match=r"sweep=high_res_adaptation starts from a finished run, .*; type start"):
+        parse(words)
+    run = finished_run(tmp_path, tiny, build(tiny))
+    parsed = parse([*words, f"start.weights={run.path}", "optimizer.weight_decay=0.2", "budget.samples=16"])
+    configs = {cell.arm: cell.config for cell in parsed.request.cells}
+    assert all(config.start.fingerprint == run.name for config in configs.values())
+    assert configs["weight_decay"].optimizer.weight_decay == 0.2
+    assert configs["adapted"].model.image_px == configs["untrained"].model.image_px == 24
+    assert configs["adapted"].model.encoder == tiny.model.encoder
+    assert f"budget.samples=16 is the default of a start from {run.path}" in parsed.notes
 
 
 def test_overrides_reach_the_study(cache_dir):

@@ -57,6 +57,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "parallel",
         "micro_batch",
         "activation_checkpointing",
+        "start.weights",
     )
     other = {
         "device": "cpu",
@@ -90,6 +91,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "data.weights": [1, 2, 0],
         "data.dense_fractions": [0.1, 0.2, 0.3],
         "evaluation.sets": ["a.yaml"],
+        "start.frozen": ["encoder"],
         "data.captions": "shuffled",
         "data.pixels": "shuffled",
         "evaluation.split": "validation",
