@@ -22,7 +22,13 @@ from aimv2.config.mixtures import OWN, PRESETS, check_mixture
 from aimv2.config.run_config import RunConfig, flatten, from_dict, to_dict
 from aimv2.config.scales import SCALES
 from aimv2.errors import UsageError, given_twice, unknown
+from aimv2.objectives import REGISTRY
 
+RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
+  objective.name=aimv2         the training objective ({", ".join(REGISTRY)})
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
+"""  # for the usage of commands
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
