@@ -1,6 +1,5 @@
 """The command line ``python -m aimv2``: train, price, convert weights, evaluate them, index data, measure speed."""
 
-import math
 import os
 import sys
 import time
@@ -9,20 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.config.compose import compose, run_config
-from aimv2.config.post_training import RECIPES
+from aimv2.config.compose import RUN_VALUES, compose, run_config
 from aimv2.config.run_config import RunConfig
-from aimv2.config.scales import SCALES
 from aimv2.config.signature import signature, untrained
-from aimv2.cost import Part, forward_flops, train_flops
 from aimv2.errors import RunFailedError, UsageError, unknown
-from aimv2.objectives import REGISTRY, objective
+from aimv2.memory import setup_of
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import GRACE_SECONDS, Watch
@@ -33,7 +28,7 @@ from aimv2.runs.rows import losses_of
 USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
   train                        train and evaluate one run, and evaluate its untrained encoder
-  cost                         print parameters, FLOPs and activation memory of a run, without training it
+  cost                         print parameters, FLOPs, memory and setup of a run, without training it
   weights import|export        convert public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
   data index|write|show|audit  index, write, draw and check image-text pairs
   evaluate                     measure a run or public weights on a labelled set: weights=PATH data=FILE.yaml
@@ -43,14 +38,6 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   debug=true                   (every command) show the traceback of an error
 
 To check a trained run: python -m analysis.verify
-"""
-
-RUN_VALUES = """  scale=demo                   the scale to start from ({scales})
-  objective.name=aimv2         the training objective ({objectives})
-  mixture=paper|public         weights and shares of dense captions of the paper's three sources
-  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
-  recipe=NAME                  post-training that starts there ({recipes})
-  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
 """
 
 TRAIN_USAGE = f"""usage: python -m aimv2 train [key=value ...]
@@ -63,26 +50,10 @@ evaluates the untrained encoder only.
   debug=true                   show the traceback of an error
 """
 
-COST_USAGE = f"""usage: python -m aimv2 cost [key=value ...]
-
-Print parameters, FLOPs and activation memory of each part of a run, without training it.
-
-{RUN_VALUES}  debug=true                   show the traceback of an error
-"""
-
-COST_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation functions and softmax are not counted.
-  forward      FLOPs of a forward pass
-  attention    the part of forward that is attention, over all pairs of positions
-  useful       the part of attention that the mask lets through
-  training     FLOPs of a forward and a backward pass
-  activations  bytes per image saved for the backward pass, in float32
-"""
-
-BYTES = 4  # of a float32
 WATCH_POLL_SECONDS = 1.0
 COMMANDS = {  # imported when they are called, because some load torch
     "train": "aimv2.cli:train_command",
-    "cost": "aimv2.cli:cost_command",
+    "cost": "aimv2.memory.command:cost_command",
     "weights": "aimv2.weights.command:weights_command",
     "evaluate": "aimv2.evaluation.sets.command:evaluate_command",
     "data": "aimv2.data.commands.command:data_command",
@@ -140,7 +111,8 @@ def train_command(overrides: Sequence[str]) -> int:
     A run without samples has no counterpart.
     """
     if HELP & set(overrides):
-        return _print_usage(TRAIN_USAGE)
+        print(TRAIN_USAGE, end="")
+        return 0
     values = compose(overrides, defaults={}, values={"runs_dir": "runs"})
     config = run_config(values)
     runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
@@ -154,6 +126,7 @@ def train_command(overrides: Sequence[str]) -> int:
     from aimv2.training.distributed import dismiss, place
 
     config = resolve(config)
+    setup_of(config)  # refuses a run that cannot fit the memory
     runs = {"trained": config, "untrained": untrained(config)}
     if not config.budget.samples:
         del runs["trained"]
@@ -170,65 +143,6 @@ def train_command(overrides: Sequence[str]) -> int:
                 dismiss()
     _print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
     return 0
-
-
-def cost_command(overrides: Sequence[str]) -> int:
-    """Print the cost of each part of the composed run."""
-    if HELP & set(overrides):
-        return _print_usage(COST_USAGE)
-    from aimv2.config.resolve import with_attention
-    from aimv2.config.start import with_start
-
-    config = with_start(with_attention(run_config(compose(overrides, defaults={}))))
-    goal = objective(config.objective.name)
-    goal.check(config)
-    parts, model, samples = goal.cost(config), config.model, config.budget.samples
-    tokens = model.max_text_tokens
-    console.print(
-        f"scale {config.scale}, objective {config.objective.name}: {model.image_px} px images in {model.num_patches}"
-        f" patches, captions of {tokens} tokens",
-        soft_wrap=True,
-    )
-    console.print(_cost_table(config, parts))
-    flops = train_flops(parts, samples, samples * tokens)
-    console.print(
-        f"{COST_LEGEND}\nA run of {samples:,} samples takes {flops:.3g} training FLOPs if every caption has {tokens}"
-        " tokens.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
-
-
-def _print_usage(usage: str) -> int:
-    print(usage.format(scales=", ".join(SCALES), objectives=", ".join(REGISTRY), recipes=", ".join(RECIPES)), end="")
-    return 0
-
-
-def _cost_table(config: RunConfig, parts: list[Part]) -> Table:
-    tokens = config.model.max_text_tokens
-    columns: dict[str, Sequence[float]] = {
-        "parameters": [part.parameters for part in parts],
-        "forward": [forward_flops([part], 1, tokens) for part in parts],
-        "attention": [part.attention for part in parts],
-        "useful": [part.useful_attention for part in parts],
-        "training": [train_flops([part], 1, tokens) for part in parts],
-        "activations": [BYTES * (part.saved + tokens * part.saved_per_token) for part in parts],
-    }
-    table = Table(Column("", "all"), show_footer=True, box=SIMPLE, padding=(0, 1, 0, 0))
-    for title, values in columns.items():
-        table.add_column(title, _in_thousands(sum(values)), justify="right")
-    for part, *row in zip(parts, *columns.values(), strict=True):
-        table.add_row(part.name, *map(_in_thousands, row))
-    return table
-
-
-def _in_thousands(value: float) -> str:
-    """Format a number with four digits and an SI prefix: 309197824 is 309.2 M."""
-    if not value:
-        return "–"
-    power = min(int(math.log10(value)) // 3, 5) if value >= 1000 else 0
-    return f"{value / 1000**power:.4g} {' kMGTP'[power]}".rstrip()
 
 
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig, TransformerConfig  # which imports the objectives, and they this
 
 BACKWARD_PER_FORWARD = 2  # a gradient for the weights and one for the inputs
+
+
+class Blocks(NamedTuple):
+    """A stack of blocks.
+
+    Attributes:
+        number: of blocks.
+        parameters: weights of one block.
+        input: float32 values per image that a block reads.
+        saved: values per image of one block, as ``Part.saved``.
+        working: values per image that the backward pass of one block holds at once, besides the saved ones.
+        after: values per image that the part saves after the blocks.
+    """
+
+    number: int
+    parameters: int
+    input: float
+    saved: float
+    working: float
+    after: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +58,11 @@ class Part:
             precision save less.
         saved_per_token: the same for each supervised token.
         is_frozen: True if the part is not trained, and so has no backward pass, gradients or moments.
+        working: values per image that the backward pass outside the blocks holds at once, besides the saved ones.
+        working_per_token: the same for each supervised token.
+        is_of_batch: ``saved`` and ``working`` are held for each image of the whole batch, however it is cut into
+            micro-batches.
+        blocks: the part's stack of blocks, which ``saved`` and ``parameters`` include.
     """
 
     name: str
@@ -51,6 +76,10 @@ class Part:
     saved: float = 0
     saved_per_token: float = 0
     is_frozen: bool = False
+    working: float = 0
+    working_per_token: float = 0
+    is_of_batch: bool = False
+    blocks: Blocks | None = None
 
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
@@ -100,7 +129,14 @@ def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
     """Return the parts of an image encoder, a text tower and their similarity, which may have a learned bias."""
     B, S = config.budget.batch_size, config.model.tower.embed_dim
     # Every image of a batch is compared with every text, with a learned scale.
-    similarity = Part(name="similarity", module="similarity", parameters=1 + has_bias, products=2 * B * S, saved=2 * B)
+    similarity = Part(
+        name="similarity",
+        module="similarity",
+        parameters=1 + has_bias,
+        products=2 * B * S,
+        saved=2 * B,
+        is_of_batch=True,
+    )
     return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
 
 
@@ -159,14 +195,29 @@ def pixel_head_cost(config: RunConfig, module: str) -> Part:
     scored = patches - float(config.prefix.pmf(patches) @ np.arange(1, patches + 1))  # averaged over prefix lengths
     # Saved: the states, and the differences between predictions and targets.
     saved = scored * (E + P)
-    return Part(name="pixel head", module=module, parameters=E * P, products=2 * patches * E * P, saved=saved)
+    # The gradient of the differences' squares takes as much three times.
+    return Part(
+        name="pixel head",
+        module=module,
+        parameters=E * P,
+        products=2 * patches * E * P,
+        saved=saved,
+        working=3 * scored * P,
+    )
 
 
 def text_head_cost(config: RunConfig, module: str) -> Part:
     model = config.model
     E, V = model.decoder.width, model.vocab_size
+    # Besides the logarithms of probabilities, which are saved, the backward pass holds two gradients of the logits.
     return Part(
-        name="text head", module=module, parameters=E * V, products=0, per_token=2 * E * V, saved_per_token=E + V
+        name="text head",
+        module=module,
+        parameters=E * V,
+        products=0,
+        per_token=2 * E * V,
+        saved_per_token=E + V,
+        working_per_token=2 * V,
     )
 
 
@@ -221,13 +272,23 @@ def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_s
     # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up and the
     # input of the down projection, or GELU's input and output. All blocks share the mask.
     by_block = length * (2 * _saved_by_norm(config) + 4 * D + config.num_heads + (3 if is_gated else 2) * F)
+    # The most is held within the FFN: the gradient of the block's output, and those of the FFN's hidden values.
+    blocks = Blocks(
+        number=config.depth,
+        parameters=weights + 2 * _norm_parameters(config),
+        input=length * D,
+        saved=by_block,
+        working=length * (D + (2 if is_gated else 1) * F),
+        after=min(part.saved, length * _saved_by_norm(config)),
+    )
     return replace(
         part,
         parameters=part.parameters + config.depth * weights + (2 * config.depth + 1) * _norm_parameters(config),
         products=part.products + config.depth * 2 * length * weights,
         attention=attention,
         useful_attention=attention * useful_share,
-        saved=part.saved + config.depth * by_block + has_mask * length**2,
+        saved=part.saved + config.depth * blocks.saved + has_mask * length**2,
+        blocks=blocks,
     )
 
 

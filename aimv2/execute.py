@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +29,7 @@ from aimv2.evaluation.metrics import Metric
 from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.hardware import hardware
 from aimv2.heap import keep_freed_memory
+from aimv2.memory import predict, resolved, setup_of
 from aimv2.model.network import build, parameters_by_part
 from aimv2.objectives import objective
 from aimv2.runs.attempt import Attempt, Unrecorded
@@ -148,6 +150,7 @@ def _train_and_evaluate(
     if config.ranks > 1:
         rank = place(config)
         assert rank == 0, "the other ranks call follow"
+    config = _set_up(config)
     goal = objective(config.objective.name)
     data = _prepared(config.data, config.model)
     if config.data.kind == "files" or config.evaluation.sets:
@@ -208,6 +211,18 @@ def _train_and_evaluate(
             checkpoint.remove(folder)
 
 
+def _set_up(config: RunConfig) -> RunConfig:
+    """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's.
+
+    Raises:
+        RunFailedError: no micro-batch fits the memory (cause ``out of memory``).
+    """
+    try:
+        return resolved(config, setup_of(config))
+    except UsageError as error:
+        raise RunFailedError("out of memory", str(error)) from error
+
+
 def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
     """Return the CPU seconds of all training steps, over all attempts and without loader processes.
 
@@ -250,7 +265,9 @@ def _manifest_of(folder: Path, number: int) -> dict[str, Any]:
 
 
 def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[str, Any]:
-    """Return versions, hardware, commit and data of the attempt, and the checkpoint that it resumed from."""
+    """Return versions, hardware, commit and data of the attempt, its setup with the bytes of memory that each rank is
+    predicted to take, and the checkpoint that it resumed from."""
+    setup = setup_of(config)
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},
@@ -267,5 +284,6 @@ def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[st
         "tokenizer": data.tokenizer.fingerprint,
         "parameters": parameters_by_part(config),
         "start": content_of_start(config),
+        "setup": asdict(setup) | {"predicted_bytes": asdict(predict(config, setup))},
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }

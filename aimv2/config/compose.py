@@ -25,7 +25,15 @@ from aimv2.config.run_config import RunConfig, flatten, from_dict, to_dict
 from aimv2.config.scales import SCALES
 from aimv2.config.start import continued, read_origin, with_sizes
 from aimv2.errors import UsageError, given_twice, unknown
+from aimv2.objectives import REGISTRY
 
+RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
+  objective.name=aimv2         the training objective ({", ".join(REGISTRY)})
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
+  recipe=NAME                  post-training that starts there ({", ".join(RECIPES)})
+  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
+"""  # for the usage of commands
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"
 # The key that names a part: objective=clip is meant as objective.name=clip.

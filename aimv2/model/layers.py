@@ -9,6 +9,7 @@ from itertools import zip_longest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from aimv2.config.run_config import TransformerConfig
 from aimv2.model.fused import RMSNorm, SiluProduct, product_dtype
@@ -139,10 +140,15 @@ class Block(nn.Module):
 
 
 class Stack(nn.ModuleList):
-    """A sequence of blocks."""
+    """A sequence of blocks.
+
+    Attributes:
+        saves_inputs: True saves only the inputs of blocks for the backward pass, which computes the rest again.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(Block(config) for _ in range(config.depth))
+        self.saves_inputs = False
 
     def forward(
         self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
@@ -155,5 +161,15 @@ class Stack(nn.ModuleList):
         if mask is not None:
             mask = additive(mask, product_dtype(x_BLD))
         for block, cache in zip_longest(self, caches):
-            x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
+            if self.saves_inputs and torch.is_grad_enabled():
+                # No part of a block is random, so the state of the generators need not be kept.
+                x_BLD = checkpoint(
+                    *(block, x_BLD, mask),
+                    is_causal=is_causal,
+                    cache=cache,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            else:
+                x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
         return x_BLD

@@ -11,14 +11,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.memory import Setup
-from aimv2.model.layers import Block
+from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
 from aimv2.objectives.base import Embeddings, Implementation, Losses
 from aimv2.training.device import autocast
@@ -42,6 +42,9 @@ class Engine:
         self._is_sharded = world.size > 1 and setup.parallel == "fsdp"
         self._module: nn.Module = objective
         self._scalars: list[nn.Parameter] = []
+        for module in objective.modules():
+            if isinstance(module, Stack):
+                module.saves_inputs = setup.activation_checkpointing
         if self._is_sharded:
             for value in objective.state_dict().values():
                 dist.broadcast(value, src=0)
@@ -84,16 +87,23 @@ class Engine:
             return {}
         sums: dict[str, Tensor] = {}
         for part in self._parts(batch):
-            with self._syncing(False):
-                terms = self._losses(part, None).terms
-            for name, term in terms.items():
-                gradients = torch.autograd.grad(term, shared, retain_graph=True)
-                sums[name] = sums.get(name, 0) + torch.cat([gradient.flatten() for gradient in gradients])
+            for name, gradient in self._gradients_by_term(part, shared).items():
+                sums[name] = sums.get(name, 0) + gradient
         if len(sums) != 2:
             return {}
         one, other = (self._world.mean(gradient) for gradient in sums.values())
         norms = {f"{name}_gradient": gradient.norm() for name, gradient in zip(sums, (one, other), strict=True)}
         return norms | {"gradient_cosine": torch.cosine_similarity(one, other, dim=0)}
+
+    def _gradients_by_term(self, part: Batch, shared: list[nn.Parameter]) -> dict[str, Tensor]:
+        """Return each term's gradient as one vector. On return, the activations of the micro-batch are released."""
+        with self._syncing(False):
+            terms = self._losses(part, None).terms
+        found = {}
+        for name, term in terms.items():
+            gradients = torch.autograd.grad(term, shared, retain_graph=True)
+            found[name] = torch.cat([gradient.flatten() for gradient in gradients])
+        return found
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""
@@ -134,11 +144,12 @@ class Engine:
         return Embeddings(*(self._world.concatenate(torch.cat(vectors)) for vectors in zip(*found, strict=True)))
 
     def _syncing(self, is_last: bool) -> AbstractContextManager[None]:
-        """Average gradients over the ranks in the backward pass of the last micro-batch only."""
-        if isinstance(self._module, DistributedDataParallel):
-            return nullcontext() if is_last else self._module.no_sync()
-        if isinstance(self._module, FSDPModule):
-            self._module.set_requires_gradient_sync(is_last)
+        """Average gradients over the ranks in the backward pass of the last micro-batch only.
+
+        Shards are averaged in every one, because FSDP2 would hold the whole gradients until it averages them.
+        """
+        if isinstance(self._module, DistributedDataParallel) and not is_last:
+            return self._module.no_sync()
         return nullcontext()
 
 

@@ -14,9 +14,10 @@ from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, Ru
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.hardware import hardware
+from aimv2.memory.machine import available_memory
 from aimv2.runs.files import read_json, write_json
 from aimv2.runs.record import RunFolder
-from sweeps.machine.room import available_memory, memory_bytes
+from sweeps.machine.room import largest_bytes
 from sweeps.pricing.price import RunSeconds
 from sweeps.pricing.recorded import Times, recorded_times, run_times, shapes
 
@@ -45,7 +46,7 @@ def calibrate(
     if max_train_flops(config, 1) > MAX_SAMPLE_FLOPS[config.device]:
         return None
     short = _short(config)
-    if config.device == "cpu" and memory_bytes(short) > memory():
+    if config.device == "cpu" and largest_bytes([short]) > memory():
         return None
     from aimv2.data.prepare import prepare
     from aimv2.execute import execute

@@ -89,6 +89,9 @@ def test_manifest_records_versions_data_and_size(finished):
     assert manifest["versions"]["torch"]
     assert set(manifest["data"]) == {"openmoji_scenes", "fontawesome_scenes"}
     assert manifest["parameters"]["encoder"] > 0
+    setup = manifest["setup"]
+    assert (setup["parallel"], setup["micro_batch"], setup["activation_checkpointing"]) == ("ddp", 8, False)
+    assert setup["predicted_bytes"]["weights"] == 4 * sum(manifest["parameters"].values())
 
 
 def test_cpu_seconds_of_training_are_those_of_its_steps(finished, tiny):

@@ -34,6 +34,25 @@ def test_cache_takes_several_positions_after_the_first_call_only_with_a_mask(sta
         stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)
 
 
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_a_stack_that_saves_inputs_has_the_same_gradients_and_saves_less(stack, is_causal):
+    x = torch.randn(3, 7, 24)
+    outputs, gradients, saved = [], [], []
+    for stack.saves_inputs in (False, True):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, kept=kept: kept.append(tensor) or tensor, lambda t: t
+        ):
+            outputs.append(stack(x, is_causal=is_causal))
+        stack.zero_grad()
+        outputs[-1].square().sum().backward()
+        gradients.append([weight.grad for weight in stack.parameters()])
+        saved.append(sum(tensor.numel() for tensor in kept))
+    assert torch.equal(*outputs)
+    assert all(map(torch.equal, *gradients))
+    assert saved[1] < saved[0] / 4
+
+
 def test_swiglu_is_the_same_with_and_without_gradients():
     ffn, x = SwiGLU(24, 64), torch.randn(2, 5, 24)
     gate, up = ffn.gate_up.weight.chunk(2)

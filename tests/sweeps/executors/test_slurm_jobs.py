@@ -10,11 +10,12 @@ from rich.console import Console
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
 from aimv2.errors import UsageError
+from aimv2.memory.setup import USABLE
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.slurm_commands import queue
 from sweeps.executors.slurm_jobs import ArrayWorker, end_job
-from sweeps.machine.room import GPU_MARGIN, memory_bytes
+from sweeps.machine.room import largest_run
 from sweeps.status.status import in_queue
 from sweeps.worker import WorkerReport
 from tests.helpers.machine import machine
@@ -73,7 +74,7 @@ def test_a_launch_goes_from_array_to_report_without_accounting(slurm, small, tmp
     [(1, 1, 9, 1), (3, 3, 9, 3), (3, 3, 2, 2), ("auto", 4, 9, 2), ("auto", 4, 1, 1)],
 )
 def test_num_processes_of_an_array_worker(tiny, tmp_path, runs_per_gpu, max_runs, num_runs, expected):
-    gpu = machine(gpu_memory=2.5 * GPU_MARGIN * memory_bytes(tiny))
+    gpu = machine(gpu_memory=2.5 * largest_run([tiny], 10**12).memory.total / USABLE)
     worker = ArrayWorker(tmp_path, 0, replace(EXECUTOR, runs_per_gpu=runs_per_gpu, cpus_per_task=max_runs))
     assert worker.num_processes([tiny] * num_runs, gpu) == expected
 

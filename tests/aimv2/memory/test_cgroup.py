@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.machine import cgroup
+from aimv2.memory import cgroup
 
 GB = 10**9
 NO_LIMIT = "9223372036854771712\n"  # as version 1 writes it

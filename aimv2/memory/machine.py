@@ -1,0 +1,54 @@
+"""The memory of this machine that this process may use."""
+
+import os
+from pathlib import Path
+
+from aimv2.config.run_config import RunConfig
+from aimv2.memory import cgroup
+
+ROOT = Path("/")
+
+
+def rank_memory(config: RunConfig) -> int:
+    """Return the bytes of memory that each rank of a run has here: a GPU's, or its part of the machine's.
+
+    Args:
+        config: with ``device`` resolved. torchrun and submitit say how many ranks share this machine; otherwise all do.
+    """
+    if config.device == "cuda":
+        return gpu_memory()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", config.ranks)) if config.ranks > 1 else 1
+    return total_memory() // here
+
+
+def total_memory(root: Path = ROOT) -> int:
+    """Return the bytes of memory that this process's control group may use, of the machine's.
+
+    Args:
+        root: file system that holds ``proc`` and ``sys``.
+    """
+    machine = _meminfo("MemTotal", root) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = cgroup.memory_limit(root)
+    return machine if limit is None else min(machine, limit)
+
+
+def available_memory(root: Path = ROOT) -> int:
+    """Return the bytes that programs can still allocate; all memory where the system does not report it (macOS)."""
+    free, left = _meminfo("MemAvailable", root) or total_memory(root), cgroup.memory_left(root)
+    return free if left is None else min(free, left)
+
+
+def gpu_memory() -> int:
+    """Return the bytes of memory of the smallest GPU; 0 without one."""
+    import torch
+
+    sizes = (torch.cuda.get_device_properties(gpu).total_memory for gpu in range(torch.cuda.device_count()))
+    return min(sizes, default=0)
+
+
+def _meminfo(name: str, root: Path) -> int | None:
+    path = root / "proc/meminfo"
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None

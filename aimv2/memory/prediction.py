@@ -1,0 +1,222 @@
+"""The memory of a rank in training, in closed form. Nothing here imports torch.
+
+The largest moment of a step is looked for in the order of the backward pass, in which saved values are released part by
+part while gradients are added. On the CPU in float32 the prediction is checked against measured peaks. For bfloat16,
+CUDA and FSDP2 it is derived from torch's code, and not checked on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from aimv2.cost import Blocks, Part, num_parameters
+from aimv2.objectives import objective
+
+if TYPE_CHECKING:
+    from aimv2.config.run_config import RunConfig
+
+FLOAT32, BFLOAT16, INT64 = 4, 2, 8  # bytes
+NUM_MOMENTS = 2  # of AdamW, for each weight
+PREFETCHED = 2  # batches of each loader process (torch's DataLoader)
+PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context
+
+
+Parallel = Literal["ddp", "fsdp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """How the ranks compute a step. It changes memory and speed, and results only by rounding.
+
+    Attributes:
+        parallel: ``ddp``, each rank holds all weights, or ``fsdp``, a shard of them.
+        micro_batch: images that a rank computes at once.
+        activation_checkpointing: True saves the inputs of blocks alone, and computes the rest again in backward.
+    """
+
+    parallel: Parallel
+    micro_batch: int
+    activation_checkpointing: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes that a rank holds at the largest moment of a training step.
+
+    Attributes:
+        weights, moments: those that the rank holds, float32.
+        gradients: those that exist at that moment, float32.
+        copies: weights in bfloat16 for autocast; with ``fsdp``, unsharded weights and gradients, and the buffers in
+            which they are sent.
+        activations: values saved for the backward pass, and those that it computes.
+        batch: the input, on the CPU with the batches that loader processes have ready.
+        process: the process without a run.
+    """
+
+    weights: int
+    gradients: int
+    moments: int
+    copies: int
+    activations: int
+    batch: int
+    process: int
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+
+class _Moment(NamedTuple):
+    """Bytes at a moment of the backward pass; ``copies`` are those that exist at this moment only."""
+
+    activations: float
+    gradients: float
+    copies: float = 0
+
+
+def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None) -> Memory:
+    """Return the memory of a rank, if every caption has the maximal length.
+
+    Args:
+        config: with attention, ``device`` and ``precision`` resolved.
+        parts: the parts of the run's network, if they are known.
+    """
+    parts = objective(config.objective.name).cost(config) if parts is None else parts
+    is_sharded = config.ranks > 1 and setup.parallel == "fsdp"
+    held = FLOAT32 * num_parameters(parts) / (config.ranks if is_sharded else 1)
+    step = _Step(config, setup, parts, is_sharded)
+    largest = max(step.moments(held), key=sum)
+    return Memory(
+        weights=round(held),
+        gradients=round(largest.gradients),
+        moments=round(NUM_MOMENTS * held),
+        copies=round(step.copies + largest.copies),
+        activations=round(largest.activations),
+        batch=_batch_bytes(config, setup),
+        process=PROCESS_BYTES,
+    )
+
+
+class _Step:
+    """A step of a rank, micro-batch by micro-batch."""
+
+    def __init__(self, config: RunConfig, setup: Setup, parts: Sequence[Part], is_sharded: bool) -> None:
+        self._config, self._setup, self._is_sharded = config, setup, is_sharded
+        # In the order of the forward pass: the pixel loss is computed last.
+        self._parts = sorted(parts, key=lambda part: part.name == "pixel head")
+        self._value = BFLOAT16 if config.precision == "bfloat16" else FLOAT32
+        self._outside = [part.parameters - _of_blocks(part) for part in self._parts]  # parameters
+        self._accumulates = setup.micro_batch < config.budget.batch_size // config.ranks
+
+    @property
+    def copies(self) -> float:
+        """Bytes of copies of weights that a micro-batch holds to the end."""
+        autocast = 0.0
+        if self._value < FLOAT32:  # products read all weights but those of embeddings, which other parts have
+            autocast = BFLOAT16 * sum(_of_blocks(part) or part.parameters for part in self._parts)
+        if not self._is_sharded:
+            return autocast
+        block = max(part.blocks.parameters for part in self._parts if part.blocks)
+        # The root's weights and gradients are whole from the forward pass to the end. Blocks have the weights of two
+        # (this and the next one), the buffer of their all-gather, gradients, and the buffer of their reduce-scatter.
+        return autocast + FLOAT32 * (2 * sum(self._outside) + 5 * block)
+
+    def moments(self, held: float) -> Iterator[_Moment]:
+        """Yield the moments of the backward pass that may be the largest.
+
+        Args:
+            held: bytes of all gradients that the rank holds at the end.
+        """
+        saved, gradients = sum(map(self._saved, self._parts)), 0.0
+        for part, outside in zip(reversed(self._parts), reversed(self._outside), strict=True):
+            new = FLOAT32 * outside  # gradients, which are added to the old ones if there are any
+            if part.blocks is None:
+                work = max(self._working(part), 0 if self._is_sharded else new)
+                yield _Moment(saved + work, self._now(gradients, held))
+                saved, gradients = saved - self._saved(part), gradients + new
+                continue
+            after = FLOAT32 * self._setup.micro_batch * part.blocks.after
+            for number in (part.blocks.number, 1):  # of the blocks whose backward pass is not done
+                done = FLOAT32 * (part.blocks.number - number) * part.blocks.parameters
+                gone = (part.blocks.number - number) * self._kept(part.blocks)
+                yield _Moment(saved - after - gone + self._in_block(part.blocks), self._now(gradients + done, held))
+            saved, gradients = saved - self._saved(part), gradients + FLOAT32 * _of_blocks(part)
+            yield _Moment(saved + (0 if self._is_sharded else new), self._now(gradients, held))
+            gradients += new
+        yield _Moment(0, held, FLOAT32 * sum(self._outside) if self._is_sharded else 0)  # the root's reduce-scatter
+        yield from self._balance(held)
+
+    def _balance(self, held: float) -> Iterator[_Moment]:
+        """Yield the moment at which the gradients of two losses on the decoder's blocks are compared, at some steps.
+
+        The activations stay for the second loss, and the weights have no gradients yet but DDP's buckets.
+        """
+        shared = {part.module: part.blocks for part in self._parts}.get("decoder")
+        names = {part.name for part in self._parts}
+        if shared is None or self._is_sharded or not names >= {"pixel head", "text head"}:
+            return
+        gradients, buckets = FLOAT32 * shared.number * shared.parameters, held if self._config.ranks > 1 else 0
+        saved = sum(map(self._saved, self._parts))
+        computed = self._in_block(shared)
+        if not self._setup.activation_checkpointing:  # saved values, which stay, leave no room for computed ones
+            computed += self._working_in(shared)
+        # Of earlier micro-batches there are two sums and the last gradient. A gradient comes in parts and as a whole.
+        sums = 3 if self._accumulates else 0
+        yield _Moment(saved + computed, buckets, (sums + 2) * gradients)
+        yield _Moment(saved, buckets, (sums + 3) * gradients)
+
+    def _now(self, gradients: float, held: float) -> float:
+        # DDP's buckets hold all gradients from the start on, and so does every micro-batch but the first.
+        return held if self._config.ranks > 1 or self._accumulates else gradients
+
+    def _saved(self, part: Part) -> float:
+        """Return the bytes of a part that are saved from the forward to the backward pass of a micro-batch."""
+        outside = part.saved - (part.blocks.number * part.blocks.saved if part.blocks else 0)
+        saved = FLOAT32 * (self._images(part) * outside + self._num_tokens * part.saved_per_token)
+        return saved if part.blocks is None else saved + part.blocks.number * self._kept(part.blocks)
+
+    def _kept(self, blocks: Blocks) -> float:
+        """Return the saved bytes of a block that is not computed now."""
+        if self._setup.activation_checkpointing:
+            return FLOAT32 * self._setup.micro_batch * blocks.input
+        return self._of_block(blocks)
+
+    def _of_block(self, blocks: Blocks) -> float:
+        """Return the saved bytes of a block. The residual stream, which its two norms read, is always float32."""
+        exact = 2 * blocks.input
+        return self._setup.micro_batch * (FLOAT32 * exact + self._value * (blocks.saved - exact))
+
+    def _in_block(self, blocks: Blocks) -> float:
+        """Return the bytes besides the saved ones that the backward pass of a block holds at once."""
+        again = self._of_block(blocks) - self._kept(blocks)  # with activation checkpointing; it includes the input
+        return again + self._working_in(blocks)
+
+    def _working_in(self, blocks: Blocks) -> float:
+        return self._setup.micro_batch * (FLOAT32 * blocks.input + self._value * (blocks.working - blocks.input))
+
+    def _working(self, part: Part) -> float:
+        return FLOAT32 * (self._images(part) * part.working + self._num_tokens * part.working_per_token)
+
+    def _images(self, part: Part) -> int:
+        return self._config.budget.batch_size if part.is_of_batch else self._setup.micro_batch
+
+    @property
+    def _num_tokens(self) -> int:
+        return self._setup.micro_batch * self._config.model.max_text_tokens
+
+
+def _of_blocks(part: Part) -> int:
+    """Return the parameters of a part's blocks."""
+    return 0 if part.blocks is None else part.blocks.number * part.blocks.parameters
+
+
+def _batch_bytes(config: RunConfig, setup: Setup) -> int:
+    model, augment = config.model, config.augment.of(config.data)
+    has_target = bool(augment.hidden_fraction) or config.data.pixels == "shuffled"
+    image = (1 + has_target) * 3 * model.image_px**2 * FLOAT32 + 2 * model.max_text_tokens * INT64
+    if config.device == "cuda":
+        return setup.micro_batch * image
+    share = config.budget.batch_size // config.ranks
+    return share * image * (1 + PREFETCHED * config.loader.num_workers)

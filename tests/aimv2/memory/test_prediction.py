@@ -1,0 +1,104 @@
+"""Predicted memory against torch's allocations and the resident memory of fresh processes."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo, vit_3b, vit_l_2b
+from aimv2.cost import num_parameters
+from aimv2.memory import Setup, predict, setup_of
+from aimv2.memory.prediction import PROCESS_BYTES
+from aimv2.objectives import REGISTRY, objective
+from tests.helpers.peak_memory import Case, allocated, resident
+
+GB = 10**9
+
+
+def predicted(case):
+    return predict(case.config, setup_of(case.config))
+
+
+def assert_allocations_match(case, rel):
+    memory = predicted(case)
+    held = memory.weights + memory.moments + memory.batch
+    assert held + allocated(case) == pytest.approx(memory.total - memory.process, rel=rel)
+
+
+@pytest.mark.parametrize("saves_inputs", [False, True])
+@pytest.mark.parametrize("micro_batch", [64, 16])
+def test_prediction_matches_allocations(micro_batch, saves_inputs):
+    assert_allocations_match(Case(batch_size=64, micro_batch=micro_batch, saves_inputs=saves_inputs), 0.05)
+
+
+@pytest.mark.parametrize("saves_inputs", [False, True])
+@pytest.mark.parametrize("micro_batch", [4, 1])
+def test_prediction_matches_allocations_in_the_shape_of_vit_l(micro_batch, saves_inputs):
+    assert_allocations_match(Case(batch_size=4, micro_batch=micro_batch, saves_inputs=saves_inputs, width=256), 0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name != "aimv2"])
+def test_prediction_of_other_objectives_matches_allocations(name):
+    assert_allocations_match(Case(batch_size=64, micro_batch=64, objective=name), 0.05)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(sys.platform != "linux", reason="the largest resident memory is reset on Linux only")
+@pytest.mark.parametrize("saves_inputs", [False, True])
+@pytest.mark.parametrize(
+    ("width", "batch_size", "micro_batch"),
+    [(1024, 8, 8), (1024, 8, 2), (256, 16, 16), (None, 512, 512), (None, 512, 128)],
+)
+def test_prediction_matches_the_resident_memory_of_a_fresh_process(width, batch_size, micro_batch, saves_inputs):
+    case = Case(
+        width=width, batch_size=batch_size, micro_batch=micro_batch, saves_inputs=saves_inputs, objective="caption"
+    )
+    memory = predicted(case)
+    assert resident(case) == pytest.approx(memory.total - memory.process, rel=0.05)
+
+
+def on_gpus(config, ranks):
+    return replace(with_attention(config), ranks=ranks, device="cuda", precision="bfloat16")
+
+
+def test_shards_divide_weights_and_moments():
+    config = on_gpus(vit_3b(), 8)
+    whole, shards = (
+        predict(config, Setup(parallel=parallel, micro_batch=16, activation_checkpointing=False))
+        for parallel in ("ddp", "fsdp")
+    )
+    parameters = num_parameters(objective("aimv2").cost(config))
+    assert (whole.weights, whole.gradients, whole.moments) == (4 * parameters, 4 * parameters, 8 * parameters)
+    assert (shards.weights, shards.moments) == (parameters // 2, parameters)
+    assert shards.gradients == parameters // 2
+    assert whole.copies < shards.copies < whole.weights, "a block and what is outside of blocks are whole"
+
+
+def test_memory_grows_with_the_micro_batch_and_shrinks_with_precision_and_checkpointing():
+    config = on_gpus(vit_l_2b(), 8)
+
+    def total(size, saves_inputs=False, precision="bfloat16"):
+        setup = Setup(parallel="ddp", micro_batch=size, activation_checkpointing=saves_inputs)
+        return predict(replace(config, precision=precision), setup).total
+
+    assert total(1) < total(16) < total(64)
+    assert total(64, saves_inputs=True) < total(64) < total(64, precision="float32")
+
+
+def test_a_gpu_holds_a_micro_batch_and_a_cpu_the_whole_share_and_what_loaders_have_ready():
+    config = with_attention(replace(demo(), device="cpu", precision="float32"))
+    image = 3 * 32**2 * 4 + 2 * 16 * 8
+    setup = Setup(parallel="ddp", micro_batch=4, activation_checkpointing=False)
+    assert predict(config, setup).batch == 16 * image
+    loading = replace(config, loader=replace(config.loader, num_workers=2))
+    assert predict(loading, setup).batch == 16 * image * 5
+    assert predict(replace(config, device="cuda"), setup).batch == 4 * image
+
+
+def test_demo_fits_a_small_machine():
+    memory = predict(
+        with_attention(replace(demo(), device="cpu", precision="float32")),
+        Setup(parallel="ddp", micro_batch=16, activation_checkpointing=False),
+    )
+    assert PROCESS_BYTES < memory.total < GB

@@ -1,0 +1,104 @@
+"""The choice of a setup by the memory that there is."""
+
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.resolve import with_attention
+from aimv2.config.scales import demo, vit_1b, vit_l_2b
+from aimv2.config.signature import signature
+from aimv2.errors import UsageError
+from aimv2.memory import Setup, choose, predict, resolved, setup_of
+from aimv2.memory.setup import FEW, USABLE
+
+GB = 10**9
+
+
+@pytest.fixture
+def on_cpu():
+    return replace(with_attention(demo()), device="cpu", precision="float32")
+
+
+def on_gpus(config, ranks, **changes):
+    return replace(with_attention(config), ranks=ranks, device="cuda", precision="bfloat16", **changes)
+
+
+def bytes_of(config, **values):
+    setup = Setup(**{"parallel": "ddp", "activation_checkpointing": False} | values)
+    return predict(config, setup).total
+
+
+def test_the_whole_batch_is_computed_at_once_where_it_fits(on_cpu):
+    assert setup_of(on_cpu, 64 * GB) == Setup(parallel="ddp", micro_batch=16, activation_checkpointing=False)
+
+
+@pytest.mark.parametrize("batch_size", [8192, 96, 100])
+def test_micro_batches_are_equal_and_the_largest_that_fit(batch_size):
+    config = on_gpus(vit_l_2b(), 1, budget=replace(vit_l_2b().budget, samples=0, batch_size=batch_size))
+    choice = choose(config, 40 * GB)
+    size = choice.setup.micro_batch
+    larger = [other for other in range(size + 1, batch_size + 1) if batch_size % other == 0]
+    assert batch_size % size == 0
+    assert choice.memory.total == bytes_of(config, micro_batch=size) <= USABLE * 40 * GB
+    assert all(bytes_of(config, micro_batch=other) > USABLE * 40 * GB for other in larger)
+
+
+def test_weights_are_sharded_where_the_whole_leaves_too_little():
+    config = on_gpus(vit_1b(), 64)
+    few = int(bytes_of(config, micro_batch=FEW) / USABLE)
+    assert setup_of(config, few + GB).parallel == "ddp"
+    sharded = setup_of(config, few - GB)
+    assert (sharded.parallel, sharded.activation_checkpointing) == ("fsdp", False)
+    assert sharded.micro_batch >= FEW
+    assert setup_of(replace(config, parallel="ddp"), few - GB).activation_checkpointing
+
+
+def test_blocks_are_computed_twice_only_where_few_images_would_fit():
+    config = on_gpus(vit_l_2b(), 1)
+    few = int(bytes_of(config, micro_batch=FEW) / USABLE)
+    assert not setup_of(config, few + GB).activation_checkpointing
+    chosen = setup_of(config, few - GB)
+    assert chosen.activation_checkpointing
+    assert chosen.micro_batch >= FEW
+    without = setup_of(replace(config, activation_checkpointing=False), few - GB)
+    assert not without.activation_checkpointing
+    assert without.micro_batch < FEW
+
+
+def test_a_small_share_is_enough():
+    config = on_gpus(vit_l_2b(), 2048)
+    assert setup_of(config, 40 * GB) == Setup(parallel="ddp", micro_batch=4, activation_checkpointing=False)
+
+
+def test_given_values_are_kept_and_ask_for_no_memory(on_cpu):
+    given = replace(on_cpu, parallel="fsdp", micro_batch=4, activation_checkpointing=True)
+    assert setup_of(given) == Setup(parallel="fsdp", micro_batch=4, activation_checkpointing=True)
+    chosen = setup_of(replace(on_cpu, micro_batch=4), 64 * GB)
+    assert (chosen.micro_batch, chosen.activation_checkpointing) == (4, False)
+    assert setup_of(replace(on_cpu, micro_batch=100), 64 * GB).micro_batch == 16, "there are no more"
+
+
+def test_a_given_micro_batch_decides_on_checkpointing_and_is_never_refused():
+    config = on_gpus(vit_l_2b(), 1, micro_batch=64)
+    assert not setup_of(config, 80 * GB).activation_checkpointing
+    assert setup_of(config, 40 * GB).activation_checkpointing
+    assert setup_of(config, GB).micro_batch == 64
+
+
+def test_a_run_that_cannot_fit_is_refused_with_the_numbers(on_cpu):
+    with pytest.raises(
+        UsageError, match=r"no micro-batch fits: 1 image on each of 8 ranks .*fsdp with activation"
+    ) as error:
+        setup_of(on_gpus(vit_1b(), 8), 4 * GB)
+    sentence = str(error.value)
+    assert "weights 0.8, " in sentence
+    assert "and 90% of 4.0 GB can be used" in sentence
+    assert "\n" not in sentence
+    setup_of(replace(on_cpu, budget=replace(on_cpu.budget, samples=0)), 1)  # it does not train
+
+
+def test_a_resolved_run_has_the_same_name_and_its_setup(on_cpu):
+    setup = Setup(parallel="ddp", micro_batch=8, activation_checkpointing=True)
+    run = resolved(on_cpu, setup)
+    assert signature(run) == signature(on_cpu)
+    assert setup_of(run) == setup
