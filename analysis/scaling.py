@@ -25,7 +25,7 @@ from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
 from analysis.inference.scaling.power_law import FitError, Variable, forms_of
-from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
 
 MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 USAGE = f"""usage: python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]
@@ -113,12 +113,13 @@ def report(path: Path, values: Mapping[str, str]) -> Document:
     meanings = {"L" if name == "loss" else name: f'column "{column}"' for name, column in labels.items()}
     fitted = Fitted(law, labels, meanings, cost, optimum)
     with style():
-        blocks = law_blocks(fitted)
+        figure = law_figure(fitted)
     return Document(
         title=f"Scaling law of {escape(path.name)}",
         question=f"{len(runs)} runs, {_settings(runs, variables)} settings.",
         conclusion=conclusion(fitted),
-        sections=[Section("Scaling law", blocks)],
+        lead=figure,
+        sections=[Section("Scaling law", law_blocks(fitted))],
         numbers=law_numbers(fitted),
     )
 

@@ -19,7 +19,8 @@ from analysis.sections import claims, controls, convergence, examples, factors, 
 from analysis.sections.numbers import numbers_of
 from analysis.sections.scaling import section as scaling
 from analysis.sections.scaling.agreement import association_section
-from analysis.sections.scaling.law import Fitted, law_numbers
+from analysis.sections.scaling.law import Fitted, law_figure, law_numbers
+from analysis.sections.scaling.law import conclusion as law_conclusion
 from analysis.sections.words import percent
 
 
@@ -37,10 +38,15 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     if findings.ladder:
         files[FILE] = ladder_text(findings.ladder).encode()
     law = scaling.law_of(study, evidence)
+    answer = conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld)
     with style():
+        lead, figures = _differences(findings), _learning_curves(findings)
+        if isinstance(law, Fitted) and not findings.withheld:  # the law is the answer
+            answer, figures = law_conclusion(law), [lead, *figures] if lead else figures
+            lead = law_figure(law)
         sections = [
             claims.section(findings),
-            primary.section(findings, _learning_curves(findings)),
+            primary.section(findings, figures),
             scaling.section(study, evidence, law, findings.withheld),
             factors.section(findings),
             convergence.section(findings),
@@ -55,11 +61,10 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             checklist.section(findings),
             runs.section(findings),
         ]
-        lead = _differences(findings)
     return Document(
         title=findings.request.folder,
         question=study.question,
-        conclusion=conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld),
+        conclusion=answer,
         introduction=_introduction(findings),
         lead=lead,
         sections=[one for one in sections if one is not None],

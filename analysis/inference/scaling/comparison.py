@@ -98,7 +98,8 @@ def hold_out_largest(runs: pd.DataFrame, variables: Sequence[Variable]) -> Split
         smallest = np.quantile(value_R, 1 - HELD_OUT_SHARE, method="lower")
         if len(np.unique(value_R[value_R < smallest])) >= MIN_LEVELS:
             is_held |= value_R >= smallest
-            texts.append(f"{variable} {'=' if smallest == value_R.max() else '>='} {smallest:g}")
+            number = f"{smallest:,.0f}" if 1 <= smallest < 1e8 else f"{smallest:.3g}"
+            texts.append(f"{variable} {'=' if smallest == value_R.max() else '>='} {number}")
     return Split(runs[~is_held], runs[is_held], " or ".join(texts))
 
 

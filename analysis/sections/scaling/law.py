@@ -34,20 +34,23 @@ class Fitted:
 
 
 def law_blocks(fitted: Fitted) -> list[Block]:
-    """Return figure, test of the forms, parameters, warnings and frontier of a law. Called in the context ``style``."""
-    return [_figure(fitted), _forms(fitted.law), _parameters(fitted), *_warnings(fitted.law), *_frontier(fitted)]
+    """Return the test of the forms, the parameters, warnings and the frontier of a law."""
+    return [_forms(fitted.law), _parameters(fitted), *_warnings(fitted.law), *_frontier(fitted)]
 
 
 def conclusion(fitted: Fitted) -> str:
-    """Return the law with its numbers, and its error on the held-out runs, in two sentences."""
+    """Return the law with its numbers, its error on the held-out runs, what speaks against it, and its symbols."""
     law = fitted.law
     values = ", ".join(f"{name} = {value:.4g}" for name, value in law.law.parameters.items())
     tested = f"Held-out error: {_error(law.chosen.error)}." if law.chosen.error.n else "Its form is not tested."
     doubtful = ", ".join(law.bootstrap.unidentified)
-    return f"L = {law.law.form.text} with {values}. {tested}" + (f" Not identified: {doubtful}." if doubtful else "")
+    text = f"L = {law.law.form.text} with {values}. {tested}" + (f" Not identified: {doubtful}." if doubtful else "")
+    text += " The form does not fit the runs." if law.misfit.is_shown else ""
+    return f"{text} Here {_meanings(fitted)}."
 
 
-def _figure(fitted: Fitted) -> Figure:
+def law_figure(fitted: Fitted) -> Figure:
+    """Draw the law beside its runs, and its errors. Called in the context ``style``."""
     bootstrap = fitted.law.bootstrap
     caption = f"Fitted: {fitted.law.law.form.text}."
     if fitted.frontier is not None:

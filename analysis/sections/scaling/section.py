@@ -14,7 +14,7 @@ from analysis.inference.scaling.power_law import FitError
 from analysis.judgement.compare import mixed_code
 from analysis.load import Evidence
 from analysis.sections.scaling.agreement import agreement_table
-from analysis.sections.scaling.law import Fitted, law_blocks
+from analysis.sections.scaling.law import Fitted, law_blocks, law_figure
 from analysis.sections.words import metric_title
 
 KIND = "ladder of sizes x ladder of samples"
@@ -48,8 +48,9 @@ def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld
     if isinstance(law, str):
         return Section("Scaling law", [Paragraph(f"No law is fitted: {law}.")])
     blocks: list[Block] = [Paragraph(_about(study, evidence)), *law_blocks(law)]
-    if withheld:
-        blocks.insert(0, Paragraph(f"The law describes these runs and concludes nothing: {'; '.join(withheld)}."))
+    if withheld:  # otherwise the law is the study's conclusion, and the figure stands beside it
+        about = f"The law describes these runs and concludes nothing: {'; '.join(withheld)}."
+        blocks = [Paragraph(about), law_figure(law), *blocks]
     scales = {
         f"{samples:,} samples": rows.pivot(index="seed", columns="n", values="loss")
         for samples, rows in scaling_runs(study, evidence).groupby("d")

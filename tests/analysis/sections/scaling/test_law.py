@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Document, Figure, Section, escape, walk
+from analysis.document.model import Document, Section, escape
 from analysis.figures.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
-from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
@@ -51,7 +51,8 @@ def test_tables_have_the_numbers_of_the_law(fitted):
 
 
 def test_the_figure_says_what_its_parts_are(fitted):
-    (figure,) = (block for block in walk([section_of(fitted)]) if isinstance(block, Figure))
+    with style():
+        figure = law_figure(fitted)
     assert "open points, the runs with n = 1.6e+10 or d = 5e+11" in figure.caption
     assert len(figure.data)
 
@@ -59,7 +60,7 @@ def test_the_figure_says_what_its_parts_are(fitted):
 def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
     law = assess(ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.005), ["n", "d"], "additive", num_draws=20)
     fitted = Fitted(law, LABELS, MEANINGS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
-    doubtful = conclusion(fitted).rpartition("Not identified: ")[2].rstrip(".").split(", ")
+    doubtful = conclusion(fitted).partition("Not identified: ")[2].partition(".")[0].split(", ")
     assert {"A", "a"} <= set(doubtful)
     assert fitted.frontier is None
     assert "A is not identified" in text_of(section_of(fitted))

@@ -59,7 +59,7 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law)
 
 def test_the_largest_size_and_number_of_samples_are_held_out(evidence, law):
     caption = tables(section_of(evidence, law))["scaling_forms"].caption
-    assert "Held out: runs with n = 3.6e+06 or d = 40960; the forms are fitted to the 27 others." in caption
+    assert "Held out: runs with n = 3,600,000 or d = 40,960; the forms are fitted to the 27 others." in caption
 
 
 def test_runs_are_those_of_arms_with_their_loss(evidence):
