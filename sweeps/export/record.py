@@ -56,6 +56,11 @@ class Record:
     def last_step(self) -> int:
         return max((row["step"] for row in self.rows), default=0)
 
+    @property
+    def ended(self) -> float:
+        """The time of the last row, in seconds since 1970."""
+        return self.time_of(self.rows[-1] if self.rows else {})
+
     def time_of(self, row: Mapping[str, Any]) -> float:
         """Return the time of a row in seconds since 1970."""
         return self.started + float(row.get("seconds", 0.0))

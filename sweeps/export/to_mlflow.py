@@ -75,10 +75,9 @@ def _metrics(record: Record, last_step: int, there: dict[str, float]) -> "Iterat
         if row["step"] > last_step:
             for tag, value in scalars_of(row).items():
                 yield Metric(tag, value, round(1000 * record.time_of(row)), row["step"])
-    end = record.time_of(record.rows[-1] if record.rows else {})
     for tag, value in record.final.items():
         if there.get(tag) != value:
-            yield Metric(tag, value, round(1000 * end), record.last_step)
+            yield Metric(tag, value, round(1000 * record.ended), record.last_step)
 
 
 def _batches(values: list[Any], size: int) -> Iterator[list[Any]]:

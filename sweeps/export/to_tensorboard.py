@@ -16,7 +16,7 @@ def export(records: Sequence[Record], project: str, folder: Path) -> str:
             file.write_scalars(scalars_of(row), row["step"], record.time_of(row))
             if row["step"] in record.pictures:
                 file.write_picture(record.pictures[row["step"]].read_bytes(), row["step"], record.time_of(row))
-        if record.final and record.rows:
-            file.write_scalars(record.final, record.last_step, record.time_of(record.rows[-1]))
+        if record.final:
+            file.write_scalars(record.final, record.last_step, record.ended)
         file.close()
     return f"{len(records)} runs; look at them with: tensorboard --logdir {folder / project}"

@@ -16,7 +16,7 @@ def export(records: Sequence[Record], project: str, folder: Path) -> str:
     for record in records:
         rows = [(scalars_of(row), row["step"], record.time_of(row)) for row in record.rows]
         if record.final:
-            rows.append((record.final, record.last_step, rows[-1][2] if rows else record.started))
+            rows.append((record.final, record.last_step, record.ended))
         SQLiteStorage.delete_run(project, record.name)
         SQLiteStorage.bulk_log(
             project,

@@ -354,6 +354,8 @@ def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatc
         (["cancel", "prefix_ratio", "--json"], "unknown key of cancel '--json'"),
         (["cancel", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
         (["prune", "dry_run=perhaps"], "dry_run: Input should be a valid boolean"),
+        (["export", "prefix_ratio_test"], "to= is missing; type one of to=tensorboard, to=wandb, to=mlflow"),
+        (["export", "prefix_ratio_test", "to=tensorboard"], "no run of prefix_ratio_test was started yet in 'runs'"),
         (["prune", "--yes"], "unknown key of prune '--yes'. Did you mean 'yes'?"),
     ],
 )
@@ -367,6 +369,19 @@ def test_help_lists_the_commands(command):
     status, shown = command("--help")
     assert status == 0
     assert all(f" {name} " in shown for name in manage.COMMANDS)
+
+
+def test_export_copies_the_runs_of_a_sweep(copied, command):
+    status, shown = command("export", "prefix_ratio", "to=tensorboard", f"runs_dir={copied}")
+    assert status == 0, shown
+    folder = copied / "exports" / "tensorboard" / "prefix_ratio"
+    assert shown == f"2 runs; look at them with: tensorboard --logdir {folder}"
+    assert {path.name.split(", ")[-1] for path in folder.iterdir()} == {
+        cell.name for cell in last_request(copied).cells
+    }
+    name = last_request(copied).cells[0].name
+    assert command("export", name[:9], "to=tensorboard", "project=mine", f"runs_dir={copied}")[0] == 0
+    assert [path.name for path in (folder.parent / "mine").iterdir()] == [name]
 
 
 def test_status_of_an_empty_folder(folder, command):

@@ -71,7 +71,7 @@ def test_later_export_replaces_the_run_of_the_same_id(exported, tmp_path):
     assert list(logged) == [row["step"] for row in rows(5)]
     for row in rows(5):
         assert scalars_of(row).items() <= logged[row["step"]].items()
-    assert logged[4]["predictions"]["_type"] == "image-file"
+    assert logged[4]["predictions._type"] == "image-file"
     (media,) = (folder / "files" / "media" / "images").iterdir()
     assert media.read_bytes() == pictures[4].read_bytes()
     summary = {
