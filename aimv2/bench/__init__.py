@@ -1,1 +1,1 @@
-"""Benchmarks: the encoder and the loading of data, beside other implementations."""
+"""Benchmarks: the encoder and the loading of data beside other implementations, and training steps."""

@@ -8,11 +8,13 @@ from aimv2.errors import unknown
 
 BENCHMARKS = {  # imported when they are called, because each loads the packages that it compares with
     "encoder": "aimv2.bench.encoder:encoder_command",
+    "step": "aimv2.bench.step:step_command",
     "data": "aimv2.bench.data:data_command",
 }
 USAGE = """usage: python -m aimv2 bench BENCHMARK [key=value ...]
 
   encoder                      the encoder beside timm's and transformers'
+  step                         training steps beside a matrix product
   data                         the loading of shards beside webdataset and a bare loop
 
   BENCHMARK --help             show the keys of a benchmark

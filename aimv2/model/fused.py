@@ -29,7 +29,7 @@ class RMSNorm(nn.RMSNorm):
         if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.dtype != self.weight.dtype:
             return super().forward(x)
         dtype = product_dtype(x) if self.feeds_product else x.dtype
-        normed: Tensor = _RMSNorm.apply(x, self.weight, self.eps, dtype)
+        normed: Tensor = _RMSNorm.apply(x, self.weight, self.eps, dtype)  # type: ignore[no-untyped-call]
         return normed
 
 
@@ -48,10 +48,10 @@ class _RMSNorm(torch.autograd.Function):
         D = x.shape[-1]
         x_ND = x.reshape(-1, D)
         out_ND = torch.empty_like(x_ND, dtype=dtype, memory_format=torch.contiguous_format)
-        scale_N1, eps_1 = x_ND.new_empty(len(x_ND), 1), x_ND.new_tensor([eps])
+        scale_N1 = x_ND.new_empty(len(x_ND), 1)
         for x_nD, out_nD, scale_n1 in _blocks(D, x_ND, out_ND, scale_N1):
             torch.linalg.vector_norm(x_nD, dim=-1, keepdim=True, out=scale_n1)
-            torch.addcmul(eps_1, scale_n1, scale_n1, value=1 / D, out=scale_n1).rsqrt_()
+            scale_n1.square_().div_(D).add_(eps).rsqrt_()
             if dtype == x.dtype:
                 torch.mul(x_nD, scale_n1, out=out_nD).mul_(weight_D)
             else:
@@ -72,8 +72,10 @@ class _RMSNorm(torch.autograd.Function):
             grad_nD = grad_nD.to(x_nD.dtype)
             product_nD = grad_nD * x_nD
             grad_weight_D.addmv_(product_nD.T, scale_n1[:, 0])
-            correction_n1 = factor_n1.mul_((product_nD @ weight_D)[:, None])
-            torch.mul(grad_nD, weight_D, out=out_nD).mul_(scale_n1).addcmul_(x_nD, correction_n1)
+            # With ``out`` it is float32 even if autocast is enabled here.
+            dot_n = torch.mv(product_nD, weight_D, out=scale_n1.new_empty(len(scale_n1)))
+            factor_n1.mul_(dot_n[:, None])
+            torch.mul(grad_nD, weight_D, out=out_nD).mul_(scale_n1).addcmul_(x_nD, factor_n1)
         return grad_x_ND.view(grad.shape), grad_weight_D, None, None
 
 

@@ -76,7 +76,8 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
         "image": batch.num_images * num_patches,
         "image_mean": batch.tally.num_scored_images,
     }
-    patches, weight_K = config.objective.pixel_patches, None
+    patches = config.objective.pixel_patches
+    weight_K: Tensor | None = None
     if patches == "image_mean":  # every image that has a scored patch has a weight of 1
         num_scored_K = (num_patches - batch.prefix_len_B).index_select(0, scored_K // num_patches)
         weight_K = 1 / num_scored_K.to(image_BIE.dtype)

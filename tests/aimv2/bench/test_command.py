@@ -9,8 +9,9 @@ def test_benchmarks_are_listed(capsys):
     listed = capsys.readouterr().out
     assert "encoder" in listed
     assert "data" in listed
+    assert "step" in listed
 
 
 def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(UsageError, match=r"'decoder'.*Allowed: data, encoder"):
+    with pytest.raises(UsageError, match=r"'decoder'.*Allowed: data, encoder, step"):
         bench_command(["decoder"])

@@ -94,8 +94,8 @@ def test_uncertain_comparison_gets_a_warning():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "unknown benchmark ''. Allowed: data, encoder."),
-        (["decoder"], "unknown benchmark 'decoder'. Did you mean 'encoder'? Allowed: data, encoder."),
+        ([], "unknown benchmark ''. Allowed: data, encoder, step."),
+        (["decoder"], "unknown benchmark 'decoder'. Did you mean 'encoder'? Allowed: data, encoder, step."),
         (["encoder", "scale=dem"], "unknown scale 'dem'. Did you mean 'demo'?"),
         (["encoder", "depth"], "cannot read 'depth': arguments have the form key=value"),
         (["encoder", "dept=2"], "unknown key 'dept'. Did you mean 'depth'?"),

@@ -1,0 +1,27 @@
+"""The peak memory of a call on the CPU, by torch's own allocations."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.profiler import ProfilerActivity, profile
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Return the largest number of bytes that the call's tensors take at a time, beyond what is allocated before.
+
+    It sums the allocations and releases that torch's profiler records, so it does not depend on other processes.
+    Scratch memory that kernels' libraries allocate by themselves is not seen.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        recorded.export_chrome_trace(str(path))
+        events = [event for event in json.loads(path.read_text())["traceEvents"] if event["name"] == "[memory]"]
+    taken = peak = 0
+    for event in sorted(events, key=lambda event: event["ts"]):  # stable: the order of equal times is the file's
+        taken += event["args"]["Bytes"]
+        peak = max(peak, taken)
+    return peak
