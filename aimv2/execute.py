@@ -40,9 +40,11 @@ from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import World, calls, joined, leading, place
 from aimv2.training.loop import Row, train
+from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.watchdog import Watchdog
 
 TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
+Lead = Callable[[RunConfig, str | None, str | None], AbstractContextManager[World]]
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
@@ -52,7 +54,7 @@ def execute(
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
     evaluate: Callable[..., dict[str, Metric]] = evaluate,
-    lead: Callable[[RunConfig, str | None], AbstractContextManager[World]] = leading,
+    lead: Lead = leading,
 ) -> Failure | None:
     """Train, evaluate and publish the attempt's run, or record why it failed.
 
@@ -99,10 +101,15 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
         KeyboardInterrupt: the process was interrupted between two runs.
     """
     rank, interrupts = place(config), interrupts or Interrupts()
-    for number, config, start in calls():
+    for number, config, start, attempt in calls():
         torch.set_num_threads(config.threads)
         # A run that fails does so on all ranks, and rank 0 records it.
-        with contextlib.suppress(RunFailedError), interrupts.deferred(), joined(number, config, rank) as world:
+        with (
+            contextlib.suppress(RunFailedError),
+            interrupts.deferred(),
+            joined(number, config, rank) as world,
+            Saver(partial(checkpoint.save_share, Path(attempt), world) if attempt else None, world=world) as saver,
+        ):
             data = _prepared(config.data, config.model)
             train(
                 config,
@@ -113,6 +120,7 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
                 start=None if start is None else checkpoint.read(Path(start)),
                 interrupts=interrupts,
                 world=world,
+                saver=saver,
             )
 
 
@@ -125,7 +133,7 @@ def _train_and_evaluate(
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
     evaluate: Callable[..., dict[str, Metric]],
-    lead: Callable[[RunConfig, str | None], AbstractContextManager[World]],
+    lead: Lead,
 ) -> None:
     torch.set_num_threads(config.threads)
     if config.ranks > 1:
@@ -138,9 +146,16 @@ def _train_and_evaluate(
     model = build(config).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
-    started = None if start is None else str(attempt_folder(attempt.run.path, start.attempt).absolute())
+    started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
+    timer = SaveTimer(config.checkpoint.every_seconds)
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
-    with attempt.working(), interrupts.deferred(), lead(config, started) as world, watchdog:
+    with (
+        attempt.working(),
+        interrupts.deferred(),
+        lead(config, started, own) as world,
+        Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
+        watchdog,
+    ):
         trained = train(
             config,
             goal,
@@ -152,9 +167,10 @@ def _train_and_evaluate(
             start=start,
             interrupts=interrupts,
             world=world,
-            save=partial(checkpoint.save_attempt, attempt),
+            saver=saver,
             watchdog=watchdog,
         )
+    model = trained.network
     train_seconds = attempt.seconds
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     part = parts.Parts(attempt, weights, interrupts)

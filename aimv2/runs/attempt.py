@@ -25,8 +25,8 @@ LAYOUT_VERSION = 2
 ITEMS = "items.parquet"
 BAD = "bad_samples.jsonl"
 MAX_BAD = 10_000  # lines of that file; the result has the counts of all
-CHECKPOINT = "checkpoint.safetensors"
-CHECKPOINT_PARTIAL = ".checkpoint"  # a folder, because safetensors chooses the names of its temporary files
+CHECKPOINT = "checkpoint"  # a folder with the newest complete checkpoint, a folder that is named by its step
+CHECKPOINT_PARTIAL = ".checkpoint"  # a folder for files until they are complete
 PARTS = "evaluation"  # a folder with the finished parts of the evaluation
 PROGRESS = "progress"
 FLUSH_SECONDS = 10.0  # rows reach the file, and the lease is checked, at most this often
@@ -105,6 +105,10 @@ class Attempt:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self._code = str(manifest.get("code", ""))
         write_json(self.folder / "manifest.json", manifest)
+
+    def check_lease(self) -> None:
+        """Raise LeaseLostError if another process has acquired the run; safe in any thread."""
+        self._lease.check()
 
     def mark_progress(self) -> None:
         """Record that this attempt has saved a checkpoint or a part of its evaluation."""

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from aimv2.errors import RunFailedError
+from aimv2.errors import Cause, RunFailedError
 
 HEARTBEAT_SECONDS = 10.0
 GRACE_SECONDS = 90.0
@@ -41,6 +41,9 @@ class LeaseLostError(RunFailedError):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("lease lost", f"{folder} was taken over by a later attempt")
+
+    def __reduce__(self) -> tuple[type[RunFailedError], tuple[Cause, str]]:
+        return RunFailedError, (self.cause, str(self))
 
 
 class Presence:

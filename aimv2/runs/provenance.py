@@ -97,8 +97,8 @@ def code_of_lost_checkpoint(run: Path) -> str:
     Returns:
         A digest, or ``unknown``; empty if there is no checkpoint, or one of this code.
     """
-    saved = sorted(run.glob("attempts/*/checkpoint.safetensors"), reverse=True)
-    codes = [recorded_code(path.parent) for path in saved]
+    saved = sorted(run.glob("attempts/*/checkpoint/*"), reverse=True)
+    codes = [recorded_code(path.parents[1]) for path in saved]
     return codes[0] if codes and digest() not in codes else ""
 
 

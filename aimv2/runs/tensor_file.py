@@ -75,21 +75,19 @@ def read_described(path: Path, origin: Mapping[str, str]) -> tuple[dict[str, Any
     about = metadata.get("about", "")
     if metadata.get("checksum") != checksum(about, tensors):
         raise ValueError("its checksum does not match its content")
-    values: dict[str, Any] = json.loads(about)
+    return without_origin(json.loads(about), origin), tensors
+
+
+def without_origin(values: Mapping[str, Any], origin: Mapping[str, str]) -> dict[str, Any]:
+    """Return the other values, if these have the origin.
+
+    Raises:
+        ValueError: they have another one.
+    """
     for name, here in origin.items():
-        if (there := values.pop(name, None)) != here:
+        if (there := values.get(name)) != here:
             raise ValueError(f"it was saved with {name}={there}, not {here}")
-    return values, tensors
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """Return the values of ``write_described`` alone, unchecked; empty if they cannot be read."""
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-    except (OSError, SafetensorError, ValueError, KeyError):
-        return {}
-    return about if isinstance(about, dict) else {}
+    return {name: value for name, value in values.items() if name not in origin}
 
 
 def origin_of(attempt: Path) -> dict[str, str]:

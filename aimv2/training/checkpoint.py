@@ -1,27 +1,30 @@
 """Checkpoints, from which a run resumes bitwise.
 
 Batches and learning rates are functions of the step, and no random stream is consumed. So weights, AdamW's moments and
-the number of steps are the whole state.
+the number of steps are the whole state. A checkpoint is a folder of shards (``aimv2.training.shards``), named by its
+step, that any number of ranks can load, whether each holds whole weights or shards of them.
 """
 
-import contextlib
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from aimv2.data.tally import Tally
-from aimv2.runs.attempt import CHECKPOINT as FILE
+from aimv2.runs.attempt import CHECKPOINT as FOLDER
 from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.rows import read_rows
-from aimv2.runs.tensor_file import origin_of, read_about, read_described, write_described
+from aimv2.runs.tensor_file import origin_of, without_origin
+from aimv2.training.distributed import ALONE, World
+from aimv2.training.shards import load_shards, names_in, read_about, verify_shards, write_shards
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
@@ -38,44 +41,90 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory.
+    """A checkpoint on disk.
 
     Attributes:
+        path: its folder. The tensors are ``model/NAME`` for each tensor of the model, and ``MOMENT/NAME`` for each
+            moment of a parameter.
         attempt: the number of the attempt that saved it.
         rows: that attempt's metric rows up to the checkpoint's step.
-        tensors: ``model/NAME`` for each tensor of the model, ``MOMENT/NAME`` for each moment of a parameter.
     """
 
+    path: Path
     attempt: int
     progress: Progress
     rows: list[dict[str, Any]]
-    tensors: dict[str, Tensor]
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Load the state into the model and optimizer that the run's config describes, and let go of the tensors.
+        """Load the state into the model and optimizer that the run's config describes.
 
-        They are views of the file, whose space the disk gets back only when they are gone.
+        With several ranks each calls it, and reads its shards only.
+
+        Raises:
+            OSError, SafetensorError: the checkpoint cannot be read.
         """
-        model.load_state_dict({name: self.tensors[f"model/{name}"] for name in model.state_dict()})
+        saved = names_in(self.path)
+        optimizer.state.clear()
+        on_device = {id(one) for group in optimizer.param_groups if _steps_on_device(group) for one in group["params"]}
         for name, parameter in model.named_parameters():
-            if f"step/{name}" in self.tensors:  # a parameter without gradients so far has no moments
+            if f"step/{name}" in saved:  # a parameter without gradients so far has no moments
+                device = parameter.device if id(parameter) in on_device else "cpu"
                 optimizer.state[parameter] = {
-                    moment: self.tensors[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in MOMENTS
+                    "step": torch.zeros((), device=device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
                 }
-        self.tensors.clear()
+        load_shards(_tensors(model, optimizer), self.path)
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write the attempt's checkpoint, replacing the previous one.
+def save(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    *,
+    world: World = ALONE,
+    check: Callable[[], None] = lambda: None,
+    then: Callable[[], None] = lambda: None,
+) -> Future[None]:
+    """Copy the state to the CPU, and write it as the attempt's checkpoint in a thread. All ranks call it.
 
-    Raises:
-        OSError: the file cannot be written; the previous one is still there.
+    The previous checkpoint is deleted once the new one is complete. It is a thread of our own, because the future of
+    torch's ``async_save`` reports an error before partial files can be deleted, and it copies each shard twice.
+
+    Args:
+        check: called by rank 0 when the shards are written. If it raises an error, the previous checkpoint stays.
+        then: called by rank 0 when the checkpoint is complete.
+
+    Returns:
+        the end of the writing. Its error is an OSError if a rank cannot write. The caller waits for it before it calls
+        this again.
     """
-    write_described(_tensors(model, optimizer), folder / FILE, origin_of(folder) | asdict(progress))
+    mine = _share(_tensors(model, optimizer), world)
+    copied = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in mine.items()}
+    path, about = folder / FOLDER / f"{progress.step:09d}", origin_of(folder) | asdict(progress)
+
+    def write() -> None:
+        try:
+            write_shards(copied, path, folder / PARTIAL / path.name, about, group=world.saving, on_written=check)
+        finally:
+            if world.rank == 0:
+                shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+        if world.rank == 0:
+            for other in set(_saved(folder)) - {path}:
+                shutil.rmtree(other, ignore_errors=True)
+            then()
+
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+    writing = thread.submit(write)
+    thread.shutdown(wait=False)
+    return writing
 
 
-def save_attempt(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally) -> None:
-    """Save a checkpoint of the attempt after its rows.
+def save_attempt(
+    attempt: Attempt, world: World, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally
+) -> Future[None]:
+    """Save a checkpoint of the attempt after its rows, as rank 0 (``save``).
 
     The attempt's first one replaces those that earlier attempts made with the same code and torch. Others stay until
     the run is done, because a later attempt may use that code again.
@@ -85,31 +134,46 @@ def save_attempt(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Opti
 
     Raises:
         LeaseLostError: another process has taken over the run.
-        OSError: the file cannot be written.
     """
-    attempt.sync_rows()
-    is_first = not (attempt.folder / FILE).exists()
-    counts = tuple(shown.counts.tolist())
-    save(attempt.folder, model, optimizer, Progress(step, counts, attempt.seconds, attempt.cpu_seconds))
-    attempt.mark_progress()
-    if is_first:
-        origin = origin_of(attempt.folder).items()
-        for folder in attempt.earlier():
-            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-            if origin <= read_about(folder / FILE).items():
-                with contextlib.suppress(OSError):  # deleted when the run is done
-                    (folder / FILE).unlink()
+    unsynced: OSError | None = None
+    try:
+        attempt.sync_rows()
+    except OSError as error:
+        unsynced = error  # the save must begin on all ranks, and then fails on all
+    is_first = not (attempt.folder / FOLDER).exists()
+
+    def check() -> None:
+        if unsynced is not None:
+            raise unsynced
+        attempt.check_lease()
+
+    def then() -> None:
+        attempt.mark_progress()
+        if is_first:
+            _remove_earlier(attempt)
+
+    progress = Progress(step, tuple(shown.counts.tolist()), attempt.seconds, attempt.cpu_seconds)
+    return save(attempt.folder, model, optimizer, progress, world=world, check=check, then=then)
+
+
+def save_share(
+    folder: Path, world: World, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally
+) -> Future[None]:
+    """Save a checkpoint of the attempt in this folder, as another rank than 0 (``save``)."""
+    return save(folder, model, optimizer, Progress(step), world=world)
 
 
 def find(folders: Iterable[Path]) -> Checkpoint | None:
     """Return the first checkpoint among these attempts that is usable; print to stderr why the others are not."""
     for folder in folders:
-        if not (folder / FILE).exists():
-            continue
-        try:
-            return read(folder)
-        except (OSError, SafetensorError, ValueError) as error:
-            print(f"{folder / FILE} is not used: {error}", file=sys.stderr)
+        for path in _saved(folder):
+            try:
+                found = read(path)
+                verify_shards(path, read_about(path))
+            except (OSError, ValueError) as error:
+                print(f"{path} is not used: {error}", file=sys.stderr)
+            else:
+                return found
     return None
 
 
@@ -123,28 +187,65 @@ def resume(attempt: Attempt) -> Checkpoint | None:
 
 def remove(folder: Path) -> None:
     """Delete the attempt's checkpoint, and the partial one that a killed process may have left."""
-    (folder / FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
-def read(folder: Path) -> Checkpoint:
-    """Read an attempt's checkpoint.
+def read(path: Path) -> Checkpoint:
+    """Return the checkpoint in a folder; its shards are not verified.
 
     Raises:
-        OSError, SafetensorError: the file cannot be read.
-        ValueError: the file is damaged, or another run or other code saved it.
+        OSError: it cannot be read.
+        ValueError: it is damaged, or another run or other code saved it.
     """
-    values, tensors = read_described(folder / FILE, origin_of(folder))
+    attempt = path.parents[1]
+    values = without_origin(read_about(path).about, origin_of(attempt))
     progress = Progress(**values | {"counts": tuple(values["counts"])})
-    rows = [row for row in read_rows(folder) if row["step"] <= progress.step]
+    rows = [row for row in read_rows(attempt) if row["step"] <= progress.step]
     if [row["step"] for row in rows] != list(range(progress.step + 1)):
         raise ValueError(f"metrics.jsonl lacks steps before {progress.step}")
-    return Checkpoint(int(folder.name), progress, rows, tensors)
+    return Checkpoint(path, int(attempt.name), progress, rows)
+
+
+def _saved(folder: Path) -> list[Path]:
+    """Return the complete checkpoints of an attempt, newest first; two if it was killed before it deleted one."""
+    return sorted((folder / FOLDER).glob("[0-9]*"), reverse=True)
+
+
+def _remove_earlier(attempt: Attempt) -> None:
+    origin = origin_of(attempt.folder)
+    for folder in attempt.earlier():
+        shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+        for path in _saved(folder):
+            try:
+                without_origin(read_about(path).about, origin)
+            except (OSError, ValueError):  # deleted when the run is done
+                continue
+            shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     named = {f"model/{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         moments = optimizer.state.get(parameter, {})
-        named |= {f"{moment}/{name}": value for moment, value in moments.items()}
-    return {name: value.detach().cpu().contiguous() for name, value in named.items()}
+        named |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moments}
+    return named
+
+
+def _share(named: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Return what this rank writes: its shards, and of the tensors that all ranks hold about an equal part."""
+    sizes, share = [0] * world.size, dict[str, Tensor]()
+    for name, value in named.items():
+        if isinstance(value, DTensor):
+            share[name] = value
+            continue
+        owner = sizes.index(min(sizes))
+        sizes[owner] += value.numel()
+        if owner == world.rank:
+            share[name] = value
+    return share
+
+
+def _steps_on_device(group: dict[str, Any]) -> bool:
+    """True if AdamW keeps the number of steps on the parameter's device."""
+    return bool(group.get("fused") or group.get("capturable"))

@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store, _abort_process_group
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from aimv2.config.run_config import RunConfig, from_dict, to_dict
@@ -47,10 +47,14 @@ class World:
 
     Attributes:
         host: the group for tensors on the CPU, if it is not the default one.
+        rank: of this process.
+        saving: the group whose collectives the thread that writes checkpoints calls; None in one process.
     """
 
     size: int = 1
     host: dist.ProcessGroup | None = None
+    rank: int = 0
+    saving: dist.ProcessGroup | None = None
 
     def any(self, here: bool) -> bool:
         """True if it is true on any rank."""
@@ -132,12 +136,29 @@ def _store_at(address: str, port: str) -> Store:
     return store
 
 
+class Call(NamedTuple):
+    """A run to which rank 0 calls the other ranks.
+
+    Attributes:
+        number: of the call.
+        start: the folder of the checkpoint from which the run resumes.
+        attempt: the folder of the attempt, where all ranks save checkpoints; None saves none.
+    """
+
+    number: int
+    config: RunConfig
+    start: str | None
+    attempt: str | None
+
+
 @contextmanager
-def leading(config: RunConfig, start: str | None, *, ending_seconds: float = ENDING_SECONDS) -> Iterator[World]:
+def leading(
+    config: RunConfig, start: str | None = None, attempt: str | None = None, *, ending_seconds: float = ENDING_SECONDS
+) -> Iterator[World]:
     """Call the other ranks to a run, as rank 0, and train with them within the context.
 
     Args:
-        start: the folder of the attempt from whose checkpoint the run resumes.
+        start, attempt: as in ``Call``.
         ending_seconds: time that the other ranks have to end after an error, before rank 0 ends the store.
 
     Raises:
@@ -149,7 +170,7 @@ def leading(config: RunConfig, start: str | None, *, ending_seconds: float = END
         return
     if _store().add("gone", 0):
         raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
-    number = _call({"config": to_dict(config), "start": start})
+    number = _call({"config": to_dict(config), "start": start, "attempt": attempt})
     with joined(number, config, rank=0, ending_seconds=ending_seconds) as world:
         yield world
 
@@ -161,8 +182,8 @@ def _call(content: object) -> int:
     return number
 
 
-def calls() -> Iterator[tuple[int, RunConfig, str | None]]:
-    """Yield number and arguments of rank 0's calls (``leading``), until rank 0 dismisses this rank or ends."""
+def calls() -> Iterator[Call]:
+    """Yield rank 0's calls (``leading``), until rank 0 dismisses this rank or ends."""
     store = _store()
     for number in itertools.count(1):
         try:
@@ -174,7 +195,7 @@ def calls() -> Iterator[tuple[int, RunConfig, str | None]]:
                 return
         except dist.DistNetworkError:
             return
-        yield number, from_dict(call["config"]), call["start"]
+        yield Call(number, from_dict(call["config"]), call["start"], call["attempt"])
 
 
 def dismiss() -> None:
@@ -194,11 +215,12 @@ def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float =
     )
     # Ranks agree on stops through the hosts, which neither waits for the GPU nor spins.
     host = dist.new_group(backend="gloo", timeout=TIMEOUT) if is_cuda else None
-    leave, is_left = dist.destroy_process_group, threading.Event()
+    saving = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    is_left = threading.Event()
     if rank:
         threading.Thread(target=_end_with_the_others, args=(store, is_left), daemon=True).start()
     try:
-        yield World(config.ranks, host)
+        yield World(config.ranks, host, rank, saving)
     except BaseException as error:
         if isinstance(error, RunFailedError) and error.cause == "not finite":
             raise  # all ranks read the same values
@@ -207,15 +229,15 @@ def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float =
         first = _ending_error(store, rank, error)
         if rank:
             _end_process()
-        if is_cuda:
-            leave = _abort_process_group  # nccl would wait for ranks that no longer answer; not tested on GPUs
+        if is_cuda and dist.group.WORLD is not None:
+            dist.group.WORLD.abort()  # nccl would wait for ranks that no longer answer; not tested on GPUs
         _wait_for_their_end(ending_seconds)
         if first is error:
             raise
         raise first from error
     finally:
         is_left.set()
-        leave()
+        dist.destroy_process_group()
 
 
 def _ending_error(store: Store, rank: int, error: BaseException) -> BaseException:

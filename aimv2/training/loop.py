@@ -1,14 +1,11 @@
 """The training loop, top to bottom: one for every arm of every study."""
 
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.cost import train_flops
@@ -24,20 +21,24 @@ from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.distributed import ALONE, World
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate
+from aimv2.training.saving import Saver
 from aimv2.training.watchdog import Watchdog
 
 Row = dict[str, Any]
-Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], None]
-
-
-SAVE_INTERVAL = 99  # times the seconds of the last save
 
 
 class Trained(NamedTuple):
-    """What training has cost and shown: FLOPs, forward and backward, and counts of its samples."""
+    """What training has cost, shown and made.
+
+    Attributes:
+        flops: forward and backward.
+        shown: counts of its samples.
+        network: with whole weights; with several ranks, only rank 0 may use it.
+    """
 
     flops: int
     shown: Tally
+    network: Network
 
 
 def train(
@@ -52,11 +53,10 @@ def train(
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
     world: World = ALONE,
-    save: Save | None = None,
+    saver: Saver | None = None,
     watchdog: Watchdog | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
-    """Train the model in place for the whole budget.
+    """Train the model for the whole budget, in place unless its weights are sharded.
 
     Args:
         goal: the objective that the config names.
@@ -68,11 +68,9 @@ def train(
         interrupts: checked after each step.
         world: the ranks that train together. Recorded values are those of the whole batch. If one rank is interrupted,
             all stop after the same step.
-        save: saves a checkpoint (``aimv2.training.checkpoint.save_attempt``); called by the clock (``SaveTimer``),
-            after the last step, and before an interrupt stops the run. None on ranks that save nothing: rank 0 alone
-            knows what saving costs, so it alone decides by the clock.
+        saver: saves checkpoints when it is due, after the last step, and before an interrupt stops the run. None saves
+            nothing.
         watchdog: watches the steps.
-        clock: seconds, by which checkpoints are saved.
 
     Raises:
         RunFailedError: a loss or gradient is not finite (the message names the step), the data is broken, or more than
@@ -94,7 +92,7 @@ def train(
     shown = Tally.of(progress.counts, len(sources)) if progress.counts else Tally.empty(len(sources))
 
     if num_steps == 0:
-        return Trained(0, shown)
+        return Trained(0, shown, model)
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
     engine = Engine(goal.load()(model, config), config, setup, world)
@@ -102,10 +100,10 @@ def train(
     if start is not None:
         start.restore(model, optimizer)
     model.train()
-    timer, watchdog = SaveTimer(config.checkpoint.every_seconds, clock), watchdog or Watchdog()
+    saver, watchdog = saver or Saver(), watchdog or Watchdog()
 
     def is_due() -> bool:
-        return world.any(interrupts.is_requested or (save is not None and timer.is_due))
+        return world.any(interrupts.is_requested or saver.is_due)
 
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
@@ -153,51 +151,16 @@ def train(
         # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
         # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):
-            error = None
-            if save is not None:
-                with watchdog.paused(), timer.saving():
-                    error = _error_of(save, model, optimizer, done, shown)
-            is_interrupted = world.any(interrupts.is_requested)
-            if error is not None and (is_interrupted or done == num_steps):
-                raise error
-            if error is not None:
-                print(f"no checkpoint at step {done}, training goes on: {error}", file=sys.stderr)
+            with watchdog.paused():
+                saver.start(model, optimizer, done, shown)
+                is_interrupted = world.any(interrupts.is_requested)
+                if is_interrupted or done == num_steps:
+                    saver.finish()
             if is_interrupted:
                 raise KeyboardInterrupt
         watchdog.step()
-    return Trained(train_flops(parts, config.budget.samples, shown.num_supervised), shown)
-
-
-class SaveTimer:
-    """Says when the next checkpoint is due, so that saving takes at most 1 % of the time.
-
-    The interval between two saves is ``every_seconds``, or 99 times as long as the last save if that is more.
-    """
-
-    def __init__(self, every_seconds: float, clock: Callable[[], float]) -> None:
-        self._every_seconds, self._clock = every_seconds, clock
-        self._ended, self._cost = clock(), 0.0
-
-    @property
-    def is_due(self) -> bool:
-        return self._clock() - self._ended >= max(self._every_seconds, SAVE_INTERVAL * self._cost)
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """Measure a save."""
-        started = self._clock()
-        yield
-        self._ended = self._clock()
-        self._cost = self._ended - started
-
-
-def _error_of(save: Save, *arguments: Any) -> OSError | None:
-    """Save a checkpoint; return the error if it cannot be written."""
-    try:
-        save(*arguments)
-    except OSError as error:
-        return error
-    return None
+    flops = train_flops(parts, config.budget.samples, shown.num_supervised)
+    return Trained(flops, shown, engine.whole_network())
 
 
 def _read_back(pending: list[tuple[Row, dict[str, Tensor]]], world: World) -> list[Row]:

@@ -80,7 +80,7 @@ def test_run_that_other_code_has_begun_is_announced_to_start_again(train, tmp_pa
     assert "step 0" not in train(*failing)[1]
     manifest = next((tmp_path / "runs").rglob("manifest.json"))
     manifest.write_text(json.dumps({"code": "0123456789ab"}))
-    manifest.with_name("checkpoint.safetensors").touch()
+    (manifest.parent / "checkpoint" / "000000001").mkdir(parents=True)
     assert "starts again at step 0: its checkpoint is of other code (0123456789ab)" in train(*failing)[1]
 
 

@@ -77,7 +77,7 @@ def worker_of(run: Path, after: Worker | None = None) -> Worker | None:
         after: an earlier worker of the run, whose successor is wanted.
     """
     attempt = latest_attempt(run)
-    if attempt is None or (attempt / "released").exists() or not (attempt / "checkpoint.safetensors").exists():
+    if attempt is None or (attempt / "released").exists() or not (attempt / "checkpoint").exists():
         return None
     if after is None and last_row(attempt).get("step", 0) > STEPS // 2:
         return None
@@ -148,7 +148,7 @@ def story(slurm, typed, wait_for, tmp_path_factory):
 
     num_checkpoints = 0
     while slurm.queue():
-        found = Counter(path.parents[2].name for path in folder.glob("runs/v2-*/attempts/*/checkpoint.safetensors"))
+        found = Counter(path.parents[3].name for path in folder.glob("runs/v2-*/attempts/*/checkpoint/*"))
         num_checkpoints = max(num_checkpoints, *found.values(), 0)
         time.sleep(0.5)
     return Story(folder, first.stdout, second.stdout, num_done, seconds, disturbed, outlived, deaths, num_checkpoints)
@@ -195,7 +195,7 @@ def test_a_run_that_makes_progress_survives_more_deaths_than_one_that_does_not(s
 
 def test_checkpoints_do_not_pile_up(story):
     assert 1 <= story.num_checkpoints <= 2, "for a moment, the new one beside the old one"
-    assert not list(story.folder.glob("runs/v2-*/attempts/*/checkpoint.safetensors"))
+    assert not list(story.folder.glob("runs/v2-*/attempts/*/checkpoint"))
 
 
 def test_workers_reached_their_time_limit(story):

@@ -20,11 +20,11 @@ def folder(slurm, typed, wait_for, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     request = typed(folder, *ARGUMENTS, "executor=slurm", "executor.minutes=30", "ranks=2", "executor.nodes=2")
     assert request.returncode == 0, request.stdout + request.stderr
-    wait_for(lambda: list(folder.glob("runs/v2-*/attempts/0001/checkpoint.safetensors")))
+    wait_for(lambda: list(folder.glob("runs/v2-*/attempts/0001/checkpoint/*")))
     at_work = slurm("squeue", "--noheader", "--state=RUNNING", "--format=%D %A").split("\n")
     (job,) = (line.split()[1] for line in at_work if line.startswith("2 "))
     slurm("scancel", "--signal=USR2", job)  # as before a time limit
-    wait_for(lambda: list(folder.glob("runs/v2-*/attempts/0002/checkpoint.safetensors")))
+    wait_for(lambda: list(folder.glob("runs/v2-*/attempts/0002/checkpoint/*")))
     os.kill(wait_for(lambda: process_of_rank(1, job)), signal.SIGKILL)
     slurm.wait_until_empty()
     alone = typed(folder, *ARGUMENTS, "executor=debug")

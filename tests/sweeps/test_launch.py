@@ -143,7 +143,7 @@ def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
-    assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert (run.path / "attempts/0001/checkpoint").exists()
     assert not list((tmp_path / "runs/launches").iterdir())
 
 
@@ -210,7 +210,7 @@ def test_a_closed_terminal_releases_the_runs_with_a_checkpoint(closed, tmp_path)
     assert terminal.alive() == []
     assert (run.state(), run.num_attempts) == ("new", 1)
     assert (run.path / "attempts/0001/interrupted").exists()
-    assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert (run.path / "attempts/0001/checkpoint").exists()
     assert not list((tmp_path / "runs/launches").iterdir())
 
 

@@ -104,7 +104,7 @@ def checkpoint_of(run, code):
     folder = run.path / "attempts/0001"
     folder.mkdir(parents=True)
     write_json(folder / "manifest.json", {"code": code})
-    (folder / "checkpoint.safetensors").touch()
+    (folder / "checkpoint" / "000000001").mkdir(parents=True)
 
 
 def test_runs_that_other_code_has_begun_are_announced_to_start_again(plan):

@@ -38,7 +38,7 @@ def attempt(tiny):
         taken = run.acquire(config)
         with taken:
             taken.write_rows([{"step": 0}])
-            checkpoint.save(taken.folder, model, optimizer, checkpoint.Progress())
+            checkpoint.save(taken.folder, model, optimizer, checkpoint.Progress()).result()
             end(taken)
         return taken.folder / CHECKPOINT
 
@@ -129,6 +129,18 @@ def test_prune_deletes_checkpoints_that_no_attempt_will_use(cells, attempt, tmp_
     assert all(path.exists() for path in kept), "the next attempt may use them"
 
 
+def test_prune_deletes_checkpoints_of_older_code(cells, attempt, tmp_path):
+    """Older code saved a checkpoint as one file."""
+    done, stopped = (RunFolder(tmp_path, cell.name) for cell in cells[:2])
+    unused = attempt(done, cells[0].config, end=lambda taken: taken.publish({}, train_flops=0))
+    kept = attempt(stopped, cells[1].config)
+    old, needed = (path.with_name("checkpoint.safetensors") for path in (unused, kept))
+    for path in (old, needed):
+        path.write_bytes(b"old")
+    assert prune(tmp_path) == {str(path.relative_to(tmp_path)) for path in (unused, old)}
+    assert needed.exists()
+
+
 def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attempt, tmp_path):
     runs_dir = tmp_path
     needed, unneeded, fresh = (snapshot(runs_dir, digit * 12, days) for digit, days in (("a", 9), ("b", 9), ("c", 0)))
@@ -214,7 +226,7 @@ def test_a_link_in_the_place_of_a_checkpoint_stays(cells, attempt, tmp_path):
     run = RunFolder(tmp_path, cells[1].name)
     linked = attempt(run, cells[1].config, end=lambda taken: taken.publish({}, train_flops=0))
     (tmp_path / "moved").touch()
-    linked.unlink(missing_ok=True)
+    shutil.rmtree(linked)
     linked.symlink_to(tmp_path / "moved")
     assert prune(tmp_path) == set()
     assert linked.is_symlink()

@@ -53,7 +53,7 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
     assert (report.done, report.problem) == ([], "")
     released, untried = (RunFolder(tmp_path, task.name) for task in tasks)
     assert released.state() == "new"
-    assert (released.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert (released.path / "attempts/0001/checkpoint").exists()
     assert untried.num_attempts == 0
 
     if number == signal.SIGTERM:
@@ -80,7 +80,7 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
     assert (report.signal, report.problem) == (signal.SIGTERM, "")
     run = RunFolder(tmp_path, signature(config))
     assert (run.state(), run.num_stalled()) == ("new", 0)
-    assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert (run.path / "attempts/0001/checkpoint").exists()
 
 
 def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
@@ -168,7 +168,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
     assert report == WorkerReport(signal=signal.SIGUSR2)
     for run in runs:
         assert (run.state(), run.num_stalled()) == ("new", 0)
-        assert (run.path / "attempts/0001/checkpoint.safetensors").exists()
+        assert (run.path / "attempts/0001/checkpoint").exists()
 
 
 @pytest.mark.exhaustive

@@ -204,7 +204,7 @@ def write_attempt(run, number, *, code, has_checkpoint=True):
     folder.mkdir(parents=True)
     write_json(folder / "manifest.json", {"code": code} if code else {})
     if has_checkpoint:
-        (folder / "checkpoint.safetensors").touch()
+        (folder / "checkpoint" / "000000001").mkdir(parents=True)
 
 
 def test_checkpoint_of_other_code_is_lost_unless_one_of_this_code_is_left(tmp_path):

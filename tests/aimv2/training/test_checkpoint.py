@@ -4,14 +4,16 @@ import contextlib
 import errno
 import functools
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from aimv2.config.run_config import CheckpointConfig, LogConfig, from_dict
+from aimv2.config.run_config import LogConfig, from_dict
 from aimv2.config.signature import signature
 from aimv2.data.batches import TrainBatches
 from aimv2.evaluation.evaluate import evaluate
@@ -31,13 +33,14 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
-from aimv2.runs.tensor_file import read_described, write_described
 from aimv2.training import checkpoint
-from aimv2.training.distributed import World
-from aimv2.training.loop import SaveTimer, train
+from aimv2.training.distributed import ALONE
+from aimv2.training.loop import train
 from aimv2.training.optimizer import build_optimizer
+from aimv2.training.saving import Saver, SaveTimer
+from aimv2.training.shards import read_about, write_about
 from tests.helpers.files import files_limited_to
-from tests.helpers.training import Rows, changed, small_run
+from tests.helpers.training import changed, small_run
 from tests.helpers.training import run as uninterrupted
 
 NUM_STEPS = 6
@@ -96,14 +99,15 @@ class Signalling(TrainBatches):
         return super().__getitem__(step)
 
 
-def attempted(run, config, pairs, *, signal_in=None, save=None, **more):
+def attempted(run, config, pairs, *, signal_in=None, save=None, clock=time.monotonic, **more):
     """Train in one attempt and return model, training FLOPs (None if interrupted) and folder."""
     model, batches, interrupts = build(config), Signalling(config, pairs.train, pairs.tokenizer), Interrupts()
     batches.signal_in = signal_in
     trained = None
     attempt = run.acquire(config)
+    save = save or partial(checkpoint.save_attempt, attempt, ALONE)
     try:
-        with attempt, interrupts.listening():
+        with attempt, interrupts.listening(), Saver(save, SaveTimer(config.checkpoint.every_seconds, clock)) as saver:
             start = checkpoint.resume(attempt)
             with interrupts.deferred():
                 trained = train(
@@ -115,7 +119,7 @@ def attempted(run, config, pairs, *, signal_in=None, save=None, **more):
                     held_out=held_out,
                     start=start,
                     interrupts=interrupts,
-                    save=save or partial(checkpoint.save_attempt, attempt),
+                    saver=saver,
                     **more,
                 )
     except KeyboardInterrupt:
@@ -162,7 +166,7 @@ def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
     with Interrupts().listening() as interrupts, pytest.raises(KeyboardInterrupt):
         execute(parted.acquire(config), config, stop, interrupts)
     assert parted.state() == "new"
-    assert (parted.path / "attempts/0001/checkpoint.safetensors").exists()
+    assert (parted.path / "attempts/0001/checkpoint").exists()
     assert execute(parted.acquire(config), config, evaluate=without_probes) is None
 
     assert parted.result()["metrics"] == whole.result()["metrics"]
@@ -188,7 +192,7 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     command = [sys.executable, "-m", "aimv2", "train", *arguments]
     for attempt, (number, status) in enumerate([(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)], start=1):
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        while not (saved := list(tmp_path.glob(f"runs/*/attempts/{attempt:04d}/checkpoint.safetensors"))):
+        while not (saved := list(tmp_path.glob(f"runs/*/attempts/{attempt:04d}/checkpoint/*"))):
             assert process.poll() is None, process.stdout.read()
             time.sleep(0.01)
         process.send_signal(number)
@@ -198,12 +202,12 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
 
-    name = saved[0].parents[2].name
-    parted, config = RunFolder(tmp_path / "runs", name), from_dict(read_json(saved[0].parents[2] / "config.json"))
+    name, folder = saved[0].parents[3].name, saved[0].parents[1]
+    parted, config = RunFolder(tmp_path / "runs", name), from_dict(read_json(saved[0].parents[3] / "config.json"))
     step = read_json(parted.file("manifest.json"))["resumed"]["step"]
     assert 0 < step < config.budget.num_steps
-    stopped_at = read_json(saved[0].parent / "manifest.json")["resumed"]["step"]
-    first_rows = read_rows(saved[0].parents[1] / "0001")
+    stopped_at = read_json(folder / "manifest.json")["resumed"]["step"]
+    first_rows = read_rows(folder.with_name("0001"))
     assert first_rows[-1]["step"] == stopped_at < step, "SIGTERM loses no step"
     whole = RunFolder(tmp_path / "whole", name)
     assert execute(whole.acquire(config), config) is None
@@ -217,7 +221,7 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
 
 
 class Clock:
-    """Seconds that advance by one with every step, if it is called with the step's rows, and when told."""
+    """Seconds that advance by one with every step, if it is called with the step's rows."""
 
     def __init__(self):
         self.now = 0.0
@@ -225,65 +229,6 @@ class Clock:
     def __call__(self, rows=()):
         self.now += len(rows)
         return self.now
-
-
-@pytest.mark.parametrize(
-    ("every_seconds", "save_seconds", "saved"),
-    [
-        (100, 0, [NUM_STEPS]),
-        (1, 0, [1, 2, 3, 4, 5, 6]),
-        (3, 0, [3, 6]),
-        (1, 2.5 / 99, [1, 4, 6]),  # the next one at least 2.5 s after the first
-        (1, 50, [1, 6]),
-    ],
-)
-def test_the_interval_of_checkpoints_follows_the_cost_of_the_last(
-    long, pairs, tmp_path, every_seconds, save_seconds, saved
-):
-    config, clock, steps = long(checkpoint=CheckpointConfig(every_seconds=every_seconds)), Clock(), []
-
-    def save(model, optimizer, step, shown):
-        steps.append(step)
-        clock.now += save_seconds
-
-    attempted(RunFolder(tmp_path, signature(config)), config, pairs, save=save, on_rows=clock, clock=clock)
-    assert steps == saved
-
-
-@given(
-    every_seconds=st.floats(0.1, 1000),
-    costs=st.lists(st.floats(0, 100), min_size=1, max_size=5),
-)
-def test_saving_takes_less_than_a_hundredth_of_the_time_after_it(every_seconds, costs):
-    clock = Clock()
-    timer = SaveTimer(every_seconds, clock)
-    for cost in costs:
-        with timer.saving():
-            clock.now += cost
-        saved_at, interval = clock.now, max(every_seconds, 99 * cost)
-        clock.now = saved_at + 0.999 * interval
-        assert not timer.is_due
-        clock.now = saved_at + 1.001 * interval
-        assert timer.is_due
-
-
-class Asked(World):
-    """One rank that remembers what it asked the others."""
-
-    asked: ClassVar = []
-
-    def any(self, here):
-        self.asked.append(here)
-        return here
-
-
-def test_a_rank_that_saves_nothing_does_not_decide_by_the_clock(long, pairs):
-    config = long(checkpoint=CheckpointConfig(every_seconds=1e-9))
-    world = Asked()
-    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
-    train(config, objective("aimv2"), build(config), batches, attempt=Rows(), world=world)
-    assert len(world.asked) >= NUM_STEPS
-    assert not any(world.asked)
 
 
 def test_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pairs, tmp_path):
@@ -298,7 +243,7 @@ def test_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pai
         killed = folder / checkpoint.PARTIAL / "half"  # a process that is killed while it saves leaves such a file
         killed.parent.mkdir()
         killed.write_bytes(b"half")
-    assert [path.parent.name for path in run.path.rglob(checkpoint.FILE)] == ["0008"]
+    assert [path.parent.name for path in run.path.rglob(checkpoint.FOLDER)] == ["0008"]
     assert [path.parents[1].name for path in run.path.rglob("half")] == ["0008"]
     assert checkpoint.find([folder]).progress.step == 8
     assert mapped == [], "a mapped file keeps its space on the disk after it is deleted"
@@ -311,17 +256,36 @@ def test_checkpoints_of_other_code_stay_until_the_run_is_done(long, pairs, tmp_p
     first = attempted(run, config, pairs, signal_in=0)[2]
     saved_by(first, name, value)
     second = attempted(run, config, pairs, signal_in=1)[2]
-    assert (first / checkpoint.FILE).exists()
+    assert (first / checkpoint.FOLDER).exists()
     third = attempted(run, config, pairs, signal_in=2)[2]
-    assert [(folder / checkpoint.FILE).exists() for folder in (first, second, third)] == [True, False, True]
+    assert [(folder / checkpoint.FOLDER).exists() for folder in (first, second, third)] == [True, False, True]
     assert execute(run.acquire(config), config, evaluate=without_probes) is None
-    assert not list(run.path.rglob(checkpoint.FILE))
+    assert not list(run.path.rglob(checkpoint.FOLDER))
+
+
+def saved_in(folder):
+    """Return the one checkpoint of an attempt."""
+    (path,) = (folder / checkpoint.FOLDER).iterdir()
+    return path
+
+
+def shard_in(folder):
+    """Return the one shard of an attempt's checkpoint."""
+    (path,) = saved_in(folder).glob("*.safetensors")
+    return path
+
+
+def content_of(folder):
+    """Return the content of each file of an attempt's checkpoint."""
+    path = saved_in(folder)
+    return {one.relative_to(folder): one.read_bytes() for one in path.iterdir()}
 
 
 def saved_by(folder, name, value):
     """Rewrite an attempt's checkpoint as that of another run, code or torch."""
-    about, tensors = read_described(folder / checkpoint.FILE, {})
-    write_described(tensors, folder / checkpoint.FILE, about | {name: value})
+    path = saved_in(folder)
+    described = read_about(path)
+    write_about(path, described._replace(about=described.about | {name: value}))
 
 
 class Refusing:
@@ -331,18 +295,21 @@ class Refusing:
         self.attempt, self.step, self.saved = attempt, step, []
 
     def __call__(self, model, optimizer, step, shown):
-        size = 1000 if step == self.step else 10**9
-        with files_limited_to(size):
-            checkpoint.save_attempt(self.attempt, model, optimizer, step, shown)
-        self.saved.append(step)
+        with files_limited_to(1000 if step == self.step else 10**9):
+            writing = checkpoint.save_attempt(self.attempt, ALONE, model, optimizer, step, shown)
+            wait([writing])
+        if writing.exception() is None:
+            self.saved.append(step)
+        return writing
 
 
 @pytest.mark.parametrize("refused", [1, 3, NUM_STEPS])
 def test_periodic_checkpoint_that_cannot_be_written_is_a_warning(long, pairs, reference, tmp_path, capsys, refused):
-    config = long(checkpoint=CheckpointConfig(every_seconds=1))
+    config = long()
     attempt = RunFolder(tmp_path, signature(config)).acquire(config)
     save, model, clock = Refusing(attempt, refused), build(config), Clock()
     is_last = refused == NUM_STEPS
+    saver = Saver(save, SaveTimer(1, clock))
     with attempt, pytest.raises(OSError, match="File too large") if is_last else contextlib.nullcontext():
         train(
             config,
@@ -351,9 +318,8 @@ def test_periodic_checkpoint_that_cannot_be_written_is_a_warning(long, pairs, re
             TrainBatches(config, pairs.train, pairs.tokenizer),
             attempt=attempt,
             held_out=held_out,
-            save=save,
+            saver=saver,
             on_rows=clock,
-            clock=clock,
         )
     assert save.saved == [step for step in range(1, NUM_STEPS + 1) if step != refused]
     assert same(model.state_dict(), reference("aimv2")[0])
@@ -364,7 +330,9 @@ def test_periodic_checkpoint_that_cannot_be_written_is_a_warning(long, pairs, re
 
 def test_checkpoint_before_an_interrupt_that_cannot_be_written_fails_the_run(long, pairs, tmp_path):
     def save(model, optimizer, step, shown):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        writing = Future()
+        writing.set_exception(OSError(errno.ENOSPC, "No space left on device"))
+        return writing
 
     config = long()
     with pytest.raises(OSError, match="No space"):
@@ -377,9 +345,9 @@ def interrupted(long, pairs, tmp_path):
     config = long()
     run = RunFolder(tmp_path, signature(config))
     first = attempted(run, config, pairs, signal_in=1)[2]
-    kept = (first / checkpoint.FILE).read_bytes()
+    shutil.copytree(first / checkpoint.FOLDER, tmp_path / "kept")
     second = attempted(run, config, pairs, signal_in=3)[2]
-    (first / checkpoint.FILE).write_bytes(kept)  # as if the second was killed before it deleted this one
+    shutil.copytree(tmp_path / "kept", first / checkpoint.FOLDER)  # as if the second was killed before it deleted this
     return run, config, [second, first]
 
 
@@ -396,23 +364,28 @@ def test_rows_after_the_checkpoint_and_a_partial_row_are_ignored(interrupted, pa
 def test_find_returns_the_newest_usable_checkpoint(interrupted, capsys):
     _, _, folders = interrupted
     assert checkpoint.find(folders).progress.step == 4
-    content = (folders[0] / checkpoint.FILE).read_bytes()
-    (folders[0] / checkpoint.FILE).write_bytes(content[: len(content) // 2])
+    newest = saved_in(folders[0])
+    shutil.copytree(saved_in(folders[1]), newest.with_name("000000002"))  # killed before it deleted its previous one
+    assert checkpoint.find(folders[:1]).progress.step == 4
+    shutil.rmtree(newest.with_name("000000002"))
+    content = shard_in(folders[0]).read_bytes()
+    shard_in(folders[0]).write_bytes(content[: len(content) // 2])
     assert checkpoint.find(folders).progress.step == 2
     printed = capsys.readouterr().err
-    assert printed.startswith(f"{folders[0] / checkpoint.FILE} is not used: ")
+    assert printed.startswith(f"{newest} is not used: ")
     assert printed.count("\n") == 1
-    (folders[1] / checkpoint.FILE).unlink()
+    shutil.rmtree(folders[1] / checkpoint.FOLDER)
     assert checkpoint.find(folders) is None
 
 
-def test_any_damaged_bit_is_detected(interrupted):
+@pytest.mark.parametrize("suffix", ["json", "safetensors"])
+def test_any_damaged_bit_is_detected(interrupted, suffix):
     _, _, (folder, _) = interrupted
-    path = folder / checkpoint.FILE
+    (path,) = saved_in(folder).glob(f"*.{suffix}")
     content = path.read_bytes()
 
     @settings(max_examples=60, deadline=None)
-    @given(place=st.integers(0, len(content) - 1) | st.integers(0, 4000), bit=st.integers(0, 7))
+    @given(place=st.integers(0, len(content) - 1) | st.integers(0, min(4000, len(content) - 1)), bit=st.integers(0, 7))
     def damaged(place, bit):
         changed = bytearray(content)
         changed[place] ^= 1 << bit
@@ -431,10 +404,37 @@ def test_checkpoint_of_another_run_or_other_code_is_not_used(interrupted, capsys
     assert f"it was saved with {name}={value}, not " in capsys.readouterr().err
 
 
-def test_empty_checkpoint_is_not_used(interrupted):
+def empty_shard(path):
+    next(path.glob("*.safetensors")).write_bytes(b"")
+
+
+def no_shard(path):
+    next(path.glob("*.safetensors")).unlink()
+
+
+def another_shard(path):
+    shutil.copyfile(next(path.glob("*.safetensors")), path / "shard-00002-model-00001-of-00001.safetensors")
+
+
+def empty_json(path):
+    (path / "about.json").write_bytes(b"")
+
+
+def json_of_another_kind(path):
+    (path / "about.json").write_text("[1, 2]")
+
+
+def no_files(path):
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [empty_shard, no_shard, another_shard, empty_json, json_of_another_kind, no_files])
+def test_incomplete_checkpoint_is_not_used(interrupted, capsys, damage):
     _, _, (folder, _) = interrupted
-    (folder / checkpoint.FILE).write_bytes(b"")
+    damage(saved_in(folder))
     assert checkpoint.find([folder]) is None
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_checkpoint_without_its_rows_is_not_used(interrupted, capsys):
@@ -444,36 +444,85 @@ def test_checkpoint_without_its_rows_is_not_used(interrupted, capsys):
     assert "lacks steps before 4" in capsys.readouterr().err
 
 
+def refused(folder, config):
+    """Save a checkpoint of step 5 and wait for it."""
+    model = build(config)
+    checkpoint.save(folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5)).result()
+
+
 def test_full_disk_keeps_the_previous_checkpoint(interrupted):
     _, config, (folder, _) = interrupted
-    model = build(config)
-    before = (folder / checkpoint.FILE).read_bytes()
-    with files_limited_to(len(before) // 8), pytest.raises(OSError, match="File too large"):
-        checkpoint.save(folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5))
-    assert (folder / checkpoint.FILE).read_bytes() == before
+    before = content_of(folder)
+    with (
+        files_limited_to(shard_in(folder).stat().st_size // 8),
+        pytest.raises(OSError, match="File too large") as caught,
+    ):
+        refused(folder, config)
+    assert str(caught.value).startswith(f"{folder / checkpoint.FOLDER / '000000005'} cannot be written: ")
+    assert content_of(folder) == before
     assert not (folder / checkpoint.PARTIAL).exists()
+
+
+def test_run_that_was_taken_over_while_a_checkpoint_is_written_keeps_the_previous_one(interrupted):
+    _, config, (folder, _) = interrupted
+    model, before = build(config), content_of(folder)
+
+    def check():
+        raise LeaseLostError(folder)
+
+    saved = checkpoint.save(
+        folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5), check=check
+    )
+    with pytest.raises(LeaseLostError):
+        saved.result()
+    assert content_of(folder) == before
+    assert not (folder / checkpoint.PARTIAL).exists()
+
+
+def test_checkpoint_has_the_state_at_its_step_while_training_goes_on(tiny, tmp_path):
+    model, is_trained = build(tiny), threading.Event()
+    optimizer = build_optimizer(model, tiny.optimizer)
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    moments = {name: optimizer.state[value]["exp_avg"].clone() for name, value in model.named_parameters()}
+
+    writing = checkpoint.save(tmp_path, model, optimizer, checkpoint.Progress(step=1), check=is_trained.wait)
+    assert not writing.done()
+    optimizer.step()
+    is_trained.set()
+    writing.result()
+
+    again = build(tiny)
+    optimizer = build_optimizer(again, tiny.optimizer)
+    checkpoint.Checkpoint(saved_in(tmp_path), 1, checkpoint.Progress(), []).restore(again, optimizer)
+    assert same(again.state_dict(), expected)
+    assert same({name: optimizer.state[value]["exp_avg"] for name, value in again.named_parameters()}, moments)
 
 
 def test_checkpoint_has_the_permissions_of_the_umask(tiny, assert_shared, tmp_path):
     model = build(tiny)
     for step in (1, 2):  # the second replaces the first
-        checkpoint.save(tmp_path, model, build_optimizer(model, tiny.optimizer), checkpoint.Progress(step=step))
-    assert (tmp_path / checkpoint.FILE).exists()
+        checkpoint.save(
+            tmp_path, model, build_optimizer(model, tiny.optimizer), checkpoint.Progress(step=step)
+        ).result()
+    assert saved_in(tmp_path).name == "000000002"
     assert_shared(tmp_path)
 
 
 def test_attempt_that_lost_its_lease_saves_no_checkpoint(long, pairs, tmp_path):
-    config = long(checkpoint=CheckpointConfig(every_seconds=1e-9))
-    run = RunFolder(tmp_path, signature(config))
-    taken = []
+    config = long(log=LogConfig(every_steps=1))
+    run, clock, taken = RunFolder(tmp_path, signature(config)), Clock(), []
 
     def take_over(rows):
+        clock(rows)
         if rows[-1]["step"] == 2:
             (tmp_path / signature(config) / "attempts/0001/released").touch()
-            before = (tmp_path / signature(config) / "attempts/0001" / checkpoint.FILE).read_bytes()
-            taken.append((run.acquire(config), before))
+            saver.finish()
+            taken.append((run.acquire(config), content_of(sleeper.folder)))
 
     sleeper = run.acquire(config)
+    saver = Saver(partial(checkpoint.save_attempt, sleeper, ALONE), SaveTimer(1, clock))
     with sleeper, pytest.raises(LeaseLostError):
         train(
             config,
@@ -482,6 +531,6 @@ def test_attempt_that_lost_its_lease_saves_no_checkpoint(long, pairs, tmp_path):
             TrainBatches(config, pairs.train, pairs.tokenizer),
             attempt=sleeper,
             on_rows=take_over,
-            save=partial(checkpoint.save_attempt, sleeper),
+            saver=saver,
         )
-    assert (sleeper.folder / checkpoint.FILE).read_bytes() == taken[0][1]
+    assert content_of(sleeper.folder) == taken[0][1]

@@ -51,6 +51,7 @@ VARIANTS = [
     {"prefix.per": "batch", "objective.pixel_values": "sum"},
     {"model.decoder.sharing": "separate", "data.weights": [3, 1]},
     {"model.decoder.order": "text_first", "data.captions": "shuffled", "objective.supervise_eos": True},
+    *({"objective.name": name, "parallel": "fsdp"} for name in REGISTRY),
 ]
 
 # Evaluation by rank 0 is tested elsewhere and takes most of a small run's time.
@@ -139,7 +140,9 @@ def follower(longer):
     yield follower
     with follower.led():
         dismiss()
-    assert follower.ended() == (0, "")
+    status, printed = follower.ended()
+    assert status == 0
+    assert all("find_unused_parameters=True was specified" in line for line in printed.splitlines())
 
 
 def on_two(follower, config, pairs, record):
@@ -147,7 +150,7 @@ def on_two(follower, config, pairs, record):
     model = build(config)
     with follower.led():
         assert place(config) == 0
-        with leading(config, None) as world:
+        with leading(config) as world:
             trained = train(
                 config,
                 objective(config.objective.name),
@@ -157,7 +160,7 @@ def on_two(follower, config, pairs, record):
                 held_out=lambda model: {"held_out_caption_loss": 1.5},
                 world=world,
             )
-    return model, record.rows, trained.flops
+    return trained.network, record.rows, trained.flops
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
@@ -165,6 +168,9 @@ def test_two_ranks_train_like_one(longer, follower, pairs, changes):
     config = longer(changes)
     model, rows, flops = on_two(follower, config, pairs, Rows())
     alone, expected, expected_flops = on_one(replace(config, ranks=1), pairs)
+    if config.parallel == "fsdp":  # no rank holds the shared parameters, so the balance of gradients is not measured
+        balance = {"pixel_loss_gradient", "text_loss_gradient", "gradient_cosine"}
+        expected = [{name: value for name, value in row.items() if name not in balance} for row in expected]
     assert flops == expected_flops
     assert [row.keys() for row in rows] == [row.keys() for row in expected]
     clock = ("seconds", "images_per_second")
@@ -196,8 +202,15 @@ def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
     assert whole.tally.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
 
 
-def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path):
-    config = longer({})
+def computed(run):
+    """Return the run's rows without what a clock measured, as text, in which nan equals nan."""
+    rows = run.metrics().drop(columns=["seconds", "images_per_second", "step_cpu_seconds"])
+    return json.dumps(rows.to_dict("records"))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path, parallel):
+    config = longer({"parallel": parallel})
     whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
     interrupted = following(config, signalled_in=2)
     with follower.led():
@@ -209,17 +222,38 @@ def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path):
     assert [row["step"] for row in read_rows(parted.path / "attempts/0001")] == [0, 1, 2, 3], (
         "both ranks stop after the same step"
     )
+    (saved,) = parted.path.glob("attempts/0001/checkpoint/*")
+    assert len(list(saved.glob("*.safetensors"))) == 2, "each rank saves its shard"
     with follower.led():
         assert execute(parted.acquire(config), config) is None
     assert read_json(parted.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 3}
     weights, expected = (load_file(run.file("weights.safetensors")) for run in (parted, whole))
+    assert weights.keys() == expected.keys() == build(config).state_dict().keys()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    rows = [
-        run.metrics().drop(columns=["seconds", "images_per_second", "step_cpu_seconds"]).to_dict("records")
-        for run in (parted, whole)
-    ]
-    assert json.dumps(rows[0]) == json.dumps(rows[1])  # as text, in which nan equals nan
+    assert computed(parted) == computed(whole)
     assert parted.result()["train_flops"] == whole.result()["train_flops"]
+    assert not list(tmp_path.rglob("*checkpoint*")), "checkpoints of a finished run are deleted"
+
+
+def test_run_resumes_with_another_kind_of_ranks(longer, follower, tmp_path):
+    """``parallel`` is not in the run's name; the result is that of one process, but for rounding."""
+    config, sharded = longer({"parallel": "ddp"}), longer({"parallel": "fsdp"})
+    run, interrupted = RunFolder(tmp_path, signature(config)), following(config, signalled_in=2)
+    assert signature(sharded) == run.name
+    with interrupted.led(), pytest.raises(KeyboardInterrupt):
+        execute(run.acquire(config), config)
+    assert interrupted.ended() == (0, "")
+    with follower.led():
+        assert execute(run.acquire(sharded), sharded) is None
+    assert read_json(run.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 3}
+    one = replace(config, ranks=1)
+    alone = RunFolder(tmp_path, signature(one))
+    assert execute(alone.acquire(one), one) is None
+    weights, expected = (load_file(each.file("weights.safetensors")) for each in (run, alone))
+    for name, weight in expected.items():
+        torch.testing.assert_close(weights[name], weight, rtol=0, atol=1e-5, msg=name)
+    losses, expected_losses = (each.metrics()["text_loss"].to_list()[1:] for each in (run, alone))
+    assert losses == pytest.approx(expected_losses, rel=1e-5)
 
 
 def test_loss_that_is_not_finite_fails_the_run_and_ranks_take_the_next(longer, follower, pairs, tmp_path):
@@ -254,8 +288,9 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
     assert (status, "Traceback" in printed) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
 
 
-def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path):
-    config = longer({})
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path, parallel):
+    config = longer({"parallel": parallel})
     follower, run = following(config), RunFolder(tmp_path, signature(config))
 
     def take_over(rows):

@@ -1,0 +1,175 @@
+"""Folders of tensors in safetensors shards: each rank writes its own, and any number of ranks can read them.
+
+They are written with ``torch.distributed.checkpoint``, in Hugging Face's format, because the metadata of its other
+formats are a pickle. A JSON file beside the shards has values about the tensors and a checksum of each shard. A folder
+is complete or absent.
+"""
+
+import json
+import shutil
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from aimv2.runs.files import sync
+
+ABOUT = "about.json"
+CHUNK_BYTES = 1 << 24
+
+# In one process this is what we want, and torch repeats it for each file.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+
+
+class Described(NamedTuple):
+    """What the JSON file says: values about the tensors, and the checksum of each shard, by its name."""
+
+    about: dict[str, Any]
+    shards: dict[str, str]
+
+
+def write_shards(
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    partial: Path,
+    about: Mapping[str, Any],
+    *,
+    group: dist.ProcessGroup | None = None,
+    on_written: Callable[[], None] = lambda: None,
+) -> None:
+    """Write tensors to a new folder; all ranks of the group call it, and the first one writes the JSON file.
+
+    Args:
+        tensors: on the CPU. A tensor that several ranks have must be equal on them; one of them writes it. Of a
+            DTensor each rank writes its shard.
+        path: the folder; it appears when all shards are on disk.
+        partial: the folder's name until then, on the same file system.
+        group: ranks whose collectives may be called from this thread; None for one process.
+        on_written: called on the first rank before the folder appears. An error there means that it does not.
+
+    Raises:
+        OSError: a rank could not write its shard, or ``on_written`` raised it. All ranks raise it, and what they had
+            written is deleted. Other errors likewise.
+    """
+    writer = _Writer(path, partial, about, on_written)
+    try:
+        save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
+    except CheckpointException as error:
+        shutil.rmtree(partial, ignore_errors=True)  # all ranks have ended their writes
+        first = _first(error)
+        raise OSError(f"{path} cannot be written: {first}") if isinstance(first, OSError) else first from None
+
+
+def read_about(path: Path) -> Described:
+    """Read the JSON file of a folder.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
+    content = json.loads((path / ABOUT).read_bytes())
+    if not isinstance(content, dict) or content.get("checksum") != _checksum(str(content.get("text")).encode()):
+        raise ValueError(f"the checksum of {ABOUT} does not match its content")
+    return Described(**json.loads(content["text"]))
+
+
+def write_about(path: Path, described: Described) -> None:
+    """Write the JSON file of a folder, with a checksum."""
+    text = json.dumps(described._asdict())
+    (path / ABOUT).write_text(json.dumps({"text": text, "checksum": _checksum(text.encode())}) + "\n")
+    sync(path / ABOUT)
+
+
+def verify_shards(path: Path, described: Described) -> None:
+    """Compare the shards with their checksums.
+
+    Raises:
+        OSError: a shard cannot be read.
+        ValueError: a shard is damaged, or there are other ones.
+    """
+    if {one.name for one in path.glob("*.safetensors")} != set(described.shards):
+        raise ValueError(f"its shards are not those of {ABOUT}")
+    for name, checksum in described.shards.items():
+        if checksum_of_file(path / name) != checksum:
+            raise ValueError(f"the checksum of {name} does not match its content")
+
+
+def names_in(path: Path) -> set[str]:
+    """Return the names of the tensors in a folder."""
+    return set(HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata)
+
+
+def load_shards(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Fill tensors, or the shards of DTensors that this process holds, from a folder, in place.
+
+    Args:
+        tensors: with names, types and shapes as those in the folder, which may have more.
+
+    Raises:
+        OSError, SafetensorError: the folder cannot be read.
+    """
+    try:
+        load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+    except CheckpointException as error:
+        raise _first(error) from None
+
+
+def checksum_of_file(path: Path) -> str:
+    """Return the CRC-32 of a file, 8 hex digits."""
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            value = zlib.crc32(chunk, value)
+    return f"{value:08x}"
+
+
+class _Writer(HuggingFaceStorageWriter):
+    """Writes shards under the partial name; ``finish``, called on the first rank, adds the JSON file and renames."""
+
+    def __init__(self, path: Path, partial: Path, about: Mapping[str, Any], on_written: Callable[[], None]) -> None:
+        super().__init__(str(partial), save_distributed=True)
+        self._target, self._partial, self._about, self._on_written = path, partial, about, on_written
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """Write and sync this rank's shard.
+
+        Returns:
+            a result for the shard, with its name and checksum.
+        """
+        written = super().write_data(plan, planner).wait()
+        names = sorted({result.storage_data.relative_path for result in written})
+        shards: Future[list[WriteResult]] = Future()
+        shards.set_result(
+            [WriteResult(MetadataIndex(name), 0, checksum_of_file(self._partial / name)) for name in names]
+        )
+        return shards
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        shards = {shard.index.fqn: shard.storage_data for of_rank in results for shard in of_rank}
+        write_about(self._partial, Described(dict(self._about), shards))
+        sync(self._partial)
+        self._on_written()
+        self._target.parent.mkdir(exist_ok=True)
+        self._partial.rename(self._target)
+        sync(self._target.parent)
+
+
+def _first(error: CheckpointException) -> BaseException:
+    """Return the error of the first rank that failed."""
+    return error.failures[min(error.failures)][0]
+
+
+def _checksum(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"
