@@ -45,6 +45,8 @@ PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation f
 """
 
 OWN_KEYS = ("ranks", "gpu", "rate")
+RANKS = Annotated[int, Field(gt=0)]
+RATE = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # TFLOP/s
 UNITS = {"MB": 1e6, "GB": 1e9, "GiB": 2**30}
 
 console = Console(highlight=False)
@@ -104,11 +106,8 @@ def cost_command(arguments: Sequence[str]) -> int:
     own = [text for text in arguments if text.partition("=")[0] in OWN_KEYS]
     typed = key_values(own, OWN_KEYS)
     config = run_config(compose([text for text in arguments if text not in own], defaults={}))
-    positive = Annotated[int, Field(gt=0)]
-    ranks = [checked("ranks", positive, number) for number in typed.get("ranks", "1").strip("[]").split(",")]
-    rate = (
-        checked("rate", Annotated[float, Field(gt=0, allow_inf_nan=False)], typed["rate"]) if "rate" in typed else None
-    )
+    ranks = [checked("ranks", RANKS, number) for number in typed.get("ranks", "1").strip("[]").split(",")]
+    rate = checked("rate", RATE, typed["rate"]) if "rate" in typed else None
     memory = _bytes(typed["gpu"]) if "gpu" in typed else None
     config = with_start(_on_device(with_attention(config), "cuda" if memory else None))
     goal = objective(config.objective.name)

@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from aimv2.errors import UsageError
+from aimv2.memory.machine import rank_memory
 from aimv2.memory.prediction import Memory, Parallel, Setup, predict
 from aimv2.objectives import objective
 
@@ -46,8 +47,6 @@ def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     if parallel != "auto" and size != "auto" and saves_inputs != "auto":
         return Setup(parallel=parallel, micro_batch=size, activation_checkpointing=saves_inputs)
     if available is None:
-        from aimv2.memory.machine import rank_memory  # which imports torch for a GPU
-
         available = rank_memory(config)
     choice = choose(config, available)
     if not choice.fits and size == "auto" and config.budget.samples:
@@ -108,11 +107,13 @@ def _divisors(number: int) -> list[int]:
 
 
 def _refusal(config: RunConfig, choice: Choice, available: int) -> str:
-    setup = choice.setup
-    how = f"parallel={setup.parallel}" + " with activation checkpointing" * setup.activation_checkpointing
-    kinds = ", ".join(f"{kind} {size / 1e9:.1f}" for kind, size in asdict(choice.memory).items() if size >= 0.05e9)
+    size, memory, ranks = choice.setup.micro_batch, choice.memory, config.ranks
+    kinds = ", ".join(f"{kind} {part / 1e9:.1f}" for kind, part in asdict(memory).items() if part >= 0.05e9)
+    how = f" on each of {ranks} ranks with parallel={choice.setup.parallel}" if ranks > 1 else ""
+    if choice.setup.activation_checkpointing:
+        how += f" {'and' if how else 'with'} activation checkpointing"
     return (
-        f"no micro-batch fits: {setup.micro_batch} image{'s' * (setup.micro_batch > 1)} on each of {config.ranks}"
-        f" ranks with {how} take{'s' * (setup.micro_batch == 1)} {choice.memory.total / 1e9:.1f} GB ({kinds}), and"
-        f" {USABLE:.0%} of {available / 1e9:.1f} GB can be used; use more ranks or a device with more memory"
+        f"no micro-batch fits: {size} image{'s' * (size > 1)}{how} take{'s' * (size == 1)} {memory.total / 1e9:.1f} GB"
+        f" ({kinds}), and {USABLE:.0%} of {available / 1e9:.1f} GB can be used; use more ranks or a device with more"
+        " memory"
     )
