@@ -1,6 +1,7 @@
 """RMSNorm and SwiGLU's gate with few passes over memory, for the CPU, where torch 2.13 has no fused kernels for them.
 
-Both save their inputs alone for the backward pass. Letters: N rows, D width, F FFN width.
+Both save their inputs alone for the backward pass. Small tensors have torch's own operations. Letters: N rows, D width,
+F FFN width.
 """
 
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 BLOCK = 2**18  # values of a block of rows: 1 MB in float32, so that a block stays in the processor's cache
+# With fewer values the call of a Function takes longer than the passes over memory that it saves.
+MIN_NORMED, MIN_GATED = 2**16, 2**18
 SILU, SILU_BACKWARD = torch.ops.aten.silu.out, torch.ops.aten.silu_backward.grad_input
 
 
@@ -26,9 +29,11 @@ class RMSNorm(nn.RMSNorm):
         self.feeds_product = feeds_product
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.dtype != self.weight.dtype:
-            return super().forward(x)
         dtype = product_dtype(x) if self.feeds_product else x.dtype
+        is_small = x.numel() < MIN_NORMED and dtype == x.dtype
+        is_wide = x.dtype in (torch.float32, torch.float64) and x.dtype == self.weight.dtype
+        if x.device.type != "cpu" or is_small or not is_wide:
+            return super().forward(x)
         normed: Tensor = _RMSNorm.apply(x, self.weight, self.eps, dtype)  # type: ignore[no-untyped-call]
         return normed
 
@@ -79,8 +84,17 @@ class _RMSNorm(torch.autograd.Function):
         return grad_x_ND.view(grad.shape), grad_weight_D, None, None
 
 
+def silu_product(gate_up: Tensor) -> Tensor:
+    """Return silu(gate) * up of [..., 2F], gate and up side by side: [..., F]."""
+    if gate_up.device.type == "cpu" and gate_up.numel() >= MIN_GATED:
+        product: Tensor = SiluProduct.apply(gate_up)  # type: ignore[no-untyped-call]
+        return product
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
 class SiluProduct(torch.autograd.Function):
-    """silu(gate) * up of [..., 2F], gate and up side by side: [..., F]. Both gradients are written into one tensor."""
+    """``silu_product`` whose gradients are written into one tensor."""
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from aimv2.model import fused
-from aimv2.model.fused import RMSNorm, SiluProduct
+from aimv2.model.fused import RMSNorm, SiluProduct, silu_product
 
 ROWS = [(3,), (2, 5), (4, 9 * fused.BLOCK // (16 * 24) + 1)]  # the last in several blocks, of which the last is short
 
@@ -43,6 +43,10 @@ def test_norm_has_the_values_and_gradients_of_the_formula(rows, dtype):
         assert (one - other).norm() <= 100 * torch.finfo(dtype).eps * other.norm()
 
 
+def large_norm(x):
+    return fused._RMSNorm.apply(x, torch.ones(8), 1e-5, x.dtype)
+
+
 def test_norm_passes_gradcheck():
     x, weight = random(3, 5, 8), norm_of(8, torch.float64).weight
     assert torch.autograd.gradcheck(lambda x, weight: fused._RMSNorm.apply(x, weight, 1e-5, x.dtype), (x, weight))
@@ -77,7 +81,7 @@ def test_norm_of_bfloat16_weights_is_torchs():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_silu_product_has_the_values_and_gradients_of_the_formula(rows, dtype):
     gate_up = random(*rows, 48, dtype=dtype)
-    found, expected = SiluProduct.apply(gate_up), plain_product(gate_up)
+    found, expected = silu_product(gate_up), plain_product(gate_up)
     assert torch.equal(found, expected)
     upstream = torch.randn_like(found)
     torch.testing.assert_close(
@@ -89,7 +93,7 @@ def test_silu_product_passes_gradcheck():
     assert torch.autograd.gradcheck(SiluProduct.apply, random(2, 3, 8))
 
 
-@pytest.mark.parametrize("function", [lambda x: RMSNorm(8, 1e-5)(x), SiluProduct.apply], ids=["norm", "silu product"])
+@pytest.mark.parametrize("function", [large_norm, SiluProduct.apply])
 def test_second_derivatives_are_refused(function):
     x = torch.randn(2, 8, requires_grad=True)
     (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
