@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-MAX_LOGITS = 2**25  # that exist at once: 128 MB in float32, more than a thousand tokens of a vocabulary of 32,000
+from aimv2.cost import MAX_LOGITS
+
 PIXEL_EPS = 1e-6  # added to the patch variance (MAE; ml-l3m ``mae_loss.py``)
 
 

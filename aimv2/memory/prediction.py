@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aimv2.cost import Blocks, Part, num_parameters
+from aimv2.cost import MAX_LOGITS, Blocks, Part, num_parameters
 from aimv2.objectives import objective
 
 if TYPE_CHECKING:
@@ -85,13 +85,14 @@ def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None
     """
     parts = objective(config.objective.name).cost(config) if parts is None else parts
     is_sharded = config.ranks > 1 and setup.parallel == "fsdp"
-    held = FLOAT32 * num_parameters(parts) / (config.ranks if is_sharded else 1)
+    shards = config.ranks if is_sharded else 1
+    trained = FLOAT32 * num_parameters(part for part in parts if not part.is_frozen) / shards
     step = _Step(config, setup, parts, is_sharded)
-    largest = max(step.moments(held), key=sum)
+    largest = max(step.moments(trained), key=sum)
     return Memory(
-        weights=round(held),
+        weights=round(FLOAT32 * num_parameters(parts) / shards),
         gradients=round(largest.gradients),
-        moments=round(NUM_MOMENTS * held),
+        moments=round(NUM_MOMENTS * trained),
         copies=round(step.copies + largest.copies),
         activations=round(largest.activations),
         batch=_batch_bytes(config, setup),
@@ -131,6 +132,9 @@ class _Step:
         """
         saved, gradients = sum(map(self._saved, self._parts)), 0.0
         for part, outside in zip(reversed(self._parts), reversed(self._outside), strict=True):
+            if part.is_frozen:
+                saved -= self._saved(part)
+                continue
             new = FLOAT32 * outside  # gradients, which are added to the old ones if there are any
             if part.blocks is None:
                 work = max(self._working(part), 0 if self._is_sharded else new)
@@ -173,8 +177,10 @@ class _Step:
 
     def _saved(self, part: Part) -> float:
         """Return the bytes of a part that are saved from the forward to the backward pass of a micro-batch."""
+        if part.is_frozen:
+            return FLOAT32 * self._images(part) * part.saved
         outside = part.saved - (part.blocks.number * part.blocks.saved if part.blocks else 0)
-        saved = FLOAT32 * (self._images(part) * outside + self._num_tokens * part.saved_per_token)
+        saved = FLOAT32 * (self._images(part) * outside + self._of_tokens(part.saved_per_token))
         return saved if part.blocks is None else saved + part.blocks.number * self._kept(part.blocks)
 
     def _kept(self, blocks: Blocks) -> float:
@@ -197,14 +203,17 @@ class _Step:
         return self._setup.micro_batch * (FLOAT32 * blocks.input + self._value * (blocks.working - blocks.input))
 
     def _working(self, part: Part) -> float:
-        return FLOAT32 * (self._images(part) * part.working + self._num_tokens * part.working_per_token)
+        return FLOAT32 * (self._images(part) * part.working + self._of_tokens(part.working_per_token))
 
     def _images(self, part: Part) -> int:
         return self._config.budget.batch_size if part.is_of_batch else self._setup.micro_batch
 
-    @property
-    def _num_tokens(self) -> int:
-        return self._setup.micro_batch * self._config.model.max_text_tokens
+    def _of_tokens(self, per_token: float) -> float:
+        """Return the values of the supervised tokens, of which a part has its logits at once."""
+        model = self._config.model
+        num_tokens = self._setup.micro_batch * model.max_text_tokens
+        without = max(num_tokens - MAX_LOGITS // model.vocab_size, 0)
+        return num_tokens * per_token - without * model.vocab_size * (per_token // model.vocab_size)
 
 
 def _of_blocks(part: Part) -> int:
