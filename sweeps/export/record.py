@@ -72,6 +72,7 @@ def records(runs_dir: Path, name: str) -> list[Record]:
     Raises:
         UsageError: there is no such sweep or run, or none of its runs was started.
     """
+    places: dict[str, tuple[str, int | None]]
     if BEGINNING.fullmatch(name):
         runs = [RunFolder(runs_dir, path.name) for path in sorted(runs_dir.glob(f"{name}*"))]
         if len(runs) != 1:
@@ -90,7 +91,8 @@ def records(runs_dir: Path, name: str) -> list[Record]:
 def _record(run: RunFolder, arm: str, seed: int | None) -> Record:
     attempt, config = run.measured(), read_json(run.path / "config.json")
     assert attempt is not None, "it was started"
-    rows, resumed = run.rows(), {}
+    rows = run.rows()
+    resumed: dict[str, Any] = {}
     with contextlib.suppress(UsageError):  # the attempt has just begun
         resumed = read_json(attempt / "manifest.json").get("resumed") or {}
     # The rows before that step are of earlier attempts.

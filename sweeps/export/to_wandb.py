@@ -39,5 +39,6 @@ def export(records: Sequence[Record], project: str, folder: Path) -> str:
                 run.log(values, step=row["step"])
         run.summary.update(record.final)
         run.finish(exit_code=1 if record.state == "failed" else 0)
+    wandb.teardown()  # waits for its process, which writes the files
     how = f"send them: wandb sync {folder}/wandb/offline-run-*" if mode == "offline" else f"in the project {project}"
     return f"{len(records)} runs; {how}"
