@@ -9,6 +9,7 @@ process. If rank 0 fails, the others end theirs, because rank 0 still has to rec
 """
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -222,6 +223,7 @@ def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float =
     try:
         yield World(config.ranks, host, rank, saving)
     except BaseException as error:
+        _clear_frames(error)
         if isinstance(error, RunFailedError) and error.cause == "not finite":
             raise  # all ranks read the same values
         if rank and isinstance(error, Exception) and not _is_collective_error(error):
@@ -237,7 +239,20 @@ def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float =
         raise first from error
     finally:
         is_left.set()
+        gc.collect()  # DistributedDataParallel is in reference cycles, and has to be freed before its group
         dist.destroy_process_group()
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of the error and of those before it hold.
+
+    The last reference to a gloo group may be DistributedDataParallel's. Freeing it then joins gloo's threads while it
+    holds the GIL, for which such a thread waits if a collective was running: a deadlock (pytorch/pytorch#56297, seen
+    with torch 2.13). Without this issue, neither this nor the collection of garbage above is needed.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _ending_error(store: Store, rank: int, error: BaseException) -> BaseException:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -25,6 +26,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from aimv2.runs.files import sync
+from aimv2.runs.tensor_file import save_tensors
 
 ABOUT = "about.json"
 CHUNK_BYTES = 1 << 24
@@ -143,18 +145,32 @@ class _Writer(HuggingFaceStorageWriter):
         self._target, self._partial, self._about, self._on_written = path, partial, about, on_written
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """Write and sync this rank's shard.
+        """Write and sync this rank's shard, if it has one.
+
+        torch's own method builds the shard as one string, for which safetensors holds the GIL, so that training stalls.
 
         Returns:
-            a result for the shard, with its name and checksum.
+            a result with the shard's name and checksum.
         """
-        written = super().write_data(plan, planner).wait()
-        names = sorted({result.storage_data.relative_path for result in written})
-        shards: Future[list[WriteResult]] = Future()
-        shards.set_result(
-            [WriteResult(MetadataIndex(name), 0, checksum_of_file(self._partial / name)) for name in names]
-        )
-        return shards
+        written: Future[list[WriteResult]] = Future()
+        written.set_result([self._shard(plan, planner)] if plan.items else [])
+        return written
+
+    def _shard(self, plan: SavePlan, planner: SavePlanner) -> WriteResult:
+        path = self._partial / f"shard-{plan.storage_data['shard_index']:05d}.safetensors"
+        tensors, places = dict[str, Tensor](), {}
+        for item in plan.items:
+            tensor = planner.resolve_data(item)
+            assert isinstance(tensor, Tensor), "nothing else is saved"
+            assert item.tensor_data is not None, "a tensor has a place"
+            tensors[item.index.fqn] = tensor
+            places[item.index.fqn] = {"saved_offsets": item.tensor_data.chunk.offsets}
+        try:
+            save_tensors(tensors, path, {"DCP_SHARDING_INFO": json.dumps(places)})  # as the reader expects it
+        except SafetensorError as error:  # raised when the disk is full
+            raise OSError(str(error)) from error
+        sync(path)
+        return WriteResult(MetadataIndex(path.name), 0, checksum_of_file(path))
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         shards = {shard.index.fqn: shard.storage_data for of_rank in results for shard in of_rank}

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -300,6 +301,31 @@ def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path, parallel):
     with follower.led(), pytest.raises(LeaseLostError):
         execute(run.acquire(config), config, take_over)
     assert follower.ended() == (0, "")
+
+
+class Cyclic:
+    """Is in a reference cycle, as DistributedDataParallel is."""
+
+    def __init__(self):
+        self.own = self
+
+
+def test_what_a_failed_run_holds_is_freed_with_its_process_group(longer):
+    """A DistributedDataParallel that outlives its gloo group may deadlock: pytorch/pytorch#56297."""
+    config, held = longer({}), []
+    follower = following(config)
+
+    def fail():
+        module = Cyclic()
+        held.append(weakref.ref(module))
+        raise ValueError("broken")
+
+    with follower.led():
+        assert place(config) == 0
+        with pytest.raises(ValueError, match="broken"), leading(config, ending_seconds=1.0):
+            fail()
+        assert held[0]() is None
+    assert follower.ended()[0] == 0
 
 
 @pytest.mark.parametrize(
