@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from aimv2.config.run_config import RunConfig, TransformerConfig  # which imports the objectives, and they this
+    # which imports the objectives, and they this
+    from aimv2.config.run_config import EncoderConfig, ModelConfig, RunConfig, TransformerConfig
 
 BACKWARD_PER_FORWARD = 2  # a gradient for the weights and one for the inputs
 
@@ -63,6 +64,7 @@ class Part:
         is_of_batch: ``saved`` and ``working`` are held for each image of the whole batch, however it is cut into
             micro-batches.
         blocks: the part's stack of blocks, which ``saved`` and ``parameters`` include.
+        is_in_network: False for a teacher, which is in memory but not among the run's own weights.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Part:
     working_per_token: float = 0
     is_of_batch: bool = False
     blocks: Blocks | None = None
+    is_in_network: bool = True
 
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:
@@ -140,9 +143,33 @@ def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
     return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
 
 
+def distillation_cost(config: RunConfig) -> list[Part]:
+    """Return the parts of an encoder with a linear layer to the width of its teacher, and the teacher."""
+    teacher = config.start.teacher_encoder
+    assert teacher is not None, "with_start() fills in the teacher's sizes"
+    patches, D, E = config.model.num_patches, config.model.encoder.width, teacher.width
+    head = Part(
+        name="head",
+        module="head",
+        parameters=(D + 1) * E,
+        products=2 * patches * D * E,
+        of_input=is_encoder_frozen(config) * 2 * patches * D * E,
+        saved=2 * patches * (E + 1),
+    )
+    imitated = _encoder_part(config.model, teacher, useful_share=1.0)
+    imitated = replace(imitated, name="teacher", module="teacher", saved=0, is_frozen=True, is_in_network=False)
+    return [encoder_cost(config), head, imitated]
+
+
 def encoder_cost(config: RunConfig) -> Part:
     """Return the cost of the patch embedding and the blocks."""
-    model, encoder = config.model, config.model.encoder
+    part = _encoder_part(config.model, config.model.encoder, useful_share=visible_share(config))
+    if is_encoder_frozen(config):  # the parts that read the features save them
+        return replace(part, saved=config.model.num_patches * config.model.encoder.width, is_frozen=True)
+    return part
+
+
+def _encoder_part(model: ModelConfig, encoder: EncoderConfig, *, useful_share: float) -> Part:
     embed = 2 * model.num_patches * model.patch_dim * encoder.width
     parameters = (model.patch_dim + 1) * encoder.width + _norm_parameters(encoder)
     if encoder.positions == "learned":
@@ -151,10 +178,7 @@ def encoder_cost(config: RunConfig) -> Part:
     saved = 3 * model.image_px**2 + 2 * model.num_patches * _saved_by_norm(encoder)
     part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, saved=saved)
     has_mask = encoder.attention in ("prefix", "causal")
-    part = _with_blocks(part, encoder, model.num_patches, useful_share=visible_share(config), has_mask=has_mask)
-    if is_encoder_frozen(config):  # the parts that read the features save them
-        return replace(part, saved=model.num_patches * encoder.width, is_frozen=True)
-    return part
+    return _with_blocks(part, encoder, model.num_patches, useful_share=useful_share, has_mask=has_mask)
 
 
 def is_encoder_frozen(config: RunConfig) -> bool:

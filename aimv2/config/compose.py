@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.config.mixtures import OWN, PRESETS, check_mixture
+from aimv2.config.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.post_training import OWN as NO_RECIPE
-from aimv2.config.post_training import RECIPES
 from aimv2.config.run_config import RunConfig, flatten, from_dict, to_dict
 from aimv2.config.scales import SCALES
 from aimv2.config.start import continued, read_origin, with_sizes
@@ -109,11 +109,12 @@ def base_run(values: Mapping[str, Any]) -> RunConfig:
     """Return the run that the overrides of a composed config have changed."""
     weights, recipe = values["start"]["weights"], values["recipe"]
     origin = None if weights is None else read_origin(str(weights))
+    if origin is None and recipe in FROM_WEIGHTS:
+        raise UsageError(f"recipe={recipe} starts from given weights; type start.weights=PATH")
     if origin is None:
-        if recipe != NO_RECIPE:
-            raise UsageError(f"recipe={recipe} starts from given weights; type start.weights=PATH")
-        return SCALES[values["scale"]]()
-    run = continued(origin) if origin.run else with_sizes(origin, SCALES[values["scale"]]())
+        run = SCALES[values["scale"]]()
+    else:
+        run = continued(origin) if origin.run else with_sizes(origin, SCALES[values["scale"]]())
     return run if recipe == NO_RECIPE else RECIPES[recipe](run)
 
 

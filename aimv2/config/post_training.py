@@ -35,7 +35,42 @@ def high_res(run: RunConfig) -> RunConfig:
     return replaced(run, {**values, **without_dense(run.data)})
 
 
-RECIPES: Mapping[str, Callable[[RunConfig], RunConfig]] = {recipe.__name__: recipe for recipe in (high_res,)}
+def lit(run: RunConfig) -> RunConfig:
+    """Train a text tower on a frozen encoder, so that images can be classified by the names of classes (LiT).
+
+    Source: section 4.1: 3B pairs after 12B, so a quarter of the run's samples, here those of the run itself. ml-aim
+        ``aimv2_large_lit``: attention pooling of the image features, 768 wide, 12 deep tower (``scale=vit_*`` has it),
+        temperature 0.07, scale at most 100. Ours: CLIP's loss on the batches, learning rate, weight decay, warm-up and
+        cosine of the run; and the run's tokenizer, where ml-aim has CLIP's.
+    Command: ``python -m aimv2 train recipe=lit start.weights=runs/NAME``.
+    Number to expect: 77.0 % zero-shot on ImageNet-1k for ViT-L (Table 5), on the paper's data.
+    """
+    values = {
+        "start.frozen": ("encoder",),
+        "objective": {"name": "clip"},
+        "model.encoder.attention": "auto",
+        "prefix": {},
+        "budget.samples": _samples(run, 1 / 4),
+    }
+    return replaced(run, values)
+
+
+def distill(run: RunConfig) -> RunConfig:
+    """Train an encoder to have the features of a larger one, as AIMv2-L-distilled has those of AIMv2-3B.
+
+    Source: README of apple/ml-aim, which names the two models and nothing else. Ours: everything. The student has full
+        attention; its patch features, after a linear layer to the teacher's width, have the direction of the teacher's,
+        by the cosine; samples and optimizer are those of the student's scale, or of ``start.weights``.
+    Command: ``python -m aimv2 train recipe=distill scale=vit_l start.teacher=runs/NAME``.
+    Number to expect: none; published are scores of language models only.
+    """
+    return replaced(run, {"objective": {"name": "distill"}, "model.encoder.attention": "auto", "prefix": {}})
+
+
+RECIPES: Mapping[str, Callable[[RunConfig], RunConfig]] = {
+    recipe.__name__: recipe for recipe in (high_res, lit, distill)
+}
+FROM_WEIGHTS = ("high_res", "lit")  # recipes that need start.weights
 
 
 def without_dense(data: DataConfig) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class EncoderConfig(TransformerConfig):
             patches to all patches and is causal after them. ``causal`` and ``bidirectional`` do not depend on M, which
             then only selects the patches that a pixel loss scores: those after the prefix. Under ``bidirectional`` the
             features have seen them. (``prefix.law=causal`` is a causal mask with all patches scored.) ``auto`` is the
-            objective's own: prefix, but bidirectional for cappa, clip and siglip.
+            objective's own: prefix, but bidirectional for cappa, clip, siglip and distill.
         positions: ``learned``, a vector per patch, as in all fixed-resolution models; ``sincos``, a function of row and
             column that takes images of any size, as in AIM v1 and the native-resolution AIMv2-L.
     """
@@ -179,7 +179,7 @@ class ObjectiveConfig:
 
     Attributes:
         name: one of ``aimv2.objectives.REGISTRY``. ``aimv2``: captions and pixels; ``caption``; ``image_only``: pixels,
-            AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``.
+            AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``; ``distill``: a teacher's features.
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
         pixel_values: a patch's squared error is the ``mean`` over its values, as in the released code, to which
             alpha = 0.4 applies, or their ``sum``, as in the paper's printed formula.
@@ -314,13 +314,18 @@ class StartConfig:
         weights: path of a finished run, or of a folder of ``weights import``. Parts of the network that it has too
             start from its weights, the others from random ones. None starts all of them from random weights.
         frozen: parts that are not trained.
-        fingerprint: name of that run, or hash of the content of that folder, so that other weights name another run;
-            ``aimv2.config.resolve`` fills it in.
+        teacher: path of the weights whose encoder the objective ``distill`` imitates.
+        fingerprint, teacher_fingerprint: name of that run, or hash of the content of that folder, so that other weights
+            name another run; ``aimv2.config.resolve`` fills them in.
+        teacher_encoder: sizes of the teacher, filled in too.
     """
 
     weights: str | None = None
     frozen: tuple[Literal["encoder"], ...] = ()
+    teacher: str | None = None
     fingerprint: str = ""
+    teacher_fingerprint: str = ""
+    teacher_encoder: EncoderConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -85,13 +85,15 @@ def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None
     """
     parts = objective(config.objective.name).cost(config) if parts is None else parts
     is_sharded = config.ranks > 1 and setup.parallel == "fsdp"
-    held = FLOAT32 * num_parameters(parts) / (config.ranks if is_sharded else 1)
+    divisor = config.ranks if is_sharded else 1
+    held = FLOAT32 * num_parameters(parts) / divisor
+    trained = FLOAT32 * num_parameters(part for part in parts if not part.is_frozen) / divisor
     step = _Step(config, setup, parts, is_sharded)
-    largest = max(step.moments(held), key=sum)
+    largest = max(step.moments(trained), key=sum)
     return Memory(
         weights=round(held),
         gradients=round(largest.gradients),
-        moments=round(NUM_MOMENTS * held),
+        moments=round(NUM_MOMENTS * trained),
         copies=round(step.copies + largest.copies),
         activations=round(largest.activations),
         batch=_batch_bytes(config, setup),
@@ -131,6 +133,9 @@ class _Step:
         """
         saved, gradients = sum(map(self._saved, self._parts)), 0.0
         for part, outside in zip(reversed(self._parts), reversed(self._outside), strict=True):
+            if part.is_frozen:  # no backward pass
+                saved -= self._saved(part)
+                continue
             new = FLOAT32 * outside  # gradients, which are added to the old ones if there are any
             if part.blocks is None:
                 work = max(self._working(part), 0 if self._is_sharded else new)
@@ -173,6 +178,8 @@ class _Step:
 
     def _saved(self, part: Part) -> float:
         """Return the bytes of a part that are saved from the forward to the backward pass of a micro-batch."""
+        if part.is_frozen:  # its blocks save nothing
+            return FLOAT32 * self._images(part) * part.saved
         outside = part.saved - (part.blocks.number * part.blocks.saved if part.blocks else 0)
         saved = FLOAT32 * (self._images(part) * outside + self._num_tokens * part.saved_per_token)
         return saved if part.blocks is None else saved + part.blocks.number * self._kept(part.blocks)

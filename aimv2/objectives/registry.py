@@ -9,7 +9,7 @@ from operator import attrgetter
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from aimv2.cost import Part, dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost import Part, distillation_cost, dual_encoder_cost, encoder_decoder_cost
 from aimv2.errors import UsageError
 from aimv2.prefix import PrefixDistribution
 
@@ -27,10 +27,12 @@ class Objective:
     Attributes:
         implementation: ``module:class`` of its network and losses (``aimv2.objectives.base.Implementation``).
         attention: the encoder's attention in training, unless the config sets it.
-        reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve.
+        reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve;
+            without any there is none.
         reads: the fields of ``ObjectiveConfig`` that it reads.
         cost: maps a config to the cost of a forward pass, part by part.
         requirements: checks of a config, each of which raises UsageError.
+        has_teacher: True if it imitates the encoder of ``start.teacher``; no other objective has one.
     """
 
     implementation: str
@@ -39,6 +41,7 @@ class Objective:
     reads: tuple[str, ...]
     cost: Callable[[RunConfig], list[Part]]
     requirements: tuple[Callable[[RunConfig], None], ...] = ()
+    has_teacher: bool = False
 
     def load(self) -> type[Implementation[Any]]:
         """Import the objective's network and losses, and with them torch."""
@@ -66,6 +69,11 @@ class Objective:
                 f"prefix.law={config.prefix.law!r} has no effect with attention={attention!r} in the encoder and no"
                 " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
             )
+        name, teacher = config.objective.name, config.start.teacher
+        if self.has_teacher and teacher is None:
+            raise UsageError(f"objective.name={name} imitates an encoder; type start.teacher=PATH")
+        if teacher is not None and not self.has_teacher:
+            raise UsageError(f"objective.name={name} has no teacher; start.teacher belongs to objective.name=distill")
         for requirement in self.requirements:
             requirement(config)
 
@@ -92,6 +100,10 @@ def _no_separate_text_first(config: RunConfig) -> None:
 
 def _patches_and_no_captions(config: RunConfig) -> None:
     _only(config, "prefix.full_attention", 0, ", where full attention leaves no patch to predict")
+    _no_captions(config)
+
+
+def _no_captions(config: RunConfig) -> None:
     _only(config, "data.captions", "own", ", which reads no captions")
 
 
@@ -142,7 +154,17 @@ REGISTRY: dict[str, Objective] = {
         reads=("temperature",),
         cost=partial(dual_encoder_cost, has_bias=True),
     ),
+    "distill": Objective(
+        implementation="aimv2.objectives.distillation:Distillation",
+        attention="bidirectional",
+        reports=(),
+        reads=(),
+        cost=distillation_cost,
+        requirements=(_no_captions,),
+        has_teacher=True,
+    ),
 }
+PRE_TRAINING = tuple(name for name, goal in REGISTRY.items() if not goal.has_teacher)  # objectives without a teacher
 
 
 def objective(name: str) -> Objective:

@@ -16,7 +16,7 @@ from aimv2.cost import num_parameters, train_flops
 from aimv2.data.batches import Batch
 from aimv2.memory import setup_of
 from aimv2.model.network import Network, build
-from aimv2.objectives import REGISTRY, objective
+from aimv2.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from analysis.costs.encoders import CpuShare
@@ -134,7 +134,7 @@ class TrainingStudy:
         clock: returns seconds, after waiting for the device.
     """
 
-    names: tuple[str, ...] = tuple(REGISTRY)
+    names: tuple[str, ...] = PRE_TRAINING
     rounds: int
     device: Literal["cpu", "cuda"] = "cpu"
     clock: Callable[[], float] = timer

@@ -93,7 +93,8 @@ def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
 def _price(run: RunConfig, clock: Clock) -> Price:
     samples, time = run.budget.samples, clock(run)
     seconds = None if time is None else sum(time)
-    weights = BYTES_PER_PARAMETER * num_parameters(objective(run.objective.name).cost(run))
+    own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
+    weights = BYTES_PER_PARAMETER * num_parameters(own)
     checkpoints = CHECKPOINTS * WEIGHTS_PER_CHECKPOINT * weights if samples else 0
     return Price(max_train_flops(run, samples), seconds, seconds, weights, checkpoints)
 

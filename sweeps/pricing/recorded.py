@@ -36,7 +36,9 @@ def shapes(run: Mapping[str, Any], hardware: str) -> list[str]:
         # Causal attention is that with a prefix of one patch.
         attention = "prefix" if encoder["attention"] == "causal" else encoder["attention"]
         trained = model | {"encoder": encoder | {"attention": attention}}
-        names.append(_hash(trained, objective, run["budget"]["batch_size"], *machine))
+        start = run.get("start", {})  # older records have none
+        differing = [value for key in ("frozen", "teacher_encoder") if (value := start.get(key))]
+        names.append(_hash(trained, objective, run["budget"]["batch_size"], *machine, *differing))
     return names
 
 

@@ -16,7 +16,7 @@ from aimv2.cost import forward_flops, train_flops, visible_share
 from aimv2.data.batches import Batch
 from aimv2.model.masks import prefix_mask
 from aimv2.model.network import build, build_empty, parameters_by_part
-from aimv2.objectives import REGISTRY, objective
+from aimv2.objectives import PRE_TRAINING, objective
 from aimv2.prefix import PrefixDistribution
 from tests.helpers.training import losses_of
 
@@ -76,7 +76,7 @@ def assert_flops_match_torchs(config):
     assert closed_form(config, num_tokens) == (forward, both)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", PRE_TRAINING)
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
 def test_flops_match_torchs_counter(recipe, name):
     assert_flops_match_torchs(shallow(recipe(), name))
@@ -122,9 +122,9 @@ def count_by_fvcore(config):
 @pytest.mark.parametrize(
     ("scale", "name"),
     [
-        *(("demo", name) for name in REGISTRY),
+        *(("demo", name) for name in PRE_TRAINING),
         *(pytest.param(scale, "aimv2", marks=pytest.mark.exhaustive) for scale in SCALES if scale != "demo"),
-        *(pytest.param("vit_l", name, marks=pytest.mark.exhaustive) for name in REGISTRY if name != "aimv2"),
+        *(pytest.param("vit_l", name, marks=pytest.mark.exhaustive) for name in PRE_TRAINING if name != "aimv2"),
     ],
 )
 def test_flops_match_fvcores_counter(scale, name):
@@ -148,7 +148,7 @@ def test_visible_share_of_other_masks(attention, share):
     assert visible_share(config) == pytest.approx(share)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", PRE_TRAINING)
 @pytest.mark.parametrize("frozen", [(), ("encoder",)], ids=str)
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "ffn": "gelu"}], ids=str)
 def test_activation_memory_matches_autograds_saved_tensors(name, frozen, changes):
@@ -219,7 +219,7 @@ def priced_parameters(config):
     return {part.module: part.parameters for part in objective(config.objective.name).cost(config)}
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", PRE_TRAINING)
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
 def test_parameters_of_every_part_match_torchs(recipe, name):
     config = with_attention(replace(recipe(), objective=replace(recipe().objective, name=name)))

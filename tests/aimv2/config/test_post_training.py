@@ -5,11 +5,12 @@ import pytest
 from aimv2.config.compose import compose, run_config
 from aimv2.config.mixtures import PRESETS
 from aimv2.config.paths import differences, replaced
-from aimv2.config.post_training import RECIPES, high_res, without_dense
+from aimv2.config.post_training import RECIPES, high_res, lit, without_dense
 from aimv2.config.resolve import resolve, with_attention
 from aimv2.config.scales import SCALES, demo, vit_l
 from aimv2.errors import UsageError
 from aimv2.model.network import build
+from aimv2.objectives import objective
 from tests.helpers.finished_runs import finished_run
 
 
@@ -40,6 +41,26 @@ def test_high_res_has_the_papers_values_at_the_papers_scale():
         "optimizer.peak_lr": pytest.approx(1e-4),
         "data.dense_fraction": 0.0,
     }
+
+
+def test_lit_has_the_papers_values_at_the_papers_scale():
+    """Section 4.1 and ml-aim: 3B of 12B pairs on a frozen encoder, 768 wide and 12 deep text tower of 6 heads."""
+    before = with_attention(vit_l())
+    after = with_attention(lit(before))
+    assert differences(after, before) == {
+        "start.frozen": ["encoder"],
+        "objective.name": "clip",
+        "model.encoder.attention": "bidirectional",
+        "budget.samples": 375_000 * 8192,
+    }
+    tower = after.model.tower
+    assert (tower.stack.width, tower.stack.depth, tower.stack.num_heads, tower.embed_dim) == (768, 12, 6, 768)
+
+
+def test_lit_does_without_what_its_objective_does_not_read():
+    before = replaced(demo(), {"prefix.law": "causal", "objective.pixel_weight": 2.0})
+    after = with_attention(lit(before))
+    objective("clip").check(after)
 
 
 def test_high_res_at_demo_has_whole_patches():
@@ -95,6 +116,15 @@ def test_overrides_apply_after_the_recipe(tiny, finished):
 def test_a_recipe_without_weights_is_refused():
     with pytest.raises(UsageError, match=r"recipe=high_res starts from given weights; type start.weights=PATH"):
         composed("recipe=high_res")
+
+
+def test_a_student_has_the_values_of_its_scale(finished):
+    config = composed("recipe=distill", "scale=small", f"start.teacher={finished.path}")
+    assert differences(with_attention(config), with_attention(SCALES["small"]())) == {
+        "objective.name": "distill",
+        "model.encoder.attention": "bidirectional",
+        "start.teacher": str(finished.path),
+    }
 
 
 def test_an_unknown_recipe_is_refused(finished):

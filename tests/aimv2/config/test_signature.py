@@ -58,6 +58,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "micro_batch",
         "activation_checkpointing",
         "start.weights",
+        "start.teacher",
     )
     other = {
         "device": "cpu",
@@ -92,6 +93,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "data.dense_fractions": [0.1, 0.2, 0.3],
         "evaluation.sets": ["a.yaml"],
         "start.frozen": ["encoder"],
+        "start.teacher_encoder": {"width": 32, "depth": 2, "num_heads": 2},
         "data.captions": "shuffled",
         "data.pixels": "shuffled",
         "evaluation.split": "validation",

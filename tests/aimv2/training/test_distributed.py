@@ -30,7 +30,7 @@ from aimv2.evaluation.metrics import Metric
 from aimv2.execute import execute as execute_and_evaluate
 from aimv2.execute import follow
 from aimv2.model.network import build
-from aimv2.objectives import REGISTRY, objective
+from aimv2.objectives import PRE_TRAINING, objective
 from aimv2.runs.files import read_json
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
@@ -43,7 +43,7 @@ from tests.helpers.training import run as on_one
 
 NUM_STEPS = 6
 VARIANTS = [
-    *({"objective.name": name} for name in REGISTRY),
+    *({"objective.name": name} for name in PRE_TRAINING),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
     {"prefix.full_attention": 0.8},  # in some batches one rank has no patch to predict, in some both have none

@@ -84,6 +84,13 @@ def test_causal_runs_take_the_time_of_prefix_runs(tiny, record, tmp_path):
     assert MachineClock(tmp_path, measure=None)(causal) == MachineClock(tmp_path, measure=None)(tiny) is not None
 
 
+def test_a_frozen_encoder_takes_a_time_of_its_own(tiny, record, tmp_path):
+    frozen = replace(tiny, start=replace(tiny.start, frozen=("encoder",)))
+    record(frozen)
+    assert MachineClock(tmp_path, measure=None)(tiny) is None
+    assert MachineClock(tmp_path, measure=None)(frozen) is not None
+
+
 def test_runs_on_other_hardware_do_not_count(tiny, record, tmp_path):
     record(tiny, machine="another CPU")
     assert MachineClock(tmp_path, measure=None)(tiny) is None

@@ -1,0 +1,44 @@
+"""The commands of docs/post-training.md, on a finished run and an imported folder with the names of the page."""
+
+import runpy
+import shlex
+import sys
+
+import pytest
+
+from aimv2.config.paths import replaced
+from aimv2.config.resolve import resolve
+from aimv2.config.scales import demo
+from aimv2.model.network import build
+from aimv2.weights import read_weights, write_weights
+from tests.helpers.finished_runs import finished_run
+from tests.helpers.pages import ROOT, cheap, commands
+
+COMMANDS = {shlex.join(words): cheap(words) for words in commands(ROOT / "docs" / "post-training.md")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, cache_dir):
+    """A folder with the run and the weights that the page names."""
+    path = tmp_path_factory.mktemp("page")
+    config = resolve(replaced(demo(), {"data.cache_dir": cache_dir, "model.vocab_size": 300}), available="cpu")
+    run = finished_run(path / "runs", config, build(config))
+    write_weights(read_weights(run.path), path / "aimv2-large-patch14-224")
+    run.path.rename(path / "runs" / "v2-307e8f98b380")
+    return path
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_command_parses_and_plans(words, folder, cache_dir, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", str(folder))  # without sbatch
+    monkeypatch.setenv("COLUMNS", "200")
+    is_module = words[1] == "-m"
+    arguments = words[2:] if is_module else [str(ROOT / words[1]), *words[2:], f"data.cache_dir={cache_dir}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    start = runpy.run_module if is_module else runpy.run_path
+    with pytest.raises(SystemExit) as ended:
+        start(arguments[0], run_name="__main__")
+    output = "".join(capsys.readouterr())
+    assert not ended.value.code, output
+    assert "training FLOPs" in output
