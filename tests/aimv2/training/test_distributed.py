@@ -51,7 +51,7 @@ VARIANTS = [
     {"prefix.per": "batch", "objective.pixel_values": "sum"},
     {"model.decoder.sharing": "separate", "data.weights": [3, 1]},
     {"model.decoder.order": "text_first", "data.captions": "shuffled", "objective.supervise_eos": True},
-    *({"objective.name": name, "parallel": "fsdp"} for name in REGISTRY),
+    *({"objective.name": name, "parallel": "fsdp"} for name in PRE_TRAINING),
 ]
 
 # Evaluation by rank 0 is tested elsewhere and takes most of a small run's time.
