@@ -80,7 +80,7 @@ class Plan:
         config, tokens = self.config, self.config.model.max_text_tokens
         flops = train_flops(parts, 1, tokens)
         if self.choice.setup.activation_checkpointing:  # the blocks' forward pass is computed twice
-            flops += forward_flops([part for part in parts if part.blocks], 1, tokens)
+            flops += forward_flops([part for part in parts if part.blocks and not part.is_frozen], 1, tokens)
         speed = config.ranks * 1e12 * rate / flops
         hours = config.budget.samples / speed / 3600
         return {

@@ -85,8 +85,9 @@ def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None
     """
     parts = objective(config.objective.name).cost(config) if parts is None else parts
     is_sharded = config.ranks > 1 and setup.parallel == "fsdp"
-    shards = config.ranks if is_sharded else 1
-    trained = FLOAT32 * num_parameters(part for part in parts if not part.is_frozen) / shards
+    divisor = config.ranks if is_sharded else 1
+    held = FLOAT32 * num_parameters(parts) / divisor
+    trained = FLOAT32 * num_parameters(part for part in parts if not part.is_frozen) / divisor
     step = _Step(config, setup, parts, is_sharded)
     largest = max(step.moments(trained), key=sum)
     return Memory(
@@ -132,7 +133,7 @@ class _Step:
         """
         saved, gradients = sum(map(self._saved, self._parts)), 0.0
         for part, outside in zip(reversed(self._parts), reversed(self._outside), strict=True):
-            if part.is_frozen:
+            if part.is_frozen:  # no backward pass
                 saved -= self._saved(part)
                 continue
             new = FLOAT32 * outside  # gradients, which are added to the old ones if there are any
@@ -177,7 +178,7 @@ class _Step:
 
     def _saved(self, part: Part) -> float:
         """Return the bytes of a part that are saved from the forward to the backward pass of a micro-batch."""
-        if part.is_frozen:
+        if part.is_frozen:  # its blocks save nothing
             return FLOAT32 * self._images(part) * part.saved
         outside = part.saved - (part.blocks.number * part.blocks.saved if part.blocks else 0)
         saved = FLOAT32 * (self._images(part) * outside + self._of_tokens(part.saved_per_token))
