@@ -91,7 +91,7 @@ def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None
     step = _Step(config, setup, parts, is_sharded)
     largest = max(step.moments(trained), key=sum)
     return Memory(
-        weights=round(FLOAT32 * num_parameters(parts) / shards),
+        weights=round(held),
         gradients=round(largest.gradients),
         moments=round(NUM_MOMENTS * trained),
         copies=round(step.copies + largest.copies),
