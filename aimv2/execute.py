@@ -107,7 +107,7 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
     """
     rank, interrupts = place(config), interrupts or Interrupts()
     for number, config, start, attempt in calls():
-        _set_up(config)
+        _prepare_process(config)
         # A run that fails does so on all ranks, and rank 0 records it.
         with (
             contextlib.suppress(RunFailedError),
@@ -129,7 +129,7 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
             )
 
 
-def _set_up(config: RunConfig) -> None:
+def _prepare_process(config: RunConfig) -> None:
     torch.set_num_threads(config.threads)
     if config.device == "cpu":
         keep_freed_memory()
@@ -146,7 +146,7 @@ def _train_and_evaluate(
     evaluate: Callable[..., dict[str, Metric]],
     lead: Lead,
 ) -> None:
-    _set_up(config)
+    _prepare_process(config)
     if config.ranks > 1:
         rank = place(config)
         assert rank == 0, "the other ranks call follow"

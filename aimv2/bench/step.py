@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from aimv2.bench.encoder import PRECISIONS, Precision, product_shape
+from aimv2.bench.encoder import PRECISIONS, Precision
 from aimv2.bench.peak import peak_bytes
 from aimv2.bench.timing import CLOCKS, interleaved, ratio, read_options
 from aimv2.bench.training import CASES, PARTS, TrainingStep, batches_of, useful_flops
@@ -26,6 +26,7 @@ from aimv2.errors import UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.heap import keep_freed_memory
 from aimv2.runs.files import write_text
+from aimv2.training.rate import product_shape
 
 STEP, PRODUCT = "step", "torch.mm"
 WARM_UPS = 2  # calls of ``interleaved`` that are not timed

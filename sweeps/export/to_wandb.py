@@ -14,7 +14,7 @@ def export(records: Sequence[Record], project: str, folder: Path) -> str:
     """Write an offline run for each record in place of an earlier one, or online, the steps that the server lacks."""
     import wandb
 
-    mode = os.environ.get("WANDB_MODE", "offline")
+    mode: Any = os.environ.get("WANDB_MODE", "offline")
     for record in records:
         for earlier in folder.glob(f"wandb/offline-run-*-{record.name}"):
             shutil.rmtree(earlier)
