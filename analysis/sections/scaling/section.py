@@ -49,8 +49,8 @@ def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld
         return Section("Scaling law", [Paragraph(f"No law is fitted: {law}.")])
     blocks: list[Block] = [Paragraph(_about(study, evidence)), *law_blocks(law)]
     if withheld:  # otherwise the law is the study's conclusion, and the figure stands beside it
-        about = f"The law describes these runs and concludes nothing: {'; '.join(withheld)}."
-        blocks = [Paragraph(about), law_figure(law), *blocks]
+        note = f"The law describes these runs and concludes nothing: {'; '.join(withheld)}."
+        blocks = [Paragraph(note), law_figure(law), *blocks]
     scales = {
         f"{samples:,} samples": rows.pivot(index="seed", columns="n", values="loss")
         for samples, rows in scaling_runs(study, evidence).groupby("d")
