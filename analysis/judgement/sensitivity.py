@@ -178,7 +178,8 @@ def base_of(config: RunConfig) -> dict[str, Any]:
 def ladder_text(ladder: Ladder) -> str:
     """Return the findings as JSON, readable by eye."""
     values = TypeAdapter(Ladder).dump_python(ladder, mode="json")
-    return json.dumps(plain(values), indent=1) + "\n"
+    # The base is compared with configs, so its numbers keep their digits.
+    return json.dumps(plain(values) | {"base": values["base"]}, indent=1) + "\n"
 
 
 def read_ladder(path: Path) -> Ladder:

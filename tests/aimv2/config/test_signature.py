@@ -48,6 +48,8 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "device",
         "loader.num_workers",
         "log.every_steps",
+        "log.tensorboard",
+        "log.picture_points",
         "checkpoint.every_seconds",
         "checkpoint.watchdog_factor",
         "data.cache_dir",

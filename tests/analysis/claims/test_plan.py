@@ -4,8 +4,6 @@ import json
 import math
 from dataclasses import replace
 
-import pytest
-
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expectations import CONTENT, PROBE
@@ -16,10 +14,16 @@ from analysis.inference.power import Noise, aim_of, seeds_for
 from analysis.judgement.sensitivity import COMMITTED, ladder_text, read_ladder
 
 CLAIM = "uniform-prefix-length"
-NOISE = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json").metrics
+COMMITTED_LADDER = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json")
+NOISE = COMMITTED_LADDER.metrics
 
 
-def plan_of(claim, tmp_path, **own):
+def plan_of(claim, tmp_path, *, items_error=None, **own):
+    """Plan with the committed sensitivity, in which the choice of items adds this error; None was not measured."""
+    metrics = {name: replace(seen, items_error=items_error) for name, seen in COMMITTED_LADDER.metrics.items()}
+    folder = tmp_path / "checks" / "sensitivity"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sensitivity.json").write_text(ladder_text(replace(COMMITTED_LADDER, metrics=metrics)))
     return plan_check(CLAIMS[claim], OWN_KEYS | {"runs_dir": str(tmp_path)} | own, [])
 
 
@@ -52,30 +56,16 @@ def test_the_level_is_that_of_the_next_look(tmp_path):
     assert f"takes {seeds_for(Noise(noise), aim):g} seeds" in text
 
 
-@pytest.fixture
-def plan_with_items(tmp_path):
-    """A function that plans with a sensitivity whose choice of items adds an error."""
-
-    def plan(items_error, claim=CLAIM):
-        committed = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json")
-        metrics = {name: replace(seen, items_error=items_error) for name, seen in committed.metrics.items()}
-        folder = tmp_path / "checks" / "sensitivity"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sensitivity.json").write_text(ladder_text(replace(committed, metrics=metrics)))
-        return plan_of(claim, tmp_path)
-
-    return plan
-
-
-def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path, plan_with_items):
+def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path):
     without = plan_of(CLAIM, tmp_path)
     assert without.text[-1].endswith("adds one that more seeds do not reduce.")
-    some = plan_with_items(0.01)
+    some = plan_of(CLAIM, tmp_path, items_error=0.01)
     assert some.text[-1] == "Each line takes its comparison by itself, at the level of the next look."
     assert some.num_seeds >= without.num_seeds
     # 0.1 is excluded with 80 % power if the error is below 0.1 / (2.50 + 0.84), at 97.5 % over four claims
-    assert "the margin of 0.1 takes no number of seeds" in plan_with_items(0.031).text[4]
-    assert plan_with_items(0.031).num_seeds == len(STUDIES["prefix_ratio"].seeds), "more would not help"
+    much = plan_of(CLAIM, tmp_path, items_error=0.031)
+    assert "the margin of 0.1 takes no number of seeds" in much.text[4]
+    assert much.num_seeds == len(STUDIES["prefix_ratio"].seeds), "more would not help"
 
 
 def test_far_worse_takes_the_excess_over_the_margin(tmp_path):

@@ -55,6 +55,10 @@ CASES = [
     ("alpha-insensitive", "loss_weight", {("alpha_06", PROBE): 0.005}, SUPPORTED),  # detected, within the margin
     ("alpha-insensitive", "loss_weight", {("alpha_06", PROBE): 0.010}, UNDECIDED),
     ("alpha-insensitive", "loss_weight", {"alpha_00": 4, "alpha_20": -4}, SUPPORTED),  # outside 0.2 to 0.6
+    ("high-res-adaptation", "high_res_adaptation", {("same_size", PROBE): -0.02}, SUPPORTED),
+    ("high-res-adaptation", "high_res_adaptation", {("same_size", PROBE): 0.02}, CONTRADICTED),
+    ("zero-weight-decay", "high_res_adaptation", {("weight_decay", PROBE): -0.02}, SUPPORTED),
+    ("zero-weight-decay", "high_res_adaptation", {("weight_decay", PROBE): 0.02}, CONTRADICTED),
     ("v1-normalised-pixels", "loss_form", {("raw", PROBE): -0.1}, SUPPORTED),
     ("v1-normalised-pixels", "loss_form", {("raw", PROBE): 0.1}, CONTRADICTED),
     ("v1-normalised-pixels", "loss_form", {}, UNDECIDED),
