@@ -129,13 +129,14 @@ def measure(
         raise UsageError(f"models={options.models} has no {OURS}, with which the others are compared; add it")
     require_packages(encoders.names)
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    typed = [text for text in arguments if not text.startswith("reports_dir=")]  # a place on this machine
     before = torch.get_num_threads()
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(options.threads or num_cores)
     objectives = TrainingStudy(rounds=options.rounds, device=device, clock=clock)
     try:
         return Measurements(
-            command=shlex.join(["python", "analysis/cost_study.py", *arguments]),
+            command=shlex.join(["python", "analysis/cost_study.py", *typed]),
             clock=options.clock,
             depth=options.depth,
             encoders=list(encoders.measure(progress)),
