@@ -52,7 +52,8 @@ VARIANTS = [
     {"prefix.per": "batch", "objective.pixel_values": "sum"},
     {"model.decoder.sharing": "separate", "data.weights": [3, 1]},
     {"model.decoder.order": "text_first", "data.captions": "shuffled", "objective.supervise_eos": True},
-    *({"objective.name": name, "parallel": "fsdp"} for name in PRE_TRAINING),
+    {"objective.name": "aimv2", "parallel": "fsdp"},
+    {"objective.name": "siglip", "parallel": "fsdp"},
 ]
 
 # Evaluation by rank 0 is tested elsewhere and takes most of a small run's time.

@@ -100,7 +100,7 @@ SETUPS = [
 ]
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
 def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, ranks, tmp_path):
     """With whole weights and with shards, in one micro-batch and in several."""
     cases = [changed(tiny, changes | {"ranks": ranks} | setup) for changes in VARIANTS for setup in SETUPS]

@@ -136,7 +136,7 @@ def saved(tiny, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.exhaustive)])
 def test_any_ranks_restore_what_any_others_have_saved(tiny, saved, ranks):
     """Weights and moments are equal bit for bit."""
     on_ranks(ranks, restore_on, tiny, saved)

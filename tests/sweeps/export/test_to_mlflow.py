@@ -52,6 +52,7 @@ def test_resumed_run_stays_one_run_with_every_step_once(exported, tmp_path):
     assert [one.path for one in client.list_artifacts(run.info.run_id, "pictures")] == ["pictures/step_00000004.png"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")
 def test_run_that_started_again_with_other_values_is_replaced(exported):
     exported(record(4), record(2, name="v2-ba9876543210"))
