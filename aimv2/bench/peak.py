@@ -1,19 +1,27 @@
-"""The peak memory of a call on the CPU, by torch's own allocations."""
+"""The peak memory of a call, by torch's own allocations."""
 
 import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
+def peak_bytes(call: Callable[[], object], device: str) -> int:
     """Return the largest number of bytes that the call's tensors take at a time, beyond what is allocated before.
 
-    It sums the allocations and releases that torch's profiler records, so it does not depend on other processes.
-    Scratch memory that kernels' libraries allocate by themselves is not seen.
+    On the CPU it sums the allocations and releases that torch's profiler records, on CUDA it reads the allocator's own
+    peak. Both are exact and do not depend on other processes. Scratch memory that kernels' libraries allocate by
+    themselves is not seen.
     """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         call()
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from aimv2.losses import patchify, pixel_loss, standardise, text_loss
 from aimv2.model.decoder import Decoder, SeparateDecoders, Target
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import in_reading_order
-from aimv2.objectives.base import Embeddings, Implementation, Losses, visible_prefix
+from aimv2.objectives.base import Implementation, Losses, visible_prefix
 
 
 class AIMv2(Implementation[EncoderDecoder]):
@@ -22,7 +22,7 @@ class AIMv2(Implementation[EncoderDecoder]):
     def network(cls, config: RunConfig) -> EncoderDecoder:
         return EncoderDecoder(config.model, cls.predicts)
 
-    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+    def forward(self, batch: Batch) -> Losses:
         decoder, prefix_len_B = self.model.decoder, visible_prefix(self.config.model, batch.prefix_len_B)
         image_BIE, text_BSE = self.model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B)
         text = text_term(decoder, text_BSE, batch)
@@ -51,7 +51,7 @@ class ImageOnly(AIMv2):
 
     predicts = ("pixels",)
 
-    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+    def forward(self, batch: Batch) -> Losses:
         prefix_len_B = visible_prefix(self.config.model, batch.prefix_len_B)
         image_BIE, _ = self.model(batch.image, batch.token_BT[:, :0], prefix_len_B)
         pixel = pixel_term(self.model.decoder, image_BIE, batch, self.config)

@@ -1,6 +1,7 @@
 """The interface between objectives and the training loop: modules whose forward pass gives the losses."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
@@ -23,13 +24,6 @@ class Losses(NamedTuple):
     terms: dict[str, Tensor]
 
 
-class Embeddings(NamedTuple):
-    """Unit vectors of images and of their texts, float32 [B, S] each."""
-
-    image_BS: Tensor
-    text_BS: Tensor
-
-
 class Implementation(nn.Module, ABC, Generic[N]):
     """An objective: a network, and its losses as the forward pass. Its specification is in the registry.
 
@@ -37,11 +31,9 @@ class Implementation(nn.Module, ABC, Generic[N]):
 
     Attributes:
         model: the network, on the device of the batches.
-        compares_samples: the loss of a sample depends on the others of the batch, through their embeddings.
         reads_padding: the loss of a sample depends on the padding of its caption.
     """
 
-    compares_samples: ClassVar[bool] = False
     reads_padding: ClassVar[bool] = False
 
     def __init__(self, model: N, config: RunConfig) -> None:
@@ -55,20 +47,36 @@ class Implementation(nn.Module, ABC, Generic[N]):
         """Return the network; its weights are not initialised yet."""
 
     @abstractmethod
-    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
-        """Return the losses of a batch, or of a part of it.
-
-        Args:
-            known: embeddings of the whole batch, without gradients, if samples are compared and the batch is a part.
-        """
-
-    def embed(self, batch: Batch) -> Embeddings:
-        """Return the embeddings by which samples are compared."""
-        raise NotImplementedError(f"{type(self).__name__} compares no samples")
+    def forward(self, batch: Batch) -> Losses:
+        """Return the losses of a batch, or of a part of it."""
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that every term of the loss trains; none if there is one term."""
         return []
+
+
+class Embeddings(NamedTuple):
+    """Unit vectors of images and of their texts, float32 [B, S] each."""
+
+    image_BS: Tensor
+    text_BS: Tensor
+
+
+class Comparing(Implementation[N]):
+    """An objective in which the loss of a sample depends on the others of the batch, through their embeddings."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, whole: Callable[[Embeddings], Embeddings] | None = None) -> Losses:
+        """Return the losses of a batch, or of a part of it.
+
+        Args:
+            whole: maps the embeddings of the part to those of the whole batch, without gradients; None if the batch is
+                whole.
+        """
+
+    @abstractmethod
+    def embed(self, batch: Batch) -> Embeddings:
+        """Return the embeddings by which samples are compared."""
 
 
 def visible_prefix(config: ModelConfig, prefix_len_B: Tensor) -> Tensor | None:

@@ -6,7 +6,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import Caption, text_term
-from aimv2.objectives.base import Embeddings, Losses, visible_prefix
+from aimv2.objectives.base import Losses, visible_prefix
 
 
 class CapPa(Caption):
@@ -23,7 +23,7 @@ class CapPa(Caption):
     def network(cls, config: RunConfig) -> EncoderDecoder:
         return EncoderDecoder(config.model, cls.predicts, is_parallel=True)
 
-    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+    def forward(self, batch: Batch) -> Losses:
         encoder, decoder = self.model.encoder, self.model.decoder
         features_BID = encoder(batch.image, visible_prefix(self.config.model, batch.prefix_len_B))
         # The order of samples is random, so the first of a batch are as good as any.

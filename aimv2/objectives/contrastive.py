@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor
@@ -10,12 +11,12 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.losses import magnified, sigmoid_contrast, softmax_contrast, spliced
 from aimv2.model.dual_encoder import DualEncoder
-from aimv2.objectives.base import Embeddings, Implementation, Losses, visible_prefix
+from aimv2.objectives.base import Comparing, Embeddings, Losses, visible_prefix
 
 MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
 
 
-class Contrastive(Implementation[DualEncoder]):
+class Contrastive(Comparing[DualEncoder]):
     """The network and embeddings of both.
 
     Every part of a batch computes the loss of the whole, with gradients through its own embeddings alone, as in
@@ -26,7 +27,6 @@ class Contrastive(Implementation[DualEncoder]):
         max_scale: upper bound of the inverse temperature.
     """
 
-    compares_samples = True
     temperature: ClassVar[float]
     bias: ClassVar[float | None] = None
     max_scale: ClassVar[float] = math.inf
@@ -36,17 +36,17 @@ class Contrastive(Implementation[DualEncoder]):
         temperature = config.objective.temperature or cls.temperature
         return DualEncoder(config.model, temperature=temperature, bias=cls.bias, max_scale=cls.max_scale)
 
-    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+    def forward(self, batch: Batch, whole: Callable[[Embeddings], Embeddings] | None = None) -> Losses:
         image_BS, text_BS = own = self.embed(batch)
         weight = 1.0
-        if known is not None:
+        if whole is not None:
             # With this weight, the sum over the parts of a rank, averaged over ranks, is the loss, with the gradient
             # of the scale and the bias. The gradient of an embedding, which only one part has, must not be divided.
             weight = len(image_BS) / batch.each(batch.num_images)
             factor = batch.share.ranks / weight
             image_BS, text_BS = (
                 spliced(whole_CS, magnified(own_BS, factor), batch.share.first)
-                for whole_CS, own_BS in zip(known, own, strict=True)
+                for whole_CS, own_BS in zip(whole(own), own, strict=True)
             )
         contrast = weight * self.contrast(self.model.similarity(image_BS, text_BS))
         return Losses(contrast, {"contrastive_loss": contrast})

@@ -10,7 +10,7 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.model.student import Student
-from aimv2.objectives.base import Embeddings, Implementation, Losses, visible_prefix
+from aimv2.objectives.base import Implementation, Losses, visible_prefix
 from aimv2.training.start import load_teacher
 
 
@@ -31,7 +31,7 @@ class Distillation(Implementation[Student]):
         assert teacher is not None, "with_start() fills in the teacher's sizes"
         return Student(config.model, teacher.width)
 
-    def forward(self, batch: Batch, known: Embeddings | None = None) -> Losses:
+    def forward(self, batch: Batch) -> Losses:
         with torch.no_grad():
             target_BIE = self.teacher(batch.image)
         predicted_BIE = self.model(batch.image, visible_prefix(self.config.model, batch.prefix_len_B))

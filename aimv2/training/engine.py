@@ -4,6 +4,7 @@ The samples, losses and gradients of a batch do not depend on the ranks, micro-b
 for rounding.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,7 +21,7 @@ from aimv2.data.batches import Batch
 from aimv2.memory import Setup
 from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
-from aimv2.objectives.base import Embeddings, Implementation, Losses
+from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
 from aimv2.training.device import autocast
 from aimv2.training.distributed import ALONE, World
 
@@ -65,10 +66,10 @@ class Engine:
         """
         terms: dict[str, Tensor] = {}
         parts = self._parts(batch)
-        known = self._known(parts)
+        whole = self._whole(parts)
         for number, part in enumerate(parts, start=1):
             with self._syncing(number == len(parts)):
-                losses = self._losses(part, known)
+                losses = self._losses(part, *whole)
                 losses.total.backward()
             for name, term in losses.terms.items():
                 terms[name] = terms.get(name, 0) + term.detach()
@@ -98,7 +99,7 @@ class Engine:
     def _gradients_by_term(self, part: Batch, shared: list[nn.Parameter]) -> dict[str, Tensor]:
         """Return each term's gradient as one vector. On return, the activations of the micro-batch are released."""
         with self._syncing(False):
-            terms = self._losses(part, None).terms
+            terms = self._losses(part).terms
         found = {}
         for name, term in terms.items():
             gradients = torch.autograd.grad(term, shared, retain_graph=True)
@@ -129,19 +130,31 @@ class Engine:
     def _parts(self, batch: Batch) -> list[Batch]:
         return batch.split(self.setup.micro_batch, has_padding=self.objective.reads_padding)
 
-    def _losses(self, part: Batch, known: Embeddings | None) -> Losses:
+    def _losses(self, part: Batch, *whole: Callable[[Embeddings], Embeddings]) -> Losses:
         with autocast(self._config):
-            losses: Losses = self._module(part.to(self._device), known)
+            losses: Losses = self._module(part.to(self._device), *whole)
         return losses
 
-    @torch.no_grad()
-    def _known(self, parts: list[Batch]) -> Embeddings | None:
-        """Return the embeddings of the whole batch; None if it is one part, or samples are not compared."""
-        if not self.objective.compares_samples or (len(parts) == 1 and self._world.size == 1):
-            return None
-        with autocast(self._config):
+    def _whole(self, parts: list[Batch]) -> list[Callable[[Embeddings], Embeddings]]:
+        """Return the function from the embeddings of a part to those of the whole batch.
+
+        Several micro-batches are embedded before the first backward pass, and so twice.
+
+        Returns:
+            empty if samples are not compared, or the part is the whole batch.
+        """
+        if not isinstance(self.objective, Comparing) or (len(parts) == 1 and self._world.size == 1):
+            return []
+        if len(parts) == 1:
+            return [self._gathered]
+        with torch.no_grad(), autocast(self._config):
             found = [self.objective.embed(part.to(self._device)) for part in parts]
-        return Embeddings(*(self._world.concatenate(torch.cat(vectors)) for vectors in zip(*found, strict=True)))
+        known = self._gathered(Embeddings(*map(torch.cat, zip(*found, strict=True))))
+        return [lambda own: known]
+
+    def _gathered(self, own: Embeddings) -> Embeddings:
+        """Return the embeddings of all ranks, without gradients."""
+        return Embeddings(*(self._world.concatenate(vector_BS.detach()) for vector_BS in own))
 
     def _syncing(self, is_last: bool) -> AbstractContextManager[None]:
         """Average gradients over the ranks in the backward pass of the last micro-batch only.
@@ -164,7 +177,8 @@ def shard(objective: Implementation[Any]) -> list[nn.Parameter]:
         if isinstance(module, Block):
             fully_shard(module)
     fully_shard(objective, ignored_params=set(scalars))
-    register_fsdp_forward_method(objective, "embed")
+    if isinstance(objective, Comparing):
+        register_fsdp_forward_method(objective, "embed")
     return scalars
 
 
