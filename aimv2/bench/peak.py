@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 
-def peak_bytes(call: Callable[[], object], device: str) -> int:
+def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
     """Return the largest number of bytes that the call's tensors take at a time, beyond what is allocated before.
 
     On the CPU it sums the allocations and releases that torch's profiler records, on CUDA it reads the allocator's own

@@ -3,12 +3,12 @@
 Letters: B images.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from aimv2.bench.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
@@ -72,7 +72,7 @@ def batches_of(case: Case, folder: Path, batch_size: int) -> TrainBatches:
 
 
 class TrainingStep:
-    """A training step as ``aimv2.training.loop`` does it, with new weights.
+    """A training step as ``aimv2.training.loop`` does it, with new weights that stay as they are.
 
     Args:
         load: returns the batch of a step.
@@ -81,29 +81,36 @@ class TrainingStep:
         seconds: of each part, by step.
     """
 
-    def __init__(self, load: Callable[[], Batch], config: RunConfig, clock: Callable[[], float]) -> None:
-        self.objective = objective(config.objective.name).load()(build(config), config).train()
+    def __init__(
+        self, load: Callable[[], Batch], config: RunConfig, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        model = build(config).to(config.device)
+        self.objective = objective(config.objective.name).load()(model, config).train()
         self.seconds: dict[str, list[float]] = {part: [] for part in PARTS}
         self._load, self._clock = load, clock
         self._engine = Engine(self.objective, config, setup_of(config))
-        self._optimizer = build_optimizer(self.objective.model, config.optimizer)
+        self._optimizer = build_optimizer(model, config.optimizer)
         for group in self._optimizer.param_groups:
-            group["lr"] = 0.0  # the weights stay finite for any number of steps, and the work is the same
-        self.objective.register_forward_hook(lambda *_: self._times.append(clock()))
-        self._times: list[float] = []
+            group["lr"] = 0.0  # so that they are finite after any number of steps, and the work is the same
+        # The clock when a forward pass begins and when it ends, for each micro-batch.
+        self._forward: list[float] = []
+        self.objective.register_forward_pre_hook(lambda *_: self._forward.append(clock()))
+        self.objective.register_forward_hook(lambda *_: self._forward.append(clock()))
 
     def __call__(self) -> None:
-        self._times = [self._clock()]
+        self._forward.clear()
+        start = self._clock()
         batch = self._load()
-        self._times.append(self._clock())
-        self._engine.backward(batch)  # notes the time between forward and backward
-        self._times.append(self._clock())
+        loaded = self._clock()
+        self._engine.backward(batch)
+        computed = self._clock()
         self._engine.clip_gradients()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._times.append(self._clock())
-        for part, passed in zip(PARTS, np.diff(self._times).tolist(), strict=True):
-            self.seconds[part].append(passed)
+        forward = sum(self._forward[1::2]) - sum(self._forward[::2])
+        passed = (loaded - start, forward, computed - loaded - forward, self._clock() - computed)
+        for part, seconds in zip(PARTS, passed, strict=True):
+            self.seconds[part].append(seconds)
 
 
 def useful_flops(config: RunConfig, batch: Batch) -> int:

@@ -14,6 +14,7 @@ from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.bench.encoder import PRECISIONS, PRODUCT, Precision
+from aimv2.bench.peak import peak_bytes
 from aimv2.bench.timing import interleaved
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
@@ -24,7 +25,6 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.training.rate import product_shape
 from analysis.costs.measurements import EncoderCost, EncoderSetting, rounded
-from analysis.costs.memory import peak_bytes
 
 OURS = "aimv2"
 DEPTH = 24  # of all four

@@ -8,20 +8,17 @@ import numpy as np
 import torch
 from torch.utils.benchmark import timer
 
+from aimv2.bench.peak import peak_bytes
 from aimv2.bench.timing import interleaved
+from aimv2.bench.training import TrainingStep
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig, TransformerConfig
 from aimv2.config.scales import demo, vit_l
 from aimv2.cost import num_parameters, train_flops
 from aimv2.data.batches import Batch
-from aimv2.memory import setup_of
-from aimv2.model.network import Network, build
 from aimv2.objectives import PRE_TRAINING, objective
-from aimv2.training.engine import Engine
-from aimv2.training.optimizer import build_optimizer
 from analysis.costs.encoders import CpuShare
 from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
-from analysis.costs.memory import peak_bytes
 
 OURS = "aimv2"
 PROPORTION = "vit_l / 2"
@@ -108,21 +105,10 @@ def random_batch(config: RunConfig) -> Batch:
     return Batch.of(image, token_BT, prefix_len_B, torch.arange(token_BT.numel()), text_len_B, config)
 
 
-def step_of(config: RunConfig, model: Network) -> Callable[[], None]:
-    """Return a training step of the run's network on one batch, as ``aimv2.training.loop`` does it."""
-    module = objective(config.objective.name).load()(model, config)
-    engine = Engine(module.to(config.device).train(), config, setup_of(config))
-    optimizer, batch = build_optimizer(model, config.optimizer), random_batch(config)
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0  # the weights stay finite for any number of steps, and the work is the same
-
-    def step() -> None:
-        engine.backward(batch)
-        engine.clip_gradients()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+def step_of(config: RunConfig) -> TrainingStep:
+    """Return a training step of the run on one batch."""
+    batch = random_batch(config)
+    return TrainingStep(lambda: batch, config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +139,7 @@ class TrainingStudy:
         seconds: dict[str, list[float]] = {name: [] for name in configs}
         peaks, cpu_share = dict.fromkeys(configs, 0), None
         if scale.batch_size:
-            steps = {name: step_of(config, build(config)) for name, config in configs.items()}
+            steps = {name: step_of(config) for name, config in configs.items()}
             share = CpuShare()
             timings = interleaved(steps, self.rounds, clock=self.clock, min_seconds=0)
             cpu_share = share.read()

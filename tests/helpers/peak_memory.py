@@ -16,13 +16,11 @@ from typing import Literal
 
 import torch
 
+from aimv2.bench.peak import peak_bytes
 from aimv2.config.run_config import RunConfig
 from aimv2.config.scales import demo, vit_l
 from aimv2.memory import setup_of
-from aimv2.model.network import build
-from aimv2.objectives import objective
 from aimv2.training.engine import Engine
-from analysis.costs.memory import peak_bytes
 from analysis.costs.training import random_batch, step_of, with_objective
 
 STEPS = 3  # AdamW's moments exist from the second one on
@@ -64,9 +62,8 @@ def allocated(case: Case) -> int:
     """Return the largest number of bytes that the tensors of a step and of the balance of gradients take at a time,
     beyond weights, moments and the batch."""
     config = case.config
-    model = build(config)
-    step, batch = step_of(config, model), random_batch(config)
-    engine = Engine(objective(config.objective.name).load()(model, config), config, setup_of(config))
+    step, batch = step_of(config), random_batch(config)
+    engine = Engine(step.objective, config, setup_of(config))
     step()
     return max(peak_bytes(step, "cpu"), peak_bytes(lambda: engine.gradient_balance(batch), "cpu"))
 
@@ -81,12 +78,11 @@ def resident(case: Case) -> int:
 def _grown(case: Case) -> int:
     torch.set_num_threads(1)
     warm = replace(case, width=None, batch_size=1, micro_batch=1).config  # loads kernels and their libraries
-    step_of(warm, build(warm))()
+    step_of(warm)()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the largest is counted from here
     before = _status("VmRSS")
-    config = case.config
-    step = step_of(config, build(config))
+    step = step_of(case.config)
     for _ in range(STEPS):
         step()
     return _status("VmHWM") - before

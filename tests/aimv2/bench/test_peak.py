@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from analysis.costs.memory import peak_bytes
+from aimv2.bench.peak import peak_bytes
 
 MB = 2**20
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.bench.training import CASES, PARTS, Case, TrainingStep, batches_of, useful_flops, vit_l_shape
+from aimv2.bench.training import CASES, Case, TrainingStep, batches_of, useful_flops, vit_l_shape
 from aimv2.config.scales import vit_l
 from aimv2.cost import train_flops
 from aimv2.model.network import build
@@ -67,11 +67,15 @@ def test_batches_have_short_and_dense_captions(batches):
     assert batch.num_scored > 0
 
 
-def test_step_notes_the_time_of_each_part_and_keeps_the_weights(batches):
-    step = TrainingStep(lambda: batches[0], batches.config, itertools.count().__next__)
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_step_notes_the_time_of_each_part_and_keeps_the_weights(batches, num_parts):
+    """The clock advances by one whenever it is read: before and after the data, each forward pass, and the rest."""
+    config = replace(batches.config, micro_batch=4 // num_parts)
+    step = TrainingStep(lambda: batches[0], config, itertools.count().__next__)
     before = [weight.clone() for weight in step.objective.parameters()]
     step()
     step()
-    assert step.seconds == {part: [1, 1] for part in PARTS}
+    expected = {"data": 1, "forward": num_parts, "backward": num_parts + 1, "optimizer": 1}
+    assert step.seconds == {part: [seconds, seconds] for part, seconds in expected.items()}
     assert all(torch.equal(one, other) for one, other in zip(before, step.objective.parameters(), strict=True))
     assert all(weight.grad is None for weight in step.objective.parameters())

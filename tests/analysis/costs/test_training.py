@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.scales import demo, vit_l
-from aimv2.model.network import build, parameters_by_part
+from aimv2.model.network import parameters_by_part
 from aimv2.objectives import PRE_TRAINING, objective
 from analysis.costs.training import (
     PROPORTION,
@@ -43,7 +43,7 @@ def test_every_objective_is_timed_at_the_small_scale(settings):
 @pytest.mark.parametrize("name", PRE_TRAINING)
 def test_a_step_computes_the_flops_of_the_closed_form(settings, name):
     config = with_objective(demo(), name, batch_size=2, device="cpu")
-    step = step_of(config, build(config))
+    step = step_of(config)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         step()
     (cost,) = (one for one in settings[0].objectives if one.objective == name)
@@ -61,8 +61,8 @@ def test_a_step_needs_at_least_the_gradients(settings):
 def test_steps_do_not_change_the_network():
     """Else the last rounds would train another network than the first, and could overflow."""
     config = with_objective(demo(), "aimv2", batch_size=2, device="cpu")
-    model = build(config)
-    step = step_of(config, model)
+    step = step_of(config)
+    model = step.objective.model
     before = [weight.detach().clone() for weight in model.parameters()]
     step()
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
