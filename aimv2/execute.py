@@ -43,7 +43,7 @@ from aimv2.runs.tensor_file import write_tensors
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.distributed import World, calls, joined, leading, place
-from aimv2.training.loop import Row, train
+from aimv2.training.loop import Row, Trained, train
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.start import content_of_start, start_network
 from aimv2.training.watchdog import Watchdog
@@ -155,42 +155,14 @@ def _train_and_evaluate(
     data = _prepared(config.data, config.model)
     if config.data.kind == "files" or config.evaluation.sets:
         record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
-    model = start_network(config, data.tokenizer).to(config.device)
-    start = checkpoint.resume(attempt)
-    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
-    started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
-    timer = SaveTimer(config.checkpoint.every_seconds)
-    watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
-    with (
-        attempt.working(),
-        interrupts.deferred(),
-        lead(config, started, own) as world,
-        Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
-        watchdog,
-    ):
-        trained = train(
-            config,
-            goal,
-            model,
-            TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
-            attempt=attempt,
-            held_out=held_out_curve(goal, data, config),
-            pictures=drawn_predictions(goal, data, config, attempt.write_picture),
-            on_rows=on_rows,
-            start=start,
-            interrupts=interrupts,
-            world=world,
-            saver=saver,
-            watchdog=watchdog,
-        )
-    model = trained.network
+    trained = _train(attempt, config, data, on_rows, interrupts, lead)
     train_seconds = attempt.seconds
-    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    weights = {name: value.cpu() for name, value in trained.network.state_dict().items()}
     part = parts.Parts(attempt, weights, interrupts)
     with attempt.working():
-        metrics = evaluate(model, goal, data, config, part)
+        metrics = evaluate(trained.network, goal, data, config, part)
         shown = data.held_out.subset(config.evaluation.num_examples)
-        written = examples(model, shown, data.tokenizer, config) if "captions" in goal.reports else []
+        written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
     stored = attempt.run.path.parent / TOKENIZERS / f"{data.tokenizer.fingerprint}.json"
     link_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json(), stored)
@@ -209,6 +181,46 @@ def _train_and_evaluate(
         for folder in (attempt.folder, *attempt.earlier()):
             parts.remove(folder)
             checkpoint.remove(folder)
+
+
+def _train(
+    attempt: Attempt,
+    config: RunConfig,
+    data: Data,
+    on_rows: Callable[[list[Row]], None],
+    interrupts: Interrupts,
+    lead: Lead,
+) -> Trained:
+    """Train as rank 0, from the newest checkpoint if there is one, and save checkpoints."""
+    goal = objective(config.objective.name)
+    model = start_network(config, data.tokenizer).to(config.device)
+    start = checkpoint.resume(attempt)
+    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
+    started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
+    timer = SaveTimer(config.checkpoint.every_seconds)
+    watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
+    with (
+        attempt.working(),
+        interrupts.deferred(),
+        lead(config, started, own) as world,
+        Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
+        watchdog,
+    ):
+        return train(
+            config,
+            goal,
+            model,
+            TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
+            attempt=attempt,
+            held_out=held_out_curve(goal, data, config),
+            pictures=drawn_predictions(goal, data, config, attempt.write_picture),
+            on_rows=on_rows,
+            start=start,
+            interrupts=interrupts,
+            world=world,
+            saver=saver,
+            watchdog=watchdog,
+        )
 
 
 def _set_up(config: RunConfig) -> RunConfig:
