@@ -126,9 +126,10 @@ def test_weights_of_other_sizes_are_refused(tiny, finished, changes, message):
 
 def test_what_the_run_does_not_share_may_differ(tiny, finished, folder):
     other = {"model.decoder.depth": 2, "model.vocab_size": 600}
-    with_start(starting(tiny, folder, **other))
-    with_start(starting(tiny, finished.path, **other, objective={"name": "clip"}))
-    with_start(starting(tiny, finished.path, **{"model.encoder.positions": "sincos", "model.image_px": 24}))
+    larger = {"model.encoder.positions": "sincos", "model.image_px": 24}
+    assert with_start(starting(tiny, folder, **other)).start.fingerprint == read_origin(str(folder)).fingerprint
+    for changes in (other | {"objective": {"name": "clip"}}, larger):
+        assert with_start(starting(tiny, finished.path, **changes)).start.fingerprint == finished.name
 
 
 def test_text_towers_must_be_equal(tiny, tmp_path):

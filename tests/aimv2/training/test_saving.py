@@ -12,7 +12,7 @@ from aimv2.config.run_config import LogConfig
 from aimv2.data.batches import TrainBatches
 from aimv2.model.network import build
 from aimv2.objectives import objective
-from aimv2.training.distributed import World
+from aimv2.training.distributed import ALONE, World
 from aimv2.training.loop import train
 from aimv2.training.saving import Saver, SaveTimer
 from tests.helpers.training import Rows
@@ -68,7 +68,7 @@ def trained(tiny, with_samples, pairs):
     """Train for a few steps, of which each takes a second, with a saver."""
     config = replace(with_samples(tiny, NUM_STEPS * tiny.budget.batch_size), log=LogConfig(every_steps=1))
 
-    def run(saver, clock, world=World()):  # noqa: B008
+    def run(saver, clock, world=ALONE):
         batches = TrainBatches(config, pairs.train, pairs.tokenizer)
         with saver:
             goal = objective("aimv2")
@@ -180,5 +180,9 @@ def test_only_rank_0_decides_by_its_clock(trained):
     assert saves.steps == [NUM_STEPS]
 
 
-def test_nothing_is_saved_without_a_save(trained):
-    trained(Saver(), Clock())
+def test_nothing_is_due_without_a_save(trained):
+    """Not even with a timer that is due at every step."""
+    clock = Clock()
+    saver = Saver(timer=SaveTimer(0.0, clock))
+    trained(saver, clock)
+    assert not saver.is_due

@@ -1,7 +1,7 @@
 """Shards that 1, 2 and 4 ranks write, with whole weights or with parts, read by any other number of ranks."""
 
+import json
 import multiprocessing
-import pickletools
 import sys
 from dataclasses import replace
 from datetime import timedelta
@@ -150,12 +150,12 @@ def test_each_rank_writes_about_an_equal_part(saved, ranks, parallel):
     assert max(sizes) < 1.5 * min(sizes)
 
 
-def test_no_file_is_a_pickle(saved):
+def test_every_file_is_json_or_safetensors(saved):
+    """So none is a pickle."""
     files = [path for path in saved.rglob("*") if path.is_file() and "store" not in path.name]
     assert {path.suffix for path in files} == {".json", ".safetensors"}
     for path in files:
-        with pytest.raises(Exception):  # noqa: B017, PT011  of any kind, from an unknown opcode to a number that is none
-            list(pickletools.genops(path.read_bytes()))
+        assert json.loads(path.read_bytes()) if path.suffix == ".json" else load_file(path)
 
 
 def test_folder_has_values_and_a_checksum_of_each_shard(tmp_path):
