@@ -69,6 +69,17 @@ def run(config, pairs, *, held_out=lambda model: {"held_out_caption_loss": 1.5},
     return model, record.rows, trained.flops
 
 
+class Clock:
+    """Seconds that advance by one with every step, if it is called with the step's rows, and when told."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self, rows=()):
+        self.now += len(rows)
+        return self.now
+
+
 class Unshared(AIMv2):
     """AIMv2's objective without shared parameters, so that no gradient balance is measured."""
 

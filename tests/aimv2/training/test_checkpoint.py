@@ -40,7 +40,7 @@ from aimv2.training.optimizer import build_optimizer
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.shards import read_about, write_about
 from tests.helpers.files import files_limited_to
-from tests.helpers.training import changed, small_run
+from tests.helpers.training import Clock, changed, small_run
 from tests.helpers.training import run as uninterrupted
 
 NUM_STEPS = 6
@@ -212,17 +212,6 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     rows = [run.metrics().drop(columns=list(OF_MACHINE)).to_dict("records") for run in (parted, whole)]
     assert json.dumps(rows[0]) == json.dumps(rows[1])  # as text, in which nan equals nan
     assert parted.result()["metrics"] == whole.result()["metrics"]
-
-
-class Clock:
-    """Seconds that advance by one with every step, if it is called with the step's rows."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self, rows=()):
-        self.now += len(rows)
-        return self.now
 
 
 def test_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pairs, tmp_path):

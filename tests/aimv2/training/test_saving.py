@@ -15,20 +15,9 @@ from aimv2.objectives import objective
 from aimv2.training.distributed import ALONE, World
 from aimv2.training.loop import train
 from aimv2.training.saving import Saver, SaveTimer
-from tests.helpers.training import Rows
+from tests.helpers.training import Clock, Rows
 
 NUM_STEPS = 6
-
-
-class Clock:
-    """Seconds that advance by one with every step, if it is called with the step's rows, and when told."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self, rows=()):
-        self.now += len(rows)
-        return self.now
 
 
 class Writing(Future):
