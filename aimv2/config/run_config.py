@@ -183,8 +183,9 @@ class ObjectiveConfig:
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
         pixel_values: a patch's squared error is the ``mean`` over its values, as in the released code, to which
             alpha = 0.4 applies, or their ``sum``, as in the paper's printed formula.
-        pixel_patches: ``batch`` is the mean over all scored patches of the batch, as in the released code; ``image`` is
-            each image's sum divided by I, averaged over images, as in the paper's printed formula, which gives long
+        pixel_patches: ``batch`` is the mean over all scored patches of the batch; ``rank`` is the mean over those of
+            each rank, averaged over ranks, as the released code has it, and the same on one rank; ``image`` is each
+            image's sum divided by I, averaged over images, as in the paper's printed formula, which gives long
             prefixes less weight; ``image_mean`` is each image's mean over its scored patches, averaged over images.
         pixel_targets: ``standardised``, each patch by its own mean and standard deviation (the paper's, after MAE), or
             ``raw``, the network's input.
@@ -199,7 +200,7 @@ class ObjectiveConfig:
     name: str = "aimv2"
     pixel_weight: float = Field(default=0.4, ge=0)
     pixel_values: Literal["mean", "sum"] = "mean"
-    pixel_patches: Literal["batch", "image", "image_mean"] = "batch"
+    pixel_patches: Literal["batch", "rank", "image", "image_mean"] = "batch"
     pixel_targets: Literal["standardised", "raw"] = "standardised"
     supervise_eos: bool = False
     parallel_fraction: float = Field(default=0.75, ge=0, le=1)

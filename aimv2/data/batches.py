@@ -47,6 +47,7 @@ class Batch(NamedTuple):
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
             those of its part; the training loop replaces them by the sums over the ranks.
         share: the place of this part in the whole batch.
+        num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank.
         target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
         bad: the bad samples that were replaced.
     """
@@ -58,6 +59,7 @@ class Batch(NamedTuple):
     scored_K: Tensor
     text_len_B: Tensor
     tally: Tally
+    num_scored_of_rank: int
     share: Share = Share()
     target_image: Tensor | None = None
     bad: tuple[Bad, ...] = ()
@@ -83,7 +85,7 @@ class Batch(NamedTuple):
             num_scored=int(num_scored_B.sum()),
             num_scored_images=int((num_scored_B > 0).sum()),
         )
-        return cls(image, token_BT, prefix_len_B, supervised_N, scored_K, text_len_B, tally)
+        return cls(image, token_BT, prefix_len_B, supervised_N, scored_K, text_len_B, tally, tally.num_scored)
 
     @property
     def num_supervised(self) -> int:
@@ -202,6 +204,7 @@ class TrainBatches(Dataset[Batch]):
             scored_K=_scored(prefix_len_B, num_patches),
             text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
             tally=tally,
+            num_scored_of_rank=tally.num_scored,
             share=share,
             target_image=target_image,
             bad=tuple(samples.bad),

@@ -72,9 +72,10 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
     states are projected to pixels, and only they are standardised."""
     num_patches, scored_K = config.model.num_patches, batch.scored_K
     counts = {
-        "batch": batch.num_scored,
-        "image": batch.num_images * num_patches,
-        "image_mean": batch.tally.num_scored_images,
+        "batch": batch.each(batch.num_scored),
+        "rank": max(batch.num_scored_of_rank, 1),
+        "image": batch.each(batch.num_images * num_patches),
+        "image_mean": batch.each(batch.tally.num_scored_images),
     }
     patches = config.objective.pixel_patches
     weight_K: Tensor | None = None
@@ -89,7 +90,7 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
         pixel_targets(image, config, scored_K),
         values=config.objective.pixel_values,
         weight_K=weight_K,
-        count=batch.each(counts[patches]),
+        count=counts[patches],
     )
 
 
