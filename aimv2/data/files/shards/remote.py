@@ -120,11 +120,13 @@ class ShardCache:
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX)  # one process fetches and the others wait
                 if _is_same(partial, opened):
-                    self._make_room(size)
-                    _fetch(url, opened, size, checksum)
-                    partial.rename(final)
-                    fcntl.flock(opened, fcntl.LOCK_UN)
-                    return opened
+                    if not final.exists():
+                        self._make_room(size)
+                        _fetch(url, opened, size, checksum)
+                        partial.rename(final)
+                        fcntl.flock(opened, fcntl.LOCK_UN)
+                        return opened
+                    partial.unlink()  # another process fetched the shard just before we opened this file
             except BaseException:
                 os.close(opened)
                 raise
