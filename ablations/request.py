@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from ablations.design import Arm
 from ablations.expand import Cell
 from ablations.overrides import StudyOverrides, study_overrides
-from ablations.study import CONTROLS, UNTRAINED, Control, Study
+from ablations.study import CONTROLS, UNTRAINED, Control, Study, confirmation
 from aimv2.config.run_config import from_dict, to_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
@@ -68,7 +68,8 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
     """Return all requests of a study in this folder, the newest first; print to stderr which cannot be read.
 
     Args:
-        name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default.
+        name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default, and ``search``
+            for the confirmation of one.
 
     Raises:
         UsageError: there is none, or none can be read.
@@ -136,9 +137,12 @@ def _time_of(path: Path) -> float:
 
 def request_to_json(request: Request) -> dict[str, Any]:
     """Return the values of a request as JSON has them."""
+    sweep = dataclasses.asdict(study_overrides(request.study))
+    if not request.study.is_search:  # records from before there were searches stay as they are
+        del sweep["is_search"]
     return {
         "arguments": request.arguments,
-        "sweep": dataclasses.asdict(study_overrides(request.study)),
+        "sweep": sweep,
         "adapted": {
             "arms": {name: arm.label for name, arm in request.study.arms.items()},
             "notes": request.study.notes,
@@ -190,7 +194,7 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
         name: dataclasses.replace(study.arms[name], label=label) if name in study.arms else Arm(label=label)
         for name, label in dict(adapted["arms"]).items()
     }
-    return dataclasses.replace(
+    found = dataclasses.replace(
         study,
         design=dataclasses.replace(study.design, arms=arms),
         baseline=sweep["baseline"],
@@ -199,6 +203,7 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
         notes=tuple(adapted["notes"]),
         stand_ins=adapted["stand_ins"],
     )
+    return confirmation(found, arms) if sweep.get("is_search") else found
 
 
 def requested_names(runs_dir: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """A study: a question, and the comparison that answers it, written before its runs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
@@ -14,6 +14,7 @@ from aimv2.errors import unknown
 from aimv2.evaluation.metrics import lower_is_better
 
 UNTRAINED = "untrained"
+WINNER = "winner"  # the arm of a search that is compared with the baseline
 
 Control = Literal["null_control", "positive_control"]
 
@@ -41,6 +42,7 @@ class StudyValues:
         controls: arms that every study has. ``null_control`` is the baseline with other seeds and must not differ;
             ``positive_control`` is the baseline with shuffled captions and must be worse.
         allow_mixed_code: True to draw verdicts even if the runs are of different code (``runs/provenance.py``).
+        is_search: True if a search over the study's factors was run; the arms are the baseline and its winner.
     """
 
     slug: str
@@ -54,6 +56,7 @@ class StudyValues:
     equal: Equal = "samples"
     controls: tuple[Control, ...] = ("null_control", "positive_control")
     allow_mixed_code: bool = False
+    is_search: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,8 @@ class Study(StudyValues):
     @property
     def folder(self) -> str:
         """The name of its report, at the default scale."""
-        return self.slug if self.equal == "samples" else f"{self.slug}_equal_{self.equal}"
+        equal = "" if self.equal == "samples" else f"_equal_{self.equal}"
+        return f"{self.slug}{equal}{'_search' * self.is_search}"
 
     def arm(self, name: str) -> Arm:
         """Return an arm or a control."""
@@ -125,3 +129,21 @@ class Study(StudyValues):
     def label(self, name: str) -> str:
         """Return the label of an arm, a control or the untrained encoder."""
         return UNTRAINED if name == UNTRAINED else self.arm(name).label
+
+
+def confirmation(study: Study, arms: Mapping[str, Arm]) -> Study:
+    """Return the study that confirms the winner of a search over a study's factors, on seeds that no trial had.
+
+    A search was not planned for the study's claims and expectations, and its confirmation has no controls.
+
+    Args:
+        arms: the study's baseline, and ``WINNER`` unless the baseline itself won.
+    """
+    return replace(
+        study,
+        design=Design(kind="confirmation of a search", arms=arms),
+        expected={},
+        claims={},
+        controls=(),
+        is_search=True,
+    )

@@ -42,7 +42,7 @@ DATA_WORDS = (
     *("data.sources=", "data.weights=", "data.dense_fraction", "evaluation.sets="),
 )
 # Parts of a study that are Python and have no key.
-PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
+PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.", "sweep.is_search")
 
 
 @dataclass(frozen=True)

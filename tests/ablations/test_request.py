@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ablations.catalogue import STUDIES
+from ablations.design import setting
 from ablations.expand import expand
 from ablations.overrides import study_overrides
 from ablations.request import (
@@ -12,9 +13,11 @@ from ablations.request import (
     read_request,
     read_requests,
     request_from_json,
+    request_to_json,
     requested_names,
     write_request,
 )
+from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
 
@@ -149,6 +152,45 @@ def test_request_is_read_back(study, tiny, tmp_path):
     (tmp_path / "studies/prefix_ratio_equal_flops_test.looks.json").write_text("[]")  # no request
     assert requested_names(tmp_path) == ["prefix_ratio_equal_flops_test"]
     assert read_request(tmp_path, "prefix_ratio_equal_flops_test", STUDIES) == request
+
+
+def test_confirmation_of_a_search_is_read_back_beside_its_study(study, tiny, tmp_path):
+    """The catalogue does not have the winner; a factorial study has levels that it has not."""
+    for own in (study, STUDIES["norm_ffn"]):
+        winner = setting("trial 3: optimizer.peak_lr = 0.002", {"optimizer.peak_lr": 0.002})
+        search = confirmation(own, {own.baseline: own.arms[own.baseline], WINNER: winner})
+        request = Request(study=search, cells=expand(search, tiny, seeds=(7, 8)), arguments=("search=optuna",))
+        write_request(tmp_path, request)
+        write_request(tmp_path, Request(study=own, cells=expand(own, tiny, seeds=(0,)), arguments=()))
+        assert request.folder == f"{own.slug}_search_test"
+        found = read_request(tmp_path, request.folder, STUDIES)
+        assert found.cells == request.cells
+        assert {arm: found.study.label(arm) for arm in found.study.arms} == {
+            own.baseline: own.label(own.baseline),
+            WINNER: winner.label,
+        }
+        assert replace(found.study, design=search.design) == search
+        assert found.study.design.levels == search.design.levels == {}
+        assert not read_request(tmp_path, f"{own.slug}_test", STUDIES).study.is_search
+
+
+def test_winner_of_a_search_that_was_repeated_replaces_the_older_one(study, tiny, tmp_path):
+    rates = 0.002, 0.004
+    for rate in rates:
+        winner = setting(f"peak_lr = {rate}", {"optimizer.peak_lr": rate})
+        search = confirmation(study, {"uniform": study.arms["uniform"], WINNER: winner})
+        write_request(tmp_path, Request(study=search, cells=expand(search, tiny, seeds=(7, 8)), arguments=()))
+    found = union_in(tmp_path)
+    assert {cell.config.optimizer.peak_lr for cell in found.cells if cell.arm == WINNER} == {0.004}
+    assert found.study.label(WINNER) == "peak_lr = 0.004"
+
+
+def test_records_of_studies_have_no_word_of_searches(study, tiny):
+    """Those from before there were searches have the same bytes when they are written again."""
+    request = Request(study=study, cells=expand(study, tiny, seeds=(0,)), arguments=())
+    assert "is_search" not in request_to_json(request)["sweep"]
+    search = replace(request, study=replace(study, is_search=True))
+    assert request_to_json(search)["sweep"]["is_search"] is True
 
 
 def test_request_that_was_never_made_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from ablations.design import Arm
 from ablations.expectations import PROBE, STEP_TIME
+from ablations.study import WINNER, confirmation
 from aimv2.errors import UsageError
 
 
@@ -24,6 +25,27 @@ def test_direction_is_that_of_the_primary_metric(study):
 
 def test_folder_names_what_is_held_equal_unless_it_is_samples(study):
     assert (study.folder, replace(study, equal="flops").folder) == ("prefix_ratio", "prefix_ratio_equal_flops")
+
+
+def test_folder_of_a_search_is_not_that_of_its_study(study):
+    search = replace(study, is_search=True)
+    assert (search.folder, replace(search, equal="flops").folder) == (
+        "prefix_ratio_search",
+        "prefix_ratio_equal_flops_search",
+    )
+
+
+def test_confirmation_of_a_search_compares_its_winner_with_the_baseline_and_judges_no_claim(study):
+    arms = {study.baseline: study.arms[study.baseline], WINNER: Arm(label="trial 3")}
+    found = confirmation(study, arms)
+    assert found.conditions == ["uniform", "winner"]
+    assert (found.claims, found.expected, found.controls, found.is_search) == ({}, {}, (), True)
+    assert found.deciding_metrics == [study.primary_metric]
+    assert (found.slug, found.question, found.margin("content_loss")) == (
+        study.slug,
+        study.question,
+        study.margin("content_loss"),
+    )
 
 
 def test_baseline_must_be_an_arm(study):
