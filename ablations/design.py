@@ -5,13 +5,14 @@ A factor is a mapping of arms, its levels; the first is that of the base run.
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.run_config import RunConfig
 
+LEVEL = "level"  # the name of the only factor of a design that names none
 Change = Callable[[RunConfig], RunConfig]
 
 
@@ -21,12 +22,14 @@ class Arm:
 
     Attributes:
         change: the base run as it is by default.
+        values: of an arm that only sets values, these by path.
         ratios: target ratios to the base run by path, properties such as ``model.decoder.ffn_hidden`` included. Whole
             layers and heads do not allow every ratio; labels give the actual values (``expand.with_actual_ratios``).
     """
 
     label: str
     change: Change = lambda run: run
+    values: Mapping[str, Any] = field(default_factory=dict)
     ratios: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -35,21 +38,47 @@ Bounds = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Range:
+    """A factor of a search whose levels are all numbers between two bounds, on a logarithmic scale if ``log``."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Space = Mapping[str, Factor | Range]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """The kind of design, and the arms by name, in the order of reports.
 
     Attributes:
         levels: of a design that combines factors, the label of each factor's level by arm and factor; otherwise empty.
+        space: the factors that a search combines, by name; the name of a range is the path of the value that it sets.
+        tie: a change of every combination after its levels.
+        excludes: called with the level of each factor that is no range, in their order; True leaves them out.
     """
 
     kind: str
     arms: Mapping[str, Arm]
     levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    space: Space = field(default_factory=dict)
+    tie: Change = lambda run: run
+    excludes: Callable[..., bool] = lambda *names: False
+
+    def point(self, chosen: Mapping[str, Any]) -> Arm:
+        """Return the arm of a point of the space: the name of a level, or a number, by factor."""
+        return _combination([_level(name, self.space[name], chosen[name]) for name in self.space], self.tie)
+
+
+def _level(name: str, factor: Factor | Range, chosen: Any) -> Arm:
+    return setting(f"{name} = {chosen:.3g}", {name: chosen}) if isinstance(factor, Range) else factor[chosen]
 
 
 def setting(label: str, values: Mapping[str, Any]) -> Arm:
     """Return an arm that sets values by path; a mapping sets a whole part of the run."""
-    return Arm(label=label, change=lambda run: replaced(run, values))
+    return Arm(label=label, change=lambda run: replaced(run, values), values=values)
 
 
 def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
@@ -120,12 +149,20 @@ def switch_objective(label: str, name: str, *, rate: float = 1, batch: int = 1, 
 
 def one_factor(**levels: Arm) -> Design:
     """Return a design of each level by itself, everything else as in the base run."""
-    return Design(kind="one factor at a time", arms=levels)
+    return Design(kind="one factor at a time", arms=levels, space={LEVEL: levels})
 
 
 def ladder(**rungs: Arm) -> Design:
-    """Return a design of the levels of one factor, from low to high."""
-    return Design(kind="ladder", arms=rungs)
+    """Return a design of the levels of one factor, from low to high.
+
+    A search tries all numbers in between if every rung sets the same value to a number, and the rungs otherwise.
+    """
+    paths = {path for rung in rungs.values() for path in rung.values}
+    numbers = [value for rung in rungs.values() for value in rung.values.values()]
+    are_numbers = all(isinstance(value, float) for value in numbers)
+    is_range = len(paths) == 1 and len(numbers) == len(rungs) and are_numbers
+    space: Space = {paths.pop(): Range(low=min(numbers), high=max(numbers))} if is_range else {LEVEL: rungs}
+    return Design(kind="ladder", arms=rungs, space=space)
 
 
 def factorial(
@@ -148,9 +185,14 @@ def factorial(
         if not exclude(*combination):
             chosen = [factor[name] for factor, name in zip(factors, combination, strict=True)]
             arm = "_".join(combination)
-            arms[arm] = reduce(_combined, [*chosen, Arm(label="", change=tie)])
+            arms[arm] = _combination(chosen, tie)
             levels[arm] = {title: level.label for title, level in zip(titles, chosen, strict=True)}
-    return Design(kind=kind, arms=arms, levels=levels)
+    space = dict(zip(titles, factors, strict=True))
+    return Design(kind=kind, arms=arms, levels=levels, space=space, tie=tie, excludes=exclude)
+
+
+def _combination(levels: Sequence[Arm], tie: Change) -> Arm:
+    return reduce(_combined, [*levels, Arm(label="", change=tie)])
 
 
 def _combined(one: Arm, other: Arm) -> Arm:
@@ -177,7 +219,8 @@ def fractional(*factors: Factor, names: Sequence[str] = ()) -> Design:
         numbers = (list(factor).index(name) for factor, name in zip(factors, names, strict=True))
         return sum(numbers) % num_levels != 0
 
-    return factorial(*factors, names=names, exclude=is_outside, kind=f"fractional factorial, 1/{num_levels}")
+    design = factorial(*factors, names=names, exclude=is_outside, kind=f"fractional factorial, 1/{num_levels}")
+    return replace(design, excludes=lambda *names: False)  # a search may try every combination
 
 
 def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: int, seed: int = 0) -> Design:
@@ -198,4 +241,6 @@ def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: in
         values |= {path: low * (high / low) ** position[path] for path, (low, high) in log.items()}
         label = ", ".join(f"{path} {value:.3g}" for path, value in values.items())
         points[f"point_{number}"] = setting(label, values)
-    return Design(kind=f"Latin hypercube of {num_points} points", arms={**base, **points})
+    space = {path: Range(low=low, high=high) for path, (low, high) in linear.items()}
+    space |= {path: Range(low=low, high=high, log=True) for path, (low, high) in log.items()}
+    return Design(kind=f"Latin hypercube of {num_points} points", arms={**base, **points}, space=space)

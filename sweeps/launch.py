@@ -25,6 +25,8 @@ from sweeps.parse import parse
 from sweeps.plan import Plan
 from sweeps.plan_display import described_sweeps, print_plan
 from sweeps.pricing.price import check_limits, price
+from sweeps.search.display import print_search
+from sweeps.search.work import work_of
 from sweeps.status.board import print_failures
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
@@ -51,6 +53,8 @@ sweeps, with their price at scale=demo:
   data.sources=[A.yaml,B.yaml] sources of your own; studies of mixtures take their arms from them
   evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
   budget.samples=4096          any other value of the base run, by its path
+  search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
+                               search.trials=24, sampler=, pruner=, metrics=[…], seed=, repeats=, storage=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor=local|debug|slurm   worker processes, this process, or a SLURM job array
@@ -115,29 +119,37 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
     remaining = [name for name in plan.remaining(repair=not parsed.is_dry_run) if only is None or name in only]
-    configs = plan.configs(remaining)
-    if remaining and not parsed.is_dry_run:
+    if (remaining or parsed.search) and not parsed.is_dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
-    print_plan(console, request.study, plan, executor, remaining, parsed.clock)
-    if remaining and parsed.limits:
-        num_workers = min(executor.num_workers(configs), len(remaining))
+    if parsed.search is None:
+        work = plan.work(remaining)
+        print_plan(console, request.study, plan, executor, remaining, parsed.clock)
+    else:
+        work = work_of(parsed.search, request, plan.runs_dir, is_dry_run=parsed.is_dry_run)
+        print_search(console, parsed.search, plan.runs_dir, executor, work.configs, parsed.clock)
+    configs = work.configs
+    if configs and parsed.limits:
+        num_workers = min(executor.num_workers(configs), len(configs))
         check_limits(parsed.limits, price(configs, parsed.clock), num_workers)
     if parsed.is_dry_run:
-        if remaining and (untested := executor.test(configs, plan.runs_dir)):
+        if configs and (untested := executor.test(configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
-    if parsed.is_detached and remaining:
+    if parsed.is_detached and configs:
         return detach(arguments, plan)
-    if not remaining:
+    if not configs:
         write_request(plan.runs_dir, request)
-    elif not executor.launch(request, plan, remaining, parsed.reports_dir, console):
+    elif not executor.launch(request, plan, work, parsed.reports_dir, console):
         return 0
+    finished = work.finish(plan, console)
+    remaining += [name for name in finished.runs if name not in plan.runs]
+    plan = finished
     has_failed = print_failures(console, plan, remaining)
     if waiting := set(plan.remaining()) - set(remaining):
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
     from analysis.report import build
 
-    study = read_request(plan.runs_dir, request.folder, STUDIES, like=request.cells)
+    study = read_request(plan.runs_dir, request.folder, STUDIES, like=plan.cells)
     console.print(f"report: {build(study, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)
     return 1 if has_failed else 0
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ablations.expand import Cell, expand
 from ablations.expectations import STEP_TIME
 from ablations.overrides import StudyOverrides, study_overrides
 from ablations.request import Request
-from ablations.study import Study
+from ablations.study import Study, confirmation
 from aimv2.config.arguments import checked
 from aimv2.config.compose import RUN_KEYS, base_run, compose, run_config
 from aimv2.config.paths import replaced, value_at
@@ -31,6 +31,8 @@ from sweeps.executors.slurm import SlurmExecutor
 from sweeps.plan import Plan
 from sweeps.pricing.clock import MachineClock, calibrate
 from sweeps.pricing.price import Clock, Limit, read_limits
+from sweeps.search.config import NONE, SEARCHES, SearchConfig
+from sweeps.search.space import Search
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
@@ -50,10 +52,13 @@ class ParsedRequest:
     """A checked command line.
 
     Attributes:
+        request: of a search, the runs of the baseline that confirm its winner.
+        search: None without ``search=``.
         notes: sentences on overrides that repeat a default.
     """
 
     request: Request
+    search: Search | None
     plan: Plan
     executor: Executor
     limits: list[Limit]
@@ -99,18 +104,22 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
             " start.weights=runs/NAME"
         )
     base = resolved(run)
-    request = Request(study=study, cells=cells_of(base, overrides.seeds), arguments=tuple(arguments))
+    cells, search = cells_of(base, overrides.seeds), None
+    request = Request(study=study, cells=cells, arguments=tuple(arguments))
     _check_runs(request, executor)
     typed = {word.partition("=")[0]: word for word in words}
     notes = _check_effect(
         typed, run, base_run(values), resolved, lambda changed: cells_of(changed, overrides.seeds[:1])
     )
     _check_metric(study, base)
+    if values["search"]:
+        request, search = _search(request, base, values["search"], overrides)
     plan = Plan(request.folder, request.cells, runs_dir)
     if not is_dry_run:
-        executor.num_workers([cell.config for cell in plan.cells])  # refuses runs that do not fit this machine
+        executor.num_workers([cell.config for cell in cells])  # refuses runs that do not fit this machine
     return ParsedRequest(
         request=request,
+        search=search,
         plan=plan,
         executor=executor,
         limits=limits,
@@ -122,6 +131,22 @@ def parse(arguments: Sequence[str]) -> ParsedRequest:
     )
 
 
+def _search(
+    request: Request, base: RunConfig, values: Mapping[str, Any], overrides: StudyOverrides
+) -> tuple[Request, Search]:
+    """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
+    study = request.study
+    if overrides.arms != tuple(study.arms):
+        raise UsageError(f"search=optuna searches all factors of sweep={study.slug}; leave out sweep.arms=")
+    config: SearchConfig = checked("search", SearchConfig, values)
+    confirmed = confirmation(study, {study.baseline: study.arms[study.baseline]})
+    cells = [cell for cell in request.cells if cell.arm == study.baseline]
+    request = replace(request, study=confirmed, cells=cells)
+    search = Search(request.folder, study, base, config, tuple(overrides.seeds))
+    search.check()
+    return request, search
+
+
 def _composed(arguments: Sequence[str]) -> tuple[Study, dict[str, Any]]:
     """Refuse keys that Hydra would report worse, and compose the rest; return it with the study on the run's data."""
     slugs = [argument.removeprefix("sweep=") for argument in arguments if argument.startswith("sweep=")]
@@ -129,8 +154,11 @@ def _composed(arguments: Sequence[str]) -> tuple[Study, dict[str, Any]]:
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
     if wrong := [slug for slug in slugs if slug not in STUDIES]:
         raise unknown("sweep", wrong[0], STUDIES)
+    is_search = any(argument.startswith("search=") for argument in arguments)
     for argument in arguments:
         key = argument.partition("=")[0]
+        if key.startswith("search.") and not is_search:
+            raise UsageError(f"{key} is a key of a search; type search=optuna too")
         if key.startswith(PYTHON_KEYS):
             raise UsageError(f"{key} is not set on a command line but in Python, in ablations/studies/{slugs[0]}.py")
         if key in CONFUSED_KEYS:
@@ -138,9 +166,9 @@ def _composed(arguments: Sequence[str]) -> tuple[Study, dict[str, Any]]:
     study = adapted(STUDIES[slugs[0]], _run_on(tuple(word for word in arguments if word.startswith(DATA_WORDS))))
     values = compose(
         arguments,
-        defaults={"executor": "local", "sweep": slugs[0]},
+        defaults={"executor": "local", "sweep": slugs[0], "search": NONE},
         values={"dry_run": False, "detach": False, "runs_dir": "runs", "reports_dir": "reports"},
-        groups={"sweep": {slugs[0]: dataclasses.asdict(study_overrides(study))}},
+        groups={"sweep": {slugs[0]: dataclasses.asdict(study_overrides(study))}, "search": SEARCHES},
         conf_dir=CONF_DIR,
     )
     return study, values

@@ -12,7 +12,7 @@ from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder, entries
-from sweeps.tasks import Task
+from sweeps.tasks import Task, Work
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Plan:
                 self.runs[name].result()  # says what is wrong with it
         return [name for name in self.runs if name not in done]
 
-    def tasks(self, names: Iterable[str]) -> list[Task]:
-        """Return these runs as the tasks of a launch that begins now."""
-        return [Task(name, self.cell_of[name].config, self.runs[name].num_attempts) for name in names]
+    def work(self, names: Iterable[str]) -> Work:
+        """Return these runs as the work of a launch that begins now."""
+        return Work([Task(name, self.cell_of[name].config, self.runs[name].num_attempts) for name in names])
 
     def configs(self, names: Iterable[str]) -> list[RunConfig]:
         """Return the configs of these runs."""

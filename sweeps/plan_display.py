@@ -72,10 +72,11 @@ def print_plan(
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if remaining:
         configs = plan.configs(remaining)
-        console.print(_priced(price(configs, clock), executor, configs), soft_wrap=True)
+        console.print(priced(price(configs, clock), executor, configs), soft_wrap=True)
 
 
-def _priced(cost: Price, executor: Executor, configs: list[RunConfig]) -> str:
+def priced(cost: Price, executor: Executor, configs: list[RunConfig]) -> str:
+    """Return the price of runs in a sentence, with the time that the executor's workers need if it is known."""
     known = f"price: at most {cost.flops:.2e} training FLOPs; {cost.weights_bytes / 1e6:,.1f} MB of weights"
     try:
         num_workers = min(executor.num_workers(configs), len(configs))

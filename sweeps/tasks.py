@@ -1,10 +1,14 @@
 """The runs of a launch, and which of them a worker can take."""
 
-import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import cloudpickle
 
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
@@ -12,7 +16,12 @@ from aimv2.runs.index import Entry
 from aimv2.runs.lease import Sight, Watch, attempt_folder
 from aimv2.runs.record import MAX_STALLED, RunFolder
 
-FILE = "tasks.pickle"  # in the folder of a launch
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeps.plan import Plan
+
+FILE = "work.pickle"  # in the folder of a launch
 MAX_WATCHED = 50  # holders whose heartbeats one look reads
 
 
@@ -21,12 +30,16 @@ class Task:
     """A run to do.
 
     Attributes:
+        name: of the run; empty for a trial of a search that was not drawn yet.
+        config: of the run; of a trial that was not drawn yet, one that costs no less.
         after: number of its latest attempt before this launch. A launch takes up a run that has failed once more.
+        trial: number of its trial; None if it is no trial of a search.
     """
 
     name: str
     config: RunConfig
     after: int
+    trial: int | None = None
 
     def is_over(self, entry: Entry, runs_dir: Path) -> bool:
         """True if the latest attempt, which has ended, was the last one of this launch.
@@ -40,25 +53,68 @@ class Task:
         return may_be_stalled and RunFolder(runs_dir, self.name).num_stalled(self.after) == MAX_STALLED
 
 
-def write_tasks(launch_dir: Path, tasks: Sequence[Task]) -> None:
-    """Save the tasks of a launch, in its order, for its workers."""
-    (launch_dir / FILE).write_bytes(pickle.dumps(list(tasks)))
+@dataclass(frozen=True)
+class Work:
+    """What the workers of a launch do.
 
-
-def read_tasks(launch_dir: Path) -> list[Task]:
-    """Return the tasks of a launch."""
-    tasks: list[Task] = pickle.loads((launch_dir / FILE).read_bytes())
-    return tasks
-
-
-def tasks_of_worker(launch_dir: Path, start: int) -> list[Task]:
-    """Return the tasks of a worker that begins with the launch's task number ``start``.
-
-    After that it takes any other of one rank; if its own needs several ranks, it does this one only.
+    Attributes:
+        tasks: in the order in which they start.
     """
-    tasks = read_tasks(launch_dir)
-    own, *others = tasks[start:] + tasks[:start]
-    return [own, *(task for task in others if task.config.ranks == own.config.ranks == 1)]
+
+    tasks: Sequence[Task]
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        return [task.config for task in self.tasks]
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of the runs, as far as they are known."""
+        return [task.name for task in self.tasks if task.name]
+
+    def of_worker(self, start: int) -> Work:
+        """Return the work of a worker that begins with task number ``start``.
+
+        After that it takes any other of one rank; if its own needs several ranks, it does this one only.
+        """
+        own, *others = [*self.tasks[start:], *self.tasks[:start]]
+        return replace(self, tasks=[own, *(task for task in others if task.config.ranks == own.config.ranks == 1)])
+
+    def without(self, runs: Collection[str]) -> Work:
+        """Return the work without the tasks of these runs."""
+        return replace(self, tasks=[task for task in self.tasks if task.name not in runs])
+
+    def open(self, runs_dir: Path, watch: Watch | None = None) -> TaskList:
+        """Return the tasks, to be looked at again and again."""
+        return TaskList(self.tasks, runs_dir, watch)
+
+    def finish(self, plan: Plan, console: Console) -> Plan:
+        """Finish what no worker does, once all is over; return the plan of all its runs, for the report."""
+        return plan
+
+
+def write_work(launch_dir: Path, work: Work) -> None:
+    """Save the work of a launch for its workers."""
+    (launch_dir / FILE).write_bytes(cloudpickle.dumps(work))
+
+
+def read_work(launch_dir: Path) -> Work:
+    """Return the work of a launch."""
+    work: Work = cloudpickle.loads((launch_dir / FILE).read_bytes())
+    return work
+
+
+class Follower(Protocol):
+    """Follows a run while it is done.
+
+    Attributes:
+        is_stopped: True once the follower has decided that the run shall end early.
+    """
+
+    is_stopped: bool
+
+    def on_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Read the next rows of the run's metrics."""
 
 
 class Look(NamedTuple):
@@ -123,6 +179,18 @@ class TaskList:
                 (now.held if sight == "alive" else now.unsure).append(task)
         self._first = first if now.unsure else first + MAX_WATCHED
         return now
+
+    def take(self) -> Iterator[Task]:
+        """Yield what a worker can try to acquire, one after the other, until it has acquired one."""
+        yield from self.look().free
+
+    def follow(self, task: Task, stop: Callable[[], None]) -> AbstractContextManager[Follower | None]:
+        """Return a context for the length of an attempt at a task.
+
+        Args:
+            stop: requests that the run ends after its step.
+        """
+        return nullcontext()
 
     def _add_if_open(self, task: Task, entry: Entry, now: Look) -> None:
         key = (task.name, entry.attempt)

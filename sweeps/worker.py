@@ -25,7 +25,7 @@ from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
-from sweeps.tasks import Task, TaskList, tasks_of_worker
+from sweeps.tasks import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.5
@@ -35,6 +35,7 @@ MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends
 REPORT = "report.json"  # in the worker's folder
 
 Process = subprocess.Popen[bytes]
+OnRows = Callable[[list[dict[str, Any]]], None]
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Worker:
     """Does one task after the other, until each is over or has a worker that is seen to be alive.
 
     Attributes:
+        work_to_do: its first task decides which slots the worker takes.
         launch_dir: folder of the worker's launch, in which the launch may be cancelled.
         on_rows: called with each group of new metric rows, for a display in the same process.
         minutes: the worker's time; None is no limit.
@@ -79,9 +81,9 @@ class Worker:
         log: path of this process's output, recorded for the user; empty if there is none.
     """
 
-    tasks: Sequence[Task]
+    work_to_do: Work
     launch_dir: Path
-    on_rows: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    on_rows: OnRows = lambda rows: None
     minutes: float | None = None
     runs_per_gpu: int | None = 1
     interrupts: Interrupts = field(default_factory=Interrupts)
@@ -96,11 +98,11 @@ class Worker:
 
     @cached_property
     def open_tasks(self) -> TaskList:
-        return TaskList(self.tasks, self.runs_dir, Watch(doubts_processes=True))
+        return self.work_to_do.open(self.runs_dir, Watch(doubts_processes=True))
 
     @cached_property
     def memory_needed(self) -> int:
-        return largest_bytes(task.config for task in self.tasks)
+        return largest_bytes(self.work_to_do.configs)
 
     def work(self) -> WorkerReport:
         """Work, and return the report, which is also written to the worker's folder.
@@ -128,16 +130,17 @@ class Worker:
 
     def _work(self, folder: Path) -> None:
         """Work until nothing is free; ``folder`` is that of the worker."""
+        config = self.work_to_do.configs[0]
         while cancelled(self.launch_dir) is None:
             now, pause = self.open_tasks.look(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(self.tasks[0].config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
+                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
                     _show_waiting(waiting_file(folder), not has_slots)
                     while has_slots and self._do_one():
-                        if self.tasks[0].config.ranks > 1:
+                        if config.ranks > 1:
                             return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
                         # Asked after a run and not before it: however short its time, a worker takes a run a step
@@ -156,19 +159,26 @@ class Worker:
         """
         from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
-        for task in self.open_tasks.look().free:
+        for task in self.open_tasks.take():
             attempt = RunFolder(self.runs_dir, task.name).acquire(
                 task.config, log=self.log, watch=self.open_tasks.watch
             )
             if attempt is None:
                 continue
-            self.interrupts.also_when(partial(_must_release, task.name, self.launch_dir))
-            try:
-                failure = execute(attempt, task.config, self.on_rows, self.interrupts)
-            except LeaseLostError:
-                return True
-            finally:
-                self.report.working_seconds += attempt.working_seconds
+            must_release = partial(_must_release, task, self.launch_dir)
+            self.interrupts.also_when(must_release)
+            with self.open_tasks.follow(task, self.interrupts.stop) as follower:
+                on_rows = self.on_rows if follower is None else both(follower.on_rows, self.on_rows)
+                try:
+                    failure = execute(attempt, task.config, on_rows, self.interrupts)
+                except LeaseLostError:
+                    return True
+                except KeyboardInterrupt:
+                    if follower is None or not follower.is_stopped or must_release() or self.interrupts.ends_process:
+                        raise
+                    return True
+                finally:
+                    self.report.working_seconds += attempt.working_seconds
             if failure is None:
                 self.report.done.append(task.name)
             elif failure.cause == "no space":
@@ -187,7 +197,7 @@ def start_worker(
     Args:
         output: receives what it prints; None is this process's output.
         environment: its environment variables; None are those of this process.
-        values: of the ``Worker``, and ``start`` as in ``tasks_of_worker``.
+        values: of the ``Worker``, and ``start`` as in ``Work.of_worker``.
     """
     about = json.dumps({"launch_dir": str(launch_dir), **values})
     command = [sys.executable, "-m", "sweeps.worker", about]
@@ -212,7 +222,7 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str
     A signal is passed on, so that each process saves a checkpoint and releases its run.
 
     Args:
-        start: as in ``tasks_of_worker``.
+        start: as in ``Work.of_worker``.
         log: path of this process's output, which is theirs too.
 
     Returns:
@@ -238,6 +248,16 @@ def seconds_to_work(minutes: float) -> float:
     return 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes)
 
 
+def both(one: OnRows, other: OnRows) -> OnRows:
+    """Return a function that calls both."""
+
+    def on_rows(rows: list[dict[str, Any]]) -> None:
+        one(rows)
+        other(rows)
+
+    return on_rows
+
+
 def _show_waiting(file: Path, is_waiting: bool) -> None:
     """Tell other processes, and once the user, whether this worker waits for a slot."""
     with contextlib.suppress(OSError):  # a full disk
@@ -250,8 +270,10 @@ def _show_waiting(file: Path, is_waiting: bool) -> None:
             file.unlink(missing_ok=True)
 
 
-def _must_release(run: str, launch_dir: Path) -> bool:
-    return run in (cancelled(launch_dir) or ())
+def _must_release(task: Task, launch_dir: Path) -> bool:
+    """True if the launch was cancelled and no other one has the run; a trial belongs to its launch alone."""
+    released = cancelled(launch_dir)
+    return released is not None and (task.name in released or task.trial is not None)
 
 
 if __name__ == "__main__":
@@ -260,5 +282,5 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_IGN)
     values = json.loads(sys.argv[1])
     launch_dir = Path(values.pop("launch_dir"))
-    tasks = tasks_of_worker(launch_dir, values.pop("start", 0))
-    sys.exit(Worker(tasks, launch_dir, **values).work().problem or 0)
+    work = read_work(launch_dir).of_worker(values.pop("start", 0))
+    sys.exit(Worker(work, launch_dir, **values).work().problem or 0)

@@ -12,6 +12,7 @@ from ablations.request import Request
 from aimv2.config.run_config import RunConfig
 from aimv2.errors import UsageError
 from sweeps.plan import Plan
+from sweeps.tasks import Work
 
 
 def _runs_per_gpu(value: object) -> object:
@@ -68,11 +69,14 @@ class Executor(ABC):
         return ""
 
     @abstractmethod
-    def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:
-        """Save the request and start workers for these runs of the plan.
+    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
+        """Save the request and start workers for this work.
+
+        Args:
+            plan: the runs of the request.
 
         Returns:
-            True if the runs are over, so that the report can be written; False if workers continue after this
+            True if the work is over, so that the report can be written; False if workers continue after this
             process and write the report themselves.
 
         Raises:

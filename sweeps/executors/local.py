@@ -26,7 +26,7 @@ from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room, short
 from sweeps.plan import Plan
 from sweeps.status.board import Board
 from sweeps.status.runs import duration
-from sweeps.tasks import Task, TaskList, write_tasks
+from sweeps.tasks import Work, write_work
 from sweeps.worker import Process, Worker, WorkerReport, read_report, start_worker, stop
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
@@ -77,17 +77,20 @@ class LocalExecutor(Executor):
             )
         return 1 if self.cluster == "debug" else self.workers or here.workers
 
-    def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:
-        """Do these runs, and return when all are over."""
+    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
+        """Do the work, and return when all is over."""
         write_request(plan.runs_dir, request)
         plan.prepare_data()
-        if missing := shortage(plan.configs(names)):
+        if missing := shortage(work.configs):
             console.print(missing, soft_wrap=True)
-        self.complete(plan, names, console)
+        self.complete(plan, work, console)
         return True
 
-    def complete(self, plan: Plan, names: Sequence[str], console: Console) -> None:
-        """Do these runs of the plan. Return when each is over (``sweeps.tasks``).
+    def complete(self, plan: Plan, work: Work, console: Console) -> None:
+        """Do the work, and return when each of its tasks is over (``sweeps.tasks``).
+
+        Args:
+            plan: whose progress is displayed.
 
         A worker that ends while runs are free is replaced.
 
@@ -95,26 +98,23 @@ class LocalExecutor(Executor):
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
             UsageError: no worker can run here, or the code snapshot was changed.
         """
-        if not names:
-            return
-        tasks = plan.tasks(names)
-        started, num_workers = time.perf_counter(), min(self.num_workers(plan.configs(names)), len(tasks))
+        started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
         with (
-            at_work(plan.runs_dir, plan.title, names) as launch_dir,
+            at_work(plan.runs_dir, plan.title, work.runs) as launch_dir,
             Board(plan, console, is_live=self.cluster != "debug") as board,
-            self._starting(tasks, launch_dir, board, console) as start,
+            self._starting(work, launch_dir, board, console) as start,
         ):
-            reports = staffed(tasks, launch_dir, num_workers, start, board.update, console)
+            reports = staffed(work, launch_dir, num_workers, start, board.update, console)
         if any(report.done for report in reports):
             console.print(summary(reports, time.perf_counter() - started), soft_wrap=True)
 
     @contextmanager
-    def _starting(self, tasks: Sequence[Task], launch_dir: Path, board: Board, console: Console) -> Iterator[Start]:
+    def _starting(self, work: Work, launch_dir: Path, board: Board, console: Console) -> Iterator[Start]:
         """Yield a function that starts a worker; stop those that still run when the context is left."""
-        runs_per_gpu = resolve_runs_per_gpu(self.runs_per_gpu, [task.config for task in tasks])
+        runs_per_gpu = resolve_runs_per_gpu(self.runs_per_gpu, work.configs)
 
         def work_here(name: str) -> Callable[[], int]:
-            worker = partial(Worker, tasks, launch_dir, lambda rows: board.update(), name=name)
+            worker = partial(Worker, work, launch_dir, lambda rows: board.update(), name=name)
             if worker(minutes=self.minutes, runs_per_gpu=runs_per_gpu).work().signal is not None:
                 raise KeyboardInterrupt
             return lambda: 0
@@ -123,7 +123,7 @@ class LocalExecutor(Executor):
             log = log_of(launch_dir, name).resolve()
             # The import path decides which code a worker runs.
             path = os.pathsep.join(filter(None, [str(freeze(runs_dir_of(launch_dir))), os.environ.get("PYTHONPATH")]))
-            environment = os.environ | worker_environment(tasks[0].config) | {"PYTHONPATH": path}
+            environment = os.environ | worker_environment(work.configs[0]) | {"PYTHONPATH": path}
             values = {"name": name, "log": str(log), "minutes": self.minutes, "runs_per_gpu": runs_per_gpu}
             with log.open("w") as output:
                 process = start_worker(launch_dir, output=output, environment=environment, **values)
@@ -134,7 +134,7 @@ class LocalExecutor(Executor):
             yield work_here
             return
         processes = list[Process]()
-        write_tasks(launch_dir, tasks)
+        write_work(launch_dir, work)
         new_logs(runs_dir_of(launch_dir), launch_dir.name)
         try:
             yield start
@@ -144,7 +144,7 @@ class LocalExecutor(Executor):
 
 
 def staffed(
-    tasks: Sequence[Task],
+    work: Work,
     launch_dir: Path,
     num_workers: int,
     start: Start,
@@ -161,7 +161,7 @@ def staffed(
         UsageError: the problem of a worker, or workers end before they try a run.
     """
     seats, reports, num_idle = list[Seat](), list[WorkerReport](), 0
-    open_tasks = TaskList(tasks, runs_dir_of(launch_dir))
+    open_tasks = work.open(runs_dir_of(launch_dir))
     while not (now := open_tasks.look()).is_over or seats:
         ended = [seat for seat in seats if seat.poll() is not None]
         is_cancelled = cancelled(launch_dir) is not None

@@ -26,7 +26,7 @@ from sweeps.executors.slurm_queue import end_abandoned, queued_elsewhere
 from sweeps.freeze import FOLDER as CODE
 from sweeps.freeze import worker_environment
 from sweeps.plan import Plan
-from sweeps.tasks import write_tasks
+from sweeps.tasks import Work, write_work
 
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
@@ -128,26 +128,25 @@ class SlurmExecutor(Executor):
         self._test_arrays(runs, runs_dir)
         return ""
 
-    def launch(self, request: Request, plan: Plan, names: Sequence[str], reports_dir: Path, console: Console) -> bool:
-        """Submit workers for these runs and the finalizer job, and return at once.
+    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
+        """Submit workers for this work and the finalizer job, and return at once.
 
         Runs that another launch has in the queue are left to its workers; the report waits for those too.
 
         Raises:
             UsageError: SLURM refuses; nothing stays in the queue.
         """
-        self._test_arrays(plan.configs(names), plan.runs_dir)
+        self._test_arrays(work.configs, plan.runs_dir)
         plan.prepare_data()
         end_abandoned(plan.runs_dir)
-        tasks = plan.tasks(names)
-        elsewhere = queued_elsewhere(plan.title, tasks, plan.runs_dir)
+        elsewhere = queued_elsewhere(plan.title, work, plan.runs_dir)
         for sentence in elsewhere.described:
             console.print(f"{sentence}; to run them with other executor keys, cancel that launch first", soft_wrap=True)
-        own = [task for task in tasks if task.name not in elsewhere.runs]
+        own = work.without(elsewhere.runs).tasks
         if own or not elsewhere.is_reported:
-            launch_dir = new_launch(plan.runs_dir, plan.title, names).resolve()
+            launch_dir = new_launch(plan.runs_dir, plan.title, work.runs).resolve()
             try:
-                write_tasks(launch_dir, tasks)
+                write_work(launch_dir, work)
                 absolute = Plan(plan.title, plan.cells, plan.runs_dir.resolve())
                 finalizer = FinalizerJob(launch_dir, absolute, self, reports_dir.resolve())
                 jobs = submit_workers(finalizer, own, elsewhere.arrays)

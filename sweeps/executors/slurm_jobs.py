@@ -26,7 +26,7 @@ from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
 from sweeps.status.board import print_failures
-from sweeps.tasks import Look, Task, TaskList, read_tasks, tasks_of_worker
+from sweeps.tasks import Look, Task, Work, read_work
 from sweeps.worker import Worker, WorkerReport, work_in_processes
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ArrayWorker(Checkpointable):
     """The job of an array element, or of all processes of a run with several ranks.
 
     Attributes:
-        start: as in ``tasks_of_worker``. A requeued job starts over, and its runs resume from their checkpoints.
+        start: as in ``Work.of_worker``. A requeued job starts over, and its runs resume from their checkpoints.
     """
 
     launch_dir: Path
@@ -50,23 +50,23 @@ class ArrayWorker(Checkpointable):
     def __call__(self) -> WorkerReport:
         if not self.launch_dir.exists():  # requeued after all runs were done
             return WorkerReport()
-        tasks = tasks_of_worker(self.launch_dir, self.start)
-        report = self._work(tasks) if tasks[0].config.ranks == 1 else self._work_together(tasks)
+        work = read_work(self.launch_dir).of_worker(self.start)
+        report = self._work(work) if work.configs[0].ranks == 1 else self._work_together(work)
         end_job(report)
         return report
 
-    def _work(self, tasks: Sequence[Task]) -> WorkerReport:
-        num_processes = self.num_processes([task.config for task in tasks])
+    def _work(self, work: Work) -> WorkerReport:
+        num_processes = self.num_processes(work.configs)
         if num_processes > 1:
             return work_in_processes(num_processes, self.launch_dir, self.start, _log())
-        return Worker(tasks, self.launch_dir, runs_per_gpu=None, log=_log()).work()
+        return Worker(work, self.launch_dir, runs_per_gpu=None, log=_log()).work()
 
     def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
         """Return the number of processes that do these runs on this node's GPU."""
         most = min(self.executor.max_runs(runs), len(runs))
         return most if most == 1 else min(most, resolve_runs_per_gpu(self.executor.runs_per_gpu, runs, machine))
 
-    def _work_together(self, tasks: Sequence[Task]) -> WorkerReport:
+    def _work_together(self, work: Work) -> WorkerReport:
         """Work as one of the job's ranks: rank 0 is the worker, and the others follow it."""
         from aimv2.execute import follow
         from aimv2.training.distributed import dismiss
@@ -74,10 +74,10 @@ class ArrayWorker(Checkpointable):
         # ``aimv2.training.distributed.place`` chooses the GPU: it knows whether SLURM shows a rank its own GPU only.
         if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank:
             with contextlib.suppress(KeyboardInterrupt), Interrupts().listening() as interrupts:
-                follow(tasks[0].config, interrupts)
+                follow(work.configs[0], interrupts)
             return WorkerReport()
         try:
-            return self._work(tasks)
+            return self._work(work)
         finally:
             dismiss()
 
@@ -131,7 +131,7 @@ class FinalizerJob(Checkpointable):
             return
         plan, console = self.plan, Console(highlight=False)
         share(plan.runs_dir)
-        now = self._wait(tasks := read_tasks(self.launch_dir))
+        now = self._wait(work := read_work(self.launch_dir))
         if cancelled(self.launch_dir) is not None:
             console.print("cancelled: the report is not updated")
             end(self.launch_dir)
@@ -147,15 +147,17 @@ class FinalizerJob(Checkpointable):
             else:
                 console.print(f"{lost} and are submitted again, as {jobs.described}")
                 return
-        print_failures(console, plan, {task.name for task in tasks})
+        finished = work.finish(plan, console)
+        print_failures(console, finished, {*work.runs, *(finished.runs.keys() - plan.runs.keys())})
+        plan = finished
         study = read_request(plan.runs_dir, plan.title, STUDIES, like=plan.cells)  # of other launches too
         console.print(f"report: {build(study, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
         end(self.launch_dir)
 
-    def _wait(self, tasks: Sequence[Task]) -> Look:
+    def _wait(self, work: Work) -> Look:
         """Wait for runs that are held by another launch, by a worker that outlived its node, or by a dead worker whose
         lease has not expired."""
-        started, open_tasks = time.monotonic(), TaskList(tasks, self.plan.runs_dir)
+        started, open_tasks = time.monotonic(), work.open(self.plan.runs_dir)
         while (now := open_tasks.look()).held or now.unsure:
             if time.monotonic() - started > 60 * self.executor.minutes - self.executor.signal_seconds:
                 signal.raise_signal(signal.SIGUSR2)  # SLURM signals the steps of a job, and this job has none
@@ -170,14 +172,15 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task], others: Seque
         UsageError: SLURM refuses one of them; those before it are withdrawn.
     """
     launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
-    num_attempts = TaskList(read_tasks(launch_dir), runs_dir).look().num_attempts
+    work = read_work(launch_dir)
+    num_attempts = work.open(runs_dir).look().num_attempts
     folder = runs_dir / LOGS / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
     try:
         for ranks in sorted({task.config.ranks for task in tasks}):
             group = [task for task in tasks if task.config.ranks == ranks]
-            workers = _array_workers(launch_dir, group, executor)
+            workers = _array_workers(launch_dir, work, group, executor)
             array = slurm_commands.submit(template(group[0].config), workers)
             jobs = replace(jobs, arrays=jobs.arrays | {array: len(workers)})
             write_jobs(launch_dir, jobs)
@@ -193,11 +196,11 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task], others: Seque
     return jobs
 
 
-def _array_workers(launch_dir: Path, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
-    """Return workers that begin with these tasks, at equal distances."""
+def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
+    """Return workers that begin with these tasks of a launch's work, at equal distances."""
     number = executor.num_elements([task.config for task in tasks])
     if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
         number = min(number, max(int(size) - 1, 1))  # the largest index is below it
-    place = {task.name: place for place, task in enumerate(read_tasks(launch_dir))}
-    starts = [place[tasks[len(tasks) * one // number].name] for one in range(number)]
+    place = {task.name: place for place, task in enumerate(work.tasks)}
+    starts = [place.get(tasks[len(tasks) * one // number].name, 0) for one in range(number)]
     return [ArrayWorker(launch_dir, start, executor) for start in starts]

@@ -1,13 +1,12 @@
 """SLURM's queue: runs that another launch will do, and the jobs of a cancelled launch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aimv2.errors import UsageError
 from sweeps.active_launches import ActiveLaunch, active_launches, cancelled, end
 from sweeps.executors import slurm_commands
-from sweeps.tasks import Task, TaskList, read_tasks
+from sweeps.tasks import TaskList, Work, read_work
 
 
 @dataclass
@@ -27,22 +26,25 @@ class QueuedElsewhere:
     is_reported: bool = False
 
 
-def queued_elsewhere(study: str, tasks: Sequence[Task], runs_dir: Path) -> QueuedElsewhere:
-    """Return which of these tasks other launches have in the queue, given the folder name of their study."""
-    found, names = QueuedElsewhere(), {task.name for task in tasks}
+def queued_elsewhere(study: str, work: Work, runs_dir: Path) -> QueuedElsewhere:
+    """Return which runs of this work other launches have in the queue, given the folder name of their study.
+
+    Trials that were not drawn yet are in no queue: launches of one search share them out as they go.
+    """
+    found, names = QueuedElsewhere(), set(work.runs)
     for active in active_launches(runs_dir):
         if active.jobs is None or cancelled(active.folder) is not None:
             continue
         queued = {job.array for job in slurm_commands.queue(active.folder.name) or []}
         if arrays := [array for array in active.jobs.arrays if array in queued]:
-            common = [task for task in read_tasks(active.folder) if task.name in names]
+            common = [task for task in read_work(active.folder).tasks if task.name in names]
             now = TaskList(common, runs_dir).look()
             if shared := {task.name for task in (*now.free, *now.unsure, *now.held)}:
                 are = "run is" if len(shared) == 1 else "runs are"
                 found.described.append(f"{len(shared)} {are} in the queue already, for {active.jobs.described}")
                 found.runs |= shared
                 found.arrays += arrays
-                found.is_reported |= active.study == study and shared == names
+                found.is_reported |= active.study == study and shared == {task.name for task in work.tasks}
     return found
 
 

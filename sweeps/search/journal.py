@@ -1,0 +1,283 @@
+"""The journal of a search: its trials, in Optuna's storage, on plain files.
+
+Several workers, also on several hosts, ask for trials and tell their results at once. A trial is asked under a lock, so
+that their number is exact and no point is drawn twice; everything else is a single line of the journal. A trial is
+RUNNING until its run is over: the lease of the run, and not the journal, says whether a process works on it.
+"""
+
+import contextlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from aimv2.config.run_config import RunConfig
+from aimv2.config.signature import signature
+from aimv2.errors import UsageError
+from aimv2.runs import index
+from aimv2.runs.index import Entry
+from aimv2.runs.record import RunFolder
+from sweeps.search.config import MAX_FAILED
+from sweeps.search.optimizers import pruner_of, sampler_of
+from sweeps.search.space import Point, Search
+from sweeps.tasks import Task
+
+FOLDER = "searches"
+LOCK_SECONDS = 60  # after which the lock of a killed process is broken; drawing a point takes far less
+DRAWS = 20  # of the sampler for a point that is new; then one of the others is drawn at random
+DEFINITION, RUN, AFTER, SEED, SPENT, NOTE = "definition", "run", "after", "run_seed", "spent", "note"  # attributes
+OPEN, ENDED = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def journal_path(runs_dir: Path, name: str) -> Path:
+    """Return the path of a search's journal."""
+    return runs_dir / FOLDER / f"{name}.journal"
+
+
+class Journal:
+    """The trials of a search.
+
+    Raises:
+        UsageError: the journal is corrupt, cannot be opened, or is that of another search.
+    """
+
+    def __init__(self, search: Search, runs_dir: Path) -> None:
+        self.search = search
+        self.runs_dir = runs_dir
+        self.path = journal_path(runs_dir, search.name)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.path.parent.mkdir(exist_ok=True)
+        self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=LOCK_SECONDS)
+        with _readable(self.where):
+            self._storage = open_storage(self.path, search.config.storage)
+            with self._locked():
+                self.study = optuna.create_study(
+                    storage=self._storage,
+                    study_name=search.name,
+                    directions=search.directions,
+                    sampler=optuna.samplers.RandomSampler(),  # a point is drawn by ``_draw``
+                    pruner=pruner_of(search.pruner, len(search.base.curve_steps) - 1),
+                    load_if_exists=True,
+                )
+                self._check_definition()
+            self._study_id = self._storage.get_study_id_from_name(search.name)
+
+    @property
+    def where(self) -> str:
+        return self.search.config.storage or str(self.path)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        with _readable(self.where):
+            return self.study.get_trials(deepcopy=False)
+
+    def num_new(self, trials: Sequence[FrozenTrial]) -> int:
+        """Return how many trials can still be drawn, those that no worker has completed the drawing of included."""
+        config = self.search.config
+        half_drawn = sum(trial.state in OPEN and RUN not in trial.user_attrs for trial in trials)
+        if sum(trial.state == TrialState.FAIL for trial in trials) >= MAX_FAILED:
+            return 0
+        taken = sum(trial.state in OPEN + ENDED for trial in trials) - half_drawn
+        left = config.trials - taken
+        if not config.repeats:
+            left = min(left, int(min(self.search.num_points - len(_runs(trials)), config.trials)))
+        return max(left, 0)
+
+    def ask(self) -> Task | None:
+        """Draw a trial and return its run; None if there are enough."""
+        with _readable(self.where), self._locked():
+            trials = self.study.get_trials(deepcopy=False)
+            if not self.num_new(trials):
+                return None
+            # A worker may have died after it had made a trial and before it had drawn its point.
+            half_drawn = (trial for trial in trials if trial.state in OPEN and RUN not in trial.user_attrs)
+            trial = next(half_drawn, None) or self._new_trial()
+            point, config = self._draw(trial, trials)
+            trial_id = self._id(trial.number)
+            for name, distribution in self.search.distributions.items():
+                internal = distribution.to_internal_repr(point[name])
+                self._storage.set_trial_param(trial_id, name, internal, distribution)
+            task = self._task(trial.number, config)
+            for key, value in ((AFTER, task.after), (SEED, config.seed), (RUN, task.name)):  # RUN makes it complete
+                self._storage.set_trial_user_attr(trial_id, key, value)
+            return task
+
+    def tasks(self, trials: Sequence[FrozenTrial]) -> list[Task]:
+        """Return the runs of the trials that are not over."""
+        drawn = [trial for trial in trials if trial.state in OPEN and RUN in trial.user_attrs]
+        return [
+            Task(trial.user_attrs[RUN], self.config_of(trial), trial.user_attrs[AFTER], trial.number) for trial in drawn
+        ]
+
+    def config_of(self, trial: FrozenTrial) -> RunConfig:
+        """Return the run of a trial whose point is drawn."""
+        return self.search.run(trial.params, trial.user_attrs[SEED])
+
+    def settle(self) -> list[FrozenTrial]:
+        """Tell the results of the trials whose runs are over, and return all trials."""
+        trials = self.trials
+        open_tasks = self.tasks(trials)
+        if not open_tasks:
+            return trials
+        entries = index.read(self.runs_dir)
+        for task in open_tasks:
+            if (entry := entries.get(task.name)) is not None:
+                self._settle(trials[task.trial or 0], task, entry)
+        return self.trials
+
+    def tell(
+        self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, note: str = ""
+    ) -> None:
+        """Record how a trial ended, and what it has cost. If another process did, nothing changes."""
+        run = RunFolder(self.runs_dir, trial.user_attrs[RUN])
+        storage, trial_id = self._storage, self._id(trial.number)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), _readable(self.where):
+            storage.set_trial_user_attr(trial_id, SPENT, spent(run))
+            if note:
+                storage.set_trial_user_attr(trial_id, NOTE, note)
+            storage.set_trial_state_values(trial_id, state, values)
+
+    def trial(self, number: int) -> Trial:
+        """Return a trial to report to."""
+        with _readable(self.where):
+            return Trial(self.study, self._id(number))
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _settle(self, trial: FrozenTrial, task: Task, entry: Entry) -> None:
+        run = RunFolder(self.runs_dir, task.name)
+        if entry.state == "done":
+            result = run.result()
+            found = [self._value(result, metric) for metric in self.search.metrics]
+            if None in found:
+                missing = [metric for metric, value in zip(self.search.metrics, found, strict=True) if value is None]
+                self.tell(trial, TrialState.FAIL, note=f"its run has no {', '.join(missing)}")
+            else:
+                self.tell(trial, TrialState.COMPLETE, [float(value) for value in found if value is not None])
+        elif entry.state != "running" and task.is_over(entry, self.runs_dir):
+            failure = run.failure()
+            # A run that diverges is a result: the sampler learns to keep away.
+            is_result = entry.cause == "not finite" and len(self.search.metrics) == 1
+            note = "" if failure is None else f"{failure.cause}: {failure.message}"
+            self.tell(trial, TrialState.PRUNED if is_result else TrialState.FAIL, note=note)
+
+    def _value(self, result: Mapping[str, Any], metric: str) -> float | None:
+        value = result.get(metric) if metric in result else result["metrics"].get(metric, {}).get("value")
+        return None if value is None else float(value)
+
+    def _new_trial(self) -> FrozenTrial:
+        number = self.study.ask().number
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _draw(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> tuple[Point, RunConfig]:
+        """Return a point that no other trial has, unless points may repeat, and its run.
+
+        The first point is the baseline's. The sampler is made anew, with a seed of its own, since each process and each
+        launch asks for a few trials only.
+        """
+        search = self.search
+        used = _runs(trials)
+        if search.baseline is not None and not used:
+            return search.baseline, search.run(search.baseline)
+        seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
+        sampler = sampler_of(search.config.sampler, seed=seed, first_seed=search.config.seed)
+        for _ in range(DRAWS):
+            point: Point = self._drawn(sampler, trial)
+            with contextlib.suppress(UsageError):  # a combination that is impossible
+                config = search.run(point)
+                task = self._task(trial.number, config)
+                if task.name not in used:
+                    return point, config
+                if search.config.repeats:
+                    return point, self._repeated(config, used)
+        if search.points is None:
+            raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
+        left = [name for name in search.points if name not in used] or list(search.points)
+        point = search.points[random.Random(seed).choice(left)]
+        return point, search.run(point) if left != list(search.points) else self._repeated(search.run(point), used)
+
+    def _drawn(self, sampler: optuna.samplers.BaseSampler, trial: FrozenTrial) -> dict[str, Any]:
+        wanted = self.search.distributions
+        sampler.before_trial(self.study, trial)
+        is_known = isinstance(sampler, optuna.samplers.QMCSampler)  # others learn the space from finished trials
+        space = dict(wanted) if is_known else sampler.infer_relative_search_space(self.study, trial)
+        found = sampler.sample_relative(self.study, trial, space)
+        return {
+            name: found[name] if name in found else sampler.sample_independent(self.study, trial, name, distribution)
+            for name, distribution in wanted.items()
+        }
+
+    def _repeated(self, config: RunConfig, used: Mapping[str, int]) -> RunConfig:
+        while self._task(0, config).name in used:
+            config = replace(config, seed=config.seed + 1)
+        return config
+
+    def _task(self, number: int, config: RunConfig) -> Task:
+        name = signature(config)
+        return Task(name, config, RunFolder(self.runs_dir, name).num_attempts, number)
+
+    def _check_definition(self) -> None:
+        """Keep the definition of a new search; refuse one that differs from that of the journal."""
+        new, old = self.search.definition(), self.study.user_attrs.get(DEFINITION)
+        if old is None:
+            self.study.set_user_attr(DEFINITION, new)
+        elif changed := [key for key in new if old.get(key) != new[key]]:
+            each = "; ".join(f"{key} was {json.dumps(old.get(key))} and is {json.dumps(new[key])}" for key in changed)
+            raise UsageError(
+                f"{self.where} is of another search: {each}. Type another runs_dir=, or move the journal away to search"
+                " again"
+            )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._lock.acquire()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(RuntimeError):  # another process took this one for dead
+                self._lock.release()
+
+
+def open_storage(path: Path, url: str | None) -> BaseStorage:
+    """Open the file at a path, or a database."""
+    return JournalStorage(JournalFileBackend(str(path))) if url is None else get_storage(url)
+
+
+@contextlib.contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Turn what Optuna raises on a broken journal, or a database that is not there, into one sentence."""
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except (UsageError, optuna.exceptions.UpdateFinishedTrialError):
+        raise
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the trials in {where} cannot be read: {reason}") from error
+    except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
+        raise UsageError(
+            f"{where} is not a journal of Optuna, or it is corrupt ({error}); restore it, or move it away to search"
+            " again"
+        ) from error
+
+
+def spent(run: RunFolder) -> dict[str, float]:
+    """Return the samples, training FLOPs and seconds of a run so far; those of a finished run include evaluation."""
+    last = (run.rows() or [{}])[-1]
+    seconds = run.result()["seconds"] if run.is_done else last.get("seconds", 0.0)
+    return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": seconds}
+
+
+def _runs(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """Return the runs of all trials but failed ones, with the number of their trial."""
+    kept = [trial for trial in trials if trial.state != TrialState.FAIL and RUN in trial.user_attrs]
+    return {trial.user_attrs[RUN]: trial.number for trial in kept}

@@ -1,0 +1,147 @@
+"""The work of a search: trials that workers draw as they go, and the runs that confirm the winner."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from ablations.expand import Cell
+from ablations.request import Request
+from aimv2.runs import index
+from aimv2.runs.lease import Watch
+from aimv2.runs.record import RunFolder
+from sweeps.plan import Plan
+from sweeps.search.journal import OPEN, RUN, Journal, journal_path
+from sweeps.search.outcome import finish, winner_cells
+from sweeps.search.space import Search
+from sweeps.tasks import Follower, Look, Task, TaskList, Work
+
+
+class TrialFollower:
+    """Reports a trial's held-out curve while its run trains, and ends the run if the pruner says so."""
+
+    def __init__(self, journal: Journal, task: Task, stop: Callable[[], None]) -> None:
+        assert task.trial is not None
+        self.is_stopped = False
+        self._trial = journal.trial(task.trial)
+        self._column = journal.search.curve
+        self._steps = {step: number for number, step in enumerate(task.config.curve_steps)}
+        self._stop = stop
+        self._sign = journal.search.sign
+        self._prunes = journal.search.pruner != "none"
+
+    def on_rows(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            number = self._steps.get(row["step"])
+            if not number or self._column not in row or len(self._trial.study.directions) > 1:
+                continue
+            self._trial.report(self._sign * row[self._column], number)
+            is_last = number == len(self._steps) - 1
+            if self._prunes and not is_last and self._trial.should_prune():
+                self.is_stopped = True
+                self._stop()
+
+
+class SearchTasks(TaskList):
+    """The tasks of a search: its unfinished trials, trials to be drawn, and the runs that confirm the winner.
+
+    Args:
+        confirming: the baseline's runs that confirm the winner.
+        after: numbers of the runs' latest attempts before this launch.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        confirming: Sequence[Cell],
+        runs_dir: Path,
+        watch: Watch | None = None,
+        after: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        super().__init__([], runs_dir, watch)
+        self.journal = Journal(search, runs_dir)
+        self._confirming = confirming
+        self._after = after
+
+    def look(self) -> Look:
+        """As of other tasks; a free task without a name is a trial to be drawn."""
+        trials, search = self.journal.settle(), self.journal.search
+        num_new, cells = self.journal.num_new(trials), list(self._confirming)
+        if not num_new and not any(trial.state in OPEN for trial in trials):
+            cells += winner_cells(search, trials)
+        confirming = [Task(cell.name, cell.config, self._after.get(cell.name, 0)) for cell in cells]
+        self._tasks = [*self.journal.tasks(trials), *confirming]
+        now = super().look()
+        now.free.extend(Task("", search.costliest, 0, trial=len(trials)) for _ in range(num_new))
+        return now._replace(num_attempts=now.num_attempts + self._num_attempts(trials))
+
+    def take(self) -> Iterator[Task]:
+        """Yield trials that lost their worker, then new ones, then runs that confirm the winner."""
+        free = self.look().free
+        yield from (task for task in free if task.name and task.trial is not None)
+        while (task := self.journal.ask()) is not None:
+            yield task
+        yield from (task for task in free if task.trial is None)
+
+    @contextmanager
+    def follow(self, task: Task, stop: Callable[[], None]) -> Iterator[Follower | None]:
+        if task.trial is None:
+            yield None
+            return
+        follower = TrialFollower(self.journal, task, stop)
+        try:
+            yield follower
+        finally:
+            if follower.is_stopped:
+                self.journal.tell(self.journal.trials[task.trial], TrialState.PRUNED)
+
+    def _num_attempts(self, trials: Sequence[FrozenTrial]) -> int:
+        """Return the number of attempts at the trials that are over."""
+        entries = index.read(self._runs_dir)
+        runs = {trial.user_attrs.get(RUN) for trial in trials} - {task.name for task in self._tasks}
+        return sum(entries[run].attempt for run in runs if run in entries)
+
+
+@dataclass(frozen=True)
+class SearchWork(Work):
+    """The work of a search's launch.
+
+    Attributes:
+        tasks: those that were open when it was launched.
+        request: the baseline's runs that confirm the winner.
+    """
+
+    search: Search
+    request: Request
+
+    def open(self, runs_dir: Path, watch: Watch | None = None) -> SearchTasks:
+        after = {task.name: task.after for task in self.tasks}
+        return SearchTasks(self.search, self.request.cells, runs_dir, watch, after)
+
+    def finish(self, plan: Plan, console: Console) -> Plan:
+        journal = Journal(self.search, plan.runs_dir)
+        return finish(journal, self.request, console)
+
+
+def work_of(search: Search, request: Request, runs_dir: Path, *, is_dry_run: bool) -> SearchWork:
+    """Return the work that is left of a search.
+
+    Args:
+        request: the baseline's runs that confirm the winner.
+        is_dry_run: write nothing, not even an empty journal.
+    """
+    plan = Plan(request.folder, request.cells, runs_dir)
+    if is_dry_run and search.config.storage is None and not journal_path(runs_dir, search.name).exists():
+        num_trials = int(min(search.config.trials, search.num_points))
+        new = [Task("", search.costliest, 0, trial=0)] * num_trials
+        return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
+    now = SearchTasks(search, request.cells, runs_dir).look()
+    tasks = [*now.free, *now.unsure, *now.held]
+    if not is_dry_run:  # a run that has failed is tried once more
+        tasks = [replace(one, after=RunFolder(runs_dir, one.name).num_attempts) if one.name else one for one in tasks]
+    return SearchWork(tasks, search, request)
