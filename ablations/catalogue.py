@@ -16,6 +16,7 @@ NAMES = (
     "decoder_size",
     "decoder_sharing",
     "objective",
+    "optimizer",
     "sample_efficiency",
     "batch_size",
     "caption_order",

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import BeforeValidator, NonNegativeInt
+from pydantic import BeforeValidator, NonNegativeInt, StringConstraints
 
 from ablations.expectations import Expectation, default_margin
 from ablations.study import CONTROLS, Study, StudyValues
@@ -29,11 +29,13 @@ class StudyOverrides(StudyValues):
 
     Attributes:
         arms: the names of the arms to run.
+        suffix: letters, digits and underscores.
         seeds: a list, or a number of seeds.
         expected: every arm but the baseline, so that each can be overridden; None leaves it open.
     """
 
     arms: tuple[str, ...]
+    suffix: Annotated[str, StringConstraints(pattern=r"^\w*$")]
     seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_seeds)]
     expected: dict[str, Literal["better", "worse", "equal"] | None]
 

@@ -28,6 +28,7 @@ from aimv2.runs.files import read_json, user, write_json
 FOLDER = "studies"
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
 DEFAULT_SCALE = "demo"
+LATER = ("suffix", "is_search")  # keys that are left out while they are empty, so that older records stay as they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +139,7 @@ def _time_of(path: Path) -> float:
 def request_to_json(request: Request) -> dict[str, Any]:
     """Return the values of a request as JSON has them."""
     sweep = dataclasses.asdict(study_overrides(request.study))
-    if not request.study.is_search:  # records from before there were searches stay as they are
-        del sweep["is_search"]
+    sweep = {key: value for key, value in sweep.items() if value or key not in LATER}
     return {
         "arguments": request.arguments,
         "sweep": sweep,

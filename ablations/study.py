@@ -42,6 +42,7 @@ class StudyValues:
         controls: arms that every study has. ``null_control`` is the baseline with other seeds and must not differ;
             ``positive_control`` is the baseline with shuffled captions and must be worse.
         allow_mixed_code: True to draw verdicts even if the runs are of different code (``runs/provenance.py``).
+        suffix: of the name of its report, so that the study on another base run has a report of its own.
         is_search: True if a search over the study's factors was run; the arms are the baseline and its winner.
     """
 
@@ -56,6 +57,7 @@ class StudyValues:
     equal: Equal = "samples"
     controls: tuple[Control, ...] = ("null_control", "positive_control")
     allow_mixed_code: bool = False
+    suffix: str = ""
     is_search: bool = False
 
 
@@ -120,7 +122,7 @@ class Study(StudyValues):
     def folder(self) -> str:
         """The name of its report, at the default scale."""
         equal = "" if self.equal == "samples" else f"_equal_{self.equal}"
-        return f"{self.slug}{equal}{'_search' * self.is_search}"
+        return f"{self.slug}{equal}{'_search' * self.is_search}{self.suffix and f'_{self.suffix}'}"
 
     def arm(self, name: str) -> Arm:
         """Return an arm or a control."""

@@ -43,6 +43,7 @@ sweeps, with their price at scale=demo:
   sweep.controls=[]            leave out the null control and the positive control
   sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
                                other values of the study
+  sweep.suffix=mine            ends the name of the report, so that the study on another base run has one of its own
   sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
   sweep.allow_mixed_code=true  draw verdicts even if the runs are of different code
   sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations

@@ -1,14 +1,13 @@
 """AIMv2 and its rivals, each with a learning rate of its own.
 
-A rate is a ratio to that of the recipe. It is to be found on a validation split, which no report
-reads, by
+A rate is a ratio to that of the recipe. It is to be found on a validation split, which no report reads, by
 
-    python sweeps/search.py search=learning_rate scale=demo seed=500 objective.name=clip
+    python sweeps/launch.py sweep=optimizer search=optuna search.metrics=[probe_object] objective.name=clip
 
 and likewise for each rival: ``objective.name=caption`` (once more with ``model.encoder.attention=bidirectional``),
 ``image_only``, ``cappa``, ``siglip``, and the contrastive ones with ``budget.batch_size=32``, twice that of the recipe.
-The ratio is the best rate that the search prints, divided by ``optimizer.peak_lr`` of the recipe. A ratio of 1 was not
-searched yet. Only the rate is tuned. The probe decides, because all objectives have it.
+The ratio is the rate of the winner, divided by ``optimizer.peak_lr`` of the recipe. A ratio of 1 was not searched yet.
+The probe decides, because all objectives have it.
 """
 
 from typing import Any

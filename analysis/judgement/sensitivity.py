@@ -257,7 +257,8 @@ def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensi
     measured, here = _some(ladder.base, changed), _some(base, changed)
     typed = base | {path: value_at(config, path) for path in DESCRIBED}  # where the files are, not only their names
     overrides = [shlex.quote(f"{path}={_typed(typed.get(path))}") for path in changed if path != FINGERPRINT]
-    command = " ".join(["python sweeps/launch.py", f"sweep={SLUG}", f"scale={config.scale}", *overrides])
+    suffix = f"sweep.suffix={changed[0].rpartition('.')[2]}"  # so that it does not replace the other report
+    command = " ".join(["python sweeps/launch.py", f"sweep={SLUG}", suffix, f"scale={config.scale}", *overrides])
     text = f"was measured at scale {config.scale} with {measured}, not with {here}: run {command}"
     return {metric: MetricSensitivity(metric, False, f"sensitivity of {metric} {text}") for metric in ladder.metrics}
 

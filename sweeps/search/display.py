@@ -1,6 +1,5 @@
 """A search as a launch displays it before it starts: the space, what is done, and the price of the rest."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +11,8 @@ from aimv2.config.run_config import RunConfig
 from sweeps.executors.base import Executor
 from sweeps.plan_display import priced
 from sweeps.pricing.price import Clock, price
-from sweeps.search.config import MAX_FAILED
-from sweeps.search.journal import Journal, journal_path
-from sweeps.search.outcome import STATES
 from sweeps.search.space import SPLIT, Search
-
-ORDER = ("finished", "pruned", "failed", "running")
+from sweeps.status.trials import trials_of
 
 
 def print_search(
@@ -43,27 +38,15 @@ def print_search(
         soft_wrap=True,
     )
     num_trials = min(config.trials, search.num_points)
-    done = count_of(search, runs_dir) if _exists(search, runs_dir) else {}
-    counted = ", ".join(f"{done[state]} {state}" for state in ORDER if done.get(state))
-    console.print(f"scale {search.base.scale}, {num_trials} trials: {counted or 'none yet'}", soft_wrap=True)
+    done = trials_of(runs_dir, search.name).described or "none yet"
+    console.print(f"scale {search.base.scale}, {num_trials} trials: {done}", soft_wrap=True)
     if num_trials < config.trials:
         console.print(
             f"note: the space has {num_trials} points, and each is tried once, unless search.repeats=true",
             soft_wrap=True,
         )
-    if done.get("failed", 0) >= MAX_FAILED:
-        console.print(f"note: {MAX_FAILED} trials have failed, so no other one is drawn", soft_wrap=True)
     if left:
         console.print(priced(price(left, clock), executor, list(left)), soft_wrap=True)
-
-
-def count_of(search: Search, runs_dir: Path) -> Counter[str]:
-    """Return the number of trials by state."""
-    return Counter(STATES[trial.state] for trial in Journal(search, runs_dir).trials)
-
-
-def _exists(search: Search, runs_dir: Path) -> bool:
-    return search.config.storage is not None or journal_path(runs_dir, search.name).exists()
 
 
 def _factor(factor: Factor | Range) -> str:

@@ -25,20 +25,14 @@ from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
 from sweeps.search.config import MAX_FAILED
+from sweeps.search.names import AFTER, DEFINITION, NOTE, RUN, SEED, SPENT, journal_path
 from sweeps.search.optimizers import pruner_of, sampler_of
 from sweeps.search.space import Point, Search
 from sweeps.tasks import Task
 
-FOLDER = "searches"
 LOCK_SECONDS = 60  # after which the lock of a killed process is broken; drawing a point takes far less
 DRAWS = 20  # of the sampler for a point that is new; then one of the others is drawn at random
-DEFINITION, RUN, AFTER, SEED, SPENT, NOTE = "definition", "run", "after", "run_seed", "spent", "note"  # attributes
 OPEN, ENDED = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-def journal_path(runs_dir: Path, name: str) -> Path:
-    """Return the path of a search's journal."""
-    return runs_dir / FOLDER / f"{name}.journal"
 
 
 class Journal:
@@ -55,7 +49,7 @@ class Journal:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.path.parent.mkdir(exist_ok=True)
         self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=LOCK_SECONDS)
-        with _readable(self.where):
+        with readable(self.where):
             self._storage = open_storage(self.path, search.config.storage)
             with self._locked():
                 self.study = optuna.create_study(
@@ -75,7 +69,7 @@ class Journal:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        with _readable(self.where):
+        with readable(self.where):
             return self.study.get_trials(deepcopy=False)
 
     def num_new(self, trials: Sequence[FrozenTrial]) -> int:
@@ -92,7 +86,7 @@ class Journal:
 
     def ask(self) -> Task | None:
         """Draw a trial and return its run; None if there are enough."""
-        with _readable(self.where), self._locked():
+        with readable(self.where), self._locked():
             trials = self.study.get_trials(deepcopy=False)
             if not self.num_new(trials):
                 return None
@@ -138,7 +132,7 @@ class Journal:
         """Record how a trial ended, and what it has cost. If another process did, nothing changes."""
         run = RunFolder(self.runs_dir, trial.user_attrs[RUN])
         storage, trial_id = self._storage, self._id(trial.number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), _readable(self.where):
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
             storage.set_trial_user_attr(trial_id, SPENT, spent(run))
             if note:
                 storage.set_trial_user_attr(trial_id, NOTE, note)
@@ -146,7 +140,7 @@ class Journal:
 
     def trial(self, number: int) -> Trial:
         """Return a trial to report to."""
-        with _readable(self.where):
+        with readable(self.where):
             return Trial(self.study, self._id(number))
 
     def _id(self, number: int) -> int:
@@ -252,7 +246,7 @@ def open_storage(path: Path, url: str | None) -> BaseStorage:
 
 
 @contextlib.contextmanager
-def _readable(where: str) -> Iterator[None]:
+def readable(where: str) -> Iterator[None]:
     """Turn what Optuna raises on a broken journal, or a database that is not there, into one sentence."""
     import sqlalchemy.exc
 

@@ -16,17 +16,12 @@ from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
 from aimv2.runs.files import write_json
 from sweeps.plan import Plan
-from sweeps.search.journal import FOLDER, NOTE, RUN, SPENT, Journal
+from sweeps.search.config import MAX_FAILED
+from sweeps.search.journal import Journal
+from sweeps.search.names import FOLDER, NOTE, RUN, SPENT, STATES
 from sweeps.search.space import SPLIT, Search, described
 
 VERSION = 1  # of the file
-STATES = {
-    TrialState.COMPLETE: "finished",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "running",
-}
 
 
 def front(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[FrozenTrial]:
@@ -115,7 +110,7 @@ def _trial(journal: Journal, trial: FrozenTrial) -> dict[str, Any]:
     cost: Mapping[str, float] = trial.user_attrs.get(SPENT, {})
     return {
         "number": trial.number,
-        "state": STATES[trial.state],
+        "state": STATES[trial.state.name],
         "params": dict(trial.params),
         "values": list(trial.values) if trial.state == TrialState.COMPLETE else None,
         "run": trial.user_attrs[RUN],
@@ -161,7 +156,7 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
     for trial in (*finished, *rest):
         values = [f"{value:.4g}" for value in trial.values] if trial in finished else [""] * len(search.metrics)
         point = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.params.values()]
-        state = STATES[trial.state] + (", front" if trial.number in best and len(search.metrics) > 1 else "")
+        state = STATES[trial.state.name] + (", front" if trial.number in best and len(search.metrics) > 1 else "")
         samples = f"{trial.user_attrs.get(SPENT, {}).get('samples', 0):,.0f}"
         table.add_row(str(trial.number), state, *point, *values, samples, trial.user_attrs[RUN])
     console.print(table)
@@ -171,6 +166,8 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
                 f"trial {trial.number}: {note}; python sweeps/manage.py logs {trial.user_attrs[RUN]} shows more",
                 soft_wrap=True,
             )
+    if sum(trial.state == TrialState.FAIL for trial in trials) >= MAX_FAILED:
+        console.print(f"{MAX_FAILED} trials have failed, so no other one is drawn", style="red")
     found = winner(search, trials)
     if found is None:
         console.print("no trial has finished, so there is no winner", style="red")

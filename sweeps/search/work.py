@@ -16,7 +16,8 @@ from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder
 from sweeps.plan import Plan
-from sweeps.search.journal import OPEN, RUN, Journal, journal_path
+from sweeps.search.journal import OPEN, Journal
+from sweeps.search.names import RUN, journal_path
 from sweeps.search.outcome import finish, winner_cells
 from sweeps.search.space import Search
 from sweeps.tasks import Follower, Look, Task, TaskList, Work

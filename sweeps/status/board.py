@@ -114,7 +114,8 @@ def headline(sweep: SweepStatus) -> str:
     # Running runs keep their speed, and the others follow them.
     if speed := sum(run.images_per_second or 0.0 for run in sweep.runs if run.state == "running"):
         launches += f"; about {duration((budget - samples) / speed)} of training left"
-    return f"{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}"
+    trials = f"trials: {sweep.trials}; " if sweep.trials else ""
+    return f"{trials}{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}"
 
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:

@@ -11,6 +11,7 @@ from sweeps.active_launches import LOGS, Jobs, active_launches, num_waiting
 from sweeps.executors.slurm_commands import Queued, queue_of
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
+from sweeps.status.trials import trials_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class SweepStatus:
     num_launches: int  # active ones
     num_waiting: int = 0  # workers of these that wait for a free core or GPU
     queue: list[str]  # state of the jobs of each launch on SLURM, in words
+    trials: str = ""  # number of a search's trials by state, in words
     runs: list[RunStatus]  # in the order of the sweep's cells
     waits: str = ""  # why runs wait
     code: str = ""  # which code done runs are of, if it differs
@@ -39,19 +41,22 @@ def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = No
 
 
 def plan_status(plan: Plan, reader: RunReader | None = None, *, is_mixed_code_allowed: bool = False) -> SweepStatus:
-    """Return the progress of a plan's runs. A run that several cells share is listed with one of them.
+    """Return the progress of a plan's runs, and of the unpruned trials of a search of this name. A run that several
+    cells share is listed with one of them.
 
     A reader that is used again remembers what it has read of this sweep.
     """
     launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
     queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in launches if one.jobs is not None}
     active = [one for one in launches if queues.get(one.folder) != []]
-    found = entries(plan.runs_dir)
+    found, search = entries(plan.runs_dir), trials_of(plan.runs_dir, plan.title)
+    plan = replace(plan, cells=[*plan.cells, *search.cells])
     return SweepStatus(
         name=plan.title,
         num_launches=len(active),
         num_waiting=sum(map(num_waiting, active)),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
+        trials=search.described,
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
         waits="no free worker yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),

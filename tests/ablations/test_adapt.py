@@ -50,7 +50,15 @@ def test_on_the_built_in_scenes_studies_stay_as_they_are(study):
 
 
 LATER = {  # studies
-    *("batch_size", "crop_scale", "decoder_size", "high_res_adaptation", "patch_order", "sample_efficiency"),
+    *(
+        "batch_size",
+        "crop_scale",
+        "decoder_size",
+        "high_res_adaptation",
+        "optimizer",
+        "patch_order",
+        "sample_efficiency",
+    ),
 }
 
 

@@ -1,0 +1,27 @@
+"""Learning rate and weight decay of a recipe.
+
+The arms are points that fill the box. To tune a recipe, search the box instead:
+
+    python sweeps/launch.py sweep=optimizer search=optuna
+
+and with ``objective.name=clip`` for a rival in ``ablations/studies/objective.py``.
+"""
+
+from ablations.design import Arm, latin_hypercube
+from ablations.expectations import CONTENT, CONTENT_MARGIN
+from ablations.study import Study
+
+STUDY = Study(
+    slug="optimizer",
+    question="Which learning rate and weight decay suit the recipe at this scale?",
+    source="AIMv2 Table 1 and section 3.1: learning rates of 5e-4 to 1e-3 by size, weight decay of 0.0001; never ablated",
+    design=latin_hypercube(
+        {"recipe": Arm(label="as in the recipe")},
+        linear={},
+        log={"optimizer.peak_lr": (3e-4, 1e-2), "optimizer.weight_decay": (1e-5, 1e-2)},
+        num_points=6,
+    ),
+    baseline="recipe",
+    primary_metric=CONTENT,
+    equivalence_margin=CONTENT_MARGIN,
+)

@@ -1,0 +1,13 @@
+"""Names in the files of a search."""
+
+from pathlib import Path
+
+FOLDER = "searches"  # in the runs folder
+# Attributes of a study and of its trials in Optuna's storage.
+DEFINITION, RUN, AFTER, SEED, SPENT, NOTE = "definition", "run", "after", "run_seed", "spent", "note"
+STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
+
+
+def journal_path(runs_dir: Path, name: str) -> Path:
+    """Return the path of a search's journal."""
+    return runs_dir / FOLDER / f"{name}.journal"

@@ -1,0 +1,76 @@
+"""The trials of a search, for displays: as its journal shows them, without the search itself."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.expand import Cell
+from aimv2.config.run_config import from_dict
+from aimv2.errors import UsageError
+from aimv2.runs.files import read_json
+from sweeps.search.names import RUN, STATES, journal_path
+
+if TYPE_CHECKING:
+    import optuna
+
+ARM = "trial"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials as a display shows them.
+
+    Attributes:
+        described: their number by state, such as ``7 finished, 3 pruned``; empty if there is no search.
+        cells: the run of each that was started and is neither pruned nor failed; its number takes the seed's place.
+    """
+
+    described: str = ""
+    cells: list[Cell] = field(default_factory=list)
+
+
+def trials_of(runs_dir: Path, name: str) -> Trials:
+    """Return the trials of the search with this name, which may not exist. Trials in a database are not shown.
+
+    Raises:
+        UsageError: the journal cannot be read.
+    """
+    path = journal_path(runs_dir, name)
+    if not path.exists():
+        return Trials()
+    trials = _study(path, name).get_trials(deepcopy=False)
+    count = Counter(STATES[trial.state.name] for trial in trials)
+    cells = []
+    for trial in trials:
+        run = trial.user_attrs.get(RUN)
+        if run and STATES[trial.state.name] in ("finished", "running"):
+            cells += _cells(runs_dir / run / "config.json", trial.number)
+    each = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(STATES.values()) if count[state])
+    return Trials(each, cells)
+
+
+@lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended
+def _study(path: Path, name: str) -> "optuna.Study":
+    import optuna
+
+    from sweeps.search.journal import open_storage, readable
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with readable(str(path)):
+        return optuna.load_study(study_name=name, storage=open_storage(path, None))
+
+
+@lru_cache(maxsize=10_000)
+def _config_cell(path: Path, number: int) -> Cell:
+    config = from_dict(read_json(path))
+    return Cell(arm=ARM, seed=number, config=config)
+
+
+def _cells(path: Path, number: int) -> list[Cell]:
+    """Return the cell of a trial; none if its run has not started yet."""
+    try:
+        return [_config_cell(path, number)]
+    except UsageError:
+        return []
