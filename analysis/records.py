@@ -1,8 +1,8 @@
 """A study's records: all that its report needs, in one small Parquet file that can be committed.
 
 The file has a row per requested run, with its metrics, curve and mixture as lists of structs, so that any reader of
-Parquet can use it. The request, the look, the examples and the licences are JSON in the file's metadata. The same
-records give the same bytes with the same version of Arrow.
+Parquet can use it. The request, the look, the examples, the licences and the search are JSON in the file's metadata.
+The same records give the same bytes with the same version of Arrow.
 """
 
 import base64
@@ -27,6 +27,7 @@ from analysis.inference.items import ItemMoments, Run, runs_index
 from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import SLUG
 from analysis.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from analysis.searches import Search, search_from_json, search_to_json
 
 FILE = "records.parquet"
 VERSION = 1
@@ -44,11 +45,16 @@ ITEMS = "item_covariances"
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """What a report is made of."""
+    """What a report is made of.
+
+    Attributes:
+        search: that whose winner the runs confirm; None for other studies.
+    """
 
     request: Request
     evidence: Evidence
     look: Look
+    search: Search | None = None
 
 
 def pack(records: Records) -> bytes:
@@ -74,6 +80,8 @@ def pack(records: Records) -> bytes:
         "images": images,
         "credits": evidence.credits,
     }
+    if records.search is not None:
+        about["search"] = search_to_json(records.search)
     text = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
     table, sink = pa.table(columns), pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, compression="zstd", compression_level=19) as writer:
@@ -134,7 +142,8 @@ def compared_metrics(study: Study, evidence: Evidence) -> list[tuple[str, str]]:
     They are each metric that decides, with itself, and those that a claim compares. The sensitivity study judges every
     metric.
     """
-    metrics = evidence.metrics["metric"].unique() if study.slug == SLUG else study.deciding_metrics
+    is_sensitivity = study.slug == SLUG and not study.is_search
+    metrics = evidence.metrics["metric"].unique() if is_sensitivity else study.deciding_metrics
     expectations = [one for expectations in study.claims.values() for one in expectations]
     pairs = [*((metric, metric) for metric in metrics), *((one.metrics[0], one.metrics[-1]) for one in expectations)]
     return list(dict.fromkeys(pairs))
@@ -174,7 +183,10 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
     )
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))
-    return Records(request, evidence, look)
+    search = search_from_json(about["search"], name) if "search" in about else None
+    if (None if search is None else search.study) != (request.study.slug if request.study.is_search else None):
+        raise ValueError("a search of another study, or none")
+    return Records(request, evidence, look, search)
 
 
 def _columns(table: pd.DataFrame, cells: Sequence[Run]) -> dict[str, pa.ChunkedArray]:

@@ -26,6 +26,7 @@ from analysis.inference.looks import look, looks_path
 from analysis.judgement.sensitivity import SLUG
 from analysis.load import load
 from analysis.records import FILE, Records, pack, packed_records, recorded_names, unpack
+from analysis.searches import path_of, read_search
 from analysis.sections.study import document
 
 USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports]
@@ -35,7 +36,7 @@ USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=run
 Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the records beside an earlier report.
 
   STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
-                               (scaling_tiny, scaling_equal_flops)
+                               (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
   costs                        the measurements of python analysis/cost_study.py
   all                          all launched studies, then the claims; with --from-records the costs too
@@ -124,13 +125,14 @@ def records_of(request: Request, runs_dir: Path) -> Records:
     """Return the records of the requested runs, and record the look at them.
 
     Raises:
-        UsageError: the record of looks cannot be written, or a result cannot be read.
+        UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
     """
+    search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
     evidence = load(request.cells, runs_dir)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
     portable = replace(request, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES)))
-    return Records(portable, evidence, this_look)
+    return Records(portable, evidence, this_look, search)
 
 
 def _write(packed: bytes, reports_dir: Path, out: Path, name: str) -> Path:

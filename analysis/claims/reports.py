@@ -15,7 +15,7 @@ from analysis.records import FILE, Records, read_records, recorded_names
 def findings_of(records: Records, reports_dir: Path) -> Findings:
     """Return what records show, with the sensitivity of these reports. Raises UsageError if it cannot be read."""
     sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
-    return judge(records.request, records.evidence, records.look, sensitivity)
+    return judge(records.request, records.evidence, records.look, sensitivity, records.search)
 
 
 def findings_in(reports_dir: Path, name: str) -> Findings:
@@ -28,6 +28,10 @@ def findings_in(reports_dir: Path, name: str) -> Findings:
 
 
 def claims_document(reports_dir: Path) -> Document:
-    """Return the page of all claims; errors as in ``findings_in``."""
-    findings = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
-    return page.document(findings, nearest_ladder(reports_dir, with_attention(demo())))
+    """Return the page of all claims; errors as in ``findings_in``.
+
+    A search is no evidence: it was not planned for claims, and another scale has another winner.
+    """
+    found = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
+    studies = {name: one for name, one in found.items() if not one.study.is_search}
+    return page.document(studies, nearest_ladder(reports_dir, with_attention(demo())))

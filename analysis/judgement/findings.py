@@ -15,6 +15,7 @@ from analysis.judgement.ladder import climb
 from analysis.judgement.sensitivity import SLUG, Ladder, MetricSensitivity, insensitive, sensitivity_of
 from analysis.judgement.verdicts import Verdict, verdicts
 from analysis.load import Evidence
+from analysis.searches import Search
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class Findings:
         sensitivity: by metric.
         comparisons: each requested arm but the baseline, in the primary metric.
         verdicts: by claim.
+        search: that whose winner is compared with the baseline; None for other studies.
     """
 
     study: Study
@@ -39,6 +41,7 @@ class Findings:
     comparisons: Mapping[str, Comparison]
     controls: Sequence[ControlOutcome]
     verdicts: Mapping[str, Verdict]
+    search: Search | None = None
 
     @property
     def cells(self) -> Sequence[Cell]:
@@ -83,15 +86,20 @@ class Findings:
 
 
 def judge(
-    request: Request, evidence: Evidence, this_look: Look, sensitivity: Mapping[str, MetricSensitivity]
+    request: Request,
+    evidence: Evidence,
+    this_look: Look,
+    sensitivity: Mapping[str, MetricSensitivity],
+    search: Search | None = None,
 ) -> Findings:
     """Return what the runs of a request show.
 
     Args:
         sensitivity: what was measured before; a sensitivity study measures its own.
+        search: that whose winner the runs confirm.
     """
     study, config, ladder = with_actual_ratios(request.study, request.cells), baseline_of(request), None
-    if study.slug == SLUG:
+    if study.slug == SLUG and not study.is_search:
         ladder = climb(study, evidence, config)
         sensitivity = sensitivity_of(ladder)
     controls = check_controls(study, evidence)
@@ -107,6 +115,7 @@ def judge(
         verdicts=verdicts(
             study, evidence, controls=controls, sensitivity=sensitivity, scale=config.scale, level=this_look.level
         ),
+        search=search,
     )
 
 

@@ -27,6 +27,7 @@ from analysis.records import (
     unpack,
 )
 from tests.helpers.evidence import write_run
+from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 from tests.helpers.specimen import STUDY
 
 LOOK = Look(2, ((0, 1), (0, 1, 2)))
@@ -117,6 +118,35 @@ def test_sweep_without_a_result_has_records(cells, tmp_path):
     assert len(again.evidence.missing) == len(cells)
     assert all(getattr(again.evidence, name).empty for name in TABLES if name != "missing")
     assert list(again.evidence.mixture) == MIXTURE_COLUMNS
+
+
+@pytest.fixture(scope="module")
+def of_search(tiny, tmp_path_factory):
+    request, folder = request_of_search(tiny), tmp_path_factory.mktemp("confirmed")
+    write_confirmation(request, folder)
+    return Records(request, load(request.cells, folder), Look(1), parsed(typical()))
+
+
+def test_search_comes_back_with_its_confirmation(of_search):
+    again = unpack(pack(of_search), STUDIES)
+    assert again.search == of_search.search
+    assert again.request.study.is_search
+    assert again.request.cells == of_search.request.cells
+    assert pack(again) == pack(of_search)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about, table: about.pop("search") and None, "x is not a file of records"),
+        (lambda about, table: about["search"].update(study="loss_weight"), "x is not a file of records"),
+        (lambda about, table: about["search"].update(version=2), "x is a search of version 2"),
+        (lambda about, table: about["request"]["sweep"].pop("is_search") and None, "x is not a file of records"),
+    ],
+)
+def test_searches_of_other_studies_are_refused(of_search, change, message):
+    with pytest.raises(UsageError, match=message):
+        unpack(changed(pack(of_search), change), STUDIES, "x")
 
 
 def test_records_are_found_beside_reports(records, tmp_path):

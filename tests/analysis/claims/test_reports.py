@@ -1,10 +1,14 @@
 import pytest
 
+from ablations.catalogue import STUDIES
 from ablations.request import Request
 from aimv2.errors import UsageError
 from analysis.claims.reports import claims_document, findings_in
+from analysis.document.data import to_json
 from analysis.inference.looks import Look
+from analysis.load import load
 from analysis.records import FILE, Records, pack
+from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
 
 @pytest.fixture
@@ -34,6 +38,19 @@ def test_the_page_is_made_of_all_records(reports_dir):
     ]
     assert "was not measured" in " ".join(reported[0]["qualifications"])
     assert reported[0]["runs"]
+
+
+@pytest.mark.parametrize("slug", ["prefix_ratio", "scaling"])
+def test_searches_are_no_evidence_on_claims(reports_dir, tiny, tmp_path_factory, slug):
+    """That of the same study, and of one that measures a claim without judging it."""
+    study, before = STUDIES[slug], to_json(claims_document(reports_dir))
+    request, runs_dir = request_of_search(tiny, study=study), tmp_path_factory.mktemp("runs")
+    write_confirmation(request, runs_dir)
+    records = Records(request, load(request.cells, runs_dir), Look(1), parsed(typical(study=slug)))
+    (reports_dir / request.folder).mkdir()
+    (reports_dir / request.folder / FILE).write_bytes(pack(records))
+    assert findings_in(reports_dir, request.folder).search == records.search
+    assert to_json(claims_document(reports_dir)) == before
 
 
 def test_a_folder_without_records_is_named(reports_dir):

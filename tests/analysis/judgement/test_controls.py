@@ -6,6 +6,7 @@ from scipy import stats
 
 from ablations.expectations import STEP_TIME
 from ablations.studies.decoder_sharing import STUDY as SHARING
+from ablations.study import WINNER, confirmation
 from analysis.judgement.controls import NULL_NOTE, check_controls, withholding
 from analysis.load import MISSING_COLUMNS
 from tests.helpers.evidence import evidence_from, evidence_of
@@ -83,3 +84,14 @@ def test_null_control_is_compared_unpaired_at_99_percent(evidence):
 
 def test_note_counts_one_test_for_each_metric_and_baseline():
     assert "One in 100 fails by chance. It is one test for each metric and baseline" in NULL_NOTE
+
+
+def test_a_confirmation_of_a_search_needs_no_controls_but_those_that_it_has_must_pass():
+    arms = {"uniform": STUDY.arms["uniform"], WINNER: STUDY.arms["causal"]}
+    search = confirmation(STUDY, arms)
+    assert check_controls(search, evidence_of(search, {WINNER: -0.1}, spread=0.01)) == []
+    (null,) = check_controls(
+        replace(search, controls=("null_control",)),
+        evidence_of(replace(search, controls=("null_control",)), {"null_control": 0.3}, spread=0.003, shared=0),
+    )
+    assert (null.control, null.result) == ("null_control", "failed")

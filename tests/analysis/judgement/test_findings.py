@@ -3,12 +3,13 @@ from dataclasses import replace
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request
-from ablations.study import UNTRAINED
+from ablations.study import UNTRAINED, WINNER
 from aimv2.config.paths import replaced
 from analysis.inference.looks import Look
 from analysis.judgement.findings import baseline_of, judge
 from tests.helpers.documents import judged_again
-from tests.helpers.evidence import evidence_of
+from tests.helpers.evidence import evidence_of, sensitive
+from tests.helpers.searches import parsed, request_of_search, typical
 from tests.helpers.specimen import STUDY
 
 
@@ -65,3 +66,15 @@ def test_sensitivity_study_measures_its_own_sensitivity(tiny):
     assert found.ladder is not None
     assert found.sensitivity["content_loss"].tells_small_steps
     assert found.blind == ""
+
+
+def test_search_over_the_sensitivity_study_measures_no_sensitivity(tiny):
+    request = request_of_search(tiny, study=STUDIES["sensitivity"])
+    evidence, search = evidence_of(request.study, {WINNER: -0.2}, spread=0.01), parsed(typical(study="sensitivity"))
+    found = judge(request, evidence, Look(1), sensitive("content_loss"), search)
+    assert found.ladder is None
+    assert found.search is search
+    assert found.withheld == []
+    assert set(found.comparisons) == {WINNER}
+    (reason,) = judge(request, evidence, Look(1), {}, search).withheld
+    assert "was not measured" in reason

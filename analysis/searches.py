@@ -1,0 +1,251 @@
+"""The record of a search over a study's factors: its trials, and the one that was confirmed.
+
+A search writes it to ``runs/searches/<report>.json`` when its trials are over. It comes from outside, so everything
+that a report says of it is checked.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from aimv2.config.data_config import CHECKED
+from aimv2.errors import UsageError
+from aimv2.runs.files import read_json
+
+FOLDER = "searches"
+VERSION = 1
+
+State = Literal["finished", "pruned", "failed", "running"]
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SearchMetric:
+    """A metric that a search improves."""
+
+    name: str = Field(min_length=1)
+    direction: Literal["minimize", "maximize"]
+    unit: str
+
+    @property
+    def sign(self) -> int:
+        """1 if lower values are better, -1 if higher ones are."""
+        return 1 if self.direction == "minimize" else -1
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Dimension:
+    """A factor that a search varies: a range of numbers, or levels with their labels.
+
+    Attributes:
+        name: the path of a value of a run, or the name of a factor.
+    """
+
+    name: str = Field(min_length=1)
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    levels: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.levels is not None:
+            if not self.levels or (self.low, self.high, self.log) != (None, None, False):
+                raise ValueError(f"{self.name} must have levels, or a range from low to high")
+        elif self.low is None or self.high is None or self.low > self.high or (self.log and self.low <= 0):
+            raise ValueError(f"{self.name} has no range from low to high")
+
+    def allows(self, value: float | str) -> bool:
+        """True if the dimension has this value."""
+        if self.levels is not None:
+            return value in self.levels
+        assert self.low is not None
+        assert self.high is not None
+        return not isinstance(value, str) and self.low <= value <= self.high
+
+    def text(self, value: float | str) -> str:
+        """Return a value as readers see it."""
+        if self.levels is not None:
+            return self.levels[str(value)]
+        return f"{value:.3g}"
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Trial:
+    """A point of the space and its run.
+
+    Attributes:
+        values: of the metrics, in their order; those of pruned trials decide nothing.
+        run: the name of its run; empty if it has none.
+        curve: samples and value of the first metric while the run trained.
+        samples, budget: those it trained on, and those of a whole run.
+        flops, seconds: what it spent on training; seconds are None if they were not measured.
+    """
+
+    number: NonNegativeInt
+    state: State
+    params: dict[str, float | str]
+    values: tuple[float, ...] | None
+    run: Annotated[str, Field(pattern=r"^[\w-]*$")]
+    curve: tuple[tuple[NonNegativeFloat, float], ...]
+    samples: NonNegativeInt
+    budget: NonNegativeInt
+    flops: NonNegativeFloat
+    seconds: NonNegativeFloat | None
+    note: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """The first metric of a finished trial."""
+        return self.values[0] if self.state == "finished" and self.values else None
+
+    @property
+    def last(self) -> float | None:
+        """The first metric when the trial ended: its value, or the end of its curve."""
+        return self.curve[-1][1] if self.value is None and self.curve else self.value
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Search:
+    """A search: how it looked for points, what it found, and what it chose.
+
+    Attributes:
+        metrics: the first decides.
+        seed: of the sampler.
+        split: the pairs on which trials were measured.
+        front: numbers of the finished trials that no other one is better than in all metrics.
+        winner: the trial of the front that is best in the first metric; None if there is none.
+        importances: by dimension, the share of the metric's variance that it explains; empty if it is not known.
+    """
+
+    version: Literal[1]
+    study: str
+    sampler: str
+    pruner: str
+    seed: int
+    split: str
+    metrics: tuple[SearchMetric, ...] = Field(min_length=1)
+    space: tuple[Dimension, ...] = Field(min_length=1)
+    trials: tuple[Trial, ...]
+    front: tuple[NonNegativeInt, ...]
+    winner: NonNegativeInt | None
+    importances: dict[str, NonNegativeFloat]
+
+    def __post_init__(self) -> None:
+        _check_unique("metric", [one.name for one in self.metrics])
+        _check_unique("dimension", [one.name for one in self.space])
+        _check_unique("trial", [one.number for one in self.trials])
+        _check_unique("trial of the front", self.front)
+        for trial in self.trials:
+            self._check(trial)
+        if other := set(self.importances) - {one.name for one in self.space}:
+            raise ValueError(f"importances has {min(other)!r}, which is not in the space")
+        self._check_choice()
+
+    @property
+    def metric(self) -> SearchMetric:
+        """The metric that decides."""
+        return self.metrics[0]
+
+    @property
+    def finished(self) -> tuple[Trial, ...]:
+        return self.in_state("finished")
+
+    @property
+    def winning(self) -> Trial | None:
+        """The winner's trial."""
+        return next((one for one in self.trials if one.number == self.winner), None)
+
+    def in_state(self, state: State) -> tuple[Trial, ...]:
+        """Return the trials in a state, in the order of their numbers."""
+        return tuple(sorted((one for one in self.trials if one.state == state), key=lambda one: one.number))
+
+    def cost(self, trial: Trial) -> list[float]:
+        """Return the values of a finished trial such that lower is better."""
+        return [metric.sign * value for metric, value in zip(self.metrics, trial.values or (), strict=True)]
+
+    def _check(self, trial: Trial) -> None:
+        by_name, name = {one.name: one for one in self.space}, f"trial {trial.number}"
+        for key, value in trial.params.items():
+            if key not in by_name or not by_name[key].allows(value):
+                raise ValueError(f"{name} has {key}={value}, which is not in the space")
+        if trial.values is not None and len(trial.values) != len(self.metrics):
+            raise ValueError(f"{name} has {len(trial.values)} values, and there are {len(self.metrics)} metrics")
+        if trial.state == "finished" and (trial.values is None or set(trial.params) != set(by_name)):
+            raise ValueError(f"{name} is finished and has no value, or no value of a dimension")
+
+    def _check_choice(self) -> None:
+        """Refuse a front of which a trial is not finished or is beaten, and a winner that is not its best."""
+        costs = {one.number: self.cost(one) for one in self.finished}
+        if unknown := [number for number in self.front if number not in costs]:
+            raise ValueError(f"trial {unknown[0]} of the front is not a finished trial")
+        for number in self.front:
+            if any(is_better(other, costs[number]) for other in costs.values()):
+                raise ValueError(f"trial {number} of the front is worse than another trial in every metric")
+        if self.winner is not None:
+            if self.winner not in self.front:
+                raise ValueError(f"the winner {self.winner} is not on the front")
+            if costs[self.winner][0] > min(costs[number][0] for number in self.front):
+                raise ValueError(f"the winner {self.winner} is not the best of the front in {self.metric.name}")
+
+
+def is_better(one: Sequence[float], other: Sequence[float]) -> bool:
+    """True if a trial is nowhere worse than another and somewhere better; lower is better."""
+    return list(one) != list(other) and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def path_of(runs_dir: Path, report: str) -> Path:
+    """Return where the search of a report (``Request.folder``) is recorded."""
+    return runs_dir / FOLDER / f"{report}.json"
+
+
+def read_search(path: Path) -> Search:
+    """Return the search of a file.
+
+    Raises:
+        UsageError: the file is missing, broken or of another version.
+    """
+    return search_from_json(read_json(path), str(path))
+
+
+def search_from_json(values: Any, name: str) -> Search:
+    """Return the search with these values.
+
+    Args:
+        name: where they are from, for the message of an error.
+
+    Raises:
+        UsageError: they are broken or of another version.
+    """
+    version = values.get("version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version != VERSION:
+        raise UsageError(f"{name} is a search of version {version}, and this code reads version {VERSION}")
+    try:
+        return TypeAdapter(Search).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{name} is not the record of a search: {': '.join(filter(None, (place, message)))}"
+        ) from error
+
+
+def search_to_json(search: Search) -> dict[str, Any]:
+    """Return the values of a search as JSON has them."""
+    space = [
+        {"name": one.name, "low": one.low, "high": one.high, "log": one.log}
+        if one.levels is None
+        else {"name": one.name, "levels": one.levels}
+        for one in search.space
+    ]
+    return dataclasses.asdict(search) | {"space": space}
+
+
+def _check_unique(what: str, names: Iterable[Any]) -> None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{what} {name!r} is there twice")
+        seen.add(name)
