@@ -14,7 +14,7 @@ from ablations.study import Study
 STUDY = Study(
     slug="optimizer",
     question="Which learning rate and weight decay suit the recipe at this scale?",
-    source="AIMv2 Table 1 and section 3.1: learning rates of 5e-4 to 1e-3 by size, weight decay of 0.0001; never ablated",
+    source="AIMv2 Table A1: peak rates of 4e-4 to 1e-3 by size, a weight decay of 1e-4; never ablated",
     design=latin_hypercube(
         {"recipe": Arm(label="as in the recipe")},
         linear={},

@@ -98,6 +98,8 @@ class LocalExecutor(Executor):
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
             UsageError: no worker can run here, or the code snapshot was changed.
         """
+        if not work.tasks:
+            return
         started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
         with (
             at_work(plan.runs_dir, plan.title, work.runs) as launch_dir,

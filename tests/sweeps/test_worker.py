@@ -16,7 +16,7 @@ from aimv2.config.signature import signature
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from sweeps.active_launches import new_launch
-from sweeps.tasks import Task, write_tasks
+from sweeps.tasks import Task, Work, write_work
 from sweeps.worker import (
     RESERVE_SECONDS,
     WATCH_POLL_SECONDS,
@@ -48,7 +48,7 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
         if rows[-1]["step"] == 1:
             signal.raise_signal(number)
 
-    report = Worker(tasks, launch_dir, stop).work()
+    report = Worker(Work(tasks), launch_dir, stop).work()
     assert report.signal == number
     assert (report.done, report.problem) == ([], "")
     released, untried = (RunFolder(tmp_path, task.name) for task in tasks)
@@ -57,7 +57,7 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
     assert untried.num_attempts == 0
 
     if number == signal.SIGTERM:
-        again = Worker(tasks, launch_dir).work()
+        again = Worker(Work(tasks), launch_dir).work()
         assert (again.signal, again.was_out_of_time) == (None, False)
         assert again.done == [task.name for task in tasks]
         assert list(released.metrics()["step"]) == [0, 1, 2]
@@ -76,7 +76,7 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
             time.sleep(0.5)
             signal.raise_signal(signal.SIGTERM)
 
-    report = Worker([Task(signature(config), config, after=0)], launch_dir, stop).work()
+    report = Worker(Work([Task(signature(config), config, after=0)]), launch_dir, stop).work()
     assert (report.signal, report.problem) == (signal.SIGTERM, "")
     run = RunFolder(tmp_path, signature(config))
     assert (run.state(), run.num_stalled()) == ("new", 0)
@@ -84,7 +84,7 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
 
 
 def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
-    report = Worker(tasks, launch_dir, minutes=1e-6).work()
+    report = Worker(Work(tasks), launch_dir, minutes=1e-6).work()
     assert (report.was_out_of_time, report.signal, report.done) == (True, None, [])
     run = RunFolder(tmp_path, tasks[0].name)
     assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
@@ -104,7 +104,7 @@ def test_a_worker_looks_again_after_each_run(tasks, tmp_path, launch_dir):
     def die(rows):
         (other.folder / "released").touch()
 
-    report = Worker(tasks, launch_dir, die).work()
+    report = Worker(Work(tasks), launch_dir, die).work()
     assert report.done == [tasks[1].name, tasks[0].name]
     assert (first.num_attempts, second.num_attempts) == (2, 1)
 
@@ -119,7 +119,7 @@ def test_a_worker_waits_until_it_knows_whether_a_holder_is_alive(tasks, tmp_path
         os.truncate(attempt.folder / "heartbeat", len(waited))
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert Worker(tasks[:1], launch_dir).work().done == []
+    assert Worker(Work(tasks[:1]), launch_dir).work().done == []
     assert waited == [WATCH_POLL_SECONDS], "once its heartbeat has changed, the run is in good hands"
 
 
@@ -130,14 +130,14 @@ def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, lau
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     configs = [replace(tiny, seed=seed) for seed in range(4)]
-    report = Worker([Task(signature(config), config, after=0) for config in configs], launch_dir, no_space).work()
+    report = Worker(Work([Task(signature(config), config, after=0) for config in configs]), launch_dir, no_space).work()
     assert "2 runs found no space: OSError: [Errno 28] No space left on device" in report.problem
     assert [entry.cause for entry in entries(tmp_path).values()] == ["no space"] * 2
 
 
 @pytest.mark.exhaustive
 def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
-    write_tasks(launch_dir, tasks)
+    write_work(launch_dir, Work(tasks))
     assert work_in_processes(2, launch_dir, 0, "") == WorkerReport()
     for task in tasks:
         run = RunFolder(tmp_path, task.name)
@@ -148,7 +148,7 @@ def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_
 def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
     endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
     tasks = [Task(signature(config), config, after=0) for config in endless]
-    write_tasks(launch_dir, tasks)
+    write_work(launch_dir, Work(tasks))
     runs = [RunFolder(tmp_path, task.name) for task in tasks]
 
     def signal_when_both_train():
@@ -173,7 +173,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
 
 @pytest.mark.exhaustive
 def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
-    write_tasks(launch_dir, tasks)
+    write_work(launch_dir, Work(tasks))
     (tmp_path / tasks[0].name).write_text("in the way")
     report = work_in_processes(1, launch_dir, 0, "")
     assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
@@ -181,7 +181,7 @@ def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
 
 def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp_path, launch_dir):
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
-    write_tasks(launch_dir, [Task(signature(endless), endless, after=0)])
+    write_work(launch_dir, Work([Task(signature(endless), endless, after=0)]))
     run = RunFolder(tmp_path, signature(endless))
     process = start_worker(launch_dir, name="one", log="its.log")
     try:
@@ -210,5 +210,5 @@ def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launc
         (held.folder / "released").touch()  # as if the grace period were over
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert Worker(tasks[:1], launch_dir).work().done == [tasks[0].name]
+    assert Worker(Work(tasks[:1]), launch_dir).work().done == [tasks[0].name]
     assert waited[0] == WATCH_POLL_SECONDS

@@ -9,7 +9,7 @@ from ablations.request import Request, write_request
 from sweeps.active_launches import Jobs, new_launch, write_jobs
 from sweeps.executors.slurm_jobs import FinalizerJob
 from sweeps.plan import Plan
-from sweeps.tasks import write_tasks
+from sweeps.tasks import write_work
 from tests.helpers.slurm import EXECUTOR, on_path
 
 
@@ -45,7 +45,7 @@ def launched(small):
     """The folder of a launch of that request on SLURM: array 7 and finalizer job 8."""
     _, plan = small
     folder = new_launch(plan.runs_dir, plan.title, plan.runs)
-    write_tasks(folder, plan.tasks(plan.runs))
+    write_work(folder, plan.work(plan.runs))
     write_jobs(folder, Jobs({"7": len(plan.runs)}, "8", "here"))
     return folder
 
@@ -63,7 +63,7 @@ def launch(tmp_path):
     def run(request, **more):
         plan = Plan(request.folder, request.cells, tmp_path / "runs")
         is_over = replace(EXECUTOR, **more).launch(
-            request, plan, plan.remaining(), tmp_path / "reports", Console(quiet=True)
+            request, plan, plan.work(plan.remaining()), tmp_path / "reports", Console(quiet=True)
         )
         assert not is_over
         return plan

@@ -27,20 +27,20 @@ def plan(tiny, tmp_path):
 
 
 def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_done_once(plan):
-    LocalExecutor(cluster="debug", minutes=1e-6).complete(plan, plan.remaining(), Console())
+    LocalExecutor(cluster="debug", minutes=1e-6).complete(plan, plan.work(plan.remaining()), Console())
     assert plan.remaining() == []
     num_attempts = [run.num_attempts for run in plan.runs.values()]
     assert min(num_attempts) > 3, "one attempt per step, and one per part of the evaluation"
     for run in plan.runs.values():
         assert list(run.metrics()["step"]) == [0, 1, 2]
-    DEBUG.complete(plan, plan.remaining(), Console())
+    DEBUG.complete(plan, plan.work(plan.remaining()), Console())
     assert [run.num_attempts for run in plan.runs.values()] == num_attempts
 
 
 def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path):
     (tmp_path / plan.cells[0].name).write_text("in the way")
     with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
-        DEBUG.complete(plan, plan.remaining(), Console())
+        DEBUG.complete(plan, plan.work(plan.remaining()), Console())
 
 
 def ended(launch_dir, name, report):
@@ -61,7 +61,7 @@ def launch_dir(plan):
 def staff(plan, launch_dir, monkeypatch):
     """Keep this number of workers until all runs are done, without waiting."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    return partial(staffed, plan.tasks(plan.runs), launch_dir, update=lambda: None, console=Console())
+    return partial(staffed, plan.work(plan.runs), launch_dir, update=lambda: None, console=Console())
 
 
 @pytest.mark.parametrize("report", [WorkerReport(), None])
