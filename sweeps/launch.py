@@ -26,7 +26,6 @@ from sweeps.plan import Plan
 from sweeps.plan_display import described_sweeps, print_plan
 from sweeps.pricing.price import check_limits, price
 from sweeps.search.display import print_search
-from sweeps.search.work import work_of
 from sweeps.status.board import print_failures
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
@@ -126,6 +125,8 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         work = plan.work(remaining)
         print_plan(console, request.study, plan, executor, remaining, parsed.clock)
     else:
+        from sweeps.search.work import work_of  # here, since Optuna takes a second to load
+
         work = work_of(parsed.search, request, plan.runs_dir, is_dry_run=parsed.is_dry_run)
         print_search(console, parsed.search, plan.runs_dir, executor, work.configs, parsed.clock)
     configs = work.configs

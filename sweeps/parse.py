@@ -138,7 +138,10 @@ def _search(
     study = request.study
     if overrides.arms != tuple(study.arms):
         raise UsageError(f"search=optuna searches all factors of sweep={study.slug}; leave out sweep.arms=")
-    config: SearchConfig = checked("search", SearchConfig, values)
+    try:
+        config = TypeAdapter(SearchConfig).validate_python(values)
+    except ValidationError as error:
+        raise UsageError(f"search.{explain(error)}") from error
     confirmed = confirmation(study, {study.baseline: study.arms[study.baseline]})
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)

@@ -37,12 +37,11 @@ def print_search(
         f" {', '.join(map(str, search.seeds))}; that is the result",
         soft_wrap=True,
     )
-    num_trials = min(config.trials, search.num_points)
     done = trials_of(runs_dir, search.name).described or "none yet"
-    console.print(f"scale {search.base.scale}, {num_trials} trials: {done}", soft_wrap=True)
-    if num_trials < config.trials:
+    console.print(f"scale {search.base.scale}, {search.num_trials} trials: {done}", soft_wrap=True)
+    if search.num_trials < config.trials:
         console.print(
-            f"note: the space has {num_trials} points, and each is tried once, unless search.repeats=true",
+            f"note: the space has {search.num_trials} points, and each is tried once, unless search.repeats=true",
             soft_wrap=True,
         )
     if left:

@@ -147,7 +147,6 @@ def importances(study: optuna.Study) -> dict[str, float]:
 def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console) -> None:
     """Print all trials, best first, then the front or the winner."""
     sign = 1 if search.directions[0] == "minimize" else -1
-    best = {trial.number for trial in front(trials, search.directions)}
     finished = sorted(
         (trial for trial in trials if trial.state == TrialState.COMPLETE), key=lambda trial: sign * trial.values[0]
     )
@@ -156,7 +155,7 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
     for trial in (*finished, *rest):
         values = [f"{value:.4g}" for value in trial.values] if trial in finished else [""] * len(search.metrics)
         point = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.params.values()]
-        state = STATES[trial.state.name] + (", front" if trial.number in best and len(search.metrics) > 1 else "")
+        state = STATES[trial.state.name]
         samples = f"{trial.user_attrs.get(SPENT, {}).get('samples', 0):,.0f}"
         table.add_row(str(trial.number), state, *point, *values, samples, trial.user_attrs[RUN])
     console.print(table)
@@ -168,6 +167,9 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
             )
     if sum(trial.state == TrialState.FAIL for trial in trials) >= MAX_FAILED:
         console.print(f"{MAX_FAILED} trials have failed, so no other one is drawn", style="red")
+    if len(search.metrics) > 1:
+        numbers = ", ".join(str(trial.number) for trial in front(trials, search.directions))
+        console.print(f"Pareto front of {' and '.join(search.metrics)}: trials {numbers or 'none'}", soft_wrap=True)
     found = winner(search, trials)
     if found is None:
         console.print("no trial has finished, so there is no winner", style="red")

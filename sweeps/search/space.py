@@ -189,6 +189,11 @@ class Search:
     def num_points(self) -> float:
         return math.inf if self.points is None else len(self.points)
 
+    @property
+    def num_trials(self) -> int:
+        """The number of trials in all, since a point is tried once unless it may repeat."""
+        return self.config.trials if self.config.repeats else int(min(self.config.trials, self.num_points))
+
     @cached_property
     def baseline(self) -> Point | None:
         """The point of the study's baseline; None if the space does not have it."""

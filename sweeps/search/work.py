@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -138,11 +138,11 @@ def work_of(search: Search, request: Request, runs_dir: Path, *, is_dry_run: boo
     """
     plan = Plan(request.folder, request.cells, runs_dir)
     if is_dry_run and search.config.storage is None and not journal_path(runs_dir, search.name).exists():
-        num_trials = int(min(search.config.trials, search.num_points))
-        new = [Task("", search.costliest, 0, trial=0)] * num_trials
+        new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
         return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
-    now = SearchTasks(search, request.cells, runs_dir).look()
-    tasks = [*now.free, *now.unsure, *now.held]
-    if not is_dry_run:  # a run that has failed is tried once more
-        tasks = [replace(one, after=RunFolder(runs_dir, one.name).num_attempts) if one.name else one for one in tasks]
-    return SearchWork(tasks, search, request)
+    cells = [*request.cells, *winner_cells(search, Journal(search, runs_dir).settle())]
+    after = {
+        cell.name: RunFolder(runs_dir, cell.name).num_attempts for cell in cells
+    }  # failed ones are tried once more
+    now = SearchTasks(search, request.cells, runs_dir, after=after).look()
+    return SearchWork([*now.free, *now.unsure, *now.held], search, request)

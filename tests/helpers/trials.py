@@ -1,0 +1,50 @@
+"""Searches whose trials are done without training."""
+
+from dataclasses import replace
+
+from ablations.catalogue import STUDIES
+from ablations.expand import Cell
+from ablations.request import Request
+from ablations.study import confirmation
+from aimv2.evaluation.metrics import Metric
+from aimv2.runs.record import RunFolder
+from sweeps.search.config import SearchConfig
+from sweeps.search.space import Search
+
+
+def search(base, *, sweep="loss_weight", name="a_search", seeds=(0, 1), design=None, **values):
+    """Return a search over the factors of a study, or of this design in its place."""
+    study = STUDIES[sweep]
+    if design is not None:
+        study = replace(study, design=design, baseline=next(iter(design.arms)), expected={}, claims={})
+    return Search(name, study, base, SearchConfig(**values), seeds)
+
+
+def requested(one):
+    """Return the request of a search: the baseline's runs that confirm the winner."""
+    baseline = one.study.arms[one.study.baseline].change(one.base)
+    study = confirmation(one.study, {one.study.baseline: one.study.arms[one.study.baseline]})
+    cells = [Cell(arm=study.baseline, seed=seed, config=replace(baseline, seed=seed)) for seed in one.seeds]
+    return Request(study=study, cells=cells, arguments=())
+
+
+def begin(runs_dir, task):
+    """Acquire a task's run, as a worker does; return the attempt, or None if somebody else has it."""
+    return RunFolder(runs_dir, task.name).acquire(task.config)
+
+
+def end(attempt, *, rows=(), train_flops=1000, **metrics):
+    """Publish a result with these metrics."""
+    with attempt:
+        attempt.write_manifest({})
+        attempt.write_rows(list(rows) or [{"step": 2, "samples": 16, "train_flops": train_flops, "seconds": 1.0}])
+        values = {name: Metric(value, "", "") for name, value in metrics.items()}
+        attempt.publish(values, train_flops=train_flops)
+
+
+def do(runs_dir, task, **metrics):
+    """Do a task's run with these results; return False if somebody else has it."""
+    attempt = begin(runs_dir, task)
+    if attempt is not None:
+        end(attempt, **metrics)
+    return attempt is not None

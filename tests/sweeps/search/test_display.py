@@ -1,0 +1,44 @@
+"""A search as a launch displays it."""
+
+from rich.console import Console
+
+from ablations.design import latin_hypercube, setting
+from sweeps.executors.local import LocalExecutor
+from sweeps.search.display import print_search
+from sweeps.search.journal import Journal
+from tests.helpers.trials import do, search
+
+BOX = latin_hypercube(
+    {"recipe": setting("recipe", {})}, linear={}, log={"optimizer.peak_lr": (1e-4, 1e-2)}, num_points=2
+)
+
+
+def printed(one, runs_dir, left=()):
+    console = Console(record=True, width=200)
+    print_search(console, one, runs_dir, LocalExecutor(cluster="debug"), list(left), lambda config: None)
+    return console.export_text()
+
+
+def test_the_display_says_what_is_searched_how_and_what_the_result_will_be(tiny, tmp_path):
+    text = printed(search(tiny, design=BOX, trials=3), tmp_path, [tiny, tiny])
+    assert "optimizer.peak_lr: 0.0001 to 0.01, on a logarithmic scale" in text
+    assert "minimize content_loss on the validation split; sampler tpe, pruned by asha on held_out_caption_loss" in text
+    assert "the winner is compared with the baseline, recipe, on seeds 0, 1; that is the result" in text
+    assert "3 trials: none yet" in text
+    assert "price: at most " in text
+
+
+def test_the_display_counts_trials(tiny, tmp_path):
+    one = search(tiny, trials=3)
+    do(tmp_path, Journal(one, tmp_path).ask(), content_loss=1.0)
+    journal = Journal(one, tmp_path)
+    journal.settle()
+    journal.ask()
+    assert "3 trials: 1 finished, 1 running" in printed(one, tmp_path)
+
+
+def test_a_small_space_is_announced(tiny, tmp_path):
+    text = printed(search(tiny, sweep="norm_ffn", trials=24), tmp_path)
+    assert "norm: rms, layer" in text
+    assert "note: the space has 4 points, and each is tried once, unless search.repeats=true" in text
+    assert "note" not in printed(search(tiny, sweep="norm_ffn", trials=24, repeats=True), tmp_path)

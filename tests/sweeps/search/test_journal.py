@@ -1,0 +1,236 @@
+"""The journal of a search: numbers are exact, points are new, and every trial ends."""
+
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ablations.design import factorial, setting
+from aimv2.errors import UsageError
+from aimv2.runs.failure import Failure
+from aimv2.runs.index import Entry
+from sweeps.search.config import MAX_FAILED
+from sweeps.search.journal import Journal, readable
+from sweeps.search.names import NOTE, RUN, SPENT, journal_path
+from tests.helpers.trials import begin, do, search
+
+LEVELS = tuple("abc")
+GRID = factorial(
+    {name: setting(name, {"objective.pixel_weight": number / 10}) for number, name in enumerate(LEVELS)},
+    {name: setting(name, {"optimizer.peak_lr": 1e-3 + number / 1e4}) for number, name in enumerate(LEVELS)},
+    names=("weight", "rate"),
+)
+
+
+def ask_all(one, runs_dir, count):
+    """Ask for trials until there is none, as a worker does that does its trials at once."""
+    journal = Journal(one, runs_dir)
+    while (task := journal.ask()) is not None:
+        do(runs_dir, task, content_loss=float(task.trial))
+        journal.settle()
+        count.append(task.trial)
+
+
+def test_the_first_trial_is_the_baseline(tiny, tmp_path):
+    one = search(tiny)
+    task = Journal(one, tmp_path).ask()
+    assert (task.trial, task.config) == (0, one.run(one.baseline))
+
+
+def test_several_processes_draw_exactly_the_trials_that_are_wanted_and_no_point_twice(tiny, tmp_path):
+    context, one = multiprocessing.get_context("fork"), search(tiny, design=GRID, trials=8, sampler="random")
+    with context.Manager() as manager:
+        drawn = manager.list()
+        workers = [context.Process(target=ask_all, args=(one, tmp_path, drawn)) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0] * 4
+        assert sorted(drawn) == list(range(8))
+    trials = Journal(one, tmp_path).trials
+    assert [trial.number for trial in trials] == list(range(8))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert len({trial.user_attrs[RUN] for trial in trials}) == 8
+    assert len(list(tmp_path.glob("v*/attempts/*"))) == 8
+
+
+def test_a_finite_space_ends_with_its_points(tiny, tmp_path):
+    drawn = []
+    ask_all(search(tiny, design=GRID, trials=30), tmp_path, drawn)
+    assert drawn == list(range(9))
+
+
+def test_points_repeat_with_other_seeds_if_asked(tiny, tmp_path):
+    one, drawn = search(tiny, design=GRID, trials=20, repeats=True, sampler="random"), []
+    ask_all(one, tmp_path, drawn)
+    assert drawn == list(range(20))
+    journal = Journal(one, tmp_path)
+    assert len({trial.user_attrs[RUN] for trial in journal.trials}) == 20
+    seeds = {journal.config_of(trial).seed for trial in journal.trials}
+    assert seeds > {500, 501}
+
+
+def test_more_trials_continue_a_search(tiny, tmp_path):
+    drawn = []
+    ask_all(search(tiny, trials=2), tmp_path, drawn)
+    ask_all(search(tiny, trials=5), tmp_path, drawn)
+    assert drawn == [0, 1, 2, 3, 4]
+
+
+def test_a_trial_whose_worker_died_while_it_drew_is_drawn_again(tiny, tmp_path):
+    one = search(tiny, trials=2)
+    Journal(one, tmp_path).study.ask()  # and killed
+    journal = Journal(one, tmp_path)
+    assert journal.num_new(journal.trials) == 2
+    assert [journal.ask().trial for _ in range(2)] == [0, 1]
+    assert journal.ask() is None
+
+
+def test_an_unfinished_trial_keeps_its_run(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    task = Journal(one, tmp_path).ask()
+    again = Journal(one, tmp_path)
+    assert again.tasks(again.settle()) == [task]
+    assert again.ask() is None
+
+
+def test_a_run_that_another_sweep_has_done_is_told(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    task = Journal(one, tmp_path).ask()
+    do(tmp_path, task, content_loss=2.5, train_flops=123)
+    (trial,) = Journal(one, tmp_path).settle()
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [2.5])
+    assert trial.user_attrs[SPENT]["samples"] == 16
+    assert trial.user_attrs[SPENT]["flops"] == 123
+
+
+def test_several_metrics_are_told_costs_among_them(tiny, tmp_path):
+    one = search(tiny, trials=1, metrics=["content_loss", "train_flops"])
+    do(tmp_path, Journal(one, tmp_path).ask(), content_loss=2.5, train_flops=123)
+    (trial,) = Journal(one, tmp_path).settle()
+    assert trial.values == [2.5, 123.0]
+
+
+@pytest.mark.parametrize(
+    ("cause", "state", "num_left"), [("not finite", TrialState.PRUNED, 0), ("bug", TrialState.FAIL, 1)]
+)
+def test_a_run_that_diverges_is_a_result_and_one_that_fails_is_not(tiny, tmp_path, cause, state, num_left):
+    one = search(tiny, trials=1)
+    task = Journal(one, tmp_path).ask()
+    with begin(tmp_path, task) as attempt:
+        attempt.fail(Failure(cause, "a test"), "")
+    journal = Journal(one, tmp_path)
+    (trial,) = journal.settle()
+    assert (trial.state, trial.user_attrs[NOTE]) == (state, f"{cause}: a test")
+    assert journal.num_new([trial]) == num_left
+
+
+def test_a_search_whose_trials_fail_ends(tiny, tmp_path):
+    journal = Journal(search(tiny), tmp_path)
+    for number in range(MAX_FAILED):
+        assert journal.ask().trial == number
+        journal.tell(journal.trials[number], TrialState.FAIL)
+    assert journal.ask() is None
+
+
+def test_a_result_without_the_metric_is_a_failure(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    do(tmp_path, Journal(one, tmp_path).ask(), caption_loss=2.5)
+    (trial,) = Journal(one, tmp_path).settle()
+    assert (trial.state, trial.user_attrs[NOTE]) == (TrialState.FAIL, "its run has no content_loss")
+
+
+def test_two_processes_that_tell_one_trial_do_not_quarrel(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    journal = Journal(one, tmp_path)
+    journal.ask()
+    trial = journal.trials[0]
+    journal.tell(trial, TrialState.PRUNED)
+    Journal(one, tmp_path).tell(trial, TrialState.COMPLETE, [1.0])
+    assert journal.trials[0].state == TrialState.PRUNED
+
+
+@pytest.mark.parametrize("content", [b"not json\n", b'{"op_code": 99}\n', b'[1]\n{"op_code":0}\n', b"\xff\xfe\n"])
+def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path, content):
+    one, path = search(tiny), journal_path(tmp_path, "a_search")
+    Journal(one, tmp_path).ask()
+    path.write_bytes(path.read_bytes()[:200] + content)
+    with pytest.raises(UsageError, match=rf"^{path} is not a journal of Optuna, or it is corrupt \(.*\); restore it"):
+        Journal(one, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"sampler": "random"}, 'search.sampler was "tpe" and is "random"'),
+        ({"seed": 501}, "search.seed was 500 and is 501"),
+        ({"design": GRID}, "space was {"),
+    ],
+)
+def test_a_search_that_has_changed_is_refused(tiny, tmp_path, change, what):
+    Journal(search(tiny), tmp_path)
+    with pytest.raises(UsageError, match="is of another search") as caught:
+        Journal(search(tiny, **change), tmp_path)
+    assert what in str(caught.value)
+    assert "move the journal away" in str(caught.value)
+
+
+def test_another_base_run_is_refused(tiny, tmp_path):
+    Journal(search(tiny), tmp_path)
+    with pytest.raises(UsageError, match="base run was "):
+        Journal(search(replace(tiny, budget=replace(tiny.budget, samples=32))), tmp_path)
+
+
+def test_trials_can_be_in_a_database(tiny, tmp_path):
+    one = search(tiny, trials=2, storage=f"sqlite:///{tmp_path}/trials.db")
+    task = Journal(one, tmp_path).ask()
+    do(tmp_path, task, content_loss=1.0)
+    assert [trial.state for trial in Journal(one, tmp_path).settle()] == [TrialState.COMPLETE]
+    assert Journal(one, tmp_path).ask().trial == 1
+    assert not journal_path(tmp_path, "a_search").exists()
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "nosql://host", "not a url"])
+def test_a_database_that_cannot_be_opened_is_one_sentence(tiny, tmp_path, url):
+    with pytest.raises(UsageError, match=r"cannot be read: |is not a journal"):
+        Journal(search(tiny, storage=url), tmp_path)
+
+
+def test_the_lock_of_a_killed_process_is_broken(tiny, tmp_path):
+    """Optuna's lock is; ours has the same, and the file of a dead process does not stop a search for ever."""
+    journal = Journal(search(tiny), tmp_path)
+    lock = journal_path(tmp_path, "a_search").with_suffix(".ask.lock")
+    with journal._locked():
+        assert lock.exists()
+    assert not lock.exists()
+    assert journal._lock.grace_period < 2 * 60
+
+
+def test_errors_of_ours_stay_as_they_are():
+    with pytest.raises(UsageError, match=r"^mine$"), readable("somewhere"):
+        raise UsageError("mine")
+
+
+def test_trials_of_another_process_are_left_to_it(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    task = Journal(one, tmp_path).ask()
+    with begin(tmp_path, task):
+        assert Journal(one, tmp_path).settle()[0].state == TrialState.RUNNING
+    (tmp_path / "index" / Entry("idle", 1).name(task.name)).exists()
+    assert Journal(one, tmp_path).settle()[0].state == TrialState.RUNNING, "it was interrupted, and can be resumed"
+
+
+def test_optuna_reads_the_journal(tiny, tmp_path):
+    """And so does its dashboard."""
+    one = search(tiny, trials=3)
+    ask_all(one, tmp_path, [])
+    backend = optuna.storages.journal.JournalFileBackend(str(journal_path(tmp_path, "a_search")))
+    study = optuna.load_study(study_name="a_search", storage=optuna.storages.JournalStorage(backend))
+    assert study.best_value == 0.0
+    assert json.loads(json.dumps(study.user_attrs))["definition"] == one.definition()
+    assert os.listdir(tmp_path / "searches") == ["a_search.journal"]

@@ -1,0 +1,196 @@
+"""Searches as they are typed, interrupted and killed."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from sweeps import launch
+from tests.helpers.sweeps import small_sweep
+
+LAUNCH = Path(__file__).parents[3] / "sweeps" / "launch.py"
+ASK = (
+    *("search=optuna", "search.trials=6", "search.sampler=random", "sweep.seeds=1", "evaluation.curve_points=5"),
+    "data.sources=[openmoji_scenes,fontawesome_scenes]",
+)
+NAME = "loss_weight_search"
+
+
+def words(cache_dir, *more):
+    replaced = {word.partition("=")[0] for word in more}
+    asked = [word for word in ASK if word.partition("=")[0] not in replaced]
+    return small_sweep(cache_dir, *asked, *more, sweep="loss_weight")
+
+
+@pytest.fixture
+def here(cache_dir, tmp_path, monkeypatch, capsys):
+    """Launch a small search in this process; return the exit status and the output."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*more):
+        status = launch.main(words(cache_dir, "executor=debug", *more))
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.out + shown.err
+        return status, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def started(cache_dir, tmp_path):
+    """Start the search as a process of two workers, which is killed with them at the end of the test."""
+    processes = []
+
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, str(LAUNCH), *words(cache_dir, "executor.workers=2")],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+
+
+def trials_in(tmp_path):
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "runs" / "searches" / f"{NAME}.journal")))
+    return optuna.load_study(study_name=NAME, storage=storage).get_trials()
+
+
+def wait_for(process, tmp_path, pattern):
+    """Wait until files of this pattern exist; return them."""
+    while not (found := list(tmp_path.glob(pattern))):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    return found
+
+
+def test_a_search_ends_with_a_confirmed_winner_and_its_report(here, tmp_path):
+    status, out, err = here()
+    assert status == 0, out + err
+    trials = trials_in(tmp_path)
+    assert [trial.number for trial in trials] == list(range(6))
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert re.search(r"best of \d: trial \d", out)
+    report = tmp_path / "reports" / NAME / "report.md"
+    assert f"report: reports/{NAME}/report.md" in out
+    assert report.exists()
+    assert json.loads((tmp_path / "runs" / "searches" / f"{NAME}.json").read_text())["study"] == "loss_weight"
+    num_attempts = len(list(tmp_path.glob("runs/v2-*/attempts/*")))
+    status, out, _ = here("search.trials=6")
+    assert status == 0
+    assert len(list(tmp_path.glob("runs/v2-*/attempts/*"))) == num_attempts, "nothing is done twice"
+
+
+@pytest.mark.exhaustive
+def test_a_search_that_is_interrupted_and_killed_ends_with_exactly_its_trials(started, tmp_path):
+    """Ctrl-C ends the first launch, kill -9 a worker of the second and then all of it; the third one ends it."""
+    process = started()
+    wait_for(process, tmp_path, "runs/v2-*/attempts/0001/metrics.jsonl")
+    os.kill(process.pid, signal.SIGINT)
+    out, _ = process.communicate()
+    assert process.returncode == 130, out
+    process = started()
+    holders = wait_for(process, tmp_path, "runs/launches/*/workers/*/holder.json")
+    os.kill(json.loads(holders[0].read_text())["pid"], signal.SIGKILL)
+    wait_for(process, tmp_path, "runs/v2-*/result.json")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for path in tmp_path.glob("runs/launches/*/workers/*/holder.json"):  # workers are no children of the shell
+        try:
+            os.kill(json.loads(path.read_text())["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process = started()
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    trials = trials_in(tmp_path)
+    assert [trial.number for trial in trials] == list(range(6))
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert len({trial.user_attrs["run"] for trial in trials}) == 6
+
+
+def test_a_search_of_two_metrics_has_a_front(here, tmp_path):
+    status, out, err = here("search.metrics=[content_loss,train_flops]", "search.trials=3")
+    assert status == 0, out + err
+    assert "minimize content_loss and minimize train_flops on the validation split; sampler random, no pruning" in out
+    assert "Pareto front of content_loss and train_flops: trials 0" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("search.sampler=grid", "search.sampler: Input should be 'tpe', "),
+        ("search.pruner=none_at_all", "search.pruner: Input should be 'auto', "),
+        ("search.trails=3", "Did you mean 'search.trials'?"),
+        ("search=optun", "unknown search 'optun'. Did you mean 'optuna'?"),
+        ("sweep.arms=[alpha_04]", "search=optuna searches all factors of sweep=loss_weight; leave out sweep.arms="),
+        ("objective.pixel_weight=3", "has no effect"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence_and_nothing_is_written(here, tmp_path, more, message):
+    status, out, err = here(more)
+    assert status == 2, out
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_key_of_a_search_without_a_search_is_refused(cache_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch.main(small_sweep(cache_dir, "search.trials=3", sweep="loss_weight")) == 2
+    assert "search.trials is a key of a search; type search=optuna too" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_the_search_and_writes_nothing(here, tmp_path):
+    status, out, _ = here("dry_run=true")
+    assert status == 0
+    assert "objective.pixel_weight: 0 to 2" in out
+    assert "6 trials: none yet" in out
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_the_dashboard_opens_the_journal(here, tmp_path):
+    """Its server answers with the trials and their curves."""
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    assert here("search.trials=2")[0] == 0
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "runs" / "searches" / f"{NAME}.journal")))
+    app = optuna_dashboard.wsgi(storage)
+
+    def get(path):
+        status = []
+        environment = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_NAME": "here", "SERVER_PORT": "80"}
+        environment |= {
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": sys.stderr,
+            "QUERY_STRING": "after=0",
+        }
+        body = b"".join(app(environment, lambda line, *headers: status.append(line)))
+        assert status == ["200 OK"], body
+        return json.loads(body)
+
+    (summary,) = get("/api/studies")["study_summaries"]
+    assert summary["study_name"] == NAME
+    study = get(f"/api/studies/{summary['study_id']}")
+    assert [trial["number"] for trial in study["trials"]] == [0, 1]
+    assert all(trial["intermediate_values"] for trial in study["trials"])

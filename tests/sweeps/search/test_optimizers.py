@@ -1,0 +1,69 @@
+"""Samplers draw points of the space, and pruners end what falls behind."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from optuna.trial import TrialState
+
+from ablations.design import latin_hypercube, setting
+from sweeps.search.config import PrunerName, SamplerName
+from sweeps.search.journal import Journal
+from sweeps.search.optimizers import pruner_of
+from tests.helpers.trials import do, search
+
+BOX = latin_hypercube(
+    {"recipe": setting("recipe", {})},
+    linear={"objective.pixel_weight": (0.0, 1.0)},
+    log={"optimizer.peak_lr": (1e-4, 1e-2)},
+    num_points=2,
+)
+NUM_TRIALS = 18
+
+
+def loss(point):
+    """A bowl with its bottom at a weight of 0.7 and a rate of 1e-3."""
+    return (point["objective.pixel_weight"] - 0.7) ** 2 + (math.log10(point["optimizer.peak_lr"]) + 3) ** 2
+
+
+@pytest.mark.parametrize("sampler", SamplerName.__args__)
+def test_each_sampler_fills_or_descends_a_box(tiny, tmp_path, sampler):
+    """Each draw is by a sampler that is made anew; random numbers and Sobol's fill the box."""
+    one = search(tiny, design=BOX, sampler=sampler, trials=NUM_TRIALS)
+    one.check()
+    journal = Journal(one, tmp_path)
+    for _ in range(NUM_TRIALS):
+        task = journal.ask()
+        point = journal.trials[task.trial].params
+        assert 0 <= point["objective.pixel_weight"] <= 1
+        assert 1e-4 <= point["optimizer.peak_lr"] <= 1e-2
+        assert do(tmp_path, task, content_loss=loss(point))
+        journal.settle()
+    assert journal.ask() is None
+    assert len({tuple(trial.params.values()) for trial in journal.trials}) == NUM_TRIALS
+    losses = [trial.values[0] for trial in journal.trials]
+    if sampler in ("random", "qmc"):
+        weights = sorted(trial.params["objective.pixel_weight"] for trial in journal.trials)
+        assert max(high - low for low, high in pairwise(weights)) < 0.35
+    else:
+        assert min(losses) < 0.1
+        assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
+
+
+@pytest.mark.parametrize("name", PrunerName.__args__)
+def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
+    one = search(tiny, trials=12, pruner="none")
+    journal = Journal(one, tmp_path)
+    journal.study.pruner = pruner_of(one.pruner if name == "auto" else name, num_points=9)
+    for level in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
+        trial = journal.trial(journal.ask().trial)
+        for point in range(1, 10):
+            trial.report(level + 0.01 * point, point)
+            trial.should_prune()  # pruners keep what they see
+        journal.tell(journal.trials[trial.number], TrialState.COMPLETE, [level])
+    bad = journal.trial(journal.ask().trial)
+    stopped = False
+    for point in range(1, 10):
+        bad.report(5.0 + 0.01 * point, point)
+        stopped = stopped or bad.should_prune()
+    assert stopped == (name not in ("auto", "none"))

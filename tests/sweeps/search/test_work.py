@@ -1,0 +1,221 @@
+"""The work of a search: no worker waits, pruned trials stop, and the winner is confirmed."""
+
+import heapq
+import random
+import signal
+from dataclasses import replace
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from ablations.design import factorial, setting
+from ablations.study import WINNER
+from aimv2.runs.failure import Failure
+from aimv2.runs.interrupt import Interrupts
+from aimv2.runs.record import RunFolder
+from sweeps.active_launches import active_launches, cancel, new_launch
+from sweeps.plan import Plan
+from sweeps.search.journal import Journal
+from sweeps.search.names import journal_path
+from sweeps.search.work import SearchTasks, SearchWork, work_of
+from sweeps.tasks import read_work, write_work
+from sweeps.worker import Worker
+from tests.helpers.trials import begin, do, end, requested, search
+
+
+def tasks_of(one, runs_dir):
+    return SearchTasks(one, requested(one).cells, runs_dir)
+
+
+def test_four_workers_wait_for_nobody(tiny, tmp_path):
+    """Times of trials differ tenfold. Their time is simulated: a worker is idle from the end of a trial, if it gets no
+    other one, until the last worker ends."""
+    one, times = search(tiny, trials=100, sampler="random", seeds=(0,)), random.Random(0)
+    tasks = [tasks_of(one, tmp_path) for _ in range(4)]
+    working = 0.0
+    queue = [(0.0, worker, None) for worker in range(4)]
+    ends = {}
+    while queue:
+        now, worker, attempt = heapq.heappop(queue)
+        if attempt is not None:
+            end(attempt, content_loss=now)
+        for task in tasks[worker].take():
+            if (attempt := begin(tmp_path, task)) is not None:
+                takes = times.choice([1.0, 2.0, 5.0, 10.0])
+                working += takes
+                heapq.heappush(queue, (now + takes, worker, attempt))
+                break
+        else:
+            ends[worker] = now
+    trials = Journal(one, tmp_path).settle()
+    assert len(trials) == 100
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    # After the last trial only one worker is there to confirm the winner.
+    assert working / (4 * sorted(ends.values())[-2]) > 0.95
+
+
+def test_idle_workers_confirm_the_baseline_while_the_last_trial_runs(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    tasks = tasks_of(one, tmp_path)
+    (trial, *_) = tasks.take()
+    with begin(tmp_path, trial):
+        free = tasks.look().free
+        assert [task.config.seed for task in free] == [0, 1]
+        assert {task.config.evaluation.split for task in free} == {"test"}
+        assert {task.trial for task in free} == {None}
+        assert list(tasks.take()) == free
+
+
+def test_the_winner_is_confirmed_once_all_trials_are_over(tiny, tmp_path):
+    one = search(tiny, trials=3)
+    tasks = tasks_of(one, tmp_path)
+    for loss in (3.0, 1.0, 2.0):
+        task = next(tasks.take())
+        assert do(tmp_path, task, content_loss=loss)
+    trials = Journal(one, tmp_path).settle()
+    now = tasks.look()
+    assert [task.config.seed for task in now.free] == [0, 1, 0, 1]
+    weight = trials[1].params["objective.pixel_weight"]
+    assert [task.config.objective.pixel_weight for task in now.free] == [0.4, 0.4, weight, weight]
+    assert {task.config.evaluation.split for task in now.free} == {"test"}
+    for task in now.free:
+        do(tmp_path, task, content_loss=1.0)
+    assert tasks.look().is_over
+    assert list(tasks.take()) == []
+
+
+def test_a_trial_that_lost_its_worker_comes_first(tiny, tmp_path):
+    one = search(tiny, trials=2)
+    tasks = tasks_of(one, tmp_path)
+    lost = next(tasks.take())
+    with begin(tmp_path, lost):
+        pass  # it ends without a result
+    assert next(tasks_of(one, tmp_path).take()) == lost
+
+
+def test_trials_that_were_not_drawn_have_no_name(tiny, tmp_path):
+    tasks = tasks_of(search(tiny, trials=3), tmp_path)
+    now = tasks.look()
+    assert [task.name for task in now.free[-3:]] == ["", "", ""]
+    assert not now.is_over
+    assert now.num_attempts == 0
+    do(tmp_path, next(tasks.take()), content_loss=1.0)
+    assert tasks.look().num_attempts == 1, "a worker that has done a trial was not idle"
+
+
+def train_until_pruned(one, runs_dir, launch_dir, on_rows=lambda rows: None):
+    """Do all work of a search, in this process; return the journal."""
+    request = requested(one)
+    work = work_of(one, request, runs_dir, is_dry_run=False)
+    report = Worker(work, launch_dir, on_rows, interrupts=Interrupts(poll_seconds=0.0)).work()
+    assert (report.problem, report.signal) == ("", None)
+    return Journal(one, runs_dir)
+
+
+@pytest.fixture
+def long(tiny):
+    """A run of eight steps with a curve of nine points."""
+    return replace(
+        tiny,
+        budget=replace(tiny.budget, samples=64),
+        evaluation=replace(tiny.evaluation, curve_points=9),
+    )
+
+
+def test_a_pruned_trial_stops_keeps_its_curve_and_leaves_its_run_to_others(long, pairs, tmp_path):
+    """The second trial is pruned: its learning rate is none at all."""
+    rates = {"good": setting("good", {}), "none": setting("none", {"optimizer.peak_lr": 1e-12})}
+    one = search(long, design=factorial(rates, names=("rate",)), trials=2, seeds=(0,))
+    journal = train_until_pruned(one, tmp_path, new_launch(tmp_path, "a_search", []))
+    good, bad = journal.trials
+    assert (good.state, bad.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert list(good.intermediate_values) == list(range(1, 9))
+    assert 0 < len(bad.intermediate_values) < 8
+    assert bad.user_attrs["spent"]["samples"] == 8 * max(bad.intermediate_values)
+    run = RunFolder(tmp_path, bad.user_attrs["run"])
+    assert (run.state(), run.num_attempts) == ("new", 1), "a sweep that needs this run resumes it"
+    assert list(run.path.glob("attempts/0001/checkpoint/*"))
+    curve = [row["held_out_caption_loss"] for row in run.rows() if row.get("held_out_caption_loss")][1:]
+    assert list(bad.intermediate_values.values()) == pytest.approx(curve)
+    # The baseline won, so its run on a fresh seed is all that confirms.
+    assert len(list(tmp_path.glob("v*/result.json"))) == 2
+
+
+def test_a_signal_interrupts_a_trial_and_the_next_launch_resumes_it(long, pairs, tmp_path):
+    one = search(long, trials=1, pruner="none", seeds=(0,))
+
+    def stop(rows):
+        if rows[-1]["step"] == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    request = requested(one)
+    work = work_of(one, request, tmp_path, is_dry_run=False)
+    launch_dir = new_launch(tmp_path, "a_search", work.runs)
+    assert Worker(work, launch_dir, stop).work().signal == signal.SIGTERM
+    (trial,) = Journal(one, tmp_path).settle()
+    assert (trial.state, list(trial.intermediate_values)) == (TrialState.RUNNING, [1, 2, 3])
+    (trial,) = train_until_pruned(one, tmp_path, launch_dir).settle()
+    assert (trial.state, list(trial.intermediate_values)) == (TrialState.COMPLETE, list(range(1, 9)))
+    run = RunFolder(tmp_path, trial.user_attrs["run"])
+    assert list(run.metrics()["step"]) == list(range(9))
+
+
+def test_a_cancelled_launch_releases_its_trial(long, pairs, tmp_path):
+    one = search(long, trials=1, pruner="none")
+    launch_dir = new_launch(tmp_path, "a_search", [])
+    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
+
+    def stop(rows):
+        if rows[-1]["step"] == 3:
+            (launch,) = active_launches(tmp_path, lambda folder: True)
+            cancel(launch, [])
+
+    Worker(work, launch_dir, stop, interrupts=Interrupts(poll_seconds=0.0)).work()
+    (trial,) = Journal(one, tmp_path).settle()
+    assert (trial.state, list(trial.intermediate_values)) == (TrialState.RUNNING, [1, 2, 3])
+
+
+def test_the_work_survives_its_way_to_a_worker(tiny, tmp_path):
+    """Studies are made of functions."""
+    one = search(tiny, trials=2)
+    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
+    write_work(tmp_path, work)
+    again = read_work(tmp_path).of_worker(1)
+    assert isinstance(again, SearchWork)
+    assert sorted(task.name for task in again.tasks) == sorted(task.name for task in work.tasks)
+    assert next(again.open(tmp_path).take()).config == one.run(one.baseline)
+
+
+def test_a_dry_run_writes_nothing(tiny, tmp_path):
+    one = search(tiny, trials=3)
+    work = work_of(one, requested(one), tmp_path, is_dry_run=True)
+    assert not list(tmp_path.iterdir())
+    assert [task.trial for task in work.tasks] == [0, 0, 0, None, None]
+    assert not journal_path(tmp_path, one.name).exists()
+
+
+def test_a_failed_confirmation_is_tried_once_more(tiny, tmp_path):
+    one = search(tiny, trials=1, seeds=(0,))
+    do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=1.0)
+    (task,) = tasks_of(one, tmp_path).look().free
+    with begin(tmp_path, task) as attempt:
+        attempt.fail(Failure("bug", "a test"), "")
+    assert tasks_of(one, tmp_path).look().is_over
+    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
+    assert [again.name for again in work.tasks] == [task.name]
+    assert [again.name for again in work.open(tmp_path).look().free] == [task.name]
+
+
+def test_a_finished_search_requests_both_arms(tiny, tmp_path):
+    one = search(tiny, trials=2)
+    for loss in (2.0, 1.0):
+        do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=loss)
+    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
+    plan = work.finish(Plan(one.name, requested(one).cells, tmp_path), Console(quiet=True))
+    assert [(cell.arm, cell.seed) for cell in plan.cells] == [
+        ("alpha_04", 0),
+        ("alpha_04", 1),
+        (WINNER, 0),
+        (WINNER, 1),
+    ]

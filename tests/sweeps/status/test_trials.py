@@ -1,0 +1,38 @@
+"""Trials in displays."""
+
+import pytest
+
+from aimv2.errors import UsageError
+from sweeps.search.journal import Journal
+from sweeps.search.names import journal_path
+from sweeps.status.trials import ARM, trials_of
+from tests.helpers.trials import begin, do, search
+
+
+def test_a_sweep_without_a_search_has_no_trials(tmp_path):
+    assert trials_of(tmp_path, "prefix_ratio").described == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
+    one = search(tiny, trials=4)
+    for _ in range(2):
+        do(tmp_path, Journal(one, tmp_path).ask(), content_loss=1.0)
+    journal = Journal(one, tmp_path)
+    journal.settle()
+    running, waiting = journal.ask(), journal.ask()
+    with begin(tmp_path, running):
+        found = trials_of(tmp_path, one.name)
+        assert found.described == "2 finished, 2 running"
+        assert [(cell.arm, cell.seed) for cell in found.cells] == [(ARM, 0), (ARM, 1), (ARM, 2)]
+        assert found.cells[-1].name == running.name
+    with begin(tmp_path, waiting):
+        assert len(trials_of(tmp_path, one.name).cells) == 4, "the journal is read again"
+
+
+def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path):
+    Journal(search(tiny), tmp_path)
+    path = journal_path(tmp_path, "a_search")
+    path.write_text("broken\n" + path.read_text())
+    with pytest.raises(UsageError, match="is not a journal of Optuna"):
+        trials_of(tmp_path, "a_search")
