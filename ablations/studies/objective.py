@@ -2,7 +2,7 @@
 
 A rate is a ratio to that of the recipe. It is to be found on a validation split, which no report reads, by
 
-    python sweeps/launch.py sweep=optimizer search=optuna search.metrics=[probe_object] objective.name=clip
+    python sweeps/launch.py sweep=optimizer search=optuna sweep.primary_metric=probe_object objective.name=clip
 
 and likewise for each rival: ``objective.name=caption`` (once more with ``model.encoder.attention=bidirectional``),
 ``image_only``, ``cappa``, ``siglip``, and the contrastive ones with ``budget.batch_size=32``, twice that of the recipe.
