@@ -128,11 +128,11 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         from sweeps.search.work import work_of  # here, since Optuna takes a second to load
 
         work = work_of(parsed.search, request, plan.runs_dir, is_dry_run=parsed.is_dry_run)
-        print_search(console, parsed.search, plan.runs_dir, executor, work.configs, parsed.clock)
+        print_search(console, parsed.search, plan.runs_dir, executor, work.priced, parsed.clock)
     configs = work.configs
     if configs and parsed.limits:
         num_workers = min(executor.num_workers(configs), len(configs))
-        check_limits(parsed.limits, price(configs, parsed.clock), num_workers)
+        check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
     if parsed.is_dry_run:
         if configs and (untested := executor.test(configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)

@@ -68,6 +68,11 @@ class Work:
         return [task.config for task in self.tasks]
 
     @property
+    def priced(self) -> list[RunConfig]:
+        """The runs whose price is that of the work."""
+        return self.configs
+
+    @property
     def runs(self) -> list[str]:
         """The names of the runs, as far as they are known."""
         return [task.name for task in self.tasks if task.name]

@@ -25,7 +25,7 @@ from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
 from sweeps.search.config import MAX_FAILED
-from sweeps.search.names import AFTER, DEFINITION, NOTE, RUN, SEED, SPENT, journal_path
+from sweeps.search.names import AFTER, DEFINITION, NOTE, RUN, SEED, SPENT, WINNERS, journal_path
 from sweeps.search.optimizers import pruner_of, sampler_of
 from sweeps.search.space import Point, Search
 from sweeps.tasks import Task
@@ -137,6 +137,12 @@ class Journal:
             if note:
                 storage.set_trial_user_attr(trial_id, NOTE, note)
             storage.set_trial_state_values(trial_id, state, values)
+
+    def show_winners(self, runs: list[str]) -> None:
+        """Record the runs that confirm the winner, for displays."""
+        with readable(self.where):
+            if self.study.user_attrs.get(WINNERS, []) != runs:
+                self.study.set_user_attr(WINNERS, runs)
 
     def trial(self, number: int) -> Trial:
         """Return a trial to report to."""

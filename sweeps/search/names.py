@@ -4,7 +4,8 @@ from pathlib import Path
 
 FOLDER = "searches"  # in the runs folder
 # Attributes of a study and of its trials in Optuna's storage.
-DEFINITION, RUN, AFTER, SEED, SPENT, NOTE = "definition", "run", "after", "run_seed", "spent", "note"
+DEFINITION, WINNERS = "definition", "winners"  # the latter are the runs that confirm the winner
+RUN, AFTER, SEED, SPENT, NOTE = "run", "after", "run_seed", "spent", "note"
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ablations.expand import Cell
 from ablations.request import Request
+from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder
@@ -74,7 +75,9 @@ class SearchTasks(TaskList):
         trials, search = self.journal.settle(), self.journal.search
         num_new, cells = self.journal.num_new(trials), list(self._confirming)
         if not num_new and not any(trial.state in OPEN for trial in trials):
-            cells += winner_cells(search, trials)
+            found = winner_cells(search, trials)
+            self.journal.show_winners([cell.name for cell in found])
+            cells += found
         confirming = [Task(cell.name, cell.config, self._after.get(cell.name, 0)) for cell in cells]
         self._tasks = [*self.journal.tasks(trials), *confirming]
         now = super().look()
@@ -119,6 +122,12 @@ class SearchWork(Work):
 
     search: Search
     request: Request
+
+    @property
+    def priced(self) -> list[RunConfig]:
+        """With the runs of the winner, which is not known until all trials are over."""
+        is_open = any(task.trial is not None for task in self.tasks)
+        return [*self.configs, *([self.search.costliest] * len(self.search.seeds) if is_open else [])]
 
     def open(self, runs_dir: Path, watch: Watch | None = None) -> SearchTasks:
         after = {task.name: task.after for task in self.tasks}

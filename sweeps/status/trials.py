@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.expand import Cell
+from ablations.study import WINNER
 from aimv2.config.run_config import from_dict
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
-from sweeps.search.names import RUN, STATES, journal_path
+from sweeps.search.names import RUN, STATES, WINNERS, journal_path
 
 if TYPE_CHECKING:
     import optuna
@@ -24,7 +25,8 @@ class Trials:
 
     Attributes:
         described: their number by state, such as ``7 finished, 3 pruned``; empty if there is no search.
-        cells: the run of each that was started and is neither pruned nor failed; its number takes the seed's place.
+        cells: the run of each that was started and is neither pruned nor failed, with its number in the place of a
+            seed; and the runs that confirm the winner.
     """
 
     described: str = ""
@@ -40,13 +42,16 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
     path = journal_path(runs_dir, name)
     if not path.exists():
         return Trials()
-    trials = _study(path, name).get_trials(deepcopy=False)
+    study = _study(path, name)
+    trials = study.get_trials(deepcopy=False)
     count = Counter(STATES[trial.state.name] for trial in trials)
     cells = []
     for trial in trials:
         run = trial.user_attrs.get(RUN)
         if run and STATES[trial.state.name] in ("finished", "running"):
-            cells += _cells(runs_dir / run / "config.json", trial.number)
+            cells += _cells(runs_dir / run, ARM, trial.number)
+    for run in study.user_attrs.get(WINNERS, []):
+        cells += _cells(runs_dir / run, WINNER)
     each = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(STATES.values()) if count[state])
     return Trials(each, cells)
 
@@ -63,14 +68,14 @@ def _study(path: Path, name: str) -> "optuna.Study":
 
 
 @lru_cache(maxsize=10_000)
-def _config_cell(path: Path, number: int) -> Cell:
+def _cell(path: Path, arm: str, number: int | None) -> Cell:
     config = from_dict(read_json(path))
-    return Cell(arm=ARM, seed=number, config=config)
+    return Cell(arm=arm, seed=config.seed if number is None else number, config=config)
 
 
-def _cells(path: Path, number: int) -> list[Cell]:
-    """Return the cell of a trial; none if its run has not started yet."""
+def _cells(run: Path, arm: str, number: int | None = None) -> list[Cell]:
+    """Return the cell of a run; none if it has not started yet."""
     try:
-        return [_config_cell(path, number)]
+        return [_cell(run / "config.json", arm, number)]
     except UsageError:
         return []

@@ -193,6 +193,7 @@ def test_a_dry_run_writes_nothing(tiny, tmp_path):
     assert not list(tmp_path.iterdir())
     assert [task.trial for task in work.tasks] == [0, 0, 0, None, None]
     assert not journal_path(tmp_path, one.name).exists()
+    assert len(work.priced) == 3 + 2 + 2, "trials, and two arms with two seeds"
 
 
 def test_a_failed_confirmation_is_tried_once_more(tiny, tmp_path):

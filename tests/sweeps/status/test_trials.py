@@ -2,9 +2,11 @@
 
 import pytest
 
+from ablations.study import WINNER
 from aimv2.errors import UsageError
 from sweeps.search.journal import Journal
 from sweeps.search.names import journal_path
+from sweeps.search.work import SearchTasks
 from sweeps.status.trials import ARM, trials_of
 from tests.helpers.trials import begin, do, search
 
@@ -28,6 +30,17 @@ def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
         assert found.cells[-1].name == running.name
     with begin(tmp_path, waiting):
         assert len(trials_of(tmp_path, one.name).cells) == 4, "the journal is read again"
+
+
+def test_the_runs_that_confirm_the_winner_are_listed(tiny, tmp_path):
+    one = search(tiny, trials=2)
+    for loss in (2.0, 1.0):
+        do(tmp_path, Journal(one, tmp_path).ask(), content_loss=loss)
+    free = SearchTasks(one, [], tmp_path).look().free
+    assert [cell.arm for cell in trials_of(tmp_path, one.name).cells] == [ARM, ARM], "none has started"
+    do(tmp_path, free[1], content_loss=1.0)
+    cells = trials_of(tmp_path, one.name).cells
+    assert [(cell.arm, cell.seed, cell.name) for cell in cells[2:]] == [(WINNER, 1, free[1].name)]
 
 
 def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path):
