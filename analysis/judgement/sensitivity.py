@@ -257,8 +257,10 @@ def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensi
     measured, here = _some(ladder.base, changed), _some(base, changed)
     typed = base | {path: value_at(config, path) for path in DESCRIBED}  # where the files are, not only their names
     overrides = [shlex.quote(f"{path}={_typed(typed.get(path))}") for path in changed if path != FINGERPRINT]
-    suffix = f"sweep.suffix={changed[0].rpartition('.')[2]}"  # so that it does not replace the other report
-    command = " ".join(["python sweeps/launch.py", f"sweep={SLUG}", suffix, f"scale={config.scale}", *overrides])
+    # A suffix, so that it does not replace the other report.
+    suffix = next((path.rpartition(".")[2] for path in changed if path != FINGERPRINT), "data")
+    words = ["python sweeps/launch.py", f"sweep={SLUG}", f"scale={config.scale}", *overrides, f"sweep.suffix={suffix}"]
+    command = " ".join(words)
     text = f"was measured at scale {config.scale} with {measured}, not with {here}: run {command}"
     return {metric: MetricSensitivity(metric, False, f"sensitivity of {metric} {text}") for metric in ladder.metrics}
 

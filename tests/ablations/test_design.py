@@ -1,17 +1,21 @@
 """Designs against their definitions."""
 
 from collections import Counter
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.design import (
+    LEVEL,
     Arm,
+    Range,
     factorial,
     fractional,
+    ladder,
     latin_hypercube,
+    level,
     one_factor,
     scaled,
     setting,
@@ -120,3 +124,57 @@ def test_scaled_values_are_the_nearest_positive_multiple(ratio, multiple):
     assert depth % multiple == 0
     assert depth >= multiple
     assert depth == multiple or abs(depth - 4 * ratio) <= multiple / 2 + 1e-9
+
+
+def test_the_space_of_a_factorial_has_its_factors_and_its_points_are_its_arms():
+    tie = scaled(2, "budget.samples")
+    design = factorial(WIDTH, ALPHA, names=("depth", "alpha"), tie=tie)
+    assert design.space == {"depth": WIDTH, "alpha": ALPHA}
+    for depth, alpha in product(WIDTH, ALPHA):
+        point, arm = design.point({"depth": depth, "alpha": alpha}), design.arms[f"{depth}_{alpha}"]
+        assert (point.change(demo()), point.label) == (arm.change(demo()), arm.label)
+
+
+def test_the_space_of_a_fraction_has_all_combinations():
+    design = fractional(SEED, EPS, ALPHA)
+    assert not any(design.excludes(*names) for names in product(SEED, EPS, ALPHA))
+
+
+def test_the_space_of_one_factor_has_its_arms():
+    design = one_factor(**WIDTH)
+    assert design.space == {LEVEL: WIDTH}
+    assert design.point({LEVEL: "h2"}) is not None
+    assert differences(design.point({LEVEL: "h2"}).change(demo()), demo()) == {"model.decoder.depth": 3}
+
+
+@pytest.mark.parametrize(
+    ("rungs", "expected"),
+    [
+        (ALPHA, {"objective.pixel_weight": Range(low=0.4, high=0.8)}),
+        (SEED, {LEVEL: SEED}),  # integers have nothing between them
+        (WIDTH | ALPHA, {LEVEL: WIDTH | ALPHA}),
+        ({"own": Arm(label="own"), **ALPHA}, {LEVEL: {"own": Arm(label="own"), **ALPHA}}),
+        ({"half": level("half", 0.5, "model.decoder.depth")}, None),
+    ],
+)
+def test_the_space_of_a_ladder_is_a_range_if_its_rungs_are_numbers_of_one_value(rungs, expected):
+    space = ladder(**rungs).space
+    assert list(space) == list(expected or {LEVEL: None})
+    for name, factor in (expected or {}).items():
+        assert space[name] == factor if isinstance(factor, Range) else list(space[name]) == list(factor)
+
+
+def test_a_point_of_a_box_has_its_numbers():
+    box = latin_hypercube(
+        {"base": Arm(label="base")},
+        linear={"augment.min_scale": (0.1, 0.9)},
+        log={"optimizer.eps": (1e-9, 1e-5)},
+        num_points=2,
+    )
+    assert box.space == {
+        "augment.min_scale": Range(low=0.1, high=0.9),
+        "optimizer.eps": Range(low=1e-9, high=1e-5, log=True),
+    }
+    point = box.point({"augment.min_scale": 0.25, "optimizer.eps": 3e-7})
+    assert differences(point.change(demo()), demo()) == {"augment.min_scale": 0.25, "optimizer.eps": 3e-7}
+    assert point.label == "augment.min_scale = 0.25, optimizer.eps = 3e-07"

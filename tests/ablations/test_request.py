@@ -189,7 +189,9 @@ def test_records_of_studies_have_no_word_of_searches(study, tiny):
     """Those from before there were searches have the same bytes when they are written again."""
     request = Request(study=study, cells=expand(study, tiny, seeds=(0,)), arguments=())
     assert "is_search" not in request_to_json(request)["sweep"]
-    search = replace(request, study=replace(study, is_search=True))
+    assert "suffix" not in request_to_json(request)["sweep"]
+    search = replace(request, study=replace(study, is_search=True, suffix="wide"))
+    assert request_to_json(search)["sweep"]["suffix"] == "wide"
     assert request_to_json(search)["sweep"]["is_search"] is True
 
 

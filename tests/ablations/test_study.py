@@ -35,6 +35,11 @@ def test_folder_of_a_search_is_not_that_of_its_study(study):
     )
 
 
+def test_a_suffix_ends_the_name_of_a_report(study):
+    assert replace(study, suffix="wide").folder == "prefix_ratio_wide"
+    assert replace(study, suffix="wide", is_search=True).folder == "prefix_ratio_search_wide"
+
+
 def test_confirmation_of_a_search_compares_its_winner_with_the_baseline_and_judges_no_claim(study):
     arms = {study.baseline: study.arms[study.baseline], WINNER: Arm(label="trial 3")}
     found = confirmation(study, arms)

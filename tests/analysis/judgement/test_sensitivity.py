@@ -151,7 +151,7 @@ def test_any_other_value_of_the_base_is_not_measured(tmp_path, values):
         (
             "synthetic_fraction",
             "with data.dense_fraction=0.9, not with data.dense_fraction=0.33",
-            "dense_fraction=0.33",
+            "data.dense_fraction=0.33",
         ),
         ("data_mix", "with data.weights=null, not with data.weights=[0.6,0.09,0.31]", "'data.weights=[0.6,0.09,0.31]'"),
     ],
@@ -162,7 +162,7 @@ def test_baseline_that_is_not_the_recipe_names_the_command_that_measures_it(tmp_
     text = read_sensitivity(reports, study.arms[study.baseline].change(demo()))["probe_digits"].text
     assert measured in text
     assert text.partition(": run ")[2].startswith("python sweeps/launch.py sweep=sensitivity scale=demo ")
-    assert text.endswith(command)
+    assert f" {command} sweep.suffix={command.partition('=')[0].rpartition('.')[2]}" in text
 
 
 def test_text_names_three_values_and_the_command_all(tmp_path):
@@ -178,7 +178,9 @@ def test_text_names_three_values_and_the_command_all(tmp_path):
     seen, _, command = text.partition(": run ")
     assert seen.endswith("and 1 more"), "fingerprint, threads, seed and log do not count"
     assert seen.count("=") == 6
-    assert set(command.split()[4:]) == {
+    *values, suffix = command.split()[4:]
+    assert suffix.partition("=")[0] == "sweep.suffix", "it has a report of its own"
+    assert set(values) == {
         "objective.supervise_eos=true", "optimizer.beta1=0.8", "optimizer.clip_norm=2.0", "model.decoder.depth=3"
     }  # fmt: skip
 
