@@ -7,9 +7,7 @@ RUNNING until its run is over: the lease of the run, and not the journal, says w
 
 import contextlib
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,13 @@ from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
 from sweeps.search.config import MAX_FAILED
+from sweeps.search.draw import draw
 from sweeps.search.names import AFTER, DEFINITION, NOTE, RUN, SEED, SPENT, WINNERS, journal_path
-from sweeps.search.optimizers import pruner_of, sampler_of
-from sweeps.search.space import Point, Search
+from sweeps.search.optimizers import pruner_of
+from sweeps.search.space import Search
 from sweeps.tasks import Task
 
 LOCK_SECONDS = 60  # after which the lock of a killed process is broken; drawing a point takes far less
-DRAWS = 20  # of the sampler for a point that is new; then one of the others is drawn at random
 OPEN, ENDED = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -93,7 +91,7 @@ class Journal:
             # A worker may have died after it had made a trial and before it had drawn its point.
             half_drawn = (trial for trial in trials if trial.state in OPEN and RUN not in trial.user_attrs)
             trial = next(half_drawn, None) or self._new_trial()
-            point, config = self._draw(trial, trials)
+            point, config = draw(self.search, self.study, trial, _runs(trials))
             trial_id = self._id(trial.number)
             for name, distribution in self.search.distributions.items():
                 internal = distribution.to_internal_repr(point[name])
@@ -177,49 +175,6 @@ class Journal:
         number = self.study.ask().number
         return self.study.get_trials(deepcopy=False)[number]
 
-    def _draw(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> tuple[Point, RunConfig]:
-        """Return a point that no other trial has, unless points may repeat, and its run.
-
-        The first point is the baseline's. The sampler is made anew, with a seed of its own, since each process and each
-        launch asks for a few trials only.
-        """
-        search = self.search
-        used = _runs(trials)
-        if search.baseline is not None and not used:
-            return search.baseline, search.run(search.baseline)
-        seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
-        sampler = sampler_of(search.config.sampler, seed=seed, first_seed=search.config.seed)
-        for _ in range(DRAWS):
-            point: Point = self._drawn(sampler, trial)
-            with contextlib.suppress(UsageError):  # a combination that is impossible
-                config = search.run(point)
-                task = self._task(trial.number, config)
-                if task.name not in used:
-                    return point, config
-                if search.config.repeats:
-                    return point, self._repeated(config, used)
-        if search.points is None:
-            raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
-        left = [name for name in search.points if name not in used] or list(search.points)
-        point = search.points[random.Random(seed).choice(left)]
-        return point, search.run(point) if left != list(search.points) else self._repeated(search.run(point), used)
-
-    def _drawn(self, sampler: optuna.samplers.BaseSampler, trial: FrozenTrial) -> dict[str, Any]:
-        wanted = self.search.distributions
-        sampler.before_trial(self.study, trial)
-        is_known = isinstance(sampler, optuna.samplers.QMCSampler)  # others learn the space from finished trials
-        space = dict(wanted) if is_known else sampler.infer_relative_search_space(self.study, trial)
-        found = sampler.sample_relative(self.study, trial, space)
-        return {
-            name: found[name] if name in found else sampler.sample_independent(self.study, trial, name, distribution)
-            for name, distribution in wanted.items()
-        }
-
-    def _repeated(self, config: RunConfig, used: Mapping[str, int]) -> RunConfig:
-        while self._task(0, config).name in used:
-            config = replace(config, seed=config.seed + 1)
-        return config
-
     def _task(self, number: int, config: RunConfig) -> Task:
         name = signature(config)
         return Task(name, config, RunFolder(self.runs_dir, name).num_attempts, number)
@@ -277,7 +232,6 @@ def spent(run: RunFolder) -> dict[str, float]:
     return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": seconds}
 
 
-def _runs(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Return the runs of all trials but failed ones, with the number of their trial."""
-    kept = [trial for trial in trials if trial.state != TrialState.FAIL and RUN in trial.user_attrs]
-    return {trial.user_attrs[RUN]: trial.number for trial in kept}
+def _runs(trials: Sequence[FrozenTrial]) -> set[str]:
+    """Return the names of the runs of all trials but failed ones."""
+    return {trial.user_attrs[RUN] for trial in trials if trial.state != TrialState.FAIL and RUN in trial.user_attrs}

@@ -1,0 +1,68 @@
+"""The next point of a search: a new one, whatever the sampler repeats."""
+
+import contextlib
+import random
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from aimv2.config.run_config import RunConfig
+from aimv2.config.signature import signature
+from aimv2.errors import UsageError
+from sweeps.search.optimizers import sampler_of
+from sweeps.search.space import Point, Search
+
+DRAWS = 20  # of the sampler, for a point that is new; then one of those that are left is drawn at random
+
+
+def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collection[str]) -> tuple[Point, RunConfig]:
+    """Return a point for a trial, and its run. No other trial has it, unless points may repeat.
+
+    The first point is the baseline's. The sampler is made anew, with a seed of its own, since each process and each
+    launch asks for a few trials only.
+
+    Args:
+        used: names of the runs of the other trials.
+
+    Raises:
+        UsageError: the sampler draws nothing but points that cannot exist.
+    """
+    if search.baseline is not None and not used:
+        return search.baseline, search.run(search.baseline)
+    seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
+    sampler = sampler_of(search.config.sampler, seed=seed, first_seed=search.config.seed)
+    for _ in range(DRAWS):
+        point: Point = _drawn(search, study, sampler, trial)
+        with contextlib.suppress(UsageError):  # a combination that is impossible
+            config = search.run(point)
+            if search.config.repeats or signature(config) not in used:
+                return point, _unused(config, used)
+    if search.points is None:
+        raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
+    left = [name for name in search.points if name not in used] or list(search.points)
+    point = search.points[random.Random(seed).choice(left)]
+    return point, _unused(search.run(point), used)
+
+
+def _drawn(
+    search: Search, study: optuna.Study, sampler: optuna.samplers.BaseSampler, trial: FrozenTrial
+) -> dict[str, Any]:
+    wanted = search.distributions
+    sampler.before_trial(study, trial)
+    is_known = isinstance(sampler, optuna.samplers.QMCSampler)  # others learn the space from finished trials
+    space = dict(wanted) if is_known else sampler.infer_relative_search_space(study, trial)
+    found = sampler.sample_relative(study, trial, space)
+    return {
+        name: found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
+        for name, distribution in wanted.items()
+    }
+
+
+def _unused(config: RunConfig, used: Collection[str]) -> RunConfig:
+    """Return the run with the first seed, from its own on, that no other trial has."""
+    while signature(config) in used:
+        config = replace(config, seed=config.seed + 1)
+    return config

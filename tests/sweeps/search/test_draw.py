@@ -1,0 +1,56 @@
+"""Points that are drawn, one by one."""
+
+import optuna
+import pytest
+
+from ablations.design import factorial, latin_hypercube, setting
+from aimv2.config.signature import signature
+from aimv2.errors import UsageError
+from sweeps.search.draw import draw
+from tests.helpers.trials import search
+
+SWITCH = factorial({"on": setting("on", {}), "off": setting("off", {"objective.pixel_weight": 0.0})}, names=("pixels",))
+
+
+def drawn(one, used, number=7):
+    study = optuna.create_study(directions=one.directions)
+    for _ in range(number):
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    trial = study.ask()
+    return draw(one, study, study.trials[trial.number], used)
+
+
+def test_the_first_point_is_the_baseline(tiny):
+    one = search(tiny)
+    assert drawn(one, [])[0] == one.baseline
+
+
+def test_the_only_point_that_is_left_is_drawn(tiny):
+    one = search(tiny, design=SWITCH)
+    on, off = one.points
+    assert signature(drawn(one, [on])[1]) == off
+    assert signature(drawn(one, [off])[1]) == on
+
+
+def test_a_point_that_repeats_takes_the_next_seed(tiny):
+    one = search(tiny, design=SWITCH, repeats=True)
+    used = list(one.points)
+    for _ in range(4):
+        config = drawn(one, used, number=len(used))[1]
+        assert signature(config) not in used
+        used.append(signature(config))
+    assert config.seed > 500
+
+
+def test_a_draw_depends_on_the_number_and_on_nothing_else(tiny):
+    one, used = search(tiny, sampler="random"), ["another"]
+    assert drawn(one, used, 3) == drawn(one, used, 3)
+    assert drawn(one, used, 3) != drawn(one, used, 4)
+
+
+def test_a_space_of_points_that_cannot_exist_is_one_sentence(tiny):
+    box = latin_hypercube(
+        {"base": setting("base", {})}, linear={"model.encoder.width": (32.5, 33.5)}, log={}, num_points=1
+    )
+    with pytest.raises(UsageError, match="20 points in a row cannot exist, the last one"):
+        drawn(search(tiny, design=box), ["another"])
