@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import polars as pl
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
+from aimv2.data.sources.credits import credits_of
 from aimv2.errors import REASONS
 from aimv2.evaluation.metrics import Metric, unit_of
 from aimv2.runs.attempt import ITEMS
@@ -21,7 +21,7 @@ from aimv2.runs.files import read_json
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from analysis.inference.items import ItemMoments
-from analysis.run_files import held_out_rows, read_items, scan_rows
+from analysis.run_files import held_out_rows, in_threads, read_items, scan_rows
 
 ROWS = "metrics.parquet"
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
@@ -152,10 +152,7 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
     Raises:
         UsageError: a file of a finished run is missing or broken.
     """
-    from aimv2.weights.credits import credits_of  # imports torch, which reports from records do without
-
-    with ThreadPoolExecutor() as pool:  # waits for files; on a shared file system that takes longer than to parse them
-        found = list(pool.map(partial(_read, runs_dir), cells))
+    found = in_threads(partial(_read, runs_dir), cells)
     done = {(cell.arm, cell.seed): one for cell, one in zip(cells, found, strict=True) if isinstance(one, _Finished)}
     runs = [one.run for one in done.values()]
     missing = [one for one in found if not isinstance(one, _Finished)]
@@ -216,7 +213,10 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
         },
         # The texts are in memory once, however many runs have them.
         [
-            (cell.arm, cell.seed, intern(name), one["value"], *(intern(one[text]) for text in METRIC_COLUMNS[4:]))
+            (
+                *(cell.arm, cell.seed, intern(name), one["value"]),
+                *(intern(one["unit"]), intern(one["evaluation"]), intern(one["warning"])),
+            )
             for name, one in metrics.items()
         ],
         mixture,

@@ -6,7 +6,8 @@ interpolation is refused. A run that starts from a finished one (``start.weights
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hydra import initialize, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.config.mixtures import OWN, PRESETS, check_mixture
@@ -36,6 +37,7 @@ RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".j
 """  # for the usage of commands
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"
+Node = tuple[Mapping[str, Any], str | None]  # the content of a config of Hydra, and its package
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
 
@@ -62,41 +64,63 @@ def compose(
             not a plain ``key=value``.
     """
     parsed = _parsed(overrides)
-    store = ConfigStore.instance()
-    for name, recipe in SCALES.items():
-        store.store(group="scale", name=name, node=to_dict(recipe()), package="_global_")
-    store.store(group="mixture", name=OWN, node={"mixture": OWN}, package="_global_")
-    for name, preset in PRESETS.items():
-        data = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
-        store.store(group="mixture", name=name, node={"mixture": name, "data": data}, package="_global_")
-    for name in (NO_RECIPE, *RECIPES):
-        store.store(group="recipe", name=name, node={"recipe": name}, package="_global_")
-    for group, choices in (groups or {}).items():
-        for name, node in choices.items():
-            store.store(group=group, name=name, node=dict(node))
+    typed = {key: value for _, key, value in parsed}
     defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
+    named = {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS), **(groups or {})}
+    for key in typed.keys() & defaults:
+        if typed[key] not in (allowed := _choices(named.get(key, ()), key, conf_dir)):
+            raise unknown(key, str(typed[key]), allowed)
+    chosen = {key: typed[key] for key in typed if key in defaults}
+    nodes = _nodes(typed, groups or {}, defaults | chosen)
     # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale", and so does
     # a mixture, which overrides the recipe.
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
-    store.store(name="root", node=root)
-
     with (
+        _stored(root, nodes),
         initialize(config_path=None, version_base="1.3")
         if conf_dir is None
-        else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3")
+        else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3"),
     ):
-        chosen = {key: value for _, key, value in parsed if key in defaults}
-        for key, value in chosen.items():
-            allowed = _choices(store, key, conf_dir)
-            if value not in allowed:
-                raise unknown(key, str(value), allowed)
-        base = _base({key: value for _, key, value in parsed})
-        store.store(group="scale", name=chosen.get("scale", DEFAULT_SCALE), node=to_dict(base), package="_global_")
-        known = flatten(_composed([f"{key}={value}" for key, value in chosen.items()]))
-        for text, key, value in parsed:
-            if key not in defaults and key not in known:
-                raise _not_a_value(text, key, value, known)
-        return _composed(list(overrides))
+        config = hydra_compose(config_name="root", overrides=[f"{key}={value}" for key, value in chosen.items()])
+    known = flatten(_plain(config))
+    for text, key, value in parsed:
+        if key in defaults:
+            continue
+        if key not in known:
+            raise _not_a_value(text, key, value, known)
+        try:
+            OmegaConf.update(config, key, value)  # as Hydra, which would compose everything once more
+        except OmegaConfBaseException as error:
+            raise UsageError(f"cannot use {text!r}: {str(error).splitlines()[0]}") from error
+    return _plain(config)
+
+
+def _nodes(
+    typed: Mapping[str, Any], groups: Mapping[str, Mapping[str, Mapping[str, Any]]], chosen: Mapping[str, str]
+) -> dict[tuple[str, str], Node]:
+    """Return by group and name the chosen configs of the run's groups, and those of the groups defined in Python."""
+    mixture: dict[str, Any] = {"mixture": chosen["mixture"]}
+    if preset := PRESETS.get(chosen["mixture"]):
+        mixture["data"] = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
+    of_run = {"scale": to_dict(_base(typed)), "mixture": mixture, "recipe": {"recipe": chosen["recipe"]}}
+    nodes: dict[tuple[str, str], Node] = {(group, chosen[group]): (of_run[group], "_global_") for group in of_run}
+    for group, choices in groups.items():
+        nodes |= {(group, name): (node, None) for name, node in choices.items()}
+    return nodes
+
+
+@contextmanager
+def _stored(root: Mapping[str, Any], nodes: Mapping[tuple[str, str], Node]) -> Iterator[None]:
+    """Store configs in Hydra while the context lasts, and no others, because a composition copies all of them."""
+    store = ConfigStore.instance()
+    store.store(name="root", node=dict(root))
+    for (group, name), (node, package) in nodes.items():
+        store.store(group=group, name=name, node=dict(node), package=package)
+    try:
+        yield
+    finally:
+        for name in {"root.yaml", *(group for group, _ in nodes)}:
+            del store.repo[name]
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -137,7 +161,7 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
             raise UsageError(f"cannot read {text!r}: arguments have the form key=value") from error
-        is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+        is_plain = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
         if override.is_sweep_override() or not is_plain or "=" not in text:
             raise UsageError(f"cannot use {text!r}: one plain key=value per argument; a study sets arms and seeds")
         key = override.key_or_group
@@ -167,16 +191,12 @@ def _inside(group: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(f"{start}{name}{'.…' if dot else ''}" for name, dot, _ in names))
 
 
-def _composed(overrides: list[str]) -> dict[str, Any]:
-    try:
-        composed = OmegaConf.to_container(hydra_compose(config_name="root", overrides=overrides), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(str(error).splitlines()[0]) from error
+def _plain(config: DictConfig) -> dict[str, Any]:
+    composed = OmegaConf.to_container(config, resolve=True)
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
 
 
-def _choices(store: ConfigStore, group: str, conf_dir: Path | None) -> list[str]:
-    stored = store.list(group) if group in store.repo else []
-    files = [] if conf_dir is None else [path.name for path in (conf_dir / group).glob("*.yaml")]
-    return sorted({name.removesuffix(".yaml") for name in [*stored, *files]})
+def _choices(named: Iterable[str], group: str, conf_dir: Path | None) -> list[str]:
+    files = [] if conf_dir is None else [path.stem for path in (conf_dir / group).glob("*.yaml")]
+    return sorted({*named, *files})

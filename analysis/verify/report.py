@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aimv2.config.run_config import to_dict
 from aimv2.config.scales import SCALES, demo
+from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
-from aimv2.weights.credits import credits_of
 from analysis.document.model import escape
 from analysis.publication.sources import credits_text
 from analysis.verify.balance import ALPHAS, Balance

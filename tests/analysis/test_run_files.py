@@ -1,9 +1,11 @@
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aimv2.errors import UsageError
-from analysis.run_files import held_out_rows, read_items, scan_rows
+from analysis.run_files import BLOCK, held_out_rows, in_threads, read_items, scan_rows
 
 
 def write(path, **columns):
@@ -21,6 +23,36 @@ def test_runs_with_other_columns_are_one_table(tmp_path):
     means = rows.groupby("arm")["text_loss"].mean()
     assert means.to_dict() == {"a": 2.0, "b": 5.5, "c": 2.0}
     assert rows.loc[rows["arm"] == "c", "seed"].unique() == [7]
+
+
+def test_columns_are_those_of_each_file_with_or_without_arrows_schema(tmp_path):
+    """Polars and pandas store Arrow's schema in the metadata, others need not. Types differ too."""
+    table = pa.table({"step": pa.array([0, 1], pa.int64()), "loss": pa.array([1.0, 2.0], pa.float32())})
+    wide = table.set_column(1, "loss", table["loss"].cast(pa.float64()))
+    files = {}
+    for number, content in enumerate((table, table, wide, table.drop_columns("loss"))):
+        for stores in (True, False):
+            files[f"{number} {stores}", 0] = path = tmp_path / f"{number} {stores}"
+            pq.write_table(content, path, store_schema=stores)
+    rows = scan_rows(files).collect()
+    assert rows.schema["loss"] == pl.Float64
+    losses = {
+        arm: part["loss"].to_list() for (arm,), part in rows.sort("step").partition_by("arm", as_dict=True).items()
+    }
+    assert losses == {arm: [None, None] if arm.startswith("3") else [1.0, 2.0] for arm, _ in files}
+
+
+def test_threads_keep_the_order_and_the_first_error():
+    items = range(3 * BLOCK + 1)
+    assert in_threads(str, items) == [str(item) for item in items]
+    assert in_threads(str, []) == []
+
+    def fail(item):
+        if item % (BLOCK + 10) == BLOCK + 9:
+            raise UsageError(f"item {item}")
+
+    with pytest.raises(UsageError, match=f"^item {BLOCK + 9}$"):
+        in_threads(fail, items)
 
 
 def test_curves_are_in_the_order_of_runs_and_steps(tmp_path):

@@ -44,6 +44,8 @@ def test_compose_applies_overrides_to_every_part():
         ("seed=1,2", "one plain key=value"),
         ("+new=1", "one plain key=value"),
         ("~seed", "one plain key=value"),
+        ("seed@model=1", "one plain key=value"),
+        ("scale@model=demo", "one plain key=value"),
         ("seed=[1", "cannot read"),
         (
             "model=3",

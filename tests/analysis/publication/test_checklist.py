@@ -6,7 +6,7 @@ import pandas as pd
 
 from ablations.claims import CLAIMS
 from aimv2.config.paths import replaced
-from aimv2.weights.credits import credits_of
+from aimv2.data.sources.credits import credits_of
 from analysis.load import MIXTURE_COLUMNS
 from analysis.publication.checklist import items, section
 from tests.helpers.documents import judged_again, tables

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from aimv2.config.paths import replaced
-from aimv2.weights.credits import credits_of
+from aimv2.data.sources.credits import credits_of
 from tests.helpers.own_data import own_source
 
 
