@@ -26,11 +26,12 @@ from aimv2.evaluation import parts
 from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
+from aimv2.evaluation.parts import Part, beside
 from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.hardware import hardware
 from aimv2.heap import keep_freed_memory
 from aimv2.memory import predict, resolved, setup_of
-from aimv2.model.network import build, parameters_by_part
+from aimv2.model.network import Network, build, parameters_by_part
 from aimv2.objectives import objective
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.failure import Failure, cause_of, sentence_of
@@ -42,14 +43,16 @@ from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import write_tensors
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
-from aimv2.training.distributed import World, calls, joined, leading, place
+from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, Trained, train
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.start import content_of_start, start_network
 from aimv2.training.watchdog import Watchdog
+from aimv2.training.world import World
 
 TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
-Lead = Callable[[RunConfig, str | None, str | None], AbstractContextManager[World]]
+Lead = Callable[..., AbstractContextManager[World]]
+Evaluate = Callable[..., dict[str, Metric]]
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
@@ -58,7 +61,7 @@ def execute(
     config: RunConfig,
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     interrupts: Interrupts | None = None,
-    evaluate: Callable[..., dict[str, Metric]] = evaluate,
+    evaluate: Evaluate = evaluate,
     lead: Lead = leading,
 ) -> Failure | None:
     """Train, evaluate and publish the attempt's run, or record why it failed.
@@ -93,40 +96,59 @@ def execute(
     return None
 
 
-def follow(config: RunConfig, interrupts: Interrupts | None = None) -> None:
-    """Train beside rank 0 in every run that it executes, until it dismisses the other ranks or ends.
+def follow(config: RunConfig, interrupts: Interrupts | None = None, evaluate: Evaluate = evaluate) -> None:
+    """Train and evaluate beside rank 0 in every run that it executes, until it dismisses the other ranks or ends.
 
-    Only rank 0 records and evaluates. An error here ends the process, and rank 0 records it.
+    Only rank 0 records. An error here ends the process, and rank 0 records it.
 
     Args:
         config: any run with this number of ranks.
+        evaluate: as that of ``execute``.
 
     Raises:
         UsageError: the launcher started another number of processes.
         KeyboardInterrupt: the process was interrupted between two runs.
     """
     rank, interrupts = place(config), interrupts or Interrupts()
-    for number, config, start, attempt in calls():
-        _prepare_process(config)
+    for call in calls():
+        _prepare_process(call.config)
         # A run that fails does so on all ranks, and rank 0 records it.
         with (
             contextlib.suppress(RunFailedError),
             interrupts.deferred(),
-            joined(number, config, rank) as world,
-            Saver(partial(checkpoint.save_share, Path(attempt), world) if attempt else None, world=world) as saver,
+            joined(call.number, call.config, rank, work=call.work) as world,
         ):
-            data = _prepared(config.data, config.model)
-            train(
-                config,
-                objective(config.objective.name),
-                build(config).to(config.device),
-                TrainBatches(config, data.train, data.tokenizer, rank),
-                attempt=Unrecorded(),
-                start=None if start is None else checkpoint.read(Path(start)),
-                interrupts=interrupts,
-                world=world,
-                saver=saver,
-            )
+            if call.work == "train":
+                _train_beside(call, interrupts, world)
+            else:
+                with interrupts.at_once():
+                    data, model = _prepared(call.config.data, call.config.model), build(call.config)
+                    _evaluate_on_all(evaluate, model.to(call.config.device), data, call.config, beside(world), world)
+
+
+def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
+    config, attempt = call.config, call.attempt
+    data = _prepared(config.data, config.model)
+    with Saver(partial(checkpoint.save_share, Path(attempt), world) if attempt else None, world=world) as saver:
+        train(
+            config,
+            objective(config.objective.name),
+            build(config).to(config.device),
+            TrainBatches(config, data.train, data.tokenizer, world.rank),
+            attempt=Unrecorded(),
+            start=None if call.start is None else checkpoint.read(Path(call.start)),
+            interrupts=interrupts,
+            world=world,
+            saver=saver,
+        )
+
+
+def _evaluate_on_all(
+    evaluate: Evaluate, model: Network, data: Data, config: RunConfig, part: Part, world: World
+) -> dict[str, Metric]:
+    """Evaluate rank 0's weights with all ranks."""
+    world.equalise(model)
+    return evaluate(model, objective(config.objective.name), data, config, part, world)
 
 
 def _prepare_process(config: RunConfig) -> None:
@@ -143,7 +165,7 @@ def _train_and_evaluate(
     config: RunConfig,
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
-    evaluate: Callable[..., dict[str, Metric]],
+    evaluate: Evaluate,
     lead: Lead,
 ) -> None:
     _prepare_process(config)
@@ -158,9 +180,11 @@ def _train_and_evaluate(
     trained = _train(attempt, config, data, on_rows, interrupts, lead)
     train_seconds = attempt.seconds
     weights = {name: value.cpu() for name, value in trained.network.state_dict().items()}
-    part = parts.Parts(attempt, weights, interrupts)
     with attempt.working():
-        metrics = evaluate(trained.network, goal, data, config, part)
+        # A signal does not interrupt the end of the collectives, but what is between them.
+        with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
+            part = parts.Parts(attempt, weights, interrupts, world)
+            metrics = _evaluate_on_all(evaluate, trained.network, data, config, part, world)
         shown = data.held_out.subset(config.evaluation.num_examples)
         written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_i
 from aimv2.evaluation.items import Items
 from aimv2.evaluation.losses import encode, nats_of_all, pixel_errors, token_nats
 from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
-from aimv2.evaluation.parts import Measure, Measured, Part, unsaved
+from aimv2.evaluation.parts import Measured, Part, unsaved
 from aimv2.evaluation.probe import Features, attentive_probe, knn_score
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
 from aimv2.evaluation.sets.studies import labelled_sets
@@ -31,6 +32,7 @@ from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
 from aimv2.objectives.registry import Report
+from aimv2.training.world import ALONE, World
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +53,30 @@ class Prepared:
 
 @dataclass(eq=False)
 class Encoded:
-    """The features of the held-out images, computed when they are first read and once per attention."""
+    """The features of the held-out images, computed when they are first read and once per attention.
+
+    Attributes:
+        world: ranks that compute features together, and all get them.
+    """
 
     encoder: Encoder
     images: np.ndarray
     config: RunConfig
+    world: World = ALONE
 
     @cached_property
     def full(self) -> Tensor:
-        return encode(self.encoder, self.images, self.config)
+        return encode(self.encoder, self.images, self.config, world=self.world)
 
     @cached_property
     def causal(self) -> Tensor:
-        return encode(self.encoder, self.images, self.config, is_causal=True)
+        return encode(self.encoder, self.images, self.config, is_causal=True, world=self.world)
 
     def of(self, images: np.ndarray, *, is_causal: bool, is_whole: bool = False) -> Tensor:
         """Return the features of any images: float32 [N, I, D]; without a crop if ``is_whole``."""
         if images is self.images:
             return self.causal if is_causal else self.full
-        return encode(self.encoder, images, self.config, is_causal=is_causal, is_whole=is_whole)
+        return encode(self.encoder, images, self.config, is_causal=is_causal, is_whole=is_whole, world=self.world)
 
 
 def evaluate(
@@ -78,29 +85,34 @@ def evaluate(
     data: Data,
     config: RunConfig,
     part: Part = unsaved,
+    world: World = ALONE,
     transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets,
 ) -> dict[str, Metric]:
     """Return the objective's reports on held-out pairs and the probes of the frozen encoder.
 
-    Metrics that do not apply to the objective or the data are there too, without a value.
+    Metrics that do not apply to the objective or the data are there too, without a value. Several ranks share the
+    images in batches of EVAL_BATCH, and whole probes, so that all values are bitwise those of one process on equal
+    hardware.
 
     Args:
+        model: with the same weights on all ranks.
         goal: the objective that the config names.
-        part: called with the name of each part, a report or a probe, and the function that measures it; may return
-            values that were measured before (``Parts``).
+        part: called with the names of parts, reports or probes, and the function that measures them; may return values
+            that were measured before (``Parts``).
+        world: ranks that all call this; rank 0 gets all values.
         transfer: returns the tasks of the probes.
 
     Raises:
         RunFailedError: a metric is not finite.
     """
     prepared = prepare_evaluation(data, config, transfer)
-    encoded = Encoded(model.encoder, prepared.held_out.images, config)
+    encoded = Encoded(model.encoder, prepared.held_out.images, config, world)
     measured: dict[str, Measured] = {}
     for report in goal.reports:
-        measured |= part(report, partial(_finite, partial(REPORTS[report][0], model, encoded, prepared, config)))
+        measured |= part([report], partial(_report, REPORTS[report][0], model, encoded, prepared))
     for found in (*prepared.transfer, *labelled_sets(config)):
-        for name, measure in probes(encoded, found, config):
-            measured |= part(name, partial(_finite, measure))
+        for tasks in probes(encoded, found, config):
+            measured |= tasks.measured(part)
     metrics = {
         name: Metric(items.value, unit_of(name), how, warning, items)
         for name, (items, how, warning) in measured.items()
@@ -109,9 +121,19 @@ def evaluate(
     return metrics | not_applicable(goal, config)
 
 
-def _finite(measure: Measure) -> dict[str, Measured]:
-    """Measure a part, and fail the run if a value is not finite."""
-    measured = measure()
+def _report(
+    measure: Callable[..., dict[str, Measured]],
+    model: Network,
+    encoded: Encoded,
+    prepared: Prepared,
+    names: Sequence[str],
+) -> list[dict[str, Measured]]:
+    """Measure a report, which is one part."""
+    return [_finite(measure(model, encoded, prepared))]
+
+
+def _finite(measured: dict[str, Measured]) -> dict[str, Measured]:
+    """Return what was measured, and fail the run if a value is not finite."""
     for name, (items, _, _) in measured.items():
         if len(items.item_N) and not math.isfinite(items.value):
             raise RunFailedError("not finite", f"{name} is {items.value} after training")
@@ -178,7 +200,8 @@ def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[
     return lambda model: point(model, held_out, config)
 
 
-def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
+def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
+    config, world = encoded.config, encoded.world
     held_out, choices = prepared.held_out, prepared.choices
     some = held_out.first(config.evaluation.num_other_images)
     all_N, other_N = np.arange(len(held_out)), other_images(some.dense)
@@ -194,10 +217,11 @@ def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, confi
             (blind.captions, other_N[blind.row_M]),
         ],
         config,
+        world,
     )
     found = _full_attention(held_out, short_NT, dense_NT)
     # On the same pairs as content_loss, since their difference is what a mask costs.
-    causal_NT = token_nats(model, encoded.causal, held_out.dense, config)
+    causal_NT = token_nats(model, encoded.causal, held_out.dense, config, world=world)
     causal = by_class(causal_NT, held_out.dense, held_out.item_N)[""]
     how = f"content words of dense captions of {len(held_out):,} held-out pairs, causal attention in the encoder"
     found["causal_content_loss"] = Measured(causal, how)
@@ -217,7 +241,7 @@ def _captions(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, confi
     if prepared.unseen is not None:
         unseen = prepared.unseen
         features_NID = encoded.of(unseen.images, is_causal=False)
-        nats_NT = token_nats(model, features_NID, unseen.dense, config)
+        nats_NT = token_nats(model, features_NID, unseen.dense, config, world=world)
         how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"
         found["unseen_content_loss"] = Measured(_items(nats_NT, unseen.dense, unseen.item_N, ("ink", "place")), how)
     return found
@@ -267,11 +291,12 @@ def _caption_curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) 
     return {"held_out_caption_loss": (short + dense).value}
 
 
-def _pixels(model: EncoderDecoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
+def _pixels(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
+    config = encoded.config
     some = prepared.held_out.first(config.evaluation.num_pairs)
     return {
         name: Measured(
-            Items.of(some.item_N, pixel_errors(model, some, fraction, config)),
+            Items.of(some.item_N, pixel_errors(model, some, fraction, config, encoded.world)),
             f"{len(some):,} held-out pairs, prefix {fraction:g} of the image",
         )
         for name, fraction in pixel_losses(config).items()
@@ -282,9 +307,10 @@ def _pixel_curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) ->
     return {"held_out_pixel_loss": float(pixel_errors(model, held_out, 0.5, config).mean())}
 
 
-def _retrieval(model: DualEncoder, encoded: Encoded, prepared: Prepared, config: RunConfig) -> dict[str, Measured]:
+def _retrieval(model: DualEncoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
+    config = encoded.config
     some = prepared.held_out.first(config.evaluation.num_pairs)
-    image_NS, text_NS = embeddings(model, some, config)
+    image_NS, text_NS = embeddings(model, some, config, encoded.world)
     label_N = caption_labels(some.dense.token_NT)
     how = f"{len(label_N):,} held-out pairs, {len(label_N.unique()):,} different dense captions, full attention"
     ways = {"image_to_text": (image_NS, text_NS), "text_to_image": (text_NS, image_NS)}
@@ -309,21 +335,46 @@ REPORTS: dict[Report, tuple[Callable[..., dict[str, Measured]], Callable[..., di
 }
 
 
-def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> Iterator[tuple[str, Measure]]:
-    """Yield names and measurements of attentive probes and of k nearest neighbours on the encoder's features.
+class Probes(NamedTuple):
+    """Attentive probes and k nearest neighbours on the same features.
 
-    On scenes there is a probe with causal attention in the encoder too. Features are computed when the first
-    measurement needs them.
+    Attributes:
+        splits: computes the features with all ranks, when it is first called.
+        measures: by name; each measures on this rank alone.
+        world: ranks that each measure some of them.
     """
+
+    splits: Callable[[], list[Tensor]]
+    measures: dict[str, Callable[[], dict[str, Measured]]]
+    world: World
+
+    def measured(self, part: Part) -> dict[str, Measured]:
+        """Measure as many at once as there are ranks; probes first, because nearest neighbours take less time."""
+        order = sorted(self.measures, key=lambda name: name.startswith("knn_"))
+        found: dict[str, Measured] = {}
+        for start in range(0, len(order), self.world.size):
+            found |= part(order[start : start + self.world.size], self._measure)
+        return {name: found[name] for name in self.measures if name in found}
+
+    def _measure(self, names: Sequence[str]) -> list[dict[str, Measured]]:
+        self.splits()  # together, before each rank is on its own
+        return [_finite(found) for found in self.world.divided(names, lambda name: self.measures[name]())]
+
+
+def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> Iterator[Probes]:
+    """Yield the measurements on a labelled set: with full attention in the encoder, and on scenes with causal
+    attention too."""
     is_of_scenes = all(task.name in SCENE_TASKS for task in found.tasks)
     for is_causal in (False, True) if is_of_scenes else (False,):
         splits = cache(partial(_splits, encoded, found, is_causal=is_causal))
+        measures: dict[str, Callable[[], dict[str, Measured]]] = {}
         for task in found.tasks:
             name = f"causal_probe_{task.name}" if is_causal else f"probe_{task.name}"
-            yield name, partial(_probe, name, splits, task, found.item_N, config, is_causal=is_causal)
+            measures[name] = partial(_probe, name, splits, task, found.item_N, config, is_causal=is_causal)
             if not is_causal:
                 name = f"knn_{task.name}"
-                yield name, partial(_neighbours, name, splits, task, found.item_N, config)
+                measures[name] = partial(_neighbours, name, splits, task, found.item_N, config)
+        yield Probes(splits, measures, encoded.world)
 
 
 def _splits(encoded: Encoded, found: TransferSet, *, is_causal: bool) -> list[Tensor]:

@@ -14,28 +14,38 @@ from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from aimv2.training.device import autocast
+from aimv2.training.world import ALONE, World
 
 EVAL_BATCH = 256
 
 
 @torch.no_grad()
 def encode(
-    encoder: Encoder, images: np.ndarray, config: RunConfig, *, is_causal: bool = False, is_whole: bool = False
+    encoder: Encoder,
+    images: np.ndarray,
+    config: RunConfig,
+    *,
+    is_causal: bool = False,
+    is_whole: bool = False,
+    world: World = ALONE,
 ) -> Tensor:
     """Return the features of images uint8 [N, S, S, 3]: float32 [N, I, D].
 
     Args:
         is_causal: causal attention (a prefix of one patch) instead of full attention.
         is_whole: resize without a crop, whatever the data.
+        world: ranks that each encode some of the images; all get the features of all.
     """
     encoder.eval()
-    features = []
-    for rows in chunks(len(images)):
+
+    def features(rows: np.ndarray) -> Tensor:
         image = network_inputs(images[rows], config, is_whole=is_whole).to(config.device)
         prefix_len_B = torch.ones(len(image), dtype=torch.int64, device=image.device) if is_causal else None
         with autocast(config):
-            features.append(encoder(image, prefix_len_B).float())
-    return torch.cat(features)
+            feature_BID: Tensor = encoder(image, prefix_len_B).float()
+        return feature_BID
+
+    return torch.cat(world.divided(chunks(len(images)), features))
 
 
 @torch.no_grad()
@@ -47,6 +57,7 @@ def token_nats(
     *,
     image_of_N: np.ndarray | None = None,
     batch_size: int = EVAL_BATCH,
+    world: World = ALONE,
 ) -> Tensor:
     """Return the cross-entropy of each token of the captions, teacher-forced: float32 [N, T] on the CPU.
 
@@ -57,19 +68,25 @@ def token_nats(
         image_of_N: the image that each caption is given, by row; None is its own.
         batch_size: images that the decoder reads at once, and captions. Each image is read once, whatever the number of
             its captions. Captions of similar length go together, so that little padding is computed.
+        world: ranks that each take some of the images.
     """
     model.eval()
     nats_NT = torch.zeros(captions.token_NT.shape)
     image_N = torch.arange(len(captions)) if image_of_N is None else torch.from_numpy(image_of_N)
     num_scored_N = captions.supervised_NT.sum(dim=1)  # the supervised tokens are the first ones
     order_N = num_scored_N.argsort(stable=True)
-    for start in range(0, len(features_NID), batch_size):
-        is_here_N = (image_N[order_N] >= start) & (image_N[order_N] < start + batch_size)
+    order_N = order_N[num_scored_N[order_N] > 0]
+    starts = range(0, len(features_NID), batch_size)
+    rows_of = [order_N[(image_N[order_N] >= start) & (image_N[order_N] < start + batch_size)] for start in starts]
+
+    def nats(number: int) -> Tensor:
+        """Return the rows of ``nats_NT`` for the captions of some images."""
+        start, row_M = starts[number], rows_of[number]
         with autocast(config):
             read = model.decoder.read_image(features_NID[start : start + batch_size])
-        for row_B in order_N[is_here_N & (num_scored_N[order_N] > 0)].split(batch_size):
-            if not len(row_B):  # an empty tensor splits into itself
-                continue
+        found_MT = torch.zeros(len(row_M), nats_NT.shape[1])
+        done = 0
+        for row_B in row_M.split(batch_size) if len(row_M) else ():  # an empty tensor splits into itself
             longest = int(num_scored_N[row_B[-1]])
             target_BT = captions.token_NT[row_B, :longest].to(config.device)
             supervised_BT = captions.supervised_NT[row_B, :longest]
@@ -82,22 +99,33 @@ def token_nats(
             target_M = target_BT.flatten().index_select(0, place_M)
             here_BT = torch.zeros(supervised_BT.shape)
             here_BT[supervised_BT] = F.cross_entropy(logits_MV.float(), target_M, reduction="none").cpu()
-            nats_NT[row_B, :longest] = here_BT
+            found_MT[done : done + len(row_B), :longest] = here_BT
+            done += len(row_B)
+        return found_MT
+
+    for row_M, found_MT in zip(rows_of, world.divided(range(len(starts)), nats), strict=True):
+        nats_NT[row_M] = found_MT
     return nats_NT
 
 
 def nats_of_all(
-    model: EncoderDecoder, features_NID: Tensor, wanted: Sequence[tuple[Captions, np.ndarray]], config: RunConfig
+    model: EncoderDecoder,
+    features_NID: Tensor,
+    wanted: Sequence[tuple[Captions, np.ndarray]],
+    config: RunConfig,
+    world: World = ALONE,
 ) -> list[Tensor]:
     """Return ``token_nats`` of several captions, each with the rows of its images, in one pass over the images."""
     captions = Captions.joined([captions for captions, _ in wanted])
     image_of_N = np.concatenate([rows for _, rows in wanted])
-    nats_NT = token_nats(model, features_NID, captions, config, image_of_N=image_of_N)
+    nats_NT = token_nats(model, features_NID, captions, config, image_of_N=image_of_N, world=world)
     return list(nats_NT.split([len(rows) for _, rows in wanted]))
 
 
 @torch.no_grad()
-def pixel_errors(model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig) -> np.ndarray:
+def pixel_errors(
+    model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig, world: World = ALONE
+) -> np.ndarray:
     """Return each image's mean squared error of the pixel targets after a prefix: float64 [N].
 
     The prefix length is the same for all images, so all arms solve the same task. With a text-first decoder patches are
@@ -105,15 +133,18 @@ def pixel_errors(model: EncoderDecoder, data: HeldOut, fraction: float, config: 
 
     Args:
         fraction: prefix length as a fraction of the image.
+        world: ranks that each take some of the images.
     """
-    errors = []
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
-    for rows in chunks(len(data)):
+
+    def errors(rows: np.ndarray) -> Tensor:
         image = network_inputs(data.images[rows], config).to(config.device)
         predicted_BIP = predicted_patches(model, image, data.short.rows(rows), prefix_len, config)
         target_BIP = pixel_targets(image, config)[:, prefix_len:]
-        errors.append((predicted_BIP - target_BIP).square().mean(dim=(1, 2)).double().cpu().numpy())
-    return np.concatenate(errors)
+        return (predicted_BIP - target_BIP).square().mean(dim=(1, 2)).double().cpu()
+
+    found_N: np.ndarray = torch.cat(world.divided(chunks(len(data)), errors)).numpy()
+    return found_N
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from aimv2.evaluation.items import Items
 from aimv2.runs.attempt import PARTS, Attempt
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.tensor_file import fingerprint, origin_of, read_described, write_described
+from aimv2.training.world import ALONE, World
 
 
 class Measured(NamedTuple):
@@ -24,13 +25,23 @@ class Measured(NamedTuple):
     warning: str = ""
 
 
-Measure = Callable[[], dict[str, Measured]]
-Part = Callable[[str, Measure], dict[str, Measured]]
+Measure = Callable[[Sequence[str]], list[dict[str, Measured]]]  # from the names of parts
+Part = Callable[[Sequence[str], Measure], dict[str, Measured]]
 
 
-def unsaved(name: str, measure: Measure) -> dict[str, Measured]:
-    """Measure a part of an evaluation that is not recorded."""
-    return measure()
+def unsaved(names: Sequence[str], measure: Measure) -> dict[str, Measured]:
+    """Measure parts of an evaluation that is not recorded."""
+    return _together(measure(names))
+
+
+def beside(world: World) -> Part:
+    """Return the function that measures parts beside rank 0, which knows those that are missing (``Parts``)."""
+
+    def part(names: Sequence[str], measure: Measure) -> dict[str, Measured]:
+        missing = world.of(0, None)
+        return _together(measure(missing)) if missing else {}
+
+    return part
 
 
 class Parts:
@@ -42,25 +53,51 @@ class Parts:
 
     Args:
         weights: of the trained model.
-        interrupts: checked after each new part.
+        interrupts: checked after new parts.
+        world: ranks that measure together; the others call ``beside``.
 
     Attributes:
         measured_by: numbers of the earlier attempts whose parts were used.
     """
 
-    def __init__(self, attempt: Attempt, weights: Mapping[str, Tensor], interrupts: Interrupts) -> None:
+    def __init__(
+        self, attempt: Attempt, weights: Mapping[str, Tensor], interrupts: Interrupts, world: World = ALONE
+    ) -> None:
         self.measured_by: set[int] = set()
-        self._attempt, self._interrupts = attempt, interrupts
+        self._attempt, self._interrupts, self._world = attempt, interrupts, world
         self._origin = origin_of(attempt.folder) | {"weights": fingerprint(weights)}
 
-    def __call__(self, name: str, measure: Measure) -> dict[str, Measured]:
-        """Return a part, measured by an earlier attempt or now.
+    def __call__(self, names: Sequence[str], measure: Measure) -> dict[str, Measured]:
+        """Return parts, measured by earlier attempts or now.
+
+        Args:
+            measure: called with the names of those to be measured now.
 
         Raises:
-            KeyboardInterrupt: the run was interrupted, and the new part is saved.
+            KeyboardInterrupt: the run was interrupted, and the new parts are saved.
             LeaseLostError: another process has taken over the run.
-            OSError: the part cannot be saved.
+            OSError: a part cannot be saved.
         """
+        found = {name: self._earlier(name) for name in names}
+        missing = self._world.of(0, [name for name, saved in found.items() if saved is None])
+        if missing:
+            found |= self._new(missing, measure)
+            if self._interrupts.is_requested:
+                raise KeyboardInterrupt
+        return _together(part for part in found.values() if part is not None)
+
+    def _new(self, names: Sequence[str], measure: Measure) -> dict[str, dict[str, Measured]]:
+        """Measure and save parts; each has an equal share of the time that they took together."""
+        started, cpu_started = self._attempt.seconds, self._attempt.cpu_seconds
+        found = dict(zip(names, measure(names), strict=True))
+        seconds, cpu_seconds = self._attempt.seconds - started, self._attempt.cpu_seconds - cpu_started
+        times = {"seconds": seconds / len(names), "cpu_seconds": cpu_seconds / len(names)}
+        for name, part in found.items():
+            self._save(part, times, _file(self._attempt.folder, name))
+        return found
+
+    def _earlier(self, name: str) -> dict[str, Measured] | None:
+        """Return a part that an earlier attempt has saved."""
         for folder in self._attempt.earlier():
             path = _file(folder, name)
             if path.exists():
@@ -68,13 +105,7 @@ class Parts:
                     return self._read(path, number=int(folder.name))
                 except (OSError, SafetensorError, ValueError) as error:
                     print(f"{path} is not used: {error}", file=sys.stderr)
-        started, cpu_started = self._attempt.seconds, self._attempt.cpu_seconds
-        found = measure()
-        times = {"seconds": self._attempt.seconds - started, "cpu_seconds": self._attempt.cpu_seconds - cpu_started}
-        self._save(found, times, _file(self._attempt.folder, name))
-        if self._interrupts.is_requested:
-            raise KeyboardInterrupt
-        return found
+        return None
 
     def _read(self, path: Path, number: int) -> dict[str, Measured]:
         about, tensors = read_described(path, self._origin)
@@ -102,6 +133,10 @@ class Parts:
 def remove(attempt: Path) -> None:
     """Delete the parts that the attempt saved."""
     shutil.rmtree(attempt / PARTS, ignore_errors=True)
+
+
+def _together(parts: Iterable[Mapping[str, Measured]]) -> dict[str, Measured]:
+    return {metric: measured for part in parts for metric, measured in part.items()}
 
 
 def _file(attempt: Path, name: str) -> Path:

@@ -9,20 +9,27 @@ from aimv2.evaluation.held_out import HeldOut, network_inputs
 from aimv2.evaluation.losses import chunks
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.training.device import autocast
+from aimv2.training.world import ALONE, World
 
 
 @torch.no_grad()
-def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """Return the unit vectors of images and dense captions, [N, S] each, with full attention in the encoder."""
+def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig, world: World = ALONE) -> tuple[Tensor, Tensor]:
+    """Return the unit vectors of images and dense captions, [N, S] each, with full attention in the encoder.
+
+    Args:
+        world: ranks that each embed some of the pairs; all get all vectors.
+    """
     model.eval()
-    images, texts = [], []
-    for rows in chunks(len(data)):
+
+    def embedded(rows: np.ndarray) -> Tensor:
+        """Return vectors of images and of texts: [2, B, S]."""
         image = network_inputs(data.images[rows], config).to(config.device)
         token_BT, text_len_B = (part[rows].to(config.device) for part in (data.dense.token_NT, data.dense.text_len_N))
         with autocast(config):
-            images.append(model.embed_images(image))
-            texts.append(model.embed_texts(token_BT, text_len_B))
-    return torch.cat(images), torch.cat(texts)
+            return torch.stack([model.embed_images(image), model.embed_texts(token_BT, text_len_B)])
+
+    image_NS, text_NS = (torch.cat(parts) for parts in zip(*world.divided(chunks(len(data)), embedded), strict=True))
+    return image_NS, text_NS
 
 
 def hits(query_NS: Tensor, key_NS: Tensor, label_N: Tensor, k: int) -> np.ndarray:

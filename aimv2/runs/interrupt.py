@@ -96,6 +96,21 @@ class Interrupts:
         if self.was_signalled:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let signals raise at once within the context, which is within ``deferred``.
+
+        Raises:
+            KeyboardInterrupt: at the start, if a signal was received before.
+        """
+        self._is_deferring = False
+        try:
+            if self.was_signalled:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_deferring = True
+
     def _handle(self, number: int, frame: object) -> None:
         # A repeated SIGTERM must not interrupt the clean-up that the first one started.
         raises = number == signal.SIGINT if self.was_signalled else not self._is_deferring

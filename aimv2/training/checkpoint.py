@@ -23,8 +23,8 @@ from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import origin_of, without_origin
-from aimv2.training.distributed import ALONE, World
 from aimv2.training.shards import load_shards, names_in, read_about, verify_shards, write_shards
+from aimv2.training.world import ALONE, World
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 

@@ -1,11 +1,13 @@
-"""Training on several ranks: processes, started by torchrun or submitit, that each take a share of every batch.
+"""Runs on several ranks: processes, started by torchrun or submitit, that each take a share of every batch, and of the
+evaluation.
 
-Rank 0 owns the run: it decides, records and evaluates. It calls the other ranks to one run after the other, through the
-store at the launcher's MASTER_ADDR and MASTER_PORT, until it dismisses them. With ranks=1 none of this is used.
+Rank 0 owns the run: it decides and records. It calls the other ranks to train and to evaluate one run after the other,
+through the store at the launcher's MASTER_ADDR and MASTER_PORT, until it dismisses them. With ranks=1 none of this is
+used.
 
-A rank blocked in a collective keeps waiting, up to TIMEOUT, while the process of the missing rank has open connections,
-and the traceback of an exception keeps them open. So a rank that fails writes its error to the store and ends its
-process. If rank 0 fails, the others end theirs, because rank 0 still has to record the failure.
+A rank blocked in a collective keeps waiting, up to its time in TIMEOUTS, while the process of the missing rank has open
+connections, and the traceback of an exception keeps them open. So a rank that fails writes its error to the store and
+ends its process. If rank 0 fails, the others end theirs, because rank 0 still has to record the failure.
 """
 
 import contextlib
@@ -19,86 +21,28 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from aimv2.config.run_config import RunConfig, from_dict, to_dict
-from aimv2.data.reading import Bad
-from aimv2.data.tally import Tally
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.failure import cause_of, sentence_of
+from aimv2.training.world import ALONE, World
 
-TIMEOUT = timedelta(minutes=10)  # for a silent rank; a held-out point or a checkpoint takes rank 0 less
+Work = Literal["train", "evaluate"]
+TIMEOUTS: dict[Work, timedelta] = {  # for a silent rank
+    "train": timedelta(minutes=10),  # a held-out point or a checkpoint takes rank 0 less
+    "evaluate": timedelta(hours=24),  # a probe on another rank may take hours
+}
 POLL_SECONDS = 0.2
 ENDING_SECONDS = 5.0  # rank 0 waits so long for the others, because the store ends with it
 GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # environment variables that the launcher sets
-
-
-@dataclass(frozen=True)
-class World:
-    """The ranks of a run and their collectives, which all ranks must call in the same order.
-
-    Attributes:
-        host: the group for tensors on the CPU, if it is not the default one.
-        rank: of this process.
-        saving: the group whose collectives the thread that writes checkpoints calls; None in one process.
-    """
-
-    size: int = 1
-    host: dist.ProcessGroup | None = None
-    rank: int = 0
-    saving: dist.ProcessGroup | None = None
-
-    def any(self, here: bool) -> bool:
-        """True if it is true on any rank."""
-        if self.size == 1:
-            return here
-        flag = torch.tensor(int(here))
-        dist.all_reduce(flag, dist.ReduceOp.MAX, group=self.host)
-        return bool(flag)
-
-    def sum(self, tally: Tally) -> Tally:
-        """Return the counts of all ranks together."""
-        if self.size == 1:
-            return tally
-        count_X = torch.from_numpy(tally.counts)
-        dist.all_reduce(count_X, group=self.host)
-        return Tally.of(count_X.numpy(), tally.num_sources)
-
-    def gather(self, found: tuple[Bad, ...]) -> list[Bad]:
-        """Return what all ranks have found, in the order of the ranks."""
-        if self.size == 1:
-            return list(found)
-        parts: list[tuple[Bad, ...]] = [()] * self.size
-        dist.all_gather_object(parts, found, group=self.host)
-        return [bad for part in parts for bad in part]
-
-    def mean(self, value: Tensor) -> Tensor:
-        """Return the mean over the ranks, without gradients."""
-        if self.size == 1:
-            return value
-        total = value.detach().clone()
-        dist.all_reduce(total, group=self.host if total.device.type == "cpu" else None)
-        return total / self.size
-
-    def concatenate(self, vector_BS: Tensor) -> Tensor:
-        """Return the vectors of all ranks, in their order, without gradients; each rank has equally many."""
-        if self.size == 1:
-            return vector_BS
-        parts = [torch.empty_like(vector_BS) for _ in range(self.size)]
-        dist.all_gather(parts, vector_BS.contiguous())
-        return torch.cat(parts)
-
-
-ALONE = World()
 
 
 def place(config: RunConfig) -> int:
@@ -133,7 +77,7 @@ def _store() -> Store:
 @lru_cache
 def _store_at(address: str, port: str) -> Store:
     """Join the store that the environment names; cached, because its port can be opened only once."""
-    store: Store = next(rendezvous("env://", timeout=TIMEOUT))[0]
+    store: Store = next(rendezvous("env://", timeout=TIMEOUTS["train"]))[0]
     return store
 
 
@@ -142,11 +86,13 @@ class Call(NamedTuple):
 
     Attributes:
         number: of the call.
+        work: what they do.
         start: the folder of the checkpoint from which the run resumes.
         attempt: the folder of the attempt, where all ranks save checkpoints; None saves none.
     """
 
     number: int
+    work: Work
     config: RunConfig
     start: str | None
     attempt: str | None
@@ -154,12 +100,17 @@ class Call(NamedTuple):
 
 @contextmanager
 def leading(
-    config: RunConfig, start: str | None = None, attempt: str | None = None, *, ending_seconds: float = ENDING_SECONDS
+    config: RunConfig,
+    start: str | None = None,
+    attempt: str | None = None,
+    *,
+    work: Work = "train",
+    ending_seconds: float = ENDING_SECONDS,
 ) -> Iterator[World]:
-    """Call the other ranks to a run, as rank 0, and train with them within the context.
+    """Call the other ranks to a run, as rank 0, and work with them within the context.
 
     Args:
-        start, attempt: as in ``Call``.
+        start, attempt, work: as in ``Call``.
         ending_seconds: time that the other ranks have to end after an error, before rank 0 ends the store.
 
     Raises:
@@ -171,8 +122,8 @@ def leading(
         return
     if _store().add("gone", 0):
         raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
-    number = _call({"config": to_dict(config), "start": start, "attempt": attempt})
-    with joined(number, config, rank=0, ending_seconds=ending_seconds) as world:
+    number = _call({"work": work, "config": to_dict(config), "start": start, "attempt": attempt})
+    with joined(number, config, rank=0, work=work, ending_seconds=ending_seconds) as world:
         yield world
 
 
@@ -196,7 +147,7 @@ def calls() -> Iterator[Call]:
                 return
         except dist.DistNetworkError:
             return
-        yield Call(number, from_dict(call["config"]), call["start"], call["attempt"])
+        yield Call(number, call["work"], from_dict(call["config"]), call["start"], call["attempt"])
 
 
 def dismiss() -> None:
@@ -206,17 +157,19 @@ def dismiss() -> None:
 
 
 @contextmanager
-def joined(number: int, config: RunConfig, rank: int, *, ending_seconds: float = ENDING_SECONDS) -> Iterator[World]:
-    """Train as one of the ranks within the context. On ranks other than 0 an error ends the process, unless all ranks
+def joined(
+    number: int, config: RunConfig, rank: int, *, work: Work = "train", ending_seconds: float = ENDING_SECONDS
+) -> Iterator[World]:
+    """Work as one of the ranks within the context. On ranks other than 0 an error ends the process, unless all ranks
     have it."""
-    store = PrefixStore(f"run/{number}", _store())
+    store, timeout = PrefixStore(f"run/{number}", _store()), TIMEOUTS[work]
     is_cuda = config.device == "cuda"
     dist.init_process_group(
-        "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=config.ranks, timeout=TIMEOUT
+        "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=config.ranks, timeout=timeout
     )
     # Ranks agree on stops through the hosts, which neither waits for the GPU nor spins.
-    host = dist.new_group(backend="gloo", timeout=TIMEOUT) if is_cuda else None
-    saving = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    host = dist.new_group(backend="gloo", timeout=timeout) if is_cuda else None
+    saving = dist.new_group(backend="gloo", timeout=timeout)
     is_left = threading.Event()
     if rank:
         threading.Thread(target=_end_with_the_others, args=(store, is_left), daemon=True).start()

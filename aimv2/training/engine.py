@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -23,7 +22,7 @@ from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
 from aimv2.training.device import autocast
-from aimv2.training.distributed import ALONE, World
+from aimv2.training.world import ALONE, World
 
 
 class Engine:
@@ -47,8 +46,7 @@ class Engine:
             if isinstance(module, Stack):
                 module.saves_inputs = setup.activation_checkpointing
         if self._is_sharded:
-            for value in objective.state_dict().values():
-                dist.broadcast(value, src=0)
+            world.equalise(objective)
             self._scalars = shard(objective)
         elif world.size > 1:
             self._module = DistributedDataParallel(

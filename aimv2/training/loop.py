@@ -18,12 +18,12 @@ from aimv2.objectives import Objective
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.interrupt import Interrupts
 from aimv2.training.checkpoint import Checkpoint, Progress
-from aimv2.training.distributed import ALONE, World
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate
 from aimv2.training.rate import Rate
 from aimv2.training.saving import Saver
 from aimv2.training.watchdog import Watchdog
+from aimv2.training.world import ALONE, World
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from aimv2.data.tally import Tally
-from aimv2.training.distributed import ALONE, World
+from aimv2.training.world import ALONE, World
 
 Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], "Future[None]"]
 SAVE_INTERVAL = 99  # times the seconds for which the last save stalled training

@@ -9,14 +9,17 @@ import torch
 
 from aimv2.config.run_config import ProbeConfig
 from aimv2.data.prepare import prepare
-from aimv2.data.transfer import Task, TransferSet
+from aimv2.data.transfer import Task, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.evaluate import Encoded, evaluate, held_out_curve, of_split, prepare_evaluation, probes
 from aimv2.evaluation.held_out import CLASSES, other_images
 from aimv2.evaluation.losses import encode, token_nats
 from aimv2.evaluation.metrics import metric_names, unit_of
+from aimv2.evaluation.parts import unsaved
 from aimv2.model.network import build
 from aimv2.objectives import objective
+from aimv2.training.world import ALONE
+from tests.helpers.ranks import on_ranks
 
 CONTENT = ("object", "ink", "place", "relation", "count")
 CAPTIONS = {
@@ -192,8 +195,9 @@ def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_
     task = Task("ink", 2, label_N1, label_N1, label_N1)
     found = TransferSet(images, images, images, np.arange(64), (task,))
     encoded = Encoded(build(config).encoder, images, config)
-    parts = dict(probes(encoded, found, config))
-    measured = {name: measure()[name] for name, measure in parts.items()}
+    measured = {
+        name: value for part in probes(encoded, found, config) for name, value in part.measured(unsaved).items()
+    }
     assert set(measured) == {"probe_ink", "causal_probe_ink", "knn_ink"}
     assert measured["probe_ink"].items.value == 1
     assert "lr 0.01 " in measured["probe_ink"].how
@@ -214,3 +218,45 @@ def test_too_few_pairs_for_a_validation_split_are_refused(tiny, pairs):
     many = replace(tiny.evaluation, split="validation", num_items=len(pairs.held_out) // 2 + 1)
     with pytest.raises(UsageError, match=r"lower evaluation\.num_items"):
         of_split(pairs.held_out, 16, many)
+
+
+def evaluated(world, cases):
+    """Evaluate runs, whose weights only rank 0 has, and return the values of their items."""
+    found = []
+    for config in cases:
+        model = build(config if world.rank == 0 else replace(config, seed=7))
+        world.equalise(model)
+        data, counted = prepare(config.data, config.model), []
+
+        def part(names, measure, counted=counted):
+            counted.append(len(names))
+            return unsaved(names, measure)
+
+        transfer = transfer_sets if config.objective.name == "aimv2" else no_transfer
+        metrics = evaluate(model, objective(config.objective.name), data, config, part, world, transfer)
+        tensors = {
+            name: [torch.from_numpy(column) for column in metric.items]
+            for name, metric in metrics.items()
+            if metric.items is not None
+        }
+        found.append(([*metrics], tensors, {name: metric.evaluation for name, metric in metrics.items()}, counted))
+    return found
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
+def test_evaluation_of_several_ranks_is_bitwise_that_of_one(long, tmp_path, ranks):
+    """The images are three batches, so that the fourth rank has none."""
+    evaluation = replace(long.evaluation, num_items=520, num_pairs=300)
+    cases = [variant(replace(long, evaluation=evaluation), name) for name in ("aimv2", "siglip")]
+    found, expected = on_ranks(ranks, tmp_path, evaluated, cases), evaluated(ALONE, cases)
+    for (names, items, texts, counted), (names_of_one, items_of_one, texts_of_one, counted_of_one) in zip(
+        found, expected, strict=True
+    ):
+        assert names == names_of_one
+        assert texts == texts_of_one
+        assert items.keys() == items_of_one.keys()
+        assert all(
+            torch.equal(*columns) for name in items for columns in zip(items[name], items_of_one[name], strict=True)
+        )
+        assert max(counted) == (ranks if "probe_object" in items else 1), "as many probes at once as there are ranks"
+        assert sum(counted) == sum(counted_of_one)

@@ -33,12 +33,12 @@ def test_evaluation_that_is_longer_than_every_job_ends(tiny, tmp_path):
     measured = []
 
     def counted(*data):
-        *data, part = data
+        *data, part, world = data
 
-        def measured_here(name, measure):
-            return part(name, lambda: measured.append(name) or measure())
+        def measured_here(names, measure):
+            return part(names, lambda missing: measured.extend(missing) or measure(missing))
 
-        return evaluate(*data, measured_here)
+        return evaluate(*data, measured_here, world)
 
     assert execute(whole.acquire(tiny), tiny, evaluate=counted) is None
     names = measured.copy()
@@ -69,7 +69,7 @@ class Attempts:
         calls = []
         with self.run.acquire(self.config) as attempt:
             part = Parts(attempt, weights, Interrupts())
-            return part("captions", lambda: calls.append(1) or found), bool(calls)
+            return part(["captions"], lambda names: calls.append(names) or [found]), bool(calls)
 
     def file(self, number):
         return self.run.path / "attempts" / f"{number:04d}" / parts.PARTS / "captions.safetensors"
@@ -144,15 +144,15 @@ def test_part_is_progress_and_has_its_time(attempts):
     with attempts.run.acquire(attempts.config) as attempt:
         part = Parts(attempt, WEIGHTS, Interrupts())
 
-        def measure():
+        def measure(names):
             attempt.resume_from([], seconds=1000.0, cpu_seconds=500.0)  # as if it took so long
-            return FOUND
+            return [FOUND]
 
-        part("captions", measure)
+        part(["captions"], measure)
         assert (attempt.folder / "progress").exists()
     with attempts.run.acquire(attempts.config) as attempt:
         part = Parts(attempt, WEIGHTS, Interrupts())
-        part("captions", measure)
+        part(["captions"], measure)
         assert part.measured_by == {1}
         assert 1000 < attempt.seconds < 2000
         assert 500 < attempt.cpu_seconds < 1000

@@ -35,6 +35,25 @@ def test_deferred_signal_is_requested_and_raises_at_the_end(number):
     assert requested == [False, None, True]
 
 
+@pytest.mark.usefixtures("capfd")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_raises_at_once_within_deferred(number):
+    with Interrupts().listening() as interrupts, interrupts.deferred():
+        with pytest.raises(KeyboardInterrupt), interrupts.at_once():
+            send(number)
+        interrupts.signal = None  # else the end of the context raises too
+
+
+def test_signal_from_before_raises_at_the_start_and_deferral_goes_on():
+    with Interrupts().listening() as interrupts, interrupts.deferred():
+        send(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), interrupts.at_once():
+            pytest.fail("the context was entered")
+        interrupts.signal = None
+        send(signal.SIGTERM)
+        interrupts.signal = None  # else the end of the context raises
+
+
 def test_second_ctrl_c_raises_while_deferred():
     with Interrupts().listening() as interrupts, interrupts.deferred():
         send(signal.SIGINT)

@@ -34,11 +34,11 @@ from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE, read_rows
 from aimv2.training import checkpoint
-from aimv2.training.distributed import ALONE
 from aimv2.training.loop import train
 from aimv2.training.optimizer import build_optimizer
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.shards import read_about, write_about
+from aimv2.training.world import ALONE
 from tests.helpers.files import files_limited_to
 from tests.helpers.training import Clock, changed, small_run
 from tests.helpers.training import run as uninterrupted

@@ -26,10 +26,12 @@ from safetensors.torch import load_file
 from aimv2.cli import main as command_line
 from aimv2.config.signature import signature
 from aimv2.data.batches import TrainBatches
+from aimv2.data.prepare import prepare
 from aimv2.errors import UsageError
+from aimv2.evaluation.evaluate import evaluate
 from aimv2.evaluation.metrics import Metric
 from aimv2.execute import execute as execute_and_evaluate
-from aimv2.execute import follow
+from aimv2.execute import follow as follow_and_evaluate
 from aimv2.model.network import build
 from aimv2.objectives import PRE_TRAINING, objective
 from aimv2.runs.files import read_json
@@ -56,10 +58,13 @@ VARIANTS = [
     {"objective.name": "siglip", "parallel": "fsdp"},
 ]
 
-# Evaluation by rank 0 is tested elsewhere and takes most of a small run's time.
-execute = functools.partial(
-    execute_and_evaluate, evaluate=lambda *data: {"caption_loss": Metric(1.0, "nats/token", "a test")}
-)
+
+def unevaluated(*data):
+    """Stand in for ``evaluate``, which takes most of a small run's time."""
+    return {"caption_loss": Metric(1.0, "nats/token", "a test")}
+
+
+execute = functools.partial(execute_and_evaluate, evaluate=unevaluated)
 
 
 class Follower:
@@ -104,7 +109,7 @@ def following(config, **does):
 
 
 def follow_until(config, does):
-    """Follow rank 0 until this rank is interrupted, killed or fails in a step."""
+    """Follow rank 0 until this rank is interrupted, killed or fails in a step or in a part of the evaluation."""
     original = TrainBatches.__getitem__
 
     def disturbed(batches, step):
@@ -116,9 +121,19 @@ def follow_until(config, does):
             raise MemoryError("no room for the batch")
         return original(batches, step)
 
+    def evaluated(*data):
+        *data, part, world = data
+
+        def disturbed_part(names, measure):
+            if does.get("signalled_at") in names:
+                os.kill(os.getpid(), signal.SIGUSR2)
+            return part(names, measure)
+
+        return evaluate(*data, disturbed_part, world)
+
     TrainBatches.__getitem__ = disturbed
     with Interrupts().listening() as interrupts:
-        follow(config, interrupts)
+        follow_and_evaluate(config, interrupts, evaluated if does.get("evaluates") else unevaluated)
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +272,43 @@ def test_run_resumes_with_another_kind_of_ranks(longer, follower, tmp_path):
     assert losses == pytest.approx(expected_losses, rel=1e-5)
 
 
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.exhaustive)])
+def test_evaluation_interrupted_on_rank_1_resumes_with_the_missing_parts(longer, tmp_path, parallel):
+    """The result is bitwise that of one process with the same weights."""
+    config = longer({"parallel": parallel})
+    config = replace(config, evaluation=replace(config.evaluation, num_items=300))  # two batches of images
+    run, measured = RunFolder(tmp_path, signature(config)), []
+
+    def counted(*data):
+        *data, part, world = data
+        return evaluate(*data, lambda names, measure: part(names, lambda m: measured.extend(m) or measure(m)), world)
+
+    interrupted = following(config, evaluates=True, signalled_at="probe_count")
+    with interrupted.led(), pytest.raises(KeyboardInterrupt):
+        execute_and_evaluate(run.acquire(config), config, evaluate=counted)
+    assert interrupted.ended() == (0, "")
+    saved = {path.stem for path in run.path.glob("attempts/0001/evaluation/*")}
+    assert saved == {"captions", "pixels", "probe_object", "probe_ink"}
+    measured.clear()
+    follower = following(config, evaluates=True)
+    with follower.led():
+        assert execute_and_evaluate(run.acquire(config), config, evaluate=counted) is None
+        dismiss()
+    assert follower.ended() == (0, "")
+    assert measured[:2] == ["probe_count", "knn_object"]
+    assert not saved & {*measured}
+
+    model = build(config)
+    model.load_state_dict(load_file(run.file("weights.safetensors")))
+    alone = replace(config, ranks=1)
+    expected = evaluate(model, objective("aimv2"), prepare(config.data, config.model), alone)
+    metrics = run.result()["metrics"]
+    assert [*metrics] == [*expected]
+    assert {name: metric["value"] for name, metric in metrics.items()} == {
+        name: metric.value for name, metric in expected.items()
+    }
+
+
 def test_loss_that_is_not_finite_fails_the_run_and_ranks_take_the_next(longer, follower, pairs, tmp_path):
     config = longer({})
     divergent = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30))
@@ -354,7 +406,7 @@ def test_batch_size_not_divisible_by_ranks_is_refused(tiny):
     assert "\n" not in str(caught.value)
 
 
-def test_command_line_trains_on_all_ranks_and_evaluates_on_one(tmp_path, cache_dir, capsys):
+def test_command_line_trains_and_evaluates_on_all_ranks(tmp_path, cache_dir, capsys):
     arguments = ["train", *small_run(cache_dir, "ranks=2", f"runs_dir={tmp_path}")]
     follower = Follower(command_line, arguments)
     with follower.led():

@@ -14,8 +14,8 @@ from aimv2.data.batches import Share
 from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.objectives import PRE_TRAINING, objective
-from aimv2.training.distributed import ALONE, World
 from aimv2.training.engine import Engine
+from aimv2.training.world import ALONE, World
 from tests.helpers.training import changed, losses_of
 
 VARIANTS = [

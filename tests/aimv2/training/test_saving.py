@@ -12,9 +12,9 @@ from aimv2.config.run_config import LogConfig
 from aimv2.data.batches import TrainBatches
 from aimv2.model.network import build
 from aimv2.objectives import objective
-from aimv2.training.distributed import ALONE, World
 from aimv2.training.loop import train
 from aimv2.training.saving import Saver, SaveTimer
+from aimv2.training.world import ALONE, World
 from tests.helpers.training import Clock, Rows
 
 NUM_STEPS = 6

@@ -17,10 +17,10 @@ from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.training import checkpoint
-from aimv2.training.distributed import ALONE, World
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from aimv2.training.shards import load_shards, read_about, verify_shards, write_shards
+from aimv2.training.world import ALONE, World
 from tests.helpers.files import files_limited_to
 from tests.helpers.training import changed
 
