@@ -80,7 +80,7 @@ def _claims(findings: Findings) -> Iterator[Item]:
 
 
 def _setting(findings: Findings) -> Iterator[Item]:
-    config, study, runs = findings.config, findings.study, findings.evidence.runs
+    config, runs = findings.config, findings.evidence.runs
     model, optimizer = config.model, config.optimizer
     yield Item(
         "Are model and training described so that they can be repeated?",
@@ -119,9 +119,21 @@ def _setting(findings: Findings) -> Iterator[Item]:
         "Are ranges of hyperparameters given, and how values were chosen?",
         "NeurIPS 6; MLRC results 1",
         "yes",
-        f"The arms are the range: {'; '.join(study.label(arm) for arm in study.arms)} (design: {study.design.kind})."
-        " All other values are those of the baseline.",
-        "study, config of the runs",
+        _values(findings),
+        "study, config of the runs" if findings.search is None else "record of the search, config of the runs",
+    )
+
+
+def _values(findings: Findings) -> str:
+    """Return the range of values and how they were chosen."""
+    study, search = findings.study, findings.search
+    others = "All other values are those of the baseline."
+    if search is None:
+        arms = "; ".join(study.label(arm) for arm in study.arms)
+        return f"The arms are the range: {arms} (design: {study.design.kind}). {others}"
+    return (
+        f"The section *Search* has the space, the sampler and all {len(search.trials)} trials; the winner was chosen by"
+        f" {escape(search.metric.name)} on the {escape(search.split)} split. {others}"
     )
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from ablations.claims import CLAIMS
+from ablations.study import WINNER
 from aimv2.config.data_config import source_name
-from analysis.document.model import Bullets, Paragraph, Section, escape
+from analysis.document.model import Bullets, Paragraph, Section, code_span, escape
 from analysis.inference.contrasts import APART, WIDER
 from analysis.inference.intervals import LEVEL, POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import ALPHA
 from analysis.judgement.controls import NULL_LEVEL, REQUIRED
 from analysis.judgement.findings import Findings
+from analysis.searches import Search
 from analysis.sections.words import metric_title, percent, seen
 
 REFERENCES = {
@@ -56,6 +58,8 @@ def _design(findings: Findings) -> Iterator[str]:
         f"We compared {_count(len(arms) - 1, 'arm')} with the baseline *{study.label(study.baseline)}*: {others}"
         f" (design: {study.design.kind})."
     )
+    if findings.search is not None and WINNER in study.arms:
+        yield _searched(findings.search)
     yield (
         f"The design has {_count(len(seeds), 'seed')} of each arm, on {', '.join(map(_source, config.data.sources))},"
         f" with {config.budget.samples:,} samples in batches of {config.budget.batch_size} (baseline); arms have"
@@ -75,6 +79,15 @@ def _design(findings: Findings) -> Iterator[str]:
     yield _software(findings)
 
 
+def _searched(search: Search) -> str:
+    return (
+        f"The arm is the winner of a search of {_count(len(search.trials), 'trial')}, of which"
+        f" {len(search.in_state('pruned'))} were pruned (sampler {code_span(search.sampler)}, pruner"
+        f" {code_span(search.pruner)}). The search chose by {escape(search.metric.name)} on the {escape(search.split)}"
+        " split, and did not use the seeds of this comparison."
+    )
+
+
 def _software(findings: Findings) -> str:
     evidence, config = findings.evidence, findings.config
     if evidence.runs.empty or "torch" not in evidence.runs:
@@ -88,9 +101,10 @@ def _software(findings: Findings) -> str:
 
 def _inference(findings: Findings) -> Iterator[str]:
     study, unit, level = findings.study, escape(findings.unit), findings.look.level
+    fixed = "the expected outcomes" if findings.search is None else "the winner"
     yield (
         f"The primary metric, the {metric_title(findings.metric)} ({_evaluation(findings)}), the equivalence margin of"
-        f" {study.equivalence_margin:g} {unit} and the expected outcomes were fixed before the runs."
+        f" {study.equivalence_margin:g} {unit} and {fixed} were fixed before the runs."
     )
     known = {arm: one.difference for arm, one in findings.comparisons.items() if one.difference.has_interval}
     if not known:

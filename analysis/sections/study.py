@@ -9,13 +9,14 @@ from analysis.figures import arms
 from analysis.figures.forest import forest
 from analysis.figures.ladder import draw_ladder, sensitivity_map
 from analysis.figures.style import style
+from analysis.judgement import confirmation
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
 from analysis.publication import checklist, cost, methods, runs, setup
-from analysis.sections import claims, controls, convergence, examples, factors, metrics, primary, sensitivity
+from analysis.sections import claims, controls, convergence, examples, factors, metrics, primary, search, sensitivity
 from analysis.sections.numbers import numbers_of
 from analysis.sections.scaling import section as scaling
 from analysis.sections.scaling.agreement import association_section
@@ -38,22 +39,26 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     if findings.ladder:
         files[FILE] = ladder_text(findings.ladder).encode()
     law = scaling.law_of(study, evidence)
-    answer = conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld)
+    if findings.search is None:
+        answer = conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld)
+    else:
+        answer = confirmation.conclusion(findings)
     with style():
         lead, figures = _differences(findings), _learning_curves(findings)
         if isinstance(law, Fitted) and not findings.withheld:  # the law is the answer
             answer, figures = law_conclusion(law), [lead, *figures] if lead else figures
             lead = law_figure(law)
         sections = [
-            claims.section(findings),
+            claims.section(findings) if findings.search is None else None,
             primary.section(findings, figures),
+            search.section(findings),
             scaling.section(study, evidence, law, findings.withheld),
             factors.section(findings),
             convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
             metrics.section(findings, _metrics(findings)),
             association_section(study, evidence),
-            controls.section(findings),
+            controls.section(findings) if findings.controls or findings.search is None else None,
             shown,
             cost.section(findings),
             setup.section(findings),
@@ -73,6 +78,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             "factors": factors.numbers(findings),
             "convergence": convergence.numbers(findings),
             "scaling": law_numbers(law) if isinstance(law, Fitted) else law,
+            **search.numbers(findings),
             "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},
         },
         files=files,
@@ -93,11 +99,13 @@ def _differences(findings: Findings) -> Figure | None:
     shown = {arm: one.difference for arm, one in compared if one.difference.n and not one.withheld}
     if not shown:
         return None
+    controls_shown = (
+        f" The null control has its own {percent(NULL_LEVEL)} % interval, the positive control its own 95 % interval."
+        " Controls off the scale are cut off."
+    ) * bool(findings.study.controls)
     caption = (
         "Differences from the baseline. Dots are seeds, large markers are means, bars are simultaneous"
-        f" {percent(findings.look.level)} % intervals. The null control has its own {percent(NULL_LEVEL)} % interval,"
-        " the positive control its own 95 % interval. Controls off the scale are cut off. The grey band is the"
-        " equivalence margin."
+        f" {percent(findings.look.level)} % intervals.{controls_shown} The grey band is the equivalence margin."
     )
     drawn = arms.differences_to_baseline(findings.study, findings.evidence, shown)
     return Figure("differences", "Differences from the baseline", caption, *drawn)

@@ -1,5 +1,6 @@
 """Reports from runs whose numbers are known."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
-from ablations.request import Request, read_request
+from ablations.request import Request, read_request, write_request
 from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
@@ -29,9 +30,11 @@ from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder
 from analysis.load import load
 from analysis.records import FILE, Records, pack
 from analysis.report import build
+from analysis.searches import path_of
 from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
+from tests.helpers.searches import request_of_search, typical, write_confirmation
 from tests.helpers.specimen import STUDY
 
 
@@ -291,6 +294,28 @@ def test_mixed_code_is_allowed_on_request_and_reported(edited):
     assert "> No conclusion: the runs are" not in text
     assert "withheld: " not in text
     assert "the runs are of 3 codes, which the sweep allows" in text, "it stands beside the numbers that it limits"
+
+
+def test_report_of_a_search_is_built_from_its_file_and_again_from_its_records(tiny, tmp_path, capsys):
+    request, reports = request_of_search(tiny), tmp_path / "reports"
+    write_confirmation(request, tmp_path)
+    write_request(tmp_path, request)
+    path = path_of(tmp_path, request.folder)
+    arguments = [request.folder, f"reports_dir={reports}"]
+    assert report.main([*arguments, f"runs_dir={tmp_path}"]) == 2
+    assert f"{path} cannot be read" in capsys.readouterr().err, "trials were not recorded"
+    path.parent.mkdir()
+    path.write_text(json.dumps(typical() | {"version": 2}))
+    assert report.main([*arguments, f"runs_dir={tmp_path}"]) == 2
+    assert "is a search of version 2, and this code reads version 1" in capsys.readouterr().err
+    path.write_text(json.dumps(typical()))
+    assert report.main([*arguments, f"runs_dir={tmp_path}"]) == 0
+    path.unlink()
+    assert report.main([*arguments, "--check"]) == 0
+    found = files(reports / request.folder)
+    names = [f"search_{name}.{kind}" for name in ("history", "curves", "space") for kind in ("svg", "pdf", "csv")]
+    assert {f"figures/{name}" for name in names} <= set(found)
+    assert "> No conclusion: sensitivity of content_loss" in found["report.md"].decode()
 
 
 def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):

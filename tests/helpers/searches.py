@@ -78,12 +78,12 @@ def typical(number=24, *, metrics=(LOSS,), **more):
         weight, rate = (0.4, 1e-3) if place == 0 else (rng.uniform(0, 2), 10 ** rng.uniform(-4, -2))
         level = "prefix" if rng.random() < 0.6 else "causal"
         final = 2.3 + 0.2 * (weight - 0.4) ** 2 + 0.3 * (np.log10(rate) + 3) ** 2 + 0.05 * (level == "causal")
-        final += rng.normal(0, 0.02)
+        size = rng.uniform(0.5, 2)
+        final += rng.normal(0, 0.02) - 0.05 * np.log2(size)
         state = "failed" if place in (9, 17) else "pruned" if place > 3 and final > 2.45 else "finished"
         share = 1.0 if state == "finished" else float(rng.choice([0.125, 0.25, 0.5]))
         samples = np.arange(256, int(BUDGET * share) + 1, 256)
         curve = [[int(at), round(float(final + 4 * np.exp(-at / 700)), 4)] for at in samples]
-        size = rng.uniform(0.5, 2)
         params = {"objective.pixel_weight": weight, "optimizer.peak_lr": rate, "attention": level}
         note = {"failed": "text_loss is nan at step 7 | <script>", "pruned": "", "finished": ""}[state]
         one = trial(place, state, values=[curve[-1][1], 1e9 * size][: len(metrics)], share=share, params=params)

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures.searches import BEST, parallel_coordinates
+from analysis.figures.searches import BEST, parallel_coordinates, search_coordinates
 from analysis.figures.style import style
+from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
 TRIALS = pd.DataFrame(
     {
@@ -59,3 +60,46 @@ def test_a_parameter_that_never_changes_is_in_the_middle():
 def test_a_search_without_any_result_can_be_drawn():
     lines, _ = lines_of(TRIALS.assign(content_loss=np.nan))
     assert all(line.get_linestyle() == ":" for line in lines)
+
+
+def test_levels_are_at_equal_distances_with_their_labels():
+    trials = pd.DataFrame({"trial": range(3), "form": ["c", "a", "b"], "content_loss": [1.0, 2.0, 3.0]})
+    levels = {"form": {"a": "first", "b": "second", "c": "third"}}
+    figure, data = parallel_coordinates(trials, {"form": False}, "content_loss", levels=levels)
+    best, second, third = figure.axes[0].lines[:3][::-1]
+    assert [line.get_ydata()[0] for line in (best, second, third)] == [1.0, 0.0, 0.5]
+    assert {"first", "second", "third"} <= {text.get_text() for text in figure.axes[0].texts}
+    assert data["form"].tolist() == ["c", "a", "b"]
+
+
+def test_a_single_level_is_in_the_middle():
+    trials = pd.DataFrame({"trial": [0], "form": ["a"], "content_loss": [1.0]})
+    figure, _ = parallel_coordinates(trials, {"form": False}, "content_loss", levels={"form": {"a": "first"}})
+    assert figure.axes[0].lines[0].get_ydata()[0] == 0.5
+
+
+def test_trials_of_a_search_end_before_the_metric_unless_they_finished():
+    trials = [
+        trial(0, values=[2.0]),
+        trial(1, "pruned", values=[1.0]) | {"values": [1.0]},
+        trial(2, "failed", params={}),
+    ]
+    figure, data = search_coordinates(parsed(search_of(trials)))
+    assert data["trial"].tolist() == [0, 1, 2]
+    assert data["content_loss"].isna().tolist() == [False, True, True], "the last value of a pruned trial is no result"
+    assert [line.get_linestyle() for line in figure.axes[0].lines[:3]] == [":", ":", "-"]
+
+
+def test_further_metrics_of_a_search_are_axes_before_the_one_that_decides():
+    figure, data = search_coordinates(parsed(typical(metrics=(LOSS, FLOPS))))
+    assert list(data)[-2:] == ["train_flops", "content_loss"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()][-2:] == ["train_flops", "content_loss"]
+
+
+def test_direction_of_a_search_is_its_own():
+    """The metrics of evaluation do not know the name."""
+    unknown = {"name": "throughput", "direction": "maximize", "unit": "images/s"}
+    trials = [trial(n, values=[value]) for n, value in enumerate([1.0, 3.0, 2.0])]
+    figure, data = search_coordinates(parsed(search_of(trials, metrics=(unknown,))))
+    assert data["trial"].tolist() == [1, 2, 0]
+    assert figure.axes[0].lines[2].get_ydata()[-1] == 1, "higher is on top"

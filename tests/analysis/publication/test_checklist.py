@@ -7,11 +7,14 @@ import pandas as pd
 from ablations.claims import CLAIMS
 from aimv2.config.paths import replaced
 from aimv2.data.sources.credits import credits_of
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
 from analysis.load import MIXTURE_COLUMNS
 from analysis.publication.checklist import items, section
 from tests.helpers.documents import judged_again, tables
 from tests.helpers.evidence import evidence_from
 from tests.helpers.own_data import own_source
+from tests.helpers.searches import parsed, request_of_search, typical
 from tests.helpers.specimen import STUDY
 
 NEURIPS = range(1, 17)
@@ -39,6 +42,15 @@ def test_every_item_of_both_checklists_is_there(findings):
     for part, number in MLRC.items():
         assert numbers_of(f"MLRC {part}", sources) == set(range(1, number + 1))
     assert any("MLRC theoretical claims" in source for source in sources)
+
+
+def test_values_of_a_search_are_in_its_section(findings, tiny):
+    key = "NeurIPS 6; MLRC results 1"
+    assert "The arms are the range: uniform on 1..I-1; fixed at 25 %;" in answers(findings)[key].detail
+    request = request_of_search(tiny)
+    item = answers(judge(request, evidence_from([], []), Look(1), {}, parsed(typical())))[key]
+    assert "all 24 trials; the winner was chosen by content\\_loss on the validation split" in item.detail
+    assert item.origin == "record of the search, config of the runs"
 
 
 def test_answers_come_from_runs(findings):

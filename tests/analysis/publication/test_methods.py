@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from ablations.study import WINNER
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.publication.methods import section
 from tests.helpers.documents import judged_again, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
+from tests.helpers.searches import parsed, request_of_search, typical
 from tests.helpers.specimen import STUDY
 
 ARMS = ("uniform", "fixed_25", "fixed_50", "fixed_75", "causal")
@@ -113,3 +115,15 @@ def test_other_designs_are_said_as_they_are(findings):
     text = text_of(section(judged_again(findings, findings.evidence, study=other)))
     assert "(design: ladder)" in text
     assert "arms have the same training FLOPs" in text
+
+
+def test_search_behind_an_arm_is_described(tiny):
+    request, search = request_of_search(tiny, seeds=range(4)), parsed(typical())
+    evidence = evidence_of(request.study, {WINNER: -0.2}, spread=0.01)
+    text = text_of(section(judge(request, evidence, Look(1), sensitive("content_loss"), search)))
+    pruned = sum(one["state"] == "pruned" for one in typical()["trials"])
+    assert f"winner of a search of 24 trials, of which {pruned} were pruned (sampler `tpe`, pruner `asha`)" in text
+    assert r"The search chose by content\_loss on the validation split, and did not use the seeds" in text
+    assert "and the winner were fixed before the runs" in text
+    alone = request_of_search(tiny, has_winner=False)
+    assert "search of" not in text_of(section(judge(alone, evidence_from([], []), Look(1), {}, search)))

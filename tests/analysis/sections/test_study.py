@@ -3,17 +3,45 @@ from dataclasses import replace
 import pandas as pd
 
 from ablations.study import UNTRAINED
+from analysis.document.data import to_json
+from analysis.document.latex import to_latex
+from analysis.document.markdown import to_markdown
 from analysis.document.model import Section, walk
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
+from analysis.load import load
 from analysis.sections.study import document
 from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again
+from tests.helpers.evidence import sensitive
+from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
 
 def test_report_has_its_sections_in_the_order_of_reading(findings):
-    titles = [section.title for section in document(findings, {}).sections]
+    report = document(findings, {})
+    titles = [section.title for section in report.sections]
+    assert "search" not in report.numbers
     assert titles[:2] == ["Claims of the paper", "Held-out loss of content words"]
     assert titles[-1] == "Runs"
     assert {"All metrics", "Controls", "Cost", "Setup"} <= set(titles)
+
+
+def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
+    request = request_of_search(tiny)
+    write_confirmation(request, tmp_path)
+    found = judge(request, load(request.cells, tmp_path), Look(1), sensitive("content_loss"), parsed(typical()))
+    report = document(found, {})
+    titles = [section.title for section in report.sections]
+    assert titles[:2] == ["Held-out loss of content words", "Search"]
+    assert not {"Claims of the paper", "Controls"} & set(titles)
+    assert report.conclusion.startswith("Confirmed: on 4 fresh seeds *trial 3")
+    assert report.title == "prefix_ratio_search_test"
+    assert report.lead.name == "differences"
+    assert "control" not in report.lead.caption
+    assert report.numbers["search"]["result"] == "confirmed"
+    assert report.numbers["search"]["confirmation"]["n"] == 4
+    for written in (to_markdown(report), to_latex(report), to_json(report)):
+        assert "Confirmed: on 4" in written
 
 
 def test_loss_and_accuracy_of_arms_are_a_section(findings):

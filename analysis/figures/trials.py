@@ -1,0 +1,161 @@
+"""The trials of a search: their values in the order of the search, their learning curves, and the Pareto front.
+
+Functions return a figure and its data, and are called in the context ``style``.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures.style import COLOURS, INK, SOFT, show_on_hover
+from analysis.searches import Search, Trial
+
+FINISHED, WINNER = COLOURS[0], COLOURS[3]
+ROOM = 0.15  # of the range of finished trials, above and below it
+LEGEND: dict[str, Any] = {"loc": "outside lower center", "ncols": 3}
+MARKS: Mapping[str, dict[str, Any]] = {
+    "pruned": {"marker": "x", "color": SOFT, "mew": 1.3, "ms": 5},
+    "finished": {"marker": "o", "color": FINISHED, "ms": 5},
+}
+NO_VALUE = {"marker": "|", "color": INK, "mew": 1.3, "ms": 9}
+
+
+def history(search: Search) -> tuple[Figure, pd.DataFrame]:
+    """Draw the first metric of each trial by its number, and the best so far as a line.
+
+    A pruned trial has its last value. Pruned trials beyond the finished ones are at the edge, and trials that failed or
+    have no value are on the axis of numbers.
+    """
+    rows = [(one.number, one.state, one.last) for one in _ordered(search)]
+    data = pd.DataFrame(rows, columns=["trial", "state", "value"]).astype({"value": float})
+    is_finished = data["state"] == "finished"
+    best = (search.metric.sign * data["value"].where(is_finished)).cummin() * search.metric.sign
+    data["best"] = best.ffill()
+    figure, axis = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
+    low, high = _range(data.loc[is_finished, "value"] if is_finished.any() else data["value"].dropna())
+    axis.set_ylim(low, high)
+    axis.step(data["trial"], data["best"], where="post", color=INK, lw=1.2, label="best so far")
+    for state, mark in MARKS.items():
+        own = data[(data["state"] == state) & data["value"].notna()]
+        _mark_each(axis, own, own["value"].clip(low, high).tolist(), state, mark)
+    rest = data[data["value"].isna() | data["state"].isin(["failed", "running"])]
+    _mark_each(axis, rest, [low] * len(rest), "failed, or without a value", NO_VALUE)
+    _mark_winner(axis, search, "number")
+    axis.set(xlabel="trial", ylabel=_title(search))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(**LEGEND)
+    return figure, data
+
+
+def trial_curves(search: Search) -> tuple[Figure, pd.DataFrame] | None:
+    """Draw the first metric of all trials while they trained: whole runs, and the second half.
+
+    Pruned trials are light and end with a cross.
+
+    Returns:
+        None if no trial has a curve, as the metric is not measured during training.
+    """
+    trials = [one for one in _ordered(search) if one.curve]
+    if not trials:
+        return None
+    budget = max(one.budget for one in trials)
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
+    for axis, start in zip(axes, (0.0, 0.5 * budget), strict=True):
+        for one in trials:
+            points = [point for point in one.curve if point[0] >= start]
+            if points:
+                _draw_curve(axis, one, points, is_winner=one.number == search.winner)
+    axes[0].set(title="whole runs", xlabel="samples seen", ylabel=_title(search))
+    axes[1].set(title="second half", xlabel="samples seen")
+    found = dict(zip(*axes[0].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(found.values(), found.keys(), **LEGEND)
+    rows = [(one.number, one.state, *point) for one in trials for point in one.curve]
+    return figure, pd.DataFrame(rows, columns=["trial", "state", "samples", "value"])
+
+
+def pareto_front(search: Search) -> tuple[Figure, pd.DataFrame]:
+    """Draw the finished trials in the first metric and the second, with those that no other one beats in both."""
+    first, second = search.metrics[:2]
+    rows = [
+        (one.number, one.values[0], one.values[1], one.number in search.front) for one in search.finished if one.values
+    ]
+    data = pd.DataFrame(rows, columns=["trial", first.name, second.name, "front"])
+    data = data.sort_values([second.name, first.name], ignore_index=True)
+    figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    front, others = data[data["front"]], data[~data["front"]]
+    where: Literal["pre", "post"] = "post" if second.sign == 1 else "pre"
+    if len(search.metrics) == 2:
+        axis.step(front[second.name], front[first.name], where=where, color=INK, lw=1, zorder=1)
+    for part, color, label in ((others, SOFT, "other trials"), (front, FINISHED, "Pareto front")):
+        for number, (_, row) in enumerate(part.iterrows()):
+            (dot,) = axis.plot(
+                row[second.name], row[first.name], "o", ms=6, color=color, label="_" * bool(number) + label
+            )
+            values = f"{first.name} {row[first.name]:.4g}, {second.name} {row[second.name]:.3g}"
+            show_on_hover(dot, f"trial {row['trial']:.0f}: {values}")
+    _mark_winner(axis, search, second.name)
+    axis.set(xlabel=_labelled(second.name, second.unit), ylabel=_title(search))
+    figure.legend(**LEGEND)
+    return figure, data
+
+
+def _mark_each(axis: Axes, rows: pd.DataFrame, heights: Sequence[float], label: str, mark: dict[str, Any]) -> None:
+    for height, row in zip(heights, rows.to_dict("records"), strict=True):
+        (dot,) = axis.plot(row["trial"], height, ls="", clip_on=False, label=label, **mark)
+        label = "_" + label.lstrip("_")  # the legend has the first one
+        value = f"{row['value']:.4g}" if math.isfinite(row["value"]) else "no value"
+        show_on_hover(dot, f"trial {row['trial']}, {row['state']}: {value}")
+
+
+def _mark_winner(axis: Axes, search: Search, place: str) -> None:
+    """Circle the winner, which has its number on the horizontal axis, or its second metric."""
+    if (one := search.winning) is None or not one.values:
+        return
+    x = one.number if place == "number" else one.values[1]
+    axis.plot(x, one.values[0], "o", ms=11, mfc="none", mec=WINNER, mew=2, clip_on=False, label="winner of the search")
+
+
+def _draw_curve(axis: Axes, trial: Trial, points: list[tuple[float, float]], *, is_winner: bool) -> None:
+    samples, values = zip(*points, strict=True)
+    is_whole = trial.state == "finished"
+    (line,) = axis.plot(
+        samples,
+        values,
+        color=WINNER if is_winner else FINISHED if is_whole else SOFT,
+        lw=2.4 if is_winner else 1.1,
+        alpha=1 if is_winner else 0.7 if is_whole else 0.5,
+        zorder=3 if is_winner else 2,
+        marker=None if is_whole else "x",
+        mew=1.3,
+        ms=5,
+        markevery=[len(points) - 1],
+        label="winner of the search" if is_winner else "finished" if is_whole else "pruned or failed",
+    )
+    show_on_hover(line, f"trial {trial.number}, {trial.state}: {values[-1]:.4g} after {samples[-1]:,.0f} samples")
+
+
+def _range(values: "pd.Series[float]") -> tuple[float, float]:
+    """Return the ends of an axis with room around these values."""
+    if values.empty:
+        return 0.0, 1.0
+    room = ROOM * (values.max() - values.min()) or abs(values.max()) * ROOM or 1.0
+    return float(values.min() - room), float(values.max() + room)
+
+
+def _ordered(search: Search) -> list[Trial]:
+    return sorted(search.trials, key=lambda one: one.number)
+
+
+def _title(search: Search) -> str:
+    better = "lower" if search.metric.sign == 1 else "higher"
+    return f"{_labelled(search.metric.name, search.metric.unit)}\n({search.split} split, {better} is better)"
+
+
+def _labelled(name: str, unit: str) -> str:
+    return f"{name} [{unit}]" if unit else name

@@ -1,0 +1,246 @@
+"""The search behind a confirmation: its trials, what they cost, and how the winner was chosen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ablations.study import WINNER
+from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span, escape
+from analysis.figures.searches import search_coordinates
+from analysis.figures.trials import history, pareto_front, trial_curves
+from analysis.inference.intervals import mean_interval
+from analysis.judgement.confirmation import result
+from analysis.judgement.findings import Findings
+from analysis.searches import Dimension, Search, State, Trial
+from analysis.sections.numbers import estimate
+
+STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")
+CONTROLS = (
+    "The confirmation has no controls of its own: the sensitivity study says what its primary metric can detect, and"
+    " nothing is concluded without it. The winner was fixed before these runs, which have other seeds than the search,"
+    " so their interval needs no correction for the choice."
+)
+
+
+def section(findings: Findings) -> Section | None:
+    """Return what the search did and found; None for a study that is none. Called in the context ``style``."""
+    search = findings.search
+    if search is None:
+        return None
+    blocks: list[Block] = [Paragraph(_about(search)), Paragraph(_chosen(findings, search)), Paragraph(CONTROLS)]
+    if search.trials:
+        blocks += [_history(search), *_curves(search), _coordinates(search)]
+    blocks += [*_importances(search), *_front(search), *_cost(search)]
+    return Section("Search", [*blocks, Section("All trials", [_trials(search)], is_folded=True)])
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """Return the search and its confirmation as JSON values, by the key ``search``; empty for other studies."""
+    search = findings.search
+    if search is None:
+        return {}
+    confirmed = findings.comparisons.get(WINNER)
+    found = {
+        "result": result(findings),
+        "confirmation": estimate(confirmed.difference, findings.unit) if confirmed else None,
+        "sampler": search.sampler,
+        "pruner": search.pruner,
+        "seed": search.seed,
+        "split": search.split,
+        "metrics": [{"name": one.name, "direction": one.direction, "unit": one.unit} for one in search.metrics],
+        "trials": {state: len(search.in_state(state)) for state in STATES},
+        "winner": search.winner,
+        "best_value": search.winning.value if search.winning else None,
+        "front": list(search.front),
+        "importances": dict(search.importances),
+        "cost": {state: _spent(search.in_state(state)) for state in STATES},
+        "saved_samples": _saved(search),
+    }
+    return {"search": found}
+
+
+def _about(search: Search) -> str:
+    counts = [(state, len(search.in_state(state))) for state in STATES]
+    states = ", ".join(f"{number} {state}" for state, number in counts if number)
+    pruner = "without pruning" if search.pruner == "none" else f"pruner {code_span(search.pruner)}"
+    aims = " and ".join(f"{one.direction} {escape(one.name)}" for one in search.metrics)
+    return (
+        f"The search varied {'; '.join(map(_range, search.space))}, to {aims} on the {escape(search.split)} split"
+        f" (sampler {code_span(search.sampler)}, {pruner}, seed {search.seed}). It has"
+        f" {len(search.trials)} trials{f': {states}' if states else ''}."
+    )
+
+
+def _range(one: Dimension) -> str:
+    if one.levels is not None:
+        return f"{escape(one.name)} ({', '.join(map(escape, one.levels.values()))})"
+    return f"{escape(one.name)} ({one.low:g} to {one.high:g}{', logarithmic' * one.log})"
+
+
+def _chosen(findings: Findings, search: Search) -> str:
+    """Return the winner's point with what the search measured, and what the confirmation measured."""
+    if search.winning is None:
+        return "It has no winner."
+    params = ", ".join(
+        f"{escape(one.name)} = {escape(one.text(search.winning.params[one.name]))}" for one in search.space
+    )
+    measured = ", ".join(
+        f"{escape(metric.name)} {_number(value)} {escape(metric.unit)}".rstrip()
+        for metric, value in zip(search.metrics, search.winning.values or (), strict=True)
+    )
+    several = f", the best of the Pareto front in {escape(search.metric.name)}" * (len(search.metrics) > 1)
+    text = f"The winner is trial {search.winner}{several}: {params}. The search measured {measured} on the"
+    text += f" {escape(search.split)} split, in one run."
+    means = {
+        name: mean_interval(values)
+        for name, arm in (("winner", WINNER), ("baseline", findings.study.baseline))
+        if len(values := findings.evidence.value(findings.metric, arm).dropna())
+    }
+    if WINNER in findings.study.arms and len(means) == 2:
+        shown = " and ".join(f"{one.text('.3f')} ({name})" for name, one in means.items())
+        split = escape(findings.config.evaluation.split)
+        text += f" On fresh seeds and the {split} split, the means of {escape(findings.metric)} are {shown}, with 95 %"
+        text += " intervals."
+    return text
+
+
+def _history(search: Search) -> Figure:
+    caption = (
+        "The search's history. Circles are finished trials, crosses are pruned ones at their last value; crosses at the"
+        " edge lie beyond it. Strokes on the axis are trials without a value. The line is the best finished value so"
+        " far, which is too good to be believed: it is the best of many."
+    )
+    return Figure(
+        "search_history", "Value of each trial by its number, with the best so far", caption, *history(search)
+    )
+
+
+def _curves(search: Search) -> list[Block]:
+    name, drawn = escape(search.metric.name), trial_curves(search)
+    if drawn is None:
+        return [Paragraph(f"There are no learning curves: {name} was not measured while the trials trained.")]
+    caption = (
+        f"{name} of all trials while they trained. Grey curves that end with a cross were pruned, or failed. Values"
+        " during training may be of fewer pairs than those that the search chose by."
+    )
+    return [Figure("search_curves", "Learning curves of all trials", caption, *drawn)]
+
+
+def _coordinates(search: Search) -> Figure:
+    name = escape(search.metric.name)
+    caption = (
+        f"Each line is a trial, from its values to {name}; better is up. The best quarter is coloured, the best trial"
+        " is thick. Dotted lines are trials that were pruned, failed or have no value."
+    )
+    return Figure(
+        "search_space", f"All trials across the space, and their {name}", caption, *search_coordinates(search)
+    )
+
+
+def _importances(search: Search) -> list[Block]:
+    name = escape(search.metric.name)
+    if len(search.space) == 1:
+        return []
+    if not search.importances:
+        return [Paragraph("Importances could not be computed from these trials.")]
+    ordered = sorted(search.importances.items(), key=lambda one: -one[1])
+    rows: list[list[str | Cell]] = [
+        [Cell((f"{100 * share:.0f} %",), value=share), escape(key)] for key, share in ordered
+    ]
+    about = f"The share of the variance of {name} over finished trials that each value explains."
+    return [Table(["importance", "of"], rows, "search_importances", about)]
+
+
+def _front(search: Search) -> list[Block]:
+    if len(search.metrics) < 2 or not search.finished:
+        return []
+    names = [escape(one.name) for one in search.metrics]
+    caption = (
+        f"Finished trials in {names[0]} and {names[1]}. No other trial is at least as good as one of the Pareto front"
+        f" in every metric and better in one. The winner is the best of the front in {names[0]}."
+    )
+    figure = Figure("pareto_front", "Pareto front of the trials", caption, *pareto_front(search))
+    table = Table(["trial", *_columns(search)], name="pareto_front", caption="The Pareto front.")
+    on_front = [one for one in search.finished if one.number in search.front]
+    table.rows.extend(_row(search, one) for one in sorted(on_front, key=search.cost))
+    return [figure, table]
+
+
+def _cost(search: Search) -> list[Block]:
+    """Return what trials spent by state, and what pruning saved."""
+    table = Table(["trials", "number", "samples", "training FLOPs", "hours"], name="search_cost")
+    for state in STATES:
+        if own := search.in_state(state):
+            table.rows.append(_cost_row(state, own))
+    table.rows.append(_cost_row("all", search.trials))
+    saved, pruned = _saved(search), search.in_state("pruned")
+    if not pruned:
+        return [table]
+    whole = sum(one.budget for one in (*search.finished, *pruned))
+    text = (
+        f"Pruned trials trained on {sum(one.samples for one in pruned):,} of {sum(one.budget for one in pruned):,}"
+        f" samples. Pruning saved {saved:,} samples, {100 * saved / whole:.0f} % of those that all finished and pruned"
+        " trials would have taken with whole budgets."
+    )
+    return [table, Paragraph(text)]
+
+
+def _saved(search: Search) -> int:
+    """Return the samples of pruned trials' budgets on which they did not train."""
+    return sum(max(0, one.budget - one.samples) for one in search.in_state("pruned"))
+
+
+def _spent(trials: Sequence[Trial]) -> dict[str, float | None]:
+    """Return the cost of trials; seconds are None if they were not measured in one of them."""
+    seconds = [one.seconds for one in trials]
+    known = [one for one in seconds if one is not None]
+    return {
+        "samples": sum(one.samples for one in trials),
+        "flops": sum(one.flops for one in trials),
+        "seconds": sum(known) if len(known) == len(seconds) else None,
+    }
+
+
+def _cost_row(name: str, trials: Sequence[Trial]) -> list[str | Cell]:
+    spent = _spent(trials)
+    hours = "not measured" if spent["seconds"] is None else f"{spent['seconds'] / 3600:.3f}"
+    return [name, str(len(trials)), f"{spent['samples']:,}", f"{spent['flops']:.3g}", hours]
+
+
+def _trials(search: Search) -> Table:
+    columns = ["trial", "state", *_columns(search), "samples", "of its budget", "run", "note"]
+    table = Table(columns, name="search_trials", is_filterable=True)
+    for one in sorted(search.trials, key=lambda one: one.number):
+        state = f"{one.state}, winner" if one.number == search.winner else one.state
+        number, *cells = _row(search, one)
+        share = f"{100 * one.samples / one.budget:.0f} %" if one.budget else ""
+        run = code_span(one.run) if one.run else ""
+        table.rows.append([number, state, *cells, f"{one.samples:,}", share, run, escape(one.note)])
+    return table
+
+
+def _columns(search: Search) -> list[str]:
+    """Return the columns of the space and of the metrics."""
+    metrics = [f"{one.name} [{one.unit}]" if one.unit else one.name for one in search.metrics]
+    return [escape(one) for one in (*(dimension.name for dimension in search.space), *metrics)]
+
+
+def _row(search: Search, trial: Trial) -> list[str | Cell]:
+    """Return the number of a trial, its point and its values; those of pruned trials are the last ones."""
+    point: list[str | Cell] = []
+    for one in search.space:
+        value = trial.params.get(one.name)
+        shown = "" if value is None else escape(one.text(value))
+        point.append(Cell((shown,), value=value if isinstance(value, float) else None))
+    values: list[float | None] = [None] * len(search.metrics)
+    if trial.state == "finished":
+        values = list(trial.values or values)
+    else:
+        values[0] = trial.last
+    ended = "" if trial.state == "finished" else f" when {trial.state}"
+    cells = [Cell((_number(value) + ended,), value=value) if value is not None else "" for value in values]
+    return [Cell((str(trial.number),), value=float(trial.number)), *point, *cells]
+
+
+def _number(value: float) -> str:
+    """Return a value with four decimals, or three digits of a large one."""
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"

@@ -1,0 +1,161 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablations.study import WINNER
+from aimv2.config.scales import demo
+from analysis.document.data import to_json
+from analysis.document.latex import to_latex
+from analysis.document.markdown import to_markdown
+from analysis.document.model import Figure, walk
+from analysis.figures.style import style
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
+from analysis.sections import search
+from analysis.sections.study import document
+from tests.helpers.documents import by_row, tables, text_of
+from tests.helpers.evidence import evidence_from, evidence_of, sensitive
+from tests.helpers.searches import BUDGET, FLOPS, LOSS, parsed, request_of_search, search_of, trial, typical
+
+
+def findings_of(values, *, effect=-0.2, has_winner=True):
+    request = request_of_search(demo(), has_winner=has_winner, seeds=range(4))
+    evidence = evidence_of(request.study, {WINNER: effect}, spread=0.005)
+    return judge(request, evidence, Look(1), sensitive("content_loss"), parsed(values))
+
+
+def section_of(values, **more):
+    with style():
+        return search.section(findings_of(values, **more))
+
+
+def figures(section):
+    return [block.name for block in walk([section]) if isinstance(block, Figure)]
+
+
+def test_a_study_without_a_search_has_no_section(findings):
+    assert search.section(findings) is None
+    assert search.numbers(findings) == {}
+
+
+def test_section_says_how_the_search_looked_and_what_its_trials_did():
+    text = text_of(section_of(typical()))
+    assert "objective.pixel\\_weight (0 to 2); optimizer.peak\\_lr (0.0001 to 0.01, logarithmic)" in text
+    assert "attention (prefix attention, causal attention), to minimize content\\_loss on the validation split" in text
+    assert "(sampler `tpe`, pruner `asha`, seed 0)" in text
+    states = [one["state"] for one in typical()["trials"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "pruned", "failed"))
+    assert f"It has 24 trials: {counts}." in text
+    assert "without pruning" in text_of(section_of(typical(pruner="none")))
+
+
+def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
+    values, found = typical(), findings_of(typical())
+    best = next(one for one in values["trials"] if one["number"] == values["winner"])
+    text = text_of(section_of(values))
+    assert f"The winner is trial {best['number']}: objective.pixel\\_weight = " in text
+    assert f"measured content\\_loss {best['values'][0]:.4f} nats/token on the validation split, in one run" in text
+    mean = found.evidence.values("content_loss")[WINNER].mean()
+    assert f"{mean:.3f} [" in text
+    assert "has no controls of its own" in text
+
+
+def test_figures_of_one_metric_and_of_two():
+    assert figures(section_of(typical())) == ["search_history", "search_curves", "search_space"]
+    assert figures(section_of(typical(metrics=(LOSS, FLOPS))))[-1] == "pareto_front"
+
+
+def test_search_without_curves_says_why():
+    assert "content\\_loss was not measured while the trials trained" in text_of(section_of(search_of([trial(0)])))
+
+
+def test_pareto_front_is_a_table_of_its_trials_best_first():
+    values = typical(metrics=(LOSS, FLOPS))
+    table = tables(section_of(values))["pareto_front"]
+    assert [row[0].value for row in table.rows] == sorted(
+        values["front"], key=lambda number: values["trials"][number]["values"][0]
+    )
+    assert table.rows[0][0].value == values["winner"]
+
+
+def test_importances_are_in_order_and_only_where_there_is_something_to_compare():
+    table = tables(section_of(typical()))["search_importances"]
+    assert [(row[0].lines[0], row[1]) for row in table.rows] == [
+        ("60 %", "objective.pixel\\_weight"),
+        ("30 %", "optimizer.peak\\_lr"),
+        ("10 %", "attention"),
+    ]
+    assert "could not be computed" in text_of(section_of(typical(importances={})))
+    space = [{"name": "a", "low": 0.0, "high": 1.0, "log": False}]
+    single = section_of(search_of([trial(0, params={"a": 0.5})], space=space, importances={"a": 1.0}))
+    assert "search_importances" not in tables(single)
+
+
+trials = st.lists(
+    st.tuples(st.sampled_from(["finished", "pruned", "failed"]), st.integers(0, BUDGET), st.none() | st.integers(0, 9)),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(trials)
+def test_cost_adds_up_and_pruning_saved_what_pruned_trials_did_not_train(rows):
+    values = [
+        trial(number, state, samples=samples, flops=float(samples), seconds=seconds)
+        for number, (state, samples, seconds) in enumerate(rows)
+    ]
+    numbers = search.numbers(findings_of(search_of(values)))["search"]
+    assert numbers["saved_samples"] == sum(BUDGET - samples for state, samples, _ in rows if state == "pruned")
+    for state in ("finished", "pruned", "failed"):
+        own = [(samples, seconds) for one, samples, seconds in rows if one == state]
+        cost = numbers["cost"][state]
+        assert cost["samples"] == cost["flops"] == sum(samples for samples, _ in own)
+        expected = None if any(seconds is None for _, seconds in own) else sum(seconds for _, seconds in own)
+        assert cost["seconds"] == expected
+
+
+def test_table_of_costs_and_what_was_saved_in_words():
+    values = [trial(0), trial(1, "pruned", share=0.25), trial(2, "failed", share=0.5, seconds=None)]
+    section = section_of(search_of(values))
+    rows = by_row(tables(section)["search_cost"])
+    assert rows["finished"]["samples"] == ("4,096",)
+    assert rows["pruned"]["hours"] == (f"{1024 / 100 / 3600:.3f}",)
+    assert rows["failed"]["hours"] == rows["all"]["hours"] == ("not measured",)
+    assert rows["all"]["samples"] == ("7,168",)
+    text = text_of(section)
+    assert "Pruned trials trained on 1,024 of 4,096 samples. Pruning saved 3,072 samples, 38 % of those" in text
+    assert "Pruning saved" not in text_of(section_of(search_of([trial(0)])))
+
+
+def test_all_trials_are_listed_with_their_runs_and_no_note_becomes_markup():
+    values = typical()
+    rows = by_row(tables(section_of(values))["search_trials"])
+    assert len(rows) == 24
+    assert rows["9"]["run"] == ("`v2-000000000009`",)
+    assert rows["9"]["note"] == ("text\\_loss is nan at step 7 \\| \\<script\\>",)
+    assert rows[str(values["winner"])]["state"] == ("finished, winner",)
+    pruned = next(one for one in values["trials"] if one["state"] == "pruned")
+    shown = rows[str(pruned["number"])]
+    assert shown["content\\_loss \\[nats/token\\]"] == (f"{pruned['curve'][-1][1]:.4f} when pruned",)
+    assert shown["attention"][0] in ("prefix attention", "causal attention")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        search_of([]),
+        search_of([trial(0, "failed", params={}, run="")]),
+        search_of([trial(0, "pruned", curve=[[256, 4.0]], share=0.1)]),
+        search_of([trial(0, "running"), trial(1, budget=0, samples=0)]),
+        search_of([trial(0, values=[3.0, 1.0, 2.0])], metrics=(LOSS, FLOPS, LOSS | {"name": "caption_loss"})),
+    ],
+)
+def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
+    request = request_of_search(demo(), has_winner=False)
+    report = document(judge(request, evidence_from([], []), Look(1), {}, parsed(values)), {})
+    assert report.lead is None
+    assert "## Search" in to_markdown(report)
+    assert "Search" in to_latex(report)
+    assert "search" in json.loads(to_json(report))["numbers"]
