@@ -79,7 +79,7 @@ class Trial:
     Attributes:
         values: of the metrics, in their order; those of pruned trials decide nothing.
         run: the name of its run; empty if it has none.
-        curve: samples and value of the first metric while the run trained.
+        curve: samples and value of ``Search.curve`` while the run trained.
         samples, budget: those it trained on, and those of a whole run.
         flops, seconds: what it spent on training; seconds are None if they were not measured.
     """
@@ -101,11 +101,6 @@ class Trial:
         """The first metric of a finished trial."""
         return self.values[0] if self.state == "finished" and self.values else None
 
-    @property
-    def last(self) -> float | None:
-        """The first metric when the trial ended: its value, or the end of its curve."""
-        return self.curve[-1][1] if self.value is None and self.curve else self.value
-
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Search:
@@ -113,6 +108,7 @@ class Search:
 
     Attributes:
         metrics: the first decides.
+        curve: name of what is measured while a run trains, by which trials are pruned; None if there is no such thing.
         seed: of the sampler.
         split: the pairs on which trials were measured.
         front: numbers of the finished trials that no other one is better than in all metrics.
@@ -127,6 +123,7 @@ class Search:
     seed: int
     split: str
     metrics: tuple[SearchMetric, ...] = Field(min_length=1)
+    curve: str | None
     space: tuple[Dimension, ...] = Field(min_length=1)
     trials: tuple[Trial, ...]
     front: tuple[NonNegativeInt, ...]

@@ -29,23 +29,23 @@ NO_VALUE = {"marker": "|", "color": INK, "mew": 1.3, "ms": 9}
 def history(search: Search) -> tuple[Figure, pd.DataFrame]:
     """Draw the first metric of each trial by its number, and the best so far as a line.
 
-    A pruned trial has its last value. Pruned trials beyond the finished ones are at the edge, and trials that failed or
-    have no value are on the axis of numbers.
+    Pruned trials have no value, since they are pruned by another one, so they are on the axis of numbers. So are trials
+    that failed.
     """
-    rows = [(one.number, one.state, one.last) for one in _ordered(search)]
+    rows = [(one.number, one.state, one.value) for one in _ordered(search)]
     data = pd.DataFrame(rows, columns=["trial", "state", "value"]).astype({"value": float})
     is_finished = data["state"] == "finished"
     best = (search.metric.sign * data["value"].where(is_finished)).cummin() * search.metric.sign
     data["best"] = best.ffill()
     figure, axis = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
-    low, high = _range(data.loc[is_finished, "value"] if is_finished.any() else data["value"].dropna())
+    low, high = _range(data.loc[is_finished, "value"])
     axis.set_ylim(low, high)
     axis.step(data["trial"], data["best"], where="post", color=INK, lw=1.2, label="best so far")
     for state, mark in MARKS.items():
-        own = data[(data["state"] == state) & data["value"].notna()]
-        _mark_each(axis, own, own["value"].clip(low, high).tolist(), state, mark)
-    rest = data[data["value"].isna() | data["state"].isin(["failed", "running"])]
-    _mark_each(axis, rest, [low] * len(rest), "failed, or without a value", NO_VALUE)
+        own = data[data["state"] == state]
+        _mark_each(axis, own, own["value"].fillna(low).tolist(), state, mark)
+    rest = data[data["state"].isin(["failed", "running"])]
+    _mark_each(axis, rest, [low] * len(rest), "failed", NO_VALUE)
     _mark_winner(axis, search, "number")
     axis.set(xlabel="trial", ylabel=_title(search))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -54,12 +54,12 @@ def history(search: Search) -> tuple[Figure, pd.DataFrame]:
 
 
 def trial_curves(search: Search) -> tuple[Figure, pd.DataFrame] | None:
-    """Draw the first metric of all trials while they trained: whole runs, and the second half.
+    """Draw the curves of all trials while they trained: whole runs, and the second half.
 
     Pruned trials are light and end with a cross.
 
     Returns:
-        None if no trial has a curve, as the metric is not measured during training.
+        None if no trial has a curve.
     """
     trials = [one for one in _ordered(search) if one.curve]
     if not trials:
@@ -71,7 +71,7 @@ def trial_curves(search: Search) -> tuple[Figure, pd.DataFrame] | None:
             points = [point for point in one.curve if point[0] >= start]
             if points:
                 _draw_curve(axis, one, points, is_winner=one.number == search.winner)
-    axes[0].set(title="whole runs", xlabel="samples seen", ylabel=_title(search))
+    axes[0].set(title="whole runs", xlabel="samples seen", ylabel=search.curve)
     axes[1].set(title="second half", xlabel="samples seen")
     found = dict(zip(*axes[0].get_legend_handles_labels()[::-1], strict=True))
     figure.legend(found.values(), found.keys(), **LEGEND)

@@ -105,9 +105,8 @@ def _chosen(findings: Findings, search: Search) -> str:
 
 def _history(search: Search) -> Figure:
     caption = (
-        "The search's history. Circles are finished trials, crosses are pruned ones at their last value; crosses at the"
-        " edge lie beyond it. Strokes on the axis are trials without a value. The line is the best finished value so"
-        " far, which is too good to be believed: it is the best of many."
+        "The search's history. Circles are finished trials. Crosses on the axis are pruned ones, and strokes are failed"
+        " ones. The line is the best finished value so far, which is too good to be believed: it is the best of many."
     )
     return Figure(
         "search_history", "Value of each trial by its number, with the best so far", caption, *history(search)
@@ -115,12 +114,12 @@ def _history(search: Search) -> Figure:
 
 
 def _curves(search: Search) -> list[Block]:
-    name, drawn = escape(search.metric.name), trial_curves(search)
-    if drawn is None:
-        return [Paragraph(f"There are no learning curves: {name} was not measured while the trials trained.")]
+    drawn = trial_curves(search)
+    if drawn is None or search.curve is None:
+        return [Paragraph("There are no learning curves: nothing was measured while the trials trained.")]
     caption = (
-        f"{name} of all trials while they trained. Grey curves that end with a cross were pruned, or failed. Values"
-        " during training may be of fewer pairs than those that the search chose by."
+        f"{escape(search.curve)} of all trials while they trained, by which they are pruned. Grey curves with a"
+        " cross at the end were pruned, or failed."
     )
     return [Figure("search_curves", "Learning curves of all trials", caption, *drawn)]
 
@@ -225,19 +224,14 @@ def _columns(search: Search) -> list[str]:
 
 
 def _row(search: Search, trial: Trial) -> list[str | Cell]:
-    """Return the number of a trial, its point and its values; those of pruned trials are the last ones."""
+    """Return the number of a trial, its point and its values, which only finished trials have."""
     point: list[str | Cell] = []
     for one in search.space:
         value = trial.params.get(one.name)
         shown = "" if value is None else escape(one.text(value))
         point.append(Cell((shown,), value=value if isinstance(value, float) else None))
-    values: list[float | None] = [None] * len(search.metrics)
-    if trial.state == "finished":
-        values = list(trial.values or values)
-    else:
-        values[0] = trial.last
-    ended = "" if trial.state == "finished" else f" when {trial.state}"
-    cells = [Cell((_number(value) + ended,), value=value) if value is not None else "" for value in values]
+    values = (trial.state == "finished" and trial.values) or [None] * len(search.metrics)
+    cells = [Cell((_number(value),), value=value) if value is not None else "" for value in values]
     return [Cell((str(trial.number),), value=float(trial.number)), *point, *cells]
 
 

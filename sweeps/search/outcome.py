@@ -92,6 +92,7 @@ def to_json(journal: Journal, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
             {"name": name, "direction": direction, "unit": unit}
             for name, direction, unit in zip(search.metrics, search.directions, search.units, strict=True)
         ],
+        "curve": search.curve if len(search.metrics) == 1 else None,
         "space": [{"name": name} | (about if "low" in about else {"levels": about}) for name, about in space.items()],
         "trials": [_trial(journal, trial) for trial in trials if RUN in trial.user_attrs],
         "front": [trial.number for trial in front(trials, search.directions)],

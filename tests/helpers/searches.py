@@ -62,6 +62,7 @@ def search_of(trials, *, metrics=(LOSS,), **more):
         "seed": 0,
         "split": "validation",
         "metrics": list(metrics),
+        "curve": "held_out_caption_loss",
         "space": SPACE,
         "trials": trials,
         "front": front,

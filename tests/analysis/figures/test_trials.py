@@ -36,7 +36,7 @@ def test_best_so_far_is_the_best_of_the_finished_trials_up_to_each(trials, metri
         assert found == best(finished) if finished else np.isnan(found)
 
 
-def test_history_marks_states_and_keeps_pruned_trials_within_the_finished_ones():
+def test_history_marks_states_and_has_pruned_trials_on_the_axis():
     trials = [
         trial(0, values=[2.0]),
         trial(1, values=[3.0]),
@@ -50,11 +50,12 @@ def test_history_marks_states_and_keeps_pruned_trials_within_the_finished_ones()
     assert [line.get_xydata().tolist() for line in labelled(axis, "finished")] == [[[0, 2]], [[1, 3]]]
     assert axis.get_ylim() == pytest.approx((1.85, 3.15)), "room of 15 % of the range"
     assert [line.get_xydata().tolist()[0] for line in labelled(axis, "pruned")] == [
-        pytest.approx([2, 3.15]),
-        pytest.approx([3, 2.5]),
+        pytest.approx([2, 1.85]),
+        pytest.approx([3, 1.85]),
+        pytest.approx([5, 1.85]),
     ]
-    assert data["value"].tolist()[2] == 8.0, "the data have the value itself"
-    assert [line.get_xdata()[0] for line in labelled(axis, "failed, or without a value")] == [4, 5]
+    assert data["value"].isna().tolist() == [False, False, True, True, True, True], "their curves are of another metric"
+    assert [line.get_xdata()[0] for line in labelled(axis, "failed")] == [4]
     assert [line.get_xdata()[0] for line in labelled(axis, "winner of the search")] == [0]
 
 

@@ -101,6 +101,7 @@ def test_the_file_has_what_the_report_says(journal):
     assert [trial["flops"] for trial in found["trials"]][:3] == [10, 30, 20]
     assert {trial["budget"] for trial in found["trials"]} == {16}
     assert found["importances"] == {}, "there is one factor"
+    assert found["curve"] is None, "it has none, as no trial is pruned"
 
 
 def test_a_curve_is_in_samples_and_in_the_units_of_its_metric(tiny, tmp_path):
@@ -108,7 +109,9 @@ def test_a_curve_is_in_samples_and_in_the_units_of_its_metric(tiny, tmp_path):
     found = Journal(one, tmp_path)
     found.trial(found.ask().trial).report(-2.5, 1)  # the loss, where a larger value is better
     found.tell(found.trials[0], TrialState.PRUNED)
-    assert to_json(found, found.trials)["trials"][0]["curve"] == [[16, 2.5]]
+    outcome = to_json(found, found.trials)
+    assert outcome["trials"][0]["curve"] == [[16, 2.5]]
+    assert outcome["curve"] == "held_out_caption_loss"
 
 
 def test_trials_are_printed_best_first_with_their_notes(journal):
