@@ -68,19 +68,27 @@ def near_copies(shape_NP: np.ndarray) -> np.ndarray:
     Args:
         shape_NP: uint8 [N, P], P at most 256.
     """
-    # Sums of at most 256 products of bytes are integers below 2^24, which float32 holds exactly on every machine.
-    assert shape_NP.shape[1] <= 256
-    value_NP = shape_NP.astype(np.float32)
-    square_N = (value_NP**2).sum(axis=1).astype(np.float64)
     found = []
-    for start in range(0, len(value_NP), CHUNK):
-        here = slice(start, start + CHUNK)
-        sum_CN = square_N[here, None] + square_N
-        distance_CN = sum_CN - 2 * (value_NP[here] @ value_NP.T).astype(np.float64)
-        one, other = np.nonzero(distance_CN <= NEAR_COPY * sum_CN / 2)
-        pairs = np.stack([one + start, other], axis=1)
-        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
+    for start in range(0, len(shape_NP), CHUNK):
+        one, other = np.nonzero(are_near(shape_NP[start : start + CHUNK], shape_NP[start:]))
+        found.append(start + np.stack([one, other], axis=1)[one < other])
     return np.concatenate(found)
+
+
+def are_near(one_CP: np.ndarray, other_NP: np.ndarray) -> np.ndarray:
+    """True where two shapes are near copies: bool [C, N].
+
+    Args:
+        one_CP, other_NP: uint8, P at most 256.
+    """
+    # Sums of at most 256 products of bytes are integers below 2^24, which float32 holds exactly on every machine.
+    assert other_NP.shape[1] <= 256
+    one_CP, other_NP = one_CP.astype(np.float32), other_NP.astype(np.float32)
+    square_C, square_N = ((value**2).sum(axis=1).astype(np.float64) for value in (one_CP, other_NP))
+    sum_CN = square_C[:, None] + square_N
+    distance_CN = sum_CN - 2 * (one_CP @ other_NP.T).astype(np.float64)
+    near_CN: np.ndarray = distance_CN <= NEAR_COPY * sum_CN / 2
+    return near_CN
 
 
 def _same(values: Sequence[str]) -> np.ndarray:

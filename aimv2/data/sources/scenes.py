@@ -17,7 +17,7 @@ from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs
 from aimv2.data.sources.glyphs import Glyph
-from aimv2.data.sources.likeness import RENDER_PX, near_copies, shape
+from aimv2.data.sources.likeness import RENDER_PX, are_near, shape
 from aimv2.data.sources.scene import (
     INKS,
     NOISE,
@@ -146,10 +146,10 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     for name in names:
         if len(seen) >= config.num_objects and len(unseen) >= config.num_unseen:
             break
-        shapes.append(shape(found[name].render(RENDER_PX)))
-        if (near_copies(np.stack(shapes))[:, 1] == len(shapes) - 1).any():
-            shapes.pop()
+        own = shape(found[name].render(RENDER_PX))
+        if shapes and are_near(own[None], np.stack(shapes)).any():
             continue
+        shapes.append(own)
         side = unseen if address.hash64(f"unseen {name}") / 2**64 < UNSEEN_SHARE else seen
         side[name] = found[name]
     sides = []
