@@ -38,6 +38,7 @@ NOT_IDENTITY = frozenset(
 ADDED: dict[str, Any] = {
     "data.dense_fractions": None,
     "data.max_pixels": DataConfig().max_pixels,
+    "native.areas": [],
     "start.frozen": [],
     "start.fingerprint": "",
     "start.teacher_fingerprint": "",
@@ -106,6 +107,7 @@ def untrained(config: RunConfig) -> RunConfig:
             "model.encoder.attention": "prefix",
             "budget": {"samples": 0, "batch_size": 1},
             "prefix": {},
+            "native": {},
             "objective": {name: getattr(objective, name) for name in ("name", "pixel_targets", "supervise_eos")},
             "data.weights": None,
             "data.captions": "own",
