@@ -124,6 +124,15 @@ def grid_within(area: int, height: int, width: int) -> tuple[int, int]:
     return min(max(rows, 1), area), min(max(columns, 1), area)
 
 
+def own_size(height: int, width: int, *, patch_px: int, area: int) -> tuple[int, int]:
+    """Return height and width in whole patches that are nearest below an image's own, or fit the area if it is larger.
+
+    An image of a few patches is enlarged to MIN_AREA.
+    """
+    own_area = max(height * width // patch_px**2, MIN_AREA)
+    return size_within(height, width, patch_px=patch_px, area=min(own_area, area))
+
+
 def size_within(height: int, width: int, *, patch_px: int, area: int) -> tuple[int, int]:
     """Return height and width in pixels to which an image is resized, so that it fits the area in whole patches."""
     rows, columns = grid_within(area, height, width)

@@ -125,6 +125,24 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
     return orientation.upright(_resized(image, box, (side, side), is_cut=False))
 
 
+def whole(content: bytes, size: NativeSize, max_pixels: int) -> np.ndarray:
+    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3].
+
+    Args:
+        content: the file.
+        size: maps height and width of the image to those of the result.
+        max_pixels: largest width x height to decode.
+
+    Raises:
+        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
+    """
+    image, orientation = _opened(content, max_pixels)
+    width, height = _upright_size(image, orientation)
+    out_height, out_width = size(height, width)
+    stored_size = (out_height, out_width) if orientation.is_transposed else (out_width, out_height)
+    return orientation.upright(_resized(image, (0, 0, *image.size), stored_size, is_cut=False))
+
+
 def _centre(length: int, other: int, side: int) -> tuple[float, float]:
     """Return start and end of the centre crop along an axis, in pixels of the file."""
     resized = int(side * length / min(length, other))  # torchvision cuts the longer side to whole pixels
