@@ -73,6 +73,11 @@ def signature(config: RunConfig) -> str:
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
 
 
+def is_name(text: str) -> bool:
+    """True if the text has the form of a run's name."""
+    return text.startswith(f"v{SIGNATURE_VERSION}-")
+
+
 class _Parts(tuple[Any, ...]):
     """Parts of a config, equal to others if they are the same objects. Equal values could differ in type."""
 

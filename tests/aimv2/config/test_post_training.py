@@ -70,7 +70,9 @@ def test_native_has_the_papers_values_at_the_papers_scale():
     }
 
 
-@pytest.mark.parametrize(("image_px", "batch_size", "expected"), [(32, 16, 16), (32, 24, 32), (48, 1, 16), (24, 7, 128)])
+@pytest.mark.parametrize(
+    ("image_px", "batch_size", "expected"), [(32, 16, 16), (32, 24, 32), (48, 1, 16), (24, 7, 128)]
+)
 def test_native_has_whole_images_of_each_area(image_px, batch_size, expected):
     before = replaced(demo(), {"model.image_px": image_px, "data.render_px": 48})
     after = native(replaced(before, {"budget": {"samples": 10 * batch_size, "batch_size": batch_size}}))
