@@ -7,8 +7,9 @@ width of a shared space, B images in a batch, L positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -99,34 +100,74 @@ def train_flops(parts: Sequence[Part], num_images: int, num_tokens: int) -> int:
     return forward_flops(parts, num_images, num_tokens) + backward
 
 
+def train_flops_by_area(parts: Mapping[int, Sequence[Part]], num_images: Mapping[int, int], num_tokens: int) -> int:
+    """Return the FLOPs of training on images of several areas, with this many supervised tokens in all.
+
+    Args:
+        parts, num_images: of each area, by its patches.
+    """
+    total, rest = 0, num_tokens  # a token costs as much with every area
+    for area, count in num_images.items():
+        total, rest = total + train_flops(parts[area], count, rest), 0
+    return total
+
+
 def num_parameters(parts: Iterable[Part]) -> int:
     """Return the number of weights in all parts."""
     return sum(part.parameters for part in parts)
 
 
 def encoder_decoder_cost(
-    config: RunConfig, predicts: tuple[Literal["pixels", "tokens"], ...], *, is_parallel: bool = False
+    config: RunConfig,
+    predicts: tuple[Literal["pixels", "tokens"], ...],
+    *,
+    is_parallel: bool = False,
+    area: int | None = None,
 ) -> list[Part]:
     """Return the parts of an encoder with one or two decoders and their heads.
 
     Args:
         predicts: the heads that the network has.
         is_parallel: the decoder can predict captions in parallel.
+        area: patches of an image at native resolution, padding included. None is the mean over areas of as many patches
+            as an image of ``image_px`` has, which is what budgets count.
     """
-    parts = [encoder_cost(config)]
+    if config.native.areas and area is None:
+        return _mean_over_areas(config, partial(encoder_decoder_cost, config, predicts, is_parallel=is_parallel))
+    parts = [encoder_cost(config, area)]
     if config.model.decoder.sharing == "separate":
         pixels, tokens = "decoder.pixels", "decoder.tokens"
-        parts.append(decoder_cost(config, "pixel decoder", pixels, reads_text=False))
-        parts.append(decoder_cost(config, "token decoder", tokens, reads_text=True))
+        parts.append(decoder_cost(config, "pixel decoder", pixels, reads_text=False, area=area))
+        parts.append(decoder_cost(config, "token decoder", tokens, reads_text=True, area=area))
     else:
         pixels = tokens = "decoder"
         reads_text = "tokens" in predicts
-        parts.append(decoder_cost(config, "decoder", "decoder", reads_text=reads_text, is_parallel=is_parallel))
+        parts.append(
+            decoder_cost(config, "decoder", "decoder", reads_text=reads_text, is_parallel=is_parallel, area=area)
+        )
     if "pixels" in predicts:
-        parts.append(pixel_head_cost(config, f"{pixels}.pixel_head"))
+        parts.append(pixel_head_cost(config, f"{pixels}.pixel_head", area))
     if "tokens" in predicts:
         parts.append(text_head_cost(config, f"{tokens}.text_head"))
     return parts
+
+
+def _mean_over_areas(config: RunConfig, cost: Callable[..., list[Part]]) -> list[Part]:
+    """Return the mean of the parts of all areas, by their probability and the images that share I patches."""
+    native, patches = config.native, config.model.num_patches
+    weights = [chance * patches / area for chance, area in zip(native.pmf().tolist(), native.areas, strict=True)]
+    by_area = [cost(area=area) for area in native.areas]
+    counted = ("products", "attention", "useful_attention", "per_token", "of_input", "saved", "saved_per_token")
+    return [
+        replace(
+            parts[0],
+            **{
+                name: sum(weight * getattr(part, name) for weight, part in zip(weights, parts, strict=True))
+                for name in counted
+            },
+        )
+        for parts in zip(*by_area, strict=True)
+    ]
 
 
 def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
@@ -162,38 +203,48 @@ def distillation_cost(config: RunConfig) -> list[Part]:
     return [encoder_cost(config), head, imitated]
 
 
-def encoder_cost(config: RunConfig) -> Part:
+def encoder_cost(config: RunConfig, area: int | None = None) -> Part:
     """Return the cost of the patch embedding and the blocks."""
-    part = _encoder_part(config.model, config.model.encoder, useful_share=visible_share(config))
+    part = _encoder_part(config.model, config.model.encoder, useful_share=visible_share(config, area), area=area)
     if is_encoder_frozen(config):  # the parts that read the features save them
-        return replace(part, saved=config.model.num_patches * config.model.encoder.width, is_frozen=True)
+        patches = area or config.model.num_patches
+        return replace(part, saved=patches * config.model.encoder.width, is_frozen=True)
     return part
 
 
-def _encoder_part(model: ModelConfig, encoder: EncoderConfig, *, useful_share: float) -> Part:
-    embed = 2 * model.num_patches * model.patch_dim * encoder.width
+def _encoder_part(model: ModelConfig, encoder: EncoderConfig, *, useful_share: float, area: int | None = None) -> Part:
+    patches = area or model.num_patches
+    embed = 2 * patches * model.patch_dim * encoder.width
     parameters = (model.patch_dim + 1) * encoder.width + _norm_parameters(encoder)
     if encoder.positions == "learned":
         parameters += model.num_patches * encoder.width
     # Saved besides the blocks' values: the image, and values of the norms of patches and of features.
-    saved = 3 * model.image_px**2 + 2 * model.num_patches * _saved_by_norm(encoder)
+    saved = patches * model.patch_dim + 2 * patches * _saved_by_norm(encoder)
     part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, saved=saved)
     has_mask = encoder.attention in ("prefix", "causal")
-    return _with_blocks(part, encoder, model.num_patches, useful_share=useful_share, has_mask=has_mask)
+    return _with_blocks(part, encoder, patches, useful_share=useful_share, has_mask=has_mask)
 
 
 def is_encoder_frozen(config: RunConfig) -> bool:
     return "encoder" in config.start.frozen
 
 
-def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool, is_parallel: bool = False) -> Part:
+def decoder_cost(
+    config: RunConfig,
+    name: str,
+    module: str,
+    *,
+    reads_text: bool,
+    is_parallel: bool = False,
+    area: int | None = None,
+) -> Part:
     """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens.
 
     Args:
         is_parallel: in ``objective.parallel_fraction`` of the captions all positions attend to each other.
     """
     model = config.model
-    patches, D, E = model.num_patches, model.encoder.width, model.decoder.width
+    patches, D, E = area or model.num_patches, model.encoder.width, model.decoder.width
     length = patches + (1 + model.max_text_tokens if reads_text else 0)
     text = length - patches
     parallel_fraction = config.objective.parallel_fraction if is_parallel else 0
@@ -214,9 +265,9 @@ def decoder_cost(config: RunConfig, name: str, module: str, *, reads_text: bool,
     return _with_blocks(part, model.decoder, length, useful_share=seen / length**2, has_mask=has_mask)
 
 
-def pixel_head_cost(config: RunConfig, module: str) -> Part:
+def pixel_head_cost(config: RunConfig, module: str, area: int | None = None) -> Part:
     model = config.model
-    patches, E, P = model.num_patches, model.decoder.width, model.patch_dim
+    patches, E, P = area or model.num_patches, model.decoder.width, model.patch_dim
     scored = patches - float(config.prefix.pmf(patches) @ np.arange(1, patches + 1))  # averaged over prefix lengths
     # Saved: the states, and the differences between predictions and targets.
     saved = scored * (E + P)
@@ -275,10 +326,14 @@ def text_tower_cost(config: RunConfig) -> Part:
     return _with_blocks(part, stack, length, useful_share=(length + 1) / (2 * length), has_mask=False)
 
 
-def visible_share(config: RunConfig) -> float:
+def visible_share(config: RunConfig, area: int | None = None) -> float:
     """Return the share of the encoder's query-key pairs that the training mask lets through, averaged over prefix
-    lengths."""
-    patches = config.model.num_patches
+    lengths.
+
+    Args:
+        area: patches of an image at native resolution. Padding counts as patches.
+    """
+    patches = area or config.model.num_patches
     attention = config.model.encoder.attention
     assert attention != "auto", "resolve() replaces it by the objective's own"
     if attention != "prefix":

@@ -17,11 +17,12 @@ PIXEL_EPS = 1e-6  # added to the patch variance (MAE; ml-l3m ``mae_loss.py``)
 
 
 def patchify(image: Tensor, patch_px: int) -> Tensor:
-    """Cut [B, 3, S, S] into patches in raster order: [B, I, P], values of a patch in (row, column, channel) order."""
-    B, C, S, _ = image.shape
-    grid = S // patch_px
-    cells = image.view(B, C, grid, patch_px, grid, patch_px)
-    return cells.permute(0, 2, 4, 3, 5, 1).reshape(B, grid * grid, patch_px * patch_px * C)
+    """Cut images, [B, 3, height, width], into patches in raster order: [B, I, P], values of a patch in (row, column,
+    channel) order."""
+    B, C, *sides = image.shape
+    rows, columns = (side // patch_px for side in sides)
+    cells = image.view(B, C, rows, patch_px, columns, patch_px)
+    return cells.permute(0, 2, 4, 3, 5, 1).reshape(B, rows * columns, patch_px * patch_px * C)
 
 
 def standardise(patch_KP: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class PrefixDistribution:
         return pmf
 
     def draw(
-        self, *, seed: int, epoch_B: np.ndarray, sample_id_B: np.ndarray, step: int, num_patches: int
+        self, *, seed: int, epoch_B: np.ndarray, sample_id_B: np.ndarray, step: int, num_patches: int | np.ndarray
     ) -> np.ndarray:
         """Draw the prefix lengths of a batch: int64 [B], each in 1..I.
 
@@ -103,6 +103,7 @@ class PrefixDistribution:
 
         Args:
             step: number of the batch, used only if ``per`` is ``batch``.
+            num_patches: I, of all images or of each: int64 [B].
         """
         if self.per == "batch":
             uniform = address.generator(seed=seed, purpose="prefix of a batch", sample_id=step).random()
@@ -111,6 +112,16 @@ class PrefixDistribution:
             uniform_B = address.uniforms(
                 seed=seed, purpose="prefix", epoch_B=epoch_B, sample_id_B=sample_id_B, num_draws=1
             )[:, 0]
+        if isinstance(num_patches, int):
+            return self._at(uniform_B, num_patches)
+        length_B = np.empty(len(uniform_B), dtype=np.int64)
+        for own_patches in np.unique(num_patches).tolist():
+            is_own_B = num_patches == own_patches
+            length_B[is_own_B] = self._at(uniform_B[is_own_B], own_patches)
+        return length_B
+
+    def _at(self, uniform_B: np.ndarray, num_patches: int) -> np.ndarray:
+        """Invert the cumulative distribution."""
         pmf = self.pmf(num_patches)
         longest = np.flatnonzero(pmf)[-1] + 1
         # The last cumulative sum may round to just below 1; the minimum keeps M possible there.

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED, MAX_PX, AugmentConfig, DataConfig
 from aimv2.errors import UsageError, did_you_mean, unknown
+from aimv2.native import NativeConfig
 from aimv2.objectives import REGISTRY
 from aimv2.prefix import PrefixDistribution
 
@@ -237,7 +238,11 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class BudgetConfig:
-    """Length of training. ``samples=0`` is an untrained model, which is evaluated like any other."""
+    """Length of training. ``samples=0`` is an untrained model, which is evaluated like any other.
+
+    At native resolution (``native.areas``), samples and batch size count images of ``model.image_px``: a step has as
+    many patches as ``batch_size`` of them, in more or fewer images.
+    """
 
     samples: int = Field(ge=0)
     batch_size: int = Field(gt=0)
@@ -393,6 +398,7 @@ class RunConfig:
     seed: int = Field(default=0, ge=0)
     start: StartConfig = StartConfig()
     prefix: PrefixDistribution = PrefixDistribution()
+    native: NativeConfig = NativeConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -412,6 +418,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:
             raise ValueError(f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}")
+        if self.budget.batch_size % self.batch_multiple:
+            raise ValueError(
+                f"budget.batch_size={self.budget.batch_size} is not a multiple of {self.batch_multiple}, so that a step"
+                f" of images of {self.model.num_patches} patches has as many patches in whole images of each of"
+                f" native.areas={list(self.native.areas)} on ranks={self.ranks}"
+            )
         render_px, image_px = self.data.render_px, self.model.image_px
         if render_px < image_px:
             raise ValueError(f"data.render_px={render_px} is smaller than model.image_px={image_px}")
@@ -421,6 +433,11 @@ class RunConfig:
                 f"model.encoder.width={width} is not divisible by evaluation.probe.head_dim={head_dim},"
                 " the width of a head of the attentive probe"
             )
+
+    @property
+    def batch_multiple(self) -> int:
+        """The number of which the batch size is a multiple, so that each rank has whole images."""
+        return self.native.batch_multiple(self.model.num_patches, self.ranks)
 
     @property
     def curve_steps(self) -> tuple[int, ...]:

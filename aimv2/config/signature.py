@@ -38,6 +38,7 @@ NOT_IDENTITY = frozenset(
 ADDED: dict[str, Any] = {
     "data.dense_fractions": None,
     "data.max_pixels": DataConfig().max_pixels,
+    "native.areas": [],
     "start.frozen": [],
     "start.fingerprint": "",
     "start.teacher_fingerprint": "",
@@ -70,6 +71,11 @@ def signature(config: RunConfig) -> str:
     before, after = _around_seed(_Parts(parts_of(config)))
     digest = hashlib.sha256(f"{before}{config.seed}{after}".encode()).hexdigest()
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
+
+
+def is_name(text: str) -> bool:
+    """True if the text has the form of a run's name."""
+    return text.startswith(f"v{SIGNATURE_VERSION}-")
 
 
 class _Parts(tuple[Any, ...]):
@@ -106,6 +112,7 @@ def untrained(config: RunConfig) -> RunConfig:
             "model.encoder.attention": "prefix",
             "budget": {"samples": 0, "batch_size": 1},
             "prefix": {},
+            "native": {},
             "objective": {name: getattr(objective, name) for name in ("name", "pixel_targets", "supervise_eos")},
             "data.weights": None,
             "data.captions": "own",

@@ -1,7 +1,8 @@
 """Batches, each a pure function of the config and its number, whatever process prepares it and when."""
 
+import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -15,11 +16,13 @@ from aimv2 import address
 from aimv2.config.run_config import RunConfig
 from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
 from aimv2.data.pairs import Joined
-from aimv2.data.reading import Bad, Reader
+from aimv2.data.reading import Bad, Reader, Samples
+from aimv2.data.strips import normalised, resized, strips
 from aimv2.data.tally import Tally
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import crop_and_resize, hide_patches, network_input
 from aimv2.errors import RunFailedError
+from aimv2.native import Steps
 from aimv2.runs.interrupt import SIGNALS
 
 T = TypeVar("T")
@@ -38,7 +41,8 @@ class Batch(NamedTuple):
     Letters: B images, I patches, T caption tokens, N supervised tokens, K scored patches.
 
     Attributes:
-        image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour.
+        image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour. At native
+            resolution strips of patches, as many as the area has (``strips``).
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
         supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T].
@@ -49,6 +53,7 @@ class Batch(NamedTuple):
         share: the place of this part in the whole batch.
         num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank.
         target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
+        grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips.
         bad: the bad samples that were replaced.
     """
 
@@ -62,6 +67,7 @@ class Batch(NamedTuple):
     num_scored_of_rank: int
     share: Share = Share()
     target_image: Tensor | None = None
+    grid_B2: Tensor | None = None
     bad: tuple[Bad, ...] = ()
 
     @classmethod
@@ -76,7 +82,7 @@ class Batch(NamedTuple):
     ) -> "Batch":
         """Return a whole batch of one source, whose counts follow from its tensors."""
         num_scored_B = (config.model.num_patches - prefix_len_B).numpy()
-        scored_K = _scored(prefix_len_B.numpy(), config.model.num_patches)
+        scored_K = _scored(prefix_len_B.numpy(), config.model.num_patches, config.model.num_patches)
         counts = Tally.empty(1)
         counts.shown_SK[0, 0] = len(image)
         tally = replace(
@@ -86,6 +92,13 @@ class Batch(NamedTuple):
             num_scored_images=int((num_scored_B > 0).sum()),
         )
         return cls(image, token_BT, prefix_len_B, supervised_N, scored_K, text_len_B, tally, tally.num_scored)
+
+    @property
+    def num_patches(self) -> int:
+        """I, the patches of each image; of a strip, its padding included."""
+        if self.grid_B2 is not None:
+            return self.image.shape[-1] // self.image.shape[-2]
+        return (len(self.scored_K) + int(self.prefix_len_B.sum())) // len(self.image)  # each is scored or in a prefix
 
     @property
     def num_supervised(self) -> int:
@@ -120,8 +133,7 @@ class Batch(NamedTuple):
         return [self._part(slice(start, start + size), has_padding) for start in starts]
 
     def _part(self, rows: slice, has_padding: bool) -> "Batch":
-        T, B = self.token_BT.shape[1], len(self.image)
-        num_patches = (len(self.scored_K) + int(self.prefix_len_B.sum())) // B  # each is in a prefix or is scored
+        T, num_patches = self.token_BT.shape[1], self.num_patches
         text_len_B = self.text_len_B[rows]
         longest = T if has_padding else int(text_len_B.max())
         row_N, place_N = self.supervised_N // T, self.supervised_N % T
@@ -137,6 +149,7 @@ class Batch(NamedTuple):
             text_len_B=text_len_B,
             share=self.share._replace(first=self.share.first + rows.start),
             target_image=None if self.target_image is None else self.target_image[rows],
+            grid_B2=None if self.grid_B2 is None else self.grid_B2[rows],
             bad=self.bad if rows.start == 0 else (),
         )
 
@@ -156,8 +169,11 @@ class TrainBatches(Dataset[Batch]):
     def __init__(self, config: RunConfig, pairs: Joined, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
         self.config = config
         self.rank = rank
+        if config.native.areas:
+            pairs = pairs.drawn_at(math.ceil(config.native.areas[-1] ** 0.5) * config.model.patch_px)
         self.pairs = pairs
         self.tokenizer = tokenizer
+        self._steps = Steps(config)
         self._reader = Reader(config, pairs)
         self._augment = config.augment.of(config.data)
 
@@ -165,26 +181,62 @@ class TrainBatches(Dataset[Batch]):
         return self.config.budget.num_steps
 
     def __getitem__(self, step: int) -> Batch:
-        config, num_patches = self.config, self.config.model.num_patches
-        num_samples, share = config.budget.batch_size, Share()
-        first = step * num_samples
+        config, steps = self.config, self._steps
+        area = steps.area(step)
+        num_samples, first, share = steps.num_images(step), steps.first(step), Share()
         if self.rank is not None:
             num_samples //= config.ranks
             share = Share(self.rank * num_samples, config.ranks)
             first += share.first
-        samples = self._reader.read(np.arange(first, first + num_samples))
+        samples = self._reader.read(np.arange(first, first + num_samples), area if config.native.areas else None)
         epoch_B, sample_id_B = samples.epoch_B, samples.sample_id_B
         uniforms = partial(address.uniforms, seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B)
+        image, target_image, grid_B2 = self._images(samples, uniforms, area)
+        num_patches = area if grid_B2 is None else grid_B2.prod(dim=1).numpy()
 
         prefix_len_B = config.prefix.draw(
             seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B, step=step, num_patches=num_patches
         )
         token_BT = self.tokenizer.encode(samples.captions, config.model.max_text_tokens)
         supervised_BT = self.tokenizer.supervised(token_BT, supervise_eos=config.objective.supervise_eos)
-        boxes = None
+        tally = Tally.of_samples(samples, list(self.pairs.parts), int(supervised_BT.sum()), num_patches - prefix_len_B)
+        return Batch(
+            image=image,
+            token_BT=torch.from_numpy(token_BT),
+            prefix_len_B=torch.from_numpy(prefix_len_B),
+            supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT)),
+            scored_K=_scored(prefix_len_B, area, num_patches),
+            text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
+            tally=tally,
+            num_scored_of_rank=tally.num_scored,
+            share=share,
+            target_image=target_image,
+            grid_B2=grid_B2,
+            bad=tuple(samples.bad),
+        )
+
+    def _images(
+        self, samples: Samples, uniforms: Callable[..., np.ndarray], area: int
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the images of a batch, the targets of the pixel loss if they are others, and the grids of strips.
+
+        Args:
+            uniforms: draws numbers for each sample.
+        """
+        config, boxes = self.config, None
         if config.data.kind != "files":  # of which the pictures are cropped already
             crop_BU = uniforms(purpose="crop", num_draws=NUM_CROP_DRAWS)
-            boxes = random_crops(crop_BU, config.data.render_px, config.data.render_px, self._augment)
+            side = len(samples.pictures[0])
+            boxes = random_crops(crop_BU, side, side, self._augment)
+        if config.native.areas:
+            patch_px = config.model.patch_px
+            images = (
+                normalised(samples.pictures)
+                if boxes is None
+                else resized(samples.pictures, boxes, patch_px=patch_px, area=area)
+            )
+            image, grid_B2 = strips(images, patch_px, area)
+            return image, None, grid_B2
         image, *others = (
             _network_inputs(pictures, boxes, config.model.image_px)
             for pictures in (samples.pictures, samples.targets)
@@ -193,27 +245,20 @@ class TrainBatches(Dataset[Batch]):
         target_image = others[0] if others else None
         if self._augment.hidden_fraction:
             target_image = image if target_image is None else target_image
-            hidden_BI = uniforms(purpose="hidden patches", num_draws=num_patches)
+            hidden_BI = uniforms(purpose="hidden patches", num_draws=area)
             image = hide_patches(image, hidden_BI, self._augment.hidden_fraction)
-        tally = Tally.of_samples(samples, list(self.pairs.parts), int(supervised_BT.sum()), num_patches - prefix_len_B)
-        return Batch(
-            image=image,
-            token_BT=torch.from_numpy(token_BT),
-            prefix_len_B=torch.from_numpy(prefix_len_B),
-            supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT)),
-            scored_K=_scored(prefix_len_B, num_patches),
-            text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
-            tally=tally,
-            num_scored_of_rank=tally.num_scored,
-            share=share,
-            target_image=target_image,
-            bad=tuple(samples.bad),
-        )
+        return image, target_image, None
 
 
-def _scored(prefix_len_B: np.ndarray, num_patches: int) -> Tensor:
-    """Return the indices of the patches after the prefixes in the flattened [B x I]: int64 [K]."""
-    return torch.from_numpy(np.flatnonzero(np.arange(num_patches) >= prefix_len_B[:, None]))
+def _scored(prefix_len_B: np.ndarray, num_patches: int, num_own: int | np.ndarray) -> Tensor:
+    """Return the indices of the patches after the prefixes in the flattened [B x I]: int64 [K].
+
+    Args:
+        num_patches: I.
+        num_own: patches that are no padding, of all images or of each: int64 [B].
+    """
+    pos_I, end_B = np.arange(num_patches), np.broadcast_to(num_own, prefix_len_B.shape)
+    return torch.from_numpy(np.flatnonzero((pos_I >= prefix_len_B[:, None]) & (pos_I < end_B[:, None])))
 
 
 def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Crop boxes and flips as functions of uniform numbers. Letters: B images, U uniform numbers."""
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -49,6 +50,13 @@ def random_crop(uniform_U: np.ndarray, height: int, width: int, config: AugmentC
     rows = max(min(round(width / config.min_ratio), height), 1)
     columns = max(min(round(height * config.max_ratio), width), 1)
     return Crop((height - rows) // 2, (width - columns) // 2, rows, columns, is_flipped)
+
+
+def native_crop(uniform_U: np.ndarray, height: int, width: int, config: AugmentConfig) -> Crop:
+    """Compute a crop whose aspect ratio is in the configured range relative to the image's own, and the flip."""
+    own = width / height
+    relative = dataclasses.replace(config, min_ratio=config.min_ratio * own, max_ratio=config.max_ratio * own)
+    return random_crop(uniform_U, height, width, relative)
 
 
 def random_crops(

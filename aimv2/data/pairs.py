@@ -100,6 +100,10 @@ class Pairs(ABC):
         """Return what the picture shows; None if the pair is not a scene."""
         return None
 
+    def drawn_at(self, px: int) -> "Pairs":
+        """Return the same pairs with pictures of another side, if they are drawn when they are read."""
+        return self
+
     def spread(self, num_rows: int) -> Sequence[int]:
         """Return some rows that represent all; the first ones where rows are in no order."""
         return range(min(num_rows, len(self)))
@@ -223,6 +227,9 @@ class Joined(Pairs):
     def scene(self, row: int) -> Scene | None:
         part, own_row = self._place(row)
         return part.scene(own_row)
+
+    def drawn_at(self, px: int) -> "Joined":
+        return Joined({name: part.drawn_at(px) for name, part in self.parts.items()})
 
     def _place(self, row: int) -> tuple[Pairs, int]:
         part = bisect_right(self._ends, row)

@@ -14,6 +14,7 @@ from aimv2.data.order import sample_order
 from aimv2.data.pairs import CaptionKind, Joined, Picture
 from aimv2.data.prepare import mixture
 from aimv2.errors import BadSampleError, Reason, RunFailedError
+from aimv2.native import size_within
 
 MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
 
@@ -40,7 +41,8 @@ class Samples:
         part_B: numbers of their sources: int64 [B].
         is_dense_B: True if a sample shows its dense caption.
         pictures: arrays of a side of ``data.render_px``; or of ``model.image_px``, if they come from files, cropped
-            already, so that no more of an image is decoded than its crop needs.
+            already, so that no more of an image is decoded than its crop needs. At native resolution, files give
+            pictures of the size of their grids, and scenes are drawn for the largest area.
         targets: pictures whose patches the pixel loss predicts; empty if they are those of ``pictures``.
         num_retries: reads that were repeated after a transient error.
     """
@@ -75,8 +77,12 @@ class Reader:
             dtype=float,
         )
 
-    def read(self, place_B: np.ndarray) -> Samples:
+    def read(self, place_B: np.ndarray, area: int | None = None) -> Samples:
         """Return the samples at these places: int64 [B].
+
+        Args:
+            area: patches that each image has at most, at native resolution. Pictures in files then have the size of
+                their grids.
 
         Raises:
             RunFailedError: a source is broken or has no usable sample (cause ``data``).
@@ -96,7 +102,7 @@ class Reader:
         )
         open_B, retries = np.arange(num_samples), self._pairs.retries
         for attempt in range(1, MAX_REPLACEMENTS + 1):
-            failed_B = self._fill(samples, place_B, rows, open_B)
+            failed_B = self._fill(samples, place_B, rows, open_B, area)
             if not failed_B:
                 return replace(samples, num_retries=self._pairs.retries - retries)
             open_B = np.array(failed_B)
@@ -130,7 +136,12 @@ class Reader:
         return epoch_B, rows
 
     def _fill(
-        self, samples: Samples, place_B: np.ndarray, rows: dict[Role, np.ndarray], open_B: np.ndarray
+        self,
+        samples: Samples,
+        place_B: np.ndarray,
+        rows: dict[Role, np.ndarray],
+        open_B: np.ndarray,
+        area: int | None,
     ) -> list[int]:
         """Read some of the samples, by their indices, and return the indices of the bad ones."""
         sample_id_B = self._pairs.sample_ids(rows["image"][open_B])
@@ -147,25 +158,27 @@ class Reader:
             kind: CaptionKind = "dense" if samples.is_dense_B[index] else "short"
             role: Role = "image"
             try:
-                samples.pictures[index] = self._picture(int(rows["image"][index]), crop_U)
+                samples.pictures[index] = self._picture(int(rows["image"][index]), crop_U, area)
                 role = "caption"
                 choice = float(caption_B2[number, 1])
                 samples.captions[index] = self._pairs.text(int(rows["caption"][index]), kind, choice)
                 role = "target"
                 if samples.targets:
-                    samples.targets[index] = self._picture(int(rows["target"][index]), crop_U)
+                    samples.targets[index] = self._picture(int(rows["target"][index]), crop_U, area)
             except BadSampleError as error:
                 samples.bad.append(self._bad(int(place_B[index]), int(rows[role][index]), error))
                 failed_B.append(index)
         return failed_B
 
-    def _picture(self, row: int, crop_U: np.ndarray | None) -> np.ndarray:
+    def _picture(self, row: int, crop_U: np.ndarray | None, area: int | None) -> np.ndarray:
         picture: Picture = self._pairs.picture(row)
         if isinstance(picture, np.ndarray):
             return picture
         assert crop_U is not None, "only sources of kind files have pictures to decode"
         data, augment = self._config.data, self._pairs.augment(row, self._augment)
-        return crop(picture, crop_U, augment, self._config.model.image_px, data.max_pixels)
+        model = self._config.model
+        size = model.image_px if area is None else partial(size_within, patch_px=model.patch_px, area=area)
+        return crop(picture, crop_U, augment, size, data.max_pixels)
 
     def _bad(self, place: int, row: int, error: BadSampleError) -> Bad:
         row_1 = np.array([row])

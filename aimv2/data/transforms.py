@@ -41,28 +41,32 @@ def centred_images(images: np.ndarray, out_px: int, share: float = CENTRE_CROP) 
     return crop_and_resize(torch.from_numpy(images), box_B4, np.zeros(len(images), dtype=bool), out_px)
 
 
-def crop_and_resize(image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, out_px: int) -> Tensor:
+def crop_and_resize(
+    image_BSSC: Tensor, box_B4: np.ndarray, flip_B: np.ndarray, out_px: int | tuple[int, int]
+) -> Tensor:
     """Crop each image to its box, resize it (bicubic with antialiasing, as Pillow), flip it and normalise it.
 
     Args:
         image_BSSC: uint8 [B, S, S, 3].
         box_B4: int64 [B, 4], (top, left, height, width).
         flip_B: bool [B].
+        out_px: P, or height and width.
 
     Returns:
-        float32 [B, 3, P, P], normalised with the ImageNet mean and standard deviation.
+        float32 [B, 3, P, P], or [B, 3, height, width], normalised with the ImageNet mean and standard deviation.
     """
     side = image_BSSC.shape[1]
-    row_BPS = resize_weights(box_B4[:, 0], box_B4[:, 2], side, out_px)
-    column_BPS = resize_weights(box_B4[:, 1], box_B4[:, 3], side, out_px)
+    height, width = (out_px, out_px) if isinstance(out_px, int) else out_px
+    row_BPS = resize_weights(box_B4[:, 0], box_B4[:, 2], side, height)
+    column_BPS = resize_weights(box_B4[:, 1], box_B4[:, 3], side, width)
     column_BPS = np.where(flip_B[:, None, None], column_BPS[:, ::-1], column_BPS)
 
     device = image_BSSC.device
     pixels_BSX = image_BSSC.to(torch.float32).flatten(2)
-    rows_BPSC = torch.bmm(torch.from_numpy(row_BPS).to(device), pixels_BSX).reshape(-1, out_px, side, 3)
+    rows_BPSC = torch.bmm(torch.from_numpy(row_BPS).to(device), pixels_BSX).reshape(-1, height, side, 3)
     # [B, S, P x C]: the columns become the contracted axis.
     columns_BSX = rows_BPSC.transpose(1, 2).flatten(2)
-    resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, out_px, out_px, 3)
+    resized_BPPC = torch.bmm(torch.from_numpy(column_BPS).to(device), columns_BSX).reshape(-1, width, height, 3)
     return _normalised(resized_BPPC.permute(0, 3, 2, 1).clamp(0, 255))
 
 

@@ -159,6 +159,12 @@ def _print_parts(config: RunConfig, parts: Sequence[Part]) -> None:
         f" patches, captions of {tokens} tokens",
         soft_wrap=True,
     )
+    if areas := config.native.areas:
+        console.print(
+            f"native resolution: images of at most {areas[0]:,} to {areas[-1]:,} patches; FLOPs and activations are"
+            f" means for {model.num_patches} patches, and memory is that of the area that takes the most",
+            soft_wrap=True,
+        )
     columns: dict[str, Sequence[float]] = {
         "parameters": [part.parameters for part in parts],
         "forward": [forward_flops([part], 1, tokens) for part in parts],

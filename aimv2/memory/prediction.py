@@ -8,10 +8,11 @@ CUDA and FSDP2 it is derived from torch's code, and not checked on a GPU.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aimv2.cost import MAX_LOGITS, Blocks, Part, num_parameters
+from aimv2.native import micro_batch_at
 from aimv2.objectives import objective
 
 if TYPE_CHECKING:
@@ -82,8 +83,30 @@ def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None
     Args:
         config: with attention, ``device`` and ``precision`` resolved.
         parts: the parts of the run's network, if they are known.
+
+    Returns:
+        at native resolution, that of the area that takes the most.
     """
+    if config.native.areas:
+        return max((_predict_area(config, setup, area) for area in config.native.areas), key=lambda one: one.total)
     parts = objective(config.objective.name).cost(config) if parts is None else parts
+    return _predict(config, setup, parts, config.model.num_patches)
+
+
+def _predict_area(config: RunConfig, setup: Setup, area: int) -> Memory:
+    """Return the memory of a rank at a step whose images have at most this number of patches."""
+    parts = objective(config.objective.name).cost(config, area=area)
+    num_images = config.budget.batch_size * config.model.num_patches // area
+    step = replace(
+        config,
+        native=replace(config.native, areas=()),
+        budget=replace(config.budget, samples=0, batch_size=num_images),
+    )
+    setup = replace(setup, micro_batch=micro_batch_at(area, config, setup.micro_batch))
+    return _predict(step, setup, parts, area)
+
+
+def _predict(config: RunConfig, setup: Setup, parts: Sequence[Part], num_patches: int) -> Memory:
     is_sharded = config.ranks > 1 and setup.parallel == "fsdp"
     divisor = config.ranks if is_sharded else 1
     held = FLOAT32 * num_parameters(parts) / divisor
@@ -96,7 +119,7 @@ def predict(config: RunConfig, setup: Setup, parts: Sequence[Part] | None = None
         moments=round(NUM_MOMENTS * trained),
         copies=round(step.copies + largest.copies),
         activations=round(largest.activations),
-        batch=_batch_bytes(config, setup),
+        batch=_batch_bytes(config, setup, num_patches),
         process=PROCESS_BYTES,
     )
 
@@ -222,10 +245,10 @@ def _of_blocks(part: Part) -> int:
     return 0 if part.blocks is None else part.blocks.number * part.blocks.parameters
 
 
-def _batch_bytes(config: RunConfig, setup: Setup) -> int:
+def _batch_bytes(config: RunConfig, setup: Setup, num_patches: int) -> int:
     model, augment = config.model, config.augment.of(config.data)
     has_target = bool(augment.hidden_fraction) or config.data.pixels == "shuffled"
-    image = (1 + has_target) * 3 * model.image_px**2 * FLOAT32 + 2 * model.max_text_tokens * INT64
+    image = (1 + has_target) * num_patches * model.patch_dim * FLOAT32 + 2 * model.max_text_tokens * INT64
     if config.device == "cuda":
         return setup.micro_batch * image
     share = config.budget.batch_size // config.ranks

@@ -52,7 +52,6 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, predicts: tuple[Target, ...], *, is_parallel: bool = False) -> None:
         super().__init__()
         width = config.decoder.width
-        self.num_patches = config.num_patches
         self.is_text_first = config.decoder.order == "text_first"
         self.reads_text = "tokens" in predicts
         self.image_proj = nn.Linear(config.encoder.width, width)
@@ -76,6 +75,7 @@ class Decoder(nn.Module):
         features_BID: Tensor,
         token_BT: Tensor,
         text_len_B: Tensor | None = None,
+        num_own_B: Tensor | None = None,
         *,
         is_parallel_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -86,6 +86,8 @@ class Decoder(nn.Module):
             token_BT: int64 [B, T], any T up to ``max_text_tokens``.
             text_len_B: int64 [B], tokens up to and including end-of-text. Only text-first decoders need it, to hide
                 padding from the patches.
+            num_own_B: int64 [B], patches of each image, if those after them are padding. The caption then follows on
+                the image's own patches, so that nothing sees the padding; image-first decoders only.
             is_parallel_B: bool [B], True for captions whose tokens are hidden and predicted in parallel.
 
         Returns:
@@ -93,22 +95,40 @@ class Decoder(nn.Module):
             predicts token t; the last positions predict nothing. The text part is [B, 0, E] if no tokens are read.
         """
         image_BIE = self._image(features_BID)
+        num_patches = image_BIE.shape[1]
         if not self.reads_text:
             x_BLE = self.norm(self.blocks(image_BIE, is_causal=True))
             return x_BLE, x_BLE[:, :0]
         text_BSE = self._text(token_BT, is_parallel_B)
+        if num_own_B is not None:
+            return self._with_padding_last(image_BIE, text_BSE, num_own_B)
         mask = None
         if self.is_text_first:
             if token_BT.shape[1]:
                 assert text_len_B is not None, "a text-first decoder needs text_len_B"
-                mask = padded_text_mask(text_len_B, token_BT.shape[1], self.num_patches)
+                mask = padded_text_mask(text_len_B, token_BT.shape[1], num_patches)
         elif is_parallel_B is not None:
-            mask = parallel_text_mask(is_parallel_B, token_BT.shape[1], self.num_patches)
+            mask = parallel_text_mask(is_parallel_B, token_BT.shape[1], num_patches)
         parts = [text_BSE, image_BIE] if self.is_text_first else [image_BIE, text_BSE]
         x_BLE = self.norm(self.blocks(torch.cat(parts, dim=1), mask, is_causal=mask is None))
         if self.is_text_first:
-            return x_BLE[:, -self.num_patches :], x_BLE[:, : -self.num_patches]
-        return x_BLE[:, : self.num_patches], x_BLE[:, self.num_patches :]
+            return x_BLE[:, -num_patches:], x_BLE[:, :-num_patches]
+        return x_BLE[:, :num_patches], x_BLE[:, num_patches:]
+
+    def _with_padding_last(self, image_BIE: Tensor, text_BSE: Tensor, num_own_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the parts of ``forward`` for sequences of an image's own patches, its caption, and padding."""
+        B, num_patches, num_text = len(image_BIE), image_BIE.shape[1], text_BSE.shape[1]
+        length = num_patches + num_text
+        pos_L, num_own_B1 = torch.arange(length, device=num_own_B.device), num_own_B[:, None]
+        # Where each position of the two parts, one after the other, is in the sequence.
+        after_BL = torch.where(pos_L < num_patches, pos_L + num_text, pos_L - num_patches + num_own_B1)
+        place_BL = torch.where(pos_L < num_own_B1, pos_L, after_BL)
+        start_B1 = length * torch.arange(B, device=num_own_B.device)[:, None]
+        joined_XE = torch.cat([image_BIE, text_BSE], dim=1).flatten(0, 1)
+        x_BLE = joined_XE.index_select(0, (start_B1 + place_BL.argsort(dim=1)).flatten()).view(B, length, -1)
+        x_BLE = self.norm(self.blocks(x_BLE, is_causal=True))
+        parts_BLE = x_BLE.flatten(0, 1).index_select(0, (start_B1 + place_BL).flatten()).view(B, length, -1)
+        return parts_BLE[:, :num_patches], parts_BLE[:, num_patches:]
 
     def read_image(self, features_BID: Tensor) -> Cache:
         """Read everything before BOS, which is nothing in a text-first decoder."""
@@ -123,7 +143,7 @@ class Decoder(nn.Module):
         An image with several captions is so read only once (``Cache.rows``).
         """
         text_BSE = self._text(token_BT)
-        num_seen = 0 if self.is_text_first else self.num_patches
+        num_seen = 0 if self.is_text_first else cache.layers[0][0].shape[2]
         mask = continued_mask(num_seen, text_BSE.shape[1], text_BSE.device)
         hidden_BSE: Tensor = self.norm(self.blocks(text_BSE, mask, caches=cache.layers))
         return hidden_BSE
@@ -198,9 +218,14 @@ class SeparateDecoders(nn.Module):
         return self.tokens.text_head
 
     def forward(
-        self, features_BID: Tensor, token_BT: Tensor, text_len_B: Tensor | None = None
+        self,
+        features_BID: Tensor,
+        token_BT: Tensor,
+        text_len_B: Tensor | None = None,
+        num_own_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.pixels(features_BID, token_BT)[0], self.tokens(features_BID, token_BT)[1]
+        image_BIE, _ = self.pixels(features_BID, token_BT)
+        return image_BIE, self.tokens(features_BID, token_BT, num_own_B=num_own_B)[1]
 
     def read_image(self, features_BID: Tensor) -> Cache:
         return self.tokens.read_image(features_BID)

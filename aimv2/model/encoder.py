@@ -8,7 +8,7 @@ from aimv2.config.run_config import ModelConfig
 from aimv2.model.initial import Distribution, normal, uniform, xavier_uniform
 from aimv2.model.layers import Stack, build_norm
 from aimv2.model.masks import prefix_mask
-from aimv2.model.positions import in_reading_order, sincos
+from aimv2.model.positions import in_reading_order, sincos, sincos_of_grids
 
 
 class Encoder(nn.Module):
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         self.blocks = Stack(config.encoder)
         self.norm = build_norm(config.encoder)
 
-    def forward(self, image: Tensor, prefix_len_B: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, prefix_len_B: Tensor | None = None, grid_B2: Tensor | None = None) -> Tensor:
         """Encode images.
 
         Args:
@@ -38,6 +38,8 @@ class Encoder(nn.Module):
                 raster order, height and width may be any multiples of the patch size.
             prefix_len_B: int64 [B], prefix lengths in training; None is full attention, for every later use of the
                 encoder (section 2.2).
+            grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips of patches (``strips``).
+                Under a prefix or causal mask no patch of an image sees the padding after it.
 
         Returns:
             [B, I, D], after the final norm.
@@ -50,7 +52,12 @@ class Encoder(nn.Module):
         x_BID = F.linear(patch_BIP, self.patch_embed.weight.flatten(1), self.patch_embed.bias)
         pos_embed: Tensor | None = self.pos_embed
         if pos_embed is None:
-            pos_embed = sincos(num_rows, num_columns, x_BID.shape[-1], x_BID.device).to(self.patch_norm.weight.dtype)
+            sizes = (x_BID.shape[-1], x_BID.device)
+            if grid_B2 is None:
+                pos_embed = sincos(num_rows, num_columns, *sizes)
+            else:
+                pos_embed = sincos_of_grids(grid_B2, num_columns, sizes[0])
+            pos_embed = pos_embed.to(self.patch_norm.weight.dtype)
         # Under autocast the product is bfloat16; the residual stream stays in the precision of the weights.
         x_BID = self.patch_norm(x_BID.to(pos_embed.dtype)) + pos_embed
         x_BID = in_reading_order(x_BID, self.patch_order, self.grid)

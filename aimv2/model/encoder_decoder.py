@@ -27,11 +27,22 @@ class EncoderDecoder(Network):
         )
 
     def forward(
-        self, image: Tensor, token_BT: Tensor, prefix_len_B: Tensor | None = None, text_len_B: Tensor | None = None
+        self,
+        image: Tensor,
+        token_BT: Tensor,
+        prefix_len_B: Tensor | None = None,
+        text_len_B: Tensor | None = None,
+        grid_B2: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the decoder's hidden states: image part [B, I, E] and text part [B, 1+T, E].
 
         The objective applies the heads, only at positions with a loss.
+
+        Args:
+            grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips of patches; parts of a strip
+                after the image's own patches have meaningless states.
         """
-        hidden: tuple[Tensor, Tensor] = self.decoder(self.encoder(image, prefix_len_B), token_BT, text_len_B)
+        features_BID = self.encoder(image, prefix_len_B, grid_B2)
+        num_own_B = None if grid_B2 is None else grid_B2.prod(dim=1)
+        hidden: tuple[Tensor, Tensor] = self.decoder(features_BID, token_BT, text_len_B, num_own_B)
         return hidden

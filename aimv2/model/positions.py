@@ -28,6 +28,22 @@ def sincos(num_rows: int, num_columns: int, width: int, device: torch.device) ->
         return torch.cat([part for angle in halves for part in (angle.sin(), angle.cos())], dim=1).float().to(device)
 
 
+def sincos_of_grids(grid_B2: Tensor, num_patches: int, width: int) -> Tensor:
+    """Return the positions of images whose patches fill their own grids in raster order: float32 [B, I, D].
+
+    Each image has those of ``sincos`` for its rows and columns, and meaningless ones after its own patches.
+
+    Args:
+        grid_B2: int64 [B, 2], rows and columns of each image.
+        num_patches: I, of the image with the most or above.
+    """
+    # The columns of a single row. Rows are encoded by the same function.
+    place_ID = sincos(1, num_patches, width, grid_B2.device)[:, : width // 2]
+    pos_I = torch.arange(num_patches, device=grid_B2.device)
+    column_BI, row_BI = pos_I % grid_B2[:, 1:], pos_I // grid_B2[:, 1:]
+    return torch.cat([place_ID[column_BI], place_ID[row_BI]], dim=2)
+
+
 @lru_cache(maxsize=64)
 def reading_order(order: str, grid: int) -> tuple[int, ...] | None:
     """Return the raster indices of a square grid's patches in reading order; None is raster order.

@@ -24,7 +24,7 @@ class AIMv2(Implementation[EncoderDecoder]):
 
     def forward(self, batch: Batch) -> Losses:
         decoder, prefix_len_B = self.model.decoder, visible_prefix(self.config.model, batch.prefix_len_B)
-        image_BIE, text_BSE = self.model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B)
+        image_BIE, text_BSE = self.model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B, batch.grid_B2)
         text = text_term(decoder, text_BSE, batch)
         if "pixels" not in self.predicts or not batch.num_scored:
             return Losses(text, {"text_loss": text})
@@ -53,7 +53,7 @@ class ImageOnly(AIMv2):
 
     def forward(self, batch: Batch) -> Losses:
         prefix_len_B = visible_prefix(self.config.model, batch.prefix_len_B)
-        image_BIE, _ = self.model(batch.image, batch.token_BT[:, :0], prefix_len_B)
+        image_BIE, _ = self.model(batch.image, batch.token_BT[:, :0], prefix_len_B, grid_B2=batch.grid_B2)
         pixel = pixel_term(self.model.decoder, image_BIE, batch, self.config)
         return Losses(pixel, {"pixel_loss": pixel})
 
@@ -70,7 +70,7 @@ def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batc
 def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
     """Return the squared error of the patches after the prefixes, reduced as ``ObjectiveConfig`` says. Only their
     states are projected to pixels, and only they are standardised."""
-    num_patches, scored_K = config.model.num_patches, batch.scored_K
+    num_patches, scored_K = image_BIE.shape[1], batch.scored_K
     counts = {
         "batch": batch.each(batch.num_scored),
         "rank": max(batch.num_scored_of_rank, 1),
@@ -79,9 +79,12 @@ def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Ba
     }
     patches = config.objective.pixel_patches
     weight_K: Tensor | None = None
+    num_own_B = num_patches if batch.grid_B2 is None else batch.grid_B2.prod(dim=1)
     if patches == "image_mean":  # every image that has a scored patch has a weight of 1
-        num_scored_K = (num_patches - batch.prefix_len_B).index_select(0, scored_K // num_patches)
+        num_scored_K = (num_own_B - batch.prefix_len_B).index_select(0, scored_K // num_patches)
         weight_K = 1 / num_scored_K.to(image_BIE.dtype)
+    elif patches == "image" and isinstance(num_own_B, Tensor):  # I is each image's own
+        weight_K = (num_patches / num_own_B.to(image_BIE.dtype)).index_select(0, scored_K // num_patches)
     # Position i predicts patch i+1, and the first patch of an image is always in the prefix.
     hidden_KE = image_BIE.flatten(0, 1).index_select(0, scored_K - 1)
     image = batch.image if batch.target_image is None else batch.target_image

@@ -30,18 +30,22 @@ class Objective:
         reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve;
             without any there is none.
         reads: the fields of ``ObjectiveConfig`` that it reads.
-        cost: maps a config to the cost of a forward pass, part by part.
+        cost: maps a config to the cost of a forward pass, part by part. With ``area``, that of an image of so many
+            patches.
         requirements: checks of a config, each of which raises UsageError.
         has_teacher: True if it imitates the encoder of ``start.teacher``; no other objective has one.
+        is_native: True if it can be trained at native resolution: its masks hide what comes later in a sequence, and so
+            the padding.
     """
 
     implementation: str
     attention: Literal["prefix", "bidirectional"]
     reports: tuple[Report, ...]
     reads: tuple[str, ...]
-    cost: Callable[[RunConfig], list[Part]]
+    cost: Callable[..., list[Part]]
     requirements: tuple[Callable[[RunConfig], None], ...] = ()
     has_teacher: bool = False
+    is_native: bool = False
 
     def load(self) -> type[Implementation[Any]]:
         """Import the objective's network and losses, and with them torch."""
@@ -74,8 +78,26 @@ class Objective:
             raise UsageError(f"objective.name={name} imitates an encoder; type start.teacher=PATH")
         if teacher is not None and not self.has_teacher:
             raise UsageError(f"objective.name={name} has no teacher; start.teacher belongs to objective.name=distill")
-        for requirement in self.requirements:
+        for requirement in (*self.requirements, self._native):
             requirement(config)
+
+    def _native(self, config: RunConfig) -> None:
+        if not config.native.areas:
+            return
+        why = " at native resolution (native.areas)"
+        _only(config, "model.encoder.positions", "sincos", why)
+        _only(config, "model.patch_order", "raster", why)
+        _only(config, "model.decoder.order", "image_first", why)
+        _only(config, "model.decoder.image_positions", False, why)
+        _only(config, "augment.hidden_fraction", 0, why)
+        _only(config, "data.pixels", "own", why)
+        name, attention = config.objective.name, config.model.encoder.attention
+        if not self.is_native or attention == "bidirectional":
+            names = " or ".join(name for name, other in REGISTRY.items() if other.is_native)
+            raise UsageError(
+                f"native.areas with objective.name={name!r} and attention={attention!r} in the encoder: patches would"
+                f" see the padding of smaller images; use objective.name={names} with attention=prefix or causal"
+            )
 
 
 def _only(config: RunConfig, key: str, allowed: object, why: str = "") -> None:
@@ -115,6 +137,7 @@ REGISTRY: dict[str, Objective] = {
         reads=("pixel_weight", "pixel_values", "pixel_patches", "pixel_targets", "supervise_eos"),
         cost=partial(encoder_decoder_cost, predicts=("pixels", "tokens")),
         requirements=(_no_separate_text_first,),
+        is_native=True,
     ),
     "caption": Objective(
         implementation="aimv2.objectives.aimv2:Caption",
@@ -123,6 +146,7 @@ REGISTRY: dict[str, Objective] = {
         reads=("supervise_eos",),
         cost=partial(encoder_decoder_cost, predicts=("tokens",)),
         requirements=(_joint_and_image_first,),
+        is_native=True,
     ),
     "image_only": Objective(
         implementation="aimv2.objectives.aimv2:ImageOnly",
@@ -131,6 +155,7 @@ REGISTRY: dict[str, Objective] = {
         reads=("pixel_values", "pixel_patches", "pixel_targets"),
         cost=partial(encoder_decoder_cost, predicts=("pixels",)),
         requirements=(_joint_and_image_first, _patches_and_no_captions),
+        is_native=True,
     ),
     "cappa": Objective(
         implementation="aimv2.objectives.cappa:CapPa",

@@ -20,6 +20,7 @@ from aimv2.data.batches import Batch
 from aimv2.memory import Setup
 from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
+from aimv2.native import micro_batch_at
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
@@ -126,7 +127,10 @@ class Engine:
         return whole.to(self._config.device)
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        return batch.split(self.setup.micro_batch, has_padding=self.objective.reads_padding)
+        size = self.setup.micro_batch
+        if batch.grid_B2 is not None:
+            size = micro_batch_at(batch.num_patches, self._config, size)
+        return batch.split(size, has_padding=self.objective.reads_padding)
 
     def _losses(self, part: Batch, *whole: Callable[[Embeddings], Embeddings]) -> Losses:
         with autocast(self._config):

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.cost import train_flops
+from aimv2.cost import train_flops_by_area
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.data.tally import Tally
 from aimv2.errors import RunFailedError
 from aimv2.memory import setup_of
 from aimv2.model.network import Network
+from aimv2.native import Steps
 from aimv2.objectives import Objective
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.interrupt import Interrupts
@@ -83,7 +84,8 @@ def train(
             that cannot be written is a warning, and the next one is tried at its time.
     """
     device = torch.device(config.device)
-    parts, setup = goal.cost(config), setup_of(config)
+    steps, setup = Steps(config), setup_of(config)
+    parts = {area: goal.cost(config, area=area) for area in config.native.areas} or {steps.area(0): goal.cost(config)}
     rate = learning_rate(config.optimizer)
     num_steps, batch_size = config.budget.num_steps, config.budget.batch_size
     curve_steps = set(config.curve_steps)
@@ -108,7 +110,10 @@ def train(
     def is_due() -> bool:
         return world.any(interrupts.is_requested or saver.is_due)
 
-    machine = Rate(config, setup, flops=train_flops(parts, first_step * batch_size, shown.num_supervised))
+    def spent(done: int) -> int:
+        return train_flops_by_area(parts, steps.images_by_area(done), shown.num_supervised)
+
+    machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
     for step, batch in enumerate(remaining, start=first_step):
@@ -129,7 +134,7 @@ def train(
         row = {
             "step": done,
             "samples": done * batch_size,
-            "train_flops": train_flops(parts, done * batch_size, shown.num_supervised),
+            "train_flops": spent(done),
             "learning_rate": step_rate,
         }
         # The values stay on the device until the next read-back, so that no step waits for it.
@@ -167,8 +172,7 @@ def train(
             if is_interrupted:
                 raise KeyboardInterrupt
         watchdog.step()
-    flops = train_flops(parts, config.budget.samples, shown.num_supervised)
-    return Trained(flops, shown, engine.whole_network())
+    return Trained(spent(num_steps), shown, engine.whole_network())
 
 
 def _read_back(pending: list[tuple[Row, dict[str, Tensor]]], world: World) -> list[Row]:

@@ -19,7 +19,7 @@ from ablations.expectations import STEP_TIME
 from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import DESCRIBED, identity
+from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
@@ -36,7 +36,9 @@ MAX_SEEDS = 999
 MAX_NAMED = 3  # differing values that a text names
 # Of a run's identity, what changes single numbers but not what a metric can see.
 NOT_BASE = frozenset({"seed", "threads", "ranks"})
+SAME_SIZE = ("base", "samples_025", HALF, TWICE)  # arms whose network is that of the base
 FINGERPRINT = "data.fingerprint"  # of packages, whose versions change little; of files, it says which data they are
+FILLED_IN = (FINGERPRINT, "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -256,13 +258,25 @@ def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensi
     changed, base = _differences(ladder, config), base_of(config)
     measured, here = _some(ladder.base, changed), _some(base, changed)
     typed = base | {path: value_at(config, path) for path in DESCRIBED}  # where the files are, not only their names
-    overrides = [shlex.quote(f"{path}={_typed(typed.get(path))}") for path in changed if path != FINGERPRINT]
+    overrides = [shlex.quote(f"{path}={_typed(typed.get(path))}") for path in changed if not path.startswith(FILLED_IN)]
     # A suffix, so that it does not replace the other report.
-    suffix = next((path.rpartition(".")[2] for path in changed if path != FINGERPRINT), "data")
-    words = ["python sweeps/launch.py", f"sweep={SLUG}", f"scale={config.scale}", *overrides, f"sweep.suffix={suffix}"]
+    suffix = next((path.rpartition(".")[2] for path in changed if not path.startswith(FILLED_IN)), "data")
+    words = ["python sweeps/launch.py", f"sweep={SLUG}", *_started(config), *overrides, f"sweep.suffix={suffix}"]
     command = " ".join(words)
     text = f"was measured at scale {config.scale} with {measured}, not with {here}: run {command}"
     return {metric: MetricSensitivity(metric, False, f"sensitivity of {metric} {text}") for metric in ladder.metrics}
+
+
+def _started(config: RunConfig) -> list[str]:
+    """Return the overrides that start a sensitivity study as the run was: from its scale, or from its weights.
+
+    An encoder of another size cannot start from given weights, so arms of other sizes are left out.
+    """
+    start = config.start
+    scale = [] if is_name(start.fingerprint) else [f"scale={config.scale}"]
+    teacher = [f"start.teacher={start.teacher}"] if start.teacher else []
+    weights = [f"start.weights={start.weights}", f"sweep.arms=[{','.join(SAME_SIZE)}]"] if start.weights else []
+    return scale + [shlex.quote(override) for override in teacher + weights]
 
 
 def _some(values: Mapping[str, Any], paths: Sequence[str]) -> str:

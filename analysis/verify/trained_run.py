@@ -124,11 +124,16 @@ def load(folder: RunFolder) -> TrainedRun:
     """Load a finished run and prepare its data.
 
     Raises:
-        UsageError: the run is untrained or broken, or the packages that its data came from have changed since.
+        UsageError: the run is untrained, at native resolution or broken, or the packages that its data came from have
+            changed since.
     """
     config = _read_config(folder)
     if not config.budget.samples:
         raise UsageError(f"run {folder.path} is an untrained encoder (budget.samples=0); only trained runs are checked")
+    if config.native.areas:
+        raise UsageError(
+            f"run {folder.path} was trained at native resolution, and only squares of one size are checked"
+        )
     device = config.device if config.device == "cpu" or torch.cuda.is_available() else "cpu"
     config = replace(with_attention(config), device=device, precision="float32")
     metrics = folder.metrics()

@@ -64,16 +64,17 @@ def calibrate(
 
 def _short(config: RunConfig) -> RunConfig:
     """Return the run with a few steps, on batches as large as MAX_STEP_FLOPS allows, and a short curve."""
+    config = replace(config, ranks=1)
     if config.budget.samples:
         size = int(MAX_STEP_FLOPS[config.device] / max_train_flops(config, 1))
-        size = min(max(size, 1), config.budget.batch_size)
+        multiple = config.native.batch_multiple(config.model.num_patches)
+        size = min(max(size // multiple, 1) * multiple, config.budget.batch_size)
         config = replace(config, budget=BudgetConfig(samples=STEPS * size, batch_size=size))
     return replace(
         config,
         optimizer=OptimizerConfig(),  # a learning rate that diverges would end the run
         log=LogConfig(every_steps=1),
         evaluation=replace(config.evaluation, curve_points=min(config.evaluation.curve_points, CURVE_POINTS)),
-        ranks=1,
     )
 
 

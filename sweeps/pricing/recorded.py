@@ -38,6 +38,7 @@ def shapes(run: Mapping[str, Any], hardware: str) -> list[str]:
         trained = model | {"encoder": encoder | {"attention": attention}}
         start = run.get("start", {})  # older records have none
         differing = [value for key in ("frozen", "teacher_encoder") if (value := start.get(key))]
+        differing += run.get("native", {}).get("areas", [])
         names.append(_hash(trained, objective, run["budget"]["batch_size"], *machine, *differing))
     return names
 

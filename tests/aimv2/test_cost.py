@@ -12,10 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from aimv2.config.paths import replaced
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import SCALES, demo
-from aimv2.cost import forward_flops, train_flops, visible_share
+from aimv2.cost import forward_flops, train_flops, train_flops_by_area, visible_share
 from aimv2.data.batches import Batch
 from aimv2.model.masks import prefix_mask
 from aimv2.model.network import build, build_empty, parameters_by_part
+from aimv2.native import Steps
 from aimv2.objectives import PRE_TRAINING, objective
 from aimv2.prefix import PrefixDistribution
 from tests.helpers.training import losses_of
@@ -254,3 +255,50 @@ def test_a_frozen_encoder_has_a_forward_pass_only(name, changes):
     config = replaced(shallow(demo(), name), {"start.frozen": ["encoder"]})
     config = replace(config, model=replace(config.model, decoder=replace(config.model.decoder, **changes)))
     assert_flops_match_torchs(config)
+
+
+def native_batch(config, area):
+    """Return a batch of two images of an area: one that fills it, and one of two rows."""
+    model, generator = config.model, torch.Generator().manual_seed(0)
+    grids = torch.tensor([[1, area], [2, area // 2 - 1]])
+    image = torch.randn(2, 3, model.patch_px, area * model.patch_px, generator=generator)
+    prefix_len_B, places = torch.tensor([1, 2]), torch.arange(area)
+    is_scored = (places >= prefix_len_B[:, None]) & (places < grids.prod(dim=1)[:, None])
+    scored_K, squares = is_scored.flatten().nonzero().squeeze(1), random_batch(config)
+    tally = replace(squares.tally, num_scored=len(scored_K))
+    return squares._replace(image=image, grid_B2=grids, prefix_len_B=prefix_len_B, scored_K=scored_K, tally=tally)
+
+
+@pytest.mark.parametrize(
+    ("name", "sharing"), [("aimv2", "joint"), ("aimv2", "separate"), ("caption", "joint"), ("image_only", "joint")]
+)
+@pytest.mark.parametrize("area", [8, 32])
+def test_flops_of_a_native_batch_match_torchs_counter(name, sharing, area):
+    config = replaced(
+        shallow(demo(), name),
+        {
+            "model.decoder.sharing": sharing,
+            "model.encoder.positions": "sincos",
+            "native.areas": (8, 32),
+        },
+    )
+    batch, model = native_batch(config, area), build_empty(config)
+    parts = objective(name).cost(config, area=area)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        losses_of(model, batch.to(torch.device("meta")), config).total.backward()
+    head = sum(part.products for part in parts if part.name == "pixel head") / area
+    skipped = 3 * (2 * area - batch.num_scored) * round(head)
+    assert train_flops(parts, 2, len(batch.supervised_N)) == counter.get_total_flops() + skipped
+
+
+def test_native_cost_is_the_mean_over_areas_of_as_many_patches():
+    config = with_attention(replaced(demo(), {"native.areas": (8, 16, 64), "model.encoder.positions": "sincos"}))
+    goal, num_samples = objective("aimv2"), 16 * 3000
+    config = replaced(config, {"budget.samples": num_samples})
+    images = Steps(config).images_by_area(3000)
+    by_area = {area: goal.cost(config, area=area) for area in images}
+    exact = sum(train_flops(by_area[area], count, 7 * count) for area, count in images.items())
+    assert train_flops(goal.cost(config), num_samples, 7 * num_samples) == pytest.approx(exact, rel=0.02)
+    assert train_flops_by_area(by_area, images, 7 * sum(images.values())) == pytest.approx(exact, rel=1e-9)
+    one = replaced(config, {"native.areas": (16,)})
+    assert goal.cost(one) == goal.cost(one, area=16) == goal.cost(replaced(config, {"native.areas": ()}))

@@ -157,3 +157,14 @@ def test_invalid_parameters_are_named(values, message):
 def test_pmf_needs_two_patches():
     with pytest.raises(ValueError, match="at least 2"):
         PrefixDistribution().pmf(1)
+
+
+@pytest.mark.parametrize("per", ["image", "batch"])
+def test_images_of_other_sizes_have_the_prefix_lengths_of_their_own(per):
+    """Oracle: each image drawn as if all had its size."""
+    own_B, distribution = np.array([5, 9, 5, 300, 2]), PrefixDistribution(per=per)
+    address = {"seed": 3, "epoch_B": np.zeros(5, int), "sample_id_B": np.arange(5), "step": 7}
+    found = distribution.draw(**address, num_patches=own_B)
+    assert found.dtype == np.int64
+    for row, own in enumerate(own_B.tolist()):
+        assert found[row] == distribution.draw(**address, num_patches=own)[row]

@@ -59,6 +59,8 @@ def show_command(arguments: Sequence[str]) -> int:
         raise UsageError(f"num={num} must not exceed {MAX_NUM}")
     config = with_attention(run_config(values))
     objective(config.objective.name).check(config)
+    if config.native.areas:
+        raise UsageError("data show draws squares of one size; type native.areas=[]")
     writable_folder(str(to.absolute().parent), "the folder of to")
     num_bad, found = cells(config, step, num)
     picture = sheet(found, _title(config, step, num, num_bad), has_prefix=_has_prefix(config))

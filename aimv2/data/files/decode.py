@@ -19,7 +19,7 @@ A file that is corrupt but not cut short may decode to a wrong picture, because 
 import io
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -28,13 +28,14 @@ from PIL import ExifTags, Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.crops import random_crop
+from aimv2.data.crops import native_crop, random_crop
 from aimv2.errors import BadSampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # where Pillow finds an orientation
 DRAFTS = (8, 4, 2)  # pixels of the file, along a side, in a pixel of the draft
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+NativeSize = Callable[[int, int], tuple[int, int]]
 
 
 class Orientation(NamedTuple):
@@ -71,27 +72,32 @@ ORIENTATIONS = {  # by the value of the EXIF tag
 }
 
 
-def crop(content: bytes, uniform_U: np.ndarray, augment: AugmentConfig, out_px: int, max_pixels: int) -> np.ndarray:
+def crop(
+    content: bytes, uniform_U: np.ndarray, augment: AugmentConfig, out_px: int | NativeSize, max_pixels: int
+) -> np.ndarray:
     """Decode an image file and return a random crop of it for training, bicubic with antialiasing, maybe flipped.
 
     Args:
         content: the file.
         uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1), from which ``random_crop`` computes box and flip.
         augment: scale, ratio and flip, without None.
-        out_px: P.
+        out_px: P; or the function from height and width of a crop at native resolution to those of the picture.
         max_pixels: largest width x height to decode.
 
     Returns:
-        uint8 [P, P, 3].
+        uint8 [P, P, 3], or [height, width, 3].
 
     Raises:
         BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
     """
     image, orientation = _opened(content, max_pixels)
     width, height = _upright_size(image, orientation)
-    top, left, box_height, box_width, is_flipped = random_crop(uniform_U, height, width, augment)
+    cropped = random_crop if isinstance(out_px, int) else native_crop
+    top, left, box_height, box_width, is_flipped = cropped(uniform_U, height, width, augment)
     box = orientation.stored((left, top, left + box_width, top + box_height), width, height)
-    picture = orientation.upright(_resized(image, box, out_px, is_cut=True))
+    out_height, out_width = (out_px, out_px) if isinstance(out_px, int) else out_px(box_height, box_width)
+    stored_size = (out_height, out_width) if orientation.is_transposed else (out_width, out_height)
+    picture = orientation.upright(_resized(image, box, stored_size, is_cut=True))
     return picture[:, ::-1] if is_flipped else picture
 
 
@@ -116,7 +122,25 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
     left, right = _centre(width, height, side)
     top, bottom = _centre(height, width, side)
     box = orientation.stored((left, top, right, bottom), width, height)
-    return orientation.upright(_resized(image, box, side, is_cut=False))
+    return orientation.upright(_resized(image, box, (side, side), is_cut=False))
+
+
+def whole(content: bytes, size: NativeSize, max_pixels: int) -> np.ndarray:
+    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3].
+
+    Args:
+        content: the file.
+        size: maps height and width of the image to those of the result.
+        max_pixels: largest width x height to decode.
+
+    Raises:
+        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
+    """
+    image, orientation = _opened(content, max_pixels)
+    width, height = _upright_size(image, orientation)
+    out_height, out_width = size(height, width)
+    stored_size = (out_height, out_width) if orientation.is_transposed else (out_width, out_height)
+    return orientation.upright(_resized(image, (0, 0, *image.size), stored_size, is_cut=False))
 
 
 def _centre(length: int, other: int, side: int) -> tuple[float, float]:
@@ -169,31 +193,34 @@ def _orientation(image: Image.Image) -> Orientation:
         return Orientation()
 
 
-def _resized(image: ImageFile.ImageFile, box: Box, out_px: int, *, is_cut: bool) -> np.ndarray:
-    """Decode and resize a box of a stored image: uint8 [P, P, 3].
+def _resized(image: ImageFile.ImageFile, box: Box, size: tuple[int, int], *, is_cut: bool) -> np.ndarray:
+    """Decode and resize a box of a stored image: uint8 [height, width, 3].
 
     Args:
+        size: width and height of the result.
         is_cut: True if the pixels around the box must not reach into the result.
     """
     with _bad_if_undecodable():
-        scale = _draft(image, min(box[2] - box[0], box[3] - box[1]), out_px)
+        scale = _draft(image, (box[2] - box[0], box[3] - box[1]), size)
         left, top, right, bottom = (edge / scale for edge in box)
         part: Image.Image = image
         if is_cut:
             start_x, start_y = math.floor(left), math.floor(top)
             part = image.crop((start_x, start_y, math.ceil(right), math.ceil(bottom)))
             left, top, right, bottom = left - start_x, top - start_y, right - start_x, bottom - start_y
-        resized = _rgb(part).resize((out_px, out_px), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+        resized = _rgb(part).resize(size, Image.Resampling.BICUBIC, box=(left, top, right, bottom))
         return np.asarray(resized)
 
 
-def _draft(image: ImageFile.ImageFile, box_px: float, out_px: int) -> int:
+def _draft(image: ImageFile.ImageFile, box_px: tuple[float, float], size: tuple[int, int]) -> int:
     """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are.
 
     Args:
-        box_px: the shorter side of the box.
+        box_px: width and height of the box.
+        size: those of the result.
     """
-    scale = next((scale for scale in DRAFTS if box_px >= scale * out_px), 1)
+    sides = list(zip(box_px, size, strict=True))
+    scale = next((scale for scale in DRAFTS if all(box >= scale * out for box, out in sides)), 1)
     if not isinstance(image, JpegImageFile) or not image.draft(None, (image.width // scale, image.height // scale)):
         scale = 1
     image.load()

@@ -6,7 +6,7 @@ held-out scenes, in other combinations. A second held-out set has objects that t
 The compositional split follows CLEVR's CoGenT (arXiv 1612.06890).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -98,6 +98,9 @@ class Scenes(Pairs):
             # Integers round as floats do here, and are the same on every machine.
             square[:] = square + ((ink - square) * self._mask(thing.name, thing.side) + 127) // 255
         return image_SSC
+
+    def drawn_at(self, px: int) -> "Scenes":
+        return Scenes(replace(self._objects, px=px), self._num_rows)
 
     def _mask(self, name: str, side: int) -> np.ndarray:
         """Return how much ink each pixel of an object gets: int32 [side, side, 1], 0..255."""

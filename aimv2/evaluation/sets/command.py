@@ -18,7 +18,7 @@ from aimv2.data.files.description import LabelledDescription, read_labelled
 from aimv2.data.files.open import open_location
 from aimv2.errors import UsageError
 from aimv2.evaluation.sets.encoding.features import Extraction
-from aimv2.evaluation.sets.encoding.images import Shape, counts
+from aimv2.evaluation.sets.encoding.images import OwnShape, Shape, counts
 from aimv2.evaluation.sets.encoding.models import Model, load_model
 from aimv2.evaluation.sets.encoding.ranks import joined
 from aimv2.evaluation.sets.measure import Evaluation, Outcome, chosen_methods, recipe_of
@@ -57,7 +57,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         writable_folder(options.to, "to")
         extraction = Extraction(
             model=model,
-            shape=Shape(model.config.image_px, options.crop, options.max_pixels),
+            shape=_shape(options, model),
             device=device,
             precision=_precision(options, device),
             cache_dir=features_dir,
@@ -70,7 +70,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         evaluation = Evaluation(
             description=description,
             extraction=extraction,
-            wanted=chosen_methods(description, model, options.methods),
+            wanted=chosen_methods(description, model, options.methods, has_area=options.area is not None),
             options=options,
             console=console,
             open_location=partial(
@@ -107,6 +107,19 @@ def _with_recipe(values: dict[str, Any], description: LabelledDescription) -> di
     if "epochs" not in given:
         defaults["warmup_epochs"] = recipe.warmup_epochs
     return values | {"probe": defaults | given}
+
+
+def _shape(options: Options, model: Model) -> Shape | OwnShape:
+    """Return how images are shown.
+
+    Raises:
+        UsageError: the encoder cannot read images of other shapes.
+    """
+    if options.area is None:
+        return Shape(model.config.image_px, options.crop, options.max_pixels)
+    if model.config.encoder.positions != "sincos" or model.config.patch_order != "raster":
+        raise UsageError(f"area={options.area}: only encoders with sin-cos positions, in raster order, read any shape")
+    return OwnShape(options.area, model.config.patch_px, options.max_pixels)
 
 
 def _device(options: Options) -> str:
@@ -151,7 +164,9 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
             "digest": model.digest,
             "config": asdict(model.config),
         },
-        "images": {"image_px": extraction.shape.image_px, "crop": extraction.shape.crop},
+        "images": {
+            name: value for name, value in extraction.shape._asdict().items() if name in ("image_px", "crop", "area")
+        },
         "classes": outcome.num_classes,
         "splits": bad_summary(outcome.bad, outcome.totals),
         "results": {result.name: result.to_json() for result in outcome.results},

@@ -44,13 +44,20 @@ def recipe_of(description: LabelledDescription) -> Recipe | None:
     return RECIPES[description.recipe]
 
 
-def chosen_methods(description: LabelledDescription, model: Model, wanted: Sequence[Method] | None) -> list[Method]:
+def chosen_methods(
+    description: LabelledDescription, model: Model, wanted: Sequence[Method] | None, *, has_area: bool = False
+) -> list[Method]:
     """Return the methods to measure: those that are wanted, or all that set and weights allow.
+
+    Args:
+        has_area: images keep their own sizes, and so have no equal numbers of patches.
 
     Raises:
         UsageError: a method that is wanted is not possible, or none is.
     """
     why_not = {method: _why_not(method, description, model) for method in METHODS}
+    if has_area:
+        why_not["probe"] = "with area=, images have different numbers of patches; linear and knn read their means"
     if wanted is None:
         found = [method for method in METHODS if not why_not[method]]
         if not found:

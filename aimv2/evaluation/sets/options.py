@@ -12,6 +12,7 @@ from aimv2.config.arguments import key_values
 from aimv2.config.data_config import CHECKED, DataConfig
 from aimv2.config.run_config import ProbeConfig
 from aimv2.errors import UsageError
+from aimv2.native import MAX_AREA, MIN_AREA
 
 Method = Literal["probe", "linear", "knn", "zero_shot", "retrieval"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -24,6 +25,7 @@ NEEDS: dict[Method, Kind] = {
     "retrieval": "embedding",
 }
 MAX_PIXELS = DataConfig().max_pixels
+CROP = 0.875
 
 USAGE = f"""usage: python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]
        python -m aimv2 evaluate --recipes
@@ -39,6 +41,8 @@ With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH da
   to=evaluations               the result is written to FOLDER/SET-WEIGHTS.json
 
   image_px=336                 resample learned positions for this image size; default: that of the weights
+  area=4096                    show each image whole, in its own size and aspect ratio, in at most so many patches; for
+                               encoders with sin-cos positions, and all methods but probe
   crop=0.875                   share of the shorter side in the centre crop; 1 shows all of a square image
   tokenizer=PATH               tokenizer.json of a text encoder; default: the one in the folder of the weights
   probe.learning_rates=[1e-4,1e-3]  probe.weight_decays=[0.05,0.1]  probe.epochs=100  probe.batch_size=512
@@ -107,7 +111,8 @@ class Options:
     methods: tuple[Method, ...] | None = None
     to: str = "evaluations"
     image_px: Positive | None = None
-    crop: float = Field(default=0.875, gt=0, le=1)
+    area: Annotated[int, Field(ge=MIN_AREA, le=MAX_AREA)] | None = None
+    crop: float = Field(default=CROP, gt=0, le=1)
     tokenizer: str | None = None
     probe: ProbeOptions = ProbeOptions()
     linear: LinearOptions = LinearOptions()
@@ -122,6 +127,10 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = Field(default=0, ge=0)
+
+    def __post_init__(self) -> None:
+        if self.area is not None and (self.image_px is not None or self.crop != CROP):
+            raise ValueError("area= shows each image whole and in its own size; remove image_px= and crop=")
 
 
 GROUPS = {"probe": ProbeOptions, "linear": LinearOptions, "knn": NeighbourOptions}

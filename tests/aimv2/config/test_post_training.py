@@ -5,7 +5,7 @@ import pytest
 from aimv2.config.compose import compose, run_config
 from aimv2.config.mixtures import PRESETS
 from aimv2.config.paths import differences, replaced
-from aimv2.config.post_training import RECIPES, high_res, lit, without_dense
+from aimv2.config.post_training import RECIPES, distill, high_res, lit, native, without_dense
 from aimv2.config.resolve import resolve, with_attention
 from aimv2.config.scales import SCALES, demo, vit_l
 from aimv2.errors import UsageError
@@ -55,6 +55,34 @@ def test_lit_has_the_papers_values_at_the_papers_scale():
     }
     tower = after.model.tower
     assert (tower.stack.width, tower.stack.depth, tower.stack.num_heads, tower.embed_dim) == (768, 12, 6, 768)
+
+
+def test_native_has_the_papers_values_at_the_papers_scale():
+    """Section 2.4: 128 to 4096 patches, sin-cos positions. Its samples are as many as for high resolution."""
+    before = with_attention(vit_l())
+    assert differences(native(before), before) == {
+        "native.areas": [128, 256, 512, 1024, 2048, 4096],
+        "model.encoder.positions": "sincos",
+        "budget.samples": 250_000 * 8192,
+        "optimizer.weight_decay": 0.0,
+        "optimizer.peak_lr": pytest.approx(1e-4),
+        "data.dense_fraction": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("image_px", "batch_size", "expected"), [(32, 16, 16), (32, 24, 32), (48, 1, 16), (24, 7, 128)]
+)
+def test_native_has_whole_images_of_each_area(image_px, batch_size, expected):
+    before = replaced(demo(), {"model.image_px": image_px, "data.render_px": 48})
+    after = native(replaced(before, {"budget": {"samples": 10 * batch_size, "batch_size": batch_size}}))
+    assert after.budget.batch_size == expected
+    assert len(after.native.areas) == 6
+
+
+@pytest.mark.parametrize("recipe", [high_res, lit, distill])
+def test_other_recipes_train_on_images_of_one_size(recipe):
+    assert recipe(native(with_attention(demo()))).native.areas == ()
 
 
 def test_lit_does_without_what_its_objective_does_not_read():

@@ -94,6 +94,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "data.weights": [1, 2, 0],
         "data.dense_fractions": [0.1, 0.2, 0.3],
         "evaluation.sets": ["a.yaml"],
+        "native.areas": [8, 16],
         "start.frozen": ["encoder"],
         "start.teacher_encoder": {"width": 32, "depth": 2, "num_heads": 2},
         "data.captions": "shuffled",

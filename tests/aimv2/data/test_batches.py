@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from aimv2.config.paths import replaced
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.data.pairs import Joined, Selected, usable_captions
+from aimv2.data.prepare import prepare
 from aimv2.prefix import PrefixDistribution
+from tests.helpers.native import AREAS, at_native
+from tests.helpers.own_data import pictured_source
 
 
 def batches(config, pairs):
@@ -202,3 +206,69 @@ def test_hidden_patches_are_hidden_from_the_encoder_and_still_targets(longer, pa
         assert (is_hidden.sum(dim=(1, 2)) == 8).all()
         seen = ~is_hidden[:, None].repeat_interleave(4, 2).repeat_interleave(4, 3).expand_as(other.image)
         assert torch.equal(other.image[seen], one.image[seen])
+
+
+@pytest.fixture
+def native(tiny, with_samples):
+    return at_native(with_samples(tiny, 160))
+
+
+def test_native_batches_have_grids_within_their_area_and_as_many_patches(native, pairs):
+    found = list(loader_of(native, pairs))
+    assert {batch.num_patches * len(batch.image) for batch in found} == {8 * 16}
+    assert {batch.num_patches for batch in found} == set(AREAS)
+    for batch in found:
+        num_own = batch.grid_B2.prod(dim=1)
+        assert (num_own >= 2).all()
+        assert (num_own <= batch.num_patches).all()
+        assert (batch.prefix_len_B >= 1).all()
+        assert (batch.prefix_len_B < num_own).all()
+        assert batch.num_scored == int((num_own - batch.prefix_len_B).sum()) == len(batch.scored_K)
+        row, place = batch.scored_K // batch.num_patches, batch.scored_K % batch.num_patches
+        assert (place >= batch.prefix_len_B[row]).all()
+        assert (place < num_own[row]).all()
+    assert len({tuple(grid) for batch in found for grid in batch.grid_B2.tolist()}) > 6
+
+
+def test_native_batches_show_the_samples_of_the_run_in_their_order(native, pairs):
+    """Those of a run of squares, whose batches have other sizes, of scenes that are drawn as large."""
+    squares = replaced(native, {"native.areas": (), "data.render_px": 32})
+    large = pairs._replace(train=prepare(squares.data, squares.model).train)
+    shown = torch.cat([batch.token_BT for batch in loader_of(native, pairs)])
+    others = torch.cat([batch.token_BT for batch in loader_of(squares, large)])
+    shared = min(len(shown), len(others))
+    assert shared > 50
+    assert torch.equal(shown[:shared], others[:shared])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_native_batches_are_the_shares_of_their_ranks(native, pairs, num_workers):
+    config = replace(native, ranks=2, loader=replace(native.loader, num_workers=num_workers))
+    whole = list(loader_of(native, pairs))
+    shares = [
+        list(loader(TrainBatches(config, pairs.train, pairs.tokenizer, rank), first_step=0, pin_memory=False))
+        for rank in range(2)
+    ]
+    for step, batch in enumerate(whole):
+        own = [found[step] for found in shares]
+        for name in ("token_BT", "prefix_len_B", "grid_B2"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in own]), getattr(batch, name)), name
+        torch.testing.assert_close(torch.cat([part.image for part in own]), batch.image)
+        assert own[1].share.first == len(own[0].image)
+
+
+def test_native_pictures_of_files_keep_their_aspect_ratio(native, tmp_path):
+    """Pictures of 30 to 36 x 24 to 28 px."""
+    source = pictured_source(tmp_path / "mine", 60)
+    augment = {"min_scale": 1, "flip_probability": 0, "min_ratio": 1, "max_ratio": 1}
+    config = replaced(native, {"data.sources": (str(source),), "augment": augment})
+    found = list(loader_of(config, prepare(config.data, config.model)))
+    rows, columns = torch.cat([batch.grid_B2 for batch in found if batch.num_patches == 64]).T
+    # 64 patches at 30:28 to 36:24.
+    assert set(rows.tolist()) <= {6, 7}
+    assert set(columns.tolist()) <= {8, 9}
+    for batch in found:
+        for image, num_own in zip(batch.image, batch.grid_B2.prod(dim=1).tolist(), strict=True):
+            assert not image[:, :, 4 * num_own :].any()
+            colours = image[:, :, : 4 * num_own].flatten(1)
+            torch.testing.assert_close(colours, colours[:, :1].expand_as(colours), msg="each picture has one colour")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.config.data_config import AugmentConfig, DataConfig
-from aimv2.data.crops import CROP_ATTEMPTS, NUM_CROP_DRAWS, random_crops
+from aimv2.data.crops import CROP_ATTEMPTS, NUM_CROP_DRAWS, native_crop, random_crop, random_crops
 
 PAPER = AugmentConfig().of(DataConfig(sources=("openmoji",)))
 RANGES = {
@@ -85,3 +85,18 @@ def test_boxes_of_squares_are_pinned():
     boxes, flips = random_crops(draws(3), 48, 48, PAPER)
     assert boxes.tolist() == [[0, 0, 39, 46], [3, 1, 40, 45], [2, 13, 36, 35]]
     assert flips.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 100), (64, 400), (200, 200)])
+def test_native_crops_have_about_the_aspect_ratio_of_the_image(height, width):
+    crops = [native_crop(uniform_U, height, width, PAPER) for uniform_U in draws(200)]
+    ratios = np.array([crop.width / crop.height for crop in crops]) * height / width
+    assert 0.7 < ratios.min() < 0.8
+    assert 1.25 < ratios.max() < 1.4
+    shares = [crop.width * crop.height / height / width for crop in crops]
+    assert 0.38 < min(shares) < 0.5
+
+
+def test_native_crops_of_squares_are_random_crops():
+    for uniform_U in draws(20):
+        assert native_crop(uniform_U, 90, 90, PAPER) == random_crop(uniform_U, 90, 90, PAPER)

@@ -2,17 +2,24 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from aimv2.bench.peak import peak_bytes
 from aimv2.config.paths import replaced
 from aimv2.config.post_training import lit
 from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo, vit_3b, vit_l_2b
 from aimv2.cost import num_parameters
+from aimv2.data.batches import TrainBatches
+from aimv2.data.prepare import prepare
 from aimv2.memory import Setup, predict, setup_of
 from aimv2.memory.prediction import PROCESS_BYTES
+from aimv2.model.network import build
 from aimv2.objectives import PRE_TRAINING, objective
+from aimv2.training.engine import Engine
+from aimv2.training.optimizer import build_optimizer
 from tests.helpers.peak_memory import Case, allocated, resident
 
 GB = 10**9
@@ -116,3 +123,29 @@ def test_demo_fits_a_small_machine():
         Setup(parallel="ddp", micro_batch=16, activation_checkpointing=False),
     )
     assert PROCESS_BYTES < memory.total < GB
+
+
+@pytest.mark.parametrize("micro_batch", [16, 4])
+def test_prediction_at_native_resolution_matches_the_allocations_of_the_largest_step(micro_batch, cache_dir):
+    """In steps of each area, on pairs; captions are shorter than the longest ones, which takes less."""
+    setup = {"parallel": "ddp", "micro_batch": micro_batch, "activation_checkpointing": False}
+    config = replace(with_attention(demo()), device="cpu", precision="float32", **setup)
+    values = {"native.areas": (8, 16, 64, 256), "model.encoder.positions": "sincos", "data.cache_dir": cache_dir}
+    config = replaced(config, values | {"model.max_text_tokens": 4, "objective.supervise_eos": True})
+    data = prepare(config.data, config.model)
+    batches, model = TrainBatches(config, data.train, data.tokenizer), build(config)
+    engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
+    optimizer = build_optimizer(model, config.optimizer)
+
+    def step(batch):
+        engine.backward(batch)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    step(batches[0])  # AdamW's moments exist from here on
+    found = {batch.num_patches: batch for batch in map(batches.__getitem__, range(60))}
+    assert len(found) == 4
+    largest = max(peak_bytes(partial(step, batch), "cpu") for batch in found.values())
+    memory = predict(config, setup_of(config))
+    held = memory.weights + memory.moments + memory.batch
+    assert held + largest == pytest.approx(memory.total - memory.process, rel=0.05)

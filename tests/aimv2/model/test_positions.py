@@ -11,7 +11,7 @@ from timm.layers import resample_abs_pos_embed
 from transformers import Aimv2VisionConfig
 from transformers.models.aimv2.modeling_aimv2 import Aimv2VisionEmbeddings
 
-from aimv2.model.positions import in_reading_order, reading_order, resample, sincos
+from aimv2.model.positions import in_reading_order, reading_order, resample, sincos, sincos_of_grids
 
 CPU = torch.device("cpu")
 SPIRALS = {
@@ -55,6 +55,14 @@ def test_sincos_matches_the_obvious_loop():
                 angles = [place / 10_000 ** (j / 3) for j in range(3)]
                 expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
             assert table[2 * row + column].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sincos_of_grids_is_that_of_each_image_alone():
+    grids = [(2, 3), (6, 1), (1, 6), (2, 2)]
+    found = sincos_of_grids(torch.tensor(grids), 6, 12)
+    assert found.shape == (4, 6, 12)
+    for own, (rows, columns) in zip(found, grids, strict=True):
+        assert torch.equal(own[: rows * columns], sincos(rows, columns, 12, CPU))
 
 
 @given(order=st.sampled_from(["spiral", "random"]), grid=st.integers(1, 40))

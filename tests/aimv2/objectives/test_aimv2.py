@@ -8,6 +8,7 @@ from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
+from tests.helpers.native import AREAS, at_native, batch_of_area, losses_one_by_one
 from tests.helpers.objectives import with_objective
 from tests.helpers.training import changed, losses_of
 
@@ -130,3 +131,60 @@ def test_pixel_targets_are_patches_in_reading_order(tiny, batch, order, targets)
         place = torch.cdist(found, expected).argmin(dim=2)
         assert (place.sort(dim=1).values == torch.arange(16)).all()
         torch.testing.assert_close(found[0], expected[0, place[0]])
+
+
+@pytest.fixture(scope="module")
+def native(tiny, with_samples):
+    return at_native(with_samples(tiny, 320))
+
+
+@pytest.mark.parametrize("area", AREAS)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"model.decoder.sharing": "separate"}, {"model.encoder.attention": "causal"}, {"prefix.full_attention": 0.4}],
+    ids=str,
+)
+def test_a_native_batch_has_the_losses_of_its_images_one_by_one(native, pairs, changes, area):
+    """Oracle: a loop over the images, each with its own grid and without padding."""
+    config = at_native(native, **changes)
+    batch, model = batch_of_area(config, pairs, area), build(config).double()
+    batch = batch._replace(image=batch.image.double())
+    num_own = batch.grid_B2.prod(dim=1)
+    assert area == 8 or (num_own < area).any(), "some images have padding"
+    assert batch.prefix_len_B.le(num_own).all()
+    terms = losses_of(model, batch, config).terms
+    text, pixel = losses_one_by_one(model, batch, config)
+    torch.testing.assert_close(terms["text_loss"], text, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(terms["pixel_loss"], pixel, rtol=1e-9, atol=1e-9)
+
+
+def test_padding_changes_nothing(native, pairs):
+    batch, model = batch_of_area(native, pairs, 32), build(native)
+    total, _ = losses_of(model, batch, native)
+    total.backward()
+    gradients = [weight.grad.clone() for weight in model.parameters()]
+    model.zero_grad()
+    columns = torch.arange(batch.image.shape[-1]) // 4
+    is_padding = columns >= batch.grid_B2.prod(dim=1)[:, None]
+    noisy = batch._replace(image=torch.where(is_padding[:, None, None], 5.0, batch.image))
+    assert not torch.equal(noisy.image, batch.image)
+    again, _ = losses_of(model, noisy, native)
+    again.backward()
+    assert torch.equal(total, again)
+    for weight, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("patches", ["image", "image_mean"])
+def test_means_of_images_count_each_images_own_patches(native, pairs, patches):
+    config = at_native(native, **{"objective.pixel_patches": patches})
+    batch, model = batch_of_area(config, pairs, 32), build(config).double()
+    batch = batch._replace(image=batch.image.double())
+    means = []
+    for row in range(len(batch.image)):
+        one = batch._part(slice(row, row + 1), has_padding=True)
+        _, mean = losses_one_by_one(model, one, config)
+        own, prefix = int(one.grid_B2.prod()), int(one.prefix_len_B)
+        means.append(mean * ((own - prefix) / own if patches == "image" else 1))
+    found = losses_of(model, batch, config).terms["pixel_loss"]
+    torch.testing.assert_close(found, torch.stack(means).mean(), rtol=1e-9, atol=1e-9)

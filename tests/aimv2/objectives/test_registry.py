@@ -12,11 +12,13 @@ import pytest
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
+from aimv2.errors import UsageError
 from aimv2.evaluation.evaluate import REPORTS, evaluate
 from aimv2.execute import execute
 from aimv2.objectives import REGISTRY, objective, registry
 from aimv2.objectives.base import Implementation
 from aimv2.runs.record import RunFolder
+from tests.helpers.native import at_native
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding.md"
 
@@ -65,3 +67,41 @@ def test_every_specification_is_complete(name):
 def test_registrys_load_without_torch():
     code = "import sys, aimv2.objectives, aimv2.config.scales; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"model.encoder.positions": "learned"},
+            "model.encoder.positions='learned' .* at native resolution .*'sincos'",
+        ),
+        ({"model.patch_order": "spiral"}, "model.patch_order='spiral' .* only 'raster' is possible"),
+        ({"model.decoder.order": "text_first"}, "model.decoder.order='text_first' .* only 'image_first' is possible"),
+        ({"model.decoder.image_positions": True}, "model.decoder.image_positions=True .* only False is possible"),
+        ({"augment.hidden_fraction": 0.5}, r"augment.hidden_fraction=0.5 .* only 0 is possible"),
+        ({"data.pixels": "shuffled"}, "data.pixels='shuffled' .* only 'own' is possible"),
+        (
+            {"model.encoder.attention": "bidirectional"},
+            "attention='bidirectional' .* padding .* objective.name=aimv2 or caption or image_only with attention=",
+        ),
+        (
+            {"objective.name": "clip", "model.encoder.attention": "bidirectional"},
+            "objective.name='clip' .* the padding",
+        ),
+        ({"objective.name": "cappa"}, "objective.name='cappa' and attention='prefix' .* the padding"),
+    ],
+    ids=str,
+)
+def test_native_resolution_is_refused_where_it_does_not_fit(tiny, values, message):
+    config = at_native(tiny)
+    objective("aimv2").check(config)
+    config = at_native(tiny, **values)
+    with pytest.raises(UsageError, match=message):
+        objective(config.objective.name).check(config)
+
+
+@pytest.mark.parametrize("name", ["aimv2", "caption", "image_only"])
+@pytest.mark.parametrize("attention", ["prefix", "causal"])
+def test_native_resolution_is_possible_where_masks_hide_the_padding(tiny, name, attention):
+    objective(name).check(at_native(tiny, **{"objective.name": name, "model.encoder.attention": attention}))

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.shards import read_about, write_about
 from aimv2.training.world import ALONE
 from tests.helpers.files import files_limited_to
+from tests.helpers.native import at_native
 from tests.helpers.training import Clock, changed, small_run
 from tests.helpers.training import run as uninterrupted
 
@@ -148,6 +150,21 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     assert run.num_attempts == len(stops) + 1
     had_no_step_left = stops[-1] == NUM_STEPS - 1
     assert run.num_stalled() == had_no_step_left, "every other attempt saved a checkpoint"
+
+
+def test_interrupted_native_run_ends_like_an_uninterrupted_one(long, pairs, tmp_path):
+    """Its steps have other areas, numbers of images and costs."""
+    config = at_native(long())
+    run = RunFolder(tmp_path / "runs", signature(config))
+    for stop in (1, 3):
+        assert attempted(run, config, pairs, signal_in=stop)[1] is None
+    model, flops, folder = attempted(run, config, pairs)
+    expected, rows, expected_flops = uninterrupted(config, pairs, held_out=held_out)
+    assert same(model.state_dict(), expected.state_dict())
+    assert computed(read_rows(folder)) == computed(rows)
+    assert flops == expected_flops == rows[-1]["train_flops"]
+    spent = [row["train_flops"] for row in rows]
+    assert len({after - before for before, after in pairwise(spent)}) > 1
 
 
 @pytest.mark.parametrize("name", ["aimv2", "siglip"])

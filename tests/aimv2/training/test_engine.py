@@ -16,6 +16,7 @@ from aimv2.model.network import build
 from aimv2.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE, World
+from tests.helpers.native import at_native, batch_of_area
 from tests.helpers.training import changed, losses_of
 
 VARIANTS = [
@@ -121,20 +122,52 @@ SETUPS = [
 def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, ranks, tmp_path):
     """With whole weights and with shards, in one micro-batch and in several."""
     cases = [changed(tiny, changes | {"ranks": ranks} | setup) for changes in VARIANTS for setup in SETUPS]
+    assert_ranks_match(cases, large_batch, ranks, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def native(tiny, with_samples):
+    return at_native(with_samples(tiny, 320))
+
+
+def test_ranks_have_the_losses_and_gradients_of_a_native_batch(native, pairs, tmp_path):
+    batch = batch_of_area(native, pairs, 16)
+    cases = [replace(native, ranks=2, **setup) for setup in SETUPS]
+    assert_ranks_match(cases, batch._replace(image=batch.image.double()), 2, tmp_path)
+
+
+@pytest.mark.parametrize(("area", "num_parts"), [(8, 4), (16, 4), (32, 4), (64, 2)])
+def test_native_micro_batches_have_the_losses_of_the_batch_and_about_as_many_patches(native, pairs, area, num_parts):
+    """Two images of 16 patches, or one of more."""
+    batch = batch_of_area(native, pairs, area)
+    batch = batch._replace(image=batch.image.double())
+    model = build(native).double()
+    total, terms = losses_of(model, batch, native)
+    total.backward()
+    engine = engine_of(replace(native, micro_batch=2))
+    assert len(engine._parts(batch)) == num_parts
+    found = engine.backward(batch)
+    for name, term in terms.items():
+        torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
+    gradients = gradients_of(engine)
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(gradients[f"model.{name}"], weight.grad, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def assert_ranks_match(cases, batch, ranks, folder):
+    """Check losses and gradients of a batch that several processes compute."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
-    processes = [
-        server.Process(target=as_rank, args=(rank, ranks, cases, large_batch, tmp_path)) for rank in range(ranks)
-    ]
+    processes = [server.Process(target=as_rank, args=(rank, ranks, cases, batch, folder)) for rank in range(ranks)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * ranks
-    found = torch.load(tmp_path / "found", weights_only=True)
+    found = torch.load(folder / "found", weights_only=True)
     for config, (terms, gradients, norm) in zip(cases, found, strict=True):
         engine = engine_of(replace(config, ranks=1, micro_batch="auto"))
-        expected = engine.backward(large_batch)
+        expected = engine.backward(batch)
         case = f"{config.objective.name} {config.parallel} {config.micro_batch}"
         for name, term in expected.items():
             torch.testing.assert_close(terms[name], term, rtol=1e-6, atol=1e-7, msg=f"{case}: {name}")

@@ -127,6 +127,26 @@ def test_another_base_is_not_measured_and_the_text_says_what_differs(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("fingerprint", "expected"),
+    [
+        ("v2-25db5aa0b864", "start.weights=/a/run 'sweep.arms=[base,samples_025,samples_050,samples_200]' "),
+        ("25db5aa0b864", "scale=demo start.weights=/a/run 'sweep.arms=[base,samples_025,samples_050,samples_200]' "),
+    ],
+)
+def test_another_start_is_typed_as_its_weights_with_arms_of_the_same_size(tmp_path, fingerprint, expected):
+    """A name of a run, whose scale must not be typed, or a hash of an imported folder."""
+    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
+    start = {"start.weights": "/a/run", "start.fingerprint": fingerprint, "optimizer.weight_decay": 0.0}
+    text = read_sensitivity(reports, replaced(demo(), start))["content_loss"].text
+    assert (
+        text.partition("run python sweeps/launch.py ")[2]
+        == f"sweep=sensitivity {expected}optimizer.weight_decay=0.0 sweep.suffix=weight_decay"
+    )
+    arms = expected.partition("[")[2].partition("]")[0].split(",")
+    assert set(arms) <= STUDIES["sensitivity"].arms.keys()
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"prefix": {"law": "causal"}},

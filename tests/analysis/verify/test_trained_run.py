@@ -92,6 +92,7 @@ BROKEN = {
     "other tokenizer": (in_attempt(other_tokenizer), "the data packages changed"),
     "other data": (with_value("data", "fingerprint", "0123456789ab"), "the data packages changed"),
     "untrained": (with_value("budget", "samples", 0), "is an untrained encoder"),
+    "native": (with_value("native", "areas", [16]), "was trained at native resolution, and only squares"),
 }
 
 

@@ -8,6 +8,7 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.scales import demo, vit_3b
 from aimv2.config.signature import untrained
 from sweeps.pricing.clock import MachineClock, calibrate
+from tests.helpers.native import at_native
 
 TIMES = {"images_per_second": 512.0, "curve_seconds_per_pair": 0.001, "evaluation_seconds": 6.0}
 
@@ -106,6 +107,11 @@ def test_a_calibration_run_measures_every_time(tiny, cache_dir, tmp_path, monkey
     assert set(times) == {"images_per_second", "curve_seconds_per_pair", "evaluation_seconds"}
     assert min(times["images_per_second"], times["evaluation_seconds"]) > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_native_run_is_measured_in_whole_images_of_each_area(tiny, cache_dir):
+    run = at_native(tiny, budget={"samples": 160, "batch_size": 16}, ranks=2)
+    assert calibrate(run, cache_dir)["images_per_second"] > 0
 
 
 def test_an_untrained_run_is_evaluated_only(tiny, cache_dir):

@@ -68,6 +68,7 @@ def test_a_clock_takes_the_median_of_recorded_runs(tiny, record, tmp_path):
         lambda run: replace(run, model=replace(run.model, patch_px=2)),
         lambda run: replace(run, budget=replace(run.budget, batch_size=4)),
         lambda run: replace(run, threads=2),
+        lambda run: replace(run, native=replace(run.native, areas=(8, 16))),
         lambda run: replace(run, precision="bfloat16"),
         lambda run: replace(run, evaluation=replace(run.evaluation, num_pairs=64)),
     ],

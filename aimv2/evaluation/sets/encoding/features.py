@@ -31,7 +31,7 @@ from aimv2.data.files.description import Location
 from aimv2.data.files.records import Records
 from aimv2.data.transforms import network_input
 from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.sets.encoding.images import Bad, Decode, Shape, Squares, batches, counts
+from aimv2.evaluation.sets.encoding.images import Bad, Decode, OwnShape, OwnSizes, Shape, Squares, batches, counts
 from aimv2.evaluation.sets.encoding.ranks import ALONE, Ranks
 from aimv2.evaluation.sets.options import Kind
 from aimv2.runs.files import write_json
@@ -73,7 +73,7 @@ class Extraction:
     """
 
     model: "Model"
-    shape: Shape
+    shape: Shape | OwnShape
     device: str
     precision: str
     cache_dir: Path
@@ -186,7 +186,12 @@ def _encode(extraction: Extraction, split: Split, kinds: Sequence[Kind], partial
     """Write the features of this rank's rows into the files, and return the rows that cannot be used."""
     ranks, num_rows = extraction.ranks, len(split.records)
     rows = ranks.share(num_rows)
-    dataset = Squares(split.records, rows, extraction.shape, extraction.batch_size, extraction.decode)
+    shape, size = extraction.shape, extraction.batch_size
+    dataset: Squares | OwnSizes = (
+        OwnSizes(split.records, rows, shape, size)
+        if isinstance(shape, OwnShape)
+        else Squares(split.records, rows, shape, size, extraction.decode)
+    )
     bad: list[Bad] = []
     start = rows.start
     with ExitStack() as opened:
@@ -196,7 +201,12 @@ def _encode(extraction: Extraction, split: Split, kinds: Sequence[Kind], partial
         for images, bad_here in batches(dataset, extraction.workers, pin_memory=extraction.device == "cuda"):
             bad += bad_here
             check_rate(bad, num_rows, extraction.max_bad_rate, split.name)
-            for kind, value in encoded(extraction, images, kinds).items():
+            found = (
+                encoded(extraction, images, kinds)
+                if isinstance(images, Tensor)
+                else _encoded_by_size(extraction, images, kinds)
+            )
+            for kind, value in found.items():
                 array = value.to(torch.float16 if kind == "patches" else torch.float32).cpu().numpy()
                 if not np.isfinite(array).all():
                     raise RunFailedError("data", f"{kind} features of {split.name} are not finite in {array.dtype}")
@@ -217,6 +227,16 @@ def encoded(extraction: Extraction, images: Tensor, kinds: Sequence[Kind]) -> Ma
             assert model.pair is not None, "only a pair of encoders is asked for embeddings"
             found["embedding"] = F.normalize(model.pair.image_head(feature_BID).float(), dim=-1)
     return {kind: found[kind] for kind in kinds}
+
+
+def _encoded_by_size(extraction: Extraction, images: Sequence[Tensor], kinds: Sequence[Kind]) -> dict[Kind, Tensor]:
+    """Return the features of images of their own sizes, those of one size together."""
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row, image in enumerate(images):
+        rows_of.setdefault(tuple(image.shape), []).append(row)
+    order = torch.tensor([row for rows in rows_of.values() for row in rows]).argsort()
+    parts = [encoded(extraction, torch.stack([images[row] for row in rows]), kinds) for rows in rows_of.values()]
+    return {kind: torch.cat([part[kind] for part in parts])[order] for kind in kinds}
 
 
 class RowFile:

@@ -1,10 +1,11 @@
-"""Images of a split as squares, read by worker processes, and the images that cannot be used.
+"""Images of a split as squares or in their own sizes, read by worker processes, and those that cannot be used.
 
 Letters: B images, P side of the network's input, in pixels.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aimv2.data.batches import loaded
+from aimv2.data.files.decode import whole
 from aimv2.data.files.records import Records
 from aimv2.errors import BadSampleError
+from aimv2.native import own_size
 
 Decode = Callable[[bytes, int, int], np.ndarray]  # aimv2.data.files.decode.square
 
@@ -53,10 +56,32 @@ class Shape(NamedTuple):
         return whole[start : start + self.image_px, start : start + self.image_px]
 
 
-class Batch(NamedTuple):
-    """Squares, uint8 [B, P, P, 3], black where the image cannot be used."""
+class OwnShape(NamedTuple):
+    """How an image keeps its own size and aspect ratio: all of it is shown, in whole patches.
 
-    images: Tensor
+    Attributes:
+        area: patches of an image; larger ones are made smaller.
+        patch_px: side of a patch.
+        max_pixels: the largest image to decode.
+    """
+
+    area: int
+    patch_px: int
+    max_pixels: int
+
+    def resized(self, content: bytes) -> np.ndarray:
+        """Return the image: uint8 [height, width, 3].
+
+        Raises:
+            BadSampleError: the image cannot be decoded.
+        """
+        return whole(content, partial(own_size, patch_px=self.patch_px, area=self.area), self.max_pixels)
+
+
+class Batch(NamedTuple):
+    """Images, uint8, black where one cannot be used: squares [B, P, P, 3], or [height, width, 3] each."""
+
+    images: Tensor | list[Tensor]
     bad: list[Bad]
 
 
@@ -76,6 +101,28 @@ class Squares(Dataset[Batch]):
         return Batch(torch.from_numpy(images), bad)
 
 
+class OwnSizes(Dataset[Batch]):
+    """The images of rows in their own sizes, by the number of the batch."""
+
+    def __init__(self, records: Records, rows: Sequence[int], shape: OwnShape, batch_size: int) -> None:
+        self._records, self._rows, self._shape, self._batch_size = records, rows, shape, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, number: int) -> Batch:
+        images: list[Tensor] = []
+        bad: list[Bad] = []
+        for row in self._rows[number * self._batch_size : (number + 1) * self._batch_size]:
+            try:
+                image = self._shape.resized(self._records.image(row))
+            except BadSampleError as error:
+                bad.append(Bad(row, self._records.key(row), error.reason, error.detail))
+                image = np.zeros((self._shape.patch_px, 2 * self._shape.patch_px, 3), dtype=np.uint8)
+            images.append(torch.from_numpy(image.copy()))
+        return Batch(images, bad)
+
+
 def squares(records: Records, rows: Sequence[int], shape: Shape, decode: Decode) -> tuple[np.ndarray, list[Bad]]:
     """Return the images of rows, uint8 [B, P, P, 3], and those that cannot be used, which are black.
 
@@ -92,8 +139,8 @@ def squares(records: Records, rows: Sequence[int], shape: Shape, decode: Decode)
     return images, bad
 
 
-def batches(dataset: Squares, workers: int, *, pin_memory: bool) -> Iterator[Batch]:
-    """Yield all batches in order, read by worker processes if there are any; errors as ``Squares``."""
+def batches(dataset: Squares | OwnSizes, workers: int, *, pin_memory: bool) -> Iterator[Batch]:
+    """Yield all batches in order, read by worker processes if there are any; errors as the dataset."""
     return loaded(dataset, range(len(dataset)), num_workers=workers, pin_memory=pin_memory)
 
 

@@ -134,6 +134,7 @@ def test_the_command_writes_a_picture(tmp_path, cache_dir, capsys):
         (["num=401"], "must not exceed 400"),
         (["step=-1"], "step: .*greater than or equal to 0"),
         (["objective=clip"], "write objective.name=clip"),
+        (["native.areas=[16]", "model.encoder.positions=sincos"], r"squares of one size; type native.areas=\[\]"),
     ],
 )
 def test_wrong_arguments_give_one_sentence(arguments, sentence):

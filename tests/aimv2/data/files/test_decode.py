@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from torchvision.transforms import functional
 from torchvision.transforms.transforms import CenterCrop, InterpolationMode, Resize
 
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
+from aimv2.data.crops import NUM_CROP_DRAWS, native_crop, random_crops
 from aimv2.data.files.decode import crop, square
 from aimv2.errors import BadSampleError
+from aimv2.native import size_within
 
 PAPER = AugmentConfig(min_scale=0.4, flip_probability=0.5)
 WHOLE = AugmentConfig(min_scale=1, min_ratio=0.01, max_ratio=100, flip_probability=0)
@@ -145,6 +147,31 @@ def test_orientation_is_applied_before_the_box(orientation, format):
         assert difference(*pictures).max() <= (2 if format != "JPEG" else 30)
         assert difference(*pictures).mean() < 2
     assert difference(square(content, 40, LIMIT), square(upright, 40, LIMIT)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_native_crops_are_torchvisions_of_the_upright_image(orientation):
+    content = encoded(photograph(190, 101), "PNG", exif=_exif({ExifTags.Base.Orientation: orientation}))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    for uniform_U in draws(5):
+        top, left, height, width, is_flipped = native_crop(uniform_U, upright.height, upright.width, PAPER)
+        size = size_within(height, width, patch_px=8, area=30)
+        assert abs(size[0] / size[1] * width / height - 1) < 0.6, "the aspect ratio is kept, but for whole patches"
+        expected = functional.resized_crop(
+            upright, top, left, height, width, list(size), InterpolationMode.BICUBIC, antialias=True
+        )
+        expected = functional.hflip(expected) if is_flipped else expected
+        found = crop(content, uniform_U, PAPER, partial(size_within, patch_px=8, area=30), LIMIT)
+        assert found.shape == (*size, 3)
+        assert difference(found, np.asarray(expected)).max() <= 2  # Pillow rounds between rows and columns
+
+
+def test_native_crops_of_large_jpegs_are_close_to_undrafted_ones():
+    content = encoded(photograph(1801, 703), "JPEG", quality=90)
+    undrafted = encoded(Image.open(io.BytesIO(content)), "PNG", compress_level=1)
+    size = partial(size_within, patch_px=8, area=100)
+    for uniform_U in draws(4):
+        assert difference(*(crop(file, uniform_U, PAPER, size, LIMIT) for file in (content, undrafted))).mean() < 1
 
 
 def test_unreadable_exif_counts_as_upright():

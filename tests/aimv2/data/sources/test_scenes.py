@@ -211,3 +211,12 @@ def test_side_without_compositions_is_refused(fraction, side):
         UsageError, match=rf"^data.held_out_fraction=.* leaves no {side} scene of material_scenes with \d objects"
     ):
         pairs.scene(0)
+
+
+def test_scenes_can_be_drawn_larger(sides):
+    """They are those of a larger ``render_px``, and show the same as the small ones."""
+    large, expected = sides.train.drawn_at(96), open_scenes("material", replace(CONFIG, render_px=96)).train
+    np.testing.assert_array_equal(large.images(ROWS[:20]), expected.images(ROWS[:20]))
+    assert len(large) == len(sides.train)
+    assert large.captions(ROWS[:20], "dense") == sides.train.captions(ROWS[:20], "dense")
+    np.testing.assert_array_equal(large.sample_ids(ROWS), sides.train.sample_ids(ROWS))

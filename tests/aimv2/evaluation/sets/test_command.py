@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from PIL import Image
 from aimv2.cli import main
 from aimv2.data.files.description import read_labelled
 from aimv2.data.files.open import prepare_location
+from aimv2.model.network import build
+from tests.helpers.finished_runs import finished_run
+from tests.helpers.native import at_native
 from tests.helpers.public_encoders import IMAGE_PX, network_inputs, their_texts
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
@@ -23,8 +27,8 @@ def evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(weights, data, *arguments):
-        status = main(["evaluate", f"weights={weights}", f"data={data}", *QUICK, *arguments])
+    def run(weights, data, *arguments, quick=QUICK):
+        status = main(["evaluate", f"weights={weights}", f"data={data}", *quick, *arguments])
         written = sorted(Path("evaluations").glob("*.json"))
         return status, "".join(capsys.readouterr()), [json.loads(path.read_text()) for path in written]
 
@@ -146,3 +150,22 @@ def test_recipes_and_help_are_printed(capsys):
     assert "ILSVRC 2012" in " ".join(capsys.readouterr().out.split())
     assert main(["evaluate", "--help"]) == 0
     assert "weights=PATH" in capsys.readouterr().out
+
+
+def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits, public, tiny, tmp_path):
+    """The attentive probe, which needs as many patches in each image, is left out."""
+    config = at_native(tiny)
+    run = finished_run(tmp_path / "runs", config, build(config))
+    own = partial(evaluate, quick=QUICK[1:])  # without crop=1
+    status, shown, (record,) = own(run.path, digits, "area=30")
+    assert status == 0, shown
+    assert set(record["results"]) == {"linear", "linear_mean_per_class", "knn", "knn_mean_per_class"}
+    assert record["images"] == {"area": 30}
+    for weights, arguments, message in (
+        (run.path, ["methods=[probe]"], "probe is not possible, because with area=, images have different numbers"),
+        (run.path, ["crop=1"], "area= shows each image whole and in its own size; remove image_px= and crop="),
+        (public[0], [], "area=30: only encoders with sin-cos positions"),
+    ):
+        status, shown, _ = own(weights, digits, "area=30", *arguments)
+        assert status == 2
+        assert message in shown

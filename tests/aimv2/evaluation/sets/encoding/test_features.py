@@ -1,16 +1,23 @@
+import io
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
+from aimv2.config.paths import replaced
 from aimv2.data.files.description import Filter, Location
+from aimv2.data.transforms import network_input
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.sets.encoding.features import Split, check_room, extracted
-from aimv2.evaluation.sets.encoding.images import Shape
+from aimv2.evaluation.sets.encoding.images import OwnShape, Shape
 from aimv2.evaluation.sets.encoding.models import load_model
 from aimv2.evaluation.sets.encoding.ranks import Ranks
+from aimv2.model.network import build
+from tests.helpers.finished_runs import finished_run
 from tests.helpers.public_encoders import network_inputs
 
 QUIET = Console(quiet=True)
@@ -138,3 +145,39 @@ def test_shares_of_ranks_write_one_file(extraction, split, monkeypatch):
         torch.testing.assert_close(found.features[kind], value, atol=1e-5, rtol=1e-3)
     facts = json.loads((together.folder(split) / "features.json").read_text())
     assert (facts["ranks"], facts["images"]) == (2, 10)
+
+
+@pytest.fixture
+def native(tiny, extraction, tmp_path):
+    """An encoder with sin-cos positions and patches of 4 px, and images in their own sizes."""
+    config = replaced(tiny, {"model.encoder.positions": "sincos"})
+    run = finished_run(tmp_path / "runs", config, build(config))
+    return replace(extraction, model=load_model(run.path), shape=OwnShape(200, 4, 10**6))
+
+
+@pytest.mark.parametrize("area", [60, 200])
+@torch.no_grad()
+def test_images_in_their_own_sizes_have_the_features_of_one_image_alone(area, native, pictures, memory_records, as_png):
+    """Oracle: Pillow and one encoder pass for each picture. All pictures have more than 60 patches, some over 200."""
+    native = replace(native, shape=native.shape._replace(area=area))
+    files = [as_png(pictures[number]) for number in (0, 3, 0, 9, 5)]
+    files.insert(2, b"nothing")
+    split = Split("test", Location(folder="memory"), memory_records(files))
+    found = extracted(replace(native, max_bad_rate=0.5), split, ["mean"], QUIET)
+    assert [each.row for each in found.bad] == [2]
+    sizes = set()
+    for row in (0, 1, 3, 4, 5):
+        picture = Image.open(io.BytesIO(files[row]))
+        own = min(picture.height * picture.width // 16, area)
+        rows = int((own * picture.height / picture.width) ** 0.5)
+        columns = int((own * picture.width / picture.height) ** 0.5)
+        sizes.add((rows, columns))
+        resized = np.asarray(picture.resize((4 * columns, 4 * rows), Image.Resampling.BICUBIC))
+        alone = native.model.encoder(network_input(torch.from_numpy(resized.copy())[None]))
+        assert alone.shape[1] == rows * columns <= area
+        torch.testing.assert_close(found.features["mean"][row], alone.mean(dim=(0, 1)), atol=1e-5, rtol=0)
+    assert len(sizes) == 4
+
+
+def test_other_areas_have_other_folders(native, split):
+    assert native.folder(split) != replace(native, shape=native.shape._replace(area=100)).folder(split)
