@@ -385,6 +385,8 @@ class RunConfig:
             is the most that are predicted to fit (``python -m aimv2 cost``).
         activation_checkpointing: True saves only the inputs of blocks, and computes the rest again in the backward
             pass. ``auto`` does so if few images would fit otherwise.
+        compile: True compiles the blocks for training (``torch.compile``); evaluation never does. ``auto`` does so on
+            CUDA, if the machine has the compiler that this needs.
     """
 
     scale: str
@@ -408,6 +410,7 @@ class RunConfig:
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     micro_batch: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     activation_checkpointing: Literal["auto"] | bool = "auto"
+    compile: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:

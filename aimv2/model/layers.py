@@ -3,7 +3,8 @@
 Letters: B batch, L positions, S positions in the cache, D width, H heads, d head width, F FFN width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 
 import torch
@@ -109,7 +110,12 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: norm and attention, norm and FFN."""
+    """Pre-norm residual block: norm and attention, norm and FFN.
+
+    Attributes:
+        is_compiled: True compiles the block for forward passes with gradients. Hooks stay outside of what is compiled,
+            so that FSDP2 can gather the weights.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -117,10 +123,16 @@ class Block(nn.Module):
         self.attn = SelfAttention(config.width, config.num_heads)
         self.norm2 = build_norm(config, feeds_product=True)
         self.ffn = (SwiGLU if config.ffn == "swiglu" else MLP)(config.width, config.ffn_hidden)
+        self.is_compiled = False
 
     def forward(
         self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
     ) -> Tensor:
+        if self.is_compiled and cache is None and torch.is_grad_enabled():
+            return _compiled()(self, x_BLD, mask, is_causal)
+        return self.compute(x_BLD, mask, is_causal, cache)
+
+    def compute(self, x_BLD: Tensor, mask: Tensor | None, is_causal: bool, cache: KeyValues | None = None) -> Tensor:
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal, cache=cache)
         out_BLD: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
         return out_BLD
@@ -134,6 +146,15 @@ class Block(nn.Module):
             "ffn.up.weight": xavier_uniform(),
             "ffn.down.weight": xavier_uniform(),
         }
+
+
+@lru_cache
+def _compiled() -> Callable[..., Tensor]:
+    """Return the compiled ``Block.compute``, which blocks of the same sizes share.
+
+    Sizes that change from call to call become variables at the second compilation.
+    """
+    return torch.compile(Block.compute, fullgraph=True)
 
 
 class Stack(nn.ModuleList):

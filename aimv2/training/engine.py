@@ -21,7 +21,7 @@ from aimv2.memory import Setup
 from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
-from aimv2.training.device import autocast
+from aimv2.training.device import autocast, compiles
 from aimv2.training.world import ALONE, World
 
 
@@ -40,11 +40,16 @@ class Engine:
         self._config, self._world = config, world
         self._device = torch.device(config.device)
         self._is_sharded = world.size > 1 and setup.parallel == "fsdp"
+        self._is_compiled = compiles(config)
         self._module: nn.Module = objective
         self._scalars: list[nn.Parameter] = []
+        if self._is_compiled:
+            torch.compiler.reset()  # what earlier runs of this process have compiled counts towards torch's limit
         for module in objective.modules():
             if isinstance(module, Stack):
                 module.saves_inputs = setup.activation_checkpointing
+            if isinstance(module, Block):
+                module.is_compiled = self._is_compiled
         if self._is_sharded:
             world.equalise(objective)
             self._scalars = shard(objective)
@@ -96,7 +101,9 @@ class Engine:
 
     def _gradients_by_term(self, part: Batch, shared: list[nn.Parameter]) -> dict[str, Tensor]:
         """Return each term's gradient as one vector. On return, the activations of the micro-batch are released."""
-        with self._syncing(False):
+        # Compiled blocks overwrite what they have saved, so that they have only one backward pass.
+        eager = torch.compiler.set_stance("force_eager") if self._is_compiled else nullcontext()
+        with self._syncing(False), eager:
             terms = self._losses(part).terms
         found = {}
         for name, term in terms.items():

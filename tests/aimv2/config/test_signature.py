@@ -59,6 +59,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "parallel",
         "micro_batch",
         "activation_checkpointing",
+        "compile",
         "start.weights",
         "start.teacher",
     )
@@ -101,6 +102,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "evaluation.split": "validation",
         "micro_batch": 4,
         "activation_checkpointing": True,
+        "compile": True,
         "data.scenes.grid": 3,
         "data.scenes.relation_rate": 0.25,
         "augment.min_scale": 0.5,
