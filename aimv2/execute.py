@@ -325,6 +325,11 @@ def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[st
         "tokenizer": data.tokenizer.fingerprint,
         "parameters": parameters_by_part(config),
         "start": content_of_start(config),
-        "setup": asdict(setup) | {"compile": config.compile, "predicted_bytes": asdict(predict(config, setup))},
+        "setup": {
+            **asdict(setup),
+            "compile": config.compile,
+            "attention_kernel": config.attention_kernel,
+            "predicted_bytes": asdict(predict(config, setup)),
+        },
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }

@@ -24,9 +24,10 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         available: the device of the machine that will execute the run; None is this machine's.
 
     Raises:
-        UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine, a
-            missing data package or tokenizer, a labelled set with the name of another task, weights to start from that
-            are missing or do not fit, or a value that the objective does not allow.
+        UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
+            ``attention_kernel=flex`` on the CPU, a missing data package or tokenizer, a labelled set with the name of
+            another task, weights to start from that are missing or do not fit, or a value that the objective does not
+            allow.
     """
     set_names(config)  # before anything is trained
     is_here = available is None
@@ -41,6 +42,11 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         )
     if config.compile is True and is_here and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks; install it or use compile=false")
+    if config.attention_kernel == "flex" and device == "cpu":
+        raise UsageError(
+            "attention_kernel=flex cannot train on the CPU, where FlexAttention has no backward pass; use"
+            " attention_kernel=sdpa"
+        )
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"

@@ -13,6 +13,7 @@ def autocast(config: RunConfig) -> torch.autocast:
 
 def compiles(config: RunConfig) -> bool:
     """True if training compiles the blocks: by ``auto`` on CUDA, if this machine has what it needs."""
-    if config.compile == "auto":
-        return config.device == "cuda" and missing_for_compile("cuda") is None
-    return config.compile
+    if config.compile != "auto":
+        return config.compile
+    is_needed = config.attention_kernel == "flex"
+    return is_needed or (config.device == "cuda" and missing_for_compile("cuda") is None)

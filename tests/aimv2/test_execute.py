@@ -103,7 +103,7 @@ def test_manifest_records_versions_data_and_size(finished):
     assert manifest["parameters"]["encoder"] > 0
     setup = manifest["setup"]
     assert (setup["parallel"], setup["micro_batch"], setup["activation_checkpointing"]) == ("ddp", 8, False)
-    assert setup["compile"] is False
+    assert (setup["compile"], setup["attention_kernel"]) == (False, "sdpa")
     assert setup["predicted_bytes"]["weights"] == 4 * sum(manifest["parameters"].values())
 
 

@@ -60,6 +60,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "micro_batch",
         "activation_checkpointing",
         "compile",
+        "attention_kernel",
         "start.weights",
         "start.teacher",
     )
@@ -103,6 +104,7 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "micro_batch": 4,
         "activation_checkpointing": True,
         "compile": True,
+        "attention_kernel": "flex",
         "data.scenes.grid": 3,
         "data.scenes.relation_rate": 0.25,
         "augment.min_scale": 0.5,

@@ -20,6 +20,12 @@ def test_blocks_are_compiled_on_the_cpu_only_if_the_run_says_so(tiny, value, exp
     assert compiles(replace(tiny, compile=value)) is expected
 
 
+def test_flex_attention_needs_compiled_blocks(tiny):
+    assert compiles(replace(tiny, attention_kernel="flex")) is True
+    with pytest.raises(ValueError, match="attention_kernel=flex needs compiled blocks: use compile=auto or"):
+        replace(tiny, attention_kernel="flex", compile=False)
+
+
 def test_auto_compiles_on_a_gpu_where_the_compiler_is(tiny, monkeypatch):
     config = replace(tiny, device="cuda")
     monkeypatch.setenv("CC", "no-such-compiler")

@@ -211,7 +211,22 @@ def test_sizes_that_change_are_compiled_a_few_times_and_then_no_more(tiny, batch
     assert sum(counts[2:]) == 0, counts
 
 
-def test_gradient_balance_is_that_of_eager_blocks(tiny, large_batch):
-    engines = [engine_of(replace(tiny, compile=value)) for value in (False, True)]
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention trains on a GPU only")
+def test_flex_attention_has_the_losses_and_gradients_of_sdpa(tiny, batch):
+    found = []
+    for kernel in ("sdpa", "flex"):
+        config = replace(tiny, device="cuda", attention_kernel=kernel)
+        module = objective("aimv2").load()(build(config).cuda(), config)
+        engine = Engine(module, config, setup_of(config))
+        terms = engine.backward(batch)
+        found.append([*terms.values(), *gradients_of(engine).values()])
+    for sdpa, flex in zip(*found, strict=True):
+        assert (flex - sdpa).norm() <= 1e-4 * sdpa.norm()
+
+
+@pytest.mark.parametrize("saves_inputs", [False, True])
+def test_gradient_balance_is_that_of_eager_blocks(tiny, large_batch, saves_inputs):
+    config = replace(tiny, activation_checkpointing=saves_inputs)
+    engines = [engine_of(replace(config, compile=value)) for value in (False, True)]
     expected, found = (engine.gradient_balance(large_batch) for engine in engines)
     assert found == expected
