@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +28,7 @@ from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import Metric
 from aimv2.evaluation.parts import Part, beside
 from aimv2.evaluation.pictures import drawn_predictions
-from aimv2.hardware import hardware
+from aimv2.hardware import hardware, missing_for_compile
 from aimv2.heap import keep_freed_memory
 from aimv2.memory import predict, resolved, setup_of
 from aimv2.model.network import Network, build, parameters_by_part
@@ -43,6 +43,7 @@ from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import write_tensors
 from aimv2.training import checkpoint
 from aimv2.training.checkpoint import Checkpoint
+from aimv2.training.device import compiles
 from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, Trained, train
 from aimv2.training.saving import Saver, SaveTimer
@@ -251,8 +252,12 @@ def _set_up(config: RunConfig) -> RunConfig:
     """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's.
 
     Raises:
-        RunFailedError: no micro-batch fits the memory (cause ``out of memory``).
+        RunFailedError: no micro-batch fits the memory (cause ``out of memory``), or ``compile=true`` without a compiler
+            (cause ``node``).
     """
+    config = replace(config, compile=compiles(config))
+    if config.compile and (missing := missing_for_compile(config.device)):
+        raise RunFailedError("node", f"compile=true needs {missing}, which {platform.node()} lacks")
     try:
         return resolved(config, setup_of(config))
     except UsageError as error:
@@ -320,6 +325,11 @@ def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[st
         "tokenizer": data.tokenizer.fingerprint,
         "parameters": parameters_by_part(config),
         "start": content_of_start(config),
-        "setup": asdict(setup) | {"predicted_bytes": asdict(predict(config, setup))},
+        "setup": {
+            **asdict(setup),
+            "compile": config.compile,
+            "attention_kernel": config.attention_kernel,
+            "predicted_bytes": asdict(predict(config, setup)),
+        },
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
     }

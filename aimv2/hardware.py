@@ -3,8 +3,11 @@
 import os
 import platform
 import re
+import shutil
 import sys
+import sysconfig
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 # Files that GPU drivers create on Linux: NVIDIA, Jetson, WSL, AMD.
@@ -31,3 +34,23 @@ def hardware(device: str) -> str:
     found = re.search(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
     model = found[1].strip() if found else platform.processor() or platform.machine()
     return f"{model}, {os.cpu_count()} cores"
+
+
+def missing_for_compile(device: str) -> str | None:
+    """Return what ``torch.compile`` needs for a device and this machine lacks; None if it has everything.
+
+    It looks for the compilers that torch (C++) and triton (C) call.
+    """
+    if device == "cuda":
+        language, variable, names = "C", "CC", ["gcc", "clang"]
+    else:
+        language, variable, names = "C++", "CXX", ["clang++" if sys.platform == "darwin" else "g++"]
+    if variable in os.environ:
+        names = [os.environ[variable]]
+    if not any(map(shutil.which, names)):
+        return f"a {language} compiler ({' or '.join(names)})"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's header files (python3-dev)"
+    if device == "cuda" and find_spec("triton") is None:
+        return "the package triton"
+    return None

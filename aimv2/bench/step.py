@@ -23,12 +23,12 @@ from aimv2.bench.training import CASES, PARTS, TrainingStep, batches_of, useful_
 from aimv2.config.arguments import HELP
 from aimv2.data.batches import TrainBatches
 from aimv2.errors import UsageError, unknown
-from aimv2.hardware import hardware
+from aimv2.hardware import hardware, missing_for_compile
 from aimv2.heap import keep_freed_memory
 from aimv2.runs.files import write_text
 from aimv2.training.rate import product_shape
 
-STEP, PRODUCT = "step", "torch.mm"
+STEP, PRODUCT, EAGER = "step", "torch.mm", "eager step"
 WARM_UPS = 2  # calls of ``interleaved`` that are not timed
 
 FOOTNOTE = (
@@ -48,6 +48,7 @@ and as a share of the product's rate; and measure their memory.
   batch=16                     images per step
   repeats=10                   timings of each step; an interval needs 6
   threads=2                    CPU threads; the default is all cores
+  compile=false                true: with compiled blocks, and the same step without them beside it
   clock=wall                   wall, or cpu: CPU seconds of the process, for a busy machine
   json=FILE                    also write the results here
   debug=true                   show the traceback of an error
@@ -63,6 +64,7 @@ class Options:
     batch: PositiveInt = 16
     repeats: Annotated[int, Field(ge=2)] = 10
     threads: PositiveInt | None = None
+    compile: bool = False
     clock: Literal["wall", "cpu"] = "wall"
     json: str | None = None
 
@@ -79,6 +81,8 @@ class Result:
         share, share_low, share_high: the step's rate of useful FLOPs as a share of it, and its 95 % interval.
         peak_bytes: of a step, beyond weights and moments.
         caption_tokens: the mean length of the captions.
+        eager_ratio: the time of the step without compiled blocks over that with them, and its 95 % interval; None if
+            they are not compiled.
     """
 
     model: str
@@ -94,6 +98,7 @@ class Result:
     share_high: float
     peak_bytes: int
     caption_tokens: float
+    eager_ratio: tuple[float, float, float] | None = None
 
 
 def step_command(arguments: Sequence[str]) -> int:
@@ -110,6 +115,8 @@ def step_command(arguments: Sequence[str]) -> int:
         raise unknown("model", options.model, CASES)
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise UsageError(f"json={options.json}: there is no such folder")
+    if options.compile and (missing := missing_for_compile("cpu")):
+        raise UsageError(f"compile=true needs {missing}, which this machine lacks")
     keep_freed_memory()
     before = torch.get_num_threads()
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -144,12 +151,15 @@ def measure_all(options: Options) -> list[Result]:
 
 def measure(name: str, batches: TrainBatches, precision: Precision, options: Options) -> Result:
     """Time the step and the encoder's first FFN product in turn, and measure the step's memory."""
-    config, batch, clock = replace(batches.config, precision=precision), batches[0], CLOCKS[options.clock]
+    config = replace(batches.config, precision=precision, compile=options.compile)
+    batch, clock = batches[0], CLOCKS[options.clock]
     step = TrainingStep(lambda: batches[0], config, clock)
     rows, width, columns = shape = product_shape(config, options.batch)
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, width, generator=generator).to(PRECISIONS[precision]) for size in (rows, columns))
     calls: dict[str, Callable[[], object]] = {STEP: step, PRODUCT: lambda: torch.mm(left, right.T)}
+    if options.compile:
+        calls[EAGER] = TrainingStep(lambda: batches[0], replace(config, compile=False), clock)
     seconds = interleaved(calls, options.repeats, clock=clock)
     parts = {part: float(np.median(step.seconds[part][WARM_UPS:])) for part in PARTS}
     flops, product_flops = useful_flops(config, batch), 2 * math.prod(shape)
@@ -169,6 +179,7 @@ def measure(name: str, batches: TrainBatches, precision: Precision, options: Opt
         share_high=shares[2],
         peak_bytes=peak_bytes(step),
         caption_tokens=float(batch.text_len_B.double().mean()),
+        eager_ratio=ratio(seconds[EAGER], seconds[STEP]) if options.compile else None,
     )
 
 
@@ -185,6 +196,7 @@ def table(results: Sequence[Result], title: str) -> Table:
 
 def _cells(result: Result) -> dict[str, str]:
     has_interval = not math.isnan(result.share_low)
+    eager, low, high = result.eager_ratio or (math.nan,) * 3
     return {
         "images / s": f"{result.images_per_second:,.1f}",
         **{f"{part}, ms": f"{1000 * result.seconds[part]:,.1f}" for part in PARTS},
@@ -193,12 +205,17 @@ def _cells(result: Result) -> dict[str, str]:
         "share of mm": f"{result.share:.0%}",
         "95 %": f"{result.share_low:.0%} – {result.share_high:.0%}" if has_interval else "",
         "memory, GB": f"{result.peak_bytes / 1e9:.2f}",
+        **({"eager / compiled": f"{eager:.2f} [{low:.2f}, {high:.2f}]"} if result.eager_ratio else {}),
     }
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN, which JSON lacks, by None."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
+def _finite(value: Any) -> Any:
+    """Replace NaN, which JSON lacks, by None in nested values."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _sentence(options: Options) -> str:

@@ -11,7 +11,7 @@ from aimv2.config.start import with_start
 from aimv2.data.sources.version import set_version, version
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import set_names
-from aimv2.hardware import has_cuda
+from aimv2.hardware import has_cuda, missing_for_compile
 from aimv2.objectives import objective
 
 
@@ -24,11 +24,13 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         available: the device of the machine that will execute the run; None is this machine's.
 
     Raises:
-        UsageError: ``device=cuda`` without a CUDA device, a missing data package or tokenizer, a labelled set with the
-            name of another task, weights to start from that are missing or do not fit, or a value that the objective
-            does not allow.
+        UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
+            ``attention_kernel=flex`` on the CPU, a missing data package or tokenizer, a labelled set with the name of
+            another task, weights to start from that are missing or do not fit, or a value that the objective does not
+            allow.
     """
     set_names(config)  # before anything is trained
+    is_here = available is None
     available = available or ("cuda" if has_cuda() else "cpu")
     config = with_start(with_attention(config))
     objective(config.objective.name).check(config)
@@ -37,6 +39,13 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         raise UsageError(
             "device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto, or on SLURM request a GPU"
             " with executor.gres=gpu:1"
+        )
+    if config.compile is True and is_here and (missing := missing_for_compile(device)):
+        raise UsageError(f"compile=true needs {missing}, which this machine lacks; install it or use compile=false")
+    if config.attention_kernel == "flex" and device == "cpu":
+        raise UsageError(
+            "attention_kernel=flex cannot train on the CPU, where FlexAttention has no backward pass; use"
+            " attention_kernel=sdpa"
         )
     precision = config.precision
     if precision == "auto":

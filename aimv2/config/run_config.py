@@ -390,6 +390,10 @@ class RunConfig:
             is the most that are predicted to fit (``python -m aimv2 cost``).
         activation_checkpointing: True saves only the inputs of blocks, and computes the rest again in the backward
             pass. ``auto`` does so if few images would fit otherwise.
+        compile: True compiles the blocks for training (``torch.compile``); evaluation never does. ``auto`` does so on
+            CUDA, if the machine has the compiler that this needs.
+        attention_kernel: how training computes the encoder's prefix attention: ``sdpa``, or ``flex``, FlexAttention,
+            which leaves out blocks of hidden pairs. It needs compiled blocks and cannot train on the CPU.
     """
 
     scale: str
@@ -414,6 +418,8 @@ class RunConfig:
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     micro_batch: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     activation_checkpointing: Literal["auto"] | bool = "auto"
+    compile: Literal["auto"] | bool = "auto"
+    attention_kernel: Literal["sdpa", "flex"] = "sdpa"
 
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:
@@ -427,6 +433,8 @@ class RunConfig:
         render_px, image_px = self.data.render_px, self.model.image_px
         if render_px < image_px:
             raise ValueError(f"data.render_px={render_px} is smaller than model.image_px={image_px}")
+        if self.attention_kernel == "flex" and self.compile is False:
+            raise ValueError("attention_kernel=flex needs compiled blocks: use compile=auto or compile=true")
         width, head_dim = self.model.encoder.width, self.evaluation.probe.head_dim
         if width > head_dim and width % head_dim:
             raise ValueError(

@@ -1,7 +1,7 @@
 """RMSNorm and SwiGLU's gate with few passes over memory, for the CPU, where torch 2.13 has no fused kernels for them.
 
-Both save their inputs alone for the backward pass. Small tensors have torch's own operations. Letters: N rows, D width,
-F FFN width.
+Both save their inputs alone for the backward pass. Small tensors have torch's own operations, and compiled code has the
+plain formulas, which ``torch.compile`` fuses itself. Letters: N rows, D width, F FFN width.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class RMSNorm(nn.RMSNorm):
         dtype = product_dtype(x) if self.feeds_product else x.dtype
         is_small = x.numel() < MIN_NORMED and dtype == x.dtype
         is_wide = x.dtype in (torch.float32, torch.float64) and x.dtype == self.weight.dtype
-        if x.device.type != "cpu" or is_small or not is_wide:
+        if x.device.type != "cpu" or is_small or not is_wide or torch.compiler.is_compiling():
             return super().forward(x)
         apply: Callable[..., Tensor] = _RMSNorm.apply  # which torch does not annotate
         return apply(x, self.weight, self.eps, dtype)
@@ -87,7 +87,7 @@ class _RMSNorm(torch.autograd.Function):
 
 def silu_product(gate_up: Tensor) -> Tensor:
     """Return silu(gate) * up of [..., 2F], gate and up side by side: [..., F]."""
-    if gate_up.device.type == "cpu" and gate_up.numel() >= MIN_GATED:
+    if gate_up.device.type == "cpu" and not torch.compiler.is_compiling() and gate_up.numel() >= MIN_GATED:
         apply: Callable[[Tensor], Tensor] = SiluProduct.apply  # which torch does not annotate
         return apply(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)

@@ -3,12 +3,14 @@
 Letters: B batch, L positions, S positions in the cache, D width, H heads, d head width, F FFN width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from aimv2.config.run_config import TransformerConfig
@@ -17,6 +19,7 @@ from aimv2.model.initial import Distribution, xavier_uniform
 from aimv2.model.masks import additive
 
 KeyValues = list[Tensor]  # cached keys and values of one layer, [B, H, S, d] each; empty before the first call
+Mask = Tensor | BlockMask
 NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
 
 
@@ -47,15 +50,15 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
+        self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
     ) -> Tensor:
         """Attend.
 
         Args:
             x_BLD: [B, L, D].
             mask: [B or 1, 1, L, L], or [B or 1, 1, L, S+L] with a cache, indexed [image, head, query, key]: bool, True
-                where a query may attend, or added to the scores. None is full attention, or causal attention if
-                ``is_causal``.
+                where a query may attend, or added to the scores; or FlexAttention's. None is full attention, or causal
+                attention if ``is_causal``.
             cache: earlier positions, which the new ones also attend to; the new ones are added to it.
         """
         B, L, D = x_BLD.shape
@@ -70,9 +73,18 @@ class SelfAttention(nn.Module):
             if cache:
                 k_BHLd, v_BHLd = torch.cat([cache[0], k_BHLd], dim=2), torch.cat([cache[1], v_BHLd], dim=2)
             cache[:] = k_BHLd, v_BHLd
-        mixed_BHLd = F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask, is_causal=is_causal)
+        mixed_BHLd = attend(q_BHLd, k_BHLd, v_BHLd, mask, is_causal)
         out_BLD: Tensor = self.out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
         return out_BLD
+
+
+def attend(q_BHLd: Tensor, k_BHLd: Tensor, v_BHLd: Tensor, mask: Mask | None, is_causal: bool) -> Tensor:
+    """Attend with torch's SDPA, or with FlexAttention if the mask is its."""
+    if not isinstance(mask, BlockMask):
+        return F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask, is_causal=is_causal)
+    mixed_BHLd = flex_attention(q_BHLd, k_BHLd, v_BHLd, block_mask=mask)
+    assert isinstance(mixed_BHLd, Tensor)
+    return mixed_BHLd
 
 
 class SwiGLU(nn.Module):
@@ -109,7 +121,12 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: norm and attention, norm and FFN."""
+    """Pre-norm residual block: norm and attention, norm and FFN.
+
+    Attributes:
+        is_compiled: True compiles the block for forward passes with gradients. Hooks stay outside of what is compiled,
+            so that FSDP2 can gather the weights.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -117,10 +134,16 @@ class Block(nn.Module):
         self.attn = SelfAttention(config.width, config.num_heads)
         self.norm2 = build_norm(config, feeds_product=True)
         self.ffn = (SwiGLU if config.ffn == "swiglu" else MLP)(config.width, config.ffn_hidden)
+        self.is_compiled = False
 
     def forward(
-        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
+        self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
     ) -> Tensor:
+        if self.is_compiled and cache is None and torch.is_grad_enabled():
+            return _compiled()(self, x_BLD, mask, is_causal)
+        return self.compute(x_BLD, mask, is_causal, cache)
+
+    def compute(self, x_BLD: Tensor, mask: Mask | None, is_causal: bool, cache: KeyValues | None = None) -> Tensor:
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal, cache=cache)
         out_BLD: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
         return out_BLD
@@ -136,6 +159,15 @@ class Block(nn.Module):
         }
 
 
+@lru_cache
+def _compiled() -> Callable[..., Tensor]:
+    """Return the compiled ``Block.compute``, which blocks of the same sizes share.
+
+    Sizes that change from call to call become variables at the second compilation.
+    """
+    return torch.compile(Block.compute, fullgraph=True)
+
+
 class Stack(nn.ModuleList):
     """A sequence of blocks.
 
@@ -148,14 +180,15 @@ class Stack(nn.ModuleList):
         self.saves_inputs = False
 
     def forward(
-        self, x_BLD: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
+        self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
     ) -> Tensor:
         """Apply the blocks.
 
         Args:
-            mask: bool, as in ``SelfAttention``. It is converted here, which SDPA would do in every layer.
+            mask: bool, as in ``SelfAttention``. It is converted here, which SDPA would do in every layer; one of
+                FlexAttention stays as it is.
         """
-        if mask is not None:
+        if isinstance(mask, Tensor):
             mask = additive(mask, product_dtype(x_BLD))
         for block, cache in zip_longest(self, caches):
             if self.saves_inputs and torch.is_grad_enabled():

@@ -18,11 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.memory import Setup
+from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
 from aimv2.native import micro_batch_at
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
-from aimv2.training.device import autocast
+from aimv2.training.device import autocast, compiles
 from aimv2.training.world import ALONE, World
 
 
@@ -41,8 +42,12 @@ class Engine:
         self._config, self._world = config, world
         self._device = torch.device(config.device)
         self._is_sharded = world.size > 1 and setup.parallel == "fsdp"
+        self._is_compiled = compiles(config)
         self._module: nn.Module = objective
         self._scalars: list[nn.Parameter] = []
+        if self._is_compiled:
+            torch.compiler.reset()  # what earlier runs of this process have compiled counts towards torch's limit
+        self._set_compiled(self._is_compiled)
         for module in objective.modules():
             if isinstance(module, Stack):
                 module.saves_inputs = setup.activation_checkpointing
@@ -97,13 +102,23 @@ class Engine:
 
     def _gradients_by_term(self, part: Batch, shared: list[nn.Parameter]) -> dict[str, Tensor]:
         """Return each term's gradient as one vector. On return, the activations of the micro-batch are released."""
+        self._set_compiled(False)  # compiled blocks overwrite what they have saved, so they have one backward pass
         with self._syncing(False):
             terms = self._losses(part).terms
         found = {}
         for name, term in terms.items():
             gradients = torch.autograd.grad(term, shared, retain_graph=True)
             found[name] = torch.cat([gradient.flatten() for gradient in gradients])
+        self._set_compiled(self._is_compiled)
         return found
+
+    def _set_compiled(self, is_compiled: bool) -> None:
+        """Compute blocks compiled, and prefix attention with the run's kernel, or everything eagerly."""
+        for module in self.objective.modules():
+            if isinstance(module, Block):
+                module.is_compiled = is_compiled
+            if isinstance(module, Encoder):
+                module.uses_flex = is_compiled and self._config.attention_kernel == "flex"
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""

@@ -103,7 +103,16 @@ def test_manifest_records_versions_data_and_size(finished):
     assert manifest["parameters"]["encoder"] > 0
     setup = manifest["setup"]
     assert (setup["parallel"], setup["micro_batch"], setup["activation_checkpointing"]) == ("ddp", 8, False)
+    assert (setup["compile"], setup["attention_kernel"]) == (False, "sdpa")
     assert setup["predicted_bytes"]["weights"] == 4 * sum(manifest["parameters"].values())
+
+
+def test_compiled_run_fails_before_its_first_step_where_no_compiler_is(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    run = RunFolder(tmp_path, signature(tiny))
+    failure = execute(run.acquire(tiny), replace(tiny, compile=True))
+    assert failure.cause == "node"
+    assert failure.message.startswith("compile=true needs a C++ compiler (no-such-compiler), which ")
 
 
 def test_cpu_seconds_of_training_are_those_of_its_steps(finished, tiny):

@@ -58,6 +58,24 @@ def test_table_has_a_column_per_result():
     }
 
 
+def test_compile_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match=r"compile=true needs a C[+][+] compiler \(no-such-compiler\), which this"):
+        bench_command(["step", "compile=true"])
+
+
+@pytest.mark.exhaustive
+def test_compiled_step_is_compared_with_an_eager_one(tmp_path, capsys):
+    path = tmp_path / "step.json"
+    arguments = ["model=demo", "precision=float32", "batch=2", "repeats=2", "threads=1", "compile=true", f"json={path}"]
+    assert bench_command(["step", *arguments]) == 0
+    assert "eager / compiled" in capsys.readouterr().out
+    (result,) = json.loads(path.read_text())["results"]
+    median, *interval = result["eager_ratio"]
+    assert median > 0
+    assert interval == [None, None]
+
+
 def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
     path = tmp_path / "step.json"
     arguments = ["model=demo", "precision=float32", "batch=2", "repeats=2", "threads=1", "clock=cpu", f"json={path}"]

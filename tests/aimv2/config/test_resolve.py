@@ -43,3 +43,18 @@ def test_a_labelled_set_with_the_name_of_a_task_is_refused_before_training():
     config = replace(demo(), evaluation=replace(demo().evaluation, sets=("sets/digits.yaml",)))
     with pytest.raises(UsageError, match="a task is called 'digits' already; give the file another name"):
         resolve(config)
+
+
+def test_compile_without_a_compiler_is_refused_before_training(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    config = replace(demo(), compile=True, device="cpu")
+    with pytest.raises(UsageError, match=r"compile=true needs a C[+][+] compiler \(no-such-compiler\), which this"):
+        resolve(config)
+    assert resolve(config, available="cpu").compile is True, "the host of a launch need not have what nodes have"
+
+
+def test_flex_attention_is_refused_on_the_cpu():
+    config = replace(demo(), attention_kernel="flex")
+    with pytest.raises(UsageError, match="attention_kernel=flex cannot train on the CPU, where FlexAttention has no"):
+        resolve(config, available="cpu")
+    assert resolve(config, available="cuda").attention_kernel == "flex"

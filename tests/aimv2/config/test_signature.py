@@ -59,6 +59,8 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "parallel",
         "micro_batch",
         "activation_checkpointing",
+        "compile",
+        "attention_kernel",
         "start.weights",
         "start.teacher",
     )
@@ -102,6 +104,8 @@ def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key
         "evaluation.split": "validation",
         "micro_batch": 4,
         "activation_checkpointing": True,
+        "compile": True,
+        "attention_kernel": "flex",
         "data.scenes.grid": 3,
         "data.scenes.relation_rate": 0.25,
         "augment.min_scale": 0.5,

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from aimv2.config.run_config import TransformerConfig
-from aimv2.model.fused import RMSNorm
+from aimv2.model.fused import MIN_GATED, MIN_NORMED, RMSNorm
 from aimv2.model.initial import init_weights_
-from aimv2.model.layers import MLP, Stack, SwiGLU, build_norm
+from aimv2.model.layers import MLP, Stack, SwiGLU, attend, build_norm
+from aimv2.model.masks import prefix_blocks, prefix_mask
 
 CONFIG = TransformerConfig(width=24, depth=2, num_heads=3)
 
@@ -80,3 +81,34 @@ def test_build_norm_has_the_configured_kind_and_width(norm, kind):
     built = build_norm(TransformerConfig(width=24, depth=1, num_heads=3, norm=norm))
     assert type(built) is kind
     assert (built.weight.shape, built.eps) == ((24,), 1e-5)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_compiled_blocks_have_the_gradients_of_eager_ones_with_fused_kernels(precision):
+    """The tensors are so large that eager norms and gates are the functions of ``aimv2.model.fused``."""
+    stack, x = Stack(TransformerConfig(width=64, depth=2, num_heads=2)), torch.randn(32, 33, 64)
+    init_weights_(stack, seed=0)
+    assert x.numel() >= MIN_NORMED
+    assert 2 * stack[0].ffn.down.in_features * 32 * 33 >= MIN_GATED
+    found = []
+    for is_compiled in (False, True):
+        for block in stack:
+            block.is_compiled = is_compiled
+        stack.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            out = stack(x, is_causal=True)
+        out.square().mean().backward()
+        found.append([out, *(weight.grad for weight in stack.parameters())])
+    tolerance = 1e-5 if precision == torch.float32 else 2e-2
+    for eager, compiled in zip(*found, strict=True):
+        assert (compiled - eager).norm() <= tolerance * eager.norm()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@torch.no_grad()  # on the CPU it has no backward pass
+def test_flex_attention_is_sdpa():
+    q, k, v = torch.randn(3, 3, 2, 16, 8, generator=torch.Generator().manual_seed(0))
+    prefix_len_B = torch.tensor([1, 7, 16])
+    expected = attend(q, k, v, prefix_mask(prefix_len_B, 16), False)
+    torch.testing.assert_close(attend(q, k, v, prefix_blocks(prefix_len_B, 16), False), expected)

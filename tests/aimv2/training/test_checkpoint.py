@@ -167,6 +167,20 @@ def test_interrupted_native_run_ends_like_an_uninterrupted_one(long, pairs, tmp_
     assert len({after - before for before, after in pairwise(spent)}) > 1
 
 
+@pytest.mark.exhaustive
+def test_compiled_run_resumes_with_the_losses_of_an_eager_one(long, pairs, reference, tmp_path):
+    config = long(compile=True)
+    run = RunFolder(tmp_path, signature(config))
+    assert attempted(run, config, pairs, signal_in=2)[1] is None
+    model, flops, folder = attempted(run, config, pairs)
+    weights, rows, expected_flops = reference("aimv2")
+    for row, expected in zip(computed(read_rows(folder)), computed(rows), strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=1e-5, atol=1e-6)
+    assert flops == expected_flops
+
+
 @pytest.mark.parametrize("name", ["aimv2", "siglip"])
 def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
     config = long(name)

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.training.device import autocast
+from aimv2.hardware import missing_for_compile
+from aimv2.training.device import autocast, compiles
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
@@ -12,3 +13,22 @@ def test_products_have_the_runs_precision(tiny, precision, dtype):
     with autocast(replace(tiny, precision=precision)):
         assert layer(torch.ones(1, 3)).dtype == dtype
     assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", False), (True, True), (False, False)])
+def test_blocks_are_compiled_on_the_cpu_only_if_the_run_says_so(tiny, value, expected):
+    assert compiles(replace(tiny, compile=value)) is expected
+
+
+def test_flex_attention_needs_compiled_blocks(tiny):
+    assert compiles(replace(tiny, attention_kernel="flex")) is True
+    with pytest.raises(ValueError, match="attention_kernel=flex needs compiled blocks: use compile=auto or"):
+        replace(tiny, attention_kernel="flex", compile=False)
+
+
+def test_auto_compiles_on_a_gpu_where_the_compiler_is(tiny, monkeypatch):
+    config = replace(tiny, device="cuda")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert compiles(config) is False
+    monkeypatch.delenv("CC")
+    assert compiles(config) is (missing_for_compile("cuda") is None)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
+from torch._dynamo.utils import counters
 from torch.distributed.tensor import DTensor
 
 from aimv2.data.batches import Share
@@ -116,12 +117,21 @@ SETUPS = [
     for parallel in ("ddp", "fsdp")
     for size in (8, 1)
 ]
+EAGER = [changes | setup for changes in VARIANTS for setup in SETUPS]
+COMPILED = [VARIANTS[0] | {"parallel": parallel, "micro_batch": 4, "compile": True} for parallel in ("ddp", "fsdp")]
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
-def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, ranks, tmp_path):
+@pytest.mark.parametrize(
+    ("ranks", "cases"),
+    [
+        pytest.param(2, EAGER, id="2"),
+        pytest.param(4, EAGER, id="4", marks=pytest.mark.exhaustive),
+        pytest.param(2, COMPILED, id="2 compiled", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, ranks, cases, tmp_path):
     """With whole weights and with shards, in one micro-batch and in several."""
-    cases = [changed(tiny, changes | {"ranks": ranks} | setup) for changes in VARIANTS for setup in SETUPS]
+    cases = [changed(tiny, case | {"ranks": ranks}) for case in cases]
     assert_ranks_match(cases, large_batch, ranks, tmp_path)
 
 
@@ -166,7 +176,7 @@ def assert_ranks_match(cases, batch, ranks, folder):
     assert [process.exitcode for process in processes] == [0] * ranks
     found = torch.load(folder / "found", weights_only=True)
     for config, (terms, gradients, norm) in zip(cases, found, strict=True):
-        engine = engine_of(replace(config, ranks=1, micro_batch="auto"))
+        engine = engine_of(replace(config, ranks=1, micro_batch="auto", compile=False))
         expected = engine.backward(batch)
         case = f"{config.objective.name} {config.parallel} {config.micro_batch}"
         for name, term in expected.items():
@@ -189,7 +199,9 @@ def as_rank(rank, ranks, cases, batch, folder):
     )
     for config in cases:
         engine = engine_of(config, world)
+        before = counters["stats"]["unique_graphs"]
         terms = {name: world.mean(term) for name, term in engine.backward(share).items()}
+        assert (counters["stats"]["unique_graphs"] > before) is (config.compile is True)
         gradients = gradients_of(engine)
         found.append((terms, {name: grad.clone() for name, grad in gradients.items()}, engine.clip_gradients()))
         del engine
@@ -197,3 +209,57 @@ def as_rank(rank, ranks, cases, batch, folder):
         torch.save(found, folder / "found")
     dist.destroy_process_group()
     sys.exit(0)
+
+
+SEVERAL = [pytest.param(changes, marks=[pytest.mark.exhaustive] * (changes != VARIANTS[0])) for changes in VARIANTS]
+
+
+@pytest.mark.parametrize("saves_inputs", [False, True])
+@pytest.mark.parametrize("changes", SEVERAL, ids=str)
+def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large_batch, changes, saves_inputs):
+    config = changed(tiny, changes | {"activation_checkpointing": saves_inputs})
+    eager, compiled = (engine_of(replace(config, compile=value)) for value in (False, True))
+    expected, found = eager.backward(large_batch), compiled.backward(large_batch)
+    assert found.keys() == expected.keys()
+    for name, term in expected.items():
+        torch.testing.assert_close(found[name], term, rtol=1e-6, atol=1e-7)
+    gradients = gradients_of(compiled)
+    for name, gradient in gradients_of(eager).items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_sizes_that_change_are_compiled_a_few_times_and_then_no_more(tiny, batch):
+    """Captions are as wide as the longest of their micro-batch, and the last micro-batch is smaller."""
+    engine, counts = engine_of(replace(tiny, compile=True, micro_batch=4)), []
+    for length in range(2, 13):
+        tokens = batch.token_BT[:, :length].contiguous()
+        lengths = torch.full((6,), length)
+        supervised = torch.arange(6 * length)
+        part = batch.of(batch.image.double(), tokens, batch.prefix_len_B, supervised, lengths, tiny)
+        before = counters["stats"]["unique_graphs"]
+        engine.backward(part)
+        counts.append(counters["stats"]["unique_graphs"] - before)
+    assert counts[0] > 0
+    assert sum(counts) <= 6, counts  # encoder and decoder, for one size and for any, and what torch makes of both
+    assert sum(counts[2:]) == 0, counts
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention trains on a GPU only")
+def test_flex_attention_has_the_losses_and_gradients_of_sdpa(tiny, batch):
+    found = []
+    for kernel in ("sdpa", "flex"):
+        config = replace(tiny, device="cuda", attention_kernel=kernel)
+        module = objective("aimv2").load()(build(config).cuda(), config)
+        engine = Engine(module, config, setup_of(config))
+        terms = engine.backward(batch)
+        found.append([*terms.values(), *gradients_of(engine).values()])
+    for sdpa, flex in zip(*found, strict=True):
+        assert (flex - sdpa).norm() <= 1e-4 * sdpa.norm()
+
+
+@pytest.mark.parametrize("saves_inputs", [False, True])
+def test_gradient_balance_is_that_of_eager_blocks(tiny, large_batch, saves_inputs):
+    config = replace(tiny, activation_checkpointing=saves_inputs)
+    engines = [engine_of(replace(config, compile=value)) for value in (False, True)]
+    expected, found = (engine.gradient_balance(large_batch) for engine in engines)
+    assert found == expected
