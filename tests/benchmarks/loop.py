@@ -3,8 +3,8 @@
 Trains a run as ``python -m aimv2 train`` does, with its record, in blocks of ``log.every_steps`` steps, and in turn
 takes bare steps on the batches of each block: forward and backward pass, gradient clipping, AdamW, on other weights.
 Prints the median over blocks of the ratio of both times, and its 95 % interval by order statistics, which needs 6
-repeats; once without the time in which the loop makes its batches, and once with it. Blocks have no point of the
-held-out curve and no checkpoint. ``clock=cpu`` counts CPU seconds of the process, for a busy machine.
+repeats; once without the time of making batches, which are made before a block, and once with it. Blocks have no point
+of the held-out curve and no checkpoint. ``clock=cpu`` counts CPU seconds of the process, for a busy machine.
 """
 
 import sys
@@ -65,43 +65,45 @@ class BareStep:
 
 
 class Alternating(TrainBatches):
-    """Batches that take bare steps after each block of the loop's.
+    """Batches that are made block by block, and take bare steps after each block of the loop's.
 
     Attributes:
-        loop, loading, bare: seconds of each block: the loop's, those of them in which batches are made, and bare steps.
+        data, loop, bare: seconds of each block: of making its batches, of the loop with them, and of bare steps.
     """
 
     def __init__(self, batches: TrainBatches, bare: BareStep, clock: Callable[[], float]) -> None:
         super().__init__(batches.config, batches.pairs, batches.tokenizer)
         self._step, self._clock = bare, clock
         self._block: list[Batch] = []
-        self._started = self._made = 0.0
-        self.loop, self.loading, self.bare = list[float](), list[float](), list[float]()
+        self._started = 0.0
+        self.data, self.loop, self.bare = list[float](), list[float](), list[float]()
 
     def __getitem__(self, step: int) -> Batch:
-        if step % self.config.log.every_steps == 0:
-            self._alternate()
-        started = self._clock()
-        batch = super().__getitem__(step)
-        self._made += self._clock() - started
-        self._block.append(batch)
-        return batch
+        place = step % self.config.log.every_steps
+        if not place:
+            if self._block:
+                self.loop.append(self._clock() - self._started)
+                self._take_bare_steps()
+            self._make_block(step)
+            self._started = self._clock()
+        return self._block[place]
 
-    def _alternate(self) -> None:
-        if self._block:
-            self.loop.append(self._clock() - self._started)
-            self.loading.append(self._made)
-            block = [self._step.trimmed(batch) for batch in self._block]
-            started = self._clock()
-            for batch in block:
-                self._step(batch)
-            self.bare.append(self._clock() - started)
-            self._block.clear()
-        self._made, self._started = 0.0, self._clock()
+    def _make_block(self, step: int) -> None:
+        started = self._clock()
+        steps = range(step, min(step + self.config.log.every_steps, len(self)))
+        self._block = [super(Alternating, self).__getitem__(each) for each in steps]
+        self.data.append(self._clock() - started)
+
+    def _take_bare_steps(self) -> None:
+        block = [self._step.trimmed(batch) for batch in self._block]
+        started = self._clock()
+        for batch in block:
+            self._step(batch)
+        self.bare.append(self._clock() - started)
 
 
 def measure(config: RunConfig, repeats: int, clock: Callable[[], float], folder: Path) -> tuple[np.ndarray, ...]:
-    """Train in a new folder of runs, and return seconds of the loop, of making batches and of bare steps, by block."""
+    """Train in a new folder of runs, and return seconds of making batches, of the loop and of bare steps, by block."""
     block = config.log.every_steps
     # The first block warms up, and the last is not ended by another one.
     budget = replace(config.budget, samples=config.budget.batch_size * block * (repeats + 2))
@@ -112,7 +114,7 @@ def measure(config: RunConfig, repeats: int, clock: Callable[[], float], folder:
     batches = Alternating(TrainBatches(config, data.train, data.tokenizer), BareStep(config), clock)
     with RunFolder(folder / "runs", signature(config)).acquire(config) as attempt:
         train(config, objective(config.objective.name), build(config).to(config.device), batches, attempt=attempt)
-    return tuple(np.array(seconds[1:]) for seconds in (batches.loop, batches.loading, batches.bare))
+    return tuple(np.array(seconds[1 : repeats + 1]) for seconds in (batches.data, batches.loop, batches.bare))
 
 
 def main(words: Sequence[str]) -> int:
@@ -128,11 +130,11 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         config = replace(SCALES[values["scale"]](), threads=int(values["threads"]), device="cpu")
         config = replace(config, data=replace(config.data, cache_dir=f"{folder}/cache"))
-        loop_R, loading_R, bare_R = measure(config, int(values["repeats"]), CLOCKS[values["clock"]], Path(folder))
+        data_R, loop_R, bare_R = measure(config, int(values["repeats"]), CLOCKS[values["clock"]], Path(folder))
     milliseconds = 1000 / config.log.every_steps
     print("| a step of | ms | loop / bare [95 %] |\n| --- | --- | --- |")
     print(f"| bare | {milliseconds * np.median(bare_R):.2f} | |")
-    for name, seconds_R in {"the loop": loop_R - loading_R, "the loop, with its data": loop_R}.items():
+    for name, seconds_R in {"the loop": loop_R, "the loop, and making its batch": loop_R + data_R}.items():
         median, low, high = ratio(seconds_R, bare_R)
         print(f"| {name} | {milliseconds * np.median(seconds_R):.2f} | {median:.3f} [{low:.3f}, {high:.3f}] |")
     return 0
