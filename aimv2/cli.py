@@ -121,8 +121,8 @@ def train_command(overrides: Sequence[str]) -> int:
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
     from aimv2.config.resolve import resolve
-    from aimv2.data.prepare import prepare
-    from aimv2.execute import follow
+    from aimv2.data.prepare import render
+    from aimv2.execute import follow, prepared
     from aimv2.training.distributed import dismiss, place
 
     config = resolve(config)
@@ -135,7 +135,8 @@ def train_command(overrides: Sequence[str]) -> int:
             follow(config, interrupts)
             return 0
         try:
-            prepare(config.data, config.model, show_progress=True)
+            render(config.data)
+            prepared(config.data, config.model)  # a wrong config is refused before a run starts
             if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
                 return 1
         finally:

@@ -37,6 +37,13 @@ class Data(NamedTuple):
     tokenizer: CaptionTokenizer
 
 
+def render(config: DataConfig) -> None:
+    """Render the glyphs that the cache lacks, and show the progress; errors as ``prepare``."""
+    for source in config.sources:
+        if kind_of(source) == "glyphs":
+            open_source(source, config, show_progress=True)
+
+
 def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = False) -> Data:
     """Return the data of a run; glyphs are rendered and tokenizers trained first if the cache lacks them.
 

@@ -35,6 +35,16 @@ def test_draws_are_pinned():
     np.testing.assert_array_equal(drawn, [0.07864889287830434, 0.08266762055804])
 
 
+@given(seed=st.integers(0, 2**63), purpose=st.text(), epoch=st.integers(0, 2**63), sample_id=st.integers(0, 2**63))
+def test_draws_are_those_of_a_generator_with_the_key_itself(seed, purpose, epoch, sample_id):
+    philox = np.random.Philox(key=[seed, address.hash64(purpose)], counter=[0, 0, epoch, sample_id])
+    expected = np.random.Generator(philox)
+    drawn = address.generator(seed=seed, purpose=purpose, epoch=epoch, sample_id=sample_id)
+    assert drawn.integers(7) == expected.integers(7)
+    np.testing.assert_array_equal(drawn.random(5), expected.random(5))
+    np.testing.assert_array_equal(drawn.permutation(9), expected.permutation(9))
+
+
 @given(size=st.integers(1, 700), seed=st.integers(0, 2**32), epoch=st.integers(0, 9))
 def test_a_bijection_is_a_permutation_and_its_inverse_undoes_it(size, seed, epoch):
     bijection, numbers = Bijection(size, seed=seed, purpose="test", epoch=epoch), np.arange(size)

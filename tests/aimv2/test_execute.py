@@ -23,7 +23,7 @@ from aimv2.data.sources.version import file_version
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.evaluation.metrics import metric_names, unit_of
-from aimv2.execute import _prepared, _train_cpu_seconds, execute
+from aimv2.execute import _train_cpu_seconds, execute, prepared
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.runs.attempt import pictures_of
 from aimv2.runs.events import EVENTS
@@ -341,7 +341,7 @@ def test_run_on_other_data_than_its_own_is_refused_and_shows_the_difference(own,
         execute(run.acquire(config), config, interrupts=stopped)
     (path.parent / "pictures" / "05.png").unlink()
     prepare_source(read_source(path))
-    for cache in (file_version, _prepared):
+    for cache in (file_version, prepared):
         cache.cache_clear()
     failure = execute(run.acquire(config), config)
     assert failure.cause == "data"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from rich.progress import Progress
 
 from aimv2 import address
@@ -17,6 +17,9 @@ from aimv2.data.sources.shards import INDEX, Shards, write_shards
 from aimv2.data.text import clean
 from aimv2.errors import UsageError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class GlyphPairs(Pairs):
     """Rendered glyphs. The short caption is the name, the dense one the description.
@@ -26,7 +29,7 @@ class GlyphPairs(Pairs):
             ``concept``; ``sample_id`` (for random addresses), and ``row``, the place of the picture in its shards.
     """
 
-    def __init__(self, table: pd.DataFrame, shards: Shards) -> None:
+    def __init__(self, table: "pd.DataFrame", shards: Shards) -> None:
         self.table = table.reset_index(drop=True)
         self._shards = shards
         self._ids = self.table["sample_id"].to_numpy()
@@ -56,7 +59,7 @@ class GlyphPairs(Pairs):
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
         return _worded(self._texts["short"][row], self._texts[kind][row])
 
-    def where(self, chosen: pd.Series | np.ndarray) -> "GlyphPairs":
+    def where(self, chosen: "pd.Series | np.ndarray") -> "GlyphPairs":
         """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
         return GlyphPairs(self.table[np.asarray(chosen)], self._shards)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from aimv2.errors import UsageError
 
@@ -35,6 +34,8 @@ class Shards:
     """
 
     def __init__(self, folder: Path) -> None:
+        import pandas as pd  # here, because a run on scenes needs none to start
+
         self.folder = folder
         try:
             self.table = pd.read_parquet(folder / INDEX)
@@ -75,6 +76,7 @@ def write_shards(
 
     Two processes may write the same folder at the same time; the first to finish wins.
     """
+    import pandas as pd
     import webdataset as wds  # here, because it loads torch, which readers do not need
 
     folder.parent.mkdir(parents=True, exist_ok=True)

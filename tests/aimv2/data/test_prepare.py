@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aimv2.data.prepare import load_tokenizer, mixture, prepare
+from aimv2.data.prepare import load_tokenizer, mixture, prepare, render
 from aimv2.errors import UsageError
 
 
@@ -47,3 +47,15 @@ def test_prepare_names_a_cache_without_room_for_the_tokenizer(tiny, tmp_path):
     (tmp_path / "tokenizers").write_text("in the way")
     with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
         prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model)
+
+
+def test_scenes_are_not_rendered(tiny, tmp_path):
+    render(replace(tiny.data, cache_dir=str(tmp_path)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.exhaustive
+def test_glyphs_are_rendered_and_a_cache_without_room_is_named(tiny, tmp_path):
+    (tmp_path / "pairs").touch()
+    with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
+        render(replace(tiny.data, sources=("openmoji",), cache_dir=str(tmp_path)))

@@ -1,0 +1,34 @@
+"""The benchmark of the start of a run."""
+
+import math
+import sys
+import time
+
+import pytest
+
+from aimv2.runs.files import read_json
+from tests.benchmarks.first_step import started, summary
+from tests.helpers.training import small_run
+
+
+def test_start_is_timed_and_the_run_interrupted_after_its_step(cache_dir, tmp_path):
+    began = time.monotonic()
+    start = started([*small_run(cache_dir, "budget.samples=8")], tmp_path / "runs")
+    assert 0 < start.attempt <= start.training <= start.step < time.monotonic() - began
+    (attempt,) = tmp_path.glob("runs/*/attempts/*")
+    assert (attempt / "interrupted").exists()
+    assert read_json(attempt / "manifest.json")["command"][1:3] == ["train", f"data.cache_dir={cache_dir}"]
+    assert read_json(attempt / "manifest.json")["python"] == sys.version.split()[0]
+
+
+def test_command_that_fails_is_shown(tmp_path):
+    with pytest.raises(RuntimeError, match="unknown key"):
+        started(["no.key=1"], tmp_path)
+
+
+def test_median_has_its_interval():
+    assert summary([3.0, 1.0, 2.0, 5.0, 4.0, 6.0]) == (3.5, 1.0, 6.0)
+    median, low, high = summary([1.0, 2.0])
+    assert median == 1.5
+    assert math.isnan(low)
+    assert math.isnan(high)
