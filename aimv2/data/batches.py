@@ -17,10 +17,16 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
 from aimv2.data.pairs import Joined
 from aimv2.data.reading import Bad, Reader, Samples
-from aimv2.data.strips import normalised, resized, strips
 from aimv2.data.tally import Tally
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import crop_and_resize, hide_patches, network_input
+from aimv2.data.transforms import (
+    crop_and_resize,
+    hide_patches,
+    network_input,
+    network_inputs,
+    resized_within,
+    strips,
+)
 from aimv2.errors import RunFailedError
 from aimv2.native import Steps
 from aimv2.runs.interrupt import SIGNALS
@@ -231,9 +237,9 @@ class TrainBatches(Dataset[Batch]):
         if config.native.areas:
             patch_px = config.model.patch_px
             images = (
-                normalised(samples.pictures)
+                network_inputs(samples.pictures)
                 if boxes is None
-                else resized(samples.pictures, boxes, patch_px=patch_px, area=area)
+                else resized_within(samples.pictures, boxes, patch_px=patch_px, area=area)
             )
             image, grid_B2 = strips(images, patch_px, area)
             return image, None, grid_B2
