@@ -22,7 +22,7 @@ from sweeps.active_launches import (
     waiting_file,
     worker_of,
 )
-from sweeps.tasks import Task
+from sweeps.tasks import Task, Work
 from sweeps.worker import Worker
 
 
@@ -78,7 +78,7 @@ def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny,
             if rows[-1]["step"] == 1:
                 cancel(active_launches(tmp_path)[0], [tasks[1].name] if is_shared else [task.name for task in tasks])
 
-        report = Worker(tasks, folder, stop, interrupts=Interrupts(poll_seconds=0)).work()
+        report = Worker(Work(tasks), folder, stop, interrupts=Interrupts(poll_seconds=0)).work()
         assert cancelled(folder) is not None
     assert report.signal is None
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)

@@ -87,7 +87,7 @@ def marked(source):
     return source
 
 
-@pytest.mark.parametrize("script", ["sweeps/launch.py", "sweeps/manage.py", "sweeps/search.py", "analysis/report.py"])
+@pytest.mark.parametrize("script", ["sweeps/launch.py", "sweeps/manage.py", "analysis/report.py"])
 def test_the_clone_that_is_typed_is_the_code_that_runs(marked, tmp_path, script):
     """Item 3: another clone is installed, or first in PYTHONPATH, and Python adds no folder of its own to the path."""
     output = typed(marked / script, "--help", cwd=tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from aimv2.errors import UsageError
 from sweeps import launch
 from sweeps.parse import parse
-from sweeps.search import tunable
+from sweeps.search.space import tunable
 from tests.helpers.own_data import own_set, own_source
 from tests.helpers.sweeps import small_sweep
 
