@@ -81,7 +81,8 @@ class Trial:
         run: the name of its run; empty if it has none.
         curve: samples and value of ``Search.curve`` while the run trained.
         samples, budget: those it trained on, and those of a whole run.
-        flops, seconds: what it spent on training; seconds are None if they were not measured.
+        flops, seconds: what it spent; the seconds of a finished trial include evaluation, and are None if they were not
+            measured.
     """
 
     number: NonNegativeInt
@@ -113,6 +114,7 @@ class Search:
         split: the pairs on which trials were measured.
         front: numbers of the finished trials that no other one is better than in all metrics.
         winner: the trial of the front that is best in the first metric; None if there is none.
+        is_baseline: True if that is the baseline itself, so that there is nothing to confirm.
         importances: by dimension, the share of the metric's variance that it explains; empty if it is not known.
     """
 
@@ -128,6 +130,7 @@ class Search:
     trials: tuple[Trial, ...]
     front: tuple[NonNegativeInt, ...]
     winner: NonNegativeInt | None
+    is_baseline: bool
     importances: dict[str, NonNegativeFloat]
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ from sweeps.search.space import Search
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
     "seed": "it has no effect; type sweep.seeds=[1]",
+    "sweep.is_search": "search=optuna makes it a search",
 }
 # Arguments that say which data a study is adapted to.
 DATA_WORDS = (
@@ -44,7 +45,7 @@ DATA_WORDS = (
     *("data.sources=", "data.weights=", "data.dense_fraction", "evaluation.sets="),
 )
 # Parts of a study that are Python and have no key.
-PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.", "sweep.is_search")
+PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ class Worker:
                         pause = 0.0
                         # Asked after a run and not before it: however short its time, a worker takes a run a step
                         # further.
-                        if self.interrupts.is_requested or cancelled(self.launch_dir) is not None:
+                        if self.interrupts.ends_process or cancelled(self.launch_dir) is not None:
                             break
             if self.interrupts.is_out_of_time:
                 return

@@ -74,6 +74,11 @@ def _without_winner(findings: Findings) -> str:
         return f"No result: none of {trials} finished, so there is no winner to confirm."
     if search.winning is None:
         return f"No result: the search names none of its {len(search.trials)} trials as its winner."
+    if WINNER not in study.arms and not search.is_baseline:
+        return (
+            f"Not confirmed yet: the best of {trials}, trial {search.winner}, was not compared with the baseline on"
+            " fresh seeds; launch the same command again to run what is missing."
+        )
     if WINNER not in study.arms:
         return (
             f"No arm is better: the best of {trials}, trial {search.winner}, is the baseline itself"

@@ -116,7 +116,7 @@ def _history(search: Search) -> Figure:
 def _curves(search: Search) -> list[Block]:
     drawn = trial_curves(search)
     if drawn is None or search.curve is None:
-        return [Paragraph("There are no learning curves: nothing was measured while the trials trained.")]
+        return [Paragraph("There are no learning curves of trials: they are recorded where trials can be pruned.")]
     caption = (
         f"{escape(search.curve)} of all trials while they trained, by which they are pruned. Grey curves with a"
         " cross at the end were pruned, or failed."
@@ -184,8 +184,8 @@ def _cost(search: Search) -> list[Block]:
 
 
 def _saved(search: Search) -> int:
-    """Return the samples of pruned trials' budgets on which they did not train."""
-    return sum(max(0, one.budget - one.samples) for one in search.in_state("pruned"))
+    """Return the samples of pruned trials' budgets on which they did not train. A trial with a note has diverged."""
+    return sum(max(0, one.budget - one.samples) for one in search.in_state("pruned") if not one.note)
 
 
 def _spent(trials: Sequence[Trial]) -> dict[str, float | None]:

@@ -38,7 +38,8 @@ def print_search(
         soft_wrap=True,
     )
     done = trials_of(runs_dir, search.name).described or "none yet"
-    console.print(f"scale {search.base.scale}, {search.num_trials} trials: {done}", soft_wrap=True)
+    counted = f": {done}" if config.storage is None else f", which are in {config.storage}"
+    console.print(f"scale {search.base.scale}, {search.num_trials} trials{counted}", soft_wrap=True)
     if search.num_trials < config.trials:
         console.print(
             f"note: the space has {search.num_trials} points, and each is tried once, unless search.repeats=true",

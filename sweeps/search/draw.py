@@ -30,7 +30,7 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
     Raises:
         UsageError: the sampler draws nothing but points that cannot exist.
     """
-    if search.baseline is not None and not used:
+    if search.baseline is not None and trial.number == 0:
         return search.baseline, search.run(search.baseline)
     seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
     sampler = sampler_of(search.config.sampler, seed=seed, first_seed=search.config.seed)
@@ -39,12 +39,12 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
         with contextlib.suppress(UsageError):  # a combination that is impossible
             config = search.run(point)
             if search.config.repeats or signature(config) not in used:
-                return point, _unused(config, used)
+                return point, _unused(search, config, used)
     if search.points is None:
         raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
     left = [name for name in search.points if name not in used] or list(search.points)
     point = search.points[random.Random(seed).choice(left)]
-    return point, _unused(search.run(point), used)
+    return point, _unused(search, search.run(point), used)
 
 
 def _drawn(
@@ -61,8 +61,8 @@ def _drawn(
     }
 
 
-def _unused(config: RunConfig, used: Collection[str]) -> RunConfig:
-    """Return the run with the first seed, from its own on, that no other trial has."""
-    while signature(config) in used:
+def _unused(search: Search, config: RunConfig, used: Collection[str]) -> RunConfig:
+    """Return the run with the first seed, from its own on, that no other trial has and that confirms no winner."""
+    while signature(config) in used or config.seed in search.seeds:
         config = replace(config, seed=config.seed + 1)
     return config

@@ -36,29 +36,44 @@ OPEN, ENDED = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
 class Journal:
     """The trials of a search.
 
+    Args:
+        failed_before: number of trials that had failed when the launch began; they do not end it.
+        is_read_only: True opens a journal that exists, and changes nothing.
+
     Raises:
         UsageError: the journal is corrupt, cannot be opened, or is that of another search.
     """
 
-    def __init__(self, search: Search, runs_dir: Path) -> None:
+    def __init__(self, search: Search, runs_dir: Path, *, failed_before: int = 0, is_read_only: bool = False) -> None:
+        self._failed_before = failed_before
+        self._is_read_only = is_read_only
         self.search = search
         self.runs_dir = runs_dir
         self.path = journal_path(runs_dir, search.name)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.path.parent.mkdir(exist_ok=True)
+        if not is_read_only:
+            self.path.parent.mkdir(exist_ok=True)
         self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=LOCK_SECONDS)
         with readable(self.where):
             self._storage = open_storage(self.path, search.config.storage)
-            with self._locked():
-                self.study = optuna.create_study(
-                    storage=self._storage,
-                    study_name=search.name,
-                    directions=search.directions,
-                    sampler=optuna.samplers.RandomSampler(),  # a point is drawn by ``_draw``
-                    pruner=pruner_of(search.pruner, len(search.base.curve_steps) - 1),
-                    load_if_exists=True,
+            sampler = optuna.samplers.RandomSampler()  # a point is drawn by ``draw``
+            pruner = pruner_of(search.pruner, len(search.base.curve_steps) - 1)
+            if is_read_only:
+                self.study = optuna.load_study(
+                    study_name=search.name, storage=self._storage, sampler=sampler, pruner=pruner
                 )
                 self._check_definition()
+            else:
+                with self._locked():
+                    self.study = optuna.create_study(
+                        storage=self._storage,
+                        study_name=search.name,
+                        directions=search.directions,
+                        sampler=sampler,
+                        pruner=pruner,
+                        load_if_exists=True,
+                    )
+                    self._check_definition()
             self._study_id = self._storage.get_study_id_from_name(search.name)
 
     @property
@@ -73,33 +88,41 @@ class Journal:
     def num_new(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials can still be drawn, those that no worker has completed the drawing of included."""
         config = self.search.config
-        half_drawn = sum(trial.state in OPEN and RUN not in trial.user_attrs for trial in trials)
-        if sum(trial.state == TrialState.FAIL for trial in trials) >= MAX_FAILED:
+        if num_failed(trials) - self._failed_before >= MAX_FAILED:
             return 0
-        taken = sum(trial.state in OPEN + ENDED for trial in trials) - half_drawn
-        left = config.trials - taken
+        left = config.trials - sum(trial.state in OPEN + ENDED and not _is_half_drawn(trial) for trial in trials)
         if not config.repeats:
             left = min(left, int(min(self.search.num_points - len(_runs(trials)), config.trials)))
         return max(left, 0)
 
     def ask(self) -> Task | None:
         """Draw a trial and return its run; None if there are enough."""
-        with readable(self.where), self._locked():
-            trials = self.study.get_trials(deepcopy=False)
+        with self._locked():
+            trials = self.trials
             if not self.num_new(trials):
                 return None
-            # A worker may have died after it had made a trial and before it had drawn its point.
-            half_drawn = (trial for trial in trials if trial.state in OPEN and RUN not in trial.user_attrs)
-            trial = next(half_drawn, None) or self._new_trial()
-            point, config = draw(self.search, self.study, trial, _runs(trials))
-            trial_id = self._id(trial.number)
-            for name, distribution in self.search.distributions.items():
-                internal = distribution.to_internal_repr(point[name])
-                self._storage.set_trial_param(trial_id, name, internal, distribution)
+            with readable(self.where):
+                trial = next(filter(_is_half_drawn, trials), None) or self._new_trial()
+            try:
+                point, config = draw(self.search, self.study, trial, _runs(trials))
+            except UsageError as error:
+                self.tell(trial, TrialState.FAIL, note=str(error))
+                raise
             task = self._task(trial.number, config)
-            for key, value in ((AFTER, task.after), (SEED, config.seed), (RUN, task.name)):  # RUN makes it complete
-                self._storage.set_trial_user_attr(trial_id, key, value)
+            with readable(self.where):
+                trial_id = self._id(trial.number)
+                for name, distribution in self.search.distributions.items():
+                    internal = distribution.to_internal_repr(point[name])
+                    self._storage.set_trial_param(trial_id, name, internal, distribution)
+                for key, value in ((AFTER, task.after), (SEED, config.seed), (RUN, task.name)):  # RUN completes it
+                    self._storage.set_trial_user_attr(trial_id, key, value)
             return task
+
+    def drop_half_drawn(self) -> None:
+        """Tell that trials whose worker died while it drew have failed; for a search that needs no further trial."""
+        with self._locked():
+            for trial in filter(_is_half_drawn, self.trials):
+                self.tell(trial, TrialState.FAIL, note="its worker died while it drew the point")
 
     def tasks(self, trials: Sequence[FrozenTrial]) -> list[Task]:
         """Return the runs of the trials that are not over."""
@@ -116,7 +139,7 @@ class Journal:
         """Tell the results of the trials whose runs are over, and return all trials."""
         trials = self.trials
         open_tasks = self.tasks(trials)
-        if not open_tasks:
+        if not open_tasks or self._is_read_only:
             return trials
         entries = index.read(self.runs_dir)
         for task in open_tasks:
@@ -125,13 +148,24 @@ class Journal:
         return self.trials
 
     def tell(
-        self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, note: str = ""
+        self,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        *,
+        note: str = "",
+        cost: Mapping[str, float] | None = None,
     ) -> None:
-        """Record how a trial ended, and what it has cost. If another process did, nothing changes."""
-        run = RunFolder(self.runs_dir, trial.user_attrs[RUN])
+        """Record how a trial ended. If another process did, nothing changes.
+
+        Args:
+            cost: what it has cost (``spent``); None reads it from the run.
+        """
+        if cost is None:
+            cost = spent(RunFolder(self.runs_dir, trial.user_attrs[RUN])) if RUN in trial.user_attrs else {}
         storage, trial_id = self._storage, self._id(trial.number)
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
-            storage.set_trial_user_attr(trial_id, SPENT, spent(run))
+            storage.set_trial_user_attr(trial_id, SPENT, dict(cost))
             if note:
                 storage.set_trial_user_attr(trial_id, NOTE, note)
             storage.set_trial_state_values(trial_id, state, values)
@@ -139,7 +173,7 @@ class Journal:
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""
         with readable(self.where):
-            if self.study.user_attrs.get(WINNERS, []) != runs:
+            if not self._is_read_only and self.study.user_attrs.get(WINNERS, []) != runs:
                 self.study.set_user_attr(WINNERS, runs)
 
     def trial(self, number: int) -> Trial:
@@ -159,13 +193,28 @@ class Journal:
                 missing = [metric for metric, value in zip(self.search.metrics, found, strict=True) if value is None]
                 self.tell(trial, TrialState.FAIL, note=f"its run has no {', '.join(missing)}")
             else:
+                self._add_curve(trial, task, run)
                 self.tell(trial, TrialState.COMPLETE, [float(value) for value in found if value is not None])
         elif entry.state != "running" and task.is_over(entry, self.runs_dir):
-            failure = run.failure()
-            # A run that diverges is a result: the sampler learns to keep away.
-            is_result = entry.cause == "not finite" and len(self.search.metrics) == 1
-            note = "" if failure is None else f"{failure.cause}: {failure.message}"
-            self.tell(trial, TrialState.PRUNED if is_result else TrialState.FAIL, note=note)
+            self.give_up(trial)
+
+    def give_up(self, trial: FrozenTrial) -> None:
+        """Tell that a trial's run has failed; one that diverged counts as pruned, since that is a result."""
+        failure = RunFolder(self.runs_dir, trial.user_attrs[RUN]).failure()
+        has_diverged = failure is not None and failure.cause == "not finite"
+        note = "" if failure is None else f"{failure.cause}: {failure.message}"
+        self.tell(trial, TrialState.PRUNED if has_diverged else TrialState.FAIL, note=note)
+
+    def _add_curve(self, trial: FrozenTrial, task: Task, run: RunFolder) -> None:
+        """Report the points of a curve that no follower has, as of a run that was done for another study."""
+        if (column := self.search.curve) is None or len(self.search.metrics) > 1:
+            return
+        values = {row["step"]: row[column] for row in run.rows() if row.get(column) is not None}
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
+            for number, step in enumerate(task.config.curve_steps):
+                if number and number not in trial.intermediate_values and step in values:
+                    value = self.search.sign * values[step]
+                    self._storage.set_trial_intermediate_value(self._id(trial.number), number, value)
 
     def _value(self, result: Mapping[str, Any], metric: str) -> float | None:
         value = result.get(metric) if metric in result else result["metrics"].get(metric, {}).get("value")
@@ -184,11 +233,10 @@ class Journal:
         new, old = self.search.definition(), self.study.user_attrs.get(DEFINITION)
         if old is None:
             self.study.set_user_attr(DEFINITION, new)
-        elif changed := [key for key in new if old.get(key) != new[key]]:
-            each = "; ".join(f"{key} was {json.dumps(old.get(key))} and is {json.dumps(new[key])}" for key in changed)
+        elif changed := _changes(old, new):
             raise UsageError(
-                f"{self.where} is of another search: {each}. Type another runs_dir=, or move the journal away to search"
-                " again"
+                f"{self.where} is of another search: {'; '.join(changed)}. Give this one a name of its own with"
+                " sweep.suffix=, or move the journal away"
             )
 
     @contextlib.contextmanager
@@ -232,6 +280,33 @@ def spent(run: RunFolder) -> dict[str, float]:
     return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": seconds}
 
 
+def num_failed(trials: Sequence[FrozenTrial]) -> int:
+    """Return the number of trials that have failed."""
+    return sum(trial.state == TrialState.FAIL for trial in trials)
+
+
+def _is_half_drawn(trial: FrozenTrial) -> bool:
+    """True if the worker of a trial died after it had made it, and before it had drawn its point."""
+    return trial.state in OPEN and RUN not in trial.user_attrs
+
+
 def _runs(trials: Sequence[FrozenTrial]) -> set[str]:
-    """Return the names of the runs of all trials but failed ones."""
-    return {trial.user_attrs[RUN] for trial in trials if trial.state != TrialState.FAIL and RUN in trial.user_attrs}
+    """Return the names of the runs of all trials."""
+    return {trial.user_attrs[RUN] for trial in trials if RUN in trial.user_attrs}
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two definitions, a phrase each."""
+    bases = [dict(one.get("base run") or {}) for one in (old, new)]
+    values = [bases[0] | _plain(old), bases[1] | _plain(new)]
+    found = [
+        f"{key} was {json.dumps(values[0].get(key))} and is {json.dumps(values[1].get(key))}"
+        for key in dict.fromkeys([*values[0], *values[1]])
+        if values[0].get(key) != values[1].get(key)
+    ]
+    arms = [name for name, run in new["arms"].items() if old.get("arms", {}).get(name) != run]
+    return found or ([f"its arms have changed: {', '.join(arms)}"] if arms else [])
+
+
+def _plain(definition: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in definition.items() if key not in ("base run", "arms")}

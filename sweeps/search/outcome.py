@@ -16,8 +16,7 @@ from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
 from aimv2.runs.files import write_json
 from sweeps.plan import Plan
-from sweeps.search.config import MAX_FAILED
-from sweeps.search.journal import Journal
+from sweeps.search.journal import ENDED, Journal, num_failed
 from sweeps.search.names import FOLDER, NOTE, RUN, SPENT, STATES
 from sweeps.search.space import SPLIT, Search, described
 
@@ -97,6 +96,7 @@ def to_json(journal: Journal, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         "trials": [_trial(journal, trial) for trial in trials if RUN in trial.user_attrs],
         "front": [trial.number for trial in front(trials, search.directions)],
         "winner": None if best is None else best.number,
+        "is_baseline": best is not None and not winner_cells(search, trials),
         "importances": importances(journal.study),
     }
 
@@ -166,8 +166,14 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
                 f"trial {trial.number}: {note}; python sweeps/manage.py logs {trial.user_attrs[RUN]} shows more",
                 soft_wrap=True,
             )
-    if sum(trial.state == TrialState.FAIL for trial in trials) >= MAX_FAILED:
-        console.print(f"{MAX_FAILED} trials have failed, so no other one is drawn", style="red")
+    num_ended = sum(trial.state in ENDED for trial in trials)
+    if num_failed(trials) and num_ended < search.num_trials:
+        console.print(
+            f"{num_failed(trials)} trials have failed, and {num_ended} of {search.num_trials} are finished or pruned;"
+            " fix the cause, and launch again for the others",
+            style="red",
+            soft_wrap=True,
+        )
     if len(search.metrics) > 1:
         numbers = ", ".join(str(trial.number) for trial in front(trials, search.directions))
         console.print(f"Pareto front of {' and '.join(search.metrics)}: trials {numbers or 'none'}", soft_wrap=True)

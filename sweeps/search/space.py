@@ -16,7 +16,7 @@ from ablations.design import Factor, Range
 from ablations.study import Study
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.run_config import RunConfig, explain
-from aimv2.config.signature import signature
+from aimv2.config.signature import identity, signature
 from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.metrics import (
     SCENE_TASKS,
@@ -38,6 +38,7 @@ Direction = Literal["minimize", "maximize"]
 Point = Mapping[str, Any]  # a level's name, or a number, by factor
 
 SPLIT = "validation"
+LEARN_FROM_PRUNED = ("tpe", "qmc", "random")  # or learn nothing; with the others pruning would leave random points
 COSTS = {"train_flops": "FLOPs"}  # what a result has besides its metrics, with its unit
 # What is measured while a run trains, by the first report of its objective, and its direction.
 CURVES: Mapping[Report, tuple[str, Direction]] = {
@@ -49,7 +50,7 @@ CURVES: Mapping[Report, tuple[str, Direction]] = {
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """A search over the factors of a study, or the reason why there can be none.
+    """A search over the factors of a study.
 
     Attributes:
         name: of its journal and report.
@@ -133,6 +134,8 @@ class Search:
         """Why no trial can be pruned; empty if it can."""
         if len(self.metrics) > 1:
             return f"Optuna prunes no search of several metrics, here {', '.join(self.metrics)}"
+        if self.config.sampler not in LEARN_FROM_PRUNED:
+            return f"search.sampler={self.config.sampler} learns from finished trials only"
         if self.curve is None:
             return "its runs do not all have the same held-out curve"
         return ""
@@ -231,7 +234,7 @@ class Search:
         """Return what makes a search this one, as JSON has it; trials of another one cannot be continued."""
         arms = {name: signature(replace(arm.change(self.base), seed=0)) for name, arm in self.study.arms.items()}
         return {
-            "base run": signature(replace(self.base, seed=0)),
+            "base run": {key: value for key, value in identity(self.base).items() if key != "seed"},
             "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
             "arms": arms,
             "search.metrics": list(self.metrics),

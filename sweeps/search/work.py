@@ -1,5 +1,6 @@
 """The work of a search: trials that workers draw as they go, and the runs that confirm the winner."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from rich.console import Console
 from ablations.expand import Cell
 from ablations.request import Request
 from aimv2.config.run_config import RunConfig
+from aimv2.errors import UsageError
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder
 from sweeps.plan import Plan
-from sweeps.search.journal import OPEN, Journal
+from sweeps.search.journal import OPEN, Journal, num_failed, readable
 from sweeps.search.names import RUN, journal_path
 from sweeps.search.outcome import finish, winner_cells
 from sweeps.search.space import Search
@@ -30,6 +32,7 @@ class TrialFollower:
     def __init__(self, journal: Journal, task: Task, stop: Callable[[], None]) -> None:
         assert task.trial is not None
         self.is_stopped = False
+        self._journal = journal
         self._trial = journal.trial(task.trial)
         self._column = journal.search.curve
         self._steps = {step: number for number, step in enumerate(task.config.curve_steps)}
@@ -40,13 +43,23 @@ class TrialFollower:
     def on_rows(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             number = self._steps.get(row["step"])
-            if not number or self._column not in row or len(self._trial.study.directions) > 1:
-                continue
-            self._trial.report(self._sign * row[self._column], number)
+            if number and self._column in row and len(self._trial.study.directions) == 1 and not self.is_stopped:
+                try:
+                    self._report(row, number)
+                except (UsageError, RuntimeError) as error:  # of the journal, which must not fail the run
+                    print(f"trial {self._trial.number} is not pruned at this point: {error}", file=sys.stderr)
+
+    def _report(self, row: dict[str, Any], number: int) -> None:
+        with readable(self._journal.where):
+            self._trial.report(self._sign * row[str(self._column)], number)
             is_last = number == len(self._steps) - 1
-            if self._prunes and not is_last and self._trial.should_prune():
-                self.is_stopped = True
-                self._stop()
+            is_pruned = self._prunes and not is_last and self._trial.should_prune()
+        if is_pruned:  # told at once: if this process dies now, nobody resumes the trial
+            trial = self._journal.trials[self._trial.number]
+            cost = {"samples": row["samples"], "flops": row["train_flops"], "seconds": row["seconds"]}
+            self._journal.tell(trial, TrialState.PRUNED, cost=cost)
+            self.is_stopped = True
+            self._stop()
 
 
 class SearchTasks(TaskList):
@@ -55,6 +68,7 @@ class SearchTasks(TaskList):
     Args:
         confirming: the baseline's runs that confirm the winner.
         after: numbers of the runs' latest attempts before this launch.
+        values: of the ``Journal``.
     """
 
     def __init__(
@@ -64,9 +78,10 @@ class SearchTasks(TaskList):
         runs_dir: Path,
         watch: Watch | None = None,
         after: Mapping[str, int] = MappingProxyType({}),
+        **values: Any,
     ) -> None:
         super().__init__([], runs_dir, watch)
-        self.journal = Journal(search, runs_dir)
+        self.journal = Journal(search, runs_dir, **values)
         self._confirming = confirming
         self._after = after
 
@@ -74,6 +89,9 @@ class SearchTasks(TaskList):
         """As of other tasks; a free task without a name is a trial to be drawn."""
         trials, search = self.journal.settle(), self.journal.search
         num_new, cells = self.journal.num_new(trials), list(self._confirming)
+        if not num_new and any(trial.state in OPEN and RUN not in trial.user_attrs for trial in trials):
+            self.journal.drop_half_drawn()
+            trials = self.journal.trials
         if not num_new and not any(trial.state in OPEN for trial in trials):
             found = winner_cells(search, trials)
             self.journal.show_winners([cell.name for cell in found])
@@ -81,6 +99,8 @@ class SearchTasks(TaskList):
         confirming = [Task(cell.name, cell.config, self._after.get(cell.name, 0)) for cell in cells]
         self._tasks = [*self.journal.tasks(trials), *confirming]
         now = super().look()
+        if self._give_up(trials, now):
+            return self.look()
         now.free.extend(Task("", search.costliest, 0, trial=len(trials)) for _ in range(num_new))
         return now._replace(num_attempts=now.num_attempts + self._num_attempts(trials))
 
@@ -97,12 +117,18 @@ class SearchTasks(TaskList):
         if task.trial is None:
             yield None
             return
-        follower = TrialFollower(self.journal, task, stop)
-        try:
-            yield follower
-        finally:
-            if follower.is_stopped:
-                self.journal.tell(self.journal.trials[task.trial], TrialState.PRUNED)
+        yield TrialFollower(self.journal, task, stop)
+
+    def _give_up(self, trials: Sequence[FrozenTrial], now: Look) -> bool:
+        """Tell that trials have failed whose workers died again and again, so that nobody takes them up; True if there
+        is one."""
+        open_runs = {task.name for task in (*now.free, *now.unsure, *now.held)}
+        lost = [task for task in self._tasks if task.trial is not None and task.name not in open_runs]
+        for task in lost:
+            if not RunFolder(self._runs_dir, task.name).is_done:  # else the next look tells its result
+                assert task.trial is not None
+                self.journal.give_up(trials[task.trial])
+        return bool(lost)
 
     def _num_attempts(self, trials: Sequence[FrozenTrial]) -> int:
         """Return the number of attempts at the trials that are over."""
@@ -117,11 +143,13 @@ class SearchWork(Work):
 
     Attributes:
         tasks: those that were open when it was launched.
+        failed_before: trials that had failed by then.
         request: the baseline's runs that confirm the winner.
     """
 
     search: Search
     request: Request
+    failed_before: int = 0
 
     @property
     def priced(self) -> list[RunConfig]:
@@ -131,7 +159,8 @@ class SearchWork(Work):
 
     def open(self, runs_dir: Path, watch: Watch | None = None) -> SearchTasks:
         after = {task.name: task.after for task in self.tasks}
-        return SearchTasks(self.search, self.request.cells, runs_dir, watch, after)
+        cells = self.request.cells
+        return SearchTasks(self.search, cells, runs_dir, watch, after, failed_before=self.failed_before)
 
     def finish(self, plan: Plan, console: Console) -> Plan:
         journal = Journal(self.search, plan.runs_dir)
@@ -143,15 +172,20 @@ def work_of(search: Search, request: Request, runs_dir: Path, *, is_dry_run: boo
 
     Args:
         request: the baseline's runs that confirm the winner.
-        is_dry_run: write nothing, not even an empty journal.
+        is_dry_run: write nothing, not even an empty journal. What is in a database is not known then.
     """
-    plan = Plan(request.folder, request.cells, runs_dir)
-    if is_dry_run and search.config.storage is None and not journal_path(runs_dir, search.name).exists():
+    path = journal_path(runs_dir, search.name)
+    if is_dry_run and (search.config.storage is not None or not path.exists()):
         new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
+        plan = Plan(request.folder, request.cells, runs_dir)
         return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
-    cells = [*request.cells, *winner_cells(search, Journal(search, runs_dir).settle())]
+    journal = Journal(search, runs_dir, is_read_only=is_dry_run)
+    trials = journal.settle()
+    cells = [*request.cells, *winner_cells(search, trials)]
     after = {
         cell.name: RunFolder(runs_dir, cell.name).num_attempts for cell in cells
     }  # failed ones are tried once more
-    now = SearchTasks(search, request.cells, runs_dir, after=after).look()
-    return SearchWork([*now.free, *now.unsure, *now.held], search, request)
+    failed = num_failed(trials)
+    source = SearchTasks(search, request.cells, runs_dir, after=after, failed_before=failed, is_read_only=is_dry_run)
+    now = source.look()
+    return SearchWork([*now.free, *now.unsure, *now.held], search, request, failed)

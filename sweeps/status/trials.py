@@ -42,8 +42,12 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
     path = journal_path(runs_dir, name)
     if not path.exists():
         return Trials()
-    study = _study(path, name)
-    trials = study.get_trials(deepcopy=False)
+    from sweeps.search.journal import readable  # here, since Optuna takes a second to load
+
+    with readable(str(path)):
+        if (study := _study(path, name)) is None:
+            return Trials()
+        trials = study.get_trials(deepcopy=False)
     count = Counter(STATES[trial.state.name] for trial in trials)
     cells = []
     for trial in trials:
@@ -56,15 +60,21 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
     return Trials(each, cells)
 
 
-@lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended
-def _study(path: Path, name: str) -> "optuna.Study":
+def _study(path: Path, name: str) -> "optuna.Study | None":
+    """Return the study in a journal; None if it is not there yet."""
     import optuna
 
-    from sweeps.search.journal import open_storage, readable
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with readable(str(path)):
-        return optuna.load_study(study_name=name, storage=open_storage(path, None))
+    storage = _storage(path)
+    names = [found.study_name for found in optuna.get_all_study_summaries(storage, include_best_trial=False)]
+    return optuna.load_study(study_name=name, storage=storage) if name in names else None
+
+
+@lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended
+def _storage(path: Path) -> "optuna.storages.BaseStorage":
+    from sweeps.search.journal import open_storage
+
+    return open_storage(path, None)
 
 
 @lru_cache(maxsize=10_000)

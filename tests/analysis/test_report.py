@@ -102,6 +102,7 @@ def test_command_builds_the_same_report_from_runs_and_from_records(request_of, r
     assert files(folder) == expected
 
 
+@pytest.mark.exhaustive
 def test_costs_are_written_from_their_measurements(tmp_path, capsys):
     (tmp_path / "costs").mkdir()
     (tmp_path / "costs" / "measurements.json").write_text(to_json(measurements()))
@@ -237,6 +238,7 @@ def test_report_of_an_unfinished_sweep_is_a_look_too(cells, request_of, tmp_path
     assert "This is look 2 at the study" in text([])
 
 
+@pytest.mark.exhaustive
 def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, request_of, tmp_path):
     """The controls pass."""
     for number, cell in enumerate(cells):
@@ -318,6 +320,7 @@ def test_report_of_a_search_is_built_from_its_file_and_again_from_its_records(ti
     assert "> No conclusion: sensitivity of content_loss" in found["report.md"].decode()
 
 
+@pytest.mark.exhaustive
 def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
     study, rungs = STUDIES["sensitivity"], {"samples_050": 0.5, "samples_200": -0.3, "positive_control": 2.0}
     cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(3))

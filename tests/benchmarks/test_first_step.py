@@ -11,6 +11,7 @@ from tests.benchmarks.first_step import started, summary
 from tests.helpers.training import small_run
 
 
+@pytest.mark.exhaustive
 def test_start_is_timed_and_the_run_interrupted_after_its_step(cache_dir, tmp_path):
     began = time.monotonic()
     start = started([*small_run(cache_dir, "budget.samples=8")], tmp_path / "runs")

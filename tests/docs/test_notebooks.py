@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pandas as pd
+import pytest
 from scipy import stats
 
 from tests.helpers.pages import ROOT
@@ -19,6 +20,7 @@ for cell in json.load(open(sys.argv[1]))["cells"]:
 """
 
 
+@pytest.mark.exhaustive
 def test_notebook_runs_as_it_is(tmp_path):
     assert json.loads(NOTEBOOK.read_text())["nbformat"] == 4
     environment = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "MPLCONFIGDIR": str(tmp_path)}

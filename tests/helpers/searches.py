@@ -67,6 +67,7 @@ def search_of(trials, *, metrics=(LOSS,), **more):
         "trials": trials,
         "front": front,
         "winner": min(front, key=lambda number: costs[number], default=None),
+        "is_baseline": False,
         "importances": {"objective.pixel_weight": 0.6, "optimizer.peak_lr": 0.3, "attention": 0.1},
     }
     return found | more

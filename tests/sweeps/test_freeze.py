@@ -95,6 +95,7 @@ def test_the_clone_that_is_typed_is_the_code_that_runs(marked, tmp_path, script)
     assert "usage:" in output
 
 
+@pytest.mark.exhaustive
 def test_code_launches_with_the_snapshot_of_that_digest(marked, tmp_path):
     runs_dir, launch = tmp_path / "runs", SOURCE / "sweeps/launch.py"
     arguments = ["sweep=none", f"runs_dir={runs_dir}", "debug=true"]

@@ -203,6 +203,7 @@ def closed(cache_dir, tmp_path):
         terminal.process.wait()
 
 
+@pytest.mark.exhaustive
 def test_a_closed_terminal_releases_the_runs_with_a_checkpoint(closed, tmp_path):
     """SIGHUP killed the launcher and its workers; nothing was saved."""
     terminal, run = closed("budget.samples=1000000")
@@ -225,6 +226,7 @@ def test_a_launch_after_a_closed_terminal_completes_the_runs(closed, started, tm
     assert json.loads((run.path / "attempts/0002/manifest.json").read_text())["resumed"]["step"] > 0
 
 
+@pytest.mark.exhaustive
 def test_a_detached_launch_continues_in_a_session_of_its_own(started, tmp_path):
     process = started(*ONE_ARM, "executor=debug", "detach=true")
     output = process.communicate()[0]

@@ -109,6 +109,7 @@ def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
 
 
+@pytest.mark.exhaustive
 def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
     """It was refused, because the new request would have replaced that of the other seeds."""
     status, shown = command("extend", "prefix_ratio", "seeds=[1]")

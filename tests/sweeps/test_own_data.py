@@ -42,6 +42,7 @@ def test_study_runs_and_reports_on_own_data(command, tmp_path, capsys):
     assert re.findall("glyph|emoji|(?<!num_probe_)scene|composition", text, flags=re.I) == []
 
 
+@pytest.mark.exhaustive
 def test_labelled_set_decides(command, tmp_path):
     more = ("evaluation.sets=PETS", "evaluation.set_images=40", "sweep.controls=[]")
     assert launch.main(command("caption_order", *more)) == 0

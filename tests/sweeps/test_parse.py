@@ -43,7 +43,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("sweep.arm=[uniform]",), "unknown key 'sweep.arm'. Did you mean 'sweep.arms'?"),
         (("sweep.design=ladder",), "but in Python, in ablations/studies/prefix_ratio.py"),
         (("sweep.suffix=../other",), "sweep.suffix: String should match pattern"),
-        (("sweep.is_search=true",), "sweep.is_search is not set on a command line but in Python"),
+        (("sweep.is_search=true",), "cannot use 'sweep.is_search=true' in a sweep: search=optuna makes it a search"),
         (("sweep.slug=eos",), "sweep.slug is not set on a command line but in Python"),
         (("sweep.arms.causal=fixed",), "sweep.arms.causal is not set on a command line but in Python"),
         (("sweep.expected.causal=good",), "sweep.expected.causal: Input should be 'better', 'worse' or 'equal'"),

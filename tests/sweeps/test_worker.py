@@ -145,6 +145,7 @@ def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_
         assert run.num_attempts == 1
 
 
+@pytest.mark.exhaustive
 def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
     endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
     tasks = [Task(signature(config), config, after=0) for config in endless]

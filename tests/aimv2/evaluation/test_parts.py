@@ -27,6 +27,7 @@ def always_interrupted():
     return interrupts
 
 
+@pytest.mark.exhaustive
 def test_evaluation_that_is_longer_than_every_job_ends(tiny, tmp_path):
     """Each attempt has time for one step or one part."""
     whole, parted = (RunFolder(tmp_path / name, signature(tiny)) for name in ("whole", "parted"))

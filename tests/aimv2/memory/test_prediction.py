@@ -125,6 +125,7 @@ def test_demo_fits_a_small_machine():
     assert PROCESS_BYTES < memory.total < GB
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("micro_batch", [16, 4])
 def test_prediction_at_native_resolution_matches_the_allocations_of_the_largest_step(micro_batch, cache_dir):
     """In steps of each area, on pairs; captions are shorter than the longest ones, which takes less."""

@@ -58,6 +58,7 @@ def test_digest_does_not_depend_on_the_folder(folder, tmp_path_factory):
     assert digest_of(folder) == one
 
 
+@pytest.mark.exhaustive
 def test_files_outside_the_digest_are_imported_by_no_run(tiny, tmp_path):
     """The oracle is a run itself, with a labelled set, in a process of its own."""
     own_source(tmp_path, "birds")

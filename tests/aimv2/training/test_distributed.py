@@ -251,6 +251,7 @@ def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path, p
     assert not list(tmp_path.rglob("*checkpoint*")), "checkpoints of a finished run are deleted"
 
 
+@pytest.mark.exhaustive
 def test_run_resumes_with_another_kind_of_ranks(longer, follower, tmp_path):
     """``parallel`` is not in the run's name; the result is that of one process, but for rounding."""
     config, sharded = longer({"parallel": "ddp"}), longer({"parallel": "fsdp"})
@@ -341,6 +342,7 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
     assert (status, "Traceback" in printed) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path, parallel):
     config = longer({"parallel": parallel})
@@ -406,6 +408,7 @@ def test_batch_size_not_divisible_by_ranks_is_refused(tiny):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.exhaustive
 def test_command_line_trains_and_evaluates_on_all_ranks(tmp_path, cache_dir, capsys):
     arguments = ["train", *small_run(cache_dir, "ranks=2", f"runs_dir={tmp_path}")]
     follower = Follower(command_line, arguments)

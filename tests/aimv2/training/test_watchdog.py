@@ -39,6 +39,7 @@ execute.execute(RunFolder(Path("runs"), signature(config)).acquire(config), conf
 """
 
 
+@pytest.mark.exhaustive
 def test_run_that_hangs_is_ended_and_resumes(tiny, with_samples, tmp_path):
     """Only steps with a checkpoint before them are watched, so a stall of the machine changes nothing here."""
     checkpoints = CheckpointConfig(every_seconds=1e-9, watchdog_factor=2)

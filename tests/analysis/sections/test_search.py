@@ -68,7 +68,7 @@ def test_figures_of_one_metric_and_of_two():
 
 
 def test_search_without_curves_says_why():
-    assert "nothing was measured while the trials trained" in text_of(section_of(search_of([trial(0)])))
+    assert "they are recorded where trials can be pruned" in text_of(section_of(search_of([trial(0)])))
 
 
 def test_pareto_front_is_a_table_of_its_trials_best_first():

@@ -49,6 +49,7 @@ def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsy
     assert not list(out.parent.glob(".*")), "nothing is left beside it"
 
 
+@pytest.mark.exhaustive
 def test_random_weights_fail_in_output_and_report(copied, trained, tmp_path, capsys):
     save_file(build(trained).state_dict(), copied / "attempts/0001/weights.safetensors")
     assert verify_command([f"run={copied}", f"out={tmp_path / 'out'}"]) == 1

@@ -199,6 +199,7 @@ def test_an_array_is_no_longer_than_slurm_allows(request_of, launch, submissions
     assert len(submissions()[0].starts) == 2
 
 
+@pytest.mark.exhaustive
 def test_queued_runs_are_left_to_the_launch_that_queued_them(request_of, launch, submissions, slurm, tmp_path):
     """An array and its finalizer job are submitted once; a launch of other arms adds workers for those alone."""
     small, wide = request_of(), request_of(arms=["uniform", "causal"])

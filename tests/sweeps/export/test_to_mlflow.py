@@ -32,6 +32,7 @@ def history(client, run, tag):
     return [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, tag)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")  # of its packages
 def test_resumed_run_stays_one_run_with_every_step_once(exported, tmp_path):
     _, (first,) = exported(record(3, state="new"))

@@ -20,9 +20,10 @@ def drawn(one, used, number=7):
     return draw(one, study, study.trials[trial.number], used)
 
 
-def test_the_first_point_is_the_baseline(tiny):
+def test_the_first_point_is_the_baseline_and_it_is_drawn_once(tiny):
     one = search(tiny)
-    assert drawn(one, [])[0] == one.baseline
+    assert drawn(one, [], number=0)[0] == one.baseline
+    assert drawn(one, [], number=1)[0] != one.baseline
 
 
 def test_the_only_point_that_is_left_is_drawn(tiny):
@@ -40,6 +41,11 @@ def test_a_point_that_repeats_takes_the_next_seed(tiny):
         assert signature(config) not in used
         used.append(signature(config))
     assert config.seed > 500
+
+
+def test_no_seed_that_confirms_the_winner_is_a_trials(tiny):
+    one = search(tiny, design=SWITCH, repeats=True, seeds=(501, 502))
+    assert drawn(one, list(one.points))[1].seed == 503
 
 
 def test_a_draw_depends_on_the_number_and_on_nothing_else(tiny):

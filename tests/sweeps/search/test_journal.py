@@ -116,6 +116,28 @@ def test_several_metrics_are_told_costs_among_them(tiny, tmp_path):
     assert trial.values == [2.5, 123.0]
 
 
+def test_the_curve_of_a_run_of_another_study_is_recorded(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    rows = [
+        {"step": step, "samples": 8 * step, "train_flops": step, "seconds": 1.0, "held_out_caption_loss": 5.0 - step}
+        for step in range(3)
+    ]
+    do(tmp_path, Journal(one, tmp_path).ask(), content_loss=2.5, rows=rows)
+    (trial,) = Journal(one, tmp_path).settle()
+    assert trial.intermediate_values == {1: 3.0}, "the curve has the points 0 and 1, after the last step"
+
+
+def test_a_journal_that_is_only_read_stays_as_it_is(tiny, tmp_path):
+    one = search(tiny, trials=2)
+    do(tmp_path, Journal(one, tmp_path).ask(), content_loss=2.5)
+    before = journal_path(tmp_path, "a_search").read_bytes()
+    journal = Journal(one, tmp_path, is_read_only=True)
+    assert [trial.state for trial in journal.settle()] == [TrialState.RUNNING]
+    journal.show_winners(["a run"])
+    assert journal_path(tmp_path, "a_search").read_bytes() == before
+    assert os.listdir(tmp_path / "searches") == ["a_search.journal"]
+
+
 @pytest.mark.parametrize(
     ("cause", "state", "num_left"), [("not finite", TrialState.PRUNED, 0), ("bug", TrialState.FAIL, 1)]
 )
@@ -130,12 +152,14 @@ def test_a_run_that_diverges_is_a_result_and_one_that_fails_is_not(tiny, tmp_pat
     assert journal.num_new([trial]) == num_left
 
 
-def test_a_search_whose_trials_fail_ends(tiny, tmp_path):
+def test_a_launch_whose_trials_fail_ends_and_the_next_one_goes_on(tiny, tmp_path):
     journal = Journal(search(tiny), tmp_path)
     for number in range(MAX_FAILED):
         assert journal.ask().trial == number
         journal.tell(journal.trials[number], TrialState.FAIL)
     assert journal.ask() is None
+    assert len({trial.user_attrs[RUN] for trial in journal.trials}) == MAX_FAILED, "no failed point is drawn again"
+    assert Journal(search(tiny), tmp_path, failed_before=MAX_FAILED).ask().trial == MAX_FAILED
 
 
 def test_a_result_without_the_metric_is_a_failure(tiny, tmp_path):
@@ -169,7 +193,7 @@ def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path, content):
     [
         ({"sampler": "random"}, 'search.sampler was "tpe" and is "random"'),
         ({"seed": 501}, "search.seed was 500 and is 501"),
-        ({"design": GRID}, "space was {"),
+        ({"design": GRID}, 'space was {"objective.pixel_weight": '),
     ],
 )
 def test_a_search_that_has_changed_is_refused(tiny, tmp_path, change, what):
@@ -180,9 +204,9 @@ def test_a_search_that_has_changed_is_refused(tiny, tmp_path, change, what):
     assert "move the journal away" in str(caught.value)
 
 
-def test_another_base_run_is_refused(tiny, tmp_path):
+def test_another_base_run_is_refused_and_what_differs_is_named(tiny, tmp_path):
     Journal(search(tiny), tmp_path)
-    with pytest.raises(UsageError, match="base run was "):
+    with pytest.raises(UsageError, match=r"is of another search: budget\.samples was 16 and is 32\. Give this one"):
         Journal(search(replace(tiny, budget=replace(tiny.budget, samples=32))), tmp_path)
 
 
@@ -201,16 +225,6 @@ def test_a_database_that_cannot_be_opened_is_one_sentence(tiny, tmp_path, url):
         Journal(search(tiny, storage=url), tmp_path)
 
 
-def test_the_lock_of_a_killed_process_is_broken(tiny, tmp_path):
-    """Optuna's lock is; ours has the same, and the file of a dead process does not stop a search for ever."""
-    journal = Journal(search(tiny), tmp_path)
-    lock = journal_path(tmp_path, "a_search").with_suffix(".ask.lock")
-    with journal._locked():
-        assert lock.exists()
-    assert not lock.exists()
-    assert journal._lock.grace_period < 2 * 60
-
-
 def test_errors_of_ours_stay_as_they_are():
     with pytest.raises(UsageError, match=r"^mine$"), readable("somewhere"):
         raise UsageError("mine")
@@ -221,7 +235,7 @@ def test_trials_of_another_process_are_left_to_it(tiny, tmp_path):
     task = Journal(one, tmp_path).ask()
     with begin(tmp_path, task):
         assert Journal(one, tmp_path).settle()[0].state == TrialState.RUNNING
-    (tmp_path / "index" / Entry("idle", 1).name(task.name)).exists()
+    assert (tmp_path / "index" / Entry("idle", 1).name(task.name)).exists()
     assert Journal(one, tmp_path).settle()[0].state == TrialState.RUNNING, "it was interrupted, and can be resumed"
 
 

@@ -129,6 +129,7 @@ def test_a_search_that_is_interrupted_and_killed_ends_with_exactly_its_trials(st
     assert len({trial.user_attrs["run"] for trial in trials}) == 6
 
 
+@pytest.mark.exhaustive
 def test_a_search_of_two_metrics_has_a_front(here, tmp_path):
     status, out, err = here("search.metrics=[content_loss,train_flops]", "search.trials=3")
     assert status == 0, out + err
@@ -161,6 +162,7 @@ def test_a_key_of_a_search_without_a_search_is_refused(cache_dir, tmp_path, caps
     assert "search.trials is a key of a search; type search=optuna too" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_a_dry_run_shows_the_search_and_writes_nothing(here, tmp_path):
     status, out, _ = here("dry_run=true")
     assert status == 0
@@ -169,6 +171,7 @@ def test_a_dry_run_shows_the_search_and_writes_nothing(here, tmp_path):
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.exhaustive
 def test_the_dashboard_opens_the_journal(here, tmp_path):
     """Its server answers with the trials and their curves."""
     optuna_dashboard = pytest.importorskip("optuna_dashboard")

@@ -88,6 +88,10 @@ def test_a_baseline_outside_the_ranges_has_no_point(tiny):
             {"metrics": ["content_loss", "train_flops"], "pruner": "asha"},
             "search.pruner=asha is not possible: Optuna prunes no search of several metrics",
         ),
+        (
+            {"sampler": "gp", "pruner": "asha"},
+            "search.pruner=asha is not possible: search.sampler=gp learns from finished trials only",
+        ),
         ({"seed": 1}, "search.seed=1 is among sweep.seeds, which confirm the winner"),
     ],
 )
@@ -130,6 +134,7 @@ def test_equal_seconds_are_refused(tiny):
         ("loss_weight", {}, "asha"),
         ("loss_weight", {"pruner": "median"}, "median"),
         ("loss_weight", {"metrics": ["content_loss", "train_flops"]}, "none"),
+        ("loss_weight", {"sampler": "gp"}, "none"),  # it learns from finished trials only
         ("objective", {}, "none"),  # its objectives do not have the same curve
     ],
 )

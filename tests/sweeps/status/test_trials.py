@@ -43,6 +43,14 @@ def test_the_runs_that_confirm_the_winner_are_listed(tiny, tmp_path):
     assert [(cell.arm, cell.seed, cell.name) for cell in cells[2:]] == [(WINNER, 1, free[1].name)]
 
 
+def test_a_journal_without_a_study_has_no_trials_yet(tmp_path):
+    """Optuna makes the file first."""
+    path = journal_path(tmp_path, "a_search")
+    path.parent.mkdir()
+    path.touch()
+    assert trials_of(tmp_path, "a_search").described == ""
+
+
 def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path):
     Journal(search(tiny), tmp_path)
     path = journal_path(tmp_path, "a_search")

@@ -146,7 +146,8 @@ def _chain(buffer: bytes | bytearray, base: int, at: int, filled: int, headers: 
                 size = 0
             elif b"size" in pax:
                 size = _decimal(pax[b"size"])
-            name = pax.get(b"path", name) if long_name is None else long_name
+            own_name = pax[b"path"].rstrip(b"/") if b"path" in pax else name
+            name = own_name if long_name is None else long_name
             return Member(name.decode(errors="backslashreplace"), what, start, base + at, size)
         if size > MAX_EXTENDED:
             raise TarError(f"has an extended header of {size:,} bytes")
