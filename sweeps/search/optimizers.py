@@ -11,7 +11,7 @@ from optuna import pruners, samplers
 from optuna.samplers import BaseSampler
 
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned
-REDUCTION = 3  # of each rung of successive halving, one in so many trials goes on
+REDUCTION = 2  # at each rung of successive halving, one in so many trials goes on
 SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda seed, _: samplers.TPESampler(seed=seed, constant_liar=True),
     "cmaes": lambda seed, _: samplers.CmaEsSampler(seed=seed, n_startup_trials=4),
