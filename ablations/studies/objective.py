@@ -2,12 +2,13 @@
 
 A rate is a ratio to that of the recipe. It is to be found on a validation split, which no report reads, by
 
-    python sweeps/launch.py sweep=optimizer search=optuna sweep.primary_metric=probe_object objective.name=clip
+    python sweeps/launch.py sweep=optimizer search=optuna sweep.primary_metric=probe_object objective.name=clip \
+        sweep.suffix=clip
 
 and likewise for each rival: ``objective.name=caption`` (once more with ``model.encoder.attention=bidirectional``),
 ``image_only``, ``cappa``, ``siglip``, and the contrastive ones with ``budget.batch_size=32``, twice that of the recipe.
 The ratio is the rate of the winner, divided by ``optimizer.peak_lr`` of the recipe. A ratio of 1 was not searched yet.
-The probe decides, because all objectives have it.
+The search varies weight decay too; the arms keep that of the recipe. The probe decides, because all objectives have it.
 """
 
 from typing import Any

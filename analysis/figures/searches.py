@@ -47,7 +47,7 @@ def parallel_coordinates(
     """Draw each trial as a line across its parameters to the metric that decides; better is up.
 
     The best quarter is coloured and the best trial is thick. Trials without a value, which were pruned, failed or are
-    unfinished, are dotted and end before the metric.
+    unfinished, are dotted lines with crosses and end before the metric.
 
     Args:
         trials: a row per trial, with the column ``trial``, a column per parameter and one for the metric.
@@ -81,6 +81,8 @@ def parallel_coordinates(
             alpha=1 if is_top else 0.45,
             lw=2.8 if rank == 0 and is_done else 1.1,
             ls="-" if is_done else ":",
+            marker="" if is_done else "x",  # one parameter alone makes no line
+            ms=4,
         )
         values = ", ".join(f"{name} {_shown(data[name].iat[rank], levels.get(name))}" for name in columns)
         show_on_hover(line, f"trial {data['trial'].iat[rank]}: {values}")

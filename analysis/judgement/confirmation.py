@@ -69,9 +69,9 @@ def _curse(search: Search) -> str:
 def _without_winner(findings: Findings) -> str:
     """Return why there is no winner to confirm; empty if there is one."""
     search, study = _search(findings), findings.study
-    trials = f"the {len(search.trials)} trials of the search"
+    trials = f"the {len(search.finished)} finished trials of {len(search.trials)}"
     if not search.finished:
-        return f"No result: none of {trials} finished, so there is no winner to confirm."
+        return f"No result: none of the {len(search.trials)} trials finished, so there is no winner to confirm."
     if search.winning is None:
         return f"No result: the search names none of its {len(search.trials)} trials as its winner."
     if WINNER not in study.arms and not search.is_baseline:

@@ -128,7 +128,7 @@ def _coordinates(search: Search) -> Figure:
     name = escape(search.metric.name)
     caption = (
         f"Each line is a trial, from its values to {name}; better is up. The best quarter is coloured, the best trial"
-        " is thick. Dotted lines are trials that were pruned, failed or have no value."
+        " is thick. Crosses are trials that were pruned, failed or have no value."
     )
     return Figure(
         "search_space", f"All trials across the space, and their {name}", caption, *search_coordinates(search)

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ablations.expand import Cell
 from ablations.request import Request, write_request
@@ -21,6 +21,7 @@ from sweeps.search.names import FOLDER, NOTE, RUN, SPENT, STATES
 from sweeps.search.space import SPLIT, Search, described
 
 VERSION = 1  # of the file
+RUN_WIDTH = len("v2-123456789abc")
 
 
 def front(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[FrozenTrial]:
@@ -152,7 +153,8 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
         (trial for trial in trials if trial.state == TrialState.COMPLETE), key=lambda trial: sign * trial.values[0]
     )
     rest = [trial for trial in trials if trial.state != TrialState.COMPLETE and RUN in trial.user_attrs]
-    table = Table("trial", "state", *search.study.design.space, *search.metrics, "samples", "run")
+    run = Column("run", no_wrap=True, min_width=RUN_WIDTH)  # it is typed in commands
+    table = Table("trial", "state", *search.study.design.space, *search.metrics, "samples", run)
     for trial in (*finished, *rest):
         values = [f"{value:.4g}" for value in trial.values] if trial in finished else [""] * len(search.metrics)
         point = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.params.values()]
@@ -182,9 +184,9 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
         console.print("no trial has finished, so there is no winner", style="red")
     elif winner_cells(search, trials):
         console.print(
-            f"best of {len(finished)}: trial {found.number}, {described(found.params)}. The report compares it with the"
-            f" baseline on seeds {', '.join(map(str, search.seeds))}, which no trial has seen",
+            f"best of {len(finished)} finished: trial {found.number}, {described(found.params)}. The report compares it with"
+            f" the baseline on seeds {', '.join(map(str, search.seeds))}, which no trial has seen",
             soft_wrap=True,
         )
     else:
-        console.print(f"best of {len(finished)}: trial {found.number}, which is the baseline", soft_wrap=True)
+        console.print(f"best of {len(finished)} finished: trial {found.number}, the baseline", soft_wrap=True)

@@ -135,9 +135,10 @@ def main(arguments: Sequence[str]) -> int:
     worse = [one.best - min(finals) for one in replays]
     print(
         f"Replayed in {NUM_REPLAYS} orders without the baseline: saved {saved[1]:.0%} [{saved[0]:.0%},"
-        f" {saved[2]:.0%}] of the samples; found the best of {len(finals)} trials in {mean(one == 0 for one in worse):.0%} of the orders;"
-        f" the one found was worse by {mean(worse):.4f} on average, and by {np.quantile(worse, 0.95):.4f} or less in"
-        f" 95 %. The standard deviation over seeds is {stdev(of_none.values()):.4f}."
+        f" {saved[2]:.0%}] of the samples; found the best of {len(finals)} trials in"
+        f" {mean(one == 0 for one in worse):.0%} of the orders; the one found was worse by {mean(worse):.4f} on"
+        f" average, and by {np.quantile(worse, 0.95):.4f} or less in 95 %. The standard deviation over seeds is"
+        f" {stdev(of_none.values()):.4f}."
     )
     return 0
 

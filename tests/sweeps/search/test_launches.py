@@ -90,7 +90,7 @@ def test_a_search_ends_with_a_confirmed_winner_and_its_report(here, tmp_path):
     trials = trials_in(tmp_path)
     assert [trial.number for trial in trials] == list(range(6))
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
-    assert re.search(r"best of \d: trial \d", out)
+    assert re.search(r"best of \d finished: trial \d", out)
     report = tmp_path / "reports" / NAME / "report.md"
     assert f"report: reports/{NAME}/report.md" in out
     assert report.exists()

@@ -122,7 +122,7 @@ def test_trials_are_printed_best_first_with_their_notes(journal):
     assert [row[1].strip() for row in rows] == ["1", "0", "2", "3", "4"]
     assert [row[2].strip() for row in rows] == ["finished", "finished", "finished", "pruned", "failed"]
     assert "Pareto front of content_loss and train_flops: trials 0, 1" in printed
-    assert "best of 3: trial 1, objective.pixel_weight=" in printed
+    assert "best of 3 finished: trial 1, objective.pixel_weight=" in printed
     assert "on seeds 0, 1, which no trial has seen" in printed
     assert "trial 4: bug: a test; python sweeps/manage.py logs v2-" in printed
 
