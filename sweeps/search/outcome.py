@@ -184,8 +184,8 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
         console.print("no trial has finished, so there is no winner", style="red")
     elif winner_cells(search, trials):
         console.print(
-            f"best of {len(finished)} finished: trial {found.number}, {described(found.params)}. The report compares it with"
-            f" the baseline on seeds {', '.join(map(str, search.seeds))}, which no trial has seen",
+            f"best of {len(finished)} finished: trial {found.number}, {described(found.params)}. The report compares"
+            f" it with the baseline on seeds {', '.join(map(str, search.seeds))}, which no trial has seen",
             soft_wrap=True,
         )
     else:
