@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-FOLDER = "searches"  # in the runs folder
+from analysis.searches import FOLDER
+
 # Attributes of a study and of its trials in Optuna's storage.
 DEFINITION, WINNERS = "definition", "winners"  # the latter are the runs that confirm the winner
 RUN, AFTER, SEED, SPENT, NOTE = "run", "after", "run_seed", "spent", "note"

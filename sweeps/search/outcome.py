@@ -15,12 +15,12 @@ from ablations.request import Request, write_request
 from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
 from aimv2.runs.files import write_json
+from analysis.searches import VERSION, path_of
 from sweeps.plan import Plan
 from sweeps.search.journal import ENDED, Journal, num_failed
-from sweeps.search.names import FOLDER, NOTE, RUN, SPENT, STATES
+from sweeps.search.names import NOTE, RUN, SPENT, STATES
 from sweeps.search.space import SPLIT, Search, described
 
-VERSION = 1  # of the file
 RUN_WIDTH = len("v2-123456789abc")
 
 
@@ -63,7 +63,7 @@ def finish(journal: Journal, request: Request, console: Console) -> Plan:
     """Print the trials, write the file that the report reads, and request the winner's runs; return the plan of both
     arms."""
     search, trials = journal.search, journal.settle()
-    write_json(journal.runs_dir / FOLDER / f"{search.name}.json", to_json(journal, trials))
+    write_json(path_of(journal.runs_dir, search.name), to_json(journal, trials))
     print_trials(search, trials, console)
     found, cells = winner(search, trials), winner_cells(search, trials)
     if found is not None and cells:

@@ -92,9 +92,8 @@ class Search:
             raise UsageError(f"search.pruner={config.pruner} is not possible: {reason}. Allowed here: none.")
         if config.seed in self.seeds:
             raise UsageError(f"search.seed={config.seed} is among sweep.seeds, which confirm the winner; take another")
-        if self.num_points == 0:
+        if not self.examples:  # it raises itself if the ends of ranges are impossible
             raise UsageError(f"no point of the space of sweep={sweep} is a possible run")
-        self.costliest  # noqa: B018  refuses ends of ranges that no run can have
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
