@@ -17,6 +17,7 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.utils.benchmark import timer
 
 from aimv2.bench.timing import interleaved, ratio, read_options, uncertain
 from aimv2.config.arguments import HELP
@@ -144,7 +145,7 @@ def measure(
     # Not earlier: with weights made in inference mode, torch.matmul takes a slower path for some layouts of its input.
     with torch.inference_mode():
         require_same(encoders, image, TOLERANCE[precision])
-        return interleaved(calls, repeats)
+        return interleaved(calls, repeats, clock=timer)
 
 
 def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable[[Tensor], Tensor]]:

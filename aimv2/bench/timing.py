@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import quantile_test
-from torch.utils.benchmark import timer
 
 from aimv2.config.arguments import checked, key_values
 
@@ -39,7 +38,7 @@ def interleaved(
     calls: Mapping[str, Callable[[], object]],
     repeats: int,
     *,
-    clock: Callable[[], float] = timer,
+    clock: Callable[[], float],
     min_seconds: float = MIN_SECONDS,
 ) -> dict[str, np.ndarray]:
     """Time calls in turn: seconds per call, float64 [R] each.

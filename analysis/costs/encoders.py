@@ -24,30 +24,10 @@ from aimv2.errors import UsageError
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.training.rate import product_shape
+from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.measurements import EncoderCost, EncoderSetting, rounded
 
-OURS = "aimv2"
 DEPTH = 24  # of all four
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """An encoder of the size of ViT-L.
-
-    Attributes:
-        title: its name in reports.
-        package: the package that defines it, as ``import`` names it.
-        distribution: the same as ``pip`` names it.
-        class_tokens: positions of the blocks that are no patches.
-        build: maps the side of images in pixels and the depth to the encoder.
-    """
-
-    title: str
-    package: str
-    distribution: str
-    patch_px: int
-    class_tokens: int
-    build: Callable[[int, int], nn.Module]
 
 
 def encoder_config(image_px: int, depth: int) -> RunConfig:
@@ -92,11 +72,12 @@ def _timm(name: str, image_px: int, depth: int) -> nn.Module:
     return model
 
 
-ARCHITECTURES = {
-    OURS: Architecture("AIMv2 ViT-L/14", "aimv2", "aimv2-ablations", 14, 0, _aimv2),
-    "clip": Architecture("CLIP ViT-L/14", "open_clip", "open_clip_torch", 14, 1, _clip),
-    "siglip": Architecture("SigLIP ViT-L/16", "timm", "timm", 16, 0, partial(_timm, "vit_large_patch16_siglip_256")),
-    "dinov2": Architecture("DINOv2 ViT-L/14", "timm", "timm", 14, 1, partial(_timm, "vit_large_patch14_dinov2")),
+# Each maps the side of images in pixels and the depth to the encoder.
+BUILD: dict[str, Callable[[int, int], nn.Module]] = {
+    OURS: _aimv2,
+    "clip": _clip,
+    "siglip": partial(_timm, "vit_large_patch16_siglip_256"),
+    "dinov2": partial(_timm, "vit_large_patch14_dinov2"),
 }
 
 
@@ -120,7 +101,7 @@ def require_packages(names: Collection[str]) -> None:
 def counted_flops(name: str, image_px: int, depth: int) -> int:
     """Return the FLOPs of an encoder per image, counted by torch on the meta device, which computes nothing."""
     with torch.device("meta"):
-        model, image = ARCHITECTURES[name].build(image_px, depth).eval(), torch.empty(1, 3, image_px, image_px)
+        model, image = BUILD[name](image_px, depth).eval(), torch.empty(1, 3, image_px, image_px)
         # torch 2.13 does not count the default CPU attention; it counts the math backend in full. Gradients are on,
         # because torch does not count the fused attention that open_clip's blocks call without them.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -151,7 +132,7 @@ class EncoderStudy:
         for patches in self.patches:
             side = math.isqrt(patches)
             sizes = {name: side * ARCHITECTURES[name].patch_px for name in self.names}
-            models = {name: ARCHITECTURES[name].build(px, self.depth).eval() for name, px in sizes.items()}
+            models = {name: BUILD[name](px, self.depth).eval() for name, px in sizes.items()}
             flops = {name: counted_flops(name, px, self.depth) for name, px in sizes.items()}
             for precision in (name for name in PRECISIONS if name in self.precisions):
                 for model in models.values():

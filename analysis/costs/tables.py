@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
-from analysis.costs.encoders import ARCHITECTURES, OURS
+from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.measurements import EncoderCost, EncoderSetting, Measurements, ObjectiveCost, TrainingSetting
 from analysis.costs.ratios import Ratio, percentile, relative
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table

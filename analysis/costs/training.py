@@ -20,7 +20,6 @@ from aimv2.objectives import PRE_TRAINING, objective
 from analysis.costs.encoders import CpuShare
 from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
 
-OURS = "aimv2"
 PROPORTION = "vit_l / 2"
 MIN_TOKEN = 2  # padding and end-of-text come first
 

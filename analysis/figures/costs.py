@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.costs.encoders import ARCHITECTURES
+from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.measurements import EncoderSetting, Measurements, TrainingSetting
 from analysis.costs.ratios import Ratio, relative
-from analysis.costs.training import OURS
 from analysis.figures.arms import NUM_COLUMNS, panels
 from analysis.figures.style import COLOURS, INK, SOFT, show_on_hover
 

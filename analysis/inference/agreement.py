@@ -152,7 +152,7 @@ def _is_told(difference_S: "pd.Series[float]") -> bool:
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    return _correlation(stats.rankdata(one), stats.rankdata(other))
+    return _correlation(*stats.rankdata([one, other], axis=1))
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -203,7 +203,8 @@ def association(
 def _correlations(loss_SA: np.ndarray, accuracy_SA: np.ndarray) -> Values:
     one_A, other_A = _mean(loss_SA), _mean(accuracy_SA)
     # One seed, drawn several times, deviates from the mean by rounding alone.
-    spread = len(np.unique(loss_SA[:, ~np.isnan(loss_SA).any(axis=0)], axis=0)) > 1
+    complete_SA = loss_SA[:, ~np.isnan(loss_SA).any(axis=0)]
+    spread = bool((complete_SA != complete_SA[0]).any())
     one, other = loss_SA - one_A, accuracy_SA - other_A
     is_there = ~np.isnan(one)
     one, other = (one[is_there], other[is_there]) if spread else (np.array([]), np.array([]))

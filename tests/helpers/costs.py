@@ -1,6 +1,6 @@
 """Made-up measurements of a cost study."""
 
-from analysis.costs.encoders import ARCHITECTURES
+from analysis.costs.architectures import ARCHITECTURES
 from analysis.costs.measurements import (
     EncoderCost,
     EncoderSetting,

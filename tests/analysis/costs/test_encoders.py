@@ -9,7 +9,8 @@ from open_clip import get_model_config
 from open_clip.model import CLIP
 
 from aimv2.errors import UsageError
-from analysis.costs.encoders import ARCHITECTURES, EncoderStudy, counted_flops, encoder_config, require_packages
+from analysis.costs.architectures import ARCHITECTURES
+from analysis.costs.encoders import BUILD, EncoderStudy, counted_flops, encoder_config, require_packages
 
 WIDTH, HIDDEN = 1024, 4096
 
@@ -20,7 +21,7 @@ def shapes(model):
 
 def on_meta(name, image_px, depth=24):
     with torch.device("meta"):
-        return ARCHITECTURES[name].build(image_px, depth)
+        return BUILD[name](image_px, depth)
 
 
 @pytest.mark.parametrize(
