@@ -91,15 +91,21 @@ def test_page_and_markdown_have_the_same_text(folder):
             assert " ".join(words).removeprefix("- ") in shown
 
 
-def test_command_builds_the_same_report_from_runs_and_from_records(request_of, runs_dir, tmp_path):
+def test_command_builds_the_same_report_in_another_process_and_loads_no_torch(request_of, runs_dir, folder, tmp_path):
+    places = [f"reports_dir={tmp_path}", f"runs_dir={runs_dir}"]
+    code = "import sys\nfrom analysis.report import script\nassert script() == 0\nassert 'torch' not in sys.modules"
     root = Path(report.__file__).parents[1]
-    command = [sys.executable, report.__file__, request_of.folder, f"reports_dir={tmp_path}", f"runs_dir={runs_dir}"]
+    command = [sys.executable, "-c", code, request_of.folder, *places]
     subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)})
-    folder = tmp_path / request_of.folder
-    expected = files(folder)
-    (folder / "report.md").unlink()
-    assert report.main([request_of.folder, f"reports_dir={tmp_path}", "--from-records"]) == 0
-    assert files(folder) == expected
+    assert files(tmp_path / request_of.folder) == files(folder)
+
+
+@pytest.mark.exhaustive
+def test_missing_page_is_written_from_records(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    (copy / "report.md").unlink()
+    assert report.main([folder.name, f"reports_dir={tmp_path}", "--from-records"]) == 0
+    assert files(copy) == files(folder)
 
 
 @pytest.mark.exhaustive

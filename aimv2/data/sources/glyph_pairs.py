@@ -104,6 +104,8 @@ def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
     folder = Path(config.cache_dir) / "pairs" / f"{source}-{config.render_px}px-{glyphs.version(source)}"
     if (folder / INDEX).exists():
         return folder
+    with writing(config):
+        folder.parent.mkdir(parents=True, exist_ok=True)  # before the work, if it cannot be written
     found = list(glyphs.SOURCES[source]())
     with Progress(disable=not show_progress, transient=True) as progress, writing(config):
         tracked = progress.track(found, description=f"rendering {source}")

@@ -24,6 +24,8 @@ from tests.helpers.peak_memory import Case, allocated, resident
 
 GB = 10**9
 
+slow = partial(pytest.param, marks=pytest.mark.exhaustive)
+
 
 def predicted(case):
     return predict(case.config, setup_of(case.config))
@@ -35,14 +37,14 @@ def assert_allocations_match(case, rel):
     assert held + allocated(case) == pytest.approx(memory.total - memory.process, rel=rel)
 
 
-@pytest.mark.parametrize("saves_inputs", [False, True])
-@pytest.mark.parametrize("micro_batch", [256, 64])
+@pytest.mark.parametrize(
+    ("micro_batch", "saves_inputs"), [(256, False), (64, True), slow(256, True), slow(64, False)]
+)
 def test_prediction_matches_allocations(micro_batch, saves_inputs):
     assert_allocations_match(Case(batch_size=256, micro_batch=micro_batch, saves_inputs=saves_inputs), 0.05)
 
 
-@pytest.mark.parametrize("saves_inputs", [False, True])
-@pytest.mark.parametrize("micro_batch", [4, 1])
+@pytest.mark.parametrize(("micro_batch", "saves_inputs"), [(4, False), (1, True), slow(4, True), slow(1, False)])
 def test_prediction_matches_allocations_in_the_shape_of_vit_l(micro_batch, saves_inputs):
     assert_allocations_match(Case(batch_size=4, micro_batch=micro_batch, saves_inputs=saves_inputs, width=256), 0.05)
 
