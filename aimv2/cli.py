@@ -32,7 +32,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   weights import|export        convert public AIMv2 weights (transformers, timm, ml-aim): from=PATH to=FOLDER
   data index|write|show|audit  index, write, draw and check image-text pairs
   evaluate                     measure a run or public weights on a labelled set: weights=PATH data=FILE.yaml
-  bench encoder|data           compare the speed of the encoder, or of data loading, with other packages
+  bench encoder|step|data      measure the speed of the encoder, of training steps or of data loading
 
   COMMAND --help               show the keys of a command
   debug=true                   (every command) show the traceback of an error

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch: its profiler prints a line for every call otherwise
 
 import torch
 from pydantic import Field, PositiveInt

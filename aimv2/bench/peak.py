@@ -1,12 +1,15 @@
 """The peak memory of a call, by torch's own allocations."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before the first profile: it prints two lines for each otherwise
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
