@@ -10,8 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import SCALES, demo
 from aimv2.cost import forward_flops, train_flops, train_flops_by_area, visible_share
 from aimv2.data.batches import Batch
 from aimv2.model.masks import prefix_mask

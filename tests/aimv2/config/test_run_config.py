@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import EvaluationConfig, TransformerConfig, from_dict, to_dict
-from aimv2.config.scales import SCALES, demo
 from aimv2.errors import UsageError
 
 
