@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from aimv2.config.model_config import EncoderConfig, ModelConfig, TransformerConfig
+
 if TYPE_CHECKING:
-    # which imports the objectives, and they this
-    from aimv2.config.run_config import EncoderConfig, ModelConfig, RunConfig, TransformerConfig
+    from aimv2.config.run_config import RunConfig  # which imports the objectives, and they this
 
 MAX_LOGITS = 2**25  # that exist at once: 128 MB in float32, more than a thousand tokens of a vocabulary of 32,000
 BACKWARD_PER_FORWARD = 2  # a gradient for the weights and one for the inputs

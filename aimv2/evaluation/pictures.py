@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import ModelConfig, RunConfig
+from aimv2.config.model_config import ModelConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
 from aimv2.evaluation.captions import written_captions
