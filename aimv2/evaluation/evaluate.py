@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from aimv2.config.data_config import DataConfig
-from aimv2.config.run_config import EvaluationConfig, RunConfig
+from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass

@@ -21,7 +21,7 @@ from fvcore.common.param_scheduler import (
 from torch import Tensor, nn
 
 from aimv2 import address
-from aimv2.config.run_config import ProbeConfig
+from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.transfer import NO_LABEL
 
 CLIP_NORM = 3.0  # paper Table A2

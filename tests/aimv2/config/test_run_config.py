@@ -1,7 +1,7 @@
 import pytest
 
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.config.run_config import EvaluationConfig, from_dict, to_dict
+from aimv2.config.run_config import from_dict, to_dict
 from aimv2.errors import UsageError
 
 
@@ -75,8 +75,3 @@ def test_from_dict_names_an_invalid_value_in_one_sentence(key, value, message):
     with pytest.raises(UsageError, match=message) as caught:
         from_dict(changed(key, value))
     assert "\n" not in str(caught.value)
-
-
-def test_constructors_check_values():
-    with pytest.raises(ValueError, match="prefix_fractions"):
-        EvaluationConfig(prefix_fractions=(0.0,))

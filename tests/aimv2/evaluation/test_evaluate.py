@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.config.run_config import ProbeConfig
+from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import Task, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError, UsageError

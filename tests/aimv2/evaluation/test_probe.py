@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
-from aimv2.config.run_config import ProbeConfig
+from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.evaluation.probe import AttentiveProbes, Features, attentive_probe, knn_score
 
 
