@@ -23,8 +23,8 @@ from aimv2.data.prepare import Data, prepare
 from aimv2.data.sources.version import version
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation import parts
-from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.evaluation.generation import examples
 from aimv2.evaluation.metrics import Metric
 from aimv2.evaluation.parts import Part, beside
 from aimv2.evaluation.pictures import drawn_predictions
