@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,16 +19,16 @@ from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
 from aimv2.data.transfer import Task, Tested, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.choices import Choices, choice_items, negatives, outcomes, prepare_choices
+from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_images, prepare_pairs
 from aimv2.evaluation.items import Items
-from aimv2.evaluation.losses import encode, nats_of_all, pixel_errors, token_nats
+from aimv2.evaluation.losses import nats_of_all, pixel_errors, token_nats
 from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.parts import Measured, Part, unsaved
 from aimv2.evaluation.probe import Features, attentive_probe, knn_score
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
 from aimv2.evaluation.sets.studies import labelled_sets
 from aimv2.model.dual_encoder import DualEncoder
-from aimv2.model.encoder import Encoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.objectives import Objective
@@ -50,34 +50,6 @@ class Prepared:
     unseen: HeldOut | None
     choices: Choices
     transfer: list[TransferSet]
-
-
-@dataclass(eq=False)
-class Encoded:
-    """The features of the held-out images, computed when they are first read and once per attention.
-
-    Attributes:
-        world: ranks that compute features together, and all get them.
-    """
-
-    encoder: Encoder
-    images: np.ndarray
-    config: RunConfig
-    world: World = ALONE
-
-    @cached_property
-    def full(self) -> Tensor:
-        return encode(self.encoder, self.images, self.config, world=self.world)
-
-    @cached_property
-    def causal(self) -> Tensor:
-        return encode(self.encoder, self.images, self.config, is_causal=True, world=self.world)
-
-    def of(self, images: np.ndarray, *, is_causal: bool, is_whole: bool = False) -> Tensor:
-        """Return the features of any images: float32 [N, I, D]; without a crop if ``is_whole``."""
-        if images is self.images:
-            return self.causal if is_causal else self.full
-        return encode(self.encoder, images, self.config, is_causal=is_causal, is_whole=is_whole, world=self.world)
 
 
 def evaluate(

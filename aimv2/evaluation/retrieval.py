@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.held_out import HeldOut, network_inputs
-from aimv2.evaluation.losses import chunks
+from aimv2.evaluation.held_out import HeldOut, chunks, network_inputs
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World

@@ -11,9 +11,10 @@ from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import Task, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.evaluate import Encoded, evaluate, held_out_curve, of_split, prepare_evaluation, probes
+from aimv2.evaluation.evaluate import evaluate, held_out_curve, of_split, prepare_evaluation, probes
+from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, other_images
-from aimv2.evaluation.losses import encode, token_nats
+from aimv2.evaluation.losses import token_nats
 from aimv2.evaluation.metrics import metric_names, unit_of
 from aimv2.evaluation.parts import unsaved
 from aimv2.model.network import build
