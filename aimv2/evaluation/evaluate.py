@@ -25,7 +25,9 @@ from aimv2.evaluation.items import Items
 from aimv2.evaluation.losses import nats_of_all, pixel_errors, token_nats
 from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.parts import Measured, Part, unsaved
-from aimv2.evaluation.probe import Features, attentive_probe, knn_score
+from aimv2.evaluation.probes.attentive import attentive_probe
+from aimv2.evaluation.probes.neighbours import knn_score
+from aimv2.evaluation.probes.splits import Features
 from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
 from aimv2.evaluation.sets.studies import labelled_sets
 from aimv2.model.dual_encoder import DualEncoder
