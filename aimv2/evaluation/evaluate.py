@@ -2,29 +2,26 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.data_config import DataConfig
-from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.run_config import RunConfig
-from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
 from aimv2.data.transfer import Task, Tested, TransferSet, transfer_sets
-from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.choices import Choices, choice_items, negatives, outcomes, prepare_choices
+from aimv2.errors import RunFailedError
+from aimv2.evaluation.choices import choice_items, outcomes
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, Words, other_images, prepare_pairs
 from aimv2.evaluation.items import Items
 from aimv2.evaluation.losses import nats_of_all, pixel_errors, token_nats
 from aimv2.evaluation.metrics import RECALL_AT, SCENE_TASKS, Metric, not_applicable, pixel_losses, unit_of
 from aimv2.evaluation.parts import Measured, Part, unsaved
+from aimv2.evaluation.prepare import Prepared, of_split, prepare_evaluation
 from aimv2.evaluation.probes.attentive import attentive_probe
 from aimv2.evaluation.probes.neighbours import knn_score
 from aimv2.evaluation.probes.splits import Features
@@ -36,22 +33,6 @@ from aimv2.model.network import Network
 from aimv2.objectives import Objective
 from aimv2.objectives.registry import Report
 from aimv2.training.world import ALONE, World
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """What all runs on the same data are evaluated on.
-
-    Attributes:
-        held_out: in random order, so that the first pairs are a random subset.
-        unseen: held-out scenes with unseen objects; None if the data has none.
-        choices: about the scenes of ``held_out``.
-    """
-
-    held_out: HeldOut
-    unseen: HeldOut | None
-    choices: Choices
-    transfer: list[TransferSet]
 
 
 def evaluate(
@@ -113,52 +94,6 @@ def _finite(measured: dict[str, Measured]) -> dict[str, Measured]:
         if len(items.item_N) and not math.isfinite(items.value):
             raise RunFailedError("not finite", f"{name} is {items.value} after training")
     return measured
-
-
-def prepare_evaluation(
-    data: Data, config: RunConfig, transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets
-) -> Prepared:
-    """Prepare the evaluation data, or return that of an earlier run of this process if it is the same."""
-    words = Words.of(data.tokenizer, config)
-    return _prepare(data, words, config.data, config.evaluation, transfer)
-
-
-@lru_cache(maxsize=4)  # a worker's runs cycle through a few arms; each has some 100 MB at demo's sizes
-def _prepare(
-    data: Data,
-    words: Words,
-    config: DataConfig,
-    evaluation: EvaluationConfig,
-    transfer: Callable[[Data, Tested, int], list[TransferSet]],
-) -> Prepared:
-    pairs = of_split(data.held_out, evaluation.num_items, evaluation)
-    held_out = prepare_pairs(pairs, words, config.max_bad_rate)
-    pairs = Selected(pairs, held_out.row_N)
-    scenes = [pairs.scene(row) for row in range(len(pairs))]
-    found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
-    return Prepared(
-        held_out=held_out,
-        unseen=None
-        if data.unseen is None
-        else prepare_pairs(of_split(data.unseen, evaluation.num_pairs, evaluation), words),
-        choices=prepare_choices(found, words),
-        transfer=transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes),
-    )
-
-
-def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:
-    """Return some of the held-out pairs, of the config's split.
-
-    Raises:
-        UsageError: there are too few pairs for both splits.
-    """
-    is_validation, most = evaluation.split == "validation", max(evaluation.num_items, num_pairs)
-    if is_validation and 2 * most > len(held_out):
-        raise UsageError(
-            f"evaluation.split=validation needs as many held-out pairs again as the test, 2 x {most:,}, and there are"
-            f" {len(held_out):,}; lower evaluation.num_items"
-        )
-    return held_out.subset(num_pairs, from_end=is_validation)
 
 
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:

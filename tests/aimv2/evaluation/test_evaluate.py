@@ -10,13 +10,14 @@ import torch
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import Task, TransferSet, transfer_sets
-from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.evaluate import evaluate, held_out_curve, of_split, prepare_evaluation, probes
+from aimv2.errors import RunFailedError
+from aimv2.evaluation.evaluate import evaluate, held_out_curve, probes
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, other_images
 from aimv2.evaluation.losses import token_nats
 from aimv2.evaluation.metrics import metric_names, unit_of
 from aimv2.evaluation.parts import unsaved
+from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.training.world import ALONE
@@ -158,16 +159,6 @@ def test_value_that_is_not_finite_fails_the_run(tiny, pairs):
         evaluate(model, objective("aimv2"), pairs, tiny, transfer=no_transfer)
 
 
-def test_evaluation_data_is_prepared_once_for_all_runs_on_the_same_data(tiny, pairs):
-    prepared = prepare_evaluation(pairs, tiny, no_transfer)
-    other = replace(tiny, seed=5, model=replace(tiny.model, encoder=replace(tiny.model.encoder, depth=1)))
-    assert prepare_evaluation(pairs, other, no_transfer) is prepared
-    longer = replace(tiny, model=replace(tiny.model, max_text_tokens=13))
-    assert prepare_evaluation(pairs, longer, no_transfer) is not prepared
-    assert len(prepared.held_out) == 48
-    assert len(prepared.unseen) == 32
-
-
 @pytest.mark.parametrize(
     ("name", "column"),
     [
@@ -204,21 +195,6 @@ def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_
     assert "lr 0.01 " in measured["probe_ink"].how
     assert ("edge of the grid" in measured["probe_ink"].warning) == is_at_edge
     assert "causal attention" in measured["causal_probe_ink"].how
-
-
-def test_validation_shares_no_pair_with_the_test(tiny, pairs):
-    evaluation = tiny.evaluation
-    test = of_split(pairs.held_out, evaluation.num_items, evaluation)
-    validation = of_split(pairs.held_out, evaluation.num_items, replace(evaluation, split="validation"))
-    rows = np.arange(evaluation.num_items)
-    assert len(test) == len(validation) == evaluation.num_items
-    assert not set(test.keys(rows)) & set(validation.keys(rows))
-
-
-def test_too_few_pairs_for_a_validation_split_are_refused(tiny, pairs):
-    many = replace(tiny.evaluation, split="validation", num_items=len(pairs.held_out) // 2 + 1)
-    with pytest.raises(UsageError, match=r"lower evaluation\.num_items"):
-        of_split(pairs.held_out, 16, many)
 
 
 def evaluated(world, cases):
