@@ -12,9 +12,7 @@ from aimv2.data.prepare import prepare
 from aimv2.data.transfer import Task, TransferSet, transfer_sets
 from aimv2.errors import RunFailedError
 from aimv2.evaluation.evaluate import evaluate, held_out_curve, probes
-from aimv2.evaluation.features import Encoded, encode
-from aimv2.evaluation.held_out import CLASSES, other_images
-from aimv2.evaluation.losses import token_nats
+from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.metrics import metric_names, unit_of
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
@@ -88,58 +86,6 @@ def test_value_of_every_metric_is_that_of_its_items(long, pairs):
         if not name.endswith(("digits", "fashion_mnist")) and name != "unseen_content_loss":
             assert set(metric.items.item_N.tolist()) <= known, f"{name} has the items of the held-out pairs"
     assert {"probe_object", "causal_probe_object", "knn_object", "probe_digits"} <= set(metrics)
-
-
-def test_losses_of_classes_are_sums_over_their_tokens(long, pairs):
-    """From one table of all tokens, token by token."""
-    model = build(long)
-    metrics = evaluate(model, objective("aimv2"), pairs, long, transfer=no_transfer)
-    held_out = prepare_evaluation(pairs, long, no_transfer).held_out
-    assert len(held_out) == 48
-    full, causal = (encode(model.encoder, held_out.images, long, is_causal=mask) for mask in (False, True))
-    told = held_out.first(40)
-    tables = {
-        "short": token_nats(model, full, held_out.short, long),
-        "dense": token_nats(model, full, held_out.dense, long),
-        "causal_dense": token_nats(model, causal, held_out.dense, long),
-        "other": token_nats(model, full, told.dense, long, image_of_N=other_images(told.dense)),
-    }
-
-    def mean(*parts):
-        """The mean over tokens of (table, captions, classes), with the tokens found one by one."""
-        total, count = 0.0, 0
-        for nats_NT, captions, classes in parts:
-            for row in range(len(nats_NT)):
-                for place in range(nats_NT.shape[1]):
-                    if captions.supervised_NT[row, place] and CLASSES[captions.class_NT[row, place]] in classes:
-                        total, count = total + float(nats_NT[row, place]), count + 1
-        return total / count
-
-    short = (tables["short"], held_out.short, CLASSES)
-    dense = (tables["dense"], held_out.dense, CLASSES)
-    gain = tables["other"] - tables["dense"][:40]
-    expected = {
-        "caption_loss": mean(short, dense),
-        "short_loss": mean(short),
-        "dense_loss": mean(dense),
-        "content_loss": mean((tables["dense"], held_out.dense, CONTENT)),
-        "causal_content_loss": mean((tables["causal_dense"], held_out.dense, CONTENT)),
-        "image_gain": mean((gain, told.dense, CONTENT)),
-        **{f"content_loss_{kind}": mean((tables["dense"], held_out.dense, (kind,))) for kind in CONTENT},
-        **{f"image_gain_{kind}": mean((gain, told.dense, (kind,))) for kind in CONTENT},
-    }
-    for name, value in expected.items():
-        assert metrics[name].value == pytest.approx(value, rel=1e-4, abs=1e-6), name
-    nats = float(tables["short"].double().sum() + tables["dense"].double().sum())
-    num_bytes = held_out.short.num_bytes_N.sum() + held_out.dense.num_bytes_N.sum()
-    assert metrics["caption_bits"].value == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
-
-
-def test_text_first_decoder_gains_nothing_from_the_image(long, pairs):
-    config = variant(long, order="text_first")
-    metrics = evaluate(build(config), objective("aimv2"), pairs, config, transfer=no_transfer)
-    assert metrics["image_gain"].value == pytest.approx(0, abs=1e-6)
-    assert metrics["choice_accuracy"].items.item_N.size > metrics["blind_choice_accuracy"].items.item_N.size > 0
 
 
 def test_metrics_of_glyphs_have_no_scenes(tiny):
