@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from aimv2.config.run_config import RunConfig
-from aimv2.cost import Part, train_flops
+from aimv2.cost.parts import Part, train_flops
 from aimv2.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]

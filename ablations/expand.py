@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from ablations.budget import matched
 from ablations.study import UNTRAINED, Study
 from aimv2.config.paths import value_at
-from aimv2.config.run_config import RunConfig, explain
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import explain
 from aimv2.config.signature import signature, untrained
 from aimv2.errors import UsageError, unknown
 

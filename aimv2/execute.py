@@ -2,59 +2,53 @@
 
 import contextlib
 import platform
-import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache, partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from aimv2.config.data_config import source_name
 from aimv2.config.resolve import data_fingerprint
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import TrainBatches
 from aimv2.data.files.recorded import record_content
 from aimv2.data.prepare import Data, prepare
-from aimv2.data.sources.version import version
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation import parts
-from aimv2.evaluation.captions import examples
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.evaluation.generation import examples
 from aimv2.evaluation.metrics import Metric
 from aimv2.evaluation.parts import Part, beside
 from aimv2.evaluation.pictures import drawn_predictions
-from aimv2.hardware import hardware, missing_for_compile
+from aimv2.hardware import missing_for_compile
 from aimv2.heap import keep_freed_memory
-from aimv2.memory import predict, resolved, setup_of
-from aimv2.model.network import Network, build, parameters_by_part
+from aimv2.memory import resolved, setup_of
+from aimv2.model.network import Network, build
 from aimv2.objectives import objective
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.failure import Failure, cause_of, sentence_of
-from aimv2.runs.files import link_text, read_json, write_json
+from aimv2.runs.files import link_text, write_json
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import LeaseLostError, attempt_folder
-from aimv2.runs.provenance import compare_with_lock, digest, git_commit, keep_changes
+from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.manifest import manifest, rests_on
+from aimv2.runs.provenance import keep_changes
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import write_tensors
 from aimv2.training import checkpoint
-from aimv2.training.checkpoint import Checkpoint
 from aimv2.training.device import compiles
 from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, Trained, train
 from aimv2.training.saving import Saver, SaveTimer
-from aimv2.training.start import content_of_start, start_network
+from aimv2.training.start import start_network
 from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import World
 
 TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
 Lead = Callable[..., AbstractContextManager[World]]
 Evaluate = Callable[..., dict[str, Metric]]
-VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
 def execute(
@@ -273,63 +267,3 @@ def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
     if config.device != "cpu" or config.ranks > 1:
         return None
     return float(sum(row.get("step_cpu_seconds", 0.0) for row in read_rows(folder)))
-
-
-def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the attempts that the result of an attempt rests on, oldest first.
-
-    They are the attempt, the one from whose checkpoint it resumed and so on, and those that measured parts of the
-    evaluation.
-
-    Returns:
-        of each: ``attempt``, its number; ``from_step``, the step at which it started to train; ``host``, ``hardware``,
-        ``threads`` and ``code``. A value is None if the manifest of the attempt cannot be read.
-    """
-    manifests = {number: _manifest_of(folder, number) for number in measured_by}
-    number = int(folder.name)
-    while number:
-        manifests[number] = _manifest_of(folder, number)
-        resumed = manifests[number].get("resumed") or {"attempt": 0}
-        number = min(resumed["attempt"], number - 1)  # an earlier attempt, or 0
-    return [
-        {"attempt": number, "from_step": (found.get("resumed") or {"step": 0})["step"] if found else None}
-        | {name: found.get(name) for name in ("host", "hardware", "threads", "code")}
-        for number, found in sorted(manifests.items())
-    ]
-
-
-def _manifest_of(folder: Path, number: int) -> dict[str, Any]:
-    """Return the manifest of another attempt of the run; empty if it cannot be read."""
-    with contextlib.suppress(UsageError):
-        return dict(read_json(attempt_folder(folder.parents[1], number) / "manifest.json"))
-    return {}
-
-
-def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[str, Any]:
-    """Return versions, hardware, commit and data of the attempt, its setup with the bytes of memory that each rank is
-    predicted to take, and the checkpoint that it resumed from."""
-    setup = setup_of(config)
-    return {
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in VERSIONED},
-        "lock": compare_with_lock(),
-        "code": digest(),
-        "commit": git_commit(),
-        "command": sys.argv,
-        "host": platform.node(),
-        "hardware": hardware(config.device),
-        "threads": torch.get_num_threads(),
-        "data": {source_name(source): version(source) for source in config.data.sources},
-        "train_pairs": len(data.train),
-        "held_out_pairs": len(data.held_out),
-        "tokenizer": data.tokenizer.fingerprint,
-        "parameters": parameters_by_part(config),
-        "start": content_of_start(config),
-        "setup": {
-            **asdict(setup),
-            "compile": config.compile,
-            "attention_kernel": config.attention_kernel,
-            "predicted_bytes": asdict(predict(config, setup)),
-        },
-        "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
-    }

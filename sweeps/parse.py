@@ -21,7 +21,8 @@ from aimv2.config.arguments import checked
 from aimv2.config.compose import RUN_KEYS, base_run, compose, run_config
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.resolve import resolve
-from aimv2.config.run_config import RunConfig, explain, flatten
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import explain, flatten
 from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.metrics import metric_names, not_applicable
 from aimv2.objectives import objective

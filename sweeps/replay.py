@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from aimv2.config.run_config import from_dict
+from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.files import read_json

@@ -10,16 +10,9 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from aimv2.config.data_config import DataConfig, SceneConfig
-from aimv2.config.run_config import (
-    BudgetConfig,
-    DecoderConfig,
-    EncoderConfig,
-    EvaluationConfig,
-    LogConfig,
-    ModelConfig,
-    ProbeConfig,
-    RunConfig,
-)
+from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig
+from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
+from aimv2.config.run_config import BudgetConfig, LogConfig, RunConfig
 from aimv2.data.batches import Batch
 from aimv2.data.prepare import prepare
 

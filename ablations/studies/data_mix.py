@@ -2,8 +2,8 @@
 
 On sources of one's own the baseline is the run's own mixture (``data.weights``), and the arms are each source alone,
 and with three or more all without each. Sources that are named ``dfn``, ``coyo`` and ``hqitp`` have the paper's mixture
-and its public part as arms too, with the paper's shares of synthetic captions (``aimv2/config/mixtures.py``); with
-``mixture=paper`` the paper's is the baseline.
+and its public part as arms too, with the paper's shares of synthetic captions
+(``aimv2/config/recipes/mixtures.py``); with ``mixture=paper`` the paper's is the baseline.
 
 Of the built-in sources, scenes of Material icons stand for DFN-2B (the largest), of Font Awesome icons for COYO, of
 OpenMoji for HQITP (the curated one). The study can decide whether a mixture in these proportions is better than its
@@ -23,8 +23,8 @@ from ablations.design import Arm, one_factor, setting
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
 from aimv2.config.data_config import DataConfig
-from aimv2.config.mixtures import PRESETS, Preset, have_roles
 from aimv2.config.paths import replaced
+from aimv2.config.recipes.mixtures import PRESETS, Preset, have_roles
 from aimv2.config.run_config import RunConfig
 from aimv2.data.order import quotas
 from aimv2.errors import UsageError

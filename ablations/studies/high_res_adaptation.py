@@ -15,7 +15,7 @@ from ablations.design import Arm, one_factor
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
 from aimv2.config.paths import replaced, value_at
-from aimv2.config.post_training import high_res
+from aimv2.config.recipes.post_training import high_res
 from aimv2.config.run_config import RunConfig
 
 

@@ -21,10 +21,12 @@ from torch.utils.benchmark import timer
 
 from aimv2.bench.timing import interleaved, ratio, read_options, uncertain
 from aimv2.config.arguments import HELP
+from aimv2.config.model_config import ModelConfig
+from aimv2.config.recipes.scales import SCALES
 from aimv2.config.resolve import with_attention
-from aimv2.config.run_config import ModelConfig, RunConfig
-from aimv2.config.scales import SCALES
-from aimv2.cost import encoder_cost, forward_flops
+from aimv2.config.run_config import RunConfig
+from aimv2.cost.modules import encoder_cost
+from aimv2.cost.parts import forward_flops
 from aimv2.errors import RunFailedError, UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.model.encoder import Encoder

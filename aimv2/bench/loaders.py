@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from aimv2.bench.synthetic import Pictures
 from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
-from aimv2.config.scales import demo
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.data.crops import NUM_CROP_DRAWS, random_crop
 from aimv2.data.prepare import Data, prepare

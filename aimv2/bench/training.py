@@ -13,10 +13,10 @@ import torch
 
 from aimv2.bench.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import demo, tiny, vit_l
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
-from aimv2.config.scales import demo, tiny, vit_l
-from aimv2.cost import train_flops
+from aimv2.cost.parts import train_flops
 from aimv2.data.batches import Batch, TrainBatches
 from aimv2.data.files.description import read_source
 from aimv2.data.files.open import prepare_source

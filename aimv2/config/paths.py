@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
-from aimv2.config.run_config import RunConfig, flatten, from_dict, to_dict
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import flatten, from_dict, to_dict
 from aimv2.errors import unknown
 
 

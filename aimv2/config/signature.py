@@ -9,8 +9,10 @@ from functools import lru_cache
 from typing import Any
 
 from aimv2.config.data_config import DataConfig, source_name
+from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import EvaluationConfig, RunConfig, flatten, to_dict
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import flatten, to_dict
 
 SIGNATURE_VERSION = 2
 # A label, and values and whole parts that set speed or place, or when a run fails, which change no result. The content

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.config.arguments import checked
+from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import EncoderConfig, RunConfig, from_dict
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.objectives import objective

@@ -6,7 +6,8 @@ import numpy as np
 
 from aimv2 import address
 from aimv2.config.data_config import DataConfig
-from aimv2.config.run_config import ModelConfig, RunConfig
+from aimv2.config.model_config import ModelConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CaptionKind, Pairs, usable_captions
 from aimv2.data.prepare import mixture, prepare
 from aimv2.data.tokenizer import CaptionTokenizer

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aimv2.config.data_config import DataConfig, kind_of, source_name
-from aimv2.config.run_config import ModelConfig
+from aimv2.config.model_config import ModelConfig
 from aimv2.data.files.description import read_source
 from aimv2.data.files.file_pairs import open_pairs
 from aimv2.data.files.open import open_source as open_described

@@ -19,6 +19,7 @@ from aimv2.errors import BadSampleError, RunFailedError
 CLASSES: tuple[WordClass, ...] = get_args(WordClass)
 OTHER = CLASSES.index("other")
 NUM_NAMED = 3  # bad pairs that a message names
+EVAL_BATCH = 256  # images, or captions, that are evaluated at once
 
 
 @dataclass(frozen=True)
@@ -192,3 +193,8 @@ def other_images(captions: Captions) -> np.ndarray:
             break
         other_N[is_open_N] = (own_N[is_open_N] + shift) % num_pairs
     return np.where(label_N[other_N] == label_N, own_N, other_N)
+
+
+def chunks(num_rows: int, size: int = EVAL_BATCH) -> list[np.ndarray]:
+    """Return the row numbers of each evaluation batch."""
+    return [np.arange(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

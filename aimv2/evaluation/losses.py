@@ -8,44 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.held_out import Captions, HeldOut, network_inputs
-from aimv2.model.encoder import Encoder
+from aimv2.evaluation.held_out import EVAL_BATCH, Captions, HeldOut, chunks, network_inputs
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.prefix import prefix_len_at
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
-
-EVAL_BATCH = 256
-
-
-@torch.no_grad()
-def encode(
-    encoder: Encoder,
-    images: np.ndarray,
-    config: RunConfig,
-    *,
-    is_causal: bool = False,
-    is_whole: bool = False,
-    world: World = ALONE,
-) -> Tensor:
-    """Return the features of images uint8 [N, S, S, 3]: float32 [N, I, D].
-
-    Args:
-        is_causal: causal attention (a prefix of one patch) instead of full attention.
-        is_whole: resize without a crop, whatever the data.
-        world: ranks that each encode some of the images; all get the features of all.
-    """
-    encoder.eval()
-
-    def features(rows: np.ndarray) -> Tensor:
-        image = network_inputs(images[rows], config, is_whole=is_whole).to(config.device)
-        prefix_len_B = torch.ones(len(image), dtype=torch.int64, device=image.device) if is_causal else None
-        with autocast(config):
-            feature_BID: Tensor = encoder(image, prefix_len_B).float()
-        return feature_BID
-
-    return torch.cat(world.divided(chunks(len(images)), features))
 
 
 @torch.no_grad()
@@ -165,8 +133,3 @@ def predicted_patches(
         image_BIE, _ = model(image, token_BT, torch.full_like(text_len_B, prefix_len), text_len_B)
         predicted_BIP: Tensor = model.decoder.pixel_head(image_BIE[:, prefix_len - 1 : -1])
     return predicted_BIP.float()
-
-
-def chunks(num_rows: int, size: int = EVAL_BATCH) -> list[np.ndarray]:
-    """Return the row numbers of each evaluation batch."""
-    return [np.arange(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

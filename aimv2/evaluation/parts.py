@@ -1,5 +1,6 @@
 """Parts of a run's final evaluation, saved as they finish, so that a later attempt does not measure them again."""
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from aimv2.errors import RunFailedError
 from aimv2.evaluation.items import Items
 from aimv2.runs.attempt import PARTS, Attempt
 from aimv2.runs.interrupt import Interrupts
@@ -27,6 +29,14 @@ class Measured(NamedTuple):
 
 Measure = Callable[[Sequence[str]], list[dict[str, Measured]]]  # from the names of parts
 Part = Callable[[Sequence[str], Measure], dict[str, Measured]]
+
+
+def finite(measured: dict[str, Measured]) -> dict[str, Measured]:
+    """Return what was measured, and fail the run if a value is not finite."""
+    for name, (items, _, _) in measured.items():
+        if len(items.item_N) and not math.isfinite(items.value):
+            raise RunFailedError("not finite", f"{name} is {items.value} after training")
+    return measured
 
 
 def unsaved(names: Sequence[str], measure: Measure) -> dict[str, Measured]:

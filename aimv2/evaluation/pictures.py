@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import ModelConfig, RunConfig
+from aimv2.config.model_config import ModelConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
-from aimv2.evaluation.captions import written_captions
-from aimv2.evaluation.evaluate import of_split
+from aimv2.evaluation.generation import written_captions
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
 from aimv2.evaluation.losses import predicted_patches
+from aimv2.evaluation.prepare import of_split
 from aimv2.evaluation.sheet import Shown, sheet
 from aimv2.losses import PIXEL_EPS, patchify
 from aimv2.model.encoder_decoder import EncoderDecoder

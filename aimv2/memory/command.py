@@ -17,7 +17,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.config.start import with_start
-from aimv2.cost import Part, forward_flops, train_flops
+from aimv2.cost.parts import Part, forward_flops, train_flops
 from aimv2.errors import UsageError
 from aimv2.hardware import has_cuda
 from aimv2.memory.machine import rank_memory

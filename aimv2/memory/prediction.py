@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aimv2.cost import MAX_LOGITS, Blocks, Part, num_parameters
+from aimv2.cost.modules import MAX_LOGITS
+from aimv2.cost.parts import Blocks, Part, num_parameters
 from aimv2.native import micro_batch_at
 from aimv2.objectives import objective
 

@@ -14,7 +14,7 @@ from aimv2.objectives import objective
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig
-    from aimv2.cost import Part
+    from aimv2.cost.parts import Part
 
 FEW = 16  # images that a rank should compute at once; fewer leave a GPU idle
 USABLE = 0.9  # of the memory: evaluation has its own peak, allocators leave gaps, and libraries have buffers

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from aimv2.config.run_config import ModelConfig
+from aimv2.config.model_config import ModelConfig
 from aimv2.model.initial import Distribution, normal, truncated_normal, uniform
 from aimv2.model.layers import KeyValues, Stack, build_norm, embedding
 from aimv2.model.masks import continued_mask, padded_text_mask, parallel_text_mask

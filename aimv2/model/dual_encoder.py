@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aimv2.config.run_config import ModelConfig
+from aimv2.config.model_config import ModelConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import Distribution, constant, normal, xavier_uniform
 from aimv2.model.layers import Stack, build_norm, embedding

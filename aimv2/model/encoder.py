@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aimv2.config.run_config import ModelConfig
+from aimv2.config.model_config import ModelConfig
 from aimv2.model.initial import Distribution, normal, uniform, xavier_uniform
 from aimv2.model.layers import Stack, build_norm
 from aimv2.model.masks import prefix_blocks, prefix_mask

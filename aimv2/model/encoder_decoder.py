@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from aimv2.config.run_config import ModelConfig
+from aimv2.config.model_config import ModelConfig
 from aimv2.model.decoder import Decoder, SeparateDecoders, Target
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network

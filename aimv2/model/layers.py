@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
-from aimv2.config.run_config import TransformerConfig
+from aimv2.config.model_config import TransformerConfig
 from aimv2.model.fused import RMSNorm, product_dtype, silu_product
 from aimv2.model.initial import Distribution, xavier_uniform
 from aimv2.model.masks import additive

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from aimv2.config.run_config import ModelConfig
+from aimv2.config.model_config import ModelConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import Distribution, constant, xavier_uniform
 from aimv2.model.network import Network

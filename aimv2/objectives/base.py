@@ -6,7 +6,8 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from aimv2.config.run_config import ModelConfig, RunConfig
+from aimv2.config.model_config import ModelConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.batches import Batch
 from aimv2.model.network import Network
 

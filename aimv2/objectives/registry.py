@@ -9,7 +9,8 @@ from operator import attrgetter
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from aimv2.cost import Part, distillation_cost, dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost.parts import Part
 from aimv2.errors import UsageError
 from aimv2.prefix import PrefixDistribution
 

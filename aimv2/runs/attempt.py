@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from aimv2.config.run_config import RunConfig, to_dict
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import to_dict
 from aimv2.evaluation.items import table
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.events import Events

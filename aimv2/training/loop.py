@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.cost import train_flops_by_area
+from aimv2.cost.parts import train_flops_by_area
 from aimv2.data.batches import TrainBatches, loader
 from aimv2.data.tally import Tally
 from aimv2.errors import RunFailedError

@@ -27,7 +27,7 @@ class Rate:
     number of ranks.
 
     Args:
-        flops: those of the steps before, by ``aimv2.cost.train_flops``.
+        flops: those of the steps before, by ``aimv2.cost.parts.train_flops``.
         clock: seconds.
     """
 

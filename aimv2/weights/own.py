@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aimv2.config.run_config import flatten, from_dict
+from aimv2.config.serialization import flatten, from_dict
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
 from aimv2.model.dual_encoder import DualEncoder

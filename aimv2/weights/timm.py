@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from aimv2.config.run_config import EncoderConfig
+from aimv2.config.model_config import EncoderConfig
 from aimv2.errors import UsageError
 from aimv2.weights.contents import WeightsConfig
 from aimv2.weights.files import short

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aimv2.config.run_config import TransformerConfig
+from aimv2.config.model_config import TransformerConfig
 from aimv2.errors import UsageError
 from aimv2.model.layers import NORM_EPS
 from aimv2.objectives.contrastive import MAX_SCALE

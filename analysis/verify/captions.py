@@ -14,9 +14,9 @@ from torch import Tensor
 
 from aimv2 import address
 from aimv2.data.pairs import CaptionKind, usable_captions
-from aimv2.evaluation.captions import beam, greedy, nucleus
+from aimv2.evaluation.generation import beam, greedy, nucleus
 from aimv2.evaluation.held_out import Captions as Prepared
-from aimv2.evaluation.losses import chunks
+from aimv2.evaluation.held_out import chunks
 from aimv2.model.encoder_decoder import EncoderDecoder
 from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aimv2.data.transforms import unnormalise
-from aimv2.evaluation.losses import chunks
+from aimv2.evaluation.held_out import chunks
 from aimv2.evaluation.pictures import completed, unseen, with_contrast
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aimv2.config.run_config import to_dict
-from aimv2.config.scales import SCALES, demo
+from aimv2.config.recipes.scales import SCALES, demo
+from aimv2.config.serialization import to_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError

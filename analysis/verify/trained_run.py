@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aimv2.config.resolve import data_fingerprint, with_attention
-from aimv2.config.run_config import RunConfig, from_dict
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import from_dict
 from aimv2.config.signature import SIGNATURE_VERSION
 from aimv2.data.batches import TrainBatches
 from aimv2.data.pairs import Joined, Pairs

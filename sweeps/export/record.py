@@ -9,7 +9,7 @@ from typing import Any
 
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
-from aimv2.config.run_config import flatten
+from aimv2.config.serialization import flatten
 from aimv2.errors import UsageError
 from aimv2.runs.attempt import pictures_of
 from aimv2.runs.files import read_json, user

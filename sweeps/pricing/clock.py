@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from ablations.budget import max_train_flops
-from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig, to_dict
+from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig
+from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature
 from aimv2.errors import UsageError
 from aimv2.hardware import hardware

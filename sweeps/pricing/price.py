@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from ablations.budget import max_train_flops
 from aimv2.config.run_config import RunConfig
-from aimv2.cost import num_parameters
+from aimv2.cost.parts import num_parameters
 from aimv2.errors import UsageError
 from aimv2.objectives import objective
 

@@ -15,7 +15,8 @@ from ablations.budget import matched, max_train_flops
 from ablations.design import Factor, Range
 from ablations.study import Study
 from aimv2.config.paths import replaced, value_at
-from aimv2.config.run_config import RunConfig, explain
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import explain
 from aimv2.config.signature import identity, signature
 from aimv2.errors import UsageError, unknown
 from aimv2.evaluation.metrics import (

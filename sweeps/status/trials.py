@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ablations.expand import Cell
 from ablations.study import WINNER
-from aimv2.config.run_config import from_dict
+from aimv2.config.serialization import from_dict
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
 from sweeps.search.names import RUN, STATES, WINNERS, journal_path

@@ -12,10 +12,10 @@ from ablations.expand import expand
 from ablations.expectations import CONTENT, DIGITS, PROBE, STEP_TIME
 from ablations.overrides import study_overrides
 from ablations.request import Request, read_request, write_request
-from aimv2.config.mixtures import PRESETS
 from aimv2.config.paths import replaced
+from aimv2.config.recipes.mixtures import PRESETS
+from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import demo
 from aimv2.data.batches import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.errors import UsageError

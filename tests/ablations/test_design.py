@@ -22,7 +22,7 @@ from ablations.design import (
     widened,
 )
 from aimv2.config.paths import differences, replaced
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 
 
 def factor(path, *values):

@@ -16,9 +16,9 @@ from ablations.studies.objective import RATES
 from ablations.study import CONTROLS
 from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.config.paths import differences, replaced, value_at
-from aimv2.config.post_training import high_res
+from aimv2.config.recipes.post_training import high_res
+from aimv2.config.recipes.scales import demo, vit_l_2b
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import demo, vit_l_2b
 from aimv2.data.batches import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.evaluation.metrics import metric_names, not_applicable

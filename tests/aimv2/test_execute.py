@@ -95,18 +95,6 @@ def test_tokenizer_is_stored_once_for_all_runs(tiny, tmp_path):
     assert all(path.samefile(stored) for path in files)
 
 
-def test_manifest_records_versions_data_and_size(finished):
-    manifest = json.loads(finished.file("manifest.json").read_text())
-    assert manifest["threads"] == 1
-    assert manifest["versions"]["torch"]
-    assert set(manifest["data"]) == {"openmoji_scenes", "fontawesome_scenes"}
-    assert manifest["parameters"]["encoder"] > 0
-    setup = manifest["setup"]
-    assert (setup["parallel"], setup["micro_batch"], setup["activation_checkpointing"]) == ("ddp", 8, False)
-    assert (setup["compile"], setup["attention_kernel"]) == (False, "sdpa")
-    assert setup["predicted_bytes"]["weights"] == 4 * sum(manifest["parameters"].values())
-
-
 def test_compiled_run_fails_before_its_first_step_where_no_compiler_is(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     run = RunFolder(tmp_path, signature(tiny))

@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from aimv2.config.run_config import DecoderConfig, EncoderConfig, ModelConfig
-from aimv2.config.scales import demo
+from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
+from aimv2.config.recipes.scales import demo
 from aimv2.data.batches import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives import objective

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from aimv2.config.paths import replaced
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from aimv2.errors import UsageError
 from aimv2.native import MIN_AREA, NativeConfig, Steps, grid_within, micro_batch_at, size_within
 

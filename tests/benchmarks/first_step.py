@@ -21,7 +21,7 @@ if __name__ == "__main__":  # typed as a path: the code beside this file is mean
 import numpy as np
 from scipy.stats import quantile_test
 
-from aimv2.config.scales import SCALES
+from aimv2.config.recipes.scales import SCALES
 
 USAGE = f"{__doc__}"
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,7 +25,7 @@ import polars as pl
 
 from ablations.catalogue import STUDIES
 from ablations.expand import Cell, expand
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.record import RunFolder
 from analysis.load import load

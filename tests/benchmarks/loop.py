@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from aimv2.bench.timing import CLOCKS, ratio
+from aimv2.config.recipes.scales import SCALES
 from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
-from aimv2.config.scales import SCALES
 from aimv2.config.signature import signature
 from aimv2.data.batches import Batch, TrainBatches
 from aimv2.data.prepare import prepare

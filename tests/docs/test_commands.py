@@ -17,7 +17,7 @@ import sys
 import pytest
 
 from aimv2.config.paths import value_at
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from sweeps.pricing.price import read_limits
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 

@@ -7,7 +7,7 @@ import yaml
 
 from ablations.catalogue import STUDIES
 from aimv2.config.paths import value_at
-from aimv2.config.scales import SCALES, demo
+from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.objectives import REGISTRY
 from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import resolve
-from aimv2.config.scales import demo
 from aimv2.model.network import build
 from aimv2.weights import read_weights, write_weights
 from tests.helpers.finished_runs import finished_run

@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 
 from aimv2.bench.peak import peak_bytes
+from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
-from aimv2.config.scales import demo, vit_l
 from aimv2.memory import setup_of
 from aimv2.training.engine import Engine
 from analysis.costs.training import random_batch, step_of, with_objective

@@ -1,7 +1,7 @@
 """Training without a record, and runs with other values."""
 
 from aimv2.config.resolve import with_attention
-from aimv2.config.run_config import from_dict, to_dict
+from aimv2.config.serialization import from_dict, to_dict
 from aimv2.data.batches import TrainBatches
 from aimv2.model.network import build
 from aimv2.objectives import objective

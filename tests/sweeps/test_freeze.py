@@ -60,7 +60,7 @@ def test_equal_code_is_copied_once_and_a_launch_keeps_its_snapshot(source, tmp_p
 
 def test_an_edited_snapshot_is_refused(source, tmp_path):
     copy = frozen(tmp_path / "runs", source)
-    (copy / "aimv2/cost.py").write_text("x = 1\n")
+    (copy / "aimv2/prefix.py").write_text("x = 1\n")
     with pytest.raises(UsageError, match=r"the code snapshot .* was changed; delete it and launch again"):
         frozen(tmp_path / "runs", source)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ablations.catalogue import STUDIES
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from aimv2.runs.lease import process_start
 from aimv2.runs.record import RunFolder
 from sweeps import launch

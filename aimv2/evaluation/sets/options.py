@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.arguments import key_values
 from aimv2.config.data_config import CHECKED, DataConfig
-from aimv2.config.run_config import ProbeConfig
+from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.errors import UsageError
 from aimv2.native import MAX_AREA, MIN_AREA
 

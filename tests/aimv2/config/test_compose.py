@@ -1,7 +1,7 @@
 import pytest
 
 from aimv2.config.compose import compose, run_config
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from aimv2.errors import UsageError
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.config.paths import differences, replaced, value_at
-from aimv2.config.run_config import flatten, from_dict, to_dict
-from aimv2.config.scales import demo, tiny
+from aimv2.config.recipes.scales import demo, tiny
+from aimv2.config.serialization import flatten, from_dict, to_dict
 from aimv2.errors import UsageError
 from aimv2.prefix import PrefixDistribution
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import data_fingerprint, resolve, with_attention
-from aimv2.config.scales import demo
 from aimv2.errors import UsageError
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import with_attention
-from aimv2.config.run_config import flatten, from_dict, to_dict
-from aimv2.config.scales import demo
+from aimv2.config.serialization import flatten, from_dict, to_dict
 from aimv2.config.signature import ADDED, identity, signature, untrained
 from aimv2.errors import UsageError
 from aimv2.prefix import PrefixDistribution

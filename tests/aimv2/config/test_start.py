@@ -8,7 +8,7 @@ import pytest
 from aimv2.config.compose import compose, run_config
 from aimv2.config.paths import differences, replaced
 from aimv2.config.resolve import resolve
-from aimv2.config.run_config import to_dict
+from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature, untrained
 from aimv2.config.start import continued, read_origin, with_start
 from aimv2.errors import UsageError

@@ -3,19 +3,16 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from aimv2.config.run_config import ProbeConfig
 from aimv2.data.prepare import prepare
-from aimv2.data.transfer import Task, TransferSet, transfer_sets
-from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.evaluate import Encoded, evaluate, held_out_curve, of_split, prepare_evaluation, probes
-from aimv2.evaluation.held_out import CLASSES, other_images
-from aimv2.evaluation.losses import encode, token_nats
+from aimv2.data.transfer import transfer_sets
+from aimv2.errors import RunFailedError
+from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.metrics import metric_names, unit_of
 from aimv2.evaluation.parts import unsaved
+from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.training.world import ALONE
@@ -88,58 +85,6 @@ def test_value_of_every_metric_is_that_of_its_items(long, pairs):
     assert {"probe_object", "causal_probe_object", "knn_object", "probe_digits"} <= set(metrics)
 
 
-def test_losses_of_classes_are_sums_over_their_tokens(long, pairs):
-    """From one table of all tokens, token by token."""
-    model = build(long)
-    metrics = evaluate(model, objective("aimv2"), pairs, long, transfer=no_transfer)
-    held_out = prepare_evaluation(pairs, long, no_transfer).held_out
-    assert len(held_out) == 48
-    full, causal = (encode(model.encoder, held_out.images, long, is_causal=mask) for mask in (False, True))
-    told = held_out.first(40)
-    tables = {
-        "short": token_nats(model, full, held_out.short, long),
-        "dense": token_nats(model, full, held_out.dense, long),
-        "causal_dense": token_nats(model, causal, held_out.dense, long),
-        "other": token_nats(model, full, told.dense, long, image_of_N=other_images(told.dense)),
-    }
-
-    def mean(*parts):
-        """The mean over tokens of (table, captions, classes), with the tokens found one by one."""
-        total, count = 0.0, 0
-        for nats_NT, captions, classes in parts:
-            for row in range(len(nats_NT)):
-                for place in range(nats_NT.shape[1]):
-                    if captions.supervised_NT[row, place] and CLASSES[captions.class_NT[row, place]] in classes:
-                        total, count = total + float(nats_NT[row, place]), count + 1
-        return total / count
-
-    short = (tables["short"], held_out.short, CLASSES)
-    dense = (tables["dense"], held_out.dense, CLASSES)
-    gain = tables["other"] - tables["dense"][:40]
-    expected = {
-        "caption_loss": mean(short, dense),
-        "short_loss": mean(short),
-        "dense_loss": mean(dense),
-        "content_loss": mean((tables["dense"], held_out.dense, CONTENT)),
-        "causal_content_loss": mean((tables["causal_dense"], held_out.dense, CONTENT)),
-        "image_gain": mean((gain, told.dense, CONTENT)),
-        **{f"content_loss_{kind}": mean((tables["dense"], held_out.dense, (kind,))) for kind in CONTENT},
-        **{f"image_gain_{kind}": mean((gain, told.dense, (kind,))) for kind in CONTENT},
-    }
-    for name, value in expected.items():
-        assert metrics[name].value == pytest.approx(value, rel=1e-4, abs=1e-6), name
-    nats = float(tables["short"].double().sum() + tables["dense"].double().sum())
-    num_bytes = held_out.short.num_bytes_N.sum() + held_out.dense.num_bytes_N.sum()
-    assert metrics["caption_bits"].value == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
-
-
-def test_text_first_decoder_gains_nothing_from_the_image(long, pairs):
-    config = variant(long, order="text_first")
-    metrics = evaluate(build(config), objective("aimv2"), pairs, config, transfer=no_transfer)
-    assert metrics["image_gain"].value == pytest.approx(0, abs=1e-6)
-    assert metrics["choice_accuracy"].items.item_N.size > metrics["blind_choice_accuracy"].items.item_N.size > 0
-
-
 def test_metrics_of_glyphs_have_no_scenes(tiny):
     config = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
     metrics = evaluate(build(config), objective("aimv2"), prepare(config.data, config.model), config)
@@ -157,16 +102,6 @@ def test_value_that_is_not_finite_fails_the_run(tiny, pairs):
         evaluate(model, objective("aimv2"), pairs, tiny, transfer=no_transfer)
 
 
-def test_evaluation_data_is_prepared_once_for_all_runs_on_the_same_data(tiny, pairs):
-    prepared = prepare_evaluation(pairs, tiny, no_transfer)
-    other = replace(tiny, seed=5, model=replace(tiny.model, encoder=replace(tiny.model.encoder, depth=1)))
-    assert prepare_evaluation(pairs, other, no_transfer) is prepared
-    longer = replace(tiny, model=replace(tiny.model, max_text_tokens=13))
-    assert prepare_evaluation(pairs, longer, no_transfer) is not prepared
-    assert len(prepared.held_out) == 48
-    assert len(prepared.unseen) == 32
-
-
 @pytest.mark.parametrize(
     ("name", "column"),
     [
@@ -180,44 +115,6 @@ def test_curve_measures_the_first_report_of_the_objective(tiny, pairs, name, col
     measured = held_out_curve(objective(name), pairs, config)(build(config))
     assert list(measured) == [column]
     assert 0 <= measured[column] < 20
-
-
-@pytest.mark.parametrize(
-    ("learning_rates", "is_at_edge"), [((1e-5, 1e-2), True), ((1e-5, 1e-2, 1e4), False), ((1e-2,), False)]
-)
-def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_at_edge):
-    """The tops of the pictures are white or black; the label says which."""
-    grid = ProbeConfig(learning_rates=learning_rates, weight_decays=(0.05,), epochs=20, batch_size=16, head_dim=16)
-    config = replace(tiny, evaluation=replace(tiny.evaluation, probe=grid))
-    label_N1 = np.arange(64)[:, None] % 2
-    images = np.zeros((64, 16, 16, 3), dtype=np.uint8)
-    images[:, :8] = 255 * label_N1[:, None, None]
-    task = Task("ink", 2, label_N1, label_N1, label_N1)
-    found = TransferSet(images, images, images, np.arange(64), (task,))
-    encoded = Encoded(build(config).encoder, images, config)
-    measured = {
-        name: value for part in probes(encoded, found, config) for name, value in part.measured(unsaved).items()
-    }
-    assert set(measured) == {"probe_ink", "causal_probe_ink", "knn_ink"}
-    assert measured["probe_ink"].items.value == 1
-    assert "lr 0.01 " in measured["probe_ink"].how
-    assert ("edge of the grid" in measured["probe_ink"].warning) == is_at_edge
-    assert "causal attention" in measured["causal_probe_ink"].how
-
-
-def test_validation_shares_no_pair_with_the_test(tiny, pairs):
-    evaluation = tiny.evaluation
-    test = of_split(pairs.held_out, evaluation.num_items, evaluation)
-    validation = of_split(pairs.held_out, evaluation.num_items, replace(evaluation, split="validation"))
-    rows = np.arange(evaluation.num_items)
-    assert len(test) == len(validation) == evaluation.num_items
-    assert not set(test.keys(rows)) & set(validation.keys(rows))
-
-
-def test_too_few_pairs_for_a_validation_split_are_refused(tiny, pairs):
-    many = replace(tiny.evaluation, split="validation", num_items=len(pairs.held_out) // 2 + 1)
-    with pytest.raises(UsageError, match=r"lower evaluation\.num_items"):
-        of_split(pairs.held_out, 16, many)
 
 
 def evaluated(world, cases):

@@ -1,12 +1,12 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_pairs
-from aimv2.evaluation.losses import encode, pixel_errors, token_nats
+from aimv2.evaluation.losses import pixel_errors, token_nats
 from aimv2.losses import patchify, standardise
 from aimv2.model.network import build
 
@@ -96,18 +96,6 @@ def test_pixels_of_a_text_first_decoder_are_predicted_with_the_short_caption(tin
     torch.testing.assert_close(torch.from_numpy(pixel_errors(model, data, 0.5, config)).float(), expected)
 
 
-def test_features_are_the_encoders(tiny, prepared):
-    data, encoder = prepared(tiny), build(tiny).encoder
-    image = network_inputs(data.images[7:8], tiny)
-    with torch.no_grad():
-        full, causal = encoder(image), encoder(image, torch.ones(1, dtype=torch.int64))
-    features = encode(encoder, data.images, tiny)
-    assert features.shape == (NUM_PAIRS, 16, 32)
-    assert not features.requires_grad
-    torch.testing.assert_close(features[7:8], full)
-    torch.testing.assert_close(encode(encoder, data.images, tiny, is_causal=True)[7:8], causal)
-
-
 def test_evaluation_changes_no_weights(tiny, prepared):
     data, model = prepared(tiny), build(tiny)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -115,15 +103,3 @@ def test_evaluation_changes_no_weights(tiny, prepared):
     pixel_errors(model, data, 0.5, tiny)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_no_row_or_column_of_a_whole_image_is_lost(tiny, is_whole):
-    """Every border pixel of a small image, made white, reaches the features. The crop of glyphs loses some of them."""
-    glyphs = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
-    pictures = np.zeros((33, 8, 8, 3), dtype=np.uint8)
-    for row, (edge, place) in enumerate((edge, place) for edge in (0, 7) for place in range(8)):
-        pictures[1 + row, edge, place] = pictures[17 + row, place, edge] = 255
-    feature_NID = encode(build(tiny).encoder, pictures, glyphs, is_whole=is_whole)
-    assert bool((feature_NID[1:] != feature_NID[:1]).any(dim=(1, 2)).all()) == is_whole

@@ -8,7 +8,6 @@ import pytest
 from aimv2.config.paths import replaced
 from aimv2.data import transfer
 from aimv2.errors import UsageError
-from aimv2.evaluation.choices import KINDS
 from aimv2.evaluation.items import Items
 from aimv2.evaluation.metrics import (
     CHOICE_KINDS,
@@ -20,6 +19,7 @@ from aimv2.evaluation.metrics import (
     not_applicable,
     unit_of,
 )
+from aimv2.evaluation.reports.choices import KINDS
 from aimv2.objectives import objective
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from aimv2.memory.machine import available_memory, gpu_memory, rank_memory, total_memory
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from aimv2.bench.peak import peak_bytes
 from aimv2.config.paths import replaced
-from aimv2.config.post_training import lit
+from aimv2.config.recipes.post_training import lit
+from aimv2.config.recipes.scales import demo, vit_3b, vit_l_2b
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import demo, vit_3b, vit_l_2b
-from aimv2.cost import num_parameters
+from aimv2.cost.parts import num_parameters
 from aimv2.data.batches import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.memory import Setup, predict, setup_of

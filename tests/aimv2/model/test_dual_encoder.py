@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import Aimv2TextConfig, Aimv2TextModel, Aimv2VisionConfig
 from transformers.models.aimv2.modeling_aimv2 import Aimv2AttentionPoolingHead
 
-from aimv2.config.run_config import TextTowerConfig
+from aimv2.config.model_config import TextTowerConfig
 from aimv2.model.dual_encoder import DualEncoder, ImageHead, Similarity, TextTower
 from aimv2.model.initial import init_weights_
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aimv2.config.run_config import TransformerConfig
+from aimv2.config.model_config import TransformerConfig
 from aimv2.model.fused import MIN_GATED, MIN_NORMED, RMSNorm
 from aimv2.model.initial import init_weights_
 from aimv2.model.layers import MLP, Stack, SwiGLU, attend, build_norm

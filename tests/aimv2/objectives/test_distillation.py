@@ -7,12 +7,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
 from aimv2.config.resolve import with_attention
-from aimv2.config.run_config import EncoderConfig
 from aimv2.config.signature import signature, untrained
 from aimv2.config.start import with_start
-from aimv2.cost import forward_flops, num_parameters, train_flops
+from aimv2.cost.parts import forward_flops, num_parameters, train_flops
 from aimv2.data.batches import Batch
 from aimv2.errors import UsageError
 from aimv2.memory import setup_of

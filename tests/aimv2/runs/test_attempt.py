@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from aimv2.config.run_config import to_dict
+from aimv2.config.serialization import to_dict
 from aimv2.evaluation.metrics import Metric
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.files import write_json

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.config.resolve import resolve
-from aimv2.config.run_config import to_dict
+from aimv2.config.serialization import to_dict
 from aimv2.runs.files import write_json
 from aimv2.runs.provenance import (
     NO_NUMBERS,
@@ -69,7 +69,7 @@ def test_files_outside_the_digest_are_imported_by_no_run(tiny, tmp_path):
     script = """
 import sys
 from pathlib import Path
-from aimv2.config.run_config import from_dict
+from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.execute import execute
 from aimv2.runs.files import read_json

@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from aimv2.config.run_config import LogConfig, from_dict
+from aimv2.config.run_config import LogConfig
+from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.data.batches import TrainBatches
 from aimv2.evaluation.evaluate import evaluate

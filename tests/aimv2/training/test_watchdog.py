@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.run_config import CheckpointConfig, to_dict
+from aimv2.config.run_config import CheckpointConfig
+from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature
 from aimv2.execute import execute
 from aimv2.runs.files import read_json, write_json
@@ -18,7 +19,7 @@ HANGING_RUN = """
 import functools, sys, threading
 from pathlib import Path
 from aimv2 import execute
-from aimv2.config.run_config import from_dict
+from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.data.batches import TrainBatches
 from aimv2.runs.files import read_json

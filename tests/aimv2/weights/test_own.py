@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import Aimv2Model
 
-from aimv2.config.run_config import DecoderConfig, ObjectiveConfig
+from aimv2.config.model_config import DecoderConfig
+from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
 from aimv2.runs.record import RunFolder
 from aimv2.weights import (

@@ -5,7 +5,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from aimv2.config.run_config import EncoderConfig
+from aimv2.config.model_config import EncoderConfig
 from aimv2.weights import WeightsConfig, read_published
 from aimv2.weights.contents import Source
 from aimv2.weights.timm import WIDTHS, Timm

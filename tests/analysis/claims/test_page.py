@@ -4,8 +4,8 @@ from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
+from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import demo
 from analysis.claims.page import WORDS, document, price
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Cell, lines_of

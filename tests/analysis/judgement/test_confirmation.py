@@ -1,7 +1,7 @@
 import pytest
 
 from ablations.study import WINNER
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from analysis.inference.looks import Look
 from analysis.judgement.confirmation import conclusion, result
 from analysis.judgement.findings import judge

@@ -8,7 +8,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from analysis.inference.items import ItemMoments
 from analysis.judgement.ladder import climb
 from analysis.judgement.sensitivity import sensitivity_of

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.study import WINNER
-from aimv2.config.scales import demo
+from aimv2.config.recipes.scales import demo
 from analysis.document.data import to_json
 from analysis.document.latex import to_latex
 from analysis.document.markdown import to_markdown

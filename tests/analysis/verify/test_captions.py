@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.evaluation.captions import greedy
-from aimv2.evaluation.losses import encode, token_nats
+from aimv2.evaluation.features import encode
+from aimv2.evaluation.generation import greedy
+from aimv2.evaluation.losses import token_nats
 from aimv2.model.network import build
 from analysis.verify.captions import (
     CACHE,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aimv2.config.run_config import to_dict
+from aimv2.config.serialization import to_dict
 from aimv2.config.signature import untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from aimv2.config.recipes.scales import demo, vit_l_2b
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import demo, vit_l_2b
 from aimv2.errors import UsageError
 from aimv2.memory.prediction import PROCESS_BYTES
 from aimv2.memory.setup import USABLE

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ablations.budget import max_train_flops
+from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import with_attention
-from aimv2.config.scales import demo
 from aimv2.config.signature import untrained
 from aimv2.errors import UsageError
 from aimv2.model.network import build, parameters_by_part

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.run_config import to_dict
+from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature, untrained
 from aimv2.hardware import hardware
 from sweeps.pricing.clock import MachineClock

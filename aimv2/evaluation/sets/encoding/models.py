@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import from_dict
+from aimv2.config.serialization import from_dict
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.errors import UsageError
 from aimv2.evaluation.sets.encoding.texts import Texts

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.evaluation.probe import FEATURE_EPS, Features, attentive_probe, knn_scores
+from aimv2.evaluation.probes.attentive import attentive_probe
+from aimv2.evaluation.probes.neighbours import knn_scores
+from aimv2.evaluation.probes.splits import FEATURE_EPS, Features
 from aimv2.evaluation.sets.methods.linear import Linear, fit_path
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
 

@@ -1,6 +1,6 @@
 from rich.console import Console
 
-from aimv2.config.run_config import ProbeConfig
+from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.evaluation.sets.options import ProbeOptions
 from aimv2.evaluation.sets.recipes import RECIPES, print_recipes, warnings
 

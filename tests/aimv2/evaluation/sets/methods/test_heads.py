@@ -4,6 +4,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from aimv2.evaluation.probes.attentive import attentive_probe
+from aimv2.evaluation.probes.splits import Features
 from aimv2.evaluation.sets.methods import heads
 from aimv2.evaluation.sets.methods.heads import Labelled, Task
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
@@ -78,8 +80,6 @@ def test_probe_finds_planted_classes_and_reads_only_the_rows_of_its_split(task):
 
 def test_probe_is_the_same_from_a_file_as_from_memory(task):
     """Features that float16 represents exactly are in memory as float32, or in a file with other rows."""
-    from aimv2.evaluation.probe import Features, attentive_probe
-
     options = ProbeOptions(learning_rates=(1e-3, 1e-2), weight_decays=(0.1,), epochs=4, batch_size=50, head_dim=4)
     in_file = [heads._patches(part) for part in (task.train, task.validation, task.test)]
     in_memory = [Features(part.feature_NID[part.row_N].float(), part.label_NK) for part in in_file]

@@ -8,17 +8,9 @@ paper gives neither their hardware nor their time, and we have not run them.
 from collections.abc import Callable
 
 from aimv2.config.data_config import DataConfig, SceneConfig
-from aimv2.config.run_config import (
-    BudgetConfig,
-    DecoderConfig,
-    EncoderConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ProbeConfig,
-    RunConfig,
-    TextTowerConfig,
-)
+from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig
+from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
+from aimv2.config.run_config import BudgetConfig, OptimizerConfig, RunConfig
 
 
 def demo() -> RunConfig:

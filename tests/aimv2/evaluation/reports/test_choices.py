@@ -10,8 +10,8 @@ import torch
 from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RELATIONS, Caption, Scene, Thing, dense_caption
 from aimv2.data.sources.scenes import composition, is_held_out, open_scenes
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.evaluation.choices import KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
 from aimv2.evaluation.held_out import Words, prepare_captions
+from aimv2.evaluation.reports.choices import KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
 from tests.helpers.scenes import OPPOSITE
 
 NAMES = ("star", "rocket", "umbrella", "bug")

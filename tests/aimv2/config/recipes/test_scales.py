@@ -1,6 +1,6 @@
 import pytest
 
-from aimv2.config.scales import SCALES
+from aimv2.config.recipes.scales import SCALES
 
 
 @pytest.mark.parametrize(

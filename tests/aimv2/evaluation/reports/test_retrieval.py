@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import torch
 
+from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_pairs
-from aimv2.evaluation.retrieval import caption_labels, embeddings, hits
+from aimv2.evaluation.prepare import prepare_evaluation
+from aimv2.evaluation.reports.retrieval import caption_labels, curve, embeddings, hits, measure
 from aimv2.model.network import build
 
 
@@ -38,3 +40,21 @@ def test_embeddings_are_the_networks_under_full_attention(tiny, pairs):
         text = model.embed_texts(captions.token_NT[3:4], captions.text_len_N[3:4])
         torch.testing.assert_close(text_NS[3:4], text)
     torch.testing.assert_close(image_NS.norm(dim=1), torch.ones(9))
+
+
+def test_recall_counts_queries_whose_own_caption_is_near(tiny, pairs):
+    evaluation = replace(tiny.evaluation, num_pairs=tiny.evaluation.num_items)  # all
+    config = replace(tiny, objective=replace(tiny.objective, name="clip"), evaluation=evaluation)
+    model, prepared = build(config), prepare_evaluation(pairs, config, lambda *data: [])
+    held_out = prepared.held_out
+    image_NS, text_NS = embeddings(model, held_out, config)
+    same = [[row == other for other in held_out.dense.token_NT.tolist()] for row in held_out.dense.token_NT.tolist()]
+    expected = {}
+    for way, similarity in (("image_to_text", image_NS @ text_NS.T), ("text_to_image", text_NS @ image_NS.T)):
+        for k in (1, 5):
+            near = similarity.argsort(dim=1, descending=True)[:, :k].tolist()
+            right = [any(same[row][other] for other in near[row]) for row in range(len(held_out))]
+            expected[f"{way}_recall_{k}"] = sum(right) / len(right)
+    measured = measure(model, Encoded(model.encoder, held_out.images, config), prepared)
+    assert {name: value.items.value for name, value in measured.items()} == expected
+    assert curve(model, held_out, config) == {"held_out_recall": expected["image_to_text_recall_1"]}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from aimv2.evaluation.captions import beam, examples, greedy, nucleus
+from aimv2.evaluation.generation import beam, examples, greedy, nucleus
 from aimv2.model.network import build
 
 END_ID = 1

@@ -1,7 +1,6 @@
-"""Probes: the accuracy of an attentive classifier and of k nearest neighbours on a frozen encoder's features.
+"""The attentive probe: a classifier on a frozen encoder's features of patches, trained for each setting of a grid.
 
-Letters: G settings of the grid, N and B images, I patches, D width, H heads, W head width, K labels of an image, C
-classes, M nearest neighbours.
+Letters: G settings, N and B images, I patches, D width, H heads, W head width, K labels of an image, C classes.
 """
 
 import copy
@@ -9,7 +8,6 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from fvcore.common.param_scheduler import (
@@ -21,67 +19,12 @@ from fvcore.common.param_scheduler import (
 from torch import Tensor, nn
 
 from aimv2 import address
-from aimv2.config.run_config import ProbeConfig
+from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.transfer import NO_LABEL
+from aimv2.evaluation.probes.splits import CHUNK, Features, Score, Standardised, moments, scored
 
 CLIP_NORM = 3.0  # paper Table A2
 MIN_LR = 1e-5  # paper Table A2
-FEATURE_EPS = 1e-6  # ml-aim AttentionPoolingClassifier
-NO_DISTANCE = 1e-12  # cosine distances below are rounding
-CHUNK = 256  # images whose features are read from a file at once
-SIMILARITIES = 2**27  # of test and training images, computed at once
-
-
-class Features(NamedTuple):
-    """Frozen features of a split, and its labels.
-
-    Attributes:
-        feature_NID: [N, I, D], float32 in memory, or float16 in a memory-mapped file, which may exceed the memory.
-        label_NK: int64 [N, K], with ``NO_LABEL`` where there is none.
-        row_N: of features in a file, the rows that belong to the split, in ascending order; None is all.
-    """
-
-    feature_NID: Tensor
-    label_NK: Tensor
-    row_N: Tensor | None = None
-
-    @property
-    def is_in_file(self) -> bool:
-        """True if the features are to be read in parts."""
-        return self.feature_NID.dtype == torch.float16
-
-
-class Standardised:
-    """Features of a split with mean 0 and deviation 1, or near, by row: float32 [B, I, D] on the statistics' device.
-
-    Features in memory are standardised once, those in a file when they are read.
-    """
-
-    def __init__(self, part: Features, mean_D: Tensor, std_D: Tensor) -> None:
-        self._mean_D, self._std_D = mean_D, std_D
-        self._is_in_file, self._row_N = part.is_in_file, part.row_N
-        self._num_rows = len(part.label_NK)
-        self._feature_NID = part.feature_NID if part.is_in_file else (part.feature_NID - mean_D) / std_D
-
-    def __len__(self) -> int:
-        return self._num_rows
-
-    @property
-    def width(self) -> int:
-        return self._feature_NID.shape[-1]
-
-    def __getitem__(self, row_B: Tensor) -> Tensor:
-        if not self._is_in_file:
-            return self._feature_NID[row_B]
-        row_B = row_B.cpu() if self._row_N is None else self._row_N[row_B.cpu()]
-        return (self._feature_NID[row_B].to(self._mean_D.device).float() - self._mean_D) / self._std_D
-
-
-class Score(NamedTuple):
-    """Right guesses and labels of each test image: int64 [N] each."""
-
-    num_right_N: np.ndarray
-    num_labels_N: np.ndarray
 
 
 class ProbeResult(NamedTuple):
@@ -188,7 +131,7 @@ def attentive_probe(
     """
     device = device or train.feature_NID.device
     grid = list(product(config.learning_rates, config.weight_decays))
-    mean_D, std_D = _moments(train, device)
+    mean_D, std_D = moments(train, device)
     parts = [Standardised(part, mean_D, std_D) for part in (train, validation, test)]
     labels = [part.label_NK.to(device) for part in (train, validation, test)]
     probes = _trained(parts[:1], labels[:1], num_classes, grid, config, seed, warmup_epochs)
@@ -201,26 +144,7 @@ def attentive_probe(
         if is_refitted
         else probes.only(best)
     )
-    return ProbeResult(_score(_guesses(chosen, parts[2], labels[2])[0][0], labels[2]), *grid[best])
-
-
-def _moments(part: Features, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each dimension over all patches: [D] each."""
-    feature_NID = part.feature_NID
-    if not part.is_in_file:
-        variance_D = feature_NID.var(dim=(0, 1), correction=0)
-        return feature_NID.mean(dim=(0, 1)), (variance_D + FEATURE_EPS).sqrt()
-    total_D = torch.zeros(feature_NID.shape[-1], dtype=torch.float64, device=device)
-    squares_D = torch.zeros_like(total_D)
-    row_N = torch.arange(len(feature_NID)) if part.row_N is None else part.row_N
-    for rows in row_N.split(CHUNK):
-        chunk_XD = feature_NID[rows].to(device).double().flatten(0, 1)
-        total_D += chunk_XD.sum(dim=0)
-        squares_D += chunk_XD.square().sum(dim=0)
-    num_patches = len(row_N) * feature_NID.shape[1]
-    mean_D = total_D / num_patches
-    variance_D = (squares_D / num_patches - mean_D.square()).clamp(min=0)
-    return mean_D.float(), (variance_D + FEATURE_EPS).sqrt().float()
+    return ProbeResult(scored(_guesses(chosen, parts[2], labels[2])[0][0], labels[2]), *grid[best])
 
 
 def _trained(
@@ -306,42 +230,3 @@ def _nats(logits_GBKC: Tensor, label_BK: Tensor) -> Tensor:
     return F.cross_entropy(
         logits_GBKC.flatten(0, 2), target_GBK.flatten(), reduction="none", ignore_index=NO_LABEL
     ).view(len(logits_GBKC), -1)
-
-
-def _score(guess_NK: Tensor, label_NK: Tensor) -> Score:
-    is_label_NK = label_NK != NO_LABEL
-    num_right_N = ((guess_NK == label_NK) & is_label_NK).sum(dim=1)
-    return Score(num_right_N.cpu().numpy(), is_label_NK.sum(dim=1).cpu().numpy())
-
-
-def knn_score(train: Features, test: Features, num_classes: int, num_neighbours: int) -> Score:
-    """Score the votes of the k nearest training images, for each label of their own.
-
-    Votes are weighted by inverse cosine distance between mean features; images at distance 0 outvote all others, and
-    those without the label do not vote. With fewer than k training images, all vote.
-    """
-    return knn_scores(train, test, num_classes, [num_neighbours])[0]
-
-
-def knn_scores(train: Features, test: Features, num_classes: int, neighbours: Sequence[int]) -> list[Score]:
-    """Return ``knn_score`` for each number of neighbours; distances are computed once."""
-    unit_train, unit_test = (F.normalize(part.feature_NID.mean(dim=1).double(), dim=1) for part in (train, test))
-    most = min(max(neighbours), len(unit_train))
-    chunk = max(1, min(1024, SIMILARITIES // len(unit_train)))
-    guesses: list[list[Tensor]] = [[] for _ in neighbours]
-    for chunk_BD in unit_test.split(chunk):
-        similarity_BM, row_BM = (chunk_BD @ unit_train.T).topk(most, dim=1)
-        vote_BM = 1 / (1 - similarity_BM).clamp(min=NO_DISTANCE)
-        label_BMK = train.label_NK[row_BM]
-        for found, k in zip(guesses, neighbours, strict=True):
-            found.append(_voted(vote_BM[:, :k], label_BMK[:, :k], num_classes))
-    return [_score(torch.cat(found), test.label_NK) for found in guesses]
-
-
-def _voted(vote_BM: Tensor, label_BMK: Tensor, num_classes: int) -> Tensor:
-    """Return the classes with the most votes: int64 [B, K]."""
-    # The last class is for no label.
-    votes_BKC = vote_BM.new_zeros(len(vote_BM), label_BMK.shape[2], num_classes + 1)
-    where_BKM = torch.where(label_BMK == NO_LABEL, num_classes, label_BMK).transpose(1, 2)
-    votes_BKC.scatter_add_(2, where_BKM, vote_BM[:, None].expand_as(where_BKM))
-    return votes_BKC[..., :num_classes].argmax(dim=-1)

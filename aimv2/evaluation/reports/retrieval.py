@@ -1,15 +1,44 @@
-"""Retrieval of each held-out image's caption among all, and the reverse. Letters: N pairs, S width of the space."""
+"""The report on retrieval: of each held-out image's caption among all captions, and the reverse.
+
+Letters: N pairs, S width of the space.
+"""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.held_out import HeldOut, network_inputs
-from aimv2.evaluation.losses import chunks
+from aimv2.evaluation.features import Encoded
+from aimv2.evaluation.held_out import HeldOut, chunks, network_inputs
+from aimv2.evaluation.items import Items
+from aimv2.evaluation.metrics import RECALL_AT
+from aimv2.evaluation.parts import Measured
+from aimv2.evaluation.prepare import Prepared
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
+
+
+def measure(model: DualEncoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
+    """Return the metrics of the report, by name."""
+    config = encoded.config
+    some = prepared.held_out.first(config.evaluation.num_pairs)
+    image_NS, text_NS = embeddings(model, some, config, encoded.world)
+    label_N = caption_labels(some.dense.token_NT)
+    how = f"{len(label_N):,} held-out pairs, {len(label_N.unique()):,} different dense captions, full attention"
+    ways = {"image_to_text": (image_NS, text_NS), "text_to_image": (text_NS, image_NS)}
+    return {
+        f"{way}_recall_{k}": Measured(Items.of(some.item_N, hits(query_NS, key_NS, label_N, k)), how)
+        for way, (query_NS, key_NS) in ways.items()
+        for k in RECALL_AT
+    }
+
+
+def curve(model: DualEncoder, held_out: HeldOut, config: RunConfig) -> dict[str, float]:
+    """Return the recall at 1 of captions by their images, a point of the held-out curve."""
+    image_NS, text_NS = embeddings(model, held_out, config)
+    label_N = caption_labels(held_out.dense.token_NT)
+    return {"held_out_recall": float(hits(image_NS, text_NS, label_N, k=1).mean())}
 
 
 @torch.no_grad()

@@ -1,0 +1,59 @@
+"""The evaluation part of a run's config: held-out pairs, and probes of the frozen encoder."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from aimv2.config.data_config import CHECKED
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ProbeConfig:
+    """The attentive probe's grid and length (paper Table A2: learning rates from 5e-5 to 2e-3, here with a neighbour on
+    each side so that the best may be inside; 2 weight decays; 100 epochs)."""
+
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(2e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3), min_length=1
+    )
+    weight_decays: tuple[float, ...] = Field(default=(0.05, 0.1), min_length=1)
+    epochs: int = Field(default=100, gt=0)
+    batch_size: int = Field(default=512, gt=0)
+    head_dim: int = Field(default=128, gt=0)  # ml-aim AttentionPoolingClassifier
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EvaluationConfig:
+    """Measurements on held-out pairs.
+
+    Attributes:
+        split: the held-out pairs that are measured: those for the ``test``, which reports read, or others of the same
+            number for ``validation``, by which values are chosen (``sweeps/search.py``).
+        num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
+            are fewer.
+        num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses,
+            unseen objects, and retrieval.
+        num_other_images: the first of them, whose captions are also given another image: image gains, blind choices.
+        num_probe_scenes: training scenes for the probes, of which a fifth is for validation.
+        curve_pairs: held-out pairs for each point of the curve during training.
+        curve_points: points of that curve, including the untrained model's.
+        prefix_fractions: fixed prefix lengths at which the pixel loss of every arm is measured.
+        knn_neighbours: k, or all training images of a task that has fewer.
+        num_examples: held-out images whose captions are saved for the report.
+        sets: paths of descriptions of labelled sets (docs/evaluate.md), on which probes are measured besides.
+        set_images: images of each of these sets that are used, at most, so that a run stays cheap.
+    """
+
+    split: Literal["test", "validation"] = "test"
+    num_items: int = Field(default=5120, gt=0)
+    num_pairs: int = Field(default=2048, gt=0)
+    num_other_images: int = Field(default=2048, gt=0)
+    num_probe_scenes: int = Field(default=10_240, gt=1)
+    curve_pairs: int = Field(default=512, gt=0)
+    curve_points: int = Field(default=13, gt=1)
+    prefix_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5, 0.75)
+    probe: ProbeConfig = ProbeConfig()
+    knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
+    num_examples: int = Field(default=12, ge=0)
+    sets: tuple[str, ...] = ()
+    set_images: int = Field(default=5000, gt=3)

@@ -1,0 +1,1 @@
+"""Values that are chosen together under one name: scales, mixtures of sources and recipes of post-training."""

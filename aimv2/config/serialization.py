@@ -1,0 +1,66 @@
+"""A run's config as nested dicts of JSON values, and back, with one sentence for what cannot be read."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from aimv2.config.run_config import RunConfig
+from aimv2.errors import UsageError, did_you_mean, unknown
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return the config as nested dicts of JSON values."""
+    values: dict[str, Any] = TypeAdapter(RunConfig).dump_python(config, mode="json")
+    return values
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """Build and check a config from nested dicts, as read from YAML or JSON.
+
+    Raises:
+        UsageError: an unknown key or invalid value; the message names it and what is allowed.
+    """
+    try:
+        return TypeAdapter(RunConfig).validate_python(values)
+    except ValidationError as error:
+        raise explain(error) from error
+
+
+def explain(error: ValidationError) -> UsageError:
+    """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion."""
+    first, *others = error.errors()
+    where = [str(part) for part in first["loc"]]
+    if first["type"] == "unexpected_keyword_argument":
+        owner: Any = RunConfig
+        for part in where[:-1]:
+            owner = {field.name: field.type for field in dataclasses.fields(owner)}[part]
+        allowed = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
+        return unknown("key", ".".join(where), allowed)
+    if first["type"] == "tuple_type":
+        return UsageError(f"{'.'.join(where)} is a list: write {'.'.join(where)}=[{first['input']}]")
+    message = first["msg"].removeprefix("Value error, ")
+    if where and where[-1].startswith("literal["):  # a name or a value of another type, which has an error of its own
+        where.pop()
+        kinds = [other["msg"] for other in others if other["loc"][:-1] == first["loc"][:-1]]
+        message = " or ".join([message, *(kind.removeprefix("Input should be ").split(",")[0] for kind in kinds)])
+    seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
+    if first["type"] == "literal_error":
+        allowed = first["ctx"]["expected"].split("'")[1::2]  # from "'rms' or 'layer'"
+        if hint := did_you_mean(str(first["input"]), allowed):
+            seen += f".{hint}"
+    place = ".".join(where)
+    names_the_key = not place or f"{place}." in message
+    return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,199 @@
+"""The cost of each part of a network, in closed form.
+
+Letters: I patches, T caption tokens, D encoder width, E decoder or text width, F FFN hidden, P values in a patch, S
+width of a shared space, L positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aimv2.config.model_config import EncoderConfig, ModelConfig, TransformerConfig
+from aimv2.cost.parts import Blocks, Part
+
+if TYPE_CHECKING:
+    from aimv2.config.run_config import RunConfig  # which imports the objectives, and they this
+
+MAX_LOGITS = 2**25  # that exist at once: 128 MB in float32, more than a thousand tokens of a vocabulary of 32,000
+
+
+def encoder_cost(config: RunConfig, area: int | None = None) -> Part:
+    """Return the cost of the patch embedding and the blocks."""
+    part = encoder_part(config.model, config.model.encoder, useful_share=visible_share(config, area), area=area)
+    if is_encoder_frozen(config):  # the parts that read the features save them
+        patches = area or config.model.num_patches
+        return replace(part, saved=patches * config.model.encoder.width, is_frozen=True)
+    return part
+
+
+def encoder_part(model: ModelConfig, encoder: EncoderConfig, *, useful_share: float, area: int | None = None) -> Part:
+    """Return the cost of an encoder of which the mask lets through a share of the query-key pairs."""
+    patches = area or model.num_patches
+    embed = 2 * patches * model.patch_dim * encoder.width
+    parameters = (model.patch_dim + 1) * encoder.width + _norm_parameters(encoder)
+    if encoder.positions == "learned":
+        parameters += model.num_patches * encoder.width
+    # Saved besides the blocks' values: the image, and values of the norms of patches and of features.
+    saved = patches * model.patch_dim + 2 * patches * _saved_by_norm(encoder)
+    part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, saved=saved)
+    has_mask = encoder.attention in ("prefix", "causal")
+    return _with_blocks(part, encoder, patches, useful_share=useful_share, has_mask=has_mask)
+
+
+def is_encoder_frozen(config: RunConfig) -> bool:
+    return "encoder" in config.start.frozen
+
+
+def decoder_cost(
+    config: RunConfig,
+    name: str,
+    module: str,
+    *,
+    reads_text: bool,
+    is_parallel: bool = False,
+    area: int | None = None,
+) -> Part:
+    """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens.
+
+    Args:
+        is_parallel: in ``objective.parallel_fraction`` of the captions all positions attend to each other.
+    """
+    model = config.model
+    patches, D, E = area or model.num_patches, model.encoder.width, model.decoder.width
+    length = patches + (1 + model.max_text_tokens if reads_text else 0)
+    text = length - patches
+    parallel_fraction = config.objective.parallel_fraction if is_parallel else 0
+    seen = length * (length + 1) / 2 + parallel_fraction * text * (text - 1) / 2
+    vectors = (model.vocab_size + 1 + text) * reads_text + patches * model.decoder.image_positions + is_parallel
+    # The heads save copies of the states that they read, so the last norm's output is not saved.
+    saved = length * (_saved_by_norm(model.decoder) - E)
+    project = 2 * patches * D * E
+    part = Part(
+        name=name,
+        module=module,
+        parameters=(D + 1 + vectors) * E,
+        products=project,
+        of_input=is_encoder_frozen(config) * project,
+        saved=saved,
+    )
+    has_mask = bool(parallel_fraction) or (reads_text and model.decoder.order == "text_first")
+    return _with_blocks(part, model.decoder, length, useful_share=seen / length**2, has_mask=has_mask)
+
+
+def pixel_head_cost(config: RunConfig, module: str, area: int | None = None) -> Part:
+    model = config.model
+    patches, E, P = area or model.num_patches, model.decoder.width, model.patch_dim
+    scored = patches - float(config.prefix.pmf(patches) @ np.arange(1, patches + 1))  # averaged over prefix lengths
+    # Saved: the states, and the differences between predictions and targets.
+    saved = scored * (E + P)
+    # The gradient of the differences' squares takes as much three times.
+    return Part(
+        name="pixel head",
+        module=module,
+        parameters=E * P,
+        products=2 * patches * E * P,
+        saved=saved,
+        working=3 * scored * P,
+    )
+
+
+def text_head_cost(config: RunConfig, module: str) -> Part:
+    model = config.model
+    E, V = model.decoder.width, model.vocab_size
+    # Besides the logarithms of probabilities, which are saved, the backward pass holds two gradients of the logits.
+    return Part(
+        name="text head",
+        module=module,
+        parameters=E * V,
+        products=0,
+        per_token=2 * E * V,
+        saved_per_token=E + V,
+        working_per_token=2 * V,
+    )
+
+
+def image_head_cost(config: RunConfig) -> Part:
+    """Return the cost of attention pooling with one query and of the projection into the shared space."""
+    model = config.model
+    patches, D, S = model.num_patches, model.encoder.width, model.tower.embed_dim
+    return Part(
+        name="image head",
+        module="image_head",
+        parameters=D + 3 * D * D + D + D * S,
+        products=2 * (2 * patches * D * D + D * D + D * S),
+        of_input=is_encoder_frozen(config) * 4 * patches * D * D,
+        attention=4 * patches * D,
+        useful_attention=4 * patches * D,
+        saved=2 * patches * D + 2 * D + 2 * S,
+    )
+
+
+def text_tower_cost(config: RunConfig) -> Part:
+    stack, embed_dim = config.model.tower
+    length = config.model.max_text_tokens
+    part = Part(
+        name="text tower",
+        module="text_tower",
+        parameters=(config.model.vocab_size + length + embed_dim) * stack.width,
+        products=2 * stack.width * embed_dim,
+        saved=2 * stack.width + 2 * embed_dim,
+    )
+    return _with_blocks(part, stack, length, useful_share=(length + 1) / (2 * length), has_mask=False)
+
+
+def visible_share(config: RunConfig, area: int | None = None) -> float:
+    """Return the share of the encoder's query-key pairs that the training mask lets through, averaged over prefix
+    lengths.
+
+    Args:
+        area: patches of an image at native resolution. Padding counts as patches.
+    """
+    patches = area or config.model.num_patches
+    attention = config.model.encoder.attention
+    assert attention != "auto", "resolve() replaces it by the objective's own"
+    if attention != "prefix":
+        return 1.0 if attention == "bidirectional" else (patches + 1) / (2 * patches)
+    prefix_I = np.arange(1, patches + 1)
+    seen_I = prefix_I**2 + (patches * (patches + 1) - prefix_I * (prefix_I + 1)) / 2
+    return float(config.prefix.pmf(patches) @ seen_I) / patches**2
+
+
+def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_share: float, has_mask: bool) -> Part:
+    """Add a stack of blocks, and the norm after it, to the part of their embeddings."""
+    D, F = config.width, config.ffn_hidden
+    is_gated = config.ffn == "swiglu"
+    weights = 4 * D**2 + (3 if is_gated else 2) * D * F
+    attention = config.depth * 4 * length**2 * D
+    # Saved per position: norms; q, k and v, the mixed values and each head's normaliser; for the FFN gate, up and the
+    # input of the down projection, or GELU's input and output. All blocks share the mask.
+    by_block = length * (2 * _saved_by_norm(config) + 4 * D + config.num_heads + (3 if is_gated else 2) * F)
+    # The most is held within the FFN: the gradient of the block's output, and those of the FFN's hidden values.
+    blocks = Blocks(
+        number=config.depth,
+        parameters=weights + 2 * _norm_parameters(config),
+        input=length * D,
+        saved=by_block,
+        working=length * (D + (2 if is_gated else 1) * F),
+        after=min(part.saved, length * _saved_by_norm(config)),
+    )
+    return replace(
+        part,
+        parameters=part.parameters + config.depth * weights + (2 * config.depth + 1) * _norm_parameters(config),
+        products=part.products + config.depth * 2 * length * weights,
+        attention=attention,
+        useful_attention=attention * useful_share,
+        saved=part.saved + config.depth * blocks.saved + has_mask * length**2,
+        blocks=blocks,
+    )
+
+
+def _norm_parameters(config: TransformerConfig) -> int:
+    return (1 if config.norm == "rms" else 2) * config.width
+
+
+def _saved_by_norm(config: TransformerConfig) -> int:
+    """Return the values saved per position: input, statistics and output."""
+    return 2 * config.width + (1 if config.norm == "rms" else 2)

@@ -1,0 +1,77 @@
+"""Preparation of the data that runs are evaluated on: held-out pairs, choices about them, and transfer sets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from aimv2.config.data_config import DataConfig
+from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.run_config import RunConfig
+from aimv2.data.pairs import Pairs, Selected
+from aimv2.data.prepare import Data
+from aimv2.data.transfer import Tested, TransferSet, transfer_sets
+from aimv2.errors import UsageError
+from aimv2.evaluation.held_out import HeldOut, Words, prepare_pairs
+from aimv2.evaluation.reports.choices import Choices, negatives, prepare_choices
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all runs on the same data are evaluated on.
+
+    Attributes:
+        held_out: in random order, so that the first pairs are a random subset.
+        unseen: held-out scenes with unseen objects; None if the data has none.
+        choices: about the scenes of ``held_out``.
+    """
+
+    held_out: HeldOut
+    unseen: HeldOut | None
+    choices: Choices
+    transfer: list[TransferSet]
+
+
+def prepare_evaluation(
+    data: Data, config: RunConfig, transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets
+) -> Prepared:
+    """Prepare the evaluation data, or return that of an earlier run of this process if it is the same."""
+    words = Words.of(data.tokenizer, config)
+    return _prepare(data, words, config.data, config.evaluation, transfer)
+
+
+@lru_cache(maxsize=4)  # a worker's runs cycle through a few arms; each has some 100 MB at demo's sizes
+def _prepare(
+    data: Data,
+    words: Words,
+    config: DataConfig,
+    evaluation: EvaluationConfig,
+    transfer: Callable[[Data, Tested, int], list[TransferSet]],
+) -> Prepared:
+    pairs = of_split(data.held_out, evaluation.num_items, evaluation)
+    held_out = prepare_pairs(pairs, words, config.max_bad_rate)
+    pairs = Selected(pairs, held_out.row_N)
+    scenes = [pairs.scene(row) for row in range(len(pairs))]
+    found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
+    return Prepared(
+        held_out=held_out,
+        unseen=None
+        if data.unseen is None
+        else prepare_pairs(of_split(data.unseen, evaluation.num_pairs, evaluation), words),
+        choices=prepare_choices(found, words),
+        transfer=transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes),
+    )
+
+
+def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:
+    """Return some of the held-out pairs, of the config's split.
+
+    Raises:
+        UsageError: there are too few pairs for both splits.
+    """
+    is_validation, most = evaluation.split == "validation", max(evaluation.num_items, num_pairs)
+    if is_validation and 2 * most > len(held_out):
+        raise UsageError(
+            f"evaluation.split=validation needs as many held-out pairs again as the test, 2 x {most:,}, and there are"
+            f" {len(held_out):,}; lower evaluation.num_items"
+        )
+    return held_out.subset(num_pairs, from_end=is_validation)

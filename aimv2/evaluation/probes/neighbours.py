@@ -1,0 +1,49 @@
+"""The vote of the k nearest training images, by the mean of a frozen encoder's features.
+
+Letters: N and B images, D width, K labels of an image, C classes, M nearest neighbours.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aimv2.data.transfer import NO_LABEL
+from aimv2.evaluation.probes.splits import Features, Score, scored
+
+NO_DISTANCE = 1e-12  # cosine distances below are rounding
+SIMILARITIES = 2**27  # of test and training images, computed at once
+
+
+def knn_score(train: Features, test: Features, num_classes: int, num_neighbours: int) -> Score:
+    """Score the votes of the k nearest training images, for each label of their own.
+
+    Votes are weighted by inverse cosine distance between mean features; images at distance 0 outvote all others, and
+    those without the label do not vote. With fewer than k training images, all vote.
+    """
+    return knn_scores(train, test, num_classes, [num_neighbours])[0]
+
+
+def knn_scores(train: Features, test: Features, num_classes: int, neighbours: Sequence[int]) -> list[Score]:
+    """Return ``knn_score`` for each number of neighbours; distances are computed once."""
+    unit_train, unit_test = (F.normalize(part.feature_NID.mean(dim=1).double(), dim=1) for part in (train, test))
+    most = min(max(neighbours), len(unit_train))
+    chunk = max(1, min(1024, SIMILARITIES // len(unit_train)))
+    guesses: list[list[Tensor]] = [[] for _ in neighbours]
+    for chunk_BD in unit_test.split(chunk):
+        similarity_BM, row_BM = (chunk_BD @ unit_train.T).topk(most, dim=1)
+        vote_BM = 1 / (1 - similarity_BM).clamp(min=NO_DISTANCE)
+        label_BMK = train.label_NK[row_BM]
+        for found, k in zip(guesses, neighbours, strict=True):
+            found.append(_voted(vote_BM[:, :k], label_BMK[:, :k], num_classes))
+    return [scored(torch.cat(found), test.label_NK) for found in guesses]
+
+
+def _voted(vote_BM: Tensor, label_BMK: Tensor, num_classes: int) -> Tensor:
+    """Return the classes with the most votes: int64 [B, K]."""
+    # The last class is for no label.
+    votes_BKC = vote_BM.new_zeros(len(vote_BM), label_BMK.shape[2], num_classes + 1)
+    where_BKM = torch.where(label_BMK == NO_LABEL, num_classes, label_BMK).transpose(1, 2)
+    votes_BKC.scatter_add_(2, where_BKM, vote_BM[:, None].expand_as(where_BKM))
+    return votes_BKC[..., :num_classes].argmax(dim=-1)

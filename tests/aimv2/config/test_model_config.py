@@ -1,0 +1,20 @@
+from dataclasses import replace
+
+import pytest
+
+from aimv2.config.model_config import TransformerConfig
+from aimv2.config.recipes.scales import demo
+
+
+def test_constructors_check_values():
+    with pytest.raises(ValueError, match="num_heads"):
+        TransformerConfig(width=64, depth=2, num_heads=0)
+    with pytest.raises(ValueError, match="multiple"):
+        replace(demo().model, patch_px=7)
+
+
+@pytest.mark.parametrize(
+    ("width", "hidden"), [(1024, 2816), (1536, 4096), (2048, 5632), (3072, 8192), (768, 2048), (64, 256)]
+)
+def test_ffn_hidden_follows_the_released_rule(width, hidden):
+    assert TransformerConfig(width=width, depth=1, num_heads=1).ffn_hidden == hidden

@@ -1,0 +1,77 @@
+import pytest
+
+from aimv2.config.recipes.scales import SCALES, demo
+from aimv2.config.serialization import from_dict, to_dict
+from aimv2.errors import UsageError
+
+
+def changed(key, value):
+    """The demo recipe as a dict, with one value replaced or added."""
+    values = to_dict(demo())
+    *groups, name = key.split(".")
+    owner = values
+    for group in groups:
+        owner = owner[group]
+    owner[name] = value
+    return values
+
+
+@pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
+def test_dict_round_trip_keeps_every_recipe(recipe):
+    assert from_dict(to_dict(recipe())) == recipe()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "model.encoder.widht",
+            3,
+            r"unknown key 'model.encoder.widht'. Did you mean 'model.encoder.width'\? Allowed: ",
+        ),
+        ("model.encoder.width", "wide", r"model.encoder.width: .*integer.*'wide'"),
+        ("model.encoder.width", 97, "model.encoder: width=97 is not divisible by num_heads=6"),
+        ("model.patch_px", 5, "model: image_px=32 is not a multiple of patch_px=5"),
+        ("model.patch_px", 32, "makes one patch"),
+        ("prefix.fraction", 0.5, "^prefix.law=uniform has no fraction; prefix.fraction belongs to prefix.law=fixed$"),
+        ("prefix.law", "gaussian", r"prefix.law: Input should be 'uniform', .* or 'causal' \(got 'gaussian'\)$"),
+        ("prefix.law", "fixd", r"\(got 'fixd'\). Did you mean 'fixed'\?$"),
+        ("objective.name", "clipp", r"^unknown objective.name 'clipp'. Did you mean 'clip'\?"),
+        ("data.sources", "own.yaml", r"^data.sources is a list: write data.sources=\[own.yaml\]$"),
+        ("data.sources", [], r"data: sources=\[\] must name at least one"),
+        ("data.sources", ["openmoji", "openmoji"], "each once"),
+        (
+            "data.sources",
+            ["imagenet"],
+            "unknown source 'imagenet'. Allowed: material_scenes, .*, openmoji, or the path of a .yaml file",
+        ),
+        (
+            "data.sources",
+            ["material", "openmojis"],
+            r"unknown source 'openmojis'. Did you mean 'openmoji'\?",
+        ),
+        ("data.held_out_fraction", 1, "data.held_out_fraction: Input should be less than 1"),
+        ("data.render_px", 16, "data.render_px=16 is smaller than model.image_px=32"),
+        ("augment.min_scale", 1.5, "augment.min_scale: Input should be less than or equal to 1"),
+        ("augment.min_ratio", 2.0, "min_ratio must not exceed max_ratio"),
+        ("budget.samples", 100, "samples=100 is not a multiple of batch_size=16; the nearest are 96 and 112"),
+        ("optimizer.peak_lr", float("nan"), "optimizer.peak_lr: Input should be a finite number"),
+        ("optimizer.peak_lr", 0, "optimizer.peak_lr: Input should be greater than 0"),
+        ("evaluation.probe.epochs", 0, "evaluation.probe.epochs: Input should be greater than 0"),
+        ("evaluation.knn_neighbours", 1001, "evaluation.knn_neighbours: Input should be less than or equal to 1000"),
+        ("evaluation.prefix_fractions", [0.5, 1.0], "evaluation.prefix_fractions.1: Input should be less than 1"),
+        ("evaluation.probe.learning_rates", [], "evaluation.probe.learning_rates: Tuple should have at least 1 item"),
+        ("evaluation.probe.learning_rates", [0], "evaluation.probe.learning_rates.0: Input should be greater than 0"),
+        ("micro_batch", "all", "micro_batch: Input should be 'auto' or a valid integer"),
+        ("micro_batch", 0, "micro_batch: Input should be 'auto' or greater than 0"),
+        ("activation_checkpointing", "some", "activation_checkpointing: Input should be 'auto' or a valid boolean"),
+        ("compile", "some", "compile: Input should be 'auto' or a valid boolean"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0"),
+        ("device", "tpu", "device: Input should be 'auto', 'cpu' or 'cuda'"),
+        ("precision", "float16", "precision: Input should be 'auto', 'float32' or 'bfloat16'"),
+    ],
+)
+def test_from_dict_names_an_invalid_value_in_one_sentence(key, value, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        from_dict(changed(key, value))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,26 @@
+import numpy as np
+import torch
+
+from aimv2.evaluation.probes.splits import Features, Standardised, moments, scored
+
+
+def test_features_are_standardised_alike_in_memory_and_from_a_file():
+    """The file has other rows too. float16 represents its values exactly."""
+    values = np.random.default_rng(0).integers(-8, 8, (300, 2, 3)) + np.array([0, 100, -50])
+    row_N = np.flatnonzero(np.arange(300) % 3)
+    own = values[row_N]
+    expected = (own - own.mean(axis=(0, 1))) / own.std(axis=(0, 1))
+    nothing = torch.zeros(len(row_N), 1, dtype=torch.int64)
+    in_memory = Features(torch.from_numpy(own).float(), nothing)
+    in_file = Features(torch.from_numpy(values).half(), nothing, torch.from_numpy(row_N))
+    for part in (in_memory, in_file):
+        read = Standardised(part, *moments(part, torch.device("cpu")))
+        assert (len(read), read.width) == (200, 3)
+        chosen = torch.tensor([7, 0, 199])
+        np.testing.assert_allclose(read[chosen].numpy(), expected[chosen], atol=1e-4)
+
+
+def test_score_counts_right_guesses_where_there_are_labels():
+    score = scored(torch.tensor([[0, 1], [2, 2], [1, 0]]), torch.tensor([[0, 1], [2, -1], [0, -1]]))
+    assert score.num_right_N.tolist() == [2, 1, 0]
+    assert score.num_labels_N.tolist() == [2, 1, 1]
