@@ -162,7 +162,7 @@ def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) 
 
 
 def num_waiting(active: ActiveLaunch) -> int:
-    """Return the number of a launch's workers that wait for a free core or GPU."""
+    """Return the number of a launch's workers that wait for a free core, GPU or memory."""
     return sum(is_held(active.folder / WORKERS / file.name) for file in active.folder.glob(f"{WAITING}/*"))
 
 

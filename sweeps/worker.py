@@ -23,6 +23,7 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
+from sweeps.machine.holders import holders, in_use
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
 from sweeps.tasks import Task, TaskList, Work, read_work
@@ -96,6 +97,11 @@ class Worker:
     def runs_dir(self) -> Path:
         return runs_dir_of(self.launch_dir)
 
+    @property
+    def described(self) -> str:
+        """What this worker works on, for processes that wait for its slots."""
+        return f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
+
     @cached_property
     def open_tasks(self) -> TaskList:
         return self.work_to_do.open(self.runs_dir, Watch(doubts_processes=True))
@@ -137,7 +143,7 @@ class Worker:
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
+                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu, work=self.described) as has_slots:
                     _show_waiting(waiting_file(folder), not has_slots)
                     while has_slots and self._do_one():
                         if config.ranks > 1:
@@ -263,7 +269,8 @@ def _show_waiting(file: Path, is_waiting: bool) -> None:
     with contextlib.suppress(OSError):  # a full disk
         if is_waiting:
             if not file.exists():
-                print("waiting for a free core, GPU or memory", file=sys.stderr)
+                used = in_use(holders())
+                print("waiting for a free core, GPU or memory" + f"; in use: {used}" * bool(used), file=sys.stderr)
                 file.parent.mkdir(exist_ok=True)
             file.touch()
         else:

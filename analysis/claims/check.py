@@ -90,7 +90,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
         print(f"{name} is not testable at this scale: {plan.blind}.")
         return STATUS[Word.NOT_TESTABLE]
     if status := launch(plan.launch):
-        print(f"{name} is undecided: {_failure(status, plan, own)}")
+        print(f"{name} has no verdict: {_failure(status, plan, own)}")
         return INTERRUPTED if status in (INTERRUPTED, -signal.SIGINT) else ERROR
     if own["dry_run"] == "true":
         print(f"{name} was not run (dry run)")
@@ -108,10 +108,7 @@ def _failure(status: int, plan: CheckPlan, own: dict[str, str]) -> str:
     if status == 1:
         return f"a run failed (python sweeps/manage.py status {plan.folder} runs_dir={own['runs_dir']} says which)"
     if status == ERROR:
-        return (
-            f"the launch was refused. If it costs too much, type fewer than seeds={plan.num_seeds}, or more than"
-            f" limit={own['limit']}"
-        )
+        return "the launch was refused, for the reason in the error above"
     if status in (INTERRUPTED, -signal.SIGINT):
         return "it was interrupted; type the same command again to continue"
     if status < 0:

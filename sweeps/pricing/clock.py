@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,16 +29,32 @@ CURVE_POINTS = 3
 MAX_STEP_FLOPS = {"cpu": 1e12, "cuda": 1e14}
 MAX_SAMPLE_FLOPS = {"cpu": 1e9, "cuda": 1e12}
 
-Calibration = Callable[[RunConfig, Path | None], Times | None]
+Announce = Callable[[], None]  # called before anything that takes time
+Calibration = Callable[[RunConfig, Path | None, Announce], Times | None]
+
+
+def announce_on_stderr() -> None:
+    """Say what the next seconds are for, on stderr, as the notes of a launch are."""
+    Console(stderr=True).print(
+        f"measuring the speed of this machine, once for each shape of a model: {STEPS} training steps and an"
+        " evaluation, usually 5 to 30 s each",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def calibrate(
-    config: RunConfig, cache_dir: Path | None = None, *, memory: Callable[[], float] = available_memory
+    config: RunConfig,
+    cache_dir: Path | None = None,
+    announce: Announce = announce_on_stderr,
+    *,
+    memory: Callable[[], float] = available_memory,
 ) -> Times | None:
     """Train the run for a few steps, evaluate it, and return its times (``sweeps.pricing.recorded.run_times``).
 
     Args:
         cache_dir: folder of the rendered pictures; None renders them into a temporary folder.
+        announce: called unless nothing is measured.
         memory: bytes that are free now.
 
     Returns:
@@ -49,6 +65,7 @@ def calibrate(
     short = _short(config)
     if config.device == "cpu" and largest_bytes([short]) > memory():
         return None
+    announce()
     from aimv2.data.prepare import prepare
     from aimv2.execute import execute
 
@@ -58,7 +75,7 @@ def calibrate(
         run = RunFolder(Path(folder), signature(config))
         attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"
-        with Console().status("measuring the speed of this model, once per machine and shape"):
+        with Console(stderr=True).status("measuring the speed of this model"):
             failure = execute(attempt, config)
         return run_times(run.path) if failure is None else None
 
@@ -87,15 +104,24 @@ class MachineClock:
     3. A calibration run, which makes that measurement.
     """
 
-    def __init__(self, runs_dir: Path, *, keep: bool = False, measure: Calibration | None = calibrate) -> None:
+    def __init__(
+        self,
+        runs_dir: Path,
+        *,
+        keep: bool = False,
+        measure: Calibration | None = calibrate,
+        announce: Announce = announce_on_stderr,
+    ) -> None:
         """
         Args:
             keep: write to the run's cache folder; otherwise a calibration run leaves nothing behind.
             measure: does a calibration run; None does none.
+            announce: called before the first calibration run.
         """
         self._runs_dir = runs_dir
         self._keep = keep
         self._measure = measure
+        self._announce = cache(announce)
         self._measured: dict[str, Times | None] = {}
 
     def __call__(self, config: RunConfig) -> RunSeconds | None:
@@ -133,7 +159,7 @@ class MachineClock:
         return self._measured[shape]
 
     def _calibrate(self, config: RunConfig, measure: Calibration) -> None:
-        times = measure(config, Path(config.data.cache_dir) if self._keep else None)
+        times = measure(config, Path(config.data.cache_dir) if self._keep else None, self._announce)
         for shape in shapes(to_dict(config), hardware(config.device)):
             path = _file(config, shape)
             self._measured[shape] = self._measured.get(shape) or _read(path) or times

@@ -133,14 +133,30 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
     Raises:
         UsageError: the plan costs more, or its time is limited and not known.
     """
-    costs: dict[Quantity, float | None] = {
-        "flops": total.flops,
-        "seconds": total.wall_seconds(num_workers),
-        "disk_bytes": total.disk_bytes(num_workers),
+    costs: dict[Quantity, tuple[float | None, str]] = {
+        "flops": (total.flops, "of training"),
+        "seconds": (total.wall_seconds(num_workers), f"with {num_workers} worker{'s' * (num_workers > 1)}"),
+        "disk_bytes": (total.disk_bytes(num_workers), "of disk space"),
     }
     for limit in limits:
-        cost = costs[limit.quantity]
+        cost, what = costs[limit.quantity]
         if cost is None:
             raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
-            raise UsageError(f"the plan costs {cost / limit.amount:.3g} times limit={limit.text}; nothing was started")
+            unit, size = _largest_unit(limit.quantity, cost)
+            raise UsageError(
+                f"the plan takes {cost / size:.3g} {unit} {what}, {cost / limit.amount:.3g} times limit={limit.text};"
+                f" nothing was started. Type limit={_above(cost / size):g}{unit}, or fewer seeds or samples"
+            )
+
+
+def _largest_unit(quantity: Quantity, amount: float) -> tuple[str, float]:
+    """Return the name and size of the largest unit that an amount has at least one of, or of the smallest unit."""
+    units = UNITS[quantity].items()
+    return max((one for one in units if one[1] <= amount), key=lambda one: one[1], default=next(iter(units)))
+
+
+def _above(value: float) -> float:
+    """Return the smallest number of two significant digits that is larger."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return (math.floor(value / step) + 1) * step

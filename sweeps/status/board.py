@@ -67,7 +67,8 @@ class Board:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
-            self._console.print(f"{status.name}: {headline(status)}", highlight=False, soft_wrap=True)
+            lines = "\n  ".join([f"{status.name}: {headline(status)}", *_in_use(status)])
+            self._console.print(lines, highlight=False, soft_wrap=True, markup=False)
             failed = [run for run in status.runs if run.state == "failed"]
             if len(failed) > self._num_failed:
                 self._console.print(reasons(failed), soft_wrap=True)
@@ -94,7 +95,7 @@ def rendered(sweeps: list[SweepStatus]) -> RenderableType:
         by_state = {state: [run for run in sweep.runs if run.state == state] for state in STATE_STYLES}
         question = f": {escape(sweep.question)}" if sweep.question else ""
         parts.append(Text.from_markup(f"[bold]{sweep.name}[/bold]{question}"))
-        parts += [*map(Text, [headline(sweep), *sweep.queue]), _arms(sweep)]
+        parts += [*map(Text, [headline(sweep), *_in_use(sweep), *sweep.queue]), _arms(sweep)]
         if running := by_state["running"]:
             parts.append(_running(running))
         parts.append(reasons([*by_state["failed"], *by_state["waiting"]], sweep.waits))
@@ -110,12 +111,16 @@ def headline(sweep: SweepStatus) -> str:
     samples, budget = sum(run.samples for run in sweep.runs), sum(run.budget for run in sweep.runs)
     launches = f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}"
     if sweep.num_waiting:
-        launches += f"; workers waiting for a free core or GPU: {sweep.num_waiting}"
+        launches += f"; workers waiting for a free core, GPU or memory: {sweep.num_waiting}"
     # Running runs keep their speed, and the others follow them.
     if speed := sum(run.images_per_second or 0.0 for run in sweep.runs if run.state == "running"):
         launches += f"; about {duration((budget - samples) / speed)} of training left"
     trials = f"trials: {sweep.trials}; " if sweep.trials else ""
     return f"{trials}{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}"
+
+
+def _in_use(sweep: SweepStatus) -> list[str]:
+    return [f"in use on this host: {sweep.in_use}"] if sweep.in_use else []
 
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:

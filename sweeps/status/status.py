@@ -1,5 +1,6 @@
 """Progress of a sweep, read from its run folders and, for a launch on SLURM, from the queue. Nothing is written."""
 
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from ablations.request import Request
 from aimv2.runs.record import entries
 from sweeps.active_launches import LOGS, Jobs, active_launches, num_waiting
 from sweeps.executors.slurm_commands import Queued, queue_of
+from sweeps.machine.holders import holders, in_use
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
 from sweeps.status.trials import trials_of
@@ -21,7 +23,8 @@ class SweepStatus:
     name: str
     question: str = ""  # of its study
     num_launches: int  # active ones
-    num_waiting: int = 0  # workers of these that wait for a free core or GPU
+    num_waiting: int = 0  # workers of these that wait for a free core, GPU or memory
+    in_use: str = ""  # what other processes of this host hold, if workers here wait
     queue: list[str]  # state of the jobs of each launch on SLURM, in words
     trials: str = ""  # number of a search's trials by state, in words
     runs: list[RunStatus]  # in the order of the sweep's cells
@@ -51,10 +54,13 @@ def plan_status(plan: Plan, reader: RunReader | None = None, *, is_mixed_code_al
     active = [one for one in launches if queues.get(one.folder) != []]
     found, search = entries(plan.runs_dir), trials_of(plan.runs_dir, plan.title)
     plan = replace(plan, cells=[*plan.cells, *search.cells])
+    waiting = {one.folder: num_waiting(one) for one in active}
+    is_here = any(waiting[one.folder] and one.host == socket.gethostname() for one in active)
     return SweepStatus(
         name=plan.title,
         num_launches=len(active),
-        num_waiting=sum(map(num_waiting, active)),
+        num_waiting=sum(waiting.values()),
+        in_use=in_use(holders()) if is_here else "",
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=search.described,
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),

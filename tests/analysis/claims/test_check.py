@@ -86,14 +86,14 @@ def test_the_plan_is_printed_before_anything_runs(tmp_path, capsys):
     assert "It takes 3 of 4 arms of sweep=prefix_ratio with 4 seeds" in said[0]
     assert "4 seeds rule out, if there is none, a difference of 0." in said[0]
     assert "limit=1s" in said[0]
-    assert f"{CLAIM} is undecided: the launch was refused" in capsys.readouterr().out
+    assert f"{CLAIM} has no verdict: the launch was refused" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("launched", "status", "why"),
     [
         (1, 2, "a run failed (python sweeps/manage.py status prefix_ratio runs_dir="),
-        (2, 2, "the launch was refused. If it costs too much, type fewer than seeds=4, or more than limit=2h"),
+        (2, 2, "the launch was refused, for the reason in the error above"),
         (130, 130, "it was interrupted"),
         (-2, 130, "it was interrupted"),
         (-9, 2, "the launcher was ended by SIGKILL"),
@@ -102,7 +102,7 @@ def test_the_plan_is_printed_before_anything_runs(tmp_path, capsys):
 )
 def test_a_launch_that_does_not_finish_gives_no_verdict(tmp_path, capsys, launched, status, why):
     assert check(words(tmp_path), lambda arguments: launched) == status
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{CLAIM} is undecided: {why}")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{CLAIM} has no verdict: {why}")
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is full"), RunFailedError("no space", "the disk is full")])

@@ -26,7 +26,8 @@ def clock(tmp_path):
     def make(times=TIMES, *, keep=True):
         measured = []
 
-        def measure(config, cache_dir):
+        def measure(config, cache_dir, announce):
+            announce()
             measured.append(config)
             return times
 
@@ -64,6 +65,17 @@ def test_a_shape_is_measured_once_per_machine(base, clock):
     assert measured_later == [wider]
 
 
+def test_the_first_measurement_is_announced(base, clock, capsys):
+    here, _ = clock()
+    here(base)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("measuring the speed of this machine")
+    here(replace(base, model=replace(base.model, decoder=replace(base.model.decoder, depth=3))))
+    here(base)
+    clock()[0](base)
+    assert capsys.readouterr() == ("", ""), "said once, and not at all where the time is known"
+
+
 def test_a_broken_measurement_is_made_again(base, clock, tmp_path):
     clock()[0](base)
     for path in (tmp_path / "cache" / "speed").iterdir():
@@ -95,6 +107,7 @@ def test_a_clock_without_measure_knows_recorded_numbers_only(base, clock, tmp_pa
 @pytest.mark.parametrize("name", ["aimv2", "clip"])
 def test_a_calibration_run_measures_every_time(tiny, cache_dir, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
+    said = []
     run = with_attention(
         replace(
             tiny,
@@ -103,7 +116,8 @@ def test_a_calibration_run_measures_every_time(tiny, cache_dir, tmp_path, monkey
             optimizer=replace(tiny.optimizer, peak_lr=1e30),
         )
     )
-    times = calibrate(run, cache_dir)
+    times = calibrate(run, cache_dir, lambda: said.append("before"))
+    assert said == ["before"]
     assert set(times) == {"images_per_second", "curve_seconds_per_pair", "evaluation_seconds"}
     assert min(times["images_per_second"], times["evaluation_seconds"]) > 0
     assert not list(tmp_path.iterdir())
@@ -125,6 +139,6 @@ def test_a_run_that_fails_has_no_times(tiny, cache_dir):
 
 def test_a_model_that_is_too_large_is_not_measured(tiny, cache_dir):
     large = replace(with_attention(vit_3b()), device="cpu", precision="float32")
-    assert calibrate(large, cache_dir) is None
+    assert calibrate(large, cache_dir, pytest.fail) is None
     small = replace(with_attention(demo()), device="cpu", precision="float32")
-    assert calibrate(small, cache_dir, memory=lambda: 1e8) is None
+    assert calibrate(small, cache_dir, pytest.fail, memory=lambda: 1e8) is None

@@ -81,9 +81,10 @@ def test_no_sweep_is_said():
 
 def test_workers_that_wait_for_resources_are_in_the_progress_line():
     """Of a launch that waits for cores which another one holds."""
-    assert "1 active launch; workers waiting for a free core or GPU: 2" in headline(
-        sweep(run("waiting"), num_waiting=2)
-    )
+    found = sweep(run("waiting"), num_waiting=2, in_use="2 cores by other in /runs (process 7)")
+    assert "1 active launch; workers waiting for a free core, GPU or memory: 2" in headline(found)
+    assert "GPU or memory: 2 in use on this host: 2 cores by other in /runs (process 7) arm " in text(found)
+    assert "in use" not in text(sweep(run("waiting")))
 
 
 def test_runs_that_look_wrong_are_shown_first():
