@@ -124,12 +124,16 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
 def records_of(request: Request, runs_dir: Path) -> Records:
     """Return the records of the requested runs, and record the look at them.
 
+    No look is recorded of a search whose winner has no run, or is the baseline, since nothing is compared.
+
     Raises:
         UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
     """
     search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
     evidence = load(request.cells, runs_dir)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
+    if request.study.is_search and compared["arm"].nunique() < 2:
+        compared = compared[:0]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
     portable = replace(request, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES)))
     return Records(portable, evidence, this_look, search)

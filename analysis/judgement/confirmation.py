@@ -69,9 +69,12 @@ def _curse(search: Search) -> str:
 def _without_winner(findings: Findings) -> str:
     """Return why there is no winner to confirm; empty if there is one."""
     search, study = _search(findings), findings.study
-    trials = f"the {len(search.finished)} finished trials of {len(search.trials)}"
+    plural = "s" * (len(search.finished) != 1)
+    trials = f"{len(search.finished)} finished trial{plural} of {len(search.trials)}"
     if not search.finished:
-        return f"No result: none of the {len(search.trials)} trials finished, so there is no winner to confirm."
+        num = len(search.trials)
+        which = f"none of the {num} trials finished" if num > 1 else "its only trial did not finish" if num else ""
+        return f"No result: {which or 'the search has no trial'}, so there is no winner to confirm."
     if search.winning is None:
         return f"No result: the search names none of its {len(search.trials)} trials as its winner."
     if WINNER not in study.arms and not search.is_baseline:
@@ -81,8 +84,8 @@ def _without_winner(findings: Findings) -> str:
         )
     if WINNER not in study.arms:
         return (
-            f"No arm is better: the best of {trials}, trial {search.winner}, is the baseline itself"
-            f" (*{study.label(study.baseline)}*), so there is no other winner to confirm."
+            f"The baseline won: the best of {trials}, trial {search.winner}, is the baseline itself"
+            f" (*{study.label(study.baseline)}*), so there is nothing to confirm."
         )
     return ""
 

@@ -61,6 +61,11 @@ class Findings:
         """The unit of the primary metric; empty if it was not measured."""
         return self.evidence.unit(self.metric)
 
+    @property
+    def compares(self) -> bool:
+        """True if the study has an arm or a control beside the baseline; a search that the baseline won has none."""
+        return len(self.study.conditions) > 1
+
     @cached_property
     def differences(self) -> Differences:
         return Differences(self.study, self.evidence)
@@ -75,7 +80,9 @@ class Findings:
 
     @property
     def withheld(self) -> list[str]:
-        """Why nothing is concluded in the primary metric; empty if nothing prevents it."""
+        """Why nothing is concluded in the primary metric; empty if nothing prevents it, or if nothing is compared."""
+        if not self.compares:
+            return []
         if mixed := mixed_code(self.study, self.evidence):  # then the controls are inconclusive for this reason alone
             return [mixed]
         return [*withholding(self.controls, [self.metric]), *filter(None, [self.blind])]

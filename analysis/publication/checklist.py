@@ -10,8 +10,10 @@ from typing import Literal, NamedTuple
 
 from aimv2.errors import REASONS
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
+from analysis.inference.intervals import mean_interval
 from analysis.judgement.findings import Findings
 from analysis.publication.sources import credits_text
+from analysis.searches import Search
 from analysis.sections.words import percent, seen
 
 Answer = Literal["yes", "no", "partly", "does not apply", "for the authors"]
@@ -131,10 +133,15 @@ def _values(findings: Findings) -> str:
     if search is None:
         arms = "; ".join(study.label(arm) for arm in study.arms)
         return f"The arms are the range: {arms} (design: {study.design.kind}). {others}"
+    chosen = "they were compared" if search.winning is None else "the winner was chosen"
     return (
-        f"The section *Search* has the space, the sampler and all {len(search.trials)} trials; the winner was chosen by"
+        f"The section *Search* has the space, the sampler and {_all_trials(search)}; {chosen} by"
         f" {escape(search.metric.name)} on the {escape(search.split)} split. {others}"
     )
+
+
+def _all_trials(search: Search) -> str:
+    return f"all {len(search.trials)} trials" if len(search.trials) != 1 else "the only trial"
 
 
 def _data(findings: Findings) -> Iterator[Item]:
@@ -219,16 +226,19 @@ def _code(findings: Findings) -> Iterator[Item]:
 
 
 def _results(findings: Findings) -> Iterator[Item]:
-    evidence, study, metric = findings.evidence, findings.study, findings.metric
+    evidence, metric = findings.evidence, findings.metric
     runs, missing = evidence.runs, evidence.missing
     failed = int(missing["has_failed"].sum()) if len(missing) else 0
     seeds = sorted({cell.seed for cell in findings.cells})
+    of_each = f"{len(seeds)} seeds of each arm"
+    if findings.search is not None and not findings.compares:
+        of_each = f"{len(seeds)} seeds of the baseline, beside {_all_trials(findings.search)} of the search"
     yield Item(
         "Is the number of runs given?",
         "MLRC results 2",
         "yes",
         f"{len(runs)} of {len(findings.cells)} finished, {failed} failed, {len(missing) - failed} not finished;"
-        f" {len(seeds)} seeds of each arm.",
+        f" {of_each}.",
         RESULT,
     )
     how = evidence.evaluation(metric)
@@ -239,22 +249,30 @@ def _results(findings: Findings) -> Iterator[Item]:
         f"{metric} in {escape(findings.unit)}: {escape(how)}." if how else f"{metric} was not measured.",
         RESULT,
     )
+    yield _error_bars(findings)
+    yield _compute(findings)
+
+
+def _error_bars(findings: Findings) -> Item:
     known = [one.difference for one in findings.comparisons.values() if one.difference.has_interval]
-    covers = ", ".join(dict.fromkeys(one.covers for one in known))
-    yield Item(
-        "Are error bars reported, and is it said what they cover?",
-        "NeurIPS 7; MLRC results 4",
-        "yes" if known else "no",
-        (
+    baseline = mean_interval(findings.evidence.value(findings.metric, findings.study.baseline))
+    detail = ""
+    if known:
+        covers = ", ".join(dict.fromkeys(one.covers for one in known))
+        detail = (
             f"Means and {percent(findings.look.level)} % intervals of the differences from the baseline, simultaneous"
             f" over arms, which cover {covers}, over {min(one.n for one in known)} seeds or more. Equivalence margin"
-            f" {study.equivalence_margin:g} {escape(findings.unit)}."
-            if known
-            else "There are too few seeds for intervals."
-        ),
+            f" {findings.study.equivalence_margin:g} {escape(findings.unit)}."
+        )
+    elif not findings.compares and baseline.has_interval:
+        detail = f"95 % intervals of the baseline's means over {baseline.n} seeds, which cover seeds only."
+    return Item(
+        "Are error bars reported, and is it said what they cover?",
+        "NeurIPS 7; MLRC results 4",
+        "yes" if detail else "no",
+        detail or "There are too few seeds for intervals.",
         REPORT,
     )
-    yield _compute(findings)
 
 
 def _compute(findings: Findings) -> Item:

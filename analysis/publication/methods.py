@@ -12,6 +12,7 @@ from analysis.inference.looks import ALPHA
 from analysis.judgement.controls import NULL_LEVEL, REQUIRED
 from analysis.judgement.findings import Findings
 from analysis.searches import Search
+from analysis.sections.search import range_of
 from analysis.sections.words import metric_title, percent, seen
 
 REFERENCES = {
@@ -36,15 +37,15 @@ EQUAL = {
 
 def section(findings: Findings) -> Section:
     """Return paragraphs to paste, and the references that they cite."""
-    paragraphs = [
-        " ".join(sentences)
-        for sentences in (_design(findings), _inference(findings), _claims(findings), _checks(findings))
-    ]
+    parts = [_design(findings), _inference(findings), _claims(findings), _checks(findings)]
+    if findings.search is not None and not findings.compares:
+        parts = [_search_alone(findings, findings.search)]
+    paragraphs = [" ".join(sentences) for sentences in parts]
     text = " ".join(paragraphs)
     cited = [reference for name, reference in REFERENCES.items() if name in text]
     return Section(
         "Methods, to paste into a paper",
-        [*(Paragraph(one) for one in paragraphs if one), Bullets(cited)],
+        [*(Paragraph(one) for one in paragraphs if one), *([Bullets(cited)] if cited else [])],
         is_folded=True,
     )
 
@@ -77,6 +78,38 @@ def _design(findings: Findings) -> Iterator[str]:
         f" finished{failures}."
     )
     yield _software(findings)
+
+
+def _search_alone(findings: Findings, search: Search) -> Iterator[str]:
+    """Yield what a search did that compares nothing."""
+    study, config, evidence = findings.study, findings.config, findings.evidence
+    aims = " and ".join(f"{one.direction} {escape(one.name)}" for one in search.metrics)
+    num_pruned = len(search.in_state("pruned"))
+    pruned = f", of which {num_pruned} {'was' if num_pruned == 1 else 'were'} pruned" if num_pruned else ""
+    yield (
+        f"We searched {'; '.join(map(range_of, search.space))} to {aims} on the {escape(search.split)} split, in"
+        f" {_count(len(search.trials), 'trial')}{pruned} (sampler {code_span(search.sampler)}, pruner"
+        f" {code_span(search.pruner)})."
+    )
+    if search.is_baseline:
+        yield (
+            f"The best of {_count(len(search.finished), 'finished trial')} was the baseline,"
+            f" *{study.label(study.baseline)}*, so no arm was compared with it."
+        )
+    else:
+        yield "Its best trial was not compared with the baseline." if search.finished else "No trial finished."
+    yield (
+        f"The baseline has {config.budget.samples:,} samples in batches of {config.budget.batch_size}, on"
+        f" {', '.join(map(_source, config.data.sources))}; trials have {EQUAL[study.equal]}"
+        f"{', unless they were pruned' * bool(pruned)}."
+    )
+    failed = evidence.num_failed(study.baseline)
+    yield (
+        f"The baseline was also run with {_count(len(findings.cells), 'seed')} that no trial had; {len(evidence.runs)}"
+        f" of {len(findings.cells)} runs finished{f', and {failed} failed' if failed else ''}."
+    )
+    if software := _software(findings):
+        yield software
 
 
 def _searched(search: Search) -> str:

@@ -10,7 +10,8 @@ COLUMNS = {"code": "code", "commit": "commit", "hardware": "hardware"}
 
 def section(findings: Findings) -> Section:
     """Return every run, and the cells without a result."""
-    return Section("Runs", [_finished(findings), *_missing(findings)], is_folded=True)
+    finished = [] if findings.evidence.runs.empty else [_finished(findings)]
+    return Section("Runs", [*finished, *_missing(findings)], is_folded=True)
 
 
 def _finished(findings: Findings) -> Table:

@@ -26,9 +26,10 @@ def _setup(findings: Findings) -> Table:
     steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
     patches = f"{model.image_px} px images in I = {model.num_patches} patches"
     hardware, software = (seen(evidence, name) for name in ("hardware", "torch"))
+    kind = study.design.kind if findings.compares else "search without a confirmation"
     rows = {
         "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
-        "design": f"{study.design.kind}; baseline {study.baseline}; equal {study.equal}",
+        "design": f"{kind}; baseline {study.baseline}; equal {study.equal}",
         "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
         "runs": f"{len(evidence.runs)} of {len(cells)} finished",
         "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",

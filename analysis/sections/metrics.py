@@ -45,6 +45,36 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
     return Section("All metrics", [*blocks, Section("Table", [explained, _table(findings)], is_folded=True)])
 
 
+def of_baseline(findings: Findings) -> Section | None:
+    """Return the metrics of the baseline on fresh seeds, for a search that compares nothing with it; None without
+    runs."""
+    evidence, metric = findings.evidence, findings.metric
+    if evidence.runs.empty:
+        return None
+    seeds, split = sorted(evidence.runs["seed"]), escape(findings.config.evaluation.split)
+    about = (
+        f"The baseline, *{findings.study.label(findings.study.baseline)}*, was also measured on the {split} split, with"
+        f" {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, which no trial has seen. Nothing is"
+        " compared with it."
+    )
+    blocks: list[Block] = [Paragraph(about)]
+    if len(values := evidence.value(metric, findings.study.baseline).dropna()):
+        mean, unit = mean_interval(values), escape(findings.unit)
+        seen = f"mean of {len(values)} seeds" if len(values) > 1 else "a single seed"
+        seen += ", with its 95 % interval" * mean.has_interval
+        measured = f" It is measured on {escape(evidence.evaluation(metric))}." if evidence.evaluation(metric) else ""
+        better = "lower" if findings.study.lower_is_better else "higher"
+        shown = f"{mean.mean:.3f} {mean.bounds('.3f')}" if mean.has_interval else f"{mean.mean:.3f}"
+        blocks.append(
+            Paragraph(f"Its {metric_title(metric)} is {shown} {unit} ({seen}); {better} is better.{measured}")
+        )
+    if doubtful := warnings(findings.study, evidence):
+        blocks += [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in doubtful])]
+    explained = Paragraph("Means over seeds with 95 % intervals, which cover seeds only.")
+    table = Section("All metrics", [explained, _table(findings)], is_folded=True)
+    return Section("Baseline on fresh seeds", [*blocks, table])
+
+
 def _table(findings: Findings) -> Table:
     """Return every metric of every arm, with the difference from the baseline.
 

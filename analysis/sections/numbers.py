@@ -30,7 +30,7 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
             "unit": findings.unit,
             "equivalence_margin": study.equivalence_margin,
         },
-        "look": {"number": findings.look.number, "level": findings.look.level},
+        "look": {"number": findings.look.number, "level": findings.look.level} if findings.compares else None,
         "codes": dict(evidence.codes),
         "withheld": findings.withheld,
         "means": _means(findings),

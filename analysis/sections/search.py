@@ -26,11 +26,16 @@ def section(findings: Findings) -> Section | None:
     search = findings.search
     if search is None:
         return None
-    blocks: list[Block] = [Paragraph(_about(search)), Paragraph(_chosen(findings, search)), Paragraph(CONTROLS)]
-    if search.trials:
-        blocks += [_history(search), *_curves(search), _coordinates(search)]
-    blocks += [*_importances(search), *_front(search), *_cost(search)]
-    return Section("Search", [*blocks, Section("All trials", [_trials(search)], is_folded=True)])
+    blocks: list[Block] = [Paragraph(_about(search)), Paragraph(_chosen(findings, search))]
+    if findings.compares:
+        blocks.append(Paragraph(CONTROLS))
+    if not search.trials:
+        return Section("Search", blocks)
+    if search.finished:  # else there is no value to draw
+        blocks += [_history(search), *_curves(search), _coordinates(search), *_importances(search), *_front(search)]
+    else:
+        blocks += _curves(search)
+    return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)], is_folded=True)])
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -63,14 +68,16 @@ def _about(search: Search) -> str:
     states = ", ".join(f"{number} {state}" for state, number in counts if number)
     pruner = "without pruning" if search.pruner == "none" else f"pruner {code_span(search.pruner)}"
     aims = " and ".join(f"{one.direction} {escape(one.name)}" for one in search.metrics)
+    num_trials = f"{len(search.trials)} trial{'s' * (len(search.trials) != 1)}"
     return (
-        f"The search varied {'; '.join(map(_range, search.space))}, to {aims} on the {escape(search.split)} split"
+        f"The search varied {'; '.join(map(range_of, search.space))}, to {aims} on the {escape(search.split)} split"
         f" (sampler {code_span(search.sampler)}, {pruner}, seed {search.seed}). It has"
-        f" {len(search.trials)} trials{f': {states}' if states else ''}."
+        f" {num_trials}{f': {states}' if states else ''}."
     )
 
 
-def _range(one: Dimension) -> str:
+def range_of(one: Dimension) -> str:
+    """Return a dimension with its range or its levels."""
     if one.levels is not None:
         return f"{escape(one.name)} ({', '.join(map(escape, one.levels.values()))})"
     return f"{escape(one.name)} ({one.low:g} to {one.high:g}{', logarithmic' * one.log})"
@@ -79,7 +86,7 @@ def _range(one: Dimension) -> str:
 def _chosen(findings: Findings, search: Search) -> str:
     """Return the winner's point with what the search measured, and what the confirmation measured."""
     if search.winning is None:
-        return "It has no winner."
+        return "It has no winner." if search.finished else "It has no winner, since no trial has finished."
     params = ", ".join(
         f"{escape(one.name)} = {escape(one.text(search.winning.params[one.name]))}" for one in search.space
     )
@@ -88,7 +95,8 @@ def _chosen(findings: Findings, search: Search) -> str:
         for metric, value in zip(search.metrics, search.winning.values or (), strict=True)
     )
     several = f", the best of the Pareto front in {escape(search.metric.name)}" * (len(search.metrics) > 1)
-    text = f"The winner is trial {search.winner}{several}: {params}. The search measured {measured} on the"
+    itself = ", which is the baseline itself" * search.is_baseline
+    text = f"The winner is trial {search.winner}{several}{itself}: {params}. The search measured {measured} on the"
     text += f" {escape(search.split)} split, in one run."
     means = {
         name: mean_interval(values)
@@ -115,8 +123,10 @@ def _history(search: Search) -> Figure:
 
 def _curves(search: Search) -> list[Block]:
     drawn = trial_curves(search)
-    if drawn is None or search.curve is None:
+    if search.curve is None:
         return [Paragraph("There are no learning curves of trials: they are recorded where trials can be pruned.")]
+    if drawn is None:
+        return [Paragraph(f"There are no learning curves: no trial recorded {escape(search.curve)} while it trained.")]
     caption = (
         f"{escape(search.curve)} of all trials while they trained, by which they are pruned. Grey curves with a"
         " cross at the end were pruned, or failed."
@@ -150,7 +160,7 @@ def _importances(search: Search) -> list[Block]:
 
 
 def _front(search: Search) -> list[Block]:
-    if len(search.metrics) < 2 or not search.finished:
+    if len(search.metrics) < 2:
         return []
     names = [escape(one.name) for one in search.metrics]
     caption = (

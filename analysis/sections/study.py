@@ -31,6 +31,8 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     Args:
         files: more files that belong to it, by path.
     """
+    if not findings.compares:
+        return _search_alone(findings, files)
     study, evidence = findings.study, findings.evidence
     supervises_eos = findings.config.objective.supervise_eos
     shown, images = examples.section(study, evidence, supervises_eos=supervises_eos)
@@ -82,6 +84,29 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},
         },
         files=files,
+    )
+
+
+def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
+    """Return the report on a search that compares nothing: it has no winner, or the baseline won it."""
+    with style():
+        sections = [
+            search.section(findings),
+            metrics.of_baseline(findings),
+            None if findings.evidence.runs.empty else cost.section(findings),
+            setup.section(findings),
+            methods.section(findings),
+            checklist.section(findings),
+            runs.section(findings),
+        ]
+    return Document(
+        title=findings.request.folder,
+        question=findings.study.question,
+        conclusion=confirmation.conclusion(findings),
+        introduction=_introduction(findings),
+        sections=[one for one in sections if one is not None],
+        numbers={**numbers_of(findings), **search.numbers(findings)},
+        files={"results.csv": findings.evidence.results.to_csv(index=False).encode(), **files},
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, read_request, write_request
+from ablations.study import WINNER
 from aimv2.config.paths import replaced
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
@@ -24,7 +25,7 @@ from analysis import report
 from analysis.claims.reports import findings_of
 from analysis.costs.measurements import to_json
 from analysis.document.markdown import to_markdown
-from analysis.inference.looks import Look
+from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
 from analysis.load import load
@@ -34,7 +35,7 @@ from analysis.searches import path_of
 from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
-from tests.helpers.searches import request_of_search, typical, write_confirmation
+from tests.helpers.searches import request_of_search, typical, won_by_the_baseline, write_confirmation
 from tests.helpers.specimen import STUDY
 
 
@@ -324,6 +325,23 @@ def test_report_of_a_search_is_built_from_its_file_and_again_from_its_records(ti
     names = [f"search_{name}.{kind}" for name in ("history", "curves", "space") for kind in ("svg", "pdf", "csv")]
     assert {f"figures/{name}" for name in names} <= set(found)
     assert "> No conclusion: sensitivity of content_loss" in found["report.md"].decode()
+
+
+def test_a_search_that_the_baseline_won_spends_no_look(tiny, tmp_path):
+    alone, both = request_of_search(tiny, has_winner=False), request_of_search(tiny)
+    path = path_of(tmp_path, alone.folder)
+    path.parent.mkdir()
+    path.write_text(json.dumps(won_by_the_baseline()))
+    write_confirmation(alone, tmp_path)
+    text = build(alone, tmp_path, tmp_path / "reports").read_text()
+    assert "> The baseline won" in text
+    assert num_looks(looks_path(tmp_path, alone.folder)) == 0
+    path.write_text(json.dumps(typical()))
+    build(both, tmp_path, tmp_path / "reports")
+    assert num_looks(looks_path(tmp_path, alone.folder)) == 0, "the winner has no run yet"
+    write_confirmation(replace(both, cells=[cell for cell in both.cells if cell.arm == WINNER]), tmp_path)
+    assert look_note(report.records_of(both, tmp_path).look).startswith("This is look 1 at the study, so")
+    assert num_looks(looks_path(tmp_path, alone.folder)) == 1
 
 
 @pytest.mark.exhaustive

@@ -93,6 +93,20 @@ def typical(number=24, *, metrics=(LOSS,), **more):
     return search_of(trials, metrics=metrics, **more)
 
 
+def won_by_the_baseline():
+    """Return the JSON of a typical search whose first trial, the baseline, is the best."""
+    first, *others = typical()["trials"]
+    best = min(one["values"][0] for one in others if one["values"])
+    return search_of([first | {"values": [best - 0.1]}, *others], is_baseline=True)
+
+
+def without_a_finished_trial():
+    """Return the JSON of a search of a trial that failed and one that was pruned."""
+    return search_of(
+        [trial(0, "failed", share=0.5, note="bug: a test"), trial(1, "pruned", share=0.25)], importances={}
+    )
+
+
 def request_of_search(tiny, *, seeds=range(100, 104), has_winner=True, study=STUDY):
     """Return the request of the confirmation of a winner."""
     arms = {study.baseline: study.arms[study.baseline]}
@@ -100,7 +114,8 @@ def request_of_search(tiny, *, seeds=range(100, 104), has_winner=True, study=STU
         arms[WINNER] = setting("trial 3: optimizer.peak_lr = 0.002", {"optimizer.peak_lr": 0.002})
     search = confirmation(study, arms)
     arguments = (f"sweep={study.slug}", "search=optuna")
-    return Request(study=search, cells=expand(search, tiny, seeds=seeds), arguments=arguments)
+    cells = [cell for cell in expand(search, tiny, seeds=seeds) if cell.arm in arms]  # a search has no other arms
+    return Request(study=search, cells=cells, arguments=arguments)
 
 
 def write_confirmation(request, runs_dir, effect=-0.2, *, noise=0.01):

@@ -107,14 +107,15 @@ def test_confirmation_that_has_not_run_says_what_to_do(search):
     ("values", "has_winner", "words"),
     [
         (search_of([trial(0, "failed"), trial(1, "pruned")]), False, "none of the 2 trials finished"),
-        (search_of([]), False, "none of the 0 trials finished"),
+        (search_of([trial(0, "failed")]), False, "its only trial did not finish"),
+        (search_of([]), False, "the search has no trial"),
         (search_of([trial(0)], winner=None), False, "the search names none of its 1 trials as its winner"),
         (
             search_of([trial(0)], is_baseline=True),
             False,
-            "the best of the 1 finished trials of 1, trial 0, is the baseline",
+            "The baseline won: the best of 1 finished trial of 1, trial 0, is the baseline itself",
         ),
-        (search_of([trial(0)]), False, "Not confirmed yet: the best of the 1 finished trials of 1, trial 0"),
+        (search_of([trial(0)]), False, "Not confirmed yet: the best of 1 finished trial of 1, trial 0"),
     ],
 )
 def test_search_without_another_winner_says_so_in_one_sentence(values, has_winner, words):

@@ -9,7 +9,7 @@ from analysis.inference.looks import Look
 from analysis.judgement.findings import baseline_of, judge
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_of, sensitive
-from tests.helpers.searches import parsed, request_of_search, typical
+from tests.helpers.searches import parsed, request_of_search, typical, won_by_the_baseline
 from tests.helpers.specimen import STUDY
 
 
@@ -78,3 +78,13 @@ def test_search_over_the_sensitivity_study_measures_no_sensitivity(tiny):
     assert set(found.comparisons) == {WINNER}
     (reason,) = judge(request, evidence, Look(1), {}, search).withheld
     assert "was not measured" in reason
+
+
+def test_a_search_that_the_baseline_won_compares_and_withholds_nothing(tiny):
+    values, evidence = parsed(won_by_the_baseline()), evidence_of(STUDY, {}, spread=0.1)
+    alone = judge(request_of_search(tiny, has_winner=False), evidence, Look(1), {}, values)
+    assert not alone.compares
+    assert alone.withheld == []
+    confirmed = judge(request_of_search(tiny), evidence, Look(1), {}, parsed(typical()))
+    assert confirmed.compares
+    assert confirmed.withheld == [confirmed.blind]

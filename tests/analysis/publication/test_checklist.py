@@ -9,12 +9,18 @@ from aimv2.config.paths import replaced
 from aimv2.data.sources.credits import credits_of
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import MIXTURE_COLUMNS
+from analysis.load import MIXTURE_COLUMNS, load
 from analysis.publication.checklist import items, section
 from tests.helpers.documents import judged_again, tables
 from tests.helpers.evidence import evidence_from
 from tests.helpers.own_data import own_source
-from tests.helpers.searches import parsed, request_of_search, typical
+from tests.helpers.searches import (
+    parsed,
+    request_of_search,
+    typical,
+    without_a_finished_trial,
+    write_confirmation,
+)
 from tests.helpers.specimen import STUDY
 
 NEURIPS = range(1, 17)
@@ -51,6 +57,21 @@ def test_values_of_a_search_are_in_its_section(findings, tiny):
     item = answers(judge(request, evidence_from([], []), Look(1), {}, parsed(typical())))[key]
     assert "all 24 trials; the winner was chosen by content\\_loss on the validation split" in item.detail
     assert item.origin == "record of the search, config of the runs"
+
+
+def test_search_without_a_confirmation_has_the_error_bars_of_its_baseline(tiny, tmp_path):
+    request = request_of_search(tiny, has_winner=False)
+    write_confirmation(request, tmp_path)
+    evidence = load(request.cells, tmp_path)
+    found = answers(judge(request, evidence, Look(1), {}, parsed(without_a_finished_trial())))
+    bars = found["NeurIPS 7; MLRC results 4"]
+    assert (bars.answer, bars.detail) == (
+        "yes",
+        "95 % intervals of the baseline's means over 4 seeds, which cover seeds only.",
+    )
+    assert "4 seeds of the baseline, beside all 2 trials of the search." in found["MLRC results 2"].detail
+    assert "all 2 trials; they were compared by" in found["NeurIPS 6; MLRC results 1"].detail
+    assert "None in the primary metric" not in found["NeurIPS 1, 2"].detail
 
 
 def test_answers_come_from_runs(findings):

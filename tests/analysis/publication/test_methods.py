@@ -1,16 +1,26 @@
 """The methods paragraph says what was done: its numbers come from closed forms, and change with the findings."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from ablations.study import WINNER
+from analysis.document.model import Bullets
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
+from analysis.load import load
 from analysis.publication.methods import section
 from tests.helpers.documents import judged_again, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
-from tests.helpers.searches import parsed, request_of_search, typical
+from tests.helpers.searches import (
+    parsed,
+    request_of_search,
+    typical,
+    without_a_finished_trial,
+    won_by_the_baseline,
+    write_confirmation,
+)
 from tests.helpers.specimen import STUDY
 
 ARMS = ("uniform", "fixed_25", "fixed_50", "fixed_75", "causal")
@@ -125,5 +135,27 @@ def test_search_behind_an_arm_is_described(tiny):
     assert f"winner of a search of 24 trials, of which {pruned} were pruned (sampler `tpe`, pruner `asha`)" in text
     assert r"The search chose by content\_loss on the validation split, and did not use the seeds" in text
     assert "and the winner were fixed before the runs" in text
-    alone = request_of_search(tiny, has_winner=False)
-    assert "search of" not in text_of(section(judge(alone, evidence_from([], []), Look(1), {}, search)))
+
+
+def test_search_without_a_confirmation_has_no_comparison_to_describe(tiny, tmp_path):
+    request = request_of_search(tiny, has_winner=False)
+
+    def written(values):
+        evidence = load(request.cells, tmp_path)
+        found = section(judge(request, evidence, Look(1), {}, parsed(values)))
+        assert not any(isinstance(block, Bullets) for block in found.blocks), "nothing is cited"
+        return text_of(found)
+
+    assert "0 of 4 runs finished" in written(won_by_the_baseline())
+    write_confirmation(request, tmp_path)
+    won = written(won_by_the_baseline())
+    assert "We searched objective.pixel\\_weight (0 to 2); " in won
+    assert "was the baseline, *uniform on 1..I-1*, so no arm was compared with it." in won
+    assert "also run with 4 seeds that no trial had; 4 of 4 runs finished." in won
+    assert "PyTorch 2 in float32 on a test" in won
+    lost = written(without_a_finished_trial())
+    assert "in 2 trials, of which 1 was pruned (sampler" in lost
+    assert "No trial finished." in lost
+    assert "Its best trial was not compared with the baseline." in written(typical())
+    for text in (won, lost):
+        assert not re.search("We compared|margin|interval|look|tested", text)

@@ -17,7 +17,18 @@ from analysis.sections import search
 from analysis.sections.study import document
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
-from tests.helpers.searches import BUDGET, FLOPS, LOSS, parsed, request_of_search, search_of, trial, typical
+from tests.helpers.searches import (
+    BUDGET,
+    FLOPS,
+    LOSS,
+    parsed,
+    request_of_search,
+    search_of,
+    trial,
+    typical,
+    without_a_finished_trial,
+    won_by_the_baseline,
+)
 
 
 def findings_of(values, *, effect=-0.2, has_winner=True):
@@ -68,7 +79,10 @@ def test_figures_of_one_metric_and_of_two():
 
 
 def test_search_without_curves_says_why():
-    assert "they are recorded where trials can be pruned" in text_of(section_of(search_of([trial(0)])))
+    assert "they are recorded where trials can be pruned" in text_of(section_of(search_of([trial(0)], curve=None)))
+    text = text_of(section_of(search_of([trial(0)])))
+    assert "no trial recorded held\\_out\\_caption\\_loss while it trained" in text
+    assert "It has 1 trial: 1 finished." in text
 
 
 def test_pareto_front_is_a_table_of_its_trials_best_first():
@@ -159,3 +173,14 @@ def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     assert "## Search" in to_markdown(report)
     assert "Search" in to_latex(report)
     assert "search" in json.loads(to_json(report))["numbers"]
+
+
+def test_section_without_a_confirmation_says_nothing_of_one():
+    won = text_of(section_of(won_by_the_baseline(), has_winner=False))
+    assert "The winner is trial 0, which is the baseline itself: objective" in won
+    assert "confirmation" not in won
+    assert "fresh seeds" not in won
+    section = section_of(without_a_finished_trial(), has_winner=False)
+    assert "It has no winner, since no trial has finished." in text_of(section)
+    assert figures(section) == [], "there is no value to draw"
+    assert set(tables(section)) == {"search_cost", "search_trials"}

@@ -1,12 +1,14 @@
+import re
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 from ablations.study import UNTRAINED
 from analysis.document.data import to_json
 from analysis.document.latex import to_latex
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Section, walk
+from analysis.document.model import Section, Table, walk
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.load import load
@@ -14,7 +16,14 @@ from analysis.sections.study import document
 from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import sensitive
-from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
+from tests.helpers.searches import (
+    parsed,
+    request_of_search,
+    typical,
+    without_a_finished_trial,
+    won_by_the_baseline,
+    write_confirmation,
+)
 
 
 def test_report_has_its_sections_in_the_order_of_reading(findings):
@@ -74,3 +83,35 @@ def test_a_study_of_which_only_the_untrained_encoder_is_done_has_a_report(findin
     report = document(judged_again(findings, evidence), {})
     assert "No conclusion" in report.conclusion
     assert report.figures() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "conclusion"),
+    [
+        (
+            won_by_the_baseline(),
+            "The baseline won: the best of 11 finished trials of 24, trial 0, is the baseline itself",
+        ),
+        (without_a_finished_trial(), "No result: none of the 2 trials finished"),
+        (typical(), "Not confirmed yet: "),
+    ],
+)
+@pytest.mark.parametrize("has_runs", [True, False])
+def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_path, values, conclusion, has_runs):
+    request = request_of_search(tiny, has_winner=False)
+    if has_runs:
+        write_confirmation(request, tmp_path)
+    report = document(judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(values)), {})
+    of_runs = ["Baseline on fresh seeds", "Cost of the baseline's runs"] * has_runs
+    last = ["Setup", "Methods, to paste into a paper", "Reproducibility checklist", "Runs"]
+    assert [section.title for section in report.sections] == ["Search", *of_runs, *last]
+    assert report.conclusion.startswith(conclusion)
+    assert report.lead is None
+    tables = [block for block in walk(report.sections) if isinstance(block, Table)]
+    assert [table.name for table in tables if not table.rows] == [], "none is empty"
+    text = to_markdown(report)
+    assert not re.search("We compared|relative to baseline|look|margin|simultaneous|controls? did|unequal", text)
+    assert report.numbers["look"] is None
+    assert (report.numbers["withheld"], report.numbers["comparisons"]) == ([], {})
+    for written in (to_latex(report), to_json(report)):
+        assert conclusion.partition(":")[0] in written
