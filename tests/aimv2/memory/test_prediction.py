@@ -37,9 +37,7 @@ def assert_allocations_match(case, rel):
     assert held + allocated(case) == pytest.approx(memory.total - memory.process, rel=rel)
 
 
-@pytest.mark.parametrize(
-    ("micro_batch", "saves_inputs"), [(256, False), (64, True), slow(256, True), slow(64, False)]
-)
+@pytest.mark.parametrize(("micro_batch", "saves_inputs"), [(256, False), (64, True), slow(256, True), slow(64, False)])
 def test_prediction_matches_allocations(micro_batch, saves_inputs):
     assert_allocations_match(Case(batch_size=256, micro_batch=micro_batch, saves_inputs=saves_inputs), 0.05)
 
