@@ -224,7 +224,7 @@ def computed(run):
     return json.dumps(rows.to_dict("records"))
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", [pytest.param("ddp", marks=pytest.mark.exhaustive), "fsdp"])
 def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path, parallel):
     config = longer({"parallel": parallel})
     whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
@@ -273,7 +273,8 @@ def test_run_resumes_with_another_kind_of_ranks(longer, follower, tmp_path):
     assert losses == pytest.approx(expected_losses, rel=1e-5)
 
 
-@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_evaluation_interrupted_on_rank_1_resumes_with_the_missing_parts(longer, tmp_path, parallel):
     """The result is bitwise that of one process with the same weights."""
     config = longer({"parallel": parallel})

@@ -32,7 +32,7 @@ def tasks_of(one, runs_dir):
 def test_four_workers_wait_for_nobody(tiny, tmp_path):
     """Times of trials differ tenfold. Their time is simulated: a worker is idle from the end of a trial, if it gets no
     other one, until the last worker ends."""
-    one, times = search(tiny, trials=100, sampler="random", seeds=(0,)), random.Random(0)
+    one, times = search(tiny, trials=50, sampler="random", seeds=(0,)), random.Random(0)
     tasks = [tasks_of(one, tmp_path) for _ in range(4)]
     spans = []
     queue = [(0.0, worker, None) for worker in range(4)]
@@ -50,7 +50,7 @@ def test_four_workers_wait_for_nobody(tiny, tmp_path):
         else:
             ends[worker] = now
     trials = Journal(one, tmp_path).settle()
-    assert len(trials) == 100
+    assert len(trials) == 50
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     # After the last trial only one worker is there to confirm the winner.
     window = sorted(ends.values())[-2]
