@@ -13,7 +13,7 @@ import torch
 
 from aimv2.config.resolve import data_fingerprint
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.files.recorded import record_content
 from aimv2.data.prepare import Data, prepare
 from aimv2.errors import RunFailedError, UsageError

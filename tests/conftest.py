@@ -13,7 +13,7 @@ from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.run_config import BudgetConfig, LogConfig, RunConfig
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.data.prepare import prepare
 
 END_ID = 1  # end-of-text and padding

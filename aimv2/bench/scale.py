@@ -21,7 +21,8 @@ from aimv2.bench import loaders
 from aimv2.bench.synthetic import PHOTOGRAPHS, SCENES, WORDS, describe, link_shards, write_huge, write_shards
 from aimv2.bench.timing import CLOCKS
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import Batch, TrainBatches
+from aimv2.data.batches.batch import Batch
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.files.description import read_source
 from aimv2.data.files.index_folder import index_path
 from aimv2.data.files.open import prepare_source

@@ -21,7 +21,7 @@ from aimv2.bench.peak import peak_bytes
 from aimv2.bench.timing import CLOCKS, interleaved, ratio, read_options
 from aimv2.bench.training import CASES, PARTS, TrainingStep, batches_of, useful_flops
 from aimv2.config.arguments import HELP
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.errors import UsageError, unknown
 from aimv2.hardware import hardware, missing_for_compile
 from aimv2.heap import keep_freed_memory

@@ -17,7 +17,8 @@ from aimv2.config.recipes.scales import demo, tiny, vit_l
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops
-from aimv2.data.batches import Batch, TrainBatches
+from aimv2.data.batches.batch import Batch
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.files.description import read_source
 from aimv2.data.files.open import prepare_source
 from aimv2.data.prepare import prepare

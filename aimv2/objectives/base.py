@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.model.network import Network
 
 N = TypeVar("N", bound=Network)

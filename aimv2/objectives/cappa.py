@@ -3,7 +3,7 @@
 import torch
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import Caption, text_term
 from aimv2.objectives.base import Losses, visible_prefix

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.model.student import Student
 from aimv2.objectives.base import Implementation, Losses, visible_prefix
 from aimv2.training.start import load_teacher

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from aimv2.data.tally import Tally
+from aimv2.data.batches.tally import Tally
 from aimv2.runs.attempt import CHECKPOINT as FOLDER
 from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.attempt import Attempt

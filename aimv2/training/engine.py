@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.memory import Setup
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block, Stack

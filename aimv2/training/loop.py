@@ -9,8 +9,9 @@ from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops_by_area
-from aimv2.data.batches import TrainBatches, loader
-from aimv2.data.tally import Tally
+from aimv2.data.batches.loader import loader
+from aimv2.data.batches.tally import Tally
+from aimv2.data.batches.training import TrainBatches
 from aimv2.errors import RunFailedError
 from aimv2.memory import setup_of
 from aimv2.model.network import Network

@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from aimv2.data.tally import Tally
+from aimv2.data.batches.tally import Tally
 from aimv2.training.world import ALONE, World
 
 Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], "Future[None]"]

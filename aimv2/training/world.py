@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from aimv2.data.batches.tally import Tally
 from aimv2.data.reading import Bad
-from aimv2.data.tally import Tally
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -16,7 +16,7 @@ from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.objectives import PRE_TRAINING, objective
 from analysis.costs.encoders import CpuShare
 from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded

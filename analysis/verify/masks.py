@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aimv2 import address
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.model.decoder import Decoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import reading_order

@@ -15,7 +15,7 @@ from aimv2.config.resolve import data_fingerprint, with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import SIGNATURE_VERSION
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer

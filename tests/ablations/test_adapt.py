@@ -16,7 +16,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.recipes.mixtures import PRESETS
 from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import with_attention
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import metric_names, not_applicable

@@ -11,7 +11,7 @@ from ablations.expand import expand
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import BudgetConfig, ObjectiveConfig, RunConfig
 from aimv2.cost.parts import train_flops
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.errors import UsageError
 from aimv2.objectives import objective

@@ -14,7 +14,7 @@ from ablations.study import CONTROLS, UNTRAINED, Study
 from aimv2.config.paths import differences, replaced
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.resolve import with_attention
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.errors import UsageError
 from aimv2.execute import execute
 from aimv2.runs.record import RunFolder

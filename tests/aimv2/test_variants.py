@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aimv2.config.resolve import resolve
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.errors import UsageError
 from aimv2.model.network import build
 from aimv2.objectives import PRE_TRAINING, objective

@@ -24,7 +24,8 @@ from aimv2.config.recipes.scales import SCALES
 from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.data.batches import Batch, TrainBatches
+from aimv2.data.batches.batch import Batch
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.heap import keep_freed_memory
 from aimv2.model.network import build

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from aimv2.config.run_config import LogConfig
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.objectives import objective

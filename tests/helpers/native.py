@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from aimv2.config.paths import replaced
-from aimv2.data.batches import Share, TrainBatches
+from aimv2.data.batches.batch import Share
+from aimv2.data.batches.training import TrainBatches
 from aimv2.losses import patchify, standardise
 from aimv2.objectives.base import visible_prefix
 

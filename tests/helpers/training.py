@@ -2,7 +2,7 @@
 
 from aimv2.config.resolve import with_attention
 from aimv2.config.serialization import from_dict, to_dict
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.objectives.aimv2 import AIMv2

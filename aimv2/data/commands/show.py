@@ -76,7 +76,7 @@ def show_command(arguments: Sequence[str]) -> int:
 
 def cells(config: RunConfig, step: int, num: int) -> tuple[int, list[Cell]]:
     """Return the number of bad samples that were replaced, and what to draw of the samples from a step on."""
-    from aimv2.data.batches import TrainBatches  # here, because it loads torch
+    from aimv2.data.batches.training import TrainBatches  # here, because it loads torch
     from aimv2.data.prepare import prepare
     from aimv2.data.reading import Reader
     from aimv2.data.transforms import unnormalise

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from aimv2.config.paths import replaced
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.expected import mean_supervised_tokens
 
 NUM_SAMPLES = 4000

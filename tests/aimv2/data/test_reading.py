@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from aimv2.config.paths import replaced
-from aimv2.data.batches import TrainBatches, loader
+from aimv2.data.batches.loader import loader
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.files.shards.remote import Patience
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader

@@ -12,7 +12,7 @@ from aimv2.config.recipes.post_training import lit
 from aimv2.config.recipes.scales import demo, vit_3b, vit_l_2b
 from aimv2.config.resolve import with_attention
 from aimv2.cost.parts import num_parameters
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.memory import Setup, predict, setup_of
 from aimv2.memory.prediction import PROCESS_BYTES

@@ -13,7 +13,7 @@ from aimv2.config.resolve import with_attention
 from aimv2.config.signature import signature, untrained
 from aimv2.config.start import with_start
 from aimv2.cost.parts import forward_flops, num_parameters, train_flops
-from aimv2.data.batches import Batch
+from aimv2.data.batches.batch import Batch
 from aimv2.errors import UsageError
 from aimv2.memory import setup_of
 from aimv2.model.network import build, build_empty

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from aimv2.config.run_config import LogConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.execute import execute
 from aimv2.model.network import build

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from aimv2.cli import main as command_line
 from aimv2.config.signature import signature
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.errors import UsageError
 from aimv2.evaluation.evaluate import evaluate

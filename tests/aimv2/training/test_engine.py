@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch._dynamo.utils import counters
 from torch.distributed.tensor import DTensor
 
-from aimv2.data.batches import Share
+from aimv2.data.batches.batch import Share
 from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.objectives import PRE_TRAINING, objective

@@ -13,7 +13,7 @@ from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import resolve
 from aimv2.config.run_config import LogConfig
 from aimv2.cost.parts import train_flops
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined
 from aimv2.data.prepare import prepare
 from aimv2.data.sources import glyphs

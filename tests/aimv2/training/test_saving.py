@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.config.run_config import LogConfig
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.training.loop import train

@@ -21,7 +21,7 @@ from pathlib import Path
 from aimv2 import execute
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
 from aimv2.training.watchdog import Watchdog

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aimv2.data.batches import loaded
+from aimv2.data.batches.loader import loaded
 from aimv2.data.files.decode import whole
 from aimv2.data.files.records import Records
 from aimv2.errors import BadSampleError

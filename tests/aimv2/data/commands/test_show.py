@@ -7,7 +7,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from aimv2.config.data_config import DataConfig
-from aimv2.data.batches import TrainBatches
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.commands.show import cells, pieces, show_command
 from aimv2.data.files.description import read_source
 from aimv2.data.files.open import prepare_source

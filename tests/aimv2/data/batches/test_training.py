@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from aimv2.config.paths import replaced
-from aimv2.data.batches import TrainBatches, loader
+from aimv2.data.batches.loader import loader
+from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Selected, usable_captions
 from aimv2.data.prepare import prepare
 from aimv2.prefix import PrefixDistribution
@@ -21,51 +22,9 @@ def loader_of(config, pairs):
     return loader(batches(config, pairs), first_step=0, pin_memory=False)
 
 
-def assert_same(one, other):
-    assert one.num_scored == other.num_scored
-    tensors = [name for name, value in one._asdict().items() if isinstance(value, torch.Tensor)]
-    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
-
-
 @pytest.fixture
 def longer(tiny, with_samples):
     return with_samples(tiny, 80)
-
-
-@pytest.mark.parametrize("num_workers", [1, 2])
-@pytest.mark.parametrize(
-    "changes", [{}, {"captions": "shuffled", "weights": (1, 3)}], ids=["default", "mixed and shuffled"]
-)
-def test_batches_do_not_depend_on_the_number_of_loader_workers(longer, pairs, num_workers, changes):
-    longer = replace(longer, data=replace(longer.data, **changes))
-    alone = list(loader_of(longer, pairs))
-    config = replace(longer, loader=replace(longer.loader, num_workers=num_workers))
-    shared = list(loader_of(config, pairs))
-    assert len(alone) == len(shared) == 10
-    for one, other in zip(alone, shared, strict=True):
-        assert_same(one, other)
-    prefixes = torch.stack([batch.prefix_len_B for batch in alone])
-    assert len(torch.unique(prefixes, dim=0)) == 10, "no two batches have the same prefix lengths"
-
-
-def test_scored_patches_are_those_after_the_prefixes(longer, pairs):
-    """Of a batch and of its micro-batches."""
-    batch = batches(longer, pairs)[2]
-    for size in (8, 3):
-        rows = []
-        for part in batch.split(size):
-            found = torch.zeros(len(part.image) * 16, dtype=torch.bool)
-            found[part.scored_K] = True
-            rows += found.view(-1, 16).tolist()
-        assert rows == [[i >= prefix for i in range(16)] for prefix in batch.prefix_len_B.tolist()]
-
-
-def test_loader_starts_at_any_step(longer, pairs):
-    whole = list(loader(batches(longer, pairs), first_step=0, pin_memory=False))
-    rest = list(loader(batches(longer, pairs), first_step=7, pin_memory=False))
-    assert len(rest) == 3
-    for one, other in zip(whole[7:], rest, strict=True):
-        assert_same(one, other)
 
 
 def test_prefix_distribution_changes_only_the_prefix_lengths(longer, pairs):

@@ -1,0 +1,125 @@
+"""Training batches, each a pure function of the config and its number, whatever process prepares it and when."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from aimv2 import address
+from aimv2.config.run_config import RunConfig
+from aimv2.data.batches.batch import Batch, Share, scored_patches
+from aimv2.data.batches.tally import Tally
+from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
+from aimv2.data.pairs import Joined
+from aimv2.data.reading import Reader, Samples
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.data.transforms import (
+    crop_and_resize,
+    hide_patches,
+    network_input,
+    network_inputs,
+    resized_within,
+    strips,
+)
+from aimv2.native import Steps
+
+
+class TrainBatches(Dataset[Batch]):
+    """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses.
+
+    Args:
+        rank: the rank whose part of each batch to read and return; None returns whole batches.
+    """
+
+    def __init__(self, config: RunConfig, pairs: Joined, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
+        self.config = config
+        self.rank = rank
+        if config.native.areas:
+            pairs = pairs.drawn_at(math.ceil(config.native.areas[-1] ** 0.5) * config.model.patch_px)
+        self.pairs = pairs
+        self.tokenizer = tokenizer
+        self._steps = Steps(config)
+        self._reader = Reader(config, pairs)
+        self._augment = config.augment.of(config.data)
+
+    def __len__(self) -> int:
+        return self.config.budget.num_steps
+
+    def __getitem__(self, step: int) -> Batch:
+        config, steps = self.config, self._steps
+        area = steps.area(step)
+        num_samples, first, share = steps.num_images(step), steps.first(step), Share()
+        if self.rank is not None:
+            num_samples //= config.ranks
+            share = Share(self.rank * num_samples, config.ranks)
+            first += share.first
+        samples = self._reader.read(np.arange(first, first + num_samples), area if config.native.areas else None)
+        epoch_B, sample_id_B = samples.epoch_B, samples.sample_id_B
+        uniforms = partial(address.uniforms, seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B)
+        image, target_image, grid_B2 = self._images(samples, uniforms, area)
+        num_patches = area if grid_B2 is None else grid_B2.prod(dim=1).numpy()
+
+        prefix_len_B = config.prefix.draw(
+            seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B, step=step, num_patches=num_patches
+        )
+        token_BT = self.tokenizer.encode(samples.captions, config.model.max_text_tokens)
+        supervised_BT = self.tokenizer.supervised(token_BT, supervise_eos=config.objective.supervise_eos)
+        tally = Tally.of_samples(samples, list(self.pairs.parts), int(supervised_BT.sum()), num_patches - prefix_len_B)
+        return Batch(
+            image=image,
+            token_BT=torch.from_numpy(token_BT),
+            prefix_len_B=torch.from_numpy(prefix_len_B),
+            supervised_N=torch.from_numpy(np.flatnonzero(supervised_BT)),
+            scored_K=scored_patches(prefix_len_B, area, num_patches),
+            text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
+            tally=tally,
+            num_scored_of_rank=tally.num_scored,
+            share=share,
+            target_image=target_image,
+            grid_B2=grid_B2,
+            bad=tuple(samples.bad),
+        )
+
+    def _images(
+        self, samples: Samples, uniforms: Callable[..., np.ndarray], area: int
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the images of a batch, the targets of the pixel loss if they are others, and the grids of strips.
+
+        Args:
+            uniforms: draws numbers for each sample.
+        """
+        config, boxes = self.config, None
+        if config.data.kind != "files":  # of which the pictures are cropped already
+            crop_BU = uniforms(purpose="crop", num_draws=NUM_CROP_DRAWS)
+            side = len(samples.pictures[0])
+            boxes = random_crops(crop_BU, side, side, self._augment)
+        if config.native.areas:
+            patch_px = config.model.patch_px
+            images = (
+                network_inputs(samples.pictures)
+                if boxes is None
+                else resized_within(samples.pictures, boxes, patch_px=patch_px, area=area)
+            )
+            image, grid_B2 = strips(images, patch_px, area)
+            return image, None, grid_B2
+        image, *others = (
+            _network_inputs(pictures, boxes, config.model.image_px)
+            for pictures in (samples.pictures, samples.targets)
+            if pictures
+        )
+        target_image = others[0] if others else None
+        if self._augment.hidden_fraction:
+            target_image = image if target_image is None else target_image
+            hidden_BI = uniforms(purpose="hidden patches", num_draws=area)
+            image = hide_patches(image, hidden_BI, self._augment.hidden_fraction)
+        return image, target_image, None
+
+
+def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:
+    """Return pictures as network inputs, after crops and flips if there are any."""
+    image_BSSC = torch.from_numpy(np.stack(pictures))
+    return network_input(image_BSSC) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
