@@ -28,7 +28,7 @@ class EvaluationConfig:
 
     Attributes:
         split: the held-out pairs that are measured: those for the ``test``, which reports read, or others of the same
-            number for ``validation``, by which values are chosen (``sweeps/search.py``).
+            number for ``validation``, by which values are chosen (``search=optuna``).
         num_items: held-out pairs for caption losses and choices, and test images of the probes on scenes; all if there
             are fewer.
         num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses,
