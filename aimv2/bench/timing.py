@@ -5,17 +5,20 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from time import perf_counter, process_time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy.stats import quantile_test
 
 from aimv2.config.arguments import checked, key_values
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 MIN_SECONDS = 0.05  # a timing lasts at least this long, so that the cost of reading the clock does not matter
 WIDE = 0.1  # a wider interval, relative to its ratio, gets a warning
 
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def cpu_seconds() -> float:
@@ -27,9 +30,9 @@ def cpu_seconds() -> float:
 CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "cpu": cpu_seconds}
 
 
-def read_options(kind: Callable[..., Options], arguments: Sequence[str]) -> Options:
+def read_options(kind: type[Options], arguments: Sequence[str]) -> Options:
     """Read the options of a command line as a dataclass; invalid ones raise ``UsageError``."""
-    kinds = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    kinds = {field.name: field.type for field in fields(kind)}
     given = key_values(arguments, kinds)
     return kind(**{key: checked(key, kinds[key], value) for key, value in given.items()})
 

@@ -40,8 +40,10 @@ class Items(NamedTuple):
             return float("nan")
         return float(self.total_N.sum(dtype=np.float64) / self.weight_N.sum(dtype=np.float64))
 
-    def __add__(self, other: "Items") -> "Items":  # type: ignore[override]  # a tuple's + means another thing
-        return Items(*(np.concatenate(parts) for parts in zip(self, other, strict=True)))
+    @classmethod
+    def joined(cls, *several: "Items") -> "Items":
+        """Return the parts of all."""
+        return cls(*(np.concatenate(columns) for columns in zip(*several, strict=True)))
 
 
 def table(items: Mapping[str, Items]) -> "pd.DataFrame":

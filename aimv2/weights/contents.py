@@ -86,7 +86,7 @@ class WeightsConfig:
     text_tower: TextTowerSizes | None = None
 
     def __post_init__(self) -> None:
-        self.model  # noqa: B018  a ModelConfig checks its values
+        _ = self.model  # a ModelConfig checks its values
 
     @property
     def model(self) -> ModelConfig:

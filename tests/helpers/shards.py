@@ -47,7 +47,7 @@ def write_shards(folder: Path, num_shards: int = 3, num_samples: int = 5) -> lis
 
 def location(folder: Path, pattern: str = "*.tar", **values: object) -> Location:
     """Return the location of shards in a folder, with its index beside them."""
-    return Location(shards=(str(folder / pattern),), index=str(folder / "set.index"), **values)  # type: ignore[arg-type]
+    return Location(shards=(str(folder / pattern),), index=str(folder / "set.index"), **values)
 
 
 def samples_of(path: Path) -> list[tuple[str, dict[str, bytes]]]:

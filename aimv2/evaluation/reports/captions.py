@@ -77,7 +77,7 @@ def curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) -> dict[s
         _items(token_nats(model, features_NID, captions, config), captions, held_out.item_N)
         for captions in (held_out.short, held_out.dense)
     )
-    return {"held_out_caption_loss": (short + dense).value}
+    return {"held_out_caption_loss": Items.joined(short, dense).value}
 
 
 def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> dict[str, Measured]:
@@ -93,7 +93,7 @@ def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> di
     how = f"captions of {len(held_out):,} held-out pairs, full attention"
     content = by_class(dense_NT, held_out.dense, held_out.item_N)
     return {
-        "caption_loss": Measured(short + dense, f"both {how}"),
+        "caption_loss": Measured(Items.joined(short, dense), f"both {how}"),
         "caption_bits": Measured(bits, f"both {how}"),
         "short_loss": Measured(short, f"short {how}"),
         "dense_loss": Measured(dense, f"dense {how}"),

@@ -50,7 +50,7 @@ def published(recipe: Recipe | None, method: str, model: Model) -> dict[str, flo
     if recipe is None:
         return {}
     if method == "zero_shot":
-        return dict(recipe.zero_shot)
+        return {} if recipe.zero_shot is None else {LIT: recipe.zero_shot}
     if method != "probe":
         return {}
     accuracies = dict(zip(ENCODERS, recipe.published, strict=True))

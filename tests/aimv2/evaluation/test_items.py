@@ -29,8 +29,8 @@ def test_value_is_the_ratio_of_sums_over_the_parts_that_count(rows):
 
 
 @given(one=ROWS, other=ROWS)
-def test_sum_of_items_has_the_parts_of_both(one, other):
-    both = items_of(one) + items_of(other)
+def test_joined_items_have_the_parts_of_both(one, other):
+    both = Items.joined(items_of(one), items_of(other))
     for part, expected in zip(both, items_of(one + other), strict=True):
         assert part.tolist() == expected.tolist()
 

@@ -1,4 +1,4 @@
-"""The index of shards: where every sample is. Letters: N samples, S shards, E extensions.
+"""The index of shards: where every sample is. Letters: N samples, S shards, E extensions, U used ones.
 
 ``rows.bin`` has a ``row_type(E)`` per sample, in the order of the shards. ``parts.parquet`` names the shards, and
 ``shards.parquet`` has their versions, which say if they have changed, and what else a later scan needs to skip them.
@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def shards_of(location: Location) -> Iterator[ShardRows]:
     bounds = zip(index.first_row[:-1].tolist(), index.first_row[1:].tolist(), strict=True)
     for bound, values in zip(bounds, table.to_pylist(), strict=True):
         rows = index.rows[slice(*bound)]
-        used_E = rows["members"][:, :, 0].any(axis=0)
+        used_U = np.flatnonzero(rows["members"][:, :, 0].any(axis=0))
         notes = Counter(json.loads(values["notes"]))
         yield ShardRows(
             _full(index.base, values["name"]),
@@ -135,8 +136,8 @@ def shards_of(location: Location) -> Iterator[ShardRows]:
             values["version"],
             values["checksum"],
             notes,
-            tuple(names[used_E]),
-            lambda rows=rows, used_E=used_E: _with_columns(rows, rows["members"][:, used_E]),  # type: ignore[misc]
+            tuple(names[used_U]),
+            partial(_chosen, rows, used_U),
         )
 
 
@@ -206,6 +207,11 @@ def _widened(shard: ShardRows, extensions: Sequence[str]) -> np.ndarray:
     members = np.zeros((len(rows), len(extensions), 2), "<u4")
     members[:, [extensions.index(extension) for extension in shard.extensions]] = rows["members"]
     return _with_columns(rows, members)
+
+
+def _chosen(rows: np.ndarray, used_U: np.ndarray) -> np.ndarray:
+    """Return the rows with some of their extensions."""
+    return _with_columns(rows, rows["members"][:, used_U])
 
 
 def _with_columns(rows: np.ndarray, members: np.ndarray) -> np.ndarray:

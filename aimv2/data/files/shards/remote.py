@@ -9,8 +9,9 @@ import re
 import time
 import zlib
 from collections.abc import Callable
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from aimv2.errors import RunFailedError, UsageError
 
@@ -60,7 +61,7 @@ def is_transient(error: OSError) -> bool:
     return isinstance(error, ConnectionError | TimeoutError) or error.errno in TRANSIENT
 
 
-def open_url(url: str) -> BinaryIO:
+def open_url(url: str) -> BufferedIOBase:
     """Open a file behind a URL for reading.
 
     Raises:
@@ -68,7 +69,7 @@ def open_url(url: str) -> BinaryIO:
         OSError: the file cannot be read; ConnectionError for errors of the client library.
     """
     system, path = file_system(url)
-    file: BinaryIO = translated(lambda: system.open(path, "rb"))
+    file: BufferedIOBase = translated(lambda: system.open(path, "rb"))
     return file
 
 

@@ -7,7 +7,8 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from typing import BinaryIO, NamedTuple
+from io import BufferedIOBase, RawIOBase
+from typing import NamedTuple
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def _scan(name: str, known: tuple[int, str] | None) -> Scan | None:
     return Scan(size, version, f"{crc:08x}", *samples.table(), samples.notes)
 
 
-def _samples(file: BinaryIO) -> tuple[int, int, "_Samples"]:
+def _samples(file: RawIOBase | BufferedIOBase) -> tuple[int, int, "_Samples"]:
     samples = _Samples()
     crc = num_bytes = 0
 

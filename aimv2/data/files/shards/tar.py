@@ -7,7 +7,8 @@ fractions, so the headers of a member are a chain: extended headers, each with c
 import re
 import struct
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from io import BufferedIOBase, RawIOBase
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,11 +59,11 @@ class Member(NamedTuple):
     size: int
 
 
-def walk(file: BinaryIO, on_bytes: Callable[[memoryview], object]) -> Iterator[Member]:
+def walk(file: RawIOBase | BufferedIOBase, on_bytes: Callable[[memoryview], object]) -> Iterator[Member]:
     """Read an archive once, from start to end, and yield its members.
 
     Args:
-        file: the archive, at its start; read with ``readinto``.
+        file: the archive, at its start.
         on_bytes: called with all bytes of the archive, in order.
 
     Raises:
@@ -73,7 +74,7 @@ def walk(file: BinaryIO, on_bytes: Callable[[memoryview], object]) -> Iterator[M
     base = filled = at = after_end = 0  # the window starts at byte `base` of the archive; the next header is at `at`
     ended = False
     last = ""
-    while count := file.readinto(view[filled:]):  # type: ignore[attr-defined]
+    while count := file.readinto(view[filled:]):
         on_bytes(view[filled : filled + count])
         filled += count
         if base == at == 0 and filled >= BLOCK:
