@@ -18,14 +18,14 @@ from aimv2.evaluation.items import Items
 from aimv2.evaluation.losses import nats_of_all, token_nats
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
-from aimv2.evaluation.reports.choices import choice_items, outcomes
+from aimv2.evaluation.reports.choices import Choices, choice_items, outcomes
 from aimv2.model.encoder_decoder import EncoderDecoder
 
 
 def measure(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:
     """Return the metrics of the report, by name."""
     config, world = encoded.config, encoded.world
-    held_out, choices = prepared.held_out, prepared.choices
+    held_out, unseen, choices = prepared.held_out, prepared.unseen, prepared.choices
     some = held_out.first(config.evaluation.num_other_images)
     all_N, other_N = np.arange(len(held_out)), other_images(some.dense)
     blind = choices.first(len(some))
@@ -42,31 +42,18 @@ def measure(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict
         config,
         world,
     )
-    found = _full_attention(held_out, short_NT, dense_NT)
     # On the same pairs as content_loss, since their difference is what a mask costs.
     causal_NT = token_nats(model, encoded.causal, held_out.dense, config, world=world)
-    causal = by_class(causal_NT, held_out.dense, held_out.item_N)[""]
-    how = f"content words of dense captions of {len(held_out):,} held-out pairs, causal attention in the encoder"
-    found["causal_content_loss"] = Measured(causal, how)
-
-    few = f"{len(some):,} held-out pairs"
-    how = f"content words of dense captions of {few}, loss with another pair's image minus that with its own"
-    for name, items in by_class(other_NT - dense_NT[: len(some)], some.dense, some.item_N).items():
-        found[f"image_gain{name}"] = Measured(items, how)
-    outcome_M = outcomes(dense_NT, held_out.dense, negative_MT, choices)
-    for name, items in choice_items(outcome_M, choices, held_out.item_N).items():
-        how = f"{len(items.item_N):,} choices, true dense caption or hard negative"
-        found[f"choice_accuracy{name}"] = Measured(items, how)
-    items = choice_items(outcomes(other_NT, some.dense, blind_MT, blind), blind, some.item_N)[""]
-    how = f"{len(items.item_N):,} choices given another image; without the image half are right"
-    found["blind_choice_accuracy"] = Measured(items, how)
-
-    if prepared.unseen is not None:
-        unseen = prepared.unseen
+    found = {
+        **_full_attention(held_out, short_NT, dense_NT),
+        **_causal_attention(held_out, causal_NT),
+        **_image_gains(some, other_NT - dense_NT[: len(some)]),
+        **_choices(outcomes(dense_NT, held_out.dense, negative_MT, choices), choices, held_out),
+        **_blind_choices(outcomes(other_NT, some.dense, blind_MT, blind), blind, some),
+    }
+    if unseen is not None:
         features_NID = encoded.of(unseen.images, is_causal=False)
-        nats_NT = token_nats(model, features_NID, unseen.dense, config, world=world)
-        how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"
-        found["unseen_content_loss"] = Measured(_items(nats_NT, unseen.dense, unseen.item_N, ("ink", "place")), how)
+        found |= _unseen_objects(unseen, token_nats(model, features_NID, unseen.dense, config, world=world))
     return found
 
 
@@ -91,7 +78,7 @@ def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> di
         np.concatenate([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]),
     )
     how = f"captions of {len(held_out):,} held-out pairs, full attention"
-    content = by_class(dense_NT, held_out.dense, held_out.item_N)
+    content = _by_class(dense_NT, held_out.dense, held_out.item_N)
     return {
         "caption_loss": Measured(Items.joined(short, dense), f"both {how}"),
         "caption_bits": Measured(bits, f"both {how}"),
@@ -101,13 +88,45 @@ def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> di
     }
 
 
+def _causal_attention(held_out: HeldOut, causal_NT: Tensor) -> dict[str, Measured]:
+    how = f"content words of dense captions of {len(held_out):,} held-out pairs, causal attention in the encoder"
+    return {"causal_content_loss": Measured(_by_class(causal_NT, held_out.dense, held_out.item_N)[""], how)}
+
+
+def _image_gains(some: HeldOut, gain_NT: Tensor) -> dict[str, Measured]:
+    how = (
+        f"content words of dense captions of {len(some):,} held-out pairs, loss with another pair's image minus that"
+        " with its own"
+    )
+    gains = _by_class(gain_NT, some.dense, some.item_N)
+    return {f"image_gain{name}": Measured(items, how) for name, items in gains.items()}
+
+
+def _choices(outcome_M: np.ndarray, choices: Choices, held_out: HeldOut) -> dict[str, Measured]:
+    return {
+        f"choice_accuracy{name}": Measured(items, f"{len(items.item_N):,} choices, true dense caption or hard negative")
+        for name, items in choice_items(outcome_M, choices, held_out.item_N).items()
+    }
+
+
+def _blind_choices(outcome_M: np.ndarray, blind: Choices, some: HeldOut) -> dict[str, Measured]:
+    items = choice_items(outcome_M, blind, some.item_N)[""]
+    how = f"{len(items.item_N):,} choices given another image; without the image half are right"
+    return {"blind_choice_accuracy": Measured(items, how)}
+
+
+def _unseen_objects(unseen: HeldOut, nats_NT: Tensor) -> dict[str, Measured]:
+    how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"
+    return {"unseen_content_loss": Measured(_items(nats_NT, unseen.dense, unseen.item_N, ("ink", "place")), how)}
+
+
 def _items(nats_NT: Tensor, captions: Captions, item_N: np.ndarray, classes: Sequence[WordClass] = CLASSES) -> Items:
     """Return the loss per token of these classes."""
     chosen_NT = captions.of_class(*classes)
     return Items.of(item_N, (nats_NT * chosen_NT).sum(dim=1).numpy(), chosen_NT.sum(dim=1).numpy())
 
 
-def by_class(nats_NT: Tensor, captions: Captions, item_N: np.ndarray) -> dict[str, Items]:
+def _by_class(nats_NT: Tensor, captions: Captions, item_N: np.ndarray) -> dict[str, Items]:
     """Return the loss per token of all content words, by the name "", and of each class, by ``_<class>``."""
     classes = {f"_{name}": (name,) for name in SCENE_CLASSES}
     return {
