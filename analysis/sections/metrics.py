@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
-from analysis.inference.intervals import mean_interval
 from analysis.judgement.conclusions import code_note, warnings
 from analysis.judgement.conclusions import findings as detected
 from analysis.judgement.findings import Findings
@@ -61,7 +60,7 @@ def _table(findings: Findings) -> Table:
             if arm not in values:
                 cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
                 continue
-            mean = mean_interval(values[arm])
+            mean = evidence.mean(metric, arm)
             lines = [mean.text(".3f")]
             if arm != study.baseline:
                 lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")
