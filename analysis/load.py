@@ -20,6 +20,7 @@ from aimv2.runs.attempt import ITEMS
 from aimv2.runs.files import read_json
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
+from analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
 from analysis.inference.items import ItemMoments
 from analysis.run_files import held_out_rows, in_threads, read_items, scan_rows
 
@@ -27,6 +28,7 @@ ROWS = "metrics.parquet"
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
 MIXTURE_COLUMNS = ["arm", "seed", "source", "samples", "dense", "epochs", *REASONS]
+LIMITS = {"accuracy": (0.0, 1.0)}  # of possible values, by unit
 MISSING_COLUMNS = ["arm", "seed", "run", "reason", "has_failed"]
 
 
@@ -96,6 +98,14 @@ class Evidence:
     def value(self, metric: str, arm: str) -> pd.Series:
         """Return an arm's metric by seed; empty if it has none."""
         return self.values(metric).get(arm, pd.Series(dtype=float))
+
+    def mean(self, metric: str, arm: str) -> Estimate:
+        """Return an arm's mean of a metric over seeds, with an interval within the values that its unit allows."""
+        return arm_mean(self.value(metric, arm), self.limits(metric))
+
+    def limits(self, metric: str) -> tuple[float, float]:
+        """Return the least and the greatest possible value of a metric."""
+        return LIMITS.get(self.unit(metric), UNLIMITED)
 
     def num_failed(self, arm: str) -> int:
         """Return the number of an arm's runs that failed."""

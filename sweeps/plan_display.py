@@ -112,7 +112,7 @@ def _arms_table(
         own = _compared(study.equal, config, clock)
         shown: dict[Equal, str] = {
             "samples": f"{config.budget.samples:,}",
-            "flops": f"{own if study.equal == 'flops' else cost.flops:.2e}",
+            "flops": f"{flops:.2e}" if (flops := own if study.equal == "flops" else cost.flops) else "0",
             "seconds": "unknown" if cost.seconds is None else duration(cost.seconds),
         }
         if arm != UNTRAINED and own is not None and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:

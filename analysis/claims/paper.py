@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from ablations.expectations import PROBE
 from ablations.paper_tables import PaperTable, Row, paper_tables
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
-from analysis.inference.intervals import mean_interval
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder
 from analysis.sections.words import runs_of
@@ -83,7 +82,7 @@ def _ours(row: Row, table: PaperTable, own: Findings | None) -> str | Cell:
         return "no such arm"
     if own is None:
         return "not run yet"
-    mean = mean_interval(own.evidence.value(PROBE, row.arm))
+    mean = own.evidence.mean(PROBE, row.arm)
     if not mean.n:
         return "not measured"
     lines = [f"{100 * mean.mean:.1f} {_bounds(mean.low, mean.high)}, n = {mean.n}"]

@@ -5,6 +5,7 @@ Functions return a figure and its data, and are called in the context ``style``.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,10 @@ from matplotlib.lines import Line2D
 
 from ablations.study import UNTRAINED, Study
 from analysis.figures.style import INK, PAPER, SOFT, Look, looks, show_on_hover
-from analysis.inference.intervals import LEVEL, Estimate, mean_interval
+from analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
 from analysis.judgement.compare import Differences, are_paired
 from analysis.judgement.controls import NULL_LEVEL
-from analysis.load import Evidence
+from analysis.load import LIMITS, Evidence
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
@@ -79,7 +80,8 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     """
     column = evidence.curve
     points = evidence.curves.dropna(subset=[column])
-    data = _over_seeds(study, points, "samples", column)
+    limits = LIMITS["accuracy"] if column == "held_out_recall" else UNLIMITED
+    data = _over_seeds(study, points, "samples", column, limits)
     arms = list(dict.fromkeys(data["arm"]))
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
     budget = data.loc[data["arm"] == study.baseline, "samples"].max()
@@ -94,7 +96,7 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
             hue="arm",
             hue_order=shown,
             palette={arm: looks(study)[arm].color for arm in shown},
-            errorbar=_interval,
+            errorbar=partial(_interval, limits=limits),
             err_kws={"alpha": 0.13, "lw": 0},
             legend=False,
             ax=axis,
@@ -147,7 +149,7 @@ def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
         for row, arm in enumerate(arms):
             if arm not in values or not values[arm].count():
                 continue
-            estimate, look = mean_interval(values[arm]), looks(study)[arm]
+            estimate, look = evidence.mean(metric, arm), looks(study)[arm]
             axis.plot(values[arm], np.full(len(values[arm]), row - 0.28), "o", ms=2.4, alpha=0.6, color=look.color)
             draw_estimate(axis, estimate, row, look, f"{study.label(arm)}: {estimate.text('.4f')}")
             rows.append({"metric": metric, "arm": arm, "label": study.label(arm), **estimate_row(estimate)})
@@ -158,7 +160,7 @@ def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
                     "metric": metric,
                     "arm": UNTRAINED,
                     "label": UNTRAINED,
-                    **estimate_row(mean_interval(values[UNTRAINED])),
+                    **estimate_row(evidence.mean(metric, UNTRAINED)),
                 }
             )
         axis.locator_params(axis="x", nbins=4)
@@ -246,19 +248,23 @@ def _leave_room_for_arms(axis: Axes, study: Study, differences: Mapping[str, Est
             axis.text(place, row + 0.1, text, transform=axis.get_yaxis_transform(), ha=align, va="center", color=SOFT)
 
 
-def _over_seeds(study: Study, table: pd.DataFrame, place: str, value: str) -> pd.DataFrame:
+def _over_seeds(
+    study: Study, table: pd.DataFrame, place: str, value: str, limits: tuple[float, float] = UNLIMITED
+) -> pd.DataFrame:
     """Return mean and interval over seeds for every arm and place."""
     chosen, rows = table[table["arm"].isin(study.conditions)], []
     for arm in study.conditions:
         for where, values in chosen[chosen["arm"] == arm].groupby(place)[value]:
-            rows.append({"arm": arm, "label": study.label(arm), place: where, **estimate_row(mean_interval(values))})
+            mean = arm_mean(values, limits)
+            rows.append({"arm": arm, "label": study.label(arm), place: where, **estimate_row(mean)})
     return pd.DataFrame(rows)
 
 
-def _interval(values: "pd.Series[float]") -> tuple[float, float]:
-    estimate = mean_interval(values)
+def _interval(values: "pd.Series[float]", limits: tuple[float, float]) -> tuple[float, float]:
+    estimate = arm_mean(values, limits)
     return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
 
 
 def _bounds(point: "pd.Series[float]") -> str:
-    return f"{point['mean']:.4g} [{point['low']:.4g}, {point['high']:.4g}]"
+    has_interval = np.isfinite(point["low"])
+    return f"{point['mean']:.4g} " + (f"[{point['low']:.4g}, {point['high']:.4g}]" if has_interval else "(no interval)")

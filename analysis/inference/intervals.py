@@ -12,6 +12,8 @@ from scipy import optimize, special, stats
 
 LEVEL = 0.95
 POWER = 0.8
+MIN_SEEDS = 3  # of an arm's mean with an interval: from 2 seeds it is 25.4 standard errors wide
+UNLIMITED = (-math.inf, math.inf)
 SPREAD_TEST_COST = 0.4  # tests/analysis/test_error_rates.py: the power is then the predicted one
 
 Covers = Literal["seeds", "seeds and items"]
@@ -33,6 +35,8 @@ class Estimate:
         error_from: ``pooled`` if the error is shared by arms, ``own`` if it is that of these values alone.
         items_error: the part of the error that the choice of items adds, which more seeds do not reduce; the squares of
             the parts add up.
+        limits: the least and the greatest possible value, at which the interval is cut. What is cut off cannot be the
+            true value, so the interval has the same level.
     """
 
     mean: float
@@ -45,6 +49,7 @@ class Estimate:
     covers: Covers = "seeds"
     error_from: ErrorSource = "own"
     items_error: float = 0.0
+    limits: tuple[float, float] = UNLIMITED
 
     def __post_init__(self) -> None:
         """Round mean and error to 2^-30 of the error or less.
@@ -72,11 +77,11 @@ class Estimate:
 
     @property
     def low(self) -> float:
-        return self.mean - self.half_width
+        return max(self.mean - self.half_width, self.limits[0])  # in this order, NaN without an interval
 
     @property
     def high(self) -> float:
-        return self.mean + self.half_width
+        return min(self.mean + self.half_width, self.limits[1])
 
     @property
     def one_sided(self) -> "Estimate":
@@ -150,7 +155,9 @@ def _legendre(low: float, high: float, num: int = 200) -> tuple[np.ndarray, np.n
     return low + (nodes + 1) * (high - low) / 2, weights * (high - low) / 2
 
 
-def mean_interval(values: "pd.Series[float] | np.ndarray", level: float = LEVEL) -> Estimate:
+def mean_interval(
+    values: "pd.Series[float] | np.ndarray", level: float = LEVEL, limits: tuple[float, float] = UNLIMITED
+) -> Estimate:
     """Return the mean with Student's t interval; missing values are left out."""
     present = np.asarray(values, dtype=float)
     present = present[~np.isnan(present)]
@@ -158,7 +165,17 @@ def mean_interval(values: "pd.Series[float] | np.ndarray", level: float = LEVEL)
         return NO_ESTIMATE
     # No spread is no certainty: equal counts of a few images happen.
     error = float(stats.sem(present)) if len(present) > 1 else 0.0
-    return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level)
+    return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level, limits=limits)
+
+
+def arm_mean(values: "pd.Series[float] | np.ndarray", limits: tuple[float, float] = UNLIMITED) -> Estimate:
+    """Return the mean of an arm's values over seeds, as tables and figures show it.
+
+    It has ``mean_interval``'s interval, within the limits of possible values, and none with fewer than MIN_SEEDS seeds.
+    Differences keep theirs, because they decide, and arms share their error.
+    """
+    found = mean_interval(values, limits=limits)
+    return replace(found, error=0.0) if found.has_interval and found.n < MIN_SEEDS else found
 
 
 def unpaired_difference(one: "pd.Series[float]", other: "pd.Series[float]", level: float = LEVEL) -> Estimate:

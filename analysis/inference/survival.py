@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.inference.intervals import LEVEL, Estimate, mean_interval
+from analysis.inference.intervals import Estimate, arm_mean
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class RestrictedMean:
         return self.num_reached < self.estimate.n
 
 
-def restricted_mean(times: Sequence[float], budgets: Sequence[float], level: float = LEVEL) -> RestrictedMean:
+def restricted_mean(times: Sequence[float], budgets: Sequence[float]) -> RestrictedMean:
     """Summarise the times that runs took to reach a loss; NaN where a run did not."""
     time_N, budget_N = np.array(times, dtype=float), np.array(budgets, dtype=float)
     has_reached_N = ~np.isnan(time_N)
     horizon = float(budget_N.min()) if len(budget_N) else math.nan
     observed_N = np.minimum(np.where(has_reached_N, time_N, budget_N), horizon)
-    return RestrictedMean(mean_interval(observed_N, level), horizon, int(has_reached_N.sum()))
+    return RestrictedMean(arm_mean(observed_N, (0.0, horizon)), horizon, int(has_reached_N.sum()))
 
 
 def lead(curve: "pd.Series[float]", other: "pd.Series[float]", horizon: float) -> float:

@@ -4,7 +4,7 @@ from ablations.claims import CLAIMS
 from aimv2.errors import unknown
 from aimv2.weights.card import Card, render
 from analysis.document.model import code_span, escape
-from analysis.inference.intervals import LEVEL, Estimate, mean_interval
+from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.conclusions import conclusion
 from analysis.judgement.findings import Findings
@@ -56,6 +56,8 @@ def _note(findings: Findings, arm: str) -> str:
         f"Means over {number} seeds with {percent(LEVEL)} % intervals, each for itself, which cover seeds. The weights"
         " of one run may lie outside."
     )
+    if number < MIN_SEEDS:
+        note = f"Means over {number} seeds, which are too few for intervals of means."
     study, baseline = findings.study, findings.study.baseline
     if arm == baseline:
         return f"{note} This arm is the baseline of the study."
@@ -72,7 +74,7 @@ def _rows(findings: Findings, arm: str) -> list[list[str]]:
         values = evidence.value(metric, arm)
         if not len(values):
             continue
-        text = _text(mean_interval(values))
+        text = _text(evidence.mean(metric, arm))
         if shows_difference:
             text += f"; Δ {_text(findings.differences.separately(metric, arm), '+.4g')}"
         rows.append([escape(metric), text, escape(evidence.unit(metric)), _measured(findings, metric, arm)])

@@ -1,6 +1,7 @@
 """Factorial studies: main effects and interactions."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -70,7 +71,8 @@ def analysis_of(findings: Findings, metric: str) -> FactorAnalysis:
         factor: [own[factor], *(level for level in levels if level != own[factor])]
         for factor, levels in levels_of(findings).items()
     }
-    return analyse(_runs(findings, metric), factors)
+    found, limits = analyse(_runs(findings, metric), factors), findings.evidence.limits(metric)
+    return replace(found, cells={levels: replace(cell, limits=limits) for levels, cell in found.cells.items()})
 
 
 def _runs(findings: Findings, metric: str) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
-from analysis.inference.intervals import mean_interval
 from analysis.judgement.conclusions import code_note, warnings
 from analysis.judgement.conclusions import findings as detected
 from analysis.judgement.findings import Findings
@@ -59,7 +58,7 @@ def of_baseline(findings: Findings) -> Section | None:
     )
     blocks: list[Block] = [Paragraph(about)]
     if len(values := evidence.value(metric, findings.study.baseline).dropna()):
-        mean, unit = mean_interval(values), escape(findings.unit)
+        mean, unit = evidence.mean(metric, findings.study.baseline), escape(findings.unit)
         seen = f"mean of {len(values)} seeds" if len(values) > 1 else "a single seed"
         seen += ", with its 95 % interval" * mean.has_interval
         measured = f" It is measured on {escape(evidence.evaluation(metric))}." if evidence.evaluation(metric) else ""
@@ -91,7 +90,7 @@ def _table(findings: Findings) -> Table:
             if arm not in values:
                 cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
                 continue
-            mean = mean_interval(values[arm])
+            mean = evidence.mean(metric, arm)
             lines = [mean.text(".3f")]
             if arm != study.baseline:
                 lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from analysis.inference.intervals import Estimate, detectable_difference, mean_interval
+from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.inference.ranges import Bracket
 from analysis.judgement.findings import Findings
 from analysis.judgement.verdicts import Verdict
@@ -72,5 +72,5 @@ def _means(findings: Findings) -> dict[str, dict[str, Any]]:
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values, unit = evidence.values(metric), evidence.unit(metric)
         arms = findings.present([str(arm) for arm in values.columns])
-        found[metric] = {arm: estimate(mean_interval(values[arm]), unit) for arm in arms}
+        found[metric] = {arm: estimate(evidence.mean(metric, arm), unit) for arm in arms}
     return found

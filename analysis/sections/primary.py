@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
-from analysis.inference.intervals import POWER, detectable_difference, mean_interval
+from analysis.inference.intervals import POWER, detectable_difference
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
 from analysis.judgement.findings import Findings
@@ -35,9 +35,10 @@ def _metric(findings: Findings) -> Paragraph:
     metric, scale = findings.metric, findings.config.scale
     known = findings.sensitivity
     seen = known[metric].text if metric in known else not_measured(metric, scale)
+    seen = f"S{seen[1:]}" if seen.startswith("sensitivity of ") else f"Sensitivity: {seen}"
     return Paragraph(
         f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
-        f" {study.equivalence_margin:g}. Sensitivity: {seen}."
+        f" {study.equivalence_margin:g}. {seen}."
     )
 
 
@@ -88,7 +89,7 @@ def _table(findings: Findings) -> Table:
         if arm not in values:
             continue
         compared, hidden = findings.comparisons.get(arm), withheld(findings, arm)
-        alone, mean = findings.differences.separately(metric, arm, covers_items=True), mean_interval(values[arm])
+        alone, mean = findings.differences.separately(metric, arm, covers_items=True), evidence.mean(metric, arm)
         own, both = runs_of(evidence, arm), runs_of(evidence, arm, study.baseline)
         difference: str | Cell = "baseline"
         if arm != study.baseline:

@@ -7,7 +7,6 @@ from ablations.study import WINNER
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span, escape
 from analysis.figures.searches import search_coordinates
 from analysis.figures.trials import history, pareto_front, trial_curves
-from analysis.inference.intervals import mean_interval
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
 from analysis.searches import Dimension, Search, State, Trial
@@ -99,9 +98,9 @@ def _chosen(findings: Findings, search: Search) -> str:
     text = f"The winner is trial {search.winner}{several}{itself}: {params}. The search measured {measured} on the"
     text += f" {escape(search.split)} split, in one run."
     means = {
-        name: mean_interval(values)
+        name: mean
         for name, arm in (("winner", WINNER), ("baseline", findings.study.baseline))
-        if len(values := findings.evidence.value(findings.metric, arm).dropna())
+        if (mean := findings.evidence.mean(findings.metric, arm)).n
     }
     if WINNER in findings.study.arms and len(means) == 2:
         shown = " and ".join(f"{one.text('.3f')} ({name})" for name, one in means.items())

@@ -140,6 +140,10 @@ class LocalExecutor(Executor):
         new_logs(runs_dir_of(launch_dir), launch_dir.name)
         try:
             yield start
+        except KeyboardInterrupt:
+            if any(process.poll() is None for process in processes):
+                console.print("interrupted: the workers save checkpoints and release their runs", style="yellow")
+            raise
         finally:
             if not stop(processes, STOP_SECONDS):
                 console.print("some workers are still running; they stop after their current step", style="yellow")

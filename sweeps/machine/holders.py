@@ -77,7 +77,7 @@ def _amounts(some: Iterable[Holder]) -> str:
 def _processes(work: str, some: Iterable[Holder]) -> str:
     pids = [str(pid) for pid in dict.fromkeys(one.pid for one in some) if pid]
     if not pids:
-        return work or "unknown processes"
+        return work or "processes of an older version"
     shown = ", ".join(pids[:MAX_SHOWN]) + f" and {len(pids) - MAX_SHOWN} more" * (len(pids) > MAX_SHOWN)
     named = f"process{'es' * (len(pids) > 1)} {shown}"
     return f"{work} ({named})" if work else named

@@ -88,4 +88,4 @@ def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
 def _no_launch(logs: Path, name: str) -> str:
     last = max(logs.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, default=None)
     where = "" if last is None else f"; the logs of its last workers are in {last}"
-    return f"no active launch of this sweep{where}"
+    return f"no active launch of this sweep, so launch it again{where}"

@@ -1,14 +1,16 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.files import read_json, write_json
 from aimv2.runs.record import RunFolder
+from analysis.inference.intervals import mean_interval
 from analysis.load import load
-from tests.helpers.evidence import write_run
+from tests.helpers.evidence import evidence_from, write_run
 
 
 def test_tables_have_a_row_per_finished_cell(evidence, cells):
@@ -25,6 +27,16 @@ def test_tables_have_a_row_per_finished_cell(evidence, cells):
 def test_results_have_metrics_with_their_units_as_columns(evidence):
     assert len(evidence.results) == 32
     assert "content_loss [nats/token]" in evidence.results
+
+
+def test_means_of_accuracies_have_intervals_between_0_and_1():
+    values = {"probe_object": (0.9, 0.97, 1.0), "content_loss": (0.0, 0.1, 0.3)}
+    units = {"probe_object": "accuracy", "content_loss": "nats/token"}
+    rows = [("a", seed, name, one, units[name], "", "") for name, own in values.items() for seed, one in enumerate(own)]
+    evidence = evidence_from([], rows)
+    assert mean_interval(np.array(values["probe_object"])).high > 1
+    assert evidence.mean("probe_object", "a").high == 1
+    assert evidence.mean("content_loss", "a") == mean_interval(np.array(values["content_loss"]))
 
 
 def test_metric_that_is_not_applicable_has_no_value(evidence):

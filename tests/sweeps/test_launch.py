@@ -142,6 +142,7 @@ def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_
     output = process.communicate()[0]
     assert process.returncode == 130, output
     assert "Traceback" not in output
+    assert "interrupted: the workers save checkpoints and release their runs" in output
     assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
     assert not list((tmp_path / "runs/launches").iterdir())

@@ -4,7 +4,8 @@ Letters: G settings, N and B images, I patches, D width, H heads, W head width, 
 """
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -114,6 +115,7 @@ def attentive_probe(
     warmup_epochs: int = 0,
     is_refitted: bool = False,
     device: torch.device | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> ProbeResult:
     """Train a probe for every setting of the grid, select the best on validation, report it on test.
 
@@ -125,6 +127,7 @@ def attentive_probe(
         warmup_epochs: epochs in which the learning rate rises linearly from 0 (5 on ImageNet-1k, Table A2).
         is_refitted: True to train the best setting again on training and validation images before the test.
         device: where probes are trained; None is the device of the features.
+        on_step: called after each step of training, of ``num_steps`` for each training.
 
     Source: AIMv2 section 4.1 and Table A2. The paper reports the best setting of the grid, apparently selected on the
         test set; here the test set selects nothing.
@@ -134,17 +137,22 @@ def attentive_probe(
     mean_D, std_D = moments(train, device)
     parts = [Standardised(part, mean_D, std_D) for part in (train, validation, test)]
     labels = [part.label_NK.to(device) for part in (train, validation, test)]
-    probes = _trained(parts[:1], labels[:1], num_classes, grid, config, seed, warmup_epochs)
+    probes = _trained(parts[:1], labels[:1], num_classes, grid, config, seed, warmup_epochs, on_step)
     guess_GNK, nats_GN = _guesses(probes, parts[1], labels[1])
     right_G = (guess_GNK == labels[1]).sum(dim=(1, 2)).tolist()
     loss_G = (nats_GN.sum(dim=1) / (labels[1] != NO_LABEL).sum().clamp(min=1)).tolist()
     best = max(range(len(grid)), key=lambda setting: (right_G[setting], -loss_G[setting]))
     chosen = (
-        _trained(parts[:2], labels[:2], num_classes, [grid[best]], config, seed, warmup_epochs)
+        _trained(parts[:2], labels[:2], num_classes, [grid[best]], config, seed, warmup_epochs, on_step)
         if is_refitted
         else probes.only(best)
     )
     return ProbeResult(scored(_guesses(chosen, parts[2], labels[2])[0][0], labels[2]), *grid[best])
+
+
+def num_steps(num_images: int, config: ProbeConfig) -> int:
+    """Return the steps of training on so many images."""
+    return config.epochs * math.ceil(num_images / config.batch_size)
 
 
 def _trained(
@@ -155,6 +163,7 @@ def _trained(
     config: ProbeConfig,
     seed: int,
     warmup_epochs: int,
+    on_step: Callable[[], None],
 ) -> AttentiveProbes:
     """Train a probe for each setting, a learning rate and a weight decay, on the images of all parts."""
     device, num_rows = labels[0].device, sum(map(len, parts))
@@ -168,7 +177,7 @@ def _trained(
         for weights, (rate, decay) in zip(settings, grid, strict=True)
     ]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    num_steps = config.epochs * -(-num_rows // config.batch_size)
+    last = num_steps(num_rows, config)
     schedules = [_schedule(rate, warmup_epochs / config.epochs) for rate, _ in grid]
     label_NK = torch.cat(list(labels))
 
@@ -177,7 +186,7 @@ def _trained(
         order = address.generator(seed=seed, purpose="probe order", epoch=epoch).permutation(num_rows)
         for rows in torch.from_numpy(order).to(device).split(config.batch_size):
             for group, schedule in zip(optimizer.param_groups, schedules, strict=True):
-                group["lr"] = schedule(step / num_steps)
+                group["lr"] = schedule(step / last)
             step += 1
             probes.zero_grad(set_to_none=True)
             feature_BID, label_BK = _batch(parts, label_NK, rows)
@@ -189,6 +198,7 @@ def _trained(
                 for weight, stacked in zip(weights, probes.parameters(), strict=True):
                     weight.grad = None if stacked.grad is None else stacked.grad[setting]
             optimizer.step()
+            on_step()
     return probes
 
 

@@ -3,7 +3,7 @@
 Letters: N and B images, D width, K labels of an image, C classes, M nearest neighbours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +25,18 @@ def knn_score(train: Features, test: Features, num_classes: int, num_neighbours:
     return knn_scores(train, test, num_classes, [num_neighbours])[0]
 
 
-def knn_scores(train: Features, test: Features, num_classes: int, neighbours: Sequence[int]) -> list[Score]:
-    """Return ``knn_score`` for each number of neighbours; distances are computed once."""
+def knn_scores(
+    train: Features,
+    test: Features,
+    num_classes: int,
+    neighbours: Sequence[int],
+    advance: Callable[[int], None] = lambda number: None,
+) -> list[Score]:
+    """Return ``knn_score`` for each number of neighbours; distances are computed once.
+
+    Args:
+        advance: called with the number of test images of each part.
+    """
     unit_train, unit_test = (F.normalize(part.feature_NID.mean(dim=1).double(), dim=1) for part in (train, test))
     most = min(max(neighbours), len(unit_train))
     chunk = max(1, min(1024, SIMILARITIES // len(unit_train)))
@@ -37,6 +47,7 @@ def knn_scores(train: Features, test: Features, num_classes: int, neighbours: Se
         label_BMK = train.label_NK[row_BM]
         for found, k in zip(guesses, neighbours, strict=True):
             found.append(_voted(vote_BM[:, :k], label_BMK[:, :k], num_classes))
+        advance(len(chunk_BD))
     return [scored(torch.cat(found), test.label_NK) for found in guesses]
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from aimv2.data.files.description import LabelledDescription, Location
 from aimv2.data.files.records import Records
@@ -18,6 +19,7 @@ from aimv2.evaluation.sets.encoding.models import Model
 from aimv2.evaluation.sets.methods import heads, intervals, language
 from aimv2.evaluation.sets.methods.heads import Labelled, Task
 from aimv2.evaluation.sets.options import METHODS, NEEDS, Kind, Method, Options
+from aimv2.evaluation.sets.progress import Advance, counted, progress
 from aimv2.evaluation.sets.recipes import RECIPES, Recipe, warnings
 from aimv2.evaluation.sets.report import MEAN_PER_CLASS, Result, published
 from aimv2.weights.files import count
@@ -136,7 +138,9 @@ class Evaluation:
     def _labels(self, split: Split) -> labels.Labels:
         if not self.description.label or self.wanted == ["retrieval"]:
             return labels.Labels([], [])
-        found = labels.read_labels(split.records, self.description.label, split.name)
+        rows = range(len(split.records))
+        with progress(self.console, f"reading labels of {split.name}", len(rows), is_kept=False) as advance:
+            found = labels.read_labels(split.records, self.description.label, split.name, counted(rows, advance))
         check_rate(found.bad, len(split.records), self.options.max_bad_rate, split.name)
         return found
 
@@ -194,29 +198,42 @@ class Evaluation:
                 f" {len(parts['test'])} test images are usable; each split needs some"
             )
         task = Task(train, validation, parts["test"], num_classes, torch.device(self.extraction.device))
-        measures: dict[Method, Callable[[], heads.Measured]] = {
-            "probe": lambda: heads.probe(task, self.options.probe, self.options.seed),
-            "linear": lambda: heads.linear(task, self.options.linear),
-            "knn": lambda: heads.knn(task, self.options.knn.neighbours),
+        options = self.options
+        # The number of steps that each shows, and its measurement.
+        measures: dict[Method, tuple[int, Callable[[Advance], heads.Measured]]] = {
+            "probe": (
+                heads.probe_steps(task, options.probe),
+                lambda advance: heads.probe(task, options.probe, options.seed, advance),
+            ),
+            "linear": (len(set(options.linear.l2)) + 1, lambda advance: heads.linear(task, options.linear, advance)),
+            "knn": (
+                len(task.validation) + len(task.test),
+                lambda advance: heads.knn(task, options.knn.neighbours, advance),
+            ),
         }
         results = []
-        for method, measure in measures.items():
+        for method, (total, measure) in measures.items():
             if method in self.wanted:
-                with self.console.status(f"fitting {method}"):
-                    found = measure()
+                with progress(self.console, f"fitting {method}", total) as advance:
+                    found = measure(advance)
                 results += self._accuracies(method, found, parts["test"].class_N.numpy())
         return results
 
     def _zero_shot(self, saved: Saved, test: Labelled, numbers: dict[str, int]) -> list[Result]:
         names, prompts = labels.class_names(numbers, self.description.classes), self.description.prompts
         texts = [prompt.replace("{}", names[name]) for name in numbers for prompt in prompts]
-        extraction = self.extraction
-        text_XS = language.embed(extraction.model, texts, extraction.device, extraction.precision)
+        text_XS = self._embedded(texts)
         class_CS = language.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
         image_NS = saved.features["embedding"][test.row_N].to(class_CS.device)
         is_right_N = language.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N
         how = f"zero-shot with {count(len(prompts), 'prompt')}, {len(test):,} test images, {len(numbers):,} classes"
         return self._accuracies("zero_shot", heads.Measured(is_right_N.numpy(), how, {}), test.class_N.numpy())
+
+    def _embedded(self, texts: Sequence[str]) -> Tensor:
+        """Return the unit vectors of texts: float32 [M, S]."""
+        own = self.extraction
+        with progress(self.console, "encoding texts", len(texts)) as advance:
+            return language.embed(own.model, texts, own.device, own.precision, advance)
 
     def _accuracies(self, method: Method, found: heads.Measured, class_N: np.ndarray) -> list[Result]:
         beside = published(recipe_of(self.description), method, self.extraction.model)
@@ -236,8 +253,7 @@ class Evaluation:
     def _retrieval(self, saved: Saved, captions: dict[int, list[str]]) -> list[Result]:
         every = dict.fromkeys(text for texts in captions.values() for text in texts)
         unique = {text: number for number, text in enumerate(every)}
-        extraction = self.extraction
-        text_US = language.embed(extraction.model, list(unique), extraction.device, extraction.precision)
+        text_US = self._embedded(list(unique))
         image_NS = saved.features["embedding"][torch.tensor(list(captions))].to(text_US.device)
         text_of = [[unique[text] for text in texts] for texts in captions.values()]
         how = f"{len(text_of):,} test images, {sum(map(len, text_of)):,} captions, {len(unique):,} different"

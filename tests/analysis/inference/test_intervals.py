@@ -10,6 +10,7 @@ from scipy import stats
 from analysis.inference.intervals import (
     NO_ESTIMATE,
     Estimate,
+    arm_mean,
     bonferroni,
     critical_value,
     detectable_difference,
@@ -51,6 +52,34 @@ def test_unpaired_difference_needs_two_seeds_per_arm():
     assert not unpaired_difference(table["same"], table["same"]).has_interval, "no spread is no certainty"
     spread_of_baseline = unpaired_difference(table["same"], table["base"])
     assert spread_of_baseline.df == pytest.approx(1)
+
+
+def test_the_interval_of_an_arms_mean_has_only_possible_values():
+    low, high = arm_mean(np.array([0.02, 0.0, 0.1]), (0.0, 1.0)), arm_mean(np.array([0.98, 1.0, 0.9]), (0.0, 1.0))
+    free = mean_interval(np.array([0.02, 0.0, 0.1]))
+    assert free.low < 0 < free.high < 1
+    assert (low.low, low.high) == (0.0, free.high)
+    assert (high.low, high.high) == (pytest.approx(1 - free.high), 1.0)
+    values = np.array([0.4, 0.5, 0.6])
+    assert (arm_mean(values, (0.0, 1.0)).low, arm_mean(values).high) == (
+        mean_interval(values).low,
+        mean_interval(values).high,
+    )
+
+
+@pytest.mark.parametrize("values", [[0.4, 0.5], [0.4, np.nan, 0.5], [0.45]])
+def test_an_arms_mean_of_two_seeds_has_no_interval(values):
+    found = arm_mean(np.array(values), (0.0, 1.0))
+    assert found.text() == "+0.450 (no interval)"
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_cutting_intervals_at_possible_values_keeps_their_coverage():
+    draws = np.random.default_rng(3).binomial(20, 0.03, (4000, 4)) / 20
+    means = [(mean_interval(values), arm_mean(values, (0.0, 1.0))) for values in draws]
+    assert any(free.low < 0 for free, _ in means)
+    assert all((free.low <= 0.03 <= free.high) == (cut.low <= 0.03 <= cut.high) for free, cut in means)
 
 
 def test_intervals_have_their_nominal_coverage():

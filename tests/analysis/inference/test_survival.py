@@ -21,10 +21,11 @@ def curve(losses, step=100):
 
 
 def test_run_that_does_not_get_there_counts_its_budget():
-    found = restricted_mean([100, math.nan, 300], [400, 400, 400])
-    assert (found.estimate.mean, found.num_reached, found.estimate.n) == (pytest.approx(800 / 3), 2, 3)
-    interval = stats.t.interval(0.95, 2, 800 / 3, stats.sem([100, 400, 300]))
-    assert (found.estimate.low, found.estimate.high) == pytest.approx(interval)
+    found = restricted_mean([200, 250, math.nan, 300], [400, 400, 400, 400])
+    assert (found.estimate.mean, found.num_reached, found.estimate.n) == (pytest.approx(1150 / 4), 3, 4)
+    low, high = stats.t.interval(0.95, 3, 1150 / 4, stats.sem([200, 250, 400, 300]))
+    assert high > 400
+    assert (found.estimate.low, found.estimate.high) == (pytest.approx(low), 400)
     assert found.is_lower_bound
     assert not restricted_mean([100, 300], [400, 400]).is_lower_bound
 
@@ -33,6 +34,9 @@ def test_no_run_that_gets_there_and_one_run_have_no_interval():
     none_there = restricted_mean([math.nan, math.nan], [400, 400])
     assert (none_there.estimate.mean, none_there.num_reached, none_there.estimate.has_interval) == (400, 0, False)
     assert not restricted_mean([100], [400]).estimate.has_interval
+    assert not restricted_mean([100, 300], [400, 400]).estimate.has_interval, "two runs are too few"
+    early, late = (restricted_mean(times, [400] * 3).estimate for times in ([1, 1, 300], [399, 399, 100]))
+    assert (early.low, late.high) == (0, 400), "no run arrives before it starts, or counts after the horizon"
     assert restricted_mean([], []).estimate.n == 0
 
 

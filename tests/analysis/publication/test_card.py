@@ -80,6 +80,16 @@ def test_one_run_has_no_interval(findings):
     assert "[" not in rows_of(text)["content_loss"][0]
 
 
+def test_two_runs_have_an_interval_of_the_difference_only(findings):
+    evidence = findings.evidence
+    two = {name: table[table["seed"] < 2] for name, table in (("runs", evidence.runs), ("metrics", evidence.metrics))}
+    text = card(judged_again(findings, replace(evidence, **two)), "causal")
+    assert "Means over 2 seeds, which are too few for intervals of means." in text
+    mean, difference = rows_of(text)["content_loss"][0].split("; Δ ")
+    assert "(no interval)" in mean
+    assert "[" in difference
+
+
 def test_metadata_are_yaml(findings):
     metadata = next(yaml.safe_load_all(card(findings, "fixed_25", "timm").split("\n---\n")[0]))
     assert metadata["library_name"] == "timm"

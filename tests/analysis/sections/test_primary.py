@@ -48,6 +48,15 @@ def test_each_number_names_its_runs_and_its_value(findings):
     assert difference.value == findings.comparisons["causal"].difference.mean
 
 
+def test_two_seeds_give_differences_an_interval_and_means_none(findings):
+    evidence = findings.evidence
+    two = {name: table[table["seed"] < 2] for name, table in (("runs", evidence.runs), ("metrics", evidence.metrics))}
+    row = rows_of(judged_again(findings, replace(evidence, **two)))["fixed at 75 %"]
+    assert row["mean [95 % interval]"][0].endswith("(no interval)")
+    assert row[DIFFERENCE][0].endswith("]")
+    assert "two seeds, so no interval of the mean" in row["limits"][0]
+
+
 def test_no_expectation_is_judged_unless_controls_passed(findings):
     evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 0.0}, spread=0.01)
     rows = rows_of(judged_again(findings, evidence))
@@ -76,4 +85,5 @@ def test_text_names_metric_margin_sensitivity_and_look(findings):
     assert "The equivalence margin is 0.02. Sensitivity: content_loss tells all steps apart." in text
     assert "This is look 1 at the study" in text
     assert "hold for all arms together at 97.5 % (Dunnett)" in text
-    assert "was not measured" in text_of(primary.section(judged_again(findings, findings.evidence, seen={})))
+    unknown = text_of(primary.section(judged_again(findings, findings.evidence, seen={})))
+    assert "The equivalence margin is 0.02. Sensitivity of content_loss at scale " in unknown

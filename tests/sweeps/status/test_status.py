@@ -92,7 +92,7 @@ def test_time_left_is_all_samples_at_the_current_speed(prefix_request, tmp_path,
 def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_request, tmp_path, attempts):
     silent = time.time() - 60
     os.utime(attempts.folder / "heartbeat", (silent, silent))
-    assert sweep_status(prefix_request, tmp_path).waits == "no active launch of this sweep"
+    assert sweep_status(prefix_request, tmp_path).waits == "no active launch of this sweep, so launch it again"
     with at_work(tmp_path, prefix_request.folder, []):
         found = sweep_status(prefix_request, tmp_path)
     assert "no heartbeat for 6" in next(run.note for run in found.runs if run.state == "running")

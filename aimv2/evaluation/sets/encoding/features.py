@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from numpy.lib.format import open_memmap
 from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from aimv2.data.files.description import Location
@@ -34,6 +33,7 @@ from aimv2.errors import RunFailedError, UsageError
 from aimv2.evaluation.sets.encoding.images import Bad, Decode, OwnShape, OwnSizes, Shape, Squares, batches, counts
 from aimv2.evaluation.sets.encoding.ranks import ALONE, Ranks
 from aimv2.evaluation.sets.options import Kind
+from aimv2.evaluation.sets.progress import progress
 from aimv2.runs.files import write_json
 
 if TYPE_CHECKING:
@@ -195,9 +195,8 @@ def _encode(extraction: Extraction, split: Split, kinds: Sequence[Kind], partial
     bad: list[Bad] = []
     start = rows.start
     with ExitStack() as opened:
-        progress = opened.enter_context(Progress(console=console, transient=True, disable=ranks.rank > 0))
+        advance = opened.enter_context(progress(console, f"encoding {split.name}", len(rows)))
         files = {kind: opened.enter_context(RowFile(partial / f"{kind}.npy")) for kind in kinds}
-        task = progress.add_task(f"encoding {split.name}", total=len(rows))
         for images, bad_here in batches(dataset, extraction.workers, pin_memory=extraction.device == "cuda"):
             bad += bad_here
             check_rate(bad, num_rows, extraction.max_bad_rate, split.name)
@@ -212,7 +211,7 @@ def _encode(extraction: Extraction, split: Split, kinds: Sequence[Kind], partial
                     raise RunFailedError("data", f"{kind} features of {split.name} are not finite in {array.dtype}")
                 files[kind].write(start, array)
             start += len(images)
-            progress.update(task, advance=len(images))
+            advance(len(images))
     return bad
 
 

@@ -6,17 +6,19 @@ images together, and measured once on the test images. Letters: N images, I patc
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.evaluation.probes.attentive import attentive_probe
+from aimv2.evaluation.probes.attentive import attentive_probe, num_steps
 from aimv2.evaluation.probes.neighbours import knn_scores
 from aimv2.evaluation.probes.splits import FEATURE_EPS, Features
 from aimv2.evaluation.sets.methods.linear import Linear, fit_path
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
+from aimv2.evaluation.sets.progress import Advance, unseen
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +69,12 @@ class Task(NamedTuple):
         )
 
 
-def probe(task: Task, options: ProbeOptions, seed: int) -> Measured:
-    """Measure the attentive probe, trained on features of patches without augmentation of images."""
+def probe(task: Task, options: ProbeOptions, seed: int, advance: Advance = unseen) -> Measured:
+    """Measure the attentive probe, trained on features of patches without augmentation of images.
+
+    Args:
+        advance: called with 1 after each of the ``probe_steps``.
+    """
     found = attentive_probe(
         _patches(task.train),
         _patches(task.validation),
@@ -79,6 +85,7 @@ def probe(task: Task, options: ProbeOptions, seed: int) -> Measured:
         warmup_epochs=options.warmup_epochs,
         is_refitted=True,
         device=task.device,
+        on_step=partial(advance, 1),
     )
     chosen = {"learning_rate": found.learning_rate, "weight_decay": found.weight_decay}
     how = (
@@ -89,20 +96,30 @@ def probe(task: Task, options: ProbeOptions, seed: int) -> Measured:
     return Measured(found.score.num_right_N > 0, how, chosen, warning)
 
 
+def probe_steps(task: Task, options: ProbeOptions) -> int:
+    """Return the steps of training of ``probe``: for the choice of a setting, and for the last fit."""
+    sizes = len(task.train), len(task.train) + len(task.validation)
+    return sum(num_steps(size, options) for size in sizes)
+
+
 def _patches(part: Labelled) -> Features:
     assert part.patches is not None, "the probe reads features of patches"
     return Features(part.patches, part.class_N[:, None], part.row_N)
 
 
-def linear(task: Task, options: LinearOptions) -> Measured:
-    """Measure logistic regression on standardised mean features."""
+def linear(task: Task, options: LinearOptions, advance: Advance = unseen) -> Measured:
+    """Measure logistic regression on standardised mean features.
+
+    Args:
+        advance: called with 1 after each fit: one for each strength of the penalty, and the last.
+    """
     train_ND, validation_ND, test_ND = (_means(part, task.device) for part in (task.train, task.validation, task.test))
     mean_D, std_D = train_ND.mean(dim=0), (train_ND.var(dim=0, correction=0) + FEATURE_EPS).sqrt()
     train_ND, validation_ND, test_ND = ((part - mean_D) / std_D for part in (train_ND, validation_ND, test_ND))
     train_N, validation_N, test_N = (part.class_N.to(task.device) for part in (task.train, task.validation, task.test))
 
     def fitted(feature_ND: Tensor, class_N: Tensor, l2: Sequence[float]) -> list[Linear]:
-        return fit_path(feature_ND, class_N, task.num_classes, l2, options.max_iterations)
+        return fit_path(feature_ND, class_N, task.num_classes, l2, options.max_iterations, advance)
 
     def quality(fit: Linear) -> tuple[float, float]:
         num_right = float((fit.guesses(validation_ND) == validation_N).sum())
@@ -122,17 +139,21 @@ def linear(task: Task, options: LinearOptions) -> Measured:
     )
 
 
-def knn(task: Task, neighbours: Sequence[int]) -> Measured:
-    """Measure the vote of the nearest images by cosine distance of mean features, weighted by inverse distance."""
+def knn(task: Task, neighbours: Sequence[int], advance: Advance = unseen) -> Measured:
+    """Measure the vote of the nearest images by cosine distance of mean features, weighted by inverse distance.
+
+    Args:
+        advance: called with the number of images of each part of validation, and then of the test.
+    """
     parts = [
         Features(_means(part, task.device)[:, None], part.class_N[:, None].to(task.device))
         for part in (task.train, task.validation, task.test)
     ]
     train, validation, test = parts
-    scores = knn_scores(train, validation, task.num_classes, neighbours)
+    scores = knn_scores(train, validation, task.num_classes, neighbours, advance)
     best = max(range(len(neighbours)), key=lambda place: (scores[place].num_right_N.sum(), -neighbours[place]))
     both = Features(*(torch.cat([getattr(part, name) for part in parts[:2]]) for name in ("feature_NID", "label_NK")))
-    (score,) = knn_scores(both, test, task.num_classes, [neighbours[best]])
+    (score,) = knn_scores(both, test, task.num_classes, [neighbours[best]], advance)
     is_largest = len(neighbours) > 1 and neighbours[best] == max(neighbours)
     warning = f"the best number of neighbours, {neighbours[best]}, is the largest of the grid" if is_largest else ""
     how = f"{neighbours[best]} nearest neighbours by cosine distance of mean features, {task.size}"

@@ -12,14 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.evaluation.sets.encoding.models import Model
+from aimv2.evaluation.sets.progress import Advance, unseen
 
 CHUNK = 1024  # queries whose similarities to all keys are in memory at once
 RECALL_AT = (1, 5)
 
 
 @torch.no_grad()
-def embed(model: Model, texts: Sequence[str], device: str, precision: str, batch_size: int = 256) -> Tensor:
-    """Return the unit vectors of texts: float32 [M, S] on the device."""
+def embed(
+    model: Model,
+    texts: Sequence[str],
+    device: str,
+    precision: str,
+    advance: Advance = unseen,
+    batch_size: int = 256,
+) -> Tensor:
+    """Return the unit vectors of texts: float32 [M, S] on the device.
+
+    Args:
+        advance: called with the number of texts of each batch.
+    """
     assert model.pair is not None, "a text encoder"
     assert model.texts is not None, "a tokenizer"
     found = []
@@ -28,6 +40,7 @@ def embed(model: Model, texts: Sequence[str], device: str, precision: str, batch
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             tokens, lengths = torch.from_numpy(token_BT).to(device), torch.from_numpy(length_B).to(device)
             found.append(model.pair.embed_texts(tokens, lengths))
+        advance(len(tokens))
     return torch.cat(found)
 
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
+from aimv2.evaluation.sets.progress import Advance, unseen
+
 CHUNK = 2**16  # images whose scores are in memory at once
 MAX_GRADIENT = 1e-8  # norm of the gradient, in whitened coordinates, at the end
 
@@ -37,7 +39,13 @@ class Linear(NamedTuple):
 
 
 def fit_path(
-    feature_ND: Tensor, class_N: Tensor, num_classes: int, l2: Sequence[float], max_iterations: int, chunk: int = CHUNK
+    feature_ND: Tensor,
+    class_N: Tensor,
+    num_classes: int,
+    l2: Sequence[float],
+    max_iterations: int,
+    advance: Advance = unseen,
+    chunk: int = CHUNK,
 ) -> list[Linear]:
     """Fit a regression for each strength of the penalty; a fit starts from that of the next stronger penalty.
 
@@ -52,6 +60,7 @@ def fit_path(
         class_N: int64, 0..C-1.
         l2: strengths, in any order, which is that of the result.
         max_iterations: Newton steps of each fit.
+        advance: called with 1 after each fit.
         chunk: images whose scores are in memory at once.
     """
     parameters = torch.zeros(num_classes, feature_ND.shape[1] + 1, dtype=torch.float64, device=feature_ND.device)
@@ -71,6 +80,7 @@ def fit_path(
         is_converged = found.success or float(np.linalg.norm(found.jac)) < 10 * MAX_GRADIENT
         parameters = objective.parameters(found.x)
         fits[strength] = Linear(parameters[:, :-1], parameters[:, -1], is_converged)
+        advance(1)
     return [fits[strength] for strength in l2]
 
 

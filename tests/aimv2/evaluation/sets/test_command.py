@@ -50,6 +50,12 @@ def test_a_public_pair_is_measured_by_every_method(evaluate, digits, public_pair
     assert record["splits"]["test"] == {"images": 40, "unusable": {}, "first_unusable": []}
     assert (record["set"], record["classes"], record["images"]) == ("written", 10, {"image_px": IMAGE_PX, "crop": 1.0})
     assert results["linear"]["value"] > 0.3
+    work = ("encoding test", "encoding train", "encoding texts", "fitting probe", "fitting linear", "fitting knn")
+    lines = [line.split() for line in shown.splitlines() if line.startswith(work)]
+    assert {" ".join(line[:2]) for line in lines} == set(work)
+    for *_, count, _ in lines:
+        done, total = count.split("/")
+        assert done == total
 
 
 def test_a_later_method_leaves_the_results_of_earlier_ones(evaluate, digits, public_pair):

@@ -106,3 +106,14 @@ def test_settings_are_chosen_without_the_test(task):
 
 def test_a_fit_that_does_not_converge_is_reported(task):
     assert "did not converge in 2 iterations" in heads.linear(task, LinearOptions(max_iterations=2)).warning
+
+
+def test_progress_ends_with_the_work(task):
+    options = ProbeOptions(learning_rates=(1e-2,), weight_decays=(0.05,), epochs=2, batch_size=64, head_dim=4)
+    steps, fits, images = [], [], []
+    heads.probe(task, options, 0, steps.append)
+    heads.linear(task, LinearOptions(l2=(1e-2, 1e-1, 1e-2)), fits.append)
+    heads.knn(task, (1, 5), images.append)
+    assert len(steps) == sum(steps) == heads.probe_steps(task, options) == 2 * (5 + 7)
+    assert fits == [1, 1, 1], "two penalties, and the last fit"
+    assert sum(images) == 120 + 150

@@ -10,7 +10,9 @@ from tests.helpers.public_encoders import their_texts
 def test_texts_are_embedded_as_by_transformers(public_pair):
     folder, theirs = public_pair
     texts = ["a photo of a zero", "seven", "a digit one two", "nine"]
-    found = language.embed(load_model(folder), texts, "cpu", "float32", batch_size=3)
+    advanced = []
+    found = language.embed(load_model(folder), texts, "cpu", "float32", advanced.append, batch_size=3)
+    assert advanced == [3, 1]
     torch.testing.assert_close(found, their_texts(folder, theirs, texts), atol=1e-5, rtol=1e-4)
 
 
