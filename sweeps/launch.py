@@ -84,7 +84,8 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns:
         The exit status: 0 if every run is done or submitted, 1 if a run failed, 2 if the request was refused, 130 if it
-        was interrupted.
+        was interrupted. Of a search it is 1 too if it has fewer trials than requested, because too many failed, or no
+        winner; a failed trial that another one has replaced does not count.
     """
     if not arguments or HELP & set(arguments):
         print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
@@ -153,7 +154,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
 
     study = read_request(plan.runs_dir, request.folder, STUDIES, like=plan.cells)
     console.print(f"report: {build(study, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)
-    return 1 if has_failed else 0
+    return 0 if work.is_complete(plan.runs_dir) and not has_failed else 1
 
 
 def detach(arguments: Sequence[str], plan: Plan) -> int:

@@ -20,18 +20,19 @@ from ablations.request import Request, read_request, read_requests, requested_na
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.errors import UsageError, unknown
-from aimv2.runs.failure import read_failure
 from aimv2.runs.files import share, user
 from aimv2.runs.interrupt import Interrupts
-from aimv2.runs.lease import holder, is_held, is_released
+from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.slurm_queue import end_abandoned, withdraw
 from sweeps.prune import prune
 from sweeps.replay import replay
 from sweeps.status.board import pause, reasons, rendered
+from sweeps.status.logs import print_logs
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, sweep_status
+from sweeps.status.trials import trials_of
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
@@ -59,8 +60,6 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the beginning of it.
 """
 
-SHOWN_ROWS = 5
-SHOWN_LINES = 20
 EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
 
 console = Console(highlight=False)
@@ -140,21 +139,7 @@ def status_command(arguments: Arguments) -> int:
 
 
 def logs_command(arguments: Arguments) -> int:
-    run = _run(arguments)
-    console.print(f"{run.path}: {run.state()}", soft_wrap=True)
-    for attempt in sorted(run.path.glob("attempts/[0-9]*")):
-        owner = holder(attempt)
-        where = f"{str(owner.get('host', 'unknown host')).partition('/')[0]}, process {owner.get('pid', 'unknown')}"
-        console.print(f"attempt {attempt.name}: {where}, {_ending(attempt)}", soft_wrap=True)
-        log = Path(owner.get("log") or "")
-        if log.is_file():
-            lines = log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
-            console.print(f"log {log}:", *lines, sep="\n  ", markup=False, soft_wrap=True)
-    for row in run.rows()[-SHOWN_ROWS:]:
-        console.print(json.dumps(row), markup=False, soft_wrap=True)
-    failed = sorted(run.path.glob("attempts/*/failure.json"))
-    if failed and not run.is_done:
-        console.print(read_failure(failed[-1].parent).traceback, markup=False, soft_wrap=True)
+    print_logs(_run(arguments), console)
     return 0
 
 
@@ -165,6 +150,8 @@ def retry_command(arguments: Arguments) -> int:
     failed = [run for run in sweep_status(request, arguments.runs_dir).runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of your last launch of {request.folder} has failed")
+        if num_failed := trials_of(arguments.runs_dir, request.folder).num_failed:
+            console.print(f"failed trials: {num_failed}; if the search lacks trials, launch it again")
         return 0
     console.print(reasons(failed))
     is_out = any(run.cause == "out of memory" for run in failed)
@@ -271,15 +258,6 @@ def _run(arguments: Arguments) -> RunFolder:
         where = f"in {str(arguments.runs_dir)!r} begin with {name!r}"
         raise UsageError(f"{len(found)} runs {where}; name exactly one that a worker has started")
     return RunFolder(arguments.runs_dir, found[0])
-
-
-def _ending(attempt: Path) -> str:
-    if (attempt / "failure.json").exists():
-        failure = read_failure(attempt)
-        return f"failed, {failure.cause}: {failure.message}"
-    endings = {"result.json": "finished", "interrupted": "interrupted"}
-    still = "running" if is_held(attempt) else "died without a record"
-    return next((ending for name, ending in endings.items() if (attempt / name).exists()), still)
 
 
 def _is_confirmed(question: str, arguments: Arguments) -> bool:

@@ -97,6 +97,10 @@ class Work:
         """Finish what no worker does, once all is over; return the plan of all its runs, for the report."""
         return plan
 
+    def is_complete(self, runs_dir: Path) -> bool:
+        """True unless the work lacks something besides runs of its plan, after ``finish``."""
+        return True
+
 
 def write_work(launch_dir: Path, work: Work) -> None:
     """Save the work of a launch for its workers."""

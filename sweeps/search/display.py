@@ -47,6 +47,8 @@ def print_search(
         )
     if left:
         console.print(priced(price(left, clock), executor, list(left)), soft_wrap=True)
+    else:
+        console.print("nothing is left to do")
 
 
 def _factor(factor: Factor | Range) -> str:

@@ -19,19 +19,19 @@ DRAWS = 20  # of the sampler, for a point that is new; then one of those that ar
 
 
 def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collection[str]) -> tuple[Point, RunConfig]:
-    """Return a point for a trial, and its run. No other trial has it, unless points may repeat.
+    """Return a point for a trial, and its run. No other trial has it, unless points may repeat or the trial has failed.
 
-    The first point is the baseline's. The sampler is made anew, with a seed of its own, since each process and each
+    The baseline's point comes first. The sampler is made anew, with a seed of its own, since each process and each
     launch asks for a few trials only.
 
     Args:
-        used: names of the runs of the other trials.
+        used: names of the runs of other trials, without those that failed before this launch.
 
     Raises:
         UsageError: the sampler draws nothing but points that cannot exist.
     """
-    if search.baseline is not None and trial.number == 0:
-        return search.baseline, search.run(search.baseline)
+    if search.baseline is not None and signature(config := search.run(search.baseline)) not in used:
+        return search.baseline, config
     seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
     sampler = sampler_of(search.config.sampler, seed=seed, first_seed=search.config.seed)
     for _ in range(DRAWS):

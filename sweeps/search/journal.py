@@ -7,7 +7,7 @@ RUNNING until its run is over: the lease of the run, and not the journal, says w
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from sweeps.search.optimizers import pruner_of
 from sweeps.search.space import Search
 from sweeps.tasks import Task
 
-LOCK_SECONDS = 60  # after which the lock of a killed process is broken; drawing a point takes far less
+# After so long without a change, the lock of a killed process is broken. Drawing a point takes far less than the first,
+# also if it has to break the second, which is held while a line is written.
+ASK_SECONDS, LINE_SECONDS = 60, 20
 OPEN, ENDED = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -37,15 +39,25 @@ class Journal:
     """The trials of a search.
 
     Args:
-        failed_before: number of trials that had failed when the launch began; they do not end it.
+        failed_before: numbers of the trials that had failed when the launch began. They do not end it, and their points
+            can be drawn again.
         is_read_only: True opens a journal that exists, and changes nothing.
+        ask_seconds: after which the lock on asking is broken.
 
     Raises:
         UsageError: the journal is corrupt, cannot be opened, or is that of another search.
     """
 
-    def __init__(self, search: Search, runs_dir: Path, *, failed_before: int = 0, is_read_only: bool = False) -> None:
-        self._failed_before = failed_before
+    def __init__(
+        self,
+        search: Search,
+        runs_dir: Path,
+        *,
+        failed_before: Collection[int] = (),
+        is_read_only: bool = False,
+        ask_seconds: int = ASK_SECONDS,
+    ) -> None:
+        self._failed_before = frozenset(failed_before)
         self._is_read_only = is_read_only
         self.search = search
         self.runs_dir = runs_dir
@@ -53,7 +65,7 @@ class Journal:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if not is_read_only:
             self.path.parent.mkdir(exist_ok=True)
-        self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=LOCK_SECONDS)
+        self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=ask_seconds)
         with readable(self.where):
             self._storage = open_storage(self.path, search.config.storage)
             sampler = optuna.samplers.RandomSampler()  # a point is drawn by ``draw``
@@ -88,11 +100,11 @@ class Journal:
     def num_new(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials can still be drawn, those that no worker has completed the drawing of included."""
         config = self.search.config
-        if num_failed(trials) - self._failed_before >= MAX_FAILED:
+        if len(failed(trials) - self._failed_before) >= MAX_FAILED:
             return 0
         left = config.trials - sum(trial.state in OPEN + ENDED and not _is_half_drawn(trial) for trial in trials)
         if not config.repeats:
-            left = min(left, int(min(self.search.num_points - len(_runs(trials)), config.trials)))
+            left = min(left, int(min(self.search.num_points - len(self._used(trials)), config.trials)))
         return max(left, 0)
 
     def ask(self) -> Task | None:
@@ -104,7 +116,7 @@ class Journal:
             with readable(self.where):
                 trial = next(filter(_is_half_drawn, trials), None) or self._new_trial()
             try:
-                point, config = draw(self.search, self.study, trial, _runs(trials))
+                point, config = draw(self.search, self.study, trial, self._used(trials))
             except UsageError as error:
                 self.tell(trial, TrialState.FAIL, note=str(error))
                 raise
@@ -220,6 +232,14 @@ class Journal:
         value = result.get(metric) if metric in result else result["metrics"].get(metric, {}).get("value")
         return None if value is None else float(value)
 
+    def _used(self, trials: Sequence[FrozenTrial]) -> set[str]:
+        """Return the names of the runs that no further trial can have."""
+        return {
+            trial.user_attrs[RUN]
+            for trial in trials
+            if RUN in trial.user_attrs and trial.number not in self._failed_before
+        }
+
     def _new_trial(self) -> FrozenTrial:
         number = self.study.ask().number
         return self.study.get_trials(deepcopy=False)[number]
@@ -249,9 +269,17 @@ class Journal:
                 self._lock.release()
 
 
-def open_storage(path: Path, url: str | None) -> BaseStorage:
-    """Open the file at a path, or a database."""
-    return JournalStorage(JournalFileBackend(str(path))) if url is None else get_storage(url)
+def open_storage(path: Path, url: str | None, *, line_seconds: int = LINE_SECONDS) -> BaseStorage:
+    """Open the file at a path, or a database.
+
+    Args:
+        line_seconds: after which the lock on writing a line is broken.
+    """
+    if url is not None:
+        return get_storage(url)
+    # Optuna's default is a symbolic link, which dangles if the path is relative: its age is unknown then, so that of a
+    # killed process would never be broken.
+    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path), grace_period=line_seconds)))
 
 
 @contextlib.contextmanager
@@ -280,19 +308,14 @@ def spent(run: RunFolder) -> dict[str, float]:
     return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": seconds}
 
 
-def num_failed(trials: Sequence[FrozenTrial]) -> int:
-    """Return the number of trials that have failed."""
-    return sum(trial.state == TrialState.FAIL for trial in trials)
+def failed(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the trials that have failed."""
+    return {trial.number for trial in trials if trial.state == TrialState.FAIL}
 
 
 def _is_half_drawn(trial: FrozenTrial) -> bool:
     """True if the worker of a trial died after it had made it, and before it had drawn its point."""
     return trial.state in OPEN and RUN not in trial.user_attrs
-
-
-def _runs(trials: Sequence[FrozenTrial]) -> set[str]:
-    """Return the names of the runs of all trials."""
-    return {trial.user_attrs[RUN] for trial in trials if RUN in trial.user_attrs}
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from aimv2.config.paths import replaced
 from aimv2.runs.files import write_json
 from analysis.searches import VERSION, path_of
 from sweeps.plan import Plan
-from sweeps.search.journal import ENDED, Journal, num_failed
+from sweeps.search.journal import ENDED, Journal, failed
 from sweeps.search.names import NOTE, RUN, SPENT, STATES
 from sweeps.search.space import SPLIT, Search, described
 
@@ -57,6 +57,11 @@ def winner_cells(search: Search, trials: Sequence[FrozenTrial]) -> list[Cell]:
     if runs[search.seeds[0]] == dataclasses.replace(baseline, seed=search.seeds[0]):
         return []
     return [Cell(arm=WINNER, seed=seed, config=run) for seed, run in runs.items()]
+
+
+def is_complete(search: Search, trials: Sequence[FrozenTrial]) -> bool:
+    """True if as many trials are finished or pruned as requested, and one of them is the winner."""
+    return _num_ended(trials) >= search.num_trials and winner(search, trials) is not None
 
 
 def finish(journal: Journal, request: Request, console: Console) -> Plan:
@@ -168,11 +173,10 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
                 f"trial {trial.number}: {note}; python sweeps/manage.py logs {trial.user_attrs[RUN]} shows more",
                 soft_wrap=True,
             )
-    num_ended = sum(trial.state in ENDED for trial in trials)
-    if num_failed(trials) and num_ended < search.num_trials:
+    if (num_failed := len(failed(trials))) and _num_ended(trials) < search.num_trials:
         console.print(
-            f"{num_failed(trials)} trials have failed, and {num_ended} of {search.num_trials} are finished or pruned;"
-            " fix the cause, and launch again for the others",
+            f"{num_failed} trial{'s have' if num_failed > 1 else ' has'} failed, and {_num_ended(trials)} of"
+            f" {search.num_trials} are finished or pruned; fix the cause, and launch again for the others",
             style="red",
             soft_wrap=True,
         )
@@ -189,4 +193,12 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
             soft_wrap=True,
         )
     else:
-        console.print(f"best of {len(finished)} finished: trial {found.number}, the baseline", soft_wrap=True)
+        console.print(
+            f"best of {len(finished)} finished: trial {found.number}, the baseline itself, so there is nothing to"
+            " confirm",
+            soft_wrap=True,
+        )
+
+
+def _num_ended(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state in ENDED for trial in trials)

@@ -19,9 +19,9 @@ from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder
 from sweeps.plan import Plan
-from sweeps.search.journal import OPEN, Journal, num_failed, readable
+from sweeps.search.journal import OPEN, Journal, failed, readable
 from sweeps.search.names import RUN, journal_path
-from sweeps.search.outcome import finish, winner_cells
+from sweeps.search.outcome import finish, is_complete, winner_cells
 from sweeps.search.space import Search
 from sweeps.tasks import Follower, Look, Task, TaskList, Work
 
@@ -143,13 +143,13 @@ class SearchWork(Work):
 
     Attributes:
         tasks: those that were open when it was launched.
-        failed_before: trials that had failed by then.
+        failed_before: numbers of the trials that had failed by then.
         request: the baseline's runs that confirm the winner.
     """
 
     search: Search
     request: Request
-    failed_before: int = 0
+    failed_before: frozenset[int] = frozenset()
 
     @property
     def priced(self) -> list[RunConfig]:
@@ -165,6 +165,10 @@ class SearchWork(Work):
     def finish(self, plan: Plan, console: Console) -> Plan:
         journal = Journal(self.search, plan.runs_dir)
         return finish(journal, self.request, console)
+
+    def is_complete(self, runs_dir: Path) -> bool:
+        """True if the search has all its trials, and a winner."""
+        return is_complete(self.search, Journal(self.search, runs_dir, is_read_only=True).trials)
 
 
 def work_of(search: Search, request: Request, runs_dir: Path, *, is_dry_run: bool) -> SearchWork:
@@ -185,7 +189,7 @@ def work_of(search: Search, request: Request, runs_dir: Path, *, is_dry_run: boo
     after = {
         cell.name: RunFolder(runs_dir, cell.name).num_attempts for cell in cells
     }  # failed ones are tried once more
-    failed = num_failed(trials)
-    source = SearchTasks(search, request.cells, runs_dir, after=after, failed_before=failed, is_read_only=is_dry_run)
+    before = frozenset(failed(trials))
+    source = SearchTasks(search, request.cells, runs_dir, after=after, failed_before=before, is_read_only=is_dry_run)
     now = source.look()
-    return SearchWork([*now.free, *now.unsure, *now.held], search, request, failed)
+    return SearchWork([*now.free, *now.unsure, *now.held], search, request, before)

@@ -11,7 +11,8 @@ from ablations.study import WINNER
 from aimv2.config.serialization import from_dict
 from aimv2.errors import UsageError
 from aimv2.runs.files import read_json
-from sweeps.search.names import RUN, STATES, WINNERS, journal_path
+from analysis.searches import FOLDER, read_search
+from sweeps.search.names import NOTE, RUN, SPENT, STATES, WINNERS, journal_path
 
 if TYPE_CHECKING:
     import optuna
@@ -27,10 +28,12 @@ class Trials:
         described: their number by state, such as ``7 finished, 3 pruned``; empty if there is no search.
         cells: the run of each that was started and is neither pruned nor failed, with its number in the place of a
             seed; and the runs that confirm the winner.
+        num_failed: number of failed trials.
     """
 
     described: str = ""
     cells: list[Cell] = field(default_factory=list)
+    num_failed: int = 0
 
 
 def trials_of(runs_dir: Path, name: str) -> Trials:
@@ -57,7 +60,46 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
     for run in study.user_attrs.get(WINNERS, []):
         cells += _cells(runs_dir / run, WINNER)
     each = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(STATES.values()) if count[state])
-    return Trials(each, cells)
+    return Trials(each, cells, count["failed"])
+
+
+def pruned_trials(runs_dir: Path, run: str) -> dict[str, float]:
+    """Return the trials with this run that their search pruned, and after how many samples.
+
+    Those that diverged count as pruned too, but they have a failed attempt and are left out.
+
+    Returns:
+        samples by trial, such as ``trial 3 of loss_weight_search``.
+
+    Raises:
+        UsageError: a journal or the outcome of a search cannot be read.
+    """
+    found: dict[str, float] = {}
+    for path in sorted((runs_dir / FOLDER).glob("*.journal")):
+        if run.encode() in path.read_bytes():  # Optuna takes a second to load
+            found |= _pruned_in(path, run)
+    for path in sorted((runs_dir / FOLDER).glob("*.json")):  # of searches with a database, once they are over
+        if not path.with_suffix(".journal").exists():
+            pruned = (one for one in read_search(path).in_state("pruned") if one.run == run and not one.note)
+            found |= {_name(one.number, path): one.samples for one in pruned}
+    return found
+
+
+def _pruned_in(journal: Path, run: str) -> dict[str, float]:
+    from sweeps.search.journal import readable
+
+    with readable(str(journal)):
+        study = _study(journal, journal.stem)
+        trials = [] if study is None else study.get_trials(deepcopy=False)
+    return {
+        _name(trial.number, journal): trial.user_attrs.get(SPENT, {}).get("samples", 0)
+        for trial in trials
+        if trial.user_attrs.get(RUN) == run and trial.state.name == "PRUNED" and NOTE not in trial.user_attrs
+    }
+
+
+def _name(number: int, path: Path) -> str:
+    return f"trial {number} of {path.stem}"
 
 
 def _study(path: Path, name: str) -> "optuna.Study | None":

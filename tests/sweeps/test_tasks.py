@@ -10,7 +10,7 @@ from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.record import MAX_STALLED, RunFolder
-from sweeps.tasks import MAX_WATCHED, Task, TaskList
+from sweeps.tasks import MAX_WATCHED, Task, TaskList, Work
 
 
 @pytest.fixture
@@ -90,3 +90,7 @@ def test_runs_that_were_given_up_hide_no_other_run(tiny, tmp_path):
     task_list = TaskList(tasks, tmp_path)
     task_list.look()
     assert task_list.look().free == [tasks[-1]]
+
+
+def test_the_work_of_a_sweep_lacks_nothing_but_runs(task, tmp_path):
+    assert Work([task]).is_complete(tmp_path)

@@ -35,6 +35,8 @@ def test_the_display_counts_trials(tiny, tmp_path):
     journal.settle()
     journal.ask()
     assert "3 trials: 1 finished, 1 running" in printed(one, tmp_path)
+    assert "nothing is left to do" in printed(one, tmp_path, [])
+    assert "nothing is left to do" not in printed(one, tmp_path, [tiny])
 
 
 def test_a_small_space_is_announced(tiny, tmp_path):

@@ -20,10 +20,11 @@ def drawn(one, used, number=7):
     return draw(one, study, study.trials[trial.number], used)
 
 
-def test_the_first_point_is_the_baseline_and_it_is_drawn_once(tiny):
+def test_the_first_point_is_the_baseline_and_it_is_drawn_again_only_if_it_has_failed(tiny):
     one = search(tiny)
-    assert drawn(one, [], number=0)[0] == one.baseline
-    assert drawn(one, [], number=1)[0] != one.baseline
+    assert drawn(one, [], number=0) == (one.baseline, one.run(one.baseline))
+    assert drawn(one, [signature(one.run(one.baseline))], number=1)[0] != one.baseline
+    assert drawn(one, ["another"], number=5)[0] == one.baseline
 
 
 def test_the_only_point_that_is_left_is_drawn(tiny):
@@ -49,7 +50,8 @@ def test_no_seed_that_confirms_the_winner_is_a_trials(tiny):
 
 
 def test_a_draw_depends_on_the_number_and_on_nothing_else(tiny):
-    one, used = search(tiny, sampler="random"), ["another"]
+    one = search(tiny, sampler="random")
+    used = [signature(one.run(one.baseline)), "another"]
     assert drawn(one, used, 3) == drawn(one, used, 3)
     assert drawn(one, used, 3) != drawn(one, used, 4)
 

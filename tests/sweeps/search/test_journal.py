@@ -3,27 +3,57 @@
 import json
 import multiprocessing
 import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ablations.design import factorial, setting
+from ablations.design import Arm, factorial, setting
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search.config import MAX_FAILED
-from sweeps.search.journal import Journal, readable
+from sweeps.search.journal import Journal, failed, open_storage, readable
 from sweeps.search.names import NOTE, RUN, SPENT, journal_path
 from tests.helpers.trials import begin, do, search
 
 LEVELS = tuple("abc")
+KILLED = -signal.SIGKILL
+IS_DOOMED = []  # not empty in a process that is killed while it draws
 GRID = factorial(
     {name: setting(name, {"objective.pixel_weight": number / 10}) for number, name in enumerate(LEVELS)},
     {name: setting(name, {"optimizer.peak_lr": 1e-3 + number / 1e4}) for number, name in enumerate(LEVELS)},
     names=("weight", "rate"),
 )
+
+
+def killed_in(target, *arguments):
+    """Call a function in a process of its own, in which it is killed."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == KILLED
+
+
+def die(config):
+    if IS_DOOMED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return config
+
+
+def draw_and_die(journal):
+    IS_DOOMED.append(True)
+    journal.ask()
+
+
+class FatalDict(dict):
+    """Kills the process that writes it as JSON."""
+
+    def items(self):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def ask_all(one, runs_dir, count):
@@ -159,7 +189,26 @@ def test_a_launch_whose_trials_fail_ends_and_the_next_one_goes_on(tiny, tmp_path
         journal.tell(journal.trials[number], TrialState.FAIL)
     assert journal.ask() is None
     assert len({trial.user_attrs[RUN] for trial in journal.trials}) == MAX_FAILED, "no failed point is drawn again"
-    assert Journal(search(tiny), tmp_path, failed_before=MAX_FAILED).ask().trial == MAX_FAILED
+    assert Journal(search(tiny), tmp_path, failed_before=range(MAX_FAILED)).ask().trial == MAX_FAILED
+
+
+def test_a_point_that_failed_in_an_earlier_launch_is_drawn_again_in_a_finite_space(tiny, tmp_path):
+    one = search(tiny, design=GRID, trials=9)
+    journal = Journal(one, tmp_path)
+    lost = journal.ask()
+    with begin(tmp_path, lost) as attempt:
+        attempt.fail(Failure("bug", "a test"), "")
+    drawn = []
+    ask_all(one, tmp_path, drawn)
+    assert drawn == list(range(1, 9)), "this launch tries no point twice"
+    journal = Journal(one, tmp_path)
+    assert journal.num_new(journal.settle()) == 0
+    journal = Journal(one, tmp_path, failed_before=failed(journal.trials))
+    again = journal.ask()
+    assert (again.trial, again.name, again.after) == (9, lost.name, 1)
+    do(tmp_path, again, content_loss=1.0)
+    assert [trial.state.name for trial in journal.settle()] == ["FAIL"] + ["COMPLETE"] * 9
+    assert journal.ask() is None
 
 
 def test_a_result_without_the_metric_is_a_failure(tiny, tmp_path):
@@ -248,3 +297,31 @@ def test_optuna_reads_the_journal(tiny, tmp_path):
     assert study.best_value == 0.0
     assert json.loads(json.dumps(study.user_attrs))["definition"] == one.definition()
     assert os.listdir(tmp_path / "searches") == ["a_search.journal"]
+
+
+@pytest.mark.filterwarnings("ignore:The value of `grace_period` might be too small")
+def test_the_lock_of_a_process_that_was_killed_while_it_drew_is_broken(tiny, tmp_path):
+    levels = {"a": Arm(label="a", change=die), "b": setting("b", {"objective.pixel_weight": 0.0})}
+    one = search(tiny, design=factorial(levels, names=("x",)), trials=2)
+    killed_in(draw_and_die, Journal(one, tmp_path))
+    assert list((tmp_path / "searches").glob("*.ask.lock")), "it held the lock"
+    journal = Journal(one, tmp_path, ask_seconds=1)
+    assert [journal.ask().trial for _ in range(2)] == [0, 1], "the first one was half drawn"
+    assert journal.ask() is None
+    assert not list((tmp_path / "searches").glob("*.lock"))
+
+
+@pytest.mark.filterwarnings("ignore:The value of `grace_period` might be too small")
+@pytest.mark.parametrize("is_absolute", [True, False])
+def test_the_lock_of_a_process_that_was_killed_while_it_wrote_a_line_is_broken(tmp_path, monkeypatch, is_absolute):
+    """Optuna's default lock is never broken in a folder that is given by a relative path, as ``runs`` is."""
+    monkeypatch.chdir(tmp_path)
+    path = (tmp_path if is_absolute else Path()) / "searches" / "a.journal"
+    path.parent.mkdir()
+    study = optuna.create_study(storage=open_storage(path, None), study_name="a")
+    killed_in(study.set_user_attr, "key", FatalDict(key=1))
+    assert sorted(os.listdir(path.parent)) == ["a.journal", "a.journal.lock"], "it held the lock"
+    again = optuna.load_study(study_name="a", storage=open_storage(path, None, line_seconds=1))
+    again.set_user_attr("key", 2)
+    assert study.user_attrs == {"key": 2}
+    assert os.listdir(path.parent) == ["a.journal"]

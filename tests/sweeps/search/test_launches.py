@@ -14,9 +14,15 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from sweeps import launch
+from sweeps.parse import parse
+from sweeps.search.journal import Journal
+from sweeps.search.outcome import winner_cells
+from tests.helpers.evidence import write_run
 from tests.helpers.sweeps import small_sweep
+from tests.helpers.trials import do
 
 LAUNCH = Path(__file__).parents[3] / "sweeps" / "launch.py"
 ASK = (
@@ -99,6 +105,35 @@ def test_a_search_ends_with_a_confirmed_winner_and_its_report(here, tmp_path):
     status, out, _ = here("search.trials=6")
     assert status == 0
     assert len(list(tmp_path.glob("runs/v2-*/attempts/*"))) == num_attempts, "nothing is done twice"
+
+
+def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, cache_dir, tmp_path):
+    """No run trains: each was done before, and those of the first points lack the metric that decides."""
+    parsed, runs_dir = parse(words(cache_dir, "executor=debug")), tmp_path / "runs"
+    (tmp_path / "before").mkdir()
+    journal = Journal(parsed.search, tmp_path / "before")
+    lost = list(iter(journal.ask, None))
+    journal = Journal(parsed.search, tmp_path / "before", failed_before=range(len(lost)))
+    for task in lost:
+        do(runs_dir, task, caption_loss=1.0)
+        journal.tell(journal.trials[task.trial], TrialState.FAIL)
+    again, good = journal.ask(), journal.ask()
+    assert again.name == lost[0].name, "the baseline"
+    do(runs_dir, good, content_loss=1.0)
+    journal.tell(journal.trials[good.trial], TrialState.COMPLETE, [1.0])
+    for cell in [*parsed.request.cells, *winner_cells(parsed.search, journal.trials)]:
+        write_run(cell, runs_dir, 3.0)
+
+    status, out, err = here()
+    assert status == 1, out + err
+    assert "6 trials have failed, and 0 of 6 are finished or pruned" in out
+    assert "no trial has finished, so there is no winner" in out
+    report = tmp_path / "reports" / NAME / "report.md"
+    assert "> No result: none of the 6 trials finished" in report.read_text()
+    status, out, err = here("search.trials=1")
+    assert status == 0, out + err
+    assert [trial.state.name for trial in trials_in(tmp_path)] == ["FAIL"] * 7 + ["COMPLETE"]
+    assert "best of 1 finished: trial 7, " in out
 
 
 @pytest.mark.exhaustive

@@ -16,7 +16,8 @@ from ablations.study import WINNER
 from aimv2.runs.files import read_json
 from sweeps.search.config import MAX_FAILED
 from sweeps.search.journal import Journal
-from sweeps.search.outcome import finish, front, importances, print_trials, to_json, winner, winner_cells
+from sweeps.search.names import STATES
+from sweeps.search.outcome import finish, front, importances, is_complete, print_trials, to_json, winner, winner_cells
 from tests.helpers.trials import do, requested, search
 
 VALUES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12)
@@ -70,8 +71,10 @@ def test_a_baseline_that_wins_is_not_confirmed_against_itself(tiny, tmp_path):
     journal = Journal(one, tmp_path)
     assert winner(one, journal.settle()).number == 0
     assert winner_cells(one, journal.trials) == []
-    plan = finish(journal, requested(one), Console(quiet=True))
+    console = Console(record=True, width=200)
+    plan = finish(journal, requested(one), console)
     assert {cell.arm for cell in plan.cells} == {"alpha_04"}
+    assert "best of 1 finished: trial 0, the baseline itself, so there is nothing to confirm" in console.export_text()
 
 
 @pytest.fixture
@@ -135,6 +138,7 @@ def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
     print_trials(found.search, found.trials, console)
     printed = console.export_text()
     assert f"{MAX_FAILED} trials have failed, and 0 of 24 are finished or pruned; fix the cause, and launch" in printed
+    assert not is_complete(found.search, found.trials)
     assert "no trial has finished, so there is no winner" in printed
 
 
@@ -168,3 +172,24 @@ def test_equal_values_have_no_important_factor(tiny, tmp_path):
     journal = Journal(one, tmp_path)
     journal.settle()
     assert importances(journal.study) == {}
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ("finished finished", True),
+        ("finished pruned", True),
+        ("failed finished pruned", True),  # another trial is in its place
+        ("finished failed", False),
+        ("pruned pruned", False),  # without a winner
+        ("finished", False),
+    ],
+)
+def test_a_search_is_complete_with_all_its_trials_and_a_winner(tiny, tmp_path, states, expected):
+    one = search(tiny, trials=2)
+    journal = Journal(one, tmp_path)
+    for state in states.split():
+        number = journal.ask().trial
+        told = {name: key for key, name in STATES.items()}[state]
+        journal.tell(journal.trials[number], TrialState[told], [1.0] if state == "finished" else None)
+    assert is_complete(one, journal.trials) == expected

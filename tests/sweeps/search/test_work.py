@@ -20,6 +20,7 @@ from sweeps.plan import Plan
 from sweeps.search.journal import Journal
 from sweeps.search.names import journal_path
 from sweeps.search.work import SearchTasks, SearchWork, work_of
+from sweeps.status.logs import print_logs
 from sweeps.tasks import read_work, write_work
 from sweeps.worker import Worker
 from tests.helpers.trials import begin, do, end, requested, search
@@ -182,6 +183,9 @@ def test_a_pruned_trial_stops_keeps_its_curve_and_leaves_its_run_to_others(long,
     assert list(run.path.glob("attempts/0001/checkpoint/*"))
     curve = [row["held_out_caption_loss"] for row in run.rows() if row.get("held_out_caption_loss")][1:]
     assert list(bad.intermediate_values.values()) == pytest.approx(curve)
+    console = Console(record=True, width=200)
+    print_logs(run, console)
+    assert ", pruned, as trial 1 of a_search; its checkpoint stays" in console.export_text()
     # The baseline won, so its run on a fresh seed is all that confirms.
     assert len(list(tmp_path.glob("v*/result.json"))) == 2
 
@@ -258,6 +262,8 @@ def test_a_finished_search_requests_both_arms(tiny, tmp_path):
         do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=loss)
     work = work_of(one, requested(one), tmp_path, is_dry_run=False)
     plan = work.finish(Plan(one.name, requested(one).cells, tmp_path), Console(quiet=True))
+    assert work.is_complete(tmp_path)
+    assert not replace(work, search=search(tiny, trials=3)).is_complete(tmp_path)
     assert [(cell.arm, cell.seed) for cell in plan.cells] == [
         ("alpha_04", 0),
         ("alpha_04", 1),

@@ -1,13 +1,18 @@
 """Trials in displays."""
 
+import json
+
 import pytest
+from optuna.trial import TrialState
 
 from ablations.study import WINNER
 from aimv2.errors import UsageError
+from analysis.searches import path_of
 from sweeps.search.journal import Journal
 from sweeps.search.names import journal_path
 from sweeps.search.work import SearchTasks
-from sweeps.status.trials import ARM, trials_of
+from sweeps.status.trials import ARM, pruned_trials, trials_of
+from tests.helpers.searches import search_of, trial
 from tests.helpers.trials import begin, do, search
 
 
@@ -57,3 +62,37 @@ def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path):
     path.write_text("broken\n" + path.read_text())
     with pytest.raises(UsageError, match="is not a journal of Optuna"):
         trials_of(tmp_path, "a_search")
+
+
+def told(journal, state, **more):
+    """Ask for a trial, tell how it ended, and return its run."""
+    task = journal.ask()
+    journal.tell(journal.trials[task.trial], state, **more)
+    return task.name
+
+
+def test_failed_trials_are_counted(tiny, tmp_path):
+    journal = Journal(search(tiny), tmp_path)
+    told(journal, TrialState.FAIL)
+    told(journal, TrialState.PRUNED)
+    found = trials_of(tmp_path, "a_search")
+    assert (found.described, found.num_failed) == ("1 pruned, 1 failed", 1)
+
+
+def test_a_run_knows_the_trials_that_were_pruned(tiny, tmp_path):
+    assert pruned_trials(tmp_path, "v2-0") == {}
+    journal = Journal(search(tiny), tmp_path)
+    run = told(journal, TrialState.PRUNED, cost={"samples": 8})
+    assert pruned_trials(tmp_path, run) == {"trial 0 of a_search": 8}
+    assert pruned_trials(tmp_path, told(journal, TrialState.FAIL, cost={"samples": 8})) == {}
+    diverged = told(journal, TrialState.PRUNED, cost={"samples": 8}, note="not finite: a test")
+    assert pruned_trials(tmp_path, diverged) == {}
+
+
+def test_trials_in_a_database_are_known_from_the_outcome_of_their_search(tmp_path):
+    path = path_of(tmp_path, "b_search")
+    path.parent.mkdir()
+    trials = [trial(0), trial(1, "pruned", share=0.25), trial(2, "pruned", note="not finite: a test")]
+    path.write_text(json.dumps(search_of(trials)))
+    found = [pruned_trials(tmp_path, one["run"]) for one in trials]
+    assert found == [{}, {"trial 1 of b_search": 1024}, {}]
