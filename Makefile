@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --dura
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-demo: $(VENV)/.installed ## run the prefix_ratio sweep on real pairs and write reports/prefix_ratio/
+demo: $(VENV)/.installed ## run the prefix_ratio sweep on two CPU cores and write reports/prefix_ratio/
 	$(BIN)/python sweeps/launch.py sweep=prefix_ratio
 
 test: $(VENV)/.installed-dev ## run the everyday tests

@@ -23,7 +23,7 @@ from sweeps.active_launches import active_launches, new_logs
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import parse
 from sweeps.plan import Plan
-from sweeps.plan_display import described_sweeps, print_plan
+from sweeps.plan_display import described_sweeps, print_plan, report_note
 from sweeps.pricing.price import check_limits, price
 from sweeps.search.display import print_search
 from sweeps.status.board import print_failures
@@ -108,11 +108,12 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
     """Print the plan, check its price, execute the runs and write the report; return the exit status.
 
     Args:
-        only: names of the runs to execute; None is all that are missing. The exit status is about these.
+        only: names of the runs to execute; None is all that are missing. The exit status is about these, and of a
+            search about all of its trials.
     """
     parsed = parse(arguments)
     request, plan, executor = parsed.request, parsed.plan, parsed.executor
-    for note in parsed.notes:
+    for note in filter(None, (*parsed.notes, report_note(plan, parsed.reports_dir))):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)

@@ -156,6 +156,8 @@ def _composed(arguments: Sequence[str]) -> tuple[Study, dict[str, Any]]:
     """Refuse keys that Hydra would report worse, and compose the rest; return it with the study on the run's data."""
     slugs = [argument.removeprefix("sweep=") for argument in arguments if argument.startswith("sweep=")]
     if not slugs:
+        if meant := next((word for word in arguments if word in STUDIES), None):
+            raise UsageError(f"no sweep is named; did you mean sweep={meant}?")
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
     if wrong := [slug for slug in slugs if slug not in STUDIES]:
         raise unknown("sweep", wrong[0], STUDIES)

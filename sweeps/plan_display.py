@@ -1,5 +1,6 @@
 """The plan as a launch displays it: arms, what is done, and the price of the rest."""
 
+import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,24 @@ def described_sweeps(studies: Iterable[Study]) -> str:
         runs = f"{len(configs)} runs, {cost.flops:.1e} training FLOPs{time}"
         lines += [f"  {study.slug}", f"    {study.question}", f"    {runs}"]
     return "\n".join(lines)
+
+
+def report_note(plan: Plan, reports_dir: Path) -> str:
+    """Return which report the launch will replace; empty unless there is one of other runs with the same seeds."""
+    path = reports_dir / plan.title / "results.csv"
+    if not path.is_file():
+        return ""
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file, restval="")
+        reported = {(row.get("arm", ""), row.get("seed", "")): row.get("run") for row in rows}
+    requested = {(cell.arm, str(cell.seed)): cell.name for cell in plan.cells if cell.arm != UNTRAINED}
+    shared = reported.keys() & requested.keys()
+    if not shared or any(reported[one] == requested[one] for one in shared):
+        return ""
+    return (
+        f"{path.parent} is the report of runs with other values, and will be replaced; sweep.suffix=NAME gives the new"
+        " one a folder of its own"
+    )
 
 
 def print_plan(
@@ -110,9 +129,10 @@ def _arms_table(
     for arm, cells in by_arm.items():
         config, cost = cells[0].config, price([cells[0].config], clock)
         own = _compared(study.equal, config, clock)
+        flops = own if study.equal == "flops" else cost.flops
         shown: dict[Equal, str] = {
             "samples": f"{config.budget.samples:,}",
-            "flops": f"{flops:.2e}" if (flops := own if study.equal == "flops" else cost.flops) else "0",
+            "flops": f"{flops:.2e}" if flops else "0",
             "seconds": "unknown" if cost.seconds is None else duration(cost.seconds),
         }
         if arm != UNTRAINED and own is not None and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:

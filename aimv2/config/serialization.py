@@ -40,7 +40,7 @@ def explain(error: ValidationError) -> UsageError:
         return unknown("key", ".".join(where), allowed)
     if first["type"] == "tuple_type":
         return UsageError(f"{'.'.join(where)} is a list: write {'.'.join(where)}=[{first['input']}]")
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").partition(", unable to ")[0]
     if where and where[-1].startswith("literal["):  # a name or a value of another type, which has an error of its own
         where.pop()
         kinds = [other["msg"] for other in others if other["loc"][:-1] == first["loc"][:-1]]

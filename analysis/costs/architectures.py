@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-OURS = "aimv2"  # an encoder and an objective: those with which the others are compared
+OURS = "aimv2"  # name of our encoder and of our objective, the reference of all ratios
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,9 @@ class Estimate:
 
     @property
     def basis(self) -> str:
-        """Return what the interval rests on: level, seeds, error, and what it covers."""
+        """Return what the interval rests on: level, seeds, error, and what it covers; without one, the seeds."""
+        if not self.has_interval:
+            return f"n = {self.n}, no interval"
         level = f"{100 * self.level:.2f}".rstrip("0").rstrip(".")
         return f"{level} %, n = {self.n}, {self.error_from} error, covers {self.covers}"
 

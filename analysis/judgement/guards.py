@@ -89,8 +89,7 @@ def _seeds(findings: Findings, arm: str, metric: str) -> list[str]:
     unfinished = evidence.num_runs(arm) - evidence.num_failed(arm) - int((evidence.runs["arm"] == arm).sum())
     found = [f"{unfinished} of {evidence.num_runs(arm)} seeds missing"] if unfinished else []
     num_seeds = len(evidence.value(metric, arm).dropna()) if metric else int((evidence.runs["arm"] == arm).sum())
-    few = {1: "one seed, so no interval", 2: "two seeds, so no interval of the mean"}
-    return [*found, few[num_seeds]] if num_seeds in few else found
+    return [*found, "one seed, so no interval"] if num_seeds == 1 else found
 
 
 def _budget(study: Study, evidence: Evidence, arm: str) -> list[str]:

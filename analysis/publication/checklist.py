@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 from aimv2.errors import REASONS
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
-from analysis.inference.intervals import mean_interval
 from analysis.judgement.findings import Findings
 from analysis.publication.sources import credits_text
 from analysis.searches import Search
@@ -255,7 +254,7 @@ def _results(findings: Findings) -> Iterator[Item]:
 
 def _error_bars(findings: Findings) -> Item:
     known = [one.difference for one in findings.comparisons.values() if one.difference.has_interval]
-    baseline = mean_interval(findings.evidence.value(findings.metric, findings.study.baseline))
+    baseline = findings.evidence.mean(findings.metric, findings.study.baseline)
     detail = ""
     if known:
         covers = ", ".join(dict.fromkeys(one.covers for one in known))

@@ -69,7 +69,7 @@ def of_baseline(findings: Findings) -> Section | None:
         )
     if doubtful := warnings(findings.study, evidence):
         blocks += [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in doubtful])]
-    explained = Paragraph("Means over seeds with 95 % intervals, which cover seeds only.")
+    explained = Paragraph("Means over seeds, from three seeds on with 95 % intervals, which cover seeds only.")
     table = Section("All metrics", [explained, _table(findings)], is_folded=True)
     return Section("Baseline on fresh seeds", [*blocks, table])
 

@@ -71,7 +71,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     return Document(
         title=findings.request.folder,
         question=study.question,
-        conclusion=answer,
+        conclusion=_incomplete(findings) + answer,
         introduction=_introduction(findings),
         lead=lead,
         sections=[one for one in sections if one is not None],
@@ -108,6 +108,12 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
         numbers={**numbers_of(findings), **search.numbers(findings)},
         files={"results.csv": findings.evidence.results.to_csv(index=False).encode(), **files},
     )
+
+
+def _incomplete(findings: Findings) -> str:
+    """Return how many runs the conclusion lacks; empty if it lacks none, or has none."""
+    has, lacks = len(findings.evidence.runs), len(findings.evidence.missing)
+    return f"Incomplete: {lacks} of {has + lacks} runs have no result. " if has and lacks else ""
 
 
 def _introduction(findings: Findings) -> list[Block]:

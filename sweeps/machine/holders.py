@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 NAMES = ("core-*", "gpu-*")
-MAX_SHOWN = 4  # processes of one work
+MAX_SHOWN = 4  # processes of one launch and runs folder
 
 
 class Holder(NamedTuple):
@@ -45,7 +45,7 @@ def holders() -> list[Holder]:
     for path in sorted(path for name in NAMES for path in slots_folder().glob(name)):
         with path.open() as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which a whole GPU's shares do not prevent
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, like the locks for shares of a GPU
             except BlockingIOError:
                 found.append(_holder(path.name, file.read()))
     return [one for one in found if one.pid != os.getpid()]
@@ -60,7 +60,8 @@ def in_use(found: Iterable[Holder]) -> str:
 
 
 def _holder(name: str, text: str) -> Holder:
-    """Return the holder of a slot from its file, which is empty if an older version holds it or just now took it."""
+    """Return the holder of a slot from its file. It is empty if an older version holds the slot; while a process takes
+    it, the file is empty too, or still names the process before."""
     resource = "core" if name.startswith("core") else "GPU share" if "share" in name else "GPU"
     try:
         about = json.loads(text)
@@ -77,7 +78,7 @@ def _amounts(some: Iterable[Holder]) -> str:
 def _processes(work: str, some: Iterable[Holder]) -> str:
     pids = [str(pid) for pid in dict.fromkeys(one.pid for one in some) if pid]
     if not pids:
-        return work or "processes of an older version"
+        return work or "unknown processes"
     shown = ", ".join(pids[:MAX_SHOWN]) + f" and {len(pids) - MAX_SHOWN} more" * (len(pids) > MAX_SHOWN)
     named = f"process{'es' * (len(pids) > 1)} {shown}"
     return f"{work} ({named})" if work else named

@@ -37,7 +37,7 @@ def announce_on_stderr() -> None:
     """Say what the next seconds are for, on stderr, as the notes of a launch are."""
     Console(stderr=True).print(
         f"measuring the speed of this machine, once for each shape of a model: {STEPS} training steps and an"
-        " evaluation, usually 5 to 30 s each",
+        " evaluation each",
         highlight=False,
         soft_wrap=True,
     )

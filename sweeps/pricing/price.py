@@ -146,7 +146,8 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
             unit, size = _largest_unit(limit.quantity, cost)
             raise UsageError(
                 f"the plan takes {cost / size:.3g} {unit} {what}, {cost / limit.amount:.3g} times limit={limit.text};"
-                f" nothing was started. Type limit={_above(cost / size):g}{unit}, or fewer seeds or samples"
+                f" nothing was started. Raise that limit to {_above(cost / size):g}{unit}, or request fewer or shorter"
+                " runs"
             )
 
 

@@ -19,7 +19,8 @@ DRAWS = 20  # of the sampler, for a point that is new; then one of those that ar
 
 
 def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collection[str]) -> tuple[Point, RunConfig]:
-    """Return a point for a trial, and its run. No other trial has it, unless points may repeat or the trial has failed.
+    """Return a point for a trial, and its run. No other trial has it, unless points may repeat or the other
+    trial failed before this launch.
 
     The baseline's point comes first. The sampler is made anew, with a seed of its own, since each process and each
     launch asks for a few trials only.

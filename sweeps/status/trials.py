@@ -107,13 +107,13 @@ def _study(path: Path, name: str) -> "optuna.Study | None":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = _storage(path)
+    storage = _storage(path.absolute(), path.stat().st_ino)
     names = [found.study_name for found in optuna.get_all_study_summaries(storage, include_best_trial=False)]
     return optuna.load_study(study_name=name, storage=storage) if name in names else None
 
 
 @lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended
-def _storage(path: Path) -> "optuna.storages.BaseStorage":
+def _storage(path: Path, inode: int) -> "optuna.storages.BaseStorage":
     from sweeps.search.journal import open_storage
 
     return open_storage(path, None)

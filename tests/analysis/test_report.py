@@ -201,6 +201,7 @@ def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path)
             write_run(cell, tmp_path, 3.0)
     path = build(replace(request_of, cells=some), tmp_path, tmp_path / "reports")
     text, page = path.read_text(), (path.parent / "report.html").read_text()
+    assert "> Incomplete: 3 of 6 runs have no result. No conclusion" in text
     assert "not run yet" in text
     assert r"text\_loss is nan at step 7 \| \<script\>" in text
     assert "text_loss is nan at step 7 | &lt;script&gt;" in page

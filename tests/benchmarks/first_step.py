@@ -64,8 +64,8 @@ def started(arguments: Sequence[str], runs_dir: Path) -> Start:
     process.send_signal(signal.SIGINT)
     process.communicate()
     # The rows have the seconds since the attempt began, when it wrote this file.
-    (holder,) = runs_dir.glob("*/attempts/0001/holder.json")
-    attempt = holder.stat().st_mtime - began
+    holders = runs_dir.glob("*/attempts/0001/holder.json")  # the second is the untrained encoder's, if it came to that
+    attempt = min(holder.stat().st_mtime for holder in holders) - began
     return Start(attempt, *(attempt + row["seconds"] for row in rows[:2]))
 
 

@@ -30,6 +30,9 @@ class Labels(NamedTuple):
 def read_labels(records: Records, field: str, split: str, rows: Iterable[int] | None = None) -> Labels:
     """Read the labels of rows, by default of all.
 
+    Args:
+        rows: read once, in their order.
+
     Raises:
         UsageError: a sample has no such field, or one that is neither text nor a whole number.
     """

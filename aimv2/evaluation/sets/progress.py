@@ -12,7 +12,7 @@ EVERY = 1000  # rows between two updates
 Advance = Callable[[int], None]
 
 
-def unseen(number: int) -> None:
+def no_progress(number: int) -> None:
     """Show nothing."""
 
 

@@ -67,6 +67,7 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
         ("activation_checkpointing", "some", "activation_checkpointing: Input should be 'auto' or a valid boolean"),
         ("compile", "some", "compile: Input should be 'auto' or a valid boolean"),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),
+        ("seed", "many", r"^seed: Input should be a valid integer \(got 'many'\)$"),
         ("device", "tpu", "device: Input should be 'auto', 'cpu' or 'cuda'"),
         ("precision", "float16", "precision: Input should be 'auto', 'float32' or 'bfloat16'"),
     ],

@@ -65,7 +65,7 @@ def test_nobody_holds_slots_before_the_first_launch():
         ),
         ([("core", pid, "a") for pid in range(1, 7)], "6 cores by a (processes 1, 2, 3, 4 and 2 more)"),
         ([("core", 7, "")], "1 core by process 7"),
-        ([("core", 0, ""), ("GPU share", 0, "")], "1 core and 1 GPU share by processes of an older version"),
+        ([("core", 0, ""), ("GPU share", 0, "")], "1 core and 1 GPU share by unknown processes"),
     ],
 )
 def test_in_use_names_resources_work_and_processes(found, text):

@@ -101,12 +101,13 @@ def test_plan_above_a_limit_is_refused():
         checkpoint_bytes=10**8,
     )
     check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
-    for limit, what in (
-        ("30min", "1 h with 2 workers, 2 times limit=30min; nothing was started. Type limit=1.1h"),
-        ("500MB", "1 GB of disk space, 2 times limit=500MB; nothing was started. Type limit=1.1GB"),
-        ("1e14FLOPs", "1 PFLOPs of training, 10 times limit=1e14FLOPs; nothing was started. Type limit=1.1PFLOPs"),
+    for limit, what, higher in (
+        ("30min", "1 h with 2 workers, 2 times limit=30min", "1.1h"),
+        ("500MB", "1 GB of disk space, 2 times limit=500MB", "1.1GB"),
+        ("1e14FLOPs", "1 PFLOPs of training, 10 times limit=1e14FLOPs", "1.1PFLOPs"),
     ):
-        with pytest.raises(UsageError, match=f"^the plan takes {what}, or fewer seeds or samples$"):
+        expected = f"the plan takes {what}; nothing was started. Raise that limit to {higher}, or request fewer"
+        with pytest.raises(UsageError, match=f"^{expected}"):
             check_limits(read_limits(limit), cost, num_workers=2)
     with pytest.raises(UsageError, match="takes 50 min with 100 workers, 2 times limit=25min"):
         check_limits(read_limits("25min"), cost, num_workers=100)
@@ -120,7 +121,7 @@ def test_the_limit_that_a_refusal_names_is_enough_and_not_much_more(amount, quan
     cost = Price(**costs | {quantity: amount})
     with pytest.raises(UsageError) as refused:
         check_limits(read_limits("1FLOPs" if quantity == "flops" else "1s"), cost, num_workers=1)
-    (named,) = re.findall(r"Type limit=(\S+),", str(refused.value))
+    (named,) = re.findall(r"Raise that limit to (\S+),", str(refused.value))
     (enough,) = read_limits(named)
     check_limits([enough], cost, num_workers=1)
     assert (enough.quantity, enough.amount) == (quantity, pytest.approx(amount, rel=0.11))

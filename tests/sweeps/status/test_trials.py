@@ -1,6 +1,7 @@
 """Trials in displays."""
 
 import json
+from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
@@ -35,6 +36,17 @@ def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
         assert found.cells[-1].name == running.name
     with begin(tmp_path, waiting):
         assert len(trials_of(tmp_path, one.name).cells) == 4, "the journal is read again"
+
+
+def test_another_journal_at_the_same_relative_path_is_another_one(tiny, tmp_path, monkeypatch):
+    one = search(tiny, trials=4)
+    for number in (2, 1):
+        (folder := tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(folder)
+        for _ in range(number):
+            do(Path(), Journal(one, Path()).ask(), content_loss=1.0)
+        Journal(one, Path()).settle()
+        assert trials_of(Path(), one.name).described == f"{number} finished"
 
 
 def test_the_runs_that_confirm_the_winner_are_listed(tiny, tmp_path):

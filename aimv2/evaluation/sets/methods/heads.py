@@ -18,7 +18,7 @@ from aimv2.evaluation.probes.neighbours import knn_scores
 from aimv2.evaluation.probes.splits import FEATURE_EPS, Features
 from aimv2.evaluation.sets.methods.linear import Linear, fit_path
 from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
-from aimv2.evaluation.sets.progress import Advance, unseen
+from aimv2.evaluation.sets.progress import Advance, no_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Task(NamedTuple):
         )
 
 
-def probe(task: Task, options: ProbeOptions, seed: int, advance: Advance = unseen) -> Measured:
+def probe(task: Task, options: ProbeOptions, seed: int, advance: Advance = no_progress) -> Measured:
     """Measure the attentive probe, trained on features of patches without augmentation of images.
 
     Args:
@@ -107,7 +107,7 @@ def _patches(part: Labelled) -> Features:
     return Features(part.patches, part.class_N[:, None], part.row_N)
 
 
-def linear(task: Task, options: LinearOptions, advance: Advance = unseen) -> Measured:
+def linear(task: Task, options: LinearOptions, advance: Advance = no_progress) -> Measured:
     """Measure logistic regression on standardised mean features.
 
     Args:
@@ -139,7 +139,7 @@ def linear(task: Task, options: LinearOptions, advance: Advance = unseen) -> Mea
     )
 
 
-def knn(task: Task, neighbours: Sequence[int], advance: Advance = unseen) -> Measured:
+def knn(task: Task, neighbours: Sequence[int], advance: Advance = no_progress) -> Measured:
     """Measure the vote of the nearest images by cosine distance of mean features, weighted by inverse distance.
 
     Args:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.evaluation.sets.encoding.models import Model
-from aimv2.evaluation.sets.progress import Advance, unseen
+from aimv2.evaluation.sets.progress import Advance, no_progress
 
 CHUNK = 1024  # queries whose similarities to all keys are in memory at once
 RECALL_AT = (1, 5)
@@ -24,7 +24,7 @@ def embed(
     texts: Sequence[str],
     device: str,
     precision: str,
-    advance: Advance = unseen,
+    advance: Advance = no_progress,
     batch_size: int = 256,
 ) -> Tensor:
     """Return the unit vectors of texts: float32 [M, S] on the device.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
-from aimv2.evaluation.sets.progress import Advance, unseen
+from aimv2.evaluation.sets.progress import Advance, no_progress
 
 CHUNK = 2**16  # images whose scores are in memory at once
 MAX_GRADIENT = 1e-8  # norm of the gradient, in whitened coordinates, at the end
@@ -44,7 +44,7 @@ def fit_path(
     num_classes: int,
     l2: Sequence[float],
     max_iterations: int,
-    advance: Advance = unseen,
+    advance: Advance = no_progress,
     chunk: int = CHUNK,
 ) -> list[Linear]:
     """Fit a regression for each strength of the penalty; a fit starts from that of the next stronger penalty.
