@@ -85,9 +85,14 @@ class Plan:
         hours = config.budget.samples / speed / 3600
         return {
             "samples/s": f"{speed:,.0f}",
-            "hours": f"{hours:,.1f}",
-            "GPU-hours" if config.device == "cuda" else "rank-hours": f"{config.ranks * hours:,.0f}",
+            "hours": _shown(hours),
+            "GPU-hours" if config.device == "cuda" else "rank-hours": _shown(config.ranks * hours),
         }
+
+
+def _shown(hours: float) -> str:
+    """Return hours with a digit behind the point up to 1,000, or two significant digits of a few."""
+    return f"{hours:.2g}" if hours < 10 else f"{hours:,.1f}" if hours < 1000 else f"{hours:,.0f}"
 
 
 def _gigabytes(size: int) -> str:

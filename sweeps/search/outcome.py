@@ -20,8 +20,7 @@ from sweeps.plan import Plan
 from sweeps.search.journal import ENDED, Journal, failed
 from sweeps.search.names import NOTE, RUN, SPENT, STATES
 from sweeps.search.space import SPLIT, Search, described
-
-RUN_WIDTH = len("v2-123456789abc")
+from sweeps.status.board import WIDTHS
 
 
 def front(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[FrozenTrial]:
@@ -158,7 +157,7 @@ def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console
         (trial for trial in trials if trial.state == TrialState.COMPLETE), key=lambda trial: sign * trial.values[0]
     )
     rest = [trial for trial in trials if trial.state != TrialState.COMPLETE and RUN in trial.user_attrs]
-    run = Column("run", no_wrap=True, min_width=RUN_WIDTH)  # it is typed in commands
+    run = Column("run", no_wrap=True, min_width=WIDTHS["run"])
     table = Table("trial", "state", *search.study.design.space, *search.metrics, "samples", run)
     for trial in (*finished, *rest):
         values = [f"{value:.4g}" for value in trial.values] if trial in finished else [""] * len(search.metrics)

@@ -21,6 +21,7 @@ REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 MAX_SHOWN_RUNNING = 20
+WIDTHS = {"run": len("v2-123456789abc"), "loss": len("pixel 0.123")}  # at least; a run's name is typed in commands
 STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 ADVICE: dict[Cause, str] = {
     "out of memory": "retry, which halves executor.runs_per_gpu; or fewer executor.workers; or a smaller"
@@ -152,8 +153,8 @@ def _arms(sweep: SweepStatus) -> Table:
 
 def _running(running: list[RunStatus]) -> Group:
     right = ("done", "images/s", "left", "loss", "± seeds")
-    columns = [Column(name, no_wrap=True) for name in ("running", "run")]
-    columns += [Column(name, justify="right", no_wrap=name != "loss") for name in right]
+    columns = [Column("running", no_wrap=True), Column("run", no_wrap=True, min_width=WIDTHS["run"])]
+    columns += [Column(name, justify="right", no_wrap=name != "loss", min_width=WIDTHS.get(name)) for name in right]
     table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = sorted(running, key=lambda run: not run.note)[:MAX_SHOWN_RUNNING]  # what looks wrong comes first
     for run in shown:

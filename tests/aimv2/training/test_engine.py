@@ -213,11 +213,9 @@ def as_rank(rank, ranks, cases, batch, folder):
     sys.exit(0)
 
 
-SEVERAL = [pytest.param(changes, marks=[pytest.mark.exhaustive] * (changes != VARIANTS[0])) for changes in VARIANTS]
-
-
+@pytest.mark.exhaustive  # a compiler without its cache takes half a minute
 @pytest.mark.parametrize("saves_inputs", [False, True])
-@pytest.mark.parametrize("changes", SEVERAL, ids=str)
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large_batch, changes, saves_inputs):
     config = changed(tiny, changes | {"activation_checkpointing": saves_inputs})
     eager, compiled = (engine_of(replace(config, compile=value)) for value in (False, True))
@@ -230,6 +228,7 @@ def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-7, msg=name)
 
 
+@pytest.mark.exhaustive
 def test_sizes_that_change_are_compiled_a_few_times_and_then_no_more(tiny, batch):
     """Captions are as wide as the longest of their micro-batch, and the last micro-batch is smaller."""
     engine, counts = engine_of(replace(tiny, compile=True, micro_batch=4)), []
