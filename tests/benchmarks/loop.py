@@ -5,12 +5,18 @@ takes bare steps on the batches of each block: forward and backward pass, gradie
 Prints the median over blocks of the ratio of both times, and its 95 % interval by order statistics, which needs 6
 repeats; once without the time of making batches, which are made before a block, and once with it. Blocks have no point
 of the held-out curve and no checkpoint. ``clock=cpu`` counts CPU seconds of the process, for a busy machine.
+
+Then trains the whole budget with a checkpoint whenever the timer of a run that asks for one a second allows it, and
+prints for how much of the time of training they stalled it, in wall seconds.
 """
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
@@ -31,9 +37,12 @@ from aimv2.heap import keep_freed_memory
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.runs.record import RunFolder
+from aimv2.training import checkpoint
 from aimv2.training.device import autocast
 from aimv2.training.loop import train
 from aimv2.training.optimizer import build_optimizer
+from aimv2.training.saving import Saver, SaveTimer
+from aimv2.training.world import ALONE
 
 USAGE = f"{__doc__}"
 DEFAULTS = {"repeats": "30", "scale": "demo", "threads": "1", "clock": "wall"}
@@ -118,6 +127,39 @@ def measure(config: RunConfig, repeats: int, clock: Callable[[], float], folder:
     return tuple(np.array(seconds[1 : repeats + 1]) for seconds in (batches.data, batches.loop, batches.bare))
 
 
+class Recording(SaveTimer):
+    """A run's timer, which keeps the seconds of each stall."""
+
+    def __init__(self, every_seconds: float, clock: Callable[[], float]) -> None:
+        super().__init__(every_seconds, clock)
+        self.stalls = list[float]()
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        with super().saving():
+            yield
+        self.stalls.append(self._cost)
+
+
+def measure_stalls(
+    config: RunConfig, folder: Path, clock: Callable[[], float] = time.monotonic, every_seconds: float = 1.0
+) -> tuple[list[float], float]:
+    """Train in a new folder of runs; return the seconds of each stall by a periodic checkpoint, and those of training.
+
+    The checkpoint after the last step is left out: a run waits until it is written, however long it trained.
+    """
+    config = resolve(replace(config, evaluation=replace(config.evaluation, curve_points=2)))
+    data, timer = prepare(config.data, config.model), Recording(every_seconds, clock)
+    batches, started = TrainBatches(config, data.train, data.tokenizer), clock()
+    with (
+        RunFolder(folder / "saving", signature(config)).acquire(config) as attempt,
+        Saver(partial(checkpoint.save_attempt, attempt, ALONE), timer) as saver,
+    ):
+        model = build(config).to(config.device)
+        train(config, objective(config.objective.name), model, batches, attempt=attempt, saver=saver)
+    return timer.stalls[:-1], clock() - started
+
+
 def main(words: Sequence[str]) -> int:
     """Print a table."""
     if "--help" in words:
@@ -132,12 +174,15 @@ def main(words: Sequence[str]) -> int:
         config = replace(SCALES[values["scale"]](), threads=int(values["threads"]), device="cpu")
         config = replace(config, data=replace(config.data, cache_dir=f"{folder}/cache"))
         data_R, loop_R, bare_R = measure(config, int(values["repeats"]), CLOCKS[values["clock"]], Path(folder))
+        stalls, seconds = measure_stalls(config, Path(folder))
     milliseconds = 1000 / config.log.every_steps
     print("| a step of | ms | loop / bare [95 %] |\n| --- | --- | --- |")
     print(f"| bare | {milliseconds * np.median(bare_R):.2f} | |")
     for name, seconds_R in {"the loop": loop_R, "the loop, and making its batch": loop_R + data_R}.items():
         median, low, high = ratio(seconds_R, bare_R)
         print(f"| {name} | {milliseconds * np.median(seconds_R):.2f} | {median:.3f} [{low:.3f}, {high:.3f}] |")
+    share = 100 * sum(stalls) / seconds
+    print(f"{len(stalls)} checkpoints in {seconds:.1f} s of training stalled it for {share:.2f} % of the time")
     return 0
 
 

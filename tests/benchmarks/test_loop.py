@@ -12,7 +12,7 @@ from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.objectives import objective
 from aimv2.training.engine import Engine
-from tests.benchmarks.loop import BareStep, measure
+from tests.benchmarks.loop import BareStep, measure, measure_stalls
 
 
 def test_blocks_of_the_loop_and_bare_steps_are_timed_in_turn(tiny, tmp_path):
@@ -22,6 +22,16 @@ def test_blocks_of_the_loop_and_bare_steps_are_timed_in_turn(tiny, tmp_path):
     data_R, loop_R, bare_R = measure(config, 4, lambda: float(next(ticks)), tmp_path)
     for seconds_R in (data_R, loop_R, bare_R):
         np.testing.assert_array_equal(seconds_R, [1.0] * 4)
+
+
+def test_stalls_are_those_of_periodic_checkpoints(tiny, tmp_path):
+    """Every reading of the clock is a second after the one before. A stall has one, and the next comes 99 later."""
+    ticks = count()
+    config = replace(tiny, budget=replace(tiny.budget, samples=150 * 8))
+    stalls, seconds = measure_stalls(config, tmp_path, lambda: float(next(ticks)), every_seconds=0.0)
+    assert stalls == [1.0] * len(stalls)
+    assert 2 <= len(stalls) <= 1 + seconds / 100, "the first one is free"
+    assert len(list(tmp_path.glob("saving/*/attempts/0001/checkpoint/*"))) > 0
 
 
 def test_bare_step_has_the_gradients_of_the_loop(tiny, pairs):
