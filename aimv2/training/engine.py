@@ -58,6 +58,7 @@ class Engine:
             self._module = DistributedDataParallel(
                 objective, gradient_as_bucket_view=True, find_unused_parameters=_may_score_nothing(config)
             )
+        self._parameters = list(objective.parameters())  # of which FSDP2 has replaced some
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Add the gradients of a batch to those of the parameters.
@@ -122,7 +123,7 @@ class Engine:
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""
-        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self._config.optimizer.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optimizer.clip_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def whole_network(self) -> Network:

@@ -93,8 +93,9 @@ class Alternating(TrainBatches):
         if not place:
             if self._block:
                 self.loop.append(self._clock() - self._started)
-                self._take_bare_steps()
+                self.bare.append(self._take_bare_steps())
             self._make_block(step)
+            self._take_bare_steps()  # not timed: making batches has emptied the caches
             self._started = self._clock()
         return self._block[place]
 
@@ -104,12 +105,12 @@ class Alternating(TrainBatches):
         self._block = [super(Alternating, self).__getitem__(each) for each in steps]
         self.data.append(self._clock() - started)
 
-    def _take_bare_steps(self) -> None:
+    def _take_bare_steps(self) -> float:
         block = [self._step.trimmed(batch) for batch in self._block]
         started = self._clock()
         for batch in block:
             self._step(batch)
-        self.bare.append(self._clock() - started)
+        return self._clock() - started
 
 
 def measure(config: RunConfig, repeats: int, clock: Callable[[], float], folder: Path) -> tuple[np.ndarray, ...]:

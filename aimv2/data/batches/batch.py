@@ -29,8 +29,8 @@ class Batch(NamedTuple):
             resolution strips of patches, as many as the area has (``strips``).
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
-        supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T].
-        scored_K: int64 [K], indices of the patches after the prefixes in the flattened [B x I].
+        supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T], ascending.
+        scored_K: int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending.
         text_len_B: int64 [B], tokens up to and including end-of-text.
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
             those of its part; the training loop replaces them by the sums over the ranks.
@@ -117,19 +117,15 @@ class Batch(NamedTuple):
         return [self._part(slice(start, start + size), has_padding) for start in starts]
 
     def _part(self, rows: slice, has_padding: bool) -> "Batch":
-        T, num_patches = self.token_BT.shape[1], self.num_patches
-        text_len_B = self.text_len_B[rows]
+        T, text_len_B = self.token_BT.shape[1], self.text_len_B[rows]
         longest = T if has_padding else int(text_len_B.max())
-        row_N, place_N = self.supervised_N // T, self.supervised_N % T
-        is_here_N = (row_N >= rows.start) & (row_N < rows.stop)
-        row_K = self.scored_K // num_patches
-        is_here_K = (row_K >= rows.start) & (row_K < rows.stop)
+        supervised_N = _within(self.supervised_N, rows, T)
         return self._replace(
             image=self.image[rows],
             token_BT=self.token_BT[rows, :longest],
             prefix_len_B=self.prefix_len_B[rows],
-            supervised_N=(row_N[is_here_N] - rows.start) * longest + place_N[is_here_N],
-            scored_K=self.scored_K[is_here_K] - rows.start * num_patches,
+            supervised_N=supervised_N - supervised_N // T * (T - longest),
+            scored_K=_within(self.scored_K, rows, self.num_patches),
             text_len_B=text_len_B,
             share=self.share._replace(first=self.share.first + rows.start),
             target_image=None if self.target_image is None else self.target_image[rows],
@@ -141,6 +137,12 @@ class Batch(NamedTuple):
         tensors = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
         return self._replace(**moved)
+
+
+def _within(index_N: Tensor, rows: slice, width: int) -> Tensor:
+    """Return those of the ascending indices that lie in these rows of a width, counted from the first of the rows."""
+    first, end = np.searchsorted(index_N.numpy(), (rows.start * width, rows.stop * width))
+    return index_N[first:end] - rows.start * width
 
 
 def scored_patches(prefix_len_B: np.ndarray, num_patches: int, num_own: int | np.ndarray) -> Tensor:
