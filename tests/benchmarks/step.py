@@ -1,66 +1,213 @@
-"""python tests/benchmarks/step.py [model=vit_l_shape] [batch=16] [repeats=10] [threads=2] [clock=wall]: our step and a
-straightforward one (tests/helpers/reference.py), interleaved in one process, in float32 and bfloat16.
+"""python tests/benchmarks/step.py [model=vit_l_shape] [precision=float32] [batch=16] [repeats=10] [threads=2]
+[operations=false]: our step and a straightforward one (tests/helpers/reference.py), in wall seconds.
 
-Prints, for each model and precision, the median over repeats of the ratio of the reference's time to ours and its 95 %
-interval by order statistics, which needs 6 repeats. Times leave out the data. All models by default.
+Each step has a process of its own, because malloc's settings hold for a whole process. Ours has those of a run, which
+keeps freed memory (aimv2/heap.py). Beside it in turn are the reference with the same settings, the reference with
+malloc's defaults, and ours with malloc's defaults. Prints the median over repeats of the ratio of each one's time to
+ours, and its 95 % interval by order statistics, which needs 6 repeats.
+
+With ``operations=true``, prints what both steps consist of instead: the milliseconds of torch's operations by kind, the
+rest of the step's time, and the FLOPs that torch's counter finds. All models and precisions by default. Times leave out
+the data.
 """
 
+import multiprocessing
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.bench.encoder import PRECISIONS
-from aimv2.bench.timing import CLOCKS, interleaved, ratio
+from aimv2.bench.timing import interleaved, ratio
 from aimv2.bench.training import CASES, TrainingStep, batches_of
 from aimv2.heap import keep_freed_memory
 from aimv2.model.network import build
 from tests.helpers.reference import ReferenceStep
 
 USAGE = f"{__doc__}"
-DEFAULTS = {"model": ",".join(CASES), "batch": "16", "repeats": "10", "threads": "2", "clock": "wall"}
+DEFAULTS = {
+    "model": ",".join(CASES),
+    "precision": ",".join(PRECISIONS),
+    "batch": "16",
+    "repeats": "10",
+    "threads": "2",
+    "operations": "false",
+}
+OURS, REFERENCE = "ours", "reference"
+
+PRODUCTS, ATTENTION, OPTIMIZER = "matrix products", "attention", "clipping and AdamW"
+COPIES, ELEMENTWISE = "copies, casts, lookups, joins", "element by element, and sums"
+REST = "the rest: views, autograd, calls"
+PRODUCT_NAMES = ("mm", "addmm", "bmm", "mv", "addmv_", "convolution", "convolution_backward")
+COPY_NAMES = ("_to_copy", "copy_", "clone", "cat", "embedding", "embedding_dense_backward", "index_select", "index_add")
+COPY_NAMES += ("slice_backward", "index", "index_put_", "zeros", "zeros_like", "new_zeros", "full_like")
 
 
-def compare(name: str, batch_size: int, repeats: int, clock: str) -> dict[str, tuple[float, float, float]]:
-    """Return the ratio of the reference's time to ours and its interval, by precision."""
-    found = {}
+def make_step(kind: str, model: str, precision: str, batch_size: int, folder: Path) -> Callable[[], object]:
+    """Return a step on pairs that are made in a folder."""
+    batches = batches_of(CASES[model](), folder / "pairs", batch_size)
+    batch, config = batches[0], replace(batches.config, precision=precision)
+    return TrainingStep(lambda: batch, config) if kind == OURS else ReferenceStep(build(config), lambda: batch, config)
+
+
+class Remote:
+    """A step in a process of its own, ``pid``; a call takes one step."""
+
+    def __init__(self, make: Callable[[Path], Callable[[], object]], *, keeps_memory: bool, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, keeps_memory, threads), daemon=True)
+        self._process.start()
+        self.pid = self._process.pid
+        theirs.close()  # so that reading fails if the process ends
+        self._pipe.recv()
+
+    def __call__(self) -> None:
+        self._pipe.send(True)
+        self._pipe.recv()
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join()
+
+
+def _serve(pipe: Connection, make: Callable[[Path], Callable[[], object]], keeps_memory: bool, threads: int) -> None:
+    if keeps_memory:
+        keep_freed_memory()
+    torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        batches = batches_of(CASES[name](), Path(folder) / "pairs", batch_size)
-        batch = batches[0]
-        for precision in PRECISIONS:
-            config = replace(batches.config, precision=precision)
-            calls = {
-                "ours": TrainingStep(lambda: batch, config, CLOCKS[clock]),
-                "reference": ReferenceStep(build(config), lambda: batch, config),
-            }
-            seconds = interleaved(calls, repeats, clock=CLOCKS[clock])
-            found[precision] = ratio(seconds["reference"], seconds["ours"])
-    return found
+        step = make(Path(folder))
+        pipe.send(True)
+        try:
+            while pipe.recv():
+                step()
+                pipe.send(True)
+        except EOFError:  # the benchmark has closed its end
+            return
+
+
+def compare(model: str, precision: str, batch_size: int, repeats: int, threads: int) -> None:
+    """Print a line for each of the other steps."""
+    steps = {kind: partial(make_step, kind, model, precision, batch_size) for kind in (OURS, REFERENCE)}
+    for kind, keeps_memory in ((REFERENCE, True), (REFERENCE, False), (OURS, False)):
+        with (
+            closing(Remote(steps[OURS], keeps_memory=True, threads=threads)) as ours,
+            closing(Remote(steps[kind], keeps_memory=keeps_memory, threads=threads)) as other,
+        ):
+            seconds = interleaved({"ours": ours, "other": other}, repeats, clock=perf_counter)
+        median, low, high = ratio(seconds["other"], seconds["ours"])
+        name = f"{kind}, malloc {'as ours' if keeps_memory else 'by default'}"
+        print(f"| {model} | {precision} | {name} | {median:.2f} [{low:.2f}, {high:.2f}] |", flush=True)
+
+
+class Operations(TorchDispatchMode):
+    """Times torch's operations within it, below autograd.
+
+    Attributes:
+        seconds: by kind; views have none.
+        calls: by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        start = perf_counter()
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        self.calls[name] += 1
+        if not func.is_view:
+            self.seconds[kind_of(name)] += perf_counter() - start
+        return result
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of one of torch's operations."""
+    if name in PRODUCT_NAMES:
+        return PRODUCTS
+    if name.startswith("_scaled_dot_product"):
+        return ATTENTION
+    if name.startswith(("_foreach_", "_fused_adamw")):
+        return OPTIMIZER
+    return COPIES if name in COPY_NAMES else ELEMENTWISE
+
+
+def consists_of(step: Callable[[], object], repeats: int) -> tuple[dict[str, float], int, float]:
+    """Return the milliseconds of a step by kind, as medians, the calls of operations, and torch's count of FLOPs."""
+    for _ in range(2):
+        step()  # allocates, and makes the optimizer's moments
+    wholes, timed = [], []
+    for _ in range(repeats):
+        start = perf_counter()
+        step()
+        wholes.append(perf_counter() - start)
+        with Operations() as operations:
+            step()
+        timed.append(operations)
+    kinds = (PRODUCTS, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER)
+    seconds = {kind: float(np.median([each.seconds[kind] for each in timed])) for kind in kinds}
+    seconds[REST] = float(np.median(wholes)) - sum(seconds.values())
+    # torch's counter knows no attention on the CPU, but the products that this backend computes it by.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        step()
+    milliseconds = {kind: 1000 * value for kind, value in seconds.items()}
+    return milliseconds, timed[-1].calls.total(), counter.get_total_flops()
+
+
+def explain(model: str, precision: str, batch_size: int, repeats: int) -> None:
+    """Print a table of both steps."""
+    found = {}
+    for kind in (OURS, REFERENCE):
+        with tempfile.TemporaryDirectory() as folder:
+            found[kind] = consists_of(make_step(kind, model, precision, batch_size, Path(folder)), repeats)
+    print(f"\n| {model}, {precision} | {OURS} | {REFERENCE} |\n| --- | --- | --- |")
+    totals = {kind: sum(milliseconds.values()) for kind, (milliseconds, *_) in found.items()}
+    for part in found[OURS][0]:
+        cells = [f"{ms[part]:,.1f} ms, {ms[part] / totals[kind]:.0%}" for kind, (ms, *_) in found.items()]
+        print(f"| {part} | {' | '.join(cells)} |")
+    print(f"| a step | {' | '.join(f'{total:,.1f} ms' for total in totals.values())} |")
+    print(f"| calls of operations | {' | '.join(f'{calls:,}' for _, calls, _ in found.values())} |")
+    print(f"| GFLOP | {' | '.join(f'{flops / 1e9:,.1f}' for *_, flops in found.values())} |", flush=True)
 
 
 def main(words: Sequence[str]) -> int:
-    """Print a table."""
+    """Print tables."""
     if "--help" in words:
         print(USAGE, end="")
         return 0
     values = DEFAULTS | dict(word.partition("=")[::2] for word in words)
-    if values.keys() != DEFAULTS.keys() or values["clock"] not in CLOCKS:
+    if values.keys() != DEFAULTS.keys() or values["operations"] not in ("true", "false"):
         print(USAGE, end="")
         return 2
-    keep_freed_memory()  # for both
-    torch.set_num_threads(int(values["threads"]))
-    print("| model | precision | reference / ours [95 %] |\n| --- | --- | --- |")
-    for name in values["model"].split(","):
-        for precision, (median, low, high) in compare(
-            name, int(values["batch"]), int(values["repeats"]), values["clock"]
-        ).items():
-            print(f"| {name} | {precision} | {median:.2f} [{low:.2f}, {high:.2f}] |", flush=True)
+    batch_size, repeats, threads = (int(values[name]) for name in ("batch", "repeats", "threads"))
+    cases = [(model, precision) for model in values["model"].split(",") for precision in values["precision"].split(",")]
+    if values["operations"] == "true":
+        keep_freed_memory()
+        torch.set_num_threads(threads)
+        for case in cases:
+            explain(*case, batch_size, repeats)
+        return 0
+    print("| model | precision | step | its time / ours [95 %] |\n| --- | --- | --- | --- |")
+    for case in cases:
+        compare(*case, batch_size, repeats, threads)
     return 0
 
 

@@ -141,8 +141,9 @@ class Batch(NamedTuple):
 
 def _within(index_N: Tensor, rows: slice, width: int) -> Tensor:
     """Return those of the ascending indices that lie in these rows of a width, counted from the first of the rows."""
-    first, end = np.searchsorted(index_N.numpy(), (rows.start * width, rows.stop * width))
-    return index_N[first:end] - rows.start * width
+    first, end = (int(np.searchsorted(index_N.numpy(), row * width)) for row in (rows.start, rows.stop))
+    own_N: Tensor = index_N[first:end] - rows.start * width
+    return own_N
 
 
 def scored_patches(prefix_len_B: np.ndarray, num_patches: int, num_own: int | np.ndarray) -> Tensor:
