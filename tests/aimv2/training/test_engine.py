@@ -55,7 +55,7 @@ def large_batch(tiny, batch):
     return batch.of(parts.image, parts.token_BT, parts.prefix_len_B, supervised, batch.text_len_B[rows], tiny)
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 8])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_micro_batches_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, changes, size):
     config = changed(tiny, changes)
@@ -115,7 +115,7 @@ def test_gradient_balance_needs_two_terms(tiny, large_batch):
 SETUPS = [
     {"parallel": parallel, "micro_batch": size, "activation_checkpointing": size == 1}
     for parallel in ("ddp", "fsdp")
-    for size in (8, 1)
+    for size in (8, 2, 1)
 ]
 EAGER = [changes | setup for changes in VARIANTS for setup in SETUPS]
 SOME = [changes | SETUPS[number % len(SETUPS)] for number, changes in enumerate(VARIANTS)]
