@@ -1,4 +1,5 @@
-"""RMSNorm and SwiGLU's gate with few passes over memory, for the CPU, where torch 2.13 has no fused kernels for them.
+"""RMSNorm and SwiGLU's gate with few passes over memory: torch 2.13 has no fused kernel for the gate, and for the norm
+none on the CPU.
 
 Both save their inputs alone for the backward pass. Small tensors have torch's own operations, and compiled code has the
 plain formulas, which ``torch.compile`` fuses itself. Letters: N rows, D width, F FFN width.
@@ -87,7 +88,7 @@ class _RMSNorm(torch.autograd.Function):
 
 def silu_product(gate_up: Tensor) -> Tensor:
     """Return silu(gate) * up of [..., 2F], gate and up side by side: [..., F]."""
-    if gate_up.device.type == "cpu" and not torch.compiler.is_compiling() and gate_up.numel() >= MIN_GATED:
+    if not torch.compiler.is_compiling() and gate_up.numel() >= MIN_GATED:
         apply: Callable[[Tensor], Tensor] = SiluProduct.apply  # which torch does not annotate
         return apply(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)

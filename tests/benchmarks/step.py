@@ -6,8 +6,9 @@ keeps freed memory (aimv2/heap.py). Beside it in turn are the reference with the
 malloc's defaults, and ours with malloc's defaults. Prints the median over repeats of the ratio of each one's time to
 ours, and its 95 % interval by order statistics, which needs 6 repeats.
 
-With ``operations=true``, prints what both steps consist of instead: the milliseconds of torch's operations by kind, the
-rest of the step's time, and the FLOPs that torch's counter finds. All models and precisions by default. Times leave out
+With ``operations=true``, prints what both steps consist of instead: the milliseconds of torch's operations by kind,
+calls included (a timer adds about 1 µs to each), the rest of the step's time, and the FLOPs that torch's counter finds.
+All models and precisions by default. Times leave out
 the data.
 """
 
@@ -22,7 +23,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from aimv2.bench.encoder import PRECISIONS
 from aimv2.bench.timing import interleaved, ratio
@@ -51,10 +52,10 @@ DEFAULTS = {
 }
 OURS, REFERENCE = "ours", "reference"
 
-PRODUCTS, ATTENTION, OPTIMIZER = "matrix products", "attention", "clipping and AdamW"
-COPIES, ELEMENTWISE = "copies, casts, lookups, joins", "element by element, and sums"
-REST = "the rest: views, autograd, calls"
-PRODUCT_NAMES = ("mm", "addmm", "bmm", "mv", "addmv_", "convolution", "convolution_backward")
+PRODUCTS, TRANSPOSED = "matrix products", "those of a transposed matrix: gradients of weights"
+ATTENTION, OPTIMIZER = "attention", "clipping and AdamW"
+COPIES, ELEMENTWISE = "copies, casts, lookups, joins", "all else, mostly element by element, and sums"
+REST = "time outside of operations: views, autograd"
 COPY_NAMES = ("_to_copy", "copy_", "clone", "cat", "embedding", "embedding_dense_backward", "index_select", "index_add")
 COPY_NAMES += ("slice_backward", "index", "index_put_", "zeros", "zeros_like", "new_zeros", "full_like")
 
@@ -120,38 +121,60 @@ class Operations(TorchDispatchMode):
     """Times torch's operations within it, below autograd.
 
     Attributes:
-        seconds: by kind; views have none.
+        seconds: by kind, calls included; views have none.
+        flops: by kind, of the products that torch's counter knows.
         calls: by name.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.seconds: Counter[str] = Counter()
+        self.flops: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         start = perf_counter()
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        self.calls[name] += 1
+        result = func(*args, **kwargs)
+        seconds = perf_counter() - start
+        self.calls[func.overloadpacket.__name__] += 1
         if not func.is_view:
-            self.seconds[kind_of(name)] += perf_counter() - start
+            count_flops = flop_registry.get(func.overloadpacket)
+            kind = kind_of(func.overloadpacket.__name__, args, is_product=count_flops is not None)
+            self.seconds[kind] += seconds
+            self.flops[kind] += count_flops(*args, **kwargs, out_val=result) if count_flops else 0
         return result
 
 
-def kind_of(name: str) -> str:
+def kind_of(name: str, args: Any, *, is_product: bool) -> str:
     """Return the kind of one of torch's operations."""
-    if name in PRODUCT_NAMES:
-        return PRODUCTS
     if name.startswith("_scaled_dot_product"):
         return ATTENTION
+    if is_product:
+        return TRANSPOSED if name == "mm" and not args[0].is_contiguous() else PRODUCTS
     if name.startswith(("_foreach_", "_fused_adamw")):
         return OPTIMIZER
     return COPIES if name in COPY_NAMES else ELEMENTWISE
 
 
-def consists_of(step: Callable[[], object], repeats: int) -> tuple[dict[str, float], int, float]:
-    """Return the milliseconds of a step by kind, as medians, the calls of operations, and torch's count of FLOPs."""
+class Composition(NamedTuple):
+    """What a step consists of, as medians.
+
+    Attributes:
+        seconds: by kind.
+        flops_per_second: by kind of product.
+        calls: of operations.
+        flops: of a step, by torch's counter.
+    """
+
+    seconds: dict[str, float]
+    flops_per_second: dict[str, float]
+    calls: int
+    flops: int
+
+
+def composition(step: Callable[[], object], repeats: int) -> Composition:
+    """Time whole steps and their operations in turn."""
     for _ in range(2):
         step()  # allocates, and makes the optimizer's moments
     wholes, timed = [], []
@@ -162,30 +185,37 @@ def consists_of(step: Callable[[], object], repeats: int) -> tuple[dict[str, flo
         with Operations() as operations:
             step()
         timed.append(operations)
-    kinds = (PRODUCTS, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER)
+    kinds = (PRODUCTS, TRANSPOSED, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER)
     seconds = {kind: float(np.median([each.seconds[kind] for each in timed])) for kind in kinds}
+    rates = {kind: timed[-1].flops[kind] / seconds[kind] for kind in (PRODUCTS, TRANSPOSED)}
     seconds[REST] = float(np.median(wholes)) - sum(seconds.values())
     # torch's counter knows no attention on the CPU, but the products that this backend computes it by.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         step()
-    milliseconds = {kind: 1000 * value for kind, value in seconds.items()}
-    return milliseconds, timed[-1].calls.total(), counter.get_total_flops()
+    return Composition(seconds, rates, timed[-1].calls.total(), counter.get_total_flops())
 
 
 def explain(model: str, precision: str, batch_size: int, repeats: int) -> None:
     """Print a table of both steps."""
-    found = {}
+    found = []
     for kind in (OURS, REFERENCE):
         with tempfile.TemporaryDirectory() as folder:
-            found[kind] = consists_of(make_step(kind, model, precision, batch_size, Path(folder)), repeats)
+            found.append(composition(make_step(kind, model, precision, batch_size, Path(folder)), repeats))
     print(f"\n| {model}, {precision} | {OURS} | {REFERENCE} |\n| --- | --- | --- |")
-    totals = {kind: sum(milliseconds.values()) for kind, (milliseconds, *_) in found.items()}
-    for part in found[OURS][0]:
-        cells = [f"{ms[part]:,.1f} ms, {ms[part] / totals[kind]:.0%}" for kind, (ms, *_) in found.items()]
-        print(f"| {part} | {' | '.join(cells)} |")
-    print(f"| a step | {' | '.join(f'{total:,.1f} ms' for total in totals.values())} |")
-    print(f"| calls of operations | {' | '.join(f'{calls:,}' for _, calls, _ in found.values())} |")
-    print(f"| GFLOP | {' | '.join(f'{flops / 1e9:,.1f}' for *_, flops in found.values())} |", flush=True)
+    for part in found[0].seconds:
+        print(f"| {part} | {' | '.join(_cell(each, part) for each in found)} |")
+    print(f"| a step | {' | '.join(f'{1000 * sum(each.seconds.values()):,.1f} ms' for each in found)} |")
+    print(f"| calls of operations | {' | '.join(f'{each.calls:,}' for each in found)} |")
+    print(f"| GFLOP | {' | '.join(f'{each.flops / 1e9:,.1f}' for each in found)} |", flush=True)
+
+
+def _cell(found: Composition, part: str) -> str:
+    seconds = found.seconds[part]
+    if seconds < 0:
+        return "less than the noise"
+    cell = f"{1000 * seconds:,.1f} ms, {100 * seconds / sum(found.seconds.values()):.0f} %"
+    rate = found.flops_per_second.get(part)
+    return f"{cell}, at {rate / 1e9:,.0f} GFLOP/s" if rate else cell
 
 
 def main(words: Sequence[str]) -> int:
@@ -194,11 +224,14 @@ def main(words: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     values = DEFAULTS | dict(word.partition("=")[::2] for word in words)
-    if values.keys() != DEFAULTS.keys() or values["operations"] not in ("true", "false"):
+    models, precisions = values["model"].split(","), values["precision"].split(",")
+    numbers = [values[name] for name in ("batch", "repeats", "threads")]
+    is_valid = values.keys() == DEFAULTS.keys() and values["operations"] in ("true", "false")
+    if not (is_valid and {*models} <= {*CASES} and {*precisions} <= {*PRECISIONS} and all(map(str.isdecimal, numbers))):
         print(USAGE, end="")
         return 2
-    batch_size, repeats, threads = (int(values[name]) for name in ("batch", "repeats", "threads"))
-    cases = [(model, precision) for model in values["model"].split(",") for precision in values["precision"].split(",")]
+    batch_size, repeats, threads = map(int, numbers)
+    cases = [(model, precision) for model in models for precision in precisions]
     if values["operations"] == "true":
         keep_freed_memory()
         torch.set_num_threads(threads)

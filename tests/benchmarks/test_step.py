@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.memory import setup_of
 from aimv2.model.network import build
@@ -21,6 +22,7 @@ from tests.benchmarks.step import (
     OPTIMIZER,
     PRODUCTS,
     REST,
+    TRANSPOSED,
     Operations,
     Remote,
     main,
@@ -71,7 +73,19 @@ def test_operations_are_counted_as_the_profiler_counts_them(tiny, batch):
     names = ("mm", "convolution", "silu", "rsqrt", "embedding_dense_backward", "_fused_adamw_")
     assert {name: operations.calls[name] for name in names} == {name: expected[name] for name in names}
     assert all(seconds > 0 for seconds in operations.seconds.values())
-    assert operations.seconds.keys() == {PRODUCTS, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER}
+    assert operations.seconds.keys() == {PRODUCTS, TRANSPOSED, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER}
+    with FlopCounterMode(display=False) as counter:  # which leaves out attention on the CPU
+        step()
+    assert operations.flops[PRODUCTS] + operations.flops[TRANSPOSED] == counter.get_total_flops()
+    assert operations.flops[TRANSPOSED] == pytest.approx(counter.get_total_flops() / 3, rel=0.1), (
+        "a third is of weights"
+    )
+
+
+@pytest.mark.parametrize("argument", ["model=vit", "precision=fp16", "repeats=many", "operations=1", "clock=cpu"])
+def test_wrong_arguments_print_the_usage(capsys, argument):
+    assert main([argument]) == 2
+    assert capsys.readouterr().out.startswith("python tests/benchmarks/step.py")
 
 
 @pytest.mark.exhaustive
@@ -107,4 +121,4 @@ def test_the_benchmark_prints_its_tables(capsys):
     ]
     assert main([*arguments, "operations=true"]) == 0
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in capsys.readouterr().out.splitlines() if line}
-    assert {PRODUCTS, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER, REST, "GFLOP"} < rows.keys()
+    assert {PRODUCTS, TRANSPOSED, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER, REST, "GFLOP"} < rows.keys()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,15 +10,21 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch._dynamo.utils import counters
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
+from aimv2.config.paths import replaced
+from aimv2.config.resolve import with_attention
+from aimv2.config.start import with_start
 from aimv2.data.batches.batch import Share
 from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE, World
+from tests.helpers.finished_runs import finished_run
 from tests.helpers.native import at_native, batch_of_area
+from tests.helpers.ranks import on_ranks
 from tests.helpers.training import changed, losses_of
 
 VARIANTS = [
@@ -28,7 +35,6 @@ VARIANTS = [
     {"model.decoder.order": "text_first"},
     {"objective.name": "clip", "start.frozen": ["encoder"]},
 ]
-NUM_IMAGES = 8
 
 
 def engine_of(config, world=ALONE):
@@ -42,17 +48,18 @@ def gradients_of(engine):
     return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
 
 
+def enlarged(batch, config, times=1):
+    """Return eight times so many images in float64, of which one in eight has no patch to predict."""
+    rows = torch.tensor([0, 1, 2, 3, 4, 5, 3, 1]).repeat(times)
+    image = batch.image[rows].double() + torch.arange(8.0 * times)[:, None, None, None] / 10
+    prefix_len_B = torch.tensor([1, 3, 8, 16, 14, 15, 2, 9]).repeat(times)
+    supervised_N = (batch.token_BT[rows] != 1).flatten().nonzero().squeeze(1)
+    return batch.of(image, batch.token_BT[rows], prefix_len_B, supervised_N, batch.text_len_B[rows], config)
+
+
 @pytest.fixture
 def large_batch(tiny, batch):
-    """A batch of eight images in float64, of which one has no patch to predict."""
-    rows = torch.tensor([0, 1, 2, 3, 4, 5, 3, 1])
-    parts = batch._replace(
-        image=batch.image[rows].double() + torch.arange(8.0)[:, None, None, None] / 10,
-        token_BT=batch.token_BT[rows],
-        prefix_len_B=torch.tensor([1, 3, 8, 16, 14, 15, 2, 9]),
-    )
-    supervised = (parts.token_BT != 1).flatten().nonzero().squeeze(1)
-    return batch.of(parts.image, parts.token_BT, parts.prefix_len_B, supervised, batch.text_len_B[rows], tiny)
+    return enlarged(batch, tiny)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
@@ -115,7 +122,7 @@ def test_gradient_balance_needs_two_terms(tiny, large_batch):
 SETUPS = [
     {"parallel": parallel, "micro_batch": size, "activation_checkpointing": size == 1}
     for parallel in ("ddp", "fsdp")
-    for size in (8, 2, 1)
+    for size in (4, 2, 1)  # of the four images of a rank
 ]
 EAGER = [changes | setup for changes in VARIANTS for setup in SETUPS]
 SOME = [changes | SETUPS[number % len(SETUPS)] for number, changes in enumerate(VARIANTS)]
@@ -131,10 +138,37 @@ COMPILED = [VARIANTS[0] | {"parallel": parallel, "micro_batch": 4, "compile": Tr
         pytest.param(2, COMPILED, id="2 compiled", marks=pytest.mark.exhaustive),
     ],
 )
-def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, ranks, cases, tmp_path):
+def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, batch, ranks, cases, tmp_path):
     """With whole weights and with shards, in one micro-batch and in several; every day each variant in one way."""
     cases = [changed(tiny, case | {"ranks": ranks}) for case in cases]
-    assert_ranks_match(cases, large_batch, ranks, tmp_path)
+    assert_ranks_match(cases, enlarged(batch, tiny, ranks // 2), ranks, tmp_path)
+
+
+def test_ranks_have_the_losses_and_gradients_of_the_batch_in_distillation(tiny, large_batch, tmp_path):
+    large = replaced(tiny, {"model.encoder.width": 48, "model.encoder.num_heads": 3})
+    teacher = finished_run(tmp_path / "runs", large, build(large))
+    values = {"objective": {"name": "distill"}, "model.encoder.attention": "auto", "start.teacher": str(teacher.path)}
+    config = with_start(with_attention(replaced(tiny, values)))
+    assert_ranks_match([replace(config, ranks=2, **setup) for setup in SETUPS], large_batch, 2, tmp_path)
+
+
+def test_ranks_average_gradients_once_for_all_micro_batches(tiny, large_batch, tmp_path):
+    config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
+    assert on_ranks(2, tmp_path, averages_by_bucket, config, large_batch) == {"bucket 0": 1}
+
+
+def averages_by_bucket(world, config, batch):
+    """Return how often DDP averages each bucket of gradients in the backward passes of a batch."""
+    found = Counter()
+
+    def count(state, bucket):
+        found[f"bucket {bucket.index()}"] += 1
+        return allreduce_hook(dist.group.WORLD, bucket)
+
+    engine = engine_of(config, world)
+    engine._module.register_comm_hook(None, count)
+    engine.backward(share_of(batch, world.rank, world.size))
+    return dict(found)
 
 
 @pytest.fixture(scope="module")
@@ -190,15 +224,17 @@ def assert_ranks_match(cases, batch, ranks, folder):
         torch.testing.assert_close(norm, engine.clip_gradients(), rtol=1e-6, atol=1e-7, msg=case)
 
 
+def share_of(batch, rank, ranks):
+    size = len(batch.image) // ranks
+    return batch.split(size, has_padding=True)[rank]._replace(share=Share(rank * size, ranks))
+
+
 def as_rank(rank, ranks, cases, batch, folder):
     """Compute each case on one of the ranks; rank 0 writes losses, gradients and norms."""
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=5))
-    world, found = World(ranks), []
-    share = batch.split(NUM_IMAGES // ranks, has_padding=True)[rank]._replace(
-        share=Share(rank * NUM_IMAGES // ranks, ranks)
-    )
+    world, found, share = World(ranks), [], share_of(batch, rank, ranks)
     for config in cases:
         engine = engine_of(config, world)
         before = counters["stats"]["unique_graphs"]
