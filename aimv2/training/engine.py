@@ -58,7 +58,7 @@ class Engine:
             self._module = DistributedDataParallel(
                 objective, gradient_as_bucket_view=True, find_unused_parameters=_may_score_nothing(config)
             )
-        self._parameters = list(objective.parameters())  # of which FSDP2 has replaced some
+        self._parameters = list(objective.parameters())  # after FSDP2 has replaced some; walking all modules takes long
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Add the gradients of a batch to those of the parameters.
