@@ -103,18 +103,19 @@ def with_start(config: RunConfig) -> RunConfig:
     Raises:
         UsageError: there are no such weights, or they do not fit.
     """
+    objective(config.objective.name).check_teacher(config)
     start = config.start
     values: dict[str, Any] = {"fingerprint": "", "teacher_fingerprint": "", "teacher_encoder": None}
-    if start.weights is not None:
-        origin = read_origin(start.weights)
-        _check_fits(origin, config)
-        values |= {"weights": str(origin.path), "fingerprint": origin.fingerprint}
     if start.teacher is not None:
         teacher = read_origin(start.teacher, "start.teacher")
         _check_patches(teacher, config, "start.teacher")
         values |= {"teacher": str(teacher.path), "teacher_fingerprint": teacher.fingerprint}
         # However the teacher was trained, it is used with full attention.
         values["teacher_encoder"] = EncoderConfig(**{**teacher.sizes["encoder"], "attention": "bidirectional"})
+    if start.weights is not None:
+        origin = read_origin(start.weights)
+        _check_fits(origin, replace(config, start=replace(start, **values)))
+        values |= {"weights": str(origin.path), "fingerprint": origin.fingerprint}
     changed = replace(start, **values)
     return config if changed == start else replace(config, start=changed)
 

@@ -74,13 +74,17 @@ class Objective:
                 f"prefix.law={config.prefix.law!r} has no effect with attention={attention!r} in the encoder and no"
                 " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
             )
+        self.check_teacher(config)
+        for requirement in (*self.requirements, self._native):
+            requirement(config)
+
+    def check_teacher(self, config: RunConfig) -> None:
+        """Refuse a config without the teacher that the objective needs, or with one that it lacks."""
         name, teacher = config.objective.name, config.start.teacher
         if self.has_teacher and teacher is None:
             raise UsageError(f"objective.name={name} imitates an encoder; type start.teacher=PATH")
         if teacher is not None and not self.has_teacher:
             raise UsageError(f"objective.name={name} has no teacher; start.teacher belongs to objective.name=distill")
-        for requirement in (*self.requirements, self._native):
-            requirement(config)
 
     def _native(self, config: RunConfig) -> None:
         if not config.native.areas:

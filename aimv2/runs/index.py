@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     code: str = ""
 
     def name(self, run: str) -> str:
-        """Return the name of the file, such as ``v2-307e8f98b380.done.0001.2.5f0c1b7de1a2``."""
+        """Return the name of the file, such as ``v2-15b6f82b08fe.done.0001.2.5f0c1b7de1a2``."""
         more = {"failed": [(self.cause or "").replace(" ", "-")], "done": [str(self.layout), self.code]}
         return ".".join([run, self.state, f"{self.attempt:04d}", *more.get(self.state, [])])
 

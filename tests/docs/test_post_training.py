@@ -24,7 +24,7 @@ def folder(tmp_path_factory, cache_dir):
     config = resolve(replaced(demo(), {"data.cache_dir": cache_dir, "model.vocab_size": 300}), available="cpu")
     run = finished_run(path / "runs", config, build(config))
     write_weights(read_weights(run.path), path / "aimv2-large-patch14-224")
-    run.path.rename(path / "runs" / "v2-307e8f98b380")
+    run.path.rename(path / "runs" / "v2-15b6f82b08fe")
     return path
 
 

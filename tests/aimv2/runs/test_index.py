@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aimv2.errors import Cause
 from aimv2.runs.index import FOLDER, Entry, read, remove, write
 
-RUN = "v2-307e8f98b380"
+RUN = "v2-15b6f82b08fe"
 NUMBERS = st.integers(1, 20000)
 ENTRIES = st.one_of(
     st.tuples(st.sampled_from(["running", "idle"]), NUMBERS).map(lambda values: Entry(*values)),
