@@ -1,11 +1,15 @@
 """RMSNorm and SwiGLU's gate against plain formulas, in one block of rows and in several."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aimv2.model import fused
 from aimv2.model.fused import RMSNorm, SiluProduct, silu_product
+from tests.helpers.peak_memory import Case, step_of
 
 ROWS = [(3,), (2, 5), (4, 9 * fused.BLOCK // (16 * 24) + 1)]  # the last in several blocks, of which the last is short
 
@@ -99,3 +103,31 @@ def test_second_derivatives_are_refused(function):
     (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
         gradient.sum().backward()
+
+
+class Copies(TorchDispatchMode):
+    """Notes the shapes of activations, [B, L, D], that are copied from bfloat16 to float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        is_copy = func is torch.ops.aten._to_copy.default
+        if is_copy and result.dim() == 3 and (args[0].dtype, result.dtype) == (torch.bfloat16, torch.float32):
+            self.shapes.append(tuple(result.shape))
+        return result
+
+
+def test_no_block_copies_whole_activations_to_float32():
+    """Their number does not grow with the depth; a norm's backward pass copies blocks of rows."""
+    config, found = Case(batch_size=8, micro_batch=8, width=256, precision="bfloat16").config, []
+    for depth in (1, 3):
+        encoder = replace(config.model.encoder, depth=depth)
+        step = step_of(replace(config, model=replace(config.model, encoder=encoder)))
+        with Copies() as copies:
+            step()
+        found.append(copies.shapes)
+    assert found[0], "the mode sees those outside of blocks"
+    assert found[0] == found[1]
