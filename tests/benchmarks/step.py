@@ -18,38 +18,33 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveInt
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from aimv2.bench.encoder import PRECISIONS
-from aimv2.bench.timing import interleaved, ratio
+from aimv2.bench.encoder import PRECISIONS, Precision
+from aimv2.bench.timing import interleaved, ratio, read_options
 from aimv2.bench.training import CASES, TrainingStep, batches_of
+from aimv2.errors import UsageError, unknown
 from aimv2.heap import keep_freed_memory
 from aimv2.model.network import build
 from tests.helpers.reference import ReferenceStep
 
 USAGE = f"{__doc__}"
-DEFAULTS = {
-    "model": ",".join(CASES),
-    "precision": ",".join(PRECISIONS),
-    "batch": "16",
-    "repeats": "10",
-    "threads": "2",
-    "operations": "false",
-}
 OURS, REFERENCE = "ours", "reference"
 
 PRODUCTS, TRANSPOSED = "matrix products", "those of a transposed matrix: gradients of weights"
@@ -218,29 +213,42 @@ def _cell(found: Composition, part: str) -> str:
     return f"{cell}, at {rate / 1e9:,.0f} GFLOP/s" if rate else cell
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options, as USAGE describes them; None is all."""
+
+    model: str | None = None
+    precision: Precision | None = None
+    batch: PositiveInt = 16
+    repeats: Annotated[int, Field(ge=2)] = 10
+    threads: PositiveInt = 2
+    operations: bool = False
+
+
 def main(words: Sequence[str]) -> int:
     """Print tables."""
     if "--help" in words:
         print(USAGE, end="")
         return 0
-    values = DEFAULTS | dict(word.partition("=")[::2] for word in words)
-    models, precisions = values["model"].split(","), values["precision"].split(",")
-    numbers = [values[name] for name in ("batch", "repeats", "threads")]
-    is_valid = values.keys() == DEFAULTS.keys() and values["operations"] in ("true", "false")
-    if not (is_valid and {*models} <= {*CASES} and {*precisions} <= {*PRECISIONS} and all(map(str.isdecimal, numbers))):
-        print(USAGE, end="")
+    try:
+        options = read_options(Options, words)
+        if options.model not in (None, *CASES):
+            raise unknown("model", options.model, CASES)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    batch_size, repeats, threads = map(int, numbers)
-    cases = [(model, precision) for model in models for precision in precisions]
-    if values["operations"] == "true":
+    models = [options.model] if options.model else list(CASES)
+    precisions = [options.precision] if options.precision else list(PRECISIONS)
+    if options.operations:
         keep_freed_memory()
-        torch.set_num_threads(threads)
-        for case in cases:
-            explain(*case, batch_size, repeats)
-        return 0
-    print("| model | precision | step | its time / ours [95 %] |\n| --- | --- | --- | --- |")
-    for case in cases:
-        compare(*case, batch_size, repeats, threads)
+        torch.set_num_threads(options.threads)
+    else:
+        print("| model | precision | step | its time / ours [95 %] |\n| --- | --- | --- | --- |")
+    for model, precision in product(models, precisions):
+        if options.operations:
+            explain(model, precision, options.batch, options.repeats)
+        else:
+            compare(model, precision, options.batch, options.repeats, options.threads)
     return 0
 
 
