@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ablations.request import Request, request_from_json, request_to_json
 from ablations.study import Study
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.inference.items import ItemMoments, Run, runs_index
 from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import SLUG

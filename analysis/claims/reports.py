@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ablations.catalogue import STUDIES
 from aimv2.config.recipes.scales import demo
-from aimv2.config.resolve import with_attention
+from aimv2.request.resolve import with_attention
 from analysis.claims import page
 from analysis.document.model import Document
 from analysis.judgement.findings import Findings, baseline_of, judge

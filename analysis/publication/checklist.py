@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from aimv2.errors import REASONS
+from aimv2.base.errors import REASONS
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
 from analysis.judgement.findings import Findings
 from analysis.publication.sources import credits_text

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ablations.study import Study
-from aimv2.errors import REASONS
+from aimv2.base.errors import REASONS
 from analysis.document.model import Table, escape
 from analysis.judgement.guards import MAX_EPOCHS
 from analysis.load import Evidence

@@ -2,7 +2,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.claims.reports import claims_document, findings_in
 from analysis.document.data import to_json
 from analysis.inference.looks import Look
