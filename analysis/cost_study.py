@@ -22,8 +22,7 @@ from torch.utils.benchmark import timer
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import writable_folder
 from aimv2.base.hardware import hardware
-from aimv2.cli import guarded
-from aimv2.config.arguments import HELP, checked
+from aimv2.config.arguments import HELP, checked, guarded
 from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.document import document
 from analysis.costs.encoders import DEPTH, EncoderStudy, require_packages

@@ -14,8 +14,7 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
-from aimv2.cli import guarded
-from aimv2.config.arguments import HELP, key_values
+from aimv2.config.arguments import HELP, guarded, key_values
 from analysis.claims.check import check
 from analysis.claims.reports import claims_document, findings_of
 from analysis.costs.document import document as costs_document

@@ -1,4 +1,4 @@
-"""``python -m aimv2 bench``: choose a benchmark."""
+"""``python -m benchmarks``: choose a benchmark."""
 
 from collections.abc import Sequence
 from pkgutil import resolve_name
@@ -11,7 +11,7 @@ BENCHMARKS = {  # imported when they are called, because each loads the packages
     "step": "benchmarks.step:step_command",
     "data": "benchmarks.data:data_command",
 }
-USAGE = """usage: python -m aimv2 bench BENCHMARK [key=value ...]
+USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
   encoder                      the encoder beside timm's and transformers'
   step                         training steps beside a matrix product

@@ -1,4 +1,4 @@
-"""Atomic writes, users of a shared folder, and checks that a folder can be used."""
+"""Atomic writes, YAML, users of a shared folder, and checks that a folder can be used."""
 
 import contextlib
 import errno
@@ -11,6 +11,8 @@ import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from aimv2.base.errors import UsageError
 
@@ -123,3 +125,31 @@ def writable_folder(path: str, key: str, *, needs_links: bool = False) -> Path:
             problem = "is on a file system without hard links across folders (BeeGFS before 7.4, for example)"
         raise UsageError(f"{key}={path!r} {problem}: {error.strerror}") from error
     return folder
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
+    """YAML without keys that are given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := next((key for place, key in enumerate(keys) if key in keys[:place]), None):
+            raise yaml.constructor.ConstructorError(None, None, f"{twice} is given twice", node.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the keys of a YAML file.
+
+    Raises:
+        UsageError: the file is missing or not YAML, or has no keys.
+    """
+    try:
+        values = yaml.load(path.read_text(), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    except (yaml.YAMLError, RecursionError, TypeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must contain keys with values, such as shards: /data/{{000..099}}.tar")
+    return values

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import read_yaml
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 SUFFIXES = (".yaml", ".yml")
@@ -194,7 +194,7 @@ def read_source(path: Path) -> SourceDescription:
         UsageError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
     """
     path = path.expanduser()
-    values = read_values(path)
+    values = read_yaml(path)
     values["short"], values["dense"] = (_weighted(values.get(key)) for key in ("short", "dense"))
     described: SourceDescription = _checked(path, SourceDescription, _located(path, values))
     return described
@@ -203,7 +203,7 @@ def read_source(path: Path) -> SourceDescription:
 def read_labelled(path: Path) -> LabelledDescription:
     """Read the description of a labelled set; errors as ``read_source``."""
     path = path.expanduser()
-    values = read_values(path)
+    values = read_yaml(path)
     if isinstance(values.get("classes"), dict):
         values["classes"] = {str(label): name for label, name in values["classes"].items()}  # YAML reads 0 as a number
     for key in ("train", "test", "validation"):
@@ -212,30 +212,6 @@ def read_labelled(path: Path) -> LabelledDescription:
             values[key] = _located(path, values[key] | {"index": index})
     described: LabelledDescription = _checked(path, LabelledDescription, values)
     return described if described.name else dataclasses.replace(described, name=path.stem)
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
-    """YAML without keys that are given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := next((key for place, key in enumerate(keys) if key in keys[:place]), None):
-            raise yaml.constructor.ConstructorError(None, None, f"{twice} is given twice", node.start_mark)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-def read_values(path: Path) -> dict[str, Any]:
-    """Read the keys of a description; errors as ``read_source``."""
-    try:
-        values = yaml.load(path.read_text(), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError, TypeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must contain keys with values, such as shards: /data/{{000..099}}.tar")
-    return values
 
 
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aimv2.base.errors import BadSampleError
+from aimv2.base.errors import BadSampleError, RunFailedError
 from aimv2.config.native import own_size
 from aimv2.data.batches.loader import loaded
 from aimv2.data.decode import whole
@@ -147,3 +147,13 @@ def batches(dataset: Squares | OwnSizes, workers: int, *, pin_memory: bool) -> I
 def counts(bad: Sequence[Bad]) -> str:
     """Return the number of unusable images by reason: ``3 undecodable image, 1 missing image``."""
     return ", ".join(f"{number} {reason}" for reason, number in Counter(each.reason for each in bad).most_common())
+
+
+def check_rate(bad: Sequence[Bad], num_rows: int, max_bad_rate: float, split: str) -> None:
+    """Raise a RunFailedError if too many images cannot be used."""
+    if len(bad) > max_bad_rate * num_rows:
+        raise RunFailedError(
+            "data",
+            f"{split}: {len(bad):,} of {num_rows:,} images cannot be used ({counts(bad)}; the first is {bad[0].key!r}:"
+            f" {bad[0].detail}), which is more than max_bad_rate={max_bad_rate:g}",
+        )

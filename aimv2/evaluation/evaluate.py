@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from aimv2.config.run_config import RunConfig
+from aimv2.data.described import described
 from aimv2.data.prepare import Data
-from aimv2.data.transfer import Tested, TransferSet, transfer_sets
-from aimv2.datasets.labelled import labelled_sets
+from aimv2.data.tasks import TransferSet
+from aimv2.data.transfer import Tested, transfer_sets
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.parts import Measured, Part, finite, unsaved
@@ -57,7 +58,7 @@ def evaluate(
     measured: dict[str, Measured] = {}
     for report in goal.reports:
         measured |= part([report], partial(_report, REPORTS[report][0], model, encoded, prepared))
-    for found in (*prepared.transfer, *labelled_sets(config)):
+    for found in (*prepared.transfer, *_labelled_sets(config)):
         for tasks in probes(encoded, found, config):
             measured |= tasks.measured(part)
     metrics = {
@@ -66,6 +67,10 @@ def evaluate(
         if len(items.item_N)  # else the data has no such word or choice
     }
     return metrics | not_applicable(goal, config)
+
+
+def _labelled_sets(config: RunConfig) -> list[TransferSet]:
+    return described().labelled_sets(config) if config.evaluation.sets else []
 
 
 def _report(

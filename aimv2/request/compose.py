@@ -26,7 +26,7 @@ from aimv2.config.recipes.post_training import OWN as NO_RECIPE
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import flatten, from_dict, to_dict
-from aimv2.spec.objectives import REGISTRY
+from aimv2.spec.objectives import REGISTRY, objective
 from aimv2.start.origin import continued, read_origin, with_sizes
 
 RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
@@ -127,7 +127,9 @@ def _stored(root: Mapping[str, Any], nodes: Mapping[tuple[str, str], Node]) -> I
 def run_config(values: Mapping[str, Any]) -> RunConfig:
     """Build the RunConfig from the run's part of a composed config."""
     check_mixture(values["mixture"], values["data"]["sources"])
-    return from_dict({key: values[key] for key in RUN_KEYS if key in values})
+    config = from_dict({key: values[key] for key in RUN_KEYS if key in values})
+    objective(config.objective.name)  # refuses an unknown one
+    return config
 
 
 def base_run(values: Mapping[str, Any]) -> RunConfig:

@@ -9,7 +9,8 @@ from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.data.sources.version import set_version, version
+from aimv2.data.described import described
+from aimv2.data.sources.version import version
 from aimv2.spec.metrics import set_names
 from aimv2.spec.objectives import objective
 from aimv2.start.origin import with_start
@@ -77,7 +78,7 @@ def with_attention(config: RunConfig) -> RunConfig:
 def data_fingerprint(config: RunConfig) -> str:
     """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer."""
     parts = [version(source) for source in config.data.sources]
-    parts += [set_version(path) for path in config.evaluation.sets]
+    parts += [described().set_version(path) for path in config.evaluation.sets]
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer
 

@@ -18,8 +18,8 @@ from aimv2.base.heap import keep_freed_memory
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
+from aimv2.data.described import described
 from aimv2.data.prepare import Data, prepare
-from aimv2.datasets.recorded import record_content
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.generation import examples
@@ -171,7 +171,7 @@ def _train_and_evaluate(
     goal = objective(config.objective.name)
     data = prepared(config.data, config.model)
     if config.data.kind == "files" or config.evaluation.sets:
-        record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
+        described().record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     trained = _train(attempt, config, data, on_rows, interrupts, lead)
     train_seconds = attempt.seconds
     weights = {name: value.cpu() for name, value in trained.network.state_dict().items()}

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, unknown
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
 from aimv2.cost.parts import Part
@@ -198,5 +198,7 @@ PRE_TRAINING = tuple(name for name, goal in REGISTRY.items() if not goal.has_tea
 
 
 def objective(name: str) -> Objective:
-    """Return the objective of this name, which the config has checked."""
+    """Return the objective of this name; an unknown name is a UsageError."""
+    if name not in REGISTRY:
+        raise unknown("objective.name", name, REGISTRY)
     return REGISTRY[name]

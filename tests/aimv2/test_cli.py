@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from aimv2.cli import guarded, main
+from aimv2.cli import main
+from aimv2.config.arguments import guarded
 from tests.helpers.training import small_run
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.transfer import Task, TransferSet
+from aimv2.data.tasks import Task, TransferSet
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.parts import Measured, Part, finite
 from aimv2.evaluation.probes.attentive import attentive_probe

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aimv2.base.errors import UsageError
+from aimv2.base.files import read_yaml
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.datasets.description import SUFFIXES, Location, read_labelled, read_source, read_values
+from aimv2.datasets.description import SUFFIXES, Location, read_labelled, read_source
 from aimv2.datasets.index_folder import Indexed, OnProgress, index_path
 from aimv2.datasets.open import prepare_location, prepare_source
 from aimv2.datasets.shards.patterns import expand, is_url
@@ -64,7 +65,7 @@ def index_command(arguments: Sequence[str]) -> int:
 
 def is_labelled(path: Path) -> bool:
     """True if a description is one of a labelled set."""
-    return any(split in read_values(path.expanduser()) for split in SPLITS)
+    return any(split in read_yaml(path.expanduser()) for split in SPLITS)
 
 
 def _index_pattern(pattern: str, to: str | None, workers: int) -> int:

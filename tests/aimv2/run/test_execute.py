@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.signature import signature, untrained
-from aimv2.data.sources.version import file_version
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_source
+from aimv2.datasets.plugin import source_version
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.request.resolve import resolve
@@ -329,7 +329,7 @@ def test_run_on_other_data_than_its_own_is_refused_and_shows_the_difference(own,
         execute(run.acquire(config), config, interrupts=stopped)
     (path.parent / "pictures" / "05.png").unlink()
     prepare_source(read_source(path))
-    for cache in (file_version, prepared):
+    for cache in (source_version, prepared):
         cache.cache_clear()
     failure = execute(run.acquire(config), config)
     assert failure.cause == "data"

@@ -66,7 +66,7 @@ def test_every_specification_is_complete(name):
 
 
 def test_registrys_load_without_torch():
-    code = "import sys, aimv2.objectives, aimv2.config.recipes.scales; print('torch' in sys.modules)"
+    code = "import sys, aimv2.spec.objectives, aimv2.config.recipes.scales; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -7,7 +7,7 @@ from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expectations import CONTENT
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.cli import guarded
+from aimv2.config.arguments import guarded
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve
 from aimv2.runs.record import RunFolder

@@ -30,7 +30,7 @@ from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
-from aimv2.datasets.images import Bad, Decode, OwnShape, OwnSizes, Shape, Squares, batches, counts
+from aimv2.datasets.images import Bad, Decode, OwnShape, OwnSizes, Shape, Squares, batches, check_rate
 from aimv2.datasets.records import Records
 from aimv2.tools.evaluate.encoding.ranks import ALONE, Ranks
 from aimv2.tools.evaluate.options import Kind
@@ -261,16 +261,6 @@ class RowFile:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-
-
-def check_rate(bad: Sequence[Bad], num_rows: int, max_bad_rate: float, split: str) -> None:
-    """Raise a RunFailedError if too many images cannot be used."""
-    if len(bad) > max_bad_rate * num_rows:
-        raise RunFailedError(
-            "data",
-            f"{split}: {len(bad):,} of {num_rows:,} images cannot be used ({counts(bad)}; the first is {bad[0].key!r}:"
-            f" {bad[0].detail}), which is more than max_bad_rate={max_bad_rate:g}",
-        )
 
 
 def _facts(extraction: Extraction, split: Split, seconds: float) -> dict[str, object]:
