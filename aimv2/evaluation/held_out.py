@@ -65,7 +65,7 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutPairs:
     """Held-out pairs.
 
     Attributes:
@@ -84,11 +84,11 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.images)
 
-    def first(self, num_pairs: int) -> "HeldOut":
+    def first(self, num_pairs: int) -> "HeldOutPairs":
         """Return the first pairs, at most all."""
         some_M = np.arange(min(num_pairs, len(self)))
         row_M, images, item_M = self.row_N[some_M], self.images[some_M], self.item_N[some_M]
-        return HeldOut(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))
+        return HeldOutPairs(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))
 
 
 class Words(NamedTuple):
@@ -144,11 +144,11 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
     return Read(np.array(rows), np.stack(images), captions)
 
 
-def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> HeldOut:
+def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> HeldOutPairs:
     """Return the images of the pairs with both captions; errors as ``read_pairs``."""
     row_N, images, captions = read_pairs(pairs, max_bad_rate)
     short, dense = (prepare_captions(captions[kind], words) for kind in CAPTION_KINDS)
-    return HeldOut(row_N, images, pairs.items(row_N), short, dense)
+    return HeldOutPairs(row_N, images, pairs.items(row_N), short, dense)
 
 
 def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:

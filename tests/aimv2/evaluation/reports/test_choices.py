@@ -11,7 +11,7 @@ from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RELATIONS, Caption, S
 from aimv2.data.sources.scenes import composition, is_held_out, open_scenes
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.held_out import Words, prepare_captions
-from aimv2.evaluation.reports.choices import KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
+from aimv2.evaluation.reports.choices import CHOICE_KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
 from tests.helpers.scenes import OPPOSITE
 
 NAMES = ("star", "rocket", "umbrella", "bug")
@@ -131,7 +131,7 @@ def test_each_kind_is_about_equally_frequent_and_so_is_each_count(pairs):
     drawn = [held_out.scene(row) for row in range(2000)]
     found = negatives([*drawn, None], 3, 0.2)
     assert found == negatives(drawn, 3, 0.2), "the same in every run"
-    share = {kind: sum(negative.kind == kind for negative in found) / len(found) for kind in KINDS}
+    share = {kind: sum(negative.kind == kind for negative in found) / len(found) for kind in CHOICE_KINDS}
     assert all(0.1 < value < 0.45 for value in share.values())
     assert len(found) > 0.9 * 2000
     number = Counter(len(drawn[negative.row].things) for negative in found if negative.kind == "counts")
@@ -183,7 +183,7 @@ def test_outcome_compares_sums_over_the_tokens_of_its_kind(tokenizer, scenes, su
     assert {"counts", "relations"} <= set(choices.kind_M)
     items = choice_items(found, choices, np.arange(100, 100 + len(chosen)))
     assert items[""].value == pytest.approx(np.mean(expected))
-    for kind in KINDS:
+    for kind in CHOICE_KINDS:
         own = [outcome for outcome, name in zip(expected, choices.kind_M, strict=True) if name == kind]
         rows = [100 + row for row, name in zip(choices.row_M, choices.kind_M, strict=True) if name == kind]
         assert items[f"_{kind}"].total_N.tolist() == own
@@ -222,7 +222,7 @@ def test_captions_alone_do_not_tell_the_true_one(tiny, order):
         return total
 
     scenes = [held_out.scene(row) for row in range(4000)]
-    right = {kind: [] for kind in KINDS}
+    right = {kind: [] for kind in CHOICE_KINDS}
     for row, kind, false in negatives(scenes, 3, tiny.data.held_out_fraction):
         true = dense_caption(scenes[row]).words
         difference = log_prob(true[: len(false.words)] if kind == "counts" else true) - log_prob(false.words)
