@@ -57,8 +57,8 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if "--recipes" in arguments:
         print_recipes(Console())
         return 0
-    description = read_labelled(Path(_options(arguments, None).data))
-    options = _options(arguments, recipe_of(description.recipe))
+    description = read_labelled(Path(options_with(None, arguments).data))
+    options = options_with(recipe_of(description.recipe), arguments)
     device = _device(options)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -87,7 +87,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _options(arguments: Sequence[str], recipe: Recipe | None) -> EvaluateOptions:
+def options_with(recipe: Recipe | None, arguments: Sequence[str]) -> EvaluateOptions:
     """Read the options, with the recipe's for the attentive probe where none are given."""
     given = {argument.partition("=")[0] for argument in arguments}
     defaults = {} if recipe is None else {"probe.batch_size": recipe.batch_size}

@@ -11,7 +11,8 @@ from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RELATIONS, Caption, S
 from aimv2.data.sources.scenes import composition, is_held_out, open_scenes
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.held_out import Words, prepare_captions
-from aimv2.evaluation.reports.choices import CHOICE_KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
+from aimv2.evaluation.reports.choices import choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
+from aimv2.spec.metrics import CHOICE_KINDS
 from tests.helpers.scenes import OPPOSITE
 
 NAMES = ("star", "rocket", "umbrella", "bug")
