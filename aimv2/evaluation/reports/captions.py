@@ -75,7 +75,7 @@ def _full_attention(held_out: HeldOutPairs, short_NT: Tensor, dense_NT: Tensor) 
     bits = Items.of(
         np.tile(held_out.item_N, 2),
         torch.cat([short_NT.sum(dim=1), dense_NT.sum(dim=1)]).numpy() / math.log(2),
-        np.concatenate([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]),
+        torch.cat([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]).numpy(),
     )
     how = f"captions of {len(held_out):,} held-out pairs, full attention"
     content = _by_class(dense_NT, held_out.dense, held_out.item_N)
