@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aimv2.base.errors import UsageError
+from aimv2.base.files import beside, replace_folder, replacing
 from aimv2.datasets.description import INDEX_SUFFIX, PLACES, SUFFIXES, Location
 from aimv2.datasets.records import Part
 
@@ -61,7 +61,7 @@ def writing(location: Location) -> Iterator[Path]:
     folder = index_path(location)
     if folder.exists() and not (folder / FACTS).is_file():
         raise UsageError(f"{folder} exists and is no index; set index to another path")
-    partial, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
+    partial = beside(folder)
     try:
         partial.mkdir(parents=True)
     except OSError as error:
@@ -70,24 +70,12 @@ def writing(location: Location) -> Iterator[Path]:
         ) from error
     try:
         yield partial
-        _swap(partial, folder, old)
+        try:
+            replace_folder(partial, folder)
+        except OSError as error:
+            raise UsageError(f"the index {folder} cannot be replaced ({error.strerror})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    """Move a new index to its place. The one that is there goes to ``old``, and back if anything fails."""
-    try:
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except BaseException as error:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        if isinstance(error, OSError):
-            raise UsageError(f"the index {folder} cannot be replaced ({error.strerror})") from error
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_facts(folder: Path, location: Location, num_samples: int, parts: Sequence[Part], **more: Any) -> None:
@@ -130,12 +118,8 @@ def write_parts(path: Path, parts: Sequence[Part]) -> None:
     """Write parts to a Parquet file, atomically."""
     columns = {name: [part[column] for part in parts] for column, name in enumerate(Part._fields)}
     schema = pa.schema({"name": pa.string(), "num_samples": pa.int64(), "size": pa.int64(), "checksum": pa.string()})
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as partial:
         pq.write_table(pa.table(columns, schema=schema), partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_parts(path: Path) -> list[Part]:

@@ -3,7 +3,6 @@
 import json
 import math
 import multiprocessing
-import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.base.files import replacing, write_json
 from aimv2.datasets.conditions import is_one_of, meets
 from aimv2.datasets.description import Filter, HeldOut, Location, SourceDescription
 from aimv2.datasets.index_folder import OnProgress, command, index_path
@@ -98,7 +98,7 @@ def save(selected: Selection, records: Records, location: Location) -> None:
     if selected.kept_N is not None:
         _save(index / KEPT, selected.kept_N)
     _save(index / HELD_OUT, selected.held_out_M)
-    _write_rules(index / RULES, _rules(records, location))
+    write_json(index / RULES, _rules(records, location))
 
 
 def _select(
@@ -223,18 +223,5 @@ def _unusable(held_out: HeldOut, num_held_out: int, num_kept: int) -> str:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npy")
-    try:
-        np.save(partial, array.astype(np.int64), allow_pickle=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_rules(path: Path, rules: Mapping[str, str]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        partial.write_text(json.dumps(rules, indent=1) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, array.astype(np.int64), allow_pickle=False)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aimv2.base.files import sync
+from aimv2.base.files import replacing, sync
 from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.provenance import digest
 
@@ -40,16 +40,15 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
     Raises:
         OSError: the file cannot be written.
     """
-    partial = path.parent / PARTIAL / path.name
     try:
-        partial.parent.mkdir(exist_ok=True)
-        save_tensors(tensors, partial, metadata)
-        sync(partial)
-        partial.replace(path)
+        # What a killed process leaves there is deleted with the partial checkpoints.
+        with replacing(path, partial=path.parent / PARTIAL / path.name) as partial:
+            partial.parent.mkdir(exist_ok=True)
+            save_tensors(tensors, partial, metadata)
     except SafetensorError as error:  # raised when the disk is full
         raise OSError(f"{path} cannot be written: {error}") from error
     finally:
-        shutil.rmtree(partial.parent, ignore_errors=True)
+        shutil.rmtree(path.parent / PARTIAL, ignore_errors=True)
     sync(path.parent)
 
 

@@ -6,10 +6,7 @@ and offset of each picture, so that samples are read in any order without unpack
 """
 
 import json
-import os
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aimv2.base.errors import UsageError
+from aimv2.base.files import replacing
 
 INDEX = "index.parquet"
 PAIRS_PER_SHARD = 4096
@@ -79,21 +77,16 @@ def write_shards(
     import pandas as pd
     import webdataset as wds  # here, because it loads torch, which readers do not need
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        with wds.ShardWriter(str(partial / "%06d.tar"), maxcount=pairs_per_shard, verbose=0) as writer:
-            for image, labels in samples:
-                writer.write({"__key__": labels["key"], "npy": image, "json": labels})
-        pd.DataFrame(_read_index(partial)).to_parquet(partial / INDEX)
-        partial.chmod(0o755)
-        try:
-            os.rename(partial, folder)
-        except OSError:
-            if not (folder / INDEX).exists():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with replacing(folder, only_new=True) as partial:
+            partial.mkdir(parents=True)
+            with wds.ShardWriter(str(partial / "%06d.tar"), maxcount=pairs_per_shard, verbose=0) as writer:
+                for image, labels in samples:
+                    writer.write({"__key__": labels["key"], "npy": image, "json": labels})
+            pd.DataFrame(_read_index(partial)).to_parquet(partial / INDEX)
+    except OSError:
+        if not (folder / INDEX).exists():
+            raise
 
 
 def _read_index(folder: Path) -> Iterator[dict[str, Any]]:

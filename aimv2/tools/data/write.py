@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import shlex
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from rich.progress import Progress
 
 from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.base.files import replacing
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
 from aimv2.data.pairs import Pairs, Selected
@@ -137,20 +136,17 @@ def write(folder: Path, request: Request) -> Written:
     Raises:
         UsageError: the folder cannot be written or is not empty, or no pair can be used.
     """
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        partial.mkdir(parents=True)
-        written = _write_shards(partial, request)
-        if not written.samples:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
-            raise UsageError(f"no pair can be written ({reasons})")
-        (partial / f"{folder.name}.yaml").write_text(_described(request, written))
-        check_empty(folder)
-        partial.rename(folder)
+        with replacing(folder, only_new=True) as partial:
+            partial.mkdir(parents=True)
+            written = _write_shards(partial, request)
+            if not written.samples:
+                reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
+                raise UsageError(f"no pair can be written ({reasons})")
+            (partial / f"{folder.name}.yaml").write_text(_described(request, written))
+            check_empty(folder)
     except OSError as error:
         raise UsageError(f"to={str(folder)!r} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return written
 
 
