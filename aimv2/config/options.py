@@ -1,7 +1,8 @@
 """The options of a command: a dataclass that reads ``key=value`` arguments and prints its own help.
 
 A field is an option. ``Field`` gives it what the help shows: ``description``, and ``examples`` with one value to type
-if the default is None or missing. A field that is a dataclass is a group of options, ``group.name``.
+if the default is None or missing. An ``alias`` is the key as it is typed. A field that is a dataclass is a group of
+options, ``group.name``.
 
     @dataclass(frozen=True, kw_only=True, config=CHECKED)
     class Options:
@@ -55,7 +56,7 @@ def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "th
 
 def options_of(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Build options from nested values, of which those of other keys are left out; an invalid one is a UsageError."""
-    own = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass, by the contract
+    own = {key.partition(".")[0] for key, _ in _fields(kind)}
     try:
         return TypeAdapter(kind).validate_python({key: value for key, value in values.items() if key in own})
     except ValidationError as error:
@@ -91,7 +92,7 @@ def _fields(kind: type, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
             yield from _fields(field.type, f"{prefix}{field.name}.")
         else:
             info = kind.__pydantic_fields__[field.name]  # type: ignore[attr-defined]  # a dataclass of pydantic
-            yield f"{prefix}{field.name}", info
+            yield f"{prefix}{info.alias or field.name}", info
 
 
 def _shown(key: str, field: FieldInfo) -> str:

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from aimv2.base.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, count, unknown
 from aimv2.datasets import labels
 from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.datasets.images import Bad, check_rate
@@ -22,7 +22,6 @@ from aimv2.tools.evaluate.options import METHODS, NEEDS, Kind, Method, Options
 from aimv2.tools.evaluate.progress import Advance, counted, progress
 from aimv2.tools.evaluate.recipes import RECIPES, Recipe, warnings
 from aimv2.tools.evaluate.report import MEAN_PER_CLASS, Result, published
-from aimv2.tools.weights.files import count
 
 Open = Callable[[Location], Records]  # aimv2.datasets.open.open_location
 

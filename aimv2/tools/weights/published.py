@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, short, some
 from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
-from aimv2.tools.weights.files import find, read_object, read_tensors, short, some, write_folder
+from aimv2.tools.weights.files import find, read_object, read_tensors, write_folder
 from aimv2.tools.weights.layout import Layout
 from aimv2.tools.weights.names import FFN, PATCHES, their_names
 from aimv2.tools.weights.tensors import measured, to_ours, to_theirs

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, count, short, some
+from aimv2.runs.tensor_file import check_finite
 from aimv2.tools.weights.contents import WeightsConfig, empty_network
-from aimv2.tools.weights.files import count, short, some
 from aimv2.tools.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
 
 MAX_DEPTH = 1000  # so that a file of many tiny tensors cannot make us build as many blocks
@@ -145,8 +145,7 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     }
     if missing or unexpected or misshapen:
         raise MismatchError(file, missing=missing, unexpected=unexpected, misshapen=misshapen)
-    if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
-        raise UsageError(f"{file}: values that are not finite in {count(len(broken), 'tensor')} ({some(broken)})")
+    check_finite(file, tensors)
     whole = {}
     for ours, value in network.items():
         parts = [tensors[name].float().contiguous() for name in their_names(names, ours)]

@@ -4,10 +4,9 @@ import math
 import re
 from typing import Any
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, short
 from aimv2.config.model_config import EncoderConfig
 from aimv2.tools.weights.contents import WeightsConfig
-from aimv2.tools.weights.files import short
 from aimv2.tools.weights.layout import HEAD_DIM, Layout, num_heads
 from aimv2.tools.weights.names import POSITIONS, TIMM, TIMM_HEAD
 from aimv2.tools.weights.tensors import check_agrees
