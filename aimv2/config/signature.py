@@ -43,6 +43,7 @@ ADDED: dict[str, Any] = {
     "data.dense_fractions": None,
     "data.max_pixels": DataConfig().max_pixels,
     "native.areas": [],
+    "optimizer.name": "adamw",
     "start.frozen": [],
     "start.fingerprint": "",
     "start.teacher_fingerprint": "",

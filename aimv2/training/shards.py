@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -40,6 +41,13 @@ class Described(NamedTuple):
 
     about: dict[str, Any]
     shards: dict[str, str]
+
+
+class TensorKind(NamedTuple):
+    """The shape of a whole tensor, and its type."""
+
+    shape: torch.Size
+    dtype: torch.dtype
 
 
 def write_shards(
@@ -107,9 +115,14 @@ def verify_shards(path: Path, described: Described) -> None:
             raise ValueError(f"the checksum of {name} does not match its content")
 
 
-def names_in(path: Path) -> set[str]:
-    """Return the names of the tensors in a folder."""
-    return set(HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata)
+def kinds_in(path: Path) -> dict[str, TensorKind]:
+    """Return the shapes and types of the tensors in a folder, by name."""
+    saved = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+    return {
+        name: TensorKind(one.size, one.properties.dtype)
+        for name, one in saved.items()
+        if isinstance(one, TensorStorageMetadata)
+    }
 
 
 def load_shards(tensors: Mapping[str, Tensor], path: Path) -> None:

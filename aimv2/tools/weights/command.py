@@ -66,11 +66,9 @@ def weights_command(arguments: Sequence[str]) -> int:
     if action not in ACTIONS and action not in HELP:
         raise unknown("weights command", action, ACTIONS)
     if HELP & set(arguments) or not arguments:
-        named = [action] if action in ACTIONS else [*ACTIONS]
+        named = [(name, kind) for name, kind in ACTIONS.items() if action in (name, *HELP)]
         typed = "python -m aimv2 weights {} from=PATH to=FOLDER [key=value ...]"
-        print(
-            *(usage(typed.format(name), ACTIONS[name].__doc__ or "", ACTIONS[name]) for name in named), sep="\n", end=""
-        )
+        print(*(usage(typed.format(name), kind.__doc__ or "", kind) for name, kind in named), sep="\n", end="")
         return 0 if arguments else 2
     options = read_options(ACTIONS[action], rest, f"weights {action} needs")
     source, target = Path(options.source), Path(options.to)
