@@ -60,7 +60,7 @@ def options_of(kind: type[Options], values: Mapping[str, Any]) -> Options:
     try:
         return TypeAdapter(kind).validate_python({key: value for key, value in values.items() if key in own})
     except ValidationError as error:
-        raise explain(error) from error
+        raise explain(error, kind) from error
 
 
 def defaults_of(kind: type) -> dict[str, Any]:

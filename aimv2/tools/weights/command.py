@@ -63,13 +63,13 @@ def weights_command(arguments: Sequence[str]) -> int:
         UsageError: the arguments, the source or the target are invalid.
     """
     action, *rest = arguments or ["--help"]
-    if action not in ACTIONS and action not in HELP:
-        raise unknown("weights command", action, ACTIONS)
-    if HELP & set(arguments) or not arguments:
-        named = [(name, kind) for name, kind in ACTIONS.items() if action in (name, *HELP)]
+    if HELP & {action, *rest}:
+        named = {action: ACTIONS[action]} if action in ACTIONS else ACTIONS
         typed = "python -m aimv2 weights {} from=PATH to=FOLDER [key=value ...]"
-        print(*(usage(typed.format(name), kind.__doc__ or "", kind) for name, kind in named), sep="\n", end="")
+        print(*(usage(typed.format(name), kind.__doc__ or "", kind) for name, kind in named.items()), sep="\n", end="")
         return 0 if arguments else 2
+    if action not in ACTIONS:
+        raise unknown("weights command", action, ACTIONS)
     options = read_options(ACTIONS[action], rest, f"weights {action} needs")
     source, target = Path(options.source), Path(options.to)
     check_new(target)  # before reading, which may take minutes

@@ -36,7 +36,6 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
         ("prefix.fraction", 0.5, "^prefix.law=uniform has no fraction; prefix.fraction belongs to prefix.law=fixed$"),
         ("prefix.law", "gaussian", r"prefix.law: Input should be 'uniform', .* or 'causal' \(got 'gaussian'\)$"),
         ("prefix.law", "fixd", r"\(got 'fixd'\). Did you mean 'fixed'\?$"),
-        ("objective.name", "clipp", r"^unknown objective.name 'clipp'. Did you mean 'clip'\?"),
         ("data.sources", "own.yaml", r"^data.sources is a list: write data.sources=\[own.yaml\]$"),
         ("data.sources", [], r"data: sources=\[\] must name at least one"),
         ("data.sources", ["openmoji", "openmoji"], "each once"),
