@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, short
 
 NUM_TRIES = 20  # of a folder that other processes replace at the same time
 NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)  # where a file system has no hard links
@@ -135,6 +135,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); delete the file and run the command again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UsageError: the file cannot be read, or holds anything else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read as JSON") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold a JSON object, not {short(values)}")
+    return values
 
 
 def share(folder: Path) -> None:

@@ -20,10 +20,8 @@ from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.files import check_new
 from aimv2.tools.weights.own import read_weights, write_weights
-from aimv2.tools.weights.published import read_published, write_published
+from aimv2.tools.weights.published import LayoutName, read_published, write_published
 from aimv2.tools.weights.tensors import MismatchError
-
-Layout = Literal["transformers", "timm", "ml-aim"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -48,7 +46,7 @@ class ExportOptions:
         alias="from", description="a folder of: weights import, or of a finished run", examples=["PATH"]
     )
     to: str = Field(description="a new folder", examples=["FOLDER"])
-    layout: Layout = Field(default="transformers", description="transformers, timm or ml-aim")
+    layout: LayoutName = Field(default="transformers", description="transformers, timm or ml-aim")
 
 
 ACTIONS: dict[str, type[ImportOptions | ExportOptions]] = {"import": ImportOptions, "export": ExportOptions}

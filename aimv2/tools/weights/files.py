@@ -1,6 +1,5 @@
 """Read untrusted files of weights, and write folders completely or not at all."""
 
-import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from aimv2.base.errors import UsageError, short, some
+from aimv2.base.files import read_object as read_object
 from aimv2.base.files import replacing, write_json, write_text
 from aimv2.runs.lease import latest_attempt
 from aimv2.runs.tensor_file import read_tensors as read_safetensors
@@ -38,21 +38,6 @@ def find(path: Path) -> Path:
     if latest_attempt(path) is not None:
         raise UsageError(f"{path} is the folder of a run; use: weights export")
     raise UsageError(f"{path} has no weights: none of {', '.join(FILES)}")
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UsageError: the file cannot be read, or holds anything else.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as JSON") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold a JSON object, not {short(values)}")
-    return values
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import link_text, read_json, replacing, share, user, writable_folder
+from aimv2.base.files import link_text, read_json, read_object, replacing, share, user, writable_folder
 
 
 @pytest.fixture(params=["file", "folder"])
@@ -85,6 +85,15 @@ def test_read_json_names_a_missing_or_broken_file(tmp_path, content):
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"a\.json cannot be read .* delete the file"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("content", ["", "3", "[]", "nul", "\x00", "\xff", "[" * 100_000, '{"a": ' * 100_000])
+def test_file_without_a_json_object_is_refused(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError, match=r"config\.json") as caught:
+        read_object(path)
+    assert len(str(caught.value)) < 1000
 
 
 def test_link_text_stores_equal_files_once(tmp_path):

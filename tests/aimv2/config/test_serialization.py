@@ -1,19 +1,9 @@
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.recipes.scales import SCALES, demo
+from aimv2.config.recipes.scales import SCALES
 from aimv2.config.serialization import from_dict, to_dict
-
-
-def changed(key, value):
-    """The demo recipe as a dict, with one value replaced or added."""
-    values = to_dict(demo())
-    *groups, name = key.split(".")
-    owner = values
-    for group in groups:
-        owner = owner[group]
-    owner[name] = value
-    return values
+from tests.helpers.config import changed
 
 
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)

@@ -14,6 +14,7 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.network import build
 from aimv2.model.positions import reading_order
 from aimv2.objectives.losses import patchify
+from tests.helpers.public_encoders import blocks_of_transformers
 
 
 def model_config(*, width, depth, num_heads, image_px, patch_px, **changes):
@@ -37,23 +38,14 @@ def randomise(module):
 
 def transformers_state(encoder):
     """Our weights under the names of transformers' Aimv2VisionModel."""
-    state = {
+    return {
         "embeddings.patch_embed.weight": encoder.patch_embed.weight,
         "embeddings.patch_embed.bias": encoder.patch_embed.bias,
         "embeddings.rms_norm.weight": encoder.patch_norm.weight,
         "embeddings.position_embedding.weight": encoder.pos_embed[0],
         "rms_norm.weight": encoder.norm.weight,
+        **blocks_of_transformers(encoder.blocks),
     }
-    for number, block in enumerate(encoder.blocks):
-        stem = f"encoder.layers.{number}"
-        state |= {f"{stem}.rms_norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
-        for name, weight in zip("qkv", block.attn.qkv.weight.chunk(3), strict=True):
-            state[f"{stem}.attention.{name}_proj.weight"] = weight
-        state[f"{stem}.attention.out_proj.weight"] = block.attn.out.weight
-        gate, up = block.ffn.gate_up.weight.chunk(2)
-        state |= {f"{stem}.ffn.gate_proj.weight": gate, f"{stem}.ffn.up_proj.weight": up}
-        state[f"{stem}.ffn.down_proj.weight"] = block.ffn.down.weight
-    return state
 
 
 def assert_same(actual, expected):

@@ -1,16 +1,32 @@
-"""The layouts with transformers' ``config.json``: its ``Aimv2VisionModel`` and ``Aimv2Model``, and Apple's ml-aim."""
+"""The published layouts: names of tensors, and the ``config.json`` that goes with them.
 
-from typing import Any
+``VisionModel`` and ``PairModel`` are transformers' ``Aimv2VisionModel`` and ``Aimv2Model``, ``MlAim`` is Apple's with
+the same config.json, and ``Timm`` is timm's ``aimv2_*``.
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from aimv2.base.errors import UsageError, short
-from aimv2.config.model_config import TransformerConfig
+from aimv2.config.model_config import EncoderConfig, TransformerConfig
 from aimv2.model.layers import NORM_EPS
 from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.tools.weights.contents import MAX_GRID, WeightsConfig
-from aimv2.tools.weights.layout import Layout, num_heads
-from aimv2.tools.weights.names import ML_AIM, POSITIONS, TRANSFORMERS, TRANSFORMERS_HEAD, TRANSFORMERS_PAIR
+from aimv2.tools.weights.names import (
+    ML_AIM,
+    POSITIONS,
+    TIMM,
+    TIMM_HEAD,
+    TRANSFORMERS,
+    TRANSFORMERS_HEAD,
+    TRANSFORMERS_PAIR,
+    Names,
+)
 from aimv2.tools.weights.tensors import check_agrees
 
+HEAD_DIM = 128  # of every published AIMv2, including LiT's text tower
 # The defaults of transformers (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
 VISION_DEFAULTS = {
     "model_type": "aimv2_vision_model",
@@ -34,6 +50,74 @@ TEXT_DEFAULTS = {
     "eos_token_id": 49407,
 }
 PAIR_DEFAULTS = {"model_type": "aimv2", "projection_dim": 512, "max_logit_scale": 100.0}
+# Of timm.
+WIDTHS = {"large": 1024, "huge": 1536, "1b": 2048, "3b": 3072}
+SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio"}
+UNREAD = {"num_classes", "global_pool"}  # they only affect layers after the features
+
+
+class Layout(ABC):
+    """The names of a layout's tensors, and its ``config.json``.
+
+    Attributes:
+        name: value of ``layout=``.
+        head: tensors of an optional head, which are not read.
+        file: name of the file of weights.
+        has_text_tower: True for a pair of encoders.
+    """
+
+    name: ClassVar[str]
+    names: ClassVar[Names]
+    head: ClassVar[tuple[str, ...]] = ()
+    file: ClassVar[str] = "model.safetensors"
+    has_text_tower: ClassVar[bool] = False
+
+    @abstractmethod
+    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a config.json, with the layout's defaults for missing ones.
+
+        Raises:
+            UsageError: it describes another kind of model.
+        """
+
+    @abstractmethod
+    def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a WeightsConfig except its source.
+
+        Args:
+            where: the config.json, or the file of weights if there is none.
+            stated: values of the config.json; empty if there is none.
+            shown: values that the shapes of the tensors show.
+
+        Raises:
+            UsageError: a value is neither shown nor stated.
+        """
+
+    @abstractmethod
+    def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
+        """Refuse a config.json that contradicts this config or requires more than our encoder does.
+
+        Raises:
+            UsageError: naming the key.
+        """
+
+    @abstractmethod
+    def description(self, config: WeightsConfig) -> dict[str, Any]:
+        """Return the config.json that other packages load."""
+
+
+def num_heads(where: str, stated: dict[str, Any], key: str, width: int) -> Any:
+    """Return the stated number of heads, not checked yet, or else that of heads 128 wide.
+
+    Raises:
+        UsageError: the number is not stated, and the width is not a multiple of 128.
+    """
+    if key not in stated and width % HEAD_DIM:
+        raise UsageError(
+            f"{where}: the number of heads is unknown without a config.json: the width {width} is not a multiple of"
+            f" {HEAD_DIM}, the width of a head in every published model"
+        )
+    return stated.get(key, width // HEAD_DIM)
 
 
 class VisionModel(Layout):
@@ -192,3 +276,78 @@ def _stack(config: TransformerConfig) -> dict[str, Any]:
         "mlp_bias": False,
         "use_bias": False,
     }
+
+
+class Timm(Layout):
+    """A registered architecture and the arguments that differ from it."""
+
+    name = "timm"
+    names = TIMM
+    head = TIMM_HEAD
+
+    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
+        architecture, changed = description.get("architecture"), description.get("model_args") or {}
+        named = re.fullmatch(r"aimv2_(large|huge|1b|3b)_patch14_([0-9]{1,4})", str(architecture))
+        if named is None:
+            raise UsageError(f"{where}: architecture={short(architecture)} is not one of timm's aimv2_*")
+        if not isinstance(changed, dict) or not changed.keys() <= SIZES | UNREAD:
+            allowed = ", ".join(sorted(SIZES | UNREAD))
+            raise UsageError(f"{where}: model_args={short(changed)} may only hold {allowed}")
+        width = WIDTHS[named[1]]
+        stated: dict[str, Any] = {"img_size": int(named[2]), "patch_size": 14, "in_chans": 3}
+        stated |= {"embed_dim": width, "depth": 24, "num_heads": width // HEAD_DIM, **changed}
+        match stated["img_size"]:
+            case [height, other] if height == other:
+                stated["img_size"] = height
+        return stated
+
+    def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        encoder = shown["encoder"]
+        if encoder["positions"] != "learned":
+            raise UsageError(f"{where}: the tensors lack {TIMM[POSITIONS]!r}, which all of timm's aimv2_* have")
+        heads = num_heads(where, stated, "num_heads", encoder["width"])
+        return {**shown, "encoder": {**encoder, "num_heads": heads}}
+
+    def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
+        check_agrees(where, stated, self.sizes(config))
+        width, hidden = config.encoder.width, config.encoder.ffn_hidden
+        ratio = stated.get("mlp_ratio", _mlp_ratio(config.encoder))
+        if type(ratio) not in (int, float) or not hidden <= width * ratio < hidden + 1:  # timm rounds down
+            raise UsageError(
+                f"{where}: mlp_ratio={short(ratio)}, but with embed_dim={width} it must be {hidden} / {width}"
+            )
+
+    def sizes(self, config: WeightsConfig) -> dict[str, Any]:
+        """Return the values that a config.json and our config share."""
+        encoder = config.encoder
+        return {
+            "img_size": config.image_px,
+            "patch_size": config.patch_px,
+            "in_chans": 3,
+            "embed_dim": encoder.width,
+            "depth": encoder.depth,
+            "num_heads": encoder.num_heads,
+        }
+
+    def description(self, config: WeightsConfig) -> dict[str, Any]:
+        encoder = config.encoder
+        size = next((name for name, width in WIDTHS.items() if width == encoder.width), "large")
+        return {
+            "architecture": f"aimv2_{size}_patch14_224",  # other image sizes differ only in the arguments
+            "num_classes": 0,
+            "num_features": encoder.width,
+            "model_args": {**self.sizes(config), "mlp_ratio": _mlp_ratio(encoder), "num_classes": 0},
+            "pretrained_cfg": {
+                "input_size": [3, config.image_px, config.image_px],
+                "fixed_input_size": True,
+                "num_classes": 0,
+                "first_conv": "patch_embed.proj",
+                "classifier": "head",
+            },
+        }
+
+
+def _mlp_ratio(encoder: EncoderConfig) -> float:
+    """Return timm's ratio of the FFN's hidden width to the width; timm rounds their product down."""
+    ratio = encoder.ffn_hidden / encoder.width
+    return ratio if int(encoder.width * ratio) == encoder.ffn_hidden else math.nextafter(ratio, math.inf)
