@@ -32,8 +32,7 @@ from aimv2.model.initial import init_weights_
 from aimv2.request.resolve import with_attention
 from aimv2.tools.weights.contents import Source, WeightsConfig
 from aimv2.tools.weights.layouts import Timm, VisionModel
-from aimv2.tools.weights.names import TIMM, TRANSFORMERS
-from aimv2.tools.weights.tensors import to_theirs
+from aimv2.tools.weights.tensors import TIMM, TRANSFORMERS, to_theirs
 from aimv2.training.rate import product_shape
 from benchmarks.timing import interleaved, ratio, read_options, uncertain
 

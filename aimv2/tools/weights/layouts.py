@@ -14,7 +14,7 @@ from aimv2.config.model_config import EncoderConfig, TransformerConfig
 from aimv2.model.layers import NORM_EPS
 from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.tools.weights.contents import MAX_GRID, WeightsConfig
-from aimv2.tools.weights.names import (
+from aimv2.tools.weights.tensors import (
     ML_AIM,
     POSITIONS,
     TIMM,
@@ -23,8 +23,8 @@ from aimv2.tools.weights.names import (
     TRANSFORMERS_HEAD,
     TRANSFORMERS_PAIR,
     Names,
+    check_agrees,
 )
-from aimv2.tools.weights.tensors import check_agrees
 
 HEAD_DIM = 128  # of every published AIMv2, including LiT's text tower
 # The defaults of transformers (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).

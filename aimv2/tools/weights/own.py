@@ -23,8 +23,7 @@ from aimv2.tools.weights.contents import (
     weights_config,
 )
 from aimv2.tools.weights.files import read_tensors, write_folder
-from aimv2.tools.weights.names import OURS
-from aimv2.tools.weights.tensors import check_agrees, measured, to_ours
+from aimv2.tools.weights.tensors import OURS, check_agrees, measured, to_ours
 
 FILE = WEIGHTS
 
