@@ -199,6 +199,16 @@ def writable_folder(path: str, key: str, *, needs_links: bool = False) -> Path:
     return folder
 
 
+def check_new(folder: Path) -> None:
+    """Refuse the target of a command, ``to=``, that has files already.
+
+    Raises:
+        UsageError: the folder exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"to={str(folder)!r} exists and is not an empty folder; choose a new one")
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
     """YAML without keys that are given twice."""
 

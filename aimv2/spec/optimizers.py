@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """An optimizer. Its rate is set in every step; checkpoints hold all tensors of its state, whatever they are.
+    """An optimizer. Its rate is set in every step, and checkpoints hold all tensors of its state, whatever they are.
+
+    With ``parallel=fsdp`` each of them has the parameter's shape, or is the number of steps, ``step``.
 
     Attributes:
         implementation: ``module:function`` that builds it from groups of parameters and its config.

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
 from aimv2.data.batches.tally import Tally
@@ -24,7 +25,7 @@ from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import origin_of, without_origin
-from aimv2.training.shards import TensorKind, kinds_in, load_shards, read_about, verify_shards, write_shards
+from aimv2.training.shards import load_shards, read_about, tensors_in, verify_shards, write_shards
 from aimv2.training.world import ALONE, World
 
 
@@ -62,7 +63,7 @@ class Checkpoint:
         Raises:
             OSError, SafetensorError: the checkpoint cannot be read.
         """
-        _make_state(model, optimizer, kinds_in(self.path))
+        _make_state(model, optimizer, tensors_in(self.path))
         load_shards(_tensors(model, optimizer), self.path)
 
 
@@ -224,23 +225,25 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return named
 
 
-def _make_state(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, TensorKind]) -> None:
-    """Give the optimizer the state that was saved, as zeros on the devices that torch chooses.
+def _make_state(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, TensorStorageMetadata]) -> None:
+    """Give the optimizer the state that was saved, as zeros; torch moves it to the device where the optimizer has it.
 
     A parameter without gradients so far has none.
     """
-    numbers = {
-        parameter: number
-        for number, parameter in enumerate(one for group in optimizer.param_groups for one in group["params"])
-    }
     parameters, state = dict(model.named_parameters()), defaultdict[int, dict[str, Tensor]](dict)
-    for name, (shape, dtype) in saved.items():
+    trained = (one for group in optimizer.param_groups for one in group["params"])
+    numbers = {parameter: number for number, parameter in enumerate(trained)}
+    for name, tensor in saved.items():
         key, _, of = name.partition("/")
-        if key != "model":
-            # Sharded, if the parameter is. Even that of a scalar parameter counts its steps on the CPU, unless fused.
-            is_like = shape == parameters[of].shape and key != "step"
-            zeros = torch.zeros_like(parameters[of]) if is_like else torch.zeros(shape, dtype=dtype)
-            state[numbers[parameters[of]]][key] = zeros
+        if key == "model":
+            continue
+        parameter = parameters[of]
+        if key != "step" and tensor.size == parameter.shape:
+            zeros = torch.zeros_like(parameter)  # sharded, if the parameter is
+        else:
+            assert key == "step" or not isinstance(parameter, DTensor), f"{name} has another shape than its shards"
+            zeros = torch.zeros(tensor.size, dtype=tensor.properties.dtype)
+        state[numbers[parameter]][key] = zeros
     optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(state)})
 
 

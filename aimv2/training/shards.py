@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
@@ -41,13 +40,6 @@ class Described(NamedTuple):
 
     about: dict[str, Any]
     shards: dict[str, str]
-
-
-class TensorKind(NamedTuple):
-    """The shape of a whole tensor, and its type."""
-
-    shape: torch.Size
-    dtype: torch.dtype
 
 
 def write_shards(
@@ -115,14 +107,10 @@ def verify_shards(path: Path, described: Described) -> None:
             raise ValueError(f"the checksum of {name} does not match its content")
 
 
-def kinds_in(path: Path) -> dict[str, TensorKind]:
-    """Return the shapes and types of the tensors in a folder, by name."""
+def tensors_in(path: Path) -> dict[str, TensorStorageMetadata]:
+    """Return the sizes and types of the tensors in a folder, by name."""
     saved = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
-    return {
-        name: TensorKind(one.size, one.properties.dtype)
-        for name, one in saved.items()
-        if isinstance(one, TensorStorageMetadata)
-    }
+    return {name: one for name, one in saved.items() if isinstance(one, TensorStorageMetadata)}
 
 
 def load_shards(tensors: Mapping[str, Tensor], path: Path) -> None:

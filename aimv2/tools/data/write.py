@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.base.files import replacing
+from aimv2.base.files import check_new, replacing
 from aimv2.config.arguments import HELP, checked
 from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
 from aimv2.data.pairs import Pairs, Selected
@@ -89,7 +89,7 @@ def write_command(arguments: Sequence[str]) -> int:
     if values["to"] is None:
         raise UsageError("data write needs to=FOLDER")
     folder = Path(checked("to", str, values["to"])).absolute()
-    check_empty(folder)  # before opening sources, which may take minutes
+    check_new(folder)  # before opening sources, which may take minutes
     request = _request(values, run_config(values).data)
     written = write(folder, request)
     _print(folder, written)
@@ -124,12 +124,6 @@ def parts_of(source: str, config: DataConfig) -> list[Part]:
     return [Part(name, "train", sides.train, description), Part(name, "held_out", held_out, description)]
 
 
-def check_empty(folder: Path) -> None:
-    """Raise a UsageError unless the folder is new or empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"to={str(folder)!r} is not empty; choose a new folder")
-
-
 def write(folder: Path, request: Request) -> Written:
     """Write shards and their description, completely or not at all.
 
@@ -144,7 +138,7 @@ def write(folder: Path, request: Request) -> Written:
                 reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
                 raise UsageError(f"no pair can be written ({reasons})")
             (partial / f"{folder.name}.yaml").write_text(_described(request, written))
-            check_empty(folder)
+            check_new(folder)
     except OSError as error:
         raise UsageError(f"to={str(folder)!r} cannot be written: {error.strerror or error}") from error
     return written

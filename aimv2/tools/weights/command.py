@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from aimv2.base.errors import count, unknown
+from aimv2.base.files import check_new
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
-from aimv2.tools.weights.files import check_new
 from aimv2.tools.weights.own import read_weights, write_weights
 from aimv2.tools.weights.published import LayoutName, read_published, write_published
 from aimv2.tools.weights.tensors import MismatchError

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from aimv2.base.errors import UsageError, short, some
+from aimv2.base.files import check_new, replacing, write_json, write_text
 from aimv2.base.files import read_object as read_object
-from aimv2.base.files import replacing, write_json, write_text
 from aimv2.runs.lease import latest_attempt
 from aimv2.runs.tensor_file import read_tensors as read_safetensors
 from aimv2.runs.tensor_file import save_tensors
@@ -109,16 +109,6 @@ def _read_checkpoint(file: Path) -> dict[str, Tensor]:
     if sum(value.numel() * value.element_size() for value in state.values()) > size:
         raise UsageError(f"{file} has tensors of more values than the file can hold")
     return {name: value.detach().clone() for name, value in state.items()}  # two names may be views of one storage
-
-
-def check_new(folder: Path) -> None:
-    """Refuse to write over existing files.
-
-    Raises:
-        UsageError: the folder exists and is not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"to={str(folder)!r} exists and is not an empty folder")
 
 
 def write_folder(

@@ -160,7 +160,7 @@ def test_a_written_description_names_its_licence(tiny, tmp_path):
 
 def test_a_full_folder_is_refused_and_left_alone(tmp_path):
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(UsageError, match="not empty"):
+    with pytest.raises(UsageError, match="not an empty"):
         write_command([f"to={tmp_path}", "num=1"])
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
 
