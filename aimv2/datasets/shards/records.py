@@ -14,7 +14,8 @@ import numpy as np
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import command
-from aimv2.datasets.records import Part, Records
+from aimv2.datasets.records import DataPart, Records
+from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import IMAGES, open_index
 from aimv2.datasets.shards.patterns import is_url
 from aimv2.datasets.shards.remote import Patience, ShardCache
@@ -40,18 +41,19 @@ class ShardRecords(Records):
         retries: reads that were repeated after a transient error, in this process.
     """
 
+    build = staticmethod(build_index)
+
     def __init__(
         self,
         location: Location,
-        *,
         cache_dir: str | None = None,
         cache_bytes: int = 0,
+        *,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Open the index.
+        """Open the index (``RecordsReader``).
 
         Args:
-            cache_dir, cache_bytes: where to save copies of remote shards, and how much at most.
             sleep: waits before a read is repeated.
 
         Raises:
@@ -118,7 +120,7 @@ class ShardRecords(Records):
         except UnicodeDecodeError as error:
             raise BadSampleError("missing caption", f"{self.key(row)}.{extension} is not UTF-8: {error}") from error
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DataPart]:
         return self._index.parts()
 
     def digest(self) -> str:

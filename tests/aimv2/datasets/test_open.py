@@ -22,7 +22,7 @@ from aimv2.datasets.open import (
     prepare_location,
     prepare_source,
 )
-from aimv2.datasets.records import Part
+from aimv2.datasets.records import DataPart
 from tests.helpers.own_data import picture, source, write
 
 NUM = 40
@@ -181,7 +181,7 @@ def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
     assert fingerprint(opened(tmp_path / "b")) != first
 
 
-PARTS = [Part(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range(9)]
+PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range(9)]
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ PARTS = [Part(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range
         (PARTS, ""),
         (PARTS[:8], "08.tar is missing"),
         (PARTS[:4], "04.tar, 05.tar, 06.tar and 2 more are missing"),
-        ([*PARTS, Part("x.tar", 1, 1)], "x.tar is new"),
+        ([*PARTS, DataPart("x.tar", 1, 1)], "x.tar is new"),
         ([PARTS[0]._replace(checksum="other"), *PARTS[1:]], "00.tar is changed"),
         ([part._replace(size=1) for part in PARTS[:2]] + PARTS[2:], "00.tar, 01.tar are changed"),
         (
-            [Part("x.tar", 1, 1), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
+            [DataPart("x.tar", 1, 1), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
             "00.tar is missing; x.tar is new; 01.tar is changed",
         ),
         (PARTS[::-1], "the parts are in another order"),

@@ -4,8 +4,9 @@ import pytest
 
 from aimv2.base.errors import RunFailedError
 from aimv2.datasets.description import read_labelled, read_source
-from aimv2.datasets.open import prepare_location, prepare_source, read_parts
-from aimv2.datasets.recorded import FILE, parts_of, record_content
+from aimv2.datasets.index_folder import read_parts
+from aimv2.datasets.open import prepare_location, prepare_source
+from aimv2.datasets.plugin import RECORDED, parts_of, record_content
 from tests.helpers.own_data import picture, pictured_source, write
 
 
@@ -17,7 +18,7 @@ def config(tiny, tmp_path):
 
 def test_the_parts_of_all_sources_are_recorded(config, tmp_path):
     record_content(tmp_path, [], config, "a")
-    assert read_parts(tmp_path / FILE) == parts_of(config)
+    assert read_parts(tmp_path / RECORDED) == parts_of(config)
     assert {part.name.partition("/")[0] for part in parts_of(config)} == {"one", "two"}
 
 
@@ -30,7 +31,7 @@ def test_other_content_is_refused_with_its_difference(config, tmp_path):
     prepare_source(read_source(tmp_path / "two.yaml"))
     with pytest.raises(RunFailedError, match=r"not that of this run: two/.* changed; restore it, or launch again"):
         record_content(second, [tmp_path, first], config, "b")
-    assert not (second / FILE).exists()
+    assert not (second / RECORDED).exists()
 
 
 def test_the_parts_of_a_labelled_set_are_recorded_beside_built_in_data(tiny, tmp_path):
