@@ -41,7 +41,7 @@ class DatasetRecords(Records):
     def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
         """Write the index of a dataset: the hashes of its keys, and sizes and checksums of its files.
 
-        The key is the column ``key``, ``__key__`` or ``id`` if its values are unique, and the number of the row otherwise.
+        The key is the column ``key``, ``__key__`` or ``id`` if its values are unique, else the number of the row.
 
         Raises:
             UsageError: the dataset cannot be read, is empty, or has no usable column of images.

@@ -59,7 +59,7 @@ class Filter:
             raise ValueError(f"min={self.min:g} is larger than max={self.max:g}")
 
 
-def _place(reader: str, default: Any = None, *, has_table: bool = False) -> Any:
+def _read_by(reader: str, default: Any = None, *, has_table: bool = False) -> Any:
     """Return a field of ``Location`` whose samples are read by a class of ``Records``, named as ``module:class``.
 
     Args:
@@ -87,9 +87,9 @@ class Location:
             ``.index``.
     """
 
-    shards: tuple[str, ...] = _place("aimv2.datasets.shards.records:ShardRecords", ())
-    folder: str | None = _place("aimv2.datasets.folder.records:FolderRecords", has_table=True)
-    dataset: str | None = _place("aimv2.datasets.dataset_records:DatasetRecords")
+    shards: tuple[str, ...] = _read_by("aimv2.datasets.shards.records:ShardRecords", ())
+    folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords", has_table=True)
+    dataset: str | None = _read_by("aimv2.datasets.dataset_records:DatasetRecords")
     table: str | None = None
     image: str | None = None
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)

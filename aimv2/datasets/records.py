@@ -1,12 +1,14 @@
 """Records: the undecoded samples of a location, by row. Letters: B rows."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from aimv2.base.errors import BadSampleError
 from aimv2.datasets.description import Location
 
 # Where any row is read as fast as the next one. The order keeps 12 permutations of so many numbers: 25 MB.
@@ -97,6 +99,29 @@ class Records(ABC):
     def digest(self) -> str:
         """Return a digest of the content."""
         return hashlib.sha256(repr([tuple(part) for part in self.parts()]).encode()).hexdigest()
+
+
+def text_of(content: bytes, where: Callable[[], str]) -> str:
+    """Return a text member; one that is not UTF-8 is a bad sample."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadSampleError("missing caption", f"{where()} is not UTF-8: {error}") from error
+
+
+def json_of(content: bytes, where: Callable[[], str]) -> Any:
+    """Return the value of a JSON member; one that is not JSON is a bad sample."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadSampleError("broken json", f"{where()}: {error}") from error
+
+
+def value_at(value: Any, keys: Sequence[str]) -> Any:
+    """Return a value within a value of JSON; None if a key is missing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 class RecordsReader(Protocol):

@@ -13,7 +13,7 @@ from aimv2.datasets.description import Location
 from aimv2.datasets.folder.index import COLUMN, SAMPLES, build, is_within
 from aimv2.datasets.folder.tables import JSON_ROW
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, read_parts
-from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Records
+from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Records, json_of, text_of, value_at
 from aimv2.datasets.shards.remote import Patience
 
 
@@ -91,7 +91,9 @@ class FolderRecords(Records):
         content = None if "/" in name else self._read(f"{path.removesuffix(file)}{file.rpartition('.')[0]}.{member}")
         if content is None:
             return None
-        return _json_value(content, words[end:], path) if words[end:] else _text(content, f"{path}: {member}")
+        if words[end:]:
+            return value_at(json_of(content, lambda: f"beside {path}"), words[end:])
+        return text_of(content, lambda: f"{path}: {member}")
 
     def parts(self) -> list[DataPart]:
         return read_parts(index_path(self._location) / PARTS)
@@ -113,23 +115,6 @@ class FolderRecords(Records):
             raise BadSampleError("unsafe member", f"{file} is a link that leads out of {self._folder}")
         with open(file, "rb") as opened:
             return opened.read()
-
-
-def _text(content: bytes, where: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise BadSampleError("missing caption", f"{where} is not UTF-8: {error}") from error
-
-
-def _json_value(content: bytes, keys: list[str], path: str) -> Any:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadSampleError("broken json", f"beside {path}: {error}") from error
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _check_table(location: Location, parts: list[DataPart]) -> None:

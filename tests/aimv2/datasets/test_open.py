@@ -135,20 +135,6 @@ def test_a_location_without_filters_opens_with_all_samples(tmp_path):
     assert len(open_location(location)) == NUM
 
 
-def test_a_source_that_was_never_indexed_names_the_command(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    with pytest.raises(
-        UsageError, match=r"there is no index at .*source\.index; write it with python -m aimv2 data index"
-    ):
-        open_source(source(tmp_path, folder="pictures"))
-
-
-def test_a_filter_that_no_sample_meets_is_one_sentence(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    with pytest.raises(UsageError, match=r"none of 40 samples meets the filters json\.score"):
-        prepare_source(source(tmp_path, folder="pictures", filters={"json.score": {"min": 0.3}}))
-
-
 def test_a_misspelt_field_of_captions_is_told_when_it_is_indexed(tmp_path):
     write_pictures(tmp_path / "pictures")
     description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption")

@@ -38,24 +38,21 @@ def audit(sources: Sequence[str], config: RunConfig, num: int, workers: int, con
         RunFailedError: the data is broken, or a process was killed.
     """
     check_names(sources)
-    by_source = {source: sides_of(source, config.data) for source in sources}
-    sides = [side for own in by_source.values() for side in own]
+    opened = [sides_of(source, config.data) for source in sources]
+    sides = [side for own in opened for side in own]
     tokenizer = _tokenizer(config, sides)
     fact_N = _read(sources, sides, config, tokenizer, num, workers, console)
     near = near_looks(fact_N)
-    max_tokens = None if tokenizer is None else config.model.max_text_tokens
-    names = [side.name for side in sides]
+    about = None
+    if tokenizer is not None:
+        origin = config.data.tokenizer or "trained on these captions"
+        max_tokens = config.model.max_text_tokens
+        about = {"origin": origin, "vocabulary": tokenizer.vocab_size, "max_text_tokens": max_tokens}
     values = {
-        "sources": [_source(own, sides, fact_N, near, max_tokens) for own in by_source.values()],
-        "leakage": leaks(names, fact_N, near),
+        "sources": [_source([sides.index(side) for side in own], sides, fact_N, near, about) for own in opened],
+        "leakage": leaks([side.name for side in sides], fact_N, near),
         "near_copies": _measured(sides, fact_N, config.data.max_pixels) | {"examples": _examples(sides, fact_N, near)},
-        "tokenizer": None
-        if tokenizer is None
-        else {
-            "origin": config.data.tokenizer or "trained on these captions",
-            "vocabulary": tokenizer.vocab_size,
-            "max_text_tokens": max_tokens,
-        },
+        "tokenizer": about,
     }
     return {"summary": _summary(values), **values}
 
@@ -99,24 +96,24 @@ def _read(
 
 
 def _source(
-    own: Sequence[AuditedSide],
+    numbers: Sequence[int],
     sides: Sequence[AuditedSide],
     fact_N: pl.DataFrame,
     near: pl.DataFrame,
-    max_tokens: int | None,
+    tokenizer: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return what is found in a source."""
-    numbers = [sides.index(side) for side in own]
+    """Return what is found in a source, whose sides have these numbers."""
     own_N = fact_N.filter(pl.col("side").is_in(numbers))
-    read = dict(own_N["side"].value_counts().rows())
+    read, first = dict(own_N["side"].value_counts().rows()), sides[numbers[0]]
+    max_tokens = None if tokenizer is None else tokenizer["max_text_tokens"]
     return {
-        "name": own[0].source,
+        "name": first.source,
         "sides": [
             {"side": sides[number].side, "pairs": len(sides[number].pairs), "read": read.get(number, 0)}
             for number in numbers
         ],
         "images": images(own_N, near),
-        "captions": {kind: captions(own_N, kind, max_tokens, sides) for kind in own[0].kinds},
+        "captions": {kind: captions(own_N, kind, max_tokens, sides) for kind in first.kinds},
         "unusable": _unusable(own_N, sides),
     }
 
@@ -213,22 +210,15 @@ def leaks(names: Sequence[str], fact_N: pl.DataFrame, near: pl.DataFrame) -> lis
 
 
 def _leak(one_N: pl.DataFrame, other_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, int]:
-    is_exact_N = one_N["content"].is_in(other_N["content"].unique().implode())
-    there = near.join(other_N, left_on="other", right_on="look", how="semi")
-    is_near_N = one_N["look"].is_in(there["look"].unique().implode()).fill_null(False)
-    has_same_N = pl.Series([False]).new_from_index(0, len(one_N))
-    for kind in CAPTION_KINDS:
-        own, name = one_N.select("look", f"{kind} hash").unique().drop_nulls(), f"{kind} hash"
-        same = own.join(near, on="look").join(other_N, left_on=["other", name], right_on=["look", name], how="semi")
-        is_same_N = one_N.select("look", name).join(
-            same.unique(["look", name]).with_columns(is_same=True), ["look", name], "left", maintain_order="left"
-        )
-        has_same_N |= is_same_N["is_same"].fill_null(False)
+    captions = [f"{kind} hash" for kind in CAPTION_KINDS]
+    there = near.join(other_N.unique(["look", *captions]), left_on="other", right_on="look")
+    exact, like = (one_N.join(table, on=on, how="semi")["row"] for table, on in ((other_N, "content"), (there, "look")))
+    same = [one_N.join(there, on=["look", caption], how="semi")["row"] for caption in captions]
     return {
         "num": len(one_N),
-        "exact": int(is_exact_N.sum()),
-        "near": int((is_exact_N | is_near_N).sum()),
-        "near_and_caption": int(has_same_N.sum()),
+        "exact": len(exact),
+        "near": pl.concat([exact, like]).n_unique(),
+        "near_and_caption": pl.concat(same).n_unique(),
     }
 
 
@@ -308,19 +298,20 @@ def _summary(values: Mapping[str, Any]) -> list[str]:
 
 
 def lines(values: Mapping[str, Any]) -> list[str]:
-    """Return the findings as lines of text: details of each source, then the summary."""
+    """Return the findings as lines of text: details of each source, how near copies are found, and the summary."""
     shown = []
     for source in values["sources"]:
         tables = {"images": source["images"], **{f"{kind} captions": own for kind, own in source["captions"].items()}}
         for name, table in tables.items():
             shown.append(f"{source['name']}: {name}")
             shown += [f"  {what}: {_text(value)}" for what, value in table.items() if value or value == 0]
-    shown.append(f"near copies found, of images that were changed: {_text(values['near_copies']['found'])}")
-    mistakes = values["near_copies"]
-    shown.append(
-        f"different images that are near: {mistakes['different images that are near']:,} of {mistakes['of pairs']:,} pairs"
-    )
-    return [*shown, *values["summary"]]
+    near = values["near_copies"]
+    return [
+        *shown,
+        f"near copies: found of {near['images changed']:,} changed images: {_text(near['found'])}",
+        f"near copies: {near['different images that are near']:,} of {near['of pairs']:,} pairs of different images",
+        *values["summary"],
+    ]
 
 
 def _text(value: Any) -> str:

@@ -139,6 +139,7 @@ class _Surveyor:
 
     @cached_property
     def _encoder(self) -> Tokenizer:
+        assert self.tokenizer is not None, "otherwise no tokens are counted"
         return Tokenizer.from_str(self.tokenizer)
 
     def __call__(self, task: tuple[int, np.ndarray]) -> pl.DataFrame:
