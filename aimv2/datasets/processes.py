@@ -14,11 +14,11 @@ from aimv2.base.errors import RunFailedError
 
 IN_FLIGHT = 4  # tasks per process that are submitted at a time
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 
-def in_processes(call: Callable[[Task], Result], tasks: Iterable[Task], workers: int, purpose: str) -> Iterator[Result]:
+def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers: int, purpose: str) -> Iterator[Found]:
     """Yield the results of tasks, in order.
 
     Args:
@@ -34,7 +34,7 @@ def in_processes(call: Callable[[Task], Result], tasks: Iterable[Task], workers:
         return
     # Spawned, because rich draws progress in a thread, and a process with threads must not be forked.
     context = multiprocessing.get_context("spawn")
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[Found]] = deque()
     with ProcessPoolExecutor(workers, context, _start, (call,)) as pool:
         try:
             for task in tasks:
