@@ -19,7 +19,7 @@ from aimv2.data.decode import square
 from aimv2.datasets.description import Location, read_labelled
 from aimv2.datasets.images import Shape
 from aimv2.datasets.open import prepare_location
-from aimv2.datasets.records import Part, Records
+from aimv2.datasets.records import DataPart, Records
 from aimv2.tools.evaluate.encoding.features import Extraction, Split
 from aimv2.tools.evaluate.encoding.models import load_model
 from tests.helpers.public_encoders import IMAGE_PX
@@ -55,7 +55,7 @@ class MemoryRecords(Records):
         return value
 
     def parts(self):
-        return [Part("memory", len(self), sum(len(file or b"") for file in self._files))]
+        return [DataPart("memory", len(self), sum(len(file or b"") for file in self._files))]
 
 
 def png(picture):
