@@ -18,7 +18,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.evaluation.held_out import Captions, HeldOut, Words, network_inputs, prepare_pairs
+from aimv2.evaluation.held_out import Captions, HeldOutPairs, Words, network_inputs, prepare_pairs
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.record import RunFolder
@@ -72,7 +72,7 @@ class TrainedRun:
         return self.pairs.dense
 
     @cached_property
-    def pairs(self) -> HeldOut:
+    def pairs(self) -> HeldOutPairs:
         """The held-out pairs, prepared."""
         return prepare_pairs(self.held_out, Words.of(self.tokenizer, self.config), self.config.data.max_bad_rate)
 

@@ -1,18 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
-from aimv2.tools.evaluate.encoding.models import load_model
-from aimv2.tools.evaluate.methods import language
+from aimv2.base.errors import UsageError
+from aimv2.tools.evaluate import language
+from aimv2.tools.evaluate.models import load_model
+from tests.helpers.memory_records import with_field
 from tests.helpers.public_encoders import their_texts
 
 
-def test_texts_are_embedded_as_by_transformers(public_pair):
+def test_texts_are_embedded_as_by_transformers(public_pair, extraction):
     folder, theirs = public_pair
     texts = ["a photo of a zero", "seven", "a digit one two", "nine"]
-    advanced = []
-    found = language.embed(load_model(folder), texts, "cpu", "float32", advanced.append, batch_size=3)
-    assert advanced == [3, 1]
+    found = language.embed(replace(extraction, model=load_model(folder)), texts, batch_size=3)
     torch.testing.assert_close(found, their_texts(folder, theirs, texts), atol=1e-5, rtol=1e-4)
 
 
@@ -49,3 +52,23 @@ def test_recall_is_that_of_the_obvious_loop():
         assert recall.num_hits_N.tolist() == expected
         assert recall.num_queries_N.tolist() == [3] * 40
     assert found["text_to_image_recall_1"].num_hits_N.sum() < found["text_to_image_recall_5"].num_hits_N.sum()
+
+
+def test_captions_are_texts_or_lists_and_empty_ones_are_bad():
+    records = with_field("caption", ["a cat ", ["a dog", " ", "one"], "", None, []])
+    captions, unusable = language.read_captions(records, "caption", range(5))
+    assert captions == {0: ["a cat"], 1: ["a dog", "one"]}
+    assert [(each.row, each.reason) for each in unusable] == [
+        (2, "empty caption"),
+        (3, "missing caption"),
+        (4, "empty caption"),
+    ]
+    with pytest.raises(UsageError, match="must be text or a list of texts"):
+        language.read_captions(with_field("caption", [3]), "caption", [0])
+
+
+def test_names_of_classes_are_given_for_all_or_none():
+    assert language.class_names(["tabby_cat", "1"], {}) == {"1": "1", "tabby_cat": "tabby cat"}
+    assert language.class_names(["1", "0"], {"0": "no", "1": "yes", "2": "unused"}) == {"0": "no", "1": "yes"}
+    with pytest.raises(UsageError, match="no name for 1"):
+        language.class_names(["1", "0"], {"0": "no"})

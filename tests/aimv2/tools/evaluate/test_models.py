@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -8,7 +9,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.network import build
-from aimv2.tools.evaluate.encoding.models import load_model
+from aimv2.tools.evaluate.models import Texts, load_model
 from aimv2.tools.weights import read_published, write_weights
 from tests.helpers.finished_runs import finished_run
 
@@ -88,3 +89,36 @@ def test_a_pair_without_its_tokenizer_has_no_texts(public_pair, tmp_path):
     assert model.texts is None
     assert "give tokenizer=PATH" in model.no_texts
     assert load_model(tmp_path / "imported", tokenizer=folder / "tokenizer.json").texts is not None
+
+
+def test_a_long_text_is_cut_and_ends(public_pair):
+    model = load_model(public_pair[0])
+    token_BT, length_B = model.texts.encode(["xyz " * 30, "one"])
+    assert token_BT.shape == (2, 16)
+    assert length_B[0] == 16
+    assert (token_BT[np.arange(2), length_B - 1] == 1).all()
+    assert token_BT[1, 0] == 0  # the start that the tokenizer's file adds
+
+
+def test_a_tokenizer_of_our_runs_is_used_as_in_training(tmp_path):
+    tokenizer = CaptionTokenizer.train(["a red heart"], 300)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
+    texts = Texts(tmp_path / "tokenizer.json", max_tokens=6, end_id=1, vocab_size=400)
+    token_BT, length_B = texts.encode(["  A red\nheart", "red"])
+    assert token_BT.tolist() == tokenizer.encode(["  A red\nheart", "red"], 6).tolist()
+    assert length_B.tolist() == tokenizer.lengths(token_BT).tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "end_id", "vocab_size", "message"),
+    [
+        (None, 1, 100, "is not the tokenizer of these weights"),
+        (None, 5000, 400, "is not the tokenizer of these weights"),
+        ("{}", 1, 400, r"is not a readable tokenizer\.json"),
+    ],
+)
+def test_a_tokenizer_of_other_weights_or_none_is_refused(content, end_id, vocab_size, message, tmp_path):
+    content = content or CaptionTokenizer.train(["a red heart"], 300).to_json()
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        Texts(tmp_path / "tokenizer.json", max_tokens=6, end_id=end_id, vocab_size=vocab_size)

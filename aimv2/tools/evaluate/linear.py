@@ -1,6 +1,6 @@
 """The linear probe: multinomial logistic regression. Letters: N images, D features, C classes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,10 +9,42 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
-from aimv2.tools.evaluate.progress import Advance, no_progress
+from aimv2.evaluation.probes.splits import FEATURE_EPS, Chosen, Splits, at_edge, scored
+from aimv2.tools.evaluate.options import LinearOptions
 
 CHUNK = 2**16  # images whose scores are in memory at once
 MAX_GRADIENT = 1e-8  # norm of the gradient, in whitened coordinates, at the end
+
+
+def linear_probe(splits: Splits, options: LinearOptions, advance: Callable[[int], None]) -> Chosen:
+    """Measure logistic regression on standardised mean features.
+
+    The penalty is chosen on validation; the regression is then fitted again on training and validation images together.
+
+    Args:
+        splits: with one label for each image, and features of one patch, the mean.
+        advance: called with 1 after each fit: one for each strength of the penalty, and the last.
+    """
+    train_ND, validation_ND, test_ND = (part.feature_NID[:, 0] for part in splits[1:])
+    mean_D, std_D = train_ND.mean(dim=0), (train_ND.var(dim=0, correction=0) + FEATURE_EPS).sqrt()
+    train_ND, validation_ND, test_ND = ((part - mean_D) / std_D for part in (train_ND, validation_ND, test_ND))
+    train_N, validation_N = splits.train.label_NK[:, 0], splits.validation.label_NK[:, 0]
+
+    def fitted(feature_ND: Tensor, class_N: Tensor, l2: Sequence[float]) -> list[Linear]:
+        return fit_path(feature_ND, class_N, splits.num_classes, l2, options.max_iterations, advance)
+
+    def quality(fit: Linear) -> tuple[float, float]:
+        num_right = float((fit.guesses(validation_ND) == validation_N).sum())
+        return num_right, -fit.loss(validation_ND, validation_N)
+
+    fits = fitted(train_ND, train_N, options.l2)
+    best = options.l2[max(range(len(fits)), key=lambda place: quality(fits[place]))]
+    (last,) = fitted(torch.cat([train_ND, validation_ND]), torch.cat([train_N, validation_N]), [best])
+    doubts = [at_edge("l2", best, options.l2)]
+    if not all(fit.is_converged for fit in (*fits, last)):
+        doubts.append(f"a fit did not converge in {options.max_iterations} iterations; raise linear.max_iterations")
+    score = scored(last.guesses(test_ND)[:, None], splits.test.label_NK)
+    return Chosen(score, {"l2": best}, "; ".join(filter(None, doubts)))
 
 
 class Linear(NamedTuple):
@@ -44,7 +76,7 @@ def fit_path(
     num_classes: int,
     l2: Sequence[float],
     max_iterations: int,
-    advance: Advance = no_progress,
+    advance: Callable[[int], None],
     chunk: int = CHUNK,
 ) -> list[Linear]:
     """Fit a regression for each strength of the penalty; a fit starts from that of the next stronger penalty.
