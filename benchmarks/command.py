@@ -1,39 +1,115 @@
-"""``python -m benchmarks``: choose a benchmark."""
+"""``python -m benchmarks``: run a benchmark, print its tables, and keep them."""
 
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
-from pkgutil import resolve_name
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
 
-from aimv2.base.errors import unknown
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import write_text
+from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import read_options, usage
+from benchmarks.options import Kept, Repeated, TimedOnDevice
+from benchmarks.results import FILE, PAGE, Result, keep, page, read_results, to_markdown, versions
+from benchmarks.timing import found_device, limited
 
-BENCHMARKS = {  # imported when they are called, because each loads the packages that it compares with
-    "encoder": "benchmarks.encoder:encoder_command",
-    "step": "benchmarks.step:step_command",
-    "data": "benchmarks.data:data_command",
+# Each is a module with a docstring for the help, a dataclass Options, and measure(options), which yields Tables. It is
+# imported when it is called, because each loads the packages that it compares with.
+BENCHMARKS = {
+    "encoder": "the encoder beside timm's and transformers', with the same weights",
+    "costs": "encoders of the size of ViT-L and steps of all objectives, for reports/costs/",
+    "step": "training steps beside a matrix product, by part",
+    "reference": "the training step beside a straightforward one, and what both consist of",
+    "loop": "the training loop beside bare steps, and stalls by checkpoints",
+    "first_step": "from the typed command to the first step of a run",
+    "data": "the loading of shards beside webdataset and a bare loop",
+    "scale": "the start on billions of samples, the memory of a loader, and indexing",
+    "decoders": "JPEG decoders beside Pillow",
+    "load": "the loading of thousands of runs as tables",
+    "ledger": "file operations of workers, boards and status",
+    "pruning": "what ASHA saves in a search",
 }
 USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
-  encoder                      the encoder beside timm's and transformers'
-  step                         training steps beside a matrix product
-  data                         the loading of shards beside webdataset and a bare loop
+{names}
+
+  all json=FILE                run all of them, each in a new process, and keep the results
+  page                         write the page of kept results
 
   BENCHMARK --help             show the keys of a benchmark
   debug=true                   show the traceback of an error
 """
 
 
-def bench_command(arguments: Sequence[str]) -> int:
-    """Run a benchmark and print its timings.
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class PageOptions:
+    """What the page is written from, and where."""
+
+    json: str = Field(default=FILE, description="a file of results")
+    page: str = Field(default=PAGE, description="the page")
+
+
+def benchmarks_command(arguments: Sequence[str]) -> int:
+    """Run a benchmark and print its tables; ``all`` runs all of them, ``page`` writes the kept results as a page.
 
     Raises:
         UsageError: the benchmark is unknown, or refuses its arguments.
         RunFailedError: a benchmark finds that implementations differ.
     """
-    name, *rest = arguments or [""]
-    if name in BENCHMARKS:
-        status: int = resolve_name(BENCHMARKS[name])(rest)
-        return status
-    if HELP & set(arguments):
-        print(USAGE, end="")
+    name, *rest = arguments or ["--help"]
+    if name in HELP:
+        names = "\n".join(f"  {name:29}{summary}" for name, summary in BENCHMARKS.items())
+        print(USAGE.format(names=names), end="")
         return 0
-    raise unknown("benchmark", name, BENCHMARKS)
+    if name not in (allowed := [*BENCHMARKS, "all", "page"]):
+        raise unknown("benchmark", name, allowed)
+    if name == "page":
+        paths = read_options(PageOptions, rest)
+        write_text(Path(paths.page), page(read_results(Path(paths.json))))
+        return 0
+    if name == "all":
+        read_options(Kept, rest)
+        commands = [[sys.executable, "-m", "benchmarks", each, *rest] for each in BENCHMARKS]
+        return max([subprocess.run(command, check=False).returncode for command in commands])
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    """Run one benchmark."""
+    module, command = import_module(f"benchmarks.{name}"), f"python -m benchmarks {name}"
+    if HELP & set(arguments):
+        print(usage(f"{command} [key=value ...]", module.__doc__ or "", module.Options), end="")
+        return 0
+    options: Kept = read_options(module.Options, arguments)
+    if options.json is not None and not Path(options.json).absolute().parent.is_dir():
+        raise UsageError(f"json={options.json}: there is no such folder")
+    device = found_device(options.device) if isinstance(options, TimedOnDevice) else "cpu"
+    if device == "cuda" and options.clock == "cpu":
+        raise UsageError("clock=cpu does not see the work of a CUDA device; use clock=wall or device=cpu")
+    tables = []
+    with limited(options.threads if isinstance(options, Repeated) else None):
+        for table in module.measure(options):
+            tables.append(table)
+            print(*filter(None, [to_markdown(table), table.warning]), sep="\n\n", end="\n\n", flush=True)
+        typed = [text for text in arguments if not text.startswith("json=")]
+        result = Result(
+            benchmark=name,
+            command=shlex.join(["python", "-m", "benchmarks", name, *typed]),
+            date=datetime.now(UTC).date().isoformat(),
+            machine=f"{hardware(device)}, {torch.get_num_threads()} threads",
+            versions=versions(),
+            tables=tables,
+        )
+    print(result.machine, *(f"{package} {version}" for package, version in result.versions.items()), sep=", ")
+    if options.json is not None:
+        keep(result, Path(options.json))
+    return 0

@@ -1,0 +1,43 @@
+"""Options that benchmarks share."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from aimv2.config.data_config import CHECKED
+
+Clock = Literal["wall", "cpu"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Kept:
+    """Options of every benchmark."""
+
+    json: str | None = Field(default=None, description="also keep the results in this file", examples=["FILE"])
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Repeated(Kept):
+    """Options of benchmarks that time calls in turn."""
+
+    repeats: int = Field(default=10, ge=2, description="timings of each call; an interval needs 6")
+    threads: int | None = Field(default=None, gt=0, description="CPU threads; the default is all cores", examples=["2"])
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Timed(Repeated):
+    """Options of those whose calls are all in this process."""
+
+    clock: Clock = Field(
+        default="wall", description="wall, or cpu: CPU seconds of the process and its workers, for a busy machine"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TimedOnDevice(Timed):
+    """Options of benchmarks that also run on a GPU."""
+
+    device: Device = Field(default="auto", description="auto, cpu or cuda")
