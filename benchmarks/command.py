@@ -1,6 +1,5 @@
 """``python -m benchmarks``: run a benchmark, print its tables, and keep them."""
 
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
-from benchmarks.options import Kept, Repeated, TimedOnDevice
+from benchmarks.options import Kept, Repeated, TimedOnDevice, command_of
 from benchmarks.results import FILE, PAGE, Result, keep, page, read_results, to_markdown, versions
 from benchmarks.timing import found_device, limited
 
@@ -33,7 +32,6 @@ BENCHMARKS = {
     "first_step": "from the typed command to the first step of a run",
     "data": "the loading of shards beside webdataset and a bare loop",
     "scale": "the start on billions of samples, the memory of a loader, and indexing",
-    "decoders": "JPEG decoders beside Pillow",
     "load": "the loading of thousands of runs as tables",
     "ledger": "file operations of workers, boards and status",
     "pruning": "what ASHA saves in a search",
@@ -42,7 +40,7 @@ USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
 {names}
 
-  all json=FILE                run all of them, each in a new process, and keep the results
+  all                          run all of them, each in a new process
   page                         write the page of kept results
 
   BENCHMARK --help             show the keys of a benchmark
@@ -58,6 +56,12 @@ class PageOptions:
     page: str = Field(default=PAGE, description="the page")
 
 
+OTHERS: dict[str, tuple[type, str]] = {
+    "all": (Kept, "Run all benchmarks, each in a new process."),
+    "page": (PageOptions, "Write the page of results from a file."),
+}
+
+
 def benchmarks_command(arguments: Sequence[str]) -> int:
     """Run a benchmark and print its tables; ``all`` runs all of them, ``page`` writes the kept results as a page.
 
@@ -70,17 +74,20 @@ def benchmarks_command(arguments: Sequence[str]) -> int:
         names = "\n".join(f"  {name:29}{summary}" for name, summary in BENCHMARKS.items())
         print(USAGE.format(names=names), end="")
         return 0
-    if name not in (allowed := [*BENCHMARKS, "all", "page"]):
+    if name not in (allowed := [*BENCHMARKS, *OTHERS]):
         raise unknown("benchmark", name, allowed)
-    if name == "page":
-        paths = read_options(PageOptions, rest)
-        write_text(Path(paths.page), page(read_results(Path(paths.json))))
+    kind, summary = OTHERS.get(name, (None, ""))
+    if kind is None:
+        return _run(name, rest)
+    if HELP & set(rest):
+        print(usage(f"python -m benchmarks {name} [key=value ...]", summary, kind), end="")
         return 0
-    if name == "all":
-        read_options(Kept, rest)
-        commands = [[sys.executable, "-m", "benchmarks", each, *rest] for each in BENCHMARKS]
-        return max([subprocess.run(command, check=False).returncode for command in commands])
-    return _run(name, rest)
+    options = read_options(kind, rest)
+    if isinstance(options, PageOptions):
+        write_text(Path(options.page), page(read_results(Path(options.json))))
+        return 0
+    commands = [[sys.executable, "-m", "benchmarks", each, *rest] for each in BENCHMARKS]
+    return max([subprocess.run(command, check=False).returncode for command in commands])
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
@@ -92,18 +99,15 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     options: Kept = read_options(module.Options, arguments)
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise UsageError(f"json={options.json}: there is no such folder")
-    device = found_device(options.device) if isinstance(options, TimedOnDevice) else "cpu"
-    if device == "cuda" and options.clock == "cpu":
-        raise UsageError("clock=cpu does not see the work of a CUDA device; use clock=wall or device=cpu")
+    device = _device(options)
     tables = []
     with limited(options.threads if isinstance(options, Repeated) else None):
         for table in module.measure(options):
             tables.append(table)
             print(*filter(None, [to_markdown(table), table.warning]), sep="\n\n", end="\n\n", flush=True)
-        typed = [text for text in arguments if not text.startswith("json=")]
         result = Result(
             benchmark=name,
-            command=shlex.join(["python", "-m", "benchmarks", name, *typed]),
+            command=command_of(name, options),
             date=datetime.now(UTC).date().isoformat(),
             machine=f"{hardware(device)}, {torch.get_num_threads()} threads",
             versions=versions(),
@@ -113,3 +117,13 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     if options.json is not None:
         keep(result, Path(options.json))
     return 0
+
+
+def _device(options: Kept) -> str:
+    """Return the device of a benchmark; one that is missing, or whose work its clock does not see, is a UsageError."""
+    if not isinstance(options, TimedOnDevice):
+        return "cpu"
+    device = found_device(options.device)
+    if device == "cuda" and options.clock == "cpu":
+        raise UsageError("clock=cpu does not see the work of a CUDA device; use clock=wall or device=cpu")
+    return device

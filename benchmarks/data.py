@@ -1,14 +1,12 @@
 """Time the loading of made-up shards beside plain webdataset and a bare loop of reading, decoding and cropping.
 
-The bare loop reads and crops the images, and nothing else: no captions, no random order. Then come the times from
-opening many shards (hard links to one) to the first batch. Files are in the page cache.
+The bare loop reads and crops the images, and nothing else: no captions, no random order. Files are in the page cache.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -22,14 +20,13 @@ from aimv2.config.run_config import LoaderConfig
 from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_source
-from analysis.costs.ratios import median, relative
+from analysis.costs.ratios import relative
 from benchmarks import loaders
 from benchmarks.results import Cell, Table
-from benchmarks.synthetic import NUM_SHARDS, PHOTOGRAPHS, SCENES, Pictures, describe, link_shards, write_shards
+from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 from benchmarks.timing import CLOCKS, interleaved
 
 OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
-STARTS = (1, 100, 10_000)  # numbers of shards
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -38,29 +35,21 @@ class Options(loaders.LoadingOptions):
 
     batches: int = Field(
         default=4,
-        ge=0,
-        description=f"batches of photographs per timing, and {SCENES.per_photograph} times as many of scenes; 0: no rates",
+        gt=0,
+        description=f"batches of photographs per timing, {SCENES.per_photograph} times as many of scenes",
     )
     max_workers: int = Field(default=2, ge=0, description="loader workers: every number from 0 to this")
-    max_shards: int = Field(
-        default=STARTS[-1],
-        ge=0,
-        description=f"largest number of shards to open ({', '.join(map(str, STARTS))}); 0: none",
-    )
 
 
 def measure(options: Options) -> Iterator[Table]:
-    """Yield the rates of loaders, and the times to the first batch.
+    """Yield the rates of loaders.
 
     Raises:
         UsageError: the folder cannot be written.
         RunFailedError: a loader returns another number of images, or images of another shape.
     """
     with options.temporary() as folder:
-        if options.batches:
-            yield Table("loading", [row for kind in (PHOTOGRAPHS, SCENES) for row in rates(folder, kind, options)])
-        if options.max_shards:
-            yield Table(f"from opening to the first batch of {options.batch_size}, in seconds", starts(folder, options))
+        yield Table("loading", [row for kind in (PHOTOGRAPHS, SCENES) for row in rates(folder, kind, options)])
 
 
 def rates(folder: Path, kind: Pictures, options: Options) -> Iterator[dict[str, Cell]]:
@@ -120,34 +109,3 @@ class Bench:
             num_images += len(image)
         if num_images != self.num_images:
             raise RunFailedError("bug", f"{name} loads {num_images} of {self.num_images} images")
-
-
-def starts(folder: Path, options: Options) -> list[dict[str, Cell]]:
-    """Return the times from opening shards to the first batch, without loader workers, and those of the index."""
-    (shard, *_) = write_shards(folder / "start", SCENES, NUM_SHARDS * options.batch_size)
-    calls: dict[tuple[int, str], Callable[[], object]] = {}
-    index_seconds = dict[int, float]()
-    tokenizer = folder / "tokenizer.json"
-    for num_shards in (number for number in STARTS if number <= options.max_shards):
-        shards = link_shards(folder / f"start-{num_shards}", [shard], num_shards)
-        description = describe(folder / f"start-{num_shards}")
-        begin = perf_counter()
-        prepare_source(read_source(description))
-        index_seconds[num_shards] = perf_counter() - begin
-        config = loaders.run_config(description, SCENES, batch_size=options.batch_size, samples=options.batch_size)
-        if not tokenizer.exists():
-            tokenizer.write_text(prepare(config.data, config.model).tokenizer.to_json())
-        config = replace(config, data=replace(config.data, tokenizer=str(tokenizer)))
-        calls[num_shards, OURS] = partial(_first, partial(loaders.ours, config))
-        sizes = (config.augment.of(config.data), SCENES.image_px, options.batch_size, 0)
-        calls[num_shards, WEBDATASET] = partial(_first, partial(loaders.webdataset, shards, *sizes))
-    seconds = interleaved(calls, options.repeats, min_seconds=0, clock=CLOCKS[options.clock])
-    return [
-        {"shards": number, "index, once": taken}
-        | {name: median(seconds[number, name]) for name in (OURS, WEBDATASET)}
-        for number, taken in index_seconds.items()
-    ]
-
-
-def _first(load: Callable[[], Iterator[Tensor]]) -> Tensor:
-    return next(load())

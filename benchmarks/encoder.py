@@ -164,7 +164,9 @@ def rows(seconds: Mapping[str, np.ndarray], flops: Mapping[str, float], batch_si
             "ms / image": 1000 * medians[name] / batch_size if is_encoder[name] else None,
             "GFLOP / s": rates[name] / 1e9,
             "of the product's": rates[name] / rates[PRODUCT],
-            "its time / ours": relative(seconds[name], seconds["ours"]) if is_encoder[name] and name != "ours" else None,
+            "its time / ours": relative(seconds[name], seconds["ours"])
+            if is_encoder[name] and name != "ours"
+            else None,
         }
         for name in seconds
     ]

@@ -211,7 +211,7 @@ def occasions(num_runs: int, num_workers: int, steady_seconds: float) -> tuple[d
         "a worker finds a run": some,
         "a worker finds none": none,
         "board, first update": first,
-        "board, a later update": max(updates, key=lambda counts: counts.total()),
+        "board, a later update": max(updates, key=lambda counts: sum(counts.values())),
         "status": status,
     }
     return found, status_seconds

@@ -144,7 +144,9 @@ def with_pandas(cells: Sequence[RunCell], runs_dir: Path) -> Means:
         where = {"arm": cell.arm, "seed": cell.seed}
         runs.append({**where, **json.loads((folder / "manifest.json").read_text())})
         metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
-        curves.append(pd.read_parquet(folder / "metrics.parquet").assign(**where))
+        curve = pd.read_parquet(folder / "metrics.parquet")
+        curve["arm"], curve["seed"] = cell.arm, cell.seed
+        curves.append(curve)
     table = pd.concat(curves, ignore_index=True)
     means = table.groupby(["arm", "step"])[LOSS].mean().reset_index()
     return means, _finals(pd.DataFrame(metrics))

@@ -72,7 +72,11 @@ def measure(options: Options) -> Iterator[Table]:
         ]
         yield Table(f"steps of {config.scale}", rows)
         stalls, whole = time_stalls(config, Path(folder))
-    row: dict[str, Cell] = {"checkpoints": len(stalls), "seconds of training": whole, "stalled, %": 100 * sum(stalls) / whole}
+    row: dict[str, Cell] = {
+        "checkpoints": len(stalls),
+        "seconds of training": whole,
+        "stalled, %": 100 * sum(stalls) / whole,
+    }
     yield Table("stalls by checkpoints", [row])
 
 

@@ -1,11 +1,16 @@
 """Options that benchmarks share."""
 
+import dataclasses
+import shlex
 from typing import Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
+from aimv2.config.options import typed
+
+PLACES = ("json", "folder", "reports_dir")  # options that change no number
 
 Clock = Literal["wall", "cpu"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -41,3 +46,12 @@ class TimedOnDevice(Timed):
     """Options of benchmarks that also run on a GPU."""
 
     device: Device = Field(default="auto", description="auto, cpu or cuda")
+
+
+def command_of(benchmark: str, options: Kept) -> str:
+    """Return the command with the options that are not the defaults, but for PLACES."""
+    values = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(options) if field.name not in PLACES
+    }
+    given = [typed(key, value) for key, value in values.items() if value != getattr(type(options), key)]
+    return shlex.join(["python", "-m", "benchmarks", benchmark, *given])

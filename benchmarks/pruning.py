@@ -79,7 +79,7 @@ def measure(options: Options) -> Iterator[Table]:
 
 
 def replays(curves: Sequence[Sequence[float]], finals: Sequence[float]) -> dict[str, Cell]:
-    """Return what ASHA saved in random orders, with the range of 95 % of them, and how much worse its best trial was."""
+    """Return what ASHA saved in random orders, with the range of 95 %, and how much worse its best trial was."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     orders = random.Random(0)
     found = [replay(curves, finals, orders.sample(range(len(finals)), len(finals))) for _ in range(NUM_REPLAYS)]

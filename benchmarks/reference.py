@@ -44,8 +44,23 @@ COPIES, ELEMENTWISE = "copies, casts, lookups, joins", "all else, mostly element
 KINDS = (PRODUCTS, TRANSPOSED, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER)
 REST = "time outside of operations: views, autograd"
 COPY_NAMES = frozenset(
-    "_to_copy copy_ clone cat embedding embedding_dense_backward index_select index_add slice_backward index"
-    " index_put_ zeros zeros_like new_zeros full_like".split()
+    [
+        "_to_copy",
+        "copy_",
+        "clone",
+        "cat",
+        "embedding",
+        "embedding_dense_backward",
+        "index_select",
+        "index_add",
+        "slice_backward",
+        "index",
+        "index_put_",
+        "zeros",
+        "zeros_like",
+        "new_zeros",
+        "full_like",
+    ]
 )
 
 
@@ -61,7 +76,10 @@ def measure(options: Options) -> Iterator[Table]:
     if options.operations:
         keep_freed_memory()
         for model, precision in options.cases:
-            steps = [composition(make_step(kind, model, precision, options.batch), options) for kind in (OURS, REFERENCE)]
+            steps = [
+                composition(make_step(kind, model, precision, options.batch), options.repeats)
+                for kind in (OURS, REFERENCE)
+            ]
             rows: list[dict[str, Cell]] = [
                 {"ms": name, OURS: ours, REFERENCE: theirs}
                 for (name, ours), theirs in zip(steps[0].items(), steps[1].values(), strict=True)
@@ -141,12 +159,12 @@ def kind_of(name: str, args: Any, *, is_product: bool) -> str:
     return COPIES if name in COPY_NAMES else ELEMENTWISE
 
 
-def composition(step: Callable[[], object], options: Options) -> dict[str, float]:
+def composition(step: Callable[[], object], repeats: int) -> dict[str, float]:
     """Time whole steps and their operations in turn; return medians in milliseconds by kind, and counts."""
     for _ in range(2):
         step()  # allocates, and makes the optimizer's moments
     wholes, timed = [], []
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         start = perf_counter()
         step()
         wholes.append(perf_counter() - start)

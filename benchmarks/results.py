@@ -111,8 +111,9 @@ def page(results: Sequence[Result]) -> str:
     """Return the page of results, in the order of benchmarks and of the file within one."""
     parts = [
         "# Results of benchmarks",
-        f"This page is written by `python -m benchmarks page` from `{FILE}`; [Benchmarks](benchmarks.md) explains it."
-        " A number in brackets is an end of a 95 % interval. With `clock=cpu` times are CPU seconds.",
+        "```\npython -m benchmarks page\n```",
+        f"This writes the page from `{FILE}`; [Benchmarks](benchmarks.md) explains it.\nBrackets hold 95 % intervals. With"
+        " `clock=cpu` times are CPU seconds. An empty cell was not kept.",
     ]
     for benchmark in dict.fromkeys(result.benchmark for result in results):
         parts.append(f"## {benchmark}")

@@ -50,7 +50,9 @@ class Options(loaders.LoadingOptions):
     huge_shards: int = Field(
         default=200_000, ge=0, description=f"shards of {HUGE_SHARD_ROWS:,} samples in the huge index; 0: none"
     )
-    memory_samples: int = Field(default=100_000, ge=0, description="samples that a process loads for its memory; 0: none")
+    memory_samples: int = Field(
+        default=100_000, ge=0, description="samples that a process loads for its memory; 0: none"
+    )
     index_mb: int = Field(default=1000, ge=0, description="megabytes of shards to index; 0: none")
 
 

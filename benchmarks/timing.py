@@ -69,6 +69,17 @@ def interleaved(
     return {name: np.array(timings) for name, timings in seconds.items()}
 
 
+class CpuShare:
+    """Measures the share of its threads' time that this process gets, from its construction on."""
+
+    def __init__(self) -> None:
+        self._start = (timer(), process_time())
+
+    def read(self) -> float:
+        wall, cpu = timer() - self._start[0], process_time() - self._start[1]
+        return round(cpu / wall / torch.get_num_threads(), 3)
+
+
 @contextmanager
 def limited(threads: int | None) -> Iterator[None]:
     """Let torch use this many threads, or as many as this process has cores."""
@@ -93,9 +104,7 @@ def found_device(device: Device) -> Literal["cpu", "cuda"]:
     return "cuda" if has_cuda and device != "cpu" else "cpu"
 
 
-def fresh(
-    call: Callable[Parameters, Returned], *arguments: Parameters.args, **options: Parameters.kwargs
-) -> Returned:
+def fresh(call: Callable[Parameters, Returned], *arguments: Parameters.args, **options: Parameters.kwargs) -> Returned:
     """Call a function in a new process, which has neither memory nor settings of this one."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(call, *arguments, **options).result()

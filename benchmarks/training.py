@@ -1,7 +1,6 @@
 """Training steps on made-up pairs: the models that are timed, their data, and what a step needs. Letters: B images."""
 
 import math
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
