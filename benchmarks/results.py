@@ -112,7 +112,8 @@ def page(results: Sequence[Result]) -> str:
     parts = [
         "# Results of benchmarks",
         "```\npython -m benchmarks page\n```",
-        f"This writes the page from `{FILE}`; [Benchmarks](benchmarks.md) explains it.\nBrackets hold 95 % intervals. With"
+        f"This writes the page from `{FILE}`; [Benchmarks](benchmarks.md) explains it.\n"
+        "Brackets hold 95 % intervals. With"
         " `clock=cpu` times are CPU seconds. An empty cell was not kept.",
     ]
     for benchmark in dict.fromkeys(result.benchmark for result in results):
