@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 from pydantic import Field
@@ -21,8 +22,8 @@ from benchmarks.options import Kept, Repeated, TimedOnDevice, command_of
 from benchmarks.results import FILE, PAGE, Result, keep, page, read_results, to_markdown, versions
 from benchmarks.timing import found_device, limited
 
-# Each is a module with a docstring for the help, a dataclass Options, and measure(options), which yields Tables. It is
-# imported when it is called, because each loads the packages that it compares with.
+# Each is a module with a docstring for the help, and measure(options: …Options), which yields Tables. It is imported
+# when it is called, because each loads the packages that it compares with.
 BENCHMARKS = {
     "encoder": "the encoder beside timm's and transformers', with the same weights",
     "costs": "encoders of the size of ViT-L and steps of all objectives, for reports/costs/",
@@ -92,11 +93,12 @@ def benchmarks_command(arguments: Sequence[str]) -> int:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     """Run one benchmark."""
-    module, command = import_module(f"benchmarks.{name}"), f"python -m benchmarks {name}"
+    module = import_module(f"benchmarks.{name}")
+    kind: type[Kept] = get_type_hints(module.measure)["options"]
     if HELP & set(arguments):
-        print(usage(f"{command} [key=value ...]", module.__doc__ or "", module.Options), end="")
+        print(usage(f"python -m benchmarks {name} [key=value ...]", module.__doc__ or "", kind), end="")
         return 0
-    options: Kept = read_options(module.Options, arguments)
+    options = read_options(kind, arguments)
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise UsageError(f"json={options.json}: there is no such folder")
     device = _device(options)

@@ -47,7 +47,7 @@ SLUG = "costs"
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(TimedOnDevice):
+class CostOptions(TimedOnDevice):
     """What to measure."""
 
     models: tuple[Literal["aimv2", "clip", "siglip", "dinov2"], ...] = Field(
@@ -69,7 +69,7 @@ class Options(TimedOnDevice):
     reports_dir: str = Field(default="reports", description="the folder of reports")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: CostOptions) -> Iterator[Table]:
     """Write the measurements, and yield where they are.
 
     Raises:
@@ -84,7 +84,7 @@ def measure(options: Options) -> Iterator[Table]:
     yield Table("measurements", [{"file": str(path), **counts}], f"The report: python analysis/report.py {SLUG}")
 
 
-def measured(options: Options, scales: list[Scale]) -> Measurements:
+def measured(options: CostOptions, scales: list[Scale]) -> Measurements:
     """Measure encoders, and objectives at these scales.
 
     Raises:
@@ -116,7 +116,7 @@ def measured(options: Options, scales: list[Scale]) -> Measurements:
 
 
 def measure_encoders(
-    options: Options, device: Literal["cpu", "cuda"], clock: Callable[[], float]
+    options: CostOptions, device: Literal["cpu", "cuda"], clock: Callable[[], float]
 ) -> Iterator[EncoderSetting]:
     """Measure encoders setting by setting. All encoders of a resolution are in memory together."""
     for patches in options.patches:

@@ -30,7 +30,7 @@ OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(loaders.LoadingOptions):
+class DataOptions(loaders.LoadingOptions):
     """What to load, and where."""
 
     batches: int = Field(
@@ -41,7 +41,7 @@ class Options(loaders.LoadingOptions):
     max_workers: int = Field(default=2, ge=0, description="loader workers: every number from 0 to this")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: DataOptions) -> Iterator[Table]:
     """Yield the rates of loaders.
 
     Raises:
@@ -52,7 +52,7 @@ def measure(options: Options) -> Iterator[Table]:
         yield Table("loading", [row for kind in (PHOTOGRAPHS, SCENES) for row in rates(folder, kind, options)])
 
 
-def rates(folder: Path, kind: Pictures, options: Options) -> Iterator[dict[str, Cell]]:
+def rates(folder: Path, kind: Pictures, options: DataOptions) -> Iterator[dict[str, Cell]]:
     """Yield the rates of the three loaders, for each number of loader workers."""
     bench = Bench(folder, kind, options)
     for workers in range(options.max_workers + 1):
@@ -74,7 +74,7 @@ class Bench:
         num_images: in a timing.
     """
 
-    def __init__(self, folder: Path, kind: Pictures, options: Options) -> None:
+    def __init__(self, folder: Path, kind: Pictures, options: DataOptions) -> None:
         self.num_images = options.batches * options.batch_size * kind.per_photograph
         self._kind, self._options = kind, options
         self._shards = write_shards(folder / kind.name, kind, self.num_images)

@@ -41,7 +41,7 @@ CUDA_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(TimedOnDevice):
+class EncoderOptions(TimedOnDevice):
     """Which encoder to time on what; None is the default that the help describes."""
 
     scale: str = Field(default="vit_l", description=f"scale of the encoder ({', '.join(SCALES)})")
@@ -51,7 +51,7 @@ class Options(TimedOnDevice):
     )
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: EncoderOptions) -> Iterator[Table]:
     """Yield a table for each precision.
 
     Raises:
@@ -71,7 +71,7 @@ def measure(options: Options) -> Iterator[Table]:
         )
 
 
-def encoder_config(options: Options) -> RunConfig:
+def encoder_config(options: EncoderOptions) -> RunConfig:
     """Return the recipe, with the depth of the options; an unknown one is a UsageError."""
     config = with_attention(recipe(options.scale))
     encoder = replace(config.model.encoder, depth=options.depth or config.model.encoder.depth)
@@ -79,7 +79,7 @@ def encoder_config(options: Options) -> RunConfig:
 
 
 def time_all(
-    config: RunConfig, precision: Precision, options: Options, *, batch_size: int, device: str
+    config: RunConfig, precision: Precision, options: EncoderOptions, *, batch_size: int, device: str
 ) -> tuple[dict[str, np.ndarray], int]:
     """Time the three encoders with one set of weights, and a matrix product: seconds per call, float64 [R] each; and
     the product's FLOPs.

@@ -30,7 +30,7 @@ NAMES = {"attempt": "the run's attempt", "training": "training", "step": "the en
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(Kept):
+class FirstStepOptions(Kept):
     """Which run to start, and how often."""
 
     repeats: int = Field(default=10, ge=1, description="starts after the first; an interval needs 6")
@@ -45,7 +45,7 @@ class Start(NamedTuple):
     step: float
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: FirstStepOptions) -> Iterator[Table]:
     """Yield a table; an unknown scale is a UsageError."""
     batch_size = recipe(options.scale).budget.batch_size
     with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,7 @@ SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(Kept):
+class LedgerOptions(Kept):
     """Sizes; each number of runs is measured with each number of workers."""
 
     runs: tuple[int, ...] = Field(default=(10_000,), description="numbers of runs")
@@ -59,7 +59,7 @@ class Options(Kept):
     steady_seconds: float = Field(default=65.0, gt=0, description="seconds of training; a checkpoint comes every 60")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: LedgerOptions) -> Iterator[Table]:
     """Yield a row for each size, and then one for each occasion of the last size."""
     rows: list[dict[str, Cell]] = []
     found: dict[str, Counts] = {}

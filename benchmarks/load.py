@@ -43,14 +43,14 @@ Means = tuple[pd.DataFrame, pd.DataFrame]  # the mean loss by arm and step, and 
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(Kept):
+class LoadOptions(Kept):
     """How many runs to load."""
 
     runs: int = Field(default=10_000, ge=14, description="runs, of eight arms, controls and untrained encoders")
     rows: int = Field(default=1000, ge=CURVE_POINTS, description="rows of each run")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: LoadOptions) -> Iterator[Table]:
     """Yield a table of both ways."""
     with tempfile.TemporaryDirectory() as temporary:
         build(cells_of(options.runs), Path(temporary), options.rows)

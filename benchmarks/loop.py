@@ -46,7 +46,7 @@ from benchmarks.training import recipe, still_optimizer
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(Timed):
+class LoopOptions(Timed):
     """Which run to train."""
 
     repeats: int = Field(default=30, ge=2, description="blocks that are timed; an interval needs 6")
@@ -54,7 +54,7 @@ class Options(Timed):
     scale: str = Field(default="demo", description="scale of the run")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: LoopOptions) -> Iterator[Table]:
     """Yield the steps of the loop and bare ones, and the stalls; an unknown scale is a UsageError."""
     keep_freed_memory()  # as a run on the CPU
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ PRUNERS = ("none", "asha")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(Kept):
+class PruningOptions(Kept):
     """Which study to search."""
 
     folder: str = Field(default="pruning", description="where both searches are kept")
@@ -47,7 +47,7 @@ class Options(Kept):
     )
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: PruningOptions) -> Iterator[Table]:
     """Yield the two searches, and the replays."""
     outcomes = {pruner: launched(options, pruner) for pruner in PRUNERS}
     none = outcomes["none"][0]
@@ -131,7 +131,7 @@ def replay(curves: Sequence[Sequence[float]], finals: Sequence[float], order: Se
     return Replayed(1 - spent / (num_points * len(order)), min(left))
 
 
-def launched(options: Options, pruner: str) -> tuple[dict[str, Any], Path]:
+def launched(options: PruningOptions, pruner: str) -> tuple[dict[str, Any], Path]:
     """Do a search, or what is left of it; return its outcome and its runs folder."""
     runs_dir = Path(options.folder, pruner)
     command = [

@@ -33,7 +33,7 @@ from analysis.costs.ratios import Median, relative
 from benchmarks.options import Precision
 from benchmarks.results import Cell, Table
 from benchmarks.timing import Remote, interleaved
-from benchmarks.training import CASES, StepOptions, TrainingStep, batches_of
+from benchmarks.training import CASES, ModelOptions, TrainingStep, batches_of
 from tests.helpers.reference import ReferenceStep
 
 OURS, REFERENCE = "ours", "reference"
@@ -65,13 +65,13 @@ COPY_NAMES = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(StepOptions):
+class ReferenceOptions(ModelOptions):
     """Which steps to compare."""
 
     operations: bool = Field(default=False, description="true: what both steps consist of")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: ReferenceOptions) -> Iterator[Table]:
     """Yield a table of all steps, or a table for each model and precision of what its steps consist of."""
     if options.operations:
         keep_freed_memory()
@@ -104,7 +104,7 @@ def make_step(kind: str, model: str, precision: Precision, batch_size: int) -> C
     return TrainingStep(lambda: batch, config) if kind == OURS else ReferenceStep(build(config), lambda: batch, config)
 
 
-def compare(model: str, precision: Precision, options: Options) -> Iterator[tuple[str, Median]]:
+def compare(model: str, precision: Precision, options: ReferenceOptions) -> Iterator[tuple[str, Median]]:
     """Yield the name of each of the other steps, and its time over that of ours."""
     steps = {kind: partial(make_step, kind, model, precision, options.batch) for kind in (OURS, REFERENCE)}
     threads = torch.get_num_threads()

@@ -113,8 +113,7 @@ def page(results: Sequence[Result]) -> str:
         "# Results of benchmarks",
         "```\npython -m benchmarks page\n```",
         f"This writes the page from `{FILE}`; [Benchmarks](benchmarks.md) explains it.\n"
-        "Brackets hold 95 % intervals. With"
-        " `clock=cpu` times are CPU seconds. An empty cell was not kept.",
+        "Brackets hold 95 % intervals. With `clock=cpu` times are CPU seconds. An empty cell was not kept.",
     ]
     for benchmark in dict.fromkeys(result.benchmark for result in results):
         parts.append(f"## {benchmark}")

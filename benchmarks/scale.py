@@ -44,7 +44,7 @@ STATM = Path("/proc/self/statm")  # sizes of this process in pages
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(loaders.LoadingOptions):
+class ScaleOptions(loaders.LoadingOptions):
     """How much of it, and where."""
 
     huge_shards: int = Field(
@@ -56,7 +56,7 @@ class Options(loaders.LoadingOptions):
     index_mb: int = Field(default=1000, ge=0, description="megabytes of shards to index; 0: none")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: ScaleOptions) -> Iterator[Table]:
     """Yield a table for each of the three.
 
     Raises:
@@ -71,7 +71,7 @@ def measure(options: Options) -> Iterator[Table]:
             yield index_rates(folder, options)
 
 
-def first_batch(folder: Path, options: Options) -> Table:
+def first_batch(folder: Path, options: ScaleOptions) -> Table:
     """Measure the time and memory from opening an index of many shards to the first batch."""
     config = huge_run(
         folder / "huge", num_shards=options.huge_shards, shard_rows=HUGE_SHARD_ROWS, batch_size=options.batch_size
@@ -146,7 +146,7 @@ def resident_bytes(config: RunConfig, steps: Sequence[int], statm: Path = STATM)
     return found
 
 
-def index_rates(folder: Path, options: Options) -> Table:
+def index_rates(folder: Path, options: ScaleOptions) -> Table:
     """Measure the rate of indexing beside that of reading the same files and computing their CRC-32."""
     written = write_shards(folder / "indexed", PHOTOGRAPHS, min(INDEX_SAMPLES, 25 * options.index_mb))  # of 40 kB
     num_shards = -(-options.index_mb * 10**6 // written[0].stat().st_size)

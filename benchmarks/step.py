@@ -30,7 +30,7 @@ from benchmarks.training import (
     PARTS,
     PRECISIONS,
     PRODUCT,
-    StepOptions,
+    ModelOptions,
     TrainingStep,
     batches_of,
     product,
@@ -42,13 +42,13 @@ WARM_UPS = 2  # calls of ``interleaved`` that are not timed
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options(StepOptions, Timed):
+class StepOptions(ModelOptions, Timed):
     """Which steps to time."""
 
     compile: bool = Field(default=False, description="true: with compiled blocks, beside the same step without them")
 
 
-def measure(options: Options) -> Iterator[Table]:
+def measure(options: StepOptions) -> Iterator[Table]:
     """Yield a table of all models and precisions.
 
     Raises:
@@ -65,7 +65,7 @@ def measure(options: Options) -> Iterator[Table]:
     yield Table(f"training steps of {options.batch} images", rows)
 
 
-def time_step(batches: TrainBatches, precision: Precision, options: Options) -> dict[str, Cell]:
+def time_step(batches: TrainBatches, precision: Precision, options: StepOptions) -> dict[str, Cell]:
     """Time the step and the product in turn, and measure the step's memory; return a row."""
     config = replace(batches.config, precision=precision, compile=options.compile)
     batch, clock = batches[0], CLOCKS[options.clock]

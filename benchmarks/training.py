@@ -62,7 +62,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class StepOptions(Repeated):
+class ModelOptions(Repeated):
     """Options of benchmarks of training steps."""
 
     model: Literal["demo", "tiny", "vit_l_shape"] | None = Field(

@@ -34,7 +34,7 @@ console = Console()
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options:
+class TrainOptions:
     """Where runs are, beside the values of the run."""
 
     runs_dir: str = Field(default="runs", description="the folder of the runs")
@@ -46,11 +46,11 @@ def train_command(overrides: Sequence[str]) -> int:
     A run without samples has no counterpart.
     """
     if HELP & set(overrides):
-        print(usage("python -m aimv2 train [key=value ...]", SUMMARY, Options, RUN_VALUES.rstrip()), end="")
+        print(usage("python -m aimv2 train [key=value ...]", SUMMARY, TrainOptions, RUN_VALUES.rstrip()), end="")
         return 0
-    values = compose(overrides, defaults={}, values=defaults_of(Options))
+    values = compose(overrides, defaults={}, values=defaults_of(TrainOptions))
     config = run_config(values)
-    runs_dir = Path(options_of(Options, values).runs_dir)
+    runs_dir = Path(options_of(TrainOptions, values).runs_dir)
     share(runs_dir)
     writable_folder(str(runs_dir), "runs_dir", needs_links=True)
     writable_folder(config.data.cache_dir, "data.cache_dir")

@@ -47,7 +47,7 @@ def _listed(value: Any) -> Any:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Options:
+class PlanOptions:
     """What a run is planned for."""
 
     ranks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
@@ -124,10 +124,10 @@ def cost_command(arguments: Sequence[str]) -> int:
             "Print parameters, FLOPs and activation memory of each part of a run, and how it is set up to fit the"
             " memory of its ranks, without training it."
         )
-        print(usage("python -m aimv2 cost [key=value ...]", summary, Options, RUN_VALUES.rstrip()), end="")
+        print(usage("python -m aimv2 cost [key=value ...]", summary, PlanOptions, RUN_VALUES.rstrip()), end="")
         return 0
-    own = [text for text in arguments if text.partition("=")[0] in defaults_of(Options)]
-    options = read_options(Options, own)
+    own = [text for text in arguments if text.partition("=")[0] in defaults_of(PlanOptions)]
+    options = read_options(PlanOptions, own)
     config = run_config(compose([text for text in arguments if text not in own], defaults={}))
     memory = None if options.gpu is None else _bytes(options.gpu)
     config = with_start(_on_device(with_attention(config), "cuda" if memory else None))

@@ -8,7 +8,7 @@ import pytest
 from aimv2.base.errors import UsageError
 from benchmarks import command
 from benchmarks.command import BENCHMARKS, benchmarks_command
-from benchmarks.pruning import Options, measure
+from benchmarks.pruning import PruningOptions, measure
 from benchmarks.reference import KINDS, REST
 from benchmarks.results import read_results
 from tests.helpers.sweeps import SMALL
@@ -102,7 +102,7 @@ def test_each_benchmark_prints_and_keeps_its_tables(tmp_path, capsys, name, argu
 def test_pruning_compares_two_searches(tmp_path, cache_dir):
     small = [text.replace("curve_points=2", "curve_points=4") for text in SMALL if not text.startswith("sweep.")]
     launch = [*small, f"data.cache_dir={cache_dir}", "budget.samples=256", "sweep.seeds=2", "executor=debug"]
-    none, asha = next(measure(Options(folder=str(tmp_path), trials=3, launch=tuple(launch)))).rows
+    none, asha = next(measure(PruningOptions(folder=str(tmp_path), trials=3, launch=tuple(launch)))).rows
     assert (none["pruner"], none["finished"], none["pruned"]) == ("none", 3, 0)
     assert asha["finished"] + asha["pruned"] == 3
 

@@ -9,7 +9,7 @@ from aimv2.config.recipes.scales import demo
 from analysis.costs.measurements import ARCHITECTURES, read_measurements
 from benchmarks import costs
 from benchmarks.cost_training import Scale
-from benchmarks.costs import Options, measure, measure_encoders, measured
+from benchmarks.costs import CostOptions, measure, measure_encoders, measured
 
 SMALL = {"depth": 1, "patches": (16,), "batch": 2, "repeats": 3, "batch_repeats": 2, "device": "cpu"}
 
@@ -17,7 +17,7 @@ SMALL = {"depth": 1, "patches": (16,), "batch": 2, "repeats": 3, "batch_repeats"
 @pytest.fixture(scope="module")
 def settings():
     ticks = count()
-    return list(measure_encoders(Options(**SMALL), "cpu", lambda: float(next(ticks))))
+    return list(measure_encoders(CostOptions(**SMALL), "cpu", lambda: float(next(ticks))))
 
 
 def test_study_has_a_setting_for_each_precision_and_batch(settings):
@@ -66,7 +66,7 @@ def test_memory_is_at_least_that_of_the_ffn_and_grows_with_the_batch(settings):
 def test_measurements_say_what_was_measured_where_and_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "scales", lambda batch: [Scale("demo", "small", demo(), batch)])
     values = SMALL | {"repeats": 2, "models": ("aimv2", "clip"), "precisions": ("bfloat16",), "clock": "cpu"}
-    encoders, steps = measure(Options(**values, reports_dir=str(tmp_path)))
+    encoders, steps = measure(CostOptions(**values, reports_dir=str(tmp_path)))
     found = read_measurements(tmp_path / "costs" / "measurements.json")
     assert found.command == (
         "python -m benchmarks costs repeats=2 clock=cpu device=cpu 'models=[aimv2,clip]' 'patches=[16]'"
@@ -88,4 +88,4 @@ def test_measurements_say_what_was_measured_where_and_are_written(tmp_path, monk
 )
 def test_models_without_ours_and_patches_that_are_no_square_are_refused(values, message):
     with pytest.raises(UsageError, match=message):
-        measured(Options(**values), [])
+        measured(CostOptions(**values), [])

@@ -10,13 +10,13 @@ import torch
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.model.encoder import Encoder
 from benchmarks.command import benchmarks_command
-from benchmarks.encoder import Options, encoder_config, implementations, require_same, rows
+from benchmarks.encoder import EncoderOptions, encoder_config, implementations, require_same, rows
 from benchmarks.training import PRODUCT
 
 
 @pytest.fixture
 def config():
-    return encoder_config(Options(scale="demo", depth=2))
+    return encoder_config(EncoderOptions(scale="demo", depth=2))
 
 
 @pytest.fixture
@@ -79,5 +79,5 @@ def test_missing_package_is_named_with_the_command_to_install_it(monkeypatch, mi
 
 
 def test_depth_overrides_the_recipe():
-    depths = [encoder_config(Options(scale="demo", depth=depth)).model.encoder.depth for depth in (None, 1)]
+    depths = [encoder_config(EncoderOptions(scale="demo", depth=depth)).model.encoder.depth for depth in (None, 1)]
     assert depths == [4, 1]
