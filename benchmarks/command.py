@@ -57,7 +57,7 @@ class PageOptions:
     page: str = Field(default=PAGE, description="the page")
 
 
-OTHERS: dict[str, tuple[type, str]] = {
+OTHERS: dict[str, tuple[type[Kept | PageOptions], str]] = {
     "all": (Kept, "Run all benchmarks, each in a new process."),
     "page": (PageOptions, "Write the page of results from a file."),
 }
@@ -83,7 +83,7 @@ def benchmarks_command(arguments: Sequence[str]) -> int:
     if HELP & set(rest):
         print(usage(f"python -m benchmarks {name} [key=value ...]", summary, kind), end="")
         return 0
-    options = read_options(kind, rest)
+    options: Kept | PageOptions = read_options(kind, rest)
     if isinstance(options, PageOptions):
         write_text(Path(options.page), page(read_results(Path(options.json))))
         return 0

@@ -1,7 +1,6 @@
 """Encoders of the cost study."""
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,25 +9,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.base.errors import UsageError
-from aimv2.config.recipes.scales import vit_l
-from aimv2.config.run_config import RunConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from aimv2.request.resolve import with_attention
 from analysis.costs.measurements import ARCHITECTURES, OURS
+from benchmarks.training import encoder_config
 
 DEPTH = 24  # of all four
 
 
-def encoder_config(image_px: int, depth: int) -> RunConfig:
-    """Return the recipe ``vit_l`` with images of this size and an encoder of this depth."""
-    config = with_attention(vit_l())
-    model = replace(config.model, image_px=image_px, encoder=replace(config.model.encoder, depth=depth))
-    return replace(config, model=model, data=replace(config.data, render_px=image_px))
-
-
 def _aimv2(image_px: int, depth: int) -> nn.Module:
-    encoder = Encoder(encoder_config(image_px, depth).model)
+    encoder = Encoder(encoder_config("vit_l", depth, image_px).model)
     init_weights_(encoder, seed=0)
     return encoder
 

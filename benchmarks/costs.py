@@ -35,13 +35,13 @@ from analysis.costs.measurements import (
     rounded,
     to_json,
 )
-from benchmarks.cost_encoders import BUILD, DEPTH, counted_flops, encoder_config, require_packages
+from benchmarks.cost_encoders import BUILD, DEPTH, counted_flops, require_packages
 from benchmarks.cost_training import Scale, measure_objectives, scales
 from benchmarks.options import Precision, TimedOnDevice, command_of
 from benchmarks.peak import peak_bytes
 from benchmarks.results import Cell, Table
 from benchmarks.timing import CLOCKS, CpuShare, found_device, interleaved
-from benchmarks.training import PRECISIONS, PRODUCT, product
+from benchmarks.training import PRECISIONS, PRODUCT, encoder_config, product
 
 SLUG = "costs"
 
@@ -123,7 +123,7 @@ def measure_encoders(
         sizes: dict[str, int] = {name: math.isqrt(patches) * ARCHITECTURES[name].patch_px for name in options.models}
         models = {name: BUILD[name](px, options.depth).eval() for name, px in sizes.items()}
         flops = {name: counted_flops(name, px, options.depth) for name, px in sizes.items()}
-        config = encoder_config(sizes[OURS], options.depth)
+        config = encoder_config("vit_l", options.depth, sizes[OURS])
         for precision in options.precisions:
             for batch_size, repeats in {1: options.repeats, options.batch: options.batch_repeats}.items():
                 print(f"encoders, {patches} patches, {precision}, batch {batch_size}", file=sys.stderr, flush=True)

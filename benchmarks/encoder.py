@@ -5,7 +5,6 @@ same repeats, and the time over that of ours.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +23,6 @@ from aimv2.cost.modules import encoder_cost
 from aimv2.cost.parts import forward_flops
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from aimv2.request.resolve import with_attention
 from aimv2.tools.weights.contents import Source, WeightsConfig
 from aimv2.tools.weights.names import TIMM, TRANSFORMERS
 from aimv2.tools.weights.tensors import to_theirs
@@ -34,7 +32,7 @@ from analysis.costs.ratios import relative
 from benchmarks.options import Precision, TimedOnDevice
 from benchmarks.results import Cell, Table
 from benchmarks.timing import CLOCKS, found_device, interleaved
-from benchmarks.training import PRECISIONS, PRODUCT, product, recipe
+from benchmarks.training import PRECISIONS, PRODUCT, encoder_config, product
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that count as equal
 CUDA_BATCH = 32
@@ -58,7 +56,7 @@ def measure(options: EncoderOptions) -> Iterator[Table]:
         UsageError: the scale is unknown, or a package to compare with is missing.
         RunFailedError: the implementations compute different features.
     """
-    config, device = encoder_config(options), found_device(options.device)
+    config, device = encoder_config(options.scale, options.depth), found_device(options.device)
     batch_size = options.batch_size or (CUDA_BATCH if device == "cuda" else 1)
     sizes = config.model.encoder
     for precision in PRECISIONS:
@@ -69,13 +67,6 @@ def measure(options: EncoderOptions) -> Iterator[Table]:
             rows(seconds, flops | {PRODUCT: product_flops}, batch_size),
             f"{sizes.depth} blocks of width {sizes.width}; {batch_size} images of {config.model.image_px} px",
         )
-
-
-def encoder_config(options: EncoderOptions) -> RunConfig:
-    """Return the recipe, with the depth of the options; an unknown one is a UsageError."""
-    config = with_attention(recipe(options.scale))
-    encoder = replace(config.model.encoder, depth=options.depth or config.model.encoder.depth)
-    return replace(config, model=replace(config.model, encoder=encoder))
 
 
 def time_all(

@@ -93,6 +93,14 @@ def recipe(scale: str) -> RunConfig:
     return SCALES[scale]()
 
 
+def encoder_config(scale: str, depth: int | None = None, image_px: int | None = None) -> RunConfig:
+    """Return the run of a scale, with an encoder of another depth or for images of another size if they are given."""
+    config = with_attention(recipe(scale))
+    image_px, encoder = image_px or config.model.image_px, config.model.encoder
+    model = replace(config.model, image_px=image_px, encoder=replace(encoder, depth=depth or encoder.depth))
+    return replace(config, model=model, data=replace(config.data, render_px=image_px))
+
+
 def product(config: RunConfig, batch_size: int, device: str, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
     """Return the first product of the encoder's FFN as a call, and its FLOPs."""
     rows, width, columns = shape = product_shape(config, batch_size)

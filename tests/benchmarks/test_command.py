@@ -1,12 +1,12 @@
 """The command: each benchmark runs and keeps its tables. Nothing here depends on times."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from aimv2.base.errors import UsageError
-from benchmarks import command
 from benchmarks.command import BENCHMARKS, benchmarks_command
 from benchmarks.pruning import PruningOptions, measure
 from benchmarks.reference import KINDS, REST
@@ -15,6 +15,7 @@ from tests.helpers.sweeps import SMALL
 
 STEP = "model=demo precision=float32 batch=2 repeats=2 threads=1"
 exhaustive = pytest.mark.exhaustive
+ROOT = Path(__file__).parents[2]
 
 
 def test_benchmarks_are_listed(capsys):
@@ -81,21 +82,27 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
         pytest.param("loop", "repeats=2", ["bare", "the loop", "the loop, and making its batch"], marks=exhaustive),
         pytest.param("first_step", "repeats=1", ["the run's attempt", "training"], marks=exhaustive),
         ("load", "runs=14 rows=40", ["with_load", "with_pandas"]),
+        pytest.param(
+            "costs",
+            "repeats=2 device=cpu models=[aimv2] patches=[16] batch=2 batch_repeats=2 train_batch=1 depth=1",
+            ["work/costs/measurements.json"],
+            marks=exhaustive,
+        ),
         pytest.param("ledger", "runs=[50] workers=[2] steady_seconds=12", [45], marks=exhaustive),
     ],
 )
-def test_each_benchmark_prints_and_keeps_its_tables(tmp_path, capsys, name, arguments, rows):
-    work, path = tmp_path / "work", tmp_path / "results.json"
-    work.mkdir()
-    folder = [f"folder={work}"] if name in ("data", "scale") else []
-    assert benchmarks_command([name, *arguments.split(), *folder, f"json={path}"]) == 0
-    (result,) = read_results(path)
+def test_each_benchmark_prints_and_keeps_its_tables(tmp_path, monkeypatch, capsys, name, arguments, rows):
+    monkeypatch.chdir(tmp_path)
+    Path("work").mkdir()
+    place = {"data": ["folder=work"], "scale": ["folder=work"], "costs": ["reports_dir=work"]}.get(name, [])
+    assert benchmarks_command([name, *arguments.split(), *place, "json=results.json"]) == 0
+    (result,) = read_results(Path("results.json"))
     first, *_ = result.tables
     assert [next(iter(row.values())) for row in first.rows][: len(rows)] == rows
     printed = capsys.readouterr().out
     assert all(f"**{table.title}**" in printed for table in result.tables)
     assert result.machine in printed
-    assert not list(work.iterdir()), "temporary files are deleted"
+    assert name == "costs" or not list(Path("work").iterdir()), "temporary files are deleted"
 
 
 @exhaustive
@@ -113,11 +120,12 @@ def test_all_runs_every_benchmark_in_a_new_process(monkeypatch):
     class Done:
         returncode = 0
 
-    monkeypatch.setattr(command.subprocess, "run", lambda words, check: commands.append(words) or Done())
+    monkeypatch.setattr(subprocess, "run", lambda words, check: commands.append(words) or Done())
     assert benchmarks_command(["all", "json=all.json"]) == 0
     assert commands == [[sys.executable, "-m", "benchmarks", name, "json=all.json"] for name in BENCHMARKS]
 
 
 def test_the_committed_page_is_that_of_the_committed_results(tmp_path):
-    assert benchmarks_command(["page", f"page={tmp_path / 'page.md'}"]) == 0
-    assert (tmp_path / "page.md").read_text() == Path("docs/benchmark-results.md").read_text()
+    results = ROOT / "benchmarks/results.json"
+    assert benchmarks_command(["page", f"json={results}", f"page={tmp_path / 'page.md'}"]) == 0
+    assert (tmp_path / "page.md").read_text() == (ROOT / "docs/benchmark-results.md").read_text()

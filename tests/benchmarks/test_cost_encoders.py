@@ -9,7 +9,8 @@ from open_clip.model import CLIP
 
 from aimv2.base.errors import UsageError
 from analysis.costs.measurements import ARCHITECTURES
-from benchmarks.cost_encoders import BUILD, counted_flops, encoder_config, require_packages
+from benchmarks.cost_encoders import BUILD, counted_flops, require_packages
+from benchmarks.training import encoder_config
 
 WIDTH, HIDDEN = 1024, 4096
 
@@ -59,7 +60,7 @@ def test_counted_flops_are_the_closed_form_of_a_vit(name, image_px, more):
 
 
 def test_ours_has_the_same_patches_as_the_others():
-    assert [encoder_config(px, 24).model.num_patches for px in (224, 336)] == [256, 576]
+    assert [encoder_config("vit_l", None, px).model.num_patches for px in (224, 336)] == [256, 576]
 
 
 @pytest.mark.parametrize(("name", "package"), [("clip", "open_clip"), ("dinov2", "timm")])

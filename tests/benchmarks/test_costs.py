@@ -6,10 +6,9 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from analysis.costs.measurements import ARCHITECTURES, read_measurements
-from benchmarks import costs
+from analysis.costs.measurements import ARCHITECTURES
 from benchmarks.cost_training import Scale
-from benchmarks.costs import CostOptions, measure, measure_encoders, measured
+from benchmarks.costs import CostOptions, measure_encoders, measured
 
 SMALL = {"depth": 1, "patches": (16,), "batch": 2, "repeats": 3, "batch_repeats": 2, "device": "cpu"}
 
@@ -63,20 +62,13 @@ def test_memory_is_at_least_that_of_the_ffn_and_grows_with_the_batch(settings):
     assert double.peak_bytes == pytest.approx(2 * single.peak_bytes, rel=0.1), "ours has no scratch memory"
 
 
-def test_measurements_say_what_was_measured_where_and_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(costs, "scales", lambda batch: [Scale("demo", "small", demo(), batch)])
+def test_measurements_say_what_was_measured_where():
     values = SMALL | {"repeats": 2, "models": ("aimv2", "clip"), "precisions": ("bfloat16",), "clock": "cpu"}
-    encoders, steps = measure(CostOptions(**values, reports_dir=str(tmp_path)))
-    found = read_measurements(tmp_path / "costs" / "measurements.json")
-    assert found.command == (
-        "python -m benchmarks costs repeats=2 clock=cpu device=cpu 'models=[aimv2,clip]' 'patches=[16]'"
-        " 'precisions=[bfloat16]' batch=2 batch_repeats=2 depth=1"
-    )
+    found = measured(CostOptions(**values), [Scale("demo", "small", demo(), 2)])
+    assert "repeats=2 clock=cpu device=cpu 'models=[aimv2,clip]'" in found.command
     assert (found.clock, found.depth, set(found.machine.packages)) == ("cpu", 1, {"torch", "open_clip_torch"})
-    assert [(row["encoder"], row["batch"]) for row in encoders.rows] == [
-        (name, size) for size in (1, 2) for name in ("aimv2", "clip")
-    ]
-    assert {row["scale"] for row in steps.rows} == {"demo"}
+    assert [(one.precision, one.batch_size) for one in found.encoders] == [("bfloat16", 1), ("bfloat16", 2)]
+    assert [one.scale for one in found.training] == ["demo"]
 
 
 @pytest.mark.parametrize(

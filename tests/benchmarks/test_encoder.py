@@ -10,13 +10,13 @@ import torch
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.model.encoder import Encoder
 from benchmarks.command import benchmarks_command
-from benchmarks.encoder import EncoderOptions, encoder_config, implementations, require_same, rows
-from benchmarks.training import PRODUCT
+from benchmarks.encoder import implementations, require_same, rows
+from benchmarks.training import PRODUCT, encoder_config
 
 
 @pytest.fixture
 def config():
-    return encoder_config(EncoderOptions(scale="demo", depth=2))
+    return encoder_config("demo", depth=2)
 
 
 @pytest.fixture
@@ -76,8 +76,3 @@ def test_missing_package_is_named_with_the_command_to_install_it(monkeypatch, mi
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UsageError, match=rf"{missing}.* pip install 'aimv2-ablations\[dev\]'"):
         benchmarks_command(["encoder", "scale=demo"])
-
-
-def test_depth_overrides_the_recipe():
-    depths = [encoder_config(EncoderOptions(scale="demo", depth=depth)).model.encoder.depth for depth in (None, 1)]
-    assert depths == [4, 1]
