@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import get_type_hints
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import write_text
 from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
 from benchmarks.options import Kept, Repeated, TimedOnDevice, command_of
 from benchmarks.results import FILE, PAGE, Result, keep, page, read_results, to_markdown, versions
@@ -41,26 +38,12 @@ USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
 {names}
 
-  all                          run all of them, each in a new process
-  page                         write the page of kept results
+  all [json=FILE]              run all of them, each in a new process
+  page [json=FILE]             write the page of kept results, {page}, by default from {file}
 
   BENCHMARK --help             show the keys of a benchmark
   debug=true                   show the traceback of an error
 """
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class PageOptions:
-    """What the page is written from, and where."""
-
-    json: str = Field(default=FILE, description="a file of results")
-    page: str = Field(default=PAGE, description="the page")
-
-
-OTHERS: dict[str, tuple[type[Kept | PageOptions], str]] = {
-    "all": (Kept, "Run all benchmarks, each in a new process."),
-    "page": (PageOptions, "Write the page of results from a file."),
-}
 
 
 def benchmarks_command(arguments: Sequence[str]) -> int:
@@ -71,21 +54,17 @@ def benchmarks_command(arguments: Sequence[str]) -> int:
         RunFailedError: a benchmark finds that implementations differ.
     """
     name, *rest = arguments or ["--help"]
-    if name in HELP:
+    if name not in BENCHMARKS and HELP & set(arguments or ["--help"]):
         names = "\n".join(f"  {name:29}{summary}" for name, summary in BENCHMARKS.items())
-        print(USAGE.format(names=names), end="")
+        print(USAGE.format(names=names, page=PAGE, file=FILE), end="")
         return 0
-    if name not in (allowed := [*BENCHMARKS, *OTHERS]):
-        raise unknown("benchmark", name, allowed)
-    kind, summary = OTHERS.get(name, (None, ""))
-    if kind is None:
+    if name in BENCHMARKS:
         return _run(name, rest)
-    if HELP & set(rest):
-        print(usage(f"python -m benchmarks {name} [key=value ...]", summary, kind), end="")
-        return 0
-    options: Kept | PageOptions = read_options(kind, rest)
-    if isinstance(options, PageOptions):
-        write_text(Path(options.page), page(read_results(Path(options.json))))
+    if name not in ("all", "page"):
+        raise unknown("benchmark", name, [*BENCHMARKS, "all", "page"])
+    options = read_options(Kept, rest)
+    if name == "page":
+        write_text(Path(PAGE), page(read_results(Path(options.json or FILE))))
         return 0
     commands = [[sys.executable, "-m", "benchmarks", each, *rest] for each in BENCHMARKS]
     return max([subprocess.run(command, check=False).returncode for command in commands])
