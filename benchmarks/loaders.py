@@ -45,7 +45,7 @@ class LoadingOptions(Timed):
     def temporary(self) -> Iterator[Path]:
         """Make a temporary folder; a UsageError if that is not possible."""
         writable_folder(self.folder, "folder")
-        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=self.folder) as name:
+        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(self.folder).absolute()) as name:
             yield Path(name)
 
 
