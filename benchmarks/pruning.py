@@ -19,6 +19,7 @@ import optuna
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from analysis.costs.ratios import Median
 from benchmarks.options import Kept
@@ -42,13 +43,18 @@ class PruningOptions(Kept):
 
 
 def measure(options: PruningOptions) -> Iterator[Table]:
-    """Yield what ASHA saves in random orders, with the range of 95 % of them, and how much worse its best trial is."""
+    """Yield what ASHA saves in random orders, with the range of 95 % of them, and how much worse its best trial is.
+
+    Raises:
+        UsageError: the launch of the search fails.
+    """
     command = [
         *(sys.executable, str(LAUNCH), f"sweep={options.sweep}", "search=optuna", "search.sampler=random"),
         *("search.pruner=none", f"search.trials={options.trials}"),
         *(f"runs_dir={options.folder}", f"reports_dir={options.folder}", *options.launch),
     ]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    if subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode:
+        raise UsageError("the search failed; its launch says why, above")
     (path,) = Path(options.folder, "searches").glob("*.json")
     outcome = json.loads(path.read_text())
     metric, *_ = outcome["metrics"]

@@ -11,7 +11,7 @@ from benchmarks.command import BENCHMARKS, benchmarks_command
 from benchmarks.pruning import PruningOptions, measure
 from benchmarks.reference import KINDS, REST
 from benchmarks.results import FILE, PAGE, page, read_results
-from tests.helpers.sweeps import SMALL
+from tests.helpers.sweeps import small_sweep
 
 STEP = "model=demo precision=float32 batch=2 repeats=2 threads=1"
 exhaustive = pytest.mark.exhaustive
@@ -88,7 +88,7 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
             ["work/costs/measurements.json"],
             marks=exhaustive,
         ),
-        pytest.param("ledger", "runs=[50] workers=[2] steady_seconds=12", [45], marks=exhaustive),
+        pytest.param("ledger", "runs=[50] workers=[2] steady_seconds=12", [50], marks=exhaustive),
     ],
 )
 def test_each_benchmark_prints_and_keeps_its_tables(tmp_path, monkeypatch, capsys, name, arguments, rows):
@@ -107,9 +107,9 @@ def test_each_benchmark_prints_and_keeps_its_tables(tmp_path, monkeypatch, capsy
 
 @exhaustive
 def test_pruning_replays_the_trials_of_a_search(tmp_path, cache_dir):
-    small = [text.replace("curve_points=2", "curve_points=4") for text in SMALL if not text.startswith("sweep.")]
-    launch = (*small, f"data.cache_dir={cache_dir}", "budget.samples=256", "sweep.seeds=2", "executor=debug")
-    (table,) = measure(PruningOptions(folder=str(tmp_path), trials=3, launch=launch))
+    values = ("budget.samples=256", "evaluation.curve_points=4", "sweep.seeds=2", "executor=debug")
+    _, *launch = small_sweep(cache_dir, *values)
+    (table,) = measure(PruningOptions(folder=str(tmp_path), trials=3, launch=tuple(launch)))
     assert table.rows[0]["trials"] == 2, "without the baseline"
     assert 0 <= table.rows[0]["share of samples saved"].median < 1
 
