@@ -68,6 +68,15 @@ def defaults_of(kind: type) -> dict[str, Any]:
     return {key: None if field.is_required() else field.default for key, field in _fields(kind)}
 
 
+def typed(key: str, value: object) -> str:
+    """Return an option as it is typed."""
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, tuple):
+        value = f"[{','.join(map(str, value))}]"
+    return f"{key}={value}"
+
+
 def usage(line: str, summary: str, kind: type, notes: str = "") -> str:
     """Return the help of a command.
 
@@ -97,12 +106,7 @@ def _fields(kind: type, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
 
 def _shown(key: str, field: FieldInfo) -> str:
     """Return an option as it is typed: with an example, or its default."""
-    value = field.examples[0] if field.examples else field.default
-    if isinstance(value, bool):
-        value = str(value).lower()
-    if isinstance(value, tuple):
-        value = f"[{','.join(map(str, value))}]"
-    return f"{key}={value}"
+    return typed(key, field.examples[0] if field.examples else field.default)
 
 
 def _row(shown: str, description: str) -> str:

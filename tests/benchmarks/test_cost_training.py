@@ -11,11 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.model.network import parameters_by_part
 from aimv2.spec.objectives import PRE_TRAINING, objective
-from analysis.costs.training import (
+from benchmarks.cost_training import (
     PROPORTION,
     Scale,
-    TrainingStudy,
     in_proportion,
+    measure_objectives,
     random_batch,
     scales,
     step_of,
@@ -26,9 +26,8 @@ from analysis.costs.training import (
 @pytest.fixture(scope="module")
 def settings():
     ticks = count()
-    study = TrainingStudy(rounds=2, clock=lambda: float(next(ticks)))
     timed, untimed = Scale("demo", "small", demo(), 2), Scale("vit_l", "large", vit_l(), None)
-    return list(study.measure([timed, untimed], lambda text: None))
+    return [measure_objectives(scale, 2, "cpu", lambda: float(next(ticks))) for scale in (timed, untimed)]
 
 
 def test_every_objective_is_timed_at_the_small_scale(settings):

@@ -1,12 +1,11 @@
-"""The cost of a training step of every objective, timed in turn. Letters: B images, T caption tokens."""
+"""Training steps of the cost study, of every objective, timed in turn. Letters: B images, T caption tokens."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.benchmark import timer
 
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.recipes.scales import demo, vit_l
@@ -15,10 +14,9 @@ from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
-from analysis.costs.encoders import CpuShare
 from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
 from benchmarks.peak import peak_bytes
-from benchmarks.timing import interleaved
+from benchmarks.timing import CpuShare, interleaved
 from benchmarks.training import TrainingStep
 
 PROPORTION = "vit_l / 2"
@@ -111,57 +109,35 @@ def step_of(config: RunConfig) -> TrainingStep:
     return TrainingStep(lambda: batch, config)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingStudy:
-    """What to measure of which objectives.
-
-    Attributes:
-        rounds: timings of each objective's step.
-        clock: returns seconds, after waiting for the device.
-    """
-
-    names: tuple[str, ...] = PRE_TRAINING
-    rounds: int
-    device: Literal["cpu", "cuda"] = "cpu"
-    clock: Callable[[], float] = timer
-
-    def measure(self, scales: list[Scale], progress: Callable[[str], None]) -> Iterator[TrainingSetting]:
-        """Measure scale by scale. The networks of all objectives are in memory together."""
-        for scale in scales:
-            progress(f"training, {scale.name}")
-            yield self._setting(scale)
-
-    def _setting(self, scale: Scale) -> TrainingSetting:
-        batch_size = scale.batch_size or scale.config.budget.batch_size
-        configs = {
-            name: with_objective(scale.config, name, batch_size=batch_size, device=self.device) for name in self.names
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in configs}
-        peaks, cpu_share = dict.fromkeys(configs, 0), None
-        if scale.batch_size:
-            steps = {name: step_of(config) for name, config in configs.items()}
-            share = CpuShare()
-            timings = interleaved(steps, self.rounds, clock=self.clock, min_seconds=0)
-            cpu_share = share.read()
-            seconds = {name: rounded(seconds_R.tolist()) for name, seconds_R in timings.items()}
-            peaks = {name: peak_bytes(step, self.device) for name, step in steps.items()}
-        return TrainingSetting(
-            scale=scale.name,
-            description=scale.description,
-            batch_size=batch_size,
-            text_tokens=scale.config.model.max_text_tokens,
-            cpu_share=cpu_share,
-            objectives=[_cost(config, seconds[name], peaks[name]) for name, config in configs.items()],
-        )
-
-
-def _cost(config: RunConfig, seconds: list[float], peak: int) -> ObjectiveCost:
-    """Return an objective's cost; captions have the maximal length."""
-    parts, B = objective(config.objective.name).cost(config), config.budget.batch_size
-    return ObjectiveCost(
-        objective=config.objective.name,
-        parameters=num_parameters(parts),
-        flops=round(train_flops(parts, B, B * config.model.max_text_tokens) / B),
-        seconds=seconds,
-        peak_bytes=peak,
+def measure_objectives(
+    scale: Scale,
+    repeats: int,
+    device: Literal["cpu", "cuda"],
+    clock: Callable[[], float],
+    names: Sequence[str] = PRE_TRAINING,
+) -> TrainingSetting:
+    """Measure a step of each objective at a scale. The networks of all are in memory together."""
+    batch_size = scale.batch_size or scale.config.budget.batch_size
+    configs = {name: with_objective(scale.config, name, batch_size=batch_size, device=device) for name in names}
+    steps = {name: step_of(config) for name, config in configs.items()} if scale.batch_size else {}
+    share = CpuShare()
+    timings = interleaved(steps, repeats, clock=clock, min_seconds=0) if steps else {}
+    cpu_share = share.read() if steps else None
+    return TrainingSetting(
+        scale=scale.name,
+        description=scale.description,
+        batch_size=batch_size,
+        text_tokens=scale.config.model.max_text_tokens,
+        cpu_share=cpu_share,
+        objectives=[
+            ObjectiveCost(
+                objective=name,
+                parameters=num_parameters(parts),
+                flops=round(train_flops(parts, 1, config.model.max_text_tokens)),
+                seconds=rounded(timings[name].tolist()) if steps else [],
+                peak_bytes=peak_bytes(steps[name], device) if steps else 0,
+            )
+            for name, config in configs.items()
+            if (parts := objective(name).cost(config))
+        ],
     )
