@@ -219,9 +219,12 @@ def _cells(fit: Fit, level: float) -> dict[tuple[str, ...], Estimate]:
 
 def _notes(fit: Fit) -> list[str]:
     """Say what is unbalanced, alone, or spreads more than the rest."""
-    wide = fit.data.pivot(index="seed", columns=list(fit.factors), values="value")
-    names = [", ".join(one) if isinstance(one, tuple) else str(one) for one in wide.columns]
-    counts = dict(zip(names, wide.count(), strict=True))
+    each = {
+        ", ".join(levels): fit.data[is_at(fit.data, dict(zip(fit.factors, levels, strict=True)))]
+        for levels in itertools.product(*fit.factors.values())
+    }
+    wide = pd.DataFrame({name: own.set_index("seed")["value"] for name, own in each.items() if len(own)})
+    names, counts = list(wide), wide.count()
     notes = []
     if alone := [name for name, count in counts.items() if count == 1]:
         notes.append(f"One seed only, so nothing that rests on it alone has an interval or a test: {'; '.join(alone)}.")

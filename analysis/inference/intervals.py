@@ -160,7 +160,7 @@ def _legendre(low: float, high: float, num: int = 200) -> tuple[np.ndarray, np.n
     return low + (nodes + 1) * (high - low) / 2, weights * (high - low) / 2
 
 
-def size_of(*values: "pd.Series[float] | np.ndarray") -> float:
+def size_of(*values: "pd.DataFrame | pd.Series[float] | np.ndarray") -> float:
     """Return the largest absolute value; 0 without any. Missing values are left out."""
     return max(float(np.nanmax(np.abs(np.asarray(some, dtype=float)), initial=0.0)) for some in values)
 
