@@ -8,7 +8,6 @@ import math
 import re
 import zlib
 from itertools import zip_longest
-from os.path import commonprefix
 from pathlib import Path
 
 SAME = 1e-9  # relative difference of numbers that agree, with all their digits, as PDF has them
@@ -60,7 +59,9 @@ def _text(content: bytes) -> str | None:
 
 def _of_lines(old: str, new: str) -> list[str]:
     if (text := NUMBER.split(old)) != NUMBER.split(new):
-        start = max(len(commonprefix([old, new])) - SHOWN // 4, 0)
+        pairs = enumerate(zip(old, new, strict=False))
+        same = next((place for place, (one, other) in pairs if one != other), min(len(old), len(new)))
+        start = max(same - SHOWN // 4, 0)
         return [f"{old[start : start + SHOWN]!r} is now {new[start : start + SHOWN]!r}"]
     numbers = zip(text, NUMBER.findall(old), NUMBER.findall(new), strict=False)
     return [f"{before[-SHOWN:]}{a} is now {b} ({_change(a, b)})" for before, a, b in numbers if not _agree(a, b)]

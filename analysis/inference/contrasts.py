@@ -54,7 +54,7 @@ class Blocks:
     def _within_seeds(self, value_SA: np.ndarray) -> np.ndarray:
         """Return the values minus their seed's mean; 0 where missing."""
         value_SA = np.where(self._there_SA > 0, value_SA, 0)
-        return self._there_SA * (value_SA - value_SA.sum(axis=1, keepdims=True) / self._per_seed_S1)
+        return np.asarray(self._there_SA * (value_SA - value_SA.sum(axis=1, keepdims=True) / self._per_seed_S1))
 
     @cached_property
     def _centred_SA(self) -> np.ndarray:

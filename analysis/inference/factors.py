@@ -224,7 +224,8 @@ def _notes(fit: Fit) -> list[str]:
         for levels in itertools.product(*fit.factors.values())
     }
     wide = pd.DataFrame({name: own.set_index("seed")["value"] for name, own in each.items() if len(own)})
-    names, counts = list(wide), wide.count()
+    names = [str(name) for name in wide]
+    counts = dict(zip(names, wide.count(), strict=True))
     notes = []
     if alone := [name for name, count in counts.items() if count == 1]:
         notes.append(f"One seed only, so nothing that rests on it alone has an interval or a test: {'; '.join(alone)}.")

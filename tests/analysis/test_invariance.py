@@ -107,7 +107,7 @@ def judged(estimates):
 def estimates_of(values):
     """Return estimates of every kind from a table with an error that arms share, by the names of arms."""
     error, (first, *others) = SharedError(values), sorted(values)
-    weights = {arm: weight for arm, weight in zip((first, *others), (1.0, -0.5, -0.5), strict=False)}
+    weights = dict(zip((first, *others), (1.0, -0.5, -0.5), strict=False))
     return [
         *error.contrasts(others, first).values(),
         *(error.contrast(arm, first, 0.9) for arm in others[:4]),
@@ -176,9 +176,7 @@ def test_agreement_of_scales_stays_the_same(large, is_counted, how, rng, constan
         np.testing.assert_allclose(others, ends, atol=1e-7)
 
 
-@given(
-    num_seeds=st.integers(2, 6), kind=st.sampled_from(["noise", "constant", "additive"]), rng=st.integers(0, 2**32)
-)
+@given(num_seeds=st.integers(2, 6), kind=st.sampled_from(["noise", "constant", "additive"]), rng=st.integers(0, 2**32))
 def test_part_of_items_stays_the_same(num_seeds, kind, rng):
     rng = np.random.default_rng(rng)
     value_SN = rng.normal(0, 1, (num_seeds, 1)) + {"constant": 0.0, "additive": rng.normal(0, 1, 20)}.get(
