@@ -31,10 +31,10 @@ class Noise:
     @classmethod
     def of(cls, estimate: Estimate) -> Self:
         """Return the noise of an estimate."""
-        share = 1 - (estimate.items_error / estimate.error) ** 2
-        # An error that is all of items leaves a share that is rounding, and no degrees of freedom to count.
-        seeds = estimate.error * math.sqrt(estimate.n * share) if share > SMALLEST_SHARE else 0.0
-        return cls(seeds, estimate.items_error)
+        seeds = estimate.error**2 - estimate.items_error**2
+        # Of an error that is all of items, rounding is left, and no degrees of freedom to count.
+        is_there = seeds > SMALLEST_SHARE * estimate.error**2
+        return cls(math.sqrt(estimate.n * seeds) if is_there else 0.0, estimate.items_error)
 
     def error(self, num_seeds: int) -> float:
         """Return the standard error with so many seeds."""
