@@ -1,6 +1,5 @@
 """python analysis/report.py STUDY: write the report of a study, of the paper's claims, or of all."""
 
-import filecmp
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from analysis.claims.reports import claims_document, findings_of
 from analysis.costs.document import document as costs_document
 from analysis.costs.measurements import FILE as MEASUREMENTS
 from analysis.costs.measurements import read_measurements
+from analysis.document.differences import differences
 from analysis.document.write import write
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.sensitivity import SLUG
@@ -40,13 +40,15 @@ Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the 
   costs                        the measurements of python -m benchmarks costs
   all                          all launched studies, then the claims; with --from-records the costs too
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
-  --check                      write nothing; compare the pages with their records, and fail if one differs
+  --check                      write nothing; compare the pages with their records, and fail if one differs: say which
+                               text, or which number by how much, apart from the last digit of a long number
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, COSTS, VERIFY = "all", "claims", "costs", "verify"
+MAX_SHOWN = 3  # differences of a file
 PLACES = ("runs_dir=", "reports_dir=")  # arguments that say where, not what
 
 
@@ -181,10 +183,17 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def _check(name: str, reports_dir: Path) -> int:
-    """Return 0 if every file of the reports is what their records give, and 1 otherwise or without records."""
+    """Return 0 if every file of the reports is what their records give, and 1 otherwise or without records.
+
+    Differences are printed; ``analysis.document.differences`` says when numbers agree.
+    """
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         pages = [path.parent.name for path in _from_records(name, reports_dir, Path(folder))]
-        wrong = sorted(path for page in pages for path in _differences(reports_dir / page, Path(folder, page)))
+        wrong = {
+            path: sentences
+            for page in sorted(pages)
+            for path, sentences in differences(reports_dir / page, Path(folder, page)).items()
+        }
     unchecked = _without_records(reports_dir) if name == ALL else []
     for one in unchecked:
         print(
@@ -192,8 +201,12 @@ def _check(name: str, reports_dir: Path) -> int:
             f" python analysis/report.py {one}",
             file=sys.stderr,
         )
-    for path in wrong:
+    for path, sentences in wrong.items():
         print(f"{path} is not what the records give; write it with python analysis/report.py {name} --from-records")
+        for sentence in sentences[:MAX_SHOWN]:
+            print(f"  {sentence}")
+        if len(sentences) > MAX_SHOWN:
+            print(f"  and {len(sentences) - MAX_SHOWN} more differences")
     return 1 if wrong or unchecked else 0
 
 
@@ -201,15 +214,6 @@ def _without_records(reports_dir: Path) -> list[str]:
     """Return the names of studies' reports without records."""
     found = {path.parent.name for path in reports_dir.glob("*/report.md")}
     return sorted(found - {CLAIMS, COSTS, VERIFY} - set(recorded_names(reports_dir)))
-
-
-def _differences(one: Path, other: Path) -> Iterator[Path]:
-    """Yield the files of a folder that another folder lacks or has with other content, and those that it lacks."""
-    names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
-    for name in names:
-        are_both = all((folder / name).is_file() for folder in (one, other))
-        if not are_both or not filecmp.cmp(one / name, other / name, shallow=False):
-            yield one / name
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Curves:
             return Convergence(reached, NO_ESTIMATE)
         horizon = fraction * min(float(curves[seed].index[-1]) for seed in shared for curves in (own, baseline))
         ahead = np.array([lead(own[seed], baseline[seed], horizon) for seed in shared])
-        return Convergence(reached, mean_interval(ahead))
+        return Convergence(reached, mean_interval(ahead, size=horizon))
 
     def _curves(self, cost: Equal) -> Mapping[str, Mapping[int, "pd.Series[float]"]]:
         if cost not in self._by_cost:

@@ -6,6 +6,7 @@ from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import unit_of
+from analysis.inference.intervals import is_rounding, size_of
 from analysis.judgement.compare import Differences, reasons_to_withhold
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of
 from analysis.load import Evidence
@@ -45,10 +46,11 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
 
 
 def _paired_sd(study: Study, evidence: Evidence, metric: str) -> float:
-    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms."""
+    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms; 0 if all agree."""
     values = evidence.values(metric)
     others = [arm for arm in study.arms if arm != study.baseline and arm in values]
     paired = values[others].sub(values[study.baseline], axis=0)
     counts, variances = paired.count(), paired.var()
     weights = (counts - 1).clip(lower=0)
-    return math.sqrt(float((variances.fillna(0) * weights).sum() / weights.sum())) if weights.sum() else 0.0
+    spread = math.sqrt(float((variances.fillna(0) * weights).sum() / weights.sum())) if weights.sum() else 0.0
+    return 0.0 if is_rounding(spread, size_of(values)) else spread

@@ -100,12 +100,20 @@ def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, 
     command = [sys.executable, "-c", code, request_of.folder, *places]
     subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL)
     folder = tmp_path / request_of.folder
-    (folder / "report.md").write_text("another number")
+    assert report.main([folder.name, f"reports_dir={tmp_path}", "--check"]) == 0
+    values = (folder / "report.json").read_text()
+    moved = values.replace('"low": -0.4', '"low": -0.5', 1)
+    assert moved != values
+    (folder / "report.json").write_text(moved)
     (folder / "extra.txt").write_text("")
+    capsys.readouterr()
     assert report.main([folder.name, f"reports_dir={tmp_path}", "--check"]) == 1
-    named = [line.partition(" is not what the records give")[0] for line in capsys.readouterr().out.splitlines()]
-    assert named == [str(folder / "extra.txt"), str(folder / "report.md")], "all others are the same"
-    assert (folder / "report.md").read_text() == "another number", "nothing was written"
+    first, why, second, number = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{folder / 'extra.txt'} is not what the records give")
+    assert second.startswith(f"{folder / 'report.json'} is not what the records give"), "all others are the same"
+    assert why == "  The report has no such file."
+    assert re.fullmatch(r'  Line \d+: .*"low": -0\.5\d+ is now -0\.4\d+ \(\+\d+ %\)', number)
+    assert (folder / "report.json").read_text() == moved, "nothing was written"
 
 
 @pytest.mark.exhaustive
@@ -267,8 +275,9 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
 @pytest.fixture
 def edited(cells, request_of, tmp_path):
     """The report of runs of which the loss was edited before each new seed, as a function of the study's values."""
-    for cell in cells:
+    for number, cell in enumerate(cells):
         value = (0.988, 0.496, 0.252)[min(cell.seed, 2)] + {"positive_control": 1.0, "causal": 0.1}.get(cell.arm, 0.0)
+        value += 1e-4 * np.sin(number)
         write_run(cell, tmp_path, value, code=("aaaaaaaaaaaa", "bbbbbbbbbbbb", None)[min(cell.seed, 2)])
 
     def text(**values):
