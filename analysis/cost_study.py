@@ -26,11 +26,11 @@ from aimv2.config.arguments import HELP, checked
 from aimv2.errors import UsageError, unknown
 from aimv2.hardware import hardware
 from aimv2.runs.files import writable_folder
-from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.document import document
-from analysis.costs.encoders import DEPTH, EncoderStudy, require_packages
-from analysis.costs.measurements import Machine, Measurements
-from analysis.costs.training import Scale, TrainingStudy, scales
+from analysis.costs.measuring.architectures import ARCHITECTURES, OURS
+from analysis.costs.measuring.encoders import DEPTH, EncoderStudy, require_packages
+from analysis.costs.measuring.measurements import Machine, Measurements
+from analysis.costs.measuring.training import Scale, TrainingStudy, scales
 from analysis.document.write import write
 
 SLUG = "costs"

@@ -19,14 +19,14 @@ from aimv2.runs.files import user
 from analysis.claims.check import check
 from analysis.claims.reports import claims_document, findings_of
 from analysis.costs.document import document as costs_document
-from analysis.costs.measurements import FILE as MEASUREMENTS
-from analysis.costs.measurements import read_measurements
+from analysis.costs.measuring.measurements import FILE as MEASUREMENTS
+from analysis.costs.measuring.measurements import read_measurements
 from analysis.document.write import write
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack, packed_records, recorded_names, unpack
+from analysis.evidence.searches import path_of, read_search
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.sensitivity import SLUG
-from analysis.load import load
-from analysis.records import FILE, Records, pack, packed_records, recorded_names, unpack
-from analysis.searches import path_of, read_search
 from analysis.sections.study import document
 
 USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports]
@@ -90,7 +90,7 @@ def _rebuild(arguments: Sequence[str]) -> int:
 
 def _card(arguments: Sequence[str]) -> int:
     from aimv2.weights.published import LAYOUTS  # import torch, which reports do without
-    from analysis.publication.card import card
+    from analysis.sections.card import card
 
     flags = [word for word in arguments if word == "--from-records"]
     names = [word for word in arguments if "=" not in word and word not in flags]

@@ -19,8 +19,8 @@ from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.errors import UsageError, unknown
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document, Figure, Section, escape
+from analysis.document.style import style
 from analysis.document.write import write
-from analysis.figures.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier

@@ -6,12 +6,18 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
-from analysis.costs.architectures import ARCHITECTURES, OURS
-from analysis.costs.measurements import EncoderCost, EncoderSetting, Measurements, ObjectiveCost, TrainingSetting
+from analysis.costs.figures import objective_points, objective_ratios
+from analysis.costs.measuring.architectures import ARCHITECTURES, OURS
+from analysis.costs.measuring.measurements import (
+    EncoderCost,
+    EncoderSetting,
+    Measurements,
+    ObjectiveCost,
+    TrainingSetting,
+)
 from analysis.costs.ratios import Ratio, percentile, relative
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table
-from analysis.figures.costs import objective_points, objective_ratios
-from analysis.figures.style import style
+from analysis.document.style import style
 
 INTERVALS = (
     "Ratios are medians over rounds of the ratio of two timings in the same round; their intervals, of at least 95 %,"

@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.digits import plain
+from analysis.document.digits import plain
 from analysis.document.model import Block, Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
 
 VERSION = 1
 
 
 def to_json(document: Document) -> str:
-    """Return a document as JSON; numbers are as ``analysis.digits`` has them.
+    """Return a document as JSON; numbers are as ``analysis.document.digits`` has them.
 
     ``numbers`` are the findings as values. ``sections`` are the text, with the cells of tables as text, value and runs.
     """

@@ -14,7 +14,7 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
-from analysis.digits import DIGITS
+from analysis.document.digits import DIGITS
 from analysis.document.html_figures import data_fold, inline_svg
 from analysis.document.model import (
     Block,

@@ -11,7 +11,7 @@ from analysis.document.html import to_html
 from analysis.document.latex import tables_of, to_latex
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document
-from analysis.figures.style import save
+from analysis.document.style import save
 
 NUM_TRIES = 20
 

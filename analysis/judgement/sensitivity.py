@@ -16,6 +16,7 @@ import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
 from ablations.expectations import STEP_TIME
+from ablations.studies.sensitivity import STUDY
 from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
@@ -23,11 +24,11 @@ from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
-from analysis.digits import plain
+from analysis.document.digits import plain
 from analysis.inference.intervals import LEVEL
 from analysis.inference.power import Aim, Noise, seeds_for
 
-SLUG = "sensitivity"
+SLUG = STUDY.slug
 FILE = "sensitivity.json"
 COMMITTED = Path(__file__).parents[2] / "reports"
 

@@ -5,18 +5,32 @@ from collections.abc import Mapping
 
 from ablations.adapt import announcements
 from analysis.document.model import Block, Document, Figure, Paragraph, code_span, escape
+from analysis.document.style import style
 from analysis.figures import arms
 from analysis.figures.forest import forest
 from analysis.figures.ladder import draw_ladder, sensitivity_map
-from analysis.figures.style import style
 from analysis.judgement import confirmation
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
-from analysis.publication import checklist, cost, methods, runs, setup
-from analysis.sections import claims, controls, convergence, examples, factors, metrics, primary, search, sensitivity
+from analysis.sections import (
+    checklist,
+    claims,
+    controls,
+    convergence,
+    cost,
+    examples,
+    factors,
+    methods,
+    metrics,
+    primary,
+    runs,
+    search,
+    sensitivity,
+    setup,
+)
 from analysis.sections.numbers import numbers_of
 from analysis.sections.scaling import section as scaling
 from analysis.sections.scaling.agreement import association_section

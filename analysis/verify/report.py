@@ -18,7 +18,7 @@ from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
 from aimv2.errors import UsageError
 from analysis.document.model import escape
-from analysis.publication.sources import credits_text
+from analysis.sections.sources import credits_text
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check

@@ -7,7 +7,7 @@ from aimv2.bench.timing import read_options
 from aimv2.config.recipes.scales import demo
 from aimv2.errors import UsageError
 from analysis.cost_study import Options, main, measure
-from analysis.costs.training import Scale
+from analysis.costs.measuring.training import Scale
 
 QUICK = ["depth=1", "patches=16", "rounds=2", "batch_rounds=2", "batch=2", "threads=1", "device=cpu", "train_batch=1"]
 SCALES = [Scale("demo", "small", demo(), 2)]

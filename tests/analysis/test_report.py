@@ -23,15 +23,15 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
 from analysis.claims.reports import findings_of
-from analysis.costs.measurements import to_json
+from analysis.costs.measuring.measurements import to_json
 from analysis.document.markdown import to_markdown
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
+from analysis.evidence.searches import path_of
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
-from analysis.load import load
-from analysis.records import FILE, Records, pack
 from analysis.report import build
-from analysis.searches import path_of
 from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run

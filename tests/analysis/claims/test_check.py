@@ -13,10 +13,10 @@ from aimv2.errors import RunFailedError, UsageError
 from aimv2.runs.record import RunFolder
 from analysis.claims.check import check, listed
 from analysis.claims.check import launch as real_launch
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
 from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text
-from analysis.load import load
-from analysis.records import FILE, Records, pack
 from sweeps.parse import parse
 from tests.helpers.evidence import write_run
 

@@ -5,9 +5,9 @@ from ablations.request import Request
 from aimv2.errors import UsageError
 from analysis.claims.reports import claims_document, findings_in
 from analysis.document.data import to_json
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
 from analysis.inference.looks import Look
-from analysis.load import load
-from analysis.records import FILE, Records, pack
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.document.style import style
 from analysis.figures.searches import BEST, parallel_coordinates, search_coordinates
-from analysis.figures.style import style
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
 TRIALS = pd.DataFrame(

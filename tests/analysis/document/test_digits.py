@@ -4,7 +4,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.digits import plain
+from analysis.document.digits import plain
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

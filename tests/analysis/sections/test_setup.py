@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from analysis.publication import setup
+from analysis.sections import setup
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 
 

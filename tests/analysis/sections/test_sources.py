@@ -8,10 +8,10 @@ import pytest
 from ablations.study import UNTRAINED
 from aimv2.config.paths import replaced
 from analysis.document.markdown import to_markdown
+from analysis.evidence.load import load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import load
-from analysis.publication.sources import credits_text, mixture_table, repeats
+from analysis.sections.sources import credits_text, mixture_table, repeats
 from analysis.sections.study import document
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY

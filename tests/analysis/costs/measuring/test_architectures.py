@@ -2,8 +2,8 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from analysis.costs.architectures import ARCHITECTURES
-from analysis.costs.encoders import BUILD
+from analysis.costs.measuring.architectures import ARCHITECTURES
+from analysis.costs.measuring.encoders import BUILD
 
 
 def test_every_architecture_can_be_built():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from analysis.costs.measurements import Measurements
-from analysis.figures.costs import encoder_ratios, objective_ratios
-from analysis.figures.style import save, style
+from analysis.costs.figures import encoder_ratios, objective_ratios
+from analysis.costs.measuring.measurements import Measurements
+from analysis.document.style import save, style
 from tests.helpers.costs import SLOWER, measurements
 
 

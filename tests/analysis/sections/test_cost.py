@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.publication import cost
+from analysis.sections import cost
 from tests.helpers.documents import by_row, judged_again, tables
 from tests.helpers.specimen import STUDY
 

@@ -3,7 +3,7 @@
 from aimv2.config.data_config import is_described, source_name
 from analysis.document.model import Paragraph, Section, Table, escape
 from analysis.judgement.findings import Findings
-from analysis.publication.sources import credits_text, mixture_table, repeats
+from analysis.sections.sources import credits_text, mixture_table, repeats
 from analysis.sections.words import seen
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 from ablations.study import Study
 from aimv2.errors import REASONS
 from analysis.document.model import Table, escape
+from analysis.evidence.load import Evidence
 from analysis.judgement.guards import MAX_EPOCHS
-from analysis.load import Evidence
 
 REPEATS_NOTE = (
     f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"

@@ -7,10 +7,10 @@ import pandas as pd
 from ablations.claims import CLAIMS
 from aimv2.config.paths import replaced
 from aimv2.data.sources.credits import credits_of
+from analysis.evidence.load import MIXTURE_COLUMNS, load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import MIXTURE_COLUMNS, load
-from analysis.publication.checklist import items, section
+from analysis.sections.checklist import items, section
 from tests.helpers.documents import judged_again, tables
 from tests.helpers.evidence import evidence_from
 from tests.helpers.own_data import own_source

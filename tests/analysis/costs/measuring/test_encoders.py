@@ -9,8 +9,8 @@ from open_clip import get_model_config
 from open_clip.model import CLIP
 
 from aimv2.errors import UsageError
-from analysis.costs.architectures import ARCHITECTURES
-from analysis.costs.encoders import BUILD, EncoderStudy, counted_flops, encoder_config, require_packages
+from analysis.costs.measuring.architectures import ARCHITECTURES
+from analysis.costs.measuring.encoders import BUILD, EncoderStudy, counted_flops, encoder_config, require_packages
 
 WIDTH, HIDDEN = 1024, 4096
 

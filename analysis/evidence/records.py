@@ -21,13 +21,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ablations.request import Request, request_from_json, request_to_json
+from ablations.studies.sensitivity import STUDY as SENSITIVITY
 from ablations.study import Study
 from aimv2.errors import UsageError
+from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from analysis.evidence.searches import Search, search_from_json, search_to_json
 from analysis.inference.items import ItemMoments, Run, runs_index
 from analysis.inference.looks import Look
-from analysis.judgement.sensitivity import SLUG
-from analysis.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
-from analysis.searches import Search, search_from_json, search_to_json
 
 FILE = "records.parquet"
 VERSION = 1
@@ -142,7 +142,7 @@ def compared_metrics(study: Study, evidence: Evidence) -> list[tuple[str, str]]:
     They are each metric that decides, with itself, and those that a claim compares. The sensitivity study judges every
     metric.
     """
-    is_sensitivity = study.slug == SLUG and not study.is_search
+    is_sensitivity = study.slug == SENSITIVITY.slug and not study.is_search
     metrics = evidence.metrics["metric"].unique() if is_sensitivity else study.deciding_metrics
     expectations = [one for expectations in study.claims.values() for one in expectations]
     pairs = [*((metric, metric) for metric in metrics), *((one.metrics[0], one.metrics[-1]) for one in expectations)]

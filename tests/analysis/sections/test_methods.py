@@ -7,10 +7,10 @@ import pytest
 
 from ablations.study import WINNER
 from analysis.document.model import Bullets
+from analysis.evidence.load import load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import load
-from analysis.publication.methods import section
+from analysis.sections.methods import section
 from tests.helpers.documents import judged_again, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.searches import (

@@ -12,10 +12,8 @@ from ablations.request import Request
 from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
-from analysis.inference.looks import Look
-from analysis.judgement.compare import Differences
-from analysis.load import MIXTURE_COLUMNS, load
-from analysis.records import (
+from analysis.evidence.load import MIXTURE_COLUMNS, load
+from analysis.evidence.records import (
     FILE,
     KEY,
     Records,
@@ -26,6 +24,8 @@ from analysis.records import (
     recorded_names,
     unpack,
 )
+from analysis.inference.looks import Look
+from analysis.judgement.compare import Differences
 from tests.helpers.evidence import write_run
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 from tests.helpers.specimen import STUDY

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.load import MISSING_COLUMNS
-from analysis.publication import runs
+from analysis.evidence.load import MISSING_COLUMNS
+from analysis.sections import runs
 from tests.helpers.documents import judged_again, tables, text_of
 
 

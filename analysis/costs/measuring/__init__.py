@@ -1,0 +1,1 @@
+"""Times and memory of encoders and training steps, measured in one process."""
