@@ -44,7 +44,8 @@ frontier.
   huber=SCALE                  relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001);
                                default: 1.345 robust standard deviations of the residuals
   bootstrap={NUM_DRAWS}                refits for the intervals, at least {MIN_DRAWS}
-  out=FOLDER                   write the report to this folder, which is replaced: Markdown, HTML, LaTeX, JSON, figure
+  out=FOLDER                   write the report to this folder, which is replaced: Markdown, HTML, JSON, figure
+  latex=true                   write the tables as LaTeX too, to FOLDER/tables
   debug=true                   show the traceback of an error
 """
 COLUMNS = ("n", "d", "loss", "seed", "flops")
@@ -69,7 +70,10 @@ def _fit(arguments: Sequence[str]) -> int:
         raise unknown("command", arguments[0], ["fit"])
     if len(arguments) < 2 or "=" in arguments[1]:
         raise UsageError("which file? Type python analysis/scaling.py fit FILE n=COLUMN d=COLUMN loss=COLUMN")
-    path, values = Path(arguments[1]), key_values(arguments[2:], [*COLUMNS, "form", "huber", "bootstrap", "out"])
+    path, values = (
+        Path(arguments[1]),
+        key_values(arguments[2:], [*COLUMNS, "form", "huber", "bootstrap", "out", "latex"]),
+    )
     document = report(path, values)
     console = Console()
     if not console.is_terminal:
@@ -79,7 +83,8 @@ def _fit(arguments: Sequence[str]) -> int:
     ]
     console.print(Markdown(to_markdown(replace(document, sections=shown))))
     if "out" in values:
-        console.print(f"report: {write(document, Path(values['out']))}", soft_wrap=True, highlight=False, markup=False)
+        path = write(document, Path(values["out"]), latex=latex)
+        console.print(f"report: {path}", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

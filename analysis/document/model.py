@@ -1,4 +1,4 @@
-"""A report as data: what it says, before it is Markdown, HTML, LaTeX or JSON.
+"""A report as data: what it says, before it is Markdown, HTML or JSON.
 
 Text is inline Markdown: ``*emphasis*``, ``**strong**``, code and links. Text from captions, descriptions and errors
 passes through ``escape`` first.

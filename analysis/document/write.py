@@ -8,7 +8,7 @@ from pathlib import Path
 from aimv2.errors import UsageError
 from analysis.document.data import to_json
 from analysis.document.html import to_html
-from analysis.document.latex import tables_of, to_latex
+from analysis.document.latex import tables_of
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document
 from analysis.document.style import save
@@ -16,10 +16,13 @@ from analysis.document.style import save
 NUM_TRIES = 20
 
 
-def write(document: Document, target: Path) -> Path:
-    """Write ``report.md``, ``.html``, ``.tex`` and ``.json`` with figures, tables and files, completely or not at all.
+def write(document: Document, target: Path, *, latex: bool = False) -> Path:
+    """Write ``report.md``, ``.html`` and ``.json`` with figures and files, completely or not at all.
 
     The folder is replaced. The same document gives the same bytes.
+
+    Args:
+        latex: True to write the tables as LaTeX too, as ``tables/NAME.tex``.
 
     Returns:
         The path of ``report.md``.
@@ -30,25 +33,24 @@ def write(document: Document, target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=target.parent, ignore_cleanup_errors=True) as workspace:
-            _write(document, Path(workspace, "new"))
+            _write(document, Path(workspace, "new"), latex=latex)
             replace_folder(target, Path(workspace))
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
 
 
-def _write(document: Document, folder: Path) -> None:
+def _write(document: Document, folder: Path, *, latex: bool) -> None:
     figures = folder / "figures"
     figures.mkdir(parents=True)
     for figure in document.figures():
         save(figure.picture, figure.data, figures, figure.name)
-    tables = {name: text.encode() for name, text in tables_of(document).items()}
+    tables = {name: text.encode() for name, text in tables_of(document).items()} if latex else {}
     for name, content in {**document.files, **tables}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "report.md").write_text(to_markdown(document))
     (folder / "report.json").write_text(to_json(document))
-    (folder / "report.tex").write_text(to_latex(document))
     (folder / "report.html").write_text(to_html(document, folder))
     with contextlib.suppress(OSError):  # it is not empty
         figures.rmdir()
