@@ -70,11 +70,9 @@ def _fit(arguments: Sequence[str]) -> int:
         raise unknown("command", arguments[0], ["fit"])
     if len(arguments) < 2 or "=" in arguments[1]:
         raise UsageError("which file? Type python analysis/scaling.py fit FILE n=COLUMN d=COLUMN loss=COLUMN")
-    path, values = (
-        Path(arguments[1]),
-        key_values(arguments[2:], [*COLUMNS, "form", "huber", "bootstrap", "out", "latex"]),
-    )
-    document = report(path, values)
+    values = key_values(arguments[2:], [*COLUMNS, "form", "huber", "bootstrap", "out", "latex"])
+    latex = checked("latex", bool, values.get("latex", "false"))
+    document = report(Path(arguments[1]), values)
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH

@@ -1,8 +1,8 @@
 """python tests/benchmarks/load.py [runs=10000] [rows=1000]: seconds and memory to load and aggregate runs.
 
 Builds finished runs in a temporary folder (TMPDIR; 100 kB a run), and prints a table: ``load`` of analysis, and the
-plain way with pandas, each in a process of its own. Both give all tables, the mean loss by arm and step, and the mean final
-metrics by arm. The time of processes, imports and names of runs is not counted.
+plain way with pandas, each in a process of its own. Both give all tables, the mean loss by arm and step, and the mean
+final metrics by arm. The time of processes, imports and names of runs is not counted.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The checklist says what the runs recorded, and leaves to the authors what no run can know."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from aimv2.data.sources.credits import credits_of
 from analysis.evidence.load import MIXTURE_COLUMNS, load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.sections.checklist import items, section
+from analysis.sections.checklist import section
 from tests.helpers.documents import judged_again, tables
 from tests.helpers.evidence import evidence_from
 from tests.helpers.own_data import own_source
@@ -25,6 +26,22 @@ from tests.helpers.specimen import STUDY
 
 NEURIPS = range(1, 17)
 MLRC = {"models": 3, "datasets": 5, "code": 5, "results": 6}
+
+
+class Item(NamedTuple):
+    question: str
+    source: str
+    answer: str
+    detail: str
+    origin: str
+
+
+def items(findings):
+    rows = tables(section(findings))["checklist"].rows
+    return [
+        Item(question, source, answer.lines[0].strip("*"), answer.lines[1], origin)
+        for question, source, answer, origin in rows
+    ]
 
 
 def answers(findings):
@@ -135,9 +152,5 @@ def test_without_runs_nothing_is_claimed(findings):
     assert found["NeurIPS 5; MLRC code 2, 3, 5"].answer == "partly"
 
 
-def test_section_is_folded_and_has_a_row_per_item(findings):
-    shown = section(findings)
-    assert shown.is_folded
-    rows = tables(shown)["checklist"].rows
-    assert [row[0] for row in rows] == [item.question for item in items(findings)]
-    assert rows[0][2].lines[0] == "**yes**"
+def test_section_is_folded(findings):
+    assert section(findings).is_folded
