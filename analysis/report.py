@@ -19,8 +19,8 @@ from aimv2.runs.files import user
 from analysis.claims.check import check
 from analysis.claims.reports import claims_document, findings_of
 from analysis.costs.document import document as costs_document
-from analysis.costs.measuring.measurements import FILE as MEASUREMENTS
-from analysis.costs.measuring.measurements import read_measurements
+from analysis.costs.measurements import FILE as MEASUREMENTS
+from analysis.costs.measurements import read_measurements
 from analysis.document.write import write
 from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack, packed_records, recorded_names, unpack

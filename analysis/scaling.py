@@ -20,7 +20,7 @@ from aimv2.errors import UsageError, unknown
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document, Figure, Section, escape
 from analysis.document.style import style
-from analysis.document.write import write
+from analysis.document.write import check_replaceable, write
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
@@ -72,6 +72,8 @@ def _fit(arguments: Sequence[str]) -> int:
         raise UsageError("which file? Type python analysis/scaling.py fit FILE n=COLUMN d=COLUMN loss=COLUMN")
     values = key_values(arguments[2:], [*COLUMNS, "form", "huber", "bootstrap", "out", "latex"])
     latex = checked("latex", bool, values.get("latex", "false"))
+    if "out" in values:
+        check_replaceable(Path(values["out"]))
     document = report(Path(arguments[1]), values)
     console = Console()
     if not console.is_terminal:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from analysis.costs.figures import encoder_points, encoder_ratios, objective_points
-from analysis.costs.measuring.measurements import FILE, Machine, Measurements, to_json
+from analysis.costs.measurements import FILE, Machine, Measurements, to_json
 from analysis.costs.ratios import Ratio
 from analysis.costs.tables import (
     INTERVALS,

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.costs.measuring.architectures import ARCHITECTURES, OURS
-from analysis.costs.measuring.measurements import EncoderSetting, Measurements, TrainingSetting
+from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting, Measurements, TrainingSetting
 from analysis.costs.ratios import Ratio, relative
 from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
 from analysis.figures.arms import NUM_COLUMNS, panels

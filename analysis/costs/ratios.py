@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from aimv2.bench.timing import ratio
+from scipy import stats
 
 LEVEL = 0.95
 
@@ -52,8 +51,9 @@ class Ratio:
 
 def relative(theirs: Sequence[float], ours: Sequence[float]) -> Ratio:
     """Return the ratio of timings that were taken in the same rounds."""
-    median, low, high = ratio(np.array(theirs), np.array(ours))
-    return Ratio(median, low, high, len(ours))
+    ratio_R = np.divide(theirs, ours)
+    interval: Any = stats.quantile_test(ratio_R, p=0.5).confidence_interval(LEVEL)  # scipy-stubs call it a float
+    return Ratio(float(np.median(ratio_R)), float(interval.low), float(interval.high), len(ours))
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:

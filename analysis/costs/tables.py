@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure as Picture
 
 from analysis.costs.figures import objective_points, objective_ratios
-from analysis.costs.measuring.architectures import ARCHITECTURES, OURS
-from analysis.costs.measuring.measurements import (
+from analysis.costs.measurements import (
+    ARCHITECTURES,
+    OURS,
     EncoderCost,
     EncoderSetting,
     Measurements,

@@ -121,17 +121,12 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> None:
         with style():
             engine.execute(figure)
         figure.set_layout_engine("none")
-    write_svg(figure, folder / f"{name}.svg")
+    svg = folder / f"{name}.svg"
     with style():
+        figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    svg.write_text(_compact(svg.read_text()))
     data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-
-
-def write_svg(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG with its font, the same bytes every time."""
-    with style():
-        figure.savefig(path, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    path.write_text(_compact(path.read_text()))
 
 
 def _compact(svg: str) -> str:

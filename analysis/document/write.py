@@ -40,6 +40,16 @@ def write(document: Document, target: Path, *, latex: bool = False) -> Path:
     return target / "report.md"
 
 
+def check_replaceable(target: Path) -> None:
+    """Refuse a folder with other things than a report, which ``write`` would replace.
+
+    Raises:
+        UsageError: the folder has files, and no report.
+    """
+    if target.is_dir() and any(target.iterdir()) and not (target / "report.md").exists():
+        raise UsageError(f"{target} has files and no report, and a report would replace it; name another folder")
+
+
 def _write(document: Document, folder: Path, *, latex: bool) -> None:
     figures = folder / "figures"
     figures.mkdir(parents=True)

@@ -9,12 +9,13 @@ from rich.console import Console
 
 from aimv2.config.arguments import HELP, key_values
 from aimv2.runs.files import writable_folder
+from analysis.document.write import check_replaceable, write
 from analysis.verify.balance import balance
 from analysis.verify.captions import captions
 from analysis.verify.masks import masks
 from analysis.verify.pixels import pixels, render
 from analysis.verify.prefix import prefix_lengths
-from analysis.verify.report import Findings, summary, write_report
+from analysis.verify.report import Outcomes, document, summary
 from analysis.verify.trained_run import TrainedRun, find, load
 
 USAGE = """usage: python -m analysis.verify [run=RUN] [key=value ...]
@@ -25,7 +26,7 @@ FAIL for each check and write a report. The exit status is 0 if no check fails, 
   run=runs/NAME                the run's folder, or its name in runs_dir; run= may be left out if it comes first; the
                                default is the newest finished trained run of runs_dir
   runs_dir=runs                the folder of runs
-  out=reports/verify           the folder of the report; other files in it are left alone
+  out=reports/verify           the folder of the report, which is replaced
   debug=true                   show the traceback of an error
 """
 DEFAULTS = {"runs_dir": "runs", "out": "reports/verify"}
@@ -42,7 +43,8 @@ def verify_command(arguments: Sequence[str]) -> int:
         0 if no check fails, else 1.
 
     Raises:
-        UsageError: a key is unknown; or the run does not exist, or is unfinished, broken or untrained.
+        UsageError: a key is unknown; or the run does not exist, or is unfinished, broken or untrained; or the
+            folder of the report has other files.
     """
     if HELP & set(arguments):
         print(USAGE, end="")
@@ -51,21 +53,22 @@ def verify_command(arguments: Sequence[str]) -> int:
     values = DEFAULTS | key_values([*first, *arguments[1:]], ("run", *DEFAULTS))
     run = load(find(values.get("run"), Path(values["runs_dir"])))
     out = writable_folder(values["out"], "out")
+    check_replaceable(out)
     torch.set_num_threads(run.config.threads)
     console.print(f"run {run.folder.name} in {run.folder.path.parent}")
     findings = check(run)
     for outcome in findings.checks:
         console.print(str(outcome), style=STYLES[outcome.verdict])
     console.print(*summary(run, findings), sep="\n")
-    console.print(f"report: {write_report(run, findings, arguments, out)}")
+    console.print(f"report: {write(document(run, findings, arguments), out)}")
     return int(any(outcome.passes is False for outcome in findings.checks))
 
 
-def check(run: TrainedRun) -> Findings:
+def check(run: TrainedRun) -> Outcomes:
     """Run all checks; the pairs to show are the first of the held-out ones, whose order is random."""
     rows = np.arange(min(NUM_SHOWN, len(run.held_out)))
     predicted = pixels(run)
-    return Findings(
+    return Outcomes(
         prefix_lengths=prefix_lengths(run),
         masks=masks(run),
         balance=balance(run),

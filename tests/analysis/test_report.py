@@ -23,7 +23,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
 from analysis.claims.reports import findings_of
-from analysis.costs.measuring.measurements import to_json
+from analysis.costs.measurements import to_json
 from analysis.document.markdown import to_markdown
 from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack

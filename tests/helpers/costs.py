@@ -1,7 +1,7 @@
 """Made-up measurements of a cost study."""
 
-from analysis.costs.measuring.architectures import ARCHITECTURES
-from analysis.costs.measuring.measurements import (
+from analysis.costs.measurements import (
+    ARCHITECTURES,
     EncoderCost,
     EncoderSetting,
     Machine,

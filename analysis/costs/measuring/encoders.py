@@ -25,8 +25,7 @@ from aimv2.errors import UsageError
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.training.rate import product_shape
-from analysis.costs.measuring.architectures import ARCHITECTURES, OURS
-from analysis.costs.measuring.measurements import EncoderCost, EncoderSetting, rounded
+from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderCost, EncoderSetting, rounded
 
 DEPTH = 24  # of all four
 

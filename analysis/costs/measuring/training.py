@@ -18,8 +18,8 @@ from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.objectives import PRE_TRAINING, objective
+from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
 from analysis.costs.measuring.encoders import CpuShare
-from analysis.costs.measuring.measurements import ObjectiveCost, TrainingSetting, rounded
 
 PROPORTION = "vit_l / 2"
 MIN_TOKEN = 2  # padding and end-of-text come first

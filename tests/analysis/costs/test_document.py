@@ -4,7 +4,7 @@ import json
 import math
 
 from analysis.costs.document import conclusion, document
-from analysis.costs.measuring.measurements import read_measurements
+from analysis.costs.measurements import read_measurements
 from analysis.document.markdown import to_markdown
 from analysis.document.write import write
 from tests.helpers.costs import measurements

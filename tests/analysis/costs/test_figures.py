@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.costs.figures import encoder_ratios, objective_ratios
-from analysis.costs.measuring.measurements import Measurements
+from analysis.costs.measurements import Measurements
 from analysis.document.style import save, style
 from tests.helpers.costs import SLOWER, measurements
 

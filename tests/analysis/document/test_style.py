@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from ablations.catalogue import STUDIES
-from analysis.document.style import INK, looks, save, show_on_hover, style, write_svg
+from analysis.document.style import INK, looks, save, show_on_hover, style
 
 SVG = "{http://www.w3.org/2000/svg}"
 DATA = pd.DataFrame({"x": [1.0, 1 / 3], "label": ["a", "b"]})
@@ -88,10 +88,10 @@ def test_figures_are_not_left_open():
 
 def test_last_digits_of_numbers_do_not_show(tmp_path):
     """Processors add in different orders."""
-    for name, noise in (("one.svg", 0.0), ("other.svg", 1e-15)):
+    for name, noise in (("one", 0.0), ("other", 1e-15)):
         figure, axis = plt.subplots()
         axis.plot([0.1, 0.3 + noise], [0.2, 0.7])
         axis.set_xlim(0.1, 0.5 + noise)
-        write_svg(figure, tmp_path / name)
+        save(figure, DATA, tmp_path, name)
         plt.close(figure)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()

@@ -1,6 +1,7 @@
 """Encoders of a cost study: their sizes, their FLOPs, and a study of shallow ones on a fake clock."""
 
 import sys
+from importlib.metadata import packages_distributions
 from itertools import count
 
 import pytest
@@ -9,7 +10,7 @@ from open_clip import get_model_config
 from open_clip.model import CLIP
 
 from aimv2.errors import UsageError
-from analysis.costs.measuring.architectures import ARCHITECTURES
+from analysis.costs.measurements import ARCHITECTURES
 from analysis.costs.measuring.encoders import BUILD, EncoderStudy, counted_flops, encoder_config, require_packages
 
 WIDTH, HIDDEN = 1024, 4096
@@ -130,3 +131,13 @@ def test_missing_package_is_named_with_the_command_to_install_it(monkeypatch, na
     with pytest.raises(UsageError, match=rf"models={name} needs the package {package}.*pip install .*models=aimv2"):
         require_packages(["aimv2", name])
     require_packages(["aimv2"])
+
+
+def test_every_architecture_can_be_built():
+    assert BUILD.keys() == ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_package_is_of_the_distribution(name):
+    one = ARCHITECTURES[name]
+    assert one.distribution in packages_distributions()[one.package]

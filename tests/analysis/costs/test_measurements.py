@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.errors import UsageError
-from analysis.costs.measuring.measurements import read_measurements, rounded, to_json
+from analysis.costs.measurements import read_measurements, rounded, to_json
 from tests.helpers.costs import measurements
 
 
