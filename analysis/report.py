@@ -17,7 +17,7 @@ from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.errors import UsageError, unknown
 from aimv2.runs.files import user
 from analysis.claims.check import check
-from analysis.claims.reports import claims_document, findings_of
+from analysis.claims.page import claims_document
 from analysis.costs.document import document as costs_document
 from analysis.costs.measurements import FILE as MEASUREMENTS
 from analysis.costs.measurements import read_measurements
@@ -26,6 +26,7 @@ from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack, packed_records, recorded_names, unpack
 from analysis.evidence.searches import path_of, read_search
 from analysis.inference.looks import look, looks_path
+from analysis.judgement.findings import findings_of
 from analysis.judgement.sensitivity import SLUG
 from analysis.sections.study import document
 

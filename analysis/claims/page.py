@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ablations.budget import max_train_flops
@@ -13,10 +14,11 @@ from aimv2.config.recipes.scales import demo
 from aimv2.config.resolve import with_attention
 from analysis.claims.paper import paper_section
 from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span, escape
+from analysis.evidence.records import recorded_names
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
-from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import Ladder
+from analysis.judgement.findings import Findings, findings_in
+from analysis.judgement.sensitivity import Ladder, nearest_ladder
 from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import estimate, verdict_values
 from analysis.sections.scaling.agreement import scales_section
@@ -38,6 +40,16 @@ HOW_TO_READ = [
     "A verdict holds at the scale of its study, on its data, and false verdicts of a study have a probability of at"
     " most 5 %. Over all studies of this page they add up. What each study expects was written before its runs.",
 ]
+
+
+def claims_document(reports_dir: Path) -> Document:
+    """Return the page, from the records beside the reports of all studies; errors as in ``findings_in``.
+
+    A search is no evidence: it was not planned for claims, and another scale has another winner.
+    """
+    found = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
+    studies = {name: one for name, one in found.items() if not one.study.is_search}
+    return document(studies, nearest_ladder(reports_dir, with_attention(demo())))
 
 
 def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Document:

@@ -22,13 +22,14 @@ def blocks_of(template: str, named: Mapping[str, Block] | None = None, **values:
     escaped by the filter ``md``, or become code by ``code``.
 
     Args:
-        named: blocks by name.
-        values: what the template refers to.
+        named: blocks by name, of which the template may use some; it refers to all as ``named``.
+        values: what else the template refers to.
     """
-    text = ENVIRONMENT.get_template(f"{template}.md.j2").render(values)
+    named = named or {}
+    text = ENVIRONMENT.get_template(f"{template}.md.j2").render(values, named=named)
     top: list[Block] = []
     current = top
-    for block in _parsed(text, named or {}):
+    for block in _parsed(text, named):
         if isinstance(block, Section):
             top.append(block)
             current = block.blocks

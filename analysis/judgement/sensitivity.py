@@ -24,7 +24,7 @@ from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.errors import UsageError
 from aimv2.evaluation.metrics import lower_is_better
 from aimv2.runs.files import read_json
-from analysis.document.digits import plain
+from analysis.document.data import plain
 from analysis.inference.intervals import LEVEL
 from analysis.inference.power import Aim, Noise, seeds_for
 

@@ -12,7 +12,7 @@ from aimv2.errors import REASONS
 from analysis.document.model import Cell, Section, Table
 from analysis.document.template import blocks_of, one_line
 from analysis.judgement.findings import Findings
-from analysis.sections.sources import credits_text
+from analysis.sections.runs import credits_text
 from analysis.sections.words import percent, seen
 
 

@@ -1,9 +1,10 @@
-"""The paper's claims, and the study's verdicts on them."""
+"""The paper's claims with the study's verdicts on them, and the controls on which verdicts rest."""
 
 from ablations.claims import CLAIMS
 from ablations.expectations import default_margin, margin_reason
 from ablations.study import Study
-from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from analysis.judgement.controls import NULL_NOTE
 from analysis.judgement.findings import Findings
 
 RULES = (
@@ -48,3 +49,25 @@ def margins_note(study: Study) -> str:
             reason = margin_reason(one.metric)
         reasons[f"{one.metric} {margin:g} ({reason})"] = None
     return "; ".join(reasons)
+
+
+def controls_section(findings: Findings) -> Section:
+    """Return the result of each control in each metric that decides something."""
+    study = findings.study
+    results = [
+        f"{one.control.replace('_', ' ').capitalize()} ({study.label(one.control)}), {one.metric}: **{one.result}**."
+        f" {one.reason}"
+        for one in findings.controls
+    ]
+    intro = "Controls are checked in each metric that decides something. One that did not pass withholds what rests on"
+    blocks: list[Block] = [Paragraph(f"{intro} that metric."), Bullets(results)]
+    if any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations):
+        blocks.append(
+            Paragraph(
+                "Some claims compare two metrics. There the untrained encoder is a control too: before training, the"
+                " difference of the two metrics must be shown to lie within the margin."
+            )
+        )
+    if "null_control" in study.controls:
+        blocks.append(Paragraph(NULL_NOTE))
+    return Section("Controls", blocks)

@@ -18,20 +18,17 @@ from analysis.judgement.sensitivity import FILE, ladder_text
 from analysis.sections import (
     checklist,
     claims,
-    controls,
     convergence,
-    cost,
     examples,
     factors,
     methods,
     metrics,
     primary,
-    runs,
     search,
     sensitivity,
-    setup,
 )
 from analysis.sections.numbers import numbers_of
+from analysis.sections.runs import cost_section, runs_section, setup_section
 from analysis.sections.scaling import section as scaling
 from analysis.sections.scaling.agreement import association_section
 from analysis.sections.scaling.law import Fitted, law_figure, law_numbers
@@ -74,13 +71,13 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             sensitivity.section(findings, _ladder(findings)),
             metrics.section(findings, _metrics(findings)),
             association_section(study, evidence),
-            controls.section(findings) if findings.controls or findings.search is None else None,
+            claims.controls_section(findings) if findings.controls or findings.search is None else None,
             shown,
-            cost.section(findings),
-            setup.section(findings),
+            cost_section(findings),
+            setup_section(findings),
             methods.section(findings),
             checklist.section(findings),
-            runs.section(findings),
+            runs_section(findings),
         ]
     return Document(
         title=findings.request.folder,
@@ -107,11 +104,11 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
         sections = [
             search.section(findings),
             metrics.of_baseline(findings),
-            None if findings.evidence.runs.empty else cost.section(findings),
-            setup.section(findings),
+            None if findings.evidence.runs.empty else cost_section(findings),
+            setup_section(findings),
             methods.section(findings),
             checklist.section(findings),
-            runs.section(findings),
+            runs_section(findings),
         ]
     return Document(
         title=findings.request.folder,

@@ -15,7 +15,7 @@ from aimv2.data.transforms import unnormalise
 from analysis.document.model import Block, Cell, Code, Document, Figure, Section, Table, escape
 from analysis.document.style import style
 from analysis.document.template import blocks_of
-from analysis.sections.sources import credits_text
+from analysis.sections.runs import credits_text
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check
@@ -75,9 +75,7 @@ def document(run: TrainedRun, findings: Outcomes, arguments: Sequence[str]) -> D
     files = {_example(number): thumbnail(unnormalise(run.image[one.row])) for number, one in enumerate(shown, 1)}
     if findings.pictures:
         files["pixels.png"] = draw_pictures(findings.pictures)
-    blocks = blocks_of(
-        "verify", named, named=named, config=config, findings=findings, credits=credits_text(credits_of([config]))
-    )
+    blocks = blocks_of("verify", named, config=config, findings=findings, credits=credits_text(credits_of([config])))
     command = shlex.join(["python", "-m", "analysis.verify", *arguments])
     return Document(
         title=f"Verification of run {run.folder.name}",

@@ -22,7 +22,6 @@ from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
-from analysis.claims.reports import findings_of
 from analysis.costs.measurements import to_json
 from analysis.document.markdown import to_markdown
 from analysis.evidence.load import load
@@ -30,6 +29,7 @@ from analysis.evidence.records import FILE, Records, pack
 from analysis.evidence.searches import path_of
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
+from analysis.judgement.findings import findings_of
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
 from analysis.report import build
 from analysis.sections.study import document
