@@ -75,7 +75,7 @@ STYLES = re.compile(r'style="([^"]*)"')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 
-class Look(NamedTuple):
+class ArmLook(NamedTuple):
     """How an arm is drawn."""
 
     color: str
@@ -94,7 +94,7 @@ def style() -> Iterator[None]:
         plt.close(number)
 
 
-def looks(study: Study) -> dict[str, Look]:
+def looks(study: Study) -> dict[str, ArmLook]:
     """Return the look of each arm and control, the same in every figure.
 
     The baseline is black, controls are grey. Where colours repeat, lines differ.
@@ -103,9 +103,9 @@ def looks(study: Study) -> dict[str, Look]:
     lines = itertools.chain.from_iterable([line] * len(COLOURS) for line in ("-", "--", ":"))
     arms = zip(others, itertools.cycle(COLOURS), itertools.cycle(MARKERS), lines, strict=False)
     return {
-        study.baseline: Look(INK, "D", "-"),
-        **{control: Look(grey, "d", "-") for control, grey in zip(study.controls, GREYS, strict=False)},
-        **{arm: Look(color, marker, line) for arm, color, marker, line in arms},
+        study.baseline: ArmLook(INK, "D", "-"),
+        **{control: ArmLook(grey, "d", "-") for control, grey in zip(study.controls, GREYS, strict=False)},
+        **{arm: ArmLook(color, marker, line) for arm, color, marker, line in arms},
     }
 
 

@@ -21,7 +21,7 @@ from analysis.judgement.compare import Comparison, Differences, mixed_code, prim
 from analysis.judgement.controls import ControlOutcome, check_controls, withholding
 from analysis.judgement.sensitivity import (
     SLUG,
-    Effect,
+    KnownEffect,
     Ladder,
     MetricSensitivity,
     Seen,
@@ -168,7 +168,9 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
             if estimate.covers == "seeds and items":
                 items.append(estimate.items_error)
             if estimate.has_interval:
-                effects[rung] = Effect(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
+                effects[rung] = KnownEffect(
+                    mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n
+                )
         metrics[metric] = Seen(
             unit=unit_of(metric),
             seed_sd=float(values[study.baseline].std()),

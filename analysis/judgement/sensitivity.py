@@ -43,7 +43,7 @@ FILLED_IN = (FINGERPRINT, "start.fingerprint", "start.teacher_")  # starts of pa
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Effect:
+class KnownEffect:
     """A known effect on a metric: a rung of the ladder minus the base, with its 95 % interval."""
 
     mean: float
@@ -70,7 +70,7 @@ class Seen:
     unit: str
     seed_sd: NonNegativeFloat
     paired_sd: NonNegativeFloat
-    effects: Mapping[str, Effect]
+    effects: Mapping[str, KnownEffect]
     items_error: NonNegativeFloat | None = None
 
 
@@ -223,11 +223,11 @@ def seeds_needed(paired_sd: float, size: float, level: float = LEVEL) -> float:
     return seeds if seeds <= MAX_SEEDS else math.inf
 
 
-def harm(metric: str, effect: Effect) -> Effect:
+def harm(metric: str, effect: KnownEffect) -> KnownEffect:
     """Return how much worse the rung is than the base, whatever the direction of the metric."""
     if lower_is_better(metric):
         return effect
-    return Effect(mean=-effect.mean, low=-effect.high, high=-effect.low, num_seeds=effect.num_seeds)
+    return KnownEffect(mean=-effect.mean, low=-effect.high, high=-effect.low, num_seeds=effect.num_seeds)
 
 
 def small_step(metric: str) -> tuple[str, str]:

@@ -30,7 +30,7 @@ from analysis.evidence.searches import path_of
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
 from analysis.judgement.findings import findings_of
-from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
+from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text, read_sensitivity
 from analysis.report import build
 from analysis.sections.study import document
 from tests.helpers.costs import measurements
@@ -259,7 +259,7 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
     assert "not judged: the metric is not sensitive" in text
     assert text.count("**not testable**") == 2
     config = next(cell.config for cell in cells if cell.arm == "uniform")
-    effect = Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
+    effect = KnownEffect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
     seen = Seen(unit="", seed_sd=0.1, paired_sd=0.1, effects={"samples_050": effect})
     ladder = Ladder(base=base_of(config), rungs={"samples_050": "half"}, metrics={"content_loss": seen})
     (tmp_path / "reports/sensitivity_test").mkdir(parents=True)

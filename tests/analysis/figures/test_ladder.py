@@ -7,14 +7,14 @@ from ablations.expectations import STEP_TIME
 from aimv2.config.recipes.scales import demo
 from analysis.document.style import INK, SOFT, style
 from analysis.figures.ladder import draw_ladder, sensitivity_map
-from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of
+from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of
 
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"
 RUNGS = {"samples_050": "half the samples", "samples_200": "twice the samples"}
 
 
 def effect(mean, half_width=0.1):
-    return Effect(mean=mean, low=mean - half_width, high=mean + half_width, num_seeds=4)
+    return KnownEffect(mean=mean, low=mean - half_width, high=mean + half_width, num_seeds=4)
 
 
 @pytest.fixture(scope="module")
