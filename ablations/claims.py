@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import read_yaml
 from aimv2.config.data_config import CHECKED
-from aimv2.data.files.description import read_values
-from aimv2.errors import UsageError, unknown
 
 FILE = Path(__file__).with_name("claims.yaml")
 
@@ -90,7 +90,7 @@ def read_claims(path: Path) -> dict[str, Claim]:
         UsageError: the file is not YAML, a key is unknown or missing, a value is not allowed, an id is given twice, or
             a claim is part of one that is not there.
     """
-    values = read_values(path)
+    values = read_yaml(path)
     if set(values) != {"claims"} or not isinstance(values["claims"], list):
         raise UsageError(f"{path} must have one key, claims, with a list")
     found: dict[str, Claim] = {}

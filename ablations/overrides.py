@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, NonNegativeInt, StringConstraints
 
 from ablations.expectations import Expectation, default_margin
 from ablations.study import CONTROLS, Study, StudyValues
+from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
-from aimv2.errors import UsageError, unknown
 
 SHARED = tuple(field.name for field in dataclasses.fields(StudyValues))
 

@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ablations.claims import CLAIMS
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import read_yaml
 from aimv2.config.data_config import CHECKED
-from aimv2.data.files.description import read_values
-from aimv2.errors import UsageError, unknown
 
 FILE = Path(__file__).with_name("paper_tables.yaml")
 
@@ -75,7 +75,7 @@ def read_tables(path: Path) -> list[PaperTable]:
     Raises:
         UsageError: the file is not YAML, a key is unknown or missing, a value is not allowed, or a claim is unknown.
     """
-    values = read_values(path)
+    values = read_yaml(path)
     try:
         tables = TypeAdapter(dict[str, list[PaperTable]]).validate_python(values)
     except ValidationError as error:

@@ -9,16 +9,15 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 from rich.console import Console
 
-from aimv2.bench.timing import read_options
-from aimv2.cli import guarded
-from aimv2.config.arguments import HELP
-from aimv2.runs.files import writable_folder
+from aimv2.base.files import writable_folder
+from aimv2.config.arguments import HELP, guarded
 from analysis.costs.document import document
 from analysis.costs.measurements import ARCHITECTURES, OURS
 from analysis.costs.measuring.encoders import DEPTH
 from analysis.costs.measuring.study import Options, measure
 from analysis.costs.measuring.training import scales
 from analysis.document.write import write
+from benchmarks.timing import read_options
 
 SLUG = "costs"
 USAGE = f"""usage: python analysis/cost_study.py [key=value ...]

@@ -12,10 +12,9 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
-from aimv2.cli import guarded
-from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.errors import UsageError, unknown
-from aimv2.runs.files import user
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import user
+from aimv2.config.arguments import HELP, checked, guarded, key_values
 from analysis.claims.check import check
 from analysis.claims.page import claims_document
 from analysis.costs.document import document as costs_document
@@ -91,7 +90,7 @@ def _rebuild(arguments: Sequence[str]) -> int:
 
 
 def _card(arguments: Sequence[str]) -> int:
-    from aimv2.weights.published import LAYOUTS  # import torch, which reports do without
+    from aimv2.tools.weights.published import LAYOUTS  # import torch, which reports do without
     from analysis.sections.card import card
 
     flags = [word for word in arguments if word == "--from-records"]

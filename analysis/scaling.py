@@ -14,9 +14,8 @@ from pydantic import PositiveFloat
 from rich.console import Console
 from rich.markdown import Markdown
 
-from aimv2.cli import guarded
-from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, unknown
+from aimv2.config.arguments import HELP, checked, guarded, key_values
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document, Figure, Section, escape
 from analysis.document.style import style

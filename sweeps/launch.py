@@ -15,10 +15,9 @@ from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, write_request
-from aimv2.cli import guarded
-from aimv2.config.arguments import HELP
-from aimv2.runs.files import share, writable_folder
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.files import share, writable_folder
+from aimv2.base.interrupt import Interrupts
+from aimv2.config.arguments import HELP, guarded
 from sweeps.active_launches import active_launches, new_logs
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import parse

@@ -17,11 +17,10 @@ from rich.live import Live
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, read_requests, requested_names
-from aimv2.cli import guarded
-from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.errors import UsageError, unknown
-from aimv2.runs.files import share, user
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import share, user
+from aimv2.base.interrupt import Interrupts
+from aimv2.config.arguments import HELP, checked, guarded, key_values
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel

@@ -17,15 +17,15 @@ from ablations.expectations import STEP_TIME
 from ablations.overrides import StudyOverrides, study_overrides
 from ablations.request import Request
 from ablations.study import Study, confirmation
+from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import checked
-from aimv2.config.compose import RUN_KEYS, base_run, compose, run_config
 from aimv2.config.paths import replaced, value_at
-from aimv2.config.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import explain, flatten
-from aimv2.errors import UsageError, unknown
-from aimv2.evaluation.metrics import metric_names, not_applicable
-from aimv2.objectives import objective
+from aimv2.request.compose import RUN_KEYS, base_run, compose, run_config
+from aimv2.request.resolve import resolve
+from aimv2.spec.metrics import metric_names, not_applicable
+from aimv2.spec.objectives import objective
 from sweeps.executors.base import Executor
 from sweeps.executors.local import CONF_DIR, LocalExecutor
 from sweeps.executors.slurm import SlurmExecutor

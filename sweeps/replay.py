@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import read_json
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.errors import RunFailedError, UsageError
-from aimv2.runs.files import read_json
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
 
@@ -25,7 +25,7 @@ def replay(run: RunFolder) -> tuple[bool, list[str]]:
         UsageError: the run's config no longer has the run's name.
         RunFailedError: the replay failed.
     """
-    from aimv2.execute import execute
+    from aimv2.run.execute import execute
 
     config = from_dict(read_json(run.path / "config.json"))
     if signature(config) != run.name:

@@ -10,15 +10,14 @@ Sources of one's own need captions of both kinds: ``short:`` and ``dense:`` in t
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from ablations.design import ladder, setting
 from ablations.expectations import DIGITS, expect
 from ablations.study import Study
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.data.files.description import read_source
-from aimv2.errors import UsageError
+from aimv2.data.described import described
 
 CAPTIONS = "AIMv2 section 2.3 and Table 2 (33 % synthetic), never ablated; arXiv 2410.02740 supports it for others."
 LOSSES = "Caption losses are not comparable, as arms train on different captions"
@@ -36,12 +35,10 @@ def fit(study: Study, base: RunConfig) -> Study:
     trained = [
         source for source, weight in zip(data.sources, data.weights or [1] * len(data.sources), strict=True) if weight
     ]
-    described = {source_name(source): read_source(Path(source)) for source in trained}
-    single = {
-        name: "short" if one.short else "dense" for name, one in described.items() if not (one.short and one.dense)
-    }
+    kinds = {source_name(source): described().caption_kinds(source) for source in trained}
+    single = {name: having[0] for name, having in kinds.items() if len(having) == 1}
     having = ", ".join(f"{name} has {kind} captions only" for name, kind in single.items())
-    if len(single) == len(described):
+    if len(single) == len(kinds):
         raise UsageError(
             f"sweep=synthetic_fraction varies the share of dense captions, and {having}; a description with both"
             " short: and dense: is needed"

@@ -1,12 +1,14 @@
-"""Checks of command-line arguments and typed values; each error is one sentence."""
+"""Command lines: ``key=value`` arguments, typed values, and errors in one sentence."""
 
-from collections.abc import Collection, Sequence
+import traceback
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
 
+from aimv2.base.errors import RunFailedError, UsageError, given_twice, unknown
 from aimv2.config.serialization import explain
-from aimv2.errors import UsageError, given_twice, unknown
 
 HELP = frozenset({"-h", "--help"})
 
@@ -42,3 +44,28 @@ def checked(key: str, kind: Any, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise UsageError(f"{key}: {explain(error)}") from error
+
+
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command; print errors that the user can fix as one sentence, and return the exit status.
+
+    With ``debug=true``, which is removed from the arguments, the traceback is printed too.
+    """
+    debugs = [argument for argument in arguments if argument.startswith("debug=")]
+    debug = False
+    try:
+        debug = checked("debug", bool, key_values(debugs, ["debug"]).get("debug", False))
+        return command([argument for argument in arguments if argument not in debugs])
+    except KeyboardInterrupt:
+        Console().print("Interrupted. Run the same command to resume from the last checkpoint.", style="yellow")
+        return 130
+    except (UsageError, OSError, RunFailedError) as error:
+        if debug:
+            traceback.print_exc()
+        return print_error(error, status=2 if isinstance(error, UsageError) else 1)
+
+
+def print_error(error: Exception, *, status: int = 2) -> int:
+    """Print the error's message to stderr and return the exit status."""
+    Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+    return status

@@ -8,10 +8,8 @@ from pydantic.dataclasses import dataclass
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig
 from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.model_config import EncoderConfig, ModelConfig
-from aimv2.errors import unknown
-from aimv2.native import NativeConfig
-from aimv2.objectives import REGISTRY
-from aimv2.prefix import PrefixDistribution
+from aimv2.config.native import NativeConfig
+from aimv2.config.prefix import PrefixDistribution
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -19,8 +17,9 @@ class ObjectiveConfig:
     """The training objective.
 
     Attributes:
-        name: one of ``aimv2.objectives.REGISTRY``. ``aimv2``: captions and pixels; ``caption``; ``image_only``: pixels,
-            AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``; ``distill``: a teacher's features.
+        name: one of ``aimv2.spec.objectives.REGISTRY``, which checks it. ``aimv2``: captions and pixels; ``caption``;
+            ``image_only``: pixels, AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``; ``distill``:
+            a teacher's features.
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
         pixel_values: a patch's squared error is the ``mean`` over its values, as in the released code, to which
             alpha = 0.4 applies, or their ``sum``, as in the paper's printed formula.
@@ -46,10 +45,6 @@ class ObjectiveConfig:
     supervise_eos: bool = False
     parallel_fraction: float = Field(default=0.75, ge=0, le=1)
     temperature: float | None = Field(default=None, ge=0.01)
-
-    def __post_init__(self) -> None:
-        if self.name not in REGISTRY:
-            raise unknown("objective.name", self.name, REGISTRY)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -111,7 +106,7 @@ class StartConfig:
         frozen: parts that are not trained.
         teacher: path of the weights whose encoder the objective ``distill`` imitates.
         fingerprint, teacher_fingerprint: name of that run, or hash of the content of that folder, so that other weights
-            name another run; ``aimv2.config.resolve`` fills them in.
+            name another run; ``aimv2.request.resolve`` fills them in.
         teacher_encoder: sizes of the teacher, filled in too.
     """
 

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import write_text
+from aimv2.base.order import Mixture, quotas
 from aimv2.config.data_config import DataConfig, kind_of, source_name
 from aimv2.config.model_config import ModelConfig
-from aimv2.data.files.description import read_source
-from aimv2.data.files.file_pairs import open_pairs
-from aimv2.data.files.open import open_source as open_described
-from aimv2.data.order import Mixture, quotas
+from aimv2.data.described import described
 from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.sources.version import glyphs_of
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.errors import UsageError
-from aimv2.runs.files import write_text
 
 TOKENIZER_PAIRS = 3000  # of each source; all if it has fewer
 
@@ -66,9 +64,7 @@ def open_source(source: str, config: DataConfig, *, show_progress: bool = False)
     """Return the pairs of one source."""
     kind = kind_of(source)
     if kind == "files":
-        cache_dir, cache_bytes = str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9)
-        opened = open_described(read_source(Path(source)), cache_dir, cache_bytes)
-        return open_pairs(opened, config, source_name(source))
+        return described().open_source(source, config)
     if kind == "scenes":
         return open_scenes(glyphs_of(source), config)
     return open_glyphs(source, config, show_progress=show_progress)

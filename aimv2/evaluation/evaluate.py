@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from aimv2.config.run_config import RunConfig
+from aimv2.data.described import described
 from aimv2.data.prepare import Data
-from aimv2.data.transfer import Tested, TransferSet, transfer_sets
+from aimv2.data.tasks import TransferSet
+from aimv2.data.transfer import Tested, transfer_sets
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Words, prepare_pairs
-from aimv2.evaluation.metrics import Metric, not_applicable, unit_of
 from aimv2.evaluation.parts import Measured, Part, finite, unsaved
 from aimv2.evaluation.prepare import Prepared, of_split, prepare_evaluation
 from aimv2.evaluation.probes.measure import probes
 from aimv2.evaluation.reports import captions, pixels, retrieval
-from aimv2.evaluation.sets.studies import labelled_sets
 from aimv2.model.network import Network
-from aimv2.objectives import Objective
-from aimv2.objectives.registry import Report
+from aimv2.spec.metrics import Metric, not_applicable, unit_of
+from aimv2.spec.objectives import Objective, Report
 from aimv2.training.world import ALONE, World
 
 # How a report is measured at the end of a run, and as a point of the held-out curve.
@@ -58,7 +58,7 @@ def evaluate(
     measured: dict[str, Measured] = {}
     for report in goal.reports:
         measured |= part([report], partial(_report, REPORTS[report][0], model, encoded, prepared))
-    for found in (*prepared.transfer, *labelled_sets(config)):
+    for found in (*prepared.transfer, *_labelled_sets(config)):
         for tasks in probes(encoded, found, config):
             measured |= tasks.measured(part)
     metrics = {
@@ -67,6 +67,10 @@ def evaluate(
         if len(items.item_N)  # else the data has no such word or choice
     }
     return metrics | not_applicable(goal, config)
+
+
+def _labelled_sets(config: RunConfig) -> list[TransferSet]:
+    return described().labelled_sets(config) if config.evaluation.sets else []
 
 
 def _report(

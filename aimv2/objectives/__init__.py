@@ -1,5 +1,1 @@
-"""Training objectives: a torch-free specification of each, and a torch module with its network and losses."""
-
-from aimv2.objectives.registry import PRE_TRAINING, REGISTRY, Objective, objective
-
-__all__ = ["PRE_TRAINING", "REGISTRY", "Objective", "objective"]
+"""Training objectives: a torch module with the network and the losses of each; ``aimv2.spec`` lists them."""

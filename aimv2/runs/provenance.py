@@ -10,16 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, write_bytes
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_bytes
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 # Files of ``aimv2`` that cannot change a number, by the beginning of their path: a run imports none of them.
-NO_NUMBERS = (
-    *("bench/", "weights/", "cli.py", "__main__.py", "data/commands/"),
-    *("data/sources/credits.py", "evaluation/sets/command.py", "memory/command.py"),
-)
+NO_NUMBERS = (*("tools/", "cli.py", "__main__.py", "run/command.py", "data/sources/credits.py"),)
 FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
 LOCK = "constraints.txt"  # next to the packages, in a checkout and in a code snapshot; an installed wheel has none
 

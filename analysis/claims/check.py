@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ablations.claims import CLAIMS, Claim
 from ablations.study import Study
+from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
-from aimv2.errors import RunFailedError, UsageError, unknown
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from analysis.inference.relations import Word
 from analysis.judgement.claims import seeds_in_words, seeds_of

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from ablations.request import Request, request_from_json, request_to_json
 from ablations.studies.sensitivity import STUDY as SENSITIVITY
 from ablations.study import Study
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
 from analysis.evidence.searches import Search, search_from_json, search_to_json
 from analysis.inference.items import ItemMoments, Run, runs_index

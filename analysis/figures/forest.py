@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.study import Study
-from aimv2.evaluation.metrics import lower_is_better
+from aimv2.spec.metrics import lower_is_better
 from analysis.document.style import INK, SOFT, looks
 from analysis.evidence.load import Evidence
 from analysis.figures.arms import LEVELS, OFF_SCALE, draw_estimate, estimate_row, mark_zero, panels

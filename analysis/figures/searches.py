@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from aimv2.evaluation.metrics import lower_is_better
+from aimv2.spec.metrics import lower_is_better
 from analysis.document.style import COLOURS, INK, PAPER, SOFT, show_on_hover
 from analysis.evidence.searches import Search
 
@@ -54,7 +54,7 @@ def parallel_coordinates(
         parameters: by path, True for a logarithmic scale.
         metric: that decides.
         levels: of parameters that are no numbers, the label of each value.
-        is_lower_better: of the metric; by default ``aimv2.evaluation.metrics`` knows it.
+        is_lower_better: of the metric; by default ``aimv2.spec.metrics`` knows it.
     """
     is_lower_better = lower_is_better(metric) if is_lower_better is None else is_lower_better
     data = trials[["trial", *parameters, metric]].sort_values(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ablations.expectations import STEP_TIME, Expectation, Expected
 from ablations.study import UNTRAINED, Control, Study
-from aimv2.evaluation.metrics import lower_is_better
+from aimv2.spec.metrics import lower_is_better
 from analysis.evidence.load import Evidence
 from analysis.inference.intervals import Estimate
 from analysis.inference.relations import finding

@@ -12,7 +12,7 @@ from ablations.expectations import STEP_TIME
 from ablations.request import Request
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.metrics import unit_of
+from aimv2.spec.metrics import unit_of
 from analysis.evidence.load import Evidence
 from analysis.evidence.records import FILE, Records, read_records
 from analysis.evidence.searches import Search

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ablations.claims import CLAIMS
 from ablations.expectations import Combination, Expected, Ranges
 from ablations.study import Study
-from aimv2.evaluation.metrics import lower_is_better
+from aimv2.spec.metrics import lower_is_better
 from analysis.evidence.load import Evidence
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.ranges import Bracket

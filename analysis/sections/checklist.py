@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from aimv2.errors import REASONS
+from aimv2.base.errors import REASONS
 from analysis.document.model import Cell, Section, Table
 from analysis.document.template import blocks_of, one_line
 from analysis.judgement.findings import Findings

@@ -7,8 +7,8 @@ import pandas as pd
 
 from ablations.budget import Equal
 from ablations.study import Study
+from aimv2.base.errors import REASONS
 from aimv2.config.data_config import is_described, source_name
-from aimv2.errors import REASONS
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
 from analysis.evidence.load import Evidence
 from analysis.judgement.findings import Findings

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator
 from rich.console import Console
 
 from ablations.request import Request
+from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError
 from sweeps.plan import Plan
 from sweeps.tasks import Work
 

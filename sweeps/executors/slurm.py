@@ -15,9 +15,9 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from ablations.request import Request, write_request
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError
 from sweeps.active_launches import LOGS, end, new_launch
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.executors.slurm_commands import check_accepted

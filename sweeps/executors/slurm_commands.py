@@ -17,7 +17,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
 REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")

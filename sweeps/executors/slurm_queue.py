@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.active_launches import ActiveLaunch, active_launches, cancelled, end
 from sweeps.executors import slurm_commands
 from sweeps.tasks import TaskList, Work, read_work

@@ -11,7 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Protocol
 
-from aimv2.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, unknown
 from sweeps.export.record import FOLDER, Record
 
 

@@ -13,8 +13,8 @@ from rich.table import Column, Table
 from ablations.expand import Cell
 from ablations.request import Request, write_request
 from ablations.study import WINNER, confirmation
+from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
-from aimv2.runs.files import write_json
 from analysis.evidence.searches import VERSION, path_of
 from sweeps.plan import Plan
 from sweeps.search.journal import ENDED, Journal, failed

@@ -18,8 +18,8 @@ from ablations.request import (
     write_request,
 )
 from ablations.study import WINNER, confirmation
+from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
-from aimv2.errors import UsageError
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, read_request, write_request
 from ablations.study import WINNER
+from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
-from aimv2.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report

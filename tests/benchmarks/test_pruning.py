@@ -5,8 +5,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.pruning import replay
 from sweeps.search.optimizers import REDUCTION
-from tests.benchmarks.pruning import replay
 
 
 def obvious(curves, finals, order):

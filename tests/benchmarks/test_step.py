@@ -1,128 +1,91 @@
-"""Both steps that the benchmark compares have the same losses and gradients, and it counts what they consist of."""
+"""The command ``bench step``, on the smallest model."""
 
-import platform
-from contextlib import closing
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+import json
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.memory import setup_of
-from aimv2.model.network import build
-from aimv2.objectives import objective
-from aimv2.training.engine import Engine
-from tests.benchmarks.step import (
-    ATTENTION,
-    COPIES,
-    ELEMENTWISE,
-    OPTIMIZER,
-    PRODUCTS,
-    REST,
-    TRANSPOSED,
-    Operations,
-    Remote,
-    main,
-)
-from tests.helpers.reference import ReferenceStep
+from aimv2.base.errors import UsageError
+from benchmarks.command import bench_command
+from benchmarks.step import Result, table
 
 
 @pytest.mark.parametrize(
-    ("dtype", "precision", "tolerance"),
+    ("arguments", "message"),
     [
-        (torch.float64, "float32", 1e-9),
-        (torch.float32, "float32", 1e-5),
-        (torch.float32, "bfloat16", 0.03),
+        (["model=vit_l"], "unknown model 'vit_l'. Did you mean 'vit_l_shape'? Allowed: demo, tiny, vit_l_shape."),
+        (["batch=0"], "batch: Input should be greater than 0"),
+        (["precision=half"], "precision: Input should be 'float32' or 'bfloat16' (got 'half')"),
+        (["clock=sun"], "clock: Input should be 'wall' or 'cpu' (got 'sun')"),
+        (["json=nowhere/step.json"], "json=nowhere/step.json: there is no such folder"),
     ],
 )
-def test_steps_have_the_same_losses_and_gradients(tiny, batch, dtype, precision, tolerance):
-    config = replace(tiny, precision=precision)
-    batch = batch._replace(image=batch.image.to(dtype))
-    model = build(config).to(dtype)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" in name:
-                weight += 0.1 * torch.randn(len(weight), generator=torch.Generator().manual_seed(0))
-    found = {}
-    for name in ("ours", "reference"):
-        model.zero_grad()
-        if name == "ours":
-            engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
-            terms = {key: float(term) for key, term in engine.backward(batch).items()}
-        else:
-            terms = ReferenceStep(model, lambda: batch, config).backward(batch)
-        found[name] = terms, {key: weight.grad.clone() for key, weight in model.named_parameters()}
-    (ours, gradients), (expected, expected_gradients) = found.values()
-    assert ours == pytest.approx(expected, rel=tolerance)
-    for name, gradient in expected_gradients.items():
-        error = (gradients[name] - gradient).norm() / gradient.norm()
-        assert error <= tolerance, f"gradient of {name}: relative error {error:.2e}"
+def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        bench_command(["step", *arguments])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
-def test_operations_are_counted_as_the_profiler_counts_them(tiny, batch):
-    step = ReferenceStep(build(tiny), lambda: batch, tiny)
-    step()  # makes the optimizer's moments
-    with Operations() as operations:
-        step()
-    with profile(activities=[ProfilerActivity.CPU]) as recorded:
-        step()
-    expected = {event.key.removeprefix("aten::"): event.count for event in recorded.key_averages()}
-    names = ("mm", "convolution", "silu", "rsqrt", "embedding_dense_backward", "_fused_adamw_")
-    assert {name: operations.calls[name] for name in names} == {name: expected[name] for name in names}
-    assert all(seconds > 0 for seconds in operations.seconds.values())
-    assert operations.seconds.keys() == {PRODUCTS, TRANSPOSED, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER}
-    with FlopCounterMode(display=False) as counter:  # which leaves out attention on the CPU
-        step()
-    assert operations.flops[PRODUCTS] + operations.flops[TRANSPOSED] == counter.get_total_flops()
-    assert operations.flops[TRANSPOSED] == pytest.approx(counter.get_total_flops() / 3, rel=0.1), (
-        "a third is of weights"
+def test_table_has_a_column_per_result():
+    result = Result(
+        model="demo",
+        precision="float32",
+        batch_size=16,
+        repeats=10,
+        seconds={"data": 0.001, "forward": 0.01, "backward": 0.02, "optimizer": 0.002},
+        images_per_second=500,
+        useful_flops=2 * 10**9,
+        product_flops_per_second=1e11,
+        share=0.625,
+        share_low=0.5,
+        share_high=0.75,
+        peak_bytes=3 * 10**9,
+        caption_tokens=12.0,
     )
+    names, cells = (list(column.cells) for column in table([result], "").columns)
+    assert dict(zip(names, cells, strict=True)) == {
+        "images / s": "500.0",
+        "data, ms": "1.0",
+        "forward, ms": "10.0",
+        "backward, ms": "20.0",
+        "optimizer, ms": "2.0",
+        "needed, GFLOP": "2.0",
+        "mm, GFLOP / s": "100",
+        "share of mm": "62%",
+        "95 %": "50% – 75%",
+        "memory, GB": "3.00",
+    }
 
 
-@pytest.mark.parametrize(
-    "argument", ["model=vit", "precision=fp16", "repeats=many", "repeats=0", "threads=0", "operations=1x", "clock=cpu"]
-)
-def test_a_wrong_argument_is_one_sentence_that_names_it(capsys, argument):
-    assert main([argument]) == 2
-    printed = capsys.readouterr()
-    assert (printed.out, printed.err.count("\n")) == ("", 1)
-    assert argument.partition("=")[0] in printed.err
-
-
-@pytest.mark.exhaustive
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
-def test_each_process_has_its_own_malloc():
-    """Oracle: the kernel's count of pages that it maps for steps after the first ones."""
-    faults = {}
-    for keeps_memory in (True, False):
-        with closing(Remote(make_counter, keeps_memory=keeps_memory, threads=1)) as remote:
-            counter = Path(f"/proc/{remote.pid}/stat")
-            for _ in range(3):
-                remote()
-            before = int(counter.read_text().rpartition(")")[2].split()[7])
-            remote()
-            faults[keeps_memory] = int(counter.read_text().rpartition(")")[2].split()[7]) - before
-    assert faults[True] < 16 < 32 <= faults[False]
-
-
-def make_counter(folder):
-    """Return a step that allocates 64 MB."""
-    return partial(torch.ones, 2**24)
+def test_compile_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match=r"compile=true needs a C[+][+] compiler \(no-such-compiler\), which this"):
+        bench_command(["step", "compile=true"])
 
 
 @pytest.mark.exhaustive
-def test_the_benchmark_prints_its_tables(capsys):
-    arguments = ["model=demo", "precision=float32", "batch=2", "repeats=2", "threads=1"]
-    assert main(arguments) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[2] for line in lines[2:]] == [
-        "reference, malloc as ours",
-        "reference, malloc by default",
-        "ours, malloc by default",
-    ]
-    assert main([*arguments, "operations=true"]) == 0
-    rows = {line.split(" | ")[0].removeprefix("| "): line for line in capsys.readouterr().out.splitlines() if line}
-    assert {PRODUCTS, TRANSPOSED, ATTENTION, ELEMENTWISE, COPIES, OPTIMIZER, REST, "GFLOP"} < rows.keys()
+def test_compiled_step_is_compared_with_an_eager_one(tmp_path, capsys):
+    path = tmp_path / "step.json"
+    arguments = ["model=demo", "precision=float32", "batch=2", "repeats=2", "threads=1", "compile=true", f"json={path}"]
+    assert bench_command(["step", *arguments]) == 0
+    assert "eager / compiled" in capsys.readouterr().out
+    (result,) = json.loads(path.read_text())["results"]
+    median, *interval = result["eager_ratio"]
+    assert median > 0
+    assert interval == [None, None]
+
+
+def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
+    path = tmp_path / "step.json"
+    arguments = ["model=demo", "precision=float32", "batch=2", "repeats=2", "threads=1", "clock=cpu", f"json={path}"]
+    assert bench_command(["step", *arguments]) == 0
+    assert "demo" in capsys.readouterr().out
+    content = json.loads(path.read_text())
+    assert f"1 threads, torch {torch.__version__}" in content["machine"]
+    (result,) = content["results"]
+    assert (result["model"], result["precision"], result["batch_size"]) == ("demo", "float32", 2)
+    assert result["seconds"].keys() == {"data", "forward", "backward", "optimizer"}
+    assert min(result["share"], result["images_per_second"], result["useful_flops"]) > 0
+    assert result["share_low"] is None, "two repeats have no interval"
+    assert 1e6 < result["peak_bytes"] < 1e9

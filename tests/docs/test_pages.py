@@ -8,7 +8,7 @@ import yaml
 from ablations.catalogue import STUDIES
 from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.objectives import REGISTRY
+from aimv2.spec.objectives import REGISTRY
 from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 
 ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))

@@ -5,9 +5,9 @@ import pandas as pd
 
 from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED
-from aimv2.evaluation.metrics import Metric
-from aimv2.runs.files import write_json
+from aimv2.base.files import write_json
 from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import Metric
 from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
 from analysis.judgement.controls import ControlOutcome
 from analysis.judgement.sensitivity import MetricSensitivity

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
-from aimv2.losses import patchify, standardise
 from aimv2.objectives.base import visible_prefix
+from aimv2.objectives.losses import patchify, standardise
 
 AREAS = (8, 16, 32, 64)
 # The tiny run's patches are 4 px, and its batch 8 images of 16 patches.

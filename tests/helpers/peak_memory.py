@@ -16,12 +16,12 @@ from typing import Literal
 
 import torch
 
-from aimv2.bench.peak import peak_bytes
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.memory import setup_of
 from aimv2.training.engine import Engine
 from analysis.costs.measuring.training import random_batch, step_of, with_objective
+from benchmarks.peak import peak_bytes
 
 STEPS = 3  # AdamW's moments exist from the second one on
 # glibc keeps freed blocks below this size, which it raises up to 32 MB as it likes; fixed, it returns all larger ones.

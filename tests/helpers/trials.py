@@ -6,8 +6,8 @@ from ablations.catalogue import STUDIES
 from ablations.expand import Cell
 from ablations.request import Request
 from ablations.study import confirmation
-from aimv2.evaluation.metrics import Metric
 from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import Metric
 from sweeps.search.config import SearchConfig
 from sweeps.search.space import Search
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from aimv2.config.recipes.scales import SCALES
-from aimv2.config.resolve import resolve
 from aimv2.data.prepare import prepare
+from aimv2.request.resolve import resolve
 
 HERE = Path(__file__).parent
 SWEEPS = HERE.parents[1] / "sweeps"

@@ -6,7 +6,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs.record import RunFolder
 from sweeps.replay import replay
 

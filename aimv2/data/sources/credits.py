@@ -1,14 +1,13 @@
 """The sources of runs and their labelled sets, each with its licence."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.data.files.description import LabelledDescription, SourceDescription, read_labelled, read_source
+from aimv2.data.described import described
 from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.sources.version import glyphs_of
-from aimv2.errors import UsageError
 
 UNSTATED = "no licence stated"
 UNKNOWN = "licence unknown, because the description cannot be read any more"
@@ -24,20 +23,20 @@ def credits_of(configs: Iterable[RunConfig]) -> dict[str, list[str]]:
     sets = dict.fromkeys(path for config in used for path in config.evaluation.sets)
     return {
         "sources": list(dict.fromkeys(map(_source, sources))),
-        "sets": [_described(path, read_labelled) for path in sets],
+        "sets": [_described(path, described().set_licence) for path in sets],
     }
 
 
 def _source(source: str) -> str:
     if is_described(source):
-        return _described(source, read_source)
+        return _described(source, described().source_licence)
     name = glyphs_of(source)
     return LICENCES.get(name, f"{name} ({UNSTATED})")
 
 
-def _described(path: str, read: Callable[[Path], SourceDescription] | Callable[[Path], LabelledDescription]) -> str:
+def _described(path: str, licence_of: Callable[[str], str]) -> str:
     try:
-        licence = read(Path(path)).licence or UNSTATED
+        licence = licence_of(path) or UNSTATED
     except UsageError:
         licence = UNKNOWN
     return f"{source_name(path)} ({licence})"

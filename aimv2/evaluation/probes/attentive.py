@@ -19,9 +19,9 @@ from fvcore.common.param_scheduler import (
 )
 from torch import Tensor, nn
 
-from aimv2 import address
+from aimv2.base import address
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.data.transfer import NO_LABEL
+from aimv2.data.tasks import NO_LABEL
 from aimv2.evaluation.probes.splits import CHUNK, Features, Score, Standardised, moments, scored
 
 CLIP_NORM = 3.0  # paper Table A2

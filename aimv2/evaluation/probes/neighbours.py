@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimv2.data.transfer import NO_LABEL
+from aimv2.data.tasks import NO_LABEL
 from aimv2.evaluation.probes.splits import Features, Score, scored
 
 NO_DISTANCE = 1e-12  # cosine distances below are rounding

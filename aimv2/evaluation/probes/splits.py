@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.data.transfer import NO_LABEL
+from aimv2.data.tasks import NO_LABEL
 
 FEATURE_EPS = 1e-6  # ml-aim AttentionPoolingClassifier
 CHUNK = 256  # images whose features are read from a file at once

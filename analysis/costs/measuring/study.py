@@ -13,13 +13,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch.utils.benchmark import timer
 
-from aimv2.bench.encoder import PRECISIONS
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.hardware import hardware
 from aimv2.config.arguments import checked
-from aimv2.errors import UsageError, unknown
-from aimv2.hardware import hardware
 from analysis.costs.measurements import ARCHITECTURES, OURS, Machine, Measurements
 from analysis.costs.measuring.encoders import DEPTH, EncoderStudy, require_packages
 from analysis.costs.measuring.training import Scale, TrainingStudy
+from benchmarks.encoder import PRECISIONS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ablations.budget import max_train_flops
 from ablations.study import Study
-from aimv2.evaluation.metrics import lower_is_better
+from aimv2.spec.metrics import lower_is_better
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.evidence.load import Evidence
 from analysis.inference.agreement import Agreement, Association, Share, agreements, association

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from aimv2.base.errors import UsageError
 from aimv2.data import transfer
 from aimv2.data.pairs import Joined, Selected
 from aimv2.data.prepare import open_source, prepare
 from aimv2.data.sources.glyph_pairs import concept_position
 from aimv2.data.sources.scene import INKS
-from aimv2.errors import UsageError
 
 
 @pytest.fixture(scope="module")

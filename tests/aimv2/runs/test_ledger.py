@@ -15,11 +15,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from aimv2.base.files import read_json
 from aimv2.config.signature import signature
-from aimv2.evaluation.metrics import Metric
-from aimv2.runs.files import read_json
 from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Timing, Watch
 from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import Metric
 
 METRIC = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 TIMING = Timing(heartbeat_seconds=0.03, grace_seconds=0.3)

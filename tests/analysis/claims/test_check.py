@@ -6,10 +6,10 @@ import pytest
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expectations import CONTENT
-from aimv2.cli import guarded
-from aimv2.config.compose import compose, run_config
-from aimv2.config.resolve import resolve
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.config.arguments import guarded
+from aimv2.request.compose import compose, run_config
+from aimv2.request.resolve import resolve
 from aimv2.runs.record import RunFolder
 from analysis.claims.check import check, listed
 from analysis.claims.check import launch as real_launch

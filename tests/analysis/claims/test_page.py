@@ -7,9 +7,9 @@ from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
 from ablations.request import Request
+from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from aimv2.config.resolve import with_attention
-from aimv2.errors import UsageError
+from aimv2.request.resolve import with_attention
 from analysis.claims.page import WORDS, claims_document, document, price
 from analysis.document.data import to_json
 from analysis.document.markdown import to_markdown

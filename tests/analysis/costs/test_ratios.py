@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.bench.timing import interleaved
 from analysis.costs.ratios import percentile, relative
+from benchmarks.timing import interleaved
 
 ROUNDS = (1.0, 2.0, 3.0, 1.5, 2.5, 2.0)
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_json
 from aimv2.runs.failure import Failure
-from aimv2.runs.files import read_json, write_json
 from aimv2.runs.record import RunFolder
 from analysis.evidence.load import load
 from analysis.inference.intervals import mean_interval

@@ -9,7 +9,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis.evidence.load import MIXTURE_COLUMNS, load

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.evidence.searches import is_better, path_of, read_search, search_from_json, search_to_json
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.export.exporters import EXPORTERS, export
 from tests.helpers.exported import record
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from aimv2.base.errors import UsageError
 from aimv2.config.arguments import checked
-from aimv2.errors import UsageError
 from sweeps.search.config import SEARCHES, SearchConfig
 
 

@@ -11,11 +11,11 @@ import pytest
 from ablations.expand import expand
 from ablations.request import Request
 from ablations.studies.prefix_ratio import STUDY
-from aimv2.evaluation.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import Metric
 from sweeps.active_launches import at_work, waiting_file, worker_of
 from sweeps.machine.holders import slots_folder
 from sweeps.status.board import headline

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ablations.study import WINNER
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.evidence.searches import path_of
 from sweeps.search.journal import Journal
 from sweeps.search.names import journal_path

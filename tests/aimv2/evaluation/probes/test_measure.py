@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.data.transfer import Task, TransferSet
+from aimv2.data.tasks import Task, TransferSet
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.probes.measure import probes

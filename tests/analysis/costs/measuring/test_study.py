@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from aimv2.bench.timing import read_options
+from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from aimv2.errors import UsageError
 from analysis.costs.measuring.study import Options, measure
 from analysis.costs.measuring.training import Scale
+from benchmarks.timing import read_options
 
 QUICK = ["depth=1", "patches=16", "rounds=2", "batch_rounds=2", "batch=2", "threads=1", "device=cpu", "train_batch=1"]
 SCALES = [Scale("demo", "small", demo(), 2)]

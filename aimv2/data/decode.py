@@ -1,0 +1,246 @@
+"""Decoding of image files to square pictures of 8-bit RGB. Letters: P output side.
+
+Pillow decodes JPEG, PNG and WebP; other formats are refused. Any mode of these becomes RGB:
+
+- Transparent pixels are composited on white.
+- CMYK and YCCK are read as Adobe writes them, inverted, and converted without a profile.
+- 16-bit values are scaled to 8 bit, not clipped.
+- ICC profiles are ignored: numbers are used as if they were sRGB, as in most training pipelines.
+- Of an animation, the first frame is used.
+- The EXIF orientation is applied, and boxes are in the oriented image. Unreadable EXIF data count as upright.
+
+Large JPEGs are *drafted*: libjpeg computes 1/2, 1/4 or 1/8 of the pixels along a side directly from the coefficients,
+the smallest of these sizes in which the crop still has as many pixels as the output. This is several times faster.
+Within blocks, it averages pixels that bicubic resizing would weight. The box is the same, to a fraction of a pixel.
+
+A file that is corrupt but not cut short may decode to a wrong picture, because JPEG has no checksum.
+"""
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+from aimv2.base.errors import BadSampleError
+from aimv2.config.data_config import AugmentConfig
+from aimv2.data.crops import native_crop, random_crop
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # where Pillow finds an orientation
+DRAFTS = (8, 4, 2)  # pixels of the file, along a side, in a pixel of the draft
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+NativeSize = Callable[[int, int], tuple[int, int]]
+
+
+class Orientation(NamedTuple):
+    """How a stored image becomes upright: it is transposed first, then mirrored."""
+
+    is_transposed: bool = False
+    is_mirrored: bool = False  # left and right
+    is_upside_down: bool = False
+
+    def stored(self, box: Box, width: int, height: int) -> Box:
+        """Return the place, in the stored image, of a box in the upright image of this width and height."""
+        left, top, right, bottom = box
+        if self.is_mirrored:
+            left, right = width - right, width - left
+        if self.is_upside_down:
+            top, bottom = height - bottom, height - top
+        return (top, left, bottom, right) if self.is_transposed else (left, top, right, bottom)
+
+    def upright(self, picture: np.ndarray) -> np.ndarray:
+        """Return a stored picture [P, P, 3] upright."""
+        picture = picture.swapaxes(0, 1) if self.is_transposed else picture
+        return picture[:: -1 if self.is_upside_down else 1, :: -1 if self.is_mirrored else 1]
+
+
+ORIENTATIONS = {  # by the value of the EXIF tag
+    1: Orientation(),
+    2: Orientation(is_mirrored=True),
+    3: Orientation(is_mirrored=True, is_upside_down=True),
+    4: Orientation(is_upside_down=True),
+    5: Orientation(is_transposed=True),
+    6: Orientation(is_transposed=True, is_mirrored=True),
+    7: Orientation(is_transposed=True, is_mirrored=True, is_upside_down=True),
+    8: Orientation(is_transposed=True, is_upside_down=True),
+}
+
+
+def crop(
+    content: bytes, uniform_U: np.ndarray, augment: AugmentConfig, out_px: int | NativeSize, max_pixels: int
+) -> np.ndarray:
+    """Decode an image file and return a random crop of it for training, bicubic with antialiasing, maybe flipped.
+
+    Args:
+        content: the file.
+        uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1), from which ``random_crop`` computes box and flip.
+        augment: scale, ratio and flip, without None.
+        out_px: P; or the function from height and width of a crop at native resolution to those of the picture.
+        max_pixels: largest width x height to decode.
+
+    Returns:
+        uint8 [P, P, 3], or [height, width, 3].
+
+    Raises:
+        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
+    """
+    image, orientation = _opened(content, max_pixels)
+    width, height = _upright_size(image, orientation)
+    cropped = random_crop if isinstance(out_px, int) else native_crop
+    top, left, box_height, box_width, is_flipped = cropped(uniform_U, height, width, augment)
+    box = orientation.stored((left, top, left + box_width, top + box_height), width, height)
+    out_height, out_width = (out_px, out_px) if isinstance(out_px, int) else out_px(box_height, box_width)
+    stored_size = (out_height, out_width) if orientation.is_transposed else (out_width, out_height)
+    picture = orientation.upright(_resized(image, box, stored_size, is_cut=True))
+    return picture[:, ::-1] if is_flipped else picture
+
+
+def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
+    """Decode an image file for evaluation: resize its shorter side, bicubic with antialiasing, and crop the centre.
+
+    The result is that of torchvision's ``Resize`` and ``CenterCrop``, but for rounding and drafting.
+
+    Args:
+        content: the file.
+        side: P, in pixels.
+        max_pixels: largest width x height to decode.
+
+    Returns:
+        uint8 [P, P, 3].
+
+    Raises:
+        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
+    """
+    image, orientation = _opened(content, max_pixels)
+    width, height = _upright_size(image, orientation)
+    left, right = _centre(width, height, side)
+    top, bottom = _centre(height, width, side)
+    box = orientation.stored((left, top, right, bottom), width, height)
+    return orientation.upright(_resized(image, box, (side, side), is_cut=False))
+
+
+def whole(content: bytes, size: NativeSize, max_pixels: int) -> np.ndarray:
+    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3].
+
+    Args:
+        content: the file.
+        size: maps height and width of the image to those of the result.
+        max_pixels: largest width x height to decode.
+
+    Raises:
+        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
+    """
+    image, orientation = _opened(content, max_pixels)
+    width, height = _upright_size(image, orientation)
+    out_height, out_width = size(height, width)
+    stored_size = (out_height, out_width) if orientation.is_transposed else (out_width, out_height)
+    return orientation.upright(_resized(image, (0, 0, *image.size), stored_size, is_cut=False))
+
+
+def _centre(length: int, other: int, side: int) -> tuple[float, float]:
+    """Return start and end of the centre crop along an axis, in pixels of the file."""
+    resized = int(side * length / min(length, other))  # torchvision cuts the longer side to whole pixels
+    start = round((resized - side) / 2)
+    return start * length / resized, (start + side) * length / resized
+
+
+def _upright_size(image: Image.Image, orientation: Orientation) -> tuple[int, int]:
+    return (image.height, image.width) if orientation.is_transposed else image.size
+
+
+@contextmanager
+def _bad_if_undecodable() -> Iterator[None]:
+    """Turn any error of Pillow into a bad sample, and hide its warnings: hostile bytes can cause every kind."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (BadSampleError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, of 179 million pixels
+        raise BadSampleError("image over the pixel limit", str(error)) from error
+    except Exception as error:
+        raise BadSampleError("undecodable image", str(error) or type(error).__name__) from error
+
+
+def _opened(content: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, Orientation]:
+    """Return an image of which, if it is a JPEG, only the header is decoded, and its orientation.
+
+    Raises:
+        BadSampleError: as ``crop``.
+    """
+    with _bad_if_undecodable():
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > max_pixels:
+            size = f"{image.width} x {image.height}"
+            raise BadSampleError("image over the pixel limit", f"{size} is more than {max_pixels:,} pixels")
+        if not isinstance(image, JpegImageFile):
+            image.load()  # the EXIF data of a PNG may come last
+        return image, _orientation(image)
+
+
+def _orientation(image: Image.Image) -> Orientation:
+    if image.info.keys().isdisjoint(ORIENTED):
+        return ORIENTATIONS[1]
+    try:
+        return ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1), Orientation())
+    except Exception:  # Pillow raises many kinds for broken EXIF data; the picture may still be whole
+        return Orientation()
+
+
+def _resized(image: ImageFile.ImageFile, box: Box, size: tuple[int, int], *, is_cut: bool) -> np.ndarray:
+    """Decode and resize a box of a stored image: uint8 [height, width, 3].
+
+    Args:
+        size: width and height of the result.
+        is_cut: True if the pixels around the box must not reach into the result.
+    """
+    with _bad_if_undecodable():
+        scale = _draft(image, (box[2] - box[0], box[3] - box[1]), size)
+        left, top, right, bottom = (edge / scale for edge in box)
+        part: Image.Image = image
+        if is_cut:
+            start_x, start_y = math.floor(left), math.floor(top)
+            part = image.crop((start_x, start_y, math.ceil(right), math.ceil(bottom)))
+            left, top, right, bottom = left - start_x, top - start_y, right - start_x, bottom - start_y
+        resized = _rgb(part).resize(size, Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+        return np.asarray(resized)
+
+
+def _draft(image: ImageFile.ImageFile, box_px: tuple[float, float], size: tuple[int, int]) -> int:
+    """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are.
+
+    Args:
+        box_px: width and height of the box.
+        size: those of the result.
+    """
+    sides = list(zip(box_px, size, strict=True))
+    scale = next((scale for scale in DRAFTS if all(box >= scale * out for box, out in sides)), 1)
+    if not isinstance(image, JpegImageFile) or not image.draft(None, (image.width // scale, image.height // scale)):
+        scale = 1
+    image.load()
+    return scale
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode that the formats can hold, as the module's docstring says."""
+    transparency = image.info.get("transparency")
+    if image.mode == "I;16":
+        value = np.asarray(image)
+        grey = ((value.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        if transparency is not None:
+            grey[value == transparency] = 255
+        return Image.fromarray(grey).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
+    if isinstance(transparency, tuple) and max(transparency) > 255:
+        # Pillow keeps the high bytes of 16-bit colours, but all of the transparent colour.
+        image.info["transparency"] = tuple(value >> 8 for value in transparency)
+    with_alpha = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, with_alpha).convert("RGB")

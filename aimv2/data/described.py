@@ -1,0 +1,67 @@
+"""Sources and labelled sets that a YAML file describes. The core knows them by this interface only.
+
+The package that reads them is a plug-in: it is imported when a config names such a file, and the core runs without it.
+"""
+
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from aimv2.base.errors import UsageError
+from aimv2.config.data_config import DataConfig
+from aimv2.config.run_config import RunConfig
+from aimv2.data.pairs import CaptionKind, Sides
+from aimv2.data.tasks import TransferSet
+
+PLUGIN = "aimv2.datasets.plugin"
+
+
+class DescribedData(Protocol):
+    """The functions of the plug-in. Each raises UsageError for a description or an index that cannot be used."""
+
+    def open_source(self, source: str, config: DataConfig) -> Sides:
+        """Return the training and held-out pairs of a source."""
+
+    def source_version(self, source: str) -> str:
+        """Return a digest of a source's samples and of what its description does to them."""
+
+    def set_version(self, path: str) -> str:
+        """Return a digest of a labelled set's content."""
+
+    def caption_kinds(self, source: str) -> tuple[CaptionKind, ...]:
+        """Return the kinds of captions that a source has."""
+
+    def source_licence(self, source: str) -> str:
+        """Return the licence that a source's description states; empty if it states none."""
+
+    def set_licence(self, path: str) -> str:
+        """Return the licence that a labelled set's description states; empty if it states none."""
+
+    def labelled_sets(self, config: RunConfig) -> list[TransferSet]:
+        """Return the sets of ``evaluation.sets``, each with one task of the set's name."""
+
+    def record_content(self, folder: Path, earlier: Iterable[Path], config: RunConfig, fingerprint: str) -> None:
+        """Record the content of sources and labelled sets in the folder of an attempt.
+
+        Args:
+            earlier: folders of earlier attempts at the run, newest first.
+            fingerprint: of the data as it is now; that in the config is of the data that the run's name stands for.
+
+        Raises:
+            RunFailedError: the fingerprints differ (cause ``data``); the message says how the content does.
+        """
+
+
+def described() -> DescribedData:
+    """Return the plug-in.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return cast(DescribedData, import_module(PLUGIN))
+    except ModuleNotFoundError as error:
+        if not PLUGIN.startswith(str(error.name)):
+            raise
+        raise UsageError(f"data in files is read by {PLUGIN.rpartition('.')[0]}, which is not installed") from error

@@ -1,0 +1,229 @@
+"""Records of a dataset that the package datasets saved to disk. Letters: N rows, B rows."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from aimv2.base import address
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.datasets.description import Location
+from aimv2.datasets.folder.index import is_within
+from aimv2.datasets.index_folder import (
+    PARTS,
+    Indexed,
+    OnProgress,
+    command,
+    index_path,
+    read_facts,
+    read_parts,
+    write_facts,
+    writing,
+)
+from aimv2.datasets.records import MAX_BLOCK_ROWS, Part, Records
+from aimv2.datasets.shards.remote import Patience
+
+HASHES = "key_hashes.npy"
+KEYS = ("key", "__key__", "id")
+CHUNK = 2**16
+
+
+class DatasetRecords(Records):
+    """Rows of a dataset; a field is a column.
+
+    The image column holds what the feature ``Image`` stores, or bytes, or paths within the dataset's folder. The value
+    of a ``ClassLabel`` is the name of its class. Blocks are large, because the order of rows is often that of classes.
+    """
+
+    def __init__(self, location: Location) -> None:
+        """Open the dataset and its index.
+
+        Raises:
+            UsageError: the dataset or its index is missing, or the index does not fit the description or the dataset.
+        """
+        facts = read_facts(location)
+        self._location = location
+        self._folder = Path(location.dataset or "")
+        self._table, self._classes, files = _load(location)
+        _check_unchanged(location, files, self.parts())
+        self._image = location.image or "image"
+        self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
+        self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
+        self._patience = Patience()
+        self.block_rows = min(len(self), MAX_BLOCK_ROWS)
+
+    def __reduce__(self) -> tuple[type["DatasetRecords"], tuple[Location]]:
+        return type(self), (self._location,)
+
+    @property
+    def retries(self) -> int:
+        """Reads that were repeated after a transient error, in this process."""
+        return self._patience.retries
+
+    def __len__(self) -> int:
+        return len(self._hash_N)
+
+    def key(self, row: int) -> str:
+        return str(row if self._key is None else self._key[row].as_py())
+
+    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
+        return np.asarray(self._hash_N[row_B])
+
+    def image(self, row: int) -> bytes:
+        value = self._table[self._image][row].as_py()
+        stored = value if isinstance(value, dict) else {"bytes" if isinstance(value, bytes) else "path": value}
+        if stored.get("bytes"):
+            return bytes(stored["bytes"])
+        if not stored.get("path"):
+            raise BadSampleError("missing image", f"row {row}")
+        return self._read(os.path.join(self._folder, stored["path"]))
+
+    def field(self, row: int, name: str) -> Any:
+        if name not in self._table.column_names:
+            return None
+        value = self._table[name][row].as_py()
+        if name in self._classes and value is not None:
+            return self._classes[name][value] if value >= 0 else None  # -1: an unlabelled sample
+        return value
+
+    def parts(self) -> list[Part]:
+        return read_parts(index_path(self._location) / PARTS)
+
+    def _read(self, file: str) -> bytes:
+        if not is_within(os.path.realpath(self._folder), file):
+            raise BadSampleError("unsafe member", f"{file} is not in {self._folder}")
+        try:
+            return self._patience.read(Path(file).read_bytes)
+        except FileNotFoundError:
+            raise BadSampleError("missing image", file) from None
+        except OSError as error:
+            raise RunFailedError("data", f"{file} cannot be read: {error.strerror}") from error
+
+
+def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
+    """Write the index of a dataset: the hashes of its keys, and sizes and checksums of its files.
+
+    The key is the column ``key``, ``__key__`` or ``id`` if its values are unique, and the number of the row otherwise.
+
+    Raises:
+        UsageError: the dataset cannot be read, is empty, or has no usable column of images.
+    """
+    table, _, files = _load(location)
+    if not table.num_rows:
+        raise UsageError(f"dataset: {location.dataset} has no rows")
+    _check_images(location, table)
+    with writing(location) as index:
+        key, hash_N = _keys(table, on_progress)
+        np.save(index / HASHES, hash_N, allow_pickle=False)
+        with ThreadPoolExecutor(max(1, workers)) as pool:  # threads: hashing releases the interpreter lock
+            parts = list(pool.map(_part, files))
+        write_facts(index, location, table.num_rows, parts, key=key)
+    notes = [] if key else [f"no column of {', '.join(KEYS)} has unique values, so keys are the numbers of the rows"]
+    return Indexed(table.num_rows, tuple(notes))
+
+
+class _Loaded(NamedTuple):
+    """A dataset, memory-mapped.
+
+    Attributes:
+        table: its rows.
+        classes: names of the classes of its labels, by column.
+        files: the files of its rows, in order.
+    """
+
+    table: pa.Table
+    classes: dict[str, list[str]]
+    files: list[Path]
+
+
+def _load(location: Location) -> _Loaded:
+    folder = location.dataset
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError("dataset needs the package datasets; run: pip install 'aimv2-ablations[datasets]'") from error
+    try:
+        loaded = datasets.load_from_disk(folder)
+    except IndexError:  # datasets 5.2 fails so on a dataset without files
+        raise UsageError(f"dataset: {folder} has no rows") from None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise UsageError(f"dataset: {folder} is not what datasets.Dataset.save_to_disk writes ({error})") from error
+    if not isinstance(loaded, datasets.Dataset):
+        splits = list(loaded)
+        raise UsageError(
+            f"dataset: {folder} has the splits {', '.join(splits)}; name one, such as {folder}/{splits[0]}"
+        )
+    table: pa.Table = loaded.data.table
+    if table.num_rows != len(loaded):
+        raise UsageError(f"dataset: {folder} selects rows by an index; save the result of flatten_indices()")
+    classes = {
+        name: feature.names for name, feature in loaded.features.items() if isinstance(feature, datasets.ClassLabel)
+    }
+    return _Loaded(table, classes, [Path(file["filename"]) for file in loaded.cache_files])
+
+
+def _check_images(location: Location, table: pa.Table) -> None:
+    """Raise a UsageError if there is no column of images, or if one of its paths leaves the dataset's folder."""
+    name, folder = location.image or "image", Path(location.dataset or "")
+    if name not in table.column_names:
+        raise UsageError(
+            f"dataset: {folder} has no column {name!r}; set image to one of {', '.join(table.column_names)}"
+        )
+    root, row = os.path.realpath(folder), 0
+    for chunk in table[name].chunks:
+        if pa.types.is_struct(chunk.type):
+            has_bytes = chunk.field("bytes").is_valid().to_pylist()
+            paths = [
+                None if has else path for has, path in zip(has_bytes, chunk.field("path").to_pylist(), strict=True)
+            ]
+        elif pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type):
+            paths = chunk.to_pylist()
+        elif pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type):
+            return
+        else:
+            raise UsageError(f"dataset: the column {name!r} of {folder} has {chunk.type}, not images, bytes or paths")
+        for number, path in enumerate(paths, row):
+            if path and not is_within(root, os.path.join(root, path)):
+                raise UsageError(
+                    f"dataset: the image of row {number}, {path!r}, is not in {folder}; save the images in the dataset"
+                )
+        row += len(chunk)
+
+
+def _keys(table: pa.Table, on_progress: OnProgress) -> tuple[str | None, np.ndarray]:
+    """Return the column of unique keys, None for the numbers of the rows, and the hashes: uint64 [N]."""
+    for name in KEYS:
+        if name in table.column_names and not table[name].null_count:
+            values = (
+                value for batch in table.select([name]).to_batches(CHUNK) for value in batch.column(0).to_pylist()
+            )
+            hash_N = _hashes(values, table.num_rows, on_progress)
+            if len(np.unique(hash_N)) == table.num_rows:
+                return name, hash_N
+    return None, _hashes(range(table.num_rows), table.num_rows, on_progress)
+
+
+def _hashes(values: Any, num_rows: int, on_progress: OnProgress) -> np.ndarray:
+    hash_N = np.empty(num_rows, np.uint64)
+    for row, value in enumerate(values):
+        hash_N[row] = address.hash64(str(value))
+        if row % CHUNK == CHUNK - 1 or row == num_rows - 1:
+            on_progress(row + 1, num_rows)
+    return hash_N
+
+
+def _part(path: Path) -> Part:
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    with pa.memory_map(str(path)) as mapped:
+        num_rows = sum(batch.num_rows for batch in pa.ipc.open_stream(mapped))
+    return Part(path.name, num_rows, path.stat().st_size, checksum)
+
+
+def _check_unchanged(location: Location, files: list[Path], parts: list[Part]) -> None:
+    if [(file.name, file.stat().st_size) for file in files] != [(part.name, part.size) for part in parts]:
+        raise UsageError(f"{location.dataset} has changed since it was indexed; run {command(location)}")

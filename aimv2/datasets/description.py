@@ -1,0 +1,283 @@
+"""Descriptions of data in files: small YAML files that say where samples are, and which field is which caption."""
+
+import dataclasses
+import re
+import reprlib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import read_yaml
+
+CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
+SUFFIXES = (".yaml", ".yml")
+PLACES = ("shards", "folder", "dataset")
+REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
+INDEX_SUFFIX = ".index"
+PIPE = "pipe:"  # webdataset runs what follows in a shell
+
+# pydantic's words for what YAML calls otherwise
+PLAIN = {
+    r"^Input should be": "must be",
+    r"a valid dictionary|a dictionary or an instance of \w+": "keys with values",
+    r"a valid tuple": "a list",
+    r", unable to parse .*": "",
+}
+UNION_TYPES = ("str", "int", "float", "bool")
+
+Fields = dict[str, Annotated[float, Field(gt=0)]]
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Filter:
+    """A condition on a field. Samples without the field do not meet it.
+
+    Attributes:
+        min, max: smallest and largest number.
+        any_of: the allowed values.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    any_of: tuple[str | int | float | bool, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.min is None and self.max is None and self.any_of is None:
+            raise ValueError("a filter needs min, max or any_of")
+        if self.any_of == ():
+            raise ValueError("any_of is empty")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min={self.min:g} is larger than max={self.max:g}")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Location:
+    """Where samples are: exactly one of ``shards``, ``folder`` and ``dataset``.
+
+    Attributes:
+        shards: tar files with an image and further members for each sample, as webdataset and img2dataset write them: a
+            path, a pattern (``{00000..00331}``, ``*``), a URL (``s3://…``, ``https://…``), or a list of these.
+        folder: a folder of images, with subfolders. A sample's key is its path within the folder.
+        table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
+            folder; only its rows are samples. Values of CSV and TSV are text, which filters compare as numbers. If rows
+            share an image, a column ``key`` must name them.
+        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote. A column ``key``, ``__key__`` or ``id`` with
+            unique values names the samples; otherwise the number of the row does.
+        image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``).
+        filters: conditions by field; samples that do not meet all are left out.
+        index: where ``python -m aimv2 data index`` writes the index. Default: beside the description, with the suffix
+            ``.index``.
+    """
+
+    shards: tuple[str, ...] = ()
+    folder: str | None = None
+    table: str | None = None
+    dataset: str | None = None
+    image: str | None = None
+    filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
+    index: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [place for place in PLACES if getattr(self, place)]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
+        if self.table and not self.folder:
+            raise ValueError("table needs folder")
+        if any(name.startswith(PIPE) for name in self.shards):
+            raise ValueError("shards: a pipe is refused, because it executes a command; copy the shards to files")
+        for name in (self.image, *self.filters):
+            _check_field(name)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Transforms:
+    """Values of ``augment`` that hold for one source, whatever the run has."""
+
+    min_scale: float | None = Field(default=None, gt=0, le=1)
+    max_scale: float | None = Field(default=None, gt=0, le=1)
+    min_ratio: float | None = Field(default=None, gt=0)
+    max_ratio: float | None = Field(default=None, gt=0)
+    flip_probability: float | None = Field(default=None, ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class HeldOut:
+    """The samples that training does not show, by exactly one rule.
+
+    Attributes:
+        fraction: share of the keys, chosen by their hash.
+        field, values: samples whose field has one of these values.
+    """
+
+    fraction: float | None = Field(default=None, gt=0, lt=1)
+    field: str | None = None
+    values: tuple[str | int | bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.fraction is None) == (self.field is None) or bool(self.field) != bool(self.values):
+            raise ValueError("needs either fraction, or field with values")
+        _check_field(self.field)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SourceDescription(Location):
+    """A source of image-text pairs. Its name in reports and run names is that of its file.
+
+    Attributes:
+        short: fields of the alt-text, with the probability of each. A field with a list holds several captions.
+        dense: fields of synthetic or detailed captions. Without it, samples always show the short caption.
+        held_out: default: at most 20,000 pairs and a fifth of all, by the hash of the key.
+        transforms: augmentation of this source.
+        licence: a line for reports.
+    """
+
+    short: Fields = dataclasses.field(default_factory=dict)
+    dense: Fields = dataclasses.field(default_factory=dict)
+    held_out: HeldOut | None = None
+    transforms: Transforms = Transforms()
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.short and not self.dense:
+            raise ValueError("short or dense must name the field of the captions, such as txt or json.caption")
+        for name in (*self.short, *self.dense):
+            _check_field(name)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LabelledDescription:
+    """A labelled set for evaluation.
+
+    Attributes:
+        train, test: where the splits are.
+        validation: where settings are chosen; default: a fifth of ``train``, by the hash of the key.
+        label: field of the class; ``folder`` is the name of the folder that contains an image.
+        classes: names of the classes for zero-shot classification, by label; default: the labels themselves.
+        prompts: sentences for zero-shot classification, with ``{}`` in the place of the class.
+        captions: field of the captions of ``test``, for retrieval.
+        recipe: name of a recipe of ``python -m aimv2 evaluate --recipes``, whose published accuracies are shown beside.
+        licence: a line for reports.
+    """
+
+    train: Location | None = None
+    test: Location
+    validation: Location | None = None
+    name: str = ""
+    label: str | None = None
+    classes: dict[str, str] = dataclasses.field(default_factory=dict)
+    prompts: tuple[str, ...] = ("a photo of a {}",)
+    captions: str | None = None
+    recipe: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label and not self.captions:
+            raise ValueError("label or captions is needed")
+        for prompt in self.prompts:
+            if prompt.count("{}") != 1:
+                raise ValueError(f"prompts: {prompt!r} must contain {{}} once")
+        indices = [place.index for place in (self.train, self.test, self.validation) if place and place.index]
+        if len(set(indices)) < len(indices):
+            raise ValueError("train, test and validation need an index each, at different paths")
+
+
+def read_source(path: Path) -> SourceDescription:
+    """Read the description of a source.
+
+    Raises:
+        UsageError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
+    """
+    path = path.expanduser()
+    values = read_yaml(path)
+    values["short"], values["dense"] = (_weighted(values.get(key)) for key in ("short", "dense"))
+    described: SourceDescription = _checked(path, SourceDescription, _located(path, values))
+    return described
+
+
+def read_labelled(path: Path) -> LabelledDescription:
+    """Read the description of a labelled set; errors as ``read_source``."""
+    path = path.expanduser()
+    values = read_yaml(path)
+    if isinstance(values.get("classes"), dict):
+        values["classes"] = {str(label): name for label, name in values["classes"].items()}  # YAML reads 0 as a number
+    for key in ("train", "test", "validation"):
+        if isinstance(values.get(key), dict):
+            index = values[key].get("index") or f"{path.stem}-{key}{INDEX_SUFFIX}"
+            values[key] = _located(path, values[key] | {"index": index})
+    described: LabelledDescription = _checked(path, LabelledDescription, values)
+    return described if described.name else dataclasses.replace(described, name=path.stem)
+
+
+def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with a list of shards, and paths made absolute from the description's folder."""
+    located = dict(values)
+    if isinstance(located.get("shards"), str):
+        located["shards"] = [located["shards"]]
+    located.setdefault("index", f"{path.stem}{INDEX_SUFFIX}")
+    base = path.absolute().parent
+    for key in ("folder", "table", "dataset", "index"):
+        if isinstance(located.get(key), str):
+            located[key] = str(base / Path(located[key]).expanduser())
+    if isinstance(located.get("shards"), list):
+        located["shards"] = [
+            name if not isinstance(name, str) or _is_url(name) else str(base / Path(name).expanduser())
+            for name in located["shards"]
+        ]
+    return located
+
+
+def _is_url(name: str) -> bool:
+    return "://" in name or name.startswith(PIPE)
+
+
+def _weighted(value: Any) -> Any:
+    """Return the fields of a caption with their probabilities; one name, or a list of names, has equal ones."""
+    if value is None:
+        return {}
+    names = [value] if isinstance(value, str) else value
+    is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return dict.fromkeys(names, 1.0) if is_names else value
+
+
+def _checked(path: Path, kind: type, values: Mapping[str, Any]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, _place(first["loc"])))
+        if first["type"] == "unexpected_keyword_argument":
+            raise UsageError(f"{path}: {unknown('key', where, _allowed(kind, first['loc'][:-1]))}") from error
+        if first["type"] == "missing":
+            raise UsageError(f"{path}: {where} is missing") from error
+        message = first["msg"].removeprefix("Value error, ")
+        for pattern, plain in PLAIN.items():
+            message = re.sub(pattern, plain, message)
+        seen = "" if first["type"] == "value_error" else f" (got {reprlib.repr(first['input'])})"
+        raise UsageError(f"{path}: {where + ': ' if where else ''}{message}{seen}") from error
+
+
+def _place(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the place of a value without what pydantic adds: the type it tried, or a sign for keys."""
+    is_added = where[-1:] == ("[key]",) or (len(where) > 1 and where[-1] in UNION_TYPES and isinstance(where[-2], int))
+    return where[:-1] if is_added else where
+
+
+def _allowed(kind: Any, where: tuple[int | str, ...]) -> list[str]:
+    """Return the full names of the keys that are allowed at a place within a description."""
+    for part in where:
+        inner = typing.get_type_hints(kind)[str(part)] if dataclasses.is_dataclass(kind) else typing.get_args(kind)[-1]
+        kind = next((each for each in typing.get_args(inner) if dataclasses.is_dataclass(each)), inner)
+        if typing.get_origin(inner) is dict:
+            kind = inner
+    return [".".join((*map(str, where), field.name)) for field in dataclasses.fields(kind)]
+
+
+def _check_field(name: str | None) -> None:
+    if name is not None and not name.startswith("json.") and f".{name}".endswith(REFUSED):
+        raise ValueError(f"the member {name!r} is refused, because reading it can execute code")

@@ -1,0 +1,149 @@
+"""Pairs in files: the records of a source as images and captions. Letters: B images, M held-out samples, N all."""
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from aimv2.base import address
+from aimv2.base.errors import BadSampleError
+from aimv2.config.data_config import AugmentConfig, DataConfig
+from aimv2.data.decode import square
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
+from aimv2.data.sources.scene import Caption
+from aimv2.data.text import clean
+from aimv2.datasets.description import Fields, SourceDescription
+from aimv2.datasets.open import Opened
+from aimv2.datasets.records import Records
+from aimv2.datasets.words import worded
+
+MAX_CAPTION = 2**15  # characters, far more than any model reads; cleaning megabytes of broken unicode takes seconds
+
+
+class FilePairs(Pairs):
+    """Samples of a source that was opened, all of them or those of one side.
+
+    Args:
+        row_N: the record of each pair.
+        name: of the source; part of the ids of its samples.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        row_N: Sequence[int] | np.ndarray,
+        description: SourceDescription,
+        config: DataConfig,
+        name: str = "",
+    ) -> None:
+        self._records, self._row_N, self._name = records, row_N, name
+        self._side, self._max_pixels = config.render_px, config.max_pixels
+        self._fields = {
+            "short": _Choice(description.short or description.dense),
+            "dense": _Choice(description.dense or description.short),
+        }
+        given = dataclasses.asdict(description.transforms)
+        self._transforms = {name: value for name, value in given.items() if value is not None}
+        self.block_rows = records.block_rows
+        self.kinds = tuple(kind for kind in CAPTION_KINDS if getattr(description, kind))
+
+    def __len__(self) -> int:
+        return len(self._row_N)
+
+    def keys(self, row_B: np.ndarray) -> list[str]:
+        return [self._records.key(int(self._row_N[row])) for row in row_B.tolist()]
+
+    def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
+        record_B = np.array([self._row_N[row] for row in row_B.tolist()], dtype=np.int64)
+        # Data sets often have equal keys, such as 000000017.
+        hash_B = self._records.key_hashes(record_B) ^ np.uint64(address.hash64(f"source {self._name}"))
+        return (hash_B >> np.uint64(1)).astype(np.int64)
+
+    def picture(self, row: int) -> bytes:
+        return self._records.image(int(self._row_N[row]))
+
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        return worded(self.text(row, kind, choice))
+
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        field, choice = self._fields[kind].at(choice)
+        value = self._records.field(int(self._row_N[row]), field)
+        if isinstance(value, list) and value:
+            value = value[int(choice * len(value))]
+        if value is None or value == []:
+            raise BadSampleError("missing caption", field)
+        if not isinstance(value, str):
+            raise BadSampleError("missing caption", f"{field} is {type(value).__name__}, not text")
+        if len(value) > MAX_CAPTION:
+            raise BadSampleError("caption over the limit", f"{field} has {len(value):,} characters")
+        if not clean(value):  # cached, and the tokenizer cleans it again
+            raise BadSampleError("empty caption", field)
+        return value
+
+    def field(self, row: int, name: str) -> Any:
+        """Return the value of a field (``Records.field``)."""
+        return self._records.field(int(self._row_N[row]), name)
+
+    def image(self, row: int) -> np.ndarray:
+        return square(self.picture(row), self._side, self._max_pixels)
+
+    @property
+    def retries(self) -> int:
+        return self._records.retries
+
+    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
+        return dataclasses.replace(config, **self._transforms) if self._transforms else config
+
+    def spread(self, num_rows: int) -> Sequence[int]:
+        """Return rows from all parts at equal distances, because files are often sorted."""
+        num_rows = min(num_rows, len(self))
+        return [number * len(self) // num_rows for number in range(num_rows)]
+
+
+class _Choice:
+    """A random choice among fields by their probabilities."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._names = list(fields)
+        total = sum(fields.values())
+        self._ends = list(accumulate(weight / total for weight in fields.values()))
+
+    def at(self, number: float) -> tuple[str, float]:
+        """Return the field that a number on [0, 1) chooses, and a number on [0, 1) for a choice within it."""
+        place = min(bisect_right(self._ends, number), len(self._names) - 1)
+        start = self._ends[place - 1] if place else 0.0
+        return self._names[place], min((number - start) / (self._ends[place] - start), 1 - 2**-53)
+
+
+class _Others(Sequence[int]):
+    """The numbers from 0 to ``size - 1`` without some, in memory for these only.
+
+    Args:
+        without_M: sorted int64 [M].
+        of: maps the numbers; None leaves them.
+    """
+
+    def __init__(self, size: int, without_M: np.ndarray, of: np.ndarray | None) -> None:
+        self._size, self._of = size - len(without_M), of
+        self._before_M = without_M - np.arange(len(without_M))  # how many remaining numbers are below each
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: int) -> int:  # type: ignore[override]
+        number = place + int(np.searchsorted(self._before_M, place, side="right"))
+        return number if self._of is None else int(self._of[number])
+
+
+def open_pairs(opened: Opened, config: DataConfig, name: str = "") -> Sides:
+    """Return the training and held-out pairs of a source; arguments as those of ``FilePairs``."""
+    records, kept_N, held_out_M, description = opened
+    size = len(records) if kept_N is None else len(kept_N)
+    held_out = held_out_M if kept_N is None else kept_N[held_out_M]
+    return Sides(
+        FilePairs(records, _Others(size, held_out_M, kept_N), description, config, name),
+        FilePairs(records, held_out, description, config, name),
+    )

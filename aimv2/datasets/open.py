@@ -1,0 +1,222 @@
+"""Index and open described sources. Letters: B rows, N kept rows, M held-out rows."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aimv2.base.errors import BadSampleError
+from aimv2.datasets import selection
+from aimv2.datasets.description import Location, SourceDescription
+from aimv2.datasets.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
+from aimv2.datasets.records import Part, Records
+
+__all__ = [
+    "Indexed",
+    "Opened",
+    "difference",
+    "fingerprint",
+    "open_location",
+    "open_source",
+    "prepare_location",
+    "prepare_source",
+    "read_parts",
+    "write_parts",
+]
+
+FIRST = 100  # samples in which the fields of captions are looked for
+NAMED = 3  # parts of each kind that a difference names
+
+
+class Opened(NamedTuple):
+    """A source that can be read.
+
+    Attributes:
+        records: all samples.
+        kept_N: rows that meet the filters, int64, ascending and memory-mapped; None if there are no filters.
+        held_out_M: indices into the kept rows of those that training does not show, int64, ascending, memory-mapped.
+        description: what was opened.
+    """
+
+    records: Records
+    kept_N: np.ndarray | None
+    held_out_M: np.ndarray
+    description: SourceDescription
+
+
+def _nothing(done: int, total: int | None) -> None:
+    pass
+
+
+def prepare_location(location: Location, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
+    """Write the index of a location, and the rows that meet its filters.
+
+    Raises:
+        UsageError: the location cannot be read or has no usable sample.
+        RunFailedError: it cannot be read any more, or a process was killed.
+    """
+    indexed = _index(location, workers, on_progress)
+    with _opened_once(location, workers) as records:
+        selected = selection.write_kept(records, location, workers, on_progress)
+    return _with_notes(indexed, selected, location)
+
+
+def prepare_source(description: SourceDescription, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
+    """Write the index of a source, the rows that meet its filters and those that are held out; errors as above."""
+    indexed = _index(description, workers, on_progress)
+    with _opened_once(description, workers) as records:
+        selected = selection.write_selection(records, description, workers, on_progress)
+        missing = _missing_captions(records, selected, description)
+    found = _with_notes(indexed, selected, description)
+    return found._replace(notes=(*found.notes, *missing))
+
+
+def open_location(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
+    """Open the samples of a location that meet its filters.
+
+    Args:
+        location: must have been prepared.
+        cache_dir, cache_bytes: where to save copies of remote shards, and how much at most.
+
+    Raises:
+        UsageError: there is no index, or it does not fit the location or its description.
+    """
+    records = _open(location, cache_dir, cache_bytes)
+    kept_N = selection.read_selection(records, location).kept_N
+    return records if kept_N is None else KeptRecords(records, kept_N)
+
+
+def open_source(description: SourceDescription, cache_dir: str | None = None, cache_bytes: int = 0) -> Opened:
+    """Open a source; arguments and errors as above."""
+    records = _open(description, cache_dir, cache_bytes)
+    selected = selection.read_selection(records, description)
+    return Opened(records, selected.kept_N, selected.held_out_M, description)
+
+
+def fingerprint(opened: Opened) -> str:
+    """Return a digest of a source's samples and of what its description does to them, wherever the files are."""
+    described = dataclasses.asdict(opened.description)
+    matters = [described[key] for key in ("image", "filters", "held_out", "transforms")]
+    captions = [list(described[key].items()) for key in ("short", "dense")]  # their order decides which one is drawn
+    content = json.dumps([matters, captions, opened.records.parts()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def difference(old_parts: Sequence[Part], new_parts: Sequence[Part]) -> str:
+    """Return one sentence on the parts that are missing, new or changed; empty if there is no difference."""
+    old, new = ({part.name: part for part in parts} for parts in (old_parts, new_parts))
+    kinds = {
+        "missing": [name for name in old if name not in new],
+        "new": [name for name in new if name not in old],
+        "changed": [name for name in old if name in new and old[name] != new[name]],
+    }
+    found = [f"{_named(names)} {'is' if len(names) == 1 else 'are'} {kind}" for kind, names in kinds.items() if names]
+    if not found and list(old) != list(new):
+        found = ["the parts are in another order"]
+    return "; ".join(found)
+
+
+class KeptRecords(Records):
+    """The rows of other records that meet the filters."""
+
+    def __init__(self, records: Records, kept_N: np.ndarray) -> None:
+        self._records, self._kept_N = records, kept_N
+        self.block_rows = records.block_rows
+
+    def __len__(self) -> int:
+        return len(self._kept_N)
+
+    def key(self, row: int) -> str:
+        return self._records.key(int(self._kept_N[row]))
+
+    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
+        return self._records.key_hashes(self._kept_N[row_B])
+
+    def image(self, row: int) -> bytes:
+        return self._records.image(int(self._kept_N[row]))
+
+    def field(self, row: int, name: str) -> Any:
+        return self._records.field(int(self._kept_N[row]), name)
+
+    @property
+    def retries(self) -> int:
+        return self._records.retries
+
+    def parts(self) -> list[Part]:
+        return self._records.parts()
+
+
+def _named(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+@contextlib.contextmanager
+def _opened_once(location: Location, workers: int) -> Iterator[Records]:
+    """Yield the records for one pass in order; copies of remote shards are deleted afterwards."""
+    largest = max(part.size for part in read_parts(index_path(location) / PARTS))
+    with tempfile.TemporaryDirectory() as cache_dir:
+        yield _open(location, cache_dir, (workers + 1) * largest)
+
+
+def _with_notes(indexed: Indexed, selected: selection.Selection, location: Location) -> Indexed:
+    num_kept = indexed.num_samples if selected.kept_N is None else len(selected.kept_N)
+    notes = []
+    if location.filters:
+        notes.append(f"{num_kept:,} of {indexed.num_samples:,} samples meet the filters")
+    if selected.num_broken:
+        notes.append(f"{selected.num_broken:,} samples have a broken field, which meets no filter and is not held out")
+    if len(selected.held_out_M):
+        notes.append(f"{len(selected.held_out_M):,} of {num_kept:,} samples are held out")
+    return indexed._replace(notes=(*indexed.notes, *notes))
+
+
+def _missing_captions(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:
+    """Return a warning for each field of captions that the first samples lack, because its name may be misspelt."""
+    first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
+    return [
+        f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}"
+        for key, fields in (("short", description.short), ("dense", description.dense))
+        for name in fields
+        if not any(_has(records, row, name) for row in first_B)
+    ]
+
+
+def _has(records: Records, row: int, name: str) -> bool:
+    try:
+        return records.field(row, name) is not None
+    except BadSampleError:
+        return True  # it is there, and broken
+
+
+def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
+    if location.folder:
+        from aimv2.datasets.folder import index as folder_index
+
+        return folder_index.build(location, workers, on_progress)
+    if location.dataset:
+        from aimv2.datasets import dataset_records
+
+        return dataset_records.build(location, workers, on_progress)
+    from aimv2.datasets.shards.build import build_index
+
+    return build_index(location, workers, on_progress)
+
+
+def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
+    if location.folder:
+        from aimv2.datasets.folder.records import FolderRecords
+
+        return FolderRecords(location)
+    if location.dataset:
+        from aimv2.datasets.dataset_records import DatasetRecords
+
+        return DatasetRecords(location)
+    from aimv2.datasets.shards.records import ShardRecords
+
+    return ShardRecords(location, cache_dir=cache_dir, cache_bytes=cache_bytes)

@@ -1,0 +1,70 @@
+"""Data in files as the core's plug-in (``aimv2.data.described``)."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from aimv2.config.data_config import DataConfig, source_name
+from aimv2.config.run_config import RunConfig
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Sides
+from aimv2.data.tasks import TransferSet
+from aimv2.datasets.description import read_labelled, read_source
+from aimv2.datasets.file_pairs import open_pairs
+from aimv2.datasets.open import fingerprint as fingerprint_of
+from aimv2.datasets.open import open_location
+from aimv2.datasets.open import open_source as opened
+
+# Functions without a docstring are described by the protocol ``aimv2.data.described.DescribedData``.
+
+
+def open_source(source: str, config: DataConfig) -> Sides:
+    cache_dir, cache_bytes = str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9)
+    return open_pairs(opened(read_source(Path(source)), cache_dir, cache_bytes), config, source_name(source))
+
+
+@lru_cache(maxsize=64)  # a plan resolves hundreds of runs
+def source_version(source: str) -> str:
+    """Return the fingerprint of a source in files, as it is when it is first asked for."""
+    return fingerprint_of(opened(read_source(Path(source))))
+
+
+@lru_cache(maxsize=64)
+def set_version(path: str) -> str:
+    """Return a digest of a labelled set's content, as it is when it is first asked for."""
+    described = read_labelled(Path(path))
+    splits = {split: getattr(described, split) for split in ("train", "validation", "test")}
+    parts = {
+        split: [place.image, dataclasses.asdict(place)["filters"], open_location(place).parts()]
+        for split, place in splits.items()
+        if place is not None
+    }
+    content = json.dumps([described.label, parts], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def caption_kinds(source: str) -> tuple[CaptionKind, ...]:
+    described = read_source(Path(source))
+    return tuple(kind for kind in CAPTION_KINDS if getattr(described, kind))
+
+
+def source_licence(source: str) -> str:
+    return read_source(Path(source)).licence
+
+
+def set_licence(path: str) -> str:
+    return read_labelled(Path(path)).licence
+
+
+def labelled_sets(config: RunConfig) -> list[TransferSet]:
+    from aimv2.datasets.labelled import labelled_sets  # with torch
+
+    return labelled_sets(config)
+
+
+def record_content(folder: Path, earlier: Iterable[Path], config: RunConfig, fingerprint: str) -> None:
+    from aimv2.datasets import recorded
+
+    recorded.record_content(folder, earlier, config, fingerprint)

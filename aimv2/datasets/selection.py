@@ -1,0 +1,240 @@
+"""Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept, M held out."""
+
+import json
+import math
+import multiprocessing
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.datasets.conditions import is_one_of, meets
+from aimv2.datasets.description import Filter, HeldOut, Location, SourceDescription
+from aimv2.datasets.index_folder import OnProgress, command, index_path
+from aimv2.datasets.records import Records
+from aimv2.datasets.shards.build import follow_parent
+
+MAX_HELD_OUT = 20_000
+MAX_HELD_OUT_FRACTION = 0.2
+CHUNK = 2**16
+KEPT, HELD_OUT, RULES = "kept.npy", "held_out.npy", "selection.json"
+
+
+class Selection(NamedTuple):
+    """Rows of a location.
+
+    Attributes:
+        kept_N: rows that meet all filters, int64 [K], ascending; None if there are no filters.
+        held_out_M: indices into the kept rows of those that training does not show, int64 [M], ascending.
+        num_broken: samples that were left out, or not held out, because a member that decides is broken.
+    """
+
+    kept_N: np.ndarray | None
+    held_out_M: np.ndarray
+    num_broken: int = 0
+
+
+def held_out_by_hash(hash_B: np.ndarray, fraction: float) -> np.ndarray:
+    """True where hash / 2**64 < fraction: bool [B]."""
+    return hash_B < np.uint64(math.ceil(fraction * 2**64))
+
+
+def write_kept(records: Records, location: Location, workers: int, on_progress: OnProgress) -> Selection:
+    """Find the rows that meet the filters, and write them into the index; none is held out.
+
+    Raises:
+        UsageError: no sample meets the filters.
+        RunFailedError: the data cannot be read, or a process was killed.
+    """
+    return _select(records, location, None, workers, on_progress)
+
+
+def write_selection(
+    records: Records, description: SourceDescription, workers: int, on_progress: OnProgress
+) -> Selection:
+    """Find the rows that meet the filters and those that are held out, and write them into the index.
+
+    Raises:
+        UsageError: no sample meets the filters, or all are held out, or none.
+        RunFailedError: the data cannot be read, or a process was killed.
+    """
+    held_out = description.held_out or HeldOut(fraction=MAX_HELD_OUT_FRACTION)
+    return _select(records, description, held_out, workers, on_progress)
+
+
+def read_selection(records: Records, location: Location) -> Selection:
+    """Open what was written, memory-mapped; without a rule for held-out samples, none is.
+
+    Raises:
+        UsageError: nothing was written, or it was written for other filters, another held_out or other samples.
+    """
+    index = index_path(location)
+    try:
+        rules = json.loads((index / RULES).read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{index} has no selection of samples; write it with {command(location)}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{index / RULES} cannot be read ({error}); write it with {command(location)}") from error
+    now = _rules(records, location)
+    changed = [name for name, value in now.items() if rules.get(name) != value]
+    if changed:
+        raise UsageError(
+            f"{' and '.join(changed)} changed since {index} was written; write it again with {command(location)}"
+        )
+    kept_N = np.load(index / KEPT, mmap_mode="r", allow_pickle=False) if location.filters else None
+    held_out_M = np.load(index / HELD_OUT, mmap_mode="r", allow_pickle=False)
+    return Selection(kept_N, held_out_M)
+
+
+def save(selected: Selection, records: Records, location: Location) -> None:
+    """Write a selection into the index of its location."""
+    index = index_path(location)
+    (index / RULES).unlink(missing_ok=True)  # until all is written, there is no selection
+    if selected.kept_N is not None:
+        _save(index / KEPT, selected.kept_N)
+    _save(index / HELD_OUT, selected.held_out_M)
+    _write_rules(index / RULES, _rules(records, location))
+
+
+def _select(
+    records: Records, location: Location, held_out: HeldOut | None, workers: int, on_progress: OnProgress
+) -> Selection:
+    by_field = held_out if held_out and held_out.field else None
+    kept_N, chosen_N, num_broken = None, None, 0
+    if location.filters or by_field:
+        is_kept_N, chosen_N, num_broken = _pass(records, location.filters, by_field, workers, on_progress)
+        kept_N = np.flatnonzero(is_kept_N) if location.filters else None
+    num_kept = len(records) if kept_N is None else len(kept_N)
+    if not num_kept:
+        raise UsageError(f"none of {len(records)} samples meets the filters {', '.join(location.filters)}")
+    held_out_M = np.empty(0, np.int64)
+    if by_field and chosen_N is not None:
+        held_out_M = np.flatnonzero(chosen_N if kept_N is None else chosen_N[kept_N])
+    elif held_out:
+        fraction = held_out.fraction
+        if isinstance(location, SourceDescription) and location.held_out is None:
+            fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_kept)
+        held_out_M = _by_hash(records, kept_N, num_kept, fraction or 0.0)
+    if held_out and not 0 < len(held_out_M) < num_kept:
+        raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
+    selected = Selection(kept_N, held_out_M, num_broken)
+    save(selected, records, location)
+    return selected
+
+
+def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fraction: float) -> np.ndarray:
+    found = [np.empty(0, np.int64)]
+    for start in range(0, num_kept, CHUNK):
+        index_B = np.arange(start, min(start + CHUNK, num_kept))
+        row_B = index_B if kept_N is None else kept_N[index_B]
+        found.append(index_B[held_out_by_hash(records.key_hashes(row_B), fraction)])
+    return np.concatenate(found)
+
+
+class _Chunk(NamedTuple):
+    """Consecutive rows: whether each meets the filters and is held out by its field, and how many are broken."""
+
+    kept_B: np.ndarray
+    chosen_B: np.ndarray
+    num_broken: int
+
+
+def _pass(
+    records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, workers: int, on_progress: OnProgress
+) -> _Chunk:
+    """Read the fields of all rows once."""
+    kept_N, chosen_N = np.zeros(len(records), bool), np.zeros(len(records), bool)
+    end = num_broken = 0
+    for chunk in _chunks(records, filters, by_field, workers):
+        start, end = end, end + len(chunk.kept_B)
+        kept_N[start:end], chosen_N[start:end] = chunk.kept_B, chunk.chosen_B
+        num_broken += chunk.num_broken
+        on_progress(end, len(records))
+    return _Chunk(kept_N, chosen_N, num_broken)
+
+
+def _chunks(
+    records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, workers: int
+) -> Iterator[_Chunk]:
+    starts = range(0, len(records), CHUNK)
+    if workers <= 1 or len(starts) == 1:
+        for start in starts:
+            yield _chunk(records, filters, by_field, start)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork copies locks of threads that it does not have
+    try:
+        with ProcessPoolExecutor(workers, context, _set_up, (records, filters, by_field)) as pool:
+            yield from pool.map(_chunk_here, starts)
+    except BrokenProcessPool as error:
+        message = "a process that reads fields was killed, most likely for lack of memory; use fewer workers"
+        raise RunFailedError("node", message) from error
+
+
+_here: tuple[Records, Mapping[str, Filter], HeldOut | None] | None = None  # of a worker process
+
+
+def _set_up(records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None) -> None:
+    global _here
+    follow_parent()
+    _here = records, filters, by_field
+
+
+def _chunk_here(start: int) -> _Chunk:
+    assert _here is not None, "the pool sets up its workers"
+    return _chunk(*_here, start)
+
+
+def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, start: int) -> _Chunk:
+    rows = range(start, min(start + CHUNK, len(records)))
+    kept_B, chosen_B = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+    num_broken = 0
+    for place, row in enumerate(rows):
+        try:
+            kept_B[place] = all(meets(records.field(row, name), condition) for name, condition in filters.items())
+            if by_field is not None and by_field.field:
+                chosen_B[place] = is_one_of(records.field(row, by_field.field), by_field.values)
+        except BadSampleError:
+            num_broken += 1
+    return _Chunk(kept_B, chosen_B, num_broken)
+
+
+def _rules(records: Records, location: Location) -> dict[str, str]:
+    """Return digests of what a selection depends on, by the name in error messages."""
+    filters = {name: [c.min, c.max, c.any_of] for name, c in sorted(location.filters.items())}
+    rules = {"filters": json.dumps(filters), "the samples": records.digest()}
+    if isinstance(location, SourceDescription):
+        held_out = location.held_out
+        rule = (
+            [held_out.fraction, held_out.field, held_out.values] if held_out else [MAX_HELD_OUT, MAX_HELD_OUT_FRACTION]
+        )
+        rules["held_out"] = json.dumps(rule)
+    return rules
+
+
+def _unusable(held_out: HeldOut, num_held_out: int, num_kept: int) -> str:
+    rule = f"{held_out.field} in {list(held_out.values)}" if held_out.field else f"fraction {held_out.fraction:g}"
+    what = f"none of {num_kept} samples is" if not num_held_out else f"all {num_kept} samples are"
+    return f"held_out: {what} held out ({rule}); training and evaluation need at least one each: change held_out"
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npy")
+    try:
+        np.save(partial, array.astype(np.int64), allow_pickle=False)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_rules(path: Path, rules: Mapping[str, str]) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        partial.write_text(json.dumps(rules, indent=1) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

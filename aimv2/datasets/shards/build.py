@@ -1,0 +1,167 @@
+"""Scans of all shards of a location, in parallel processes, to an index."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import BinaryIO
+
+import numpy as np
+
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import writable_folder
+from aimv2.datasets.description import Location
+from aimv2.datasets.index_folder import Indexed, OnProgress, index_path
+from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, unfinished, write_index
+from aimv2.datasets.shards.patterns import expand
+from aimv2.datasets.shards.scan import Scan, row_type, scan
+
+MAX_ERRORS = 10  # broken shards after which a scan stops
+IN_FLIGHT = 4  # shards per worker that are submitted at a time
+
+Task = tuple[str, tuple[int, str] | None]
+Outcome = Scan | UsageError | None
+
+
+def build_index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
+    """Write the index of a location's shards. Shards whose size and time have not changed are not read again.
+
+    If the scan fails or is interrupted, an existing index stays as it is, and the next call reads only the rest.
+
+    Args:
+        workers: processes that scan shards.
+        on_progress: called after each shard; the number of all samples is estimated from the shards so far.
+
+    Raises:
+        UsageError: shards are missing or broken; at most ten are named.
+        RunFailedError: a process was killed.
+    """
+    names, known = expand(location.shards), _known(location)
+    tasks = [(name, (known[name].size, known[name].version) if name in known else None) for name in names]
+    done: list[ShardRows] = []
+    errors: list[UsageError] = []
+    num_bytes = num_samples = num_read = 0
+    started = time.monotonic()
+    folder = writable_folder(str(index_path(location).parent), "index")
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        try:
+            for name, outcome in zip(names, _scans(tasks, workers), strict=True):
+                if isinstance(outcome, UsageError):
+                    errors.append(outcome)
+                    if len(errors) == MAX_ERRORS:
+                        break
+                    continue
+                done.append(_spooled(spool, name, outcome) if outcome else known[name])
+                num_samples += len(outcome.rows) if outcome else len(known[name].rows())
+                num_bytes += outcome.size if outcome else 0
+                num_read += bool(outcome)
+                on_progress(num_samples, round(num_samples / len(done) * len(names)))
+            if errors:
+                raise _summary(errors)
+        except BaseException:
+            if num_read:
+                write_index(unfinished(location), done)
+            raise
+        seconds = time.monotonic() - started
+        if not num_samples:
+            raise UsageError(f"shards: there are no samples in {', '.join(location.shards)}")
+        write_index(location, done)
+    shutil.rmtree(index_path(unfinished(location)), ignore_errors=True)
+    return Indexed(num_samples, _notes(location, num_read, num_bytes, seconds))
+
+
+def _known(location: Location) -> dict[str, ShardRows]:
+    """Return what earlier scans found, by the name of the shard."""
+    found: dict[str, ShardRows] = {}
+    for place in (location, unfinished(location)):
+        try:
+            found |= {shard.name: shard for shard in shards_of(place)}
+        except UsageError:
+            continue  # there is none, or it is broken and will be replaced
+    return found
+
+
+def _notes(location: Location, num_read: int, num_bytes: int, seconds: float) -> tuple[str, ...]:
+    index = open_index(location)
+    members = ", ".join(f"{name} {count:,}" for name, count in index.extensions.items())
+    num_samples = int(index.first_row[-1])
+    size = index_bytes(location)
+    sentences = [
+        f"shards: {index.num_shards:,}, {index.num_bytes / 1e6:,.1f} MB; members: {members}",
+        f"read {num_read:,} shards in {seconds:.1f} s ({num_bytes / 1e6 / max(seconds, 1e-9):,.0f} MB/s)",
+        f"index: {size / 1e6:,.1f} MB, {size / num_samples:.1f} bytes per sample",
+    ]
+    if unchanged := index.num_shards - num_read:
+        sentences.append(f"not read again, because size and time have not changed: {unchanged:,} shards")
+    return (*sentences, *(f"{what}: {count:,}" for what, count in index.notes.items()))
+
+
+def _summary(errors: list[UsageError]) -> UsageError:
+    if len(errors) == 1:
+        return errors[0]
+    count = f"at least {len(errors)}" if len(errors) == MAX_ERRORS else str(len(errors))
+    return UsageError(f"{count} shards cannot be indexed: {'; '.join(map(str, errors))}")
+
+
+def _spooled(spool: BinaryIO, name: str, found: Scan) -> ShardRows:
+    """Write the rows to the spool file, so that memory does not grow with the number of samples."""
+    offset = spool.seek(0, os.SEEK_END)
+    kind, length = row_type(len(found.extensions)), len(found.rows)
+    spool.write(found.rows.tobytes())
+
+    def rows() -> np.ndarray:
+        spool.seek(offset)
+        return np.frombuffer(spool.read(length * kind.itemsize), kind)
+
+    return ShardRows(name, found.size, found.version, found.checksum, found.notes, found.extensions, rows)
+
+
+def _scans(tasks: Iterable[Task], workers: int) -> Iterator[Outcome]:
+    """Yield the scans of shards, in order."""
+    if workers <= 1:
+        yield from map(_attempt, tasks)
+        return
+    # Spawned, because rich draws progress in a thread, and a process with threads must not be forked.
+    context = multiprocessing.get_context("spawn")
+    waiting: deque[Future[Outcome]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=follow_parent) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(_attempt, task))
+                if len(waiting) == IN_FLIGHT * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            message = "a process that scans shards was killed, most likely for lack of memory; use fewer workers"
+            raise RunFailedError("node", message) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _attempt(task: Task) -> Outcome:
+    try:
+        return scan(*task)
+    except UsageError as error:
+        return error
+
+
+def follow_parent() -> None:
+    """Leave interrupts to the parent, and end when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only processes of the pool call this"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

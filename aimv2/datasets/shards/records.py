@@ -1,0 +1,277 @@
+"""The samples of tar shards, read in place. Letters: B rows, S shards."""
+
+import json
+import os
+import struct
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.datasets.description import Location
+from aimv2.datasets.index_folder import command
+from aimv2.datasets.records import Part, Records
+from aimv2.datasets.shards.index import IMAGES, open_index
+from aimv2.datasets.shards.patterns import is_url
+from aimv2.datasets.shards.remote import Patience, ShardCache
+from aimv2.datasets.shards.scan import hash_key, split, version_of
+from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
+
+BLOCK_ROWS = 65_536
+MAX_OPEN = 128  # shards that are open at a time
+HEADERS = 4 * BLOCK  # bytes of most chains of headers, and more
+MAX_SAMPLE = 2**26  # bytes that are read at once; the rest of a larger sample is read by member
+
+
+class ShardRecords(Records):
+    """Samples of tar shards.
+
+    A field is a member, such as ``txt``, or a key of a JSON member, such as ``json.caption`` or ``json.meta.width``.
+    Every member is read with its headers: its name and size must be those of the index, so a shard that has changed
+    never gives the image of one sample with the caption of another.
+
+    Attributes:
+        block_rows: about 65,536: a multiple of the samples of most shards.
+        extensions: the members that samples have.
+        retries: reads that were repeated after a transient error, in this process.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        cache_dir: str | None = None,
+        cache_bytes: int = 0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Open the index.
+
+        Args:
+            cache_dir, cache_bytes: where to save copies of remote shards, and how much at most.
+            sleep: waits before a read is repeated.
+
+        Raises:
+            UsageError: there is no index, it does not fit the location, or samples have no image.
+        """
+        self._arguments: dict[str, Any] = {"cache_dir": cache_dir, "cache_bytes": cache_bytes, "sleep": sleep}
+        self._location = location
+        self._index = open_index(location)
+        self.extensions = tuple(self._index.extensions)
+        self._columns = {extension: column for column, extension in enumerate(self.extensions)}
+        images = (location.image,) if location.image else IMAGES
+        self._images = [extension for extension in images if extension in self._columns]
+        if not self._images:
+            wanted, found = " or ".join(images), ", ".join(self.extensions)
+            raise UsageError(f"the shards have no member {wanted}; set image to one of their members: {found}")
+        if is_url(self._index.base) and cache_dir is None:
+            raise UsageError(f"shards at {self._index.base} need a folder for copies, and none is given")
+        self.block_rows = block_rows_of(np.diff(self._index.first_row))
+        self._patience = Patience(sleep)
+        self._open: dict[int, _Shard] = {}  # the last opened is the last
+        self._first_rows = self._index.first_row.tolist()
+        # Indexing a structured array takes longer than reading a member.
+        self._row_bytes = self._index.rows.view(np.uint8).data
+        self._row_struct = struct.Struct(f"<QI{2 * len(self.extensions)}I")
+        self._last_sample: tuple[int, int, bytes] = (-1, 0, b"")  # row, first byte in the shard, and content
+        self._last_json: tuple[int, str, Any] = (-1, "", None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._location, self._arguments, self._index.digest())
+
+    @property
+    def retries(self) -> int:
+        return self._patience.retries
+
+    def __len__(self) -> int:
+        return len(self._index.rows)
+
+    def key(self, row: int) -> str:
+        shard = self._shard_of(row)
+        hashed, block, *_ = self._row_struct.unpack_from(self._row_bytes, row * self._row_struct.size)
+        content = self._read(shard, block * BLOCK, HEADERS)
+        key, _, _, _ = self._checked(row, shard, block * BLOCK, 0, hashed, content)
+        return key
+
+    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
+        return np.asarray(self._index.rows["key"][row_B], np.uint64)
+
+    def image(self, row: int) -> bytes:
+        for extension in self._images:
+            if (content := self._member(row, extension, with_others=True)) is not None:
+                return content
+        raise BadSampleError("missing image", self.key(row))
+
+    def field(self, row: int, name: str) -> Any:
+        extension, path = self._split_field(name)
+        if path:
+            value = self._json(row, extension)
+            for part in path:
+                value = value.get(part) if isinstance(value, dict) else None
+            return value
+        content = self._member(row, extension)
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError as error:
+            raise BadSampleError("missing caption", f"{self.key(row)}.{extension} is not UTF-8: {error}") from error
+
+    def parts(self) -> list[Part]:
+        return self._index.parts()
+
+    def digest(self) -> str:
+        return self._index.digest()  # without an object for each of hundreds of thousands of shards
+
+    def _split_field(self, name: str) -> tuple[str, list[str]]:
+        """Return the member of a field, the longest that samples have, and the path within its JSON."""
+        words = name.split(".")
+        for end in range(len(words), 0, -1):
+            extension = ".".join(words[:end]).lower()
+            if extension in self._columns:
+                return extension, words[end:]
+        return name, []
+
+    def _json(self, row: int, extension: str) -> Any:
+        if self._last_json[:2] != (row, extension):  # several fields of a sample are read one after the other
+            content = self._member(row, extension)
+            try:
+                value = None if content is None else json.loads(content)
+            except (ValueError, RecursionError) as error:
+                raise BadSampleError("broken json", f"{self.key(row)}.{extension}: {error}") from error
+            self._last_json = row, extension, value
+        return self._last_json[2]
+
+    def _member(self, row: int, extension: str, *, with_others: bool = False) -> bytes | None:
+        """Return the content of a member; None if the sample has no such member.
+
+        Args:
+            with_others: read the whole sample at once, and keep it for the members that are read next.
+        """
+        column = self._columns.get(extension)
+        if column is None:
+            return None
+        shard = self._shard_of(row)
+        key, start, *members = self._row_struct.unpack_from(self._row_bytes, row * self._row_struct.size)
+        block, size = members[2 * column : 2 * column + 2]
+        if not block:
+            return None
+        at = (start + block - 1) * BLOCK
+        if with_others and self._last_sample[0] != row:
+            self._last_sample = (row, start * BLOCK, self._read_sample(shard, start * BLOCK, members))
+        kept, first, sample = self._last_sample
+        content = sample[at - first :][: HEADERS + size] if kept == row else self._read(shard, at, HEADERS + size)
+        _, found, member, content = self._checked(row, shard, at, size, key, content)
+        data = content[member.data : member.data + size]
+        if found != extension or member.size != size or len(data) != size:
+            raise self._changed(shard, f"the member {extension} of sample {row} is not where it was")
+        return data
+
+    def _read_sample(self, shard: int, start: int, members: Sequence[int]) -> bytes:
+        """Read all members of a sample at once, with their headers, up to MAX_SAMPLE bytes."""
+        ends = [
+            (block - 1) * BLOCK + HEADERS + size
+            for block, size in zip(members[::2], members[1::2], strict=True)
+            if block
+        ]
+        return self._read(shard, start, min(max(ends), MAX_SAMPLE))
+
+    def _checked(
+        self, row: int, shard: int, start: int, size: int, key: int, content: bytes
+    ) -> tuple[str, str, Member, bytes]:
+        """Return key, extension, headers and content (headers included) of the member at a byte of the shard.
+
+        Args:
+            key: the hash of the sample's key.
+            content: bytes from there on, of which more are read if they are too few.
+
+        Raises:
+            RunFailedError: the member there is not of this sample.
+        """
+        try:
+            member = first_member(content)
+            if member is None or len(content) < member.data + size:  # names of any length are rare
+                content = self._read(shard, start, 4 * MAX_EXTENDED + size)
+                member = first_member(content)
+        except TarError as error:
+            raise self._changed(shard, f"it {error}") from error
+        parts = split(member.name) if member is not None and not member.kind else None
+        if member is None or parts is None or hash_key(parts[0]) != key:
+            raise self._changed(shard, f"sample {row} is not where it was")
+        return *parts, member, content
+
+    def _shard_of(self, row: int) -> int:
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        return bisect_right(self._first_rows, row) - 1
+
+    def _read(self, shard: int, offset: int, length: int) -> bytes:
+        """Return bytes of a shard, fewer at its end."""
+        try:
+            return self._patience.read(lambda: self._read_once(shard, offset, length))
+        except OSError as error:
+            name, why = self._index.name(shard), error.strerror or str(error)
+            raise RunFailedError(
+                "data",
+                f"the shard {name} cannot be read: {why}; if it is gone or has changed, run {command(self._location)}",
+            ) from error
+
+    def _read_once(self, shard: int, offset: int, length: int) -> bytes:
+        opened = self._open.pop(shard, None) or self._open_shard(shard)
+        content = os.pread(opened.descriptor, length, offset)
+        while len(content) < length and (
+            more := os.pread(opened.descriptor, length - len(content), offset + len(content))
+        ):
+            content += more
+        self._open[shard] = opened  # after an error it is opened again
+        for oldest in list(self._open)[:-MAX_OPEN]:
+            self._open.pop(oldest, None)
+        return content
+
+    def _open_shard(self, shard: int) -> "_Shard":
+        name = self._index.name(shard)
+        columns = ("size", "version", "checksum")
+        size, version, checksum = (self._index.table[column][shard].as_py() for column in columns)
+        if is_url(name):
+            cache = ShardCache(Path(self._arguments["cache_dir"]), self._arguments["cache_bytes"])
+            opened = _Shard(cache.open(name, size, checksum))
+        else:
+            opened = _Shard(os.open(name, os.O_RDONLY))
+        found = os.fstat(opened.descriptor)
+        if found.st_size != size:
+            raise self._changed(shard, f"it has {found.st_size:,} bytes, and had {size:,}")
+        if not is_url(name) and version_of(found) != version:
+            raise self._changed(shard, "its time is another")
+        return opened
+
+    def _changed(self, shard: int, how: str) -> RunFailedError:
+        return RunFailedError(
+            "data",
+            f"the shard {self._index.name(shard)} has changed since it was indexed ({how}); run"
+            f" {command(self._location)}",
+        )
+
+
+class _Shard:
+    """An open file, closed when it is no longer used, so that threads can share it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+def _reopened(location: Location, arguments: dict[str, Any], digest: str) -> ShardRecords:
+    records = ShardRecords(location, **arguments)
+    if records._index.digest() != digest:
+        raise RunFailedError("data", f"the index {location.index} was replaced by that of other shards during the run")
+    return records
+
+
+def block_rows_of(num_samples_S: np.ndarray) -> int:
+    """Return the multiple of the usual number of samples of a shard that is closest to ``BLOCK_ROWS``."""
+    values, counts = np.unique(num_samples_S[num_samples_S > 0], return_counts=True)
+    usual = int(values[counts.argmax()])
+    return usual * max(1, round(BLOCK_ROWS / usual)) if usual < BLOCK_ROWS else BLOCK_ROWS

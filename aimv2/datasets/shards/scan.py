@@ -1,0 +1,194 @@
+"""The samples of one shard. Letters: N samples, E extensions."""
+
+import os
+import re
+import time
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from io import BufferedIOBase, RawIOBase
+from typing import NamedTuple
+
+import numpy as np
+
+from aimv2.base.address import hash64
+from aimv2.base.errors import UsageError
+from aimv2.datasets.description import REFUSED
+from aimv2.datasets.shards.patterns import is_url
+from aimv2.datasets.shards.remote import Patience, describe_url, open_url, translated
+from aimv2.datasets.shards.tar import BLOCK, Member, TarError, walk
+
+# As webdataset: the key is the path up to the first dot of the base name.
+KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
+META = re.compile(r"__[^/]*__($|/)")  # members about the shard
+UNSAFE = re.compile(r"/|(.*/)?\.\.(/|$)")
+MAX_BYTES = 2**32 - 1  # of a member
+MAX_BLOCKS = 2**32 - 1  # of a shard
+MAX_EXTENSIONS = 64
+TOO_MANY = (
+    f"has more than {MAX_EXTENSIONS} kinds of members, such as {{name!r}}: the extension starts at the first dot of a"
+    " file's name, so keys must have no dots"
+)
+hash_key = hash64.__wrapped__  # keys do not repeat, so a cache is only in the way
+
+
+class Scan(NamedTuple):
+    """The samples of a shard.
+
+    Attributes:
+        size, version: bytes, and a text that changes with the content: the time of the last change, or the server's.
+        checksum: CRC-32 of the content, in hexadecimal.
+        extensions: names of the E extensions.
+        rows: ``row_type(E)`` [N], in the order of the archive.
+        notes: how many members were ignored and how many keys are odd, by reason.
+    """
+
+    size: int
+    version: str
+    checksum: str
+    extensions: tuple[str, ...]
+    rows: np.ndarray
+    notes: Counter[str]
+
+
+def row_type(num_extensions: int) -> np.dtype:
+    """Return the type of a sample's row.
+
+    ``key`` is the hash of the key, and ``block`` the 512-byte block of the shard at which the sample starts.
+    ``members`` has for each extension the block of the member's first header, counted from 1 at ``block`` (0: there is
+    no such member), and the bytes of its content.
+    """
+    return np.dtype([("key", "<u8"), ("block", "<u4"), ("members", "<u4", (num_extensions, 2))])
+
+
+def split(name: str) -> tuple[str, str] | None:
+    """Return the key and the extension of a member, in lower case; None if its name has none."""
+    found = KEY.match(name)
+    return (found[1], found[2].lower()) if found and found[2] else None
+
+
+def state(name: str) -> tuple[int, str]:
+    """Return the size and the version of a shard."""
+    if is_url(name):
+        return describe_url(name)
+    status = os.stat(name)
+    return status.st_size, version_of(status)
+
+
+def version_of(status: os.stat_result) -> str:
+    """Return the version of a shard that is a file: the time of its last change."""
+    return str(status.st_mtime_ns)
+
+
+def scan(name: str, known: tuple[int, str] | None = None, sleep: Callable[[float], object] = time.sleep) -> Scan | None:
+    """Read a shard once and return its samples; None if its size and version are as known.
+
+    Raises:
+        UsageError: it cannot be read or is no intact tar archive.
+    """
+    try:
+        if is_url(name):
+            return Patience(sleep).read(lambda: translated(lambda: _scan(name, known)))
+        return Patience(sleep).read(lambda: _scan(name, known))
+    except TarError as error:
+        raise UsageError(f"{name} {error}") from error
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _scan(name: str, known: tuple[int, str] | None) -> Scan | None:
+    size, version = state(name)
+    if (size, version) == known:
+        return None
+    if size > MAX_BLOCKS * BLOCK:
+        raise TarError(f"has {size:,} bytes, and at most {MAX_BLOCKS * BLOCK:,} are allowed")
+    with open_url(name) if is_url(name) else open(name, "rb", buffering=0) as file:
+        crc, num_bytes, samples = _samples(file)
+    if num_bytes != size or state(name) != (size, version):
+        raise TarError("changed while it was read")
+    return Scan(size, version, f"{crc:08x}", *samples.table(), samples.notes)
+
+
+def _samples(file: RawIOBase | BufferedIOBase) -> tuple[int, int, "_Samples"]:
+    samples = _Samples()
+    crc = num_bytes = 0
+
+    def count(content: memoryview) -> None:
+        nonlocal crc, num_bytes
+        crc = zlib.crc32(content, crc)  # measured: 5.2 GB/s, SHA-1 2.0, SHA-256 1.8, BLAKE2b 1.0
+        num_bytes += len(content)
+
+    for member in walk(file, count):
+        samples.add(member)
+    return crc, num_bytes, samples
+
+
+class _Samples:
+    """Samples while a shard is read: members in a row with the same key."""
+
+    def __init__(self) -> None:
+        self.notes: Counter[str] = Counter()
+        self._key: str | None = None
+        self._hashes = array("Q")
+        self._blocks = array("Q")
+        self._members = array("Q")  # of each: row, extension, block of the first header counted from 1, bytes
+        self._extensions: dict[str, int] = {}
+        self._last: set[str] = set()  # extensions of the current sample
+
+    def add(self, member: Member) -> None:
+        parts = split(member.name)
+        if parts is None or _is_refused(member, parts[1]):
+            self.notes[_why_refused(member, parts)] += 1
+            return
+        key, extension = parts
+        block = member.start // BLOCK
+        if key != self._key:
+            self._key = key
+            self._last.clear()
+            self._hashes.append(hash_key(key))
+            self._blocks.append(block)
+        if extension in self._last:
+            self.notes["ignored: second member of a sample with the same extension"] += 1
+            return
+        self._last.add(extension)
+        column = self._extensions.setdefault(extension, len(self._extensions))
+        if column >= MAX_EXTENSIONS:
+            raise TarError(TOO_MANY.format(name=member.name))
+        self._members.extend((len(self._blocks) - 1, column, block - self._blocks[-1] + 1, member.size))
+
+    def table(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the extensions and rows."""
+        rows = np.zeros(len(self._blocks), row_type(len(self._extensions)))
+        rows["key"] = self._hashes
+        rows["block"] = self._blocks
+        row_M, column_M, block_M, size_M = np.array(self._members).reshape(-1, 4).T
+        rows["members"][row_M, column_M] = np.stack([block_M, size_M], axis=1)
+        if repeated := len(rows) - len(np.unique(rows["key"])):
+            self.notes["odd: sample with the key of an earlier one in its shard"] = repeated
+        return tuple(self._extensions), rows
+
+
+def _is_refused(member: Member, extension: str) -> bool:
+    name = member.name
+    return bool(
+        member.kind
+        or member.size > MAX_BYTES
+        or (name[0] in "./_" and (META.match(name) or UNSAFE.match(name)))
+        or "/../" in name
+        or f".{extension}".endswith(REFUSED)
+    )
+
+
+def _why_refused(member: Member, parts: tuple[str, str] | None) -> str:
+    if member.kind:
+        return f"ignored: {member.kind}"
+    if UNSAFE.match(member.name):
+        return "ignored: path that leaves the archive"
+    if META.match(member.name):
+        return "ignored: member about the shard"
+    if parts is None:
+        return "ignored: name without a key or an extension"
+    if member.size > MAX_BYTES:
+        return "ignored: member of 4 GiB or more"
+    return "ignored: pickled member"

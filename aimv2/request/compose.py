@@ -1,0 +1,205 @@
+"""Composition of a config from command-line overrides. Only this file uses Hydra.
+
+A command line is a list of ``key=value`` in Hydra's grammar. Some keys choose a whole group (``scale=demo``,
+``mixture=paper``); the others set one value of the composed config (``model.encoder.width=128``). Values are literal:
+interpolation is refused. A run that starts from a finished one (``start.weights=``) has the config of that run.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aimv2.base.errors import UsageError, given_twice, unknown
+from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
+from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
+from aimv2.config.recipes.post_training import OWN as NO_RECIPE
+from aimv2.config.recipes.scales import SCALES
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import flatten, from_dict, to_dict
+from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.start.origin import continued, read_origin, with_sizes
+
+RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
+  objective.name=aimv2         the training objective ({", ".join(REGISTRY)})
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
+  recipe=NAME                  post-training that starts there ({", ".join(RECIPES)})
+  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
+"""  # for the usage of commands
+RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+DEFAULT_SCALE = "demo"
+Node = tuple[Mapping[str, Any], str | None]  # the content of a config of Hydra, and its package
+# The key that names a part: objective=clip is meant as objective.name=clip.
+NAMED_BY = {"objective": "name", "prefix": "law"}
+
+
+def compose(
+    overrides: Sequence[str],
+    *,
+    defaults: Mapping[str, str],
+    values: Mapping[str, Any] | None = None,
+    groups: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    conf_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Compose a config and apply the overrides.
+
+    Args:
+        defaults: the groups and the default choice of each, besides ``scale``; ``recipe``, of post-training; and
+            ``mixture``, whose choices are presets for three sources.
+        values: further top-level keys with their defaults.
+        groups: choices by group and name, for groups that are defined in Python.
+        conf_dir: folder of the YAML files of the other groups, one subfolder per group; None if there are none.
+
+    Raises:
+        UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
+            not a plain ``key=value``.
+    """
+    parsed = _parsed(overrides)
+    typed = {key: value for _, key, value in parsed}
+    defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
+    named = {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS), **(groups or {})}
+    for key in typed.keys() & defaults:
+        if typed[key] not in (allowed := _choices(named.get(key, ()), key, conf_dir)):
+            raise unknown(key, str(typed[key]), allowed)
+    chosen = {key: typed[key] for key in typed if key in defaults}
+    nodes = _nodes(typed, groups or {}, defaults | chosen)
+    # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale", and so does
+    # a mixture, which overrides the recipe.
+    root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
+    with (
+        _stored(root, nodes),
+        initialize(config_path=None, version_base="1.3")
+        if conf_dir is None
+        else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3"),
+    ):
+        config = hydra_compose(config_name="root", overrides=[f"{key}={value}" for key, value in chosen.items()])
+    known = flatten(_plain(config))
+    for text, key, value in parsed:
+        if key in defaults:
+            continue
+        if key not in known:
+            raise _not_a_value(text, key, value, known)
+        try:
+            OmegaConf.update(config, key, value)  # as Hydra, which would compose everything once more
+        except OmegaConfBaseException as error:
+            raise UsageError(f"cannot use {text!r}: {str(error).splitlines()[0]}") from error
+    return _plain(config)
+
+
+def _nodes(
+    typed: Mapping[str, Any], groups: Mapping[str, Mapping[str, Mapping[str, Any]]], chosen: Mapping[str, str]
+) -> dict[tuple[str, str], Node]:
+    """Return by group and name the chosen configs of the run's groups, and those of the groups defined in Python."""
+    mixture: dict[str, Any] = {"mixture": chosen["mixture"]}
+    if preset := PRESETS.get(chosen["mixture"]):
+        mixture["data"] = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
+    of_run = {"scale": to_dict(_base(typed)), "mixture": mixture, "recipe": {"recipe": chosen["recipe"]}}
+    nodes: dict[tuple[str, str], Node] = {(group, chosen[group]): (of_run[group], "_global_") for group in of_run}
+    for group, choices in groups.items():
+        nodes |= {(group, name): (node, None) for name, node in choices.items()}
+    return nodes
+
+
+@contextmanager
+def _stored(root: Mapping[str, Any], nodes: Mapping[tuple[str, str], Node]) -> Iterator[None]:
+    """Store configs in Hydra while the context lasts, and no others, because a composition copies all of them."""
+    store = ConfigStore.instance()
+    store.store(name="root", node=dict(root))
+    for (group, name), (node, package) in nodes.items():
+        store.store(group=group, name=name, node=dict(node), package=package)
+    try:
+        yield
+    finally:
+        for name in {"root.yaml", *(group for group, _ in nodes)}:
+            del store.repo[name]
+
+
+def run_config(values: Mapping[str, Any]) -> RunConfig:
+    """Build the RunConfig from the run's part of a composed config."""
+    check_mixture(values["mixture"], values["data"]["sources"])
+    config = from_dict({key: values[key] for key in RUN_KEYS if key in values})
+    objective(config.objective.name)  # refuses an unknown one
+    return config
+
+
+def base_run(values: Mapping[str, Any]) -> RunConfig:
+    """Return the run that the overrides of a composed config have changed."""
+    weights, recipe = values["start"]["weights"], values["recipe"]
+    origin = None if weights is None else read_origin(str(weights))
+    if origin is None and recipe in FROM_WEIGHTS:
+        raise UsageError(f"recipe={recipe} starts from given weights; type start.weights=PATH")
+    if origin is None:
+        run = SCALES[values["scale"]]()
+    else:
+        run = continued(origin) if origin.run else with_sizes(origin, SCALES[values["scale"]]())
+    return run if recipe == NO_RECIPE else RECIPES[recipe](run)
+
+
+def _base(typed: Mapping[str, Any]) -> RunConfig:
+    """Return the run that these overrides change, by the choices among them."""
+    weights = typed.get("start.weights")
+    if weights is not None and read_origin(str(weights)).run is not None and "scale" in typed:
+        raise UsageError(f"scale={typed['scale']} has no effect: a run that starts from a finished one has its config")
+    chosen = {"scale": typed.get("scale", DEFAULT_SCALE), "recipe": typed.get("recipe", NO_RECIPE)}
+    return base_run({**chosen, "start": {"weights": weights}})
+
+
+def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
+    """Return the text, key and value of each override."""
+    parsed: dict[str, tuple[str, str, Any]] = {}
+    for text in overrides:
+        if "${" in text:
+            raise UsageError(f"cannot use {text!r}: values are literal, and ${{...}} is not supported")
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            raise UsageError(f"cannot read {text!r}: arguments have the form key=value") from error
+        is_plain = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
+        if override.is_sweep_override() or not is_plain or "=" not in text:
+            raise UsageError(f"cannot use {text!r}: one plain key=value per argument; a study sets arms and seeds")
+        key = override.key_or_group
+        if key in parsed:
+            raise given_twice(key)
+        parsed[key] = (text, key, override.value())
+    return list(parsed.values())
+
+
+def _not_a_value(text: str, key: str, value: Any, known: Iterable[str]) -> UsageError:
+    """Return the error for an override of a whole part, or of a key that is not among the known paths of values."""
+    if inside := _inside(key, known):
+        if key in NAMED_BY and isinstance(value, str):
+            return UsageError(f"cannot use {text!r}: {key} is a group of keys; write {key}.{NAMED_BY[key]}={value}")
+        return UsageError(f"cannot use {text!r}: {key} is a group of keys, each set by its path: {', '.join(inside)}")
+    group = key
+    while group and not inside:
+        group = group.rpartition(".")[0]
+        inside = _inside(group, known)
+    return unknown("key", key, [name.removesuffix(".…") for name in inside])
+
+
+def _inside(group: str, known: Iterable[str]) -> list[str]:
+    """Return the paths one level below a group, or the top level if it is empty; ``.…`` ends those of groups."""
+    start = f"{group}." if group else ""
+    names = [path.removeprefix(start).partition(".") for path in known if path.startswith(start)]
+    return list(dict.fromkeys(f"{start}{name}{'.…' if dot else ''}" for name, dot, _ in names))
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    composed = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(composed, dict)
+    return {str(key): value for key, value in composed.items()}
+
+
+def _choices(named: Iterable[str], group: str, conf_dir: Path | None) -> list[str]:
+    files = [] if conf_dir is None else [path.stem for path in (conf_dir / group).glob("*.yaml")]
+    return sorted({*named, *files})

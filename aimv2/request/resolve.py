@@ -1,0 +1,86 @@
+"""Resolution of a config: from the config as written to the values that this machine will use."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from aimv2.base.errors import UsageError
+from aimv2.base.hardware import has_cuda, missing_for_compile
+from aimv2.config.data_config import is_described
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import RunConfig
+from aimv2.data.described import described
+from aimv2.data.sources.version import version
+from aimv2.spec.metrics import set_names
+from aimv2.spec.objectives import objective
+from aimv2.start.origin import with_start
+
+
+def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:
+    """Replace each ``auto`` by its value for the machine, data and objective, and fill in the fingerprints.
+
+    The name of a resolved config therefore covers everything that the run computes.
+
+    Args:
+        available: the device of the machine that will execute the run; None is this machine's.
+
+    Raises:
+        UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
+            ``attention_kernel=flex`` on the CPU, a missing data package or tokenizer, a labelled set with the name of
+            another task, weights to start from that are missing or do not fit, or a value that the objective does not
+            allow.
+    """
+    set_names(config)  # before anything is trained
+    is_here = available is None
+    available = available or ("cuda" if has_cuda() else "cpu")
+    config = with_start(with_attention(config))
+    objective(config.objective.name).check(config)
+    device = available if config.device == "auto" else config.device
+    if device == "cuda" and available != "cuda":
+        raise UsageError(
+            "device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto, or on SLURM request a GPU"
+            " with executor.gres=gpu:1"
+        )
+    if config.compile is True and is_here and (missing := missing_for_compile(device)):
+        raise UsageError(f"compile=true needs {missing}, which this machine lacks; install it or use compile=false")
+    if config.attention_kernel == "flex" and device == "cpu":
+        raise UsageError(
+            "attention_kernel=flex cannot train on the CPU, where FlexAttention has no backward pass; use"
+            " attention_kernel=sdpa"
+        )
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if device == "cuda" else "float32"
+    augment = config.augment.of(config.data)
+    values = {
+        # Workers may start in another folder.
+        "data.sources": tuple(map(_absolute, config.data.sources)),
+        "evaluation.sets": tuple(map(_absolute, config.evaluation.sets)),
+        "augment": augment,
+        "device": device,
+        "precision": precision,
+        "data.fingerprint": data_fingerprint(config),
+    }
+    return replaced(config, values)
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).expanduser().absolute()) if is_described(source) else source
+
+
+def with_attention(config: RunConfig) -> RunConfig:
+    """Replace ``model.encoder.attention=auto`` by the objective's attention."""
+    if config.model.encoder.attention != "auto":
+        return config
+    return replaced(config, {"model.encoder.attention": objective(config.objective.name).attention})
+
+
+def data_fingerprint(config: RunConfig) -> str:
+    """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer."""
+    parts = [version(source) for source in config.data.sources]
+    parts += [described().set_version(path) for path in config.evaluation.sets]
+    if config.data.tokenizer is not None:
+        from aimv2.data.tokenizer import CaptionTokenizer
+
+        parts.append(CaptionTokenizer.load(Path(config.data.tokenizer)).fingerprint)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

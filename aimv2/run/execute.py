@@ -1,0 +1,269 @@
+"""One run from start to finish: prepare, train, evaluate, record."""
+
+import contextlib
+import platform
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import link_text, write_json
+from aimv2.base.hardware import missing_for_compile
+from aimv2.base.heap import keep_freed_memory
+from aimv2.base.interrupt import Interrupts
+from aimv2.config.run_config import RunConfig
+from aimv2.data.batches.training import TrainBatches
+from aimv2.data.described import described
+from aimv2.data.prepare import Data, prepare
+from aimv2.evaluation import parts
+from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.evaluation.generation import examples
+from aimv2.evaluation.parts import Part, beside
+from aimv2.evaluation.pictures import drawn_predictions
+from aimv2.memory import resolved, setup_of
+from aimv2.model.network import Network, build
+from aimv2.request.resolve import data_fingerprint
+from aimv2.run.manifest import manifest, rests_on
+from aimv2.runs.attempt import Attempt, Unrecorded
+from aimv2.runs.failure import Failure, cause_of, sentence_of
+from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.provenance import keep_changes
+from aimv2.runs.rows import read_rows
+from aimv2.runs.tensor_file import write_tensors
+from aimv2.spec.metrics import Metric
+from aimv2.spec.objectives import objective
+from aimv2.start.network import start_network
+from aimv2.training import checkpoint
+from aimv2.training.device import compiles
+from aimv2.training.distributed import Call, calls, joined, leading, place
+from aimv2.training.loop import Row, Trained, train
+from aimv2.training.saving import Saver, SaveTimer
+from aimv2.training.watchdog import Watchdog
+from aimv2.training.world import World
+
+TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
+Lead = Callable[..., AbstractContextManager[World]]
+Evaluate = Callable[..., dict[str, Metric]]
+
+
+def execute(
+    attempt: Attempt,
+    config: RunConfig,
+    on_rows: Callable[[list[Row]], None] = lambda rows: None,
+    interrupts: Interrupts | None = None,
+    evaluate: Evaluate = evaluate,
+    lead: Lead = leading,
+) -> Failure | None:
+    """Train, evaluate and publish the attempt's run, or record why it failed.
+
+    Training resumes from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0, and
+    the others call ``follow``.
+
+    Args:
+        evaluate: measures the final metrics (``aimv2.evaluation.evaluate.evaluate``).
+        lead: calls the other ranks (``aimv2.training.distributed.leading``).
+
+    Returns:
+        None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
+        writable.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted and released.
+        LeaseLostError: another process has taken over the run.
+    """
+    try:
+        with attempt:
+            try:
+                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead)
+            except LeaseLostError:
+                raise
+            except Exception as error:
+                failure = Failure(cause_of(error, attempt.run.path), sentence_of(error))
+                attempt.fail(failure, traceback.format_exc())
+                return failure
+    except OSError as error:  # from the attempt's folder: nothing can be recorded there
+        return Failure(cause_of(error, attempt.run.path), sentence_of(error))
+    return None
+
+
+def follow(config: RunConfig, interrupts: Interrupts | None = None, evaluate: Evaluate = evaluate) -> None:
+    """Train and evaluate beside rank 0 in every run that it executes, until it dismisses the other ranks or ends.
+
+    Only rank 0 records. An error here ends the process, and rank 0 records it.
+
+    Args:
+        config: any run with this number of ranks.
+        evaluate: as that of ``execute``.
+
+    Raises:
+        UsageError: the launcher started another number of processes.
+        KeyboardInterrupt: the process was interrupted between two runs.
+    """
+    rank, interrupts = place(config), interrupts or Interrupts()
+    for call in calls():
+        _prepare_process(call.config)
+        # A run that fails does so on all ranks, and rank 0 records it.
+        with (
+            contextlib.suppress(RunFailedError),
+            interrupts.deferred(),
+            joined(call.number, call.config, rank, work=call.work) as world,
+        ):
+            if call.work == "train":
+                _train_beside(call, interrupts, world)
+            else:
+                with interrupts.at_once():
+                    data, model = prepared(call.config.data, call.config.model), build(call.config)
+                    _evaluate_on_all(evaluate, model.to(call.config.device), data, call.config, beside(world), world)
+
+
+def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
+    config, attempt = call.config, call.attempt
+    data = prepared(config.data, config.model)
+    with Saver(partial(checkpoint.save_share, Path(attempt), world) if attempt else None, world=world) as saver:
+        train(
+            config,
+            objective(config.objective.name),
+            build(config).to(config.device),
+            TrainBatches(config, data.train, data.tokenizer, world.rank),
+            attempt=Unrecorded(),
+            start=None if call.start is None else checkpoint.read(Path(call.start)),
+            interrupts=interrupts,
+            world=world,
+            saver=saver,
+        )
+
+
+def _evaluate_on_all(
+    evaluate: Evaluate, model: Network, data: Data, config: RunConfig, part: Part, world: World
+) -> dict[str, Metric]:
+    """Evaluate rank 0's weights with all ranks."""
+    world.equalise(model)
+    return evaluate(model, objective(config.objective.name), data, config, part, world)
+
+
+def _prepare_process(config: RunConfig) -> None:
+    torch.set_num_threads(config.threads)
+    if config.device == "cpu":
+        keep_freed_memory()
+
+
+prepared = lru_cache(maxsize=16)(prepare)  # a worker's runs cycle through a few arms, which read the same pairs
+
+
+def _train_and_evaluate(
+    attempt: Attempt,
+    config: RunConfig,
+    on_rows: Callable[[list[Row]], None],
+    interrupts: Interrupts,
+    evaluate: Evaluate,
+    lead: Lead,
+) -> None:
+    _prepare_process(config)
+    if config.ranks > 1:
+        rank = place(config)
+        assert rank == 0, "the other ranks call follow"
+    config = _set_up(config)
+    goal = objective(config.objective.name)
+    data = prepared(config.data, config.model)
+    if config.data.kind == "files" or config.evaluation.sets:
+        described().record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
+    trained = _train(attempt, config, data, on_rows, interrupts, lead)
+    train_seconds = attempt.seconds
+    weights = {name: value.cpu() for name, value in trained.network.state_dict().items()}
+    with attempt.working():
+        # A signal does not interrupt the end of the collectives, but what is between them.
+        with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
+            part = parts.Parts(attempt, weights, interrupts, world)
+            metrics = _evaluate_on_all(evaluate, trained.network, data, config, part, world)
+        shown = data.held_out.subset(config.evaluation.num_examples)
+        written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
+    write_json(attempt.folder / "examples.json", written)
+    stored = attempt.run.path.parent / TOKENIZERS / f"{data.tokenizer.fingerprint}.json"
+    link_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json(), stored)
+    write_tensors(weights, attempt.folder / "weights.safetensors")
+    attempt.sync_rows()
+    attempt.publish(
+        metrics,
+        train_flops=trained.flops,
+        read_retries=trained.shown.num_retries,
+        mixture=trained.shown.by_source({name: len(part) for name, part in data.train.parts.items()}),
+        train_seconds=train_seconds,
+        train_cpu_seconds=_train_cpu_seconds(attempt.folder, config),
+        attempts=rests_on(attempt.folder, part.measured_by),
+    )
+    with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
+        for folder in (attempt.folder, *attempt.earlier()):
+            parts.remove(folder)
+            checkpoint.remove(folder)
+
+
+def _train(
+    attempt: Attempt,
+    config: RunConfig,
+    data: Data,
+    on_rows: Callable[[list[Row]], None],
+    interrupts: Interrupts,
+    lead: Lead,
+) -> Trained:
+    """Train as rank 0, from the newest checkpoint if there is one, and save checkpoints."""
+    goal = objective(config.objective.name)
+    model = start_network(config, data.tokenizer).to(config.device)
+    start = checkpoint.resume(attempt)
+    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
+    started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
+    timer = SaveTimer(config.checkpoint.every_seconds)
+    watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
+    with (
+        attempt.working(),
+        interrupts.deferred(),
+        lead(config, started, own) as world,
+        Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
+        watchdog,
+    ):
+        return train(
+            config,
+            goal,
+            model,
+            TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
+            attempt=attempt,
+            held_out=held_out_curve(goal, data, config),
+            pictures=drawn_predictions(goal, data, config, attempt.write_picture),
+            on_rows=on_rows,
+            start=start,
+            interrupts=interrupts,
+            world=world,
+            saver=saver,
+            watchdog=watchdog,
+        )
+
+
+def _set_up(config: RunConfig) -> RunConfig:
+    """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's.
+
+    Raises:
+        RunFailedError: no micro-batch fits the memory (cause ``out of memory``), or ``compile=true`` without a compiler
+            (cause ``node``).
+    """
+    config = replace(config, compile=compiles(config))
+    if config.compile and (missing := missing_for_compile(config.device)):
+        raise RunFailedError("node", f"compile=true needs {missing}, which {platform.node()} lacks")
+    try:
+        return resolved(config, setup_of(config))
+    except UsageError as error:
+        raise RunFailedError("out of memory", str(error)) from error
+
+
+def _train_cpu_seconds(folder: Path, config: RunConfig) -> float | None:
+    """Return the CPU seconds of all training steps, over all attempts and without loader processes.
+
+    Returns:
+        None if they are not the cost of training: a device or other ranks did part of the work.
+    """
+    if config.device != "cpu" or config.ranks > 1:
+        return None
+    return float(sum(row.get("step_cpu_seconds", 0.0) for row in read_rows(folder)))

@@ -1,0 +1,88 @@
+"""The manifest of an attempt: its versions, hardware, code and data; and the attempts that a result rests on."""
+
+import contextlib
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
+from aimv2.base.hardware import hardware
+from aimv2.config.data_config import source_name
+from aimv2.config.run_config import RunConfig
+from aimv2.data.prepare import Data
+from aimv2.data.sources.version import version
+from aimv2.memory import predict, setup_of
+from aimv2.model.network import parameters_by_part
+from aimv2.runs.lease import attempt_folder
+from aimv2.runs.provenance import compare_with_lock, digest, git_commit
+from aimv2.start.network import content_of_start
+from aimv2.training.checkpoint import Checkpoint
+
+VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
+
+
+def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[str, Any]:
+    """Return versions, hardware, commit and data of the attempt, its setup with the bytes of memory that each rank is
+    predicted to take, and the checkpoint that it resumed from."""
+    setup = setup_of(config)
+    return {
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in VERSIONED},
+        "lock": compare_with_lock(),
+        "code": digest(),
+        "commit": git_commit(),
+        "command": sys.argv,
+        "host": platform.node(),
+        "hardware": hardware(config.device),
+        "threads": torch.get_num_threads(),
+        "data": {source_name(source): version(source) for source in config.data.sources},
+        "train_pairs": len(data.train),
+        "held_out_pairs": len(data.held_out),
+        "tokenizer": data.tokenizer.fingerprint,
+        "parameters": parameters_by_part(config),
+        "start": content_of_start(config),
+        "setup": {
+            **asdict(setup),
+            "compile": config.compile,
+            "attention_kernel": config.attention_kernel,
+            "predicted_bytes": asdict(predict(config, setup)),
+        },
+        "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
+    }
+
+
+def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the attempts that the result of an attempt rests on, oldest first.
+
+    They are the attempt, the one from whose checkpoint it resumed and so on, and those that measured parts of the
+    evaluation.
+
+    Returns:
+        of each: ``attempt``, its number; ``from_step``, the step at which it started to train; ``host``, ``hardware``,
+        ``threads`` and ``code``. A value is None if the manifest of the attempt cannot be read.
+    """
+    manifests = {number: _manifest_of(folder, number) for number in measured_by}
+    number = int(folder.name)
+    while number:
+        manifests[number] = _manifest_of(folder, number)
+        resumed = manifests[number].get("resumed") or {"attempt": 0}
+        number = min(resumed["attempt"], number - 1)  # an earlier attempt, or 0
+    return [
+        {"attempt": number, "from_step": (found.get("resumed") or {"step": 0})["step"] if found else None}
+        | {name: found.get(name) for name in ("host", "hardware", "threads", "code")}
+        for number, found in sorted(manifests.items())
+    ]
+
+
+def _manifest_of(folder: Path, number: int) -> dict[str, Any]:
+    """Return the manifest of another attempt of the run; empty if it cannot be read."""
+    with contextlib.suppress(UsageError):
+        return dict(read_json(attempt_folder(folder.parents[1], number) / "manifest.json"))
+    return {}

@@ -1,0 +1,1 @@
+"""Specifications of objectives and metrics, without torch."""

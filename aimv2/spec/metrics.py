@@ -1,0 +1,191 @@
+"""The definition of every metric: name, unit, direction and what it needs. Nothing here imports torch."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from aimv2.base.errors import UsageError, unknown
+from aimv2.config.data_config import source_name
+from aimv2.config.run_config import RunConfig
+from aimv2.data.sources.scene import SCENE_CLASSES
+from aimv2.spec.items import Items
+from aimv2.spec.objectives import Objective, Report
+
+RECALL_AT = (1, 5)
+CHOICE_KINDS = ("objects", "inks", "relations", "counts")
+SCENE_TASKS = ("object", "ink", "count")
+EMOJI_TASKS = ("emoji_subcategory", "emoji_category")
+# Of probes, besides the sets of ``evaluation.sets``; the machine decides if the last exists.
+TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits", "fashion_mnist")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A final number, its unit and how it was measured. The value is None where it does not apply to the run.
+
+    Attributes:
+        warning: what makes the value doubtful; empty if nothing does.
+        items: the parts that the value is made of; None if they are not known.
+    """
+
+    value: float | None
+    unit: str
+    evaluation: str
+    warning: str = ""
+    items: Items | None = field(default=None, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the items."""
+        return {name: getattr(self, name) for name in ("value", "unit", "evaluation", "warning")}
+
+
+Needs = Literal["scenes", "emoji"]  # in the run's data
+
+
+class Definition(NamedTuple):
+    """A metric, or a family of metrics whose names end in a parameter.
+
+    Attributes:
+        name: a family's ends in its parameter in angle brackets, such as ``probe_<task>``.
+        report: the report of an objective that it belongs to; None if every run can have it.
+        needs: what the run's data must have; empty if any data will do.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    report: Report | None = None
+    needs: Needs | None = None
+
+
+NATS = "nats/token"
+FINAL = (
+    Definition("caption_loss", NATS, True, "captions"),
+    Definition("caption_bits", "bits/byte", True, "captions"),
+    Definition("short_loss", NATS, True, "captions"),
+    Definition("dense_loss", NATS, True, "captions"),
+    Definition("content_loss", NATS, True, "captions"),
+    Definition("content_loss_<class>", NATS, True, "captions"),
+    Definition("causal_content_loss", NATS, True, "captions"),
+    Definition("image_gain", NATS, False, "captions"),
+    Definition("image_gain_<class>", NATS, False, "captions"),
+    Definition("unseen_content_loss", NATS, True, "captions", "scenes"),
+    Definition("choice_accuracy", "accuracy", False, "captions", "scenes"),
+    Definition("choice_accuracy_<kind>", "accuracy", False, "captions", "scenes"),
+    Definition("blind_choice_accuracy", "accuracy", False, "captions", "scenes"),
+    # Losses of raw and of standardised pixels have names of their own, because they cannot be compared.
+    Definition("pixel_loss_<fraction>", "squared error of standardised pixels", True, "pixels"),
+    Definition("raw_pixel_loss_<fraction>", "squared error of raw pixels", True, "pixels"),
+    Definition("image_to_text_recall_<k>", "accuracy", False, "retrieval"),
+    Definition("text_to_image_recall_<k>", "accuracy", False, "retrieval"),
+    Definition("probe_<task>", "accuracy", False),
+    Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
+    Definition("knn_<task>", "accuracy", False),
+)
+DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
+Values = Callable[[RunConfig], Iterable[object]]
+PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
+    "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
+    "<k>": (r"\d+", lambda config: RECALL_AT),
+    "<class>": ("|".join(SCENE_CLASSES), lambda config: SCENE_CLASSES),
+    "<kind>": ("|".join(CHOICE_KINDS), lambda config: CHOICE_KINDS),
+    "<task>": (r".+", lambda config: (*TASKS, *set_names(config))),
+    "<scene task>": ("|".join(SCENE_TASKS), lambda config: SCENE_TASKS),
+}
+GLYPH_CLASSES = ("object", "ink")  # of words in captions of glyphs
+
+
+def set_name(path: str) -> str:
+    """Return the name of a labelled set in names of metrics: that of its file, which is known before it is read."""
+    return re.sub(r"\W+", "_", source_name(path))
+
+
+def set_names(config: RunConfig) -> list[str]:
+    """Return the names of the labelled sets of ``evaluation.sets``, on which there are probes too.
+
+    Raises:
+        UsageError: two sets have one name, or one has that of another task.
+    """
+    names = [set_name(path) for path in config.evaluation.sets]
+    for number, name in enumerate(names):
+        if name in (*TASKS, *names[:number]):
+            raise UsageError(f"evaluation.sets: a task is called {name!r} already; give the file another name")
+    return names
+
+
+def unit_of(metric: str) -> str:
+    """Return the unit of a metric; an unknown name is a UsageError."""
+    return _definition(metric).unit
+
+
+def lower_is_better(metric: str) -> bool:
+    """True if lower values of the metric are better; an unknown name is a UsageError."""
+    return _definition(metric).lower_is_better
+
+
+def metric_names(config: RunConfig) -> list[str]:
+    """Return the names of all final metrics, whatever the run's objective and data."""
+    return [metric for definition in FINAL for metric in _members(definition, config)]
+
+
+def pixel_losses(config: RunConfig) -> dict[str, float]:
+    """Return the names of the run's pixel losses, each with its prefix length as a fraction of the image."""
+    start = "raw_" if config.objective.pixel_targets == "raw" else ""
+    return {f"{start}pixel_loss_{fraction:g}": fraction for fraction in config.evaluation.prefix_fractions}
+
+
+def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:
+    """Return the metrics that the run's objective or data cannot have, with the reason instead of a value."""
+    return {
+        metric: Metric(None, definition.unit, f"not applicable to {why}")
+        for definition in FINAL
+        for metric in _members(definition, config)
+        if (why := _why_not(definition, metric, goal, config))
+    }
+
+
+def _why_not(definition: Definition, metric: str, goal: Objective, config: RunConfig) -> str:
+    """Return what a metric does not apply to; empty if it applies."""
+    name = f"objective {config.objective.name}"
+    if definition.report is not None and definition.report not in goal.reports:
+        return name
+    if definition.report == "pixels" and metric not in pixel_losses(config):
+        return f"{name} with {config.objective.pixel_targets} targets"
+    needs = _missing(definition, metric, config)
+    return "" if needs is None else f"data without {needs}"
+
+
+def missing_data(metric: str, config: RunConfig) -> Needs | None:
+    """Return what the run's data must have for a metric and has not; None if it has all. An unknown name: as above."""
+    return _missing(_definition(metric), metric, config)
+
+
+def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | None:
+    needs = definition.needs
+    if definition.name.endswith("_<task>"):
+        task = metric.removeprefix(definition.name.removesuffix("<task>"))
+        needs = "scenes" if task in SCENE_TASKS else "emoji" if task in EMOJI_TASKS else None
+    if definition.name.endswith("_<class>"):
+        is_of_glyphs = metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES))
+        needs = None if is_of_glyphs and config.data.kind == "glyphs" else "scenes"
+    has = {"scenes": config.data.has_scenes, "emoji": "openmoji" in config.data.sources}
+    return None if needs is None or has[needs] else needs
+
+
+def _definition(metric: str) -> Definition:
+    for definition in DEFINITIONS:
+        pattern = definition.name
+        for parameter, (values, _) in PARAMETERS.items():
+            pattern = pattern.replace(parameter, f"({values})")
+        if re.fullmatch(pattern, metric):
+            return definition
+    raise unknown("metric", metric, [definition.name for definition in DEFINITIONS])
+
+
+def _members(definition: Definition, config: RunConfig) -> list[str]:
+    """Return the name of a metric, or the names of the run's metrics of a family."""
+    for parameter, (_, values) in PARAMETERS.items():
+        if parameter in definition.name:
+            return [definition.name.replace(parameter, str(value)) for value in values(config)]
+    return [definition.name]

@@ -1,0 +1,204 @@
+"""The specification of every objective: all that configs, plans and checks need. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from operator import attrgetter
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Literal
+
+from aimv2.base.errors import UsageError, unknown
+from aimv2.config.prefix import PrefixDistribution
+from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost.parts import Part
+
+if TYPE_CHECKING:
+    from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name
+    from aimv2.objectives.base import Implementation
+
+Report = Literal["captions", "pixels", "retrieval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """An objective: the network that it trains, its requirements and its reports.
+
+    Attributes:
+        implementation: ``module:class`` of its network and losses (``aimv2.objectives.base.Implementation``).
+        attention: the encoder's attention in training, unless the config sets it.
+        reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve;
+            without any there is none.
+        reads: the fields of ``ObjectiveConfig`` that it reads.
+        cost: maps a config to the cost of a forward pass, part by part. With ``area``, that of an image of so many
+            patches.
+        requirements: checks of a config, each of which raises UsageError.
+        has_teacher: True if it imitates the encoder of ``start.teacher``; no other objective has one.
+        is_native: True if it can be trained at native resolution: its masks hide what comes later in a sequence, and so
+            the padding.
+    """
+
+    implementation: str
+    attention: Literal["prefix", "bidirectional"]
+    reports: tuple[Report, ...]
+    reads: tuple[str, ...]
+    cost: Callable[..., list[Part]]
+    requirements: tuple[Callable[[RunConfig], None], ...] = ()
+    has_teacher: bool = False
+    is_native: bool = False
+
+    def load(self) -> type[Implementation[Any]]:
+        """Import the objective's network and losses, and with them torch."""
+        implementation: type[Implementation[Any]] = resolve_name(self.implementation)
+        return implementation
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse values that this objective does not allow, and values that it ignores: each run has one name.
+
+        Raises:
+            UsageError: naming the value and what is allowed.
+        """
+        default = type(config.objective)()
+        for field in fields(default):
+            is_read = field.name in ("name", *self.reads)
+            if not is_read and getattr(config.objective, field.name) != getattr(default, field.name):
+                readers = [name for name, other in REGISTRY.items() if field.name in other.reads]
+                raise UsageError(
+                    f"objective.name={config.objective.name} has no {field.name};"
+                    f" objective.{field.name} belongs to objective.name={' or '.join(readers)}"
+                )
+        attention = config.model.encoder.attention
+        if attention != "prefix" and "pixels" not in self.reports and config.prefix != PrefixDistribution():
+            raise UsageError(
+                f"prefix.law={config.prefix.law!r} has no effect with attention={attention!r} in the encoder and no"
+                " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
+            )
+        self.check_teacher(config)
+        for requirement in (*self.requirements, self._native):
+            requirement(config)
+
+    def check_teacher(self, config: RunConfig) -> None:
+        """Refuse a config without the teacher that the objective needs, or with one that it lacks."""
+        name, teacher = config.objective.name, config.start.teacher
+        if self.has_teacher and teacher is None:
+            raise UsageError(f"objective.name={name} imitates an encoder; type start.teacher=PATH")
+        if teacher is not None and not self.has_teacher:
+            raise UsageError(f"objective.name={name} has no teacher; start.teacher belongs to objective.name=distill")
+
+    def _native(self, config: RunConfig) -> None:
+        if not config.native.areas:
+            return
+        why = " at native resolution (native.areas)"
+        _only(config, "model.encoder.positions", "sincos", why)
+        _only(config, "model.patch_order", "raster", why)
+        _only(config, "model.decoder.order", "image_first", why)
+        _only(config, "model.decoder.image_positions", False, why)
+        _only(config, "augment.hidden_fraction", 0, why)
+        _only(config, "data.pixels", "own", why)
+        name, attention = config.objective.name, config.model.encoder.attention
+        if not self.is_native or attention == "bidirectional":
+            names = " or ".join(name for name, other in REGISTRY.items() if other.is_native)
+            raise UsageError(
+                f"native.areas with objective.name={name!r} and attention={attention!r} in the encoder: patches would"
+                f" see the padding of smaller images; use objective.name={names} with attention=prefix or causal"
+            )
+
+
+def _only(config: RunConfig, key: str, allowed: object, why: str = "") -> None:
+    if (value := attrgetter(key)(config)) != allowed:
+        name = config.objective.name
+        raise UsageError(f"{key}={value!r} with objective.name={name!r}{why}: only {allowed!r} is possible")
+
+
+def _joint_and_image_first(config: RunConfig) -> None:
+    _only(config, "model.decoder.sharing", "joint")
+    _only(config, "model.decoder.order", "image_first")
+
+
+def _no_separate_text_first(config: RunConfig) -> None:
+    decoder = config.model.decoder
+    if decoder.sharing == "separate" and decoder.order == "text_first":
+        raise UsageError(
+            "model.decoder.sharing='separate' with order='text_first': neither decoder would read what comes first;"
+            " choose 'joint' or 'image_first'"
+        )
+
+
+def _patches_and_no_captions(config: RunConfig) -> None:
+    _only(config, "prefix.full_attention", 0, ", where full attention leaves no patch to predict")
+    _no_captions(config)
+
+
+def _no_captions(config: RunConfig) -> None:
+    _only(config, "data.captions", "own", ", which reads no captions")
+
+
+REGISTRY: dict[str, Objective] = {
+    "aimv2": Objective(
+        implementation="aimv2.objectives.aimv2:AIMv2",
+        attention="prefix",
+        reports=("captions", "pixels"),
+        reads=("pixel_weight", "pixel_values", "pixel_patches", "pixel_targets", "supervise_eos"),
+        cost=partial(encoder_decoder_cost, predicts=("pixels", "tokens")),
+        requirements=(_no_separate_text_first,),
+        is_native=True,
+    ),
+    "caption": Objective(
+        implementation="aimv2.objectives.aimv2:Caption",
+        attention="prefix",
+        reports=("captions",),
+        reads=("supervise_eos",),
+        cost=partial(encoder_decoder_cost, predicts=("tokens",)),
+        requirements=(_joint_and_image_first,),
+        is_native=True,
+    ),
+    "image_only": Objective(
+        implementation="aimv2.objectives.aimv2:ImageOnly",
+        attention="prefix",
+        reports=("pixels",),
+        reads=("pixel_values", "pixel_patches", "pixel_targets"),
+        cost=partial(encoder_decoder_cost, predicts=("pixels",)),
+        requirements=(_joint_and_image_first, _patches_and_no_captions),
+        is_native=True,
+    ),
+    "cappa": Objective(
+        implementation="aimv2.objectives.cappa:CapPa",
+        attention="bidirectional",
+        reports=("captions",),
+        reads=("supervise_eos", "parallel_fraction"),
+        cost=partial(encoder_decoder_cost, predicts=("tokens",), is_parallel=True),
+        requirements=(_joint_and_image_first,),
+    ),
+    "clip": Objective(
+        implementation="aimv2.objectives.contrastive:CLIP",
+        attention="bidirectional",
+        reports=("retrieval",),
+        reads=("temperature",),
+        cost=partial(dual_encoder_cost, has_bias=False),
+    ),
+    "siglip": Objective(
+        implementation="aimv2.objectives.contrastive:SigLIP",
+        attention="bidirectional",
+        reports=("retrieval",),
+        reads=("temperature",),
+        cost=partial(dual_encoder_cost, has_bias=True),
+    ),
+    "distill": Objective(
+        implementation="aimv2.objectives.distillation:Distillation",
+        attention="bidirectional",
+        reports=(),
+        reads=(),
+        cost=distillation_cost,
+        requirements=(_no_captions,),
+        has_teacher=True,
+    ),
+}
+PRE_TRAINING = tuple(name for name, goal in REGISTRY.items() if not goal.has_teacher)  # objectives without a teacher
+
+
+def objective(name: str) -> Objective:
+    """Return the objective of this name; an unknown name is a UsageError."""
+    if name not in REGISTRY:
+        raise unknown("objective.name", name, REGISTRY)
+    return REGISTRY[name]

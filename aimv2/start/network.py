@@ -1,0 +1,131 @@
+"""The network of a run that starts from given weights, and the teacher of one that is distilled."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from aimv2.base.errors import UsageError
+from aimv2.config.run_config import RunConfig
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.model.encoder import Encoder
+from aimv2.model.network import Network, build
+from aimv2.model.positions import in_reading_order, reading_order, resample
+from aimv2.start.origin import Origin, parts_of, read_origin
+
+
+def start_network(config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
+    """Build the run's network with the weights that it starts from: random ones, or those of ``start.weights``.
+
+    Parts that ``start.weights`` lacks start from random weights; parts that the run lacks are left out. Learned
+    positions of patches are resampled to the run's image size.
+
+    Args:
+        tokenizer: of the run.
+
+    Raises:
+        UsageError: the weights are missing or broken, do not fit, or were trained with another tokenizer.
+    """
+    model = build(config)
+    if config.start.weights is None:
+        return model
+    origin = read_origin(config.start.weights)
+    taken = {name: value for name, value in model.state_dict().items() if name.partition(".")[0] in origin.parts}
+    if any("text_embed" in name for name in taken):
+        _check_tokenizer(origin, tokenizer)
+    given = read_tensors(origin)
+    found = {name: _fitting(name, value, given, config, origin) for name, value in taken.items()}
+    model.load_state_dict(found, strict=False)
+    return model
+
+
+def load_teacher(config: RunConfig) -> Encoder:
+    """Load the encoder of ``start.teacher``, with positions for the run's image size; it requires no gradients.
+
+    Raises:
+        UsageError: the weights are missing or broken.
+    """
+    assert config.start.teacher is not None, "the objective has checked it"
+    assert config.start.teacher_encoder is not None, "with_start() fills it in"
+    origin = read_origin(config.start.teacher, "start.teacher")
+    with torch.device("meta"):
+        teacher = Encoder(replace(config.model, encoder=config.start.teacher_encoder))
+    given = read_tensors(origin)
+    own = {f"encoder.{name}": value for name, value in teacher.state_dict().items()}
+    found = {name.removeprefix("encoder."): _fitting(name, value, given, config, origin) for name, value in own.items()}
+    teacher.load_state_dict(found, assign=True)
+    return teacher.requires_grad_(False)
+
+
+def content_of_start(config: RunConfig) -> dict[str, Any] | None:
+    """Return what a run starts from and its teacher, for the manifest.
+
+    A checksum says which weights they were, because a run of the same name may end with others on other hardware.
+
+    Returns:
+        None if all weights are random, and there is no teacher.
+    """
+    start, found = config.start, dict[str, Any]()
+    if start.weights is not None:
+        origin = read_origin(start.weights)
+        found = {"weights": start.fingerprint, **_place(origin), "parts": sorted(origin.parts & parts_of(config))}
+    if start.teacher is not None:
+        found["teacher"] = {"weights": start.teacher_fingerprint, **_place(read_origin(start.teacher, "start.teacher"))}
+    return found or None
+
+
+def _place(origin: Origin) -> dict[str, str]:
+    with origin.file.open("rb") as content:
+        return {"path": str(origin.path), "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+
+
+def read_tensors(origin: Origin) -> Mapping[str, Tensor]:
+    """Read the tensors of given weights.
+
+    Raises:
+        UsageError: the file is missing or broken, or has a value that is not finite.
+    """
+    try:
+        tensors = load_file(origin.file)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{origin.file} cannot be read: {error}") from error
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise UsageError(f"{origin.file}: {name} has values that are not finite")
+    return tensors
+
+
+def _fitting(name: str, own: Tensor, given: Mapping[str, Tensor], config: RunConfig, origin: Origin) -> Tensor:
+    """Return the given tensor for a parameter, resampled if it is a table of positions of patches."""
+    if name not in given:
+        raise UsageError(f"{origin.file} has no {name}, which the run's network has")
+    value, model = given[name], config.model
+    if name == "encoder.pos_embed":
+        value = resample(value, model.grid, model.grid)
+    elif name.endswith("image_pos_embed"):  # of the decoder
+        value = _resampled_in_order(value, model.patch_order, origin.sizes["image_px"] // model.patch_px, model.grid)
+    if value.shape != own.shape:
+        raise UsageError(f"{origin.file}: {name} is {list(value.shape)}, but the run's network has {list(own.shape)}")
+    return value.to(own.dtype)
+
+
+def _resampled_in_order(table_IE: Tensor, order: str, grid: int, new_grid: int) -> Tensor:
+    """Resample a table of positions of patches in reading order."""
+    raster_IE = table_IE
+    if (places := reading_order(order, grid)) is not None:
+        raster_IE = torch.empty_like(table_IE)
+        raster_IE[list(places)] = table_IE
+    return in_reading_order(resample(raster_IE[None], new_grid, new_grid), order, new_grid)[0]
+
+
+def _check_tokenizer(origin: Origin, tokenizer: CaptionTokenizer) -> None:
+    path = origin.tokenizer
+    if CaptionTokenizer.load(path).fingerprint != tokenizer.fingerprint:
+        raise UsageError(
+            f"start.weights={str(origin.path)!r} has text parts for another tokenizer; type data.tokenizer={path}"
+        )

@@ -1,0 +1,1 @@
+"""Commands around the core, which runs without them."""

@@ -1,0 +1,141 @@
+"""Three loaders of the same shards: ours, webdataset's and a bare loop. Letters: B images, P output side."""
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from aimv2.config.data_config import AugmentConfig
+from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import demo
+from aimv2.config.run_config import RunConfig
+from aimv2.data.batches.loader import loader
+from aimv2.data.batches.training import TrainBatches
+from aimv2.data.crops import NUM_CROP_DRAWS, random_crop
+from aimv2.data.prepare import Data, prepare
+from aimv2.data.transforms import network_input
+from benchmarks.synthetic import Pictures
+
+DRAFTS = (8, 4, 2)
+
+
+def run_config(
+    description: Path, kind: Pictures, *, batch_size: int, samples: int, tokenizer: Path | None = None
+) -> RunConfig:
+    """Return a run on a described source; only what its loader computes matters here.
+
+    Args:
+        tokenizer: a file; None trains one on the captions.
+    """
+    values: dict[str, Any] = {
+        "data.sources": (str(description),),
+        "data.cache_dir": str(description.parent / "cache"),
+        "data.dense_fraction": 0.33,
+        "data.render_px": kind.image_px,
+        "data.tokenizer": None if tokenizer is None else str(tokenizer),
+        "model.image_px": kind.image_px,
+        "model.patch_px": kind.patch_px,
+        "model.max_text_tokens": 64,
+        "budget.samples": samples,
+        "budget.batch_size": batch_size,
+    }
+    return replaced(demo(), values)
+
+
+def ours(config: RunConfig, data: Data | None = None) -> Iterator[Tensor]:
+    """Load the images of a run's batches as training does; the data is opened first unless it is given."""
+    data = data or prepare(config.data, config.model)
+    for batch in loader(TrainBatches(config, data.train, data.tokenizer), first_step=0, pin_memory=False):
+        yield batch.image
+
+
+def webdataset(
+    shards: Sequence[Path], augment: AugmentConfig, px: int, batch_size: int, workers: int
+) -> Iterator[Tensor]:
+    """Load images and captions as webdataset documents it: decode whole images with Pillow, transform, and batch."""
+    import webdataset as wds
+
+    dataset = (
+        wds.WebDataset([str(path) for path in shards], shardshuffle=False)
+        .decode("pil")
+        .to_tuple("jpg;png", "txt")
+        .map_tuple(partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0)), str)
+        .batched(batch_size, collation_fn=_collate)
+    )
+    for images, _ in _torch_loader(dataset, workers):
+        yield images
+
+
+def bare(files: Sequence["Place"], augment: AugmentConfig, px: int, batch_size: int, workers: int) -> Iterator[Tensor]:
+    """Load images in the order of the shards, with no captions and no more work than their pixels need."""
+    return iter(_torch_loader(_Bare(files, augment, px, batch_size), workers))
+
+
+class Place(NamedTuple):
+    """Where an image file is within a shard."""
+
+    shard: Path
+    offset: int
+    size: int
+
+
+def places(shards: Sequence[Path], extension: str) -> list[Place]:
+    """Return where the images of shards are."""
+    found = []
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            found += [Place(shard, each.offset_data, each.size) for each in tar if each.name.endswith(extension)]
+    return found
+
+
+def crop_pixels(image: Image.Image, augment: AugmentConfig, px: int, generator: np.random.Generator) -> np.ndarray:
+    """RandomResizedCrop and flip of an image, bicubic with antialiasing, as torchvision: uint8 [P, P, 3].
+
+    A JPEG that is not loaded yet is drafted first.
+    """
+    drawn = random_crop(generator.random(NUM_CROP_DRAWS), image.height, image.width, augment)
+    left, top, width, height = drawn.left, drawn.top, drawn.width, drawn.height
+    scale = 1
+    if image.format == "JPEG":
+        scale = next((scale for scale in DRAFTS if min(width, height) >= scale * px), 1)
+        image.draft(None, (image.width // scale, image.height // scale))
+    box = (left // scale, top // scale, (left + width) // scale, (top + height) // scale)
+    picture = image.convert("RGB").crop(box).resize((px, px), Image.Resampling.BICUBIC)
+    return np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if drawn.is_flipped else picture)
+
+
+class _Bare(IterableDataset[Tensor]):
+    def __init__(self, files: Sequence[Place], augment: AugmentConfig, px: int, batch_size: int) -> None:
+        self._files, self._batch_size = files, batch_size
+        self._crop = partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        streams = {shard: shard.open("rb") for shard in {place.shard for place in self._files}}
+        starts = range(0, len(self._files), self._batch_size)
+        for start in starts[number::workers]:
+            pictures = []
+            for shard, offset, size in self._files[start : start + self._batch_size]:
+                streams[shard].seek(offset)
+                pictures.append(self._crop(Image.open(io.BytesIO(streams[shard].read(size)))))
+            yield network_input(torch.from_numpy(np.stack(pictures)))
+        for stream in streams.values():
+            stream.close()
+
+
+def _torch_loader(dataset: Any, workers: int) -> Iterable[Any]:
+    return DataLoader(dataset, batch_size=None, num_workers=workers)
+
+
+def _collate(samples: Sequence[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
+    pictures, captions = zip(*samples, strict=True)
+    return network_input(torch.from_numpy(np.stack(pictures))), list(captions)

@@ -1,0 +1,137 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.base.files import (
+    link_text,
+    read_json,
+    share,
+    user,
+    writable_folder,
+    write_json,
+)
+
+
+def test_write_json_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"x": 1})
+    write_bytes = Path.write_bytes
+
+    def half(path, content):
+        write_bytes(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(tmp_path / "a.json", {"x": "y" * 100_000})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff"])
+def test_read_json_names_a_missing_or_broken_file(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"a\.json cannot be read .* delete the file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_link_text_stores_equal_files_once(tmp_path):
+    stored = tmp_path / "stored" / "a.json"
+    for name in ("one", "other"):
+        link_text(tmp_path / name, "text", stored)
+    assert {path.stat().st_ino for path in (tmp_path / "one", tmp_path / "other")} == {stored.stat().st_ino}
+    assert (tmp_path / "one").read_text() == "text"
+
+
+def test_link_text_uses_no_stored_file_that_was_changed(tmp_path, capsys):
+    stored = tmp_path / "stored" / "a.json"
+    link_text(tmp_path / "one", "text", stored)
+    stored.write_text("changed")
+    link_text(tmp_path / "other", "text", stored)
+    assert (tmp_path / "other").read_text() == "text"
+    assert stored.read_text() == "changed", "it is not ours to repair"
+    assert f"{stored} is not used" in capsys.readouterr().err
+
+
+def test_link_text_writes_an_ordinary_file_where_it_cannot_link(tmp_path, monkeypatch):
+    def refused(*paths):
+        raise OSError(errno.EMLINK, "Too many links")
+
+    monkeypatch.setattr(os, "link", refused)
+    link_text(tmp_path / "one", "text", tmp_path / "stored" / "a.json")
+    assert (tmp_path / "one").read_text() == "text"
+    assert (tmp_path / "one").stat().st_nlink == 1
+
+
+def test_writable_folder_creates_the_folder_and_leaves_it_empty(tmp_path):
+    assert writable_folder(str(tmp_path / "a" / "b"), "runs_dir") == tmp_path / "a" / "b"
+    assert not os.listdir(tmp_path / "a" / "b")
+
+
+def test_writable_folder_names_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"runs_dir='.*file/x' cannot be written: Not a directory"):
+        writable_folder(str(tmp_path / "file" / "x"), "runs_dir")
+
+
+def test_writable_folder_notices_a_full_disk(tmp_path, monkeypatch):
+    write_bytes = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, content: write_bytes(Path("/dev/full"), content))
+    with pytest.raises(UsageError, match=r"runs_dir=.* cannot be written: No space left on device"):
+        writable_folder(str(tmp_path), "runs_dir")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "part", "expected"),
+    [
+        (0o2775, "", 0o660),
+        (0o775, "", 0o660),
+        (0o755, "", 0o600),
+        (0o2775, "runs/to/be/made", 0o660),
+        (0o775, "runs/to/be/made", 0o600),
+    ],
+)
+def test_share_lets_the_group_write_in_a_group_folder(tmp_path, mode, part, expected):
+    tmp_path.chmod(mode)
+    before = os.umask(0o077)
+    try:
+        share(tmp_path / part)
+        (tmp_path / "a").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == expected
+
+
+def test_a_file_system_without_hard_links_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    """It was noticed when the first run published its result."""
+
+    def link(source, target):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported", str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(UsageError, match=r"is on a file system without hard links across folders \(BeeGFS before 7.4"):
+        writable_folder(str(tmp_path / "runs"), "runs_dir", needs_links=True)
+    assert not os.listdir(tmp_path / "runs")
+
+
+def test_writable_folder_links_across_folders_and_leaves_nothing(tmp_path, monkeypatch):
+    linked, link = [], os.link
+    monkeypatch.setattr(os, "link", lambda source, target: (linked.append((source, target)), link(source, target)))
+    assert writable_folder(str(tmp_path / "runs"), "runs_dir", needs_links=True) == tmp_path / "runs"
+    ((source, target),) = linked
+    assert Path(source).parent != Path(target).parent
+    assert not os.listdir(tmp_path / "runs")
+
+
+def test_user_is_a_number_where_the_system_has_no_name(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    assert user() == "4000000"
+    monkeypatch.setenv("LOGNAME", "ada")
+    assert user() == "ada"

@@ -1,0 +1,152 @@
+"""Signals, deadlines and predicates that interrupt a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from aimv2.base.interrupt import SIGNALS, Interrupts
+
+
+def send(number):
+    """Raise a signal in this process; its handler has run when this returns."""
+    signal.raise_signal(number)
+
+
+# SIGHUP discards output to a terminal; capfd keeps that of the test run, which may go to one.
+@pytest.mark.usefixtures("capfd")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_raises_at_once(number):
+    with Interrupts().listening() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            send(number)
+        assert interrupts.was_signalled
+
+
+@pytest.mark.usefixtures("capfd")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_deferred_signal_is_requested_and_raises_at_the_end(number):
+    requested = []
+    with Interrupts().listening() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.deferred():
+        requested += [interrupts.is_requested, send(number), interrupts.is_requested]
+    assert requested == [False, None, True]
+
+
+@pytest.mark.usefixtures("capfd")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_raises_at_once_within_deferred(number):
+    with Interrupts().listening() as interrupts, interrupts.deferred():
+        with pytest.raises(KeyboardInterrupt), interrupts.at_once():
+            send(number)
+        interrupts.signal = None  # else the end of the context raises too
+
+
+def test_signal_from_before_raises_at_the_start_and_deferral_goes_on():
+    with Interrupts().listening() as interrupts, interrupts.deferred():
+        send(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), interrupts.at_once():
+            pytest.fail("the context was entered")
+        interrupts.signal = None
+        send(signal.SIGTERM)
+        interrupts.signal = None  # else the end of the context raises
+
+
+def test_second_ctrl_c_raises_while_deferred():
+    with Interrupts().listening() as interrupts, interrupts.deferred():
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        interrupts.signal = None  # else the end of the context raises too
+
+
+def test_repeated_sigterm_does_not_interrupt_clean_up():
+    with Interrupts().listening():
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGTERM)
+        send(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_listening_restores_handlers_and_leaves_an_ignored_signal_ignored(number):
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    with Interrupts().listening():
+        assert all(signal.getsignal(number) != before[number] for number in SIGNALS)
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    signal.signal(number, signal.SIG_IGN)
+    try:
+        with Interrupts().listening():
+            send(number)
+    finally:
+        signal.signal(number, before[number])
+
+
+def test_deadline_is_a_request_once_it_has_passed():
+    interrupts = Interrupts()
+    assert not interrupts.is_requested
+    interrupts.until(time.monotonic() + 60)
+    assert not interrupts.is_requested
+    interrupts.until(time.monotonic())
+    assert interrupts.is_requested
+    assert interrupts.is_out_of_time
+    assert not interrupts.was_signalled
+    with interrupts.deferred():
+        pass  # a deadline does not raise
+
+
+def test_predicate_is_a_request_once_true_and_is_polled_no_more():
+    values = iter([False, True])
+    interrupts = Interrupts(poll_seconds=0)
+    interrupts.also_when(lambda: next(values))
+    assert [interrupts.is_requested for _ in range(4)] == [False, True, True, True]
+    interrupts.also_when(lambda: False)
+    assert not interrupts.is_requested
+
+
+def test_predicate_is_polled_once_per_interval():
+    polls = []
+    interrupts = Interrupts(poll_seconds=1e9)
+    interrupts.also_when(lambda: polls.append(1) or False)
+    assert not any(interrupts.is_requested for _ in range(5))
+    assert len(polls) == 1
+
+
+CLEAN_UP = """
+import os, pathlib, sys
+from aimv2.base.interrupt import Interrupts
+os.login_tty(int(sys.argv[1]))
+try:
+    with Interrupts().listening():
+        print("ready", flush=True)
+        while True:
+            pass
+except KeyboardInterrupt:
+    try:
+        print("interrupted", flush=True)
+        print("interrupted", file=sys.stderr, flush=True)
+    finally:
+        pathlib.Path(sys.argv[2]).write_text("cleaned up")
+"""
+
+
+def test_a_clean_up_after_the_terminal_was_closed_can_print(tmp_path):
+    """SIGHUP ended the process at once, and each write to a closed terminal is an OSError."""
+    master, slave = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", CLEAN_UP, str(slave), str(tmp_path / "end")], pass_fds=[slave])
+    os.close(slave)
+    assert b"ready" in os.read(master, 1000)
+    os.close(master)
+    assert process.wait() == 0
+    assert (tmp_path / "end").read_text() == "cleaned up"
+
+
+def test_sighup_leaves_output_to_a_file(tmp_path):
+    script = (
+        "import signal; from aimv2.base.interrupt import Interrupts\n"
+        "try:\n with Interrupts().listening(): signal.raise_signal(signal.SIGHUP)\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")

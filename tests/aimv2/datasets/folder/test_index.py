@@ -1,0 +1,185 @@
+import os
+import random
+
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.datasets.folder import index
+from aimv2.datasets.folder.records import FolderRecords
+from tests.helpers.own_data import picture, source, write
+
+
+def build(location, workers=1):
+    return index.build(location, workers, lambda done, total: None)
+
+
+def keys(location):
+    records = FolderRecords(location)
+    return [records.key(row) for row in range(len(records))]
+
+
+def test_images_are_all_files_with_their_extensions_in_the_order_of_their_paths(tmp_path):
+    names = ["b.jpg", "a.PNG", "a/x.webp", "a/b/c.jpeg", "a-b/y.jpg", "ä/ö.png", "a0.jpg", "a/a.b.jpg"]
+    random.Random(0).shuffle(names)
+    for name in [*names, "c.gif", "notes.txt", "jpg", ".hidden.jpg", ".cache/d.jpg", "e.jpg.part"]:
+        write(tmp_path / "pictures" / name, picture(1))
+    location = source(tmp_path, folder="pictures")
+    assert build(location) == index.Indexed(len(names))
+    assert keys(location) == sorted(names)
+
+
+def test_image_limits_the_extensions(tmp_path):
+    for name in ("a.jpg", "b.png", "c.gif"):
+        write(tmp_path / "pictures" / name, picture(1))
+    location = source(tmp_path, folder="pictures", image="gif")
+    build(location)
+    assert keys(location) == ["c.gif"]
+
+
+def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path):
+    inside = write(tmp_path / "pictures/a.jpg", picture(1))
+    outside = write(tmp_path / "secret/b.jpg", picture(2))
+    (tmp_path / "pictures/in.jpg").symlink_to(inside)
+    (tmp_path / "pictures/out.jpg").symlink_to(outside)
+    (tmp_path / "pictures/broken.jpg").symlink_to(tmp_path / "pictures/none.jpg")
+    (tmp_path / "pictures/folder").symlink_to(outside.parent)
+    (tmp_path / "pictures/loop").symlink_to(tmp_path / "pictures")
+    location = source(tmp_path, folder="pictures")
+    notes = build(location).notes
+    assert keys(location) == ["a.jpg", "in.jpg"]
+    assert len(notes) == 1
+    assert notes[0].startswith("3 links were not followed")
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("a/b.jpg", True),
+        ("a/none.jpg", True),
+        ("a/../a/b.jpg", True),
+        ("a/..", False),
+        ("..", False),
+        ("../pictures2/c.jpg", False),
+        ("a/../../pictures2/c.jpg", False),
+        ("out/c.jpg", False),
+        ("a/link.jpg", False),
+        ("/etc/passwd", False),
+    ],
+)
+def test_is_within_follows_links(tmp_path, path, inside):
+    write(tmp_path / "pictures/a/b.jpg", "")
+    outside = write(tmp_path / "pictures2/c.jpg", "")
+    (tmp_path / "pictures/out").symlink_to(outside.parent)
+    (tmp_path / "pictures/a/link.jpg").symlink_to(outside)
+    root = os.path.realpath(tmp_path / "pictures")
+    assert index.is_within(root, os.path.join(root, path)) is inside
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path):
+    write(tmp_path / "disk/a/b.jpg", picture(1))
+    (tmp_path / "pictures").symlink_to(tmp_path / "disk")
+    location = source(tmp_path, folder="pictures")
+    build(location)
+    assert keys(location) == ["a/b.jpg"]
+    assert FolderRecords(location).image(0) == picture(1)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_table_gives_rows_in_its_order_and_notes_missing_images(tmp_path, workers):
+    for name in ("a.jpg", "b/c.jpg", "not in the table.jpg"):
+        write(tmp_path / "pictures" / name, picture(1))
+    write(tmp_path / "t.csv", "image,caption\nb/c.jpg,one\nnone.jpg,two\n./a.jpg,three\n")
+    location = source(tmp_path, folder="pictures", table="t.csv", short="caption")
+    indexed = build(location, workers)
+    assert indexed.num_samples == 3
+    assert indexed.notes == (f"1 of 3 images of the table are missing in {tmp_path}/pictures",)
+    assert keys(location) == ["b/c.jpg", "none.jpg", "a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ("../out.jpg", r"row 2 of .*t\.csv: the path '\.\./out\.jpg' leaves the folder"),
+        ("b/../../out.jpg", "row 2 of .* leaves the folder"),
+        ("/etc/passwd", "row 2 of .*'/etc/passwd' leaves the folder"),
+        ("", "row 2 of .* has no path of an image"),
+        ("link.jpg", r"row 2 of .*: link\.jpg is a link that leads out of"),
+        (
+            "a.jpg",
+            r"rows 1 and 2 of .*t\.csv have the same key 'a\.jpg'; give each row a unique value in a column named key",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_a_sample_is_named(tmp_path, bad, sentence):
+    write(tmp_path / "pictures/a.jpg", picture(1))
+    (tmp_path / "pictures/link.jpg").symlink_to(write(tmp_path / "out.jpg", picture(2)))
+    write(tmp_path / "t.csv", f'image,caption\na.jpg,one\n"{bad}",two\n')
+    location = source(tmp_path, folder="pictures", table="t.csv", short="caption")
+    with pytest.raises(UsageError, match=sentence):
+        build(location)
+    assert not (tmp_path / "source.index").exists()
+
+
+def test_rows_of_one_image_are_samples_if_they_have_keys(tmp_path):
+    write(tmp_path / "pictures/a.jpg", picture(1))
+    write(tmp_path / "t.csv", "key,image,caption\nx,a.jpg,one\ny,a.jpg,two\n")
+    location = source(tmp_path, folder="pictures", table="t.csv", short="caption")
+    build(location)
+    assert keys(location) == ["x", "y"]
+    assert [FolderRecords(location).image(row) for row in (0, 1)] == [picture(1)] * 2
+
+
+def test_a_table_without_the_column_of_images_names_its_columns(tmp_path):
+    write(tmp_path / "pictures/a.jpg", picture(1))
+    write(tmp_path / "t.csv", "file,caption\na.jpg,one\n")
+    with pytest.raises(UsageError, match="has no column 'image' with the paths of images; it has file, caption"):
+        build(source(tmp_path, folder="pictures", table="t.csv"))
+    location = source(tmp_path, folder="pictures", table="t.csv", image="file")
+    build(location)
+    assert keys(location) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"folder": "empty"}, r"empty has no images \(jpg, jpeg, png, webp\)"),
+        ({"folder": "none"}, "none is no folder that can be read"),
+        ({"folder": "empty", "table": "t.csv"}, r"t\.csv has no rows"),
+    ],
+)
+def test_a_folder_without_samples_is_one_sentence(tmp_path, values, sentence):
+    write(tmp_path / "empty/notes.txt", "")
+    write(tmp_path / "t.csv", "image\n")
+    with pytest.raises(UsageError, match=sentence):
+        build(source(tmp_path, **values))
+
+
+def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path):
+    write(tmp_path / "pictures/a.jpg", picture(1))
+    with open(os.path.join(os.fsencode(tmp_path), b"pictures", b"\xff.jpg"), "wb"):
+        pass
+    with pytest.raises(UsageError, match="is not UTF-8; rename the file"):
+        build(source(tmp_path, folder="pictures"))
+
+
+def test_parts_tell_which_subfolder_changed(tmp_path):
+    for name in ("a/1.jpg", "a/b/2.jpg", "c/3.jpg", "4.jpg"):
+        write(tmp_path / "pictures" / name, picture(int(name[-5])))
+    write(tmp_path / "pictures/c/3.txt", "three")
+    location = source(tmp_path, folder="pictures")
+
+    def parts():
+        build(location)
+        return {part.name: part for part in FolderRecords(location).parts()}
+
+    first = parts()
+    assert {name: part.num_samples for name, part in first.items()} == {".": 1, "a": 2, "c": 1}
+    assert first["a"].size == len(picture(1)) + len(picture(2))
+    write(tmp_path / "pictures/README", "no part of any sample")
+    os.utime(tmp_path / "pictures/a/1.jpg", (0, 0))  # a copy has another time
+    assert parts() == first
+    write(tmp_path / "pictures/c/3.txt", "another caption")
+    now = parts()
+    assert [name for name in first if first[name] != now[name]] == ["c"]
+    write(tmp_path / "pictures/a/b/5.jpg", picture(5))
+    assert [name for name, part in parts().items() if now.get(name) != part] == ["a"]

@@ -1,0 +1,205 @@
+import errno
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aimv2.base import address
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.datasets.folder import index
+from aimv2.datasets.folder.records import FolderRecords
+from tests.helpers.own_data import picture, source, write
+
+
+def opened(location):
+    index.build(location, 1, lambda done, total: None)
+    return FolderRecords(location)
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """Return the records of a folder whose captions are in files beside the images."""
+    pictures = tmp_path / "pictures"
+    for number, name in enumerate(["a.b.jpg", "cats/c.png", "cats/d.jpg", "dogs/old/e.webp"]):
+        write(pictures / name, picture(number, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.rpartition(".")[2]]))
+    write(pictures / "a.b.txt", "an ä and a b")
+    write(
+        pictures / "cats/c.json",
+        json.dumps({"caption": ["one", "two"], "score": 0.5, "nothing": None, "meta": {"width": 64}}),
+    )
+    write(pictures / "cats/c.alt.txt", "alternative")
+    write(pictures / "cats/d.json", "{")
+    write(pictures / "cats/d.txt", b"\xff broken")
+    return opened(source(tmp_path, folder="pictures"))
+
+
+def test_images_and_keys_are_the_files_and_their_paths(plain, tmp_path):
+    assert [plain.key(row) for row in range(len(plain))] == ["a.b.jpg", "cats/c.png", "cats/d.jpg", "dogs/old/e.webp"]
+    for row in range(len(plain)):
+        assert plain.image(row) == (tmp_path / "pictures" / plain.key(row)).read_bytes()
+    assert plain.block_rows == len(plain)
+
+
+def test_hashes_are_those_of_the_keys(plain):
+    row_B = np.array([3, 0, 3])
+    hash_B = plain.key_hashes(row_B)
+    assert hash_B.dtype == np.uint64
+    assert hash_B.tolist() == [address.hash64(plain.key(row)) for row in row_B.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "value"),
+    [
+        (0, "txt", "an ä and a b"),
+        (0, "folder", None),
+        (0, "json.caption", None),
+        (1, "json.caption", ["one", "two"]),
+        (1, "json.score", 0.5),
+        (1, "json.nothing", None),
+        (1, "json.other", None),
+        (1, "alt.txt", "alternative"),
+        (1, "folder", "cats"),
+        (1, "json.meta.width", 64),
+        (1, "json.meta.width.more", None),
+        (3, "txt", None),
+        (3, "folder", "old"),
+        (3, "../cats/d.txt", None),
+    ],
+)
+def test_fields_are_files_beside_the_image(plain, row, name, value):
+    assert plain.field(row, name) == value
+
+
+@pytest.mark.parametrize(("name", "reason"), [("json.caption", "broken json"), ("txt", "missing caption")])
+def test_a_broken_file_beside_the_image_is_a_bad_sample(plain, name, reason):
+    with pytest.raises(BadSampleError) as error:
+        plain.field(2, name)
+    assert error.value.reason == reason
+
+
+def test_json_of_any_depth_is_a_value_or_a_bad_sample(plain, tmp_path):
+    write(tmp_path / "pictures/cats/d.json", "[" * 100_000)
+    with pytest.raises(BadSampleError):
+        plain.field(2, "json.caption")
+
+
+def test_a_pickled_copy_reads_the_same(plain):
+    copy = pickle.loads(pickle.dumps(plain))
+    assert copy.parts() == plain.parts()
+    assert [copy.image(row) for row in range(4)] == [plain.image(row) for row in range(4)]
+    assert len(pickle.dumps(plain)) < 2000
+
+
+def test_a_missing_image_is_a_bad_sample_and_a_missing_folder_ends_the_run(plain, tmp_path):
+    (tmp_path / "pictures/cats/c.png").unlink()
+    with pytest.raises(BadSampleError) as bad:
+        plain.image(1)
+    assert (bad.value.reason, bad.value.detail) == ("missing image", "cats/c.png")
+    shutil.rmtree(tmp_path / "pictures")
+    with pytest.raises(RunFailedError, match="pictures has gone") as failed:
+        plain.image(0)
+    assert failed.value.cause == "data"
+
+
+def test_an_image_of_another_size_ends_the_run(plain, tmp_path):
+    write(tmp_path / "pictures/a.b.jpg", b"cut")
+    with pytest.raises(
+        RunFailedError, match=r"a\.b\.jpg has changed since it was indexed \(3 bytes, not \d+\); run python"
+    ):
+        plain.image(0)
+
+
+def test_an_image_that_became_a_link_to_elsewhere_is_not_read(plain, tmp_path):
+    secret = write(tmp_path / "secret", picture(0))
+    (tmp_path / "pictures/a.b.jpg").unlink()
+    (tmp_path / "pictures/a.b.jpg").symlink_to(secret)
+    with pytest.raises(BadSampleError) as error:
+        plain.image(0)
+    assert error.value.reason == "unsafe member"
+
+
+def test_a_read_that_fails_for_a_moment_is_repeated(plain, monkeypatch):
+    failures, real_open = [OSError(errno.EIO, "I/O error")], open
+
+    def unsteady(file, *args, **kwargs):
+        if str(file).endswith("a.b.jpg") and failures:
+            raise failures.pop()
+        return real_open(file, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", unsteady)
+    assert plain.image(0) == picture(0)
+    assert plain.retries == 1
+
+
+def test_a_file_that_may_not_be_read_ends_the_run(plain, monkeypatch):
+    def refused(file, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(RunFailedError, match=r"a\.b\.jpg cannot be read: Permission denied"):
+        plain.image(0)
+    assert plain.retries == 0
+
+
+ROWS = [
+    {"image": "a.jpg", "caption": "first, with a comma", "score": 1, "folder": "mine"},
+    {"image": "b/c.jpg", "caption": None, "score": 2, "folder": None},
+]
+
+
+def write_table(path, kind):
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif kind == "jsonl":
+        write(path, "\n".join(json.dumps(row) for row in ROWS))
+    else:
+        sign = {"csv": ",", "tsv": "\t"}[kind]
+        lines = [ROWS[0], *[{key: "" if value is None else value for key, value in row.items()} for row in ROWS]]
+        text = [sign.join(f'"{value}"' for value in row.values()) for row in lines[1:]]
+        write(path, "\n".join([sign.join(ROWS[0]), *text]))
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_fields_of_a_table_are_its_columns(tmp_path, kind):
+    for number, row in enumerate(ROWS):
+        write(tmp_path / "pictures" / str(row["image"]), picture(number))
+    write(tmp_path / "pictures/b/c.txt", "beside")
+    write_table(tmp_path / f"t.{kind}", kind)
+    records = opened(source(tmp_path, folder="pictures", table=f"t.{kind}", short="caption"))
+    assert [records.image(row) for row in (0, 1)] == [picture(0), picture(1)]
+    assert [records.field(row, "caption") for row in (0, 1)] == ["first, with a comma", None]
+    scores = ["1", "2"] if kind in ("csv", "tsv") else [1, 2]
+    assert [records.field(row, "score") for row in (0, 1)] == scores
+    assert records.field(0, "folder") == "mine"
+    assert records.field(1, "txt") == "beside"
+    assert records.field(0, "other") is None
+
+
+def test_a_missing_image_of_a_table_is_a_bad_sample(tmp_path):
+    write(tmp_path / "pictures/a.jpg", picture(0))
+    write(tmp_path / "t.csv", "image,caption\na.jpg,one\nnone.jpg,two\n")
+    records = opened(source(tmp_path, folder="pictures", table="t.csv", short="caption"))
+    assert records.image(0) == picture(0)
+    with pytest.raises(BadSampleError) as error:
+        records.image(1)
+    assert error.value.reason == "missing image"
+
+
+def test_a_changed_or_missing_table_or_folder_is_found_at_opening(tmp_path):
+    write(tmp_path / "pictures/a.jpg", picture(0))
+    table = write(tmp_path / "t.csv", "image,caption\na.jpg,one\n")
+    location = source(tmp_path, folder="pictures", table="t.csv", short="caption")
+    opened(location)
+    write(table, "image,caption\na.jpg,changed\n")
+    with pytest.raises(UsageError, match=r"t\.csv has changed since it was indexed; run python -m aimv2 data index"):
+        FolderRecords(location)
+    table.unlink()
+    with pytest.raises(UsageError, match=r"t\.csv is no file that can be read"):
+        FolderRecords(location)
+    shutil.rmtree(tmp_path / "pictures")
+    with pytest.raises(UsageError, match="pictures is no folder that can be read"):
+        FolderRecords(location)

@@ -1,0 +1,181 @@
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from aimv2.base.errors import UsageError
+from aimv2.datasets.description import Location
+from aimv2.datasets.shards.build import build_index
+from aimv2.datasets.shards.index import open_index
+from aimv2.datasets.shards.records import ShardRecords
+from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
+
+
+def build(place, workers=1):
+    calls = []
+    indexed = build_index(place, workers, lambda done, total: calls.append((done, total)))
+    return indexed, calls
+
+
+def content(folder: Path):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def num_read(indexed):
+    """Return how many shards were read, as the summary says."""
+    return int(re.search(r"read (\d+) shards", " ".join(indexed.notes))[1])
+
+
+def test_all_samples_are_indexed_in_the_order_of_shards(tmp_path):
+    paths = write_shards(tmp_path, num_shards=7)
+    place = location(tmp_path)
+    indexed, calls = build(place)
+    records = ShardRecords(place)
+    expected = [one for path in paths for one in samples_of(path)]
+    assert indexed.num_samples == len(records) == len(expected)
+    assert [records.key(row) for row in range(len(records))] == [key for key, _ in expected]
+    assert [records.image(row) for row in range(len(records))] == [members["jpg"] for _, members in expected]
+    assert calls == [(5 * done, 35) for done in range(1, 8)]
+
+
+def test_any_number_of_workers_writes_the_same_index(tmp_path):
+    write_shards(tmp_path, num_shards=5)
+    found = []
+    for workers in (1, 2):
+        place = replace(location(tmp_path), index=str(tmp_path / f"{workers}.index"))
+        build(place, workers)
+        found.append(content(place.index))
+    assert found[0] == found[1]
+    assert sorted(found[0]) == ["index.json", "parts.parquet", "rows.bin", "shards.parquet"]
+
+
+def test_only_changed_and_new_shards_are_read_again(tmp_path):
+    paths = write_shards(tmp_path, num_shards=3)
+    place = location(tmp_path)
+    assert num_read(build(place)[0]) == 3
+    before = content(place.index)
+    assert num_read(build(place)[0]) == 0
+    assert content(place.index) == before
+
+    write_tar(paths[1], [*sample(100), ("000101.png", b"png")])
+    write_tar(tmp_path / "00000-a.tar", sample(200))
+    assert num_read(build(place)[0]) == 2
+    records = ShardRecords(place)
+    keys = [key for path in sorted(tmp_path.glob("*.tar")) for key, _ in samples_of(path)]
+    assert [records.key(row) for row in range(len(records))] == keys
+    assert records.extensions == ("jpg", "json", "png", "txt")
+
+    os.utime(paths[2], (5, 5))
+    assert num_read(build(place)[0]) == 1
+
+
+def test_columns_of_shards_that_are_gone_are_gone(tmp_path):
+    write_tar(tmp_path / "a.tar", [("1.jpg", b""), ("1.mask", b"")])
+    write_tar(tmp_path / "b.tar", [("2.jpg", b"2")])
+    build(location(tmp_path))
+    (tmp_path / "a.tar").unlink()
+    assert num_read(build(location(tmp_path))[0]) == 0
+    assert ShardRecords(location(tmp_path)).extensions == ("jpg",)
+
+
+def test_another_list_of_shards_uses_what_is_known(tmp_path):
+    write_shards(tmp_path, num_shards=3)
+    build(location(tmp_path, "{00000..00001}.tar"))
+    with pytest.raises(UsageError, match="shards has changed since it was written"):
+        open_index(location(tmp_path))
+    assert num_read(build(location(tmp_path))[0]) == 1
+
+
+def test_shards_and_index_may_move(tmp_path):
+    (tmp_path / "old").mkdir()
+    write_shards(tmp_path / "old")
+    build(location(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    place = location(tmp_path / "new")
+    assert ShardRecords(place).field(7, "txt") == "text 000007"
+    assert num_read(build(place)[0]) == 0
+
+
+def test_a_broken_shard_stops_but_what_was_read_is_kept(tmp_path):
+    paths = write_shards(tmp_path, num_shards=4)
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(whole[:1500])
+    place = location(tmp_path)
+    with pytest.raises(UsageError, match=r"00001.tar is cut short"):
+        build(place)
+    assert not Path(place.index).exists()
+    paths[1].write_bytes(whole)
+    assert num_read(build(place)[0]) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(path.name for path in paths), "set.index"]
+
+
+def test_several_broken_shards_are_named_together(tmp_path):
+    for number in range(15):
+        (tmp_path / f"{number:02d}.tar").write_bytes(b"no")
+    with pytest.raises(
+        UsageError, match=r"at least 10 shards cannot be indexed: .*00.tar is not a tar archive; .*09.tar"
+    ):
+        build(location(tmp_path))
+    assert not list(tmp_path.glob("set*"))
+
+
+def test_an_interrupted_scan_leaves_the_old_index_and_resumes(tmp_path):
+    paths = write_shards(tmp_path, num_shards=3)
+    place = location(tmp_path)
+    build(place)
+    before = content(place.index)
+    for path in paths:
+        os.utime(path, (5, 5))
+
+    def interrupt(done, total):
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_index(place, 1, interrupt)
+    assert content(place.index) == before
+    assert num_read(build(place)[0]) == 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or "unfinished" in path.name]
+
+
+def test_the_summary_counts_what_is_odd(tmp_path):
+    write_tar(tmp_path / "a.tar", [("1.jpg", b""), ("2.txt", b""), ("3.png", b""), ("1.txt", b""), ("x.pickle", b"")])
+    notes = build(location(tmp_path))[0].notes
+    assert "members: jpg 1, png 1, txt 2" in notes[0]
+    assert set(notes[3:]) == {
+        "ignored: pickled member: 1",
+        "odd: sample with the key of an earlier one in its shard: 1",
+        "samples without an image: 2",
+    }
+    assert json.loads((tmp_path / "set.index" / "index.json").read_text())["num_samples"] == 4
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    write_shards(tmp_path)
+    with pytest.raises(UsageError, match="index='/proc/nowhere' cannot be written"):
+        build(replace(location(tmp_path), index="/proc/nowhere/set.index"))
+
+
+def test_shards_without_samples_are_told(tmp_path):
+    write_tar(tmp_path / "a.tar", [])
+    with pytest.raises(UsageError, match="there are no samples in"):
+        build(location(tmp_path))
+
+
+def test_shards_behind_urls_are_indexed(tmp_path):
+    system = MemoryFileSystem()
+    paths = write_shards(tmp_path, num_shards=2)
+    for path in paths:
+        system.pipe(f"/build/{path.name}", path.read_bytes())
+    place = Location(shards=("memory://build/*.tar",), index=str(tmp_path / "remote.index"))
+    assert num_read(build(place)[0]) == 2
+    assert num_read(build(place)[0]) == 0
+    local = location(tmp_path)
+    build(local)
+    assert [part.checksum for part in open_index(place).parts()] == [
+        part.checksum for part in open_index(local).parts()
+    ]

@@ -1,0 +1,196 @@
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.datasets.description import Filter, HeldOut, read_labelled, read_source
+from tests.helpers.own_data import write
+
+
+def read(tmp_path, text, reader=read_source):
+    return reader(write(tmp_path / "mine.yaml", text))
+
+
+def test_a_description_is_read_from_the_folder_of_its_file(tmp_path):
+    source = read(tmp_path, "folder: pictures\ntable: tables/captions.csv\nshort: caption\n")
+    assert source.folder == str(tmp_path / "pictures")
+    assert source.table == str(tmp_path / "tables/captions.csv")
+    assert source.index == str(tmp_path / "mine.index")
+
+
+def test_paths_that_are_absolute_of_the_home_or_urls_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    shards = ["/data/{00..09}.tar", "~/a.tar", "s3://bucket/b.tar", "c.tar"]
+    source = read(tmp_path, f"shards: {shards}\nshort: txt\nindex: /indices/mine\n")
+    assert source.shards == ("/data/{00..09}.tar", "/home/someone/a.tar", "s3://bucket/b.tar", f"{tmp_path}/c.tar")
+    assert source.index == "/indices/mine"
+
+
+def test_a_relative_path_of_a_description_is_taken_from_the_working_folder(tmp_path, monkeypatch):
+    write(tmp_path / "mine.yaml", "folder: pictures\nshort: txt\n")
+    monkeypatch.chdir(tmp_path)
+    assert read_source(Path("mine.yaml")).folder == os.path.join(tmp_path, "pictures")
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("short: txt", {"txt": 1}),
+        ("short: [txt, json.alt]", {"txt": 1, "json.alt": 1}),
+        ("short: {txt: 0.25, json.alt: 0.75}", {"txt": 0.25, "json.alt": 0.75}),
+    ],
+)
+def test_captions_are_a_field_a_list_or_fields_with_probabilities(tmp_path, text, weights):
+    assert read(tmp_path, f"folder: a\n{text}\n").short == weights
+
+
+def test_everything_of_a_source_is_read(tmp_path):
+    source = read(
+        tmp_path,
+        """
+        dataset: saved
+        image: picture
+        short: alt
+        dense: {long: 1}
+        filters: {score: {min: 0.3}, language: {any_of: [en, de]}}
+        held_out: {field: split, values: [test]}
+        transforms: {min_scale: 0.5, flip_probability: 0}
+        licence: CC BY 4.0
+        """,
+    )
+    assert (source.image, source.licence) == ("picture", "CC BY 4.0")
+    assert source.filters == {"score": Filter(min=0.3), "language": Filter(any_of=("en", "de"))}
+    assert source.held_out == HeldOut(field="split", values=("test",))
+    assert (source.transforms.min_scale, source.transforms.flip_probability) == (0.5, 0)
+
+
+WRONG = {
+    "filters: {a: {minn: 3}}": "unknown key 'filters.a.minn'. Did you mean 'filters.a.min'? "
+    "Allowed: filters.a.any_of, filters.a.max, filters.a.min.",
+    "held_out: {fractio: 0.1}": "unknown key 'held_out.fractio'. Did you mean 'held_out.fraction'? "
+    "Allowed: held_out.field, held_out.fraction, held_out.values.",
+    "foldr: a": "unknown key 'foldr'. Did you mean 'folder'?",
+    "filters: {a: {}}": "filters.a: a filter needs min, max or any_of",
+    "filters: {a: {min: 3, max: 1}}": "filters.a: min=3 is larger than max=1",
+    "filters: {a: {any_of: []}}": "filters.a: any_of is empty",
+    "filters: {a: {any_of: 3}}": "filters.a.any_of: must be a list (got 3)",
+    "filters: {a: {any_of: [[1]]}}": "filters.a.any_of.0: must be a valid string (got [1])",
+    "filters: {a: {min: x}}": "filters.a.min: must be a valid number (got 'x')",
+    "filters: [a]": "filters: must be keys with values (got ['a'])",
+    "held_out: {fraction: 2}": "held_out.fraction: must be less than 1 (got 2)",
+    "held_out: {field: a}": "held_out: needs either fraction, or field with values",
+    "held_out: 0.1": "held_out: must be keys with values (got 0.1)",
+    "transforms: {min_scale: 7}": "transforms.min_scale: must be less than or equal to 1 (got 7)",
+    "dataset: b": "exactly one of shards, folder, dataset is needed, and folder, dataset is given",
+    "image: pyd": "the member 'pyd' is refused, because reading it can execute code",
+    "dense: a.pickle": "the member 'a.pickle' is refused, because reading it can execute code",
+    "dense: [{a: 1}]": "dense: must be keys with values (got [{'a': 1}])",
+    "dense: {a: 0}": "dense.a: must be greater than 0 (got 0)",
+    "1: 2": "1: Keys should be strings (got 1)",
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), WRONG.items())
+def test_what_is_wrong_with_a_source_is_one_sentence(tmp_path, text, sentence):
+    with pytest.raises(UsageError) as error:
+        read(tmp_path, f"folder: a\nshort: txt\n{text}\n")
+    assert str(error.value).startswith(f"{tmp_path}/mine.yaml: {sentence}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a", "must contain keys with values"),
+        ("a: [", "is not YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("folder: a", "short or dense must name the field of the captions"),
+        ("short: txt", "exactly one of shards, folder, dataset is needed, and none is given"),
+        ("dataset: a\ntable: b\nshort: txt", "table needs folder"),
+        ("shards: 'pipe:curl https://a/{0..9}.tar'\nshort: txt", "a pipe is refused"),
+        ("shards: 'pipe:cat a.tar'\nshort: txt", "a pipe is refused"),
+    ],
+)
+def test_a_file_that_is_no_source_is_refused(tmp_path, text, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        read(tmp_path, text)
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.yaml cannot be read"):
+        read_source(tmp_path / "none.yaml")
+    write(tmp_path / "binary.yaml", b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"binary\.yaml"):
+        read_source(tmp_path / "binary.yaml")
+
+
+def test_keys_of_json_may_be_named_like_pickles(tmp_path):
+    assert read(tmp_path, "folder: a\nshort: json.pt\n").short == {"json.pt": 1}
+
+
+def test_each_split_of_a_labelled_set_has_its_own_paths_and_index(tmp_path):
+    found = read(
+        tmp_path, "train: {folder: a}\ntest: {folder: b}\nlabel: folder\nclasses: {0: tench, x: shark}\n", read_labelled
+    )
+    assert found.train is not None
+    assert (found.train.folder, found.test.folder) == (f"{tmp_path}/a", f"{tmp_path}/b")
+    assert (found.train.index, found.test.index) == (f"{tmp_path}/mine-train.index", f"{tmp_path}/mine-test.index")
+    assert found.classes == {"0": "tench", "x": "shark"}
+    assert found.validation is None
+    assert dataclasses.replace(found, name="other").test == found.test
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("label: a", "test is missing"),
+        ("test: {folder: a}", "label or captions is needed"),
+        ("test: {foldr: a}\nlabel: a", "unknown key 'test.foldr'. Did you mean 'test.folder'?"),
+        ("test: {folder: a, filters: {b: {mi: 1}}}\nlabel: a", "unknown key 'test.filters.b.mi'. Did you mean"),
+        ("test: 3\nlabel: a", "test: must be keys with values (got 3)"),
+        ("test: {folder: a, index: q}\ntrain: {folder: b, index: q}\nlabel: c", "need an index each"),
+        ("test: {folder: a}\nlabel: b\nprompts: [a]", "prompts: 'a' must contain {} once"),
+        ("test: {folder: a}\nlabel: b\nprompts: a {}", "prompts: must be a list (got 'a {}')"),
+    ],
+)
+def test_what_is_wrong_with_a_labelled_set_is_one_sentence(tmp_path, text, sentence):
+    with pytest.raises(UsageError) as error:
+        read(tmp_path, text, read_labelled)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+EXAMPLES = sorted((Path(__file__).parents[4] / "sweeps/conf/data").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_description(path):
+    (read_labelled if path.stem == "imagenet" else read_source)(path)
+    assert max(map(len, path.read_text().splitlines())) <= 120
+
+
+def test_there_are_examples_of_every_kind_of_location():
+    sources = [read_source(path) for path in EXAMPLES if path.stem != "imagenet"]
+    assert all(any(getattr(source, place) for source in sources) for place in ("shards", "folder", "table", "dataset"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("folder: a\nshort: txt\nshort: json.b\n", "short is given twice"),
+        ("folder: " + "[" * 3000, "is not YAML"),
+        ("? [a]\n: b\n", "is not YAML|unknown key"),
+    ],
+)
+def test_hostile_yaml_is_one_sentence(tmp_path, content, message):
+    path = write(tmp_path / "x.yaml", content)
+    with pytest.raises(UsageError, match=message):
+        read_source(path)
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "x.yaml", "folder: pictures\nshort: txt\n")
+    assert read_source(Path("~/x.yaml")).folder == str(tmp_path / "pictures")

@@ -1,0 +1,133 @@
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.base.errors import BadSampleError
+from aimv2.data.decode import square
+from aimv2.datasets.description import read_source
+from aimv2.datasets.file_pairs import _Choice, _Others, open_pairs
+from aimv2.datasets.open import open_source
+from tests.helpers.own_data import COLOURS, pictured_source, write
+
+
+@pytest.fixture
+def sides_of(tmp_path, tiny):
+    def open_sides(**values):
+        path = pictured_source(tmp_path / "pictures", **values)
+        return open_pairs(open_source(read_source(path)), replace(tiny.data, sources=(str(path),)))
+
+    return open_sides
+
+
+def numbers(pairs):
+    return [int(key.removesuffix(".png")) for key in pairs.keys(np.arange(len(pairs)))]
+
+
+def test_sides_have_every_sample_once(sides_of):
+    sides = sides_of()
+    assert numbers(sides.train) == [number for number in range(40) if number % 5 != 4]
+    assert numbers(sides.held_out) == [number for number in range(40) if number % 5 == 4]
+    assert sides.unseen is None
+    ids = [*sides.train.sample_ids(np.arange(32)), *sides.held_out.sample_ids(np.arange(8))]
+    assert len(set(ids)) == 40
+    assert min(ids) >= 0
+
+
+def test_filtered_samples_are_on_no_side(sides_of):
+    sides = sides_of(filters={"json.side": {"any_of": ["train"]}}, held_out={"fraction": 0.3})
+    found = numbers(sides.train) + numbers(sides.held_out)
+    assert sorted(found) == [number for number in range(40) if number % 5 != 4]
+    assert sides.train.caption(3, "short").text.endswith(f"number {numbers(sides.train)[3]}")
+
+
+def test_image_and_captions_of_a_row_belong_together(sides_of, tiny):
+    train = sides_of(dense="json.long").train
+    for row, number in enumerate(numbers(train)):
+        assert train.caption(row, "short").text == f"a picture of {COLOURS[number % 4]} number {number}"
+        assert [train.caption(row, "dense", choice).text for choice in (0.0, 0.49, 0.5, 0.99)] == [
+            *[f"long {number}"] * 2,
+            *[f"longer {number}"] * 2,
+        ]
+        image = train.image(row)
+        assert image.shape == (24, 24, 3)
+        np.testing.assert_array_equal(image, square(train.picture(row), 24, tiny.data.max_pixels))
+
+
+def test_captions_of_one_kind_stand_for_both(sides_of):
+    train = sides_of().train
+    assert train.caption(2, "dense") == train.caption(2, "short")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("caption", "missing caption"), ("empty", "empty caption"), ("image", "undecodable image")],
+)
+def test_a_bad_sample_says_why(sides_of, kind, reason):
+    train = sides_of(bad={3: kind}).train
+    read = train.image if kind == "image" else partial(train.caption, kind="short")
+    with pytest.raises(BadSampleError) as raised:
+        read(3)
+    assert raised.value.reason == reason
+
+
+def test_an_endless_caption_is_bad_before_it_is_cleaned(sides_of, tmp_path):
+    train = sides_of().train
+    write(tmp_path / "pictures/03.txt", "word " * 10_000)
+    with pytest.raises(BadSampleError, match="caption over the limit: txt has 50,000 characters"):
+        train.text(3, "short")
+
+
+def test_equal_keys_of_two_sources_have_different_ids(sides_of, tiny, tmp_path):
+    path = pictured_source(tmp_path / "pictures")
+    opened = open_source(read_source(path))
+    one, other = (open_pairs(opened, tiny.data, name).train.sample_ids(np.arange(32)) for name in ("one", "other"))
+    assert not set(one.tolist()) & set(other.tolist())
+
+
+def test_a_caption_that_is_no_text_is_missing(sides_of):
+    train = sides_of(dense="json.number").train
+    with pytest.raises(BadSampleError, match=r"missing caption: json.number is int, not text"):
+        train.caption(0, "dense")
+
+
+def test_transforms_of_a_source_replace_those_of_the_run(sides_of, tiny):
+    config = tiny.augment.of(tiny.data)
+    train = sides_of(transforms={"flip_probability": 0.25}).train
+    assert train.augment(0, config) == replace(config, flip_probability=0.25)
+
+
+@given(size=st.integers(1, 60), data=st.data())
+def test_the_others_are_all_numbers_but_some(size, data):
+    without = sorted(data.draw(st.sets(st.integers(0, size - 1), max_size=size)))
+    expected = [number for number in range(size) if number not in without]
+    others = _Others(size, np.array(without, dtype=np.int64), None)
+    assert [others[place] for place in range(len(others))] == expected
+    of = np.arange(size) * 10 + 3
+    assert [_Others(size, np.array(without, dtype=np.int64), of)[place] for place in range(len(expected))] == [
+        int(of[number]) for number in expected
+    ]
+
+
+@given(number=st.floats(0, 1, exclude_max=True), weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=5))
+def test_a_choice_divides_the_unit_interval_by_the_weights(number, weights):
+    """Oracle: a loop that subtracts."""
+    rest, expected = number * sum(weights), 0
+    while expected < len(weights) - 1 and rest >= weights[expected]:
+        rest -= weights[expected]
+        expected += 1
+    found, within = _Choice({str(place): weight for place, weight in enumerate(weights)}).at(number)
+    assert 0 <= within < 1
+    if 1e-9 < within < 1 - 1e-9:
+        assert found == str(expected)
+        assert within == pytest.approx(rest / weights[expected], abs=1e-6)
+
+
+def test_spread_rows_are_from_everywhere(sides_of):
+    train = sides_of().train
+    assert list(train.spread(8)) == [0, 4, 8, 12, 16, 20, 24, 28]
+    assert list(train.spread(20))[-1] == 30
+    assert list(train.spread(100)) == list(range(32))

@@ -1,0 +1,230 @@
+import dataclasses
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import datasets
+import numpy as np
+import pytest
+
+from aimv2.base import address
+from aimv2.base.errors import UsageError
+from aimv2.datasets.description import read_labelled
+from aimv2.datasets.index_folder import read_parts, write_parts
+from aimv2.datasets.open import (
+    difference,
+    fingerprint,
+    open_location,
+    open_source,
+    prepare_location,
+    prepare_source,
+)
+from aimv2.datasets.records import Part
+from tests.helpers.own_data import picture, source, write
+
+NUM = 40
+
+
+def write_pictures(folder):
+    for number in range(NUM):
+        write(folder / f"class{number % 4}/{number:02}.jpg", picture(number))
+        write(folder / f"class{number % 4}/{number:02}.txt", f"caption {number}")
+
+
+def opened(where, **values):
+    description = source(where, folder="pictures", **values)
+    prepare_source(description)
+    return open_source(description)
+
+
+def test_a_source_opens_with_its_samples_and_those_held_out(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    found = opened(tmp_path, held_out={"fraction": 0.3}, filters={"folder": {"any_of": ["class1", "class2"]}})
+    assert found.kept_N is not None
+    kept = [found.records.key(row) for row in found.kept_N.tolist()]
+    assert kept == sorted(f"class{number % 4}/{number:02}.jpg" for number in range(NUM) if number % 4 in (1, 2))
+    held_out = [kept[place] for place in found.held_out_M.tolist()]
+    assert held_out == [key for key in kept if address.hash64(key) / 2**64 < 0.3]
+    assert 0 < len(held_out) < len(kept)
+    assert [found.records.field(row, "txt") for row in (0, 11)] == ["caption 0", "caption 5"]
+
+
+def test_indexing_reports_progress_and_what_was_found(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    seen = []
+    description = source(tmp_path, folder="pictures", filters={"folder": {"any_of": ["class1"]}})
+    indexed = prepare_source(description, 2, lambda done, total: seen.append((done, total)))
+    assert indexed.num_samples == NUM
+    assert seen == [(NUM, None), (NUM, NUM)]
+    assert indexed.notes[0] == "10 of 40 samples meet the filters"
+    assert indexed.notes[1].endswith("of 10 samples are held out")
+
+
+def write_shards(folder):
+    """Write shards of ten samples each; every fourth JSON is broken."""
+    for shard in range(4):
+        path = write(folder / f"{shard:05}.tar", b"")
+        with tarfile.open(path, "w") as tar:
+            for number in range(10 * shard, 10 * shard + 10):
+                broken = number % 4 == 3
+                meta = "{" if broken else json.dumps({"score": number / NUM})
+                for extension, content in (("jpg", picture(number)), ("txt", b"caption"), ("json", meta.encode())):
+                    member = tarfile.TarInfo(f"{number:04}.{extension}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("start", ["", "file://"])
+def test_shards_on_disk_and_behind_urls_open_with_their_selection(tmp_path, start):
+    write_shards(tmp_path / "shards")
+    shards = f"{start}{tmp_path}/shards/{{00000..00003}}.tar"
+    description = source(tmp_path, shards=shards, filters={"json.score": {"min": 0.5}})
+    indexed = prepare_source(description, 1)
+    kept = [number for number in range(NUM) if number % 4 != 3 and number / NUM >= 0.5]
+    assert f"{len(kept)} of {NUM} samples meet the filters" in indexed.notes
+    assert "10 samples have a broken field, which meets no filter and is not held out" in indexed.notes
+    found = open_source(description, str(tmp_path / "copies"), 10**6)
+    assert found.kept_N is not None
+    assert found.kept_N.tolist() == kept
+    assert found.records.image(kept[0]) == picture(kept[0])
+    held_out = [place for place, number in enumerate(kept) if address.hash64(f"{number:04}") / 2**64 < 0.2]
+    assert found.held_out_M.tolist() == held_out
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_a_dataset_opens_with_its_selection(tmp_path, num_shards):
+    columns = {"image": [picture(number) for number in range(NUM)], "score": list(range(NUM)), "txt": ["caption"] * NUM}
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "saved", num_shards=num_shards)
+    description = source(tmp_path, dataset="saved", filters={"score": {"max": 29}}, held_out={"fraction": 0.4})
+    prepare_source(description)
+    found = open_source(description)
+    assert found.kept_N is not None
+    assert found.kept_N.tolist() == list(range(30))
+    assert found.held_out_M.tolist() == [row for row in range(30) if address.hash64(str(row)) / 2**64 < 0.4]
+
+
+def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    text = "test: {folder: pictures, filters: {folder: {any_of: [class3, class0]}}}\nlabel: folder\n"
+    location = read_labelled(write(tmp_path / "set.yaml", text)).test
+    prepare_location(location)
+    records = open_location(location)
+    numbers = [*range(0, NUM, 4), *range(3, NUM, 4)]
+    assert [records.key(row) for row in range(len(records))] == [
+        f"class{number % 4}/{number:02}.jpg" for number in numbers
+    ]
+    assert [records.image(row) for row in range(len(records))] == [picture(number) for number in numbers]
+    assert [records.field(row, "folder") for row in (0, 19)] == ["class0", "class3"]
+    hash_B = records.key_hashes(np.array([19, 0]))
+    assert hash_B.tolist() == [address.hash64("class3/39.jpg"), address.hash64("class0/00.jpg")]
+    assert [part.name for part in records.parts()] == ["class0", "class1", "class2", "class3"]
+
+
+def test_a_location_without_filters_opens_with_all_samples(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    location = read_labelled(write(tmp_path / "set.yaml", "test: {folder: pictures}\nlabel: folder\n")).test
+    with pytest.raises(
+        UsageError, match=r"there is no index at .*; write it with python -m aimv2 data index .*set\.yaml"
+    ):
+        open_location(location)
+    prepare_location(location)
+    assert len(open_location(location)) == NUM
+
+
+def test_a_source_that_was_never_indexed_names_the_command(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    with pytest.raises(
+        UsageError, match=r"there is no index at .*source\.index; write it with python -m aimv2 data index"
+    ):
+        open_source(source(tmp_path, folder="pictures"))
+
+
+def test_a_filter_that_no_sample_meets_is_one_sentence(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    with pytest.raises(UsageError, match=r"none of 40 samples meets the filters json\.score"):
+        prepare_source(source(tmp_path, folder="pictures", filters={"json.score": {"min": 0.3}}))
+
+
+def test_a_misspelt_field_of_captions_is_told_when_it_is_indexed(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption")
+    assert [note for note in prepare_source(description).notes if note.startswith("warning")] == [
+        "warning: short: none of the first 40 samples has the field 'text'",
+        "warning: dense: none of the first 40 samples has the field 'json.caption'",
+    ]
+    assert not any("warning" in note for note in prepare_source(source(tmp_path, folder="pictures")).notes)
+
+
+def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
+    write_pictures(tmp_path / "a/pictures")
+    shutil.copytree(tmp_path / "a/pictures", tmp_path / "b/pictures")
+    first = fingerprint(opened(tmp_path / "a"))
+    assert fingerprint(opened(tmp_path / "b")) == first
+    assert fingerprint(opened(tmp_path / "b", licence="CC0", index="elsewhere")) == first
+    changes = [
+        {"short": {"txt": 2}},
+        {"short": ["txt", "alt.txt"]},
+        {"short": ["alt.txt", "txt"]},
+        {"dense": "dense.txt"},
+        {"filters": {"folder": {"any_of": ["class0"]}}},
+        {"held_out": {"fraction": 0.2}},
+        {"transforms": {"flip_probability": 0.5}},
+        {"image": "jpg"},
+    ]
+    found = {fingerprint(opened(tmp_path / "b", **change)) for change in changes}
+    assert len(found | {first}) == len(changes) + 1
+    write(tmp_path / "b/pictures/class0/00.jpg", picture(1, "PNG"))
+    assert fingerprint(opened(tmp_path / "b")) != first
+
+
+PARTS = [Part(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("new", "sentence"),
+    [
+        (PARTS, ""),
+        (PARTS[:8], "08.tar is missing"),
+        (PARTS[:4], "04.tar, 05.tar, 06.tar and 2 more are missing"),
+        ([*PARTS, Part("x.tar", 1, 1)], "x.tar is new"),
+        ([PARTS[0]._replace(checksum="other"), *PARTS[1:]], "00.tar is changed"),
+        ([part._replace(size=1) for part in PARTS[:2]] + PARTS[2:], "00.tar, 01.tar are changed"),
+        (
+            [Part("x.tar", 1, 1), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
+            "00.tar is missing; x.tar is new; 01.tar is changed",
+        ),
+        (PARTS[::-1], "the parts are in another order"),
+    ],
+)
+def test_a_difference_names_the_parts(new, sentence, tmp_path):
+    write_parts(tmp_path / "parts.parquet", PARTS)
+    assert difference(read_parts(tmp_path / "parts.parquet"), new) == sentence
+
+
+def test_a_changed_description_opens_again_after_indexing(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    first = opened(tmp_path)
+    changed = dataclasses.replace(first.description, filters=source(tmp_path, folder="pictures").filters, image="jpg")
+    with pytest.raises(UsageError, match="was made for another image than the description has now"):
+        open_source(changed)
+    prepare_source(changed)
+    assert len(open_source(changed).records) == NUM
+
+
+def test_opening_loads_no_torch(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    description = source(tmp_path, folder="pictures")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from aimv2.datasets.description import read_source\n"
+        "from aimv2.datasets.open import open_source, prepare_source\n"
+        "description = read_source(Path('source.yaml')); prepare_source(description)\n"
+        "print(len(open_source(description).records), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.split() == [str(NUM), "False"]
+    assert len(open_source(description).records) == NUM

@@ -1,0 +1,260 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.base import address
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.datasets import selection
+from aimv2.datasets.description import HeldOut, Location, SourceDescription
+from aimv2.datasets.records import Part, Records
+from tests.helpers.own_data import source
+
+
+class Rows(Records):
+    """Records of dictionaries; a field whose value is an exception is broken."""
+
+    def __init__(self, rows, name="rows"):
+        self.rows, self.name = rows, name
+        self.block_rows = len(rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def key(self, row):
+        return f"key {row}"
+
+    def key_hashes(self, row_B):
+        return np.array([address.hash64(self.key(row)) for row in row_B.tolist()], np.uint64)
+
+    def image(self, row):
+        raise AssertionError("a selection reads no image")
+
+    def field(self, row, name):
+        value = self.rows[row].get(name)
+        if value == "broken":
+            raise BadSampleError("broken json")
+        return value
+
+    def parts(self):
+        return [Part(self.name, len(self.rows), 0)]
+
+
+def described(folder, **values) -> SourceDescription:
+    (folder / "source.index").mkdir(exist_ok=True)
+    return source(folder, folder="pictures", **values)
+
+
+def select(records, description, workers=1):
+    return selection.write_selection(records, description, workers, lambda done, total: None)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.integers(-3, 3),
+    st.floats(-3, 3),
+    st.booleans(),
+    st.sampled_from(["1", "0.5", "cat", "broken", "nan"]),
+)
+FILTERS = st.dictionaries(
+    st.sampled_from("ab"),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "min": st.integers(-3, 1),
+            "max": st.integers(1, 3),
+            "any_of": st.lists(st.sampled_from([1, 2, "cat"]), min_size=1),
+        },
+    ).filter(bool),
+)
+HELD_OUT = st.one_of(
+    st.none(),
+    st.floats(0.05, 0.95).map(lambda fraction: {"fraction": fraction}),
+    st.lists(st.sampled_from([0, 1, "cat"]), min_size=1).map(lambda values: {"field": "a", "values": values}),
+)
+
+
+def is_number(value):
+    try:
+        return not isinstance(value, bool) and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def obviously_allowed(value, allowed):
+    return any(
+        (type(value) is not bool and value == option) or (type(value) is str and value == str(option))
+        for option in allowed
+    )
+
+
+def obvious_selection(rows, filters, held_out):
+    """Return kept rows and indices of held-out ones by one loop over Python values."""
+    kept = []
+    for number, row in enumerate(rows):
+        for name, condition in filters.items():
+            value = None if row.get(name) == "broken" else row.get(name)
+            if value is None:
+                break
+            if "any_of" in condition and not obviously_allowed(value, condition["any_of"]):
+                break
+            if ("min" in condition or "max" in condition) and not is_number(value):
+                break
+            if "min" in condition and float(value) < condition["min"]:
+                break
+            if "max" in condition and float(value) > condition["max"]:
+                break
+        else:
+            kept.append(number)
+    if held_out is None and kept:
+        held_out = {"fraction": min(0.2, 20_000 / len(kept))}
+    chosen = []
+    for place, number in enumerate(kept):
+        if "fraction" in held_out:
+            if address.hash64(f"key {number}") / 2**64 < held_out["fraction"]:
+                chosen.append(place)
+        elif rows[number].get("a") not in (None, "broken") and obviously_allowed(rows[number]["a"], held_out["values"]):
+            chosen.append(place)
+    return kept, chosen
+
+
+@given(
+    rows=st.lists(st.fixed_dictionaries({}, optional={"a": VALUES, "b": VALUES}), min_size=1, max_size=30),
+    filters=FILTERS,
+    held_out=HELD_OUT,
+)
+def test_selection_matches_the_obvious_loop(tmp_path_factory, rows, filters, held_out):
+    description = described(tmp_path_factory.mktemp("source"), filters=filters, held_out=held_out)
+    kept, chosen = obvious_selection(rows, filters, held_out)
+    records = Rows(rows)
+    if not kept:
+        with pytest.raises(UsageError, match=f"none of {len(rows)} samples meets the filters"):
+            select(records, description)
+    elif not 0 < len(chosen) < len(kept):
+        with pytest.raises(UsageError, match=f"^held_out: .* {len(kept)} samples"):
+            select(records, description)
+    else:
+        select(records, description)
+        found = selection.read_selection(records, description)
+        assert found.held_out_M.tolist() == chosen
+        assert found.held_out_M.dtype == np.int64
+        assert isinstance(found.held_out_M, np.memmap)
+        if filters:
+            assert found.kept_N.tolist() == kept
+            assert (found.kept_N.dtype, isinstance(found.kept_N, np.memmap)) == (np.int64, True)
+        else:
+            assert found.kept_N is None
+
+
+def test_several_processes_and_chunks_select_the_same(tmp_path):
+    num = selection.CHUNK + 1000
+    rows = [{"a": number % 7, "b": str(number % 5)} for number in range(num)]
+    description = described(tmp_path, filters={"a": {"min": 2}}, held_out={"field": "b", "values": [3]})
+    seen = []
+    found = selection.write_selection(Rows(rows), description, 2, lambda done, total: seen.append((done, total)))
+    kept = [number for number in range(num) if number % 7 >= 2]
+    assert found.kept_N.tolist() == kept
+    assert found.held_out_M.tolist() == [place for place, number in enumerate(kept) if number % 5 == 3]
+    assert seen == [(selection.CHUNK, num), (num, num)]
+
+
+def test_the_default_holds_out_a_fifth_and_at_most_twenty_thousand(tmp_path):
+    description = described(tmp_path)
+    small = select(Rows([{}] * 1000), description).held_out_M
+    assert 150 < len(small) < 250
+    large = select(Rows([{}] * 200_000), description).held_out_M
+    assert 19_400 < len(large) < 20_600
+
+
+def test_a_sample_stays_held_out_when_others_are_added(tmp_path):
+    description = described(tmp_path, held_out={"fraction": 0.1})
+    few, many = (select(Rows([{}] * num), description).held_out_M for num in (500, 1000))
+    assert many[many < 500].tolist() == few.tolist()
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 0.1, 1 / 3, 1 - 2**-53])
+def test_the_hash_decides_exactly(fraction):
+    limit = int(fraction * 2**64)  # a double times a power of two is exact
+    hashes = [0, limit - 1, limit, limit + 1, 2**64 - 1]
+    found = selection.held_out_by_hash(np.array(hashes, np.uint64), fraction)
+    assert found.tolist() == [value < fraction * 2**64 for value in hashes]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"filters": {"a": {"min": 0}}}, "filters changed since"),
+        ({"held_out": {"fraction": 0.3}}, "held_out changed since"),
+        ({"filters": {"a": {"min": 0}}, "held_out": None}, "filters and held_out changed since"),
+    ],
+)
+def test_changed_rules_need_the_index_to_be_written_again(tmp_path, change, sentence):
+    records = Rows([{"a": 1}] * 100)
+    before = described(tmp_path, held_out={"fraction": 0.5}, filters={"a": {"min": 1}})
+    select(records, before)
+    after = described(tmp_path, **({"held_out": {"fraction": 0.5}, "filters": {"a": {"min": 1}}} | change))
+    with pytest.raises(
+        UsageError, match=f"^{sentence} .*; write it again with python -m aimv2 data index .*source.yaml"
+    ):
+        selection.read_selection(records, after)
+    assert selection.read_selection(records, dataclasses.replace(before, licence="another")).kept_N is not None
+
+
+def test_other_samples_need_the_selection_to_be_written_again(tmp_path):
+    description = described(tmp_path)
+    select(Rows([{}] * 100), description)
+    with pytest.raises(UsageError, match=r"^the samples changed since"):
+        selection.read_selection(Rows([{}] * 100, "other"), description)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_missing_or_broken_selection_is_one_sentence(tmp_path, content):
+    description = described(tmp_path)
+    if content:
+        (tmp_path / "source.index/selection.json").write_text(content)
+    with pytest.raises(UsageError, match="write it with python -m aimv2 data index"):
+        selection.read_selection(Rows([{}] * 100), description)
+
+
+def test_a_location_without_held_out_samples_has_its_filters_only(tmp_path):
+    description = described(tmp_path, filters={"a": {"any_of": [1]}})
+    values = {field.name: getattr(description, field.name) for field in dataclasses.fields(Location)}
+    location = Location(**values)
+    found = selection.write_kept(
+        Rows([{"a": number % 2} for number in range(10)]), location, 1, lambda done, total: None
+    )
+    assert found.kept_N is not None
+    assert found.kept_N.tolist() == [1, 3, 5, 7, 9]
+    assert found.held_out_M.tolist() == []
+    assert json.loads((tmp_path / "source.index/selection.json").read_text()).keys() == {"filters", "the samples"}
+
+
+def test_broken_members_are_counted(tmp_path):
+    rows = [{"a": 1}, {"a": "broken"}, {"b": 2}, {"a": 1, "b": "broken"}, {"a": 1, "b": 2}]
+    found = select(Rows(rows), described(tmp_path, filters={"a": {"min": 0}}, held_out={"field": "b", "values": [2]}))
+    assert found.kept_N.tolist() == [0, 3, 4]
+    assert found.held_out_M.tolist() == [2]
+    assert found.num_broken == 2
+
+
+class Unreadable(Rows):
+    def field(self, row, name):
+        raise RunFailedError("data", "the disk is gone")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_data_that_cannot_be_read_ends_the_selection(tmp_path, workers):
+    records = Unreadable([{}] * (selection.CHUNK + 1))
+    with pytest.raises(RunFailedError, match="the disk is gone") as error:
+        select(records, described(tmp_path, filters={"a": {"min": 0}}), workers)
+    assert error.value.cause == "data"
+
+
+def test_held_out_needs_both_sides():
+    assert HeldOut(fraction=0.5).fraction == 0.5
+    with pytest.raises(ValueError, match="needs either fraction, or field with values"):
+        HeldOut(fraction=0.5, field="a", values=(1,))

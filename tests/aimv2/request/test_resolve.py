@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.config.recipes.scales import demo
+from aimv2.request.resolve import data_fingerprint, resolve, with_attention
+
+
+@pytest.mark.parametrize(("available", "precision"), [("cpu", "float32"), ("cuda", "bfloat16")])
+def test_resolve_replaces_auto_by_the_devices_values(available, precision):
+    config = resolve(demo(), available=available)
+    assert (config.device, config.precision) == (available, precision)
+    assert resolve(config, available=available) == config
+
+
+def test_resolve_keeps_values_that_are_given(tiny):
+    config = resolve(replace(tiny, precision="bfloat16"), available="cpu")
+    assert (config.device, config.precision) == ("cpu", "bfloat16")
+
+
+def test_resolve_refuses_cuda_without_a_device(tiny):
+    with pytest.raises(UsageError, match="device=cuda, but torch finds no CUDA device"):
+        resolve(replace(tiny, device="cuda"), available="cpu")
+
+
+@pytest.mark.parametrize(("objective", "attention"), [("aimv2", "prefix"), ("clip", "bidirectional")])
+def test_with_attention_takes_the_objectives(objective, attention):
+    config = replace(demo(), objective=replace(demo().objective, name=objective))
+    assert with_attention(config).model.encoder.attention == attention
+
+
+def test_with_attention_keeps_one_that_is_given(tiny):
+    assert with_attention(tiny) is tiny
+
+
+def test_data_fingerprint_depends_on_the_sources(tiny):
+    fewer = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
+    assert data_fingerprint(tiny) == data_fingerprint(replace(tiny, seed=1)) != data_fingerprint(fewer)
+
+
+def test_a_labelled_set_with_the_name_of_a_task_is_refused_before_training():
+    config = replace(demo(), evaluation=replace(demo().evaluation, sets=("sets/digits.yaml",)))
+    with pytest.raises(UsageError, match="a task is called 'digits' already; give the file another name"):
+        resolve(config)
+
+
+def test_compile_without_a_compiler_is_refused_before_training(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    config = replace(demo(), compile=True, device="cpu")
+    with pytest.raises(UsageError, match=r"compile=true needs a C[+][+] compiler \(no-such-compiler\), which this"):
+        resolve(config)
+    assert resolve(config, available="cpu").compile is True, "the host of a launch need not have what nodes have"
+
+
+def test_flex_attention_is_refused_on_the_cpu():
+    config = replace(demo(), attention_kernel="flex")
+    with pytest.raises(UsageError, match="attention_kernel=flex cannot train on the CPU, where FlexAttention has no"):
+        resolve(config, available="cpu")
+    assert resolve(config, available="cuda").attention_kernel == "flex"

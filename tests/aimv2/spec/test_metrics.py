@@ -1,0 +1,139 @@
+"""Names, units and directions of metrics."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.config.paths import replaced
+from aimv2.data import transfer
+from aimv2.evaluation.reports.choices import KINDS
+from aimv2.spec.items import Items
+from aimv2.spec.metrics import (
+    CHOICE_KINDS,
+    EMOJI_TASKS,
+    SCENE_TASKS,
+    Metric,
+    lower_is_better,
+    metric_names,
+    not_applicable,
+    unit_of,
+)
+from aimv2.spec.objectives import objective
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "is_lower_better"),
+    [
+        ("caption_loss", "nats/token", True),
+        ("causal_content_loss", "nats/token", True),
+        ("caption_bits", "bits/byte", True),
+        ("pixel_loss_0.5", "squared error of standardised pixels", True),
+        ("raw_pixel_loss_1e-05", "squared error of raw pixels", True),
+        ("image_to_text_recall_5", "accuracy", False),
+        ("probe_digits", "accuracy", False),
+        ("knn_emoji_category", "accuracy", False),
+        ("content_loss", "nats/token", True),
+        ("content_loss_relation", "nats/token", True),
+        ("image_gain_ink", "nats/token", False),
+        ("choice_accuracy_counts", "accuracy", False),
+        ("blind_choice_accuracy", "accuracy", False),
+        ("causal_probe_object", "accuracy", False),
+        ("train_cpu_ms_per_sample", "ms/sample", True),
+    ],
+)
+def test_metric_has_one_unit_and_direction(metric, unit, is_lower_better):
+    assert unit_of(metric) == unit
+    assert lower_is_better(metric) is is_lower_better
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "my_loss",
+        "probe_",
+        "pixel_loss_half",
+        "pixel_loss",
+        "caption_loss_0.5",
+        "content_loss_other",
+        "choice_accuracy_colours",
+        "",
+    ],
+)
+def test_unknown_metric_is_refused(metric):
+    for look_up in (unit_of, lower_is_better):
+        with pytest.raises(UsageError, match=f"unknown metric '{metric}'"):
+            look_up(metric)
+
+
+def test_every_final_metric_is_defined(tiny):
+    names = metric_names(tiny)
+    assert len(set(names)) == len(names)
+    assert all(unit_of(name) for name in names)
+    causal = {name for name in names if name.startswith("causal_probe")}
+    assert causal == {f"causal_probe_{task}" for task in SCENE_TASKS}
+    assert "train_cpu_ms_per_sample" not in names
+
+
+def absent(config, **data):
+    config = replace(config, data=replace(config.data, **data))
+    return {
+        name for name in not_applicable(objective("aimv2"), config) if "data without" in metric_reason(config, name)
+    }
+
+
+def metric_reason(config, name):
+    return not_applicable(objective("aimv2"), config)[name].evaluation
+
+
+def test_metrics_need_their_data(tiny):
+    starts = ("probe", "knn")
+    emoji = {f"{start}_emoji_{label}" for start in starts for label in ("category", "subcategory")}
+    of_scenes = {f"{start}_{task}" for start in (*starts, "causal_probe") for task in SCENE_TASKS}
+    of_scenes |= {
+        f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("place", "relation", "count")
+    }
+    of_scenes |= {"choice_accuracy", "blind_choice_accuracy", "unseen_content_loss"}
+    of_scenes |= {f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")}
+    assert absent(tiny, sources=("material_scenes", "openmoji_scenes")) == emoji
+    assert absent(tiny, sources=("material",)) == emoji | of_scenes
+    assert absent(tiny, sources=("openmoji",)) == of_scenes
+    assert metric_reason(tiny, "probe_emoji_category") == "not applicable to data without emoji"
+
+
+def test_pairs_in_files_have_losses_of_content_words_and_no_metric_of_scenes(tiny):
+    lacking = absent(tiny, sources=("/data/cc3m.yaml",))
+    assert lacking == absent(tiny, sources=("material",)) | {
+        f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("object", "ink")
+    }
+    assert not lacking & {"content_loss", "causal_content_loss", "image_gain", "probe_digits", "knn_digits"}
+
+
+def test_labelled_sets_have_probes_but_no_causal_ones(tiny):
+    config = replaced(tiny, {"evaluation.sets": ("/sets/imagenet-1k.yaml", "pets.v2.yaml")})
+    new = set(metric_names(config)) - set(metric_names(tiny))
+    assert new == {f"{kind}_{name}" for kind in ("probe", "knn") for name in ("imagenet_1k", "pets_v2")}
+    assert {unit_of(name) for name in new} == {"accuracy"}
+    assert not new & set(not_applicable(objective("aimv2"), config))
+
+
+@pytest.mark.parametrize("sets", [("digits.yaml",), ("a/pets.yaml", "b/pets.yaml"), ("object.yaml",)])
+def test_labelled_set_with_a_name_that_is_taken_is_refused(tiny, sets):
+    with pytest.raises(UsageError, match=r"evaluation\.sets: a task is called '\w+' already"):
+        metric_names(replaced(tiny, {"evaluation.sets": sets}))
+
+
+def test_metric_is_written_without_its_items():
+    items = Items.of(np.array([1]), np.array([0.5]))
+    metric = Metric(0.5, "accuracy", "a test", "doubtful", items)
+    assert metric.to_json() == {"value": 0.5, "unit": "accuracy", "evaluation": "a test", "warning": "doubtful"}
+    assert metric == Metric(0.5, "accuracy", "a test", "doubtful")
+
+
+def test_names_of_tasks_and_choices_are_those_that_are_measured(tiny, pairs):
+    held_out = transfer.Tested(pairs.held_out.subset(9), np.zeros((9, 1, 1, 3), dtype=np.uint8))
+    measured = transfer.scenes(pairs.train.subset(40), held_out)
+    assert tuple(task.name for task in measured.tasks) == SCENE_TASKS
+    assert tuple(f"emoji_{label}" for label in transfer.EMOJI_LABELS) == EMOJI_TASKS
+    assert CHOICE_KINDS == KINDS

@@ -1,0 +1,108 @@
+"""The registry, and a seventh objective added as ``docs/adding.md`` shows."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.config.run_config import ObjectiveConfig
+from aimv2.config.signature import signature
+from aimv2.evaluation.evaluate import REPORTS, evaluate
+from aimv2.objectives.base import Implementation
+from aimv2.request.resolve import with_attention
+from aimv2.run.execute import execute
+from aimv2.runs.record import RunFolder
+from aimv2.spec import objectives as registry
+from aimv2.spec.objectives import REGISTRY, objective
+from tests.helpers.native import at_native
+
+PAGE = Path(__file__).parents[3] / "docs" / "adding.md"
+
+
+@pytest.fixture
+def seventh(tmp_path, monkeypatch):
+    """The page's file on the path, and its entry in the registry."""
+    section = PAGE.read_text().partition("## An objective")[2].partition("\n## ")[0]
+    (file,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (change,) = re.findall(r"```diff\n(.*?)```", section, flags=re.DOTALL)
+    entry = "".join(line[1:] for line in change.splitlines() if re.match(r"\+(?!\+)", line))
+    ((name, goal),) = eval(f"{{{entry}}}", dict(vars(registry))).items()
+    module, _, kind = goal.implementation.partition(":")
+    assert module == f"aimv2.objectives.{name}"
+    (tmp_path / "seventh_objective.py").write_text(file)
+    monkeypatch.syspath_prepend(tmp_path)
+    REGISTRY[name] = replace(goal, implementation=f"seventh_objective:{kind}")
+    yield name
+    del REGISTRY[name]
+    sys.modules.pop("seventh_objective", None)
+
+
+def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tmp_path):
+    config = with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh)))
+    objective(seventh).check(config)
+    run = RunFolder(tmp_path / "runs", signature(config))
+    without_probes = partial(evaluate, transfer=lambda *data: [])
+    assert execute(run.acquire(config), config, evaluate=without_probes) is None
+    result = run.result()
+    assert result["train_flops"] > 0
+    assert result["metrics"]["caption_loss"]["value"] > 0
+    assert result["metrics"]["pixel_loss_0.5"]["value"] is None
+    assert (run.metrics()["smoothed_loss"].dropna() > 0).all()
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_specification_is_complete(name):
+    goal = objective(name)
+    assert issubclass(goal.load(), Implementation)
+    assert goal.attention in ("prefix", "bidirectional")
+    assert goal.reports or goal.has_teacher
+    assert set(goal.reports) <= REPORTS.keys()
+    assert set(goal.reads) < {field.name for field in fields(ObjectiveConfig)}
+
+
+def test_registrys_load_without_torch():
+    code = "import sys, aimv2.spec.objectives, aimv2.config.recipes.scales; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"model.encoder.positions": "learned"},
+            "model.encoder.positions='learned' .* at native resolution .*'sincos'",
+        ),
+        ({"model.patch_order": "spiral"}, "model.patch_order='spiral' .* only 'raster' is possible"),
+        ({"model.decoder.order": "text_first"}, "model.decoder.order='text_first' .* only 'image_first' is possible"),
+        ({"model.decoder.image_positions": True}, "model.decoder.image_positions=True .* only False is possible"),
+        ({"augment.hidden_fraction": 0.5}, r"augment.hidden_fraction=0.5 .* only 0 is possible"),
+        ({"data.pixels": "shuffled"}, "data.pixels='shuffled' .* only 'own' is possible"),
+        (
+            {"model.encoder.attention": "bidirectional"},
+            "attention='bidirectional' .* padding .* objective.name=aimv2 or caption or image_only with attention=",
+        ),
+        (
+            {"objective.name": "clip", "model.encoder.attention": "bidirectional"},
+            "objective.name='clip' .* the padding",
+        ),
+        ({"objective.name": "cappa"}, "objective.name='cappa' and attention='prefix' .* the padding"),
+    ],
+    ids=str,
+)
+def test_native_resolution_is_refused_where_it_does_not_fit(tiny, values, message):
+    config = at_native(tiny)
+    objective("aimv2").check(config)
+    config = at_native(tiny, **values)
+    with pytest.raises(UsageError, match=message):
+        objective(config.objective.name).check(config)
+
+
+@pytest.mark.parametrize("name", ["aimv2", "caption", "image_only"])
+@pytest.mark.parametrize("attention", ["prefix", "causal"])
+def test_native_resolution_is_possible_where_masks_hide_the_padding(tiny, name, attention):
+    objective(name).check(at_native(tiny, **{"objective.name": name, "model.encoder.attention": attention}))

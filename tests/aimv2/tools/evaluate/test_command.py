@@ -1,0 +1,177 @@
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from PIL import Image
+
+from aimv2.cli import main
+from aimv2.datasets.description import read_labelled
+from aimv2.datasets.open import prepare_location
+from aimv2.model.network import build
+from tests.helpers.finished_runs import finished_run
+from tests.helpers.native import at_native
+from tests.helpers.public_encoders import IMAGE_PX, network_inputs, their_texts
+
+QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
+QUICK += ["knn.neighbours=[1,3]"]
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch, capsys):
+    """Run the command in an empty folder: its exit status, what it printed, and the results that it wrote."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(weights, data, *arguments, quick=QUICK):
+        status = main(["evaluate", f"weights={weights}", f"data={data}", *quick, *arguments])
+        written = sorted(Path("evaluations").glob("*.json"))
+        return status, "".join(capsys.readouterr()), [json.loads(path.read_text()) for path in written]
+
+    return run
+
+
+def test_a_public_pair_is_measured_by_every_method(evaluate, digits, public_pair):
+    status, shown, (record,) = evaluate(public_pair[0], digits)
+    assert status == 0, shown
+    results = record["results"]
+    accuracies = ("probe", "linear", "knn", "zero_shot")
+    recalls = [f"{way}_recall_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5)]
+    assert set(results) == {*accuracies, *(f"{name}_mean_per_class" for name in accuracies), *recalls}
+    for name, result in results.items():
+        low, high = result["interval_95"]
+        assert 0 <= low <= result["value"] <= high <= 1
+        assert f"{100 * result['value']:.2f} %" in shown
+        assert name in shown
+    assert record["splits"]["test"] == {"images": 40, "unusable": {}, "first_unusable": []}
+    assert (record["set"], record["classes"], record["images"]) == ("written", 10, {"image_px": IMAGE_PX, "crop": 1.0})
+    assert results["linear"]["value"] > 0.3
+    work = ("encoding test", "encoding train", "encoding texts", "fitting probe", "fitting linear", "fitting knn")
+    lines = [line.split() for line in shown.splitlines() if line.startswith(work)]
+    assert {" ".join(line[:2]) for line in lines} == set(work)
+    for *_, count, _ in lines:
+        done, total = count.split("/")
+        assert done == total
+
+
+def test_a_later_method_leaves_the_results_of_earlier_ones(evaluate, digits, public_pair):
+    _, _, (first,) = evaluate(public_pair[0], digits, "methods=[linear]")
+    _, _, (both,) = evaluate(public_pair[0], digits, "methods=[knn]")
+    assert set(both["results"]) == {"linear", "linear_mean_per_class", "knn", "knn_mean_per_class"}
+    assert both["results"]["linear"] == first["results"]["linear"]
+    (path,) = Path("evaluations").glob("*.json")
+    path.write_text(json.dumps(both | {"images": both["images"] | {"crop": 0.5}}))
+    _, _, (alone,) = evaluate(public_pair[0], digits, "methods=[knn]")
+    assert set(alone["results"]) == {"knn", "knn_mean_per_class"}, "those of other crops are replaced"
+
+
+def test_zero_shot_is_that_of_transformers(evaluate, digits, public_pair):
+    folder, theirs = public_pair
+    status, _, (record,) = evaluate(folder, digits, "methods=[zero_shot]")
+    assert status == 0
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    prompts = [their_texts(folder, theirs, [f"a photo of a {name}", f"a {name}"]).mean(dim=0) for name in names]
+    class_CS = F.normalize(torch.stack(prompts), dim=-1)
+    paths = sorted((digits.parent / "test").rglob("*.png"))
+    with torch.no_grad():
+        out = theirs.get_image_features(
+            pixel_values=network_inputs([Image.open(each).convert("RGB") for each in paths], 1)
+        )
+    image_NS = getattr(out, "pooler_output", out)
+    is_right = (image_NS @ class_CS.T).argmax(dim=1) == torch.tensor([int(path.parent.name) for path in paths])
+    assert record["results"]["zero_shot"]["value"] == pytest.approx(is_right.double().mean().item(), abs=1e-9)
+
+
+def test_a_second_evaluation_reads_saved_features(evaluate, digits, public):
+    first = evaluate(public[0], digits, "methods=[linear]")
+    assert "take" in first[1]
+    status, shown, (record,) = evaluate(public[0], digits, "methods=[linear]")
+    assert status == 0
+    assert "features: all saved" in shown
+    assert record["results"] == first[2][0]["results"]
+
+
+def test_an_encoder_alone_has_no_zero_shot(evaluate, digits, public):
+    status, shown, _ = evaluate(public[0], digits, "methods=[zero_shot]")
+    assert status == 2
+    assert "methods: zero_shot is not possible, because" in shown
+    assert "no text encoder" in shown
+
+
+def test_a_set_without_an_index_names_the_command(evaluate, digits, public, tmp_path):
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"test": {"folder": str(digits.parent)}, "label": "folder"}))
+    status, shown, _ = evaluate(public[0], "other.yaml", "methods=[knn]")
+    assert (status, "other has no train" in shown) == (2, True)
+    values = {"train": {"folder": str(digits.parent)}, "test": {"folder": str(digits.parent)}, "label": "folder"}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(values))
+    status, shown, _ = evaluate(public[0], "other.yaml", "methods=[knn]")
+    assert (status, "python -m aimv2 data index" in shown) == (2, True)
+
+
+def test_unusable_images_are_printed_and_too_many_stop(evaluate, digits, public, tmp_path):
+    shutil.copytree(digits.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
+    path = next((tmp_path / "copy" / "train" / "3").iterdir())
+    path.write_bytes(path.read_bytes()[:60])
+    described = read_labelled(tmp_path / "copy" / "written.yaml")
+    for location in (described.train, described.test):
+        prepare_location(location)
+    data = tmp_path / "copy" / "written.yaml"
+    status, shown, records = evaluate(public[0], data, "methods=[knn]", "max_bad_rate=0.001")
+    assert (status, records) == (1, [])
+    assert "train: 1 of 120 images cannot be used (1 undecodable image" in shown
+    status, shown, (record,) = evaluate(public[0], data, "methods=[knn]")
+    assert status == 0
+    assert "train: 1 of 120 images are left out (1 undecodable image)" in shown
+    assert record["splits"]["train"]["unusable"] == {"undecodable image": 1}
+    assert record["splits"]["train"]["first_unusable"][0][0] == f"3/{path.name}"
+
+
+def test_a_recipe_gives_published_accuracies_and_warns_of_other_counts(evaluate, digits, public):
+    text = digits.read_text() + "recipe: cifar-10\n"
+    path = digits.with_name("digits-recipe.yaml")
+    path.write_text(text)
+    described = read_labelled(path)
+    for location in (described.train, described.test):
+        prepare_location(location)
+    status, shown, (record,) = evaluate(public[0], path, "methods=[probe]")
+    assert status == 0
+    assert "warning: the set has 40 test images, and the recipe cifar-10 10,000" in shown
+    assert record["results"]["probe"]["published_percent"] == {
+        "AIMv2-L": 99.1,
+        "AIMv2-H": 99.3,
+        "AIMv2-1B": 99.4,
+        "AIMv2-3B": 99.5,
+    }
+    path.write_text(text.replace("cifar-10", "cifar10"))
+    status, shown, _ = evaluate(public[0], path)
+    assert (status, "unknown recipe 'cifar10'. Did you mean 'cifar-10'?" in shown) == (2, True)
+
+
+def test_recipes_and_help_are_printed(capsys):
+    assert main(["evaluate", "--recipes"]) == 0
+    assert "ILSVRC 2012" in " ".join(capsys.readouterr().out.split())
+    assert main(["evaluate", "--help"]) == 0
+    assert "weights=PATH" in capsys.readouterr().out
+
+
+def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits, public, tiny, tmp_path):
+    """The attentive probe, which needs as many patches in each image, is left out."""
+    config = at_native(tiny)
+    run = finished_run(tmp_path / "runs", config, build(config))
+    own = partial(evaluate, quick=QUICK[1:])  # without crop=1
+    status, shown, (record,) = own(run.path, digits, "area=30")
+    assert status == 0, shown
+    assert set(record["results"]) == {"linear", "linear_mean_per_class", "knn", "knn_mean_per_class"}
+    assert record["images"] == {"area": 30}
+    for weights, arguments, message in (
+        (run.path, ["methods=[probe]"], "probe is not possible, because with area=, images have different numbers"),
+        (run.path, ["crop=1"], "area= shows each image whole and in its own size; remove image_px= and crop="),
+        (public[0], [], "area=30: only encoders with sin-cos positions"),
+    ):
+        status, shown, _ = own(weights, digits, "area=30", *arguments)
+        assert status == 2
+        assert message in shown

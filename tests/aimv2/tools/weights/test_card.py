@@ -1,0 +1,137 @@
+"""Model cards, read by the parser of the hub, and their examples of use, run as they are."""
+
+import json
+import string
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+import transformers
+from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import ObjectiveConfig
+from aimv2.data.sources.credits import credits_of
+from aimv2.runs.record import RunFolder
+from aimv2.tools.weights.card import Card, escape, render
+from aimv2.tools.weights.command import weights_command
+from analysis.document.model import escape as analysis_escape
+from tests.helpers.own_data import own_source
+
+
+@pytest.fixture
+def exported(initialised_run, tiny, tmp_path):
+    """Export a run, with a manifest if there is one, and return the folder and its card."""
+
+    def export(layout="transformers", config=tiny, manifest=None):
+        run, _ = initialised_run(tmp_path / "runs", config)
+        if manifest is not None:
+            (run / "attempts/0001/manifest.json").write_text(json.dumps(manifest))
+        assert weights_command(["export", f"from={run}", f"to={tmp_path / layout}", f"layout={layout}"]) == 0
+        return tmp_path / layout, (tmp_path / layout / "README.md").read_text()
+
+    return export
+
+
+def use(card, folder):
+    """Run the card's example of use and return its model."""
+    code = card.partition("```python\n")[2].partition("```")[0]
+    namespace = {"transformers": transformers, "timm": timm}
+    exec(code.replace("FOLDER", str(folder)), namespace)
+    return namespace["model"]
+
+
+def test_metadata_are_those_that_the_hub_reads(exported):
+    _, text = exported()
+    data = ModelCard(text).data.to_dict()
+    assert data["license"] == "other"
+    assert data["license_name"]
+    assert data["library_name"] == "transformers"
+    assert data["datasets"] == ["openmoji_scenes", "fontawesome_scenes"]
+    assert data["tags"] == ["aimv2", "vision-encoder", "ablation"]
+
+
+def test_example_of_use_loads_the_weights(exported, tiny):
+    folder, text = exported()
+    model = use(text, folder)
+    assert type(model).__name__ == "Aimv2VisionModel"
+    px = tiny.model.image_px
+    assert model(pixel_values=torch.zeros(1, 3, px, px)).last_hidden_state.shape[-1] == tiny.model.encoder.width
+
+
+def test_example_of_use_of_timm_loads_the_weights(exported):
+    folder, text = exported("timm")
+    assert use(text, folder).num_features
+    assert ModelCard(text).data.to_dict()["library_name"] == "timm"
+
+
+def test_pair_of_encoders_is_loaded_as_a_pair(exported, tiny):
+    config = replace(tiny, objective=ObjectiveConfig(name="clip"))
+    folder, text = exported(config=config)
+    assert type(use(text, folder)).__name__ == "Aimv2Model"
+    assert "clip" in ModelCard(text).data.to_dict()["tags"]
+
+
+def test_layout_of_apple_names_no_library(exported):
+    _, text = exported("ml-aim")
+    assert "library_name" not in ModelCard(text).data.to_dict()
+    assert "```python" not in text
+
+
+def test_one_run_has_its_metrics_and_no_interval(exported):
+    manifest = {"code": "c" * 12, "commit": "abc", "versions": {"torch": "2.9"}, "hardware": "a | b"}
+    _, text = exported(manifest=manifest)
+    assert "| caption_loss | 1 | nats/token | none |" in text
+    assert "(n = 1), so there is no interval" in text
+    assert f"code {'c' * 12} (commit abc)" in text
+    assert r"PyTorch 2.9 on a \| b." in text
+    assert "- Omitted: decoder." in text
+    assert "Font Awesome Free (CC BY 4.0)" in text
+
+
+def test_what_a_run_did_not_record_is_said(exported):
+    _, text = exported()
+    assert "code not recorded (commit not recorded)" in text
+
+
+def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):
+    assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'ours'}"]) == 0
+    assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}"]) == 0
+    assert not (tmp_path / "there/README.md").exists()
+
+
+@given(st.text(string.printable))
+def test_text_is_escaped_as_in_reports(text):
+    assert escape(text) == analysis_escape(text)
+
+
+def test_own_sources_have_their_licences_and_controls_a_warning(tiny, tmp_path):
+    path = own_source(tmp_path, "my_birds", num_pairs=10, licence="CC BY 4.0, by *me*")
+    config = replaced(tiny, {"data.sources": (path,), "data.captions": "shuffled"})
+    card = Card(
+        name="a_b",
+        layout="timm",
+        seeds=[3, 4],
+        sources=credits_of([config])["sources"],
+        evaluation=("none", []),
+        record=[],
+        verdicts=["one"],
+    )
+    text = render(card, config)
+    assert r"# a\_b" in text
+    assert r"- my\_birds (CC BY 4.0, by \*me\*)" in text
+    assert "this is a control, not a useful model" in text
+    assert "rendered by code" not in text
+    assert ", seeds 3, 4." in text
+
+
+def test_card_is_of_the_result_that_is_exported(exported, tiny, tmp_path):
+    _, text = exported()
+    (run,) = [path for path in (tmp_path / "runs").iterdir() if path.name.startswith("v")]
+    metrics = RunFolder(run.parent, run.name).result()["metrics"]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")][2:] == [
+        *metrics
+    ]

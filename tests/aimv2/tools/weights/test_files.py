@@ -1,0 +1,291 @@
+"""Untrusted files: what is read, and what is refused."""
+
+import copy
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from aimv2.base.errors import UsageError
+from aimv2.tools.weights.files import find, read_object, read_tensors, write_folder
+
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture
+def tensors():
+    return {name: torch.randn(4, 3) for name in "abcde"}
+
+
+@pytest.fixture
+def shards(tmp_path, tensors):
+    """A folder of two shards, the contents of their index, and a file of tensors outside the folder."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    file_of = dict.fromkeys("abc", "1.safetensors") | dict.fromkeys("de", "2.safetensors")
+    for shard in ("1.safetensors", "2.safetensors"):
+        save_file({name: tensors[name] for name in tensors if file_of[name] == shard}, folder / shard)
+    save_file({"a": torch.zeros(1)}, tmp_path / "outside.safetensors")
+    return folder, file_of
+
+
+def write_index(folder, file_of):
+    (folder / INDEX).write_text(json.dumps({"weight_map": file_of}))
+    return folder / INDEX
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "pt", "bin"])
+def test_each_kind_of_file_gives_its_tensors(suffix, tensors, tmp_path):
+    path = tmp_path / f"aimv2.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(tensors, path)
+    read = read_tensors(path)
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_views_of_one_storage_become_separate_tensors(tmp_path):
+    whole = torch.randn(4, 3)
+    torch.save({"a": whole[:3], "b": whole[1:]}, tmp_path / "aimv2.pt")
+    read = read_tensors(tmp_path / "aimv2.pt")
+    write_folder(tmp_path / "new", "x.safetensors", read, {})  # safetensors refuses tensors that share memory
+    assert torch.equal(load_file(tmp_path / "new/x.safetensors")["b"], whole[1:])
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_weights_of_a_training_checkpoint_are_read(key, tensors, tmp_path):
+    optimizer = {"state": {0: {"step": torch.tensor(3)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"epoch": 3, key: tensors, "optimizer": optimizer}, tmp_path / "aimv2.pth")
+    read = read_tensors(tmp_path / "aimv2.pth")
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_shards_are_read_as_one(shards, tensors):
+    read = read_tensors(write_index(*shards))
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_weights_are_found_in_a_folder(shards, tmp_path):
+    folder, file_of = shards
+    assert find(folder / "1.safetensors") == folder / "1.safetensors"
+    write_index(folder, file_of)
+    assert find(folder) == folder / INDEX
+    (folder / "model.safetensors").write_bytes((folder / "1.safetensors").read_bytes())
+    assert find(folder) == folder / "model.safetensors"
+
+
+def test_missing_weights_are_refused(refusal, tmp_path):
+    assert "no such file or folder" in refusal(find, tmp_path / "nowhere")
+    assert "has no weights" in refusal(find, tmp_path)
+    (tmp_path / "model.safetensors").mkdir()
+    assert "has no weights" in refusal(find, tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    assert "must be a .safetensors" in refusal(read_tensors, tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    "shard", ["../outside.safetensors", "{parent}/outside.safetensors", "3.safetensors", "x" * 9999]
+)
+def test_index_must_not_lead_out_of_its_folder(shard, shards, refusal, tmp_path):
+    folder, file_of = shards
+    file_of["a"] = shard.format(parent=tmp_path)
+    assert "not a file beside it" in refusal(read_tensors, write_index(folder, file_of))
+
+
+def test_index_and_its_files_must_agree(shards, tensors, refusal):
+    folder, file_of = shards
+    assert "index lists: 'f'" in refusal(read_tensors, write_index(folder, file_of | {"f": "2.safetensors"}))
+    without = {name: shard for name, shard in file_of.items() if name != "e"}
+    assert "index lists: 'e'" in refusal(read_tensors, write_index(folder, without))
+    save_file({name: tensors[name] for name in "ade"}, folder / "2.safetensors")
+    assert "index lists: 'a'" in refusal(read_tensors, write_index(folder, file_of))
+
+
+@pytest.mark.parametrize("content", ['{"weight_map": []}', '{"weight_map": {"a": 1}}', "{}"])
+def test_index_without_a_weight_map_is_refused(content, refusal, tmp_path):
+    (tmp_path / INDEX).write_text(content)
+    assert "must have a weight_map" in refusal(read_tensors, tmp_path / INDEX)
+
+
+@pytest.mark.parametrize("content", ["", "3", "[]", "nul", "\x00", "\xff", "[" * 100_000, '{"a": ' * 100_000])
+def test_file_without_a_json_object_is_refused(content, refusal, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(content, encoding="latin-1")
+    assert "config.json" in refusal(read_object, path)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def a_pickle_with_code(path):
+    torch.save({"a": Trap(path.parent / "trapped")}, path)
+
+
+def a_bare_pickle_with_code(path):
+    path.write_bytes(pickle.dumps(Trap(path.parent / "trapped")))
+
+
+def a_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+
+
+def a_compressed_checkpoint(path):
+    torch.save({"a": torch.zeros(1_000_000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def a_checkpoint_that_holds_one_entry_twice(path):
+    torch.save({"a": torch.zeros(1000)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        again = copy.copy(max(archive.filelist, key=lambda entry: entry.file_size))
+        again.filename = "again"
+        archive.filelist.append(again)
+        archive._didModify = True  # so that the list is written
+
+
+def a_tensor_larger_than_its_file(path):
+    torch.save({"a": torch.zeros(1, 1).expand(10**6, 600)}, path)
+
+
+def half_of_a_checkpoint(path):
+    torch.save({"a": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (a_pickle_with_code, "not a checkpoint"),
+        (a_bare_pickle_with_code, "not a checkpoint"),
+        (a_zip, "not a checkpoint"),
+        (a_compressed_checkpoint, "unpacks to more"),
+        (a_checkpoint_that_holds_one_entry_twice, "unpacks to more"),
+        (a_tensor_larger_than_its_file, "more values than the file"),
+        (half_of_a_checkpoint, "not a checkpoint"),
+        (
+            lambda path: torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False),
+            "not a checkpoint",
+        ),
+        (lambda path: torch.save([torch.zeros(3)], path), "names and tensors"),
+        (lambda path: torch.save({"weights": {"a": torch.zeros(3)}}, path), "'weights' is not a plain tensor"),
+        (lambda path: torch.save({"model": {"model": {"a": torch.zeros(3)}}}, path), "'model' is not a plain tensor"),
+        (lambda path: torch.save({"model": {1: torch.zeros(3)}}, path), "names and tensors"),
+        (lambda path: torch.save({"model": {"a": Trap(path.parent / "trapped")}}, path), "not a checkpoint"),
+        (lambda path: torch.save({1: torch.zeros(3)}, path), "names and tensors"),
+        (lambda path: torch.save({"a": torch.zeros(3).to_sparse()}, path), "not a plain tensor"),
+        (lambda path: torch.save({"a": torch.zeros(3, device="meta")}, path), "not a plain tensor"),
+        (lambda path: torch.save({"a": torch.zeros(3, dtype=torch.complex64)}, path), "complex64"),
+        (lambda path: path.write_bytes(b""), "not a checkpoint"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 20), "not a checkpoint"),
+    ],
+)
+def test_malicious_or_broken_checkpoint_is_refused(make, message, refusal, tmp_path):
+    path = tmp_path / "aimv2.pth"
+    make(path)
+    found = refusal(read_tensors, path)
+    assert "aimv2.pth" in found
+    assert message in found
+    assert not (tmp_path / "trapped").exists(), "code in the file was run"
+
+
+def test_file_with_a_flipped_byte_is_read_or_refused(tensors, refusal, tmp_path):
+    path = tmp_path / "aimv2.safetensors"
+    save_file(tensors, path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    generator = torch.Generator().manual_seed(0)
+    num_refused = 0
+    for _ in range(100):
+        place, byte = (int(torch.randint(0, high, (), generator=generator)) for high in (header, 256))
+        path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+        try:
+            read_tensors(path)
+        except UsageError:
+            num_refused += 1
+    assert num_refused > 50
+    for content in (b"", whole[:7], whole[:8], whole[:header], whole[: header + 1], whole[:-1], whole + b"x"):
+        path.write_bytes(content)
+        assert "not a complete safetensors file" in refusal(read_tensors, path)
+
+
+def test_text_of_a_file_is_escaped_in_messages(refusal, tmp_path):
+    header = json.dumps({"a": {"dtype": "\x1b[31m\n", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "aimv2.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "not a complete safetensors file" in refusal(read_tensors, path)
+    save_file({"\x1b[31m\n": torch.zeros(1, dtype=torch.int8)}, path)
+    assert "is torch.int8" in refusal(read_tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(2, dtype=torch.int64), "'a' is torch.int64"),
+        (torch.zeros(2, dtype=torch.float64), "'a' is torch.float64"),
+        (torch.zeros(2, dtype=torch.bool), "'a' is torch.bool"),
+        (torch.zeros(2, dtype=torch.float8_e4m3fn), "'a' is torch.float8_e4m3fn"),
+        (torch.zeros(0, 3), "'a' of shape [0, 3] holds no values"),
+    ],
+)
+def test_tensors_of_other_types_are_refused(value, message, refusal, tmp_path):
+    for path, save in ((tmp_path / "aimv2.safetensors", save_file), (tmp_path / "aimv2.pt", torch.save)):
+        save({"a": value}, path)
+        assert message in refusal(read_tensors, path)
+
+
+def test_existing_files_are_not_overwritten(tensors, refusal, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for target in ("full", "file"):
+        assert "not an empty folder" in refusal(write_folder, tmp_path / target, "x.safetensors", tensors, {})
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "empty", "x.safetensors", tensors, {"a": 1})
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {"x.safetensors", "config.json"}
+    with safe_open(tmp_path / "empty/x.safetensors", framework="pt") as written:
+        assert set(written.keys()) == tensors.keys()
+        assert written.metadata() == {"format": "pt"}  # older versions of transformers require it
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md"])
+def test_weights_are_removed_if_another_file_cannot_be_written(name, tensors, refusal, tmp_path, monkeypatch):
+    replace = Path.replace
+
+    def replace_but_one(path, target):
+        if path.name == name and target.parent == tmp_path / "new":
+            raise OSError(5, "Input/output error")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_but_one)
+    texts = {"README.md": "text"}
+    assert "Input/output error" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {}, texts)
+    assert not any((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
+def test_full_disk_leaves_no_partial_files(error, tensors, refusal, tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr("safetensors.torch.serialize_file", full)
+    assert "No space left" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
+    assert not any((tmp_path / "new").iterdir())

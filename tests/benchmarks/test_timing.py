@@ -1,0 +1,106 @@
+"""Timings with a simulated clock, and the arithmetic of ratios."""
+
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.timing import cpu_seconds, interleaved, ratio
+
+
+class Clock:
+    """A clock that only the work advances."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.done = []
+        self.pending = 0.0
+
+    def __call__(self):
+        """Wait for the device and return the time."""
+        self.now += self.pending
+        self.pending = 0.0
+        return self.now
+
+    def work(self, name, seconds):
+        """Return a call that takes this long; ``seconds`` may be a function of the time."""
+
+        def call():
+            self.done.append(name)
+            self.now += seconds(self.now) if callable(seconds) else seconds
+
+        return call
+
+    def launch(self, seconds):
+        """Return a call that returns at once and leaves the work to a device."""
+
+        def call():
+            self.pending += seconds
+
+        return call
+
+
+def test_interleaved_times_every_call_once_per_repeat_in_rotating_order():
+    clock = Clock()
+    calls = {name: clock.work(name, seconds) for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 4.0))}
+    seconds = interleaved(calls, 4, clock=clock)
+    assert {name: timings.tolist() for name, timings in seconds.items()} == {"a": [1] * 4, "b": [2] * 4, "c": [4] * 4}
+    warm_up, timed = clock.done[:-12], clock.done[-12:]
+    assert set(warm_up) == {"a", "b", "c"}
+    assert ["".join(timed[start : start + 3]) for start in range(0, 12, 3)] == ["abc", "bca", "cab", "abc"]
+
+
+def test_interleaved_repeats_short_calls():
+    clock = Clock()
+    calls = {"short": clock.work("short", 0.004), "long": clock.work("long", 0.5)}
+    seconds = interleaved(calls, 3, clock=clock, min_seconds=0.05)
+    assert seconds["short"] == pytest.approx(0.004)
+    assert seconds["long"] == pytest.approx(0.5)
+    assert "".join(name[0] for name in clock.done[-42:]) == "s" * 13 + "ll" + "s" * 13 + "s" * 13 + "l"
+
+
+def test_slowing_machine_does_not_change_the_ratio():
+    clock = Clock()
+    calls = {
+        "ours": clock.work("ours", lambda now: now / 100),
+        "theirs": clock.work("theirs", lambda now: 1.5 * now / 100),
+    }
+    seconds = interleaved(calls, 40, clock=clock)
+    assert seconds["ours"][-1] > 2 * seconds["ours"][0]
+    assert ratio(seconds["theirs"], seconds["ours"])[0] == pytest.approx(1.5, rel=0.02)
+
+
+def test_interleaved_waits_for_the_device():
+    clock = Clock()
+    calls = {"a": clock.launch(1.0), "b": clock.launch(3.0)}
+    seconds = interleaved(calls, 3, clock=clock)
+    assert seconds["a"].tolist() == [1] * 3
+    assert seconds["b"].tolist() == [3] * 3
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=25))
+def test_ratio_equals_an_obvious_loop(timings):
+    theirs, ours = np.array(timings).T
+    ratios = sorted(t / o for t, o in timings)
+    count = len(ratios)
+    middle = (ratios[(count - 1) // 2] + ratios[count // 2]) / 2
+    # The k-th smallest and k-th largest hold the median between them unless fewer than k fall on one side of it.
+    low = high = math.nan
+    for k in range(1, count // 2 + 1):
+        if sum(math.comb(count, below) for below in range(k)) / 2**count <= 0.025:
+            low, high = ratios[k - 1], ratios[count - k]
+    assert ratio(theirs, ours) == pytest.approx((middle, low, high), nan_ok=True)
+
+
+def test_cpu_clock_counts_this_process_and_ended_children():
+    work = "import time\nwhile time.process_time() < 0.3: pass"
+    start, ended = cpu_seconds(), sum(os.times()[:4])
+    subprocess.run([sys.executable, "-c", work], check=True)
+    passed = cpu_seconds() - start
+    assert passed > 0.3
+    assert passed == pytest.approx(sum(os.times()[:4]) - ended, abs=0.05)
