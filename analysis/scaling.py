@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.markdown import escape
 from aimv2.config.arguments import HELP, checked, guarded, key_values
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Document, Figure, Section, escape
+from analysis.document.model import Document, Figure, Section
 from analysis.document.style import style
 from analysis.document.write import check_replaceable, write
 from analysis.inference.scaling.assess import assess

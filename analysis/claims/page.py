@@ -10,10 +10,11 @@ from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, Claim
 from ablations.expand import expand
+from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from analysis.claims.paper import paper_section
-from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span, escape
+from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span
 from analysis.evidence.records import recorded_names
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from aimv2.base.markdown import escape
 from analysis.costs.figures import encoder_points, encoder_ratios, objective_points
 from analysis.costs.measurements import FILE, Machine, Measurements, to_json
 from analysis.costs.ratios import Ratio
@@ -14,7 +15,7 @@ from analysis.costs.tables import (
     objective_numbers,
     training_section,
 )
-from analysis.document.model import Bullets, Code, Document, Figure, Paragraph, Section, escape
+from analysis.document.model import Bullets, Code, Document, Figure, Paragraph, Section
 
 QUESTION = (
     "What does AIMv2's encoder cost beside those of CLIP, SigLIP and DINOv2 of the same size, and what does a training"

@@ -2,8 +2,9 @@
 
 from ablations.claims import CLAIMS
 from aimv2.base.errors import unknown
+from aimv2.base.markdown import escape
 from aimv2.tools.weights.card import Card, render
-from analysis.document.model import code_span, escape
+from analysis.document.model import code_span
 from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.conclusions import conclusion

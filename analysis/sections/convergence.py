@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablations.budget import Equal
-from analysis.document.model import Block, Cell, Paragraph, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.judgement.convergence import FRACTIONS, Convergence, Curves
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, arm_notes, metric_notes

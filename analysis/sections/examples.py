@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from ablations.study import Study
-from analysis.document.model import Bullets, Cell, Paragraph, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Bullets, Cell, Paragraph, Section, Table
 from analysis.evidence.load import Evidence
 
 INTRODUCTION = (

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
-from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Section, Table
 from analysis.document.style import COLOURS, MARKERS, show_on_hover
 from analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
 from analysis.inference.intervals import Estimate

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ablations.claims import CLAIMS
+from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
-from analysis.document.model import Bullets, Paragraph, Section, escape
+from analysis.document.model import Bullets, Paragraph, Section
 from analysis.document.template import blocks_of
 from analysis.inference.contrasts import APART, WIDER
 from analysis.inference.intervals import LEVEL, POWER, bonferroni, detectable_difference

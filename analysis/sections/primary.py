@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
 from analysis.inference.intervals import POWER, detectable_difference
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power

@@ -8,8 +8,9 @@ import pandas as pd
 from ablations.budget import Equal
 from ablations.study import Study
 from aimv2.base.errors import REASONS
+from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
-from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
+from analysis.document.model import Cell, Paragraph, Section, Table, code_span
 from analysis.evidence.load import Evidence
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, MAX_EPOCHS, arm_notes, is_unequal, relative_cost

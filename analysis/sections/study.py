@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Mapping
 
 from ablations.adapt import announcements
-from analysis.document.model import Block, Document, Figure, Paragraph, code_span, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Document, Figure, Paragraph, code_span
 from analysis.document.style import style
 from analysis.figures import arms
 from analysis.figures.forest import forest

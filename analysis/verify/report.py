@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.serialization import to_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
-from analysis.document.model import Block, Cell, Code, Document, Figure, Section, Table, escape
+from analysis.document.model import Block, Cell, Code, Document, Figure, Section, Table
 from analysis.document.style import style
 from analysis.document.template import blocks_of
 from analysis.sections.runs import credits_text

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aimv2.base.markdown import escape
 from analysis.document.data import to_json
-from analysis.document.model import escape
 from analysis.scaling import main, read_runs, report
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 

@@ -3,7 +3,6 @@
 Source: the format of huggingface.co/docs/hub/model-cards; the sections follow Mitchell et al. 2019 (arXiv 1810.03993).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from aimv2.base.files import read_json
+from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
@@ -108,14 +108,6 @@ def render(card: Card, config: RunConfig) -> str:
     }
     body = "\n\n".join("\n\n".join([title, *filter(None, blocks)]) for title, blocks in sections.items())
     return f"---\n{yaml.safe_dump(_metadata(card, config), sort_keys=False)}---\n\n{body}\n"
-
-
-def escape(text: str) -> str:
-    """Return text that is no Markdown and breaks no table, as ``analysis.document.model.escape``.
-
-    Analysis escapes without torch, which this package imports.
-    """
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")
 
 
 def _metadata(card: Card, config: RunConfig) -> dict[str, Any]:

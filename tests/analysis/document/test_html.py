@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Picture
 
+from aimv2.base.markdown import escape
 from analysis.document.html import data_fold, inline_svg, slug, to_html
-from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table, escape
+from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
 from analysis.document.style import GRID, INK, PAPER, SOFT
 
 SVG = (

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimv2.base.markdown import escape
 from analysis.document.latex import KNOWN, MATHS, tables_of, to_latex
-from analysis.document.model import Cell, Document, Section, Table, escape
+from analysis.document.model import Cell, Document, Section, Table
 from tests.helpers.programs import skip_without
 
 CHARACTERS = f"{string.printable}{''.join([*MATHS, *sorted(KNOWN)])}éüčçïåñőğí中😀"

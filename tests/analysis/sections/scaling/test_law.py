@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from aimv2.base.markdown import escape
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Document, Section, escape
+from analysis.document.model import Document, Section
 from analysis.document.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
