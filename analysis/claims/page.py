@@ -14,7 +14,8 @@ from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from analysis.claims.paper import paper_section
-from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span
+from analysis.document.model import Cell, Document, Paragraph, Section, Table, code_span
+from analysis.document.template import blocks_of
 from analysis.evidence.records import recorded_names
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
@@ -28,19 +29,6 @@ TITLE = "claims"
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 FULL_COLUMNS = ["claim and study", "contradicted if", "published", "comparisons", "sensitivity", "command"]
 MAX_SHOWN = 3  # comparisons of a claim in the short table
-HOW_TO_READ = [
-    "*supported*: every expectation of the study is shown. *contradicted*: the opposite is shown. *smaller than"
-    " claimed*: no effect is detected, and the published one is ruled out.",
-    "*undecided*: the interval includes values that support the claim and values that contradict it. About this many"
-    " seeds detect the claimed effect with 80 % power. Where no effect is claimed, they detect a difference as large as"
-    " the margin, or rule it out if equality is claimed and true. They follow from the noise of these runs and the"
-    " level of the next look. Smaller effects take more.",
-    "*not testable*: a control did not pass, the metric does not see small effects at this scale, or we lack hardware,"
-    " data, models or a study; the cell says which.",
-    f"*{NOT_RUN}*: a study is written, with its expectations, and has no report yet. Its price is an upper bound.",
-    "A verdict holds at the scale of its study, on its data, and false verdicts of a study have a probability of at"
-    " most 5 %. Over all studies of this page they add up. What each study expects was written before its runs.",
-]
 
 
 def claims_document(reports_dir: Path) -> Document:
@@ -71,7 +59,7 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
     sections = [
         Section("Verdicts", [table]),
         Section("Every claim in full", [full], is_folded=True),
-        Section("How to read this page", [Bullets(HOW_TO_READ)]),
+        Section("How to read this page", blocks_of("claims_reading")),
         paper_section(findings, ladder),
         *([scales] if scales else []),
         Section("Runs", [_runs([one for own in answers.values() for one in own])], is_folded=True),

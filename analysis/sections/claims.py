@@ -3,7 +3,8 @@
 from ablations.claims import CLAIMS
 from ablations.expectations import default_margin, margin_reason
 from ablations.study import Study
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.document.template import blocks_of
 from analysis.judgement.controls import NULL_NOTE
 from analysis.judgement.findings import Findings
 
@@ -54,20 +55,6 @@ def margins_note(study: Study) -> str:
 def controls_section(findings: Findings) -> Section:
     """Return the result of each control in each metric that decides something."""
     study = findings.study
-    results = [
-        f"{one.control.replace('_', ' ').capitalize()} ({study.label(one.control)}), {one.metric}: **{one.result}**."
-        f" {one.reason}"
-        for one in findings.controls
-    ]
-    intro = "Controls are checked in each metric that decides something. One that did not pass withholds what rests on"
-    blocks: list[Block] = [Paragraph(f"{intro} that metric."), Bullets(results)]
-    if any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations):
-        blocks.append(
-            Paragraph(
-                "Some claims compare two metrics. There the untrained encoder is a control too: before training, the"
-                " difference of the two metrics must be shown to lie within the margin."
-            )
-        )
-    if "null_control" in study.controls:
-        blocks.append(Paragraph(NULL_NOTE))
-    return Section("Controls", blocks)
+    compares = any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations)
+    values = {"findings": findings, "study": study, "compares_metrics": compares, "null_note": NULL_NOTE}
+    return Section("Controls", blocks_of("controls", **values))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Picture
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Section, Table
 from analysis.document.style import COLOURS, MARKERS, show_on_hover
+from analysis.document.template import blocks_of
 from analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
 from analysis.inference.intervals import Estimate
 from analysis.judgement.compare import reasons_to_withhold
@@ -20,16 +21,6 @@ from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes, metric_notes
 from analysis.sections.numbers import estimate
 from analysis.sections.words import metric_title, runs_of, with_limits
-
-READING = (
-    "A main effect is the difference that a level makes on average over the levels of the other factors, which weigh"
-    " equally. An interaction is a difference of such differences; if there is one, a main effect is not the same at"
-    " all levels of the others. The model is fitted by least squares with seeds as blocks, so what a seed adds to all"
-    " runs cancels. Tests are F tests of type III; their p values are corrected by Holm for all tests of the table."
-    " Partial ω² is the share of the variance within seeds that a term explains beside the other terms. *d* is an"
-    " effect in standard deviations of the error. All intervals are 95 %, each by itself, and cover seeds. The tests"
-    " are exploratory: what decides the study was written before the runs."
-)
 
 
 def section(findings: Findings) -> Section | None:
@@ -42,7 +33,7 @@ def section(findings: Findings) -> Section | None:
     parts = {metric: _blocks(findings, metric, one) for metric, one in found.items() if one.tests or one.notes}
     first = parts.pop(findings.metric, [])
     others = [Section(_title(metric), blocks, is_folded=True) for metric, blocks in parts.items()]
-    return Section("Factors", [Paragraph(READING), *first, *others])
+    return Section("Factors", [*blocks_of("factors"), *first, *others])
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
