@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure as Picture
 
 from aimv2.base.markdown import escape
-from analysis.document.html import data_fold, inline_svg, slug, to_html
+from analysis.document.html import inline_svg, slug, to_html
 from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
 from analysis.document.style import GRID, INK, PAPER, SOFT
 
@@ -191,21 +191,17 @@ def test_links_to_other_reports_lead_to_their_pages(tmp_path):
     assert 'href="b.md"' in page
 
 
-def figure_of(data):
-    return Figure("name", "alt", "A caption.", Picture(), pd.DataFrame(data))
+def test_data_of_a_figure_are_escaped_and_long_ones_are_cut(folder):
+    def shown(data):
+        return to_html(document(replace(figure(), data=pd.DataFrame(data))), folder)
 
-
-def test_data_are_escaped_and_short():
-    shown = data_fold(figure_of({"arm": ["<b>", "c"], "mean": [0.123456789, float("nan")]}))
-    assert "<tr><td>&lt;b&gt;</td><td>0.12346</td></tr>\n<tr><td>c</td><td></td></tr>" in shown
-    assert all(f'href="figures/name.{end}"' in shown for end in ("csv", "svg", "pdf"))
-
-
-def test_long_data_are_cut_and_say_so():
-    shown = data_fold(figure_of({"n": range(1000)}))
-    assert "The first 300 of 1000 rows." in shown
-    assert "<td>299</td>" in shown
-    assert "<td>300</td>" not in shown
+    page = shown({"arm": ["<b>", "c"], "mean": [0.123456789, float("nan")]})
+    assert "<tr><td>&lt;b&gt;</td><td>0.12346</td></tr>\n<tr><td>c</td><td></td></tr>" in page
+    assert all(f'href="figures/a.{end}"' in page for end in ("csv", "svg", "pdf"))
+    page = shown({"n": range(1000)})
+    assert "The first 300 of 1000 rows." in page
+    assert "<td>299</td>" in page
+    assert "<td>300</td>" not in page
 
 
 def test_ids_and_references_get_the_prefix():

@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from ablations.expectations import STEP_TIME
 from aimv2.config.recipes.scales import demo
-from analysis.document.style import INK, SOFT, style
+from analysis.document.style import INK, SOFT
 from analysis.figures.ladder import draw_ladder, sensitivity_map
 from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of
 
@@ -29,12 +29,6 @@ def ladder():
         STEP_TIME: seen(0, []),
     }
     return Ladder(base=base_of(demo()), rungs=RUNGS, metrics=metrics)
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 def test_effects_are_in_units_of_noise_and_harm_is_positive(ladder):

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from analysis.document.style import style
 from analysis.figures.scaling import MAX_NAMED, draw_scaling
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
@@ -9,12 +8,6 @@ from analysis.inference.scaling.power_law import FORMS, fit
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
 LABELS = {"n": "parameters", "d": "tokens", "loss": "loss [nats/token]"}
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 @pytest.fixture(scope="module")

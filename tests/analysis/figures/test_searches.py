@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.document.style import style
 from analysis.figures.searches import BEST, parallel_coordinates, search_coordinates
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
@@ -15,12 +14,6 @@ TRIALS = pd.DataFrame(
     }
 )
 PARAMETERS = {"optimizer.peak_lr": True, "objective.alpha": False}
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 def lines_of(trials, metric="content_loss"):

@@ -11,12 +11,6 @@ ACCURACY = {"name": "probe_object", "direction": "maximize", "unit": ""}
 STATES = ("finished", "pruned", "failed")
 
 
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
-
-
 def labelled(axis, label):
     """Return the artists of a legend's label: those after the first have an underscore."""
     return [line for line in axis.lines if line.get_label().lstrip("_") == label]
