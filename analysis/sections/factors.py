@@ -22,6 +22,9 @@ from analysis.judgement.guards import arm_notes, metric_notes
 from analysis.sections.numbers import estimate
 from analysis.sections.words import metric_title, runs_of, with_limits
 
+WIDTH = 0.5  # of the room between two levels, over which lines are spread so that their intervals do not overlap
+BESIDE = 0.06  # from an interval to the marks of its runs
+
 
 def section(findings: Findings) -> Section | None:
     """Return the effects on each metric that decides something, the primary one first; None without two factors."""
@@ -194,10 +197,6 @@ def _values(effect: Effect, unit: str) -> dict[str, Any]:
     size = {"mean": effect.size, "low": effect.size_low, "high": effect.size_high}
     found = {"term": effect.term, "levels": {factor: list(pair) for factor, pair in effect.levels.items()}}
     return found | {"estimate": estimate(effect.estimate, unit), "size": size}
-
-
-WIDTH = 0.5  # of the room between two levels, over which lines are spread so that their intervals do not overlap
-BESIDE = 0.06  # from an interval to the marks of its runs
 
 
 def interactions(

@@ -16,7 +16,22 @@ from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, MAX_EPOCHS, arm_notes, is_unequal, relative_cost
 from analysis.sections.words import runs_of, seen, with_limits
 
-COLUMNS = {"code": "code", "commit": "commit", "hardware": "hardware"}
+COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
+    "runs": lambda runs: str(len(runs)),
+    "samples per run": lambda runs: f"{runs['samples'].mean():,.0f}",
+    "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
+    "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
+    "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
+    "CPU minutes of training steps": lambda runs: _minutes(runs["train_cpu_seconds"]),
+    "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
+    "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
+}
+REPEATS_NOTE = (
+    f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"
+    " this is not known of pairs."
+)
+
+ORIGIN = ("code", "commit", "hardware")  # columns of the table of runs
 
 
 def runs_section(findings: Findings) -> Section:
@@ -35,7 +50,7 @@ def _finished(findings: Findings) -> Table:
         "samples",
         "training FLOPs",
         "minutes",
-        *COLUMNS,
+        *ORIGIN,
     ]
     table = Table(columns, name="runs", is_filterable=True)
     for run in evidence.runs.to_dict("records"):
@@ -49,7 +64,7 @@ def _finished(findings: Findings) -> Table:
                 f"{run['samples']:,}",
                 f"{run['train_flops']:.3g}",
                 f"{run['seconds'] / 60:.2f}",
-                *(escape(str(run.get(name, ""))) for name in COLUMNS),
+                *(escape(str(run.get(name, ""))) for name in ORIGIN),
             ]
         )
     return table
@@ -63,18 +78,6 @@ def _missing(findings: Findings) -> list[Paragraph | Table]:
     rows = missing[columns].astype(str).to_numpy().tolist()
     table = Table(columns, [[escape(cell) for cell in row] for row in rows], name="missing")
     return [Paragraph("Missing runs:"), table]
-
-
-COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
-    "runs": lambda runs: str(len(runs)),
-    "samples per run": lambda runs: f"{runs['samples'].mean():,.0f}",
-    "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
-    "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
-    "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
-    "CPU minutes of training steps": lambda runs: _minutes(runs["train_cpu_seconds"]),
-    "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
-    "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
-}
 
 
 def cost_section(findings: Findings) -> Section:
@@ -177,12 +180,6 @@ def _size(findings: Findings, part: str) -> str:
 
 def _source_name(source: str) -> str:
     return escape(source_name(source)) if is_described(source) else source
-
-
-REPEATS_NOTE = (
-    f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"
-    " this is not known of pairs."
-)
 
 
 def mixture_table(study: Study, evidence: Evidence) -> Table:
