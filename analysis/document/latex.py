@@ -152,7 +152,7 @@ def _character(character: str) -> str:
         return SPECIAL[character]
     if character in MATHS:
         return rf"\ensuremath{{{MATHS[character]}}}"
-    base, *marks = unicodedata.normalize("NFD", character)
+    base, *marks = tuple(unicodedata.normalize("NFD", character))
     is_letter = base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in ACCENTS
     if " " <= character <= "~" or character in KNOWN or is_letter:
         return character
