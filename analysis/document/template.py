@@ -15,7 +15,7 @@ ENVIRONMENT = Environment(
 ENVIRONMENT.filters |= {"md": escape, "code": code_span}
 
 
-def blocks_of(template: str, named: Mapping[str, Block] | None = None, **values: Any) -> list[Block]:
+def blocks_of(template: str, named: Mapping[str, Block] | None = None, /, **values: Any) -> list[Block]:
     """Fill in a template of ``analysis/templates`` and return it as blocks.
 
     Empty lines separate paragraphs, in which line breaks are spaces. Paragraphs that start with ``## `` are headings of
