@@ -42,7 +42,7 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class FormTrial:
     """A form's fit to all runs, and its test on the held-out ones.
 
     Attributes:
@@ -63,7 +63,7 @@ class Trial:
     reason: str = ""
     tested: Law | None = None
 
-    def minus(self, other: "Trial") -> Estimate:
+    def minus(self, other: "FormTrial") -> Estimate:
         """Return the difference of errors on the held-out runs, with its interval."""
         return jackknife(self.error.mean - other.error.mean, self.error_S - other.error_S)
 
@@ -104,18 +104,20 @@ def hold_out_largest(runs: pd.DataFrame, variables: Sequence[Variable]) -> Split
     return Split(runs[~is_held], runs[is_held], " or ".join(texts))
 
 
-def compare(runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None) -> tuple[Split, list[Trial]]:
+def compare(
+    runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None
+) -> tuple[Split, list[FormTrial]]:
     """Fit all forms of the variables to all runs, and to those that are not held out; ``huber`` as in ``fit``."""
     split = hold_out_largest(runs, variables)
     return split, [_trial(form, runs, split, huber) for form in forms_of(variables)]
 
 
-def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) -> Trial:
+def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) -> FormTrial:
     try:
         law = fit(form, runs, huber=huber)
     except FitError as reason:
-        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
-    untested = Trial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
+        return FormTrial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
+    untested = FormTrial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
     if not len(split.held_out):
         return untested
     seeds = split.fitted["seed"].unique().tolist() if shares_seeds(runs) else []
