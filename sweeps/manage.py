@@ -32,7 +32,7 @@ from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import print_logs
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, sweep_status
-from sweeps.status.trials import trials_of
+from sweeps.search.trials import trials_of
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 

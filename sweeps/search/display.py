@@ -12,7 +12,7 @@ from sweeps.executors.base import Executor
 from sweeps.plan_display import priced
 from sweeps.pricing.price import Clock, price
 from sweeps.search.space import SPLIT, Search
-from sweeps.status.trials import trials_of
+from sweeps.search.trials import trials_of
 
 
 def print_search(

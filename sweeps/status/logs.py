@@ -10,7 +10,7 @@ from aimv2.runs.failure import read_failure
 from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_row
-from sweeps.status.trials import pruned_trials
+from sweeps.search.trials import pruned_trials
 
 SHOWN_ROWS = 5
 SHOWN_LINES = 20

@@ -13,7 +13,7 @@ from sweeps.executors.slurm_commands import Queued, queue_of
 from sweeps.machine.holders import holders, in_use
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
-from sweeps.status.trials import trials_of
+from sweeps.search.trials import trials_of
 
 
 @dataclass(frozen=True, kw_only=True)

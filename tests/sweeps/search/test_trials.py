@@ -12,7 +12,7 @@ from analysis.searches import path_of
 from sweeps.search.journal import Journal
 from sweeps.search.names import journal_path
 from sweeps.search.work import SearchTasks
-from sweeps.status.trials import ARM, pruned_trials, trials_of
+from sweeps.search.trials import ARM, pruned_trials, trials_of
 from tests.helpers.searches import search_of, trial
 from tests.helpers.trials import begin, do, search
 
