@@ -5,7 +5,7 @@ that a report says of it is checked.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -177,23 +177,12 @@ class Search:
             raise ValueError(f"{name} is finished and has no value, or no value of a dimension")
 
     def _check_choice(self) -> None:
-        """Refuse a front of which a trial is not finished or is beaten, and a winner that is not its best."""
-        costs = {one.number: self.cost(one) for one in self.finished}
-        if unknown := [number for number in self.front if number not in costs]:
+        """Refuse a front, which Optuna has found, of other than finished trials, and a winner that is not on it."""
+        finished = {one.number for one in self.finished}
+        if unknown := [number for number in self.front if number not in finished]:
             raise ValueError(f"trial {unknown[0]} of the front is not a finished trial")
-        for number in self.front:
-            if any(is_better(other, costs[number]) for other in costs.values()):
-                raise ValueError(f"trial {number} of the front is worse than another trial in every metric")
-        if self.winner is not None:
-            if self.winner not in self.front:
-                raise ValueError(f"the winner {self.winner} is not on the front")
-            if costs[self.winner][0] > min(costs[number][0] for number in self.front):
-                raise ValueError(f"the winner {self.winner} is not the best of the front in {self.metric.name}")
-
-
-def is_better(one: Sequence[float], other: Sequence[float]) -> bool:
-    """True if a trial is nowhere worse than another and somewhere better; lower is better."""
-    return list(one) != list(other) and all(a <= b for a, b in zip(one, other, strict=True))
+        if self.winner is not None and self.winner not in self.front:
+            raise ValueError(f"the winner {self.winner} is not on the front")
 
 
 def path_of(runs_dir: Path, report: str) -> Path:

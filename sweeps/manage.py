@@ -25,14 +25,14 @@ from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.slurm_queue import end_abandoned, withdraw
+from sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from sweeps.prune import prune
 from sweeps.replay import replay
+from sweeps.search.trials import pruned_trials, trials_of
 from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import print_logs
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, sweep_status
-from sweeps.search.trials import trials_of
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
@@ -120,7 +120,7 @@ def status_command(arguments: Arguments) -> int:
     def read() -> list[SweepStatus]:
         names = arguments.names or requested_names(arguments.runs_dir)
         requests = [read_request(arguments.runs_dir, name, STUDIES, owner=user()) for name in names]
-        return [sweep_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
+        return [_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
 
     started = time.monotonic()
     sweeps = read()
@@ -139,15 +139,15 @@ def status_command(arguments: Arguments) -> int:
 
 
 def logs_command(arguments: Arguments) -> int:
-    print_logs(_run(arguments), console)
+    print_logs(_run(arguments), console, pruned_trials)
     return 0
 
 
 def retry_command(arguments: Arguments) -> int:
-    from sweeps.launch import carry_out, relaunch  # here, because status loads faster without it
+    from sweeps.launch import launch, relaunch  # here, because status loads faster without it
 
     request = own_request(arguments)
-    failed = [run for run in sweep_status(request, arguments.runs_dir).runs if run.state == "failed"]
+    failed = [run for run in _status(request, arguments.runs_dir).runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of your last launch of {request.folder} has failed")
         if num_failed := trials_of(arguments.runs_dir, request.folder).num_failed:
@@ -155,13 +155,13 @@ def retry_command(arguments: Arguments) -> int:
         return 0
     console.print(reasons(failed))
     is_out = any(run.cause == "out of memory" for run in failed)
-    return carry_out(relaunch(request, arguments.values, halve=is_out), only={run.run for run in failed})
+    return launch(relaunch(request, arguments.values, halve=is_out), only={run.run for run in failed})
 
 
 def extend_command(arguments: Arguments) -> int:
-    from sweeps.launch import carry_out, relaunch
+    from sweeps.launch import launch, relaunch
 
-    return carry_out(relaunch(own_request(arguments), arguments.values))
+    return launch(relaunch(own_request(arguments), arguments.values))
 
 
 def own_request(arguments: Arguments) -> Request:
@@ -248,6 +248,10 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "export": (export_command, "sweep or run", {"to", "project"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
+
+
+def _status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:
+    return sweep_status(request, runs_dir, reader, queue_of=queue_of, trials=trials_of(runs_dir, request.folder))
 
 
 def _run(arguments: Arguments) -> RunFolder:

@@ -31,16 +31,17 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
     Raises:
         UsageError: the sampler draws nothing but points that cannot exist.
     """
-    if search.baseline is not None and signature(config := search.run(search.baseline)) not in used:
-        return search.baseline, config
-    seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
-    sampler = sampler_of(search.config.sampler, seed=seed, first_seed=search.config.seed)
+    config = search.config
+    if search.baseline is not None and signature(run := search.run(search.baseline)) not in used:
+        return search.baseline, run
+    seed = random.Random(f"{config.seed} {trial.number}").randrange(2**32)
+    sampler = sampler_of(config.sampler, config.sampler_args, seed=seed, first_seed=config.seed)
     for _ in range(DRAWS):
         point: Point = _drawn(search, study, sampler, trial)
         with contextlib.suppress(UsageError):  # a combination that is impossible
-            config = search.run(point)
-            if search.config.repeats or signature(config) not in used:
-                return point, _unused(search, config, used)
+            run = search.run(point)
+            if config.repeats or signature(run) not in used:
+                return point, _unused(search, run, used)
     if search.points is None:
         raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
     left = [name for name in search.points if name not in used] or list(search.points)
@@ -62,8 +63,8 @@ def _drawn(
     }
 
 
-def _unused(search: Search, config: RunConfig, used: Collection[str]) -> RunConfig:
+def _unused(search: Search, run: RunConfig, used: Collection[str]) -> RunConfig:
     """Return the run with the first seed, from its own on, that no other trial has and that confirms no winner."""
-    while signature(config) in used or config.seed in search.seeds:
-        config = replace(config, seed=config.seed + 1)
-    return config
+    while signature(run) in used or run.seed in search.seeds:
+        run = replace(run, seed=run.seed + 1)
+    return run

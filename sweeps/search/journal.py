@@ -22,9 +22,8 @@ from aimv2.errors import UsageError
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
-from sweeps.search.config import MAX_FAILED
+from sweeps.search.config import AFTER, DEFINITION, MAX_FAILED, NOTE, RUN, SEED, SPENT, WINNERS, journal_path
 from sweeps.search.draw import draw
-from sweeps.search.names import AFTER, DEFINITION, NOTE, RUN, SEED, SPENT, WINNERS, journal_path
 from sweeps.search.optimizers import pruner_of
 from sweeps.search.space import Search
 from sweeps.tasks import Task
@@ -57,7 +56,7 @@ class Journal:
         is_read_only: bool = False,
         ask_seconds: int = ASK_SECONDS,
     ) -> None:
-        self._failed_before = frozenset(failed_before)
+        self.failed_before = frozenset(failed_before)
         self._is_read_only = is_read_only
         self.search = search
         self.runs_dir = runs_dir
@@ -69,7 +68,7 @@ class Journal:
         with readable(self.where):
             self._storage = open_storage(self.path, search.config.storage)
             sampler = optuna.samplers.RandomSampler()  # a point is drawn by ``draw``
-            pruner = pruner_of(search.pruner, len(search.base.curve_steps) - 1)
+            pruner = pruner_of(search.pruner, search.config.pruner_args, len(search.base.curve_steps) - 1)
             if is_read_only:
                 self.study = optuna.load_study(
                     study_name=search.name, storage=self._storage, sampler=sampler, pruner=pruner
@@ -97,10 +96,16 @@ class Journal:
         with readable(self.where):
             return self.study.get_trials(deepcopy=False)
 
+    @property
+    def front(self) -> list[FrozenTrial]:
+        """The finished trials that no other one dominates, in the order of their numbers; with one metric, the best."""
+        with readable(self.where):
+            return sorted(self.study.best_trials, key=lambda trial: trial.number)
+
     def num_new(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials can still be drawn, those that no worker has completed the drawing of included."""
         config = self.search.config
-        if len(failed(trials) - self._failed_before) >= MAX_FAILED:
+        if len(failed(trials) - self.failed_before) >= MAX_FAILED:
             return 0
         left = config.trials - sum(trial.state in OPEN + ENDED and not _is_half_drawn(trial) for trial in trials)
         if not config.repeats:
@@ -237,7 +242,7 @@ class Journal:
         return {
             trial.user_attrs[RUN]
             for trial in trials
-            if RUN in trial.user_attrs and trial.number not in self._failed_before
+            if RUN in trial.user_attrs and trial.number not in self.failed_before
         }
 
     def _new_trial(self) -> FrozenTrial:
