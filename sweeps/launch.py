@@ -21,7 +21,6 @@ from aimv2.config.arguments import HELP
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from sweeps.active_launches import active_launches, new_logs
-from sweeps.executors.base import Executor
 from sweeps.executors.registry import end_abandoned, queue_of
 from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
@@ -118,33 +117,29 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
             search about all of its trials.
     """
     parsed = parse(arguments)
-    for note in filter(None, (*parsed.notes, report_note(parsed.plan, parsed.reports_dir))):
+    plan, executor = parsed.plan, parsed.executor
+    for note in filter(None, (*parsed.notes, report_note(plan, parsed.reports_dir))):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
-        _make_folders(parsed)
+        share(plan.runs_dir)
+        writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
+        writable_folder(str(parsed.reports_dir), "reports_dir")
+        writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
     planned = _planned(parsed, only)
-    if planned.work.tasks and not parsed.is_dry_run:
-        freeze(parsed.plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
-    planned.show(console, parsed.executor, parsed.clock)
-    if planned.work.tasks and parsed.limits:
-        _check_price(parsed, planned.work)
+    work = planned.work
+    if work.tasks and not parsed.is_dry_run:
+        freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
+    planned.show(console, executor, parsed.clock)
+    if work.tasks and parsed.limits:
+        num_workers = min(executor.num_workers(work.configs), len(work.configs))
+        check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
     if parsed.is_dry_run:
-        return _test(parsed.executor, planned.work, parsed.plan)
-    if planned.work.tasks and parsed.is_detached:
-        return detach(arguments, parsed.plan)
-    return _execute(parsed, planned.work)
-
-
-def _make_folders(parsed: LaunchRequest) -> None:
-    """Make the folders of a launch.
-
-    Raises:
-        UsageError: one of them cannot be written.
-    """
-    share(parsed.plan.runs_dir)
-    writable_folder(str(parsed.plan.runs_dir), "runs_dir", needs_links=True)
-    writable_folder(str(parsed.reports_dir), "reports_dir")
-    writable_folder(parsed.plan.cells[0].config.data.cache_dir, "data.cache_dir")
+        if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
+            console.print(untested, soft_wrap=True)
+        return 0
+    if work.tasks and parsed.is_detached:
+        return detach(arguments, plan)
+    return _execute(parsed, work)
 
 
 def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> Planned:
@@ -153,17 +148,6 @@ def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> Planned:
     from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
 
     return PlannedSearch(parsed.search, parsed.request, parsed.plan.runs_dir, is_dry_run=parsed.is_dry_run)
-
-
-def _check_price(parsed: LaunchRequest, work: Work) -> None:
-    num_workers = min(parsed.executor.num_workers(work.configs), len(work.configs))
-    check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
-
-
-def _test(executor: Executor, work: Work, plan: Plan) -> int:
-    if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
-        console.print(untested, soft_wrap=True)
-    return 0
 
 
 def _execute(parsed: LaunchRequest, work: Work) -> int:

@@ -48,15 +48,15 @@ def is_complete(journal: Journal) -> bool:
 def finish(journal: Journal, request: Request, console: Console) -> list[Cell]:
     """Print the outcome, write the file that the report reads, and request the winner's runs, which are returned."""
     search, trials = journal.search, journal.settle()
-    write_json(path_of(journal.runs_dir, search.name), to_json(journal, trials))
     print_outcome(journal, trials, console)
-    found, cells = winner(journal), winner_cells(journal)
+    found, cells, values = winner(journal), winner_cells(journal), to_json(journal, trials)
     if found is not None and cells:
         arm = dataclasses.replace(
             search.study.design.point(found.params), label=f"trial {found.number}: {described(found.params)}"
         )
         study = confirmation(request.study, {**request.study.arms, WINNER: arm})
         request = dataclasses.replace(request, study=study, cells=[*request.cells, *cells])
+    write_json(path_of(journal.runs_dir, search.name), values)
     write_request(journal.runs_dir, request)
     return cells
 
