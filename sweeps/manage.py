@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,15 +21,17 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, read_requests, requested_names
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.errors import UsageError, unknown
-from aimv2.runs.files import share, user
+from aimv2.config.serialization import from_dict
+from aimv2.config.signature import signature
+from aimv2.errors import RunFailedError, UsageError, unknown
+from aimv2.runs.files import read_json, share, user
 from aimv2.runs.interrupt import Interrupts
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import OF_MACHINE
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from sweeps.prune import prune
-from sweeps.replay import replay
 from sweeps.search.trials import pruned_trials, trials_of
 from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import print_logs
@@ -60,6 +64,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the beginning of it.
 """
 
+# What a replay compares of the manifests besides the values of the run.
+PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
 EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
 
 console = Console(highlight=False)
@@ -248,6 +254,56 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "export": (export_command, "sweep or run", {"to", "project"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
+
+
+def replay(run: RunFolder) -> tuple[bool, list[str]]:
+    """Execute a finished run again in a temporary folder and compare.
+
+    Returns:
+        True if the values of every step and every final metric are bitwise equal; and sentences on what was compared
+        and where it differs.
+
+    Raises:
+        UsageError: the run's config no longer has the run's name.
+        RunFailedError: the replay failed.
+    """
+    from aimv2.execute import execute  # here, because status loads faster without it
+
+    config = from_dict(read_json(run.path / "config.json"))
+    if signature(config) != run.name:
+        raise UsageError(
+            f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        again = RunFolder(Path(folder), run.name)
+        attempt = again.acquire(config)
+        assert attempt is not None, "the folder is new"
+        failure = execute(attempt, config)
+        if failure is not None:
+            raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
+        return _compared(run, again)
+
+
+def _compared(run: RunFolder, again: RunFolder) -> tuple[bool, list[str]]:
+    was, now = _values(run), _values(again)
+    differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
+    lines = [f"{len(was)} values of steps and final metrics compared, {len(differ)} differ"]
+    if differ:
+        largest = max(differ, key=lambda name: differ[name])
+        lines.append(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
+    if alone := sorted(was.keys() ^ now.keys()):
+        lines.append(f"in only one of the two: {', '.join(alone[:5])}")
+    before, after = (read_json(one.file("manifest.json")) for one in (run, again))
+    changed = [key for key in PROVENANCE if before.get(key) != after.get(key)]
+    lines += [f"{key} was {before.get(key)} and is {after.get(key)}" for key in changed]
+    is_equal = not differ and not alone
+    return is_equal, [*lines, "equal to the last bit" if is_equal else "not equal"]
+
+
+def _values(run: RunFolder) -> dict[str, Any]:
+    rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore").set_index("step")
+    values = {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
+    return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}
 
 
 def _status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:

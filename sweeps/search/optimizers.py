@@ -9,7 +9,9 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
+from types import NoneType
 from typing import Any
 
 import optuna
@@ -21,7 +23,8 @@ from sweeps.search.config import AUTO, NO_PRUNER
 
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned
 REDUCTION = 2  # at each rung of successive halving, one in so many trials goes on
-PLAIN = (bool, int, float, str)  # types of arguments that a command line can give
+# Types of arguments that a command line can give, by their annotation.
+PLAIN: Mapping[str, Any] = {"bool": bool, "int": int, "float": float, "str": str, "None": NoneType}
 # Short names that the field uses, and our searches have used.
 USUAL_NAMES = {"nsgaii": "nsga2", "nsgaiii": "nsga3", "successivehalving": "asha", "nop": NO_PRUNER}
 # Defaults that are not Optuna's, as searches have few trials, several workers, and short curves.
@@ -72,30 +75,37 @@ class Optimizers:
         return found
 
     def defaults(self, name: str) -> dict[str, Any]:
-        """Return the arguments of a class that a command line can give, with their defaults, but for the seed."""
+        """Return the arguments of a class that a command line can give, with their defaults."""
         if (short := self.short(name)) not in self.classes:
             return {}
-        parameters = inspect.signature(self.classes[short]).parameters.values()
-        own = {one.name: _default(one) for one in parameters if one.name != "seed" and _is_plain(one)}
+        own = {key: None if one.default is one.empty else one.default for key, one in self._arguments(short).items()}
         return own | dict(DEFAULTS.get(short, {}))
 
     def given(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments that are not the defaults.
 
         Raises:
-            UsageError: a value has another type than the default, or the class refuses it.
+            UsageError: a value has another type or is missing, or the class refuses it.
         """
-        defaults, key = self.defaults(name), f"search.{self.key}_args"
+        if name not in self.classes:
+            return {}
+        key, defaults, arguments = f"search.{self.key}_args", self.defaults(name), self._arguments(name)
         changed = {one: value for one, value in values.items() if value != defaults[one]}
-        for one, value in changed.items():
-            if isinstance(defaults[one], bool | int | float):
-                changed[one] = checked(f"{key}.{one}", type(defaults[one]), value)
-        if name in self.classes:
-            try:
-                self.make(name, changed)
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"search.{self.key}={name}: {error}; its arguments are keys of {key}") from error
+        changed = {one: checked(f"{key}.{one}", _kind(arguments[one]), value) for one, value in changed.items()}
+        if needed := [
+            one for one in arguments if arguments[one].default is inspect.Parameter.empty and one not in changed
+        ]:
+            raise UsageError(f"search.{self.key}={name} needs a value; type {key}.{needed[0]}=")
+        try:
+            self.make(name, changed)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"search.{self.key}={name}: {error}; its arguments are keys of {key}") from error
         return changed
+
+    def _arguments(self, name: str) -> dict[str, inspect.Parameter]:
+        """Return the arguments that a command line can give, but for the seed, which is that of the search."""
+        parameters = inspect.signature(self.classes[name]).parameters
+        return {key: one for key, one in parameters.items() if key != "seed" and _kind(one) is not None}
 
     def make(self, name: str, arguments: Mapping[str, Any], **more: Any) -> Any:
         """Return an object of a class with these arguments; ``more`` are values of those that it has."""
@@ -129,16 +139,13 @@ def pruner_of(name: str, arguments: Mapping[str, Any], num_points: int) -> prune
 
 def _is_usable(kind: type[Any]) -> bool:
     """True if a command line can give all that a class needs."""
-    parameters = inspect.signature(kind).parameters.values()
-    return "Base" not in kind.__name__ and all(_is_plain(one) for one in parameters if one.default is one.empty)
+    needed = [one for one in inspect.signature(kind).parameters.values() if one.default is one.empty]
+    return "Base" not in kind.__name__ and None not in map(_kind, needed)
 
 
-def _is_plain(parameter: inspect.Parameter) -> bool:
-    """True if the annotation of an argument has a plain type."""
+def _kind(parameter: inspect.Parameter) -> Any:
+    """Return the type of an argument, a union of plain types; None if it is another one."""
     annotation = parameter.annotation
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return any(one.__name__ in text.replace(" ", "").split("|") for one in PLAIN)
-
-
-def _default(parameter: inspect.Parameter) -> Any:
-    return None if parameter.default is parameter.empty else parameter.default
+    parts = [PLAIN.get(name.strip(), object) for name in text.split("|")]
+    return None if object in parts else reduce(or_, parts)

@@ -33,12 +33,11 @@ from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence
 from sweeps.active_launches import WORKERS, new_launch
 from sweeps.parse import parse
 from sweeps.plan import Plan
-from sweeps.status.board import Board
-from sweeps.tasks import Task
+from sweeps.tasks import Task, Work
 from sweeps.worker import Worker
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
-from tests.helpers.sweeps import small_sweep
+from tests.helpers.sweeps import board_of, small_sweep
 
 ROOT = Path(__file__).parents[2]
 USAGE = f"{__doc__}"
@@ -129,7 +128,7 @@ def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], 
     hook = register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_SECONDS))
     try:
         with counted(ledger.plan.runs_dir, counts):
-            report = Worker(tasks, ledger.launch_dir, on_rows, runs_per_gpu=None, interrupts=interrupts).work()
+            report = Worker(Work(tasks), ledger.launch_dir, on_rows, runs_per_gpu=None, interrupts=interrupts).work()
     finally:
         hook.remove()
     assert not report.problem, report.problem
@@ -141,7 +140,8 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
     """Return the operations of each of a few updates of a launch's display."""
     now, found = 0.0, []
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with Board(ledger.plan, console, is_live=True, clock=lambda: now) as board:
+    board = board_of(ledger.plan, console, clock=lambda: now)
+    with board.shown(is_live=True):
         for _ in range(NUM_BOARD_UPDATES):
             now += 1e6
             with counted(ledger.plan.runs_dir) as counts:
